@@ -59,7 +59,7 @@ from foundation.configuration import may_overwrite
 from foundation.counts import counted
 from foundation.ending import one_line_errors
 from foundation.errors import InputError, none_of
-from foundation.figures import number, usd
+from foundation.figures import number, rounded_price, usd
 from foundation.supervisor import Supervisor
 from foundation.tables import Table
 from foundation.terminal import LoopTerminal
@@ -279,7 +279,7 @@ def _lines(cycle: Cycle) -> list[str]:
     lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
     if decision.failure:
         lines.append(f"Enhanced sizing failed: {decision.failure}")
-    lines += [f"filled {f.qty:+f} {f.symbol} at {number(f.price, 4)}" for f in cycle.fills]
+    lines += [f"filled {f.qty:+f} {f.symbol} at {rounded_price(f.price)}" for f in cycle.fills]
     if cycle.planned:
         count = counted(len(cycle.planned), "order")
         at = utc_text(taken_from(cycle.planned[0], cycle.account.as_of))

@@ -8,8 +8,9 @@ yfinance is no product of Yahoo's and not endorsed by it. Yahoo's terms allow pe
 research and learning, no passing on, no business. It comes with the extra: pip install '.[yahoo]'.
 
 Symbols are Yahoo's, coins as BTC-USD. `--start 2016-01-01` is the first date. Prices are adjusted
-for splits; `Adj Close`, for dividends too, is read with data.adjustment=all. The day that is not
-over is left out. A list of what is traded today has none that ended: it flatters any result.
+for splits; `adj_close`, for dividends too, is read with data.adjustment=all. Yahoo's volume of
+crypto is in USD; it is divided by the close, so that the files have coins. The day that is not over
+is left out. A list of what is traded today has none that ended: it flatters any result.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from typing import Any
 
 import pandas as pd
 
-COLUMNS = ["Open", "High", "Low", "Close", "Adj Close", "Volume"]
+COLUMNS = {
+    "Open": "open",
+    "High": "high",
+    "Low": "low",
+    "Close": "close",
+    "Adj Close": "adj_close",
+    "Volume": "volume",
+}
+CRYPTO = "-USD"  # ends Yahoo's symbols of crypto
 
 
 def days_of(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
@@ -32,10 +41,13 @@ def days_of(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
         start=start, interval="1d", auto_adjust=False, actions=False
     )
     dates = pd.Series([str(stamp)[:10] for stamp in frame.index], frame.index, dtype=str)
-    days = frame.loc[dates < today].set_index(dates[dates < today].rename("Date"))
+    days = frame.loc[dates < today].set_index(dates[dates < today].rename("timestamp"))
     if days.empty:
         raise SystemExit(f"{symbol}: Yahoo has no days from {start} on; is it spelled as there?")
-    return days[COLUMNS].dropna()
+    days = days[list(COLUMNS)].rename(columns=COLUMNS).dropna()
+    if symbol.upper().endswith(CRYPTO):
+        days["volume"] = days["volume"] / days["close"]
+    return days
 
 
 def main(words: Sequence[str]) -> None:

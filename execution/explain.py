@@ -26,7 +26,7 @@ from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from execution.run_folder import RunFolder
 from foundation.command import Result
 from foundation.errors import InputError
-from foundation.figures import basis_points, number
+from foundation.figures import basis_points, number, rounded_price
 from foundation.flags import Parser
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
@@ -85,7 +85,7 @@ def _decision_lines(row: dict[Any, Any], *, reasoned: bool) -> list[str]:
     cost = (
         f"{number(row['cost'])} USD ({basis_points(row['cost'] / abs(row['qty'] * row['price']))})"
     )
-    quantity = f"quantity {row['qty']:+g} at {number(row['price'], 4)} USD"
+    quantity = f"quantity {row['qty']:+g} at {rounded_price(row['price'])} USD"
     return [*lines, f"  {quantity}, reckoned to cost {cost}"]
 
 
@@ -93,7 +93,8 @@ def _order_lines(order: dict[Any, Any], fills: pd.DataFrame) -> list[str]:
     terms = f"{order['side']} {order['qty']:g}, {order['type']}, {order['tif']}"
     lines = [f"order {order['client_order_id']}: {terms}", f"  {order['reason']}"]
     for fill in fills.to_dict("records"):
-        price = f"at {number(fill['price'], 4)} USD" if fill["price"] > 0 else "as a fee in coin"
+        paid = f"at {rounded_price(fill['price'])} USD"
+        price = paid if fill["price"] > 0 else "as a fee in coin"
         fee = f"fee {number(fill['fee'], 4)} USD"
         lines.append(f"  filled {fill['qty']:+g} {price}, {fee}, {_at(fill['at'])}")
     return lines if len(fills) else [*lines, "  not filled"]

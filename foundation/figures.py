@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 
+_SMALL_PRICE = 1e-3  # USD, of some coins; four places would show 0.0000
 NONE = "—"  # where there is no number
 Number = Fraction | Decimal | float
 Words = Callable[[Number | None], str]
@@ -69,6 +71,13 @@ def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> s
     exact = value if isinstance(value, Decimal) else Decimal(f"{float(value):.{digits}g}")
     text = f"{exact:{'+' if sign else ''},f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def rounded_price(value: float, places: int = 4, *, before: str = "") -> str:
+    """A price rounded to some places; below 0.001 to four significant digits, as 0.00001235."""
+    if 0 < abs(value) < _SMALL_PRICE:
+        places = 3 - math.floor(math.log10(abs(value)))
+    return number(value, places, before=before)
 
 
 def price(value: Decimal | float | str) -> str:

@@ -23,6 +23,7 @@ from trainingdata.instruments import data_symbol
 from trainingdata.market import Market
 from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
+from trainingdata.volume_units import require_volume_units
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
@@ -97,7 +98,19 @@ class BacktestSettings(TradingSettings):
                 f"{', '.join(typed)}: no bar becomes known between {utc_text(first)} and"
                 f" {utc_text(last)}"
             )
-        return self.data.with_finer(self.data.market(bars.between(0, end), begin))
+        market = self.data.with_finer(self.data.market(bars.between(0, end), begin))
+        self.require_volume_units(market.met)
+        return market
+
+    def require_volume_units(self, bars: Bars) -> None:
+        """Refuse bars of an unknown unit of volume if fills or impact rest on the volume."""
+        if self.universe.top is not None:
+            require_volume_units(bars, "universe.top")
+        if self.costs.crypto_impact:
+            require_volume_units(bars, "costs.crypto_impact", "costs.crypto_impact=0")
+        if self.fills.volume_share is not None:
+            use = f"the limit on fills (fills.volume_share={self.fills.volume_share:g})"
+            require_volume_units(bars, use, "fills.volume_share=null for fills of any size")
 
     def book(self, bars: Bars) -> Book:
         """An account of `capital` in cash."""

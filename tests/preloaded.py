@@ -47,7 +47,7 @@ OverridesParser.create().parse_overrides(
     ]
 )
 cpu_target.target_context.refresh()
-exchange_calendars.get_calendar("XNYS", start="2000-01-01")
+exchange_calendars.get_calendar("XNYS", start="1962-01-01")
 
 
 def forget(names: set[str]) -> None:

@@ -29,7 +29,7 @@ from foundation.errors import DataError, InputError
 from trainingdata.bars import VOLUME, Bars
 from trainingdata.endings import Ending, Rename
 from trainingdata.instants import date_of, instant
-from trainingdata.instruments import instrument, is_coin, is_symbol
+from trainingdata.instruments import instrument, is_coin, names_symbol
 from trainingdata.sessions import calendar, session_open
 from trainingdata.text_rows import text_rows
 
@@ -163,7 +163,7 @@ def _event(row: _Row) -> Listed:
 
 def _check_kind(symbol: str, kind: str) -> None:
     """Refuse an event of something that is no symbol, or that its asset class does not have."""
-    if not is_symbol(symbol.upper()):
+    if not names_symbol(symbol):
         raise DataError(f"{symbol!r} is no symbol of a stock or crypto pair")
     if kind not in KINDS:
         raise DataError(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
@@ -187,7 +187,7 @@ def _end(row: _Row, name: str, opens: np.datetime64, value: float, cash: float) 
         raise DataError(f"cash of {row.cash}; a share is paid 0 USD or more")
     if kind == "ended":
         return Ending(name, opens, _booked(row, opens), price=value)
-    if not is_symbol(row.into.upper()):
+    if not names_symbol(row.into):
         raise DataError(f"a {kind} needs the symbol that takes its place in 'into': {row.into!r}")
     into = instrument(row.into).symbol
     if into == name:

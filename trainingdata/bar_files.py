@@ -6,17 +6,19 @@ to 30 minutes. It is named after its symbol, or has a column that names the symb
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from foundation.errors import DataError, InputError
 from trainingdata.bar_rows import Rows, bars_in_words, rows_of
-from trainingdata.bar_tables import read_table, symbols_inside
+from trainingdata.bar_tables import SymbolRows, read_table, rows_of_files, symbols_inside
 from trainingdata.bars import Bars, panel
+from trainingdata.conventions import Conventions
 from trainingdata.endings import Rename, join_renamed, old_names
 from trainingdata.instants import utc_text
 from trainingdata.instruments import (
@@ -26,6 +28,7 @@ from trainingdata.instruments import (
     is_symbol,
     named_in_file,
     no_dollar_pair,
+    other_security,
     symbols_of,
 )
 from trainingdata.resampling import parts_of
@@ -33,41 +36,78 @@ from trainingdata.timeframe import DAILY, HOURLY, MINUTE, TIMEFRAMES, Timeframe
 
 SUFFIXES = (".parquet", ".csv")
 _ENDINGS = " or ".join(SUFFIXES)
+STRICT = Conventions()
 _TETHERS = "quoted in USDT, which is taken for USD"
 
 
 def find_files(
     places: Sequence[Path], symbols: Sequence[str] | None, renames: Sequence[Rename] = ()
-) -> dict[str, Path]:
-    """The bar file of each symbol in folders and among files; of all when `symbols` is None.
+) -> dict[str, tuple[Path, ...]]:
+    """The bar files of each symbol in folders and among files; of all when `symbols` is None.
+
+    A symbol has several files if a column names it in each, as where a file holds a day.
 
     renames: those whose old names are looked for beside the new ones; they may have no file.
     """
     names = None if symbols is None else symbols_of(symbols)
     besides = old_names(names or (), renames)
-    files: dict[str, Path] = {}
-    for place in places:
-        for path in _bar_files(place):
-            for symbol in symbols_inside(path) or [_symbol_of(path)]:
-                known = files.get(symbol, path)
-                if known != path and (names is None or symbol in (*names, *besides)):
-                    raise DataError(f"{symbol}: two files, {known} and {path}; keep one")
-                files[symbol] = path
+    found, unread = _files_by_symbol(places)
     where = ", ".join(str(place) for place in places)
-    if names is None and not files:
+    if names is None and unread:
+        raise unread[0]
+    if names is None and not found:
         raise DataError(f"data.dir: no {_ENDINGS} file in {where}")
-    for symbol in names or files:
-        if symbol not in files:
+    for symbol in names or found:
+        if symbol not in found:
+            if unread:
+                raise DataError(f"{symbol}: no file in {where}, but one is unreadable: {unread[0]}")
+            if other := _other_security(symbol, found):
+                raise DataError(f"{symbol}: {where} has {other} alone, and {other_security(other)}")
             raise DataError(f"{symbol}: no {symbol}.parquet or .csv in {where}")
-        if reason := no_dollar_pair(symbol):
-            raise DataError(f"{files[symbol]}: {reason}; name the symbols you want, or move it")
+        file = found[symbol][0].path
+        if reason := no_dollar_pair(symbol) or other_security(symbol):
+            raise DataError(f"{file}: {reason}; name the symbols you want, or move it")
         if not is_symbol(symbol):
             raise DataError(
-                f"{files[symbol]}: {symbol!r} is no symbol; name the symbols you want, or call the"
+                f"{file}: {symbol!r} is no symbol; name the symbols you want, or call the"
                 " file as NVDA.csv or BTCUSD.csv, or move it"
             )
-    names = names and [*names, *(name for name in besides if name in files)]
-    return {symbol: files[symbol] for symbol in names or files}
+    wanted = [*names, *(name for name in besides if name in found)] if names else list(found)
+    return {symbol: _paths_of(symbol, found[symbol]) for symbol in wanted}
+
+
+class _Found(NamedTuple):
+    """A file of a symbol; inside: whether a column of it names the symbol."""
+
+    path: Path
+    inside: bool
+
+
+def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_Found]], list[DataError]]:
+    """The files of each symbol, and why others cannot be read."""
+    found: dict[str, list[_Found]] = {}
+    unread: list[DataError] = []
+    for path in dict.fromkeys(path for place in places for path in _bar_files(place)):
+        try:
+            inside = symbols_inside(path)
+        except DataError as error:
+            unread.append(error)
+            inside = ()
+        for symbol in inside or (_symbol_of(path),):
+            found.setdefault(symbol, []).append(_Found(path, bool(inside)))
+    return found, unread
+
+
+def _other_security(symbol: str, found: Iterable[str]) -> str:
+    """The name of another security that would be a symbol in capitals; empty if there is none."""
+    return next((name for name in found if name != symbol and name.upper() == symbol), "")
+
+
+def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
+    """The paths of a symbol's files; several have to name it in a column."""
+    if len(found) > 1 and not all(file.inside for file in found):
+        raise DataError(f"{symbol}: two files, {found[0].path} and {found[1].path}; keep one")
+    return tuple(file.path for file in found)
 
 
 def folders_with(root: Path, symbols: Sequence[str]) -> list[Path]:
@@ -87,7 +127,7 @@ def _bar_files(place: Path) -> Iterator[Path]:
         raise DataError(f"data.dir: {place} is no {_ENDINGS} file; unpack or convert it")
     else:
         symbol = _symbol_of(place)
-        reason = no_dollar_pair(symbol)
+        reason = no_dollar_pair(symbol) or other_security(symbol)
         if (reason or not is_symbol(symbol)) and not symbols_inside(place):
             says = reason or "call it as NVDA.csv or BTCUSD.csv"
             raise DataError(f"data.dir: the name of {place} says no symbol; {says}")
@@ -118,20 +158,18 @@ def read_bars(
     start: np.datetime64 | None = None,
     end: np.datetime64 | None = None,
     timeframe: Timeframe | None = None,
-    adjusted: bool = False,
-    zone: str | None = None,
+    conventions: Conventions = STRICT,
     renames: Sequence[Rename] = (),
 ) -> Bars:
     """Read the panel of `symbols` up to `end`, history before `start` included.
 
     places: folders of bar files, and single ones.
     timeframe: of the bars; none: days where a file has them, else hours.
-    adjusted: whether prices are those of a column of adjusted closes, where a file has one.
-    zone: whose clock stamps without one show; none: they are refused.
+    conventions: how to read what the files leave open.
     renames: by which bars of an old name go before those of the new one, in time order.
     """
     files = find_files(places, symbols, renames)
-    read = _read_rows(files, zone, adjusted=adjusted)
+    read = _read_rows(files, conventions)
     return _laid_out(files, read, timeframe or _timeframe_of(read), start, end, renames)
 
 
@@ -141,8 +179,7 @@ def read_finer_bars(
     timeframe: Timeframe,
     end: np.datetime64,
     *,
-    adjusted: bool = False,
-    zone: str | None = None,
+    conventions: Conventions = STRICT,
     renames: Sequence[Rename] = (),
 ) -> Bars:
     """The panel of the shortest bars that all files of some symbols make, up to `end`.
@@ -150,28 +187,32 @@ def read_finer_bars(
     timeframe: that they have to be finer than. The others as of `read_bars`.
     """
     files = find_files(places, symbols, renames)
-    read = _read_rows(files, zone, adjusted=adjusted)
+    read = _read_rows(files, conventions)
     for finer in (MINUTE, *reversed(TIMEFRAMES)):
         lengths = finer.minutes, *parts_of(finer)
         if finer.minutes < timeframe.minutes and all(r.minutes in lengths for r in read.values()):
             return _laid_out(files, read, finer, None, end, renames)
     longest = max(read, key=lambda symbol: read[symbol].minutes)
     raise DataError(
-        f"{files[longest]}: {bars_in_words(read[longest].minutes)} make none that are finer than"
+        f"{files[longest][0]}: {bars_in_words(read[longest].minutes)} make none that are finer than"
         f" {timeframe.bar} and fill it; give bars of 1, 5, 15 or 30 minutes"
     )
 
 
-def _read_rows(files: Mapping[str, Path], zone: str | None, *, adjusted: bool) -> dict[str, Rows]:
+def _read_rows(files: Mapping[str, Sequence[Path]], conventions: Conventions) -> dict[str, Rows]:
     """The checked rows of each symbol."""
+
     # A file of several symbols is read once.
-    table_of = cache(read_table)
+    @cache
+    def rows_in(path: Path) -> SymbolRows:
+        return read_table(path).rows_by_symbol()
+
     read: dict[str, Rows] = {}
-    for symbol, path in files.items():
-        table = table_of(path)
-        frame, place = table.rows_of(symbol)
-        rows = rows_of(frame, table.head, instrument(symbol), place, zone, adjusted=adjusted)
-        if in_tethers(table.spellings().get(symbol, _stem(path))):
+    for symbol, paths in files.items():
+        tables = [rows_in(path) for path in paths]
+        frame, head, place = rows_of_files(tables, symbol)
+        rows = rows_of(frame, head, instrument(symbol), place, conventions)
+        if in_tethers(tables[0].spellings.get(symbol, _stem(paths[0]))):
             rows = replace(rows, notes=(_TETHERS, *rows.notes))
         read[symbol] = rows
     return read
@@ -191,7 +232,7 @@ def _timeframe_of(read: Mapping[str, Rows]) -> Timeframe:
 
 
 def _laid_out(
-    files: Mapping[str, Path],
+    files: Mapping[str, Sequence[Path]],
     read: Mapping[str, Rows],
     timeframe: Timeframe,
     start: np.datetime64 | None,
@@ -204,7 +245,7 @@ def _laid_out(
     tables = []
     origins = {}
     for symbol, (times, values, origin) in series.items():
-        item, path = read[symbol].item, files[symbol]
+        item, path = read[symbol].item, read[symbol].path
         # History before `start` stays: a first decision needs it.
         known = np.ones(len(times), dtype=bool) if end is None else times <= end
         between = known if start is None else known & (times >= start)
@@ -219,6 +260,6 @@ def _laid_out(
             )
         tables.append((item, times[known], values[known]))
         origins[symbol] = origin
-    folders = sorted({str(path.parent) for path in files.values()})
+    folders = sorted({str(path.parent) for paths in files.values() for path in paths})
     bars = panel(tables, f"files: {', '.join(folders)}", timeframe)
     return replace(bars, origins=tuple(origins[symbol] for symbol in bars.symbols))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -12,19 +14,29 @@ from foundation.arrays import Array, Instants, first_row
 from foundation.counts import counted
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Origin, check_bars, regular_bars, row_fault
-from trainingdata.heads import Head
-from trainingdata.instants import DAY, cell_text, instants_of_column, new_york_date
+from trainingdata.conventions import Conventions, EpochUnit
+from trainingdata.heads import Epoch, Head
+from trainingdata.instants import DAY, cell_text, instants_of_column, new_york_date, utc_text
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.resampling import PARTS, days_between_closes, joined_bars, parts_of, usual_minutes
-from trainingdata.sessions import calendar, in_session, opens_on
-from trainingdata.stamp_checks import begun_at, refuse_misread
+from trainingdata.sessions import calendar, calendar_lacks, in_session, opens_on
+from trainingdata.stamp_checks import begun_at, ends_by_calendar, refuse_misread
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
+from trainingdata.volume_units import crypto_volume
 
 _OFFSET = re.compile(r"[+-]\d{2}:?\d{2}$")
 _DATE = r"\d{4}-\d{2}-\d{2}"
+_DAY = rf"{_DATE}(?:[ T]00:00(?::00(?:\.0+)?)?)?"
+_COMPACT = r"(?:19|20)\d{6}"
+_TIME = r"\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
+_COUNT = r"\d{6,}(?:\.0+)?"
 _ADVICE = ", or name its zone: data.zone=America/New_York"
 _HOUR = np.timedelta64(1, "h")
 _NEARLY_A_DAY = np.timedelta64(20, "h")
+# Median distance in days from which rows are no days: a thin stock has one in two or three.
+_LONGEST_DAILY = 5.5
+_FEWEST_ROWS = 4
+_LONG_BARS = (("weekly", 6, 8), ("monthly", 28, 31), ("quarterly", 89, 93), ("yearly", 364, 367))
 # Of a price, by which a ratio of adjusted closes may fall from a day to the next: two roundings.
 _RATIO_FALL = 2e-3
 
@@ -42,6 +54,7 @@ class Rows:
     clock: that stamps without a zone show.
     notes: what of the file is ignored or changed.
     path: where they are from, for messages.
+    volume_known: whether the unit of the volume is known.
     """
 
     item: Instrument
@@ -53,6 +66,7 @@ class Rows:
     clock: str | None
     notes: tuple[str, ...]
     path: str
+    volume_known: bool = True
 
     @property
     def daily(self) -> bool:
@@ -90,7 +104,14 @@ class Rows:
             notes.append(f"left out: {counted(outside, 'row')} outside regular New York hours")
             if self.zone == self.clock and self.item.kind is Kind.STOCK:
                 _refuse_wrong_zone(starts, self.minutes, self.zone, outside, self.path)
-        origin = Origin(self.path, self.zone, self.minutes, tuple(notes), ends=self.ends)
+        origin = Origin(
+            self.path,
+            self.zone,
+            self.minutes,
+            tuple(notes),
+            ends=self.ends,
+            volume_known=self.volume_known,
+        )
         return times, bars, origin
 
     def _starts(self) -> Instants:
@@ -106,35 +127,73 @@ class Rows:
 
 
 def rows_of(
-    frame: pd.DataFrame,
-    head: Head,
-    item: Instrument,
-    path: str,
-    clock: str | None,
-    *,
-    adjusted: bool,
+    frame: pd.DataFrame, head: Head, item: Instrument, path: str, conventions: Conventions
 ) -> Rows:
     """The checked rows of a symbol.
 
     frame: its rows, with the head's columns.
     path: where they are from, for messages.
-    clock: that stamps without a zone show where the head does not say it; none: they are refused.
-    adjusted: whether prices are to be those of the column of adjusted closes, where there is one.
+    conventions: how to read what the head leaves open.
     """
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
-    clock = head.zone or clock
-    stamps, zone, dates = _instants(frame, head, path, clock)
+    clock = conventions.zone or head.zone or None
+    stamps, zone, dates = _instants(frame, head, path, clock, conventions.epoch)
     values = _values(frame, head, path)
     check_bars(stamps, values, path)
     notes = []
-    if head.adjusted in frame.columns:
-        notes.append(f"{head.adjusted} is ignored")
-        if adjusted:
+    if head.ignored:
+        notes.append(f"not read: {counted(len(head.ignored), 'column')} {', '.join(head.ignored)}")
+    if head.adjusted and head.adjusted in frame.columns:
+        if conventions.adjusted:
             values = _adjusted(values, frame[head.adjusted], path)
-            notes = [f"prices are multiplied by {head.adjusted} over {head.fields[CLOSE]}"]
-    minutes = _minutes(stamps, path, daily=head.daily or dates)
-    return Rows(item, stamps, values, minutes, zone, head.ends, clock, tuple(notes), path)
+            notes.append(f"prices are multiplied by {head.adjusted} over {head.fields[CLOSE]}")
+        else:
+            notes.append(f"{head.adjusted} is ignored")
+    minutes = _minutes(stamps, path, daily=dates or (head.daily and _are_days(stamps)))
+    ends = head.ends
+    if ends is None:
+        ends = _are_ends(stamps, item, minutes, zone, path, conventions, dates=dates)
+    volume_known = True
+    if item.kind is Kind.CRYPTO:
+        volume = crypto_volume(values, frame, head, conventions.volume_unit)
+        values[:, VOLUME] = volume.coins
+        volume_known = volume.known
+        notes += [volume.note] if volume.note else []
+    return Rows(item, stamps, values, minutes, zone, ends, clock, tuple(notes), path, volume_known)
+
+
+def _are_days(stamps: Instants) -> bool:
+    """Whether most stamps under a head of daily bars are a day apart; too few of them are days."""
+    return bool(len(stamps) <= 2 or usual_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
+
+
+def _are_ends(
+    stamps: Instants,
+    item: Instrument,
+    minutes: int,
+    zone: str,
+    path: str,
+    conventions: Conventions,
+    *,
+    dates: bool,
+) -> bool:
+    """Whether stamps under a head that does not say it are the ends of their bars."""
+    if dates:
+        return False
+    if conventions.stamps is not None:
+        return conventions.stamps == "end"
+    if minutes == DAILY.minutes:
+        return False
+    if item.kind is Kind.STOCK:
+        if (ends := ends_by_calendar(stamps)) is not None:
+            return ends
+        # Another clock is the likelier cause, and its message names it.
+        refuse_misread(stamps, minutes, zone, path, ends=False)
+    raise DataError(
+        f"{path}: nothing says whether a stamp is the begin or the end of its bar; state"
+        " data.stamps=begin or data.stamps=end, or call the column begin or end"
+    )
 
 
 def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
@@ -142,10 +201,11 @@ def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
 
     Rows that are all a day apart are days; mostly two hours apart, hours with holes. Raises
     DataError for rows that are all more than an hour apart and no timeframe's: they would pass for
-    hours.
+    hours. Raises it for weeks and months as well, which would pass for days.
     """
     least = np.diff(stamps).min() if len(stamps) > 2 else _HOUR
     if daily or least >= _NEARLY_A_DAY:
+        _refuse_long_bars(stamps, path)
         return DAILY.minutes
     if least > _HOUR:
         minutes = int(least / np.timedelta64(1, "m"))
@@ -156,6 +216,21 @@ def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
             f" {', '.join(map(str, PARTS))} or 60 minutes, or of a day, can be used"
         )
     return usual if (usual := usual_minutes(stamps)) in PARTS else HOURLY.minutes
+
+
+def _refuse_long_bars(stamps: Instants, path: str) -> None:
+    """Refuse bars of a week, a month or longer. A thin file of days passes, by its median."""
+    if len(stamps) < _FEWEST_ROWS:
+        return
+    apart = float(np.median(np.diff(stamps) / DAY))
+    if apart < _LONGEST_DAILY:
+        return
+    name = next((name for name, few, most in _LONG_BARS if few <= apart <= most), "")
+    what = f"{name} bars" if name else f"bars {apart:g} days apart"
+    raise DataError(
+        f"{path}: its rows are {what} (median distance {apart:g} days); download daily bars, or"
+        " bars of an hour or of minutes"
+    )
 
 
 def _no_parts(minutes: int, timeframe: Timeframe) -> str:
@@ -191,6 +266,9 @@ def _session_opens(rows: Rows) -> Instants:
     opens = opens_on(dates)
     if np.isnat(opens).any():
         row = first_row(np.isnat(opens))
+        known = calendar().dates
+        if not known[0] <= dates[row] <= known[-1]:
+            raise row_fault(rows.path, row, f"{dates[row]} {calendar_lacks(dates[row])}")
         raise row_fault(
             rows.path,
             row,
@@ -226,14 +304,16 @@ def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
 
 
 def _instants(
-    frame: pd.DataFrame, head: Head, path: str, clock: str | None
+    frame: pd.DataFrame, head: Head, path: str, clock: str | None, epoch: EpochUnit | None
 ) -> tuple[Instants, str, bool]:
     """When the stamps [N] are, their zone in words, and whether they are dates alone."""
-    column = frame[head.stamp[0]]
-    for name in head.stamp[1:]:
-        column = (column + " " + frame[name]).rename(f"{column.name} {name}")
+    column = _with_hyphens(_stamp_column(frame, head, path))
     if head.epochs:
-        return *_counted(column, head, path), False
+        return *_counted(column, head.epochs, path, f"{head.vendor} writes it"), False
+    if _are_counts(column):
+        if epoch is None:
+            raise _unsaid_unit(column, path)
+        return *_counted(column, [Epoch(epoch)], path, "data.epoch says"), False
     if head.form:
         parsed = pd.to_datetime(column, format=head.form, errors="coerce")
         column = parsed.dt.strftime("%Y-%m-%d %H:%M:%S").where(parsed.notna(), column)
@@ -249,21 +329,90 @@ def _instants(
     return instants, offset[0] if offset else str(clock), False
 
 
+def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
+    """The cells that say when each bar is; those of a date and a time joined by a blank."""
+    column = frame[head.stamp[0]]
+    if len(head.stamp) == 1:
+        return column if column.name else column.rename("the first column")
+    other = frame[head.stamp[1]]
+    date, time = (each.astype(str).str.strip() for each in (_with_hyphens(column), other))
+    name = f"{column.name} {other.name}"
+    joined: pd.Series = column + " " + other if head.form else date + " " + time
+    if head.form:
+        return joined.rename(name)
+    apart = date.str.fullmatch(_DATE) & time.str.fullmatch(_TIME)
+    if not apart.all():
+        row = first_row(~apart.to_numpy(dtype=bool))
+        raise row_fault(
+            path,
+            row,
+            f"columns {column.name} {cell_text(column.iloc[row])} and {other.name}"
+            f" {cell_text(other.iloc[row])} are no date and no time of day (2024-03-04, 09:30);"
+            " keep the one column that says when a bar is",
+        )
+    return joined.rename(name)
+
+
+def _with_hyphens(column: pd.Series) -> pd.Series:
+    """The column with dates as 2024-03-04 where all are written 20240304; else unchanged."""
+    if not _all_match(column, _COMPACT):
+        return column
+    text = column.astype(str)
+    return text.str[:4] + "-" + text.str[4:6] + "-" + text.str[6:]
+
+
+def _all_match(column: pd.Series, form: str) -> bool:
+    """Whether the text of every cell has a form; the first cell decides for most columns."""
+    if not re.fullmatch(form, str(column.iloc[0]).strip()):
+        return False
+    return bool(column.astype(str).str.strip().str.fullmatch(form).all())
+
+
+def _are_counts(column: pd.Series) -> bool:
+    """Whether cells are numbers, as of seconds since 1970."""
+    if pd.api.types.is_numeric_dtype(column):
+        return not pd.api.types.is_bool_dtype(column)
+    return _all_match(column, _COUNT)
+
+
+def _unsaid_unit(column: pd.Series, path: str) -> DataError:
+    """Return the refusal of counts of an unknown unit; it names each unit that makes a date."""
+    first = column.iloc[0]
+    number = float(first)
+    units = []
+    for unit in get_args(EpochUnit):
+        begin, end = Epoch(unit).bounds
+        if begin <= number < end:
+            at = np.datetime64(int(number), unit).astype("datetime64[ns]")
+            units.append(f"data.epoch={unit} reads it as {utc_text(at)}")
+    cure = " or ".join(units) or "write dates, 2024-03-04, or instants, 2024-03-04T14:30Z"
+    return row_fault(
+        path, 0, f"{column.name} {cell_text(first)} is a number and says no unit; {cure}"
+    )
+
+
 def _are_dates(column: pd.Series) -> bool:
-    """Whether cells say a day and no time of it: those mean the same in every zone."""
+    """Whether cells say a day and no time of it: those mean the same in every zone.
+
+    Midnight on every row, without a zone, is such a day.
+    """
     if pd.api.types.is_datetime64_dtype(column):
         return bool((column == column.dt.normalize()).all())
-    text = column.astype(str).str.strip()
-    return bool(text.str.fullmatch(_DATE).all())
+    return _all_match(column, _DAY)
 
 
-def _counted(column: pd.Series, head: Head, path: str) -> tuple[Instants, str]:
-    """Instants [N] of counts since 1970 in the units of the head, and the unit in words."""
+def _counted(
+    column: pd.Series, epochs: Sequence[Epoch], path: str, source: str
+) -> tuple[Instants, str]:
+    """Instants [N] of counts since 1970 in some units, and the unit in words.
+
+    source: what says that they are in these units, for messages.
+    """
     numbers = pd.to_numeric(column, errors="coerce")
     exact = numbers.astype("Int64") if pd.api.types.is_integer_dtype(numbers) else numbers
     times: Instants = np.full(len(column), np.datetime64("NaT", "ns"))
-    unit = head.epochs[0].unit
-    for epoch in head.epochs:
+    unit = epochs[0].unit
+    for epoch in epochs:
         first, last = epoch.bounds
         fits = (exact.between(first, last, inclusive="left") & (exact % 1 == 0)).fillna(False)
         rows = fits.to_numpy(dtype=bool)
@@ -274,13 +423,13 @@ def _counted(column: pd.Series, head: Head, path: str) -> tuple[Instants, str]:
     if np.isnat(times).any():
         row = first_row(np.isnat(times))
         units = " or ".join(
-            f"{epoch.unit} (from {epoch.since} to {epoch.until})" for epoch in head.epochs
+            f"{epoch.unit} (from {epoch.since} to {epoch.until})" for epoch in epochs
         )
         raise row_fault(
             path,
             row,
             f"{column.name} {cell_text(column.iloc[row])} is no count of {units} since 1970, as"
-            f" {head.vendor} writes it",
+            f" {source}",
         )
     return times, f"UTC, epoch {unit}"
 

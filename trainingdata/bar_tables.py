@@ -9,21 +9,24 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from foundation.arrays import first_row
+from foundation.arrays import Index, first_row
 from foundation.errors import DataError, InputError
 from trainingdata.bars import row_fault
-from trainingdata.heads import HEADS, Head, head_of
+from trainingdata.columns import UNNAMED, head_of, names_companies
+from trainingdata.heads import Head
 from trainingdata.instruments import data_symbol
 
 _PRICE, _TICKER = "Price", "Ticker"  # of yfinance's first two lines
-_NAMING = {_PRICE, *(head.symbol for head in HEADS if head.symbol)}
+_INDEX = "__index_level_0__"  # of pandas in Parquet, where it has no name
 _SURPLUS = "\0surplus"
 _PLAIN: dict[str, Any] = {
     "keep_default_na": False,
@@ -48,36 +51,79 @@ class BarTable:
 
     def spellings(self) -> dict[str, str]:
         """The symbols that a column names, and how it spells them; none without such a column."""
-        if self.head.symbol not in self.frame.columns:
+        if not self.head.symbol or self.head.symbol not in self.frame.columns:
             return {}
         column = self.frame[self.head.symbol]
         if column.isna().any():
             row = first_row(column.isna().to_numpy(bool))
             raise row_fault(self.path, row, f"{self.head.symbol} is empty")
-        cells = sorted(column.astype(str).unique())
-        spelled = {_symbol_in(cell, self.head): cell for cell in cells}
-        for cell in cells:
-            if (other := spelled[_symbol_in(cell, self.head)]) != cell:
+        spelled: dict[str, str] = {}
+        for cell in sorted(column.astype(str).unique()):
+            symbol = _symbol_in(cell, self.head.spelled)
+            if symbol in spelled:
                 raise DataError(
-                    f"{self.path}: {cell!r} and {other!r} are one symbol; spell it alike"
+                    f"{self.path}: {spelled[symbol]!r} and {cell!r} are one symbol; spell it alike"
                 )
+            spelled[symbol] = cell
         return spelled
 
-    def rows_of(self, symbol: str) -> tuple[pd.DataFrame, str]:
-        """The rows of a symbol in the file's order, and where they are, for messages.
-
-        They are all, where no column says whose they are.
-        """
+    def rows_by_symbol(self) -> SymbolRows:
+        """The rows of each symbol that a column names, or all rows."""
         spellings = self.spellings()
-        if len(spellings) < 2:
-            return self.frame, self.path
-        rows = self.frame[self.frame[self.head.symbol] == spellings[symbol]]
-        return rows, f"{self.path}, rows of {spellings[symbol]}"
+        if not spellings:
+            return SymbolRows(self, {}, {})
+        rows = self.frame.groupby(self.head.symbol).indices
+        return SymbolRows(
+            self, spellings, {str(cell): np.asarray(found) for cell, found in rows.items()}
+        )
 
 
-def _symbol_in(cell: str, head: Head) -> str:
-    """The symbol that a cell names; its text where it names none."""
-    match = re.fullmatch(head.spelled, cell)
+class SymbolRows(NamedTuple):
+    """The rows of a table by symbol.
+
+    table: of a file.
+    spellings: of its symbols; none where no column names them.
+    rows: numbers of the rows by spelling.
+    """
+
+    table: BarTable
+    spellings: dict[str, str]
+    rows: dict[str, Index]
+
+    def of(self, symbol: str) -> pd.DataFrame:
+        """The rows of a symbol in the file's order."""
+        if len(self.spellings) < 2:
+            return self.table.frame
+        return self.table.frame.iloc[self.rows[self.spellings[symbol]]]
+
+
+def rows_of_files(tables: Sequence[SymbolRows], symbol: str) -> tuple[pd.DataFrame, Head, str]:
+    """The rows of a symbol in files that follow one another, their head, and their place.
+
+    tables: of each file; several where each file holds a day or a month of many symbols.
+    """
+    first = tables[0]
+    head = first.table.head
+    spelling = first.spellings.get(symbol, symbol)
+    if len(tables) == 1:
+        several = len(first.spellings) > 1
+        return first.of(symbol), head, first.table.path + f", rows of {spelling}" * several
+    for other in tables[1:]:
+        if other.table.head != head:
+            raise DataError(
+                f"{symbol}: files {first.table.path} and {other.table.path} have different heads;"
+                " keep files of one vendor in a folder"
+            )
+    parts = [part for part in (table.of(symbol) for table in tables) if len(part)]
+    parts.sort(key=lambda part: tuple(str(part[name].iloc[0]) for name in head.stamp))
+    place = f"{first.table.path} and {len(tables) - 1} more, rows of {spelling}"
+    return pd.concat(parts, ignore_index=True), head, place
+
+
+@cache
+def _symbol_in(cell: str, form: str) -> str:
+    """The symbol that a cell of a form names; its text where it names none."""
+    match = re.fullmatch(form, cell)
     try:
         return data_symbol(match[1]) if match else cell
     except InputError:
@@ -85,16 +131,19 @@ def _symbol_in(cell: str, head: Head) -> str:
 
 
 def symbols_inside(path: Path) -> tuple[str, ...]:
-    """The symbols that a column of a file names; none where it has no such column.
+    """The symbols that a column of a file names; none if it has no such column.
 
-    Nor has a file that cannot be read: `read_table` says what is wrong with it.
+    Raises DataError if the column cannot be read. What else is wrong is for `read_table` to say.
     """
     try:
-        if not _NAMING & {*_columns(path)}:
-            return ()
-        return tuple(read_table(path).spellings())
+        names = _columns(path)
+        if names[0] != _PRICE:
+            symbol = head_of(names, str(path)).symbol
+            if not symbol or symbol not in names:
+                return ()
     except (DataError, OSError, ValueError):
         return ()
+    return tuple(read_table(path).spellings())
 
 
 def _columns(path: Path) -> list[str]:
@@ -104,7 +153,7 @@ def _columns(path: Path) -> list[str]:
             return _cells(file.readline())
         import pyarrow.parquet as pq
 
-        return list(pq.read_schema(file).names)
+        return _headings(pq.read_schema(file).names)
 
 
 def read_table(path: Path) -> BarTable:
@@ -117,16 +166,17 @@ def read_table(path: Path) -> BarTable:
         with pq.ParquetFile(path) as file:
             # What pandas keeps as an index is a column like any other here.
             frame = file.read().to_pandas(ignore_metadata=True)
+        frame.columns = pd.Index(_headings(frame.columns))
     except DataError:
         raise
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
-    return BarTable(str(path), head_of(list(frame.columns), str(path)), frame)
+    return _table(str(path), head_of(list(frame.columns), str(path)), frame)
 
 
 def _of_csv(raw: bytes, path: str) -> BarTable:
     _refuse_damage(raw, path)
-    text = raw.removeprefix(codecs.BOM_UTF8)
+    text = _unquoted(raw.removeprefix(codecs.BOM_UTF8), path)
     first, _, rest = text.partition(b"\n")
     names = _cells(first)
     if not any(names):
@@ -134,10 +184,43 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
     if names[0] == _PRICE:
         return _of_yfinance(text, path)
     head = head_of(names, path)
-    body, columns = (text, head.columns) if head.headless else (rest, names)
+    body, columns = (text, head.columns) if head.headless else (rest, _distinct(names))
     # What is a date may not be taken for a number.
     words = () if head.epochs else head.stamp
-    return BarTable(path, head, _frame(body, columns, (*words, head.symbol), path))
+    return _table(path, head, _frame(body, columns, (*words, head.symbol), path))
+
+
+def _table(path: str, head: Head, frame: pd.DataFrame) -> BarTable:
+    """The table, without a column of symbols if that names companies."""
+    if head.symbol in frame.columns and names_companies(head, frame[head.symbol].astype(str)):
+        head = replace(head, symbol="", ignored=(*head.ignored, head.symbol))
+    return BarTable(path, head, frame)
+
+
+def _unquoted(text: bytes, path: str) -> bytes:
+    """The text without quotation marks around cells, as R writes them around headings and dates."""
+    if b'"' not in text.partition(b"\n")[0]:
+        return text
+    inside = re.search(rb'[^,\r\n"]"+[^,\r\n"]', text)
+    if inside:
+        line = text.count(b"\n", 0, inside.start()) + 1
+        raise DataError(f"{path}: line {line} has a quotation mark within a cell; write it without")
+    return text.replace(b'"', b"")
+
+
+def _headings(names: Iterable[str]) -> list[str]:
+    """The headings of a Parquet file as those of a CSV file are."""
+    return [UNNAMED if name == _INDEX else str(name).strip() for name in names]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The headings, each once: of repeated ones, which are never read, all but the first differ."""
+    seen: dict[str, int] = {}
+    distinct = []
+    for name in names:
+        count = seen[name] = seen.get(name, 0) + 1
+        distinct.append(name if count == 1 else f"{name}\0{count}")
+    return distinct
 
 
 def _refuse_damage(text: bytes, path: str) -> None:
@@ -156,7 +239,8 @@ def _refuse_damage(text: bytes, path: str) -> None:
 
 
 def _cells(line: bytes) -> list[str]:
-    return line.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n").split(",")
+    text = line.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n")
+    return [name.strip().strip('"') for name in text.split(",")]
 
 
 def _of_yfinance(text: bytes, path: str) -> BarTable:
@@ -172,7 +256,9 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
         raise DataError(f"{path}: a line of fields (Price,…) has to be followed by one of tickers")
     # A row is there for every ticker, also where only another one traded.
     frame = wide.stack(_TICKER, future_stack=True).dropna(how="all").reset_index()
-    return BarTable(path, head_of(list(frame.columns), path), frame)
+    # This form is Yahoo's alone: no column has to show it.
+    head = replace(head_of(list(frame.columns), path), marks=())
+    return BarTable(path, head, frame)
 
 
 def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) -> pd.DataFrame:

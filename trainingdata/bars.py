@@ -16,7 +16,7 @@ from foundation.arrays import Array, Instants, Mask, first_row
 from foundation.errors import DataError
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, Kind
-from trainingdata.sessions import calendar, in_session
+from trainingdata.sessions import calendar, calendar_lacks, in_session
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -113,6 +113,7 @@ class Origin:
     notes: what of it is ignored, left out or taken for something else.
     ends: whether a stamp is the end of its bar, not its begin.
     doubts: what of its bars may be wrong, one for each bar.
+    volume_known: whether the unit of its volume is known.
     """
 
     file: str
@@ -121,6 +122,7 @@ class Origin:
     notes: tuple[str, ...] = ()
     ends: bool = False
     doubts: tuple[Doubt, ...] = ()
+    volume_known: bool = True
 
     @property
     def stamps(self) -> str:
@@ -365,9 +367,10 @@ def regular_bars(
 
 
 def no_regular_hour(starts: Instants, path: str) -> DataError:
-    """What is wrong with bars none of which lies within regular New York hours."""
-    last = calendar().closes[-1]
-    beyond = f", and the calendar of sessions ends at {utc_text(last)}" if starts[0] >= last else ""
+    """Return the refusal of bars none of which lies within regular New York hours."""
+    days = calendar()
+    outside = starts[0] >= days.closes[-1] or starts[-1] < days.opens[0]
+    beyond = f", which {calendar_lacks(starts[0])}" if outside else ""
     return DataError(
         f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}{beyond}"
     )

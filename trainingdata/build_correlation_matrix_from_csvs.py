@@ -2,7 +2,7 @@
 
     python trainingdata/build_correlation_matrix_from_csvs.py --input DIR …
         --output correlation/matrix [--lookback 120] [--as-of 2025-06-30]
-        [--symbols NVDA BTCUSD …] [--zone America/New_York]
+        [--symbols NVDA BTCUSD …] [--zone America/New_York] [--epoch s] [--stamps begin]
 
 --input DIR …        folders of bar files, one a symbol, or single files
 --output NAME        NAME.parquet and NAME.json are written
@@ -10,6 +10,8 @@
 --as-of D            New York date, inclusive, or an instant with a zone; none: the last bar
 --symbols SYMBOL …   none: every file
 --zone ZONE          of stamps that say none; none: those are refused
+--epoch UNIT         of stamps that count since 1970 (s, ms, us, ns); none: those are refused
+--stamps SIDE        of a bar that a stamp marks (begin, end) where the file does not say it
 --overwrite          write over files that are no correlation matrix
 
 Writes `matrix.parquet` (symbols × symbols) and `matrix.json`: when it was known, and what from.
@@ -26,7 +28,7 @@ if __name__ == "__main__":
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -37,6 +39,7 @@ from foundation.flags import Parser
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
 from trainingdata.confirmation import confirmed
+from trainingdata.conventions import Conventions, EpochUnit, Side
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, repaired
 from trainingdata.instants import check_zone, instant, utc_text
 from trainingdata.stored_correlation import read_correlation, table_and_notes, write_correlation
@@ -66,6 +69,8 @@ def _parser() -> Parser:
     parser.add_argument("--as-of")
     parser.add_argument("--symbols", nargs="+")
     parser.add_argument("--zone")
+    parser.add_argument("--epoch", choices=get_args(EpochUnit))
+    parser.add_argument("--stamps", choices=get_args(Side))
     parser.add_argument("--overwrite", action="store_true")
     return parser
 
@@ -99,7 +104,8 @@ def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
 def run(settings: argparse.Namespace) -> Result:
     """Build the matrix and write it."""
     places = [place.expanduser() for place in settings.input]
-    read = read_bars(places, settings.symbols, end=settings.as_of, zone=settings.zone)
+    conventions = Conventions(zone=settings.zone, epoch=settings.epoch, stamps=settings.stamps)
+    read = read_bars(places, settings.symbols, end=settings.as_of, conventions=conventions)
     lookback = settings.lookback
     estimator = CorrelationEstimator(
         hourly_window=max(2, lookback * 25 // 6), session_window=lookback

@@ -15,6 +15,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
+from foundation.figures import rounded_price
 from trainingdata.bars import CLOSE, Bars, Origin
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
@@ -158,8 +159,8 @@ def check_endings(bars: Bars, endings: Iterable[Ending]) -> None:
         last = bars.real_bars(bars.symbols.index(each.symbol))[1][-1:, CLOSE]
         if (each.price > MOST_PAID * last).any():
             raise DataError(
-                f"{each.symbol} ends on {date} with {each.price:,.2f} USD a share, and its last"
-                f" close is {last[0]:,.2f}; mend its row, or its bars"
+                f"{each.symbol} ends on {date} with {rounded_price(each.price, 2)} USD a share, and"
+                f" its last close is {rounded_price(last[0], 2)}; mend its row, or its bars"
             )
         if not each.into:
             continue

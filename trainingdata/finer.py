@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from foundation.arrays import Array, Instants, first_row
@@ -23,6 +25,7 @@ def finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
     first: number of the instant from which on every bar needs some.
     """
     tables = []
+    origins = []
     for s, item in enumerate(bars.instruments):
         number = finer.symbols.index(item.symbol)
         what = f"data.fills: {finer.origins[number].file}: {item.symbol}"
@@ -44,7 +47,9 @@ def finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
         held = np.unique(k)
         _refuse_contradiction(what, bars, starts[held], values[held], joined(starts[k], parts)[1])
         tables.append((item, ends, parts))
-    return panel(tables, finer.source, finer.timeframe, bars.times)
+        origins.append(finer.origins[number])
+    met = panel(tables, finer.source, finer.timeframe, bars.times)
+    return replace(met, origins=tuple(origins))
 
 
 def _refuse_contradiction(

@@ -1,6 +1,7 @@
-"""The heads of bar files that are read: which columns a vendor writes, and how it writes when.
+"""The heads of bar files by vendor: which columns each writes, and how it writes time and volume.
 
-A file is read under one head of this table and no other. A vendor or a form that is new is a row.
+A new vendor or format is a new row of `HEADS`. `trainingdata.columns` finds the columns of any
+other file by their names.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from foundation.errors import DataError, in_one_line
 from trainingdata.bars import FIELDS
+
+VolumeUnit = Literal["coins", "usd"]
 
 _CAPITALS = ("Open", "High", "Low", "Close", "Volume")
 _COUNT = re.compile(r"\d+(\.\d+)?")
@@ -52,9 +55,15 @@ class Head:
     form: of stamps that are no ISO text, as `strptime` has it.
     zone: whose clock stamps without a zone show; none: the user says so (`data.zone`).
     epochs: units of stamps that are counts; none: they are text.
-    ends: whether a stamp is the end of its bar, not its begin.
+    ends: whether a stamp is the end of its bar, not its begin; none: the head does not say it.
     daily: whether the bars are of days.
     headless: whether the file has no line of headings; its columns are all of these, in order.
+    crypto_volume: unit of the volume of crypto; none: the head does not say it. The volume of
+        stocks counts shares.
+    marks: columns that this vendor alone writes; without one of them `crypto_volume` is unknown.
+        Empty: the head is this vendor's alone.
+    quote_volume: column of the volume in the other currency of a pair, which shows the unit.
+    ignored: columns of the file that are not read.
     """
 
     vendor: str
@@ -67,9 +76,13 @@ class Head:
     form: str = ""
     zone: str = ""
     epochs: tuple[Epoch, ...] = ()
-    ends: bool = False
+    ends: bool | None = False
     daily: bool = False
     headless: bool = False
+    crypto_volume: VolumeUnit | None = None
+    marks: tuple[str, ...] = ()
+    quote_volume: str = ""
+    ignored: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -85,21 +98,40 @@ class Head:
 
 
 _STOOQ = "Europe/Warsaw"  # the first 5-minute bar of New York's session is at 15:30
-_KLINES = ("close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume")
+_QUOTE = "quote_volume"
+_KLINES = ("close_time", _QUOTE, "count", "taker_buy_volume", "taker_buy_quote_volume")
+_YAHOO = ("Dividends", "Stock Splits", "Capital Gains")
 # The archive of spot bars counts microseconds from 2025 on, that of futures milliseconds.
 _SPOT = (Epoch("ms", until="2025-01-01"), Epoch("us", since="2025-01-01"))
 
 HEADS = (
-    Head("own, Alpaca", ("timestamp",), symbol="symbol", others=("trade_count", "vwap")),
-    Head("own", ("end",), symbol="symbol", ends=True),
-    Head("Alpaca", ("t",), ("o", "h", "l", "c", "v"), symbol="S", others=("n", "vw")),
+    Head(
+        "own, Alpaca",
+        ("timestamp",),
+        symbol="symbol",
+        adjusted="adj_close",
+        others=("trade_count", "vwap"),
+        crypto_volume="coins",
+    ),
+    Head("own", ("end",), symbol="symbol", ends=True, crypto_volume="coins"),
+    Head(
+        "Alpaca",
+        ("t",),
+        ("o", "h", "l", "c", "v"),
+        symbol="S",
+        others=("n", "vw"),
+        crypto_volume="coins",
+    ),
+    # Yahoo's volume of crypto is in USD: that of BTC-USD is about its price times the coins traded.
     Head(
         "yfinance",
         ("Datetime",),
         _CAPITALS,
         symbol="Ticker",
         adjusted="Adj Close",
-        others=("Dividends", "Stock Splits", "Capital Gains"),
+        others=_YAHOO,
+        crypto_volume="usd",
+        marks=("Adj Close", *_YAHOO),
     ),
     Head(
         "yfinance, Stooq",
@@ -107,8 +139,10 @@ HEADS = (
         _CAPITALS,
         symbol="Ticker",
         adjusted="Adj Close",
-        others=("Dividends", "Stock Splits", "Capital Gains"),
+        others=_YAHOO,
         daily=True,
+        crypto_volume="usd",
+        marks=("Adj Close", *_YAHOO),
     ),
     Head("Stooq", ("Date", "Time"), _CAPITALS, zone=_STOOQ),
     Head(
@@ -128,31 +162,22 @@ HEADS = (
         spelled="(?:X:)?(.+)",
         others=("transactions",),
         epochs=(Epoch("ns"),),
+        crypto_volume="coins",
     ),
-    Head("Binance", ("open_time",), others=(*_KLINES, "ignore"), epochs=(Epoch("ms"),)),
-    Head("Binance", ("open_time",), others=(*_KLINES, "ignore"), epochs=_SPOT, headless=True),
+    # Files of coin-margined futures have the same head, and their volume counts contracts.
+    Head(
+        "Binance",
+        ("open_time",),
+        others=(*_KLINES, "ignore"),
+        epochs=(Epoch("ms"),),
+        quote_volume=_QUOTE,
+    ),
+    Head(
+        "Binance",
+        ("open_time",),
+        others=(*_KLINES, "ignore"),
+        epochs=_SPOT,
+        headless=True,
+        quote_volume=_QUOTE,
+    ),
 )
-
-
-def head_of(names: Sequence[str], path: str) -> Head:
-    """The head under which a file is read.
-
-    names: its headings, or the cells of its first line.
-    path: of the file, for messages.
-    """
-    found = next((head for head in HEADS if head.fits(names)), None)
-    if found is not None:
-        doubled = next((name for name in names if names.count(name) > 1), None)
-        if doubled is not None and not found.headless:
-            raise DataError(f"{path}: column {doubled!r} is there twice; keep one")
-        return found
-    known = "; ".join(
-        f"{head.vendor} {','.join((*head.stamp, *head.fields))}"
-        for head in HEADS
-        if not head.headless
-    )
-    raise DataError(
-        f"{path}: its head is none that is known: {in_one_line(','.join(names))}"
-        f"; known are {known}; a good file begins with the two lines"
-        f" {GOOD[0]} and {GOOD[1]}"
-    )

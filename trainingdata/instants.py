@@ -250,7 +250,7 @@ def _new_york_time(instants: Instants) -> Instants:
 @cache
 def _new_york_clock() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
     """Instants [N] at which New York's offset from UTC changes, and the offsets [N + 1] around."""
-    hours = pd.date_range("1970-01-01", "2100-01-01", freq="h", tz="UTC")
+    hours = pd.date_range("1961-01-01", "2100-01-01", freq="h", tz="UTC")
     utc = hours.tz_localize(None)
     offsets = hours.tz_convert(NEW_YORK).tz_localize(None).to_numpy() - utc.to_numpy()
     changed = np.flatnonzero(np.diff(offsets)) + 1

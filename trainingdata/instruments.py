@@ -28,6 +28,8 @@ class Kind(StrEnum):
 
 _COIN = re.compile(r"[A-Z0-9]{2,12}[/-]?USD")
 _STOCK = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z]{1,2})?")
+# A class of shares: Yahoo writes BRK-B, others BRK/B, Alpaca BRK.B.
+_SHARE_CLASS = re.compile(r"([A-Z]{1,5})[-/]([A-Z])")
 _FOREIGN = re.compile(r"\?[A-Z0-9._]{1,40}")
 # Codes of ISO 4217; no ticker of a stock is as long as two of them.
 _CURRENCY = (
@@ -39,7 +41,9 @@ _OTHER_QUOTE = re.compile(
 )
 _PAIR = re.compile(r"([A-Z0-9]{2,12})[/_-]?(USDT?)")
 # What the names of files add to a symbol: how long a bar lasts.
-_BAR_LENGTH = re.compile(r"[ ._-]+(\d{1,2}(M|MIN|MINS|H|HR|D)|[MH]\d{1,2}|D1|HOURLY|DAILY)$")
+_BAR_LENGTH = re.compile(
+    r"[ ._-]+(\d{1,2}(M|MIN|MINS|H|HR|D)|[MH]\d{1,2}|D1|HOURLY|DAILY)$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,25 +142,53 @@ def in_tethers(text: str) -> bool:
 def named_in_file(stem: str) -> str:
     """The symbol as the name of a file spells it, without the length of its bars.
 
-    nvda_1h names NVDA, BTC-USDT-5m BTC-USDT.
+    nvda_1h names nvda, BTC-USDT-5m BTC-USDT.
     """
-    return _BAR_LENGTH.sub("", stem.strip().upper())
+    return _BAR_LENGTH.sub("", stem.strip())
+
+
+def other_security(text: str) -> str:
+    """Why a text with a small letter is another security than its capitals; empty if it is not.
+
+    On the consolidated tape a small letter marks a preferred share, a right or shares when issued:
+    TpC is a preferred share of AT&T, TPC is Tutor Perini. `Nvda` and `nvda` are NVDA.
+    """
+    name = text.strip()
+    if name in (name.upper(), name.lower(), name.capitalize()) or not _STOCK.fullmatch(
+        name.upper()
+    ):
+        return ""
+    if _COIN.fullmatch(name.upper()):
+        return ""
+    return (
+        f"{name} is not {name.upper()}: a small letter marks a preferred share, a right or shares"
+        " when issued, which cannot be traded here"
+    )
 
 
 def is_symbol(text: str) -> bool:
     return bool(_COIN.fullmatch(text) or _STOCK.fullmatch(text))
 
 
+def names_symbol(text: str) -> bool:
+    """Whether a text of a user's own names a symbol, in small letters too."""
+    return is_symbol(text.strip().upper()) and not other_security(text)
+
+
 @cache
 def instrument(symbol: str) -> Instrument:
     """The instrument behind a symbol.
 
-    `BTCUSD`, `BTC/USD` and `BTC-USD` are one coin, `NVDA` and `BRK.B` stocks, `?037833100` is
-    foreign.
+    `BTCUSD`, `BTC/USD` and `BTC-USD` are one coin, `BRK.B`, `BRK-B` and `BRK/B` one class of
+    shares, `?037833100` is foreign.
 
     Raises InputError if the text is neither.
     """
+    if reason := other_security(symbol):
+        raise InputError(f"symbols: {reason}")
     name = symbol.strip().upper()
+    if match := _SHARE_CLASS.fullmatch(name):
+        name = f"{match[1]}.{match[2]}"
     if _COIN.fullmatch(name):
         base = name.removesuffix("USD").rstrip("/-")
         return Instrument(f"{base}USD", Kind.CRYPTO, Decimal("0.001"))

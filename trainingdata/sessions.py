@@ -16,7 +16,11 @@ from foundation.errors import InputError
 from trainingdata.instants import DAY, HOUR, four_pm, new_york_date, utc_text
 
 FULL_SESSION = np.timedelta64(390, "m")
-CALENDAR_START = "2000-01-01"
+# Yahoo's daily bars begin in 1962. Before 1952 the exchange traded on Saturdays as well, which
+# `exchange_calendars` does not know.
+CALENDAR_START = "1962-01-01"
+# From here on pandas applies rules of holidays by default.
+_HOLIDAYS_APPLY = "1970-01-01"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -39,10 +43,14 @@ def calendar() -> Calendar:
     import exchange_calendars
 
     listed = exchange_calendars.get_calendar("XNYS", start=CALENDAR_START)
+    rules = listed.regular_holidays
+    # The library lists regular holidays of earlier years, as 4 July 1962, as sessions.
+    holidays = rules.holidays(CALENDAR_START, _HOLIDAYS_APPLY) if rules is not None else []
+    open_days = ~listed.sessions.isin(holidays)
     return Calendar(
-        opens=listed.opens.to_numpy("datetime64[ns]"),
-        closes=listed.closes.to_numpy("datetime64[ns]"),
-        dates=listed.sessions.to_numpy("datetime64[D]"),
+        opens=listed.opens[open_days].to_numpy("datetime64[ns]"),
+        closes=listed.closes[open_days].to_numpy("datetime64[ns]"),
+        dates=listed.sessions[open_days].to_numpy("datetime64[D]"),
     )
 
 
@@ -197,9 +205,13 @@ def four_pms() -> Instants:
 
 
 def beyond_calendar(now: np.datetime64) -> InputError:
-    """What is said where the calendar ends before an instant, or before what follows it."""
+    """Return the refusal of an instant outside the calendar."""
+    return InputError(f"{utc_text(now)} {calendar_lacks(now)}")
+
+
+def calendar_lacks(now: np.datetime64) -> str:
+    """Return the end of a sentence: the calendar's range and what to do about it."""
     dates = calendar().dates
-    return InputError(
-        f"{utc_text(now)} lies outside the exchange calendar ({dates[0]} to {dates[-1]}); update"
-        " exchange_calendars"
-    )
+    place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"
+    cure = "leave out what is earlier" if now < dates[1] else "update exchange_calendars"
+    return f"{place}; {cure}"

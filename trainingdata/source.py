@@ -15,6 +15,7 @@ from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars, read_finer_bars
 from trainingdata.bars import Bars, panel
 from trainingdata.confirmation import left_out_doubts, unconfirmed
+from trainingdata.conventions import Conventions, EpochUnit, Side
 from trainingdata.endings import (
     USUAL_LOSS,
     USUAL_SESSIONS,
@@ -25,6 +26,7 @@ from trainingdata.endings import (
     last_name,
 )
 from trainingdata.finer import finer_panel
+from trainingdata.heads import VolumeUnit
 from trainingdata.instants import check_zone, instant
 from trainingdata.instruments import symbols_of
 from trainingdata.market import Market
@@ -55,6 +57,19 @@ class DataSettings:
 
     dir: tuple[str, ...] = setting((), "folders or files of bars; none: the synthetic market")
     zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
+    epoch: EpochUnit | None = setting(
+        None, "unit of stamps that count since 1970: `s`, `ms`, `us` or `ns`; none: refused"
+    )
+    stamps: Side | None = setting(
+        None,
+        "side of a bar, `begin` or `end`, that a stamp marks where file and exchange calendar do "
+        "not say it; none: refused",
+    )
+    volume_unit: VolumeUnit | None = setting(
+        None,
+        "of crypto volume, `coins` or `usd`, where a file does not say it; none: refused as soon "
+        "as something rests on it",
+    )
     fills: tuple[str, ...] = setting(
         (),
         "folders or files of finer bars (1, 5, 15 or 30 minutes) that orders meet; none: "
@@ -103,6 +118,17 @@ class DataSettings:
             raise InputError("data.dir: it is empty; name a folder or a file, `.` for this one")
         check_zone(self.zone, "data.zone")
 
+    @property
+    def conventions(self) -> Conventions:
+        """How to read what bar files leave open."""
+        return Conventions(
+            adjusted=self.adjustment == "all",
+            zone=self.zone,
+            epoch=self.epoch,
+            stamps=self.stamps,
+            volume_unit=self.volume_unit,
+        )
+
     def bars(
         self,
         symbols: Sequence[str],
@@ -147,8 +173,7 @@ class DataSettings:
             start=start,
             end=end,
             timeframe=timeframe,
-            adjusted=self.adjustment == "all",
-            zone=self.zone,
+            conventions=self.conventions,
             renames=self._events().renamed_by(end),
         )
 
@@ -194,8 +219,7 @@ class DataSettings:
                 bars.symbols,
                 bars.timeframe,
                 bars.now,
-                adjusted=self.adjustment == "all",
-                zone=self.zone,
+                conventions=self.conventions,
                 renames=self._events().renamed_by(bars.now),
             )
         except DataError as error:
@@ -298,6 +322,9 @@ def load_bars(
     end: str | None = None,
     timeframe: TimeframeName | None = None,
     zone: str | None = None,
+    epoch: EpochUnit | None = None,
+    stamps: Side | None = None,
+    volume_unit: VolumeUnit | None = None,
     accept_jumps: bool = False,
 ) -> Bars:
     """Bars of folders of files, or of single files, as a panel on one clock.
@@ -311,6 +338,9 @@ def load_bars(
     timeframe: `1d`, `1h`, `30m`, `15m` or `5m`, to which shorter bars are put together; none means
         days where a file has them, else hours.
     zone: of stamps that say none, as America/New_York; without it they are refused.
+    epoch: unit of stamps that count since 1970, `s`, `ms`, `us` or `ns`.
+    stamps: side of a bar, `begin` or `end`, that a stamp marks, where the files do not say it.
+    volume_unit: of crypto volume, `coins` or `usd`, where the files do not say it.
     accept_jumps: whether jumps that look like a split go on, among the panel's `doubts`; else they
         are refused.
 
@@ -319,7 +349,14 @@ def load_bars(
     if not folders:
         raise InputError("load_bars: no folder is given")
     places = tuple(str(folder) for folder in folders)
-    settings = DataSettings(dir=places, zone=zone, accept_jumps=accept_jumps)
+    settings = DataSettings(
+        dir=places,
+        zone=zone,
+        epoch=epoch,
+        stamps=stamps,
+        volume_unit=volume_unit,
+        accept_jumps=accept_jumps,
+    )
     return settings.bars(symbols, start, end, Timeframe(timeframe) if timeframe else None)
 
 

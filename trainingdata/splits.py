@@ -25,6 +25,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants, Mask
 from foundation.errors import DataError
+from foundation.figures import rounded_price
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, OPEN, Bars, Doubt
 from trainingdata.confirmation import RECENT
@@ -61,7 +62,7 @@ def _split_like(
         symbol,
         at,
         f"looks like a split of {ratio.numerator}:{ratio.denominator} that the prices are not"
-        f" adjusted for ({after:,.2f} after {before:,.2f})",
+        f" adjusted for ({rounded_price(after, 2)} after {rounded_price(before, 2)})",
         f"a position held over it books {after / before - 1:+.0%} that nobody earned, unless it is"
         " a true move",
         "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
@@ -72,7 +73,7 @@ def _split_like(
 
 def _opens_far(symbol: str, at: np.datetime64, move: _Overnight, ratio: Fraction | None) -> Doubt:
     """A session that opens far from the close before it; ratio: of the split that it is like."""
-    prices = f"({move.after:,.2f} after {move.before:,.2f})"
+    prices = f"({rounded_price(move.after, 2)} after {rounded_price(move.before, 2)})"
     what = f"opens {move.change:+.1%} from the last close {prices}, {move.multiple:.0f} times its"
     what += " usual overnight move"
     if ratio is not None:
@@ -93,14 +94,14 @@ def _opens_far(symbol: str, at: np.datetime64, move: _Overnight, ratio: Fraction
 
 def _not_shown(action: Action, at: np.datetime64, before: float, after: float) -> Doubt:
     """A dividend, a split or both of a file that the closes around them, USD, do not show."""
-    parts = [f"dividend of {action.dividend:,.2f}"] if action.dividend else []
+    parts = [f"dividend of {rounded_price(action.dividend, 2)}"] if action.dividend else []
     parts += [f"split of {action.ratio:g}:1"] if action.ratio != 1.0 else []
+    closes = f"{rounded_price(after, 2)} after {rounded_price(before, 2)}"
     booked = (after * action.ratio + action.dividend) / before - 1
     return Doubt(
         action.symbol,
         at,
-        f"the prices do not show the {' and '.join(parts)} of data.actions ({after:,.2f} after"
-        f" {before:,.2f})",
+        f"the prices do not show the {' and '.join(parts)} of data.actions ({closes})",
         f"a position held over it books {booked:+.0%} that nobody earned",
         "mend its row there or take it out, unless a true move hides it",
         "action",

@@ -24,6 +24,8 @@ _EARLY, _LATE = 4 * 60, 20 * 60
 _FEWEST_SESSIONS = 2
 # By which clocks are off New York's, Auckland's the furthest; those nearby first.
 _HOURS_OFF = sorted(range(-18, 19), key=abs)
+# Shares of sessions by which stamps at the open or the close tell begins from ends.
+_SELDOM, _MOSTLY = 0.2, 0.5
 _SIDES = {True: "the ends of bars", False: "the begins of bars"}
 _COLUMNS = {True: "end", False: "timestamp"}
 
@@ -127,3 +129,18 @@ def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends
                     f" York's sessions{half}, which they fit as {_SIDES[side]}{off};"
                     f" {', and '.join(cures)}"
                 )
+
+
+def ends_by_calendar(stamps: Instants) -> bool | None:
+    """Whether stamps [N] of a stock are the ends of bars; None if the calendar cannot tell.
+
+    Of regular hours begins have the open and never the close, ends the close and never the open.
+    """
+    days = calendar()
+    day = np.clip(np.searchsorted(days.dates, new_york_date(stamps)), 0, len(days.dates) - 1)
+    sessions = max(len(np.unique(day)), 1)
+    opens = np.count_nonzero(stamps == days.opens[day]) / sessions
+    closes = np.count_nonzero(stamps == days.closes[day]) / sessions
+    if min(opens, closes) > _SELDOM or max(opens, closes) < _MOSTLY:
+        return None
+    return bool(closes > opens)

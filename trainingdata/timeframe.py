@@ -48,6 +48,8 @@ _HOURS = 24  # of a day, that a coin's pattern tells apart, on weekends once mor
 # Before the close, at which a closing auction is decided: its orders are taken until ten minutes
 # before it.
 BEFORE_CLOSE = np.timedelta64(15 * 60 * 10**9, "ns")
+# A session has 390 bars of a minute, and no vendor has those of earlier sessions.
+_FIRST_MINUTES = np.datetime64("1990-01-01")
 _NEVER = np.datetime64("NaT", "ns")
 _EPOCH = np.datetime64(0, "ns")
 
@@ -438,6 +440,8 @@ def _stock_clock(name: BarName) -> StockClock:
     step = Timeframe(name).length
     # Six and a half hours make seven bars of an hour: the floor of a negative quotient rounds up.
     counts = -((days.opens - days.closes) // step)
+    if name == MINUTE.name:
+        counts[days.dates < _FIRST_MINUTES] = 0
     session = np.repeat(np.arange(len(days.opens)), counts)
     first = np.repeat(np.cumsum(counts) - counts, counts)
     starts = days.opens[session] + (np.arange(len(session)) - first) * step

@@ -34,10 +34,11 @@ from foundation.plugin import TARGET, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import date_of, midnight, new_york_date
-from trainingdata.instruments import Kind, instrument, is_symbol
+from trainingdata.instruments import Kind, instrument, names_symbol
 from trainingdata.sessions import calendar
 from trainingdata.text_rows import text_rows
 from trainingdata.timeframe import DAYS_A_YEAR
+from trainingdata.volume_units import require_volume_units
 
 SLOT = "universe"  # the group that names a function of a user's own
 GROWTH = "growth"
@@ -215,6 +216,7 @@ class Universe:
         if settings.max_volatility is not None:
             leave_out("max_volatility", ~(known.volatility() <= settings.max_volatility))
         if settings.top is not None:
+            require_volume_units(bars, "universe.top")
             keep_best(rule, known.dollar_volume(), settings.top, TOP)
         if settings.keep is not None and not settings.by_growth:
             keep_best(rule, self._scores(bars, known, days), settings.keep, KEEP)
@@ -462,7 +464,7 @@ def read_members(path: Path) -> Members:
 def _membership(
     place: str, symbol: str, begin: str, end: str
 ) -> tuple[str, np.datetime64, np.datetime64]:
-    if not is_symbol(symbol.upper()):
+    if not names_symbol(symbol):
         raise DataError(f"{place}: {symbol!r} is no symbol")
     try:
         first = date_of(begin)

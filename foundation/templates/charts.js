@@ -15,6 +15,8 @@ function write(unit, value, step) {
   const scale = unit === "percent" ? 100 : 1;
   const size = Math.abs(value) * scale;
   let [fewest, most] = unit === "plain" ? [0, 3] : unit === "usd" && size < 1 ? [0, 4] : [2, 2];
+  // Below a tenth of a cent a price has four significant digits.
+  if (unit === "usd" && size > 0 && size < 1e-3) most = 3 - Math.floor(Math.log10(size));
   if (step) {
     const exponent = Math.floor(Math.log10(step * scale) + 1e-9);
     const half = Math.abs(step * scale / 10 ** exponent - 2.5) < 1e-6; // 2.5 has one digit more

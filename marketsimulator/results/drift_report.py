@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from foundation.cents import to_cents
 from foundation.counts import counted
 from foundation.decimals import ZERO
-from foundation.figures import number
+from foundation.figures import number, rounded_price
 from foundation.tables import Table, json_text
 from marketsimulator.results.drift_decisions import CAUSES, DecisionComparison
 from marketsimulator.results.drift_orders import NotCompared, OrderComparison
@@ -197,4 +197,4 @@ def _filled_text(order: Trade | None) -> str:
     if order.price is None:
         return f"0 of {float(order.ordered):+g}"
     wanted = f" of {float(order.ordered):+g}" if order.quantity != order.ordered else ""
-    return f"{float(order.quantity):+g}{wanted} at {number(float(order.price), 4)}"
+    return f"{float(order.quantity):+g}{wanted} at {rounded_price(float(order.price))}"

@@ -18,7 +18,7 @@ import pandas as pd
 from foundation.arrays import Array, Index, Instants
 from foundation.figures import NONE, Words, multiple, number, percent, usd
 from trainingdata.instants import DAY, four_pm, new_york_date
-from trainingdata.sessions import sessions_between
+from trainingdata.sessions import calendar, sessions_between
 
 TAIL = 0.05  # share of days, for value at risk and expected shortfall
 
@@ -260,13 +260,16 @@ def daily_rows(at: Instants, *, coins: bool) -> tuple[Index, Instants]:
 def days_a_year(at: Instants, *, coins: bool) -> int:
     """Days of the year that ends with the last of these instants.
 
+    If the calendar of sessions begins within that year, it is the calendar's first year.
+
     √252 for every series would understate what a coin risks: coins trade on weekends too, so a
     universe with one counts calendar days.
     """
     last = new_york_date(at[[-1]])[0]
     if coins:
         return int((last - _year_before(last)) / DAY)
-    return len(sessions_between(_year_before(last) + DAY, last))
+    first = max(_year_before(last) + DAY, calendar().dates[0])
+    return len(sessions_between(first, max(last, first + 364 * DAY)))
 
 
 def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
@@ -306,6 +307,8 @@ def no_trade_remarks(run: Run, strategy: str) -> list[str]:
     forecast = [choice for choice in choices if np.isfinite(choice.mu)]
     if not forecast:
         return ["No trades: no symbol ever decided."]
+    if small := _too_small(run):
+        return [small]
     if is_own(strategy):
         best = max(choices, key=_wanted_change)
         change = f"the largest change that {strategy} asked for, {_wanted_change(best):.2g} of"
@@ -314,6 +317,25 @@ def no_trade_remarks(run: Run, strategy: str) -> list[str]:
     edge = f"{basis_points(_edge(best))} ({best.symbol})"
     bound = f"; limits: {best.bound_by}" if best.binding else ""
     return [f"No trades: the largest edge was {edge}, its cost {basis_points(best.cost)}{bound}."]
+
+
+def _too_small(run: Run) -> str:
+    """Why the account buys no share of anything that it wants; empty where it buys one."""
+    wanted = [
+        (choice, abs(choice.target) * decision.equity)
+        for decision in run.decisions
+        for choice in decision.choices
+        if abs(choice.target) > 0 and choice.price > 0
+    ]
+    if not wanted or any(is_coin(c.symbol) or amount >= c.price for c, amount in wanted):
+        return ""
+    best, most = max(wanted, key=lambda each: each[1] / each[0].price)
+    equity = most / abs(best.target)
+    return (
+        f"No trades: the account is too small. Of {usd(to_cents(equity))}, {usd(to_cents(most))}"
+        f" were meant for {best.symbol}, and one share costs {usd(to_cents(best.price))};"
+        f" about capital={math.ceil(best.price / abs(best.target))} buys one."
+    )
 
 
 def _edge(choice: Choice) -> float:

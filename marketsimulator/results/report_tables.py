@@ -12,7 +12,17 @@ import pandas as pd
 from foundation.arrays import Array
 from foundation.cents import cents_that_add_up, table_that_adds_up, to_cents
 from foundation.counts import counted
-from foundation.figures import NONE, basis_points, interval, minute, number, percent, quantity, usd
+from foundation.figures import (
+    NONE,
+    basis_points,
+    interval,
+    minute,
+    number,
+    percent,
+    quantity,
+    rounded_price,
+    usd,
+)
 from foundation.tables import Cell, Row, Table
 from marketsimulator.results.attribution import PARTS, Part
 from marketsimulator.results.metrics import TABLE_FIGURES, figure_text
@@ -233,7 +243,7 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame) -> Table:
         name = order["client_order_id"]
         filled = ("none", "", "")
         if size.get(name):
-            price = usd(value[name] / size[name], 4)
+            price = rounded_price(value[name] / size[name], before="$")
             filled = (quantity(size[name], DIGITS, sign=True), price, usd(fee[name], 4))
         at = minute(order["at"].to_datetime64())
         asked = f"{order['side']} {quantity(order['qty'], DIGITS)}"

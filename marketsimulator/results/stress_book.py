@@ -136,6 +136,7 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
     held = run.book_at(at)
     files = settings.files_timeframe
     bars = settings.with_increments(settings.data.bars(sorted(held.positions), None, None, files))
+    settings.require_volume_units(bars)
     known = bars.until(held.at)
     when = utc_text(held.at)
     marks = closes_of(known) if len(known.times) else {}
@@ -205,6 +206,7 @@ def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.dateti
         files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
         if symbols := [item.symbol for item in held if item.symbol in files]:
             known = settings.data.bars_up_to(symbols, now, settings.named_timeframe)
+            settings.require_volume_units(known)
             bars = with_confirmed(confirmed(settings.data.market(known).view()))
             real = {symbol: bars.real_bars(s) for s, symbol in enumerate(bars.symbols)}
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))

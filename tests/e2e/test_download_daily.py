@@ -15,6 +15,7 @@ from examples.download_daily import main
 from foundation.compose import composed_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.test_examples import commands_in, text_of
+from trainingdata.bars import VOLUME
 from trainingdata.timeframe import DAILY
 
 ASKED: list[dict[str, Any]] = []
@@ -58,4 +59,8 @@ def test_days_are_downloaded_into_what_the_next_line_reads(
     assert bars.timeframe == DAILY
     assert set(bars.symbols) == {"SPY", "QQQ", "TLT", "GLD", "BTCUSD"}
     assert bars.real_bars(bars.symbols.index("SPY"))[1][-1].tolist() == [115, 116, 114, 115, 1000]
-    assert int(bars.mask[bars.symbols.index("BTCUSD")].sum()) == 22
+    coin = bars.symbols.index("BTCUSD")
+    assert int(bars.mask[coin].sum()) == 22
+    # Yahoo's 1,000 USD at a close of 121 are 8.26 coins.
+    assert bars.values[coin, -1, VOLUME] == pytest.approx(1000 / 121)
+    assert bars.origins[coin].volume_known

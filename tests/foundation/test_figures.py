@@ -23,6 +23,7 @@ from foundation.figures import (
     percent,
     price,
     quantity,
+    rounded_price,
     short_usd,
     usd,
 )
@@ -94,3 +95,19 @@ def test_no_page_or_report_writes_a_number_by_a_specification_of_its_own() -> No
     lines = [line.strip() for path in files for line in path.read_text().splitlines()]
     found = {line for line in lines if SPECIFICATION.search(line)}
     assert found <= ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("price", "text"),
+    [
+        (1250.5, "1,250.5000"),
+        (0.001, "0.0010"),
+        (0.0009999, "0.0009999"),
+        (0.000123456, "0.0001235"),
+        (8.7654321e-08, "0.00000008765"),
+        (0.0, "0.0000"),
+    ],
+)
+def test_small_prices_have_four_significant_digits(price: float, text: str) -> None:
+    assert rounded_price(price) == text
+    assert rounded_price(price, before="$") == f"${text}"

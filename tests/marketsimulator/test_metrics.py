@@ -27,6 +27,15 @@ def test_days_are_sessions_for_stocks_and_calendar_days_with_a_coin() -> None:
     assert len(coins) == 1 + 60
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [("2000-06-12", "2000-09-29", 254), ("1962-03-05", "1962-06-29", 252)],
+)
+def test_early_years_have_all_their_sessions(first: str, last: str, expected: int) -> None:
+    at = hourly(f"{first}T10:00", f"{last}T22:00")
+    assert daily_equity(at, np.ones(len(at)), capital=1.0, coins=False)[1] == expected
+
+
 def test_the_statistics_by_hand() -> None:
     """Daily returns +1 %, -1 %, +2 %, from equity at 16:00; what happens between does not count."""
     days = dates("2024-10-01", "2024-10-03")

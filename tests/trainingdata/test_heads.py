@@ -159,8 +159,9 @@ def test_the_good_file_that_a_refusal_shows_is_one(tmp_path: Path) -> None:
     said = refusal(put(tmp_path, "when,o,h,l,c\n2024-03-04,1,1,1,1\n", "BTCUSD.csv"))
     assert said.startswith(": its head is none that is known: when,o,h,l,c")
     assert said.endswith(f"a good file begins with the two lines {HEADINGS} and {FIRST}")
-    for head in HEADS:
-        assert head.headless or ",".join((*head.stamp, *head.fields)) in said
+    assert (
+        "no column has the time (date, time, datetime, timestamp, begin, start, end or t)" in said
+    )
     assert load_bars(put(tmp_path, f"{HEADINGS}\n{FIRST}\n")).values[0, 0, CLOSE] == 100.25
 
 
@@ -389,7 +390,7 @@ def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
         ("AAAUSD", [f"2024-10-01T{h:02}:00:00Z" for h in (0, 4, 8, 12)], "are 240 minutes apart"),
         ("AAAUSD", [f"2024-10-01T13:{m}:00Z" for m in (30, 35, 40, 47)], "no start of a 5-minute"),
         ("AAAUSD", [f"2024-10-01T13:{m}:00Z" for m in (35, 40, 45)], "5-minute bars fill no hour"),
-        ("AAA", ["2034-12-04T14:30:00Z"], "and the calendar of sessions ends at"),
+        ("AAA", ["2034-12-04T14:30:00Z"], "which lies outside the exchange calendar"),
     ],
 )
 def test_bars_of_another_length_or_beyond_the_calendar_are_refused(

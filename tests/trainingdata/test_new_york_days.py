@@ -88,7 +88,7 @@ def test_a_days_place_is_whether_it_ends_on_a_weekend(numbers: list[int], ahead:
     assert [CLOCK.on_weekend(place) for place in (0, 1)] == [False, True]
 
 
-def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
+def test_instants_outside_the_calendar_are_refused() -> None:
     with pytest.raises(InputError, match="outside the exchange calendar"):
         CLOCK.slots(np.array([np.datetime64("2200-01-01", "ns")]), 1)
 

@@ -24,6 +24,7 @@ from trainingdata.instants import (
     history_start,
     instant,
     new_york_date,
+    new_york_minutes,
     utc_text,
 )
 from trainingdata.instruments import Kind
@@ -357,9 +358,9 @@ def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(
     assert share == pytest.approx(expected, rel=1e-9)
 
 
-def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
+def test_instants_outside_the_calendar_are_refused() -> None:
     stocks, dates, one = HOURLY.stocks, calendar().dates, np.timedelta64(1, "D")
-    early = np.datetime64("1999-06-01", "ns")
+    early = np.datetime64("1961-06-01", "ns")
     late = calendar().closes[-1]
     for ask in (
         lambda: stocks.holding_end(late),
@@ -371,7 +372,7 @@ def test_beyond_the_calendar_there_is_a_line_and_no_guess() -> None:
         lambda: last_four_pms(np.array([late + 9 * one])),
     ):
         with pytest.raises(
-            InputError, match=r"lies outside the exchange calendar \(2000-01-03 to "
+            InputError, match=r"lies outside the exchange calendar \(1962-01-02 to "
         ):
             ask()
     ahead = following_ends(stocks, stocks.ends[-3:-2], 2)
@@ -457,3 +458,22 @@ def test_a_history_of_so_many_days_begins_at_one_midnight_all_day(second: int, d
     now = np.datetime64("2024-03-05") + np.timedelta64(second, "s")
     assert history_start(now, days) == np.datetime64("2024-03-05") - np.timedelta64(days, "D")
     assert history_start(now, days).dtype == np.dtype("datetime64[ns]")
+
+
+def test_sessions_since_1962_leave_out_regular_holidays() -> None:
+    """The numbers of sessions are NYSE's; in 1968 it closed on Wednesdays for its paperwork."""
+    dates = calendar().dates
+    assert dates[0] == np.datetime64("1962-01-02")
+    years, counts = np.unique(dates.astype("datetime64[Y]").astype(int) + 1970, return_counts=True)
+    sessions = dict(zip(years.tolist(), counts.tolist(), strict=True))
+    found = [sessions[year] for year in range(1962, 1971)]
+    assert found == [252, 251, 253, 252, 252, 251, 226, 250, 254]
+    shut = ["1962-07-04", "1963-11-25", "1964-11-03", "1966-05-30", "1968-07-04", "1969-12-25"]
+    assert not np.isin(np.array(shut, dtype="datetime64[D]"), dates).any()
+
+
+@pytest.mark.parametrize("date", ["1962-07-05", "1969-07-01", "1974-01-07", "2024-07-01"])
+def test_new_yorks_clock_is_known_since_1962(date: str) -> None:
+    noon = datetime.fromisoformat(f"{date}T12:00").replace(tzinfo=NEW_YORK)
+    at = np.array([noon.astimezone(UTC).replace(tzinfo=None)], dtype="datetime64[ns]")
+    assert new_york_minutes(at).tolist() == [12 * 60]

@@ -85,10 +85,12 @@ def frame_of(head: Head, bars: pd.DataFrame, *symbols: str, typed: bool = False)
         data[head.stamp[0]] = stamps if typed else stamps.astype(str)
     for name, field in zip(head.fields, FIELDS, strict=True):
         data[name] = bars[field].to_numpy()
-    if head.adjusted:
+    if head.adjusted and head is not OWN:
         data[head.adjusted] = 1.0
     for name in head.others:
         data[name] = 0
+    if head.quote_volume:
+        data[head.quote_volume] = (bars["volume"] * bars["close"]).to_numpy()
     if symbols:
         named = [data.assign(**{head.symbol: spelled(symbol, head)}) for symbol in symbols]
         data = pd.concat(named, ignore_index=True)

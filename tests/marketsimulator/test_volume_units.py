@@ -1,0 +1,51 @@
+"""A backtest asks for the unit of crypto volume as soon as something rests on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from foundation.compose import composed_config
+from foundation.errors import InputError
+from marketsimulator.settings import BacktestSettings
+from trainingdata.bars import VOLUME
+
+DATES = pd.date_range("2023-01-01", "2023-06-30").strftime("%Y-%m-%d")
+COINS = np.linspace(1000.0, 2000.0, len(DATES))
+
+
+def settings(folder: Path, *words: str) -> BacktestSettings:
+    """The settings of a backtest on days of a crypto pair whose file says no unit of volume."""
+    close = 100 + np.arange(len(DATES)) % 7
+    frame = pd.DataFrame({"date": DATES, "open": close, "high": close + 1.0, "low": close - 1.0})
+    frame = frame.assign(close=close, volume=COINS * close)
+    frame.to_csv(folder / "AAA-USD.csv", index=False)
+    places = [f"data.dir={folder}", "start=2023-05-01", "forecaster=ewma", "trials=null"]
+    return BacktestSettings.of(composed_config("backtest", [*places, *words]))
+
+
+@pytest.mark.parametrize(
+    ("words", "use"),
+    [
+        ([], r"the limit on fills \(fills\.volume_share=0\.1\) needs it"),
+        (["fills.volume_share=null", "universe.top=1"], r"universe\.top needs it"),
+        (["fills.volume_share=null", "costs.crypto_impact=1"], r"costs\.crypto_impact needs it"),
+    ],
+)
+def test_an_unknown_unit_is_refused_before_a_run(
+    tmp_path: Path, words: list[str], use: str
+) -> None:
+    with pytest.raises(InputError, match=rf"data\.volume_unit: .*AAA-USD\.csv .*{use}"):
+        settings(tmp_path, *words).market()
+
+
+def test_a_run_without_need_for_volume_asks_nothing(tmp_path: Path) -> None:
+    settings(tmp_path, "fills.volume_share=null").market()
+
+
+def test_a_stated_unit_reaches_the_market(tmp_path: Path) -> None:
+    market = settings(tmp_path, "data.volume_unit=usd").market()
+    np.testing.assert_allclose(market.bars.values[0, :, VOLUME], COINS)

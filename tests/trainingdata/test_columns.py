@@ -1,0 +1,251 @@
+"""Bar files that no vendor is known to write: their columns are found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foundation.errors import InputError
+from tests.trainingdata.vendor_files import NEW_YORK, table
+from trainingdata import load_bars
+from trainingdata.bars import FIELDS, Bars, Origin
+
+DATES = ["2024-03-04", "2024-03-05", "2024-03-06", "2024-03-07", "2024-03-08", "2024-03-11"]
+VALUES = [
+    [100.0 + row, 101.5 + row, 99.0 + row, 100.25 + row, 1000.0 + row] for row in range(len(DATES))
+]
+DAYS = pd.DataFrame(VALUES, columns=list(FIELDS))
+HOURS = table("AAA")
+COIN_HOURS = table("AAAUSD")
+
+
+def days(stamp: str = "date", write: Callable[[str], Any] = str, **more: Any) -> pd.DataFrame:
+    """Six days of a stock with a stamp first and further columns last."""
+    frame = DAYS.copy()
+    frame.insert(0, stamp, [write(date) for date in DATES])
+    return frame.assign(**more)
+
+
+def hours(bars: pd.DataFrame, stamp: str = "datetime", side: str = "start") -> pd.DataFrame:
+    """Hours with their begins or ends in UTC under a heading."""
+    frame = bars[list(FIELDS)].copy()
+    frame.insert(0, stamp, bars[side].astype(str))
+    return frame
+
+
+def put(folder: Path, content: pd.DataFrame | str, name: str = "AAA.csv") -> Path:
+    path = folder / name
+    text = content if isinstance(content, str) else content.to_csv(index=False)
+    path.write_bytes(text.encode())
+    return path
+
+
+def origin_of(bars: Bars) -> Origin:
+    (origin,) = bars.origins
+    return origin
+
+
+def refusal(path: Path, **words: Any) -> str:
+    with pytest.raises(InputError) as refused:
+        load_bars(path, **words)
+    assert "\n" not in str(refused.value)
+    return str(refused.value).removeprefix(str(path))
+
+
+@given(
+    st.sampled_from(["date", "time", "datetime", "timestamp", "t", "begin"]),
+    st.sampled_from([str, str.upper, str.title]),
+    st.permutations(range(6)),
+    st.booleans(),
+)
+@settings(max_examples=40)
+def test_columns_are_found_in_any_case_and_order(
+    stamp: str, case: Callable[[str], str], order: list[int], letters: bool
+) -> None:
+    frame = days(stamp)
+    if letters:
+        frame = frame.rename(columns={field: field[0] for field in FIELDS})
+    frame = frame.rename(columns=case).iloc[:, order]
+    with TemporaryDirectory() as folder:
+        bars = load_bars(put(Path(folder), frame))
+    assert bars.symbols == ("AAA",)
+    assert bars.timeframe.name == "1d"
+    np.testing.assert_array_equal(bars.values[0], VALUES)
+    assert origin_of(bars).notes == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        days("time", lambda date: f"{date} 00:00:00"),
+        days("date", lambda date: f"{date}T00:00:00.000Z"),
+        days("date", lambda date: f"{date} 00:00:00+00:00"),
+        days("date", lambda date: date.replace("-", "")),
+        days("").to_csv(index=False),
+        days("Date").to_csv(index=True),
+        days().assign(time="00:00:00"),
+        days().to_csv(index=False).replace(",", ", "),
+        "\ufeff" + days().to_csv(index=False).replace("\n", "\r\n"),
+        days("Date").to_csv(index=False, quoting=2),
+        days().to_csv(index=False).replace("\n", ",\n"),
+    ],
+)
+def test_ordinary_spellings_of_daily_files_are_read(
+    tmp_path: Path, content: pd.DataFrame | str
+) -> None:
+    bars = load_bars(put(tmp_path, content))
+    np.testing.assert_array_equal(bars.values[0], VALUES)
+
+
+@pytest.mark.parametrize("index", ["date", "Date", None])
+@pytest.mark.parametrize("zone", [None, NEW_YORK])
+def test_a_parquet_index_is_a_column(tmp_path: Path, index: str | None, zone: str | None) -> None:
+    frame = DAYS.set_axis(pd.DatetimeIndex(DATES, name=index).tz_localize(zone))
+    frame.to_parquet(tmp_path / "AAA.parquet")
+    np.testing.assert_array_equal(load_bars(tmp_path).values[0], VALUES)
+
+
+def test_unread_columns_are_named_once(tmp_path: Path) -> None:
+    more = {"dividends": 0.0, "vwap": 1.0, "adjClose": DAYS["close"]}
+    (notes,) = (origin_of(load_bars(put(tmp_path, days(**more)))).notes,)
+    assert notes == ("not read: 2 columns dividends, vwap", "adjClose is ignored")
+
+
+@pytest.mark.parametrize("name", ["symbol", "Ticker", "Name"])
+def test_a_column_of_symbols_names_them(tmp_path: Path, name: str) -> None:
+    frame = pd.concat([days(**{name: symbol}) for symbol in ("BBB", "CCC")])
+    assert load_bars(put(tmp_path, frame, "all.csv")).symbols == ("BBB", "CCC")
+
+
+def test_a_name_of_a_company_is_no_symbol(tmp_path: Path) -> None:
+    bars = load_bars(put(tmp_path, days(Name="Alpha Inc")))
+    assert bars.symbols == ("AAA",)
+    assert origin_of(bars).notes == ("not read: 1 column Name",)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (days().drop(columns="volume"), "no column has volume"),
+        (days("when"), "no column has the time (date, "),
+        (days(Close=1.0), "columns 'close' and 'Close' could both be the close"),
+        (days(timestamp=DATES), "columns 'date', 'timestamp' could each say when a bar is"),
+        (days(adj_close=1.0, adjusted_close=1.0), "could both be the adjusted close"),
+        (days(time="close"), "columns date '2024-03-04' and time 'close' are no date and no time"),
+        (days().to_csv(index=False, sep=";"), "separated by semicolons; save it with commas"),
+        (days().to_csv(index=False, sep="\t"), "separated by tabs; save it with commas"),
+        (days("date", lambda date: f"{date[5:7]}/{date[8:]}/{date[:4]}"), "is no date"),
+    ],
+)
+def test_ambiguous_or_missing_columns_are_refused(
+    tmp_path: Path, content: pd.DataFrame | str, says: str
+) -> None:
+    assert says in refusal(put(tmp_path, content))
+
+
+def test_an_epoch_needs_a_stated_unit(tmp_path: Path) -> None:
+    def seconds(date: str) -> int:
+        return int(pd.Timestamp(date, tz=NEW_YORK).timestamp())
+
+    path = put(tmp_path, days("time", seconds))
+    assert (
+        "time '1709528400' is a number and says no unit; data.epoch=s reads it as 2024-03-04T05"
+        in (refusal(path))
+    )
+    np.testing.assert_array_equal(load_bars(path, epoch="s").values[0], VALUES)
+    assert "is no count of ms" in refusal(path, epoch="ms")
+
+
+def test_a_zone_is_never_guessed(tmp_path: Path) -> None:
+    local = HOURS["start"].dt.tz_convert(NEW_YORK)
+    frame = hours(HOURS)
+    frame["datetime"] = local.dt.strftime("%Y-%m-%d %H:%M:%S")
+    path = put(tmp_path, frame)
+    assert "has no zone" in refusal(path)
+    expected = load_bars(put(tmp_path, hours(HOURS), "BBB.csv"))
+    apart = frame.drop(columns="datetime").assign(
+        date=local.dt.strftime("%Y-%m-%d"), time=local.dt.strftime("%H:%M")
+    )
+    for naive in (frame, apart, apart.rename(columns=str.title)):
+        read = load_bars(put(tmp_path, naive), zone=NEW_YORK)
+        assert read.times.tolist() == expected.times.tolist()
+
+
+def test_the_calendar_tells_begins_from_ends(tmp_path: Path) -> None:
+    begins = load_bars(put(tmp_path, hours(HOURS)))
+    ends = load_bars(put(tmp_path, hours(HOURS, side="end"), "BBB.csv"))
+    assert begins.times.tolist() == ends.times.tolist()
+    assert [origin_of(bars).ends for bars in (begins, ends)] == [False, True]
+
+
+def test_hours_under_a_vendors_daily_head_are_hours(tmp_path: Path) -> None:
+    expected = load_bars(put(tmp_path, hours(HOURS)))
+    read = load_bars(put(tmp_path, hours(HOURS, "Date").rename(columns=str.title)))
+    assert read.timeframe.name == "1h"
+    assert read.times.tolist() == expected.times.tolist()
+
+
+def test_a_side_that_nothing_says_is_asked_for(tmp_path: Path) -> None:
+    path = put(tmp_path, hours(COIN_HOURS), "AAAUSD.csv")
+    assert "state data.stamps=begin or data.stamps=end" in refusal(path)
+    begins, ends = (load_bars(path, stamps=side) for side in ("begin", "end"))
+    assert begins.times.tolist() == (ends.times + np.timedelta64(1, "h")).tolist()
+    for stamp in ("Timestamp", "BEGIN", "start"):
+        named = load_bars(put(tmp_path, hours(COIN_HOURS, stamp), "AAAUSD.csv"))
+        assert named.times.tolist() == begins.times.tolist()
+    both = hours(COIN_HOURS, "begin").assign(end=COIN_HOURS["end"].astype(str))
+    assert load_bars(put(tmp_path, both, "AAAUSD.csv")).times.tolist() == begins.times.tolist()
+
+
+@pytest.mark.parametrize("date", ["1962-01-02", "1969-07-03", "1985-10-01", "1999-12-31"])
+def test_sessions_of_the_last_century_are_read(tmp_path: Path, date: str) -> None:
+    rows = DAYS.iloc[:1].assign(date=date)
+    assert load_bars(put(tmp_path, rows)).times[0].astype("datetime64[D]") == np.datetime64(date)
+
+
+def test_rows_before_the_calendar_are_refused(tmp_path: Path) -> None:
+    said = refusal(put(tmp_path, DAYS.iloc[:1].assign(date="1961-12-29")))
+    assert said.startswith(": row 1: 1961-12-29 lies outside the exchange calendar (1962-01-02 to ")
+    assert said.endswith("; leave out what is earlier")
+
+
+@pytest.mark.parametrize(
+    ("frequency", "name"),
+    [
+        ("W-FRI", "weekly"),
+        ("MS", "monthly"),
+        ("QS", "quarterly"),
+        ("YS", "yearly"),
+        ("14D", "14 d"),
+    ],
+)
+@pytest.mark.parametrize("symbol", ["AAA", "AAAUSD"])
+def test_long_bars_are_refused_by_name(
+    tmp_path: Path, frequency: str, name: str, symbol: str
+) -> None:
+    dates = pd.date_range("2018-01-05", periods=8, freq=frequency).strftime("%Y-%m-%d")
+    rows = pd.DataFrame(VALUES[:1] * 8, columns=list(FIELDS)).assign(Date=dates)
+    said = refusal(put(tmp_path, rows.rename(columns=str.title), f"{symbol}.csv"))
+    assert name in said
+    assert "download daily bars" in said
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.5, 1.0))
+@settings(max_examples=20)
+def test_thin_daily_files_pass(seed: int, share: float) -> None:
+    dates = pd.bdate_range("2024-04-01", "2024-05-24")
+    kept = dates[np.random.default_rng(seed).random(len(dates)) < share]
+    if not len(kept):
+        return
+    rows = pd.DataFrame(VALUES[:1] * len(kept), columns=list(FIELDS))
+    rows.insert(0, "date", kept.strftime("%Y-%m-%d"))
+    with TemporaryDirectory() as folder:
+        assert load_bars(put(Path(folder), rows)).mask.sum() == len(kept)

@@ -1,0 +1,132 @@
+"""Which file has which symbol: share classes, small letters, and files of a day each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from foundation.errors import DataError, InputError
+from trainingdata import load_bars
+from trainingdata.actions import read_actions
+from trainingdata.bars import CLOSE
+from trainingdata.instruments import data_symbol, instrument
+
+DATES = ["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"]
+CLOSES = {"AAA": 185.0, "BBB": 40.0, "TPC": 9.0}
+
+
+def polygon(dates: list[str], closes: dict[str, float]) -> pd.DataFrame:
+    """Rows of a Polygon flat file of days: each symbol on each date."""
+    starts = [pd.Timestamp(date, tz="America/New_York").value for date in dates]
+    rows = [
+        (symbol, 1000, close + day, close + day, close + day, close + day, starts[day], 3)
+        for symbol, close in closes.items()
+        for day in range(len(dates))
+    ]
+    columns = ["ticker", "volume", "open", "close", "high", "low", "window_start", "transactions"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def write_days(folder: Path, frame: pd.DataFrame, dates: list[str] = DATES) -> None:
+    """A file for each date."""
+    for date in dates:
+        start = pd.Timestamp(date, tz="America/New_York").value
+        frame[frame["window_start"] == start].to_csv(folder / f"{date}.csv", index=False)
+
+
+def test_daily_files_are_read_as_one(tmp_path: Path) -> None:
+    whole, apart = tmp_path / "whole", tmp_path / "apart"
+    whole.mkdir()
+    apart.mkdir()
+    frame = polygon(DATES, CLOSES)
+    frame.to_csv(whole / "market.csv", index=False)
+    write_days(apart, frame)
+    expected = load_bars(whole)
+    for symbols in ((), ("AAA",), ("TPC", "BBB")):
+        read = load_bars(apart, symbols=symbols)
+        kept = expected.only(symbols or tuple(CLOSES))
+        assert read.symbols == kept.symbols
+        np.testing.assert_array_equal(read.values, kept.values)
+    assert [origin.file.rpartition("/")[2] for origin in read.origins] == [
+        "2024-01-02.csv and 3 more, rows of BBB",
+        "2024-01-02.csv and 3 more, rows of TPC",
+    ]
+
+
+def test_a_symbol_that_one_day_lacks_is_read(tmp_path: Path) -> None:
+    frame = polygon(DATES, CLOSES)
+    late = frame["ticker"].eq("BBB") & (frame["window_start"] == frame["window_start"].min())
+    write_days(tmp_path, frame[~late])
+    assert load_bars(tmp_path, symbols=["AAA", "BBB"]).mask.sum(axis=1).tolist() == [4, 3]
+
+
+def test_files_that_overlap_or_differ_are_refused(tmp_path: Path) -> None:
+    frame = polygon(DATES, CLOSES)
+    write_days(tmp_path, frame)
+    frame.to_csv(tmp_path / "again.csv", index=False)
+    with pytest.raises(DataError, match=r"and 4 more, rows of AAA: row 2: timestamp .* repeats"):
+        load_bars(tmp_path, symbols=["AAA"])
+    own = pd.DataFrame({"date": ["2024-01-08"], "symbol": "AAA"})
+    own[["open", "high", "low", "close", "volume"]] = 5.0
+    own.to_csv(tmp_path / "again.csv", index=False)
+    with pytest.raises(DataError, match="have different heads; keep files of one vendor"):
+        load_bars(tmp_path, symbols=["AAA"])
+
+
+def test_small_letters_are_another_security(tmp_path: Path) -> None:
+    polygon(DATES, CLOSES | {"TpC": 20.0}).to_csv(tmp_path / "market.csv", index=False)
+    assert load_bars(tmp_path, symbols=["TPC"]).values[0, 0, CLOSE] == CLOSES["TPC"]
+    assert load_bars(tmp_path, symbols=["AAA"]).symbols == ("AAA",)
+    for symbols in (["TpC"], []):
+        with pytest.raises(InputError, match="TpC is not TPC: a small letter marks a preferred"):
+            load_bars(tmp_path, symbols=symbols)
+    polygon(DATES, {"AAA": 5.0, "TpC": 20.0}).to_csv(tmp_path / "market.csv", index=False)
+    with pytest.raises(DataError, match=r"TPC: .* has TpC alone, and TpC is not TPC"):
+        load_bars(tmp_path, symbols=["TPC"])
+
+
+def test_file_names_of_preferred_shares_are_refused(tmp_path: Path) -> None:
+    frame = polygon(DATES, {"TPC": 9.0}).drop(columns="ticker")
+    for name in ("TpC", "TpC_1d"):
+        path = tmp_path / f"{name}.csv"
+        frame.to_csv(path, index=False)
+        for place in (path, tmp_path):
+            with pytest.raises(DataError, match="TpC is not TPC"):
+                load_bars(place)
+        path.unlink()
+    for name in ("Tpc", "tpc_1D", "TPC-daily"):
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        assert load_bars(tmp_path / f"{name}.csv").symbols == ("TPC",)
+
+
+def test_actions_refuse_preferred_shares(tmp_path: Path) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text("symbol,date,kind,value\nTpC,2024-03-04,split,2\n")
+    with pytest.raises(DataError, match="row 1: 'TpC' is no stock"):
+        read_actions(path)
+
+
+@pytest.mark.parametrize("name", ["BRK.B", "BRK-B", "BRK/B", "brk-b", " Brk.b "])
+def test_every_spelling_of_a_share_class_agrees(name: str) -> None:
+    assert instrument(name).symbol == data_symbol(name) == "BRK.B"
+
+
+def test_two_files_of_a_share_class_are_refused(tmp_path: Path) -> None:
+    frame = polygon(DATES, {"X": 9.0}).drop(columns="ticker")
+    frame.to_csv(tmp_path / "BRK-B.csv", index=False)
+    assert load_bars(tmp_path, symbols=["BRK.B"]).symbols == ("BRK.B",)
+    frame.to_csv(tmp_path / "BRK.B.csv", index=False)
+    with pytest.raises(DataError, match=r"BRK\.B: two files, .*BRK-B\.csv and .*BRK\.B\.csv"):
+        load_bars(tmp_path)
+
+
+def test_an_unreadable_column_of_symbols_is_the_reason(tmp_path: Path) -> None:
+    frame = polygon(DATES, CLOSES)
+    frame.loc[2, "ticker"] = None
+    frame.to_csv(tmp_path / "market.csv", index=False)
+    for symbols in (["AAA"], []):
+        with pytest.raises(DataError, match=r"market\.csv: row 3: ticker is empty"):
+            load_bars(tmp_path, symbols=symbols)

@@ -1,0 +1,110 @@
+"""The unit in which a file counts the volume of crypto, and its conversion to coins.
+
+Vendors differ by orders of magnitude: Yahoo writes USD, Binance's coin-margined futures contracts
+of 10 or 100 USD, most others coins. The volume of stocks counts shares.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from foundation.arrays import Array
+from foundation.errors import InputError
+from trainingdata.bars import CLOSE, HIGH, LOW, VOLUME, Bars
+from trainingdata.heads import Head, VolumeUnit
+
+# USD that a coin-margined contract is worth: 100 for BTC, 10 for every other coin (Binance).
+CONTRACT_SIZES = (10.0, 100.0)
+_FITTING = 0.99  # share of rows that have to show a unit
+_ROUNDING = 1e-3
+
+
+class CryptoVolume(NamedTuple):
+    """Volume of crypto.
+
+    coins: [N]; in the file's own unit where that is unknown.
+    known: whether the unit is known.
+    note: how the unit was converted; empty where it is the file's.
+    """
+
+    coins: Array
+    known: bool
+    note: str = ""
+
+
+def crypto_volume(
+    values: Array, frame: pd.DataFrame, head: Head, unit: VolumeUnit | None
+) -> CryptoVolume:
+    """The volume of rows [N, 5] in coins.
+
+    frame: the rows, with the head's columns.
+    unit: that the user states; none: the head's.
+
+    The rows themselves come first, then the user, then the vendor's usual unit.
+    """
+    volume = values[:, VOLUME]
+    if head.quote_volume in frame.columns:
+        shown = _shown_by_quote_volume(values, frame[head.quote_volume])
+        if shown is not None:
+            return shown
+    usual = head.crypto_volume
+    if head.marks and not {*head.marks} & {*frame.columns}:
+        usual = None
+    used = unit or usual
+    if used == "usd":
+        source = "data.volume_unit" if unit else f"as {_vendor(head)} writes it"
+        note = f"volume is in USD ({source}): it is divided by the close"
+        return CryptoVolume(volume / values[:, CLOSE], known=True, note=note)
+    if used == "coins" and usual == "usd":
+        note = f"volume is in coins (data.volume_unit), not in USD as {_vendor(head)} writes it"
+        return CryptoVolume(volume, known=True, note=note)
+    return CryptoVolume(volume, known=used is not None)
+
+
+def _vendor(head: Head) -> str:
+    """The vendor whose marks a head has; others may share its other columns."""
+    return head.vendor.partition(",")[0]
+
+
+def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | None:
+    """What the volume in the other currency shows; None if it fits no unit or several.
+
+    Quote volume over volume is a price within the bar for coins, and coins per contract, contract
+    size over a price within the bar, for coin-margined futures.
+    """
+    quote = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    traded = values[:, VOLUME] > 0
+    if not traded.any():
+        return None
+    ratio = quote[traded] / values[traded, VOLUME]
+    low = values[traded, LOW] * (1 - _ROUNDING)
+    high = values[traded, HIGH] * (1 + _ROUNDING)
+    in_coins = np.mean((ratio >= low) & (ratio <= high)) >= _FITTING
+    in_contracts = any(
+        np.mean((ratio >= size / high) & (ratio <= size / low)) >= _FITTING
+        for size in CONTRACT_SIZES
+    )
+    if in_coins == in_contracts:
+        return None
+    if in_coins:
+        return CryptoVolume(values[:, VOLUME], known=True)
+    note = f"volume counts contracts: {column.name}, in coins, is read in its place"
+    return CryptoVolume(quote, known=True, note=note)
+
+
+def require_volume_units(bars: Bars, use: str, escape: str = "") -> None:
+    """Refuse bars whose unit of volume is unknown.
+
+    use: what rests on the volume, for the message.
+    escape: a setting that does without the volume, if there is one.
+    """
+    for symbol, origin in zip(bars.symbols, bars.origins, strict=False):
+        if not origin.volume_known:
+            raise InputError(
+                f"data.volume_unit: {origin.file} does not say whether the volume of {symbol} is in"
+                f" coins or in USD, and {use} needs it; state data.volume_unit=coins or"
+                f" data.volume_unit=usd{escape and f', or {escape}'}"
+            )
