@@ -92,7 +92,7 @@ def _intraday(equities: Iterable[Equity], length: np.timedelta64, hours: str) ->
 
 
 def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
-    """Whether a window begins in a session, or in the extended hours around it."""
+    """Return whether a window begins in a session, or in the extended hours around it."""
     session = session_of(trading_day(start + np.timedelta64(1, "ns")))
     if session is None:
         return False

@@ -170,7 +170,7 @@ def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
 
 
 def closing_price(count: int, quote: Quote | None) -> Decimal:
-    """What closing a position trades at: the bid of a long one, the ask of a short one.
+    """The price at which closing a position trades: the bid if it is long, else the ask.
 
     Points; 0 without a quote.
     """

@@ -222,7 +222,15 @@ class Venue:
             "fractionable": True,
         }
         flags |= self.flags.get(symbol, {})
-        return Asset(symbol, **flags, increment=BILLIONTH, smallest=BILLIONTH)
+        return Asset(symbol, **flags, increment=BILLIONTH, smallest=self._smallest(symbol))
+
+    def _smallest(self, symbol: str) -> Decimal:
+        """The least quantity of an order: of crypto what `orders.coin_dust` buys now."""
+        price = self.broker.account().prices.get(symbol)
+        if not is_coin(symbol) or price is None:
+            return BILLIONTH
+        quantity = truncate_to_increment(self.settings.orders.coin_dust / price, BILLIONTH)
+        return max(quantity, BILLIONTH)
 
     def halt(self, symbol: str, halted: bool) -> None:
         """Stop trading in a symbol from now on, or resume it: orders wait, and it has no bars."""

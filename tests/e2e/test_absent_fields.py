@@ -127,7 +127,7 @@ def test_an_absent_field_leaves_the_account_readable(held: Practice) -> None:
     ours.cancel(["waits"])
 
 
-def test_an_order_counts_as_sent_where_its_answer_is_short(held: Practice) -> None:
+def test_missing_order_terms_count_as_sent(held: Practice) -> None:
     _, book = forgotten()
     ours = broker(held, book=book)
     ours.account()

@@ -244,7 +244,16 @@ class Book:
                 self.events["refusals"] += 1
                 cut = down(max(power, NONE) / unit, step, BILLIONTH)
                 size = min(size, cut) if self.config["fills"]["shortfall"] == "cut" else NONE
+                if symbol in self.coins and size * price < self.config["orders"]["smallest_coin"]:
+                    size = NONE
         return size.copy_sign(q) if size else NONE
+
+    def is_too_small(self, symbol: str, q: Decimal, bar: Bar) -> bool:
+        """Whether the venue refuses a market order of crypto for its value."""
+        held, orders = self.held[symbol], self.config["orders"]
+        closes = held * q < 0 and abs(q) >= abs(held)
+        least = orders["coin_dust"] if closes else orders["smallest_coin"]
+        return symbol in self.coins and bool(abs(q) * self.price(symbol, q, bar) < least)
 
     def trade(self, symbol: str, q: Decimal, bar: Bar, at: Any = 0, name: str = "") -> Decimal:
         """A market order meets an open; what has filled, signed."""
