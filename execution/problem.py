@@ -257,7 +257,7 @@ def _leave_small_changes(
         size = abs(account.quantity[s])
         least = account.dust[s]
         reason = DUST
-        if steps[s] != 0.0:
+        if steps[s] != 0.0 or size == 0.0:
             size = abs(whole_steps(steps[s] * step - account.quantity[s], step)) * step
             least = account.least[s]
             reason = TOO_SMALL

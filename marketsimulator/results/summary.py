@@ -34,6 +34,7 @@ from marketsimulator.results.remarks import (
     prices_text,
     raw_remarks,
     same_trades_remarks,
+    small_order_remarks,
     undecided_remarks,
     universe_remarks,
 )
@@ -181,6 +182,7 @@ class Results:
                 *drawdown_remarks(sizing.drawdown),
                 *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
+                *small_order_remarks(self.main, self.settings.orders),
                 *failure_remarks(self.main),
                 *position_remarks(self.main, self.settings.limits.most_positions),
             ],

@@ -56,6 +56,7 @@ class AlpacaServer(PracticeServer):
             Route("GET", "/v2/account/configurations", lambda _: configurations_answer(venue)),
             Route("GET", "/v2/account/portfolio/history", self._portfolio_history),
             Route("GET", "/v2/positions", lambda _: positions_response(venue)),
+            Route("GET", "/v2/positions/{symbol:.+}", self._position),
             Route("GET", "/v2/clock", self._clock),
             Route("GET", "/v2/calendar", lambda asked: calendar_answer(asked.query)),
             Route(
@@ -131,6 +132,13 @@ class AlpacaServer(PracticeServer):
     def _clock(self, asked: Asked) -> Response:
         skew = self.faults.take(asked, "skew")
         return clock_answer(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
+
+    def _position(self, asked: Asked) -> Response:
+        name = asked.names["symbol"].replace("/", "")
+        for position in positions_response(self.venue):
+            if name in (position["symbol"], position["asset_id"]):
+                return position
+        raise Refused(404, None, f"position does not exist for {name[:40]}")
 
     def _portfolio_history(self, asked: Asked) -> Response:
         venue = self.venue

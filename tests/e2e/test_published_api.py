@@ -126,6 +126,7 @@ def read_everything(here: Practice) -> None:
         client.get_all_assets(GetAssetsRequest(asset_class=kind))  # type: ignore[arg-type]
     client.get_asset("SYXUSD")
     client.get_all_positions()
+    client.get_open_position("SYA")
     placed = client.get_orders(GetOrdersRequest(status="all", nested=True))  # type: ignore[arg-type]
     client.get_order_by_id(placed[0].id)  # type: ignore[union-attr]
     client.get_order_by_client_id("order-0")

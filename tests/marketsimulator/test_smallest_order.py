@@ -10,6 +10,7 @@ import pytest
 
 from execution.orders import TERMS
 from execution.records import Run
+from marketsimulator.results.remarks import small_order_remarks
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import coin, market
 from tests.marketsimulator.runs import eager_trader, settings_of, walked_as_stepped
@@ -57,7 +58,8 @@ def test_a_decision_says_that_an_order_is_too_small() -> None:
     run = small_run("capital=40")
     frame = run.decision_frame()
     small = frame[frame["binding"].str.contains("smallest_order")]
-    assert len(small)
+    (remark,) = small_order_remarks(run, TERMS)
+    assert remark.startswith(f"{len(small):,} crypto orders not made")
     assert (small["qty"] == 0).all()
     assert (small["target"] == small["held"]).all()
 
