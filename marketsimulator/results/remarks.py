@@ -245,7 +245,7 @@ def broker_remarks(run: Run) -> list[str]:
 
 
 def small_order_remarks(run: Run, terms: OrderTerms) -> list[str]:
-    """How many crypto orders were not made because the venue refuses their value."""
+    """Count the crypto orders that were not made because the venue refuses their value."""
     binding = run.decision_frame()["binding"].str.split("+")
     small, dust = (sum(name in names for names in binding) for name in UNSENT)
     notes = []

@@ -54,7 +54,7 @@ def test_a_small_account_trades_nothing_below_the_minimum(capital: int) -> None:
 ANY_SIZE = ("orders.smallest_coin=0", "orders.coin_dust=0")
 
 
-def test_a_decision_says_that_an_order_is_too_small() -> None:
+def test_decisions_name_orders_below_the_minimum() -> None:
     run = small_run("capital=40")
     frame = run.decision_frame()
     small = frame[frame["binding"].str.contains("smallest_order")]
@@ -73,9 +73,7 @@ def test_a_decision_says_that_an_order_is_too_small() -> None:
         ("0.05", "0.049875", "0.049875"),  # dust: all of half a dollar
     ],
 )
-def test_a_sale_is_worth_the_minimum_or_closes_down_to_dust(
-    quantity: str, sold: str, left: str
-) -> None:
+def test_small_sales_close_whole_down_to_dust(quantity: str, sold: str, left: str) -> None:
     """A coin at 10 USD, bought at 400 and fallen since; its fee took 0.25 % of the coins."""
     bars = [(400.0, 400.0, 400.0, 400.0)] * 2 + [(10.0, 10.0, 10.0, 10.0)] * 3
     broker = coin(*bars, capital=1e4, orders=TERMS)

@@ -230,7 +230,7 @@ class TradeEntry:
 
 
 class QuoteEntry:
-    """`GET /v1beta1/options/quotes/latest`; an option that nobody offers has no ask, or 0.
+    """`GET /v1beta1/options/quotes/latest`; an option without offers has no ask, or 0.
 
     What has no bid, ask or instant has no quote; the others of the answer stay.
     """
