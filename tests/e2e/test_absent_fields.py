@@ -20,6 +20,7 @@ from foundation.errors import BrokerError
 from tests.e2e import test_live_account as live
 from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, broker, forgotten, order
+from tests.e2e.test_options_over_the_wire import AT, options, put, spreads
 from trainingdata.feed.fields import Needed, Optional
 
 ABSENT = object()
@@ -194,3 +195,19 @@ def test_an_unreadable_activity_is_named_and_halts_nothing(
         assert f"{name} is missing" in unread[0]
     else:
         assert not unread
+
+
+def test_a_spread_fills_or_stays_unknown_without_a_field(practice: Start, vix: Path) -> None:
+    """What an answer about an order of legs leaves out is one order's trouble."""
+    here = options(practice, vix, "capital=1000000")
+    here.advance(AT)
+    filled = set()
+    for number, name in enumerate(sorted(names_read("/v2/orders"))):
+        for way in WAYS:
+            spread = put(f"spread-{number}-{way is None}")
+            with lacking(here, "/v2/orders", name, way) as seen, suppress(BrokerError):
+                fill = spreads(seen).submit(spread)
+                assert fill.contracts == 1
+                filled.add(name)
+            assert spreads(here).held()
+    assert filled >= {"side", "symbol", "updated_at", "filled_at", "client_order_id", "order_class"}
