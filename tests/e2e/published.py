@@ -67,7 +67,7 @@ class Document:
     def _operation(self, method: str, path: str) -> Mapping[str, Any]:
         for pattern, operations in self._paths.items():
             if pattern.fullmatch(path) and method.lower() in operations:
-                return operations[method.lower()]  # type: ignore[no-any-return]
+                return operations[method.lower()]
         raise AssertionError(f"the document has no {method} {path}")
 
     def _resolved(self, node: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -123,24 +123,24 @@ def read_everything(here: Practice) -> None:
     client.get_clock()
     client.get_calendar(GetCalendarRequest(start=date(2024, 2, 19), end=date(2024, 2, 23)))
     for kind in ("us_equity", "crypto"):
-        client.get_all_assets(GetAssetsRequest(asset_class=kind))  # type: ignore[arg-type]
+        client.get_all_assets(GetAssetsRequest(asset_class=kind))
     client.get_asset("SYXUSD")
     client.get_all_positions()
     client.get_open_position("SYA")
-    placed = client.get_orders(GetOrdersRequest(status="all", nested=True))  # type: ignore[arg-type]
-    client.get_order_by_id(placed[0].id)  # type: ignore[union-attr]
+    placed = client.get_orders(GetOrdersRequest(status="all", nested=True))
+    client.get_order_by_id(placed[0].id)
     client.get_order_by_client_id("order-0")
     for timeframe in ("1D", "1H", "15Min"):
         request = GetPortfolioHistoryRequest(timeframe=timeframe, period="5D")
         client.get_portfolio_history(request)
     contracts = client.get_option_contracts(GetOptionContractsRequest(underlying_symbols=[UNDER]))
-    assert contracts.option_contracts  # type: ignore[union-attr]
-    for row in client.get("/account/activities"):  # type: ignore[union-attr]
+    assert contracts.option_contracts
+    for row in client.get("/account/activities"):
         trade = row["activity_type"] == "FILL"
-        (TradeActivity if trade else NonTradeActivity)(**row)  # type: ignore[arg-type]
+        (TradeActivity if trade else NonTradeActivity)(**row)
     stocks = StockHistoricalDataClient(KEYS.key, KEYS.secret, url_override=here.url)
     crypto = CryptoHistoricalDataClient(url_override=here.url)
-    half_hours = TimeFrame(30, TimeFrameUnit.Minute)  # type: ignore[arg-type]
+    half_hours = TimeFrame(30, TimeFrameUnit.Minute)
     since: Any = "2024-02-16"
     assert stocks.get_stock_bars(
         StockBarsRequest(symbol_or_symbols="SYA", timeframe=half_hours, start=since)
@@ -148,7 +148,7 @@ def read_everything(here: Practice) -> None:
     assert stocks.get_stock_latest_bar(StockLatestBarRequest(symbol_or_symbols="SYA"))["SYA"]
     assert stocks.get_stock_latest_trade(StockLatestTradeRequest(symbol_or_symbols="SYA"))["SYA"]
     coin = "SYX/USD"
-    hours = CryptoBarsRequest(symbol_or_symbols=coin, timeframe=TimeFrame.Hour, start=since)  # type: ignore[arg-type]
+    hours = CryptoBarsRequest(symbol_or_symbols=coin, timeframe=TimeFrame.Hour, start=since)
     assert crypto.get_crypto_bars(hours)[coin]
     assert crypto.get_crypto_latest_bar(CryptoLatestBarRequest(symbol_or_symbols=coin))[coin]
     assert crypto.get_crypto_latest_trade(CryptoLatestTradeRequest(symbol_or_symbols=coin))[coin]
