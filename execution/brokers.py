@@ -107,9 +107,11 @@ class BrokerAccount(Protocol):
     """An account at a broker; in every method a `BrokerError` is no answer, or one of no sense.
 
     time: by which whatever is asked of it waits.
+    unread: activities of the last list that could not be read, each in words.
     """
 
     time: Time
+    unread: tuple[str, ...]
 
     def account_id(self) -> str: ...
     def now(self) -> np.datetime64: ...

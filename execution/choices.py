@@ -37,16 +37,19 @@ from trainingdata.instants import DAY, HOUR
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.universe import RULES
 
+UNSENT = ("smallest_order", "dust")  # in the order of `TOO_SMALL` and `DUST`
 # What can hold a target where it is: a limit, the venue's check of cash, a program without an
-# answer, the night, a rule of the universe that it has left.
+# answer, the night, a rule of the universe that it has left, the venue's smallest order.
 NAMES = (
     *BINDING,
     "unborrowed_cash",
     "failed",
     "overnight",
     *(f"{UNIVERSE}{rule}" for rule in RULES[1:]),
+    *UNSENT,
 )
 CHECKED, FAILED, OVERNIGHT = range(len(BINDING), len(BINDING) + 3)
+FIRST_UNSENT = len(NAMES) - len(UNSENT)
 NO_LIMITS = ("", "cost", "failed", "overnight")  # what holds a target and is no limit; "" nothing
 
 _NOTHING = Decimal(0)
@@ -57,7 +60,7 @@ class Answers(NamedTuple):
 
     sized: [R] whether a strategy has answered; where none has, all from `unlimited` on is NaN or 0.
     held, target: weights before and after.
-    steps, cut: as of `Settled`.
+    steps, cut, unsent: as of `Settled`.
     price: USD, as sized.
     cost: of trading one USD, one way.
     unlimited, allocated, limits_met, own_price, periods, premium, forecast: of the `Allocation`.
@@ -70,6 +73,7 @@ class Answers(NamedTuple):
     target: Array
     steps: Array
     cut: Mask
+    unsent: Index
     price: Array
     cost: Array
     unlimited: Array
@@ -93,7 +97,7 @@ class Answers(NamedTuple):
         }
         for name in ("held", "target"):
             columns[name] = np.zeros((rows, size))
-        for name in ("limits_met", "periods"):
+        for name in ("limits_met", "periods", "unsent"):
             columns[name] = np.zeros((rows, size), dtype=np.int64)
         return cls(
             **columns
@@ -210,7 +214,10 @@ def choices_of(
     cut = answers.cut[place] & ~answered
     held, target = answers.held[place], answers.target[place]
     holds = np.where(answered, answers.limits_met[place], 0)
-    holds |= (answered & (target != answers.allocated[place])).astype(np.int64) << CHECKED
+    unsent = answers.unsent[place]
+    checked = answered & (unsent == 0) & (target != answers.allocated[place])
+    holds |= checked.astype(np.int64) << CHECKED
+    holds |= np.where(unsent > 0, 1 << (FIRST_UNSENT + unsent - 1), 0)
     holds |= (deciding & ~answered).astype(np.int64) << FAILED
     holds |= cut.astype(np.int64) << OVERNIGHT
     holds |= left.astype(np.int64) << (OVERNIGHT + believed.outside[place].astype(np.int64))
@@ -312,6 +319,7 @@ def answer_of(
         target=row(after.target),
         steps=row(after.steps),
         cut=row(after.cut),
+        unsent=row(after.unsent),
         price=row(price),
         cost=row(problem.costs.change[0]),
         unlimited=row(given.unlimited),

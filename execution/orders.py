@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
+from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from trainingdata.bars import HIGH, Bars
@@ -137,13 +138,37 @@ class OrderTerms:
     """What an order may be worth."""
 
     smallest_fraction: float = setting(1.0, "USD, a fraction of a share at least", ge=0)
+    # Alpaca refuses smaller crypto purchases (403, code 40310000: "cost basis must be >= minimal
+    # amount of order 10"), by probes of its paper API: github.com/ccxt/ccxt/pull/30101, 2026-08-25.
+    smallest_coin: float = setting(
+        10.0, "USD, an order of crypto at least unless it closes; Alpaca, seen 2026-08-25", ge=0
+    )
+    # Its min_order_size, about what 1 USD buys (same source), holds for sales as well.
+    coin_dust: float = setting(
+        1.0, "USD, a crypto position below it cannot be sold; Alpaca, seen 2026-08-25", ge=0
+    )
     largest_coin: float = setting(200_000.0, "USD, an order of coins at most", gt=0)
     room: float = setting(
         0.05,
-        "margin below largest_coin of an order sent in parts, as the price may rise",
+        "margin to smallest_coin and largest_coin when an order is sized, as prices move",
         ge=0,
         lt=1,
     )
+
+    def __post_init__(self) -> None:
+        if self.coin_dust > self.smallest_coin:
+            raise InputError(
+                f"orders.coin_dust: {self.coin_dust:g} USD exceeds orders.smallest_coin, "
+                f"{self.smallest_coin:g}: no more than that can be dust"
+            )
+
+    def least_values(self, crypto: Mask) -> Array:
+        """USD that an order is worth at least when it is sized, unless it closes; [S]."""
+        return np.where(crypto, self.smallest_coin * (1 + self.room), 0.0)
+
+    def dust_values(self, crypto: Mask) -> Array:
+        """USD that a position is worth at least if it can be closed, [S]."""
+        return np.where(crypto, self.coin_dust, 0.0)
 
     @property
     def largest_value(self) -> float:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.beliefs import BeliefRow, padded, returns_of
-from execution.orders import Account
+from execution.orders import Account, OrderTerms
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined, picked
 from sizing.increments import whole_steps
@@ -31,6 +31,8 @@ from trainingdata.bars import Bars
 from trainingdata.instruments import is_coin
 
 ROUNDS = 3  # in which what one net limit takes off another may ask back
+TOO_SMALL = 1  # the order would be worth less than the venue takes
+DUST = 2  # the position is worth less than the venue lets be closed
 
 
 class Terms(NamedTuple):
@@ -86,7 +88,7 @@ class BookState(NamedTuple):
     reductions: tuple[str, ...] = ()
 
 
-def book_state(bars: Bars, account: Account) -> BookState:
+def book_state(bars: Bars, account: Account, terms: OrderTerms) -> BookState:
     """The account over the panel's symbols, then over what it holds outside the panel."""
     exposure = account.exposure
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]
@@ -98,10 +100,14 @@ def book_state(bars: Bars, account: Account) -> BookState:
     quantities += [float(quantity) for quantity in reductions.values()]
     named = (*symbols, *reductions)
     fixed = len(named) - len(bars.symbols)
+    price = np.array([account.prices.get(symbol, np.nan) for symbol in named])
+    least, dust = _smallest_values(bars, price[: len(bars.symbols)], terms)
     row = AccountRow(
         quantity=np.array(quantities),
-        price=np.array([account.prices.get(symbol, np.nan) for symbol in named]),
+        price=price,
         increment=np.array([float(item.increment) for item in bars.instruments] + fixed * [0.0]),
+        least=np.append(least, np.zeros(fixed)),
+        dust=np.append(dust, np.zeros(fixed)),
         # What is held outside the panel is never traded.
         tradable=np.append(bars.tradable, np.zeros(fixed, dtype=bool)),
         positions=len(symbols),
@@ -117,17 +123,29 @@ def book_state(bars: Bars, account: Account) -> BookState:
     return BookState(names, crypto, row, tuple(reductions))
 
 
+def _smallest_values(bars: Bars, price: Array, terms: OrderTerms) -> tuple[Array, Array]:
+    """USD that an order is worth at least, and that a position which can be closed is; [S] each.
+
+    What the venue names as an asset's smallest quantity holds for both.
+    """
+    named = np.array([float(item.smallest) for item in bars.instruments]) * price
+    least = np.fmax(terms.least_values(bars.crypto), named * (1 + terms.room))
+    return least, np.where(named > 0, named, terms.dust_values(bars.crypto))
+
+
 class Settled(NamedTuple):
     """What becomes of an account's N rows.
 
     target: [N] weight that each is to have.
     steps: [N] whole increments that it stands for, signed; NaN for what stays as it is.
     cut: [N] whether the night cuts it, sized by nothing.
+    unsent: [N] why no order is made of a change: 0, `TOO_SMALL` or `DUST`.
     """
 
     target: Array
     steps: Array
     cut: Mask
+    unsent: Index
 
 
 @compiled
@@ -189,6 +207,7 @@ def settled(
     kept = affordable_weights(problem, weights) if sized else held
     target = np.where(leaving, 0.0, kept)
     steps = np.full(len(held), np.nan)
+    unsent = np.zeros(len(held), dtype=np.int64)
     loose = np.zeros(len(held), dtype=np.bool_)
     if cuts:
         _mark_unsized_stocks(loose, problem, sized, account)
@@ -198,7 +217,8 @@ def settled(
             if deciding[s] or leaving[s] or loose[s]:
                 target[s] = 0.0
                 steps[s] = 0.0
-        return Settled(target, steps, loose)
+        _leave_small_changes(target, steps, unsent, held, account)
+        return Settled(target, steps, loose, unsent)
     if cuts:
         ceiling = problem.limits.stock_ceiling
         share = kept_share(target[:count], crypto[:count], loose[:count], ceiling)
@@ -214,7 +234,34 @@ def settled(
                 target[s] * account.equity / account.price[s], account.increment[s]
             )
     _keep_to_net_limits(problem, weights, sized, steps, account)
-    return Settled(target, steps, loose)
+    _leave_small_changes(target, steps, unsent, held, account)
+    return Settled(target, steps, loose, unsent)
+
+
+@inlined
+def _leave_small_changes(
+    target: Array, steps: Array, unsent: Index, held: Array, account: AccountRow
+) -> None:
+    """Leave positions as they are where the venue takes no order for the change.
+
+    Closing a position whole is taken, down to dust. A limit that a small reduction would restore
+    stays exceeded by less than the smallest order. held [N]: weights.
+    """
+    for s in range(account.positions):
+        step = account.increment[s]
+        if np.isnan(steps[s]) or not account.least[s] > 0.0 or not step > 0.0:
+            continue
+        size = abs(account.quantity[s])
+        least = account.dust[s]
+        reason = DUST
+        if steps[s] != 0.0 or size == 0.0:
+            size = abs(whole_steps(steps[s] * step - account.quantity[s], step)) * step
+            least = account.least[s]
+            reason = TOO_SMALL
+        if size * account.price[s] < least:
+            target[s] = held[s]
+            steps[s] = np.nan
+            unsent[s] = reason
 
 
 @inlined

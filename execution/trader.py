@@ -317,13 +317,13 @@ class Trader:
         # Where nothing can be sized they go on working, because taking them back would be new risk.
         withdrawn = reductions_decided_anew(self.order_name, account, belief)
         book = account.without(withdrawn)
-        state = book_state(bars, book)
+        state = book_state(bars, book, self.terms)
         sizing = self._size(bars, state, belief)
         allocation = sizing.allocation
         if allocation is None and withdrawn:
             withdrawn = ()
             book = account
-            state = book_state(bars, book)
+            state = book_state(bars, book, self.terms)
             sizing = sizing._replace(inputs=self._inputs(bars, state, belief, sizing.strategy))
         problem = sizing.inputs.problem
         rule: tuple[ClassRule, ...] = ()

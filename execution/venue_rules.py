@@ -115,10 +115,12 @@ def _account_refusal(
     """Too small or too large, against the account's own open order, or through zero."""
     held = account.positions.get(order.symbol, _NOTHING)
     change = order.signed_qty
-    # What closes a position whole is never too small: nothing else could ever sell the rest.
-    if coin or (fraction and change != -held):
+    # What closes a position whole is never too small but for dust: nothing else could ever sell the
+    # rest.
+    closes = change == -held
+    if coin or (fraction and not closes):
         price = order.own_price or account.prices.get(order.symbol)
-        if why := _value_refusal(order, coin, price, terms):
+        if why := _value_refusal(order, coin, closes, price, terms):
             return why
     if account.blocked:
         return BLOCKED
@@ -140,17 +142,29 @@ def _account_refusal(
     return ""
 
 
-def _value_refusal(order: Order, coin: bool, price: float | None, terms: OrderTerms) -> str:
-    """A fraction of a share that is worth too little, an order of coins that is worth too much."""
+def _value_refusal(
+    order: Order, coin: bool, closes: bool, price: float | None, terms: OrderTerms
+) -> str:
+    """A fraction of a share worth too little, an order of crypto worth too little or too much."""
     if price is None:
         return ""
-    worth = float(order.qty) * price
-    if not coin and worth < terms.smallest_fraction:
+    worth = order.qty * Decimal(repr(price))
+    if not coin and worth < Decimal(repr(terms.smallest_fraction)):
         return (
             f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this"
             f" ${worth:.2f}"
         )
-    if coin and worth > terms.largest_coin:
+    if coin and not closes and worth < Decimal(repr(terms.smallest_coin)):
+        return (
+            f"an order of crypto is worth ${terms.smallest_coin:g} at least unless it closes the"
+            f" position, this ${worth:.2f} (orders.smallest_coin)"
+        )
+    if coin and closes and worth < Decimal(repr(terms.coin_dust)):
+        return (
+            f"{order.symbol} is dust: a position worth ${worth:.4f} cannot be sold, only one of"
+            f" ${terms.coin_dust:g} or more (orders.coin_dust)"
+        )
+    if coin and worth > Decimal(repr(terms.largest_coin)):
         return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
     return ""
 
@@ -203,6 +217,7 @@ def with_venue_rules(bars: Bars, assets: Mapping[str, Asset | None], increments:
                 item = replace(
                     item,
                     increment=asset.increment if its_own else item.increment,
+                    smallest=asset.smallest if item.kind is Kind.CRYPTO else item.smallest,
                     tradable=asset.tradable,
                     borrowable=asset.shortable and asset.easy_to_borrow,
                 )

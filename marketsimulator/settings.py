@@ -114,7 +114,7 @@ class BacktestSettings(TradingSettings):
 
     def book(self, bars: Bars) -> Book:
         """An account of `capital` in cash."""
-        holding = holdings_of(bars.instruments, self.costs, self.margin)
+        holding = holdings_of(bars.instruments, self.costs, self.margin, self.orders)
         return new_book(self.capital, holding, tier_table(self.fees))
 
     def timeline(self, market: Market, *, impact: bool = False) -> Timeline:

@@ -170,6 +170,8 @@ class AccountRow(NamedTuple):
     quantity: [N] signed, held plus open.
     price: [N] USD; NaN where none is known.
     increment: [N] shares or coins that quantities are whole numbers of; 0 where nothing is rounded.
+    least: [N] USD that an order is worth at least, unless it closes the position.
+    dust: [N] USD; a position that is worth less cannot be closed.
     tradable: [N] whether it may be ordered at all.
     positions: number of rows that are positions.
     equity: USD.
@@ -182,6 +184,8 @@ class AccountRow(NamedTuple):
     quantity: Array
     price: Array
     increment: Array
+    least: Array
+    dust: Array
     tradable: Mask
     positions: int
     equity: float

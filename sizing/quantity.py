@@ -239,6 +239,8 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
         quantity=np.array([float(exposure.get(s, 0)) for s in symbols]),
         price=np.array([prices.get(s, np.nan) for s in symbols]),
         increment=np.zeros(n),
+        least=np.zeros(n),
+        dust=np.zeros(n),
         tradable=np.ones(n, dtype=bool),
         positions=n,
         equity=account.equity,

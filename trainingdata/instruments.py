@@ -55,6 +55,7 @@ class Instrument:
     increment: the smallest quantity step; whole shares and thousandths of a coin by default.
     tradable: whether orders are taken at all.
     borrowable: whether a stock can be sold short now.
+    smallest: the least quantity of an order, where a venue has named one; else 0.
     """
 
     symbol: str
@@ -62,6 +63,7 @@ class Instrument:
     increment: Decimal
     tradable: bool = True
     borrowable: bool = True
+    smallest: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
         if self.increment <= 0:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from execution.alpaca.fields import AccountFacts, Clock, OrderEntry, Position
+from execution.alpaca.fields import AccountFacts, Clock, OrderEntry, Position, stated_cash
 from execution.alpaca.holdings import (
     Holdings,
     has_price,
@@ -23,6 +23,7 @@ from execution.alpaca.holdings import (
 )
 from execution.brokers import MOST_LENT, OtherOrder, Reading, symbol_held
 from execution.journal.order_store import OrderIntent
+from execution.journal.orders import AnyOrder
 from execution.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
 from execution.orders import PRICES, TIMES_IN_FORCE, Account, Fill, Order, coin_bids
 from foundation.decimals import INFINITE
@@ -53,6 +54,7 @@ class Responses:
         these are no reason to refuse them as well.
     last_prices: USD that symbols traded at last, asked for those that these answers price nowhere.
     ours: whether an order is of ours, by its id: another one that makes no sense is set aside.
+    sent: the order of ours with an id, for terms that the venue's answer leaves out.
     """
 
     facts: Entry
@@ -63,6 +65,7 @@ class Responses:
     again: bool = False
     last_prices: Callable[[Collection[str]], Mapping[str, float]] = lambda symbols: {}
     ours: Callable[[str], bool] = lambda name: True
+    sent: Callable[[str], AnyOrder | None] = lambda name: None
 
 
 def reading_of(answers: Responses) -> Reading:
@@ -72,7 +75,7 @@ def reading_of(answers: Responses) -> Reading:
     which nothing says a price.
     """
     understood, others = [], []
-    for entry in answers.orders:
+    for entry in (_completed(each, answers.sent) for each in answers.orders):
         try:
             others += _looked_at(entry)
             understood.append(entry)
@@ -89,13 +92,27 @@ def reading_of(answers: Responses) -> Reading:
     holdings = holdings_of(answers.positions, last)
     return Reading(
         _account_of(replace(answers, orders=understood), holdings, others),
-        AccountFacts.cash.of(answers.facts),
+        stated_cash(answers.facts),
         AccountFacts.multiplier.of(answers.facts),
         Clock.is_open.of(answers.clock),
         answers.again,
         tuple(others),
         holdings.unpriced,
     )
+
+
+def _completed(entry: Entry, sent: Callable[[str], AnyOrder | None]) -> Entry:
+    """An open order with the terms that it was sent with, where the answer leaves them out.
+
+    Alpaca's document requires none of them.
+    """
+    absent = [name for name in ("symbol", "side", "qty") if entry.get(name) in (None, "")]
+    order = sent(_identity(entry)) if absent else None
+    if not isinstance(order, Order):
+        return entry
+    log.warning("%s: no %s in the answer: it counts as sent", _identity(entry), ", ".join(absent))
+    terms = {"symbol": order.symbol, "side": order.side, "qty": f"{order.qty:f}"}
+    return {**entry, **{name: terms[name] for name in absent}}
 
 
 def _looked_at(entry: Entry) -> list[OtherOrder]:
@@ -120,7 +137,7 @@ def _account_of(answers: Responses, holdings: Holdings, others: Sequence[OtherOr
     # An option that was bought is no cash, but what it is worth is there against those that are
     # owed.
     covered = min(holdings.owed, holdings.options)
-    cash = float(AccountFacts.cash.of(facts)) - holdings.owed + covered
+    cash = float(stated_cash(facts)) - holdings.owed + covered
     listed = {_identity(entry) for entry in orders}
     # One that has landed since it was asked for is among the open ones, or has filled.
     waiting = [

@@ -15,7 +15,7 @@ from execution.alpaca.fields import ActivityEntry
 from execution.brokers import symbol_held
 from execution.journal.activities import Activity, Kind, traded_amount
 from foundation.decimals import EXACT
-from foundation.errors import SenselessAnswer
+from foundation.errors import SenselessAnswer, in_one_line
 from trainingdata.feed.fields import objects
 from trainingdata.instants import DAY
 
@@ -48,12 +48,26 @@ _KINDS: Mapping[str, Kind] = {
 def activities_since(connection: VenueConnection, after: np.datetime64) -> list[Activity]:
     """Everything that happened to the account after an instant, oldest first.
 
-    What has only a day is listed where its day is after the instant, and often late.
+    What has only a day is listed where its day is after the instant, and often late. A row that
+    cannot be read is left out: `unread` of the connection names it. What it did to the account is
+    found by positions and cash.
     """
+    activities, unread = [], []
     with connection.translated_errors("activities"):
-        activities = [activity_of(row) for row in _rows_since(connection, after)]
+        for row in _rows_since(connection, after):
+            try:
+                activities.append(activity_of(row))
+            except SenselessAnswer as error:
+                unread.append(_in_words(row, error.why))
         _refuse_future_trades(connection, activities)
+    connection.unread = tuple(unread)
     return sorted(activities, key=lambda activity: activity.at)
+
+
+def _in_words(entry: Response, why: str) -> str:
+    """An activity that cannot be read, with what it is about."""
+    symbol, kind = (str(entry.get(name) or "") for name in ("symbol", "activity_type"))
+    return in_one_line(f"{symbol or 'no symbol'} {kind or 'no activity_type'}: {why}")
 
 
 def activity_of(entry: Response) -> Activity:
@@ -137,10 +151,11 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Respo
     while True:
         page = objects(connection.client.get("/account/activities", query))
         for row in page:
-            name = ActivityEntry.id.of(row)
+            name = ActivityEntry.stated_id.of(row)
             if name in listed:
                 raise SenselessAnswer(f"activity {name} is listed twice")
-            listed.add(name)
+            if name is not None:
+                listed.add(name)
         rows += page
         if len(page) < ACTIVITIES_A_PAGE:
             return rows

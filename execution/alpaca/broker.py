@@ -21,6 +21,7 @@ from execution.alpaca.placed_order import PlacedOrder
 from execution.broker import Asset
 from execution.brokers import READINGS, Reading, Unbelieved
 from execution.journal.order_store import OrderIntent, OrderStore
+from execution.journal.orders import AnyOrder
 from execution.orders import TERMS, Account, Fill, Order, OrderTerms
 from execution.posting import Guard, Outbox, unguarded
 from execution.risk_snapshot import RiskSnapshot
@@ -129,6 +130,11 @@ class AlpacaBroker:
         facts = client.get_account()
         clock = client.get_clock()
         book = self._outbox.book
+
+        def sent(name: str) -> AnyOrder | None:
+            intent = book.get(name)
+            return None if intent is None else intent.order
+
         answers = Responses(
             facts,
             positions,
@@ -137,7 +143,8 @@ class AlpacaBroker:
             undetermined,
             again,
             self._last_prices,
-            lambda name: book.get(name) is not None,
+            lambda name: sent(name) is not None,
+            sent,
         )
         reading = reading_of(answers)
         account = replace(reading.account, as_of=self._venue.noted(clock))

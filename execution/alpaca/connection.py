@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from execution.alpaca.fields import AccountFacts, Clock
+from execution.alpaca.fields import AccountFacts, Clock, stated_cash
 from execution.brokers import SETBACK
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, SenselessAnswer, none_of
@@ -40,6 +40,7 @@ class VenueConnection:
     """Requests to one venue.
 
     client: the SDK's client, on a transport that repeats reads alone.
+    unread: activities of the last list that could not be read, each in words.
     time: by which its clock is carried on, and whatever is asked of it waits.
     """
 
@@ -50,6 +51,7 @@ class VenueConnection:
         self._settings = settings
         self._keys = keys
         self.time = time
+        self.unread: tuple[str, ...] = ()
         self._read_clock: tuple[np.datetime64, float] | None = None
         self._on_time: tuple[np.datetime64, float] | None = None
         self._slow: tuple[np.datetime64, float] | None = None
@@ -155,7 +157,8 @@ class VenueConnection:
 
     def cash(self) -> Decimal:
         """USD in the account; below 0 it is borrowed."""
-        return self.fact(AccountFacts.cash)
+        with self.translated_errors("the account"):
+            return stated_cash(as_mapping(self.client.get_account()))
 
     def next_close(self) -> np.datetime64 | None:
         """When the venue next closes for stocks; none where it does not say."""

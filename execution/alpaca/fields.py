@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from foundation.decimals import EXACT
+from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import (
     NOTHING,
     Needed,
@@ -42,7 +44,7 @@ class AccountFacts:
     id = Needed("id", words)
     # Alpaca's reference: "currently will always be the value USD".
     currency = Optional("currency", one_of("USD"), "USD", "it is taken for USD")
-    cash = Needed("cash", exact)
+    cash = optional("cash", exact, "what equity leaves beside the positions counts as cash")
     settled = optional(
         "non_marginable_buying_power",
         exact,
@@ -62,6 +64,23 @@ class AccountFacts:
         Optional(name, boolean, False, "the account is taken for not blocked")
         for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
     )
+
+
+def stated_cash(facts: Mapping[str, Any]) -> Decimal:
+    """USD of cash that an answer to /account states, or that its equity implies.
+
+    Alpaca's document requires `id` and `status` alone, and defines equity as the sum of cash,
+    `long_market_value` and `short_market_value`. Raises SenselessAnswer without either.
+    """
+    cash = AccountFacts.cash.of(facts)
+    if cash is not None:
+        return cash
+    sums = (AccountFacts.equity, AccountFacts.long_value, AccountFacts.short_value)
+    equity, long, short = (field.of(facts) for field in sums)
+    if equity is None or long is None or short is None:
+        absent = [field.name for field in sums if field.of(facts) is None]
+        raise SenselessAnswer(f"cash is missing, and so is {absent[0]}, which would imply it")
+    return EXACT.subtract(equity, EXACT.add(long, short))
 
 
 class Position:
@@ -92,6 +111,7 @@ class OrderEntry:
 
     id = Needed("id", words)
     client_order_id = Needed("client_order_id", words)
+    stated_client_order_id = optional("client_order_id", words)
     status = Needed("status", words)
     symbol = optional("symbol", words)
     leg_symbol = Needed("symbol", words)
@@ -106,7 +126,14 @@ class OrderEntry:
     filled_price = Needed("filled_avg_price", mean(positive))
     leg_price = Needed("filled_avg_price", mean(not_negative))
     filled_at = optional("filled_at", an_instant)
-    updated_at = Needed("updated_at", an_instant)
+    # When it changed last, each of which Alpaca's document lets be absent or null: the best first.
+    changed_at = tuple(
+        optional(name, an_instant)
+        for name in (
+            *("updated_at", "canceled_at", "expired_at", "replaced_at", "failed_at"),
+            *("submitted_at", "created_at"),
+        )
+    )
     side = Needed("side", a_side)
     # An order of several legs has none of its own.
     traded_side = optional("side", a_side)
@@ -160,6 +187,7 @@ class ActivityEntry:
     """An entry of `GET /v2/account/activities`: a trade has an instant and a side, others a day."""
 
     id = Needed("id", words)
+    stated_id = optional("id", words)
     kind = Needed("activity_type", capitals)
     sub_kind = Optional("activity_sub_type", words, "")
     status = Optional("status", one_of("executed", "correct", "canceled"), "executed")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.fields import AccountFacts, Position
+from execution.alpaca.fields import AccountFacts, Position, stated_cash
 from execution.brokers import NOTHING, Holding, symbol_held
 from execution.option_orders import SHARES, is_option
 from foundation.decimals import EXACT
@@ -181,7 +181,7 @@ def refuse_other_equity(
     short = AccountFacts.short_value.of(facts)
     if equity is None or long is None or short is None or holdings.unsaid:
         return
-    cash = AccountFacts.cash.of(facts)
+    cash = stated_cash(facts)
     # By Alpaca's reference equity is cash + long_market_value + short_market_value, of which
     # `refuse_other_sums` says that they are those of positions. What is not in the two may be in
     # equity all the same. Seen live in 2026, cash lacks besides what open bids for coins will cost,

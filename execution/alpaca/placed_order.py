@@ -52,8 +52,11 @@ class PlacedOrder:
 
         price_of: the price of a symbol that was seen last, USD; None for none.
         """
-        if OrderEntry.client_order_id.of(as_mapping(answer)) != name:
+        stated = OrderEntry.stated_client_order_id.of(as_mapping(answer))
+        if stated not in (None, name):
             raise SenselessAnswer("it is about another order")
+        # Alpaca's document lets the id be absent: the answer to a request about one order is of it.
+        answer = {**answer, "client_order_id": name}
         for field in (OrderEntry.id, OrderEntry.status, OrderEntry.traded_side):
             field.of(answer)
         for each in (answer, *OrderEntry.legs.of(answer)):
@@ -93,8 +96,10 @@ class PlacedOrder:
     @property
     def traded_at(self) -> np.datetime64:
         """When it filled last, or where it has not, when it changed last."""
-        at = OrderEntry.filled_at.of(self.answer)
-        return OrderEntry.updated_at.of(self.answer) if at is None else at
+        for field in (OrderEntry.filled_at, *OrderEntry.changed_at):
+            if (at := field.of(self.answer)) is not None:
+                return at
+        raise SenselessAnswer("it has filled, and neither filled_at nor updated_at says when")
 
     @property
     def filled(self) -> Decimal:

@@ -436,6 +436,9 @@ class LiveAccount:
                 break
             log.warning("activities are read: %s", odd)
         self.notices.tell("price", odd)
+        unread = "; ".join(self.connection.unread)
+        text = f"activities cannot be read and are left out, cash and positions count: {unread}"
+        self.notices.tell("unread", text if unread else "")
         large = self._large_bookings(listed)
         self._holdings.add([each for each in listed if each not in large], at)
         if large:

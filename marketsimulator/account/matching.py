@@ -35,6 +35,7 @@ from marketsimulator.account.book import (
 from marketsimulator.account.impact import market_price
 from marketsimulator.account.settlement import (
     fillable_quantity,
+    is_too_small,
     settle_fill,
     trade_at_market,
     trade_at_open,
@@ -79,6 +80,14 @@ def send_orders(book: Book, day: Record, tape: Records, first: int, opens: Opens
         if auction:
             continue
         if not np.isnan(opens.price[s]):
+            position = book.holding[s]
+            if kind == MARKET and position.least > 0.0:
+                volume, deviation = opens.volume[s], opens.volatility[s]
+                price = market_price(position, opens.price[s], order.quantity, volume, deviation)
+                if is_too_small(position, order.quantity, price):
+                    book.account[0].refusals += 1
+                    order.state = CANCELLED
+                    continue
             _meet_open(book, day, tape, k, opens, now)
         # The next decision sizes what a bar leaves of a market order, so the order is carried only
         # where `fills.remainder` says so.

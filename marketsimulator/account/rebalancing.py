@@ -25,8 +25,9 @@ from marketsimulator.account.book import (
     on_grid,
     with_orders,
 )
+from marketsimulator.account.impact import market_price
 from marketsimulator.account.matching import send_orders
-from marketsimulator.account.settlement import trade_at_open
+from marketsimulator.account.settlement import is_too_small, trade_at_open
 from sizing.increments import whole_steps
 from sizing.quantity import largest_coin_order, part_count, part_steps
 
@@ -225,6 +226,12 @@ def _trade_in_parts(
 
     Returns the signed quantity that filled.
     """
+    if position.least > 0.0:
+        reference, volume, deviation = opens.price[s], opens.volume[s], opens.volatility[s]
+        price = market_price(position, reference, quantity, volume, deviation)
+        if is_too_small(position, quantity, price):
+            account.refusals += 1
+            return 0.0
     most = largest_coin_order(largest, position.mark)
     if not position.crypto or abs(quantity) <= most:
         return trade_at_open(account, position, day, tape, at, leg, BY_ORDER, s, quantity, opens)

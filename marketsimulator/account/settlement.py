@@ -70,7 +70,23 @@ def fillable_quantity(
             account.refusals += 1
             affordable = _whole_increments(max(power, 0.0) / unit, step)
             size = min(size, affordable) if day.cuts else 0.0
+            # An order for what is left would be refused as too small.
+            if size * price < position.least:
+                size = 0.0
     return size if quantity > 0 else -size
+
+
+@inlined
+def is_too_small(position: Record, quantity: float, price: float) -> bool:
+    """Return whether the venue refuses an order for its value; closing dust is refused as well.
+
+    quantity: signed, as it was ordered. price: USD, at which it would fill.
+    """
+    size = abs(quantity)
+    closes = position.quantity * quantity < 0.0 and size >= abs(position.quantity)
+    least = position.dust if closes else position.least
+    # A product of floats that falls a hair short of the minimum is the minimum.
+    return bool(size * price < least * (1.0 - 1e-12))
 
 
 @inlined

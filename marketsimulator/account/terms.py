@@ -9,6 +9,7 @@ import numpy as np
 
 from execution.fees import BASIS_POINT, FeeSchedule, TradingCosts, rates_on
 from execution.lending import MarginTerms, SymbolRate
+from execution.orders import OrderTerms
 from foundation.arrays import Array, Instants, Records
 from foundation.settings import setting, settings_class
 from marketsimulator.account.book import DAY, HOLDING
@@ -40,15 +41,21 @@ class FillTerms:
 
 
 def holdings_of(
-    instruments: Sequence[Instrument], costs: TradingCosts, margin: MarginTerms | None = None
+    instruments: Sequence[Instrument],
+    costs: TradingCosts,
+    margin: MarginTerms | None = None,
+    orders: OrderTerms | None = None,
 ) -> Records:
-    """What does not change about each symbol, [S] HOLDING."""
+    """The constants of each symbol, [S] HOLDING; without `orders` any order size is taken."""
     terms = margin or MarginTerms()
     crypto = np.array([item.kind is Kind.CRYPTO for item in instruments], dtype=bool)
     symbols = [item.symbol for item in instruments]
     table = np.zeros(len(symbols), HOLDING)
     table["crypto"] = crypto
     table["increment"] = [float(item.increment) for item in instruments]
+    if orders is not None:
+        table["least"] = np.where(crypto, orders.smallest_coin, 0.0)
+        table["dust"] = orders.dust_values(crypto)
     table["half_spread"] = costs.half_spread(crypto)
     table["slippage"] = costs.slippage(crypto)
     table["impact"] = costs.impact(crypto)

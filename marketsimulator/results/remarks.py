@@ -8,8 +8,10 @@ from decimal import Decimal
 
 import numpy as np
 
+from execution.choices import UNSENT
 from execution.decision import Choice
 from execution.fees import FeeSchedule
+from execution.orders import OrderTerms
 from execution.records import ENDED, Run
 from foundation.arrays import Mask
 from foundation.cents import to_cents
@@ -268,6 +270,24 @@ def broker_remarks(run: Run) -> list[str]:
         orders = len(run.log.orders)
         why = "for want of volume, a bar or buying power"
         notes.append(f"{short:,} of {counted(orders, 'order')} did not fill whole, {why}.")
+    return notes
+
+
+def small_order_remarks(run: Run, terms: OrderTerms) -> list[str]:
+    """Count the crypto orders that were not made because the venue refuses their value."""
+    binding = run.decision_frame()["binding"].str.split("+")
+    small, dust = (sum(name in names for names in binding) for name in UNSENT)
+    notes = []
+    if small:
+        notes.append(
+            f"{counted(small, 'crypto order')} not made: worth less than orders.smallest_coin,"
+            f" ${terms.smallest_coin:g}, and a margin of {percent(terms.room)} (orders.room)."
+        )
+    if dust:
+        notes.append(
+            f"{counted(dust, 'crypto sale')} not made: positions worth less than orders.coin_dust,"
+            f" ${terms.coin_dust:g}, are dust."
+        )
     return notes
 
 

@@ -35,6 +35,7 @@ from marketsimulator.results.remarks import (
     prices_text,
     raw_remarks,
     same_trades_remarks,
+    small_order_remarks,
     undecided_remarks,
     universe_remarks,
 )
@@ -186,6 +187,7 @@ class Results:
                 *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
                 *fee_remarks(self.main, self.settings.fees),
+                *small_order_remarks(self.main, self.settings.orders),
                 *failure_remarks(self.main),
                 *position_remarks(self.main, self.settings.limits.most_positions),
             ],

@@ -37,7 +37,8 @@ class BuyAndHold:
             item = bars.instruments[s]
             price = account.prices[item.symbol]
             quantity = truncate_to_increment(weight * equity / price, item.increment)
-            if not quantity:
+            too_small = float(quantity) * price < self.terms.least_values(bars.crypto)[s]
+            if not quantity or too_small:
                 continue
             choices.append(
                 Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan)

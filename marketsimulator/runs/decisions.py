@@ -343,6 +343,7 @@ def _explain(
         spread(answers.target[row], chosen, after.target)
         spread(answers.steps[row], chosen, after.steps)
         spread(answers.cut[row], chosen, after.cut)
+        spread(answers.unsent[row], chosen, after.unsent)
         ceiling[row] = problem.limits.stock_ceiling
         granted[row] = problem.limits.granted
         if kept.status[row] == SOLVED and problem.account.deciding.any():

@@ -55,6 +55,7 @@ class WalkInputs(NamedTuple):
     lent: by the broker, and the equity in USD from which it lends more than 1×.
     fraction: of full Kelly; NaN for a strategy that is asked.
     largest_coin: USD of one coin order at most.
+    least, dust: [S] as of `AccountRow`.
     increment: [S] shares or coins that quantities are whole numbers of.
     tradable: [S] which take orders.
     """
@@ -78,6 +79,8 @@ class WalkInputs(NamedTuple):
     lent: tuple[float, float]
     fraction: float
     largest_coin: float
+    least: Array
+    dust: Array
     increment: Array
     tradable: Mask
 
@@ -273,6 +276,8 @@ def reckoned(
         picked(shown.quantity, chosen),
         picked(shown.price, chosen),
         picked(shown.increment, chosen),
+        picked(shown.least, chosen),
+        picked(shown.dust, chosen),
         picked(shown.tradable, chosen),
         len(chosen),
         shown.equity,
@@ -342,6 +347,8 @@ def account_row(
         quantity,
         price,
         inputs.increment,
+        inputs.least,
+        inputs.dust,
         inputs.tradable,
         len(quantity),
         equity,

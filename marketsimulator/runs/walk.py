@@ -134,6 +134,8 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
         lent=(settings.margin.leverage, settings.margin.margin_equity),
         fraction=rule.fraction if compiles(rule) else np.nan,
         largest_coin=settings.orders.largest_value,
+        least=settings.orders.least_values(bars.crypto),
+        dust=settings.orders.dust_values(bars.crypto),
         increment=np.array([float(item.increment) for item in bars.instruments]),
         tradable=bars.tradable,
     )

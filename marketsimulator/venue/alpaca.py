@@ -16,11 +16,15 @@ from marketsimulator.venue.asked import (
     whole_number,
 )
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
+from marketsimulator.venue.option_listing import option_contracts
+from marketsimulator.venue.portfolio_history import portfolio_history
 from marketsimulator.venue.responses import (
     account_response,
     activities_answer,
     asset_answer,
+    calendar_answer,
     clock_answer,
+    configurations_answer,
     positions_response,
 )
 from marketsimulator.venue.server import PracticeServer
@@ -49,8 +53,17 @@ class AlpacaServer(PracticeServer):
             Route(
                 "GET", "/v2/account/activities", lambda asked: activities_answer(venue, asked.query)
             ),
+            Route("GET", "/v2/account/configurations", lambda _: configurations_answer(venue)),
+            Route("GET", "/v2/account/portfolio/history", self._portfolio_history),
             Route("GET", "/v2/positions", lambda _: positions_response(venue)),
+            Route("GET", "/v2/positions/{symbol:.+}", self._position),
             Route("GET", "/v2/clock", self._clock),
+            Route("GET", "/v2/calendar", lambda asked: calendar_answer(asked.query)),
+            Route(
+                "GET",
+                "/v2/options/contracts",
+                lambda asked: option_contracts(venue.options.listed(), venue.now, asked.query),
+            ),
             Route("GET", "/v2/assets", self._assets),
             Route("GET", "/v2/assets/{symbol:.+}", self._asset),
             Route("GET", "/v2/orders", self._orders),
@@ -119,6 +132,18 @@ class AlpacaServer(PracticeServer):
     def _clock(self, asked: Asked) -> Response:
         skew = self.faults.take(asked, "skew")
         return clock_answer(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
+
+    def _position(self, asked: Asked) -> Response:
+        name = asked.names["symbol"].replace("/", "")
+        for position in positions_response(self.venue):
+            if name in (position["symbol"], position["asset_id"]):
+                return position
+        raise Refused(404, None, f"position does not exist for {name[:40]}")
+
+    def _portfolio_history(self, asked: Asked) -> Response:
+        venue = self.venue
+        equities = [*venue.equities, (venue.now, venue.equity)]
+        return portfolio_history(equities, venue.settings.capital, asked.query)
 
     def _assets(self, asked: Asked) -> list[Response]:
         """Those of a class, stocks where none is named."""

@@ -14,7 +14,7 @@ from marketsimulator.venue.tickets import timestamp
 from trainingdata.actions import split_adjusted
 from trainingdata.bars import Bars
 from trainingdata.instants import DAY, instant, midnight, new_york_date
-from trainingdata.instruments import Kind, instrument, venue_spelling
+from trainingdata.instruments import Kind, instrument, is_coin, venue_spelling
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import Timeframe
 
@@ -79,12 +79,15 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
 
     now: of the clock, which passes on between two instants of the panel.
     """
-    shared = {"t": timestamp(now), "s": 1, "x": "V", "i": 1, "c": ["@"], "z": "C"}
+    shared = {"t": timestamp(now), "s": 1, "i": 1}
+    of_stocks = {**shared, "x": "V", "c": ["@"], "z": "C"}
+    of_crypto = {**shared, "tks": "B"}
     trades = {}
     for symbol in query_symbols(query):
         price = venue.price_of(symbol) if symbol in venue.market.bars.symbols else None
         if price is not None:
-            trades[venue_spelling(symbol)] = {**shared, "p": price}
+            fields = of_crypto if is_coin(symbol) else of_stocks
+            trades[venue_spelling(symbol)] = {**fields, "p": price}
     return {"trades": trades}
 
 

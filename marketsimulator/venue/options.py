@@ -14,9 +14,11 @@ from foundation.registry import registered_module
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
 from marketsimulator.venue.asked import Refused, Response
+from marketsimulator.venue.entry_prices import DailyEntries
 from marketsimulator.venue.record import Record
 from marketsimulator.venue.spread_tickets import (
     SpreadTicket,
+    closing_price,
     leg_number,
     option_position_response,
     parse_spread_order,
@@ -35,6 +37,10 @@ class Desk(Protocol):
     """
 
     reserved: Decimal
+
+    def listed(self) -> Iterable[Contract]:
+        """Options that are listed now."""
+        ...
 
     def held(self) -> Mapping[Contract, int]:
         """Options held, below 0 where they are owed."""
@@ -75,6 +81,8 @@ class VenueOptions:
         """price: of a stock, what a market order sent now trades at."""
         self._record = record
         self.desks: dict[str, Desk] = {}
+        self._entries = DailyEntries({})
+        self._marks: dict[str, float] = {}  # what closing a position traded at last, by symbol
         if terms.vix is None:
             return
         vix = volatility_index(terms.vix, "options.vix")
@@ -108,6 +116,22 @@ class VenueOptions:
         for desk in self.desks.values():
             for contract, count, cash in desk.advance():
                 self._note_expiry(contract, count, cash)
+        self._mark_positions()
+
+    def begin_day(self) -> None:
+        """Start a trading day: positions count from their last marks on."""
+        self._entries.begin_day(self._marks)
+
+    def listed(self) -> list[Contract]:
+        """Options that are listed now, on every underlying."""
+        return [contract for desk in self.desks.values() for contract in desk.listed()]
+
+    def _mark_positions(self) -> None:
+        """Note what closing each position trades at, where it has a quote."""
+        for desk in self.desks.values():
+            counts = desk.held()
+            for contract, quote in desk.quotes(counts).items():
+                self._marks[contract.symbol] = float(closing_price(counts[contract], quote))
 
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
@@ -142,7 +166,8 @@ class VenueOptions:
             counts = desk.held()
             quotes = desk.quotes(counts)
             for contract, count in counts.items():
-                positions.append(option_position_response(contract, count, quotes.get(contract)))
+                price = closing_price(count, quotes.get(contract))
+                positions.append(option_position_response(contract, count, price, self._entries))
         return positions
 
     def quotes(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, Response]:
@@ -162,6 +187,8 @@ class VenueOptions:
         contracts = quantity_text(Decimal(ticket.filled))
         at = max(timestamp(ticket.closed_at or ticket.submitted_at), self._record.stamp)
         for leg, price in zip(ticket.order.legs, ticket.prices, strict=True):
+            signed = Decimal(leg.direction * ticket.filled)
+            self._entries.add(leg.contract.symbol, signed, float(price))
             self._record.note_activity(
                 {
                     "activity_type": "FILL",
@@ -180,6 +207,7 @@ class VenueOptions:
 
     def _note_expiry(self, contract: Contract, count: int, cash: Decimal) -> None:
         """Write down that a position in an option has ended, and the USD that it was settled in."""
+        self._entries.add(contract.symbol, Decimal(-count), 0.0)
         self._record.note_activity(
             {
                 "activity_type": "OPEXP",

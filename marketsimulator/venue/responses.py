@@ -7,12 +7,14 @@ from decimal import Decimal
 
 import numpy as np
 
+from foundation.errors import InputError
 from marketsimulator.venue.asked import Response, refuse_other_keys, whole_number
+from marketsimulator.venue.portfolio_history import extended_hours
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import made_id, quantity_text, timestamp
-from trainingdata.instants import instant
+from trainingdata.instants import date_of, instant, new_york_minutes, time_text
 from trainingdata.instruments import is_coin, venue_spelling
-from trainingdata.sessions import calendar, in_session
+from trainingdata.sessions import calendar, in_session, session_of
 
 
 def account_response(venue: Venue) -> Response:
@@ -24,7 +26,7 @@ def account_response(venue: Venue) -> Response:
     # At Alpaca equity is cash plus the worth of all positions, options among them.
     options = [float(position["market_value"]) for position in venue.options.positions()]
     worth = [*values.values(), *options]
-    equity = account.equity + venue.options.reserved + sum(options)
+    equity = venue.equity
     # Coins are no security for a loan: only what is not in coins is multiplied. Coins and options
     # are bought with cash that is not borrowed.
     marginable = account.equity - coins
@@ -40,7 +42,7 @@ def account_response(venue: Venue) -> Response:
         "buying_power": repr(max(account.leverage * marginable - stocks, 0.0)),
         "non_marginable_buying_power": repr(account.unborrowed_cash),
         "options_buying_power": repr(max(account.unborrowed_cash, 0.0)),
-        "options_approved_level": 3 if venue.options.desks else 0,
+        "options_approved_level": options_level(venue),
         "long_market_value": repr(sum(v for v in worth if v > 0)),
         "short_market_value": repr(sum(v for v in worth if not v > 0)),
         "multiplier": f"{account.leverage:g}",
@@ -59,12 +61,8 @@ def positions_response(venue: Venue) -> list[Response]:
     for symbol, quantity in account.positions.items():
         coin = is_coin(symbol)
         price = account.prices[symbol]
-        if quantity < 0:
-            entry = short_proceeds[symbol] / float(-quantity)
-        else:
-            entry = venue.entries[symbol][1]
-        value = float(quantity) * price
-        cost = entry * float(quantity)
+        # What a short was sold for is settlement's own figure.
+        entry = short_proceeds[symbol] / float(-quantity) if quantity < 0 else None
         # What an open order would close is not there for a second one.
         closing_side = "buy" if quantity < 0 else "sell"
         closing = sum(
@@ -77,17 +75,14 @@ def positions_response(venue: Venue) -> list[Response]:
                 "asset_id": made_id(symbol),
                 # Alpaca writes a coin's position without the slash that its orders have.
                 "symbol": symbol,
-                "exchange": "CRYPTO" if coin else "NASDAQ",
+                "exchange": exchange_of(symbol),
                 "asset_class": "crypto" if coin else "us_equity",
                 "asset_marginable": not coin,
                 "qty": quantity_text(quantity),
                 "qty_available": quantity_text(available),
                 "side": "long" if quantity > 0 else "short",
-                "avg_entry_price": repr(entry),
-                "cost_basis": repr(cost),
-                "market_value": repr(value),
-                "unrealized_pl": repr(value - cost),
                 "current_price": repr(price),
+                **venue.entries.results(symbol, float(quantity), price, entry),
             }
         )
     return [*positions, *venue.options.positions()]
@@ -126,6 +121,74 @@ def clock_answer(now: np.datetime64) -> Response:
     }
 
 
+def exchange_of(symbol: str) -> str:
+    """The exchange of a symbol, one of those that Alpaca's document of 2026-06-29 lists.
+
+    It lists none for crypto, which trades over the counter.
+    """
+    return "OTC" if is_coin(symbol) else "NASDAQ"
+
+
+def calendar_answer(query: Mapping[str, str]) -> list[Response]:
+    """`GET /v2/calendar`: sessions, with extended hours and settlement."""
+    refuse_other_keys(query, "start", "end", "date_type")
+    kind = query.get("date_type", "TRADING")
+    if kind not in ("TRADING", "SETTLEMENT"):
+        raise InputError(f"date_type: {kind[:40]!r} is none of TRADING, SETTLEMENT")
+    # The first session has none before it, the last one no settlement: this account settles trades
+    # with the next session (T+1), whatever the date.
+    dates, settled = calendar().dates[1:-1], calendar().dates[2:]
+    by = dates if kind == "TRADING" else settled
+    first, last = (_query_date(query, name, by[k]) for name, k in (("start", 0), ("end", -1)))
+    rows = np.flatnonzero((by >= first) & (by <= last))
+    return [_session_answer(dates[k], settled[k]) for k in rows.tolist()]
+
+
+def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:
+    """A New York date of a query, which may be written as an instant."""
+    if name not in query:
+        return default
+    text = query[name]
+    return date_of(text[:10]) if "T" in text else date_of(text)
+
+
+def _session_answer(date: np.datetime64, settled: np.datetime64) -> Response:
+    session = session_of(date)
+    assert session is not None
+    ends = np.array([session.opens, session.closes, *extended_hours(session)])
+    opens, closes, first, last = map(time_text, new_york_minutes(ends).tolist())
+    return {
+        "date": str(date),
+        "open": opens,
+        "close": closes,
+        "session_open": first.replace(":", ""),
+        "session_close": last.replace(":", ""),
+        "settlement_date": str(settled),
+    }
+
+
+def configurations_answer(venue: Venue) -> Response:
+    """`GET /v2/account/configurations`: what this account may do.
+
+    Checks of pattern day trading are gone since 2026-07-06, and are left out.
+    """
+    margin = venue.settings.margin
+    return {
+        "fractional_trading": True,
+        "max_margin_multiplier": f"{margin.leverage:g}",
+        "no_shorting": False,
+        "suspend_trade": False,
+        "trade_confirm_email": "none",
+        "ptp_no_exception_entry": False,
+        "max_options_trading_level": options_level(venue),
+    }
+
+
+def options_level(venue: Venue) -> int:
+    """The level of options trading: 3 (spreads) where options trade, else 0."""
+    return 3 if venue.options.desks else 0
+
+
 def asset_answer(venue: Venue, symbol: str) -> Response:
     """`GET /v2/assets/{symbol}`, for a symbol of the panel."""
     coin = is_coin(symbol)
@@ -133,7 +196,7 @@ def asset_answer(venue: Venue, symbol: str) -> Response:
     answer = {
         "id": made_id(symbol),
         "class": "crypto" if coin else "us_equity",
-        "exchange": "CRYPTO" if coin else "NASDAQ",
+        "exchange": exchange_of(symbol),
         "symbol": venue_spelling(symbol),
         "name": symbol,
         "status": "active",

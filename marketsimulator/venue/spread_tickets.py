@@ -24,6 +24,7 @@ from execution.option_orders import (
     contract_of,
 )
 from marketsimulator.venue.asked import Response
+from marketsimulator.venue.entry_prices import DailyEntries
 from marketsimulator.venue.tickets import (
     client_id,
     made_id,
@@ -34,9 +35,6 @@ from marketsimulator.venue.tickets import (
 )
 
 Status = Literal["new", "filled", "canceled", "expired", "rejected"]
-
-# What Alpaca says of a position and this venue does not keep for options.
-UNKNOWN = ("avg_entry_price", "cost_basis", "unrealized_pl", "unrealized_plpc", "change_today")
 
 
 @dataclass(slots=True)
@@ -93,6 +91,7 @@ class SpreadTicket:
             "time_in_force": "day",
             "asset_class": "us_option",
             "extended_hours": False,
+            "notional": None,
         }
         prices: Sequence[Decimal | None] = self.prices or (None,) * len(order.legs)
         legs = []
@@ -111,12 +110,11 @@ class SpreadTicket:
                 "legs": None,
             }
             legs.append(answer)
+        # An order of several legs has no symbol and no side: Alpaca's document takes neither empty.
         return {
             **shared,
             "id": self.number,
             "client_order_id": name,
-            "symbol": "",
-            "side": None,
             "filled_avg_price": repr(float(-self.fill.credit)) if self.filled else None,
             "limit_price": limit,
             "legs": legs if nested else None,
@@ -171,16 +169,24 @@ def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
     return OptionLeg(contract_of(str(request["symbol"])), "buy" if side == "buy" else "sell")
 
 
-def option_position_response(contract: Contract, count: int, quote: Quote | None) -> Response:
+def closing_price(count: int, quote: Quote | None) -> Decimal:
+    """The price at which closing a position trades: the bid if it is long, else the ask.
+
+    Points; 0 without a quote.
+    """
+    return Decimal(0) if quote is None else quote.price("sell" if count > 0 else "buy")
+
+
+def option_position_response(
+    contract: Contract, count: int, price: Decimal, entries: DailyEntries
+) -> Response:
     """A position in an option, as `GET /v2/positions` says it.
 
-    It is valued at what closing it would trade at: the bid where it is held, the ask where it is
-    owed; 0 without a quote.
+    price: points, at which closing it trades.
     """
-    price = Decimal(0)
-    if quote is not None:
-        price = quote.price("sell" if count > 0 else "buy")
+    results = entries.results(contract.symbol, float(count * SHARES), float(price))
     return {
+        **results,
         "asset_id": made_id(contract.symbol),
         "symbol": contract.symbol,
         "exchange": "",
@@ -191,8 +197,6 @@ def option_position_response(contract: Contract, count: int, quote: Quote | None
         "side": "long" if count > 0 else "short",
         "market_value": str(price * count * SHARES),
         "current_price": str(price),
-        **dict.fromkeys(UNKNOWN, "0"),
-        "lastday_price": str(price),
     }
 
 

@@ -24,28 +24,31 @@ from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
 from marketsimulator.venue.asked import Refused, Response
+from marketsimulator.venue.entry_prices import DailyEntries, trading_day
 from marketsimulator.venue.faults import Status
 from marketsimulator.venue.options import VenueOptions
+from marketsimulator.venue.portfolio_history import Equity
 from marketsimulator.venue.record import Listed, Record
 from marketsimulator.venue.tickets import Ticket, parse_order, quantity_text, timestamp
 from sizing.quantity import truncate_to_increment
-from trainingdata.instants import new_york_date, on_new_york_clock
+from trainingdata.bars import CLOSE
+from trainingdata.instants import midnight, new_york_date, on_new_york_clock
 from trainingdata.instruments import BILLIONTH, Kind, is_coin, venue_spelling
 from trainingdata.market import Market
 from trainingdata.sessions import in_session
 
 THOUSANDTH = Decimal("0.001")
-# What is booked beside trades, as Alpaca lists it: CIL is cash for a fraction, PTC what a short
-# costs.
+# What is booked beside trades, as Alpaca's document lists it: cash for a fraction is part of the
+# SPLIT, PTC is what a short costs.
 _LISTED_AS: Mapping[BookingKind, str] = {
     "interest": "INT",
     "cash_interest": "INT",
     "rounding": "FEE",
     "dividend": "DIV",
-    "split": "CIL",
+    "split": "SPLIT",
     "borrow": "PTC",
 }
-_OF_A_SYMBOL = ("DIV", "CIL", "PTC")
+_OF_A_SYMBOL = ("DIV", "SPLIT", "PTC")
 FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 
 
@@ -60,7 +63,8 @@ class Venue:
     options: the option desks beside it.
     record: activities and orders, of stocks and options.
     tickets: orders of stocks and coins by client_order_id, in the order they came.
-    entries: signed quantity and mean price (USD) of what is held, by symbol.
+    entries: entry prices of what is held, and the last trading day's closes.
+    equities: at every instant that has passed, after its fills; oldest first.
     flags: what assets allow where that is not everything, by symbol.
     halts: from and until when (None: still) a symbol did not trade.
     """
@@ -80,7 +84,8 @@ class Venue:
         self.record = Record(lambda: self.now)
         self.flags: dict[str, dict[str, bool]] = {}
         self.halts: dict[str, list[tuple[np.datetime64, np.datetime64 | None]]] = {}
-        self.entries: dict[str, tuple[Decimal, float]] = {}
+        self.entries = DailyEntries(self._closes_before(trading_day(self.now)))
+        self.equities: list[Equity] = []
         self._working: dict[str, Ticket] = {}
         self._fills_seen = 0
         self._bookings_seen = 0
@@ -109,11 +114,32 @@ class Venue:
         # The row of an instant is complete only when the clock leaves it: orders that come while
         # it stands there still fill at its open.
         self._note_row()
+        self.equities.append((self.now, self.equity))
+        if trading_day(self.stops[self.stop + 1]) != trading_day(self.now):
+            self.entries.begin_day(self.broker.account().prices)
+            self.options.begin_day()
         self.stop += 1
         self.index += 1
         self.broker.advance(self.index)
         self._update_tickets()
         self.options.advance()
+
+    @property
+    def equity(self) -> float:
+        """USD: cash and the worth of all positions, options among them."""
+        options = sum(float(position["market_value"]) for position in self.options.positions())
+        return self.broker.account().equity + self.options.reserved + options
+
+    def _closes_before(self, day: np.datetime64) -> dict[str, float]:
+        """The last close of each symbol before a New York date."""
+        until = midnight(np.array([day]))[0]
+        closes = {}
+        for s, symbol in enumerate(self.market.bars.symbols):
+            times, values = self.market.bars.real_bars(s)
+            known = int(np.searchsorted(times, until, side="right"))
+            if known:
+                closes[symbol] = float(values[known - 1, CLOSE])
+        return closes
 
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
@@ -196,7 +222,15 @@ class Venue:
             "fractionable": True,
         }
         flags |= self.flags.get(symbol, {})
-        return Asset(symbol, **flags, increment=BILLIONTH, smallest=BILLIONTH)
+        return Asset(symbol, **flags, increment=BILLIONTH, smallest=self._smallest(symbol))
+
+    def _smallest(self, symbol: str) -> Decimal:
+        """The least quantity of an order: of crypto what `orders.coin_dust` buys now."""
+        price = self.broker.account().prices.get(symbol)
+        if not is_coin(symbol) or price is None:
+            return BILLIONTH
+        quantity = truncate_to_increment(self.settings.orders.coin_dust / price, BILLIONTH)
+        return max(quantity, BILLIONTH)
 
     def halt(self, symbol: str, halted: bool) -> None:
         """Stop trading in a symbol from now on, or resume it: orders wait, and it has no bars."""
@@ -258,7 +292,6 @@ class Venue:
 
     def _note_fill(self, fill: Fill) -> None:
         """Give a fill to its ticket, and write it down."""
-        self._update_entry(fill)
         ticket = self.tickets.get(fill.client_order_id)
         traded_at = max(timestamp(fill.at), self.record.stamp)
         ended = strategy_of(fill.client_order_id) == ENDED
@@ -269,8 +302,13 @@ class Venue:
             ticket.fills.append(fill)
         if ticket is None or fill.price == 0:
             kind = "CFEE" if ticket else "MA" if ended else "SPLIT"
+            if kind == "SPLIT":
+                self.entries.split(fill.symbol, fill.qty)
+            else:
+                self.entries.add(fill.symbol, fill.qty, fill.price)
             self._note_unordered_fill(fill, kind)
             return
+        self.entries.add(fill.symbol, fill.qty, fill.price)
         done = ticket.filled == ticket.order.qty
         ticket.status = "filled" if done else "partially_filled"
         ticket.closed_at = self.record.stamp if done else None
@@ -309,19 +347,6 @@ class Venue:
         self.tickets[order.client_order_id] = ticket
         self.record.note_order(ticket)
         return ticket
-
-    def _update_entry(self, fill: Fill) -> None:
-        """Mean price of what is held: what opens averages, what closes leaves it.
-
-        A coin's fee, at price 0, only takes from the quantity: the price paid stays.
-        """
-        before, entry = self.entries.get(fill.symbol, (Decimal(0), 0.0))
-        after = before + fill.qty
-        if before * after <= 0:
-            entry = fill.price
-        elif abs(after) > abs(before) and fill.price > 0:
-            entry = (entry * float(before) + fill.price * float(fill.qty)) / float(after)
-        self.entries[fill.symbol] = after, entry
 
 
 def clock_stops(market: Market) -> Instants:

@@ -47,6 +47,10 @@ class Underlying:
         """What it trades at; None while its market is shut."""
         return self._price(self._symbol) if in_session(np.array([self.now()]))[0] else None
 
+    def last(self) -> float | None:
+        """Its last price, also while its market is shut."""
+        return self._price(self._symbol)
+
     def volatility(self) -> float | None:
         """The volatility index; None where its close before is not known."""
         session = session_of(new_york_date(np.array([self.now()]))[0])

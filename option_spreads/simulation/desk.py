@@ -32,6 +32,9 @@ from option_spreads.simulation.pricing import Smile, bid_and_ask, option_value
 from trainingdata.sessions import session_of, sessions_between
 
 DAYS_AHEAD = 10  # sessions for which there are options
+LISTED_WITHIN = (
+    0.1  # of the underlying's last price, strikes that are listed; others are quoted too
+)
 MINUTE = np.timedelta64(1, "m")
 
 
@@ -94,6 +97,24 @@ class OptionDesk:
     def held(self) -> dict[Contract, int]:
         """Options held, below 0 where they are owed."""
         return {contract: count for contract, count in self.positions.items() if count}
+
+    def listed(self) -> list[Contract]:
+        """Options of the coming sessions at whole points around the underlying's last price."""
+        price = self.market.last()
+        if price is None:
+            return []
+        now = self.now()
+        today = now.astype("datetime64[D]")
+        days = sessions_between(today, today + 3 * DAYS_AHEAD)[:DAYS_AHEAD]
+        strikes = range(round(price * (1 - LISTED_WITHIN)), round(price * (1 + LISTED_WITHIN)) + 1)
+        contracts = [
+            Contract(self.root, day.astype(object), call, Decimal(strike))
+            for day in days
+            for call in (True, False)
+            for strike in strikes
+            if strike > 0
+        ]
+        return [contract for contract in contracts if not contract.has_expired(now)]
 
     def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
         """Quotes while the underlying trades; options that are not traded or expired have none."""

@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.orders import Order
+from execution.orders import TERMS, Order
 from execution.problem import book_state, settled
 from sizing.problem import AccountRow
 from tests.execution.traders import Tilted, account_in, known, trader_of
@@ -35,7 +35,7 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
         free=0.5,
     )
     assert abs(held.equity - 100_000.0) < 1e-6
-    state = book_state(bars, held)
+    state = book_state(bars, held, TERMS)
     assert state.symbols == (*bars.symbols, "DOGEUSD", "ZZZ", "")
     assert state.row.quantity[-3:].tolist() == [2_000.0, -50.0, -50.0]
     decision = trader_of(Tilted(mute=bars.symbols)).decide(bars, held)
@@ -63,7 +63,10 @@ def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equi
     problem = rich_book(3, held=held, increment=np.full(3, 1e-3), **book).problem
     every = np.ones(3, dtype=np.bool_)
     lent = {"equity": equity, "unborrowed": 1.0, "leverage": 4.0, "shorting": True, "free": 1.0}
-    shares = AccountRow(1e3 * held, np.full(3, 100.0), np.ones(3), every, 3, **lent)  # type: ignore[arg-type]
+    any_size = {"least": np.zeros(3), "dust": np.zeros(3)}
+    shares = AccountRow(
+        1e3 * held, np.full(3, 100.0), np.ones(3), **any_size, tradable=every, positions=3, **lent
+    )  # type: ignore[arg-type]
     after = settled(problem, np.array([0.3, 0.4, 0.3]), sized, shares, False)
     np.testing.assert_allclose(after.target, target)
     np.testing.assert_allclose(after.steps, steps)

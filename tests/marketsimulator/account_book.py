@@ -132,6 +132,11 @@ class Book:
     def terms(self) -> Any:
         return self.config["margin"]
 
+    @property
+    def orders(self) -> Any:
+        """What an order of crypto is worth at least; anything where nothing is said of it."""
+        return self.config.get("orders", {"smallest_coin": NONE, "coin_dust": NONE})
+
     def step(self, symbol: str) -> Decimal:
         if symbol not in self.coins:
             return Decimal(1)
@@ -244,7 +249,16 @@ class Book:
                 self.events["refusals"] += 1
                 cut = down(max(power, NONE) / unit, step, BILLIONTH)
                 size = min(size, cut) if self.config["fills"]["shortfall"] == "cut" else NONE
+                if symbol in self.coins and size * price < self.orders["smallest_coin"]:
+                    size = NONE
         return size.copy_sign(q) if size else NONE
+
+    def is_too_small(self, symbol: str, q: Decimal, bar: Bar) -> bool:
+        """Whether the venue refuses a market order of crypto for its value."""
+        held, orders = self.held[symbol], self.orders
+        closes = held * q < 0 and abs(q) >= abs(held)
+        least = orders["coin_dust"] if closes else orders["smallest_coin"]
+        return symbol in self.coins and bool(abs(q) * self.price(symbol, q, bar) < least)
 
     def trade(self, symbol: str, q: Decimal, bar: Bar, at: Any = 0, name: str = "") -> Decimal:
         """A market order meets an open; what has filled, signed."""

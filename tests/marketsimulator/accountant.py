@@ -361,7 +361,11 @@ class Walk:
         round, nor closes what another will.
         """
         if not order.auction:
-            return self._trade(order, bars.get(order.symbol), now)
+            bar = bars.get(order.symbol)
+            if bar is not None and self.book.is_too_small(order.symbol, order.q, bar):
+                self.book.events["refusals"] += 1
+                return False
+            return self._trade(order, bar, now)
         self._reserve()
         held, size = self.book.held[order.symbol], abs(order.q)
         if held * order.q < 0:

@@ -24,7 +24,7 @@ from trainingdata.timeframe import HOURLY, Timeframe
 
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 COINLESS = FeeSchedule()
-NO_LIMIT = OrderTerms(largest_coin=1e15)
+NO_LIMIT = OrderTerms(smallest_coin=0.0, coin_dust=0.0, largest_coin=1e15)
 FLAT = (100.0, 101.0, 99.0, 100.0)
 
 
@@ -67,6 +67,7 @@ def account_on(
     impact: bool = False,
     actions: tuple[Action, ...] = (),
     endings: Endings | None = None,
+    orders: OrderTerms = NO_LIMIT,
 ) -> SimulatedBroker:
     """An account in cash at a panel's first instant, or where a market's run begins."""
     where = place
@@ -74,10 +75,11 @@ def account_on(
         where = Market(where, actions=actions, endings=endings or Endings())
     terms = margin or MarginTerms()
     filling = fills or FillTerms(volume_share=None)
-    book = new_book(capital, holdings_of(where.bars.instruments, costs, terms), tier_table(fees))
+    holding = holdings_of(where.bars.instruments, costs, terms, orders)
+    book = new_book(capital, holding, tier_table(fees))
     line = timeline(where, fees, terms, filling, impact=impact)
     cancels = filling.remainder == "cancel"
-    return SimulatedBroker(where, line, book, NO_LIMIT, cancels=cancels)
+    return SimulatedBroker(where, line, book, orders, cancels=cancels)
 
 
 FILLS = FillTerms()
@@ -110,9 +112,10 @@ def account_in(
     costs: TradingCosts = FREE,
     fills: FillTerms = FILLS,
     actions: tuple[Action, ...] = (),
+    orders: OrderTerms = NO_LIMIT,
     **margin: Any,
 ) -> SimulatedBroker:
-    terms = {"fills": fills, "margin": MarginTerms(**margin)}
+    terms = {"fills": fills, "margin": MarginTerms(**margin), "orders": orders}
     return account_on(panel_of(tables, volume), capital, costs=costs, actions=actions, **terms)
 
 

@@ -82,12 +82,14 @@ def check(before: Account, after: Account, decision: Decision, limits: Limits) -
     """At the prices decided on: no limit is passed that the symbols which decided could keep.
 
     A coin that lies less than an increment beyond stays: fees taken in coin leave quantities that
-    no order can name.
+    no order can name. So does one that lies less than the venue's smallest order beyond.
     """
     equity = before.equity
     prices = before.prices
     dust = 1e-6 + sum(
-        0.001 * prices[c.symbol] / equity for c in decision.choices if c.symbol.endswith("USD")
+        (0.001 * prices[c.symbol] + (10.5 if "smallest_order" in c.binding else 0)) / equity
+        for c in decision.choices
+        if c.symbol.endswith("USD")
     )
     deciding = {choice.symbol for choice in decision.choices}
 

@@ -205,6 +205,8 @@ def test_an_accounts_weights_are_its_signed_values_over_its_equity() -> None:
         quantity=np.array([-40.0, 0.0, 0.5]),
         price=np.array([100.0, np.nan, 8_000.0]),
         increment=np.array([1.0, 1.0, 0.001]),
+        least=np.zeros(3),
+        dust=np.zeros(3),
         tradable=np.ones(3, dtype=bool),
         positions=3,
         equity=20_000.0,

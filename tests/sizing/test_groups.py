@@ -129,6 +129,8 @@ def in_whole_shares(
         quantity=s.held * s.equity / price,
         price=price,
         increment=np.ones(n),
+        least=np.zeros(n),
+        dust=np.zeros(n),
         tradable=np.ones(n, dtype=np.bool_),
         positions=n,
         equity=s.equity,

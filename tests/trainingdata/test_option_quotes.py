@@ -65,6 +65,17 @@ def test_an_option_that_nobody_offers_has_no_quote_and_no_line(
     assert not [each for each in caplog.records if each.name.startswith("trainingdata")]
 
 
+@pytest.mark.parametrize("name", ["t", "bp", "ap"])
+@pytest.mark.parametrize("way", ["absent", "null"])
+def test_a_quote_without_a_field_leaves_the_others(name: str, way: str) -> None:
+    whole = row(SECOND)
+    short = {**whole, name: None}
+    if way == "absent":
+        del short[name]
+    with quoting({FRESH: whole, OTHER: short}) as data:
+        assert data.quotes([FRESH, OTHER], NOW) == {FRESH: (Decimal("1.25"), Decimal("1.3"))}
+
+
 DAY = date(2024, 3, 5)
 CLOSED = np.datetime64("2024-03-05T21:00", "ns")
 

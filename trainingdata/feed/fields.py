@@ -230,8 +230,11 @@ class TradeEntry:
 
 
 class QuoteEntry:
-    """`GET /v1beta1/options/quotes/latest`; an option that nobody offers has no ask, or 0."""
+    """`GET /v1beta1/options/quotes/latest`; an option without offers has no ask, or 0.
+
+    What has no bid, ask or instant has no quote; the others of the answer stay.
+    """
 
     at = optional("t", an_instant, "a quote of which nobody knows when it was is none")
-    bid = Needed("bp", not_negative)
+    bid = optional("bp", not_negative, "an option without a bid has no quote")
     ask = Optional("ap", not_negative, NOTHING)

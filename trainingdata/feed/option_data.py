@@ -105,8 +105,9 @@ class OptionData:
             quotes = {}
             for name, row in answer.items():
                 ask = QuoteEntry.ask.of(row) if name in symbols else None
-                if ask and _is_recent(name, QuoteEntry.at.of(row), now):
-                    quotes[name] = (QuoteEntry.bid.of(row), ask)
+                bid = QuoteEntry.bid.of(row) if ask else None
+                if ask and bid is not None and _is_recent(name, QuoteEntry.at.of(row), now):
+                    quotes[name] = (bid, ask)
             return quotes
 
 

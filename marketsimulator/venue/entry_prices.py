@@ -1,0 +1,121 @@
+"""Mean entry prices of positions, since they were opened and since the last trading day's close."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import numpy as np
+
+from trainingdata.instants import new_york_date
+
+_AN_INSTANT_BEFORE = np.timedelta64(1, "ns")
+_NOTHING = (Decimal(0), 0.0)
+
+
+class EntryPrices:
+    """Signed quantity and mean entry price (USD) of each position, by symbol."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[Decimal, float]] = {}
+
+    def price(self, symbol: str) -> float:
+        """Mean entry price of a position, USD."""
+        return self._held[symbol][1]
+
+    def add(self, symbol: str, quantity: Decimal, price: float) -> None:
+        """Add a fill: an opening fill moves the mean price, a closing one leaves it.
+
+        A crypto fee, a fill at price 0, takes from the quantity alone.
+        """
+        before, entry = self._held.get(symbol, _NOTHING)
+        after = before + quantity
+        if before * after <= 0:
+            entry = price
+        elif abs(after) > abs(before) and price > 0:
+            entry = (entry * float(before) + price * float(quantity)) / float(after)
+        self._held[symbol] = after, entry
+
+    def split(self, symbol: str, quantity: Decimal) -> float:
+        """Add the shares that a split brings, signed, and return old shares per new one.
+
+        The cost of the position stays.
+        """
+        before, entry = self._held.get(symbol, _NOTHING)
+        after = before + quantity
+        ratio = float(before / after) if before and after else 1.0
+        self._held[symbol] = after, entry * ratio
+        return ratio
+
+    def revalue(self, prices: Mapping[str, float]) -> None:
+        """Start a trading day: positions with a price count from that price on."""
+        for symbol, (quantity, entry) in self._held.items():
+            self._held[symbol] = quantity, prices.get(symbol, entry)
+
+
+class DailyEntries:
+    """Entry prices of all positions, and the last trading day's closes.
+
+    since_opened: mean entry prices.
+    since_close: the same, of what the day began with from the last day's close on.
+    last_day: closes of the last trading day, USD by symbol.
+    """
+
+    def __init__(self, last_day: Mapping[str, float]) -> None:
+        self.since_opened = EntryPrices()
+        self.since_close = EntryPrices()
+        self.last_day = dict(last_day)
+
+    def begin_day(self, closes: Mapping[str, float]) -> None:
+        """Start a trading day after these closes."""
+        self.last_day = {**self.last_day, **closes}
+        self.since_close.revalue(self.last_day)
+
+    def add(self, symbol: str, quantity: Decimal, price: float) -> None:
+        """Add a fill."""
+        self.since_opened.add(symbol, quantity, price)
+        self.since_close.add(symbol, quantity, price)
+
+    def split(self, symbol: str, quantity: Decimal) -> None:
+        """Add the shares that a split brings; the last day's close is adjusted for it."""
+        ratio = self.since_opened.split(symbol, quantity)
+        self.since_close.split(symbol, quantity)
+        if symbol in self.last_day:
+            self.last_day[symbol] *= ratio
+
+    def results(
+        self, symbol: str, units: float, price: float, entry: float | None = None
+    ) -> dict[str, str]:
+        """The fields of a position that follow from its entry and its last day's close.
+
+        units: signed shares, coins, or shares under options.
+        price: USD, now.
+        entry: USD, mean entry price where another record has it.
+        """
+        if entry is None:
+            entry = self.since_opened.price(symbol)
+        # A symbol that had no price on the last trading day is compared with what was paid.
+        last_day = self.last_day.get(symbol, entry)
+        cost = units * entry
+        day_cost = units * self.since_close.price(symbol)
+        value = units * price
+        return {
+            "avg_entry_price": repr(entry),
+            "cost_basis": repr(cost),
+            "market_value": repr(value),
+            "unrealized_pl": repr(value - cost),
+            "unrealized_plpc": repr(_share(value - cost, cost)),
+            "unrealized_intraday_pl": repr(value - day_cost),
+            "unrealized_intraday_plpc": repr(_share(value - day_cost, day_cost)),
+            "lastday_price": repr(last_day),
+            "change_today": repr(_share(price - last_day, last_day)),
+        }
+
+
+def _share(change: float, base: float) -> float:
+    return change / abs(base) if base else 0.0
+
+
+def trading_day(at: np.datetime64) -> np.datetime64:
+    """The New York date that a bar known at an instant belongs to: midnight ends its day."""
+    return np.datetime64(new_york_date(np.array([at - _AN_INSTANT_BEFORE]))[0])

@@ -1,0 +1,153 @@
+"""`GET /v2/account/portfolio/history`: the equity that the account had, window by window."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from foundation.errors import InputError
+from marketsimulator.venue.asked import Response, refuse_other_keys
+from marketsimulator.venue.entry_prices import trading_day
+from trainingdata.instants import DAY, instant, midnight, on_new_york_clock
+from trainingdata.sessions import Session, session_of
+
+Equity = tuple[np.datetime64, float]  # an instant, and the account's equity then in USD
+
+_WINDOWS = {
+    "1Min": np.timedelta64(1, "m"),
+    "5Min": np.timedelta64(5, "m"),
+    "15Min": np.timedelta64(15, "m"),
+    "1H": np.timedelta64(1, "h"),
+    "1D": DAY,
+}
+_DAYS = {"D": 1, "W": 7, "M": 30, "A": 365}  # a month is counted as 30 days
+_PERIOD = re.compile(r"(\d{1,4})([DWMA])", re.ASCII)
+LONGEST_INTRADAY = 30 * DAY
+FIRST_TRADE = np.timedelta64(4, "h")  # extended hours, on New York's clock
+LAST_TRADE = np.timedelta64(20, "h")
+REPORTED = ("market_hours", "extended_hours", "continuous")
+RESETS = ("per_day", "no_reset")
+
+
+def portfolio_history(
+    equities: Sequence[Equity], capital: float, query: Mapping[str, str]
+) -> Response:
+    """The equity of an account, and its profit since the close before.
+
+    equities: at every instant that has passed, oldest first, the present one included.
+    capital: USD that the account began with.
+    A window without an instant of the venue is not listed. Raises `InputError` for a query that
+    Alpaca refuses, or whose answer the simulator does not know.
+    """
+    served = ("period", "timeframe", "start", "end", "pnl_reset", "intraday_reporting")
+    refuse_other_keys(query, *served)
+    start, end = _span(query, equities[-1][0])
+    timeframe = _chosen(query, "timeframe", tuple(_WINDOWS), _default_timeframe(end - start))
+    daily = timeframe == "1D"
+    if not daily and end - start > LONGEST_INTRADAY:
+        raise InputError(f"timeframe: {timeframe} serves 30 days at most; longer ones need 1D")
+    hours = _chosen(query, "intraday_reporting", REPORTED, "market_hours")
+    resets = _chosen(query, "pnl_reset", RESETS, "per_day") == "per_day" and not daily
+    windows = _daily(equities) if daily else _intraday(equities, _WINDOWS[timeframe], hours)
+    listed = [(at, equity) for at, equity in windows if start <= at <= end]
+    closes = dict(_daily(equities))
+    base, base_day = _base_of(closes, capital, listed[0][0] if listed else end)
+    bases = [_base_of(closes, capital, at)[0] if resets else base for at, _ in listed]
+    profits = [equity - each for (_, equity), each in zip(listed, bases, strict=True)]
+    answer: Response = {
+        "timestamp": [int(at.astype("datetime64[s]").astype(np.int64)) for at, _ in listed],
+        "equity": [equity for _, equity in listed],
+        "profit_loss": profits,
+        "profit_loss_pct": [
+            profit / each if each else 0.0 for profit, each in zip(profits, bases, strict=True)
+        ],
+        "base_value": base,
+        "timeframe": timeframe,
+    }
+    return answer if base_day is None else {**answer, "base_value_asof": str(base_day)}
+
+
+def _daily(equities: Iterable[Equity]) -> list[Equity]:
+    """The last equity of each session's date, labelled with the midnight that begins it."""
+    by_day: dict[np.datetime64, float] = {}
+    for at, equity in equities:
+        day = trading_day(at)
+        if session_of(day) is not None:
+            by_day[day] = equity
+    labels = midnight(np.array(list(by_day), dtype="datetime64[D]"))
+    return list(zip(labels, by_day.values(), strict=True))
+
+
+def _intraday(equities: Iterable[Equity], length: np.timedelta64, hours: str) -> list[Equity]:
+    """The last equity of each window that ends with or after it, within the hours reported."""
+    by_start: dict[np.datetime64, float] = {}
+    for at, equity in equities:
+        before = at - np.timedelta64(1, "ns")
+        start = before - (before - np.datetime64(0, "ns")) % length
+        if hours == "continuous" or _within_hours(start, extended=hours == "extended_hours"):
+            by_start[start] = equity
+    return list(by_start.items())
+
+
+def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
+    """Return whether a window begins in a session, or in the extended hours around it."""
+    session = session_of(trading_day(start + np.timedelta64(1, "ns")))
+    if session is None:
+        return False
+    opens, closes = extended_hours(session) if extended else (session.opens, session.closes)
+    return bool(opens <= start < closes)
+
+
+def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
+    """When extended hours begin and end: 4:00 to 20:00, to 17:00 where the session ends early."""
+    last = LAST_TRADE if session.whole else np.timedelta64(17, "h")
+    dates = np.array([session.date])
+    first, end = (on_new_york_clock(dates, hour)[0] for hour in (FIRST_TRADE, last))
+    return np.datetime64(first), np.datetime64(end)
+
+
+def _base_of(
+    closes: Mapping[np.datetime64, float], capital: float, at: np.datetime64
+) -> tuple[float, np.datetime64 | None]:
+    """The closing equity before an instant's trading day, and its date; the capital without one."""
+    day = midnight(np.array([trading_day(at + np.timedelta64(1, "ns"))]))[0]
+    before = [label for label in closes if label < day]
+    if not before:
+        return capital, None
+    return closes[before[-1]], trading_day(before[-1] + np.timedelta64(1, "ns"))
+
+
+def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, np.datetime64]:
+    """Begin and end of what is asked for."""
+    given = [name for name in ("start", "end", "period") if name in query]
+    if len(given) == 3:
+        raise InputError("period: start, end and period exclude each other; leave one of them out")
+    end = instant(query["end"], name="end") if "end" in query else now
+    if "start" in query:
+        start = instant(query["start"], name="start")
+        if "period" in query:
+            end = start + _period(query["period"])
+        return start, end
+    return end - _period(query.get("period", "1M")), end
+
+
+def _period(text: str) -> np.timedelta64:
+    parts = _PERIOD.fullmatch(text)
+    if parts is None:
+        raise InputError(f"period: {text[:40]!r} is no number of days, as 1D, 2W, 1M or 1A")
+    return int(parts[1]) * _DAYS[parts[2]] * DAY
+
+
+def _default_timeframe(length: np.timedelta64) -> str:
+    if length < 7 * DAY:
+        return "1Min"
+    return "15Min" if length < 30 * DAY else "1D"
+
+
+def _chosen(query: Mapping[str, str], name: str, words: tuple[str, ...], default: str) -> str:
+    word = query.get(name, default)
+    if word not in words:
+        raise InputError(f"{name}: {word[:40]!r} is none of {', '.join(words)}")
+    return word

@@ -1,0 +1,149 @@
+"""The practice Alpaca's figures of its account over time: history, day's profit, calendar."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+import requests
+from alpaca.trading.client import TradingClient
+from alpaca.trading.requests import (
+    GetCalendarRequest,
+    GetOptionContractsRequest,
+    GetPortfolioHistoryRequest,
+)
+
+from tests.e2e.practice import KEYS, Practice, Start, buy, trading
+from tests.e2e.test_options_over_the_wire import AT, LONG, SHORT, UNDER, options, put, spreads
+
+HEADERS = {"APCA-API-KEY-ID": KEYS.key, "APCA-API-SECRET-KEY": KEYS.secret}
+OPEN = "2024-02-20T15:30:00Z"
+CLOSES = ("2024-02-20T21:00:00Z", "2024-02-21T21:00:00Z", "2024-02-22T21:00:00Z")
+
+
+def equity(client: TradingClient) -> float:
+    return float(client.get_account().equity)
+
+
+def history(here: Practice, **query: str) -> dict[str, list[float]]:
+    url = f"{here.url}/v2/account/portfolio/history"
+    answer = requests.get(url, params=query, headers=HEADERS, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_portfolio_history_is_the_equity_that_was_shown(practice: Start) -> None:
+    here = practice("symbols=[SYA,SYB]")
+    client = trading(here)
+    here.advance(OPEN)
+    client.submit_order(buy(qty=600))
+    shown = []
+    for close in CLOSES:
+        here.advance(close)
+        shown.append(equity(client))
+    daily = history(here, timeframe="1D")
+    assert daily["equity"] == pytest.approx(shown, abs=0.01)
+    assert daily["base_value"] == 100_000
+    assert daily["profit_loss"] == pytest.approx([each - 100_000 for each in shown], abs=0.01)
+    days = [datetime.fromtimestamp(at, UTC).date() for at in daily["timestamp"]]
+    assert days == [date(2024, 2, 20), date(2024, 2, 21), date(2024, 2, 22)]
+    hourly = history(here, timeframe="1H", period="1D")
+    assert hourly["equity"][-1] == pytest.approx(shown[-1], abs=0.01)
+    since_close = hourly["equity"][-1] - shown[-2]
+    assert hourly["profit_loss"][-1] == pytest.approx(since_close, abs=0.01)
+    last = datetime.fromtimestamp(hourly["timestamp"][-1], UTC)
+    assert (last.hour, last.minute) == (20, 0), "the window that ends at the close"
+    parsed = client.get_portfolio_history(GetPortfolioHistoryRequest(timeframe="1D"))
+    assert parsed.equity == daily["equity"]
+
+
+def test_portfolio_history_refuses_a_query_by_name(practice: Start) -> None:
+    here = practice("symbols=[SYA]")
+    url = f"{here.url}/v2/account/portfolio/history"
+    for query, says in (
+        ({"timeframe": "7Min"}, "timeframe: '7Min' is none of"),
+        ({"period": "soon"}, "period: 'soon' is no number of days"),
+        ({"timeframe": "1H", "period": "2M"}, "30 days at most"),
+        ({"cashflow_types": "ALL"}, "cashflow_types is not served here"),
+    ):
+        answer = requests.get(url, params=query, headers=HEADERS, timeout=30)
+        assert (answer.status_code, says in answer.text) == (422, True), answer.text
+
+
+def test_a_positions_day_begins_at_the_close_before(practice: Start) -> None:
+    here = practice("symbols=[SYA,SYB,SYXUSD]")
+    client = trading(here)
+    here.advance(OPEN)
+    client.submit_order(buy(qty=10))
+    client.submit_order(buy("SYXUSD", qty=1))
+    here.advance(CLOSES[0])
+    (stock,) = [each for each in client.get_all_positions() if each.symbol == "SYA"]
+    close = float(stock.current_price)
+    bought_today = float(stock.unrealized_intraday_pl), float(stock.unrealized_pl)
+    assert bought_today[0] == pytest.approx(bought_today[1])
+    here.advance(CLOSES[1])
+    for each in client.get_all_positions():
+        quantity, price = float(each.qty), float(each.current_price)
+        last = float(each.lastday_price)
+        day = float(each.unrealized_intraday_pl)
+        assert day == pytest.approx(quantity * (price - last))
+        assert float(each.change_today) == pytest.approx(price / last - 1)
+        cost = float(each.cost_basis)
+        share = float(each.unrealized_pl) / cost
+        assert float(each.unrealized_plpc) == pytest.approx(share)
+        assert each.symbol != "SYA" or last == close
+
+
+def test_a_split_leaves_the_cost_of_a_position(practice: Start, tmp_path: Path) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,2\n")
+    here = practice("symbols=[SYA]", f"data.actions={path}", "data.adjustment=raw")
+    client = trading(here)
+    here.advance(OPEN)
+    client.submit_order(buy(qty=10))
+    here.advance(CLOSES[0])
+    (before,) = client.get_all_positions()
+    here.advance("2024-02-21T15:30:00Z")
+    (after,) = client.get_all_positions()
+    assert (after.qty, after.cost_basis) == ("20", before.cost_basis)
+    halved = float(before.current_price) / 2
+    assert float(after.lastday_price) == pytest.approx(halved)
+
+
+def test_an_option_position_says_what_was_paid(practice: Start, vix: Path) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    fill = spreads(here).submit(put("spread"))
+    held = {each.symbol: each for each in trading(here).get_all_positions()}
+    sold, bought = held[SHORT], held[LONG]
+    credit = float(sold.avg_entry_price) - float(bought.avg_entry_price)
+    assert credit == pytest.approx(float(fill.credit))
+    assert float(sold.cost_basis) == pytest.approx(-100 * float(sold.avg_entry_price))
+    for each in held.values():
+        profit = float(each.market_value) - float(each.cost_basis)
+        assert float(each.unrealized_pl) == pytest.approx(profit)
+
+
+def test_the_calendar_has_half_days_and_holidays(practice: Start) -> None:
+    client = trading(practice("symbols=[SYA]"))
+    asked = GetCalendarRequest(start=date(2024, 11, 27), end=date(2024, 12, 2))
+    days = client.get_calendar(asked)
+    seen = [(each.date.day, each.open.hour, each.close.hour) for each in days]
+    assert seen == [(27, 9, 16), (29, 9, 13), (2, 9, 16)]
+
+
+def test_option_contracts_are_those_that_are_quoted(practice: Start, vix: Path) -> None:
+    here = options(practice, vix)
+    here.advance(AT)
+    client = trading(here)
+    asked = GetOptionContractsRequest(
+        underlying_symbols=[UNDER], expiration_date=date(2024, 2, 20), limit=10_000
+    )
+    listed = client.get_option_contracts(asked).option_contracts
+    assert listed is not None
+    assert {SHORT, LONG} <= {each.symbol for each in listed}
+    quotes = here.venue.options.quotes([each.symbol for each in listed], here.venue.now)
+    assert set(quotes) == {each.symbol for each in listed}
+    nothing = GetOptionContractsRequest(underlying_symbols=["NONE"])
+    assert client.get_option_contracts(nothing).option_contracts == []
