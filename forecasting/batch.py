@@ -8,7 +8,7 @@ and level: symbol, issued_at, step, target_at (when that bar of its own becomes 
 (USD); by instant and symbol, levels rising; in the metadata the name of the forecaster. It is
 written whole or not at all.
 
-With launcher=ray (pip install 'kelly-chronos[ray]') tasks on the machines of a Ray cluster,
+With launcher=ray (pip install -e '.[ray]') tasks on the machines of a Ray cluster,
 ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.cores cores.
 """
 

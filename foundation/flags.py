@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from foundation.ending import fail
-from foundation.errors import InputError
-from foundation.overrides import is_override, quoted_value
+from foundation.errors import InputError, invalid_choice
+from foundation.overrides import is_override, nearest_flag, quoted_value
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,6 +29,19 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         fail(InputError(f"{message} (see --help)"))
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the values of the flags; an unknown flag is refused with the nearest one."""
+        values, others = self.parse_known_args(args, namespace)
+        if others:
+            self.error(f"unrecognized arguments: {' '.join(others)}{nearest_flag(self, others[0])}")
+        return values
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            name = "/".join(action.option_strings) or action.metavar or action.dest
+            choices = map(str, action.choices)
+            raise argparse.ArgumentError(None, str(invalid_choice(str(name), value, choices)))
 
     def refuse_others(self, words: Iterable[str]) -> None:
         """Refuse the first word that is no key=value."""

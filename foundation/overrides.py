@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-from foundation.errors import InputError
+from foundation.errors import InputError, did_you_mean, nearest
 from foundation.redaction import redacted
 
 MULTIRUN = ("-m", "--multirun")
@@ -28,6 +29,12 @@ _EMPTY = ("", "''", '""')
 def is_override(word: str) -> bool:
     """Whether a word is a Hydra override, key=value."""
     return bool(_OVERRIDE.match(word))
+
+
+def nearest_flag(parser: ArgumentParser, word: str) -> str:
+    """The end of a message that proposes the flag of a parser that is most like a word."""
+    flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
+    return did_you_mean(nearest(word.partition("=")[0], flags))
 
 
 def is_sweep(words: Iterable[str]) -> bool:

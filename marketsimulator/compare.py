@@ -69,7 +69,7 @@ FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = (
     *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
-    *("trials", "output", "strategy"),
+    *("trials", "output", "order_tag"),
 )
 
 Variation = dict[str, Any]  # value by setting

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foundation.errors import DataError, InputError
+from foundation.errors import DataError, InputError, did_you_mean, listed, nearest
 from trainingdata.bar_rows import Rows, bars_in_words, rows_of
 from trainingdata.bar_tables import read_table, symbols_inside
 from trainingdata.bars import Bars, panel
@@ -58,7 +58,11 @@ def find_files(
         raise DataError(f"data.dir: no {_ENDINGS} file in {where}")
     for symbol in names or files:
         if symbol not in files:
-            raise DataError(f"{symbol}: no {symbol}.parquet or .csv in {where}")
+            there = sorted(filter(is_symbol, files))
+            raise DataError(
+                f"{symbol}: no {symbol}.parquet or .csv in {where}; symbols there:"
+                f" {listed(there) or 'none'}{did_you_mean(nearest(symbol, there))}"
+            )
         if reason := no_dollar_pair(symbol):
             raise DataError(f"{files[symbol]}: {reason}; name the symbols you want, or move it")
         if not is_symbol(symbol):

@@ -139,8 +139,7 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
     """Values [V] of each setting that is not the same in all runs.
 
-    A setting that another of the same last word repeats, as `strategy` does `sizing.strategy`, is
-    left out.
+    A setting that repeats another of the same last word is left out.
     """
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     varied = {key: tuple(run.settings.get(key) for run in runs) for key in keys}
