@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from execution.beliefs import BeliefTable
 from execution.outlook import closed_and_due
 from execution.records import Run
 from foundation.arrays import Array, Index, Instants, Mask
@@ -109,6 +110,34 @@ def _followed(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array,
     known = (begin >= 0) & (end > begin) & (times[end] == until)
     outcome = np.where(known, closes[end] / price - 1, np.nan)
     return price, outcome
+
+
+FEWEST_JUDGED = 40  # forecasts from which their signs say that they contain the future
+FORESEEN = 0.95  # of the larger half of moves, above which no forecast made in time hits the sign
+
+
+def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
+    """Whether forecasts are so often right that they must have been made from what followed.
+
+    Judged is the half of the expected returns that is furthest from its symbol's median, by whether
+    the return of the interval lies on the same side of its own median. A drift that all forecasts
+    share says nothing then. The best forecast of a spread that bounces is right in about 3 of 4.
+    """
+    expected, followed = [], []
+    for s in range(len(bars.symbols)):
+        rows = np.flatnonzero(beliefs.deciding[:, s] & np.isfinite(beliefs.mu[:, 0, s]))
+        _, outcome = _followed(bars, s, beliefs.at[rows], beliefs.ends[rows, 0])
+        mu = beliefs.mu[rows, 0, s][np.isfinite(outcome)]
+        outcome = outcome[np.isfinite(outcome)]
+        if len(outcome):
+            expected.append(mu - np.median(mu))
+            followed.append(outcome - np.median(outcome))
+    if not expected:
+        return False
+    mu, outcome = np.concatenate(expected), np.concatenate(followed)
+    chosen = (np.abs(mu) >= np.median(np.abs(mu))) & (mu != 0) & (outcome != 0)
+    hits = np.sign(mu[chosen]) == np.sign(outcome[chosen])
+    return len(hits) >= FEWEST_JUDGED // 2 and bool(hits.mean() >= FORESEEN)
 
 
 MOST = 0.95  # of the decisions with a forecast, below which a reader is told

@@ -17,14 +17,17 @@ from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
 from sizing.limits import Limits
-from trainingdata.bars import Bars
+from trainingdata.bars import CLOSE, Bars
 from trainingdata.endings import Absence
 from trainingdata.instants import DAY
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
 from trainingdata.universe import UniverseSettings
 
-NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
+INVESTED = 0.95  # of the capital, below which buy and hold says why
+NO_ANNUAL_FIGURES = (
+    f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days, ratios marked short"
+)
 CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
 SURVIVORS_FROM = 365 * DAY  # that a run lasts, in which some of many companies would have ended
 LISTED = 8  # symbols that a remark names
@@ -133,7 +136,7 @@ def little_remarks(trades: int, days: int) -> list[str]:
 
 
 def cost_remarks(profit: float, costs: float) -> list[str]:
-    """Whether costs took all that was earned before them.
+    """Whether costs took all that was earned before them, or came on top of a loss.
 
     profit: after costs, USD.
     costs: USD.
@@ -143,7 +146,35 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     gross = to_cents(profit) + paid
     if paid <= 0 or paid <= gross:
         return []
+    if gross < 0:
+        return [f"The run lost {usd(-gross)} before costs, and costs took {usd(paid)} more."]
     return [f"Costs of {usd(paid)} exceed what was earned before them, {usd(gross)}."]
+
+
+def hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
+    """Why buy and hold invests less than the capital, where it does.
+
+    held: the run of buy and hold over these bars; capital: USD.
+    """
+    spent = sum(max(float(fill.qty), 0.0) * fill.price for fill in held.fills)
+    if spent >= INVESTED * capital or bars.crypto.all():
+        return []
+    part = capital / len(bars.symbols)
+    bought = {fill.symbol for fill in held.fills}
+    dear, others = [], []
+    for s, item in enumerate(bars.instruments):
+        if item.symbol in bought:
+            continue
+        closes = bars.real_bars(s)[1][:, CLOSE]
+        costs_more = len(closes) > 0 and closes[0] * float(item.increment) > part
+        (dear if costs_more else others).append(item.symbol)
+    text = (
+        f"Buy and hold invests {percent(spent / capital, 0)} of the capital: it buys whole shares"
+        f" for an equal part of {usd(part)} a symbol"
+    )
+    text += f"; one share costs more of {_named(dear)}" if dear else ""
+    text += f"; no order filled in {_named(others)}" if others else ""
+    return [f"{text}."]
 
 
 def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:

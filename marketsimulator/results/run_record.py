@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from execution.run_folder import SUMMARY, RunFolder
+from forecasting.forecast import reads_future
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
 from marketsimulator.results.metrics import daily_marks
@@ -57,8 +58,12 @@ class RunRecord:
 
     @property
     def tried(self) -> bool:
-        """Whether it was tried on recorded data, so that it may have been picked among others."""
-        return self.summary.get("title") != LIVE
+        """Whether it was tried on recorded data, so that it may have been picked among others.
+
+        A run that reads the future is a counterfactual.
+        """
+        is_live = self.summary.get("title") == LIVE
+        return not is_live and not reads_future(str(self.summary["forecaster"]))
 
     def marks(self) -> tuple[Instants, Array]:
         """The begin and 16:00 New York of each day, and equity then, [1 + D] each."""

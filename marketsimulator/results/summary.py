@@ -27,6 +27,7 @@ from marketsimulator.results.remarks import (
     drawdown_remarks,
     ended_remarks,
     failure_remarks,
+    hold_remarks,
     little_remarks,
     luck_remarks,
     no_trade_remarks,
@@ -98,7 +99,7 @@ class Results:
 
     @property
     def label(self) -> str:
-        """The main run's name on pages: a random walk is called by its own setting.
+        """The main run's forecaster on pages: a random walk is called by its own setting.
 
         Beside the random walk that it is compared with, two columns would have one name.
         """
@@ -152,6 +153,8 @@ class Results:
         fills = self.fills()
         return {
             "title": self.title,
+            "strategy": sizing.label,
+            "forecaster": self.label,
             **figures,
             **significance,
             **({"fills": fills} if fills else {}),
@@ -170,7 +173,6 @@ class Results:
             "data": bars.source,
             "prices": prices_text(self.settings.data.adjustment, bars),
             "margin_regime": self.settings.margin.regime,
-            "forecaster": self.label,
             "seed": self.settings.seed,
             "comparisons": comparisons,
             "warnings": warnings,
@@ -179,6 +181,7 @@ class Results:
                 *([self.uncounted] if self.trials is None else []),
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
+                *hold_remarks(self._hold, self.market.period, self.settings.capital),
                 *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
                 *failure_remarks(self.main),
@@ -243,8 +246,11 @@ class Results:
         trials = self.trials
         ratio = figures.daily_sharpe()
         probabilistic = deflated = None
-        if ratio is not None and figures.skewness is not None and figures.kurtosis is not None:
-            moments = {"skewness": figures.skewness, "kurtosis": figures.kurtosis}
+        shape = (figures.skewness, figures.kurtosis, figures.autocorrelation)
+        if ratio is not None and None not in shape:
+            moments: dict[str, Any] = dict(
+                zip(("skewness", "kurtosis", "autocorrelation"), shape, strict=True)
+            )
             probabilistic = probabilistic_sharpe(ratio, figures.days, **moments)
             if trials is not None:
                 deflated = deflated_sharpe(
@@ -269,6 +275,10 @@ class Results:
     @property
     def _walk(self) -> Run:
         return next(run for run in self.comparisons if run.name == RANDOM_WALK)
+
+    @property
+    def _hold(self) -> Run:
+        return next(run for run in self.comparisons if run.name == BUY_AND_HOLD)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
         """A run's daily equity, and the days of such a year, as `daily_equity`."""
