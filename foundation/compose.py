@@ -260,17 +260,14 @@ def group_choices(group: str, name: str) -> list[str]:
 
 def _unknown_setting(key: str, words: Sequence[str], name: str) -> InputError:
     """Return the refusal of a key; a value that another group's key accepts is part of the hint."""
-    keys = [
-        each
-        for each in dotted_keys(OmegaConf.to_container(_composed(name, ()), resolve=False))
-        if each.partition(".")[0] != "hydra"
-    ]
-    values = [word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{key}=")]
+    values: Any = OmegaConf.to_container(_composed(name, ()), resolve=False)
+    keys = [each for each in dotted_keys(values) if each.partition(".")[0] != "hydra"]
+    typed = [word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{key}=")]
     moved = same_last_word(key, keys)
-    if len(moved) != 1 or not values:
+    if len(moved) != 1 or not typed:
         return unknown_key(key, keys, advice=ADVICE)
     group, _, last = moved[0].rpartition(".")
-    value = values[0]
+    value = typed[0]
     own = is_own(value) and SLOTS.get(group) == last
     word = f"+{group}.{TARGET}={value}" if own else f"{moved[0]}={value}"
     swept = value.split(",") if is_sweep(words) and has_several(value) else [value]

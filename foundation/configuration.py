@@ -157,6 +157,6 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         for group in groups:
             part = part.get(group) if isinstance(part, dict) else None
         if not isinstance(part, dict) or key not in part:
-            raise unknown_key(name, dotted_keys(plain))  # type: ignore[call-overload]
+            raise unknown_key(name, dotted_keys(plain))
         part[key] = value
     return _validated(type(settings), plain)

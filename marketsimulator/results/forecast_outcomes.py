@@ -112,32 +112,37 @@ def _followed(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array,
     return price, outcome
 
 
-FEWEST_JUDGED = 40  # forecasts from which their signs say that they contain the future
-FORESEEN = 0.95  # of the larger half of moves, above which no forecast made in time hits the sign
+FEWEST_JUDGED = 15  # forecasts from which their ranks say that they contain the future
+FORESEEN = 0.9  # rank correlation with what followed that no forecast made in time has
 
 
 def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
-    """Whether forecasts are so often right that they must have been made from what followed.
+    """Whether forecasts agree with what followed so well that they must have been made from it.
 
-    Judged is the half of the expected returns that is furthest from its symbol's median, by whether
-    the return of the interval lies on the same side of its own median. A drift that all forecasts
-    share says nothing then. The best forecast of a spread that bounces is right in about 3 of 4.
+    Judged is the half of the expected returns that is furthest from its symbol's median, by the
+    rank correlation with the return of the interval from its own median: a drift that all
+    forecasts share and an unadjusted split say nothing. The best forecast of a bounce between bid
+    and ask reaches 0.7.
     """
     expected, followed = [], []
     for s in range(len(bars.symbols)):
         rows = np.flatnonzero(beliefs.deciding[:, s] & np.isfinite(beliefs.mu[:, 0, s]))
+        if not len(rows):
+            continue
         _, outcome = _followed(bars, s, beliefs.at[rows], beliefs.ends[rows, 0])
-        mu = beliefs.mu[rows, 0, s][np.isfinite(outcome)]
-        outcome = outcome[np.isfinite(outcome)]
-        if len(outcome):
+        known = np.isfinite(outcome)
+        mu = beliefs.mu[rows, 0, s][known]
+        if len(mu):
             expected.append(mu - np.median(mu))
-            followed.append(outcome - np.median(outcome))
+            followed.append(outcome[known] - np.median(outcome[known]))
     if not expected:
         return False
     mu, outcome = np.concatenate(expected), np.concatenate(followed)
-    chosen = (np.abs(mu) >= np.median(np.abs(mu))) & (mu != 0) & (outcome != 0)
-    hits = np.sign(mu[chosen]) == np.sign(outcome[chosen])
-    return len(hits) >= FEWEST_JUDGED // 2 and bool(hits.mean() >= FORESEEN)
+    chosen = (np.abs(mu) >= np.median(np.abs(mu))) & (mu != 0)
+    if chosen.sum() < FEWEST_JUDGED or np.ptp(mu[chosen]) == 0 or np.ptp(outcome[chosen]) == 0:
+        return False
+    ranks = [np.argsort(np.argsort(values[chosen])) for values in (mu, outcome)]
+    return bool(np.corrcoef(ranks)[0, 1] >= FORESEEN)
 
 
 MOST = 0.95  # of the decisions with a forecast, below which a reader is told

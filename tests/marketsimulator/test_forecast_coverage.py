@@ -52,11 +52,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def future_file(folder: Path, noise: float) -> Path:
     """A file without a maker's name whose medians are the closes to come, times noise."""
     bars = settings("forecaster=ewma").market().bars
-    table = Oracle().forecast(bars, np.datetime64("2024-02-01", "ns"))
-    rows = np.flatnonzero(np.isfinite(table.quantiles[:, 0, 0]))
-    there = np.isfinite(table.quantiles[rows, :, 0]).all(axis=1)
-    rows = rows[there]
-    values = table.quantiles[rows].astype(float)
+    since = np.datetime64("2024-02-01", "ns")
+    table = Oracle().forecast(bars, since)
+    ahead = table.quantiles[np.arange(len(table.windows))][:, :, 10] / table.windows.price[:, None]
+    rows = np.flatnonzero(np.isfinite(ahead).all(axis=1))
+    walk = RandomWalk().forecast(bars, since)
+    values = walk.quantiles[rows] * ahead[rows][:, :, None]
     rng = np.random.default_rng(5)
     values *= np.exp(rng.normal(0.0, noise, (len(rows), 1, 1)))
     index = pd.MultiIndex.from_product(
@@ -74,9 +75,8 @@ def future_file(folder: Path, noise: float) -> Path:
 def test_forecasts_that_contain_the_future_are_no_result(tmp_path: Path, noise: float) -> None:
     made = future_file(tmp_path, noise)
     ledger = tmp_path / "trials.sqlite"
-    words = ("forecaster=file", f"forecaster.path={made}", f"trials={ledger}")
-    mine = settings(*words)
-    results = run_backtest(replace(mine, trials=str(ledger)))
+    mine = settings("forecaster=file", f"forecaster.path={made}")
+    results = run_backtest(replace(mine, start="2024-02-20", trials=str(ledger)))
     assert reads_future(results.main.name)
     assert results.trials is not None
     assert results.trials.count == 0
