@@ -307,8 +307,7 @@ def one_line_refusals() -> AbstractContextManager[None]:
         # Hydra's parser takes the words of one stretch for overrides, and no others.
         apart = any(is_override(word) for word in message.split())
         advice = "; key=value words stand together, before or after all flags" if apart else ""
-        unknown = message.partition("unrecognized arguments: ")[2]
-        hint = nearest_flag(parser, unknown.split()[0]) if unknown else ""
+        hint = nearest_flag(parser, message)
         fail(InputError(f"{message}{advice}{hint} (see --help)"))
 
     return _replaced(ArgumentParser, "error", refuse)

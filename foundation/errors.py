@@ -107,8 +107,11 @@ def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputErro
     known = list(keys)
     group = key.rpartition(".")[0]
     siblings = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == group]
-    inside = f"; {group} has {listed(siblings)}" if group and siblings else ""
-    hint = did_you_mean(_meant_keys(key, known))
+    meant = _meant_keys(key, known)
+    inside = ""
+    if siblings and (group or not meant):
+        inside = f"; {group or 'the command'} has {listed(siblings)}"
+    hint = did_you_mean(meant)
     where = f" ({advice})" if advice else ""
     return InputError(f"{key}: there is no such setting{inside}{hint}{where}")
 

@@ -28,14 +28,7 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("overrides", nargs="*", metavar="key=value")
 
     def error(self, message: str) -> NoReturn:
-        fail(InputError(f"{message} (see --help)"))
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Return the values of the flags; an unknown flag is refused with the nearest one."""
-        values, others = self.parse_known_args(args, namespace)
-        if others:
-            self.error(f"unrecognized arguments: {' '.join(others)}{nearest_flag(self, others[0])}")
-        return values
+        fail(InputError(f"{message}{nearest_flag(self, message)} (see --help)"))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

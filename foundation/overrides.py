@@ -31,10 +31,14 @@ def is_override(word: str) -> bool:
     return bool(_OVERRIDE.match(word))
 
 
-def nearest_flag(parser: ArgumentParser, word: str) -> str:
-    """The end of a message that proposes the flag of a parser that is most like a word."""
-    flags = [flag for flag in parser._option_string_actions if flag.startswith("--")]
-    return did_you_mean(nearest(word.partition("=")[0], flags))
+def nearest_flag(parser: ArgumentParser, message: str) -> str:
+    """The end of argparse's message on unknown flags: it proposes the one most like the first."""
+    unknown = message.partition("unrecognized arguments: ")[2].split()
+    if not unknown:
+        return ""
+    flags = [flag[2:] for flag in parser._option_string_actions if flag.startswith("--")]
+    word = unknown[0].partition("=")[0].lstrip("-")
+    return did_you_mean([f"--{flag}" for flag in nearest(word, flags)])
 
 
 def is_sweep(words: Iterable[str]) -> bool:

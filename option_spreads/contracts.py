@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.counts import counted
-from foundation.errors import InputError
+from foundation.errors import InputError, invalid_choice
 from foundation.notices import Notices
 from foundation.tables import Table
 from option_spreads.autoscaler.account import BALANCE, TRADES, AccountFiles, AccountState
@@ -153,7 +153,8 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
     tasks = [word for word in named if word in ("init", "recover")]
     for word in named:
         if word not in (*modes, *tasks):
-            raise InputError(f"{word}: neither init, recover, PAPER, LIVE nor key=value")
+            known = ("init", "recover", "PAPER", "LIVE")
+            raise invalid_choice("word", word, known, also="a setting as key=value")
     if len(modes) > 1 or len(tasks) > 1:
         raise InputError(f"{' '.join(named)}: one account and one task at a time")
     overrides = [word for word in words if is_override(word)]

@@ -142,7 +142,8 @@ def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
     if chosen.sum() < FEWEST_JUDGED or np.ptp(mu[chosen]) == 0 or np.ptp(outcome[chosen]) == 0:
         return False
     ranks = [np.argsort(np.argsort(values[chosen])) for values in (mu, outcome)]
-    return bool(np.corrcoef(ranks)[0, 1] >= FORESEEN)
+    agreement = np.asarray(np.corrcoef(ranks))[0, 1]
+    return bool(agreement >= FORESEEN)
 
 
 MOST = 0.95  # of the decisions with a forecast, below which a reader is told

@@ -161,7 +161,8 @@ def hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
         return []
     part = capital / len(bars.symbols)
     bought = {fill.symbol for fill in held.fills}
-    dear, others = [], []
+    dear: list[str] = []
+    others: list[str] = []
     for s, item in enumerate(bars.instruments):
         if item.symbol in bought:
             continue
