@@ -95,8 +95,8 @@ def is_batch(path: Path) -> bool:
 def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> Index:
     """Write the rows of a batch, under another name until all are whole.
 
-    Returns the number of forecasts written of each symbol, [S]: one without a first step is none.
-    Raises InputError, and writes nothing, where there is none at all.
+    Returns the number of forecasts written of each symbol, [S]; a forecast needs its first step.
+    Raises InputError, and writes no file, where no forecast has values.
     """
     from pyarrow import parquet
 

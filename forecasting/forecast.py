@@ -261,7 +261,7 @@ ORACLE = "oracle"  # `forecaster=oracle`, which ledgers of comparisons name by t
 
 
 def reads_future(name: str) -> bool:
-    """Whether a forecaster's name says that what it earns is no result."""
+    """Return whether a forecaster's name says that its earnings are no result."""
     return READS_FUTURE in name or name == ORACLE
 
 

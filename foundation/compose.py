@@ -215,7 +215,7 @@ def _with_brackets(word: str, *, several: bool) -> str:
 
 
 def _input_error(error: Exception, words: Sequence[str], name: str) -> InputError:
-    """What Hydra says of the words of a command line for `configs/<name>.yaml`, in one line."""
+    """Return Hydra's refusal of the words for `configs/<name>.yaml` as one line."""
     if isinstance(error, InputError):
         return error
     for pattern in _UNKNOWN_KEYS:

@@ -86,10 +86,10 @@ def _escapes() -> dict[int, str]:
 def invalid_choice(
     place: str, value: object, choices: Iterable[str], *, also: str = ""
 ) -> InputError:
-    """Return the refusal of a value that is none of its choices; it names the nearest one.
+    """Return the refusal of a value outside its choices; it names the nearest one.
 
     place: the setting, dotted, or the flag or file.
-    also: what is accepted beside the choices, in words.
+    also: what is accepted as well, in words.
     """
     known = list(choices)
     beside = f", or {also}" if also else ""

@@ -83,7 +83,7 @@ def _no_group(place: str, value: object, class_name: str) -> InputError:
 
 
 def _keys_beside(kind: Any, parts: Sequence[object], group: str) -> list[str]:
-    """The settings beside the one at `parts` of a settings class, each with its whole place."""
+    """List the settings of the group that `parts` points into, dotted."""
     place = ".".join(str(part) for part in ((group, *parts) if group else parts))
     head = place.rpartition(".")[0]
     names = [field.name for field in dataclasses.fields(_class_at(kind, parts[:-1]))]

@@ -1,4 +1,4 @@
-"""How often the deflated Sharpe ratio calls the best of variants without skill real.
+"""Measure how often the deflated Sharpe ratio calls the best of skill-less variants real.
 
 python -m studies.deflated_sharpe
 
@@ -36,7 +36,7 @@ def sweep(rng: np.random.Generator, shared: float, autocorrelation: float) -> Ar
 
 
 def called_real(returns: Array) -> tuple[bool, bool, bool]:
-    """Whether the best variant is called real: deflated, without autocorrelation, undeflated."""
+    """Judge the best variant real or not: deflated, without autocorrelation, undeflated."""
     ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
     best = int(ratios.argmax())
     variance = float(ratios.var(ddof=1))

@@ -117,7 +117,7 @@ FORESEEN = 0.9  # rank correlation with what followed that no forecast made in t
 
 
 def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
-    """Whether forecasts agree with what followed so well that they must have been made from it.
+    """Return whether forecasts agree with what followed too well to have been made before it.
 
     Judged is the half of the expected returns that is furthest from its symbol's median, by the
     rank correlation with the return of the interval from its own median: a drift that all

@@ -9,6 +9,7 @@ import numpy as np
 
 from execution.decision import Choice
 from execution.records import ENDED, Run
+from execution.trader import SizingSettings
 from foundation.arrays import Mask
 from foundation.cents import to_cents
 from foundation.counts import counted
@@ -24,6 +25,7 @@ from trainingdata.market import Market
 from trainingdata.source import Adjustment
 from trainingdata.universe import UniverseSettings
 
+PARAMETER_OWNERS = {"target_volatility": "vol_target", "position": "fixed_fraction"}
 INVESTED = 0.95  # of the capital, below which buy and hold says why
 NO_ANNUAL_FIGURES = (
     f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days, ratios marked short"
@@ -136,7 +138,7 @@ def little_remarks(trades: int, days: int) -> list[str]:
 
 
 def cost_remarks(profit: float, costs: float) -> list[str]:
-    """Whether costs took all that was earned before them, or came on top of a loss.
+    """Say that costs exceed the earnings before them, or add to a loss.
 
     profit: after costs, USD.
     costs: USD.
@@ -149,6 +151,20 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     if gross < 0:
         return [f"The run lost {usd(-gross)} before costs, and costs took {usd(paid)} more."]
     return [f"Costs of {usd(paid)} exceed what was earned before them, {usd(gross)}."]
+
+
+def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
+    """Say that a parameter was set which the chosen strategy does not have."""
+    usual = SizingSettings()
+    notes = []
+    for name, owner in PARAMETER_OWNERS.items():
+        value = getattr(sizing, name)
+        if value != getattr(usual, name) and sizing.label != owner:
+            notes.append(
+                f"sizing.{name}={value:g} is not used: {sizing.label} does not have it,"
+                f" sizing.strategy={owner} does."
+            )
+    return notes
 
 
 def hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:

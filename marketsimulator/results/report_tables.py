@@ -72,7 +72,7 @@ def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: boo
 
 
 def significance_text(summary: dict[str, Any]) -> str:
-    """What the Sharpe ratio is worth, in a sentence; empty where there is none."""
+    """The Sharpe ratio with its interval and probabilities, a sentence; empty without a ratio."""
     if summary["sharpe"] is None:
         return ""
     text = f"Sharpe {figure_text(summary, 'sharpe', annual=summary['annual_figures'])}"

@@ -37,6 +37,7 @@ from marketsimulator.results.remarks import (
     same_trades_remarks,
     undecided_remarks,
     universe_remarks,
+    unused_sizing_remarks,
 )
 from marketsimulator.results.significance import (
     deflated_sharpe,
@@ -99,9 +100,9 @@ class Results:
 
     @property
     def label(self) -> str:
-        """The main run's forecaster on pages: a random walk is called by its own setting.
+        """The main run's forecaster on pages; a random walk is called by its own setting.
 
-        Beside the random walk that it is compared with, two columns would have one name.
+        Two columns would have one name otherwise, the other being the comparison's random walk.
         """
         name = self.main.name
         kind = self.settings.forecaster.kind
@@ -137,6 +138,7 @@ class Results:
             *ended_remarks(
                 self.main, self.market, earned, chosen=not self.settings.universe.everything
             ),
+            *unused_sizing_remarks(sizing),
             *self.settings.unused_rows(bars.symbols, (*self.market.actions, *listed)),
             *universe_remarks(
                 self.settings.universe, self.market, inside, self.settings.data.adjustment

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from execution.trader import SizingSettings
 from foundation.charts import Chart
 from marketsimulator.results.metrics import figure_text
-from marketsimulator.results.remarks import cost_remarks, hold_remarks
+from marketsimulator.results.remarks import cost_remarks, hold_remarks, unused_sizing_remarks
 from marketsimulator.results.report_charts import leverage_chart
 from trainingdata.bars import Bars, panel
 from trainingdata.instants import new_york_date
@@ -58,6 +59,25 @@ def test_ratios_of_short_runs_are_marked(name: str, short: str) -> None:
     assert figure_text(figures, name, annual=True) == "1.20"
     assert figure_text(figures, name, annual=False) == short
     assert figure_text({name: None}, name, annual=False) == "—"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"target_volatility": 0.3}, "sizing.target_volatility=0.3 is not used: kelly_50 does not"),
+        (
+            {"position": 0.2, "strategy": "vol_target"},
+            "sizing.position=0.2 is not used: vol_target",
+        ),
+        ({"target_volatility": 0.3, "strategy": "vol_target"}, None),
+        ({}, None),
+    ],
+)
+def test_unused_parameter_of_another_strategy_is_named(
+    settings: dict[str, Any], says: str | None
+) -> None:
+    notes = unused_sizing_remarks(SizingSettings(**settings))
+    assert [note[: len(says or "")] for note in notes] == ([says] if says else [])
 
 
 def test_day_on_a_chart_is_new_yorks() -> None:

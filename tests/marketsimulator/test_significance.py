@@ -159,7 +159,7 @@ def test_runs_that_read_the_future_are_no_trials(tmp_path: Path, forecaster: str
     assert entered(path, TRIAL) == TrialStatistics(1, 0.0)
 
 
-def test_earlier_rows_that_read_the_future_are_passed_over(tmp_path: Path) -> None:
+def test_earlier_rows_from_the_future_are_skipped(tmp_path: Path) -> None:
     path = tmp_path / "trials.sqlite"
     entered(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.9))
     with closing(sqlite3.connect(path)) as file, file:
