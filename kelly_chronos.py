@@ -12,6 +12,8 @@ import sys
 
 from foundation import VERSION
 from foundation.command import about, start
+from foundation.ending import fail
+from foundation.errors import invalid_choice
 from foundation.registry import registered
 
 COMMANDS: dict[str, str] = {
@@ -31,9 +33,7 @@ def main() -> None:
         sys.stdout.write(f"kelly-chronos {VERSION}\n")
         return
     if command not in ("", "__help", "_h"):  # the hyphens of a flag have become underscores
-        said = "there is no such command; kelly-chronos alone lists them"
-        sys.stderr.write(f"error: {sys.argv[1]}: {said}\n")
-        sys.exit(2)
+        fail(invalid_choice("command", sys.argv[1], COMMANDS))
     width = max(map(len, COMMANDS))
     lines = [
         f"  {name:{width}}  {about(module).splitlines()[0]}\n" for name, module in COMMANDS.items()

@@ -58,7 +58,7 @@ from foundation.compose import composed_config
 from foundation.configuration import may_overwrite
 from foundation.counts import counted
 from foundation.ending import one_line_errors
-from foundation.errors import InputError, none_of
+from foundation.errors import InputError, invalid_choice
 from foundation.figures import number, rounded_price, usd
 from foundation.supervisor import Supervisor
 from foundation.tables import Table
@@ -361,7 +361,7 @@ def read(words: Sequence[str]) -> tuple[LiveRequest, None]:
     overrides = words_of(words)
     config = composed_config("live", overrides)
     if config.mode not in MODES:
-        raise none_of("mode", config.mode, MODES)
+        raise invalid_choice("mode", config.mode, MODES)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
         raise InputError(
             f"cycles: {config.cycles!r} is no whole number above 0; null goes on until it is told"

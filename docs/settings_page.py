@@ -360,6 +360,7 @@ def declarations() -> str:
     parts = {
         "configurations": _lines(configurations),
         "bases": _lines(bases),
+        "modules": _lines({name: kind.__module__ for name, kind in every}),
         "classes": _object(tables),
     }
     return _object(parts) + "\n"

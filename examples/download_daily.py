@@ -5,7 +5,8 @@ r"""Daily bars of Yahoo's, by yfinance: a file a symbol, in which a run finds ti
         start=2020-01-02 end=2023-12-29 forecaster=ewma output=outputs/example-daily-run
 
 yfinance is no product of Yahoo's and not endorsed by it. Yahoo's terms allow personal use alone:
-research and learning, no passing on, no business. It comes with the extra: pip install '.[yahoo]'.
+research and learning, no passing on, no business. The extra installs it:
+`pip install -e '.[yahoo]'`.
 
 Symbols are Yahoo's, coins as BTC-USD. `--start 2016-01-01` is the first date. Prices are adjusted
 for splits; `adj_close`, for dividends too, is read with data.adjustment=all. Yahoo's volume of
@@ -60,7 +61,7 @@ def main(words: Sequence[str]) -> None:
     try:
         yfinance = importlib.import_module("yfinance")
     except ImportError:
-        raise SystemExit("yfinance is not installed; pip install '.[yahoo]'") from None
+        raise SystemExit("yfinance is not installed; pip install -e '.[yahoo]'") from None
     # UTC's date is this one or the next: days before it are over, a coin's as well.
     today = str(pd.Timestamp.now(tz="America/New_York").date())
     given.folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from execution.journal.activities import Activity
 from execution.option_orders import is_option
 from execution.orders import Account
 from foundation.clock import Time
-from foundation.errors import BrokerError, none_of
+from foundation.errors import BrokerError, invalid_choice
 from foundation.registry import registered, registered_module
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instruments import foreign_symbol, instrument, is_symbol
@@ -141,6 +141,6 @@ class BrokerAccount(Protocol):
 def account_at(settings: BrokerSettings, keys: Keys) -> BrokerAccount:
     """The account at the registered broker that the settings name."""
     if settings.name not in registered("BROKERS"):
-        raise none_of("broker.name", settings.name, registered("BROKERS"))
+        raise invalid_choice("broker.name", settings.name, registered("BROKERS"))
     account: BrokerAccount = registered_module("BROKERS", settings.name).ACCOUNT(settings, keys)
     return account

@@ -33,8 +33,10 @@ class TradingSettings(PanelSettings):
 
     capital: float = setting(100_000.0, "USD of an account that no venue keeps", gt=0, lt=1e12)
     seed: int = setting(0, "of whatever is drawn at random", ge=0, lt=2**63)
-    strategy: str | None = setting(
-        None, "name that orders carry: letters, digits, '.', '_', '-'; none: sizing.strategy"
+    order_tag: str | None = setting(
+        None,
+        "what ids of orders begin with: letters, digits, '.', '_', '-'; none: the name in "
+        "sizing.strategy. It changes no decision",
     )
     schedule: tuple[str, ...] = setting(
         ("bars",),
@@ -62,12 +64,13 @@ class TradingSettings(PanelSettings):
         _ = self.decisions
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.order_name):
             raise InputError(
-                f"strategy: {self.order_name!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
+                f"order_tag: {self.order_name!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
             )
 
     @property
     def order_name(self) -> str:
-        return self.sizing.strategy if self.strategy is None else self.strategy
+        """Return the tag that ids of orders begin with."""
+        return self.sizing.strategy if self.order_tag is None else self.order_tag
 
     @property
     def decisions(self) -> Schedule:

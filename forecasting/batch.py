@@ -8,7 +8,7 @@ and level: symbol, issued_at, step, target_at (when that bar of its own becomes 
 (USD); by instant and symbol, levels rising; in the metadata the name of the forecaster. It is
 written whole or not at all.
 
-With launcher=ray (pip install 'kelly-chronos[ray]') tasks on the machines of a Ray cluster,
+With launcher=ray (pip install -e '.[ray]') tasks on the machines of a Ray cluster,
 ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.cores cores.
 """
 
@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from omegaconf import DictConfig
 
 from forecasting.batch_file import Batch, is_batch, write_batch
@@ -120,18 +121,18 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
     began = time.monotonic()
     output = None if settings.output is None else Path(settings.output).expanduser()
     batch = run_batch(settings, progress)
-    place = f"written to {output}"
-    if output is not None:
-        write_batch(batch, output, progress)
+    issued = np.bincount(batch.windows.symbol[batch.issued], minlength=len(batch.bars.symbols))
+    if output is None:
+        place, written = f"kept in {settings.forecaster.cache}", issued
     else:
-        place = f"kept in {settings.forecaster.cache}"
+        written = write_batch(batch, output, progress)
+        place = f"written to {output}{batch.without_values(written)}"
     seconds = time.monotonic() - began
-    issued = batch.issued
-    forecasts = counted(len(issued), "forecast")
-    forecast = set(batch.windows.symbol[issued].tolist())
+    forecasts = counted(int(written.sum()), "forecast")
+    forecast = set(np.flatnonzero(issued).tolist())
     without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
     none = f"; none of {', '.join(without)}: too few bars of its own" if without else ""
-    symbols = counted(len(forecast), "symbol")
+    symbols = counted(int((written > 0).sum()), "symbol")
     doubts = batch.bars.doubts_between(batch.first, batch.last)
     return Result(
         list(coverage_parts(batch.bars, settings.start, settings.end, doubts)),

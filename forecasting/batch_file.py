@@ -17,10 +17,11 @@ from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress
 from forecasting.from_file import FORECASTER
 from forecasting.windows import Windows
 from foundation.arrays import Index, Instants, Mask
+from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.threads import side_by_side
-from trainingdata.bars import Bars
+from trainingdata.bars import CLOSE, Bars
 from trainingdata.timeframe import following_ends
 
 if TYPE_CHECKING:
@@ -51,6 +52,22 @@ class Batch:
     def issued(self) -> Index:
         return np.flatnonzero(self._within(self.windows.issued_at))
 
+    def without_values(self, written: Index) -> str:
+        """The end of a message: how many forecasts of each symbol have no values, and why.
+
+        written: [S] those that have some.
+        """
+        count = len(self.bars.symbols)
+        missing = np.bincount(self.windows.symbol[self.issued], minlength=count) - written
+        said = []
+        for s in np.flatnonzero(missing):
+            times, values = self.bars.real_bars(int(s))
+            closes = values[times <= self.last, CLOSE]
+            still = len(closes) > 0 and np.ptp(closes) == 0
+            why = "its closes never move" if still else "the forecaster answers none"
+            said.append(f"; {missing[s]:,} of {self.bars.symbols[s]} have no values: {why}")
+        return "".join(said)
+
     def portions(self) -> Iterator[_Issued]:
         """The forecasts issued within the span, so many at a time, by instant and symbol."""
         for table in self.tables:
@@ -75,8 +92,12 @@ def is_batch(path: Path) -> bool:
         return False
 
 
-def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> None:
-    """Write the rows of a batch, under another name until all are whole."""
+def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> Index:
+    """Write the rows of a batch, under another name until all are whole.
+
+    Returns the number of forecasts written of each symbol, [S]; a forecast needs its first step.
+    Raises InputError, and writes no file, where no forecast has values.
+    """
     from pyarrow import parquet
 
     made = _Rows.of(batch)
@@ -93,14 +114,22 @@ def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> None
     try:
         with staged_file(output) as part, parquet.ParquetWriter(part, made.schema, **how) as writer:
             done = 0
-            for table in side_by_side(made.table, batch.portions()):
+            written = np.zeros(len(batch.bars.symbols), dtype=np.int64)
+            for table, counts in side_by_side(made.table, batch.portions()):
                 writer.write_table(table)
+                written += counts
                 done = min(done + CHUNK, total)
-                progress("forecasts written", done, total)
+                progress("forecasts", done, total)
+            if not written.any():
+                raise InputError(
+                    f"output: {output} is not written: none of {counted(total, 'forecast')} has"
+                    f" values{batch.without_values(written)}"
+                )
     except OSError as error:
         raise InputError(
             f"output: {output} cannot be written: {error.strerror or error}"
         ) from error
+    return written
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -144,8 +173,11 @@ class _Rows:
         )
         return cls(batch, schema, np.concatenate(ends), np.cumsum([0, *lengths])[:-1:2])
 
-    def table(self, portion: _Issued) -> pa.Table:
-        """These forecasts in rows; a step without a forecast has none."""
+    def table(self, portion: _Issued) -> tuple[pa.Table, Index]:
+        """These forecasts in rows, and how many each symbol has, [S].
+
+        A step without a forecast has no row.
+        """
         import pyarrow as pa
 
         table, rows = portion
@@ -170,8 +202,11 @@ class _Rows:
             ],
             schema=self.schema,
         )
-        there = np.isfinite(values[..., 0]).ravel()
-        return made if there.all() else made.filter(pa.array(np.repeat(there, len(LEVELS))))
+        there = np.isfinite(values[..., 0])
+        counts = np.bincount(symbol[there[:, 0]], minlength=len(self.batch.bars.symbols))
+        if not there.all():
+            made = made.filter(pa.array(np.repeat(there.ravel(), len(LEVELS))))
+        return made, counts
 
 
 def _instants(instants: Instants, each: int) -> pa.Array:

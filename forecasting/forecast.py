@@ -257,9 +257,17 @@ class ForecastTable:
 READS_FUTURE = "reads the future; not a result"
 
 
+ORACLE = "oracle"  # `forecaster=oracle`, which ledgers of comparisons name by this word alone
+
+
 def reads_future(name: str) -> bool:
-    """Whether a forecaster's name says that what it earns is no result."""
-    return READS_FUTURE in name
+    """Return whether a forecaster's name says that its earnings are no result."""
+    return READS_FUTURE in name or name == ORACLE
+
+
+def marked_as_future(name: str) -> str:
+    """The name of a forecaster whose forecasts contain the future, which says so once."""
+    return name if reads_future(name) else f"{name} ({READS_FUTURE})"
 
 
 class Forecaster(Protocol):

@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 from forecasting.forecast import LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import volatility
 from foundation.arrays import Array, Index
+from foundation.counts import counted
 from foundation.errors import InputError
 from foundation.sample_size import FEWEST_WEEKS
 from trainingdata.bars import Bars
@@ -269,6 +270,12 @@ def scored_together(
         progress("scores", done + 1, len(tables))
     known = np.logical_and.reduce([frame["loss"].notna() for frame in frames])
     if not known.any():
+        for table, rows in zip(tables, numbers, strict=True):
+            if np.isnan(table.quantiles[rows, 0, MEDIAN]).all():
+                raise InputError(
+                    f"start, end: none of {counted(len(rows), 'forecast')} by {table.name} has"
+                    " values: closes that never move have no deviation; name other symbols"
+                )
         raise InputError(
             "start, end: no forecast's outcome is known yet; end later bars or start earlier"
         )

@@ -17,7 +17,7 @@ from forecasting.forecast import Forecaster
 from forecasting.from_file import FileForecaster
 from forecasting.own_forecaster import SLOT, OwnForecaster
 from forecasting.store import DEFAULT
-from foundation.errors import InputError, none_of
+from foundation.errors import InputError, invalid_choice
 from foundation.plugin import called, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
@@ -58,7 +58,7 @@ class ForecasterSettings(Profile):
 
     def __post_init__(self) -> None:
         if self.kind not in FORECASTERS and not is_own(self.kind):
-            raise none_of("forecaster.kind", self.kind, FORECASTERS)
+            raise invalid_choice("forecaster.kind", self.kind, FORECASTERS)
         Profile.__post_init__(self)
         if self.arguments and not is_own(self.kind):
             raise InputError(f"forecaster.arguments: {self.kind} has none; code of your own has")

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 from foundation.ending import ENDING, end_if_told, fail, handled_signals, one_line_errors
-from foundation.errors import InputError, shown
+from foundation.errors import InputError, not_installed, shown
 from foundation.files import check_file, write_whole
 from foundation.overrides import is_override as is_override
 from foundation.overrides import refuse_repeated, refuse_words
@@ -94,10 +94,7 @@ def _answer_or_refuse(command: Command, words: list[str]) -> None:
         _show_settings(command, words)
     for library, extra in command.needs.items():
         if importlib.util.find_spec(library) is None:
-            raise InputError(
-                f"{library} is not installed: {command.module} needs pip install"
-                f" 'kelly-chronos[{extra}]'"
-            )
+            raise not_installed(library, command.module, extra)
     if command.config is not None:
         with _named_by_flags(command, words):
             _refuse_values(command.config, _overrides(command, words))

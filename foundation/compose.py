@@ -20,27 +20,37 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from foundation.config_files import check_config_file
-from foundation.declared import CONFIGS, beneath, declared, defaults_of, keys_in, keys_of
+from foundation.config_files import check_config_file, plain_yaml
+from foundation.configuration import dotted_keys, settings_of
+from foundation.declared import CONFIGS, beneath, class_of, declared, defaults_of, keys_in, keys_of
 from foundation.ending import end_if_told, fail, one_line_errors
-from foundation.errors import InputError
+from foundation.errors import (
+    InputError,
+    did_you_mean,
+    invalid_choice,
+    not_installed,
+    same_last_word,
+    unknown_key,
+)
 from foundation.overrides import (
     has_several,
     is_override,
     is_sweep,
+    nearest_flag,
     refuse_empty,
     refuse_underscored,
     with_home,
 )
-from foundation.plugin import allow_named
+from foundation.plugin import SLOTS, TARGET, allow_named, is_own
 
 ADVICE = "see `--cfg job` for every setting"  # every command answers it
+LAUNCHERS = ("joblib", "ray")  # of sweeps, each installed by the extra of its name
 OWN_FOLDERS = ("backtest",)  # commands of which each run of a multirun has one, of Hydra's
 _UNKNOWN_KEYS = (
     re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
@@ -56,7 +66,7 @@ def composed_config(name: str, overrides: list[str]) -> DictConfig:
     try:
         config = _composed(name, tuple(_in_hydras_words(overrides)))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise _input_error(error, overrides) from error
+        raise _input_error(error, overrides, name) from error
     allow_named(OmegaConf.to_container(config, resolve=False))
     return config
 
@@ -168,12 +178,12 @@ def hydra_command(
         ):
             hydra.main(config_path=str(CONFIGS), config_name=name, version_base="1.3")(start)()
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_input_error(error, typed))
+        fail(_input_error(error, typed, name))
     except ValueError as error:
         # OmegaConf's own, for a name where a list has numbers; of the run's it is a defect.
         if started:
             raise
-        fail(_input_error(error, typed))
+        fail(_input_error(error, typed, name))
     except OSError as error:
         # Before the run begins, Hydra makes the output folder: only that is the user's to mend.
         if started:
@@ -204,18 +214,80 @@ def _with_brackets(word: str, *, several: bool) -> str:
     return f"{key}=[{value}]" if is_list else word
 
 
-def _input_error(error: Exception, words: Sequence[str]) -> InputError:
-    """What Hydra says of the words of a command line, in one line."""
+def _input_error(error: Exception, words: Sequence[str], name: str) -> InputError:
+    """Return Hydra's refusal of the words for `configs/<name>.yaml` as one line."""
     if isinstance(error, InputError):
         return error
     for pattern in _UNKNOWN_KEYS:
         if key := pattern.search(f"{error}\n{error.__cause__!s}"):
-            return InputError(f"{key[1]}: there is no such setting ({ADVICE})")
+            return _unknown_setting(key[1], words, name)
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        return _unknown_file(error, name)
+    if isinstance(error, HydraException) and (word := _no_override(error, words)):
+        return InputError(f"{word}: it is no setting as key=value ({ADVICE})")
     causes = (str(each or "").strip().split("\n")[0] for each in (error, error.__cause__))
     reason = ": ".join(dict.fromkeys(filter(None, causes))) or type(error).__name__
     if isinstance(error, ValueError) or not any(word in reason for word in words):
         reason = f"{' '.join(words)}: {reason}"
     return InputError(f"{reason} ({ADVICE})")
+
+
+def _no_override(error: HydraException, words: Sequence[str]) -> str | None:
+    """The word without an equals sign that Hydra could not read as a setting."""
+    if not str(error).startswith("Error parsing override"):
+        return None
+    return next((word for word in words if "=" not in word and word[:1] not in "-~"), None)
+
+
+def _unknown_file(error: MissingConfigException, name: str) -> InputError:
+    """Return the refusal of a group's file that does not exist."""
+    group, _, choice = str(error.missing_cfg_file).rpartition("/")
+    if group == "hydra/launcher" and choice in LAUNCHERS:
+        return not_installed(f"hydra-{choice}-launcher", f"{group}={choice}", choice)
+    if group.startswith("hydra/"):
+        return invalid_choice(group, choice, error.options or ())
+    also = f"+{group}.{TARGET}=module.name" if group in SLOTS else ""
+    return invalid_choice(group, choice, group_choices(group, name), also=also)
+
+
+def group_choices(group: str, name: str) -> list[str]:
+    """Return the names of the files of a group in `configs` whose keys a configuration has."""
+    schema = keys_of(name).get(group, {})
+    keys = {"defaults", *(keys_in(schema["$ref"]) if "$ref" in schema else ())}
+    files = sorted((CONFIGS / group).glob("[!_]*.yaml"))  # an underscore: part of other files
+    return [path.stem for path in files if plain_yaml(path).keys() <= keys]
+
+
+def _unknown_setting(key: str, words: Sequence[str], name: str) -> InputError:
+    """Return the refusal of a key; a value that another group's key accepts is part of the hint."""
+    values: Any = OmegaConf.to_container(_composed(name, ()), resolve=False)
+    keys = [each for each in dotted_keys(values) if each.partition(".")[0] != "hydra"]
+    typed = [word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{key}=")]
+    moved = same_last_word(key, keys)
+    if len(moved) != 1 or not typed:
+        return unknown_key(key, keys, advice=ADVICE)
+    group, _, last = moved[0].rpartition(".")
+    value = typed[0]
+    own = is_own(value) and SLOTS.get(group) == last
+    word = f"+{group}.{TARGET}={value}" if own else f"{moved[0]}={value}"
+    swept = value.split(",") if is_sweep(words) and has_several(value) else [value]
+    refusals = [] if own else [_group_refusal(name, f"{moved[0]}={each}", group) for each in swept]
+    if not any(refusals):
+        return InputError(f"{key}: there is no such setting{did_you_mean([word])} ({ADVICE})")
+    reason = next(filter(None, refusals))
+    return InputError(f"{key}: there is no such setting{did_you_mean(moved)} {reason}")
+
+
+def _group_refusal(name: str, word: str, group: str) -> str:
+    """Why a group of settings is refused with a word; empty where it is accepted."""
+    try:
+        config = _composed(name, tuple(_in_hydras_words([word])))
+        schema = keys_of(name).get(group, {})
+        if "$ref" in schema:
+            settings_of(class_of(schema["$ref"]), config[group], group)
+    except (InputError, HydraException, OmegaConfBaseException, ValueError) as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 @contextmanager
@@ -235,7 +307,8 @@ def one_line_refusals() -> AbstractContextManager[None]:
         # Hydra's parser takes the words of one stretch for overrides, and no others.
         apart = any(is_override(word) for word in message.split())
         advice = "; key=value words stand together, before or after all flags" if apart else ""
-        fail(InputError(f"{message}{advice} (see --help)"))
+        hint = nearest_flag(parser, message)
+        fail(InputError(f"{message}{advice}{hint} (see --help)"))
 
     return _replaced(ArgumentParser, "error", refuse)
 

@@ -14,7 +14,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from omegaconf.resolvers import oc
 from pydantic_core import ValidationError
 
-from foundation.errors import InputError
+from foundation.errors import InputError, unknown_key
 from foundation.files import check_output
 from foundation.plugin import put_own_code
 from foundation.refusals import refusal, validator_of
@@ -44,12 +44,12 @@ def _variable(name: str, *default: object) -> str | None:
 OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
 
 
-def settings_of(kind: type[Settings], config: DictConfig) -> Settings:
-    """The checked settings of a composed configuration."""
+def settings_of(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
+    """The checked settings of a composed configuration; group: which part of it they are."""
     plain = _resolved(config)
     put_own_code(plain)
     with _named_variables(config):
-        return _validated(kind, plain)
+        return _validated(kind, plain, group)
 
 
 def check_values(name: str, config: DictConfig) -> None:
@@ -133,11 +133,19 @@ def refuse_among_bars(config: DictConfig, output: Path) -> None:
             raise InputError(f"output: {output} is data.dir, where bars are read; name another")
 
 
-def _validated(kind: type[Settings], plain: Any) -> Settings:
+def _validated(kind: type[Settings], plain: Any, group: str = "") -> Settings:
     try:
         return cast(Settings, cast(Any, kind).__pydantic_validator__.validate_python(plain))
     except ValidationError as error:
-        raise refusal(error, kind) from error
+        raise refusal(error, kind, group) from error
+
+
+def dotted_keys(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
+    """Yield the dotted name of every setting in plain values, and of every group."""
+    for name, value in values.items():
+        yield f"{group}{name}"
+        if isinstance(value, dict):
+            yield from dotted_keys(value, f"{group}{name}.")
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
@@ -149,6 +157,6 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
         for group in groups:
             part = part.get(group) if isinstance(part, dict) else None
         if not isinstance(part, dict) or key not in part:
-            raise InputError(f"{name}: there is no such setting")
+            raise unknown_key(name, dotted_keys(plain))
         part[key] = value
     return _validated(type(settings), plain)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ FILE = CONFIGS / "classes.json"
 
 @cache
 def declared() -> Mapping[str, Any]:
-    """The file: of `configurations` their classes and own keys, `bases` of classes, and of
-    `classes` a schema for each key of their own.
+    """The file: of `configurations` their classes and own keys, `bases` and `modules` of classes,
+    and of `classes` a schema for each key of their own.
     """
     values: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
     return values
@@ -63,6 +64,11 @@ def keys_of(name: str) -> dict[str, Any]:
     """The schema of every key that a configuration's classes have; of two the first counts."""
     kinds = declared()["configurations"][name]["classes"]
     return {key: schema for kind in reversed(kinds) for key, schema in keys_in(kind).items()}
+
+
+def class_of(kind: str) -> Any:
+    """Import and return the settings class of a name."""
+    return getattr(import_module(declared()["modules"][kind]), kind)
 
 
 def keys_in(kind: str) -> dict[str, Any]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from functools import cache
 
 # What turns the text around it (Unicode 16, section 23.2), and what ends a line or a paragraph.
 _TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ENDS = (0x2028, 0x2029)
+MAX_LISTED = 24  # choices that a message names before it counts the others
+MAX_PROPOSED = 3  # settings of the same last word that a message proposes
+SIMILARITY = 0.6  # of two words, difflib's ratio, from which one may be meant by the other
 
 
 class InputError(ValueError):
@@ -86,9 +90,84 @@ def _escapes() -> dict[int, str]:
     return {code: chr(code).encode("unicode_escape").decode() for code in escaped}
 
 
-def none_of(place: str, value: object, known: Iterable[str]) -> InputError:
-    """What is said of a value that is none of the words that a setting takes.
+def invalid_choice(
+    place: str, value: object, choices: Iterable[str], *, also: str = ""
+) -> InputError:
+    """Return the refusal of a value outside its choices; it names the nearest one.
 
-    place: of the setting, its groups and itself, dotted.
+    place: the setting, dotted, or the flag or file.
+    also: what is accepted as well, in words.
     """
-    return InputError(f"{place}: {value!r} is none of {', '.join(known)}")
+    known = list(choices)
+    beside = f", or {also}" if also else ""
+    hint = did_you_mean(nearest(str(value), known))
+    return InputError(f"{place}: {value!r} is not one of {listed(known)}{beside}{hint}")
+
+
+def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputError:
+    """Return the refusal of a setting that does not exist; it names the nearest one.
+
+    key: as it was typed, dotted.
+    keys: every setting that exists, dotted.
+    advice: where all of them are listed.
+    """
+    known = list(keys)
+    group = key.rpartition(".")[0]
+    siblings = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == group]
+    meant = _meant_keys(key, known)
+    inside = ""
+    if siblings and (group or not meant):
+        inside = f"; {group or 'the command'} has {listed(siblings)}"
+    hint = did_you_mean(meant)
+    where = f" ({advice})" if advice else ""
+    return InputError(f"{key}: there is no such setting{inside}{hint}{where}")
+
+
+def not_installed(library: str, user: str, extra: str) -> InputError:
+    """Return the refusal of work for which a library is missing.
+
+    user: the command or setting that needs it; extra: of this project, which installs it.
+    """
+    return InputError(
+        f"{library} is not installed: {user} needs pip install -e '.[{extra}]' in the project's"
+        " folder"
+    )
+
+
+def same_last_word(key: str, keys: Iterable[str]) -> list[str]:
+    """The settings of other groups with the same last word: `sizing.strategy` for `strategy`."""
+    word = key.rpartition(".")[2]
+    return [each for each in keys if each.rpartition(".")[2] == word]
+
+
+def nearest(word: str, choices: Sequence[str]) -> list[str]:
+    """The choice that is spelt most like a word, in any case; empty where none is like it."""
+    by_fold = {choice.casefold(): choice for choice in reversed(choices)}
+    found = get_close_matches(word.casefold(), by_fold, n=1, cutoff=SIMILARITY)
+    return [by_fold[fold] for fold in found]
+
+
+def did_you_mean(choices: Sequence[str]) -> str:
+    """The end of a message that proposes choices; empty without one."""
+    return f"; did you mean {' or '.join(choices)}?" if choices else ""
+
+
+def listed(choices: Sequence[str]) -> str:
+    """Choices with commas, the first MAX_LISTED by name and the others by their number."""
+    more = len(choices) - MAX_LISTED
+    names = ", ".join(choices[:MAX_LISTED])
+    return f"{names} and {more} more" if more > 0 else names
+
+
+def _meant_keys(key: str, known: Sequence[str]) -> list[str]:
+    """The settings that a mistyped key may stand for, the most likely kind alone."""
+    group, dot, word = key.rpartition(".")
+    siblings = [each for each in known if each.rpartition(".")[0] == group]
+    if 0 < len(moved := same_last_word(key, known)) <= MAX_PROPOSED:
+        return moved
+    if near := nearest(key, siblings):
+        return near
+    if dot and group in known:  # a group that is switched off is set as a whole
+        return [group]
+    by_word = {each.rpartition(".")[2]: each for each in reversed(known)}
+    return [by_word[near] for near in nearest(word, list(by_word))] or nearest(key, known)

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from foundation.ending import fail
-from foundation.errors import InputError
-from foundation.overrides import is_override, quoted_value
+from foundation.errors import InputError, invalid_choice
+from foundation.overrides import is_override, nearest_flag, quoted_value
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,7 +28,13 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("overrides", nargs="*", metavar="key=value")
 
     def error(self, message: str) -> NoReturn:
-        fail(InputError(f"{message} (see --help)"))
+        fail(InputError(f"{message}{nearest_flag(self, message)} (see --help)"))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            name = "/".join(action.option_strings) or action.metavar or action.dest
+            choices = map(str, action.choices)
+            raise argparse.ArgumentError(None, str(invalid_choice(str(name), value, choices)))
 
     def refuse_others(self, words: Iterable[str]) -> None:
         """Refuse the first word that is no key=value."""

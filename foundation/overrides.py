@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-from foundation.errors import InputError
+from foundation.errors import InputError, did_you_mean, nearest
 from foundation.redaction import redacted
 
 MULTIRUN = ("-m", "--multirun")
@@ -28,6 +29,16 @@ _EMPTY = ("", "''", '""')
 def is_override(word: str) -> bool:
     """Whether a word is a Hydra override, key=value."""
     return bool(_OVERRIDE.match(word))
+
+
+def nearest_flag(parser: ArgumentParser, message: str) -> str:
+    """The end of argparse's message on unknown flags: it proposes the one most like the first."""
+    unknown = message.partition("unrecognized arguments: ")[2].split()
+    if not unknown:
+        return ""
+    flags = [flag[2:] for flag in parser._option_string_actions if flag.startswith("--")]
+    word = unknown[0].partition("=")[0].lstrip("-")
+    return did_you_mean([f"--{flag}" for flag in nearest(word, flags)])
 
 
 def is_sweep(words: Iterable[str]) -> bool:

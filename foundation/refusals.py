@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, cast, get_args
+from typing import Any, cast, get_args, get_type_hints
 
 from pydantic_core import (
     CoreSchema,
@@ -20,7 +20,7 @@ from pydantic_core import (
 )
 
 from foundation.declared import declared, keys_in, keys_of
-from foundation.errors import InputError, none_of
+from foundation.errors import InputError, invalid_choice, listed, unknown_key
 
 _NUMBERS = ("int", "float", "decimal")
 # What pydantic calls wrong, by what a person calls it.
@@ -57,20 +57,45 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
         parts[0] = dataclasses.fields(kind)[parts[0]].name
     place = ".".join(str(part) for part in ((group, *parts) if group else parts))
     if unknown:
-        return InputError(f"{place}: there is no such setting")
+        return unknown_key(place, _keys_beside(kind, parts, group))
     if problem["type"] == "literal_error":
         known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
         if any(each["type"].startswith("bool_") for each in problems):
             known += ["true", "false"]
-        return none_of(place, problem["input"], known)
+        return invalid_choice(place, problem["input"], known)
     if problem["type"] in _MISSING:
         return InputError(f"{place}: a value is needed; name it, {place}=…")
     if problem["type"] == "value_error":
         return InputError(f"{place}: {reason}")
+    if problem["type"] == "dataclass_type":
+        return _no_group(place, problem["input"], problem["ctx"]["class_name"])
     words = problem["msg"][0].lower() + problem["msg"][1:]
     if problem["type"] in _WORDS:
         words = _WORDS[problem["type"]].format(**problem.get("ctx", {}))
     return InputError(f"{place}: {problem['input']!r} {words}")
+
+
+def _no_group(place: str, value: object, class_name: str) -> InputError:
+    """Return the refusal of one value where a group of settings is needed."""
+    names = list(keys_in(class_name)) if class_name in declared()["classes"] else []
+    which = f"; {place} has {listed(names)}" if names else ""
+    return InputError(f"{place}: {value!r} is no group of settings; set {place}.NAME=…{which}")
+
+
+def _keys_beside(kind: Any, parts: Sequence[object], group: str) -> list[str]:
+    """List the settings of the group that `parts` points into, dotted."""
+    place = ".".join(str(part) for part in ((group, *parts) if group else parts))
+    head = place.rpartition(".")[0]
+    names = [field.name for field in dataclasses.fields(_class_at(kind, parts[:-1]))]
+    return [f"{head}.{name}" if head else name for name in names]
+
+
+def _class_at(kind: Any, parts: Sequence[object]) -> Any:
+    """The settings class at a place in another; numbers and names of entries are passed over."""
+    for part in parts:
+        if part in (hints := get_type_hints(kind)):
+            kind = settings_in(hints[str(part)])
+    return kind
 
 
 def settings_in(hint: Any) -> Any:
@@ -109,7 +134,7 @@ def _group(keys: Mapping[str, Any], ref: str | None = None) -> CoreSchema:
         )
         for key, schema in keys.items()
     ]
-    arguments = core_schema.dataclass_args_schema("_Group", fields, extra_behavior="ignore")
+    arguments = core_schema.dataclass_args_schema(ref or "", fields, extra_behavior="ignore")
     return core_schema.dataclass_schema(_Group, arguments, list(keys), ref=ref)
 
 

@@ -26,7 +26,7 @@ from execution.records import Run
 from forecasting.forecast import Progress, silent
 from foundation.command import Result
 from foundation.compose import composed_config
-from foundation.errors import InputError
+from foundation.errors import InputError, invalid_choice
 from foundation.tables import Table
 from marketsimulator.results.counterfactuals import ended_market, scrambled_bars, truncated_bars
 from marketsimulator.runs.simulate import simulate_trading
@@ -188,9 +188,7 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
             f" 'strategies=[kelly_50]' 'counterfactuals={VARIANTS[name]}' and the same settings"
         )
     if name not in QUESTIONS:
-        raise InputError(
-            f"audit: {name!r} is none of {', '.join(QUESTIONS)}; then come key=value words"
-        )
+        raise invalid_choice("audit", name, QUESTIONS)
     # An audit is no trial: it leaves nothing in the ledger.
     config = composed_config("backtest", ["output=none", "trials=null", *words[1:]])
     settings = BacktestSettings.of(config)

@@ -18,11 +18,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from forecasting.forecast import Progress, silent
+from forecasting.forecast import Progress, marked_as_future, silent
 from forecasting.settings import spoken_on
 from foundation.command import Result
 from foundation.errors import InputError
 from foundation.terminal import show_parts, terminal
+from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.report import result_files, result_parts
 from marketsimulator.results.summary import Results, plain_runs
@@ -71,6 +72,8 @@ def run_backtest(
     trader = replace(settings.trader(forecaster), correlations=correlations)
     decider = trader.over(market, progress)
     name = forecaster.name
+    if decider.table is not None and contains_future(decider.table, market.bars):
+        name = marked_as_future(name)
     main = simulate_trading(settings, market, name, decider, progress, logging.INFO)
     coarse = None
     if market.finer is not None:

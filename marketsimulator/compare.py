@@ -38,7 +38,7 @@ from execution.beliefs import BeliefTable
 from execution.run_folder import SUMMARY
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.on_ray import RaySettings
-from forecasting.forecast import Progress, silent
+from forecasting.forecast import Progress, marked_as_future, reads_future, silent
 from foundation.command import Result
 from foundation.configuration import settings_of, with_changes
 from foundation.errors import InputError
@@ -47,6 +47,7 @@ from foundation.settings import setting, settings_class
 from marketsimulator.results.comparison import Comparison, compared, table_rows
 from marketsimulator.results.counterfactuals import PLAIN, Counterfactual, Kind, counterfactuals
 from marketsimulator.results.figures import account_figures
+from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.run_record import (
     RunRecord,
@@ -69,7 +70,7 @@ FRACTION = "sizing.fraction"
 # Settings that all variants share: another panel is another comparison.
 PANEL_KEYS = (
     *("data", "symbols", "start", "end", "days", "timeframe", "fill", "increments", "seed"),
-    *("trials", "output", "strategy"),
+    *("trials", "output", "order_tag"),
 )
 
 Variation = dict[str, Any]  # value by setting
@@ -112,7 +113,8 @@ def compare(
     market = settings.market()
     made = _records(variants, names, market, cases, ray, progress)
     found = pd.DataFrame([record.summary for record in made[: len(variants)]])
-    trials = _recorded(settings, variants, found, market)
+    forecasters = [record.summary["forecaster"] for record in made[: len(variants)]]
+    trials = _recorded(settings, variants, forecasters, found, market)
     notes = [*doubt_remarks(market.doubts), *([NO_LEDGER] if settings.trials is None else [])]
     tried = [record for record in kept if record.tried]
     uncounted = sum(record.summary["trials"] is None for record in tried)
@@ -146,25 +148,33 @@ def _variants(
 def _recorded(
     settings: BacktestSettings,
     variants: Sequence[tuple[Variation, BacktestSettings]],
+    forecasters: Sequence[str],
     table: pd.DataFrame,
     market: Market,
 ) -> TrialStatistics:
     """Enter every row of the table in the settings' trial ledger, and count all on these data.
 
-    Without a ledger the variants of the table are all that is counted.
+    Without a ledger the variants of the table are all that is counted, those that read the future
+    left out.
     """
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
     digest = data_hash(market)
     trials = []
-    for (_, variant), row, ratio in zip(variants, table_rows(table), daily_ratios, strict=True):
+    for (_, variant), forecaster, row, ratio in zip(
+        variants, forecasters, table_rows(table), daily_ratios, strict=True
+    ):
         trial = trial_of(
-            *(variant, market, digest, variant.forecaster.kind),
+            *(variant, market, digest, forecaster),
             days=row["days"],
             daily_sharpe=None if np.isnan(ratio) else float(ratio),
             total_return=row["total_return"],
         )
         trials.append(trial)
-    own = {trial.config_hash: trial.daily_sharpe for trial in trials}
+    own = {
+        trial.config_hash: trial.daily_sharpe
+        for trial in trials
+        if not reads_future(trial.forecaster)
+    }
     return enter(settings.trials, trials) or TrialStatistics.of(own.values())
 
 
@@ -248,7 +258,10 @@ def _by_beliefs(
             correlations[key] = KeptCorrelations(variant.correlation.source())
         forecaster = variant.forecaster.build(market.bars.symbols)
         trader = replace(variant.trader(forecaster), correlations=correlations[key])
-        yield trader.belief_table(market, progress), members, forecaster.name
+        beliefs = trader.belief_table(market, progress)
+        name = forecaster.name
+        future = contains_future(beliefs, market.bars)
+        yield beliefs, members, marked_as_future(name) if future else name
 
 
 @settings_class()

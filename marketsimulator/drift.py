@@ -229,7 +229,7 @@ def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
 
 
 def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> None:
-    """Refuse a strategy under whose name no order of the journal is."""
+    """Refuse an order tag that no order of the journal carries."""
     names = {
         strategy_of(intent.client_order_id)
         for intent in record.intents.values()
@@ -237,7 +237,7 @@ def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> No
     }
     if names and settings.order_name not in names:
         raise InputError(
-            f"strategy: {settings.order_name} has no order in the journal, which has those of"
+            f"order_tag: {settings.order_name} has no order in the journal, which has those of"
             f" {', '.join(sorted(names))}"
         )
 

@@ -32,7 +32,7 @@ from execution.run_folder import RunFolder
 from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.configuration import output_of, settings_of
-from foundation.errors import InputError, none_of
+from foundation.errors import InputError, invalid_choice
 from foundation.flags import Parser
 from foundation.settings import setting, settings_class
 from marketsimulator.results.stress_book import (
@@ -79,7 +79,7 @@ class StressSettings:
         every = {scenario.name: scenario for scenario in (*self.scenarios, *self.own)}
         for name in self.only:
             if name not in every:
-                raise none_of("only", name, every)
+                raise invalid_choice("only", name, every)
         return tuple(each for name, each in every.items() if not self.only or name in self.only)
 
     def of_book(self, book: HeldBook, terms: BacktestSettings) -> Stress:

@@ -22,7 +22,7 @@ from foundation.clock import system_clock
 from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.counts import counted
-from foundation.errors import InputError
+from foundation.errors import InputError, invalid_choice
 from foundation.notices import Notices
 from foundation.tables import Table
 from option_spreads.autoscaler.account import TRADES, AccountFiles, AccountState
@@ -165,7 +165,8 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
     tasks = [word for word in named if word in TASKS]
     for word in named:
         if word not in (*modes, *tasks):
-            raise InputError(f"{word}: neither {', '.join(TASKS)}, PAPER, LIVE nor key=value")
+            known = (*TASKS, "PAPER", "LIVE")
+            raise invalid_choice("word", word, known, also="a setting as key=value")
     if len(modes) > 1 or len(tasks) > 1:
         raise InputError(f"{' '.join(named)}: one account and one task at a time")
     overrides = [word for word in words if is_override(word)]

@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from foundation.arrays import Array, Index, first_row
-from foundation.errors import InputError, in_one_line
+from foundation.errors import InputError, in_one_line, invalid_choice
 from foundation.plugin import TARGET, is_own, load_own, user_code
 from sizing.allocation import Allocation, Strategy, allocate, check_fraction, nearest
 from sizing.binding import Bound
@@ -299,10 +299,8 @@ def named(
     if KELLY.fullmatch(name):
         return _kelly(name, fraction)
     if name not in NAMES and not is_own(name):
-        raise InputError(
-            f"sizing.strategy: {name!r} is none of {', '.join(NAMES)} (or kelly_ or premium_ and"
-            f" a percentage, or sizing._target_=module.function)"
-        )
+        also = f"kelly_ or premium_ and a percentage, or +{OWN}=module.function"
+        raise invalid_choice("sizing.strategy", name, NAMES, also=also)
     if fraction is not None:
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
     if is_own(name):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foundation.errors import DataError, InputError
+from foundation.errors import DataError, InputError, did_you_mean, listed, nearest
 from trainingdata.bar_rows import Rows, bars_in_words, rows_of
 from trainingdata.bar_tables import SymbolRows, read_table, rows_of_files, symbols_inside
 from trainingdata.bars import Bars, panel
@@ -63,7 +63,11 @@ def find_files(
                 raise DataError(f"{symbol}: no file in {where}, but one is unreadable: {unread[0]}")
             if other := _other_security(symbol, found):
                 raise DataError(f"{symbol}: {where} has {other} alone, and {other_security(other)}")
-            raise DataError(f"{symbol}: no {symbol}.parquet or .csv in {where}")
+            there = sorted(filter(is_symbol, found))
+            raise DataError(
+                f"{symbol}: no {symbol}.parquet or .csv in {where}; symbols there:"
+                f" {listed(there) or 'none'}{did_you_mean(nearest(symbol, there))}"
+            )
         file = found[symbol][0].path
         if reason := no_dollar_pair(symbol) or other_security(symbol):
             raise DataError(f"{file}: {reason}; name the symbols you want, or move it")

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from foundation.errors import DataError, InputError
+from foundation.errors import DataError, InputError, did_you_mean, nearest
 from foundation.settings import setting, settings_class
 from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars, read_finer_bars
@@ -299,6 +299,7 @@ class DataSettings:
             raise InputError(
                 f"symbols: the synthetic market has no {unknown[0]}"
                 f"; here are {', '.join(market.symbols)}; bars of your own: data.dir=FOLDER"
+                f"{did_you_mean(nearest(unknown[0], market.symbols))}"
             )
         # The whole market is drawn and then cut: fewer symbols or an earlier end would otherwise
         # change the draws of those that are left.

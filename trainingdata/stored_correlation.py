@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Array32, Instants
-from foundation.errors import InputError, in_one_line, none_of
+from foundation.errors import InputError, in_one_line, invalid_choice
 from foundation.files import write_whole
 from foundation.plugin import TARGET, called, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
@@ -135,7 +135,7 @@ class CorrelationSettings(CorrelationEstimator):
 
     def __post_init__(self) -> None:
         if self.kind != "estimate" and not is_own(self.kind):
-            raise none_of("correlation.kind", self.kind, ("estimate",))
+            raise invalid_choice("correlation.kind", self.kind, ("estimate",))
         if is_own(self.kind) and self.file is not None:
             raise InputError(f"correlation.file: {self.kind} reads none; leave it, or {TARGET}")
 

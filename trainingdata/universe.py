@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled
-from foundation.errors import DataError, InputError
+from foundation.errors import DataError, InputError, invalid_choice
 from foundation.plugin import TARGET, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, VOLUME, Bars
@@ -103,10 +103,8 @@ class UniverseSettings:
                 f"universe.keep: {self.keep} is more than universe.top={self.top} leaves to keep"
             )
         if self.rank is not None and self.rank not in RANKS and not is_own(self.rank):
-            raise InputError(
-                f"universe.rank: {self.rank!r} is none of {', '.join(RANKS)}; a function of your"
-                f" own is named by +universe.{TARGET}=module.function"
-            )
+            also = f"+universe.{TARGET}=module.function"
+            raise invalid_choice("universe.rank", self.rank, RANKS, also=also)
         if len(set(self.classes)) != len(self.classes):
             raise InputError(f"universe.classes: {', '.join(self.classes)} names one twice")
 

@@ -13,7 +13,7 @@ import numpy as np
 from execution.alpaca.fields import AccountFacts, Clock, stated_cash
 from execution.brokers import SETBACK
 from foundation.clock import OURS, Time
-from foundation.errors import BrokerError, SenselessAnswer, none_of
+from foundation.errors import BrokerError, SenselessAnswer, invalid_choice
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import Needed, Optional, as_mapping
 
@@ -33,7 +33,7 @@ SLOWEST = np.timedelta64(300, "s")  # by which a clock may fall behind what has 
 def refuse_another(settings: BrokerSettings) -> None:
     """Refuse a broker that is another one, for what knows Alpaca alone."""
     if settings.name != ALPACA:
-        raise none_of("broker.name", settings.name, (ALPACA,))
+        raise invalid_choice("broker.name", settings.name, (ALPACA,))
 
 
 class VenueConnection:

@@ -11,7 +11,7 @@ from execution.live.accounts import TRADE
 from execution.live.guards import GuardSettings
 from execution.settings import TradingSettings
 from foundation.configuration import settings_of
-from foundation.errors import InputError, none_of
+from foundation.errors import InputError, invalid_choice
 from foundation.notices import WatchedSettings
 from foundation.registry import registered
 from foundation.settings import setting, settings_class
@@ -49,7 +49,7 @@ class LiveSettings(TradingSettings, WatchedSettings):
         TradingSettings.__post_init__(self)
         for number, job in enumerate(self.jobs):
             if job != TRADE and job not in registered("JOBS"):
-                raise none_of(f"jobs.{number}", job, (TRADE, *registered("JOBS")))
+                raise invalid_choice(f"jobs.{number}", job, (TRADE, *registered("JOBS")))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
         self._check_history()

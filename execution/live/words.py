@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from foundation.errors import InputError
+from foundation.errors import invalid_choice
 from foundation.overrides import is_override
 
 PREVIEW = "preview"
@@ -18,10 +18,8 @@ def words_of(arguments: Sequence[str]) -> list[str]:
         if word == PREVIEW:
             continue
         if not is_override(word):
-            raise InputError(
-                f"{word!r} is no setting as key=value and none of {PREVIEW}, {QUANTITY}; status,"
-                " clear and kill are words of `python -m execution.live`"
-            )
+            also = "a setting as key=value (status, clear, kill: `python -m execution.live`)"
+            raise invalid_choice("word", word, (PREVIEW, QUANTITY), also=also)
         words.append(word)
     # A later word wins: beside whatever else a preview is asked for, nothing is sent.
     return [*words, f"mode={PREVIEW}"] if PREVIEW in arguments else words

@@ -30,7 +30,7 @@ from forecasting.windows import Windows
 from foundation import VERSION
 from foundation.arrays import Array32, Index
 from foundation.counts import counted
-from foundation.errors import InputError, in_one_line
+from foundation.errors import InputError, in_one_line, not_installed
 from foundation.settings import setting, settings_class
 
 log = logging.getLogger(__name__)
@@ -220,10 +220,7 @@ def connected(address: str | None) -> Any:
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"launcher: {error.name} is not installed: launcher=ray needs pip install"
-            " 'kelly-chronos[ray]'"
-        ) from None
+        raise not_installed(str(error.name), "launcher=ray", "ray") from None
     if address not in (None, "auto"):
         _probe(str(address))
     with _signals_kept():

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecasting.chronos2.augmentation import Augmentation
-from foundation.errors import DataError, InputError, none_of
+from foundation.errors import DataError, InputError, invalid_choice
 from foundation.files import put_whole
 from foundation.settings import setting, settings_class
 
@@ -60,7 +60,8 @@ class Profile:
     def __post_init__(self) -> None:
         # It names a device, whether that is there or not.
         if not re.fullmatch(DEVICE, self.device):
-            raise none_of("forecaster.device", self.device, ("auto", "cpu", "cuda", "cuda:N"))
+            devices = ("auto", "cpu", "cuda", "cuda:N")
+            raise invalid_choice("forecaster.device", self.device, devices)
         if self.dtype == "tf32" and self.device == "cpu":
             raise no_tf32()
 

@@ -294,6 +294,7 @@ def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
             variance=trials.variance,
             skewness=row["skewness"],
             kurtosis=row["kurtosis"],
+            autocorrelation=row["autocorrelation"],
         )
         for row in table_rows(table)
     ]
@@ -327,7 +328,7 @@ def _add_intervals(runs: RunSet) -> None:
 def _cell(row: Mapping[str, Any], column: str) -> Cell:
     """A figure of the table, with its interval below it."""
     text = figure_text(row, column, annual=row["annual_figures"])
-    if column == "sharpe" and text != NONE and not is_missing(row["sharpe_low"]):
+    if column == "sharpe" and row["annual_figures"] and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
         return Cell(text, below=interval(ends, TABLE_FIGURES[column].words, " … "))
     return Cell(text)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
+from execution.beliefs import BeliefTable
 from execution.outlook import closed_and_due
 from execution.records import Run
 from foundation.arrays import Array, Index, Instants, Mask
@@ -109,6 +110,40 @@ def _followed(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array,
     known = (begin >= 0) & (end > begin) & (times[end] == until)
     outcome = np.where(known, closes[end] / price - 1, np.nan)
     return price, outcome
+
+
+FEWEST_JUDGED = 15  # forecasts from which their ranks say that they contain the future
+FORESEEN = 0.9  # rank correlation with what followed that no forecast made in time has
+
+
+def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
+    """Return whether forecasts agree with what followed too well to have been made before it.
+
+    Judged is the half of the expected returns that is furthest from its symbol's median, by the
+    rank correlation with the return of the interval from its own median: a drift that all
+    forecasts share and an unadjusted split say nothing. The best forecast of a bounce between bid
+    and ask reaches 0.7.
+    """
+    expected, followed = [], []
+    for s in range(len(bars.symbols)):
+        rows = np.flatnonzero(beliefs.deciding[:, s] & np.isfinite(beliefs.mu[:, 0, s]))
+        if not len(rows):
+            continue
+        _, outcome = _followed(bars, s, beliefs.at[rows], beliefs.ends[rows, 0])
+        known = np.isfinite(outcome)
+        mu = beliefs.mu[rows, 0, s][known]
+        if len(mu):
+            expected.append(mu - np.median(mu))
+            followed.append(outcome[known] - np.median(outcome[known]))
+    if not expected:
+        return False
+    mu, outcome = np.concatenate(expected), np.concatenate(followed)
+    chosen = (np.abs(mu) >= np.median(np.abs(mu))) & (mu != 0)
+    if chosen.sum() < FEWEST_JUDGED or np.ptp(mu[chosen]) == 0 or np.ptp(outcome[chosen]) == 0:
+        return False
+    ranks = [np.argsort(np.argsort(values[chosen])) for values in (mu, outcome)]
+    agreement = np.asarray(np.corrcoef(ranks))[0, 1]
+    return bool(agreement >= FORESEEN)
 
 
 MOST = 0.95  # of the decisions with a forecast, below which a reader is told

@@ -29,20 +29,22 @@ class Figure(NamedTuple):
     words: of its value.
     label: in the table of figures; empty where that has none of it.
     annual: whether it is scaled to a year, and says nothing where there is little to scale.
+    ratio: whether it is shown of a short run too, and marked.
     """
 
     words: Words
     label: str = ""
     annual: bool = False
+    ratio: bool = False
 
 
 TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order of the table
     "total_return": Figure(partial(percent, sign=True), "total return"),
     "annual_return": Figure(partial(percent, sign=True), "annual return", annual=True),
     "volatility": Figure(percent, "volatility a year", annual=True),
-    "sharpe": Figure(number, "Sharpe", annual=True),
+    "sharpe": Figure(number, "Sharpe", annual=True, ratio=True),
     "deflated_sharpe": Figure(partial(percent, places=0)),
-    "sortino": Figure(number, "Sortino", annual=True),
+    "sortino": Figure(number, "Sortino", annual=True, ratio=True),
     "calmar": Figure(number, "Calmar", annual=True),
     "max_drawdown": Figure(percent, "largest drawdown at 16:00"),
     "max_drawdown_every_bar": Figure(percent, "largest drawdown, every bar"),
@@ -58,6 +60,7 @@ TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order 
     "interest": Figure(usd, "of it interest"),
     "trades": Figure(partial(number, places=0), "fills"),
 }
+SHORT = "(short)"  # behind a ratio of a run that is too short for yearly figures
 LARGEST_LOG = 700.0  # a float64 holds no more than e ^ 709
 
 
@@ -81,6 +84,7 @@ class Performance:
     profit_factor: sum of gains over sum of losses.
     skewness: of r.
     kurtosis: of r, 3 for a normal.
+    autocorrelation: of r, from one day to the next.
     days: D.
     periods_per_year: ppy.
     """
@@ -99,6 +103,7 @@ class Performance:
     profit_factor: float | None
     skewness: float | None
     kurtosis: float | None
+    autocorrelation: float | None
     days: int
     periods_per_year: int
 
@@ -111,9 +116,17 @@ class Performance:
 
 
 def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
-    """A figure as people read it; annual: whether those that are scaled to a year are shown."""
+    """A figure as people read it.
+
+    annual: whether the run is long enough for figures that are scaled to a year. Ratios of shorter
+        ones are marked as short, the others left out.
+    """
     figure = TABLE_FIGURES[name]
-    return figure.words(figures[name]) if annual or not figure.annual else NONE
+    if annual or not figure.annual:
+        return figure.words(figures[name])
+    if not figure.ratio or (text := figure.words(figures[name])) == NONE:
+        return NONE
+    return f"{text} {SHORT}"
 
 
 def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> Performance:
@@ -151,6 +164,7 @@ def daily_performance(
     # A day without a position neither wins nor loses; counting it would pull the rate to 0.
     moved = int((returns != 0).sum())
     skewness, kurtosis = shape_of(returns) if deviation > 0 else (None, None)
+    autocorrelation = autocorrelation_of(returns) if deviation > 0 else None
     return Performance(
         total_return=float(daily[-1] / daily[0] - 1) if total_return is None else total_return,
         annual_return=annual,
@@ -166,6 +180,7 @@ def daily_performance(
         profit_factor=gains / losses if losses > 0 else None,
         skewness=skewness,
         kurtosis=kurtosis,
+        autocorrelation=autocorrelation,
         days=days,
         periods_per_year=per_year,
     )
@@ -302,6 +317,12 @@ def shape_of(returns: Array) -> tuple[float, float]:
     """Skewness and kurtosis of returns [D] that move, moments of the population."""
     standardised = (returns - returns.mean()) / returns.std()
     return float((standardised**3).mean()), float((standardised**4).mean())
+
+
+def autocorrelation_of(returns: Array) -> float:
+    """Autocorrelation of returns [D] that move, from one day to the next, in (-1, 1)."""
+    off = returns - returns.mean()
+    return float(off[1:] @ off[:-1] / (off @ off))
 
 
 def _annualised(growth: float, times: float) -> float | None:

@@ -13,6 +13,7 @@ from execution.decision import Choice
 from execution.fees import FeeSchedule
 from execution.orders import OrderTerms
 from execution.records import ENDED, Run
+from execution.trader import SizingSettings
 from foundation.arrays import Mask
 from foundation.cents import to_cents
 from foundation.counts import counted
@@ -22,7 +23,7 @@ from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figu
 from sizing.kelly import Drawdown
 from sizing.limits import Limits
 from trainingdata.actions import Action
-from trainingdata.bars import Bars, Doubt
+from trainingdata.bars import CLOSE, Bars, Doubt
 from trainingdata.endings import Absence
 from trainingdata.instants import DAY, new_york_date
 from trainingdata.instruments import is_coin
@@ -31,7 +32,11 @@ from trainingdata.source import Adjustment
 from trainingdata.splits import checked_splits
 from trainingdata.universe import UniverseSettings
 
-NO_ANNUAL_FIGURES = f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days"
+PARAMETER_OWNERS = {"target_volatility": "vol_target", "position": "fixed_fraction"}
+INVESTED = 0.95  # of the capital, below which buy and hold says why
+NO_ANNUAL_FIGURES = (
+    f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days, ratios marked short"
+)
 CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
 SURVIVORS_FROM = 365 * DAY  # that a run lasts, in which some of many companies would have ended
 LISTED = 8  # symbols that a remark names
@@ -151,7 +156,7 @@ def little_remarks(trades: int, days: int) -> list[str]:
 
 
 def cost_remarks(profit: float, costs: float) -> list[str]:
-    """Whether costs took all that was earned before them.
+    """Say that costs exceed the earnings before them, or add to a loss.
 
     profit: after costs, USD.
     costs: USD.
@@ -161,6 +166,8 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     gross = to_cents(profit) + paid
     if paid <= 0 or paid <= gross:
         return []
+    if gross < 0:
+        return [f"The run lost {usd(-gross)} before costs, and costs took {usd(paid)} more."]
     return [f"Costs of {usd(paid)} exceed what was earned before them, {usd(gross)}."]
 
 
@@ -175,6 +182,47 @@ def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
         return []
     names = ", ".join(f"fees.{name}" for name in tables)
     return [f"Unverified rates are charged ({names}): compare them with the broker's own table."]
+
+
+def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
+    """Say that a parameter was set which the chosen strategy does not have."""
+    usual = SizingSettings()
+    notes = []
+    for name, owner in PARAMETER_OWNERS.items():
+        value = getattr(sizing, name)
+        if value != getattr(usual, name) and sizing.label != owner:
+            notes.append(
+                f"sizing.{name}={value:g} is not used: {sizing.label} does not have it,"
+                f" sizing.strategy={owner} does."
+            )
+    return notes
+
+
+def hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
+    """Why buy and hold invests less than the capital, where it does.
+
+    held: the run of buy and hold over these bars; capital: USD.
+    """
+    spent = sum(max(float(fill.qty), 0.0) * fill.price for fill in held.fills)
+    if spent >= INVESTED * capital or bars.crypto.all():
+        return []
+    part = capital / len(bars.symbols)
+    bought = {fill.symbol for fill in held.fills}
+    dear: list[str] = []
+    others: list[str] = []
+    for s, item in enumerate(bars.instruments):
+        if item.symbol in bought:
+            continue
+        closes = bars.real_bars(s)[1][:, CLOSE]
+        costs_more = len(closes) > 0 and closes[0] * float(item.increment) > part
+        (dear if costs_more else others).append(item.symbol)
+    text = (
+        f"Buy and hold invests {percent(spent / capital, 0)} of the capital: it buys whole shares"
+        f" for an equal part of {usd(part)} a symbol"
+    )
+    text += f"; one share costs more of {_named(dear)}" if dear else ""
+    text += f"; no order filled in {_named(others)}" if others else ""
+    return [f"{text}."]
 
 
 def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:

@@ -43,6 +43,7 @@ from marketsimulator.results.report_tables import (
     month_table,
     order_table,
     profit_cents,
+    run_name,
     significance_text,
     symbol_table,
     trip_facts,
@@ -84,7 +85,8 @@ def result_files(
 
 def result_parts(summary: dict[str, Any], seconds: float) -> tuple[Table, list[str]]:
     """The result table; the report's verdict and the remarks."""
-    title = f"{heading(summary)}\n{', '.join(summary['symbols'])}\n{summary['data']}"
+    symbols = ", ".join(summary["symbols"])
+    title = f"{run_name(summary)}\n{heading(summary)}\n{symbols}\n{summary['data']}"
     table = figure_table(summary, title)
     found = verdict(summary)
     sentences = [f"{found.claim} {found.rest}", significance_text(summary), *summary["remarks"]]
@@ -128,6 +130,7 @@ def render_report(
         "marketsimulator/report.html.j2",
         s=summary,
         title=results.title,
+        run_name=run_name(summary),
         heading=heading(summary),
         spoken_on=results.spoken_on,
         verdict=verdict(summary),

@@ -17,7 +17,7 @@ from foundation.figures import number, percent, usd
 from foundation.tables import Shape
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instants import NEW_YORK, new_york_date
+from trainingdata.instants import NEW_YORK, four_pm, new_york_date
 
 CLOCK = NEW_YORK.key  # of every chart
 RUNS = ("first", "quiet", "third")  # colours of the main run, the random walk, buy-and-hold
@@ -54,7 +54,8 @@ def leverage_chart(run: Run, coins: float) -> Chart | None:
     series: list[Series] = []
 
     def add(name: str, colour: str, values: pd.Series, form: Form) -> None:
-        days = values.index.to_numpy().astype("datetime64[ns]")
+        # At 16:00 New York: midnight UTC is the evening before there.
+        days = four_pm(values.index.to_numpy().astype("datetime64[D]"))
         series.append(Series(name, colour, days, values.to_numpy(), form).thinned())
 
     if held[1].any():

@@ -53,9 +53,14 @@ def heading(summary: dict[str, Any]) -> str:
     return f"{first} to {last}"
 
 
+def run_name(summary: dict[str, Any]) -> str:
+    """The strategy of the main run, then its forecaster."""
+    return f"{summary['strategy']} on {summary['forecaster']}"
+
+
 def column_names(summary: dict[str, Any]) -> list[str]:
     """The main run's name, then the comparisons'; one that rests on the premium alone says so."""
-    return [summary["forecaster"], *(run_label(summary, name) for name in summary["comparisons"])]
+    return [run_name(summary), *(run_label(summary, name) for name in summary["comparisons"])]
 
 
 def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: bool = False) -> Table:
@@ -77,10 +82,10 @@ def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: boo
 
 
 def significance_text(summary: dict[str, Any]) -> str:
-    """What the Sharpe ratio is worth, in a sentence; empty where none is shown."""
-    if summary["sharpe"] is None or not summary["annual_figures"]:
+    """The Sharpe ratio with its interval and probabilities, a sentence; empty without a ratio."""
+    if summary["sharpe"] is None:
         return ""
-    text = f"Sharpe {number(summary['sharpe'])}"
+    text = f"Sharpe {figure_text(summary, 'sharpe', annual=summary['annual_figures'])}"
     if "sharpe" in summary["intervals"]:
         text += (
             f", 90 % interval {interval(summary['intervals']['sharpe'], number)} (stationary"

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from execution.run_folder import SUMMARY, RunFolder
+from forecasting.forecast import reads_future
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
 from marketsimulator.results.metrics import daily_marks
@@ -57,8 +58,12 @@ class RunRecord:
 
     @property
     def tried(self) -> bool:
-        """Whether it was tried on recorded data, so that it may have been picked among others."""
-        return self.summary.get("title") != LIVE
+        """Return whether the run counts as a trial: it may have been picked among others.
+
+        A run that reads the future is a counterfactual.
+        """
+        is_live = self.summary.get("title") == LIVE
+        return not is_live and not reads_future(str(self.summary["forecaster"]))
 
     def marks(self) -> tuple[Instants, Array]:
         """The begin and 16:00 New York of each day, and equity then, [1 + D] each."""
@@ -139,8 +144,7 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
     """Values [V] of each setting that is not the same in all runs.
 
-    A setting that another of the same last word repeats, as `strategy` does `sizing.strategy`, is
-    left out.
+    A setting that repeats another of the same last word is left out.
     """
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     varied = {key: tuple(run.settings.get(key) for run in runs) for key in keys}

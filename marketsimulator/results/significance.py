@@ -37,18 +37,35 @@ def probabilistic_sharpe(
     *,
     skewness: float = 0.0,
     kurtosis: float = 3.0,
+    autocorrelation: float = 0.0,
     benchmark: float = 0.0,
 ) -> float | None:
     """Probability that the true Sharpe ratio exceeds `benchmark` (Bailey and López de Prado 2012).
 
-    Φ((SR - SR*) · √(D - 1) / √(1 - skewness · SR + (kurtosis - 1) / 4 · SR²)); sharpe (SR) and
-    benchmark (SR*) per day, not annual. None for fewer than two days, or moments that leave no
-    variance.
+    Φ((SR - SR*) · √((D - 1) / v)), v of `sharpe_variance`; sharpe (SR) and benchmark (SR*) per day,
+    not annual. None for fewer than two days, or moments that leave no variance.
     """
-    variance = 1.0 - skewness * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
+    variance = sharpe_variance(sharpe, skewness, kurtosis, autocorrelation)
     if days < 2 or variance <= 0:
         return None
     return float(ndtr((sharpe - benchmark) * np.sqrt(days - 1) / np.sqrt(variance)))
+
+
+def sharpe_variance(
+    sharpe: float, skewness: float, kurtosis: float, autocorrelation: float
+) -> float:
+    """Variance of a measured Sharpe ratio SR per day, times the number of days.
+
+    (1 + ρ) / (1 - ρ) - (1 + ρ / (1 - ρ) + ρ² / (1 - ρ²)) · skewness · SR
+    + (1 + ρ²) / (1 - ρ²) · (kurtosis - 1) / 4 · SR², for returns with the autocorrelation ρ of a
+    first-order autoregression (López de Prado, Lipton and Zoonekynd 2026).
+    """
+    rho = autocorrelation
+    of_mean = (1.0 + rho) / (1.0 - rho)
+    of_both = 1.0 + rho / (1.0 - rho) + rho**2 / (1.0 - rho**2)
+    of_deviation = (1.0 + rho**2) / (1.0 - rho**2)
+    tail = (kurtosis - 1.0) / 4.0
+    return of_mean - of_both * skewness * sharpe + of_deviation * tail * sharpe**2
 
 
 def expected_maximum_sharpe(trials: int, variance: float) -> float:
@@ -72,6 +89,7 @@ def deflated_sharpe(
     variance: float,
     skewness: float = 0.0,
     kurtosis: float = 3.0,
+    autocorrelation: float = 0.0,
 ) -> float | None:
     """Probability that a Sharpe ratio per day is real although it is the best of so many trials.
 
@@ -80,7 +98,12 @@ def deflated_sharpe(
     """
     benchmark = expected_maximum_sharpe(trials, variance)
     return probabilistic_sharpe(
-        sharpe, days, skewness=skewness, kurtosis=kurtosis, benchmark=benchmark
+        sharpe,
+        days,
+        skewness=skewness,
+        kurtosis=kurtosis,
+        autocorrelation=autocorrelation,
+        benchmark=benchmark,
     )
 
 

@@ -28,6 +28,7 @@ from marketsimulator.results.remarks import (
     ended_remarks,
     failure_remarks,
     fee_remarks,
+    hold_remarks,
     little_remarks,
     luck_remarks,
     no_trade_remarks,
@@ -38,6 +39,7 @@ from marketsimulator.results.remarks import (
     small_order_remarks,
     undecided_remarks,
     universe_remarks,
+    unused_sizing_remarks,
 )
 from marketsimulator.results.significance import (
     deflated_sharpe,
@@ -100,9 +102,9 @@ class Results:
 
     @property
     def label(self) -> str:
-        """The main run's name on pages: a random walk is called by its own setting.
+        """The main run's forecaster on pages; a random walk is called by its own setting.
 
-        Beside the random walk that it is compared with, two columns would have one name.
+        Two columns would have one name otherwise, the other being the comparison's random walk.
         """
         name = self.main.name
         kind = self.settings.forecaster.kind
@@ -139,6 +141,7 @@ class Results:
             *ended_remarks(
                 self.main, self.market, earned, chosen=not self.settings.universe.everything
             ),
+            *unused_sizing_remarks(sizing),
             *self.settings.unused_rows(bars.symbols, (*self.market.actions, *listed)),
             *universe_remarks(
                 self.settings.universe, self.market, inside, self.settings.data.adjustment
@@ -155,6 +158,8 @@ class Results:
         fills = self.fills()
         return {
             "title": self.title,
+            "strategy": sizing.label,
+            "forecaster": self.label,
             **figures,
             **significance,
             **({"fills": fills} if fills else {}),
@@ -175,7 +180,6 @@ class Results:
                 self.settings.data.adjustment, bars, doubts, self.settings.data.listed_actions()
             ),
             "margin_regime": self.settings.margin.regime,
-            "forecaster": self.label,
             "seed": self.settings.seed,
             "comparisons": comparisons,
             "warnings": warnings,
@@ -184,6 +188,7 @@ class Results:
                 *([self.uncounted] if self.trials is None else []),
                 *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
                 *drawdown_remarks(sizing.drawdown),
+                *hold_remarks(self._hold, self.market.period, self.settings.capital),
                 *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
                 *fee_remarks(self.main, self.settings.fees),
@@ -250,8 +255,11 @@ class Results:
         trials = self.trials
         ratio = figures.daily_sharpe()
         probabilistic = deflated = None
-        if ratio is not None and figures.skewness is not None and figures.kurtosis is not None:
-            moments = {"skewness": figures.skewness, "kurtosis": figures.kurtosis}
+        shape = (figures.skewness, figures.kurtosis, figures.autocorrelation)
+        if ratio is not None and None not in shape:
+            moments: dict[str, Any] = dict(
+                zip(("skewness", "kurtosis", "autocorrelation"), shape, strict=True)
+            )
             probabilistic = probabilistic_sharpe(ratio, figures.days, **moments)
             if trials is not None:
                 deflated = deflated_sharpe(
@@ -276,6 +284,10 @@ class Results:
     @property
     def _walk(self) -> Run:
         return next(run for run in self.comparisons if run.name == RANDOM_WALK)
+
+    @property
+    def _hold(self) -> Run:
+        return next(run for run in self.comparisons if run.name == BUY_AND_HOLD)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
         """A run's daily equity, and the days of such a year, as `daily_equity`."""

@@ -29,7 +29,7 @@ from trainingdata.stored_correlation import table_and_notes
 # Of a run alone: its bars, its draws, where it goes and what orders are called.
 NO_VARIANT = (
     *("output", "start", "end", "days", "timeframe", "fill", "trials", "seed"),
-    "strategy",
+    "order_tag",
 )
 OF_COMPUTING = ("batch_size", "cache", "device", "compile")  # a forecast: where and how fast
 OF_STRATEGIES = (  # read to make the strategies, each of which says what came of them

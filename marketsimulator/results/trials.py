@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from forecasting.forecast import reads_future
 from foundation.errors import InputError
 
 # The key makes a repeated run the same trial: counted again, it would deflate its own ratio.
@@ -91,6 +92,8 @@ def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics
     """Enter trials on the same data in a ledger, and count all that it has on these data.
 
     Whatever tries enters here, a command or the library. A trial that is there already is replaced.
+    Runs that read the future are counterfactuals: they are neither entered nor counted, and rows of
+    them that a ledger has already are passed over.
     Without a ledger nothing is entered, and nothing is known: the answer is None.
 
     The same data are the same bars, or bars of the same market that share a symbol and overlap in
@@ -109,13 +112,15 @@ def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics
         }
         for trial in trials
     ]
+    entered = [row for row in rows if not reads_future(str(row["forecaster"]))]
     names = ", ".join(rows[0])
     values = ", ".join(":" + name for name in rows[0])
     with _opened(ledger) as file:
-        file.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", rows)
+        file.executemany(f"INSERT OR REPLACE INTO trials ({names}) VALUES ({values})", entered)
         candidates = file.execute(
-            "SELECT config_hash, symbols, daily_sharpe FROM trials WHERE data_hash = :data_hash"
-            " OR ((source = :source OR (source LIKE 'files:%' AND :source LIKE 'files:%'))"
+            "SELECT config_hash, symbols, daily_sharpe, forecaster FROM trials"
+            " WHERE data_hash = :data_hash OR"
+            " ((source = :source OR (source LIKE 'files:%' AND :source LIKE 'files:%'))"
             " AND first <= :last AND last >= :first)",
             rows[0],
         ).fetchall()
@@ -123,8 +128,8 @@ def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics
     universe = set(trials[0].symbols)
     ratio_by_config = {
         config: ratio
-        for config, symbols, ratio in candidates
-        if universe & set(json.loads(symbols))
+        for config, symbols, ratio, forecaster in candidates
+        if universe & set(json.loads(symbols)) and not reads_future(forecaster)
     }
     return TrialStatistics.of(ratio_by_config.values())
 
@@ -135,7 +140,9 @@ def check_ledger(ledger: str | Path | None) -> None:
         return
     with _opened(ledger) as file:
         # A file that another program made may have a table of this name with other columns.
-        file.execute("SELECT config_hash, data_hash, symbols, daily_sharpe FROM trials LIMIT 1")
+        file.execute(
+            "SELECT config_hash, data_hash, symbols, daily_sharpe, forecaster FROM trials LIMIT 1"
+        )
         file.execute("DELETE FROM trials WHERE 0")  # refused where nothing may be written
 
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from execution.option_orders import SHARES
 from foundation.configuration import settings_of
 from foundation.decimals import exact_number
-from foundation.errors import InputError
+from foundation.errors import InputError, invalid_choice
 from foundation.figures import short_usd
 from foundation.notices import check_url
 from foundation.settings import setting, settings_class
@@ -240,7 +240,7 @@ def strategy_of(word: str, key: str = "strategy") -> str:
     capitals = word.strip().upper()
     name = SHORT_NAMES.get(capitals, capitals)
     if name not in WIDTHS:
-        raise InputError(f"{key}: {word!r} is none of {', '.join([*WIDTHS, *SHORT_NAMES])}")
+        raise invalid_choice(key, word, [*WIDTHS, *SHORT_NAMES])
     return name
 
 

@@ -357,7 +357,7 @@ def test_the_command_ends_with_1_where_it_drifts_with_0_where_not_and_refuses_th
     assert told["decisions"]["equal"] == 2
     for word, says in (
         ("data.end=2024-02-16", "the bars .* end at 2024-02-16T21:00Z"),
-        ("strategy=mine", "strategy: mine has no order in the journal"),
+        ("order_tag=mine", "order_tag: mine has no order in the journal"),
         ("symbols=[SYXUSD]", "no bar .*becomes known at 2024-02-20T15:30Z"),
     ):
         with pytest.raises(InputError, match=says):

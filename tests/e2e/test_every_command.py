@@ -178,7 +178,8 @@ def test_a_library_that_a_first_backtest_does_without_is_named_with_what_install
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     assert refusal_of(command) == (
-        f"error: {library} is not installed: {command} needs pip install 'kelly-chronos[{extra}]'"
+        f"error: {library} is not installed: {command} needs pip install -e '.[{extra}]'"
+        " in the project's folder"
     )
 
 

@@ -175,9 +175,9 @@ def test_predict_ohlc_takes_the_hour_that_a_clock_shows_twice(
     ("arguments", "says"),
     [
         ({"model": "/nowhere/at/all"}, "no folder"),
-        ({"dtype": "fp8"}, "dtype: 'fp8' is none of fp32, tf32, bf16"),
+        ({"dtype": "fp8"}, "dtype: 'fp8' is not one of fp32, tf32, bf16"),
         ({"device": "cuda"}, "this machine has none"),
-        ({"device": "cuda:-1"}, r"'cuda:-1' is none of auto, cpu, cuda, cuda:N"),
+        ({"device": "cuda:-1"}, r"'cuda:-1' is not one of auto, cpu, cuda, cuda:N"),
         ({"device": "cpu", "dtype": "tf32"}, "dtype: tf32 needs CUDA"),
         ({"context_length": 4000}, "exceeds the model's"),
         ({"batch_size": 0}, "batch_size"),

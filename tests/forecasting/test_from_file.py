@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from forecasting.baseline import RandomWalk
 from forecasting.batch import BatchSettings, run_batch
 from forecasting.batch_file import Batch, is_batch, write_batch
-from forecasting.forecast import HORIZON, LEVELS, reads_future
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, reads_future
 from forecasting.from_file import FileForecaster
+from forecasting.scores import scored_together
 from forecasting.settings import ForecasterSettings
 from foundation.errors import DataError, InputError
 from tests.latest import latest
@@ -94,6 +96,53 @@ def test_a_batch_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"f\.parquet cannot be written"):
         write_batch(batch, tmp_path / "f.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["f.parquet"]
+
+
+def table_without(bars: Bars, *symbols: str) -> ForecastTable:
+    """Forecasts of a random walk; those of some symbols have no values."""
+    table = RandomWalk().forecast(bars, np.datetime64("2024-03-18T00:00"))
+    values = np.array(table.quantiles[np.arange(len(table.windows))])
+    numbers = [bars.symbols.index(symbol) for symbol in symbols]
+    values[np.isin(table.windows.symbol, numbers)] = np.nan
+    return ForecastTable.of(table.name, bars, table.windows, values)
+
+
+def batch_of(bars: Bars, *without: str) -> Batch:
+    table = table_without(bars, *without)
+    since = np.datetime64("2024-03-18T12:00")
+    return Batch(bars, table.name, since, bars.now, table.windows, [table])
+
+
+def test_batch_counts_what_the_file_holds(bars: Bars, tmp_path: Path) -> None:
+    batch = batch_of(bars, "SYXUSD")
+    counts = write_batch(batch, tmp_path / "f.parquet")
+    rows = pd.read_parquet(tmp_path / "f.parquet")
+    held = rows[(rows.step == 1) & (rows.symbol == "SYA")]
+    assert counts.tolist() == [len(held) // len(LEVELS), 0]
+    said = batch.without_values(counts)
+    assert said.endswith(" of SYXUSD have no values: the forecaster answers none")
+    assert "SYA" not in said
+
+
+def test_closes_that_never_move_are_the_reason_given(bars: Bars) -> None:
+    values = bars.values.copy()
+    values[1, :, :4] = 1.0
+    batch = batch_of(replace(bars, values=values), "SYXUSD")
+    counts = np.array([7, 0])
+    assert batch.without_values(counts).endswith("SYXUSD have no values: its closes never move")
+
+
+def test_batch_without_any_value_writes_no_file(bars: Bars, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is not written: none of .* forecasts has values"):
+        write_batch(batch_of(bars, *bars.symbols), tmp_path / "f.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluation_without_any_value_says_so(bars: Bars) -> None:
+    table = table_without(bars, *bars.symbols)
+    first = np.datetime64("2024-03-18T12:00")
+    with pytest.raises(InputError, match="closes that never move have no deviation"):
+        scored_together(bars, [table], first, bars.now, (1,))
 
 
 def test_only_what_the_batch_job_wrote_is_written_again(rows: pd.DataFrame, tmp_path: Path) -> None:

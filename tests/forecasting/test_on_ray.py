@@ -223,7 +223,7 @@ def test_ray_is_an_extra_that_is_named_where_it_is_missing(
     monkeypatch.setitem(sys.modules, "ray", None)
     for name in (*on_ray.ALONE, *on_ray.QUIET, "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "")
-    with pytest.raises(InputError, match=r"^launcher: ray is not installed: .*kelly-chronos\[ray"):
+    with pytest.raises(InputError, match=r"^ray is not installed: .* -e .\.\[ray\]"):
         CachedForecaster(Chronos2Forecaster(), tmp_path, RayPredictions()).forecast(
             market, market.times[-30]
         )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from foundation import compose
-from foundation.errors import InputError
+from foundation.errors import InputError, unknown_key
 from marketsimulator.settings import BacktestSettings
 
 
@@ -48,7 +51,7 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
         ("backtest", "sizing.drawdown.depth=.2", "sizing.drawdown.depth: there is no such setting"),
         ("backtest", "+capital=3", "'capital'"),
         ("backtest", "data.dir=/tmp/a;b", "data.dir=/tmp/a;b"),
-        ("backtest", "forecaster=ewna", "forecaster=ewna"),
+        ("backtest", "forecaster=ewna", "forecaster: 'ewna' is not one of"),
         # of a group that the command does not have
         ("batch", "fees.commission_bps=3", "fees.commission_bps: there is no such setting"),
         # of another kind
@@ -64,6 +67,53 @@ def test_what_is_no_setting_or_no_value_of_one_is_one_line_with_the_key(
         BacktestSettings.of(compose.composed_config(config, [word]))
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def refusal_of(*words: str, config: str = "backtest") -> str:
+    with pytest.raises(InputError) as refused:
+        BacktestSettings.of(compose.composed_config(config, list(words)))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("star=2024-01-02", "did you mean start?"),
+        ("+star=2024-01-02", "did you mean start?"),
+        ("limits.symbol_capp=.3", "did you mean limits.symbol_cap?"),
+        ("symbol_cap=.3", "did you mean limits.symbol_cap=.3?"),
+        ("sizing.capital=3", "did you mean capital=3?"),
+        ("strategy=vol_target", "did you mean sizing.strategy=vol_target?"),
+        ("strategy=kelly_30", "did you mean sizing.strategy=kelly_30?"),
+        ("strategy=rules.mine", "did you mean +sizing._target_=rules.mine?"),
+        ("strategy=mine", "did you mean sizing.strategy? sizing.strategy: 'mine' is not one of"),
+        ("strategy=kelly_150", "sizing.strategy: kelly_150 is 150 % of Kelly"),
+        ("forecaster=ewna", "did you mean ewma?"),
+        ("forecaster=base", "is not one of chronos2, ewma, file, garch, historical, mix, oracle,"),
+        ("fees=kalsh", "fees: 'kalsh' is not one of alpaca"),
+        ("sizing.strategy=vol_targt", "did you mean vol_target?"),
+        ("timeframe=1hh", "did you mean 1h?"),
+    ],
+)
+def test_misspelt_word_is_refused_with_nearest(word: str, hint: str) -> None:
+    assert hint in refusal_of(word)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["strategy=risk_parity", "fraction=0.3", "symbol_cap=0.2", "strategy=mine", "cache=null"],
+)
+def test_proposed_settings_are_accepted(word: str) -> None:
+    if proposed := re.search(r"did you mean ([\w.]+=\S+)\?", refusal_of(word)):
+        BacktestSettings.of(compose.composed_config("backtest", [proposed[1]]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(["start", "capital", "limits.symbol_cap", "sizing.band"]), st.data())
+def test_one_wrong_letter_finds_the_setting(key: str, data: st.DataObject) -> None:
+    place = data.draw(st.integers(len(key) - 4, len(key) - 1))
+    known = ["start", "end", "capital", "limits", "limits.symbol_cap", "sizing", "sizing.band"]
+    assert f"did you mean {key}?" in str(unknown_key(f"{key[:place]}q{key[place + 1 :]}", known))
 
 
 @pytest.mark.slow

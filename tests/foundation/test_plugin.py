@@ -95,7 +95,7 @@ def test_what_no_word_of_a_command_has_named_is_refused_and_never_imported(
         ["+correlation.kind=trap.rule"],
         ["+limits._target_=trap.rule"],
         ["+costs.extra={_target_: trap.rule}"],
-        ["strategy=trap.rule", "+sizing._target_=${strategy}"],
+        ["order_tag=trap.rule", "+sizing._target_=${order_tag}"],
         ["+forecaster.arguments.inner={_target_: trap.rule}"],
     ],
 )

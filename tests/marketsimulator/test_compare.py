@@ -41,6 +41,18 @@ def found(settings: BacktestSettings) -> Comparison:
     return compare(settings, NAMES)
 
 
+def test_oracle_beside_others_is_no_trial(settings: BacktestSettings, tmp_path: Path) -> None:
+    ledger = str(tmp_path / "trials.sqlite")
+    mine = replace(settings, trials=ledger)
+    alone = compare(mine, ["kelly_50", "equal_weight"])
+    kinds = {"forecaster.kind": ["ewma", "oracle"]}
+    beside = compare(mine, ["kelly_50", "equal_weight"], kinds)
+    assert set(alone.table["trials"]) == set(beside.table["trials"]) == {2}
+    ours = beside.table[beside.table["run"] == "kelly_50 forecaster.kind=ewma"]
+    theirs = alone.table[alone.table["run"] == "kelly_50"]
+    assert ours["deflated_sharpe"].tolist() == theirs["deflated_sharpe"].tolist()
+
+
 @pytest.mark.first_example
 @pytest.mark.parametrize("strategy", ["risk_parity", "premium_50"])
 def test_a_strategys_row_is_its_own_backtest(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from forecasting.baseline import RandomWalk
-from forecasting.forecast import HORIZON, LEVELS
+from forecasting.baseline import Oracle, RandomWalk
+from forecasting.forecast import HORIZON, LEVELS, reads_future
 from marketsimulator.backtest import run_backtest
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import settings_of
@@ -46,6 +47,45 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("forecasts") / "half.parquet"
     frame.to_parquet(found)
     return found
+
+
+def future_file(folder: Path, noise: float) -> Path:
+    """A file without a maker's name whose medians are the closes to come, times noise."""
+    bars = settings("forecaster=ewma").market().bars
+    since = np.datetime64("2024-02-01", "ns")
+    table = Oracle().forecast(bars, since)
+    ahead = table.quantiles[np.arange(len(table.windows))][:, :, 10] / table.windows.price[:, None]
+    rows = np.flatnonzero(np.isfinite(ahead).all(axis=1))
+    walk = RandomWalk().forecast(bars, since)
+    values = walk.quantiles[rows] * ahead[rows][:, :, None]
+    rng = np.random.default_rng(5)
+    values *= np.exp(rng.normal(0.0, noise, (len(rows), 1, 1)))
+    index = pd.MultiIndex.from_product(
+        [rows, range(1, HORIZON + 1), LEVELS], names=["row", "step", "level"]
+    )
+    frame = pd.DataFrame({"value": values.ravel()}, index=index).reset_index()
+    frame["symbol"] = np.array(bars.symbols)[table.windows.symbol[frame["row"]]]
+    issued = table.windows.issued_at[frame["row"]]
+    frame["issued_at"] = pd.DatetimeIndex(issued).tz_localize("UTC")
+    frame.to_parquet(folder / "mine.parquet")
+    return folder / "mine.parquet"
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.0003])
+def test_forecasts_that_contain_the_future_are_no_result(tmp_path: Path, noise: float) -> None:
+    made = future_file(tmp_path, noise)
+    ledger = tmp_path / "trials.sqlite"
+    mine = settings("forecaster=file", f"forecaster.path={made}")
+    results = run_backtest(replace(mine, start="2024-02-20", trials=str(ledger)))
+    assert reads_future(results.main.name)
+    assert results.trials is not None
+    assert results.trials.count == 0
+    assert "No result: the forecaster reads the future." in results.summary()["warnings"]
+
+
+@pytest.mark.parametrize("forecaster", ["ewma", "historical"])
+def test_honest_forecasts_are_not_suspected(forecaster: str) -> None:
+    assert not reads_future(run_backtest(settings(f"forecaster={forecaster}")).main.name)
 
 
 def test_a_file_that_ends_before_the_run_is_said_with_its_first_and_last_decision(

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 
 from foundation.arrays import Array
 from marketsimulator.results.comparison import compared
-from marketsimulator.results.metrics import returns_until_ruin
+from marketsimulator.results.metrics import autocorrelation_of, returns_until_ruin
 from marketsimulator.results.remarks import LIKELY
 from marketsimulator.results.run_record import read_run
 from marketsimulator.results.significance import Overfitting, deflated_sharpe, overfitting
@@ -112,6 +113,29 @@ def best_is_called_real(returns: Array, trials: int) -> bool:
     days = returns.shape[1]
     told = deflated_sharpe(float(ratios.max()), days, trials=trials, variance=variance)
     return told is not None and told > LIKELY
+
+
+def test_autocorrelated_noise_is_rarely_called_real() -> None:
+    """300 sweeps of 20 variants without skill, all of them largely alike."""
+    called = []
+    for k in range(300):
+        rng = np.random.default_rng([13, k])
+        own, market = rng.standard_t(5, (20, 350)), rng.standard_t(5, 350)
+        shocks = 0.01 * (np.sqrt(0.2) * own + np.sqrt(0.8) * market)
+        returns = lfilter([1.0], [1.0, -0.4], shocks, axis=1)[:, 100:]
+        ratios = np.array([sharpe(row) for row in returns])
+        best = returns[ratios.argmax()]
+        for memory in (autocorrelation_of(best), 0.0):
+            told = deflated_sharpe(
+                *(float(ratios.max()), 250),
+                trials=20,
+                variance=float(ratios.var(ddof=1)),
+                autocorrelation=memory,
+            )
+            called.append(told is not None and told > LIKELY)
+    aware, unaware = np.mean(np.reshape(called, (-1, 2)), axis=0)
+    assert aware <= 0.07
+    assert unaware > 1.5 * aware
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.8])

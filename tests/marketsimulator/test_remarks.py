@@ -1,4 +1,4 @@
-"""What a run without trades says of itself."""
+"""What a report says of costs, of buy and hold, of short runs and of a day on a chart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,93 @@ import numpy as np
 import pytest
 
 from execution.decision import Choice, Decision
-from marketsimulator.results.remarks import no_trade_remarks
+from execution.trader import SizingSettings
+from foundation.charts import Chart
+from marketsimulator.results.metrics import figure_text
+from marketsimulator.results.remarks import (
+    cost_remarks,
+    hold_remarks,
+    no_trade_remarks,
+    unused_sizing_remarks,
+)
+from marketsimulator.results.report_charts import leverage_chart
+from trainingdata.bars import Bars, panel
+from trainingdata.instants import new_york_date
+from trainingdata.instruments import instrument
+
+
+@pytest.mark.parametrize(
+    ("profit", "costs", "says"),
+    [
+        (-1197.99, 27.81, "The run lost $1,170.18 before costs, and costs took $27.81 more."),
+        (-10.0, 30.0, "Costs of $30.00 exceed what was earned before them, $20.00."),
+        (-30.0, 30.0, "Costs of $30.00 exceed what was earned before them, $0.00."),
+    ],
+)
+def test_costs_after_a_loss_exceed_no_earnings(profit: float, costs: float, says: str) -> None:
+    assert cost_remarks(profit, costs) == [says]
+
+
+def bars_at(**prices: float) -> Bars:
+    times = np.array(["2024-03-04T15:30", "2024-03-04T16:30"], dtype="datetime64[ns]")
+    rows = [
+        (instrument(name), times, np.tile([p, p, p, p, 9.0], (2, 1))) for name, p in prices.items()
+    ]
+    return panel(rows, "made")
+
+
+def held(*fills: tuple[str, int, float]) -> Any:
+    made = [SimpleNamespace(symbol=s, qty=Decimal(q), price=p) for s, q, p in fills]
+    return SimpleNamespace(fills=made)
+
+
+def test_buy_and_hold_says_why_it_invests_less() -> None:
+    bars = bars_at(AAA=320.0, BBB=700.0)
+    assert hold_remarks(held(("AAA", 1, 320.0)), bars, 1000.0) == [
+        "Buy and hold invests 32% of the capital: it buys whole shares for an equal part of"
+        " $500.00 a symbol; one share costs more of BBB."
+    ]
+    assert hold_remarks(held(("AAA", 1, 499.0), ("BBB", 1, 480.0)), bars, 1000.0) == []
+
+
+@pytest.mark.parametrize(("name", "short"), [("sharpe", "1.20 (short)"), ("calmar", "—")])
+def test_ratios_of_short_runs_are_marked(name: str, short: str) -> None:
+    figures = {name: 1.2}
+    assert figure_text(figures, name, annual=True) == "1.20"
+    assert figure_text(figures, name, annual=False) == short
+    assert figure_text({name: None}, name, annual=False) == "—"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"target_volatility": 0.3}, "sizing.target_volatility=0.3 is not used: kelly_50 does not"),
+        (
+            {"position": 0.2, "strategy": "vol_target"},
+            "sizing.position=0.2 is not used: vol_target",
+        ),
+        ({"target_volatility": 0.3, "strategy": "vol_target"}, None),
+        ({}, None),
+    ],
+)
+def test_unused_parameter_of_another_strategy_is_named(
+    settings: dict[str, Any], says: str | None
+) -> None:
+    notes = unused_sizing_remarks(SizingSettings(**settings))
+    assert [note[: len(says or "")] for note in notes] == ([says] if says else [])
+
+
+def test_day_on_a_chart_is_new_yorks() -> None:
+    at = np.array(["2024-01-05T15:30", "2024-01-05T20:30", "2024-07-08T19:30"], "datetime64[ns]")
+    rows = [SimpleNamespace(gross_stock=60.0, gross_crypto=30.0)] * 3
+    log = SimpleNamespace(stock_ceilings=np.full(3, 2.0), at=at)
+    run: Any = SimpleNamespace(curve=lambda: (at, np.full(3, 100.0)), rows=rows, log=log)
+    chart = leverage_chart(run, 1.0)
+    assert isinstance(chart, Chart)
+    for series in chart.series:
+        days = new_york_date(series.x).astype(str).tolist()
+        assert days == ["2024-01-05", "2024-07-08"]
+
 
 AT = np.datetime64("2024-03-04T21:00", "ns")
 

@@ -85,12 +85,23 @@ def test_every_figure_of_the_page_is_that_of_the_summary(both: tuple[str, dict[s
     assert len(shown) == len(rows)
     for key, figure in shown.items():
         for cell, column in zip(rows[figure.label], columns, strict=True):
-            if column[key] is None or figure.annual:
+            if column[key] is None or (figure.annual and not figure.ratio):
                 assert cell == NONE
+            elif figure.annual:
+                assert cell == f"{figure_text(column, key, annual=True)} (short)"
             else:
                 assert cell == figure_text(column, key, annual=True)
     long = {**summary, "annual_figures": True}
     assert not {key for key, figure in shown.items() if figure.annual and long[key] is None}
+
+
+def test_title_names_strategy_then_forecaster(both: tuple[str, dict[str, Any]]) -> None:
+    page, summary = both
+    name = f"{summary['strategy']} on {summary['forecaster']}"
+    assert list(summary)[:3] == ["title", "strategy", "forecaster"]
+    assert f"<title>Backtest {name}: " in page
+    assert f"<h1>{name}" in page
+    assert f">{name}</th>" in page
 
 
 def test_contributions_and_costs_on_the_page_add_up_to_the_cent(

@@ -117,8 +117,9 @@ def test_a_run_too_short_for_a_year_shows_no_yearly_figures(tmp_path: Path) -> N
     found = comparison_of(*(write_run(tmp_path / str(k), returns=NOISE[k][:59]) for k in range(4)))
     page = found.page(tmp_path)
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
-    assert table.count(f">{NONE}</td>") == 9, "both ratios of each, and the best's lead"
-    assert "Only 59 days: no yearly figures below 30 fills or 60 days." in page
+    assert table.count(f">{NONE}</td>") == 1, "the best's lead"
+    assert table.count("(short)") == 8, "both ratios of each"
+    assert "Only 59 days: no yearly figures below 30 fills or 60 days, ratios marked short." in page
     trades = {"one": 30, "two": 30, "idle": 29}
     mixed = comparison_of(
         *(write_run(tmp_path / n, returns=NOISE[1][:60], trades=k) for n, k in trades.items())

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
 import warnings
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 
+from forecasting.forecast import READS_FUTURE
 from marketsimulator.results.metrics import daily_performance, drawdown_days, figures_of_draws
 from marketsimulator.results.significance import (
     best_block_length,
@@ -17,6 +21,7 @@ from marketsimulator.results.significance import (
     expected_maximum_sharpe,
     intervals,
     probabilistic_sharpe,
+    sharpe_variance,
 )
 from marketsimulator.results.trials import Trial, TrialStatistics, enter
 
@@ -101,6 +106,25 @@ def test_the_probability_is_that_of_a_normal_sample() -> None:
     assert np.quantile(inside, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.03)
 
 
+@pytest.mark.parametrize("memory", [-0.3, 0.0, 0.3, 0.5])
+@pytest.mark.parametrize("mean", [0.0, 0.1])
+def test_variance_is_that_of_autocorrelated_returns(memory: float, mean: float) -> None:
+    """4,000 series of 500 days with Student-t shocks of 5 degrees of freedom."""
+    rng = np.random.default_rng([11, int(10 * memory) + 10])
+    shocks = rng.standard_t(5, (4_000, 600))
+    values = lfilter([1.0], [1.0, -memory], shocks, axis=1)[:, 100:]
+    values = values / values.std() + mean
+    ratios = values.mean(axis=1) / values.std(axis=1, ddof=1)
+    kurtosis = float(np.mean((values - values.mean()) ** 4) / values.var() ** 2)
+    expected = sharpe_variance(mean, 0.0, kurtosis, memory)
+    assert 500 * ratios.var() == pytest.approx(expected, rel=0.1)
+
+
+def test_independent_returns_have_the_earlier_variance() -> None:
+    expected = 1.0 + 0.5 * 0.2 + (7.0 - 1.0) / 4.0 * 0.2**2
+    assert sharpe_variance(0.2, -0.5, 7.0, 0.0) == pytest.approx(expected, rel=1e-12)
+
+
 def test_the_tail_and_the_days_below_a_peak_by_hand() -> None:
     returns = np.array([0.01] * 38 + [-0.02, -0.04])
     p = daily_performance(np.concatenate([[1.0], np.cumprod(1 + returns)]), 252)
@@ -122,6 +146,25 @@ def entered(path: Path, trial: Trial) -> TrialStatistics:
     counted = enter(path, [trial])
     assert counted is not None
     return counted
+
+
+@pytest.mark.parametrize(
+    "forecaster",
+    ["oracle", f"oracle ({READS_FUTURE})", f"forecasts of f.parquet by oracle ({READS_FUTURE})"],
+)
+def test_runs_that_read_the_future_are_no_trials(tmp_path: Path, forecaster: str) -> None:
+    path = tmp_path / "trials.sqlite"
+    ahead = replace(TRIAL, config_hash="c2", daily_sharpe=0.9, forecaster=forecaster)
+    assert entered(path, ahead).count == 0
+    assert entered(path, TRIAL) == TrialStatistics(1, 0.0)
+
+
+def test_earlier_rows_from_the_future_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "trials.sqlite"
+    entered(path, replace(TRIAL, config_hash="c2", daily_sharpe=0.9))
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE trials SET forecaster = 'oracle'")
+    assert entered(path, TRIAL) == TrialStatistics(1, 0.0)
 
 
 def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ SAME: list[tuple[list[str], list[str]]] = [
     (["sizing.strategy=legacy"], ["sizing.enhanced=false"]),
     (["+sizing._target_=own_here.half"], ["+sizing._target_=own_there.half"]),
     (["+forecaster._target_=own_here.Drift"], ["+forecaster._target_=own_there.Drift"]),
-    ([], ["strategy=mine"]),
+    ([], ["order_tag=mine"]),
     ([], ["seed=7"]),
     ([], ["capital=100000.0"]),
     ([], ["forecaster.cache=null"]),

@@ -272,7 +272,7 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
 @pytest.mark.parametrize(
     ("name", "fraction", "says"),
     [
-        ("kelly", None, "sizing.strategy: 'kelly' is none of kelly_10"),
+        ("kelly", None, "sizing.strategy: 'kelly' is not one of kelly_10"),
         ("kelly_0", None, "sizing.strategy: kelly_0 is 0 % of Kelly; .* kelly_50 is half"),
         ("premium_0.5", None, "premium_0.5 is 0.5 % of Kelly; .* premium_50 is half"),
         ("kelly_150", None, "sizing.strategy: kelly_150 is 150 % of Kelly, and more than 100"),

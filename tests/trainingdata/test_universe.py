@@ -242,7 +242,7 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
         (["classes=[stock,stock]"], "universe.classes: stock, stock names one twice"),
         (["rank=momentum"], "universe.keep: a value is needed"),
         (["keep=3"], "universe.rank: a value is needed"),
-        (["rank=luck", "keep=3"], "universe.rank: 'luck' is none of growth, momentum"),
+        (["rank=luck", "keep=3"], "universe.rank: 'luck' is not one of growth, momentum"),
         (["rank=not.named", "keep=3"], "universe._target_: not.named is not run unless"),
         (["top=5", "keep=6", "rank=growth"], "universe.keep: 6 is more than universe.top=5"),
         (

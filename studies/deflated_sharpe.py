@@ -1,0 +1,75 @@
+"""Measure how often the deflated Sharpe ratio calls the best of skill-less variants real.
+
+python -m studies.deflated_sharpe
+
+Synthetic sweeps of 50 variants over 504 days, Student-t returns of mean zero and 5 degrees of
+freedom. `shared` of each variance is common to all variants; returns are a first-order
+autoregression with the coefficient `autocorrelation`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import numpy as np
+from scipy.signal import lfilter
+
+from foundation.arrays import Array
+from marketsimulator.results.metrics import autocorrelation_of, shape_of
+from marketsimulator.results.remarks import LIKELY
+from marketsimulator.results.significance import deflated_sharpe
+
+VARIANTS = 50
+DAYS = 504
+WARM_UP = 100  # days before the first, after which a start at zero is forgotten
+SHARED = (0.0, 0.5, 0.8)
+AUTOCORRELATIONS = (-0.2, 0.0, 0.1, 0.2, 0.3)
+
+
+def sweep(rng: np.random.Generator, shared: float, autocorrelation: float) -> Array:
+    """Draw the daily returns [V, D] of a sweep without skill."""
+    own = rng.standard_t(5, (VARIANTS, WARM_UP + DAYS))
+    common = rng.standard_t(5, WARM_UP + DAYS)
+    shocks = 0.01 * (np.sqrt(1 - shared) * own + np.sqrt(shared) * common)
+    return np.asarray(lfilter([1.0], [1.0, -autocorrelation], shocks, axis=1)[:, WARM_UP:])
+
+
+def called_real(returns: Array) -> tuple[bool, bool, bool]:
+    """Judge the best variant real or not: deflated, without autocorrelation, undeflated."""
+    ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
+    best = int(ratios.argmax())
+    variance = float(ratios.var(ddof=1))
+    skewness, kurtosis = shape_of(returns[best])
+    memory = autocorrelation_of(returns[best])
+    found = []
+    for trials, autocorrelation in ((VARIANTS, memory), (VARIANTS, 0.0), (1, memory)):
+        chance = deflated_sharpe(
+            float(ratios[best]),
+            DAYS,
+            trials=trials,
+            variance=variance,
+            skewness=skewness,
+            kurtosis=kurtosis,
+            autocorrelation=autocorrelation,
+        )
+        found.append(chance is not None and chance > LIKELY)
+    return found[0], found[1], found[2]
+
+
+def main() -> None:
+    """Print a row for each autocorrelation and shared part."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--sweeps", type=int, default=1000)
+    sweeps = parser.parse_args().sweeps
+    sys.stdout.write("autocorrelation shared deflated without_autocorrelation undeflated\n")
+    for autocorrelation in AUTOCORRELATIONS:
+        for shared in SHARED:
+            rng = np.random.default_rng([7, int(100 * shared), int(100 * autocorrelation) + 100])
+            called = [called_real(sweep(rng, shared, autocorrelation)) for _ in range(sweeps)]
+            rates = "  ".join(f"{rate:6.1%}" for rate in np.mean(called, axis=0))
+            sys.stdout.write(f"{autocorrelation:+.1f}  {shared:.1f}  {rates}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""A word that is not known is refused with what there is and the nearest match."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kelly_chronos
+from foundation.errors import InputError, invalid_choice, not_installed
+from foundation.flags import Parser
+from trainingdata.bar_files import find_files
+from trainingdata.source import DataSettings
+
+WORDS = ("alpaca", "ewma", "buy_and_hold", "vol_target", "5m")
+
+
+@given(st.sampled_from(WORDS[:-1]), st.data())
+def test_one_missing_letter_finds_the_word(word: str, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(word) - 1))
+    typed = word[:place] + word[place + 1 :]
+    text = str(invalid_choice("key", typed.upper(), WORDS))
+    assert text == f"key: {typed.upper()!r} is not one of {', '.join(WORDS)}; did you mean {word}?"
+
+
+def test_word_like_no_other_gets_no_proposal() -> None:
+    assert "did you mean" not in str(invalid_choice("key", "zzz", WORDS))
+
+
+def test_long_lists_are_cut_and_counted() -> None:
+    names = [f"S{number:03}" for number in range(400)]
+    text = str(invalid_choice("symbols", "S4O1", names))
+    assert "S023 and 376 more; did you mean S" in text
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("backtst", "backtest"), ("comprae", "compare"), ("evalute", "evaluate")]
+)
+def test_misspelt_command_is_refused_with_nearest(
+    word: str, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["kelly-chronos", word])
+    with pytest.raises(SystemExit) as ended:
+        kelly_chronos.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.count("\n") == 1
+    assert said.startswith(f"error: command: {word!r} is not one of download, ")
+    assert said.endswith(f"did you mean {hint}?\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--symbls", "A"], "did you mean --symbols?"),
+        (["--kind", "fastt"], "--kind: 'fastt' is not one of fast, slow; did you mean fast?"),
+    ],
+)
+def test_misspelt_flag_is_refused_with_nearest(
+    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = Parser()
+    parser.add_argument("--symbols")
+    parser.add_argument("--kind", choices=("fast", "slow"))
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(words)
+    assert ended.value.code == 2
+    assert hint in capsys.readouterr().err
+
+
+def test_unknown_symbol_lists_files_and_nearest(tmp_path: Path) -> None:
+    for name in ("TSL", "NVDA", "notes-of-mine"):
+        (tmp_path / f"{name}.csv").write_text("timestamp,open,high,low,close,volume\n")
+    with pytest.raises(InputError, match=r"symbols there: NVDA, TSL; did you mean TSL\?"):
+        find_files([tmp_path], ["TSLA"])
+
+
+def test_unknown_synthetic_symbol_has_nearest() -> None:
+    with pytest.raises(InputError, match=r"did you mean SYXUSD\?"):
+        DataSettings().bars(("SYXXUSD",), None, None)
+
+
+def test_missing_extra_is_named_with_its_command() -> None:
+    declared = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    for extra in ("rl", "ray", "pictures", "yahoo", "joblib"):
+        assert f"pip install -e '.[{extra}]'" in str(not_installed("library", "command", extra))
+        assert f"\n{extra} = [" in declared
