@@ -33,6 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from cryptography.exceptions import InvalidSignature
@@ -41,6 +42,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from omegaconf import DictConfig
 
 from event_contracts.simulation import venue
+from event_contracts.simulation.collateral import Collateral
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.sessions import tape_of
@@ -50,7 +52,7 @@ from event_contracts.simulation.venue import OrderRequest, milliseconds, placed_
 from event_contracts.trading.actions import LIFE, PositionLimits
 from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
 from event_contracts.trading.fees import KalshiFees
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.orders import LimitOrder, TimeInForce
 from event_contracts.trading.venue_orders import WRITES, order_request
 from foundation.compose import composed_config
 from foundation.configuration import settings_of
@@ -307,7 +309,9 @@ class KalshiVenueSettings:
         """The exchange of these markets; now: UTC, the instant of its first tick."""
         interval = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
         begins = now.astype("datetime64[ns]")
-        return Exchange(listings, self.episode(), begins, interval, self.settlement)
+        exchange = Exchange(listings, self.episode(), begins, interval, self.settlement)
+        exchange.admission = Collateral(exchange.space.fees, exchange.position)
+        return exchange
 
 
 def warm_up() -> None:
@@ -316,8 +320,10 @@ def warm_up() -> None:
     listings = [Listing("SIM", tape_of(session))]
     exchange = KalshiVenueSettings().exchange(listings, np.datetime64(0, "ns"))
     later = np.datetime64("2100-01-01", "ns")
-    order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1), later)
-    take(exchange, OrderRequest.of(order_request(order)))
+    for force in get_args(TimeInForce):
+        terms = "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1), later
+        order = LimitOrder(f"rehearsal {force}", *terms, time_in_force=force)
+        take(exchange, OrderRequest.of(order_request(order)))
     exchange.advance()
 
 

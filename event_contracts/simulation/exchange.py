@@ -1,8 +1,9 @@
 """An exchange of event contracts with one account: several markets, stepped tick by tick.
 
-Matching is the kernel's, the one of the environments: an order that is placed at a tick meets the
-next one, so that nothing fills until `advance`. Each market is a record of the kernel, which is
-lent the account's cash and the worth of what is held in other markets while it steps.
+Matching is the kernel's, the one of the environments: an order that rests meets the next tick, so
+that it fills with `advance`; an immediate one has filled or ended once it is placed. Each market is
+a record of the kernel, which is lent the account's cash and the worth of what is held in other
+markets while it trades.
 
     exchange = Exchange([Listing("RAIN", tape_of(session))], EpisodeSettings(starting_cash=1000))
     placed = exchange.submit(LimitOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
@@ -12,9 +13,8 @@ lent the account's cash and the worth of what is held in other markets while it 
 Markets step in the order in which they are listed. A market is active from its listing's first
 tick until it shows the last row of its tape, which settles it: resting orders are cancelled, and
 what is held is paid, at once or `settlement` ticks later. What an order has to leave (cash,
-inventory, limits) is `space.admission`; a venue that knows no limits of its own is one whose
-settings have none (`cash_buffer=0, limits=PositionLimits(D(10**9), D(10**9), D(1))`). Nothing here
-reads a clock, and nothing is safe to call from two threads at once.
+inventory, limits) is `admission`. Nothing here reads a clock, and nothing is safe to call from two
+threads at once.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from event_contracts.simulation.kernel import is_yes_outcome, place, step
+from event_contracts.simulation.kernel import is_yes_outcome, place, show_depth, step, trade
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.actions import SIDES, intent_of
 from event_contracts.trading.fees import NOTHING
@@ -38,6 +38,7 @@ from event_contracts.trading.orders import (
     Quote,
     Receipt,
     RestingOrder,
+    Verb,
 )
 from event_contracts.trading.records import (
     DOLLAR,
@@ -178,7 +179,9 @@ class _Market:
     def of(cls, listing: Listing) -> _Market:
         record = np.zeros(1, MARKET)
         record["rows"] = len(listing.tape)
-        return cls(listing, record[0], np.zeros(SLOTS, ORDER), np.ascontiguousarray(listing.tape))
+        tape = np.ascontiguousarray(listing.tape)
+        show_depth(record[0], tape)
+        return cls(listing, record[0], np.zeros(SLOTS, ORDER), tape)
 
     @property
     def shown(self) -> Record:
@@ -214,11 +217,28 @@ class _Market:
         self.record["resting"] -= 1
 
 
+class OrderAdmission(Protocol):
+    """Decides whether an order may be sent."""
+
+    def refusal(
+        self,
+        action: Verb,
+        side: Outcome,
+        price: Decimal,
+        count: Decimal,
+        view: MarketView,
+        *,
+        rests: bool,
+    ) -> str | None:
+        """Return why an order may not be sent, or None."""
+
+
 class Exchange:
     """One account in front of several markets; the head of this module shows its use.
 
     tick: how often it has been advanced.
-    space: of the settings; its admission is asked about every order.
+    space: of the settings.
+    admission: decides whether an order may be sent; that of the space unless a venue sets its own.
     orders: every order that was taken, by its order_id, in the order in which they were placed.
     fills: of all markets, in booking order.
     settlements: of the markets that have settled, paid or not.
@@ -250,6 +270,7 @@ class Exchange:
         self.fills: list[Fill] = []
         self.settlements: list[Settlement] = []
         self.space = self.settings.space()
+        self.admission: OrderAdmission = self.space.admission
         self._terms = self.settings.terms()
         self._cash = self.settings.cash
         self._delay = settlement
@@ -327,8 +348,13 @@ class Exchange:
         quote = self.quote(market)
         return MarketView(market, self.cash, position, self.resting, quote, elsewhere)
 
-    def submit(self, order: LimitOrder) -> PlacedOrder:
-        """Take an order; it meets the next tick. A client_order_id may come again."""
+    def submit(
+        self, order: LimitOrder, *, held_back: Decimal = NOTHING, doomed: bool = False
+    ) -> PlacedOrder:
+        """Take an order. One that rests meets the next tick, an immediate one ends at once.
+
+        A client_order_id may come again. held_back, doomed: faults of `PlacedOrder`.
+        """
         market = self._market(order.market)
         price = int(order.price * WHOLE)
         state = self.market_state(order.market)
@@ -339,16 +365,20 @@ class Exchange:
         elif market.record["resting"] == SLOTS:
             why = f"{SLOTS} orders rest, there is room for no more"
         else:
-            why = self.space.admission.refusal(
-                order.action, order.side, order.price, order.count, self.view(order.market)
-            )
+            terms = order.action, order.side, order.price, order.count
+            why = self.admission.refusal(*terms, self.view(order.market), rests=order.rests)
         if why:
             raise OrderRejected(f"{order.market}: {why}")
         order_id = market.order_id(market.record["numbers"])
-        placed = PlacedOrder(order_id, order, self.tick, order.count)
+        placed = PlacedOrder(
+            order_id, order, self.tick, order.count, held_back=held_back, doomed=doomed
+        )
         self.orders[order_id] = self._open[order_id] = placed
         intent, count = intent_of(order), int(order.count)
-        place(market.record, market.slots, market.shown, intent, price, count)
+        if order.rests:
+            place(market.record, market.slots, market.shown, intent, price, count)
+        else:
+            self._trade(market, placed, intent, price, 0 if doomed else count)
         return placed
 
     def cancel(self, order_id: str) -> None:
@@ -375,11 +405,36 @@ class Exchange:
                 self._step(ticker, market, elsewhere)
                 worth = elsewhere + self._worth(ticker)
 
+    def _trade(
+        self, market: _Market, placed: PlacedOrder, intent: int, price: int, count: int
+    ) -> None:
+        """Trade an immediate order before the next tick is shown, and end it."""
+        ticker, whole = placed.order.market, placed.order.time_in_force == "fill_or_kill"
+        worth = sum(map(self._worth, self.listings)) - self._worth(ticker)
+        self._lend(market, worth)
+        market.record["fills"] = 0
+        tables = market.record, market.slots, self._fills, market.tape
+        trade(*tables, self._terms, intent, price, count, whole)
+        self._cash = int(market.record["cash"])
+        self._take_fills(ticker, market)
+        self._end(placed)
+
+    def _lend(self, market: _Market, elsewhere: int) -> None:
+        """Lend a market the cash, and what is held in others, millionths of a USD."""
+        market.record["cash"] = self._cash
+        market.record["elsewhere"] = elsewhere
+
+    def _take_fills(self, ticker: str, market: _Market) -> None:
+        """Book what the kernel has filled in a market."""
+        for row in self._fills[: int(market.record["fills"])]:
+            order_id = market.order_id(row["number"])
+            self.fills.append(fill_of(row, order_id, ticker, self.tick))
+            self.orders[order_id].fills.append(self.fills[-1])
+
     def _step(self, ticker: str, market: _Market, elsewhere: int) -> None:
         """Show a market's next tick; elsewhere: what is held in others, millionths of a USD."""
         record, held = market.record, market.position
-        record["cash"] = self._cash
-        record["elsewhere"] = elsewhere
+        self._lend(market, elsewhere)
         step(record, market.slots, self._fills, market.tape, self._terms, _NO_ACTION)
         if market.is_settled:
             outcome: Outcome = "YES" if is_yes_outcome(market.shown) else "NO"
@@ -389,10 +444,7 @@ class Exchange:
             self.settlements.append(market.settlement)
         if not self._unpaid(ticker):
             self._cash = int(record["cash"])
-        for row in self._fills[: int(record["fills"])]:
-            order_id = market.order_id(row["number"])
-            self.fills.append(fill_of(row, order_id, ticker, self.tick))
-            self.orders[order_id].fills.append(self.fills[-1])
+        self._take_fills(ticker, market)
         left = market.remaining()
         for placed in [each for each in self._open.values() if each.order.market == ticker]:
             if placed.order_id in left:

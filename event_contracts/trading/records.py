@@ -57,7 +57,7 @@ MARKET = np.dtype(
         ("began", "i8"),  # cash at the beginning
         ("elsewhere", "i8"),  # what positions in other markets are worth
         ("reserved", "i8"),  # cash that resting purchases in other markets may take
-        # What is left of the tick that orders meet, contracts.
+        # What is left of the next tick, which orders meet, contracts.
         ("asks", "i8"),
         ("bids", "i8"),
         ("sold", "i8"),

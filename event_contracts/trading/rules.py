@@ -18,6 +18,7 @@ from event_contracts.trading.records import (
     BUY_YES,
     DOLLAR,
     MID,
+    MOST,
     NONE,
     POINT,
     SELL_NO,
@@ -137,6 +138,38 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
     return price if 0 < price < WHOLE else 0
 
 
+@shared
+def is_immediate(buys: bool, style: int) -> bool:
+    """Whether an order trades at once and cancels the rest: a sale at the other side's price.
+
+    The venue caps such a sale at the position (`reduce_only`), and no sale that rests.
+    """
+    return not buys and style == AGGRESSIVE
+
+
+@shared
+def most_to_sell(held: Number, sales: Number, purchases: Number, immediate: bool) -> Number:
+    """Contracts of a side that a sale may take from those held.
+
+    sales: contracts of resting sales of the side. purchases: contracts of resting purchases of the
+    other side, which take from the position too. The venue caps an immediate sale itself.
+    """
+    return held - sales if immediate else held - sales - purchases
+
+
+@shared
+def most_to_buy(held: Number, sales: Number, purchases: Number) -> Number:
+    """Contracts of a side that a purchase may take while sales of the other side rest.
+
+    Once nothing is held the venue fills a resting sale as a purchase of the other side, so that
+    all orders that take from a position may take no more than that.
+
+    held: contracts of the other side. sales: contracts of its resting sales. purchases: contracts
+    of resting purchases of the side that is bought.
+    """
+    return held - sales - purchases if sales > 0 else MOST
+
+
 # Over records
 
 
@@ -188,11 +221,12 @@ def _free_cash(orders: Records, market: Record, terms: Terms) -> int:
 @inlined
 def room_for(
     market: Record, orders: Records, tick: Record, terms: Terms, intent: int
-) -> tuple[int, int, int]:
+) -> tuple[int, int, int, int]:
     """What orders of an intent, BUY_YES … SELL_NO, meet in front of a tick: `fits` takes it.
 
-    Returns the price, 0 where there is none; cash that a purchase, or contracts that a sale may
-    use; and contracts that resting orders may still add to the position.
+    Returns the price, 0 where there is none; the most contracts that may trade; and, for a
+    purchase, the cash that it may use and the contracts that resting orders may still add to the
+    position.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -200,11 +234,14 @@ def room_for(
     price = int(limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.tick, buys, style))
     if market.resting == SLOTS:
         price = 0
+    same = _resting(orders, market, intent)
     if not buys:
-        return price, held_of(market, yes) - _resting(orders, market, intent), 0
-    opposite = SELL_NO if yes else SELL_YES
-    towards = _resting(orders, market, intent) + _resting(orders, market, opposite)
-    return price, _free_cash(orders, market, terms), towards
+        against = _resting(orders, market, BUY_NO if yes else BUY_YES)
+        held = held_of(market, yes)
+        return price, int(most_to_sell(held, same, against, is_immediate(buys, style))), 0, 0
+    sales = _resting(orders, market, SELL_NO if yes else SELL_YES)
+    most = int(most_to_buy(held_of(market, not yes), sales, same))
+    return price, most, _free_cash(orders, market, terms), same + sales
 
 
 @inlined
@@ -220,13 +257,20 @@ def is_beyond_limits(
 
 @inlined
 def fits(
-    market: Record, terms: Terms, intent: int, count: int, price: int, free: int, towards: int
+    market: Record,
+    terms: Terms,
+    intent: int,
+    count: int,
+    price: int,
+    most: int,
+    free: int,
+    towards: int,
 ) -> bool:
-    """Whether an order of so many contracts may be sent; price, free, towards: of `room_for`."""
-    if price == 0:
+    """Whether an order of so many contracts may be sent; price to towards: of `room_for`."""
+    if price == 0 or count > most:
         return False
     if not is_purchase(intent):
-        return count <= free
+        return True
     if free < most_cost(terms.fees, price, count):
         return False
     return not is_beyond_limits(market, terms, is_yes(intent), price, count, towards)
@@ -239,10 +283,10 @@ def masks(market: Record, orders: Records, tick: Record, terms: Terms, allowed: 
     """
     allowed[NONE] = True
     for intent in range(BUY_YES, SELL_NO + 1):
-        price, free, towards = room_for(market, orders, tick, terms, intent)
+        price, most, free, towards = room_for(market, orders, tick, terms, intent)
         for size in range(5):
             count = terms.sizes[size]
             code = (intent - 1) * 5 + size + 1
             allowed[code] = terms.allowed[size] == 1 and fits(
-                market, terms, intent, count, price, free, towards
+                market, terms, intent, count, price, most, free, towards
             )

@@ -142,7 +142,7 @@ _keys = cache(KalshiKeys)
 def body_of(order: LimitOrder, **more: Any) -> dict[str, Any]:
     """An order as the API is sent it, written anew so that the client is not its own witness.
 
-    Buying NO at p is an ask at 1 - p, selling NO a bid at 1 - p; sales only reduce.
+    Buying NO at p is an ask at 1 - p, selling NO a bid at 1 - p; immediate sales only reduce.
     """
     bid = (order.action == "BUY") == (order.side == "YES")
     price = order.price if order.side == "YES" else 1 - order.price
@@ -152,9 +152,9 @@ def body_of(order: LimitOrder, **more: Any) -> dict[str, Any]:
         "side": "bid" if bid else "ask",
         "price": f"{price:.4f}",
         "count": f"{order.count:.2f}",
-        "time_in_force": "good_till_canceled",
+        "time_in_force": order.time_in_force,
         "self_trade_prevention_type": "taker_at_cross",
-        **({"reduce_only": True} if order.action == "SELL" else {}),
+        **({"reduce_only": True} if order.action == "SELL" and not order.rests else {}),
         **more,
     }
 
