@@ -14,7 +14,8 @@ Requests are signed as Kalshi wants it, with a throw-away key: its id is printed
 written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
 until a client moves it (POST /control/advance, {"steps": 1}); with a number it runs that many times
 as fast as a real one. Faults on demand: POST /control/faults, {"kind": …}; DELETE clears them.
-POST /control/land does what a fault `late` holds up.
+POST /control/land does what a fault `late` holds up. POST /control/pause pauses trading, DELETE ends
+the pause: orders and cancellations are refused with 409, and nothing that rests trades.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import get_args
@@ -50,7 +52,16 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
 from event_contracts.simulation.venue import OrderRequest, milliseconds, placed_of, take, written
 from event_contracts.trading.actions import LIFE, PositionLimits
-from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
+from event_contracts.trading.endpoint import (
+    EXCHANGE_PAUSED,
+    KEY,
+    PAUSED,
+    ROOT,
+    SIGNATURE,
+    TIMESTAMP,
+    TRADING_PAUSED,
+    KalshiKeys,
+)
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.orders import LimitOrder, TimeInForce
 from event_contracts.trading.venue_orders import WRITES, order_request
@@ -64,6 +75,7 @@ from marketsimulator.venue.asked import Asked, Refused, Response, Route
 from marketsimulator.venue.faults import STATUSES, Status
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import Serving, ServingParser, serve
+from trainingdata.instants import NEW_YORK
 
 EVENT = "SIM"  # of synthetic markets
 PRIVATE = f"{ROOT}/portfolio"  # what needs keys
@@ -74,6 +86,8 @@ STATES: dict[Status, str] = {
 }
 CODES = {401: "authentication_error", 403: "forbidden", 404: "not_found", 409: "clock"}
 BITS = 2048
+MAINTENANCE_DAY = 3  # Thursday
+MAINTENANCE_HOURS = range(3, 5)
 PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
 
 
@@ -113,11 +127,19 @@ def why_unsigned(
     return None
 
 
+def is_maintenance(at: np.datetime64) -> bool:
+    """Whether an instant, UTC, is in the weekly pause: Thursdays from 3 to 5 in New York."""
+    instant: datetime = at.astype("datetime64[us]").item()
+    local = instant.replace(tzinfo=UTC).astimezone(NEW_YORK)
+    return local.weekday() == MAINTENANCE_DAY and local.hour in MAINTENANCE_HOURS
+
+
 class KalshiServer(PracticeServer):
     """The exchange behind HTTP.
 
     keys: what requests are signed with.
     reused_ids_refused: whether an order is refused whose client_order_id has been used.
+    maintenance: whether trading pauses every Thursday from 3 to 5 in New York.
     """
 
     order_id = "order_id"
@@ -132,11 +154,14 @@ class KalshiServer(PracticeServer):
         speed: float | None = None,
         *,
         reused_ids_refused: bool = True,
+        maintenance: bool = False,
     ) -> None:
         super().__init__(speed)
         self.exchange = exchange
         self.keys = keys
         self._reused_ids_refused = reused_ids_refused
+        self._pause = ""
+        self._maintenance = maintenance
 
     def routes(self) -> list[Route]:
         exchange = self.exchange
@@ -161,7 +186,17 @@ class KalshiServer(PracticeServer):
         ]
 
     def controls(self) -> list[Route]:
-        return []
+        return [
+            Route("POST", "pause", self._begin_pause),
+            Route("DELETE", "pause", lambda _: self._end_pause()),
+        ]
+
+    @property
+    def pause(self) -> str:
+        """The code under which orders are refused while trading is paused; else empty."""
+        if self._pause or not self._maintenance:
+            return self._pause
+        return EXCHANGE_PAUSED if is_maintenance(self.exchange.now) else ""
 
     def why_unsigned(self, asked: Asked) -> str | None:
         """What is not private needs no keys, and none that are wrong."""
@@ -193,9 +228,25 @@ class KalshiServer(PracticeServer):
         return self.exchange.tick
 
     def step(self) -> None:
-        self.exchange.advance()
+        self.exchange.advance(paused=bool(self.pause))
+
+    def _begin_pause(self, asked: Asked) -> None:
+        """Pause trading, as {"code": "trading_is_paused"} says, until the pause is ended."""
+        code = asked.json_object().get("code", TRADING_PAUSED)
+        if code not in PAUSED:
+            raise Refused(422, None, f"code: {code!r} is none of {', '.join(PAUSED)}")
+        self._pause = code
+
+    def _end_pause(self) -> None:
+        self._pause = ""
+
+    def _refuse_in_pause(self, asked: Asked) -> None:
+        fault = self.faults.take(asked, TRADING_PAUSED, EXCHANGE_PAUSED)
+        if code := fault.kind if fault else self.pause:
+            raise Refused(409, code, code.replace("_", " "))
 
     def _submit(self, asked: Asked) -> Response:
+        self._refuse_in_pause(asked)
         order = OrderRequest.of(asked.json_object())
         placed = take(
             self.exchange,
@@ -206,6 +257,7 @@ class KalshiServer(PracticeServer):
         return venue.receipt(placed, self.exchange.now)
 
     def _cancel(self, asked: Asked) -> Response:
+        self._refuse_in_pause(asked)
         placed = placed_of(self.exchange, asked.names["name"])
         if placed.is_done:
             raise Refused(404, None, f"order {placed.order_id} is {placed.state}")
@@ -262,6 +314,9 @@ class KalshiVenueSettings:
         key=False,
     )
     fees: KalshiFees = setting(KalshiFees(), "rates and rounding by date; those of `as_of` hold")
+    maintenance: bool = setting(
+        False, "whether trading pauses every Thursday from 3 to 5 in New York"
+    )
 
     def __post_init__(self) -> None:
         if self.markets and self.folder is None:
@@ -350,7 +405,11 @@ class Practice:
         with _key_errors(self.key_file), staged_file(key_file) as part:
             part.write_text(keys.private_key, encoding="utf-8")
         server = KalshiServer(
-            exchange, keys, self.serving.speed, reused_ids_refused=self.settings.reused_ids_refused
+            exchange,
+            keys,
+            self.serving.speed,
+            reused_ids_refused=self.settings.reused_ids_refused,
+            maintenance=self.settings.maintenance,
         )
         tickers = ", ".join(exchange.listings)
         key = f"key {keys.key_id}, its private half in {key_file}"

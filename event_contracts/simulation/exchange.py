@@ -389,8 +389,11 @@ class Exchange:
             self._market(placed.order.market).take_out(order_id)
             self._end(placed)
 
-    def advance(self) -> None:
-        """Show the next tick of every active market, and let its orders meet it."""
+    def advance(self, *, paused: bool = False) -> None:
+        """Show the next tick of every active market, and let its orders meet it.
+
+        paused: whether nothing trades. Orders rest on, and those that expire end.
+        """
         after = self.now + self.interval
         for placed in list(self._open.values()):
             if placed.doomed or (placed.expires is not None and placed.expires < after):
@@ -402,7 +405,7 @@ class Exchange:
         for ticker, market in self._markets.items():
             if self.tick > market.listing.first and not market.is_settled:
                 elsewhere = worth - self._worth(ticker)
-                self._step(ticker, market, elsewhere)
+                self._step(ticker, market, elsewhere, paused)
                 worth = elsewhere + self._worth(ticker)
 
     def _trade(
@@ -431,11 +434,17 @@ class Exchange:
             self.fills.append(fill_of(row, order_id, ticker, self.tick))
             self.orders[order_id].fills.append(self.fills[-1])
 
-    def _step(self, ticker: str, market: _Market, elsewhere: int) -> None:
+    def _step(self, ticker: str, market: _Market, elsewhere: int, paused: bool) -> None:
         """Show a market's next tick; elsewhere: what is held in others, millionths of a USD."""
         record, held = market.record, market.position
         self._lend(market, elsewhere)
+        resting = int(record["resting"])
+        if paused:
+            # The kernel lets every order meet the tick that is in its slots.
+            record["resting"] = 0
         step(record, market.slots, self._fills, market.tape, self._terms, _NO_ACTION)
+        if paused and not market.is_settled:
+            record["resting"] = resting
         if market.is_settled:
             outcome: Outcome = "YES" if is_yes_outcome(market.shown) else "NO"
             payout = Decimal(int(record["cash"]) - self._cash) / DOLLAR

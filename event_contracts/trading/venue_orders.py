@@ -356,7 +356,10 @@ class OrderVenue(KalshiConnection):
         return order
 
     def cancel(self, placed: VenueOrder) -> None:
-        """Have an order cancelled; there may be nothing to cancel any more, where it had ended."""
+        """Have an order cancelled; there may be nothing to cancel any more, where it had ended.
+
+        Raises `TradingPaused` where it still rests because trading is paused.
+        """
         with self.translated_errors(f"cancelling order {placed.order_id}"):
             try:
                 self.request("DELETE", f"{WRITES}/{placed.order_id}")
@@ -375,6 +378,9 @@ class OrderVenue(KalshiConnection):
             return VenueOrder.answered(intent, answer)
         except StatusAnswer as error:
             words = self.keys.redact(error.words)[:300]
+            if error.is_pause:
+                why = f"trading is paused at the venue ({error.code})"
+                raise OrderWithheld(f"{name}: not sent: {why}") from None
             if error.status == BUSY:
                 return self._despite_busy(intent)
             if error.status >= 500 or error.status < 400 or error.status in NOT_UNDERSTOOD:

@@ -94,6 +94,13 @@ class KalshiPractice:
     def clear_faults(self) -> None:
         self._control("DELETE", "faults")
 
+    def pause(self, code: str = "trading_is_paused") -> None:
+        """Pause trading until `resume`."""
+        self._control("POST", "pause", {"code": code})
+
+    def resume(self) -> None:
+        self._control("DELETE", "pause")
+
     def land(self) -> None:
         """What a fault `late` has held up reaches the venue."""
         self._control("POST", "land")
@@ -188,7 +195,9 @@ def kalshi_practice(
     listings = chosen.listings() if sessions is None else _listings(sessions)
     _rehearse_once()
     exchange = chosen.exchange(listings, np.datetime64(time.time_ns(), "ns"))
-    server = KalshiServer(exchange, KEYS, reused_ids_refused=chosen.reused_ids_refused)
+    server = KalshiServer(
+        exchange, KEYS, reused_ids_refused=chosen.reused_ids_refused, maintenance=chosen.maintenance
+    )
     practice = KalshiPractice("", KEYS.key_id, KEYS.private_key, exchange)
     app = server.app()
 
