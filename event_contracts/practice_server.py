@@ -14,8 +14,8 @@ Requests are signed as Kalshi wants it, with a throw-away key: its id is printed
 written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
 until a client moves it (POST /control/advance, {"steps": 1}); with a number it runs that many times
 as fast as a real one. Faults on demand: POST /control/faults, {"kind": …}; DELETE clears them.
-POST /control/land does what a fault `late` holds up. POST /control/pause pauses trading, DELETE ends
-the pause: orders and cancellations are refused with 409, and nothing that rests trades.
+POST /control/land does what a fault `late` holds up. POST /control/pause pauses trading and DELETE
+resumes it: orders and cancellations are refused with 409, and no resting order trades.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -128,7 +128,7 @@ def why_unsigned(
 
 
 def is_maintenance(at: np.datetime64) -> bool:
-    """Whether an instant, UTC, is in the weekly pause: Thursdays from 3 to 5 in New York."""
+    """Tell whether an instant, UTC, is in the weekly pause: Thursdays from 3 to 5 in New York."""
     instant: datetime = at.astype("datetime64[us]").item()
     local = instant.replace(tzinfo=UTC).astimezone(NEW_YORK)
     return local.weekday() == MAINTENANCE_DAY and local.hour in MAINTENANCE_HOURS
@@ -375,10 +375,10 @@ def warm_up() -> None:
     listings = [Listing("SIM", tape_of(session))]
     exchange = KalshiVenueSettings().exchange(listings, np.datetime64(0, "ns"))
     later = np.datetime64("2100-01-01", "ns")
+    order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1), later)
     for force in get_args(TimeInForce):
-        terms = "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1), later
-        order = LimitOrder(f"rehearsal {force}", *terms, time_in_force=force)
-        take(exchange, OrderRequest.of(order_request(order)))
+        named = replace(order, client_order_id=f"rehearsal {force}", time_in_force=force)
+        take(exchange, OrderRequest.of(order_request(named)))
     exchange.advance()
 
 

@@ -56,7 +56,7 @@ class LimitOrder:
 
     @property
     def rests(self) -> bool:
-        """Whether what does not trade at once rests in the book."""
+        """Tell whether what does not trade at once rests in the book."""
         return self.time_in_force == "good_till_canceled"
 
 

@@ -1,4 +1,4 @@
-"""What a venue asks of an order: cash for the contracts that it can add to a position."""
+"""Collateral that a venue asks of an order: cash for what it can add to a position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the practice venue takes and says, in the words of Kalshi's REST API.
+"""Requests and answers of the practice venue, in the words of Kalshi's REST API.
 
 There is one book, of YES: a bid buys YES or sells NO, an ask sells YES or buys NO, at the price of
 YES. With `reduce_only`, which immediate-or-cancel orders alone may have, an order sells what is

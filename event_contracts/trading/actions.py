@@ -249,8 +249,8 @@ class Admission:
         held, opposite = view.held(side), view.held(against)
         if action == "SELL":
             sales, purchases = view.resting_count("SELL", side), view.resting_count("BUY", against)
-            most = most_to_sell(*map(in_units, (held, sales, purchases)), immediate=not rests)
-            if count <= most:
+            taken = in_units(sales), in_units(purchases)
+            if count <= most_to_sell(in_units(held), *taken, immediate=not rests):
                 return None
             also = f", {purchases} in resting purchases of {against}" if rests and purchases else ""
             return f"selling {count} {side}; {held} held, {sales} of them in resting sales{also}"
@@ -401,7 +401,7 @@ class LimitOrderActionSpace(OrderSettings):
         return usd(price * POINT) if price else None
 
     def time_in_force(self, intent: int) -> TimeInForce:
-        """How long an order of an intent, 1 … 4, works; the price style of the policy decides.
+        """The time in force of an order of an intent, 1 … 4, by its price style.
 
         An aggressive sale takes what is bid and ends: the venue then caps it at the position. Any
         other order rests.

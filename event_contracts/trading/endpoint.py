@@ -212,7 +212,7 @@ class StatusAnswer(Exception):
 
     @property
     def is_pause(self) -> bool:
-        """Whether the venue did nothing because trading is paused."""
+        """Tell whether the venue did nothing because trading is paused."""
         return self.code in PAUSED
 
 

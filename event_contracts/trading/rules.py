@@ -140,7 +140,7 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
 
 @shared
 def is_immediate(buys: bool, style: int) -> bool:
-    """Whether an order trades at once and cancels the rest: a sale at the other side's price.
+    """Tell whether an order is immediate-or-cancel: a sale at the other side's price.
 
     The venue caps such a sale at the position (`reduce_only`), and no sale that rests.
     """
@@ -222,11 +222,10 @@ def _free_cash(orders: Records, market: Record, terms: Terms) -> int:
 def room_for(
     market: Record, orders: Records, tick: Record, terms: Terms, intent: int
 ) -> tuple[int, int, int, int]:
-    """What orders of an intent, BUY_YES … SELL_NO, meet in front of a tick: `fits` takes it.
+    """Bounds of orders of an intent, BUY_YES … SELL_NO, in front of a tick, for `fits`.
 
-    Returns the price, 0 where there is none; the most contracts that may trade; and, for a
-    purchase, the cash that it may use and the contracts that resting orders may still add to the
-    position.
+    Returns the price, 0 without one; the most contracts that may trade; and, for a purchase, the
+    cash that it may use and the contracts that resting orders may still add to the position.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -236,9 +235,9 @@ def room_for(
         price = 0
     same = _resting(orders, market, intent)
     if not buys:
-        against = _resting(orders, market, BUY_NO if yes else BUY_YES)
-        held = held_of(market, yes)
-        return price, int(most_to_sell(held, same, against, is_immediate(buys, style))), 0, 0
+        immediate = is_immediate(buys, style)
+        against = 0 if immediate else _resting(orders, market, BUY_NO if yes else BUY_YES)
+        return price, int(most_to_sell(held_of(market, yes), same, against, immediate)), 0, 0
     sales = _resting(orders, market, SELL_NO if yes else SELL_YES)
     most = int(most_to_buy(held_of(market, not yes), sales, same))
     return price, most, _free_cash(orders, market, terms), same + sales
@@ -266,7 +265,7 @@ def fits(
     free: int,
     towards: int,
 ) -> bool:
-    """Whether an order of so many contracts may be sent; price to towards: of `room_for`."""
+    """Tell whether an order of so many contracts may be sent; price to towards: of `room_for`."""
     if price == 0 or count > most:
         return False
     if not is_purchase(intent):

@@ -356,7 +356,7 @@ class OrderVenue(KalshiConnection):
         return order
 
     def cancel(self, placed: VenueOrder) -> None:
-        """Have an order cancelled; there may be nothing to cancel any more, where it had ended.
+        """Cancel an order; one that has ended stays as it ended.
 
         Raises `TradingPaused` where it still rests because trading is paused.
         """

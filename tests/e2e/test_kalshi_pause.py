@@ -28,7 +28,7 @@ def stand() -> Iterator[KalshiStand]:
 
 
 @pytest.mark.parametrize("code", PAUSED)
-def test_order_in_a_pause_is_withheld_and_not_unknown(stand: KalshiStand, code: str) -> None:
+def test_paused_order_is_withheld_not_unknown(stand: KalshiStand, code: str) -> None:
     manager = stand.manager()
     stand.practice.pause(code)
     with pytest.raises(OrderRejected, match=f"^o-1: not sent: trading is paused .*{code}"):
@@ -42,7 +42,7 @@ def test_order_in_a_pause_is_withheld_and_not_unknown(stand: KalshiStand, code: 
 
 
 @pytest.mark.parametrize("code", PAUSED)
-def test_cancellation_in_a_pause_leaves_the_order_resting(stand: KalshiStand, code: str) -> None:
+def test_paused_cancellation_leaves_the_order_resting(stand: KalshiStand, code: str) -> None:
     placed(stand, "o-1")
     manager = stand.manager()
     [order_id] = stand.practice.exchange.orders
@@ -126,7 +126,7 @@ def test_nothing_trades_in_a_pause() -> None:
         ("trading_is_paused", ""),
     ],
 )
-def test_code_of_a_refusal_is_read_wherever_it_stands(body: object, code: str) -> None:
+def test_refusal_code_is_read_flat_and_nested(body: object, code: str) -> None:
     answer = StatusAnswer(409, json.dumps(body))
     assert (answer.code, answer.is_pause) == (code, code in PAUSED)
     assert StatusAnswer(409, "<html>paused</html>").code == ""

@@ -11,19 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts import SyntheticMarket
+from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
+from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import ACTIONS, INTENTS, LimitOrderActionSpace, PriceStyle
-from event_contracts.trading.records import SLOTS
+from event_contracts.trading.actor import ActorService
+from event_contracts.trading.policies import RandomPolicy
+from event_contracts.trading.records import SLOTS, MarketUpdate, SamplingSchedule
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.order_store import STATES, OrderStore
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from foundation.notices import Notices
 from tests.e2e.kalshi_desk import POST, RAIN, UNLIMITED, KalshiStand, flat, kalshi_stand, order
+from tests.event_contracts.trading import journal
 
 D = Decimal
 MARKET = "SIM-1"
 LATER = np.datetime64("2100-01-01", "ns")
 MIXED: dict[str, PriceStyle] = dict(
-    zip(INTENTS[1:], ("aggressive", "passive", "aggressive", "mid"), strict=True)
+    zip(INTENTS[1:], ("passive", "aggressive", "mid", "passive"), strict=True)
 )
 TICKS = 20
 FAULTS = ("late", "drop_after", "partial", "reject", "reject_later", "trading_is_paused")
@@ -70,7 +75,7 @@ def test_position_can_be_sold_with_every_style(
             assert stand.state("sell") == "filled"
 
 
-def test_resting_sale_becomes_the_same_money_as_an_immediate_one() -> None:
+def test_resting_and_immediate_sales_earn_the_same() -> None:
     """Ten YES sold at 0.48: the book of YES is one, whatever the order is called."""
     cash = []
     for force in ("immediate_or_cancel", "good_till_canceled"):
@@ -87,7 +92,7 @@ def test_resting_sale_becomes_the_same_money_as_an_immediate_one() -> None:
     assert cash[0] == cash[1]
 
 
-def test_sale_counts_what_rests_what_is_unknown_and_what_is_held() -> None:
+def test_sale_counts_resting_unknown_and_held_contracts() -> None:
     with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
         manager = stand.manager()
         manager.submit(order("buy", "0.50", 20, market=RAIN))
@@ -96,11 +101,53 @@ def test_sale_counts_what_rests_what_is_unknown_and_what_is_held() -> None:
         manager.submit(order("against", "0.30", 3, side="NO", market=RAIN))
         stand.lose(manager, order("unknown", "0.60", 4, "SELL", market=RAIN))
         for each in (manager, stand.manager()):
-            with pytest.raises(OrderRejected, match="20.* held, 9.* in resting sales, 3.* in rest"):
+            with pytest.raises(
+                OrderRejected, match=r"20.* held, 9.* in resting sales, 3.* in rest"
+            ):
                 each.submit(order("more", "0.60", 9, "SELL", market=RAIN))
             with pytest.raises(OrderRejected, match="buying 9 NO; 20"):
                 each.submit(order("other", "0.50", 9, side="NO", market=RAIN))
         manager.submit(order("most", "0.60", 8, "SELL", market=RAIN))
+
+
+@pytest.mark.parametrize("style", ["passive", "aggressive", MIXED])
+def test_live_account_ends_as_the_environment(style: Any) -> None:
+    """The same policy over the wire and in the environment: every action, and the last cent.
+
+    Sizes are so small that no limit cuts a fill, which only the environment could do.
+    """
+    session = synthetic_session(5, SyntheticMarket(steps=25, depth=60, noise=1.0))
+    env = MarketAgnosticKalshiEnv(session, price_style=style, position_sizes=(1, 2, 3, 4, 5))
+    observation, info = env.reset(seed=0)
+    policy = RandomPolicy(5)
+    with kalshi_stand(sessions={RAIN: session}, life=1_000_000) as stand:
+        exchange, minute = stand.practice.exchange, np.timedelta64(60, "s")
+        log, _ = journal(stand.database)
+        service = ActorService(
+            "account",
+            stand.manager(env.space.admission, job=log.job),
+            env.space,
+            RandomPolicy(5),
+            log,
+            Notices(None, None),
+            clock=stand.clock,
+        )
+        service.follow(RAIN, SamplingSchedule(exchange.now, minute, len(session)))
+        done = False
+        while not done:
+            allowed = env.action_masks()
+            action = int(policy.actions(observation[None], allowed[None])[0])
+            entry = service.work(MarketUpdate(RAIN, exchange.now, exchange.shown(RAIN)))
+            assert entry is not None
+            assert entry.allowed == sum(1 << int(code) for code in np.flatnonzero(allowed))
+            assert not entry.answer.startswith(("rejected", "unknown")), entry.answer
+            observation, _, done, _, info = env.step(action)
+            assert (entry.action, entry.sent) == (action, info["last_order_size"])
+            stand.practice.advance()
+            stand.clock.ahead += minute
+        assert exchange.cash == D(repr(info["cash"]))
+        forces = {body["time_in_force"] for body in stand.practice.posts()}
+        assert ("immediate_or_cancel" in forces) == (style != "passive")
 
 
 def turned_sales(stand: KalshiStand) -> list[str]:
@@ -127,17 +174,16 @@ def turned_sales(stand: KalshiStand) -> list[str]:
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))]
 )
-def test_no_sale_turns_a_position_whatever_goes_wrong(seed: int, style: Any) -> None:
+def test_no_sale_turns_a_position_under_faults(seed: int, style: Any) -> None:
     """Kills, parts, lost answers and pauses; and the venue refuses no order that it gets."""
     rng = np.random.default_rng(seed)
-    eager = SyntheticMarket(steps=60, depth=30, noise=1.0)
+    eager = SyntheticMarket(steps=60, depth=80, noise=1.0)
     space = space_of(style)
     with kalshi_stand(synthetic=1, seed=seed, market=eager, life=6, interval=1) as stand:
         manager = stand.manager()
         sales = 0
-        for side in ("YES", "NO"):
-            manager.submit(order(f"first {side}", "0.90", 40, side=side))
-            stand.practice.advance()
+        manager.submit(order("first", "0.90", 40))
+        stand.practice.advance()
         for tick in range(TICKS):
             if rng.random() < 0.2:
                 manager = stand.manager()  # the process was killed; the journal is what it knows
@@ -150,8 +196,10 @@ def test_no_sale_turns_a_position_whatever_goes_wrong(seed: int, style: Any) -> 
                 codes = [c for c in range(1, ACTIONS) if masks[c]]
                 if not codes or len(view.resting) == SLOTS:
                     continue
-                sells = [c for c in codes if INTENTS[(c - 1) // 5 + 1].startswith("SELL")]
-                chosen = int(rng.choice(sells if sells and rng.random() < 0.5 else codes))
+                # Sales, and purchases of the other side, take from one position.
+                taking = ("SELL_YES", "BUY_NO") if view.position > 0 else ("SELL_NO", "BUY_YES")
+                takes = [c for c in codes if INTENTS[(c - 1) // 5 + 1] in taking]
+                chosen = int(rng.choice(takes if takes and rng.random() < 0.8 else codes))
                 wanted = space.order(chosen, view, f"{tick}-{k}")
                 assert wanted is not None
                 sales += wanted.action == "SELL"
@@ -164,7 +212,7 @@ def test_no_sale_turns_a_position_whatever_goes_wrong(seed: int, style: Any) -> 
                     manager.withdraw(MARKET, LATER)
             stand.practice.advance()
             assert turned_sales(stand) == []
-        assert sales > 3
+        assert sales > 0
         refused = [
             each.why
             for each in OrderStore(stand.database).in_states(("rejected",))

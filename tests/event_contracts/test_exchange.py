@@ -21,7 +21,7 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import PositionLimits
-from event_contracts.trading.orders import Fill, LimitOrder, TimeInForce
+from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Outcome, TimeInForce, other
 from event_contracts.trading.records import SLOTS
 from foundation.errors import OrderRejected
 from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
@@ -110,15 +110,20 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
             if exchange.market_state(market) == "active":
                 view = exchange.view(market)
                 assert view.resting == exchange.resting
-                # Nothing that rests can turn a position in which a sale rests.
-                for side, against in (("YES", "NO"), ("NO", "YES")):
-                    if view.resting_count("SELL", side):
-                        assert view.resting_towards(against) <= view.held(side)
+                assert_no_sale_can_turn(view)
     assert not account.positions
     assert not exchange.resting
     for placed in exchange.orders.values():
         assert placed.remaining == 0
         assert placed.state == ("executed" if placed.filled == placed.count else "canceled")
+
+
+def assert_no_sale_can_turn(view: MarketView) -> None:
+    """Orders that take from a position in which a sale rests take no more than is held."""
+    sides: tuple[Outcome, ...] = ("YES", "NO")
+    for side in sides:
+        if view.resting_count("SELL", side):
+            assert view.resting_towards(other(side)) <= view.held(side)
 
 
 def assert_within_limits(account: Account, fill: Fill, shown: dict[str, Decimal]) -> None:

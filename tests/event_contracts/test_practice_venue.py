@@ -172,6 +172,22 @@ def test_an_order_that_makes_no_sense_is_refused_by_name(change: dict[str, Any],
     assert not venue.orders
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"exchange_index": 0},
+        {"exchange_index": -1, "subaccount": 0, "self_trade_prevention_type": "maker"},
+        {"post_only": False, "cancel_order_on_pause": False, "reduce_only": False},
+        dict.fromkeys(("exchange_index", "post_only", "expiration_time", "order_group_id")),
+        {"client_order_id": None, "reduce_only": None},
+    ],
+)
+def test_harmless_fields_of_the_venue_are_taken(more: dict[str, Any]) -> None:
+    venue = venue_of(flat())
+    placed = take(venue, OrderRequest.of(body_of(buying("a"), **more)))
+    assert (placed.state, placed.remaining) == ("resting", 10)
+
+
 BALANCE = f"{API}/portfolio/balance"
 
 
@@ -210,6 +226,27 @@ def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: Kalshi
     for headers in wrong:
         refused = answer(headers)
         assert (refused.status_code, refused.json()["code"]) == (401, "authentication_error")
+
+
+def test_immediate_order_is_answered_with_what_it_filled(practice: KalshiPractice) -> None:
+    """From flat it fills nothing, as the venue caps it at the position."""
+    sale = body_of(selling("s", 10), exchange_index=0)
+    flat_answer = practice.ask("POST", CREATE, sale)
+    assert flat_answer.status_code == 201
+    create(practice)
+    practice.advance()
+    more = practice.ask("POST", CREATE, {**sale, "client_order_id": "t", "count": "12.00"}).json()
+    assert (more["fill_count"], more["remaining_count"]) == ("10.00", "0.00")
+    resting = practice.ask("GET", "/portfolio/orders", status="resting").json()["orders"]
+    assert resting == []
+
+
+def test_reduce_only_is_refused_in_the_venues_words(practice: KalshiPractice) -> None:
+    for change in ({"time_in_force": "good_till_canceled"}, {"time_in_force": "fill_or_kill"}):
+        refused = practice.ask("POST", CREATE, {**body_of(selling("s")), **change})
+        answer = refused.json()
+        assert (refused.status_code, answer["code"]) == (400, "invalid_order")
+        assert answer["message"] == "reduce_only can only be used with IoC orders"
 
 
 def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: KalshiPractice) -> None:
