@@ -16,7 +16,8 @@ until a client moves it (POST /control/advance, {"steps": 1}). With a number N t
 the client's, and its ticks follow each other N times as fast: `--speed 60` shows a tick a second
 where `interval` is 60. Orders expire by that clock at every speed. Faults on demand: POST
 /control/faults, {"kind": …}; DELETE clears them. POST /control/land does what a fault `late` holds
-up.
+up. POST /control/pause pauses trading and DELETE resumes it: orders and cancellations are refused
+with 409, and no resting order trades.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from cryptography.exceptions import InvalidSignature
@@ -43,6 +46,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from omegaconf import DictConfig
 
 from event_contracts.simulation import catalog, portfolio, venue
+from event_contracts.simulation.collateral import Collateral
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.sessions import tape_of
@@ -50,9 +54,18 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
 from event_contracts.simulation.venue import OrderRequest, milliseconds, placed_of, take, written
 from event_contracts.trading.actions import LIFE, NO_POSITION_LIMITS
-from event_contracts.trading.endpoint import KEY, ROOT, SIGNATURE, TIMESTAMP, KalshiKeys
+from event_contracts.trading.endpoint import (
+    EXCHANGE_PAUSED,
+    KEY,
+    PAUSED,
+    ROOT,
+    SIGNATURE,
+    TIMESTAMP,
+    TRADING_PAUSED,
+    KalshiKeys,
+)
 from event_contracts.trading.fees import KalshiFees
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.orders import LimitOrder, TimeInForce
 from event_contracts.trading.sampler import COLUMNS
 from event_contracts.trading.venue_orders import WRITES, order_request
 from foundation.compose import composed_config
@@ -65,6 +78,7 @@ from marketsimulator.venue.asked import Asked, Refused, Response, Route
 from marketsimulator.venue.faults import STATUSES, Status
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import Serving, ServingParser, serve
+from trainingdata.instants import NEW_YORK
 
 EVENT = "SIM"  # of synthetic markets
 PRIVATE = f"{ROOT}/portfolio"  # what needs keys
@@ -76,6 +90,8 @@ STATES: dict[Status, str] = {
 CODES = {401: "authentication_error", 403: "forbidden", 404: "not_found", 409: "clock"}
 BITS = 2048
 SHORTEST_INTERVAL = np.timedelta64(1, "ns")
+MAINTENANCE_DAY = 3  # Thursday
+MAINTENANCE_HOURS = range(3, 5)
 PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
 
 
@@ -115,6 +131,13 @@ def why_unsigned(
     return None
 
 
+def is_maintenance(at: np.datetime64) -> bool:
+    """Tell whether an instant, UTC, is in the weekly pause: Thursdays from 3 to 5 in New York."""
+    instant: datetime = at.astype("datetime64[us]").item()
+    local = instant.replace(tzinfo=UTC).astimezone(NEW_YORK)
+    return local.weekday() == MAINTENANCE_DAY and local.hour in MAINTENANCE_HOURS
+
+
 class KalshiServer(PracticeServer):
     """The exchange behind HTTP.
 
@@ -122,6 +145,7 @@ class KalshiServer(PracticeServer):
     speed: by which the exchange's interval is divided; None waits for a client.
     reused_ids_refused: whether an order is refused whose client_order_id has been used.
     estimates: file that is written at every tick with the tape's probabilities; None writes none.
+    maintenance: whether trading pauses every Thursday from 3 to 5 in New York.
     """
 
     order_id = "order_id"
@@ -137,6 +161,7 @@ class KalshiServer(PracticeServer):
         *,
         reused_ids_refused: bool = True,
         estimates: Path | None = None,
+        maintenance: bool = False,
     ) -> None:
         # Clients sign requests and expire orders by a real clock. So the venue's instants are real,
         # and a faster clock is one whose ticks follow each other sooner.
@@ -148,6 +173,8 @@ class KalshiServer(PracticeServer):
         self._reused_ids_refused = reused_ids_refused
         self._estimates = estimates
         self._write_estimates()
+        self._pause = ""
+        self._maintenance = maintenance
 
     def routes(self) -> list[Route]:
         exchange = self.exchange
@@ -160,7 +187,7 @@ class KalshiServer(PracticeServer):
             "portfolio/positions": lambda asked: portfolio.positions(exchange, asked.query),
             "portfolio/settlements": lambda asked: portfolio.settlements(exchange, asked.query),
             "portfolio/balance": lambda asked: portfolio.balance(exchange, asked.query),
-            "exchange/status": lambda _: catalog.exchange_status(),
+            "exchange/status": lambda _: catalog.exchange_status(is_trading=not self.pause),
             "markets": lambda asked: catalog.markets(exchange, asked.query),
             "markets/{name}": lambda asked: {
                 "market": catalog.market(exchange, asked.names["name"])
@@ -182,7 +209,17 @@ class KalshiServer(PracticeServer):
         ]
 
     def controls(self) -> list[Route]:
-        return []
+        return [
+            Route("POST", "pause", self._begin_pause),
+            Route("DELETE", "pause", lambda _: self._end_pause()),
+        ]
+
+    @property
+    def pause(self) -> str:
+        """The code under which orders are refused while trading is paused; else empty."""
+        if self._pause or not self._maintenance:
+            return self._pause
+        return EXCHANGE_PAUSED if is_maintenance(self.exchange.now) else ""
 
     def why_unsigned(self, asked: Asked) -> str | None:
         """What is not private needs no keys, and none that are wrong."""
@@ -214,7 +251,7 @@ class KalshiServer(PracticeServer):
         return self.exchange.tick
 
     def step(self) -> None:
-        self.exchange.advance()
+        self.exchange.advance(paused=bool(self.pause))
         self._write_estimates()
 
     def _write_estimates(self) -> None:
@@ -230,7 +267,23 @@ class KalshiServer(PracticeServer):
         with staged_file(self._estimates) as part:
             part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
+    def _begin_pause(self, asked: Asked) -> None:
+        """Pause trading, as {"code": "trading_is_paused"} says, until the pause is ended."""
+        code = asked.json_object().get("code", TRADING_PAUSED)
+        if code not in PAUSED:
+            raise Refused(422, None, f"code: {code!r} is none of {', '.join(PAUSED)}")
+        self._pause = code
+
+    def _end_pause(self) -> None:
+        self._pause = ""
+
+    def _refuse_in_pause(self, asked: Asked) -> None:
+        fault = self.faults.take(asked, TRADING_PAUSED, EXCHANGE_PAUSED)
+        if code := fault.kind if fault else self.pause:
+            raise Refused(409, code, code.replace("_", " "))
+
     def _submit(self, asked: Asked) -> Response:
+        self._refuse_in_pause(asked)
         order = OrderRequest.of(asked.json_object())
         placed = take(
             self.exchange,
@@ -241,6 +294,7 @@ class KalshiServer(PracticeServer):
         return venue.receipt(placed, self.exchange.now)
 
     def _cancel(self, asked: Asked) -> Response:
+        self._refuse_in_pause(asked)
         placed = placed_of(self.exchange, asked.names["name"])
         if placed.is_done:
             raise Refused(404, None, f"order {placed.order_id} is {placed.state}")
@@ -302,6 +356,9 @@ class KalshiVenueSettings:
         "file that is written at every tick with the markets' fair prices, for `estimates` of "
         "`event_contracts.trade`; none: no file",
     )
+    maintenance: bool = setting(
+        False, "whether trading pauses every Thursday from 3 to 5 in New York"
+    )
 
     def __post_init__(self) -> None:
         if self.markets and self.folder is None:
@@ -349,7 +406,9 @@ class KalshiVenueSettings:
         """The exchange of these markets; now: UTC, the instant of its first tick."""
         interval = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
         begins = now.astype("datetime64[ns]")
-        return Exchange(listings, self.episode(), begins, interval, self.settlement)
+        exchange = Exchange(listings, self.episode(), begins, interval, self.settlement)
+        exchange.admission = Collateral(exchange.space.fees, exchange.position)
+        return exchange
 
 
 def warm_up() -> None:
@@ -359,7 +418,9 @@ def warm_up() -> None:
     exchange = KalshiVenueSettings().exchange(listings, np.datetime64(0, "ns"))
     later = np.datetime64("2100-01-01", "ns")
     order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1), later)
-    take(exchange, OrderRequest.of(order_request(order)))
+    for force in get_args(TimeInForce):
+        named = replace(order, client_order_id=f"rehearsal {force}", time_in_force=force)
+        take(exchange, OrderRequest.of(order_request(named)))
     exchange.advance()
 
 
@@ -395,6 +456,7 @@ class Practice:
             self.serving.speed,
             reused_ids_refused=self.settings.reused_ids_refused,
             estimates=estimates,
+            maintenance=self.settings.maintenance,
         )
         tickers = ", ".join(exchange.listings)
         key = f"key {keys.key_id}, its private half in {key_file}"

@@ -13,6 +13,8 @@ import numpy as np
 
 Verb = Literal["BUY", "SELL"]
 Outcome = Literal["YES", "NO"]
+# As the venue writes them. Only the first one rests; the other two end as they arrive.
+TimeInForce = Literal["good_till_canceled", "immediate_or_cancel", "fill_or_kill"]
 
 PAYOUT = Decimal(1)  # USD that a contract pays if its side comes true
 PRICE_STEP = Decimal("0.0001")  # USD, the finest price that the venue writes
@@ -29,9 +31,11 @@ class LimitOrder:
     side: the contract that is traded.
     price: USD of that side, above 0 and below 1.
     count: contracts, above 0.
-    expires_at: instant at which it ends at the venue; none where nothing says so.
+    expires_at: instant at which a resting order ends at the venue, and after which none is sent.
+        None where nothing says so.
     reduces: whether it only takes from what is held.
     reason: why it exists.
+    time_in_force: whether it rests in the book, or trades at once and cancels what is left.
     """
 
     client_order_id: str
@@ -43,11 +47,17 @@ class LimitOrder:
     expires_at: np.datetime64 | None = None
     reduces: bool = False
     reason: str = ""
+    time_in_force: TimeInForce = "good_till_canceled"
 
     def __post_init__(self) -> None:
         if not self.client_order_id:
             raise ValueError(f"{self.market}: an order needs a client_order_id")
         check_terms(self.client_order_id, self.price, self.count)
+
+    @property
+    def rests(self) -> bool:
+        """Tell whether what does not trade at once rests in the book."""
+        return self.time_in_force == "good_till_canceled"
 
 
 def check_terms(name: str, price: Decimal, count: Decimal) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from foundation.errors import AccessRefused, BrokerError
+from foundation.errors import AccessRefused, BrokerError, TradingPaused
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Time:
         for _ in self.tries(earlier):
             try:
                 return ask()
-            except AccessRefused:
+            except (AccessRefused, TradingPaused):
                 raise
             except passing as error:
                 log.warning("asked again: %s", error)

@@ -50,6 +50,10 @@ class AccessRefused(BrokerError):
     """The keys do not open what was requested; asking again changes nothing."""
 
 
+class TradingPaused(BrokerError):
+    """Trading is paused at the venue, which did nothing: asking again at once does not help."""
+
+
 class OrderRejected(BrokerError):
     """The venue takes no such order.
 

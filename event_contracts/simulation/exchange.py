@@ -1,8 +1,9 @@
 """An exchange of event contracts with one account: several markets, stepped tick by tick.
 
-Matching is the kernel's, the one of the environments: an order that is placed at a tick meets the
-next one, so that nothing fills until `advance`. Each market is a record of the kernel, which is
-lent the account's cash and the worth of what is held in other markets while it steps.
+Matching is the kernel's, the one of the environments: an order that rests meets the next tick, so
+that it fills with `advance`; an immediate one has filled or ended once it is placed. Each market is
+a record of the kernel, which is lent the account's cash and the worth of what is held in other
+markets while it trades.
 
     exchange = Exchange([Listing("RAIN", tape_of(session))], EpisodeSettings(starting_cash=1000))
     placed = exchange.submit(LimitOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
@@ -22,11 +23,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from event_contracts.simulation.kernel import is_yes_outcome, place, step
+from event_contracts.simulation.kernel import is_yes_outcome, place, show_depth, step, trade
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.actions import SIDES, intent_of
 from event_contracts.trading.event_risk import MarketEvent, Strike, exposure_beside
@@ -40,6 +41,7 @@ from event_contracts.trading.orders import (
     Quote,
     Receipt,
     RestingOrder,
+    Verb,
 )
 from event_contracts.trading.records import (
     DOLLAR,
@@ -188,7 +190,9 @@ class _Market:
     def of(cls, listing: Listing) -> _Market:
         record = np.zeros(1, MARKET)
         record["rows"] = len(listing.tape)
-        return cls(listing, record[0], np.zeros(SLOTS, ORDER), np.ascontiguousarray(listing.tape))
+        tape = np.ascontiguousarray(listing.tape)
+        show_depth(record[0], tape)
+        return cls(listing, record[0], np.zeros(SLOTS, ORDER), tape)
 
     @property
     def shown(self) -> Record:
@@ -224,11 +228,28 @@ class _Market:
         self.record["resting"] -= 1
 
 
+class OrderAdmission(Protocol):
+    """Decides whether an order may be sent."""
+
+    def refusal(
+        self,
+        action: Verb,
+        side: Outcome,
+        price: Decimal,
+        count: Decimal,
+        view: MarketView,
+        *,
+        rests: bool,
+    ) -> str | None:
+        """Return why an order may not be sent, or None."""
+
+
 class Exchange:
     """One account in front of several markets; the head of this module shows its use.
 
     tick: how often it has been advanced.
-    space: of the settings; its admission is asked about every order.
+    space: of the settings.
+    admission: decides whether an order may be sent; that of the space unless a venue sets its own.
     orders: every order that was taken, by its order_id, in the order in which they were placed.
     fills: of all markets, in booking order.
     settlements: of the markets that have settled, paid or not.
@@ -260,6 +281,7 @@ class Exchange:
         self.fills: list[Fill] = []
         self.settlements: list[Settlement] = []
         self.space = self.settings.space()
+        self.admission: OrderAdmission = self.space.admission
         self._terms = self.settings.terms()
         self._cash = self.settings.cash
         self._delay = settlement
@@ -348,8 +370,13 @@ class Exchange:
         beside = self._beside(market, self.resting)
         return MarketView(market, self.cash, position, self.resting, quote, elsewhere, beside)
 
-    def submit(self, order: LimitOrder) -> PlacedOrder:
-        """Take an order; it meets the next tick. A client_order_id may come again."""
+    def submit(
+        self, order: LimitOrder, *, held_back: Decimal = NOTHING, doomed: bool = False
+    ) -> PlacedOrder:
+        """Take an order. One that rests meets the next tick, an immediate one ends at once.
+
+        A client_order_id may come again. held_back, doomed: faults of `PlacedOrder`.
+        """
         market = self._market(order.market)
         price = int(order.price * WHOLE)
         state = self.market_state(order.market)
@@ -360,16 +387,20 @@ class Exchange:
         elif market.record["resting"] == SLOTS:
             why = f"{SLOTS} orders rest, there is room for no more"
         else:
-            why = self.space.admission.refusal(
-                order.action, order.side, order.price, order.count, self.view(order.market)
-            )
+            terms = order.action, order.side, order.price, order.count
+            why = self.admission.refusal(*terms, self.view(order.market), rests=order.rests)
         if why:
             raise OrderRejected(f"{order.market}: {why}")
         order_id = market.order_id(market.record["numbers"])
-        placed = PlacedOrder(order_id, order, self.tick, order.count)
+        placed = PlacedOrder(
+            order_id, order, self.tick, order.count, held_back=held_back, doomed=doomed
+        )
         self.orders[order_id] = self._open[order_id] = placed
         intent, count = intent_of(order), int(order.count)
-        place(market.record, market.slots, market.shown, intent, price, count)
+        if order.rests:
+            place(market.record, market.slots, market.shown, intent, price, count)
+        else:
+            self._trade(market, placed, intent, price, 0 if doomed else count)
         return placed
 
     def cancel(self, order_id: str) -> None:
@@ -380,8 +411,11 @@ class Exchange:
             self._market(placed.order.market).take_out(order_id)
             self._end(placed)
 
-    def advance(self) -> None:
-        """Show the next tick of every active market, and let its orders meet it."""
+    def advance(self, *, paused: bool = False) -> None:
+        """Show the next tick of every active market, and let its orders meet it.
+
+        paused: whether nothing trades. Orders rest on, and those that expire end.
+        """
         after = self.now + self.interval
         for placed in list(self._open.values()):
             if placed.doomed or (placed.expires is not None and placed.expires < after):
@@ -394,19 +428,54 @@ class Exchange:
             if self.tick > market.listing.first and not market.is_settled:
                 elsewhere = worth - self._worth(ticker)
                 if market.record["resting"]:
-                    # A fill is checked beside what is held, not beside what may still fill.
-                    beside = self._beside(ticker, ())
-                    record = market.record
-                    record["event_if_yes"], record["event_if_no"], record["other_events"] = beside
-                self._step(ticker, market, elsewhere)
+                    self._set_beside(ticker, market)
+                self._step(ticker, market, elsewhere, paused)
                 worth = elsewhere + self._worth(ticker)
 
-    def _step(self, ticker: str, market: _Market, elsewhere: int) -> None:
+    def _trade(
+        self, market: _Market, placed: PlacedOrder, intent: int, price: int, count: int
+    ) -> None:
+        """Trade an immediate order before the next tick is shown, and end it."""
+        ticker, whole = placed.order.market, placed.order.time_in_force == "fill_or_kill"
+        worth = sum(map(self._worth, self.listings)) - self._worth(ticker)
+        self._lend(market, worth)
+        self._set_beside(ticker, market)
+        market.record["fills"] = 0
+        tables = market.record, market.slots, self._fills, market.tape
+        trade(*tables, self._terms, intent, price, count, whole)
+        self._cash = int(market.record["cash"])
+        self._take_fills(ticker, market)
+        self._end(placed)
+
+    def _lend(self, market: _Market, elsewhere: int) -> None:
+        """Lend a market the cash, and what is held in others, millionths of a USD."""
+        market.record["cash"] = self._cash
+        market.record["elsewhere"] = elsewhere
+
+    def _set_beside(self, ticker: str, market: _Market) -> None:
+        """Set what other markets lose at most; a fill is checked beside what is held alone."""
+        record = market.record
+        beside = self._beside(ticker, ())
+        record["event_if_yes"], record["event_if_no"], record["other_events"] = beside
+
+    def _take_fills(self, ticker: str, market: _Market) -> None:
+        """Book what the kernel has filled in a market."""
+        for row in self._fills[: int(market.record["fills"])]:
+            order_id = market.order_id(row["number"])
+            self.fills.append(fill_of(row, order_id, ticker, self.tick))
+            self.orders[order_id].fills.append(self.fills[-1])
+
+    def _step(self, ticker: str, market: _Market, elsewhere: int, paused: bool) -> None:
         """Show a market's next tick; elsewhere: what is held in others, millionths of a USD."""
         record, held = market.record, market.position
-        record["cash"] = self._cash
-        record["elsewhere"] = elsewhere
+        self._lend(market, elsewhere)
+        resting = int(record["resting"])
+        if paused:
+            # The kernel lets every order meet the tick that is in its slots.
+            record["resting"] = 0
         step(record, market.slots, self._fills, market.tape, self._terms, _NO_ACTION)
+        if paused and not market.is_settled:
+            record["resting"] = resting
         if market.is_settled:
             outcome: Outcome = "YES" if is_yes_outcome(market.shown) else "NO"
             payout = Decimal(int(record["cash"]) - self._cash) / DOLLAR
@@ -415,10 +484,7 @@ class Exchange:
             self.settlements.append(market.settlement)
         if not self._unpaid(ticker):
             self._cash = int(record["cash"])
-        for row in self._fills[: int(record["fills"])]:
-            order_id = market.order_id(row["number"])
-            self.fills.append(fill_of(row, order_id, ticker, self.tick))
-            self.orders[order_id].fills.append(self.fills[-1])
+        self._take_fills(ticker, market)
         left = market.remaining()
         for placed in [each for each in self._open.values() if each.order.market == ticker]:
             if placed.order_id in left:

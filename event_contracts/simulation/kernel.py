@@ -11,13 +11,15 @@ less the YES price), a purchase
 - that waits trades at its own price: as much as the ask has where the ask has come to it, else as
   much of what was sold at the bid as is left once those before it in the queue are served.
 
-A sale is the mirror image. What would break the cash buffer or a limit is cancelled as it is about
-to fill. At the last tick nothing trades: resting orders are cancelled, and the market pays.
+A sale is the mirror image. An immediate order trades before those that rest: at the worse of the
+quotes before and after the step, where both are within its limit, up to what is left after it; the
+rest of it is cancelled. What would break the cash buffer or a limit is cancelled as it is about to
+fill. At the last tick nothing trades: resting orders are cancelled, and the market pays.
 """
 
 from __future__ import annotations
 
-from event_contracts.trading.records import DOLLAR, POINT, SELL_NO, SELL_YES, WHOLE, Record
+from event_contracts.trading.records import DOLLAR, POINT, WHOLE, Record
 from event_contracts.trading.rules import (
     Terms,
     best_ask,
@@ -26,6 +28,7 @@ from event_contracts.trading.rules import (
     fits,
     held_of,
     is_beyond_limits,
+    is_immediate,
     is_purchase,
     is_yes,
     room_for,
@@ -74,20 +77,6 @@ def _book(
 
 
 @inlined
-def _keep_sales_within(market: Record, orders: Records) -> None:
-    """Shrink resting sales to what is held, the newest first."""
-    yes = market.yes
-    no = market.no
-    for k in range(market.resting):
-        if orders[k].intent == SELL_YES:
-            orders[k].remaining = min(orders[k].remaining, yes)
-            yes -= orders[k].remaining
-        elif orders[k].intent == SELL_NO:
-            orders[k].remaining = min(orders[k].remaining, no)
-            no -= orders[k].remaining
-
-
-@inlined
 def _sweep(market: Record, orders: Records) -> None:
     """Take ended orders out of their slots; the others keep their order."""
     kept = 0
@@ -97,6 +86,14 @@ def _sweep(market: Record, orders: Records) -> None:
                 orders[kept] = orders[k]
             kept += 1
     market.resting = kept
+
+
+@inlined
+def show_depth(market: Record, tape: Records) -> None:
+    """Reset what orders may still take at the quote of the next tick; at the last one nothing."""
+    trades = market.row < market.rows - 2
+    market.asks = tape[market.row + 1].ask_size if trades else 0
+    market.bids = tape[market.row + 1].bid_size if trades else 0
 
 
 @compiled
@@ -142,6 +139,51 @@ def _traded(
         return 0
     order.remaining -= count
     return count
+
+
+@compiled
+def trade(
+    market: Record,
+    orders: Records,
+    fills: Records,
+    tape: Records,
+    terms: Terms,
+    intent: int,
+    price: int,
+    count: int,
+    whole: bool,
+) -> None:
+    """Fill an immediate order between a market's tick and the next; the rest is cancelled.
+
+    whole: whether it fills as a whole or not at all.
+    """
+    yes = is_yes(intent)
+    buys = is_purchase(intent)
+    lifts = buys == yes
+    order = orders[market.resting]  # free until the next order rests there
+    order.number = market.numbers
+    order.intent = intent
+    order.remaining = count
+    order.carried = 0
+    market.numbers += 1
+    market.sent = count
+    market.total += count
+    left = market.asks if lifts else market.bids
+    if left < (count if whole else 1):
+        return
+    before = tape[market.row]
+    after = tape[market.row + 1]
+    if buys:
+        met = max(best_ask(before, yes), best_ask(after, yes))
+    else:
+        met = min(best_bid(before, yes), best_bid(after, yes))
+    if not (0 < met < WHOLE and (met <= price if buys else met >= price)):
+        return
+    done = _traded(market, order, fills, terms, met, min(count, left), False)
+    if lifts:
+        market.asks -= done
+    else:
+        market.bids -= done
 
 
 @inlined
@@ -202,16 +244,12 @@ def _meet(
     market: Record, orders: Records, fills: Records, before: Record, after: Record, terms: Terms
 ) -> None:
     """Let every resting order meet a tick, the oldest first."""
-    market.asks = after.ask_size
-    market.bids = after.bid_size
     market.sold = after.sold
     market.bought = after.bought
     for k in range(market.resting):
         order = orders[k]
         if order.remaining > 0 and not _at_the_quote(market, order, fills, before, after, terms):
             _in_the_queue(market, order, fills, after, terms)
-        if is_purchase(order.intent):
-            _keep_sales_within(market, orders)
         order.age += 1
         if order.age >= terms.life:
             order.remaining = 0
@@ -232,16 +270,20 @@ def step(
     if 1 <= action <= 20:
         intent = (action - 1) // 5 + 1
         size = (action - 1) % 5
-        most = terms.size_limits[size]
-        if most >= 0:
+        size_limit = terms.size_limits[size]
+        if size_limit >= 0:
             count = terms.sizes[size]
-            price, free, towards = room_for(market, orders, before, terms, intent)
-            if fits(market, terms, intent, count, price, free, towards, most):
-                place(market, orders, before, intent, price, count)
+            price, most, free, towards = room_for(market, orders, before, terms, intent)
+            if fits(market, terms, intent, count, price, most, free, towards, size_limit):
+                if is_immediate(is_purchase(intent), terms.styles[intent]):
+                    trade(market, orders, fills, tape, terms, intent, price, count, False)
+                else:
+                    place(market, orders, before, intent, price, count)
     market.row += 1
     after = tape[market.row]
     if market.row < market.rows - 1:
         _meet(market, orders, fills, before, after, terms)
+        show_depth(market, tape)
     else:
         market.resting = 0
         won = market.yes if is_yes_outcome(after) else market.no

@@ -14,7 +14,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from event_contracts.simulation.kernel import step
+from event_contracts.simulation.kernel import show_depth, step
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import draws_from, next_generator, sessions_from
@@ -159,7 +159,9 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             self.markets["rows"][i] = len(tape)
         self.markets["cash"][which] = self.markets["began"][which] = self.settings.cash
         self.worth[which] = self.settings.cash / DOLLAR
-        _show(which, self.markets, self.orders, self.tapes, self._terms, self.seen, self._allowed)
+        _show_first(
+            which, self.markets, self.orders, self.tapes, self._terms, self.seen, self._allowed
+        )
 
     def _drawn(self, which: npt.NDArray[np.intp]) -> Records | list[Records]:
         generators = [self.generators[i] for i in which]
@@ -204,7 +206,7 @@ def _step_all(
 
 
 @compiled
-def _show(
+def _show_first(
     which: npt.NDArray[np.intp],
     markets: Records,
     orders: Records,
@@ -214,6 +216,7 @@ def _show(
     allowed: Mask,
 ) -> None:
     for i in which:
+        show_depth(markets[i], tapes[i])
         observe(markets[i], orders[i], tapes[i], terms, seen[i], allowed[i])
 
 

@@ -1,9 +1,10 @@
-"""What the practice venue takes and says, in the words of Kalshi's REST API.
+"""Requests and answers of the practice venue, in the words of Kalshi's REST API.
 
 There is one book, of YES: a bid buys YES or sells NO, an ask sells YES or buys NO, at the price of
-YES. With `reduce_only` an order sells what is held; without it, it buys, and pairs with what is
-held of the other side are paid out. An order waits until the clock's next tick and meets that: the
-answer to a new order says that nothing has filled.
+YES. With `reduce_only`, which immediate-or-cancel orders alone may have, an order sells what is
+held; without it, it buys, and pairs with what is held of the other side are paid out. An order that
+rests waits until the clock's next tick and meets that: the answer to it says that nothing has
+filled. The answer to an immediate order is final.
 
 Orders are answered here, the account's money in `portfolio`, markets in `catalog`: every required
 field of Kalshi's own client 3.34, and no field that Kalshi has deprecated. A filter that is not
@@ -15,6 +16,8 @@ served is refused. Assumed, because nothing that was read says so:
 - A cancelled order that has ended before answers 404.
 - Errors are `{"code", "message", "details"}`; the codes are this server's own words.
 - A market's quote leaves the account's own orders out, as the simulated book does.
+- An order takes no cash for contracts that close a position, resting ones before it taken off.
+- An order with `reduce_only` and nothing to reduce is taken, and cancelled at once.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, Val
 
 from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.orders import PAYOUT, Fill, LimitOrder
+from event_contracts.trading.orders import PAYOUT, Fill, LimitOrder, TimeInForce
 from event_contracts.trading.venue_orders import (
     BookSide,
     a_traded_count,
@@ -68,21 +71,30 @@ class OrderRequest:
 
     side: of the book of YES.
     price: USD of YES.
-    time_in_force, self_trade_prevention_type: the only ones that are known here.
-    client_order_id: the client's; empty where he gave none.
+    self_trade_prevention_type: without effect, as orders of one account never meet here.
+    client_order_id: the client's; none where he gave none.
     reduce_only: whether it may only sell what is held.
     expiration_time: UTC, when it ends by itself; none where it does not.
+    exchange_index: the venue's shard; there is one here, and -1 looks it up.
+
+    The last four are known to the venue and not simulated: they take the values that change
+    nothing.
     """
 
     ticker: Annotated[str, Field(strict=True, min_length=1)]
     side: BookSide
     price: Annotated[Decimal, PlainValidator(an_order_price)]
     count: Annotated[Decimal, PlainValidator(_count)]
-    time_in_force: Literal["good_till_canceled"]
-    self_trade_prevention_type: Literal["taker_at_cross"]
-    client_order_id: Annotated[str, Field(strict=True, max_length=LONGEST_ID)] = ""
-    reduce_only: Annotated[bool, Strict()] = False
+    time_in_force: TimeInForce
+    self_trade_prevention_type: Literal["taker_at_cross", "maker"]
+    client_order_id: Annotated[str, Field(strict=True, max_length=LONGEST_ID)] | None = None
+    reduce_only: Annotated[bool, Strict()] | None = None
     expiration_time: Annotated[np.datetime64 | None, PlainValidator(_instant)] = None
+    exchange_index: Literal[0, -1] | None = None
+    subaccount: Literal[0] | None = None
+    post_only: Literal[False] | None = None
+    cancel_order_on_pause: Literal[False] | None = None
+    order_group_id: None = None
 
     # A field that is not known here would change what the order means.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -91,16 +103,24 @@ class OrderRequest:
     def of(cls, body: Mapping[str, Any]) -> OrderRequest:
         """The request of a JSON object; `Refused` names the field that makes no sense."""
         try:
-            return TypeAdapter(cls).validate_python(body)
+            request = TypeAdapter(cls).validate_python(body)
         except ValidationError as error:
             problem = error.errors()[0]
             message = f"{problem['loc'][0]}: {problem['msg']}"
             raise Refused(400, "invalid_parameters", message) from None
+        # The first in the venue's own words, of August 2026; the second as it documents it.
+        if request.reduce_only and request.time_in_force != "immediate_or_cancel":
+            raise Refused(400, "invalid_order", "reduce_only can only be used with IoC orders")
+        if request.expiration_time and request.time_in_force != "good_till_canceled":
+            message = f"{request.time_in_force} cannot be combined with expiration_time"
+            raise Refused(400, "invalid_order", message)
+        return request
 
     def limit_order(self, name: str, count: Decimal) -> LimitOrder:
         """The order in our words, under our id of it."""
-        action, side = own_terms(self.side, self.reduce_only)
-        return LimitOrder(name, self.ticker, action, side, yes_price(side, self.price), count)
+        action, side = own_terms(self.side, bool(self.reduce_only))
+        terms = action, side, yes_price(side, self.price), count
+        return LimitOrder(name, self.ticker, *terms, time_in_force=self.time_in_force)
 
 
 def take(
@@ -124,16 +144,15 @@ def take(
         raise Refused(409, "order_already_exists", "client_order_id has been used")
     if request.expiration_time is not None and request.expiration_time <= exchange.now:
         raise Refused(400, "invalid_parameters", "expiration_time has passed")
-    count = _covered_count(exchange, request)
+    covered = _covered_count(exchange, request)
+    count = covered or request.count
     traded = max(count // 2, Decimal(1)) if partial else count
     order = request.limit_order(name, traded)
     try:
-        placed = exchange.submit(order)
+        placed = exchange.submit(order, held_back=count - traded, doomed=reject or not covered)
     except OrderRejected as error:
         raise Refused(400, "order_not_admitted", str(error)) from error
     placed.expires = request.expiration_time
-    placed.held_back = count - traded
-    placed.doomed = reject
     return placed
 
 
@@ -157,15 +176,11 @@ def placed_of(exchange: Exchange, order_id: str) -> PlacedOrder:
 
 
 def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
-    """Contracts of an order; one that may only reduce is cut to what no sale has reserved."""
+    """Contracts of an order; one that may only reduce is cut to what is held."""
     if not request.reduce_only:
         return request.count
     _, side = own_terms(request.side, reduces=True)
-    view = exchange.view(request.ticker)
-    free = view.held(side) - view.resting_count("SELL", side)
-    if free <= 0:
-        raise Refused(400, "invalid_order", "reduce_only: there is no position to reduce")
-    return min(request.count, free)
+    return min(request.count, exchange.view(request.ticker).held(side))
 
 
 Row = TypeVar("Row")

@@ -4,9 +4,9 @@
     1 … 20   (intent − 1) · 5 + size index + 1, intents BUY_YES, SELL_YES, BUY_NO, SELL_NO
     21 … 24  reserved: always masked, HOLD where sent
 
-An action becomes a limit order at a price that the style of its intent picks from the quote, if
-that may be sent: masks, the simulated manager and the live one ask the same `Admission`. Of a code
-that is none of these every function raises `ValueError`.
+An action becomes a limit order at a price and with a time in force that the style of its intent
+picks, if that may be sent: masks, the simulated manager and the live one ask the same `Admission`.
+Of a code that is none of these every function raises `ValueError`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from event_contracts.trading.orders import (
     Quote,
     Receipt,
     RestingOrder,
+    TimeInForce,
     Verb,
     other,
 )
@@ -48,8 +49,11 @@ from event_contracts.trading.rules import (
     Terms,
     broken_limit,
     in_units,
+    is_immediate,
     limit_price,
     limits_of,
+    most_to_buy,
+    most_to_sell,
     reach_of,
     usd,
 )
@@ -299,19 +303,39 @@ class Admission:
     fees: FeeRules = field(default_factory=FeeRules)
 
     def refusal(
-        self, action: Verb, side: Outcome, price: Decimal, count: Decimal, view: MarketView
+        self,
+        action: Verb,
+        side: Outcome,
+        price: Decimal,
+        count: Decimal,
+        view: MarketView,
+        *,
+        rests: bool = True,
     ) -> str | None:
         """Why an order may not be sent, in words; nothing where it may.
 
         A purchase needs cash less what resting purchases may cost, less the buffer, and a position
         within the limits even if every resting order that goes the same way fills. A sale needs
-        contracts that no resting sale has reserved.
+        contracts that no resting sale has reserved. Where a sale rests, all orders that take from
+        its position may take no more than is held: the venue would turn the position.
+
+        rests: whether it is no immediate order, which the venue caps at the position.
         """
+        against = other(side)
+        held, opposite = view.held(side), view.held(against)
         if action == "SELL":
-            held, waiting = view.held(side), view.resting_count("SELL", side)
-            if count <= held - waiting:
+            sales, purchases = view.resting_count("SELL", side), view.resting_count("BUY", against)
+            taken = in_units(sales), in_units(purchases)
+            if count <= most_to_sell(in_units(held), *taken, immediate=not rests):
                 return None
-            return f"selling {count} {side}; {held} held, {waiting} of them in resting sales"
+            also = f", {purchases} in resting purchases of {against}" if rests and purchases else ""
+            return f"selling {count} {side}; {held} held, {sales} of them in resting sales{also}"
+        sales, purchases = view.resting_count("SELL", against), view.resting_count("BUY", side)
+        if count > most_to_buy(*map(in_units, (opposite, sales, purchases))):
+            return (
+                f"buying {count} {side}; {opposite} {against} held, {sales} of them in resting"
+                f" sales, {purchases} in resting purchases of {side}"
+            )
         cost = self.fees.most_cost(price, count)
         free = self.free_cash(view)
         if free - cost < self.cash_buffer:
@@ -322,7 +346,7 @@ class Admission:
         return self.limits.validate_order(
             count=count,
             price=price,
-            held=view.held(side) - view.held(other(side)),
+            held=held - opposite,
             cash=view.cash,
             resting=view.resting_towards(side),
             elsewhere=view.elsewhere,
@@ -362,7 +386,8 @@ class OrderSettings:
     price_style: PriceStyle | Mapping[str, PriceStyle] = setting(
         "aggressive",
         "passive joins its own queue, mid is half-way, aggressive takes the other side's "
-        "offer; one for all, or each for BUY_YES, SELL_YES, BUY_NO, SELL_NO",
+        "offer; an aggressive sale is immediate-or-cancel, other orders rest; one for all, or "
+        "each for BUY_YES, SELL_YES, BUY_NO, SELL_NO",
     )
     position_sizes: tuple[int, ...] = setting(
         POSITION_SIZES, "contracts of each of the five sizes, increasing"
@@ -472,9 +497,20 @@ class LimitOrderActionSpace(OrderSettings):
         bid, ask, tick = (
             in_units(each, WHOLE) for each in (quote.bid(side), quote.ask(side), quote.tick)
         )
-        style = STYLES[self.styles[INTENTS[intent]]]
-        price = limit_price(bid, ask, tick, verb == "BUY", style)
+        price = limit_price(bid, ask, tick, verb == "BUY", self._style(intent))
         return usd(price * POINT) if price else None
+
+    def time_in_force(self, intent: int) -> TimeInForce:
+        """The time in force of an order of an intent, 1 … 4, by its price style.
+
+        An aggressive sale takes what is bid and ends: the venue then caps it at the position. Any
+        other order rests.
+        """
+        immediate = is_immediate(SIDES[intent - 1][0] == "BUY", self._style(intent))
+        return "immediate_or_cancel" if immediate else "good_till_canceled"
+
+    def _style(self, intent: int) -> int:
+        return STYLES[self.styles[INTENTS[intent]]]
 
     def refusal(self, action: int, view: MarketView) -> str | None:
         """Why an action may not be sent, in words; nothing where it may, and of HOLD."""
@@ -502,10 +538,14 @@ class LimitOrderActionSpace(OrderSettings):
             quote = view.quote
             return f"{INTENTS[intent]} has no price at YES {quote.yes_bid} bid, {quote.yes_ask} ask"
         verb, side = SIDES[intent - 1]
-        why = self.admission.refusal(verb, side, price, Decimal(count), view)
+        immediacy = self.time_in_force(intent)
+        order = LimitOrder(
+            name, view.market, verb, side, price, Decimal(count), time_in_force=immediacy
+        )
+        why = self.admission.refusal(verb, side, price, Decimal(count), view, rests=order.rests)
         if verb == "BUY":
             why = self._size_refusal(side, count, view) or why
-        return why or LimitOrder(name, view.market, verb, side, price, Decimal(count))
+        return why or order
 
     def _size_refusal(self, side: Outcome, count: int, view: MarketView) -> str | None:
         """Why the limit of a size forbids its purchase; None where it does not."""

@@ -44,7 +44,7 @@ from event_contracts.trading.records import (
 from execution.journal.order_store import OrderIntent, part_of
 from foundation.arrays import Mask, Records
 from foundation.cents import CENT
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, TradingPaused
 from foundation.notices import Notices
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class ActorService:
     decision_seconds: after a tick, for which it may be decided on.
     halted: whether nothing may be opened: no order then rests.
     show: called with every decision, once it was carried out.
-    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`.
+    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `paused`.
     """
 
     account: str
@@ -117,6 +117,12 @@ class ActorService:
                 self._skip("late" if is_open else "settling")
                 return None
             entry = self._decide(memory, update)
+        except TradingPaused as error:
+            # Nothing could be sent, and what was to be withdrawn rests until a later tick.
+            log.info("%s: %s", update.market, error)
+            self.actions.show(update)
+            self._skip("paused")
+            return None
         except BrokerError as error:
             self.actions.show(update)
             self._fail(update.market, str(error))

@@ -6,20 +6,21 @@ Reads alone are repeated, and what goes wrong is one line without secrets.
 from __future__ import annotations
 
 import base64
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from event_contracts.trading.fields import UnreadRow, unread_row
 from foundation.clock import OURS, Time
-from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
+from foundation.errors import AccessRefused, BrokerError, InputError, TradingPaused, in_one_line
 from foundation.patience import RequestSettings
 from foundation.redaction import redacted
 from foundation.settings import setting, settings_class
@@ -49,6 +50,11 @@ Response = Mapping[str, Any]
 Value = TypeVar("Value")
 REFUSALS = (401, 403)  # statuses that say what the keys do not open
 UNKNOWN_THING = 404
+# Codes of a refusal while trading is paused, as on Thursdays from 3 to 5 in New York. Seen in
+# production in August 2026; nothing was done with what was asked for.
+TRADING_PAUSED: Final = "trading_is_paused"
+EXCHANGE_PAUSED: Final = "exchange_is_paused"
+PAUSED = (TRADING_PAUSED, EXCHANGE_PAUSED)
 LISTED = 200  # entries of a page
 PAGES = 500  # of one answer; more than that goes round in circles
 # Requests a second, of which the venue's lowest tier allows 20 reads and 10 writes: one that writes
@@ -195,6 +201,21 @@ class StatusAnswer(Exception):
         self.status = status
         self.words = words
 
+    @property
+    def code(self) -> str:
+        """The venue's code of an error, which stands by itself or in an `error`; else empty."""
+        try:
+            said = json.loads(self.words)
+            inner = said.get("error", said)
+            return str(inner.get("code") or "")
+        except (ValueError, AttributeError, RecursionError):
+            return ""
+
+    @property
+    def is_pause(self) -> bool:
+        """Tell whether the venue did nothing because trading is paused."""
+        return self.code in PAUSED
+
 
 class KalshiPace(Pace):
     """Never more than `RATE` requests in any second."""
@@ -253,6 +274,8 @@ class KalshiConnection:
                 yield
             except StatusAnswer as error:
                 words = in_one_line(self.keys.redact(error.words))
+                if error.is_pause:
+                    raise TradingPaused(f"{asked}: trading is paused ({error.code})") from None
                 if error.status not in REFUSALS:
                     raise BrokerError(f"{asked}: status {error.status}: {words}") from None
                 hint = f"check {KEY_ID}, {PRIVATE_KEY}, mode and this machine's clock"

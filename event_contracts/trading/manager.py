@@ -604,7 +604,7 @@ class KalshiMultiMarketOrderManager:
         """Why an order may not be sent, in words; nothing where it may."""
         view, listing = self._look(order.market)
         return listing.refusal(order) or self._admission.refusal(
-            order.action, order.side, order.price, order.count, view
+            order.action, order.side, order.price, order.count, view, rests=order.rests
         )
 
 

@@ -18,6 +18,7 @@ from execution.contract_orders import PAYOUT as PAYOUT
 from execution.contract_orders import PRICE_STEP as PRICE_STEP
 from execution.contract_orders import LimitOrder as LimitOrder
 from execution.contract_orders import Outcome as Outcome
+from execution.contract_orders import TimeInForce as TimeInForce
 from execution.contract_orders import Verb as Verb
 from execution.contract_orders import check_terms as check_terms
 from execution.journal.order_store import OrderIntent

@@ -61,7 +61,7 @@ MARKET = np.dtype(
         ("event_if_yes", "i8"),  # those of its event if this one pays YES
         ("event_if_no", "i8"),  # those of its event if this one pays NO
         ("other_events", "i8"),
-        # What is left of the tick that orders meet, contracts.
+        # What is left of the next tick, which orders meet, contracts.
         ("asks", "i8"),
         ("bids", "i8"),
         ("sold", "i8"),

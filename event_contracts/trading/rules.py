@@ -18,6 +18,7 @@ from event_contracts.trading.records import (
     BUY_YES,
     DOLLAR,
     MID,
+    MOST,
     NONE,
     POINT,
     SELL_NO,
@@ -185,6 +186,38 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
     return price if 0 < price < WHOLE else 0
 
 
+@shared
+def is_immediate(buys: bool, style: int) -> bool:
+    """Tell whether an order is immediate-or-cancel: a sale at the other side's price.
+
+    The venue caps such a sale at the position (`reduce_only`), and no sale that rests.
+    """
+    return not buys and style == AGGRESSIVE
+
+
+@shared
+def most_to_sell(held: Number, sales: Number, purchases: Number, immediate: bool) -> Number:
+    """Contracts of a side that a sale may take from those held.
+
+    sales: contracts of resting sales of the side. purchases: contracts of resting purchases of the
+    other side, which take from the position too. The venue caps an immediate sale itself.
+    """
+    return held - sales if immediate else held - sales - purchases
+
+
+@shared
+def most_to_buy(held: Number, sales: Number, purchases: Number) -> Number:
+    """Contracts of a side that a purchase may take while sales of the other side rest.
+
+    Once nothing is held the venue fills a resting sale as a purchase of the other side, so that
+    all orders that take from a position may take no more than that.
+
+    held: contracts of the other side. sales: contracts of its resting sales. purchases: contracts
+    of resting purchases of the side that is bought.
+    """
+    return held - sales - purchases if sales > 0 else MOST
+
+
 # Over records
 
 
@@ -236,11 +269,11 @@ def _free_cash(orders: Records, market: Record, terms: Terms) -> int:
 @inlined
 def room_for(
     market: Record, orders: Records, tick: Record, terms: Terms, intent: int
-) -> tuple[int, int, int]:
-    """What orders of an intent, BUY_YES … SELL_NO, meet in front of a tick: `fits` takes it.
+) -> tuple[int, int, int, int]:
+    """Bounds of orders of an intent, BUY_YES … SELL_NO, in front of a tick, for `fits`.
 
-    Returns the price, 0 where there is none; cash that a purchase, or contracts that a sale may
-    use; and contracts that resting orders may still add to the position.
+    Returns the price, 0 without one; the most contracts that may trade; and, for a purchase, the
+    cash that it may use and the contracts that resting orders may still add to the position.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -248,11 +281,14 @@ def room_for(
     price = int(limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.tick, buys, style))
     if market.resting == SLOTS:
         price = 0
+    same = _resting(orders, market, intent)
     if not buys:
-        return price, held_of(market, yes) - _resting(orders, market, intent), 0
-    opposite = SELL_NO if yes else SELL_YES
-    towards = _resting(orders, market, intent) + _resting(orders, market, opposite)
-    return price, _free_cash(orders, market, terms), towards
+        immediate = is_immediate(buys, style)
+        against = 0 if immediate else _resting(orders, market, BUY_NO if yes else BUY_YES)
+        return price, int(most_to_sell(held_of(market, yes), same, against, immediate)), 0, 0
+    sales = _resting(orders, market, SELL_NO if yes else SELL_YES)
+    most = int(most_to_buy(held_of(market, not yes), sales, same))
+    return price, most, _free_cash(orders, market, terms), same + sales
 
 
 @inlined
@@ -276,18 +312,19 @@ def fits(
     intent: int,
     count: int,
     price: int,
+    most: int,
     free: int,
     towards: int,
     size_limit: int,
 ) -> bool:
     """Return whether an order of so many contracts may be sent.
 
-    price, free, towards: of `room_for`. size_limit: contracts that its size may lead to.
+    price, most, free, towards: of `room_for`. size_limit: contracts that its size may lead to.
     """
-    if price == 0:
+    if price == 0 or count > most:
         return False
     if not is_purchase(intent):
-        return count <= free
+        return True
     yes = is_yes(intent)
     if held_of(market, yes) - held_of(market, not yes) + towards + count > size_limit:
         return False
@@ -303,11 +340,11 @@ def masks(market: Record, orders: Records, tick: Record, terms: Terms, allowed: 
     """
     allowed[NONE] = True
     for intent in range(BUY_YES, SELL_NO + 1):
-        price, free, towards = room_for(market, orders, tick, terms, intent)
+        price, most, free, towards = room_for(market, orders, tick, terms, intent)
         for size in range(5):
             count = terms.sizes[size]
             code = (intent - 1) * 5 + size + 1
-            most = terms.size_limits[size]
-            allowed[code] = most >= 0 and fits(
-                market, terms, intent, count, price, free, towards, most
+            size_limit = terms.size_limits[size]
+            allowed[code] = size_limit >= 0 and fits(
+                market, terms, intent, count, price, most, free, towards, size_limit
             )

@@ -2,8 +2,12 @@
 
 Prices are `_dollars` and counts `_fp`: fixed-point text, never a float. The venue has one book, of
 YES: a bid buys YES or sells NO, an ask at p sells YES or buys NO at 1 − p. Which of the two it is,
-the venue does not say afterwards: `reduce_only` does, of orders of ours. Each of the others counts
+the venue does not say afterwards: our journal does, of orders of ours. Each of the others counts
 as a purchase, which takes more of the cash than a sale would.
+
+A sale is immediate-or-cancel with `reduce_only`, which the venue caps at the position; it takes
+`reduce_only` on no other order. Or it rests as a plain order on the other side of the book, which
+would turn the position where more of it fills than is held: `Admission` keeps it from that.
 
 Orders of one account are posted once, and looked up by our id among its orders and fills: nobody
 says that the venue refuses a second order of an id. So one whose outcome is open is never posted
@@ -279,19 +283,24 @@ def yes_price(side: Outcome, price: Decimal) -> Decimal:
 
 
 def order_request(order: LimitOrder) -> dict[str, Any]:
-    """The order as the venue takes it; it ends there to the second before it expires."""
-    if order.expires_at is None:
+    """The order as the venue takes it.
+
+    One that rests ends there to the second before it expires. The venue refuses `reduce_only` on
+    an order that rests, and an expiration on one that does not.
+    """
+    if order.rests and order.expires_at is None:
         raise InputError(f"{order.client_order_id}: nothing says when it ends at the venue")
+    expires = order.expires_at if order.rests else None
     return {
         "ticker": order.market,
         "client_order_id": order.client_order_id,
         "side": book_side(order.action, order.side),
         "count": f"{order.count:.2f}",
         "price": f"{yes_price(order.side, order.price):.4f}",
-        "time_in_force": "good_till_canceled",
-        "expiration_time": epoch_seconds(order.expires_at),
+        "time_in_force": order.time_in_force,
+        **({} if expires is None else {"expiration_time": epoch_seconds(expires)}),
         "self_trade_prevention_type": "taker_at_cross",
-        "reduce_only": order.action == "SELL",
+        "reduce_only": order.action == "SELL" and order.time_in_force == "immediate_or_cancel",
     }
 
 
@@ -398,7 +407,10 @@ class OrderVenue(KalshiConnection):
         return order
 
     def cancel(self, placed: VenueOrder) -> None:
-        """Have an order cancelled; there may be nothing to cancel any more, where it had ended."""
+        """Cancel an order; one that has ended stays as it ended.
+
+        Raises `TradingPaused` where it still rests because trading is paused.
+        """
         with self.translated_errors(f"cancelling order {placed.order_id}"):
             try:
                 self.request("DELETE", f"{WRITES}/{placed.order_id}")
@@ -417,6 +429,9 @@ class OrderVenue(KalshiConnection):
             return VenueOrder.answered(intent, answer)
         except StatusAnswer as error:
             words = self.keys.redact(error.words)[:300]
+            if error.is_pause:
+                why = f"trading is paused at the venue ({error.code})"
+                raise OrderWithheld(f"{name}: not sent: {why}") from None
             if error.status == BUSY:
                 return self._despite_busy(intent)
             if error.status >= 500 or error.status < 400 or error.status in NOT_UNDERSTOOD:

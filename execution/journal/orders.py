@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from execution.contract_orders import LimitOrder, Outcome, Verb
+from execution.contract_orders import LimitOrder, Outcome, TimeInForce, Verb
 from execution.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders import PRICES, Order, Side
 
@@ -45,6 +45,7 @@ def words_of(order: AnyOrder) -> dict[str, Any]:
         "side": f"{order.action} {order.side}",
         "qty": f"{order.count:f}",
         "limit_price": f"{order.price:f}",
+        "tif": order.time_in_force,
     }
 
 
@@ -87,9 +88,13 @@ def order_of(
         action, side = words["side"].split()
         if action not in get_args(Verb) or side not in get_args(Outcome):
             raise ValueError(f"{name}: side {words['side']!r} is none of a contract")
+        # Before journals named it, every order of a contract rested.
+        tif = words.get("tif", "good_till_canceled")
+        if tif not in get_args(TimeInForce):
+            raise ValueError(f"{name}: tif {tif!r} is none of {', '.join(get_args(TimeInForce))}")
         price = Decimal(words["limit_price"])
         terms = words["symbol"], action, side, price, Decimal(words["qty"])
-        return LimitOrder(name, *terms, expires_at, reduces, reason)
+        return LimitOrder(name, *terms, expires_at, reduces, reason, tif)
     raise ValueError(f"{name}: an order of kind {kind!r} is none")
 
 
@@ -114,4 +119,4 @@ def _essence(order: AnyOrder) -> tuple[object, ...]:
         return order.symbol, order.side, order.qty, order.type
     if isinstance(order, SpreadOrder):
         return order.legs, order.contracts, order.least_credit is None
-    return order.market, order.action, order.side, order.count, order.price
+    return (order.market, order.action, order.side, order.count, order.price, order.time_in_force)

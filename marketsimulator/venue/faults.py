@@ -11,7 +11,16 @@ from marketsimulator.venue.asked import Asked
 
 Before = Literal["delay", "drop_before", "late", "status"]  # the request is not done yet
 After = Literal["drop_after", "status_after", "malformed", "other"]
-OfOrders = Literal["reject", "reject_later", "partial", "state", "skew", "unlisted"]
+OfOrders = Literal[
+    "reject",
+    "reject_later",
+    "partial",
+    "state",
+    "skew",
+    "unlisted",
+    "trading_is_paused",
+    "exchange_is_paused",
+]
 Kind = Literal[Before, After, OfOrders]
 Method = Literal["", "GET", "POST", "DELETE"]  # of the requests that practice servers take
 BEFORE: tuple[Kind, ...] = get_args(Before)
@@ -50,6 +59,8 @@ class Fault:
         `state` shows an order in `state`, which is not its own;
         `unlisted` answers a read of orders or fills as if the newest order were not there (at
         Kalshi; Alpaca's lists late activities instead);
+        `trading_is_paused` and `exchange_is_paused` refuse an order or a cancellation under that
+        code, as Kalshi does in a pause;
         `skew` lets the clock say `seconds` too much.
     """
 

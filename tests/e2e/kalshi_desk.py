@@ -70,6 +70,7 @@ class KalshiStand:
         admission: Admission = UNLIMITED,
         rules_of: RulesOf = lambda *_: FeeRules(),
         guard: Guard = unguarded,
+        job: str = "",
         **settings: Any,
     ) -> KalshiMultiMarketOrderManager:
         """A manager as one process has it: it knows what the journal says and nothing else."""
@@ -80,6 +81,7 @@ class KalshiStand:
             rules_of,
             book=self.book,
             guard=guard,
+            job=job,
             time=Time(now=self.clock, wait=self.waited.append),
         )
         manager.begin(AccountBooks(BEGINNING, D(1000)))

@@ -11,7 +11,7 @@ import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
@@ -25,9 +25,11 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.actions import Admission, PositionLimits
-from event_contracts.trading.orders import LimitOrder, MarketView, Outcome
+from event_contracts.trading.endpoint import PAUSED
+from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, other
+from event_contracts.trading.venue_orders import order_of
 from execution.account_lock import JOURNAL
-from execution.journal.order_store import UNDETERMINED
+from execution.journal.order_store import UNDETERMINED, OrderIntent
 from foundation.clock import system_clock
 from foundation.database import Database
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
@@ -59,6 +61,7 @@ VENUE_FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "partial", "count": 2, **AT_ORDERS},
     *({"kind": kind, **AT_ORDERS} for kind in ("reject", "reject_later", "late", "drop_after")),
     *({"kind": kind} for kind in ("state", "unlisted", "other")),
+    *({"kind": kind, "count": 3} for kind in PAUSED),
     {"kind": "delay", "seconds": 0.2, **AT_ORDERS},
 )
 DOOR = Door(
@@ -81,8 +84,12 @@ ADMISSION = Admission(PositionLimits(share=Decimal("1.1") / 4))
 
 
 def breach(order: LimitOrder, view: MarketView) -> str | None:
-    """What an order that leaves would break, from the venue's own account; only an opening can."""
-    if order.action == "SELL":
+    """What an order that leaves would break, from the venue's own account; only an opening can.
+
+    A resting sale leaves as a purchase of the other side that closes what is held.
+    """
+    closes = view.held(other(order.side)) - view.resting_count("BUY", order.side)
+    if order.action == "SELL" or order.count <= closes:
         return None
     return ADMISSION.refusal(order.action, order.side, order.price, order.count, view)
 
@@ -149,6 +156,8 @@ class KalshiTrading(FaultRuns):
         self.wire.danger_of_orders = self.rng.choice((None, 0.4, 0.8))
         if self.rng.random() < 0.3:
             self.here.fault(**self.rng.choice(VENUE_FAULTS))
+        if self.rng.random() < 0.2:
+            self.here.pause(self.rng.choice(PAUSED))
         self.rng.choice((self._ordinary, self._ordinary, self._until_told))()
         if self.rng.random() < 0.3:
             self.wire.land()
@@ -159,6 +168,7 @@ class KalshiTrading(FaultRuns):
         if self.rng.random() < 0.2:
             self._calm_run()
         self._advance(self.rng.choice((1, 1, 2, 5)))
+        self.here.resume()
 
     def end(self) -> None:
         """Go on on a wire that works until nothing is undetermined, and look at everything."""
@@ -190,6 +200,7 @@ class KalshiTrading(FaultRuns):
             for name, each in ours.items()
             if name in book
         )
+        self.counts["breaches"] += self._turned_sales(book)
         self.counts["undetermined_at_the_end"] += sum(
             i.state in UNDETERMINED for i in book.values()
         )
@@ -198,6 +209,29 @@ class KalshiTrading(FaultRuns):
         self.counts["decisions"] += len(entries)
         self.counts.update(f"order {intent.state}" for intent in book.values())
         self.counts["markets settled"] += len(self.here.exchange.payments)
+
+    def _turned_sales(self, book: Mapping[str, OrderIntent]) -> int:
+        """Fills of our sales that left a position on the other side.
+
+        Markets in which a person traded are left out: nobody can keep a sale from that.
+        """
+        exchange = self.here.exchange
+        names = {number: each.client_order_id for number, each in exchange.orders.items()}
+        foreign = {
+            each.order.market
+            for each in exchange.orders.values()
+            if each.client_order_id.startswith(BY_HAND)
+        }
+        held: Counter[str] = Counter()
+        turned = 0
+        for fill in exchange.fills:
+            bought = fill.count if (fill.action == "BUY") == (fill.side == "YES") else -fill.count
+            before = held[fill.market]
+            held[fill.market] = after = before + int(bought)
+            intent = book.get(names[fill.order_id])
+            sells = intent is not None and order_of(intent).action == "SELL"
+            turned += sells and fill.market not in foreign and before * after < 0
+        return turned
 
     def _ordinary(self) -> None:
         words = f"steps={self.rng.choice((2, 4, 6))}", f"seed={self.rng.randint(0, 99)}"
@@ -225,6 +259,7 @@ class KalshiTrading(FaultRuns):
     def _calm_run(self) -> None:
         """A run on a wire that works, which nobody kills."""
         self.here.clear_faults()
+        self.here.resume()
         self.here.land()
         self.calm_run("steps=2")
 
@@ -256,8 +291,9 @@ class KalshiTrading(FaultRuns):
     def _note(self, body: bytes) -> None:
         """Keep an order as it leaves the process, and hold it to the venue's own account."""
         request = OrderRequest.of(json.loads(body))
-        self.sent.append(request.client_order_id)
-        order = request.limit_order(request.client_order_id, request.count)
+        name = request.client_order_id or ""
+        self.sent.append(name)
+        order = request.limit_order(name, request.count)
         with self._turn:
             view = self.here.exchange.view(order.market)
         if why := breach(order, view):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from event_contracts.trading.actions import Admission
 from event_contracts.trading.manager import BEGINNING, AccountBooks, KalshiMultiMarketOrderManager
-from event_contracts.trading.orders import MarketView, Outcome
+from event_contracts.trading.orders import LimitOrder, MarketView, Outcome
 from execution.journal.orders import is_same
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
@@ -40,6 +41,10 @@ def taking(view: MarketView, side: Outcome = "YES") -> str:
 
 def waiting(view: MarketView) -> dict[str, D]:
     return {r.order.client_order_id: r.remaining for r in view.resting}
+
+
+def at_once(sale: LimitOrder) -> LimitOrder:
+    return replace(sale, time_in_force="immediate_or_cancel")
 
 
 def traded(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> MarketView:
@@ -72,12 +77,12 @@ def test_all_four_kinds_of_orders_trade_and_the_books_stay_the_venues(stand: Kal
     assert (receipt.filled, receipt.remaining) == (0, 20)
     view = traded(stand, manager)
     assert view.yes == 20
-    manager.submit(order("o-2", str(view.quote.yes_bid - D("0.10")), 5, "SELL"))
+    manager.submit(at_once(order("o-2", str(view.quote.yes_bid - D("0.10")), 1, "SELL")))
     manager.submit(order("o-3", taking(view, "NO"), 25, side="NO"))
     view = traded(stand, manager)
-    assert view.no == 10
-    manager.submit(order("o-4", str(view.quote.bid("NO") - D("0.10")), 3, "SELL", "NO"))
-    assert traded(stand, manager).no == 7
+    assert view.no == 6
+    manager.submit(at_once(order("o-4", str(view.quote.bid("NO") - D("0.10")), 1, "SELL", "NO")))
+    assert traded(stand, manager).no == 5
     fills = stand.practice.exchange.fills
     assert {(fill.action, fill.side) for fill in fills} == {
         ("BUY", "YES"),

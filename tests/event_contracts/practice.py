@@ -91,6 +91,13 @@ class KalshiPractice:
     def clear_faults(self) -> None:
         self._control("DELETE", "faults")
 
+    def pause(self, code: str = "trading_is_paused") -> None:
+        """Pause trading until `resume`."""
+        self._control("POST", "pause", {"code": code})
+
+    def resume(self) -> None:
+        self._control("DELETE", "pause")
+
     def land(self) -> None:
         """What a fault `late` has held up reaches the venue."""
         self._control("POST", "land")
@@ -139,7 +146,7 @@ _keys = cache(KalshiKeys)
 def body_of(order: LimitOrder, **more: Any) -> dict[str, Any]:
     """An order as the API is sent it, written anew so that the client is not its own witness.
 
-    Buying NO at p is an ask at 1 - p, selling NO a bid at 1 - p; sales only reduce.
+    Buying NO at p is an ask at 1 - p, selling NO a bid at 1 - p; immediate sales only reduce.
     """
     bid = (order.action == "BUY") == (order.side == "YES")
     price = order.price if order.side == "YES" else 1 - order.price
@@ -149,9 +156,9 @@ def body_of(order: LimitOrder, **more: Any) -> dict[str, Any]:
         "side": "bid" if bid else "ask",
         "price": f"{price:.4f}",
         "count": f"{order.count:.2f}",
-        "time_in_force": "good_till_canceled",
+        "time_in_force": order.time_in_force,
         "self_trade_prevention_type": "taker_at_cross",
-        **({"reduce_only": True} if order.action == "SELL" else {}),
+        **({"reduce_only": True} if order.action == "SELL" and not order.rests else {}),
         **more,
     }
 
@@ -185,7 +192,9 @@ def kalshi_practice(
     listings = chosen.listings() if sessions is None else _listings(sessions)
     _rehearse_once()
     exchange = chosen.exchange(listings, np.datetime64(time.time_ns(), "ns"))
-    server = KalshiServer(exchange, KEYS, reused_ids_refused=chosen.reused_ids_refused)
+    server = KalshiServer(
+        exchange, KEYS, reused_ids_refused=chosen.reused_ids_refused, maintenance=chosen.maintenance
+    )
     practice = KalshiPractice("", KEYS.key_id, KEYS.private_key, exchange)
     app = server.app()
 

@@ -148,6 +148,8 @@ def test_what_is_allowed_keeps_every_promise_and_what_is_not_has_its_reason(
             assert "no price" in str(reason)
         elif verb == "SELL":
             free = before.held(side) - before.resting_count("SELL", side)
+            # What rests is capped by nobody: purchases of the other side take from it, too.
+            free -= 0 if style == "aggressive" else before.resting_count("BUY", other(side))
             assert masks[action] == (size <= free), reason
         else:
             assert masks[action] == expected_of_purchase(before, side, price, size), reason
@@ -171,7 +173,10 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
     worth = held * price if held > 0 else -held * (1 - price)
     portfolio = before.cash + before.elsewhere + worth
     within = after <= 500 and after * price <= min(D(500), portfolio / 4)
-    return left >= 50 and (after <= 0 or within)
+    # A resting sale of the other side would be filled as a purchase once nothing is held.
+    sales = before.resting_count("SELL", other(side))
+    turns = sales > 0 and sum(same, D(size)) > before.held(other(side))
+    return left >= 50 and (after <= 0 or within) and not turns
 
 
 @pytest.mark.parametrize(
@@ -183,16 +188,16 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         (view("52.2462"), [0]),
         (view("3000", yes=480), [0, *range(1, 4), *range(6, 16)]),
         (view("172"), [*range(6), *range(11, 15)]),  # 100 at 0.43 are a quarter of it
-        # A sale of NO goes the way of a purchase of YES.
+        # Beside a resting sale of NO a purchase of YES takes no more than is left of what is held.
         (
             view(
                 "3000",
                 no=100,
-                resting=[waiting("BUY", "YES", "0.43", 480), waiting("SELL", "NO", "0.57", 100)],
+                resting=[waiting("BUY", "YES", "0.43", 30), waiting("SELL", "NO", "0.57", 55)],
             ),
-            [*range(4), *range(11, 16)],
+            [*range(3), *range(11, 16), *range(16, 19)],
         ),
-        (view(yes=9, resting=[waiting("SELL", "YES", "0.5", 4)]), [*range(7), *range(11, 16)]),
+        (view(yes=9, resting=[waiting("SELL", "YES", "0.5", 4)]), [*range(7), 11]),
     ],
 )
 def test_cash_contracts_and_share_bound_to_the_last_digit(

@@ -21,7 +21,7 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import PositionLimits
-from event_contracts.trading.orders import Fill, LimitOrder
+from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Outcome, TimeInForce, other
 from event_contracts.trading.records import SLOTS
 from foundation.errors import OrderRejected
 from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
@@ -95,7 +95,8 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
             shown |= {market: after[market] for market in MARKETS[: MARKETS.index(each.market)]}
             account, cost = account.booked(each, exchange.space.fees)
             assert each.fee == cost.net_fee
-            assert each.tick == exchange.tick
+            ends_at_once = not exchange.orders[each.order_id].order.rests
+            assert each.tick == exchange.tick - ends_at_once
             if limited:
                 assert_within_limits(account, each, shown)
         booked = len(exchange.fills)
@@ -109,13 +110,20 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
             if exchange.market_state(market) == "active":
                 view = exchange.view(market)
                 assert view.resting == exchange.resting
-                assert view.resting_count("SELL", "YES") <= view.yes
-                assert view.resting_count("SELL", "NO") <= view.no
+                assert_no_sale_can_turn(view)
     assert not account.positions
     assert not exchange.resting
     for placed in exchange.orders.values():
         assert placed.remaining == 0
         assert placed.state == ("executed" if placed.filled == placed.count else "canceled")
+
+
+def assert_no_sale_can_turn(view: MarketView) -> None:
+    """Orders that take from a position in which a sale rests take no more than is held."""
+    sides: tuple[Outcome, ...] = ("YES", "NO")
+    for side in sides:
+        if view.resting_count("SELL", side):
+            assert view.resting_towards(other(side)) <= view.held(side)
 
 
 def assert_within_limits(account: Account, fill: Fill, shown: dict[str, Decimal]) -> None:
@@ -203,20 +211,48 @@ def test_selling_from_flat_is_no_free_money(side: str) -> None:
         exchange.advance()
 
 
-def test_a_sale_in_the_book_is_reserved_and_shrinks_with_what_netting_takes() -> None:
+def test_resting_sale_reserves_its_contracts() -> None:
     exchange = shown(*[HERE] * 5)
     sent(exchange, "BUY", "YES", "0.42", 20)
     exchange.advance()
-    sale = sent(exchange, "SELL", "YES", "0.50", 20)
-    assert not exchange.space.action_masks(exchange.view("RAIN"))[6:11].any()
-    with pytest.raises(OrderRejected, match="20 held, 20 of them in resting sales"):
-        sent(exchange, "SELL", "YES", "0.50", 5)
-    for count, left in ((10, 10), (20, 0)):
-        sent(exchange, "BUY", "NO", "0.60", count)
+    sale = sent(exchange, "SELL", "YES", "0.50", 15)
+    with pytest.raises(OrderRejected, match="20 held, 15 of them in resting sales"):
+        sent(exchange, "SELL", "YES", "0.50", 6)
+    with pytest.raises(OrderRejected, match="buying 6 NO; 20 YES held, 15 of them in resting"):
+        sent(exchange, "BUY", "NO", "0.60", 6)
+    sent(exchange, "BUY", "NO", "0.60", 5)
+    with pytest.raises(OrderRejected, match="15 of them in resting sales, 5 in resting purchases"):
+        sent(exchange, "SELL", "YES", "0.50", 1)
+    exchange.advance()
+    assert (sale.remaining, exchange.position("RAIN")) == (15, 15)
+
+
+@pytest.mark.parametrize(
+    ("rows", "force", "filled", "price"),
+    [
+        ((HERE, HERE), "immediate_or_cancel", 20, "0.4"),
+        # The worse of both bids, where that is within the limit.
+        ((HERE, ("0.39", "0.41")), "immediate_or_cancel", 20, "0.39"),
+        ((("0.39", "0.41"), HERE), "immediate_or_cancel", 20, "0.39"),
+        ((HERE, BELOW), "immediate_or_cancel", 0, None),
+        ((HERE, HERE), "fill_or_kill", 0, None),
+    ],
+)
+def test_immediate_sale_fills_now_and_cancels_the_rest(
+    rows: tuple[tuple[str, str], ...], force: TimeInForce, filled: int, price: str | None
+) -> None:
+    """Of forty held, thirty are sold at 0.39 or better while twenty are bid for."""
+    exchange = shown(HERE, HERE, *rows, size=20)
+    for _ in range(2):
+        sent(exchange, "BUY", "YES", "0.45", 20)
         exchange.advance()
-        assert sale.remaining == left
-    assert sale.state == "canceled"
-    assert exchange.position("RAIN") == -10
+    assert exchange.position("RAIN") == 40
+    placed = exchange.submit(
+        LimitOrder("s", "RAIN", "SELL", "YES", D("0.39"), D(30), time_in_force=force)
+    )
+    assert (placed.state, placed.filled, placed.waiting) == ("canceled", filled, 0)
+    assert {str(fill.price) for fill in placed.fills} == ({price} if price else set())
+    assert exchange.resting == ()
 
 
 def test_what_another_market_holds_is_part_of_the_portfolio_as_an_order_fills() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ def venue_of(*sessions: Array, **more: Any) -> Exchange:
         for name, each in zip(names, sessions, strict=False)
     ]
     return KalshiVenueSettings(**more).exchange(listings, NOW)
+
+
+def selling(name: str, count: int = 7) -> LimitOrder:
+    """An immediate sale of YES at the bid."""
+    terms = "RAIN", "SELL", "YES", D("0.48"), D(count)
+    return LimitOrder(name, *terms, time_in_force="immediate_or_cancel")
 
 
 def send(venue: Exchange, order: LimitOrder, **more: Any) -> str:
@@ -100,15 +107,40 @@ def test_an_order_that_expires_before_the_next_tick_does_not_meet_it() -> None:
     assert (venue.orders[just].state, venue.orders[just].filled) == ("executed", D(5))
 
 
-def test_an_order_that_only_reduces_is_cut_to_what_is_held_and_not_reserved() -> None:
+def test_reduce_only_order_is_capped_at_the_position() -> None:
     venue = venue_of(flat())
-    with pytest.raises(Refused, match="no position to reduce"):
-        send(venue, LimitOrder("s", "RAIN", "SELL", "YES", D("0.60"), D(5)))
+    idle = send(venue, selling("s"))
+    assert (venue.orders[idle].state, venue.orders[idle].filled) == ("canceled", 0)
     send(venue, buying("a"))
     venue.advance()
-    first = send(venue, LimitOrder("s", "RAIN", "SELL", "YES", D("0.60"), D(7)))
-    second = send(venue, LimitOrder("t", "RAIN", "SELL", "YES", D("0.60"), D(7)))
-    assert [venue.orders[each].count for each in (first, second)] == [D(7), D(3)]
+    first, second, third = (send(venue, selling(name)) for name in ("t", "u", "v"))
+    assert [venue.orders[each].filled for each in (first, second, third)] == [7, 3, 0]
+    assert (venue.position("RAIN"), venue.view("RAIN").resting) == (0, ())
+
+
+def test_plain_order_beyond_the_position_turns_it() -> None:
+    """As at the venue: nothing but `reduce_only` caps an order, so that a client has to."""
+    venue = venue_of(flat())
+    send(venue, buying("a"))
+    venue.advance()
+    send(venue, replace(selling("s", 25), time_in_force="good_till_canceled"))
+    venue.advance()
+    assert venue.position("RAIN") == -15
+
+
+def test_closing_order_needs_no_cash() -> None:
+    """10 YES at 0.50 leave $2.82 of $8.00; 10 NO at 0.52 would cost $5.20 and their fee."""
+    venue = venue_of(flat(), starting_cash=8.0)
+    send(venue, buying("a"))
+    venue.advance()
+    plain = replace(selling("s", 10), time_in_force="good_till_canceled")
+    with pytest.raises(Refused, match="may cost"):
+        send(venue, replace(plain, count=D(20)))
+    send(venue, plain)
+    with pytest.raises(Refused, match="may cost"):
+        send(venue, replace(plain, client_order_id="t"))
+    venue.advance()
+    assert venue.position("RAIN") == 0
 
 
 @pytest.mark.parametrize(
@@ -120,7 +152,21 @@ def test_an_order_that_only_reduces_is_cut_to_what_is_held_and_not_reserved() ->
         ({"side": "yes"}, "side: .*'bid' or 'ask'"),
         ({"ticker": "HAIL"}, "market HAIL not found"),
         ({"expiration_time": "soon"}, "expiration_time: .*whole seconds since 1970"),
-        ({"post_only": True}, "post_only: Unexpected"),
+        ({"post_only": True}, "post_only: Input should be False"),
+        ({"time_in_force": "GTT"}, "time_in_force: .*'immediate_or_cancel'"),
+        ({"exchange_index": 3}, "exchange_index: Input should be 0 or -1"),
+        ({"reduce_only": True}, "^reduce_only can only be used with IoC orders"),
+        (
+            {"reduce_only": True, "time_in_force": "fill_or_kill"},
+            "^reduce_only can only be used with IoC orders",
+        ),
+        *(
+            (
+                {"time_in_force": force, "expiration_time": 2**32},
+                f"{force} cannot be combined with expiration_time",
+            )
+            for force in ("immediate_or_cancel", "fill_or_kill")
+        ),
         ({"count": "5000"}, "is free"),
     ],
 )
@@ -130,6 +176,22 @@ def test_an_order_that_makes_no_sense_is_refused_by_name(change: dict[str, Any],
     with pytest.raises(Refused, match=says):
         take(venue, OrderRequest.of(body))
     assert not venue.orders
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"exchange_index": 0},
+        {"exchange_index": -1, "subaccount": 0, "self_trade_prevention_type": "maker"},
+        {"post_only": False, "cancel_order_on_pause": False, "reduce_only": False},
+        dict.fromkeys(("exchange_index", "post_only", "expiration_time", "order_group_id")),
+        {"client_order_id": None, "reduce_only": None},
+    ],
+)
+def test_harmless_fields_of_the_venue_are_taken(more: dict[str, Any]) -> None:
+    venue = venue_of(flat())
+    placed = take(venue, OrderRequest.of(body_of(buying("a"), **more)))
+    assert (placed.state, placed.remaining) == ("resting", 10)
 
 
 BALANCE = f"{API}/portfolio/balance"
@@ -170,6 +232,27 @@ def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: Kalshi
     for headers in wrong:
         refused = answer(headers)
         assert (refused.status_code, refused.json()["code"]) == (401, "authentication_error")
+
+
+def test_immediate_order_is_answered_with_what_it_filled(practice: KalshiPractice) -> None:
+    """From flat it fills nothing, as the venue caps it at the position."""
+    sale = body_of(selling("s", 10), exchange_index=0)
+    flat_answer = practice.ask("POST", CREATE, sale)
+    assert flat_answer.status_code == 201
+    create(practice)
+    practice.advance()
+    more = practice.ask("POST", CREATE, {**sale, "client_order_id": "t", "count": "12.00"}).json()
+    assert (more["fill_count"], more["remaining_count"]) == ("10.00", "0.00")
+    resting = practice.ask("GET", "/portfolio/orders", status="resting").json()["orders"]
+    assert resting == []
+
+
+def test_reduce_only_is_refused_in_the_venues_words(practice: KalshiPractice) -> None:
+    for change in ({"time_in_force": "good_till_canceled"}, {"time_in_force": "fill_or_kill"}):
+        refused = practice.ask("POST", CREATE, {**body_of(selling("s")), **change})
+        answer = refused.json()
+        assert (refused.status_code, answer["code"]) == (400, "invalid_order")
+        assert answer["message"] == "reduce_only can only be used with IoC orders"
 
 
 def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: KalshiPractice) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
-from event_contracts.trading.orders import LimitOrder, Outcome, Verb
+from event_contracts.simulation.venue import OrderRequest
+from event_contracts.trading.orders import LimitOrder, Outcome, TimeInForce, Verb
 from event_contracts.trading.venue_orders import (
     VenueFill,
     VenueOrder,
@@ -25,9 +27,11 @@ from execution.journal.order_store import OrderIntent
 from execution.journal.orders import order_of as journaled
 from execution.journal.orders import words_of
 from foundation.errors import SenselessAnswer
+from tests.e2e.practice import ROOT
 from tests.event_contracts.practice import FILL, ORDER
 
 D = Decimal
+MODELS = ROOT.parent / "shared" / "venues" / "kalshi_models.json"
 AT = np.datetime64("2026-11-22T15:00:00.500", "ns")
 
 
@@ -36,7 +40,9 @@ def orders(draw: st.DrawFn) -> LimitOrder:
     action: Verb = draw(st.sampled_from(["BUY", "SELL"]))
     side: Outcome = draw(st.sampled_from(["YES", "NO"]))
     price = D(draw(st.integers(1, 9999))) / 10_000
-    return LimitOrder("o-1", "RAIN", action, side, price, D(draw(st.integers(1, 10**6))) / 100)
+    count = D(draw(st.integers(1, 10**6))) / 100
+    force: TimeInForce = draw(st.sampled_from(get_args(TimeInForce)))
+    return LimitOrder("o-1", "RAIN", action, side, price, count, time_in_force=force)
 
 
 def intent_of(order: LimitOrder) -> OrderIntent:
@@ -62,10 +68,27 @@ def test_a_request_says_everything_at_prices_of_yes(order: LimitOrder) -> None:
     # A purchase pays its own price; a sale pays what it gives up of the pair.
     assert pays == (order.price if order.action == "BUY" else 1 - order.price)
     assert request["self_trade_prevention_type"] == "taker_at_cross"
-    assert request["time_in_force"] == "good_till_canceled"
-    assert request["expiration_time"] == 1795359600
-    assert request["reduce_only"] == (order.action == "SELL")
+    assert request["time_in_force"] == order.time_in_force
     assert D(request["count"]) == order.count
+
+
+@given(orders())
+def test_request_says_nothing_that_the_venue_refuses(order: LimitOrder) -> None:
+    """`reduce_only` is for immediate-or-cancel orders alone, an expiration for those that rest."""
+    request = order_request(replace(order, expires_at=AT))
+    force = request["time_in_force"]
+    assert request.get("expiration_time") == (1795359600 if force == "good_till_canceled" else None)
+    assert request["reduce_only"] == (order.action == "SELL" and force == "immediate_or_cancel")
+    assert OrderRequest.of({**request, "count": "5.00"}).time_in_force == force
+
+
+@pytest.mark.skipif(not MODELS.exists(), reason="no schemas of Kalshi's own client")
+@given(orders())
+def test_request_fits_the_schema_of_kalshi_own_client(order: LimitOrder) -> None:
+    schema = json.loads(MODELS.read_text())["schemas"]["CreateOrderV2Request"]
+    request = order_request(replace(order, expires_at=AT))
+    assert set(schema["required"]) <= set(request) <= set(schema["properties"])
+    Draft202012Validator(schema).validate(request)
 
 
 @given(orders(), st.data())

@@ -1,0 +1,157 @@
+"""While trading is paused nothing is done: no order is unknown, and none leaves its book."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from event_contracts import SyntheticMarket
+from event_contracts.practice_server import is_maintenance
+from event_contracts.trading.endpoint import PAUSED, StatusAnswer
+from foundation.errors import OrderRejected, TradingPaused
+from tests.e2e.kalshi_desk import POST, RAIN, Always, KalshiStand, kalshi_stand, order, quotes
+from tests.e2e.test_kalshi_withdrawals import STEP, Trading, placed, resting
+
+BUY_YES_5 = 1
+WEEKS = SyntheticMarket(steps=400)
+
+
+@pytest.fixture
+def stand() -> Iterator[KalshiStand]:
+    session = quotes([(0.50, 0.52, 60)])
+    with kalshi_stand(sessions={RAIN: session, "SNOW": session}, life=20) as here:
+        yield here
+
+
+@pytest.mark.parametrize("code", PAUSED)
+def test_paused_order_is_withheld_not_unknown(stand: KalshiStand, code: str) -> None:
+    manager = stand.manager()
+    stand.practice.pause(code)
+    with pytest.raises(OrderRejected, match=f"^o-1: not sent: trading is paused .*{code}"):
+        manager.submit(order("o-1", "0.40", market=RAIN))
+    assert (stand.state("o-1"), stand.posts(), stand.orders()) == ("withheld", {"o-1": 1}, {})
+    for each in (manager, stand.manager()):
+        assert each.undetermined(RAIN) == ()
+        assert each.view(RAIN).resting == ()
+    stand.practice.resume()
+    assert manager.submit(order("o-2", "0.40", market=RAIN)).remaining == 10
+
+
+@pytest.mark.parametrize("code", PAUSED)
+def test_paused_cancellation_leaves_the_order_resting(stand: KalshiStand, code: str) -> None:
+    placed(stand, "o-1")
+    manager = stand.manager()
+    [order_id] = stand.practice.exchange.orders
+    stand.practice.pause(code)
+    for cancel in (
+        lambda: manager.cancel(order_id),
+        lambda: manager.withdraw(RAIN, np.datetime64("2100-01-01", "ns")),
+    ):
+        with pytest.raises(TradingPaused, match=f"trading is paused .{code}."):
+            cancel()
+    assert sum(stand.waited) == 0, "asking again at once does not help"
+    assert (resting(stand), stand.state("o-1")) == (["o-1"], "working")
+    assert [each.remaining for each in manager.view(RAIN).resting] == [10]
+    stand.practice.resume()
+    manager.cancel(order_id)
+    assert (resting(stand), stand.state("o-1")) == ([], "canceled")
+
+
+def test_decision_after_a_pause_sends_a_new_id(stand: KalshiStand) -> None:
+    trading = Trading(stand, policy=Always(BUY_YES_5))
+    stand.practice.pause()
+    first = trading.tick(0)
+    stand.practice.resume()
+    stand.clock.ahead = STEP
+    second = trading.tick(1)
+    assert first is not None
+    assert second is not None
+    assert first.answer.startswith("rejected: ")
+    assert first.sent == 0
+    assert second.answer.startswith("taken ")
+    assert first.client_order_id != second.client_order_id
+    assert stand.orders() == {second.client_order_id: 1}
+    assert trading.told == []
+
+
+def test_tick_in_a_pause_waits_to_withdraw(stand: KalshiStand) -> None:
+    trading = Trading(stand, policy=Always(BUY_YES_5))
+    placed(stand, "o-1")
+    stand.practice.pause()
+    stand.clock.ahead = STEP
+    assert trading.tick(1) is None
+    assert trading.service.skipped == {"paused": 1}
+    assert resting(stand) == ["o-1"]
+    stand.practice.resume()
+    stand.clock.ahead = 2 * STEP
+    decided = trading.tick(2)
+    assert decided is not None
+    assert resting(stand) == [decided.client_order_id]
+    assert trading.told == []
+
+
+def test_single_refusals_come_as_faults(stand: KalshiStand) -> None:
+    manager = stand.manager()
+    stand.practice.fault("exchange_is_paused", method="POST", path=POST)
+    with pytest.raises(OrderRejected, match="exchange_is_paused"):
+        manager.submit(order("o-1", "0.40", market=RAIN))
+    assert manager.submit(order("o-2", "0.40", market=RAIN)).remaining == 10
+
+
+def test_nothing_trades_in_a_pause() -> None:
+    session = quotes([(0.50, 0.52, 3), (0.40, 0.42, 60)])
+    with kalshi_stand(sessions={RAIN: session}, life=20) as stand:
+        placed(stand, "o-1", price="0.45")
+        stand.practice.pause()
+        stand.practice.advance(5)
+        assert resting(stand) == ["o-1"]
+        stand.practice.resume()
+        stand.practice.advance()
+        assert stand.practice.exchange.position(RAIN) == 10
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"code": "trading_is_paused", "message": "trading is paused"}, "trading_is_paused"),
+        ({"error": {"code": "exchange_is_paused"}}, "exchange_is_paused"),
+        ({"error": {"code": "order_already_exists"}}, "order_already_exists"),
+        ({"code": None}, ""),
+        ({"error": "trading_is_paused"}, ""),
+        (["trading_is_paused"], ""),
+        ("trading_is_paused", ""),
+    ],
+)
+def test_refusal_code_is_read_flat_and_nested(body: object, code: str) -> None:
+    answer = StatusAnswer(409, json.dumps(body))
+    assert (answer.code, answer.is_pause) == (code, code in PAUSED)
+    assert StatusAnswer(409, "<html>paused</html>").code == ""
+
+
+@pytest.mark.parametrize(
+    ("at", "paused"),
+    [
+        ("2026-11-26T07:59:59", False),
+        ("2026-11-26T08:00", True),  # Thursday, 3:00 in New York
+        ("2026-11-26T09:59:59", True),
+        ("2026-11-26T10:00", False),
+        ("2026-07-02T07:00", True),  # the same in summer
+        ("2026-11-25T08:00", False),
+    ],
+)
+def test_maintenance_is_on_thursdays_in_new_york(at: str, paused: bool) -> None:
+    assert is_maintenance(np.datetime64(at, "ns")) is paused
+
+
+def test_weekly_maintenance_refuses_orders() -> None:
+    with kalshi_stand(maintenance=True, interval=3600, synthetic=1, market=WEEKS) as stand:
+        exchange = stand.practice.exchange
+        while not is_maintenance(exchange.now):
+            stand.practice.advance()
+        wanted = replace(order("o-1", "0.40"), market="SIM-1")
+        with pytest.raises(OrderRejected, match="exchange_is_paused"):
+            stand.manager().submit(wanted)

@@ -1,0 +1,221 @@
+"""What is held can be sold at the venue, and no sale turns a position, whatever goes wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+
+from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
+from event_contracts.simulation.synthetic import synthetic_session
+from event_contracts.trading.actions import ACTIONS, INTENTS, LimitOrderActionSpace, PriceStyle
+from event_contracts.trading.actor import ActorService
+from event_contracts.trading.policies import RandomPolicy
+from event_contracts.trading.records import SLOTS, MarketUpdate, SamplingSchedule
+from event_contracts.trading.venue_orders import order_of
+from execution.journal.order_store import STATES, OrderStore
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
+from foundation.notices import Notices
+from tests.e2e.kalshi_desk import POST, RAIN, UNLIMITED, KalshiStand, flat, kalshi_stand, order
+from tests.event_contracts.trading import journal
+
+D = Decimal
+MARKET = "SIM-1"
+LATER = np.datetime64("2100-01-01", "ns")
+MIXED: dict[str, PriceStyle] = dict(
+    zip(INTENTS[1:], ("passive", "aggressive", "mid", "passive"), strict=True)
+)
+TICKS = 20
+FAULTS = ("late", "drop_after", "partial", "reject", "reject_later", "trading_is_paused")
+
+
+def space_of(style: Any) -> LimitOrderActionSpace:
+    admission = UNLIMITED
+    return LimitOrderActionSpace(
+        price_style=style, limits=admission.limits, cash_buffer=float(admission.cash_buffer)
+    )
+
+
+@pytest.mark.parametrize(
+    ("style", "rests"), [("aggressive", False), ("passive", True), ("mid", True)]
+)
+@pytest.mark.parametrize(("side", "buy", "sell"), [("YES", 2, 7), ("NO", 12, 17)])
+def test_position_can_be_sold_with_every_style(
+    style: str, rests: bool, side: str, buy: int, sell: int
+) -> None:
+    session = flat(40, 0.48, 0.52)
+    with kalshi_stand(sessions={RAIN: session}, life=20) as stand:
+        manager = stand.manager()
+        held = space_of("aggressive").order(buy, manager.view(RAIN), "buy")
+        assert held is not None
+        manager.submit(held)
+        stand.practice.advance()
+        assert manager.view(RAIN).held(side) == 10  # type: ignore[arg-type]
+        sale = space_of(style).order(sell, manager.view(RAIN), "sell")
+        assert sale is not None
+        receipt = manager.submit(sale)
+        body = stand.practice.posts()[-1]
+        assert body["time_in_force"] == sale.time_in_force
+        if rests:
+            assert (receipt.filled, receipt.remaining) == (0, 10)
+            assert not body["reduce_only"]
+            assert "expiration_time" in body
+            [waiting] = manager.view(RAIN).resting
+            assert (waiting.order.action, waiting.remaining) == ("SELL", 10)
+        else:
+            assert (receipt.filled, receipt.remaining) == (10, 0)
+            assert body["reduce_only"]
+            assert "expiration_time" not in body
+            assert manager.view(RAIN).position == 0
+            assert stand.state("sell") == "filled"
+
+
+def test_resting_and_immediate_sales_earn_the_same() -> None:
+    """Ten YES sold at 0.48: the book of YES is one, whatever the order is called."""
+    cash = []
+    for force in ("immediate_or_cancel", "good_till_canceled"):
+        with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
+            manager = stand.manager()
+            manager.submit(order("buy", "0.50", market=RAIN))
+            stand.practice.advance()
+            sale = order("sell", "0.48", 10, "SELL", market=RAIN)
+            manager.submit(replace(sale, time_in_force=force))  # type: ignore[arg-type]
+            stand.practice.advance()
+            assert manager.view(RAIN).position == 0
+            assert manager.reading().differences == ()
+            cash.append(stand.practice.exchange.cash)
+    assert cash[0] == cash[1]
+
+
+def test_sale_counts_resting_unknown_and_held_contracts() -> None:
+    with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
+        manager = stand.manager()
+        manager.submit(order("buy", "0.50", 20, market=RAIN))
+        stand.practice.advance()
+        manager.submit(order("rests", "0.60", 5, "SELL", market=RAIN))
+        manager.submit(order("against", "0.30", 3, side="NO", market=RAIN))
+        stand.lose(manager, order("unknown", "0.60", 4, "SELL", market=RAIN))
+        for each in (manager, stand.manager()):
+            with pytest.raises(
+                OrderRejected, match=r"20.* held, 9.* in resting sales, 3.* in rest"
+            ):
+                each.submit(order("more", "0.60", 9, "SELL", market=RAIN))
+            with pytest.raises(OrderRejected, match="buying 9 NO; 20"):
+                each.submit(order("other", "0.50", 9, side="NO", market=RAIN))
+        manager.submit(order("most", "0.60", 8, "SELL", market=RAIN))
+
+
+@pytest.mark.parametrize("style", ["passive", "aggressive", MIXED])
+def test_live_account_ends_as_the_environment(style: Any) -> None:
+    """The same policy over the wire and in the environment: every action, and the last cent.
+
+    Sizes are so small that no limit cuts a fill, which only the environment could do.
+    """
+    session = synthetic_session(5, SyntheticMarket(steps=25, depth=60, noise=1.0))
+    env = MarketAgnosticKalshiEnv(session, price_style=style, position_sizes=(1, 2, 3, 4, 5))
+    observation, info = env.reset(seed=0)
+    policy = RandomPolicy(5)
+    with kalshi_stand(sessions={RAIN: session}, life=1_000_000) as stand:
+        exchange, minute = stand.practice.exchange, np.timedelta64(60, "s")
+        log, _ = journal(stand.database)
+        service = ActorService(
+            "account",
+            stand.manager(env.space.admission, job=log.job),
+            env.space,
+            RandomPolicy(5),
+            log,
+            Notices(None, None),
+            clock=stand.clock,
+        )
+        service.follow(RAIN, SamplingSchedule(exchange.now, minute, len(session)))
+        done = False
+        while not done:
+            allowed = env.action_masks()
+            action = int(policy.actions(observation[None], allowed[None])[0])
+            entry = service.work(MarketUpdate(RAIN, exchange.now, exchange.shown(RAIN)))
+            assert entry is not None
+            assert entry.allowed == sum(1 << int(code) for code in np.flatnonzero(allowed))
+            assert not entry.answer.startswith(("rejected", "unknown")), entry.answer
+            observation, _, done, _, info = env.step(action)
+            assert (entry.action, entry.sent) == (action, info["last_order_size"])
+            stand.practice.advance()
+            stand.clock.ahead += minute
+        assert exchange.cash == D(repr(info["cash"]))
+        forces = {body["time_in_force"] for body in stand.practice.posts()}
+        assert ("immediate_or_cancel" in forces) == (style != "passive")
+
+
+def turned_sales(stand: KalshiStand) -> list[str]:
+    """Sales of ours of which a fill left a position on the other side."""
+    exchange = stand.practice.exchange
+    names = {number: each.client_order_id for number, each in exchange.orders.items()}
+    sales = {
+        each.client_order_id
+        for each in OrderStore(stand.database).in_states(STATES)
+        if order_of(each).action == "SELL"
+    }
+    held: Counter[str] = Counter()
+    turned = []
+    for fill in exchange.fills:
+        before = held[fill.market]
+        buys_yes = (fill.action == "BUY") == (fill.side == "YES")
+        held[fill.market] += int(fill.count if buys_yes else -fill.count)
+        if before * held[fill.market] < 0 and names[fill.order_id] in sales:
+            turned.append(names[fill.order_id])
+    return turned
+
+
+@pytest.mark.parametrize("style", ["passive", "mid", "aggressive", MIXED])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))]
+)
+def test_no_sale_turns_a_position_under_faults(seed: int, style: Any) -> None:
+    """Kills, parts, lost answers and pauses; and the venue refuses no order that it gets."""
+    rng = np.random.default_rng(seed)
+    eager = SyntheticMarket(steps=60, depth=80, noise=1.0)
+    space = space_of(style)
+    with kalshi_stand(synthetic=1, seed=seed, market=eager, life=6, interval=1) as stand:
+        manager = stand.manager()
+        sales = 0
+        manager.submit(order("first", "0.90", 40))
+        stand.practice.advance()
+        for tick in range(TICKS):
+            if rng.random() < 0.2:
+                manager = stand.manager()  # the process was killed; the journal is what it knows
+            if rng.random() < 0.25:
+                kind = FAULTS[int(rng.integers(len(FAULTS)))]
+                stand.practice.fault(kind, method="POST", path=POST, seconds=3600)
+            for k in range(2):
+                view = manager.view(MARKET)
+                masks = space.action_masks(view)
+                codes = [c for c in range(1, ACTIONS) if masks[c]]
+                if not codes or len(view.resting) == SLOTS:
+                    continue
+                # Sales, and purchases of the other side, take from one position.
+                taking = ("SELL_YES", "BUY_NO") if view.position > 0 else ("SELL_NO", "BUY_YES")
+                takes = [c for c in codes if INTENTS[(c - 1) // 5 + 1] in taking]
+                chosen = int(rng.choice(takes if takes and rng.random() < 0.8 else codes))
+                wanted = space.order(chosen, view, f"{tick}-{k}")
+                assert wanted is not None
+                sales += wanted.action == "SELL"
+                with suppress(OrderRejected, OutcomeUnknown):
+                    manager.submit(wanted)
+            if rng.random() < 0.3:
+                stand.practice.land()
+            if rng.random() < 0.3:
+                with suppress(BrokerError):
+                    manager.withdraw(MARKET, LATER)
+            stand.practice.advance()
+            assert turned_sales(stand) == []
+        assert sales > 0
+        refused = [
+            each.why
+            for each in OrderStore(stand.database).in_states(("rejected",))
+            if "on demand" not in each.why
+        ]
+        assert refused == []
