@@ -39,7 +39,7 @@ from execution.decision import Choice, no_order_text
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
-from execution.journal.refusals import standing_refusals
+from execution.journal.refusals import active_refusals
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, decided_cycle, next_instant, nothing_due
 from execution.live.exposure import last_prices
@@ -47,7 +47,7 @@ from execution.live.loop import print_line, print_warning
 from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
-from execution.live.undecided import too_short, undecided
+from execution.live.undecided import short_history, undecided
 from execution.live.words import PREVIEW, is_quantity, words_of
 from execution.orders import Account
 from execution.quantity import sized_quantity
@@ -236,14 +236,14 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
             f"A loop is halted, {halt.rule.forbids}: {halt}. {halt.rule.remedy}"
             for halt in halts.active()
         ]
-        lines += [f"The venue refuses orders: {each}" for each in standing_refusals(database)]
+        lines += [f"The venue refuses orders: {each}" for each in active_refusals(database)]
         return lines, halts.set_aside()
 
 
 def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
     """A line for every symbol of which nothing can be forecast."""
     asked = sorted(settings.tradable_symbols | {*bars.symbols})
-    whys = {symbol: too_short(bars, symbol, settings) for symbol in asked}
+    whys = {symbol: short_history(bars, symbol, settings) for symbol in asked}
     return [f"{symbol} is not decided: {why}." for symbol, why in whys.items() if why]
 
 

@@ -6,14 +6,14 @@ r"""Sizes that vary beside one size, Kelly, chance and nothing, over the same he
 Every policy plays every session under the same money, fees and limits; a checkpoint that was
 trained under another seed is another run of its policy. The page answers whether the variable sizes
 earn more than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. The
-same is asked of Kelly, which needs no training. Checkpoints of one kind alone are judged beside
-Kelly of the same sizes.
+same is asked of Kelly, which needs no training. Checkpoints of one kind are compared with Kelly of
+the same sizes.
 
     python -m event_contracts.compare journal=ACCOUNT/journal.sqlite [fixed_size=10]
 
 With a journal the sessions are the markets of that account which have settled, and what it decided
-plays them too, as it was and at the one size. Every policy trades at its recorded ticks alone.
-`episode` has to say the limits, the fees and the orders that were traded with.
+plays them too, as it was and at the one size. Every policy trades at its recorded ticks only.
+`episode` has to state the limits, fees and order settings that the account traded with.
 """
 
 from __future__ import annotations
@@ -143,10 +143,10 @@ def entrants_of(
 def questions_of(
     settings: ComparisonSettings, account: JournaledDecisions | None = None
 ) -> list[tuple[str, str]]:
-    """Return pairs of entrants, of which the first may be better; the verdict is of the first pair.
+    """Return pairs of entrants to compare; the verdict is about the first pair.
 
-    The first pair holds what was passed: the account, else the checkpoints, against Kelly where
-    only one kind of checkpoints is named. Without either it is Kelly.
+    The first pair is the account at its own sizes and at one size, else the checkpoints. One kind
+    of checkpoints is compared with Kelly. Without account and checkpoints it is Kelly alone.
     """
     kelly, kelly_fixed = KELLY, settings.fixed_of(KELLY)
     pairs = [] if account is None else [(ACCOUNT, settings.fixed_of(ACCOUNT))]

@@ -6,18 +6,18 @@
 --key-file FILE      where the private key is written, PEM; it may not be there
 --folder DIR         of recorded files; none: synthetic markets
 --markets TICKER …   none: every market of the folder
---speed wait|N       wait for a client, or N ticks in the time of one
+--speed wait|N       wait for a client, or run N times as fast as the client's clock
 --host, --port       where it listens: 127.0.0.1 and 8001 unless others are named; 0: a free port
 --capital N          USD, 1,000 unless another is named
 
 Requests are signed as Kalshi wants it, with a throw-away key: its id is printed, the private key is
 written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
 until a client moves it (POST /control/advance, {"steps": 1}). With a number N the venue's clock is
-the client's, and its ticks follow each other N times as fast: `--speed 60` shows a tick a second
+the client's, and ticks come N times as fast: `--speed 60` shows a tick a second
 where `interval` is 60. Orders expire by that clock at every speed. Faults on demand: POST
 /control/faults, {"kind": …}; DELETE clears them. POST /control/land does what a fault `late` holds
 up. POST /control/pause pauses trading and DELETE resumes it: orders and cancellations are refused
-with 409, and no resting order trades.
+with 409, and no resting order fills.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def why_unsigned(
 
 
 def is_maintenance(at: np.datetime64) -> bool:
-    """Tell whether an instant, UTC, is in the weekly pause: Thursdays from 3 to 5 in New York."""
+    """Return whether an instant, UTC, is in the weekly pause: Thursdays from 3 to 5 in New York."""
     instant: datetime = at.astype("datetime64[us]").item()
     local = instant.replace(tzinfo=UTC).astimezone(NEW_YORK)
     return local.weekday() == MAINTENANCE_DAY and local.hour in MAINTENANCE_HOURS
@@ -142,7 +142,7 @@ class KalshiServer(PracticeServer):
     """The exchange behind HTTP.
 
     keys: what requests are signed with.
-    speed: by which the exchange's interval is divided; None waits for a client.
+    speed: divisor of the exchange's interval; None waits for a client.
     reused_ids_refused: whether an order is refused whose client_order_id has been used.
     estimates: file that is written at every tick with the tape's probabilities; None writes none.
     maintenance: whether trading pauses every Thursday from 3 to 5 in New York.
@@ -164,7 +164,7 @@ class KalshiServer(PracticeServer):
         maintenance: bool = False,
     ) -> None:
         # Clients sign requests and expire orders by a real clock. So the venue's instants are real,
-        # and a faster clock is one whose ticks follow each other sooner.
+        # and a faster clock shortens the interval between ticks.
         super().__init__(None if speed is None else 1.0)
         if speed is not None:
             exchange.interval = max(exchange.interval / speed, SHORTEST_INTERVAL)
@@ -216,7 +216,7 @@ class KalshiServer(PracticeServer):
 
     @property
     def pause(self) -> str:
-        """The code under which orders are refused while trading is paused; else empty."""
+        """The code that refuses orders while trading is paused; else empty."""
         if self._pause or not self._maintenance:
             return self._pause
         return EXCHANGE_PAUSED if is_maintenance(self.exchange.now) else ""
@@ -255,7 +255,7 @@ class KalshiServer(PracticeServer):
         self._write_estimates()
 
     def _write_estimates(self) -> None:
-        """Write the probabilities that the tapes have, as `event_contracts.trade` reads them."""
+        """Write the tapes' probabilities in the form that `event_contracts.trade` reads."""
         if self._estimates is None:
             return
         exchange = self.exchange
@@ -268,10 +268,10 @@ class KalshiServer(PracticeServer):
             part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def _begin_pause(self, asked: Asked) -> None:
-        """Pause trading, as {"code": "trading_is_paused"} says, until the pause is ended."""
+        """Pause trading under a code, {"code": "trading_is_paused"}, until DELETE resumes it."""
         code = asked.json_object().get("code", TRADING_PAUSED)
         if code not in PAUSED:
-            raise Refused(422, None, f"code: {code!r} is none of {', '.join(PAUSED)}")
+            raise Refused(422, None, f"code: {code!r} is not one of {', '.join(PAUSED)}")
         self._pause = code
 
     def _end_pause(self) -> None:

@@ -376,7 +376,7 @@ def trade(
 
 
 def _worth(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> Decimal:
-    """USD that the account is worth, in front of the first market that is not quarantined."""
+    """Return the account's equity, USD, as seen from the first market that is not quarantined."""
     *others, last = markets
     for market in others:
         with suppress(QuarantinedMarket):
@@ -407,7 +407,7 @@ class KalshiAccount:
     journal, actions: of the job.
     guard: has the last word before an order is sent.
     limits: shares whose loss halts.
-    alerted: markets that are alerted as quarantined.
+    alerted: quarantined markets whose alert has been sent.
     """
 
     account: OpenAccount
@@ -429,9 +429,9 @@ class KalshiAccount:
     def mark(
         self, manager: KalshiMultiMarketOrderManager, unsampled: Mapping[str, str] = NO_MARKETS
     ) -> Reading:
-        """Read the account, write down what it is worth, and halt or resume by what it has lost.
+        """Read and mark the account, and halt or resume trading by its losses.
 
-        unsampled: why markets that are followed could not be read, by ticker.
+        unsampled: why followed markets could not be read, by ticker.
 
         Returns the reading, compared with the books of the last mark.
         """
@@ -469,7 +469,7 @@ class KalshiAccount:
         return reading
 
     def _alert_quarantined(self, quarantined: Mapping[str, str]) -> None:
-        """Alert of each market whose rows cannot be read, once while that lasts."""
+        """Send one alert for each quarantined market until it can be read again."""
         notices = self.account.notices
         for market, why in quarantined.items():
             text = f"{market} is quarantined, the other markets are traded: {why}"

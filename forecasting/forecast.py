@@ -265,7 +265,7 @@ def reads_future(name: str) -> bool:
     return READS_FUTURE in name or name == ORACLE
 
 
-def marked_as_future(name: str) -> str:
+def mark_as_future(name: str) -> str:
     """The name of a forecaster whose forecasts contain the future, which says so once."""
     return name if reads_future(name) else f"{name} ({READS_FUTURE})"
 

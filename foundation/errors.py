@@ -105,7 +105,7 @@ def invalid_choice(
     known = list(choices)
     beside = f", or {also}" if also else ""
     hint = did_you_mean(nearest(str(value), known))
-    return InputError(f"{place}: {value!r} is not one of {listed(known)}{beside}{hint}")
+    return InputError(f"{place}: {value!r} is not one of {list_choices(known)}{beside}{hint}")
 
 
 def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputError:
@@ -121,7 +121,7 @@ def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputErro
     meant = _meant_keys(key, known)
     inside = ""
     if siblings and (group or not meant):
-        inside = f"; {group or 'the command'} has {listed(siblings)}"
+        inside = f"; {group or 'the command'} has {list_choices(siblings)}"
     hint = did_you_mean(meant)
     where = f" ({advice})" if advice else ""
     return InputError(f"{key}: there is no such setting{inside}{hint}{where}")
@@ -156,7 +156,7 @@ def did_you_mean(choices: Sequence[str]) -> str:
     return f"; did you mean {' or '.join(choices)}?" if choices else ""
 
 
-def listed(choices: Sequence[str]) -> str:
+def list_choices(choices: Sequence[str]) -> str:
     """Choices with commas, the first MAX_LISTED by name and the others by their number."""
     more = len(choices) - MAX_LISTED
     names = ", ".join(choices[:MAX_LISTED])

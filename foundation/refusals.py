@@ -20,7 +20,7 @@ from pydantic_core import (
 )
 
 from foundation.declared import declared, keys_in, keys_of
-from foundation.errors import InputError, invalid_choice, listed, unknown_key
+from foundation.errors import InputError, invalid_choice, list_choices, unknown_key
 
 _NUMBERS = ("int", "float", "decimal")
 # What pydantic calls wrong, by what a person calls it.
@@ -78,7 +78,7 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
 def _no_group(place: str, value: object, class_name: str) -> InputError:
     """Return the refusal of one value where a group of settings is needed."""
     names = list(keys_in(class_name)) if class_name in declared()["classes"] else []
-    which = f"; {place} has {listed(names)}" if names else ""
+    which = f"; {place} has {list_choices(names)}" if names else ""
     return InputError(f"{place}: {value!r} is no group of settings; set {place}.NAME=…{which}")
 
 

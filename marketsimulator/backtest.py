@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from forecasting.forecast import Progress, marked_as_future, silent
+from forecasting.forecast import Progress, mark_as_future, silent
 from forecasting.settings import spoken_on
 from foundation.command import Result
 from foundation.errors import InputError
@@ -73,7 +73,7 @@ def run_backtest(
     decider = trader.over(market, progress)
     name = forecaster.name
     if decider.table is not None and contains_future(decider.table, market.bars):
-        name = marked_as_future(name)
+        name = mark_as_future(name)
     main = simulate_trading(settings, market, name, decider, progress, logging.INFO)
     coarse = None
     if market.finer is not None:

@@ -38,7 +38,7 @@ from execution.beliefs import BeliefTable
 from execution.run_folder import SUMMARY
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.on_ray import RaySettings
-from forecasting.forecast import Progress, marked_as_future, reads_future, silent
+from forecasting.forecast import Progress, mark_as_future, reads_future, silent
 from foundation.command import Result
 from foundation.configuration import settings_of, with_changes
 from foundation.errors import InputError
@@ -261,7 +261,7 @@ def _by_beliefs(
         beliefs = trader.belief_table(market, progress)
         name = forecaster.name
         future = contains_future(beliefs, market.bars)
-        yield beliefs, members, marked_as_future(name) if future else name
+        yield beliefs, members, mark_as_future(name) if future else name
 
 
 @settings_class()

@@ -20,7 +20,7 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.confirmation import left_out_rows
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import Kind
-from trainingdata.splits import MOVE_MULTIPLE, ODD_MULTIPLE, ODD_NEAR, ODD_RATIOS, usual_moves
+from trainingdata.splits import MOVE_MULTIPLE, RATIO_MULTIPLE, RATIO_TOLERANCE, RARE_RATIOS, usual_moves
 
 NAMES = ("daily stocks", "hourly stocks", "hourly crypto")
 PLANTED = 100  # of each kind in each symbol
@@ -193,9 +193,9 @@ def overnight(bars: Bars) -> list[Array]:
 def doubtful(moves: Array) -> tuple[Array, Array]:
     """[N] which overnight moves the rules of ratios and of large moves doubt."""
     multiples = np.abs(moves - np.median(moves)) / usual_moves(moves)
-    logs = np.log([float(ratio) for ratio in ODD_RATIOS])
-    near = np.abs(moves[:, None] + logs).min(axis=1) <= np.log1p(ODD_NEAR)
-    return near & (multiples > ODD_MULTIPLE), ~near & (multiples > MOVE_MULTIPLE)
+    logs = np.log([float(ratio) for ratio in RARE_RATIOS])
+    near = np.abs(moves[:, None] + logs).min(axis=1) <= np.log1p(RATIO_TOLERANCE)
+    return near & (multiples > RATIO_MULTIPLE), ~near & (multiples > MOVE_MULTIPLE)
 
 
 def splits(panels: list[Bars]) -> None:
@@ -211,7 +211,7 @@ def splits(panels: list[Bars]) -> None:
         years = sum(len(moves) for moves in found) / 252
         cells.append(f"{doubts[0]} + {doubts[1]} in {years:.0f} stock-years")
     row("none", *cells)
-    for ratio in (*ODD_RATIOS[::2], Fraction(2, 3), Fraction(7, 5), Fraction(8, 7)):
+    for ratio in (*RARE_RATIOS[::2], Fraction(2, 3), Fraction(7, 5), Fraction(8, 7)):
         cells = []
         for found in series:
             rng = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foundation.errors import DataError, InputError, did_you_mean, listed, nearest
+from foundation.errors import DataError, InputError, did_you_mean, list_choices, nearest
 from trainingdata.bar_rows import Rows, bars_in_words, rows_of
 from trainingdata.bar_tables import SymbolRows, read_table, rows_of_files, symbols_inside
 from trainingdata.bars import Bars, panel
@@ -66,7 +66,7 @@ def find_files(
             there = sorted(filter(is_symbol, found))
             raise DataError(
                 f"{symbol}: no {symbol}.parquet or .csv in {where}; symbols there:"
-                f" {listed(there) or 'none'}{did_you_mean(nearest(symbol, there))}"
+                f" {list_choices(there) or 'none'}{did_you_mean(nearest(symbol, there))}"
             )
         file = found[symbol][0].path
         if reason := no_dollar_pair(symbol) or other_security(symbol):

@@ -4,7 +4,7 @@ Also find dividends and splits of an actions file that the prices do not show. T
 a stock's move may be. Crypto pairs have no splits and are never asked about.
 
 - `split`: closes and open differ by about a usual ratio (2:1 and more). Refused unless accepted.
-- `ratio`: a session opens within `ODD_NEAR` of a ratio below 2:1, or of 5:2, beyond `ODD_MULTIPLE`
+- `ratio`: a session opens within `RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, beyond `RATIO_MULTIPLE`
   of the symbol's usual overnight moves. A doubt.
 - `move`: a session opens beyond `MOVE_MULTIPLE` of them, as after a spin-off. A doubt.
 
@@ -41,16 +41,16 @@ RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
 _LOGS = np.log([float(ratio) for ratio in RATIOS])
 
 # Splits of other ratios: stock dividends of 10 to 50 %, and what five or three for two leave.
-_ODD = ((3, 2), (4, 3), (5, 4), (6, 5), (5, 2), (5, 3), (11, 10))
-ODD_RATIOS = tuple(Fraction(*sides) for pair in _ODD for sides in (pair, pair[::-1]))
-_ODD_LOGS = np.log([float(ratio) for ratio in ODD_RATIOS])
-ODD_NEAR = 0.005  # share of the ratio within which an open is like it
+_RARE = ((3, 2), (4, 3), (5, 4), (6, 5), (5, 2), (5, 3), (11, 10))
+RARE_RATIOS = tuple(Fraction(*sides) for pair in _RARE for sides in (pair, pair[::-1]))
+_RARE_LOGS = np.log([float(ratio) for ratio in RARE_RATIOS])
+RATIO_TOLERANCE = 0.005  # share of the ratio within which an open is like it
 # Multiples of the usual overnight move beyond which an open is doubtful: near a ratio, anywhere.
-ODD_MULTIPLE = 8.0
+RATIO_MULTIPLE = 8.0
 MOVE_MULTIPLE = 15.0
-LEAST_SESSIONS = 20  # overnight moves of a symbol without which none is judged
-AROUND = 20  # sessions before and after a move whose moves say what is usual beside all of them
-LEAST_SCALE = 0.001  # usual overnight move of a symbol that hardly moves
+MIN_SESSIONS = 20  # overnight moves of a symbol without which none is judged
+NEARBY_SESSIONS = 20  # sessions before and after a move whose moves say what is usual beside all of them
+MIN_SCALE = 0.001  # usual overnight move of a symbol that hardly moves
 _NORMAL = 1.4826  # median absolute deviations in a normal distribution's standard deviation
 
 
@@ -165,28 +165,28 @@ def doubtful_opens(
         starts = bars.clock(item.kind).started_at(times)
         own = [action for action in actions if action.symbol == item.symbol]
         for move in _overnight_moves(starts, values, left_out[s, bars.mask[s]], own, raw=raw):
-            ratio = _odd_ratio(move)
-            if move.multiple > (MOVE_MULTIPLE if ratio is None else ODD_MULTIPLE):
+            ratio = _rare_ratio(move)
+            if move.multiple > (MOVE_MULTIPLE if ratio is None else RATIO_MULTIPLE):
                 found.append(_opens_far(item.symbol, np.datetime64(starts[move.row]), move, ratio))
     return tuple(found)
 
 
-def _odd_ratio(move: _Overnight) -> Fraction | None:
-    """The rare ratio that an open is within `ODD_NEAR` of; new shares for one old share."""
-    apart = np.abs(np.log(move.before / move.after) - _ODD_LOGS)
+def _rare_ratio(move: _Overnight) -> Fraction | None:
+    """The rare ratio that an open is within `RATIO_TOLERANCE` of; new shares for one old share."""
+    apart = np.abs(np.log(move.before / move.after) - _RARE_LOGS)
     nearest = int(apart.argmin())
-    return ODD_RATIOS[nearest] if apart[nearest] <= np.log1p(ODD_NEAR) else None
+    return RARE_RATIOS[nearest] if apart[nearest] <= np.log1p(RATIO_TOLERANCE) else None
 
 
 def _overnight_moves(
     starts: Instants, values: Array, left_out: Mask, actions: Sequence[Action], *, raw: bool
 ) -> list[_Overnight]:
-    """A symbol's overnight moves beyond `ODD_MULTIPLE` of what is usual.
+    """A symbol's overnight moves beyond `RATIO_MULTIPLE` of what is usual.
 
     starts: [N] of its bars; values: [N, 5]; left_out: [N]; actions: its own.
     """
     firsts = np.flatnonzero(np.diff(new_york_date(starts)).astype(np.int64) != 0) + 1
-    if len(firsts) < LEAST_SESSIONS:
+    if len(firsts) < MIN_SESSIONS:
         return []
     before = _closes_before(values, left_out)[firsts]
     after = values[firsts, OPEN].copy()
@@ -198,7 +198,7 @@ def _overnight_moves(
     multiples = np.abs(moves - np.median(moves)) / usual_moves(moves)
     return [
         _Overnight(int(firsts[k]), float(before[k]), float(after[k]), float(multiples[k]))
-        for k in np.flatnonzero(multiples > ODD_MULTIPLE)
+        for k in np.flatnonzero(multiples > RATIO_MULTIPLE)
         if not left_out[firsts[k]] or _stays(values, int(firsts[k]), float(before[k]))
     ]
 
@@ -210,10 +210,10 @@ def usual_moves(moves: Array) -> Array:
     of a crash are usual among themselves. The second is asked only of moves that the first doubts.
     """
     apart = np.abs(moves - np.median(moves))
-    usual = np.full(len(moves), max(_NORMAL * np.median(apart), LEAST_SCALE))
-    around = np.pad(apart, AROUND, mode="reflect" if len(apart) > AROUND else "symmetric")
-    windows = np.lib.stride_tricks.sliding_window_view(around, 2 * AROUND + 1)
-    far = apart > ODD_MULTIPLE * usual
+    usual = np.full(len(moves), max(_NORMAL * np.median(apart), MIN_SCALE))
+    around = np.pad(apart, NEARBY_SESSIONS, mode="reflect" if len(apart) > NEARBY_SESSIONS else "symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(around, 2 * NEARBY_SESSIONS + 1)
+    far = apart > RATIO_MULTIPLE * usual
     usual[far] = np.maximum(usual[far], _NORMAL * np.median(windows[far], axis=1))
     return usual
 
@@ -240,7 +240,7 @@ def _stays(values: Array, row: int, before: float) -> bool:
     return bool(abs(np.log(later / values[row, OPEN])) < abs(np.log(later / before)))
 
 
-def checked_splits(bars: Bars, actions: Sequence[Action]) -> int:
+def count_checked_splits(bars: Bars, actions: Sequence[Action]) -> int:
     """Count the splits of a file that prices would show if they were not adjusted for them."""
     count = 0
     for action in actions:

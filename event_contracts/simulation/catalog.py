@@ -29,7 +29,7 @@ from foundation.arrays import Records
 from foundation.errors import InputError
 from marketsimulator.venue.asked import Query, Refused, Response, refuse_other_keys, whole_number
 
-DEEPEST = 100  # levels of a book that may be asked for
+MAX_DEPTH = 100  # levels of a book that a query may ask for
 DAY = np.timedelta64(1, "D")
 CATEGORY = "Practice"  # of every series
 # Kalshi's filter of markets by status, and the states that pass it.
@@ -40,14 +40,14 @@ FILTERS: Mapping[str, tuple[MarketState, ...]] = {
     "closed": ("closed", "determined"),
     "settled": ("finalized",),
 }
-# Kalshi's names of the steps between prices; the server's own name stands for any other step.
+# Kalshi's names of the steps between prices; the server invents a name for any other step.
 STRUCTURES = {Decimal("0.01"): "linear_cent", Decimal("0.001"): "deci_cent"}
 
 
 class Top(NamedTuple):
-    """The best prices of a market, USD of YES, and the contracts there.
+    """The best bid and ask of a market, USD of YES, with their contracts.
 
-    A side that is empty quotes 0 or 1, for no contracts.
+    An empty side quotes 0 or 1, for no contracts.
     """
 
     bid: Decimal = NOTHING
@@ -55,8 +55,8 @@ class Top(NamedTuple):
     ask: Decimal = PAYOUT
     ask_size: Decimal = NOTHING
 
-    def words(self, prefix: str = "") -> Response:
-        """Both sides' quotes by the API's names."""
+    def quote_fields(self, prefix: str = "") -> Response:
+        """Return both sides' quotes under the API's names."""
         return {
             f"{prefix}yes_bid_dollars": dollars(self.bid),
             f"{prefix}yes_ask_dollars": dollars(self.ask),
@@ -69,7 +69,7 @@ def markets(exchange: Exchange, query: Query) -> Response:
     wanted = [name for name in query.get("tickers", "").split(",") if name]
     status = query.get("status")
     if status and status not in FILTERS:
-        raise InputError(f"status: {status} is none of {', '.join(FILTERS)}")
+        raise InputError(f"status: {status} is not one of {', '.join(FILTERS)}")
     states = FILTERS.get(status or "")
     rows = {}
     for number, ticker in numbered(exchange.listings):
@@ -84,7 +84,7 @@ def markets(exchange: Exchange, query: Query) -> Response:
 
 
 def market(exchange: Exchange, ticker: str) -> Response:
-    """Return one market. An empty side of the book, and a closed market, quote $0 and $1."""
+    """Return one market. An empty side of the book and a closed market quote $0 and $1."""
     listing = listing_of(exchange, ticker)
     outcome = exchange.outcome(ticker)
     opens, closes = listing.first, listing.first + len(listing.tape) - 1
@@ -109,7 +109,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
         "latest_expiration_time": written(exchange.at(closes)),
         "settlement_timer_seconds": int(exchange.settlement_timer / np.timedelta64(1, "s")),
         "status": exchange.market_state(ticker),
-        **top.words(),
+        **top.quote_fields(),
         "yes_bid_size_fp": counted(top.bid_size),
         "yes_ask_size_fp": counted(top.ask_size),
         "no_bid_dollars": dollars(PAYOUT - top.ask),
@@ -119,7 +119,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
         "volume_24h_fp": counted(_volume(rows[-day:])),
         "open_interest_fp": counted(abs(exchange.position(ticker))),
         "notional_value_dollars": dollars(PAYOUT),
-        **_top_of(rows[:-day]).words("previous_"),
+        **_top_of(rows[:-day]).quote_fields("previous_"),
         "previous_price_dollars": dollars(_last_price(rows[:-day])),
         "price_level_structure": STRUCTURES.get(step, f"linear_{step}"),
         "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(step)}],
@@ -140,7 +140,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
 def orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
     """`GET /markets/{ticker}/orderbook`: the bids of both sides, one level each."""
     refuse_other_keys(query, "depth")
-    whole_number(query, "depth", 0, 0, DEEPEST)
+    whole_number(query, "depth", 0, 0, MAX_DEPTH)
     listing_of(exchange, ticker)
     top = _top(exchange, ticker)
     yes = [[dollars(top.bid), counted(top.bid_size)]] if top.bid_size else []
@@ -157,7 +157,7 @@ def series_list(exchange: Exchange, query: Query) -> Response:
 
 
 def series(exchange: Exchange, ticker: str) -> Response:
-    """`GET /series/{series_ticker}`: what its fees are."""
+    """`GET /series/{series_ticker}`: a series with its fees."""
     if ticker not in {series_of(each) for each in exchange.listings.values()}:
         raise Refused(404, None, f"series {ticker} not found")
     return {"series": _series(exchange, ticker)}
@@ -209,7 +209,7 @@ def event(exchange: Exchange, ticker: str, query: Query) -> Response:
 
 
 def _by_event(exchange: Exchange) -> dict[str, list[Listing]]:
-    """The markets of each event."""
+    """Return the markets of each event."""
     members: dict[str, list[Listing]] = {}
     for listing in exchange.listings.values():
         members.setdefault(event_of(listing), []).append(listing)
@@ -217,7 +217,7 @@ def _by_event(exchange: Exchange) -> dict[str, list[Listing]]:
 
 
 def _event(exchange: Exchange, members: Sequence[Listing], *, nested: bool) -> Response:
-    """An event; nested: whether its markets are within."""
+    """Return one event; nested: whether it contains its markets."""
     name = event_of(members[0])
     markets = {"markets": [market(exchange, each.ticker) for each in members]} if nested else {}
     return {
@@ -238,7 +238,7 @@ def series_of(listing: Listing) -> str:
 
 
 def exchange_status(*, is_trading: bool = True) -> Response:
-    """`GET /exchange/status`; is_trading: whether the venue takes orders now."""
+    """`GET /exchange/status`; is_trading: whether the venue accepts orders now."""
     return {
         "exchange_active": True,
         "trading_active": is_trading,
@@ -256,7 +256,7 @@ def exchange_status(*, is_trading: bool = True) -> Response:
 
 
 def _top(exchange: Exchange, ticker: str) -> Top:
-    """The best prices that a market shows now; none before it opens and after it has closed."""
+    """Return a market's best prices now; none before it opens and after it has closed."""
     if exchange.market_state(ticker) != "active":
         return Top()
     listing = exchange.listings[ticker]
@@ -264,7 +264,7 @@ def _top(exchange: Exchange, ticker: str) -> Top:
 
 
 def _top_of(rows: Records) -> Top:
-    """The best prices of the last of some rows of a tape."""
+    """Return the best prices in the last row of a tape."""
     if not len(rows):
         return Top()
     row = rows[-1]
@@ -277,12 +277,12 @@ def _top_of(rows: Records) -> Top:
 
 
 def _volume(rows: Records) -> Decimal:
-    """Contracts that others traded in some rows of a tape."""
+    """Return the contracts that others traded in rows of a tape."""
     return Decimal(int(rows["sold"].sum() + rows["bought"].sum()))
 
 
 def _last_price(rows: Records) -> Decimal:
-    """USD of YES at which was traded last, at the quote of that row; 0 before the first trade."""
+    """Return the quote at which the last trade took place, USD of YES; 0 before the first."""
     traded = np.flatnonzero(rows["sold"] + rows["bought"])
     if not len(traded):
         return NOTHING

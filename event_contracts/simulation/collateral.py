@@ -1,4 +1,4 @@
-"""Collateral that a venue asks of an order: cash for what it can add to a position."""
+"""Collateral that a venue requires of an order: cash for what it can add to a position."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from event_contracts.trading.orders import MarketView, Outcome, RestingOrder, Ve
 class Collateral:
     """The venue's own admission: no limits, no buffer, and no cash for what closes a position.
 
-    A sale is capped at the position before it comes here. A purchase closes what is held of the
-    other side first, in the order in which purchases were placed.
+    A sale is capped at the position before it is checked. Purchases first close what is held of
+    the other side, in the order in which they were placed.
 
-    positions: contracts held of a market, YES above 0 and NO below.
+    positions: contracts held by market, YES above 0 and NO below.
     """
 
     fees: FeeRules
@@ -44,7 +44,7 @@ class Collateral:
         return None if cost <= free else f"buying {count} {side} may cost ${cost}; ${free} is free"
 
     def _reserved(self, resting: Iterable[RestingOrder]) -> Decimal:
-        """USD that resting orders may take."""
+        """Return the USD that resting orders may use."""
         closing: dict[tuple[str, Outcome], Decimal] = {}
         total = NOTHING
         for each in resting:

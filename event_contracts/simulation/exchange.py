@@ -1,9 +1,9 @@
 """An exchange of event contracts with one account: several markets, stepped tick by tick.
 
-Matching is the kernel's, the one of the environments: an order that rests meets the next tick, so
-that it fills with `advance`; an immediate one has filled or ended once it is placed. Each market is
-a record of the kernel, which is lent the account's cash and the worth of what is held in other
-markets while it trades.
+The environments' kernel matches orders. A resting order meets the next tick and fills with
+`advance`; an immediate order has filled or ended once it is placed. Each market is a record of the
+kernel. While a market trades, its record holds the account's cash and the value of positions in
+other markets.
 
     exchange = Exchange([Listing("RAIN", tape_of(session))], EpisodeSettings(starting_cash=1000))
     placed = exchange.submit(LimitOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
@@ -30,7 +30,7 @@ import numpy as np
 from event_contracts.simulation.kernel import is_yes_outcome, place, show_depth, step, trade
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.actions import SIDES, intent_of
-from event_contracts.trading.event_risk import MarketEvent, Strike, exposure_beside
+from event_contracts.trading.event_risk import MarketEvent, Strike, exposure_of_others
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import (
     Exposure,
@@ -78,7 +78,7 @@ class Listing:
     first: the exchange's tick at which the market opens and shows row 0.
     event: of which it is one market; none is an event of its own.
     exclusive: whether at most one market of its event pays YES.
-    strike: figures at which it pays YES; none for a market that is no threshold.
+    strike: figures at which it pays YES; none for a market without thresholds.
     """
 
     ticker: str
@@ -229,7 +229,7 @@ class _Market:
 
 
 class OrderAdmission(Protocol):
-    """Decides whether an order may be sent."""
+    """The check whether an order may be sent."""
 
     def refusal(
         self,
@@ -248,8 +248,8 @@ class Exchange:
     """One account in front of several markets; the head of this module shows its use.
 
     tick: how often it has been advanced.
-    space: of the settings.
-    admission: decides whether an order may be sent; that of the space unless a venue sets its own.
+    space: the settings' action space.
+    admission: the check whether an order may be sent; the space's unless a venue sets its own.
     orders: every order that was taken, by its order_id, in the order in which they were placed.
     fills: of all markets, in booking order.
     settlements: of the markets that have settled, paid or not.
@@ -306,7 +306,7 @@ class Exchange:
 
     @property
     def position_value(self) -> Decimal:
-        """USD: positions at the middle of their quotes, and settled markets' unpaid payouts."""
+        """Positions at the middle of their quotes, plus unpaid payouts of settled markets, USD."""
         return Decimal(sum(map(self._worth, self.listings))) / DOLLAR
 
     @property
@@ -367,15 +367,15 @@ class Exchange:
         others = (other for other in self.listings if other != market)
         elsewhere = Decimal(sum(map(self._worth, others))) / DOLLAR
         quote = self.quote(market)
-        beside = self._beside(market, self.resting)
-        return MarketView(market, self.cash, position, self.resting, quote, elsewhere, beside)
+        exposure = self._exposure(market, self.resting)
+        return MarketView(market, self.cash, position, self.resting, quote, elsewhere, exposure)
 
     def submit(
         self, order: LimitOrder, *, held_back: Decimal = NOTHING, doomed: bool = False
     ) -> PlacedOrder:
-        """Take an order. One that rests meets the next tick, an immediate one ends at once.
+        """Accept an order. A resting order meets the next tick; an immediate order ends at once.
 
-        A client_order_id may come again. held_back, doomed: faults of `PlacedOrder`.
+        A client_order_id may repeat. held_back, doomed: faults of `PlacedOrder`.
         """
         market = self._market(order.market)
         price = int(order.price * WHOLE)
@@ -412,9 +412,9 @@ class Exchange:
             self._end(placed)
 
     def advance(self, *, paused: bool = False) -> None:
-        """Show the next tick of every active market, and let its orders meet it.
+        """Show the next tick of every active market, and match its orders against it.
 
-        paused: whether nothing trades. Orders rest on, and those that expire end.
+        paused: whether trading is paused. Orders then keep resting, and expired ones end.
         """
         after = self.now + self.interval
         for placed in list(self._open.values()):
@@ -428,18 +428,18 @@ class Exchange:
             if self.tick > market.listing.first and not market.is_settled:
                 elsewhere = worth - self._worth(ticker)
                 if market.record["resting"]:
-                    self._set_beside(ticker, market)
+                    self._set_exposure(ticker, market)
                 self._step(ticker, market, elsewhere, paused)
                 worth = elsewhere + self._worth(ticker)
 
     def _trade(
         self, market: _Market, placed: PlacedOrder, intent: int, price: int, count: int
     ) -> None:
-        """Trade an immediate order before the next tick is shown, and end it."""
+        """Match an immediate order before the next tick is shown, and end it."""
         ticker, whole = placed.order.market, placed.order.time_in_force == "fill_or_kill"
         worth = sum(map(self._worth, self.listings)) - self._worth(ticker)
         self._lend(market, worth)
-        self._set_beside(ticker, market)
+        self._set_exposure(ticker, market)
         market.record["fills"] = 0
         tables = market.record, market.slots, self._fills, market.tape
         trade(*tables, self._terms, intent, price, count, whole)
@@ -448,18 +448,18 @@ class Exchange:
         self._end(placed)
 
     def _lend(self, market: _Market, elsewhere: int) -> None:
-        """Lend a market the cash, and what is held in others, millionths of a USD."""
+        """Write the cash and the value of other markets into a record, millionths of a USD."""
         market.record["cash"] = self._cash
         market.record["elsewhere"] = elsewhere
 
-    def _set_beside(self, ticker: str, market: _Market) -> None:
-        """Set what other markets lose at most; a fill is checked beside what is held alone."""
+    def _set_exposure(self, ticker: str, market: _Market) -> None:
+        """Set the greatest losses of other markets. A fill is checked against positions, not orders."""
         record = market.record
-        beside = self._beside(ticker, ())
-        record["event_if_yes"], record["event_if_no"], record["other_events"] = beside
+        exposure = self._exposure(ticker, ())
+        record["event_if_yes"], record["event_if_no"], record["other_events"] = exposure
 
     def _take_fills(self, ticker: str, market: _Market) -> None:
-        """Book what the kernel has filled in a market."""
+        """Book the kernel's fills in a market."""
         for row in self._fills[: int(market.record["fills"])]:
             order_id = market.order_id(row["number"])
             self.fills.append(fill_of(row, order_id, ticker, self.tick))
@@ -471,7 +471,7 @@ class Exchange:
         self._lend(market, elsewhere)
         resting = int(record["resting"])
         if paused:
-            # The kernel lets every order meet the tick that is in its slots.
+            # The kernel matches every order that is in its slots.
             record["resting"] = 0
         step(record, market.slots, self._fills, market.tape, self._terms, _NO_ACTION)
         if paused and not market.is_settled:
@@ -502,8 +502,8 @@ class Exchange:
         unpaid = self._unpaid(ticker)
         return int(unpaid.payout * DOLLAR) if unpaid else self._market(ticker).worth
 
-    def _beside(self, market: str, resting: tuple[RestingOrder, ...]) -> Exposure:
-        """The greatest losses of other markets; resting: orders that may still fill."""
+    def _exposure(self, market: str, resting: tuple[RestingOrder, ...]) -> Exposure:
+        """Return the greatest losses of other markets; resting: orders that may still fill."""
         held = {
             ticker: each.position
             for ticker, each in self._markets.items()
@@ -511,7 +511,7 @@ class Exchange:
         }
         quotes = {ticker: self.quote(ticker) for ticker in held}
         events = {ticker: each.market_event for ticker, each in self.listings.items()}
-        return exposure_beside(market, held, resting, quotes, events)
+        return exposure_of_others(market, held, resting, quotes, events)
 
     def _unpaid(self, ticker: str) -> Settlement | None:
         """What a market that has settled is still to pay."""

@@ -2,9 +2,9 @@
 
 Every market of its journal that has settled is a session, from the first tick that was seen of it
 on. It is played by itself with what the account had at its first decision, and every order that
-was not rejected goes out again on its tick. Orders are sent and filled at recorded ticks alone,
-whoever plays: what the market quoted between them is unknown. The limits, fees, sizes, price style
-and `life` of orders are those of the settings: they have to be the ones that were traded with.
+was not rejected is sent again at its tick. Every policy's orders are sent and filled at recorded
+ticks only: quotes between them are unknown. Limits, fees, sizes, price style and `life` of orders
+come from the settings, which have to be those that the account traded with.
 """
 
 from __future__ import annotations

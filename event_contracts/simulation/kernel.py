@@ -11,10 +11,11 @@ less the YES price), a purchase
 - that waits trades at its own price: as much as the ask has where the ask has come to it, else as
   much of what was sold at the bid as is left once those before it in the queue are served.
 
-A sale is the mirror image. An immediate order trades before those that rest: at the worse of the
-quotes before and after the step, where both are within its limit, up to what is left after it; the
-rest of it is cancelled. What would break the cash buffer or a limit is cancelled as it is about to
-fill. At the last tick nothing trades: resting orders are cancelled, and the market pays.
+A sale is the mirror image. An immediate order trades before resting ones, at the worse of the
+quotes before and after the step if both are within its limit. It takes at most the depth after the
+step, and its remainder is cancelled. An order that would break the cash buffer or a limit is
+cancelled before it fills. At the last tick nothing trades: resting orders are cancelled, and the
+market pays.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def _sweep(market: Record, orders: Records) -> None:
 
 @inlined
 def show_depth(market: Record, tape: Records) -> None:
-    """Reset what orders may still take at the quote of the next tick; at the last one nothing."""
+    """Reset the depth that orders may take at the next tick's quote; none at the last tick."""
     trades = market.row < market.rows - 2
     market.asks = tape[market.row + 1].ask_size if trades else 0
     market.bids = tape[market.row + 1].bid_size if trades else 0
@@ -153,14 +154,14 @@ def trade(
     count: int,
     whole: bool,
 ) -> None:
-    """Fill an immediate order between a market's tick and the next; the rest is cancelled.
+    """Fill an immediate order between a market's tick and the next, and cancel its remainder.
 
-    whole: whether it fills as a whole or not at all.
+    whole: whether it is fill-or-kill.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
     lifts = buys == yes
-    order = orders[market.resting]  # free until the next order rests there
+    order = orders[market.resting]  # this slot is free until the next order rests
     order.number = market.numbers
     order.intent = intent
     order.remaining = count

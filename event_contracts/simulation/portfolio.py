@@ -1,8 +1,8 @@
-"""The account as the practice venue answers for it: balance, positions, fills and settlements.
+"""The practice venue's answers about the account: balance, positions, fills and settlements.
 
-Settlements are as production has them (three public repositories, 2026), not as the documents say:
-a position that was closed early is listed with what was bought of both sides. Its pairs were paid
-when they were made, so that `revenue` pays for the difference of both counts alone.
+Settlements follow production (three public repositories, 2026), not the documents: a position that
+was closed early lists the purchases of both sides. Its pairs were paid when they were made, so
+`revenue` pays only for the difference of the two counts.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class PositionCost:
     """The cost basis of one market from its fills, at average cost.
 
     held: contracts, YES above 0 and NO below.
-    price: mean USD of YES at which what is held was bought; of NO it cost 1 − price.
+    price: mean entry price, USD of YES; a NO cost 1 − price.
     traded: USD, price times contracts of all fills.
     realized: USD that closed contracts earned, before fees.
     fees: USD.
-    tick: the exchange's, of the last fill.
-    bought: contracts and USD of YES, and of NO: a sale of one side buys the other.
+    tick: the exchange's tick at the last fill.
+    yes_bought, no_bought: contracts and USD; a sale of one side buys the other.
     """
 
     held: Decimal = NOTHING
@@ -62,11 +62,11 @@ class PositionCost:
 
     @property
     def exposure(self) -> Decimal:
-        """USD that the position cost."""
+        """The cost of the position, USD."""
         return abs(self.held) * (self.price if self.held > 0 else PAYOUT - self.price)
 
-    def booked(self, fill: Fill) -> PositionCost:
-        """The same after one more fill."""
+    def with_fill(self, fill: Fill) -> PositionCost:
+        """Return the cost basis after one more fill."""
         price = yes_price(fill.side, fill.price)
         is_bid = book_side(fill.action, fill.side) == "bid"
         change = fill.count if is_bid else -fill.count
@@ -95,15 +95,15 @@ class PositionCost:
 
 
 def position_costs(fills: Iterable[Fill]) -> dict[str, PositionCost]:
-    """The cost of each market that was traded; fills: in booking order."""
+    """Return the cost basis of each traded market; fills: in booking order."""
     costs: dict[str, PositionCost] = defaultdict(PositionCost)
     for fill in fills:
-        costs[fill.market] = costs[fill.market].booked(fill)
+        costs[fill.market] = costs[fill.market].with_fill(fill)
     return dict(costs)
 
 
 def balance(exchange: Exchange, query: Query) -> Response:
-    """`GET /portfolio/balance`; resting orders are still in it."""
+    """`GET /portfolio/balance`; cash of resting orders is still in it."""
     refuse_other_keys(query, "subaccount", "exchange_index")
     cash = exchange.cash
     return {
@@ -116,7 +116,7 @@ def balance(exchange: Exchange, query: Query) -> Response:
 
 
 def positions(exchange: Exchange, query: Query) -> Response:
-    """`GET /portfolio/positions`: markets that were traded and have not paid, and their events."""
+    """`GET /portfolio/positions`: traded markets that have not paid, and their events."""
     refuse_other_keys(query, *PAGED, "ticker", "event_ticker", "count_filter", "subaccount")
     counted_by = _filter_names(query.get("count_filter", ""))
     paid = {settlement.market for settlement in exchange.payments}
@@ -138,10 +138,10 @@ def positions(exchange: Exchange, query: Query) -> Response:
 
 
 def _filter_names(text: str) -> tuple[str, ...]:
-    """The amounts that `count_filter` names: one of them is not 0 in each row that is listed."""
+    """Parse `count_filter`: in each listed row, one of the named amounts is not 0."""
     names = tuple(name for name in text.split(",") if name)
     if other := set(names) - set(COUNT_FILTERS):
-        raise InputError(f"count_filter: {min(other)} is none of {', '.join(COUNT_FILTERS)}")
+        raise InputError(f"count_filter: {min(other)} is not one of {', '.join(COUNT_FILTERS)}")
     return names
 
 
@@ -150,7 +150,7 @@ def _position(exchange: Exchange, ticker: str, cost: PositionCost) -> Response:
         "ticker": ticker,
         "exchange_index": SHARD,
         "total_traded_dollars": dollars(cost.traded),
-        # Of a market that has closed and has not paid, what it will pay for.
+        # In a closed market that has not paid: the contracts it will pay for.
         "position_fp": counted(exchange.position(ticker)),
         "market_exposure_dollars": dollars(cost.exposure),
         "realized_pnl_dollars": dollars(cost.realized),
@@ -178,7 +178,7 @@ def _event_position(exchange: Exchange, event: str, costs: dict[str, PositionCos
 
 
 def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
-    """`GET /portfolio/fills`; hidden: so many of the newest are left out."""
+    """`GET /portfolio/fills`; hidden: number of newest fills left out."""
     refuse_other_keys(query, *PAGED, *DATED, "ticker", "order_id", "subaccount")
     rows = {
         number: _fill(exchange, number, fill)
@@ -209,7 +209,7 @@ def _fill(exchange: Exchange, number: int, fill: Fill) -> Response:
 
 
 def settlements(exchange: Exchange, query: Query) -> Response:
-    """`GET /portfolio/settlements`: markets that were traded and have paid."""
+    """`GET /portfolio/settlements`: traded markets that have paid."""
     refuse_other_keys(query, *PAGED, *DATED, "ticker", "event_ticker", "subaccount")
     costs = position_costs(exchange.fills)
     rows = {}

@@ -1,14 +1,14 @@
 """Requests and answers of the practice venue, in the words of Kalshi's REST API.
 
 There is one book, of YES: a bid buys YES or sells NO, an ask sells YES or buys NO, at the price of
-YES. With `reduce_only`, which immediate-or-cancel orders alone may have, an order sells what is
-held; without it, it buys, and pairs with what is held of the other side are paid out. An order that
-rests waits until the clock's next tick and meets that: the answer to it says that nothing has
-filled. The answer to an immediate order is final.
+YES. With `reduce_only`, allowed on immediate-or-cancel orders only, an order sells what is held.
+Without it, an order buys, and pairs with the other side's contracts are paid out. A resting order
+meets the clock's next tick: the answer to it reports no fill. The answer to an immediate order is
+final.
 
-Orders are answered here, the account's money in `portfolio`, markets in `catalog`: every required
-field of Kalshi's own client 3.34, and no field that Kalshi has deprecated. A filter that is not
-served is refused. Assumed, because nothing that was read says so:
+This module answers for orders, `portfolio` for the account's money, `catalog` for markets. Answers
+have every field that Kalshi's client 3.34 requires, and no field that Kalshi has deprecated. A
+filter that is not served is refused. Assumptions, without a source:
 
 - `balance` has what resting orders may take still in it.
 - Lists are newest first; a `cursor` is good for the same query alone.
@@ -16,8 +16,8 @@ served is refused. Assumed, because nothing that was read says so:
 - A cancelled order that has ended before answers 404.
 - Errors are `{"code", "message", "details"}`; the codes are this server's own words.
 - A market's quote leaves the account's own orders out, as the simulated book does.
-- An order takes no cash for contracts that close a position, resting ones before it taken off.
-- An order with `reduce_only` and nothing to reduce is taken, and cancelled at once.
+- Contracts that close a position need no cash; earlier resting orders close first.
+- An order with `reduce_only` and nothing to reduce is accepted, and cancelled at once.
 """
 
 from __future__ import annotations
@@ -72,13 +72,12 @@ class OrderRequest:
     side: of the book of YES.
     price: USD of YES.
     self_trade_prevention_type: without effect, as orders of one account never meet here.
-    client_order_id: the client's; none where he gave none.
+    client_order_id: the client's; none if the client sent none.
     reduce_only: whether it may only sell what is held.
     expiration_time: UTC, when it ends by itself; none where it does not.
     exchange_index: the venue's shard; there is one here, and -1 looks it up.
 
-    The last four are known to the venue and not simulated: they take the values that change
-    nothing.
+    The last four fields are not simulated: they accept only the values without an effect.
     """
 
     ticker: Annotated[str, Field(strict=True, min_length=1)]
@@ -176,7 +175,7 @@ def placed_of(exchange: Exchange, order_id: str) -> PlacedOrder:
 
 
 def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
-    """Contracts of an order; one that may only reduce is cut to what is held."""
+    """Return the contracts of an order; a `reduce_only` order is cut to the position."""
     if not request.reduce_only:
         return request.count
     _, side = own_terms(request.side, reduces=True)
@@ -186,14 +185,14 @@ def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
 Row = TypeVar("Row")
 LONGEST_PAGE = 1000
 PAGE = 100
-PAGED = ("limit", "cursor")  # what every list may be asked by
-DATED = ("min_ts", "max_ts")  # what a list with instants may be asked by
+PAGED = ("limit", "cursor")  # filters of every list
+DATED = ("min_ts", "max_ts")  # filters of a list with instants
 USER = "practice"  # the venue's id of the account's owner
 SHARD = 0  # the exchange has one shard, Kalshi's default
 
 
 def order(exchange: Exchange, placed: PlacedOrder) -> Response:
-    """An order as reads show it; `side` and `action` are deprecated, and left out."""
+    """Return an order in the form of reads, without the deprecated `side` and `action`."""
     last = max([placed.placed, *(fill.tick for fill in placed.fills)])
     return {
         **_ids(placed),
@@ -253,7 +252,7 @@ def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
 
 
 def terms(order: LimitOrder | Fill) -> Response:
-    """The market, direction and prices of an order or a fill, in the book of YES."""
+    """Return market, direction and prices of an order or a fill, in the book of YES."""
     side = book_side(order.action, order.side)
     price = yes_price(order.side, order.price)
     return {

@@ -350,8 +350,8 @@ class Admission:
             cash=view.cash,
             resting=view.resting_towards(side),
             elsewhere=view.elsewhere,
-            event=usd(view.beside.if_no if side == "YES" else view.beside.if_yes),
-            other_events=usd(view.beside.other_events),
+            event=usd(view.exposure.if_no if side == "YES" else view.exposure.if_yes),
+            other_events=usd(view.exposure.other_events),
         )
 
     def free_cash(self, view: MarketView) -> Decimal:

@@ -337,9 +337,9 @@ class MarketMemory:
         record["sent"] = self._sent[1] if self._sent[0] == self.row - 1 else 0
         record["resting"] = len(resting)
         record["elsewhere"] = _millionths(view.elsewhere, ROUND_FLOOR)
-        record["event_if_yes"] = math.ceil(view.beside.if_yes)
-        record["event_if_no"] = math.ceil(view.beside.if_no)
-        record["other_events"] = math.ceil(view.beside.other_events)
+        record["event_if_yes"] = math.ceil(view.exposure.if_yes)
+        record["event_if_no"] = math.ceil(view.exposure.if_no)
+        record["other_events"] = math.ceil(view.exposure.other_events)
         record["reserved"] = _millionths(reserved(elsewhere, self._fees), ROUND_CEILING)
         terms = self._terms._replace(tick=int(view.quote.tick * WHOLE))
         features = np.zeros(len(FEATURES), np.float32)

@@ -145,10 +145,10 @@ def market_loss(
 def greatest_loss(legs: Sequence[Leg]) -> Number:
     """The greatest loss of markets of one event over its outcomes."""
     exclusive = bool(legs) and all(event.exclusive for event, _ in legs)
-    return losses_beside(MarketEvent(exclusive=exclusive), legs).no
+    return losses_of_others(MarketEvent(exclusive=exclusive), legs).no
 
 
-def losses_beside(own: MarketEvent, legs: Sequence[Leg]) -> MarketLoss:
+def losses_of_others(own: MarketEvent, legs: Sequence[Leg]) -> MarketLoss:
     """The greatest loss of an event's other markets, by what comes true in one of them."""
     if own.exclusive:
         none = sum(loss.no for _, loss in legs)
@@ -176,7 +176,7 @@ def _figures(strikes: Sequence[Strike]) -> list[Decimal]:
     return [ends[0] - 1, *ends, *between, ends[-1] + 1]
 
 
-def exposure_beside(
+def exposure_of_others(
     market: str,
     positions: Mapping[str, Decimal],
     resting: Iterable[RestingOrder],
@@ -209,5 +209,5 @@ def exposure_beside(
             value = in_units(abs(position) * ask, DOLLAR)
         loss = market_loss(in_units(position), value, costs[name, "YES"], costs[name, "NO"])
         legs[events[name].event].append((events[name], loss))
-    beside = losses_beside(events[market], legs.pop(events[market].event, []))
-    return Exposure(beside.yes, beside.no, sum(map(greatest_loss, legs.values())))
+    own_event = losses_of_others(events[market], legs.pop(events[market].event, []))
+    return Exposure(own_event.yes, own_event.no, sum(map(greatest_loss, legs.values())))

@@ -30,7 +30,7 @@ import numpy as np
 
 from event_contracts.trading.actions import Admission
 from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings, Response
-from event_contracts.trading.event_risk import exposure_beside
+from event_contracts.trading.event_risk import exposure_of_others
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.fields import UnreadRow
 from event_contracts.trading.listings import (
@@ -564,7 +564,7 @@ class KalshiMultiMarketOrderManager:
             resting,
             listings[market].quote,
             bid_value(elsewhere, listings),
-            exposure_beside(market, unsettled, resting, quotes, events),
+            exposure_of_others(market, unsettled, resting, quotes, events),
         )
         refuse_unknown((listings[market],))
         if why := {**unread(listings.values()), **reading.quarantined}.get(market):

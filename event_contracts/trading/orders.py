@@ -135,7 +135,7 @@ class MarketView:
     position: contracts held of this market, YES above 0 and NO below: a pair pays at once.
     resting: the account's orders in every market.
     elsewhere: USD that positions in other markets are worth.
-    beside: the greatest losses of other markets.
+    exposure: the greatest losses of other markets.
     """
 
     market: str
@@ -144,7 +144,7 @@ class MarketView:
     resting: tuple[RestingOrder, ...]
     quote: Quote
     elsewhere: Decimal = Decimal(0)
-    beside: Exposure = NO_EXPOSURE
+    exposure: Exposure = NO_EXPOSURE
 
     @property
     def yes(self) -> Decimal:

@@ -40,7 +40,7 @@ _MESSAGE = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"?')
 _ANSWER = re.compile(r"^(?P<status>rejected \(\d+\)): (?P<words>.*)$", re.DOTALL)
 
 Kind = Literal["stock", "crypto", "spread", "contract", "account"]
-Tell = Callable[[str, str], None]
+SendAlert = Callable[[str, str], None]
 
 
 class Place(NamedTuple):
@@ -97,7 +97,7 @@ class Refusal:
 _REFUSALS = Table("refusals", Refusal)
 
 
-def _tell_nobody(kind: str, text: str) -> None:
+def _send_no_alert(kind: str, text: str) -> None:
     del kind, text
 
 
@@ -109,7 +109,7 @@ class RefusalBook:
     tell: sends an alert of a kind, each time that it is called.
     """
 
-    def __init__(self, database: Database, events: EventLog, tell: Tell = _tell_nobody) -> None:
+    def __init__(self, database: Database, events: EventLog, tell: SendAlert = _send_no_alert) -> None:
         self._database = database
         self._events = events
         self._tell = tell
@@ -118,7 +118,7 @@ class RefusalBook:
         self._accepted: set[Place] = set()
         _REFUSALS.create(database)
 
-    def standing(self) -> list[Refusal]:
+    def active(self) -> list[Refusal]:
         """Causes for which the venue refuses orders, oldest first."""
         return _REFUSALS.rows(self._database, "ORDER BY first_at, cause")
 
@@ -128,7 +128,7 @@ class RefusalBook:
         answer: the venue's, without the order's id.
         """
         place = place_of(order)
-        self._record(place, cause_of(answer, place.symbol), f"{_asked(order)}: {answer}", at)
+        self._record(place, cause_of(answer, place.symbol), f"{_order_text(order)}: {answer}", at)
 
     def accept(self, order: AnyOrder) -> None:
         """Record an order that the venue has accepted; `end_step` decides what that ends."""
@@ -152,7 +152,7 @@ class RefusalBook:
         self._refused, self._causes, self._accepted = set(), set(), set()
         if not accepted:
             return
-        for row in self.standing():
+        for row in self.active():
             repeated = row.cause in causes
             left = [
                 place
@@ -168,7 +168,7 @@ class RefusalBook:
         """End all causes that a person has looked at, and return how many; by: who."""
         if not by.strip():
             raise InputError("refusals are cleared by a person: --by NAME")
-        rows = self.standing()
+        rows = self.active()
         for row in rows:
             self._end(row, f"cleared by {in_one_line(by)}")
         return len(rows)
@@ -198,9 +198,9 @@ class RefusalBook:
             self._tell(ALL_CLEAR, f"{how}; refused before, {count}: {row.cause}")
 
 
-def standing_refusals(database: Database) -> list[Refusal]:
+def active_refusals(database: Database) -> list[Refusal]:
     """Causes for which the venue of a journal refuses orders, oldest first."""
-    return RefusalBook(database, EventLog(database)).standing()
+    return RefusalBook(database, EventLog(database)).active()
 
 
 def place_of(order: AnyOrder) -> Place:
@@ -247,7 +247,7 @@ def _ends(place: Place, cause: str, accepted: Collection[Place], *, repeated: bo
     return any(each.kind == place.kind for each in alike)
 
 
-def _asked(order: AnyOrder) -> str:
+def _order_text(order: AnyOrder) -> str:
     """The terms of an order in a few words: sell 10 SYA."""
     words = words_of(order)
     return " ".join(filter(None, (words.get("side", ""), words["qty"], place_of(order).symbol)))

@@ -44,7 +44,7 @@ from execution.journal.marks import EquitySnapshot, MarkBook, contracts_line, ex
 from execution.journal.migrations import as_it_is_today
 from execution.journal.order_store import WAITING, OrderStore
 from execution.journal.orders import words_of
-from execution.journal.refusals import REFUSED, RefusalBook, standing_refusals
+from execution.journal.refusals import REFUSED, RefusalBook, active_refusals
 from execution.live.accounts import (
     SPREADS,
     account_folder,
@@ -79,7 +79,7 @@ def status(path: Path, now: np.datetime64) -> Result:
     """
     refuse_emptied(path)
     with as_it_is_today(path) as database:
-        refusals = standing_refusals(database)
+        refusals = active_refusals(database)
         lines = [
             *_account_lines(path, database),
             *(f"refused by the venue: {each}" for each in refusals),

@@ -215,7 +215,7 @@ class StatusPage:
         cycles = latest_cycles(self._account.database, 2)
         ended = next((each for each in cycles if each.ended_at is not None), None)
         failed = "" if ended is None else ended.failed
-        refusals = self._account.refusals.standing()
+        refusals = self._account.refusals.active()
         claim, level = _verdict(change, halts, refusals, trouble=bool(unknown or failed))
         return render_page(
             "execution/status.html.j2",

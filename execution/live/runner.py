@@ -169,7 +169,7 @@ def kept_loop(
             announced.add(due)
             print_line(f"The next cycle is at {utc_text(due)}.")
 
-    with summarized(account, stop), page.kept(stop):
+    with summary_printed(account, stop), page.kept(stop):
         supervisor.notify(READY=1)
         expect = account.next_cycle.expect
         yield Loop(jobs, clock, stop, account.notices, alive, halt_after, answers, expect)
@@ -182,7 +182,7 @@ def kept_loop(
 
 
 @contextmanager
-def summarized(account: OpenAccount, stop: Stop) -> Iterator[None]:
+def summary_printed(account: OpenAccount, stop: Stop) -> Iterator[None]:
     """Print one line of what a loop has done once it ends, by its journal."""
     event, cycle = account.events.last_number(), cycle_count(account.database)
     end = "by an error"
@@ -203,7 +203,7 @@ def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
     mark = account.marks.last_mark()
     equity = "equity not read" if mark is None else f"equity {usd(mark.equity)}"
     halts = ", ".join(halt.kind for halt in account.halts.active())
-    refusals = account.refusals.standing()
+    refusals = account.refusals.active()
     parts = [
         counted(cycles, "cycle"),
         f"{counted(orders, 'order')} sent",

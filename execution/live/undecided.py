@@ -41,7 +41,7 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
         return cycle.doubted[symbol]
     if symbol in account.undetermined:
         return "what is held and open of it is not certain"
-    if short := too_short(bars, symbol, settings):
+    if short := short_history(bars, symbol, settings):
         return short
     s = bars.symbols.index(symbol)
     kind = instrument(symbol).kind
@@ -57,7 +57,7 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
     return "there is no forecast of its last bar, or one that says no deviation"
 
 
-def too_short(bars: Bars, symbol: str, settings: LiveSettings) -> str:
+def short_history(bars: Bars, symbol: str, settings: LiveSettings) -> str:
     """Why a symbol's bars are too few to forecast from; empty where they are not."""
     least = settings.forecaster.own_bars
     count = len(bars.real_bars(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0

@@ -29,7 +29,7 @@ from trainingdata.instants import DAY, new_york_date
 from trainingdata.instruments import is_coin
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
-from trainingdata.splits import checked_splits
+from trainingdata.splits import count_checked_splits
 from trainingdata.universe import UniverseSettings
 
 PARAMETER_OWNERS = {"target_volatility": "vol_target", "position": "fixed_fraction"}
@@ -103,7 +103,7 @@ def prices_text(
         return "synthetic, without splits"
     if bars.crypto.all():
         return "as filed: crypto pairs have no splits"
-    checked = checked_splits(bars, listed)
+    checked = count_checked_splits(bars, listed)
     splits = "said to be adjusted for splits (not checked: data.actions lists none)"
     if any(doubt.kind == "split" for doubt in doubts):
         splits = "not adjusted for every split"

@@ -14,8 +14,8 @@ from marketsimulator.venue.asked import Response, refuse_other_keys, whole_numbe
 from marketsimulator.venue.tickets import made_id
 from trainingdata.instants import date_of
 
-CONTRACTS_A_PAGE = 100
-MOST_A_PAGE = 10_000
+DEFAULT_PER_PAGE = 100
+MAX_PER_PAGE = 10_000
 STYLE = "american"  # of options on stocks and funds
 
 
@@ -36,7 +36,7 @@ def option_contracts(
     active = query.get("status", "active") == "active" and query.get("style", STYLE) == STYLE
     chosen = [each for each in listed if active and all(test(each) for test in tests)]
     chosen.sort(key=lambda contract: contract.symbol)
-    limit = whole_number(query, "limit", CONTRACTS_A_PAGE, 1, MOST_A_PAGE)
+    limit = whole_number(query, "limit", DEFAULT_PER_PAGE, 1, MAX_PER_PAGE)
     begin = whole_number(query, "page_token", 0)
     left = begin + limit < len(chosen)
     return {

@@ -23,9 +23,9 @@ from event_contracts.trading.event_risk import (
     MarketLoss,
     Strike,
     StrikeFields,
-    exposure_beside,
+    exposure_of_others,
     greatest_loss,
-    losses_beside,
+    losses_of_others,
     market_loss,
     strike_fields,
 )
@@ -89,7 +89,7 @@ def test_greatest_loss_is_that_of_all_outcomes(
     outcomes = possible(events)
     assert greatest_loss(legs) == max(loss_of(losses, paying) for paying in outcomes)
     own = losses.pop("M0")
-    found = losses_beside(events["M0"], legs[1:])
+    found = losses_of_others(events["M0"], legs[1:])
     assert found.yes == max(loss_of(losses, p) for p in outcomes if "M0" in p)
     assert found.no == max(loss_of(losses, p) for p in outcomes if "M0" not in p)
     assert greatest_loss(legs) == max(own.yes + found.yes, own.no + found.no)
@@ -117,14 +117,14 @@ def test_four_strikes_of_one_event_share_a_quarter() -> None:
     """Each of them once might hold one; hand-made figures."""
     events = {f"T{k}": MarketEvent("E") for k in range(4)}
     quotes = dict.fromkeys(events, QUOTE)
-    beside = exposure_beside("T0", {"T1": D(250), "T2": D(-100)}, [], quotes, events)
+    exposure = exposure_of_others("T0", {"T1": D(250), "T2": D(-100)}, [], quotes, events)
     # 250 YES at an ask of 0.43 and 100 NO at one of 0.60.
-    assert beside == (167_500_000, 167_500_000, 0)
+    assert exposure == (167_500_000, 167_500_000, 0)
     space = LimitOrderActionSpace()
-    account = view(beside=beside)
+    account = view(exposure=exposure)
     assert space.refusal(4, account) is None, "50 at 0.43 are 21.50: 189 of 1,000"
     assert "its event may lose $210.5" not in str(space.refusal(5, account))
-    more = view(beside=Exposure(230_000_000, 230_000_000, 0))
+    more = view(exposure=Exposure(230_000_000, 230_000_000, 0))
     assert space.refusal(4, more) == (
         "its event may lose $251.5 after this order; at most 25% of a portfolio of $1000"
         " (limits.event_share)"
@@ -136,13 +136,13 @@ def test_exclusive_and_nested_markets_offset_each_other() -> None:
     held = {"B": D(-100)}  # 100 NO at an ask of 0.60
     exclusive = {name: MarketEvent("E", exclusive=True) for name in "AB"}
     # Where A pays YES, B pays NO: it gains 40.
-    assert exposure_beside("A", held, [], quotes, exclusive) == (-40_000_000, 60_000_000, 0)
+    assert exposure_of_others("A", held, [], quotes, exclusive) == (-40_000_000, 60_000_000, 0)
     nested = {"A": MarketEvent("E", strike=Strike(low=D(50))),
               "B": MarketEvent("E", strike=Strike(low=D(60)))}  # fmt: skip
     # Above 60 is above 50: where A pays NO, B does.
-    assert exposure_beside("A", held, [], quotes, nested) == (60_000_000, -40_000_000, 0)
+    assert exposure_of_others("A", held, [], quotes, nested) == (60_000_000, -40_000_000, 0)
     apart = {"A": MarketEvent("E"), "B": MarketEvent("F", exclusive=True)}
-    assert exposure_beside("A", held, [], quotes, apart) == (0, 0, 60_000_000)
+    assert exposure_of_others("A", held, [], quotes, apart) == (0, 0, 60_000_000)
 
 
 def test_orders_in_other_markets_count() -> None:
@@ -152,12 +152,12 @@ def test_orders_in_other_markets_count() -> None:
         waiting("SELL", "YES", "0.70", 10, "WIND"),  # goes towards NO at 0.30
         waiting("BUY", "NO", "0.90", 10, "RAIN"),
     ]
-    beside = exposure_beside("RAIN", {}, resting, {}, events)
-    assert beside == (4_000_000, 4_000_000, 3_000_000)
+    exposure = exposure_of_others("RAIN", {}, resting, {}, events)
+    assert exposure == (4_000_000, 4_000_000, 3_000_000)
 
 
 @pytest.mark.parametrize(
-    ("limits", "beside", "says"),
+    ("limits", "exposure", "says"),
     [
         ({"event_loss": D(9)}, Exposure(0, 7_000_000, 0), "at most $9 (limits.event_loss)"),
         ({"event_share": D("0.005")}, Exposure(0, 3_000_000, 0), "at most 0.5% of a portfolio"),
@@ -166,15 +166,15 @@ def test_orders_in_other_markets_count() -> None:
     ],
 )
 def test_each_loss_limit_is_a_setting(
-    limits: dict[str, Decimal], beside: Exposure, says: str
+    limits: dict[str, Decimal], exposure: Exposure, says: str
 ) -> None:
-    before = view(beside=beside)
+    before = view(exposure=exposure)
     assert LimitOrderActionSpace().refusal(1, before) is None
     space = LimitOrderActionSpace(limits=PositionLimits(**limits))
     # 5 YES at 0.43 lose 2.15 where NO comes true.
     assert says in str(space.refusal(1, before))
-    assert space.refusal(6, view(yes=5, beside=beside)) is None, "a sale is always allowed"
-    assert space.refusal(1, view(no=9, beside=beside)) is None, "so is whatever reduces"
+    assert space.refusal(6, view(yes=5, exposure=exposure)) is None, "a sale is always allowed"
+    assert space.refusal(1, view(no=9, exposure=exposure)) is None, "so is whatever reduces"
     for name in limits:
         with pytest.raises(InputError, match=rf"limits\.{name}"):
             PositionLimits(**{name: D(0)})
@@ -248,7 +248,7 @@ amounts = st.integers(-150, 300).map(lambda usd: usd * DOLLAR)
 def test_masks_are_those_of_the_validators(
     limits: PositionLimits,
     sizes: dict[int, int],
-    beside: Exposure,
+    exposure: Exposure,
     held: int,
     cash: int,
     quote: tuple[int, int],
@@ -265,12 +265,12 @@ def test_masks_are_those_of_the_validators(
         Quote(bid, ask),
         resting=resting,
         elsewhere=D(40),
-        beside=beside,
+        exposure=exposure,
     )
     market, orders, tick = np.zeros(1, MARKET), np.zeros(SLOTS, ORDER), np.zeros(1, TICK)
     market["cash"], market["elsewhere"] = cash * DOLLAR, 40 * DOLLAR
     market["yes"], market["no"] = max(held, 0), max(-held, 0)
-    market["event_if_yes"], market["event_if_no"], market["other_events"] = beside
+    market["event_if_yes"], market["event_if_no"], market["other_events"] = exposure
     market["resting"] = len(resting)
     for slot, (side, count) in zip(orders, waiting_orders, strict=False):
         slot["intent"] = 1 if side == "YES" else 3

@@ -85,7 +85,7 @@ def test_accepted_sales_do_not_end_refused_purchases() -> None:
     assert told.kinds == [REFUSED]
     told.step(accepted=(order("SYB"),))
     assert told.kinds == [REFUSED, ALL_CLEAR]
-    assert told.book.standing() == []
+    assert told.book.active() == []
 
 
 def test_accepted_purchases_do_not_end_refused_sales() -> None:
@@ -132,10 +132,10 @@ def test_a_refused_reduction_is_urgent_after_refused_openings() -> None:
     told.step((order("SYB", reduces=True, side="sell"), LIQUIDATION))
     assert told.kinds == [REFUSED, REDUCTION_REFUSED]
     assert told.notices[1][1].startswith("URGENT: ")
-    [row] = told.book.standing()
+    [row] = told.book.active()
     assert row.is_urgent
     told.step(accepted=(order("SYB", reduces=True, side="sell"),))
-    assert not told.book.standing()[0].is_urgent
+    assert not told.book.active()[0].is_urgent
 
 
 def test_a_restart_repeats_no_alert() -> None:
@@ -144,7 +144,7 @@ def test_a_restart_repeats_no_alert() -> None:
     second = Told(first.database)
     second.step((order(), LIQUIDATION))
     assert second.kinds == []
-    assert second.book.standing()[0].orders == 2
+    assert second.book.active()[0].orders == 2
     third = Told(first.database)
     third.step(accepted=(order(),))
     assert third.kinds == [ALL_CLEAR]
@@ -162,7 +162,7 @@ def test_a_person_can_clear_refused_orders() -> None:
     told = Told()
     told.step((order(), LIQUIDATION), (order(), "rejected (422): no such asset"))
     assert told.book.clear("Ada") == 2
-    assert told.book.standing() == []
+    assert told.book.active() == []
     assert told.kinds[2:] == [ALL_CLEAR, ALL_CLEAR]
 
 
@@ -199,10 +199,10 @@ def test_each_cause_alternates_between_alert_and_all_clear(
             notices += told.notices
             told = Told(told.database)
         told.step(*refused, accepted=tuple(accepted))
-        standing = {row.cause for row in told.book.standing()}
+        standing = {row.cause for row in told.book.active()}
         assert {cause_of(answer, each.symbol) for each, answer in refused} <= standing
     notices += told.notices
     begun = Counter(kind != ALL_CLEAR for kind, _ in notices)
     urgent = sum(kind == REDUCTION_REFUSED for kind, _ in notices)
-    open_now = len(told.book.standing())
+    open_now = len(told.book.active())
     assert begun[False] + open_now <= begun[True] <= begun[False] + open_now + urgent

@@ -20,7 +20,7 @@ from trainingdata.confirmation import LARGEST_WILD_MOVE, RECENT, left_out_doubts
 from trainingdata.instruments import instrument
 from trainingdata.sessions import calendar, session_open
 from trainingdata.source import DataSettings
-from trainingdata.splits import ODD_RATIOS, RATIOS, unlike_trading
+from trainingdata.splits import RARE_RATIOS, RATIOS, unlike_trading
 
 SESSIONS = 120
 
@@ -207,8 +207,8 @@ def read(folder: Path, frame: pd.DataFrame, **settings: str) -> Bars:
     return data.bars([], None, None)
 
 
-@given(seed=st.integers(0, 50), ratio=st.sampled_from(ODD_RATIOS), row=st.integers(25, 95))
-def test_open_by_an_odd_ratio_is_a_doubt(
+@given(seed=st.integers(0, 50), ratio=st.sampled_from(RARE_RATIOS), row=st.integers(25, 95))
+def test_open_by_a_rare_ratio_is_a_doubt(
     tmp_path_factory: pytest.TempPathFactory, seed: int, ratio: Fraction, row: int
 ) -> None:
     frame = sessions(seed, {row: 1 / float(ratio)})
