@@ -47,7 +47,7 @@ from execution.live.loop import print_line, print_warning
 from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
-from execution.live.undecided import short_history, undecided
+from execution.live.undecided import short_history, undecided_reasons
 from execution.live.words import PREVIEW, is_quantity, words_of
 from execution.orders import Account
 from execution.quantity import sized_quantity
@@ -243,8 +243,8 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
 def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
     """A line for every symbol of which nothing can be forecast."""
     asked = sorted(settings.tradable_symbols | {*bars.symbols})
-    whys = {symbol: short_history(bars, symbol, settings) for symbol in asked}
-    return [f"{symbol} is not decided: {why}." for symbol, why in whys.items() if why]
+    reasons = {symbol: short_history(bars, symbol, settings) for symbol in asked}
+    return [f"{symbol} is not decided: {why}." for symbol, why in reasons.items() if why]
 
 
 def show(cycle: Cycle) -> None:
@@ -309,7 +309,7 @@ def show_briefly(cycle: Cycle) -> None:
 
 
 def show_unordered(cycle: Cycle) -> None:
-    """Print why symbols that were decided are not ordered, a line each."""
+    """Print a line for each decided symbol that has no order, with the reason."""
     decision = cycle.decision
     for choice in () if decision is None else decision.choices:
         if why := no_order_text(choice, cycle.account.equity):
@@ -318,8 +318,8 @@ def show_unordered(cycle: Cycle) -> None:
 
 
 def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
-    """Print why symbols were not decided, those that were asked for or have bars."""
-    for symbol, why in undecided(cycle, settings).items():
+    """Print why symbols that were requested or have bars were not decided."""
+    for symbol, why in undecided_reasons(cycle, settings).items():
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
 

@@ -40,9 +40,9 @@ class Periods:
 
 
 class BeliefRow(NamedTuple):
-    """What a decision takes of an instant; the fields are a row of `BeliefTable`.
+    """Inputs of a decision at an instant: a row of `BeliefTable`.
 
-    sharpe: [S] the Sharpe ratio a year of each symbol's class that the strategy sizes by.
+    sharpe: [S] yearly Sharpe ratio of each symbol's class, as used by the strategy.
     years: [K, S] each symbol's own open time in the periods, in years.
     correlation: [K, S, S] of returns over each period.
     financing: [K] price of one USD borrowed in each period, USD.
@@ -87,7 +87,7 @@ class BeliefTable:
     sigma: [T, K, S] their standard deviations; NaN where there is no forecast.
     shrinkage: [T, S] what the forecaster's median was multiplied by; NaN where it was not.
     signal: [T, S] root mean square of what such a median is worth over its whole life, a return.
-    premium: [T, S] return a year, for a Sharpe ratio of one of the symbol's class.
+    premium: [T, S] return a year at a Sharpe ratio of one of the symbol's class.
     crypto_correlation: [T] of the diversified crypto class with the stock market.
     matrix: [T] number of the correlation matrix in force.
     correlations: [D, S, S] float32, the matrices.
@@ -150,9 +150,9 @@ class BeliefTable:
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def row(self, nightly_rate: float, class_sharpe: Array) -> BeliefRow:
-        """Return what a decision takes of the first instant.
+        """Return the inputs of a decision at the first instant.
 
-        nightly_rate: of one USD borrowed a night.
+        nightly_rate: of one USD borrowed for a night.
         class_sharpe: [2] Sharpe ratios a year of stocks and of crypto.
         """
         every = np.arange(len(self.symbols))
@@ -239,13 +239,13 @@ def years_and_correlations(
 
 @inlined
 def returns_of(belief: BeliefRow, forecast: bool, size: int) -> Returns:
-    """What a strategy expects over the periods.
+    """Return a strategy's expected returns over the periods.
 
-    The return is 0 for what does not decide, the covariance 0 without a forecast.
+    The return is 0 for symbols that do not decide, the covariance 0 without a forecast.
 
     belief: of S symbols.
-    forecast: whether it goes by the forecast.
-    size: S, and what is held beside the panel.
+    forecast: whether the strategy uses the forecast.
+    size: S plus the positions outside the panel.
     """
     sigma = belief.sigma
     periods, symbols = sigma.shape

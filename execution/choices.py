@@ -201,9 +201,9 @@ def choices_of(
     uses_forecast: bool,
     rows: tuple[str, ...] = (),
 ) -> Choices:
-    """What was decided for each symbol that decides, that the night cuts or that is left.
+    """Return the choices for symbols that decide, are trimmed overnight, or leave the universe.
 
-    class_sharpe [T, 2]: Sharpe ratios of stocks and crypto that the strategy sizes by;
+    class_sharpe [T, 2]: Sharpe ratios of stocks and crypto, as used by the strategy;
     uses_forecast: whether it sizes by the forecast; rows: names of the limits on groups.
     """
     leaves = believed.leaving & (answers.held != 0.0)

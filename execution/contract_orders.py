@@ -13,7 +13,7 @@ import numpy as np
 
 Verb = Literal["BUY", "SELL"]
 Outcome = Literal["YES", "NO"]
-# As the venue writes them. Only the first one rests; the other two end as they arrive.
+# The venue's words. Only the first one rests; the other two end on arrival.
 TimeInForce = Literal["good_till_canceled", "immediate_or_cancel", "fill_or_kill"]
 
 PAYOUT = Decimal(1)  # USD that a contract pays if its side comes true
@@ -31,11 +31,11 @@ class LimitOrder:
     side: the contract that is traded.
     price: USD of that side, above 0 and below 1.
     count: contracts, above 0.
-    expires_at: instant at which a resting order ends at the venue, and after which none is sent.
-        None where nothing says so.
+    expires_at: instant at which a resting order ends at the venue, and after which none is sent;
+        None without such an instant.
     reduces: whether it only takes from what is held.
     reason: why it exists.
-    time_in_force: whether it rests in the book, or trades at once and cancels what is left.
+    time_in_force: whether it rests in the book, or trades at once and cancels the remainder.
     """
 
     client_order_id: str
@@ -56,7 +56,7 @@ class LimitOrder:
 
     @property
     def rests(self) -> bool:
-        """Tell whether what does not trade at once rests in the book."""
+        """True if its remainder rests in the book."""
         return self.time_in_force == "good_till_canceled"
 
 

@@ -209,7 +209,7 @@ def reason_text(choice: Choice, hours: float) -> str:
 
 
 def no_order_text(choice: Choice, equity: float) -> str:
-    """Why a symbol is not held, or its position is not changed, in a line; empty for an order.
+    """Return in one line why a symbol has no order; empty if it has one.
 
     equity: USD, of the account.
     """
@@ -220,7 +220,7 @@ def no_order_text(choice: Choice, equity: float) -> str:
     if rule := next((name for name in choice.binding if name.startswith(UNIVERSE)), ""):
         return f"not ordered: it has left the universe ({rule})"
     if math.isnan(choice.kelly):
-        return "not ordered: sizing did not answer, so nothing is opened"
+        return "not ordered: sizing failed, so nothing is opened"
     if abs(choice.held) >= SHOWN:
         return f"not ordered: {_why_unchanged(choice)}"
     return f"not held: {_why_not_held(choice, equity)}"
@@ -234,7 +234,7 @@ def _why_unchanged(choice: Choice) -> str:
 
 
 def _below_one_unit(choice: Choice, worth: float) -> str:
-    """Say that an amount in USD buys no whole unit."""
+    """Return the phrase for an amount, USD, that buys no whole unit."""
     price = figures.price(choice.price)
     if is_stock(choice.symbol) and worth <= choice.price:
         return f"less than one share at {price}"
@@ -258,7 +258,7 @@ def _why_not_held(choice: Choice, equity: float) -> str:
 
 
 def _expected_text(choice: Choice) -> str:
-    """The expected return of a choice, by what it rests on."""
+    """Return the expected return of a choice by its parts."""
     rests_on = choice.rationale
     if math.isnan(rests_on.forecast):
         return f"forecast {choice.mu * 1e4:+.1f} bp"

@@ -91,7 +91,7 @@ class FeeSchedule:
 
     @property
     def crypto_is_unverified(self) -> bool:
-        """Whether the source of a crypto tier does not confirm it."""
+        """True if the source of any crypto tier does not confirm it."""
         return not all(tier.verified for tier in self.crypto_tiers)
 
 
@@ -147,7 +147,7 @@ class TradingCosts:
 
 
 def _unverified_on(rates: tuple[DatedRate, ...], first: np.datetime64, last: np.datetime64) -> bool:
-    """Whether an unverified rate is in force on a date from `first` to `last`."""
+    """Return True if an unverified rate is in force on a date from `first` to `last`."""
     begins = [np.datetime64(rate.since, "D") for rate in rates]
     ends = [*begins[1:], last + 1]
     return any(

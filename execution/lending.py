@@ -53,7 +53,7 @@ class SymbolRate:
 
 @settings_class("margin")
 class MarginTerms:
-    """What the broker lends, and for how much; interest is simple: yearly rate / 360 a night.
+    """Limits and rates of the broker's loans; interest is simple: yearly rate / 360 a night.
 
     Sources: Alpaca, "Margin and Short Selling" (leverage, margin_equity, requirements: read
     2026-11-28; order_margin: read 2026-11-20); interest_rate is this project's default, Alpaca has

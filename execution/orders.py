@@ -141,7 +141,7 @@ class OrderTerms:
     # Alpaca refuses smaller crypto purchases (403, code 40310000: "cost basis must be >= minimal
     # amount of order 10"), by probes of its paper API: github.com/ccxt/ccxt/pull/30101, 2026-08-25.
     smallest_coin: float = setting(
-        10.0, "USD, an order of crypto at least unless it closes; Alpaca, seen 2026-08-25", ge=0
+        10.0, "USD, least value of a crypto order unless it closes; Alpaca, seen 2026-08-25", ge=0
     )
     # Its min_order_size, about what 1 USD buys (same source), holds for sales as well.
     coin_dust: float = setting(
@@ -159,15 +159,15 @@ class OrderTerms:
         if self.coin_dust > self.smallest_coin:
             raise InputError(
                 f"orders.coin_dust: {self.coin_dust:g} USD exceeds orders.smallest_coin, "
-                f"{self.smallest_coin:g}: no more than that can be dust"
+                f"{self.smallest_coin:g}: dust cannot exceed it"
             )
 
     def least_values(self, crypto: Mask) -> Array:
-        """USD that an order is worth at least when it is sized, unless it closes; [S]."""
+        """Return the least value of an order when it is sized, unless it closes, USD; [S]."""
         return np.where(crypto, self.smallest_coin * (1 + self.room), 0.0)
 
     def dust_values(self, crypto: Mask) -> Array:
-        """USD that a position is worth at least if it can be closed, [S]."""
+        """Return the least value of a position that can be closed, USD; [S]."""
         return np.where(crypto, self.coin_dust, 0.0)
 
     @property

@@ -40,7 +40,7 @@ class NoForecast(DataError):
 
 
 class Growth(NamedTuple):
-    """What ranks symbols by expected growth per risk, for S of them.
+    """Ranking of S symbols by expected growth per risk.
 
     prior: the Sharpe ratio of each asset class.
     cost: [S] of trading one USD, one way.
@@ -194,7 +194,7 @@ def belief_of_symbol(
         last = utc_text(present[-1]) if len(present) else "never"
         why = f"its last bar was known at {last}, and it is {utc_text(now)}"
         if len(present) and clock.position(here)[0] - clock.position(present[-1:])[0] < 1:
-            why = f"no other bar confirms the prices of its last bar, known at {last}, yet"
+            why = f"its last bar, known at {last}, waits for another bar to confirm it"
         raise NoForecast(f"{symbol}: no forecast: {why}")
     table = forecaster.forecast(bars, bars.now)
     latest = table.latest[s, -1]

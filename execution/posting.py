@@ -68,7 +68,7 @@ class OrderWithheld(OrderRejected):
 
 
 class TooLate(OrderWithheld):
-    """An order whose time was over before it could be sent."""
+    """An order that expired before it was sent."""
 
 
 class NoAnswer(Exception):
@@ -85,7 +85,7 @@ _REFUSED: Mapping[type, State] = {
     OrderWithheld: "withheld",
     TooLate: "withheld",
 }
-REJECTED_LATER = "rejected by the venue after it was taken"
+REJECTED_LATER = "rejected by the venue after acceptance"
 
 
 def unguarded(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
@@ -369,8 +369,8 @@ class Outbox(Generic[Placed]):
     def noted(self, placed: Placed) -> Placed:
         """The order, of which the book then says the same.
 
-        Of two orders of one id it follows the first. An order that the venue rejects after it was
-        taken is a refusal too.
+        Of two orders with one id it follows the first. An order that the venue accepts and rejects
+        later is a refusal too.
         """
         intent = self.book.get(placed.client_order_id)
         if (
@@ -383,7 +383,7 @@ class Outbox(Generic[Placed]):
         return placed
 
     def _report(self, before: OrderIntent) -> None:
-        """Record that the venue has accepted an intent, or rejected it after that, once."""
+        """Record once that the venue has accepted an intent, or rejected it later."""
         name = before.client_order_id
         after = self.book.get(name)
         if after is None:

@@ -31,8 +31,8 @@ from trainingdata.bars import Bars
 from trainingdata.instruments import is_coin
 
 ROUNDS = 3  # in which what one net limit takes off another may ask back
-TOO_SMALL = 1  # the order would be worth less than the venue takes
-DUST = 2  # the position is worth less than the venue lets be closed
+TOO_SMALL = 1  # the order's value is below the venue's minimum
+DUST = 2  # the position's value is below the least that the venue closes
 
 
 class Terms(NamedTuple):
@@ -124,9 +124,9 @@ def book_state(bars: Bars, account: Account, terms: OrderTerms) -> BookState:
 
 
 def _smallest_values(bars: Bars, price: Array, terms: OrderTerms) -> tuple[Array, Array]:
-    """USD that an order is worth at least, and that a position which can be closed is; [S] each.
+    """Return the least values of an order, and of a position that can be closed, USD; [S] each.
 
-    What the venue names as an asset's smallest quantity holds for both.
+    An asset's smallest quantity at the venue applies to both.
     """
     named = np.array([float(item.smallest) for item in bars.instruments]) * price
     least = np.fmax(terms.least_values(bars.crypto), named * (1 + terms.room))
@@ -139,7 +139,7 @@ class Settled(NamedTuple):
     target: [N] weight that each is to have.
     steps: [N] whole increments that it stands for, signed; NaN for what stays as it is.
     cut: [N] whether the night cuts it, sized by nothing.
-    unsent: [N] why no order is made of a change: 0, `TOO_SMALL` or `DUST`.
+    unsent: [N] why a change makes no order: 0, `TOO_SMALL` or `DUST`.
     """
 
     target: Array
@@ -242,10 +242,10 @@ def settled(
 def _leave_small_changes(
     target: Array, steps: Array, unsent: Index, held: Array, account: AccountRow
 ) -> None:
-    """Leave positions as they are where the venue takes no order for the change.
+    """Keep positions unchanged if the venue accepts no order for the change.
 
-    Closing a position whole is taken, down to dust. A limit that a small reduction would restore
-    stays exceeded by less than the smallest order. held [N]: weights.
+    The venue accepts the closing of a whole position, down to dust. A limit that a smaller
+    reduction would restore stays exceeded by less than the smallest order. held [N]: weights.
     """
     for s in range(account.positions):
         step = account.increment[s]

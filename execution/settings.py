@@ -35,7 +35,7 @@ class TradingSettings(PanelSettings):
     seed: int = setting(0, "of whatever is drawn at random", ge=0, lt=2**63)
     order_tag: str | None = setting(
         None,
-        "what ids of orders begin with: letters, digits, '.', '_', '-'; none: the name in "
+        "prefix of order ids: letters, digits, '.', '_', '-'; none: the name in "
         "sizing.strategy. It changes no decision",
     )
     schedule: tuple[str, ...] = setting(
@@ -69,7 +69,7 @@ class TradingSettings(PanelSettings):
 
     @property
     def order_name(self) -> str:
-        """Return the tag that ids of orders begin with."""
+        """The prefix of order ids."""
         return self.sizing.strategy if self.order_tag is None else self.order_tag
 
     @property

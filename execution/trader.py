@@ -230,7 +230,7 @@ class Trader:
         return replace(self, table=self.belief_table(market, progress))
 
     def belief_table(self, market: Market, progress: Progress = silent) -> BeliefTable:
-        """What it believes at every instant of a run, at each from what was known."""
+        """Return expected returns and risk at each instant of a run, from data known then."""
         bars = market.bars
         growth = Growth(self.prior, self.costs.expected(bars.crypto, self.fees), bars.long_only)
         parts = [
@@ -433,6 +433,6 @@ class Trader:
         return SizingInputs(problem, state.symbols, belief.at[0], groups.names)
 
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:
-        """[T, 2] Sharpe ratios of stocks and crypto that a strategy sizes by, or zeros."""
+        """Return the Sharpe ratios of stocks and crypto that a strategy uses, or zeros; [T, 2]."""
         ratios = self.prior.class_sharpe(belief.crypto_correlation)
         return ratios if strategy.uses_premium else np.zeros_like(ratios)

@@ -115,8 +115,8 @@ def _account_refusal(
     """Too small or too large, against the account's own open order, or through zero."""
     held = account.positions.get(order.symbol, _NOTHING)
     change = order.signed_qty
-    # What closes a position whole is never too small but for dust: nothing else could ever sell the
-    # rest.
+    # An order that closes a whole position is too small only for dust: no other order could ever
+    # sell the rest.
     closes = change == -held
     if coin or (fraction and not closes):
         price = order.own_price or account.prices.get(order.symbol)
@@ -145,7 +145,7 @@ def _account_refusal(
 def _value_refusal(
     order: Order, coin: bool, closes: bool, price: float | None, terms: OrderTerms
 ) -> str:
-    """A fraction of a share worth too little, an order of crypto worth too little or too much."""
+    """Refuse a fraction of a share, or an order of crypto, by its value; "" if it is accepted."""
     if price is None:
         return ""
     worth = order.qty * Decimal(repr(price))

@@ -53,9 +53,9 @@ class Batch:
         return np.flatnonzero(self._within(self.windows.issued_at))
 
     def without_values(self, written: Index) -> str:
-        """The end of a message: how many forecasts of each symbol have no values, and why.
+        """Return the end of a message on forecasts without values, by symbol, with the reason.
 
-        written: [S] those that have some.
+        written: [S] number of forecasts with values.
         """
         count = len(self.bars.symbols)
         missing = np.bincount(self.windows.symbol[self.issued], minlength=count) - written
@@ -64,7 +64,7 @@ class Batch:
             times, values = self.bars.real_bars(int(s))
             closes = values[times <= self.last, CLOSE]
             still = len(closes) > 0 and np.ptp(closes) == 0
-            why = "its closes never move" if still else "the forecaster answers none"
+            why = "its closes never move" if still else "the forecaster returns none"
             said.append(f"; {missing[s]:,} of {self.bars.symbols[s]} have no values: {why}")
         return "".join(said)
 
@@ -93,10 +93,10 @@ def is_batch(path: Path) -> bool:
 
 
 def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> Index:
-    """Write the rows of a batch, under another name until all are whole.
+    """Write the rows of a batch, under a temporary name until the file is complete.
 
-    Returns the number of forecasts written of each symbol, [S]; a forecast needs its first step.
-    Raises InputError, and writes no file, where no forecast has values.
+    Returns the number of forecasts written by symbol, [S]; a forecast needs its first step.
+    Raises InputError, and writes no file, if no forecast has values.
     """
     from pyarrow import parquet
 
@@ -174,7 +174,7 @@ class _Rows:
         return cls(batch, schema, np.concatenate(ends), np.cumsum([0, *lengths])[:-1:2])
 
     def table(self, portion: _Issued) -> tuple[pa.Table, Index]:
-        """These forecasts in rows, and how many each symbol has, [S].
+        """Return the rows of these forecasts, and their number by symbol, [S].
 
         A step without a forecast has no row.
         """

@@ -257,16 +257,16 @@ class ForecastTable:
 READS_FUTURE = "reads the future; not a result"
 
 
-ORACLE = "oracle"  # `forecaster=oracle`, which ledgers of comparisons name by this word alone
+ORACLE = "oracle"  # `forecaster=oracle`, whose name in the trial ledger is this word
 
 
 def reads_future(name: str) -> bool:
-    """Return whether a forecaster's name says that its earnings are no result."""
+    """Return whether a forecaster's name marks it as reading the future."""
     return READS_FUTURE in name or name == ORACLE
 
 
 def mark_as_future(name: str) -> str:
-    """The name of a forecaster whose forecasts contain the future, which says so once."""
+    """Mark the name of a forecaster whose forecasts contain the future, once."""
     return name if reads_future(name) else f"{name} ({READS_FUTURE})"
 
 

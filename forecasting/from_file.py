@@ -237,7 +237,7 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
         (partial, f"a step has fewer than the {len(LEVELS)} levels"),
         (short, f"a forecast has {HORIZON} steps, and this one lacks some"),
         (falling, "values fall along the levels"),
-        (far, "prices are not those of the bars; use the bars that the forecasts were made of"),
+        (far, "prices differ from those of the bars; use the bars of the forecasts"),
     ):
         if bad.any():
             number = first_row(np.asarray(bad))

@@ -293,8 +293,8 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
 
     None of them goes to the screen. Only the owner may read them.
 
-    links: names in `logs/`, without the ending, of links that lead to this file from its first line
-        on. A later run takes them over.
+    links: names in `logs/`, without the suffix, of links to this file, made at its first line. A
+        later run redirects them.
     """
     if LOGS.exists() and not LOGS.is_dir():
         raise InputError(f"{LOGS}: it is a file, and the folder of log files is needed there")
@@ -332,9 +332,9 @@ class ShownFormatter(logging.Formatter):
 
 
 class _RunLog(logging.FileHandler):
-    """A log file that exists, folder and all, from its first line on.
+    """A log file that is created with its folder at its first line.
 
-    links: names of links to it, without the ending.
+    links: names of links to it, without the suffix.
     """
 
     def __init__(self, path: Path, *, delay: bool, links: Sequence[str] = ()) -> None:
@@ -360,9 +360,9 @@ class _RunLog(logging.FileHandler):
 
 
 def _link_to(file: Path, link: Path) -> None:
-    """Point a relative link at a log file; a file in its place is kept under another name.
+    """Point a relative link at a log file; an existing file of that name is renamed.
 
-    The link is replaced at once. Where it cannot be made, the log is written without it.
+    The link is replaced atomically. If it cannot be made, the log is written without it.
     """
     staged = link.with_name(f".{link.name}.{os.getpid()}")
     try:

@@ -215,7 +215,7 @@ def _with_brackets(word: str, *, several: bool) -> str:
 
 
 def _input_error(error: Exception, words: Sequence[str], name: str) -> InputError:
-    """Return Hydra's refusal of the words for `configs/<name>.yaml` as one line."""
+    """Convert Hydra's error about `configs/<name>.yaml` to an error of one line."""
     if isinstance(error, InputError):
         return error
     for pattern in _UNKNOWN_KEYS:
@@ -224,7 +224,7 @@ def _input_error(error: Exception, words: Sequence[str], name: str) -> InputErro
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         return _unknown_file(error, name)
     if isinstance(error, HydraException) and (word := _no_override(error, words)):
-        return InputError(f"{word}: it is no setting as key=value ({ADVICE})")
+        return InputError(f"{word}: not a setting of the form key=value ({ADVICE})")
     causes = (str(each or "").strip().split("\n")[0] for each in (error, error.__cause__))
     reason = ": ".join(dict.fromkeys(filter(None, causes))) or type(error).__name__
     if isinstance(error, ValueError) or not any(word in reason for word in words):
@@ -233,7 +233,7 @@ def _input_error(error: Exception, words: Sequence[str], name: str) -> InputErro
 
 
 def _no_override(error: HydraException, words: Sequence[str]) -> str | None:
-    """The word without an equals sign that Hydra could not read as a setting."""
+    """Return the word without an equals sign that Hydra could not parse as a setting."""
     if not str(error).startswith("Error parsing override"):
         return None
     return next((word for word in words if "=" not in word and word[:1] not in "-~"), None)
@@ -251,7 +251,7 @@ def _unknown_file(error: MissingConfigException, name: str) -> InputError:
 
 
 def group_choices(group: str, name: str) -> list[str]:
-    """Return the names of the files of a group in `configs` whose keys a configuration has."""
+    """List the files of a group in `configs` that fit a configuration's keys."""
     schema = keys_of(name).get(group, {})
     keys = {"defaults", *(keys_in(schema["$ref"]) if "$ref" in schema else ())}
     files = sorted((CONFIGS / group).glob("[!_]*.yaml"))  # an underscore: part of other files
@@ -259,7 +259,7 @@ def group_choices(group: str, name: str) -> list[str]:
 
 
 def _unknown_setting(key: str, words: Sequence[str], name: str) -> InputError:
-    """Return the refusal of a key; a value that another group's key accepts is part of the hint."""
+    """Return the refusal of a key; the hint includes a value that another group's key accepts."""
     values: Any = OmegaConf.to_container(_composed(name, ()), resolve=False)
     keys = [each for each in dotted_keys(values) if each.partition(".")[0] != "hydra"]
     typed = [word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{key}=")]
@@ -279,7 +279,7 @@ def _unknown_setting(key: str, words: Sequence[str], name: str) -> InputError:
 
 
 def _group_refusal(name: str, word: str, group: str) -> str:
-    """Why a group of settings is refused with a word; empty where it is accepted."""
+    """Return why a word makes a group of settings invalid, or an empty string."""
     try:
         config = _composed(name, tuple(_in_hydras_words([word])))
         schema = keys_of(name).get(group, {})

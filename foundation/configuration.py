@@ -45,7 +45,7 @@ OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
 
 
 def settings_of(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
-    """The checked settings of a composed configuration; group: which part of it they are."""
+    """Return the checked settings of a composed configuration; group: the part that they form."""
     plain = _resolved(config)
     put_own_code(plain)
     with _named_variables(config):
@@ -141,7 +141,7 @@ def _validated(kind: type[Settings], plain: Any, group: str = "") -> Settings:
 
 
 def dotted_keys(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
-    """Yield the dotted name of every setting in plain values, and of every group."""
+    """Yield the dotted names of all settings and groups in plain values."""
     for name, value in values.items():
         yield f"{group}{name}"
         if isinstance(value, dict):

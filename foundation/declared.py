@@ -19,8 +19,10 @@ FILE = CONFIGS / "classes.json"
 
 @cache
 def declared() -> Mapping[str, Any]:
-    """The file: of `configurations` their classes and own keys, `bases` and `modules` of classes,
-    and of `classes` a schema for each key of their own.
+    """Return the declarations of settings, `configs/classes.json`.
+
+    `configurations`: their classes and keys; `bases`, `modules`: of classes; `classes`: a schema
+    for each of their own keys.
     """
     values: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
     return values
@@ -67,7 +69,7 @@ def keys_of(name: str) -> dict[str, Any]:
 
 
 def class_of(kind: str) -> Any:
-    """Import and return the settings class of a name."""
+    """Import and return a settings class by its name."""
     return getattr(import_module(declared()["modules"][kind]), kind)
 
 

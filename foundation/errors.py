@@ -10,9 +10,9 @@ from functools import cache
 # What turns the text around it (Unicode 16, section 23.2), and what ends a line or a paragraph.
 _TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ENDS = (0x2028, 0x2029)
-MAX_LISTED = 24  # choices that a message names before it counts the others
-MAX_PROPOSED = 3  # settings of the same last word that a message proposes
-SIMILARITY = 0.6  # of two words, difflib's ratio, from which one may be meant by the other
+MAX_LISTED = 24  # choices that a message names; it counts the others
+MAX_PROPOSED = 3  # settings with the same last word that a message proposes
+SIMILARITY = 0.6  # difflib's ratio of two words from which one is proposed for the other
 
 
 class InputError(ValueError):
@@ -51,13 +51,13 @@ class AccessRefused(BrokerError):
 
 
 class TradingPaused(BrokerError):
-    """Trading is paused at the venue, which did nothing: asking again at once does not help."""
+    """Trading is paused at the venue, which did nothing; an immediate retry fails too."""
 
 
 class OrderRejected(BrokerError):
-    """The venue takes no such order.
+    """The venue rejected an order.
 
-    alerted: whether an alert of the venue's refusal has been sent.
+    alerted: whether an alert of this refusal has been sent.
     """
 
     def __init__(self, why: str, *, alerted: bool = False) -> None:
@@ -100,20 +100,20 @@ def invalid_choice(
     """Return the refusal of a value outside its choices; it names the nearest one.
 
     place: the setting, dotted, or the flag or file.
-    also: what is accepted as well, in words.
+    also: other accepted values, in words.
     """
     known = list(choices)
-    beside = f", or {also}" if also else ""
+    others = f", or {also}" if also else ""
     hint = did_you_mean(nearest(str(value), known))
-    return InputError(f"{place}: {value!r} is not one of {list_choices(known)}{beside}{hint}")
+    return InputError(f"{place}: {value!r} is not one of {list_choices(known)}{others}{hint}")
 
 
 def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputError:
     """Return the refusal of a setting that does not exist; it names the nearest one.
 
-    key: as it was typed, dotted.
-    keys: every setting that exists, dotted.
-    advice: where all of them are listed.
+    key: as typed, dotted.
+    keys: every existing setting, dotted.
+    advice: where all of them are documented.
     """
     known = list(keys)
     group = key.rpartition(".")[0]
@@ -128,9 +128,10 @@ def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputErro
 
 
 def not_installed(library: str, user: str, extra: str) -> InputError:
-    """Return the refusal of work for which a library is missing.
+    """Return the refusal of work that needs a missing library.
 
-    user: the command or setting that needs it; extra: of this project, which installs it.
+    user: the command or setting that needs it.
+    extra: the project's extra that installs it.
     """
     return InputError(
         f"{library} is not installed: {user} needs pip install -e '.[{extra}]' in the project's"
@@ -139,32 +140,32 @@ def not_installed(library: str, user: str, extra: str) -> InputError:
 
 
 def same_last_word(key: str, keys: Iterable[str]) -> list[str]:
-    """The settings of other groups with the same last word: `sizing.strategy` for `strategy`."""
+    """Return settings with the same last word: `sizing.strategy` for `strategy`."""
     word = key.rpartition(".")[2]
     return [each for each in keys if each.rpartition(".")[2] == word]
 
 
 def nearest(word: str, choices: Sequence[str]) -> list[str]:
-    """The choice that is spelt most like a word, in any case; empty where none is like it."""
+    """Return the choice most similar to a word, ignoring case; empty without a similar one."""
     by_fold = {choice.casefold(): choice for choice in reversed(choices)}
     found = get_close_matches(word.casefold(), by_fold, n=1, cutoff=SIMILARITY)
     return [by_fold[fold] for fold in found]
 
 
 def did_you_mean(choices: Sequence[str]) -> str:
-    """The end of a message that proposes choices; empty without one."""
+    """Return the end of a message that proposes choices; empty without one."""
     return f"; did you mean {' or '.join(choices)}?" if choices else ""
 
 
 def list_choices(choices: Sequence[str]) -> str:
-    """Choices with commas, the first MAX_LISTED by name and the others by their number."""
+    """Join choices by commas: the first MAX_LISTED by name, the others by their number."""
     more = len(choices) - MAX_LISTED
     names = ", ".join(choices[:MAX_LISTED])
     return f"{names} and {more} more" if more > 0 else names
 
 
 def _meant_keys(key: str, known: Sequence[str]) -> list[str]:
-    """The settings that a mistyped key may stand for, the most likely kind alone."""
+    """Return the settings that a mistyped key may mean; only the most likely kind."""
     group, dot, word = key.rpartition(".")
     siblings = [each for each in known if each.rpartition(".")[0] == group]
     if 0 < len(moved := same_last_word(key, known)) <= MAX_PROPOSED:

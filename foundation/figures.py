@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
-_SMALL_PRICE = 1e-3  # USD, of some coins; four places would show 0.0000
+_SMALL_PRICE = 1e-3  # USD; four places would show smaller prices as 0.0000
 NONE = "—"  # where there is no number
 Number = Fraction | Decimal | float
 Words = Callable[[Number | None], str]
@@ -74,7 +74,7 @@ def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> s
 
 
 def rounded_price(value: float, places: int = 4, *, before: str = "") -> str:
-    """A price rounded to some places; below 0.001 to four significant digits, as 0.00001235."""
+    """Return a price rounded to `places`; below 0.001 to four significant digits, 0.00001235."""
     if 0 < abs(value) < _SMALL_PRICE:
         places = 3 - math.floor(math.log10(abs(value)))
     return number(value, places, before=before)

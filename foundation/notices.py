@@ -38,7 +38,7 @@ TEXT = 4000  # characters of an alert
 CONTENT = 2000  # characters that Discord takes
 SAID = 100  # different texts of one alert that are logged
 KEPT = 1000  # alerts that wait at most; beyond that the oldest are dropped
-ALL_CLEAR = "all clear"  # kind of the notice that the cause of an alert has ended
+ALL_CLEAR = "all clear"  # kind of a notice that an alert's cause has ended
 
 
 def _alert(kind: str, text: str) -> dict[str, str]:
@@ -47,7 +47,7 @@ def _alert(kind: str, text: str) -> dict[str, str]:
 
 
 def heading(kind: str) -> str:
-    """The beginning of a line about a notice of a kind."""
+    """Return the beginning of a line about a notice, by its kind."""
     return ALL_CLEAR.upper() if kind == ALL_CLEAR else f"ALERT {kind}"
 
 

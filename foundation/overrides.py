@@ -32,7 +32,7 @@ def is_override(word: str) -> bool:
 
 
 def nearest_flag(parser: ArgumentParser, message: str) -> str:
-    """The end of argparse's message on unknown flags: it proposes the one most like the first."""
+    """Return the end of a message on unknown flags, which proposes a similar one to the first."""
     unknown = message.partition("unrecognized arguments: ")[2].split()
     if not unknown:
         return ""

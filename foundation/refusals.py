@@ -57,7 +57,7 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
         parts[0] = dataclasses.fields(kind)[parts[0]].name
     place = ".".join(str(part) for part in ((group, *parts) if group else parts))
     if unknown:
-        return unknown_key(place, _keys_beside(kind, parts, group))
+        return unknown_key(place, _sibling_keys(kind, parts, group))
     if problem["type"] == "literal_error":
         known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
         if any(each["type"].startswith("bool_") for each in problems):
@@ -76,13 +76,13 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
 
 
 def _no_group(place: str, value: object, class_name: str) -> InputError:
-    """Return the refusal of one value where a group of settings is needed."""
+    """Return the refusal of a single value in place of a group of settings."""
     names = list(keys_in(class_name)) if class_name in declared()["classes"] else []
     which = f"; {place} has {list_choices(names)}" if names else ""
-    return InputError(f"{place}: {value!r} is no group of settings; set {place}.NAME=…{which}")
+    return InputError(f"{place}: {value!r} is not a group of settings; set {place}.NAME=…{which}")
 
 
-def _keys_beside(kind: Any, parts: Sequence[object], group: str) -> list[str]:
+def _sibling_keys(kind: Any, parts: Sequence[object], group: str) -> list[str]:
     """List the settings of the group that `parts` points into, dotted."""
     place = ".".join(str(part) for part in ((group, *parts) if group else parts))
     head = place.rpartition(".")[0]
@@ -91,7 +91,7 @@ def _keys_beside(kind: Any, parts: Sequence[object], group: str) -> list[str]:
 
 
 def _class_at(kind: Any, parts: Sequence[object]) -> Any:
-    """The settings class at a place in another; numbers and names of entries are passed over."""
+    """Return the settings class at a place in another; entry numbers and names are skipped."""
     for part in parts:
         if part in (hints := get_type_hints(kind)):
             kind = settings_in(hints[str(part)])

@@ -40,7 +40,7 @@ class Command:
         of an earlier run; empty where the module checks it, or nothing is written.
     interrupted: what is true once it was interrupted.
     log: name of its file in `logs/`; empty: none.
-    log_links: names in `logs/` of links to the newest of these files, without the ending.
+    log_links: names in `logs/` of links to the newest of these files, without the suffix.
     words: `module:function` that makes settings of other words; empty: there are no others.
     flags: by setting, flags that stand for it.
     hydra: whether Hydra reads the command line: several runs with -m, files of one's own.

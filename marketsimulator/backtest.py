@@ -107,7 +107,7 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
     results = run_backtest(settings, progress, show)
     summary = results.summary()
     table, sentences = result_parts(summary, results.seconds)
-    # The first lines have said these; the page and `summary.json` have them beside the figures.
+    # The first lines have printed these; the page and `summary.json` repeat them with the figures.
     shown = doubt_remarks(results.market.doubts)
     sentences = [sentence for sentence in sentences if sentence not in shown]
     return Result([table], sentences, result_files(results, summary))

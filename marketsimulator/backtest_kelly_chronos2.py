@@ -8,7 +8,7 @@ r"""The backtest with the original flags; further words are Hydra overrides.
 --days N             instead: calendar days up to the last bar all symbols share
 --capital N          USD
 --data-dir DIR …     folders of bar files, one file a symbol; none: the folders below trainingdata/
-                     that hold the symbols, else the synthetic market
+                     with files of the symbols, else the synthetic market
 --output DIR         folder for the results
 """
 

@@ -154,8 +154,7 @@ def _recorded(
 ) -> TrialStatistics:
     """Enter every row of the table in the settings' trial ledger, and count all on these data.
 
-    Without a ledger the variants of the table are all that is counted, those that read the future
-    left out.
+    Without a ledger only the table's variants are counted, without those that read the future.
     """
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
     digest = data_hash(market)

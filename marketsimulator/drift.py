@@ -12,10 +12,10 @@ by order and flow by flow, into terms that add up to the cent.
 output=FOLDER is the whole report of the live account: the files of a backtest, whose main run it
 is, beside the simulation of its hours, a random walk and holding, and where its money came from.
 
-Orders that were sent after the account was read last are counted and not compared: after its first
-cycle nothing can be said about fills yet, and `agrees` in drift.json is null.
+Orders sent after the last reading of the account are counted, not compared. After the first cycle
+no fills are comparable yet, and `agrees` in drift.json is null.
 
-The exit code is 1 where anything drifts, 0 otherwise, and 2 for input that cannot be used.
+The exit code is 1 if anything drifts, else 0, and 2 for unusable input.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
 
 
 def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> None:
-    """Refuse an order tag that no order of the journal carries."""
+    """Refuse an order tag that no order of the journal has."""
     names = {
         strategy_of(intent.client_order_id)
         for intent in record.intents.values()

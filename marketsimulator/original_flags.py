@@ -44,7 +44,7 @@ def overrides_of(words: Sequence[str]) -> list[str]:
 
 
 def _folders_of(symbols: Sequence[str]) -> list[str]:
-    """Return the folders below trainingdata/ here with bars of the symbols, as the original did."""
+    """Find the folders below trainingdata/ with bars of the symbols, as the original did."""
     from trainingdata.bar_files import folders_with
 
     return [str(folder) for folder in folders_with(Path("trainingdata"), symbols)]

@@ -103,7 +103,7 @@ class BacktestSettings(TradingSettings):
         return market
 
     def require_volume_units(self, bars: Bars) -> None:
-        """Refuse bars of an unknown unit of volume if fills or impact rest on the volume."""
+        """Refuse bars with an unknown unit of volume if fills, impact or universe depend on it."""
         if self.universe.top is not None:
             require_volume_units(bars, "universe.top")
         if self.costs.crypto_impact:

@@ -3,7 +3,7 @@
     python -m option_spreads.contracts [LIVE|PAPER] …    balance, statistics, Kelly, size, risk
     python -m option_spreads.contracts init …            begin an account
     python -m option_spreads.contracts recover …         rebuild its balance from its trades
-    python -m option_spreads.contracts review …          the last month beside a Monte Carlo
+    python -m option_spreads.contracts review …          compare the last month with a Monte Carlo
 
 Settings are those of configs/autoscaling.yaml, under its usual names, there or in the environment.
 """
@@ -134,14 +134,14 @@ def account_result(
 
 
 def review_result(files: AccountFiles, settings: AutoscalingSettings) -> Result:
-    """Where the last month's trades lie in a Monte Carlo of the trades before them."""
+    """Compare the last month's trades with a Monte Carlo of earlier trades."""
     files.read()
     found = review_of(files.folder / TRADES, settings, system_clock())
     return Result(list(review_parts(found)))
 
 
 def _written_text(files: AccountFiles, state: AccountState) -> str:
-    """Which files were written, and what the account holds by them."""
+    """Return a sentence on the files written, and the account's contents."""
     return (
         f"Written: {files.balance_file} and {files.folder / TRADES}; {files.mode} account,"
         f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"

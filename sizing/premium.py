@@ -13,14 +13,14 @@ The world's market portfolio had a ratio of 0.36 from 1960 to 2017 (Doeswijk, La
 2020), which shrunk for 58 years of data is 0.32. Two years of bars have an error of 0.7 and say
 nothing about it.
 
-Crypto has no such record. Where its ratio is not stated, it is the one that the capital asset
-pricing model (Sharpe 1964; Lintner 1965) implies. E[r] - rf = β (E[m] - rf) with β = ρ σ / σm reads
+Crypto has no such record. Unless it is stated, its ratio is implied by the capital asset
+pricing model (Sharpe 1964; Lintner 1965). E[r] - rf = β (E[m] - rf) with β = ρ σ / σm reads
 as ratios
 
     SR_crypto = ρ · SR_stocks,   ρ = ρ̄_across / √(ρ̄_stocks · ρ̄_crypto)
 
-with ρ the correlation of the two diversified classes in the matrix in force: what crypto earns for
-the risk that it shares with stocks, and nothing for the rest.
+with ρ the correlation of the two diversified classes in the matrix in force: crypto earns a premium
+for the risk that it shares with stocks, and none for the rest.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PriorSettings:
     horizon_days: int = setting(28, "how far a plan looks, in calendar days", ge=1, le=365)
 
     def class_sharpe(self, crypto_correlation: Array) -> Array:
-        """[T, 2] Sharpe ratios a year of the stock market and of crypto at each instant.
+        """Return yearly Sharpe ratios of the stock market and of crypto at each instant, [T, 2].
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class PriorSettings:
 def unit_premiums(
     variance: Array, matrix: Index, correlations: Array32, crypto: Mask, prior: MeanCorrelations
 ) -> tuple[Array, Array]:
-    """Premiums where each class has a Sharpe ratio of one, and how crypto moves with stocks.
+    """Return premiums at a Sharpe ratio of one for each class, and crypto's correlation.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def unit_premiums(
             for j in coins:
                 pairs += correlation[i, j]
         across = (PAIRS * prior.across + pairs) / (PAIRS + len(stocks) * len(coins))
-        # Classes without a common factor of their own share none with each other.
+        # Classes without an internal common factor share none with each other.
         if within > 0.0:
             crypto_correlation[t] = min(max(across / within, -1.0), 1.0)
     return premiums, crypto_correlation

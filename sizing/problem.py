@@ -170,8 +170,8 @@ class AccountRow(NamedTuple):
     quantity: [N] signed, held plus open.
     price: [N] USD; NaN where none is known.
     increment: [N] shares or coins that quantities are whole numbers of; 0 where nothing is rounded.
-    least: [N] USD that an order is worth at least, unless it closes the position.
-    dust: [N] USD; a position that is worth less cannot be closed.
+    least: [N] USD, the least value of an order, unless it closes the position.
+    dust: [N] USD; a position of less value cannot be closed.
     tradable: [N] whether it may be ordered at all.
     positions: number of rows that are positions.
     equity: USD.

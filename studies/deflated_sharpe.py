@@ -1,4 +1,4 @@
-"""Measure how often the deflated Sharpe ratio calls the best of skill-less variants real.
+"""Measure how often the deflated Sharpe ratio calls the best variant without skill real.
 
 python -m studies.deflated_sharpe
 
@@ -22,7 +22,7 @@ from marketsimulator.results.significance import deflated_sharpe
 
 VARIANTS = 50
 DAYS = 504
-WARM_UP = 100  # days before the first, after which a start at zero is forgotten
+WARM_UP = 100  # days before the first, in which the effect of a start at zero vanishes
 SHARED = (0.0, 0.5, 0.8)
 AUTOCORRELATIONS = (-0.2, 0.0, 0.1, 0.2, 0.3)
 

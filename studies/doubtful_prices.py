@@ -20,7 +20,13 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.confirmation import left_out_rows
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import Kind
-from trainingdata.splits import MOVE_MULTIPLE, RATIO_MULTIPLE, RATIO_TOLERANCE, RARE_RATIOS, usual_moves
+from trainingdata.splits import (
+    MOVE_MULTIPLE,
+    RARE_RATIOS,
+    RATIO_MULTIPLE,
+    RATIO_TOLERANCE,
+    usual_moves,
+)
 
 NAMES = ("daily stocks", "hourly stocks", "hourly crypto")
 PLANTED = 100  # of each kind in each symbol
@@ -32,7 +38,7 @@ Spoil = Callable[[Array, int], slice]
 
 
 def scaled(factor: float, *fields: int, bars: int = 1) -> Spoil:
-    """Bars in a row whose prices, or some of them, are times a factor."""
+    """Multiply some or all prices of consecutive bars by a factor."""
 
     def spoil(values: Array, row: int) -> slice:
         for each in range(row, row + bars):
@@ -44,7 +50,7 @@ def scaled(factor: float, *fields: int, bars: int = 1) -> Spoil:
 
 
 def doubled_digit(values: Array, row: int) -> slice:
-    """A bar whose close has its first digit twice, as of a key that sticks: 661.08 for 61.08."""
+    """Repeat the first digit of a bar's close, a typing error: 661.08 for 61.08."""
     text = f"{values[row, CLOSE]:.6f}"
     place = len(text) - len(text.lstrip("0."))
     values[row, CLOSE] = float(text[: place + 1] + text[place:])
@@ -53,7 +59,7 @@ def doubled_digit(values: Array, row: int) -> slice:
 
 
 def stuck(values: Array, row: int) -> slice:
-    """Five bars that repeat the close before them."""
+    """Replace five bars by the close before them."""
     values[row : row + 5, :VOLUME] = values[row - 1, CLOSE]
     return slice(row, row + 5)
 
@@ -82,23 +88,23 @@ def row(*cells: str) -> None:
 
 
 def histories(bars: Bars) -> Iterator[tuple[int, Array]]:
-    """Number and values [N, 5] of each symbol, as they stand in its file."""
+    """Yield the number and the values [N, 5] of each symbol, as in its file."""
     whole = bars.with_unread()
     for s in range(len(whole.symbols)):
         yield s, whole.real_bars(s)[1]
 
 
 def parts(values: Array, rng: np.random.Generator) -> Iterator[Array]:
-    """Copies of random windows, whose middle row is to be changed, without a real far move."""
+    """Yield copies of random windows without a real far move; the middle row is to be changed."""
     for start in rng.integers(0, len(values) - 2 * MARGIN, PLANTED).tolist():
         part = values[start : start + 2 * MARGIN].copy()
         if not left_out_rows(part).any():
             yield part
 
 
-def told_apart(panels: list[Bars]) -> None:
-    """Real bars that wait, and planted errors that are left out."""
-    print("\nBars that are left out, and true bars lost beside an error\n")
+def detection(panels: list[Bars]) -> None:
+    """Print rates of real bars that wait, and of planted errors that are left out."""
+    print("\nBars that are left out, and true bars lost with an error\n")
     row("planted", *NAMES)
     row("---", *["---"] * len(NAMES))
     cells = []
@@ -125,7 +131,7 @@ def told_apart(panels: list[Bars]) -> None:
 
 
 def squeezes(panels: list[Bars]) -> None:
-    """Bars that squeezes of ten bars lose."""
+    """Print the number of bars lost in squeezes of ten bars."""
     print(f"\nBars of {SQUEEZE} that a squeeze loses, mean and most\n")
     row("squeeze", *NAMES)
     row("---", *["---"] * len(NAMES))
@@ -148,12 +154,12 @@ def squeezes(panels: list[Bars]) -> None:
 
 
 def squeeze(values: Array, rng: np.random.Generator, *, back: bool, gaps: bool) -> None:
-    """Ten bars that each move 1.5 to 2.2 times, up or down at first, by turns or one way."""
-    way = rng.choice([-1.0, 1.0])
+    """Plant ten bars that each move 1.5 to 2.2 times, alternating or in one direction."""
+    direction = rng.choice([-1.0, 1.0])
     price = values[MARGIN - 1, CLOSE]
     after = values[MARGIN + SQUEEZE - 1, CLOSE]
     for k in range(SQUEEZE):
-        sign = way * (-1.0) ** k if back else way
+        sign = direction * (-1.0) ** k if back else direction
         close = price * np.exp(sign * np.log(rng.uniform(1.5, 2.2)))
         bar = values[MARGIN + k]
         bar[OPEN], bar[CLOSE] = (close if gaps else price), close
@@ -163,7 +169,7 @@ def squeeze(values: Array, rng: np.random.Generator, *, back: bool, gaps: bool) 
 
 
 def heavy_volumes(panels: list[Bars]) -> None:
-    """Share of bars with heavy volume: of errors that a rule of volume would take for moves."""
+    """Print the share of bars with heavy volume, which a rule of volume would accept as moves."""
     print(f"\nBars of more than {HEAVY:g} times the median volume of the 20 before\n")
     row(*NAMES)
     row(*["---"] * len(NAMES))
@@ -179,7 +185,7 @@ def heavy_volumes(panels: list[Bars]) -> None:
 
 
 def overnight(bars: Bars) -> list[Array]:
-    """Log overnight moves [N] of each stock."""
+    """Return the log overnight moves [N] of each stock."""
     found = []
     for s, values in histories(bars):
         if bars.instruments[s].kind is Kind.STOCK:
@@ -191,7 +197,7 @@ def overnight(bars: Bars) -> list[Array]:
 
 
 def doubtful(moves: Array) -> tuple[Array, Array]:
-    """[N] which overnight moves the rules of ratios and of large moves doubt."""
+    """Return which overnight moves [N] the rules of ratios and of large moves doubt."""
     multiples = np.abs(moves - np.median(moves)) / usual_moves(moves)
     logs = np.log([float(ratio) for ratio in RARE_RATIOS])
     near = np.abs(moves[:, None] + logs).min(axis=1) <= np.log1p(RATIO_TOLERANCE)
@@ -199,7 +205,7 @@ def doubtful(moves: Array) -> tuple[Array, Array]:
 
 
 def splits(panels: list[Bars]) -> None:
-    """Count true overnight moves that the rules doubt, and planted splits that they find."""
+    """Print counts of true moves that the rules doubt, and rates of planted splits found."""
     print("\nOvernight moves: true ones doubted (ratio, large), planted splits found\n")
     names = NAMES[:2]
     row("split", *names)
@@ -230,7 +236,7 @@ def main(folders: list[str]) -> None:
     if len(folders) != len(NAMES):
         raise SystemExit(__doc__)
     panels = [load_bars(folder, accept_jumps=True) for folder in folders]
-    told_apart(panels)
+    detection(panels)
     squeezes(panels)
     heavy_volumes(panels)
     splits(panels)

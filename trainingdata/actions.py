@@ -162,7 +162,7 @@ def _event(row: _Row) -> Listed:
 
 
 def _check_kind(symbol: str, kind: str) -> None:
-    """Refuse an event of something that is no symbol, or that its asset class does not have."""
+    """Refuse an event without a valid symbol, or of a kind that its asset class lacks."""
     if not names_symbol(symbol):
         raise DataError(f"{symbol!r} is no symbol of a stock or crypto pair")
     if kind not in KINDS:

@@ -43,9 +43,11 @@ _TETHERS = "quoted in USDT, which is taken for USD"
 def find_files(
     places: Sequence[Path], symbols: Sequence[str] | None, renames: Sequence[Rename] = ()
 ) -> dict[str, tuple[Path, ...]]:
-    """The bar files of each symbol in folders and among files; of all when `symbols` is None.
+    """Find the bar files of each symbol in folders and files.
 
-    A symbol has several files if a column names it in each, as where a file holds a day.
+    symbols: the symbols to find; None: all.
+
+    A symbol has several files if a column names it in each, as in files of one day each.
 
     renames: those whose old names are looked for beside the new ones; they may have no file.
     """
@@ -62,7 +64,9 @@ def find_files(
             if unread:
                 raise DataError(f"{symbol}: no file in {where}, but one is unreadable: {unread[0]}")
             if other := _other_security(symbol, found):
-                raise DataError(f"{symbol}: {where} has {other} alone, and {other_security(other)}")
+                raise DataError(
+                    f"{symbol}: {where} has {other} instead, and {other_security(other)}"
+                )
             there = sorted(filter(is_symbol, found))
             raise DataError(
                 f"{symbol}: no {symbol}.parquet or .csv in {where}; symbols there:"
@@ -81,14 +85,14 @@ def find_files(
 
 
 class _Found(NamedTuple):
-    """A file of a symbol; inside: whether a column of it names the symbol."""
+    """A file of a symbol; inside: whether one of its columns names the symbol."""
 
     path: Path
     inside: bool
 
 
 def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_Found]], list[DataError]]:
-    """The files of each symbol, and why others cannot be read."""
+    """Return the files of each symbol, and why others cannot be read."""
     found: dict[str, list[_Found]] = {}
     unread: list[DataError] = []
     for path in dict.fromkeys(path for place in places for path in _bar_files(place)):
@@ -103,12 +107,12 @@ def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_Found]], l
 
 
 def _other_security(symbol: str, found: Iterable[str]) -> str:
-    """The name of another security that would be a symbol in capitals; empty if there is none."""
+    """Return another security whose name in capitals is the symbol, or an empty string."""
     return next((name for name in found if name != symbol and name.upper() == symbol), "")
 
 
 def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
-    """The paths of a symbol's files; several have to name it in a column."""
+    """Return the paths of a symbol's files; several files must name it in a column."""
     if len(found) > 1 and not all(file.inside for file in found):
         raise DataError(f"{symbol}: two files, {found[0].path} and {found[1].path}; keep one")
     return tuple(file.path for file in found)
@@ -169,7 +173,7 @@ def read_bars(
 
     places: folders of bar files, and single ones.
     timeframe: of the bars; none: days where a file has them, else hours.
-    conventions: how to read what the files leave open.
+    conventions: how to read files that do not state it themselves.
     renames: by which bars of an old name go before those of the new one, in time order.
     """
     files = find_files(places, symbols, renames)

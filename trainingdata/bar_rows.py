@@ -133,7 +133,7 @@ def rows_of(
 
     frame: its rows, with the head's columns.
     path: where they are from, for messages.
-    conventions: how to read what the head leaves open.
+    conventions: how to read what the head does not state.
     """
     if frame.empty:
         raise DataError(f"{path}: the file holds no bars")
@@ -164,7 +164,7 @@ def rows_of(
 
 
 def _are_days(stamps: Instants) -> bool:
-    """Whether most stamps under a head of daily bars are a day apart; too few of them are days."""
+    """Return True if most stamps under a head of daily bars are a day apart, or if they are few."""
     return bool(len(stamps) <= 2 or usual_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
 
 
@@ -178,7 +178,7 @@ def _are_ends(
     *,
     dates: bool,
 ) -> bool:
-    """Whether stamps under a head that does not say it are the ends of their bars."""
+    """Return True if stamps are the ends of their bars, under a head that does not state it."""
     if dates:
         return False
     if conventions.stamps is not None:
@@ -191,7 +191,7 @@ def _are_ends(
         # Another clock is the likelier cause, and its message names it.
         refuse_misread(stamps, minutes, zone, path, ends=False)
     raise DataError(
-        f"{path}: nothing says whether a stamp is the begin or the end of its bar; state"
+        f"{path}: a stamp may be the begin or the end of its bar; state"
         " data.stamps=begin or data.stamps=end, or call the column begin or end"
     )
 
@@ -219,7 +219,7 @@ def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
 
 
 def _refuse_long_bars(stamps: Instants, path: str) -> None:
-    """Refuse bars of a week, a month or longer. A thin file of days passes, by its median."""
+    """Refuse bars of a week, a month or longer. Thin daily files pass by their median."""
     if len(stamps) < _FEWEST_ROWS:
         return
     apart = float(np.median(np.diff(stamps) / DAY))
@@ -330,7 +330,7 @@ def _instants(
 
 
 def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
-    """The cells that say when each bar is; those of a date and a time joined by a blank."""
+    """Return the stamp cells; date and time cells are joined by a blank."""
     column = frame[head.stamp[0]]
     if len(head.stamp) == 1:
         return column if column.name else column.rename("the first column")
@@ -347,14 +347,14 @@ def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
             path,
             row,
             f"columns {column.name} {cell_text(column.iloc[row])} and {other.name}"
-            f" {cell_text(other.iloc[row])} are no date and no time of day (2024-03-04, 09:30);"
+            f" {cell_text(other.iloc[row])} are not a date and a time of day (2024-03-04, 09:30);"
             " keep the one column that says when a bar is",
         )
     return joined.rename(name)
 
 
 def _with_hyphens(column: pd.Series) -> pd.Series:
-    """The column with dates as 2024-03-04 where all are written 20240304; else unchanged."""
+    """Rewrite dates such as 20240304 as 2024-03-04; other columns are unchanged."""
     if not _all_match(column, _COMPACT):
         return column
     text = column.astype(str)
@@ -362,21 +362,21 @@ def _with_hyphens(column: pd.Series) -> pd.Series:
 
 
 def _all_match(column: pd.Series, form: str) -> bool:
-    """Whether the text of every cell has a form; the first cell decides for most columns."""
+    """Return True if every cell matches a pattern; most columns fail at the first cell."""
     if not re.fullmatch(form, str(column.iloc[0]).strip()):
         return False
     return bool(column.astype(str).str.strip().str.fullmatch(form).all())
 
 
 def _are_counts(column: pd.Series) -> bool:
-    """Whether cells are numbers, as of seconds since 1970."""
+    """Return True if cells are numbers, such as seconds since 1970."""
     if pd.api.types.is_numeric_dtype(column):
         return not pd.api.types.is_bool_dtype(column)
     return _all_match(column, _COUNT)
 
 
 def _unsaid_unit(column: pd.Series, path: str) -> DataError:
-    """Return the refusal of counts of an unknown unit; it names each unit that makes a date."""
+    """Return the refusal of counts without a unit; it names each unit that makes a date."""
     first = column.iloc[0]
     number = float(first)
     units = []
@@ -387,14 +387,14 @@ def _unsaid_unit(column: pd.Series, path: str) -> DataError:
             units.append(f"data.epoch={unit} reads it as {utc_text(at)}")
     cure = " or ".join(units) or "write dates, 2024-03-04, or instants, 2024-03-04T14:30Z"
     return row_fault(
-        path, 0, f"{column.name} {cell_text(first)} is a number and says no unit; {cure}"
+        path, 0, f"{column.name} {cell_text(first)} is a number without a unit; {cure}"
     )
 
 
 def _are_dates(column: pd.Series) -> bool:
-    """Whether cells say a day and no time of it: those mean the same in every zone.
+    """Return True if cells are dates without a time: they are the same in every zone.
 
-    Midnight on every row, without a zone, is such a day.
+    Midnight on every row, without a zone, counts as a date.
     """
     if pd.api.types.is_datetime64_dtype(column):
         return bool((column == column.dt.normalize()).all())
@@ -406,7 +406,7 @@ def _counted(
 ) -> tuple[Instants, str]:
     """Instants [N] of counts since 1970 in some units, and the unit in words.
 
-    source: what says that they are in these units, for messages.
+    source: the origin of these units, for messages.
     """
     numbers = pd.to_numeric(column, errors="coerce")
     exact = numbers.astype("Int64") if pd.api.types.is_integer_dtype(numbers) else numbers

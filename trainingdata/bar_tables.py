@@ -68,7 +68,7 @@ class BarTable:
         return spelled
 
     def rows_by_symbol(self) -> SymbolRows:
-        """The rows of each symbol that a column names, or all rows."""
+        """Return the rows of each symbol that a column names, or all rows."""
         spellings = self.spellings()
         if not spellings:
             return SymbolRows(self, {}, {})
@@ -81,8 +81,8 @@ class BarTable:
 class SymbolRows(NamedTuple):
     """The rows of a table by symbol.
 
-    table: of a file.
-    spellings: of its symbols; none where no column names them.
+    table: a file's table.
+    spellings: of its symbols; none if no column names them.
     rows: numbers of the rows by spelling.
     """
 
@@ -91,16 +91,16 @@ class SymbolRows(NamedTuple):
     rows: dict[str, Index]
 
     def of(self, symbol: str) -> pd.DataFrame:
-        """The rows of a symbol in the file's order."""
+        """Return the rows of a symbol in the file's order."""
         if len(self.spellings) < 2:
             return self.table.frame
         return self.table.frame.iloc[self.rows[self.spellings[symbol]]]
 
 
 def rows_of_files(tables: Sequence[SymbolRows], symbol: str) -> tuple[pd.DataFrame, Head, str]:
-    """The rows of a symbol in files that follow one another, their head, and their place.
+    """Return a symbol's rows in consecutive files, their head, and their place.
 
-    tables: of each file; several where each file holds a day or a month of many symbols.
+    tables: of each file; several if each file holds a day or a month of many symbols.
     """
     first = tables[0]
     head = first.table.head
@@ -122,7 +122,7 @@ def rows_of_files(tables: Sequence[SymbolRows], symbol: str) -> tuple[pd.DataFra
 
 @cache
 def _symbol_in(cell: str, form: str) -> str:
-    """The symbol that a cell of a form names; its text where it names none."""
+    """Return the symbol that a cell of a form names, or its text."""
     match = re.fullmatch(form, cell)
     try:
         return data_symbol(match[1]) if match else cell
@@ -131,9 +131,9 @@ def _symbol_in(cell: str, form: str) -> str:
 
 
 def symbols_inside(path: Path) -> tuple[str, ...]:
-    """The symbols that a column of a file names; none if it has no such column.
+    """Return the symbols that a column of a file names; none without such a column.
 
-    Raises DataError if the column cannot be read. What else is wrong is for `read_table` to say.
+    Raises DataError if the column cannot be read. `read_table` reports all other faults.
     """
     try:
         names = _columns(path)
@@ -191,30 +191,30 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
 
 
 def _table(path: str, head: Head, frame: pd.DataFrame) -> BarTable:
-    """The table, without a column of symbols if that names companies."""
+    """Return the table; a column of symbols that names companies is left out."""
     if head.symbol in frame.columns and names_companies(head, frame[head.symbol].astype(str)):
         head = replace(head, symbol="", ignored=(*head.ignored, head.symbol))
     return BarTable(path, head, frame)
 
 
 def _unquoted(text: bytes, path: str) -> bytes:
-    """The text without quotation marks around cells, as R writes them around headings and dates."""
+    """Remove quotation marks around cells, which R writes around headings and dates."""
     if b'"' not in text.partition(b"\n")[0]:
         return text
     inside = re.search(rb'[^,\r\n"]"+[^,\r\n"]', text)
     if inside:
         line = text.count(b"\n", 0, inside.start()) + 1
-        raise DataError(f"{path}: line {line} has a quotation mark within a cell; write it without")
+        raise DataError(f"{path}: line {line} has a quotation mark within a cell; remove it")
     return text.replace(b'"', b"")
 
 
 def _headings(names: Iterable[str]) -> list[str]:
-    """The headings of a Parquet file as those of a CSV file are."""
+    """Return the headings of a Parquet file in the form of a CSV file's."""
     return [UNNAMED if name == _INDEX else str(name).strip() for name in names]
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The headings, each once: of repeated ones, which are never read, all but the first differ."""
+    """Make headings distinct: repeated ones, which are never read, get a suffix."""
     seen: dict[str, int] = {}
     distinct = []
     for name in names:
@@ -256,7 +256,7 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
         raise DataError(f"{path}: a line of fields (Price,…) has to be followed by one of tickers")
     # A row is there for every ticker, also where only another one traded.
     frame = wide.stack(_TICKER, future_stack=True).dropna(how="all").reset_index()
-    # This form is Yahoo's alone: no column has to show it.
+    # Only Yahoo writes this form: no column has to show it.
     head = replace(head_of(list(frame.columns), path), marks=())
     return BarTable(path, head, frame)
 

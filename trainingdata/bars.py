@@ -24,7 +24,7 @@ OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 NO_INSTANTS: Instants = np.empty(0, dtype="datetime64[ns]")
 
 DoubtKind = Literal["split", "ratio", "move", "action", "left_out"]
-MERGED_KINDS = ("move", "left_out")  # of which a symbol may have many
+MERGED_KINDS = ("move", "left_out")  # kinds of which a symbol may have many
 Unread = tuple[Instants, Array]  # known-at instants [n] and values [n, 5] of a symbol's bars
 
 # Fields that are the same for every part of a panel.
@@ -52,12 +52,12 @@ class Doubt:
 
     symbol: the symbol.
     at: start of the bar in doubt, or of the first one.
-    what: what is doubtful.
+    what: the doubtful fact.
     effect: on a run's figures.
     cure: the possible causes, and what to do.
     kind: a `split` by a usual ratio, a `ratio` that splits rarely have, another large `move`, an
         `action` that prices do not show, or a bar `left_out`.
-    size: how far prices move, to compare doubts of one kind.
+    size: of the price move, to compare doubts of one kind.
     """
 
     symbol: str
@@ -83,9 +83,9 @@ class Doubt:
 
 
 def merged_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
-    """One line for a symbol's moves and one for its bars left out; every other doubt has its own.
+    """Merge a symbol's moves into one doubt, and its bars left out into another.
 
-    The largest stands for the others, whose number and span it names.
+    The largest represents the others, and names their number and span.
     """
     groups: dict[tuple[object, ...], list[Doubt]] = {}
     for doubt in sorted(doubts, key=attrgetter("symbol", "at")):
@@ -112,7 +112,7 @@ class Origin:
     minutes: that a row lasts: as a bar, or less where rows were put together to bars.
     notes: what of it is ignored, left out or taken for something else.
     ends: whether a stamp is the end of its bar, not its begin.
-    doubts: what of its bars may be wrong, one for each bar.
+    doubts: possible faults of its bars, one for each bar.
     volume_known: whether the unit of its volume is known.
     """
 
@@ -140,9 +140,9 @@ class Bars:
     mask: [S, T] whether the symbol has a bar then.
     source: where the bars come from, in a few words, for every report made of them.
     timeframe: how long a bar lasts.
-    origins: of each symbol's file; none where the bars are from no files.
-    unread: of each symbol, known-at instants [n] and values [n, 5] of bars that were read and are
-        left out because no other bar confirms them; none where no bar is left out.
+    origins: of each symbol's file; none if the bars are not from files.
+    unread: by symbol, known-at instants [n] and values [n, 5] of bars that are left out because no
+        other bar confirms them; none if no bar is left out.
     symbols: names of the instruments.
     crypto: [S] which are coins.
     long_only: [S] which cannot be sold short.
@@ -187,15 +187,15 @@ class Bars:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """The doubts about all of the bars, as `merged_doubts` has them."""
+        """The doubts about all bars, merged by `merged_doubts`."""
         return self.doubts_between(None, None)
 
     def doubts_between(
         self, first: np.datetime64 | None, last: np.datetime64 | None
     ) -> tuple[Doubt, ...]:
-        """The doubts about bars that are known between two instants, as `merged_doubts` has them.
+        """Return the doubts about bars known between two instants, merged by `merged_doubts`.
 
-        first, last: both included; none: from the first bar on, up to the last.
+        first, last: both included; none: the first bar, the last bar.
         """
         found = []
         for item, origin in zip(self.instruments, self.origins, strict=bool(self.origins)):
@@ -210,10 +210,9 @@ class Bars:
 
     @property
     def present(self) -> Mask:
-        """[S, T] whether a bar was read then, one that is left out included.
+        """True where a file has a bar, including bars that are left out; [S, T].
 
-        Only this says that a symbol has no bar: a bar that is not accepted is no evidence of
-        absence.
+        Only this shows that a symbol has no bar: an unconfirmed bar is no evidence of absence.
         """
         if not self.unread:
             return self.mask
@@ -270,7 +269,7 @@ class Bars:
         return self.times[rows], self.values[s, rows]
 
     def without(self, left_out: Mask) -> Bars:
-        """The panel without some of its bars, [S, T], which `unread` keeps; its instants stay."""
+        """Return the panel without some bars, [S, T], which `unread` keeps; its instants stay."""
         if not left_out.any():
             return self
         unread = []
@@ -367,7 +366,7 @@ def regular_bars(
 
 
 def no_regular_hour(starts: Instants, path: str) -> DataError:
-    """Return the refusal of bars none of which lies within regular New York hours."""
+    """Return the refusal of bars that all lie outside regular New York hours."""
     days = calendar()
     outside = starts[0] >= days.closes[-1] or starts[-1] < days.opens[0]
     beyond = f", which {calendar_lacks(starts[0])}" if outside else ""

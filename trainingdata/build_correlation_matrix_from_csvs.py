@@ -11,7 +11,7 @@
 --symbols SYMBOL …   none: every file
 --zone ZONE          of stamps that say none; none: those are refused
 --epoch UNIT         of stamps that count since 1970 (s, ms, us, ns); none: those are refused
---stamps SIDE        of a bar that a stamp marks (begin, end) where the file does not say it
+--stamps SIDE        of a bar that a stamp marks (begin, end) if the file does not state it
 --overwrite          write over files that are no correlation matrix
 
 Writes `matrix.parquet` (symbols × symbols) and `matrix.json`: when it was known, and what from.

@@ -1,8 +1,8 @@
 """Find the columns of a bar file: by a vendor's head, else by their names in any case and order.
 
-The names say what a column holds. They do not say a zone, a unit of counts since 1970, whether a
-stamp is the begin or the end of its bar, or the unit of a crypto volume: the file has to, or the
-user does (`data.zone`, `data.epoch`, `data.stamps`, `data.volume_unit`).
+Names identify the columns. They give no zone, no unit of counts since 1970, no side of a bar for
+stamps, and no unit of crypto volume: the file has to state these, or the user (`data.zone`,
+`data.epoch`, `data.stamps`, `data.volume_unit`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trainingdata.heads import GOOD, HEADS, Head
 from trainingdata.instruments import is_symbol
 
 UNNAMED = ""  # pandas writes its index without a heading
-# Names that say which side of a bar a stamp is; the others do not.
+# Names that state which side of a bar a stamp is.
 _BEGINS = ("timestamp", "begin", "start")
 _ENDS = ("end",)
 _STAMPS = ("date", "time", "datetime", *_BEGINS, *_ENDS)
@@ -27,24 +27,24 @@ _NAME = "name"  # of a symbol in some data sets, of a company in others
 
 
 def head_of(names: Sequence[str], path: str) -> Head:
-    """The head under which a file is read.
+    """Return the head that describes a file's columns.
 
     names: its headings, or the cells of its first line.
     path: of the file, for messages.
 
-    Raises DataError if a column is missing or two columns could be meant.
+    Raises DataError if a column is missing or ambiguous.
     """
     found = next((head for head in HEADS if head.fits(names)), None)
     if found is None:
         return _named_columns(names, path)
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None and not found.headless:
-        raise DataError(f"{path}: column {doubled!r} is there twice; keep one")
+        raise DataError(f"{path}: column {doubled!r} appears twice; keep one")
     return found
 
 
 def _named_columns(names: Sequence[str], path: str) -> Head:
-    """The head of a file that no vendor is known to write."""
+    """Return the head of a file without a known vendor, by its columns' names."""
     columns = _Columns(names, path)
     fields = tuple(columns.field(field) for field in FIELDS)
     missing = [field for field, name in zip(FIELDS, fields, strict=True) if name is None]
@@ -52,7 +52,7 @@ def _named_columns(names: Sequence[str], path: str) -> Head:
     if not stamp:
         missing.insert(0, f"the time ({', '.join(_STAMPS)} or t)")
     if missing:
-        raise _unknown_head(names, path, f"no column has {', '.join(missing)}")
+        raise _unknown_head(names, path, f"missing: {', '.join(missing)}")
     adjusted = columns.one(_ADJUSTED, "adjusted close") or ""
     symbol = columns.one(_SYMBOLS, "symbol") or columns.one({_NAME}, _NAME) or ""
     used = {*stamp, *fields, adjusted, symbol}
@@ -77,7 +77,7 @@ class _Columns:
             self.by_meaning.setdefault(_meaning(name), []).append(name)
 
     def one(self, meanings: Collection[str], what: str) -> str | None:
-        """The heading with one of some meanings; None if there is none."""
+        """Return the heading with one of several meanings, or None."""
         found = [name for meaning in sorted(meanings) for name in self.by_meaning.get(meaning, ())]
         if len(found) > 1:
             raise DataError(
@@ -87,23 +87,23 @@ class _Columns:
         return found[0] if found else None
 
     def field(self, field: str) -> str | None:
-        """The heading of a field by its name, else by its first letter."""
+        """Return the heading of a field by its name, else by its first letter."""
         names = {"volume", "vol"} if field == "volume" else {field}
         return self.one(names, field) or self.one({field[0]}, field)
 
     def stamp(self) -> tuple[str, ...]:
-        """The headings that say when a bar is; two where date and time stand apart."""
+        """Return the headings of the stamp; two if date and time are separate columns."""
         found = {meaning: self.one({meaning}, meaning) for meaning in _STAMPS}
         there = {meaning: name for meaning, name in found.items() if name is not None}
         if {"date", "time"} == there.keys():
             return there["date"], there["time"]
-        # A begin needs no end beside it to say when a bar is.
+        # With a begin, the end is not needed.
         if len(there) == 2 and "end" in there and there.keys() & {"begin", "start"}:
             del there["end"]
         if len(there) > 1:
             raise DataError(
-                f"{self.path}: columns {', '.join(map(repr, there.values()))} could each say when a"
-                " bar is; keep one"
+                f"{self.path}: columns {', '.join(map(repr, there.values()))} could each be the"
+                " time of a bar; keep one"
             )
         if there:
             return tuple(there.values())
@@ -112,17 +112,17 @@ class _Columns:
 
 
 def names_companies(head: Head, cells: Iterable[str]) -> bool:
-    """Whether a column called Name has names of companies instead of symbols."""
+    """Return True if a column called Name has names of companies instead of symbols."""
     return _meaning(head.symbol) == _NAME and not all(map(is_symbol, cells))
 
 
 def _meaning(name: str) -> str:
-    """A heading without case, blanks and punctuation: `Adj Close` and `adj_close` are one."""
+    """Normalize a heading's case, blanks and punctuation: `Adj Close` is `adj_close`."""
     return re.sub(r"[\W_]", "", name.casefold())
 
 
 def _side(stamp: tuple[str, ...]) -> bool | None:
-    """Whether stamps under a heading are ends; None where it does not say it."""
+    """Return True if stamps under a heading are ends; None if it does not state it."""
     meanings = {_meaning(name) for name in stamp}
     if meanings <= {*_ENDS}:
         return True
@@ -135,7 +135,7 @@ def _unknown_head(names: Sequence[str], path: str, why: str) -> DataError:
         if len(names) == 1 and separator in line:
             why = f"its cells are separated by {name}; save it with commas"
     return DataError(
-        f"{path}: its head is none that is known: {in_one_line(line)}; {why}; columns are found by"
+        f"{path}: unknown head: {in_one_line(line)}; {why}; columns are found by"
         f" name in any case and order; a good file begins with the two lines {GOOD[0]} and"
         f" {GOOD[1]}"
     )

@@ -1,11 +1,11 @@
 """Leave out bars that no other bar confirms yet.
 
-A bar waits where one of its prices is far from the last accepted close. The next bar decides. It
-confirms the move where it opens nearer to the waiting close than to the last accepted one, or where
-its own open or close lies beyond the same side. Otherwise the waiting bar counts as an error, until
-prices visit its level again soon. In the bars after a confirmed move the limit is wider, so that a
-squeeze costs few bars. Each bar is judged by
-those before it alone: a decision and a history leave out the same bars, live and in a backtest.
+A bar waits if one of its prices is far from the last accepted close. The next bar decides. It
+confirms the move if it opens nearer to the waiting close than to the last accepted one, or if its
+own open or close lies beyond the limit on the same side. Otherwise the waiting bar counts as an
+error, unless prices return to its level soon. After a confirmed move the limit is wider for some
+bars, so that a squeeze costs few of them. Each bar is judged by earlier bars only: a decision and a
+history leave out the same bars, live and in a backtest.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ LARGEST_MOVE = 1.5
 LARGEST_WILD_MOVE = 5.0
 # The same of a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
 LARGEST_OF_VOLATILITY = 3.0
-# Own bars that the wider limit lasts, within which the bars that a venue contradicts begin, and
-# within which a move is back where it began.
+# Number of own bars: how long the wider limit lasts, how recent a contradicted bar has to be, and
+# how soon a move has to reverse.
 RECENT = 7
 
 CAUSES = {
@@ -66,9 +66,9 @@ def confirmed(bars: Bars) -> Bars:
 
 
 def with_confirmed(bars: Bars) -> Bars:
-    """The panel with the bars put back that the next one confirmed: what is known in hindsight.
+    """Restore the bars that the next one confirmed: the panel as known in hindsight.
 
-    For questions about the past alone. A decision at the time did not have them.
+    Only for questions about the past: a decision at the time did not have these bars.
     """
     whole = bars.with_unread()
     errors = whole.mask & ~bars.mask
@@ -112,7 +112,7 @@ def _apart(values: Array, before: Array | float, largest: float) -> Mask:
 def left_out_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
     """[N] which of a symbol's bars [N, 5] are left out.
 
-    largest: times that a price may be away from the last accepted close.
+    largest: ratio to the last accepted close beyond which a price waits.
     """
     left_out = np.zeros(len(values), dtype=bool)
     # The first bar has its own close alone.
@@ -143,9 +143,9 @@ def left_out_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
 
 
 def _repeats(values: Array, accepted: int, left_out: Mask, largest: float) -> bool:
-    """Return whether the last bar is near a recent one that was left out.
+    """Return whether the last bar is near a recent bar that was left out.
 
-    A second visit says that the first was true, unless prices are as far as those in other units.
+    A second visit confirms the first, unless prices are as far off as prices in other units.
 
     values: [n, 5] up to the bar in question; accepted: row of the last accepted close.
     """
@@ -179,18 +179,18 @@ def _confirms(values: Array, largest: float) -> bool:
 def left_out_doubts(
     item: Instrument, starts: Instants, values: Array, left_out: Mask, others: Sequence[Doubt] = ()
 ) -> tuple[Doubt, ...]:
-    """The doubts about a symbol's bars: those found before, and one for each bar left out.
+    """Return the doubts about a symbol's bars: earlier ones, and one for each bar left out.
 
     starts: [N] of its bars; values: [N, 5]; left_out: [N].
-    others: doubts found before; a bar that is left out as well adds its effect to the bar's own.
+    others: earlier doubts; a bar that is also left out gets both effects.
     """
     waits = starts[left_out]
     doubts = [
         replace(each, effect=f"{WAITS}, and {each.effect}") if each.at in waits else each
         for each in others
     ]
-    told = np.array([each.at for each in others], dtype="datetime64[ns]")
-    for row in np.flatnonzero(left_out & ~np.isin(starts, told)).tolist():
+    doubted = np.array([each.at for each in others], dtype="datetime64[ns]")
+    for row in np.flatnonzero(left_out & ~np.isin(starts, doubted)).tolist():
         before, close = values[max(row - 1, 0), CLOSE], values[row, CLOSE]
         what = (
             f"the bar is left out: a price is more than {LARGEST_MOVE:g} times above or below the"

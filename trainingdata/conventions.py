@@ -1,4 +1,4 @@
-"""What the user says about bar files that do not say it themselves."""
+"""The user's statements about bar files that do not state it themselves."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Side = Literal["begin", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """How to read bar files where they leave it open; None: refuse what depends on it.
+    """The conventions of bar files that do not state them; None: refuse what depends on them.
 
-    adjusted: whether prices are multiplied by adjusted close over close, where a file has both.
+    adjusted: whether prices are multiplied by adjusted close over close, if a file has both.
     zone: the clock of stamps without a zone.
     epoch: the unit of stamps that are counts since 1970.
     stamps: the side of a bar that its stamp marks.

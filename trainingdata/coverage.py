@@ -76,7 +76,7 @@ def clipped(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
 def coverage_parts(
     bars: Bars, start: str | None = None, end: str | None = None, doubts: Iterable[Doubt] = ()
 ) -> Iterator[RenderableType]:
-    """List what was read of files: the bars' length, doubts, a table, and what a range lacks.
+    """Report the bars read from files: their length, doubts, a table, and missing ranges.
 
     start, end: of the range, as a run's settings have them.
     doubts: of the bars in the range.

@@ -1,9 +1,9 @@
 """Symbols that end: delisted, merged into another one, or renamed.
 
-A symbol is missing from the first session of its class in which no bar of it was read. It has
-ended after several such sessions in a row. A bar that was read and left out as unconfirmed counts
-as there. That a bar was the last one is known only then: nothing before uses it, and the end of a
-panel is no end. A row of the actions file states an end, and when it was known.
+A symbol is missing from the first session of its class in which its file has no bar. It has ended
+after several such sessions in a row. An unconfirmed bar counts as present. The end is known only
+then: no earlier decision uses it, and the end of a panel is not an end. A row of the actions file
+states an end, and when it was known.
 """
 
 from __future__ import annotations
@@ -113,10 +113,10 @@ class Endings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Absence:
-    """The time that symbols have had no bar, over the D spans between sessions' opens of a panel.
+    """The time without bars by symbol, over the D spans between sessions' opens of a panel.
 
-    missing: [S, D] spans since a symbol's last bar that was read, in which others of its class had
-        one; 0 before its first bar.
+    missing: [S, D] spans since a symbol's last bar in its file in which others of its class had a
+        bar; 0 before its first bar.
     following: [D] when the session after each span opens.
     """
 
@@ -235,7 +235,7 @@ def opens_after(at: np.datetime64) -> np.datetime64:
 
 
 def _starts(bars: Bars, symbol: str) -> Instants:
-    """When a symbol's bars start, those that are left out included."""
+    """Return the starts of a symbol's bars, including bars that are left out."""
     s = bars.symbols.index(symbol)
     return bars.clock(bars.instruments[s].kind).started_at(bars.times[bars.present[s]])
 

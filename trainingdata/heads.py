@@ -1,4 +1,4 @@
-"""The heads of bar files by vendor: which columns each writes, and how it writes time and volume.
+"""The heads of bar files by vendor: columns, stamps and volume.
 
 A new vendor or format is a new row of `HEADS`. `trainingdata.columns` finds the columns of any
 other file by their names.
@@ -55,13 +55,13 @@ class Head:
     form: of stamps that are no ISO text, as `strptime` has it.
     zone: whose clock stamps without a zone show; none: the user says so (`data.zone`).
     epochs: units of stamps that are counts; none: they are text.
-    ends: whether a stamp is the end of its bar, not its begin; none: the head does not say it.
+    ends: whether a stamp is the end of its bar, not its begin; none: the head does not state it.
     daily: whether the bars are of days.
     headless: whether the file has no line of headings; its columns are all of these, in order.
-    crypto_volume: unit of the volume of crypto; none: the head does not say it. The volume of
+    crypto_volume: unit of the volume of crypto; none: the head does not state it. The volume of
         stocks counts shares.
-    marks: columns that this vendor alone writes; without one of them `crypto_volume` is unknown.
-        Empty: the head is this vendor's alone.
+    marks: columns that only this vendor writes; without one of them `crypto_volume` is unknown.
+        Empty: no other vendor has this head.
     quote_volume: column of the volume in the other currency of a pair, which shows the unit.
     ignored: columns of the file that are not read.
     """

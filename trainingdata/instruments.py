@@ -55,7 +55,7 @@ class Instrument:
     increment: the smallest quantity step; whole shares and thousandths of a coin by default.
     tradable: whether orders are taken at all.
     borrowable: whether a stock can be sold short now.
-    smallest: the least quantity of an order, where a venue has named one; else 0.
+    smallest: the least quantity of an order; 0 if the venue states none.
     """
 
     symbol: str
@@ -150,7 +150,7 @@ def named_in_file(stem: str) -> str:
 
 
 def other_security(text: str) -> str:
-    """Why a text with a small letter is another security than its capitals; empty if it is not.
+    """Return why a name with a small letter is another security than its capitals, or "".
 
     On the consolidated tape a small letter marks a preferred share, a right or shares when issued:
     TpC is a preferred share of AT&T, TPC is Tutor Perini. `Nvda` and `nvda` are NVDA.
@@ -173,7 +173,7 @@ def is_symbol(text: str) -> bool:
 
 
 def names_symbol(text: str) -> bool:
-    """Whether a text of a user's own names a symbol, in small letters too."""
+    """Return True if a user's text names a symbol, also in small letters."""
     return is_symbol(text.strip().upper()) and not other_security(text)
 
 

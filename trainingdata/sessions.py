@@ -19,7 +19,7 @@ FULL_SESSION = np.timedelta64(390, "m")
 # Yahoo's daily bars begin in 1962. Before 1952 the exchange traded on Saturdays as well, which
 # `exchange_calendars` does not know.
 CALENDAR_START = "1962-01-01"
-# From here on pandas applies rules of holidays by default.
+# pandas applies holiday rules by default from this date on.
 _HOLIDAYS_APPLY = "1970-01-01"
 
 
@@ -210,7 +210,7 @@ def beyond_calendar(now: np.datetime64) -> InputError:
 
 
 def calendar_lacks(now: np.datetime64) -> str:
-    """Return the end of a sentence: the calendar's range and what to do about it."""
+    """Return the end of a sentence: the calendar's range, and the cure."""
     dates = calendar().dates
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"
     cure = "leave out what is earlier" if now < dates[1] else "update exchange_calendars"

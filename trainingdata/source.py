@@ -62,13 +62,13 @@ class DataSettings:
     )
     stamps: Side | None = setting(
         None,
-        "side of a bar, `begin` or `end`, that a stamp marks where file and exchange calendar do "
-        "not say it; none: refused",
+        "side of a bar, `begin` or `end`, that a stamp marks if file and exchange calendar do "
+        "not state it; none: refused",
     )
     volume_unit: VolumeUnit | None = setting(
         None,
-        "of crypto volume, `coins` or `usd`, where a file does not say it; none: refused as soon "
-        "as something rests on it",
+        "of crypto volume, `coins` or `usd`, if a file does not state it; none: refused as soon "
+        "as anything depends on it",
     )
     fills: tuple[str, ...] = setting(
         (),
@@ -120,7 +120,7 @@ class DataSettings:
 
     @property
     def conventions(self) -> Conventions:
-        """How to read what bar files leave open."""
+        """The conventions of bar files that do not state them."""
         return Conventions(
             adjusted=self.adjustment == "all",
             zone=self.zone,
@@ -178,7 +178,7 @@ class DataSettings:
         )
 
     def _doubted(self, bars: Bars) -> Bars:
-        """The bars that others confirm, with every doubt about them in their origins."""
+        """Leave out unconfirmed bars, and write every doubt into the origins."""
         listed = self.listed_actions()
         raw = self.adjustment == "raw"
         jumps = unlike_trading(bars, listed, raw=raw)
@@ -340,8 +340,8 @@ def load_bars(
         days where a file has them, else hours.
     zone: of stamps that say none, as America/New_York; without it they are refused.
     epoch: unit of stamps that count since 1970, `s`, `ms`, `us` or `ns`.
-    stamps: side of a bar, `begin` or `end`, that a stamp marks, where the files do not say it.
-    volume_unit: of crypto volume, `coins` or `usd`, where the files do not say it.
+    stamps: side of a bar, `begin` or `end`, that a stamp marks, if the files do not state it.
+    volume_unit: of crypto volume, `coins` or `usd`, if the files do not state it.
     accept_jumps: whether jumps that look like a split go on, among the panel's `doubts`; else they
         are refused.
 

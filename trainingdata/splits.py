@@ -1,14 +1,14 @@
 """Find moves that look like splits or spin-offs the prices are not adjusted for.
 
-Also find dividends and splits of an actions file that the prices do not show. Three rules tell what
-a stock's move may be. Crypto pairs have no splits and are never asked about.
+Also find dividends and splits of an actions file that the prices do not show. Three rules classify
+a stock's moves. Crypto pairs have no splits and are not checked.
 
 - `split`: closes and open differ by about a usual ratio (2:1 and more). Refused unless accepted.
-- `ratio`: a session opens within `RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, beyond `RATIO_MULTIPLE`
-  of the symbol's usual overnight moves. A doubt.
+- `ratio`: a session opens within `RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, beyond
+  `RATIO_MULTIPLE` of the symbol's usual overnight moves. A doubt.
 - `move`: a session opens beyond `MOVE_MULTIPLE` of them, as after a spin-off. A doubt.
 
-docs/STUDIES.md says how often the last two err, by `studies/doubtful_prices.py`.
+docs/STUDIES.md has the error rates of the last two, by `studies/doubtful_prices.py`.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ _WHOLE = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 16, 20, 25, 30, 40, 50, 100)
 RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
 _LOGS = np.log([float(ratio) for ratio in RATIOS])
 
-# Splits of other ratios: stock dividends of 10 to 50 %, and what five or three for two leave.
+# Splits of rare ratios: stock dividends of 10 to 50 %, five or three for two, five for three.
 _RARE = ((3, 2), (4, 3), (5, 4), (6, 5), (5, 2), (5, 3), (11, 10))
 RARE_RATIOS = tuple(Fraction(*sides) for pair in _RARE for sides in (pair, pair[::-1]))
 _RARE_LOGS = np.log([float(ratio) for ratio in RARE_RATIOS])
-RATIO_TOLERANCE = 0.005  # share of the ratio within which an open is like it
+RATIO_TOLERANCE = 0.005  # relative distance from a ratio within which an open matches it
 # Multiples of the usual overnight move beyond which an open is doubtful: near a ratio, anywhere.
 RATIO_MULTIPLE = 8.0
 MOVE_MULTIPLE = 15.0
-MIN_SESSIONS = 20  # overnight moves of a symbol without which none is judged
-NEARBY_SESSIONS = 20  # sessions before and after a move whose moves say what is usual beside all of them
+MIN_SESSIONS = 20  # overnight moves of a symbol below which none is judged
+NEARBY_SESSIONS = 20  # sessions before and after a move whose size is usual locally
 MIN_SCALE = 0.001  # usual overnight move of a symbol that hardly moves
 _NORMAL = 1.4826  # median absolute deviations in a normal distribution's standard deviation
 
@@ -72,7 +72,7 @@ def _split_like(
 
 
 def _opens_far(symbol: str, at: np.datetime64, move: _Overnight, ratio: Fraction | None) -> Doubt:
-    """A session that opens far from the close before it; ratio: of the split that it is like."""
+    """Return the doubt about a session that opens far away; ratio: of the split it resembles."""
     prices = f"({rounded_price(move.after, 2)} after {rounded_price(move.before, 2)})"
     what = f"opens {move.change:+.1%} from the last close {prices}, {move.multiple:.0f} times its"
     what += " usual overnight move"
@@ -111,7 +111,7 @@ def _not_shown(action: Action, at: np.datetime64, before: float, after: float) -
 def unlike_trading(
     bars: Bars, actions: Sequence[Action] = (), *, raw: bool = False
 ) -> tuple[Doubt, ...]:
-    """Stocks' jumps that look like a split and stay, and actions that the prices contradict.
+    """Find stocks' lasting jumps like a split, and actions that the prices contradict.
 
     actions: of a file, in time order.
     raw: whether the prices are not adjusted for splits: one of the file is no doubt of theirs then.
@@ -135,7 +135,7 @@ class _Overnight:
     """A session's open after the close before it.
 
     row: of the session's first bar among the symbol's bars.
-    before, after: USD, the close and the open, where a file's actions of the session count back.
+    before, after: USD, the close and the open; the open is adjusted for the session's actions.
     multiple: of the symbol's usual overnight move.
     """
 
@@ -152,10 +152,10 @@ class _Overnight:
 def doubtful_opens(
     bars: Bars, left_out: Mask, actions: Sequence[Action] = (), *, raw: bool = False
 ) -> tuple[Doubt, ...]:
-    """Stocks' sessions that open like a split of a rare ratio, or far beyond what is usual.
+    """Find stocks' sessions that open like a split of a rare ratio, or unusually far away.
 
-    left_out: [S, T] bars that no other bar confirms; one whose price is back next is no split.
-    actions: of a file; the dividends of a session, and where prices are raw its splits, count.
+    left_out: [S, T] bars that no other bar confirms; a price that reverses is no split.
+    actions: of a file; dividends are added back, and splits too if prices are raw.
     """
     found = []
     for s, item in enumerate(bars.instruments):
@@ -172,7 +172,7 @@ def doubtful_opens(
 
 
 def _rare_ratio(move: _Overnight) -> Fraction | None:
-    """The rare ratio that an open is within `RATIO_TOLERANCE` of; new shares for one old share."""
+    """Return the rare ratio within `RATIO_TOLERANCE` of an open; new shares for one old share."""
     apart = np.abs(np.log(move.before / move.after) - _RARE_LOGS)
     nearest = int(apart.argmin())
     return RARE_RATIOS[nearest] if apart[nearest] <= np.log1p(RATIO_TOLERANCE) else None
@@ -181,7 +181,7 @@ def _rare_ratio(move: _Overnight) -> Fraction | None:
 def _overnight_moves(
     starts: Instants, values: Array, left_out: Mask, actions: Sequence[Action], *, raw: bool
 ) -> list[_Overnight]:
-    """A symbol's overnight moves beyond `RATIO_MULTIPLE` of what is usual.
+    """Return a symbol's overnight moves beyond `RATIO_MULTIPLE` usual ones.
 
     starts: [N] of its bars; values: [N, 5]; left_out: [N]; actions: its own.
     """
@@ -204,14 +204,17 @@ def _overnight_moves(
 
 
 def usual_moves(moves: Array) -> Array:
-    """[N] the usual size of overnight moves, as a standard deviation, robust to the moves asked.
+    """Return the usual size of overnight moves, a robust standard deviation, [N].
 
-    It is the larger of the deviation of all moves and of those around: after a calm year the moves
-    of a crash are usual among themselves. The second is asked only of moves that the first doubts.
+    It is the larger of the deviations of all moves and of nearby ones: after a calm year the moves
+    of a crash are usual among themselves. The second is measured only for moves that the first
+    doubts.
     """
     apart = np.abs(moves - np.median(moves))
     usual = np.full(len(moves), max(_NORMAL * np.median(apart), MIN_SCALE))
-    around = np.pad(apart, NEARBY_SESSIONS, mode="reflect" if len(apart) > NEARBY_SESSIONS else "symmetric")
+    around = np.pad(
+        apart, NEARBY_SESSIONS, mode="reflect" if len(apart) > NEARBY_SESSIONS else "symmetric"
+    )
     windows = np.lib.stride_tricks.sliding_window_view(around, 2 * NEARBY_SESSIONS + 1)
     far = apart > RATIO_MULTIPLE * usual
     usual[far] = np.maximum(usual[far], _NORMAL * np.median(windows[far], axis=1))
@@ -219,7 +222,7 @@ def usual_moves(moves: Array) -> Array:
 
 
 def _closes_before(values: Array, left_out: Mask) -> Array:
-    """[N] the close before each bar, or the last accepted one where the bar opens nearer to it."""
+    """Return the close before each bar, [N]: the last accepted one if the open is nearer to it."""
     closes = values[:, CLOSE]
     before = np.concatenate([closes[:1], closes[:-1]])
     accepted = np.maximum.accumulate(np.where(left_out, 0, np.arange(len(closes))))
@@ -241,7 +244,7 @@ def _stays(values: Array, row: int, before: float) -> bool:
 
 
 def count_checked_splits(bars: Bars, actions: Sequence[Action]) -> int:
-    """Count the splits of a file that prices would show if they were not adjusted for them."""
+    """Count the splits of a file that unadjusted prices would show."""
     count = 0
     for action in actions:
         if action.symbol in bars.symbols and abs(np.log(action.ratio)) > GAP:

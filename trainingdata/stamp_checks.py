@@ -24,7 +24,7 @@ _EARLY, _LATE = 4 * 60, 20 * 60
 _FEWEST_SESSIONS = 2
 # By which clocks are off New York's, Auckland's the furthest; those nearby first.
 _HOURS_OFF = sorted(range(-18, 19), key=abs)
-# Shares of sessions by which stamps at the open or the close tell begins from ends.
+# Shares of sessions with a stamp at the open or the close that distinguish begins from ends.
 _SELDOM, _MOSTLY = 0.2, 0.5
 _SIDES = {True: "the ends of bars", False: "the begins of bars"}
 _COLUMNS = {True: "end", False: "timestamp"}
@@ -132,9 +132,9 @@ def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends
 
 
 def ends_by_calendar(stamps: Instants) -> bool | None:
-    """Whether stamps [N] of a stock are the ends of bars; None if the calendar cannot tell.
+    """Return True if a stock's stamps [N] are ends of bars; None if the calendar cannot tell.
 
-    Of regular hours begins have the open and never the close, ends the close and never the open.
+    In regular hours begins include the open and never the close, ends the reverse.
     """
     days = calendar()
     day = np.clip(np.searchsorted(days.dates, new_york_date(stamps)), 0, len(days.dates) - 1)

@@ -84,7 +84,7 @@ class StoredCorrelation:
 
     @property
     def prior_means(self) -> MeanCorrelations:
-        """The default prior means: a matrix that was built elsewhere does not name its own."""
+        """The default prior means: an external matrix does not state its own."""
         return MeanCorrelations()
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:

@@ -48,7 +48,7 @@ _HOURS = 24  # of a day, that a coin's pattern tells apart, on weekends once mor
 # Before the close, at which a closing auction is decided: its orders are taken until ten minutes
 # before it.
 BEFORE_CLOSE = np.timedelta64(15 * 60 * 10**9, "ns")
-# A session has 390 bars of a minute, and no vendor has those of earlier sessions.
+# No vendor has bars of a minute, 390 a session, from before this date.
 _FIRST_MINUTES = np.datetime64("1990-01-01")
 _NEVER = np.datetime64("NaT", "ns")
 _EPOCH = np.datetime64(0, "ns")

@@ -1,4 +1,4 @@
-"""The unit in which a file counts the volume of crypto, and its conversion to coins.
+"""The unit of crypto volume in a file, and its conversion to coins.
 
 Vendors differ by orders of magnitude: Yahoo writes USD, Binance's coin-margined futures contracts
 of 10 or 100 USD, most others coins. The volume of stocks counts shares.
@@ -25,9 +25,9 @@ _ROUNDING = 1e-3
 class CryptoVolume(NamedTuple):
     """Volume of crypto.
 
-    coins: [N]; in the file's own unit where that is unknown.
+    coins: [N]; in the file's unit if that is unknown.
     known: whether the unit is known.
-    note: how the unit was converted; empty where it is the file's.
+    note: how the unit was converted; empty without a conversion.
     """
 
     coins: Array
@@ -38,12 +38,12 @@ class CryptoVolume(NamedTuple):
 def crypto_volume(
     values: Array, frame: pd.DataFrame, head: Head, unit: VolumeUnit | None
 ) -> CryptoVolume:
-    """The volume of rows [N, 5] in coins.
+    """Convert the volume of rows [N, 5] to coins.
 
     frame: the rows, with the head's columns.
-    unit: that the user states; none: the head's.
+    unit: stated by the user; none: the head's.
 
-    The rows themselves come first, then the user, then the vendor's usual unit.
+    The rows' own evidence comes first, then the user's unit, then the vendor's usual unit.
     """
     volume = values[:, VOLUME]
     if head.quote_volume in frame.columns:
@@ -65,12 +65,12 @@ def crypto_volume(
 
 
 def _vendor(head: Head) -> str:
-    """The vendor whose marks a head has; others may share its other columns."""
+    """Return the vendor's name; other vendors may share columns without marks."""
     return head.vendor.partition(",")[0]
 
 
 def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | None:
-    """What the volume in the other currency shows; None if it fits no unit or several.
+    """Infer the unit from the quote volume; None if it fits no unit or several.
 
     Quote volume over volume is a price within the bar for coins, and coins per contract, contract
     size over a price within the bar, for coin-margined futures.
@@ -91,20 +91,20 @@ def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | N
         return None
     if in_coins:
         return CryptoVolume(values[:, VOLUME], known=True)
-    note = f"volume counts contracts: {column.name}, in coins, is read in its place"
+    note = f"volume counts contracts: {column.name}, in coins, is read instead"
     return CryptoVolume(quote, known=True, note=note)
 
 
 def require_volume_units(bars: Bars, use: str, escape: str = "") -> None:
     """Refuse bars whose unit of volume is unknown.
 
-    use: what rests on the volume, for the message.
-    escape: a setting that does without the volume, if there is one.
+    use: what needs the volume, for the message.
+    escape: a setting that needs no volume, if there is one.
     """
     for symbol, origin in zip(bars.symbols, bars.origins, strict=False):
         if not origin.volume_known:
             raise InputError(
-                f"data.volume_unit: {origin.file} does not say whether the volume of {symbol} is in"
-                f" coins or in USD, and {use} needs it; state data.volume_unit=coins or"
+                f"data.volume_unit: {origin.file} does not state whether the volume of {symbol} is"
+                f" in coins or in USD, and {use} needs it; state data.volume_unit=coins or"
                 f" data.volume_unit=usd{escape and f', or {escape}'}"
             )

@@ -12,10 +12,9 @@ other markets.
 
 Markets step in the order in which they are listed. A market is active from its listing's first
 tick until it shows the last row of its tape, which settles it: resting orders are cancelled, and
-what is held is paid, at once or `settlement` ticks later. What an order has to leave (cash,
-inventory, limits) is `space.admission`; a venue that knows no limits of its own is one whose
-settings have none (`cash_buffer=0, limits=NO_POSITION_LIMITS`). Nothing here
-reads a clock, and nothing is safe to call from two threads at once.
+the position is paid, at once or `settlement` ticks later. `space.admission` checks orders (cash,
+inventory, limits); a venue without limits has `cash_buffer=0, limits=NO_POSITION_LIMITS`. Nothing
+here reads a clock, and nothing is safe to call from two threads at once.
 """
 
 from __future__ import annotations
@@ -453,7 +452,7 @@ class Exchange:
         market.record["elsewhere"] = elsewhere
 
     def _set_exposure(self, ticker: str, market: _Market) -> None:
-        """Set the greatest losses of other markets. A fill is checked against positions, not orders."""
+        """Set the greatest losses of other markets by their positions, without orders."""
         record = market.record
         exposure = self._exposure(ticker, ())
         record["event_if_yes"], record["event_if_no"], record["other_events"] = exposure

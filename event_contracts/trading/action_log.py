@@ -86,10 +86,10 @@ class PaidMarket:
 
     at: UTC, when it paid.
     result: `yes`, `no`, or the venue's word for another end.
-    yes: USD that it paid for a contract of YES.
-    held: contracts that it paid for, YES above 0 and NO below.
-    payout: USD that it paid.
-    profit: USD that the market earned after fees, as the venue states it; None where it does not.
+    yes: USD paid for a contract of YES.
+    held: contracts at settlement, YES above 0 and NO below.
+    payout: USD paid for them.
+    profit: USD after fees, as the venue states it; None where it does not.
     """
 
     market: Text
@@ -171,7 +171,7 @@ class ActionRecords:
         return _TICKS.made(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
 
     def paid(self, last: int | None = None) -> list[PaidMarket]:
-        """Markets that have paid, the newest first; last: so many of them at most."""
+        """Return the markets that have paid, newest first; last: the most that are returned."""
         limit = "" if last is None else f" LIMIT {last}"
         return _PAID.rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
 
@@ -255,7 +255,7 @@ class ActionLog(ActionRecords):
         return books, kept.sales
 
     def record_paid(self, paid: Iterable[PaidPosition]) -> None:
-        """Write down what markets have paid; of a market and an instant the first word counts."""
+        """Record payouts of markets; the first record of a market and an instant stays."""
         for each in paid:
             settled = each.settlement
             row = PaidMarket(

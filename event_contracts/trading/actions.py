@@ -4,9 +4,9 @@
     1 … 20   (intent − 1) · 5 + size index + 1, intents BUY_YES, SELL_YES, BUY_NO, SELL_NO
     21 … 24  reserved: always masked, HOLD where sent
 
-An action becomes a limit order at a price and with a time in force that the style of its intent
-picks, if that may be sent: masks, the simulated manager and the live one ask the same `Admission`.
-Of a code that is none of these every function raises `ValueError`.
+An action becomes a limit order whose price and time in force follow from the style of its intent.
+Masks, the simulated manager and the live one check it by the same `Admission`. Every function
+raises `ValueError` for an unknown code.
 """
 
 from __future__ import annotations
@@ -158,9 +158,9 @@ def styles_of(price_style: PriceStyle | Mapping[str, PriceStyle]) -> Mapping[str
 class PositionLimits:
     """Ceilings on the position of one market, and on the losses of its event and of the account.
 
-    A loss is what positions are worth now less what they pay in the worst outcome of their events
-    (`event_contracts.trading.event_risk`). The defaults of events and of the account bind no
-    account that trades a single market.
+    A loss is the value of positions now less their payout in the worst outcome of their events
+    (`event_contracts.trading.event_risk`). The default limits of events and of the account never
+    bind in an account that trades a single market.
     """
 
     contracts: Decimal = setting(Decimal(500), "of one side", gt=0)
@@ -209,8 +209,8 @@ class PositionLimits:
         cash: USD; what resting orders may take is still in it.
         resting: contracts of resting orders that go the same way.
         elsewhere: USD that positions in other markets are worth.
-        event: USD that other markets of the event lose at most where this order loses.
-        other_events: USD that markets of other events lose at most.
+        event: greatest loss of the event's other markets where this order loses, USD.
+        other_events: greatest loss of markets of other events, USD.
         """
         position, value, portfolio = reach_of(
             in_units(price, WHOLE),
@@ -254,7 +254,7 @@ class PositionLimits:
 
     @property
     def most_account_loss(self) -> Decimal:
-        """USD, the limit in force; more than any account has where none is set."""
+        """USD, the limit in force; more than any account has if no limit is set."""
         return Decimal(MOST) / DOLLAR if self.account_loss is None else self.account_loss
 
     @property
@@ -279,7 +279,7 @@ def _share_of(share: Decimal, portfolio: Number) -> str:
     return f"{(100 * share).normalize():f}% of a portfolio of ${usd(portfolio)}"
 
 
-# A venue has no limits of its own.
+# For a venue, which has no limits.
 NO_POSITION_LIMITS = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
 
 
@@ -316,10 +316,10 @@ class Admission:
 
         A purchase needs cash less what resting purchases may cost, less the buffer, and a position
         within the limits even if every resting order that goes the same way fills. A sale needs
-        contracts that no resting sale has reserved. Where a sale rests, all orders that take from
-        its position may take no more than is held: the venue would turn the position.
+        contracts that no resting sale has reserved. While a sale rests, all orders that reduce its
+        position together stay within it: the venue would turn the position otherwise.
 
-        rests: whether it is no immediate order, which the venue caps at the position.
+        rests: whether it rests; the venue caps an immediate sale at the position.
         """
         against = other(side)
         held, opposite = view.held(side), view.held(against)
@@ -473,7 +473,7 @@ class LimitOrderActionSpace(OrderSettings):
         )
 
     def _size_limit(self, size: int) -> int:
-        """Contracts that a purchase of a size may lead to; -1 where no order may have the size."""
+        """Return the contracts that a purchase of a size may lead to; -1 if the size is masked."""
         if self.fixed_size not in (None, size):
             return -1
         return min((self.size_limits or {}).get(size, MOST), MOST)
@@ -501,9 +501,9 @@ class LimitOrderActionSpace(OrderSettings):
         return usd(price * POINT) if price else None
 
     def time_in_force(self, intent: int) -> TimeInForce:
-        """The time in force of an order of an intent, 1 … 4, by its price style.
+        """Return the time in force of an intent's orders, 1 … 4, by its price style.
 
-        An aggressive sale takes what is bid and ends: the venue then caps it at the position. Any
+        An aggressive sale meets the bids and ends: the venue then caps it at the position. Any
         other order rests.
         """
         immediate = is_immediate(SIDES[intent - 1][0] == "BUY", self._style(intent))
@@ -548,7 +548,7 @@ class LimitOrderActionSpace(OrderSettings):
         return why or order
 
     def _size_refusal(self, side: Outcome, count: int, view: MarketView) -> str | None:
-        """Why the limit of a size forbids its purchase; None where it does not."""
+        """Return why a size's limit forbids a purchase, or None."""
         most = (self.size_limits or {}).get(count)
         after = view.held(side) - view.held(other(side)) + view.resting_towards(side) + count
         if most is None or after <= most:

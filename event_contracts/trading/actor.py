@@ -65,7 +65,7 @@ class ActorService:
     decision_seconds: after a tick, for which it may be decided on.
     halted: whether nothing may be opened: no order then rests.
     show: called with every decision, once it was carried out.
-    skipped: ticks that were not decided on, by reason: `old`, `settling`, `late`, `paused`.
+    skipped: ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
     """
 
     account: str
@@ -118,7 +118,7 @@ class ActorService:
                 return None
             entry = self._decide(memory, update)
         except TradingPaused as error:
-            # Nothing could be sent, and what was to be withdrawn rests until a later tick.
+            # Nothing was sent, and orders to be cancelled rest until a later tick.
             log.info("%s: %s", update.market, error)
             self.actions.show(update)
             self._skip("paused")
@@ -205,8 +205,8 @@ class ActorService:
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
             kept = self.actions.book.get(order.client_order_id)
-            # What a guard kept back is no failure of its market, and the book of refusals has sent
-            # an alert of what the venue refuses.
+            # An order that a guard withheld is no failure of its market. The refusal book has
+            # already sent an alert of the venue's refusals.
             alerted = isinstance(error, OrderRejected) and error.alerted
             if not alerted and (kept is None or kept.state != "withheld"):
                 self._fail(update.market, str(error))
@@ -259,7 +259,7 @@ def _reduces(order: LimitOrder, view: MarketView) -> bool:
 
 
 def failure_alert(market: str) -> str:
-    """The kind of the alert of a market that cannot be traded."""
+    """Return the alert kind of a market that cannot be traded."""
     return f"kalshi {market}"
 
 

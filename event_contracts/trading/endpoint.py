@@ -51,7 +51,7 @@ Value = TypeVar("Value")
 REFUSALS = (401, 403)  # statuses that say what the keys do not open
 UNKNOWN_THING = 404
 # Codes of a refusal while trading is paused, as on Thursdays from 3 to 5 in New York. Seen in
-# production in August 2026; nothing was done with what was asked for.
+# production in August 2026; the venue did nothing with these requests.
 TRADING_PAUSED: Final = "trading_is_paused"
 EXCHANGE_PAUSED: Final = "exchange_is_paused"
 PAUSED = (TRADING_PAUSED, EXCHANGE_PAUSED)
@@ -203,7 +203,7 @@ class StatusAnswer(Exception):
 
     @property
     def code(self) -> str:
-        """The venue's code of an error, which stands by itself or in an `error`; else empty."""
+        """The venue's code of an error, at the top level or inside `error`; else empty."""
         try:
             said = json.loads(self.words)
             inner = said.get("error", said)
@@ -213,7 +213,7 @@ class StatusAnswer(Exception):
 
     @property
     def is_pause(self) -> bool:
-        """Tell whether the venue did nothing because trading is paused."""
+        """True if the venue did nothing because trading is paused."""
         return self.code in PAUSED
 
 
@@ -329,9 +329,9 @@ class KalshiConnection:
     def rows(
         self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
     ) -> tuple[list[Value], tuple[UnreadRow, ...]]:
-        """The same entries, and apart from them those that cannot be read.
+        """Return the parsed entries of all pages, and the rows that cannot be read.
 
-        An entry that cannot be read and names no market fails the whole list.
+        An unreadable entry without a market fails the whole list.
         """
         unread: list[UnreadRow] = []
 

@@ -1,15 +1,14 @@
 """The greatest loss of event contracts over the outcomes of their events, in micro-dollars.
 
-A market loses its value where the side that is held does not come true, and gains the rest of the
-dollar where it does. An order that rests, or whose outcome is unknown, may fill or not: its cost is
-lost where its side does not come true, and it gains nothing where it does. So every market has two
-figures, its loss if YES comes true and its loss if NO does, and an event has the largest sum of
-them over the outcomes that can be:
+A position loses its value if its side loses, and gains the rest of the dollar if its side wins. An
+order that rests, or whose outcome is unknown, may fill or not: its cost is lost if its side loses,
+and it gains nothing if its side wins. So every market has two figures, its loss if YES wins and its
+loss if NO wins. An event's loss is their largest sum over its possible outcomes:
 
 - `exclusive`, which the venue calls `mutually_exclusive`: no market pays YES, or one does
 - thresholds (`greater`, `less`, `between`, …) of one event are about one figure: the outcomes are
   the intervals between the strikes
-- anything else, and whatever the venue does not say: every market on its own, the sum of the worst
+- anything else, or an unknown relation: markets are independent, and their worst losses add up
 
 Events are independent of each other: their greatest losses add up.
 """
@@ -33,7 +32,7 @@ from trainingdata.feed.fields import exact
 class Strike:
     """The figures at which a threshold market pays YES.
 
-    low, high: ends of the range; none where it has no such end.
+    low, high: ends of the range; none if the range is open there.
     includes_low, includes_high: whether an end belongs to the range.
     """
 
@@ -60,10 +59,10 @@ class Strike:
 
 
 class StrikeFields:
-    """The strike of a market, by `strike_type`, `floor_strike` and `cap_strike` of its answer.
+    """The parser of a market's strike: `strike_type`, `floor_strike` and `cap_strike`.
 
-    None for a market that is no threshold, names another target (`custom_strike`), or lacks a
-    number: its losses add up.
+    Returns None for a market without thresholds, with another target (`custom_strike`), or
+    without a number: its losses add up.
     """
 
     def of(self, entry: Mapping[str, Any]) -> Strike | None:
@@ -86,7 +85,7 @@ class StrikeFields:
 
 
 def strike_fields(strike: Strike | None) -> dict[str, Any]:
-    """The fields by which the venue states a strike; `StrikeFields` reads them."""
+    """Return the fields by which the venue states a strike; `StrikeFields` parses them."""
     if strike is None:
         return {}
     if strike.low is not None and strike.high is not None:
@@ -105,11 +104,11 @@ def strike_fields(strike: Strike | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class MarketEvent:
-    """The event of a market, and what rules out some of its outcomes.
+    """The event of a market, and the relations that exclude outcomes.
 
     event: its ticker. Markets whose event is unknown ("") count as one event.
     exclusive: whether at most one market of the event pays YES.
-    strike: none for a market that is no threshold.
+    strike: none for a market without thresholds.
     """
 
     event: str = ""
@@ -118,7 +117,7 @@ class MarketEvent:
 
 
 class MarketLoss(NamedTuple):
-    """Micro-dollars that a market loses if YES, and if NO, comes true; below 0 it gains."""
+    """The loss of a market if YES wins, and if NO wins, micro-dollars; a gain is below 0."""
 
     yes: Number
     no: Number
@@ -130,11 +129,11 @@ Leg = tuple[MarketEvent, MarketLoss]
 def market_loss(
     position: Number, value: Number, yes_orders: Number = 0, no_orders: Number = 0
 ) -> MarketLoss:
-    """The loss of one market by what comes true.
+    """Return the loss of one market by its outcome.
 
     position: contracts, YES above 0 and NO below.
-    value: micro-dollars that the position is worth.
-    yes_orders, no_orders: micro-dollars that orders towards a side cost if they fill.
+    value: of the position, micro-dollars.
+    yes_orders, no_orders: cost of orders towards a side if they fill, micro-dollars.
     """
     return MarketLoss(
         yes=value - max(position, 0) * DOLLAR + no_orders,
@@ -143,13 +142,13 @@ def market_loss(
 
 
 def greatest_loss(legs: Sequence[Leg]) -> Number:
-    """The greatest loss of markets of one event over its outcomes."""
+    """Return the greatest loss of one event's markets over its outcomes."""
     exclusive = bool(legs) and all(event.exclusive for event, _ in legs)
     return losses_of_others(MarketEvent(exclusive=exclusive), legs).no
 
 
 def losses_of_others(own: MarketEvent, legs: Sequence[Leg]) -> MarketLoss:
-    """The greatest loss of an event's other markets, by what comes true in one of them."""
+    """Return the greatest loss of an event's other markets, by the outcome of market `own`."""
     if own.exclusive:
         none = sum(loss.no for _, loss in legs)
         one = max((none - loss.no + loss.yes for _, loss in legs), default=none)
@@ -168,7 +167,7 @@ def losses_of_others(own: MarketEvent, legs: Sequence[Leg]) -> MarketLoss:
 
 
 def _figures(strikes: Sequence[Strike]) -> list[Decimal]:
-    """A figure for each outcome of thresholds: every end, and one in each interval between them."""
+    """Return a figure for each outcome: every strike, and one figure in each interval."""
     ends = sorted({end for strike in strikes for end in strike.ends})
     if not ends:
         return [Decimal(0)]
@@ -183,12 +182,12 @@ def exposure_of_others(
     quotes: Mapping[str, Quote],
     events: Mapping[str, MarketEvent],
 ) -> Exposure:
-    """The greatest losses of markets other than one.
+    """Return the greatest losses of all markets except one.
 
-    A position is worth what its side is offered at: that is what an order for it costs now.
+    A position is valued at its side's ask, the price at which an order would buy it now.
 
-    positions: contracts by market, YES above 0 and NO below; of markets without a known result.
-    resting: orders of every market, those of unknown outcome among them.
+    positions: contracts by market, YES above 0 and NO below; markets without a known result.
+    resting: orders of every market, including those of unknown outcome.
     quotes: of the markets with a position. events: of every market.
     """
     costs: dict[tuple[str, Outcome], Number] = defaultdict(int)

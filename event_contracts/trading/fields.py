@@ -1,8 +1,8 @@
 """Fields that Kalshi writes under several names, and rows of its lists that cannot be read.
 
-Every field of an answer is declared where it is read, with what its absence means: `Needed` makes
-its row unreadable, `Optional` has a value for it, `FirstOf` goes on to the next name. A row that
-cannot be read quarantines its market; the other rows of its list count.
+Every field of an answer is declared with the meaning of its absence: `Needed` makes its row
+unreadable, `Optional` has a default, `FirstOf` tries the next name. A row that cannot be read
+quarantines its market; the other rows of its list count.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ IDS = ("fill_id", "trade_id", "order_id", "ticker")  # under which a row names i
 
 
 class FirstOf(Generic[T]):
-    """A field under several names; the first name that is there counts.
+    """A field under several names; the first name that is present counts.
 
     names: each with the parser of its value, as in `Needed`.
-    absent: the default without any of them; without a default that is an error.
+    absent: the default if none is present; without a default that is an error.
     """
 
     _NEEDED: Any = object()
@@ -34,10 +34,10 @@ class FirstOf(Generic[T]):
         self._absent = absent
 
     def of(self, entry: Entry) -> T:
-        """Return the value of the first field that is there.
+        """Return the value of the first field that is present.
 
-        Raises SenselessAnswer for a value that is not understood, and for no field without a
-        default.
+        Raises SenselessAnswer for a value that cannot be parsed, and if no field is present and
+        there is no default.
         """
         for each in self._fields:
             value = each.of(entry)
@@ -52,10 +52,10 @@ class FirstOf(Generic[T]):
 class UnreadRow:
     """A row of a list that cannot be read.
 
-    market: that it names.
-    what: its list.
-    name: of the row in its list.
-    why: the field, and what is wrong with it.
+    market: the market that the row names.
+    what: the list that contains it.
+    name: the row's id in that list.
+    why: the field, and its fault.
     """
 
     market: str
@@ -68,9 +68,9 @@ class UnreadRow:
 
 
 def unread_row(what: str, entry: Entry, error: Exception) -> UnreadRow | None:
-    """The row that raised an error; None for a row that names no market.
+    """Return the row that raised an error; None for a row without a market.
 
-    what: its list.
+    what: the list that contains it.
     """
     market = _first_text(entry, TICKERS)
     if not market:

@@ -96,11 +96,11 @@ class Listing(Entry):
     bid_size: contracts at the YES bid. ask_size: at the YES ask.
     ticks: the prices that it takes.
     closes: UTC, the end of trading.
-    result: `yes` or `no` once it is known what came true; `scalar`, or another word, of another
-        end; empty before that.
-    pays: USD that a YES pays, once the venue says it; None before that.
-    event: ticker of its event; empty where the venue does not say it.
-    strike: figures at which it pays YES; none for a market that is no threshold.
+    result: `yes` or `no` once it is known; `scalar`, or another word, for another end; empty
+        before that.
+    pays: USD that a YES pays; None until the venue states it.
+    event: ticker of its event; empty if the venue does not state it.
+    strike: figures at which it pays YES; none for a market without thresholds.
     """
 
     market: Annotated[str, Needed("ticker", words)]
@@ -130,7 +130,7 @@ class Listing(Entry):
 
     @property
     def has_ended(self) -> bool:
-        """Return True if its result is known: YES, NO or a payout between them."""
+        """True if its result is known: YES, NO or a payout between them."""
         return bool(self.result) or self.status == PAID
 
     @property
@@ -153,7 +153,7 @@ class Listing(Entry):
             nobody bids                  what the side could last be sold for, at most the ask
             no trading, result unknown   what the side could last be sold for
             result known                 $1 or nothing, though it is paid later
-            another end                  its settlement value; before it is said, like no trading
+            another end                  its settlement value; as without trading until stated
 
         A side that was never seen to be bid for is worth nothing where it would count.
 
@@ -176,7 +176,7 @@ class Listing(Entry):
 
 
 class QuarantinedMarket(BrokerError):
-    """A market that is not traded: what the venue says of it cannot be read."""
+    """A market that is not traded because the venue's rows about it cannot be read."""
 
 
 class UnknownMarket(QuarantinedMarket):
@@ -185,7 +185,7 @@ class UnknownMarket(QuarantinedMarket):
 
 @dataclass(frozen=True, slots=True)
 class UnreadListing(Listing):
-    """A market that is not listed, or whose row cannot be read; it has no quote.
+    """A market without a quote: it is not listed, or its row cannot be read.
 
     Its status is the reason.
     """
@@ -197,8 +197,9 @@ class UnreadListing(Listing):
 
 
 def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, Listing]:
-    """Markets as the venue lists them now, by ticker: an `UnreadListing` for each that it does not
-    list, or whose row cannot be read.
+    """Return the venue's present listing of markets, by ticker.
+
+    A market that is not listed, or whose row cannot be read, is an `UnreadListing`.
     """
     wanted = list(dict.fromkeys(markets))
     listed: dict[str, Listing] = {}
@@ -226,14 +227,14 @@ def refuse_unknown(listings: Iterable[Listing]) -> None:
 
 
 def unread(listings: Iterable[Listing]) -> dict[str, str]:
-    """Why markets cannot be read, by ticker; nothing of those that can."""
+    """Return why markets cannot be read, by ticker; readable markets are left out."""
     return {each.market: each.status for each in listings if isinstance(each, UnreadListing)}
 
 
 class MarketEvents:
-    """The events of markets, each read once to learn whether its markets exclude each other.
+    """The events of markets, each queried once: do its markets exclude each other?
 
-    Where the venue does not say so, or cannot be asked, they do not: losses add up.
+    If the venue does not state it, or cannot be queried, losses of its markets add up.
     """
 
     def __init__(self, connection: KalshiConnection) -> None:
@@ -241,9 +242,9 @@ class MarketEvents:
         self._exclusive: dict[str, bool] = {}
 
     def of(self, listings: Iterable[Listing]) -> dict[str, MarketEvent]:
-        """The event of each market; the venue is asked where several of them share one.
+        """Return the event of each market; an event with several markets is queried.
 
-        Thresholds of unknown events may be about different figures: they add up.
+        Losses of thresholds without a known event add up: they may refer to different figures.
         """
         listings = tuple(listings)
         counts = Counter(listing.event for listing in listings)
@@ -357,7 +358,9 @@ def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
     if kind not in CHARGED_MAKERS:
         known = ", ".join(CHARGED_MAKERS)
         where = event if own_kind else series
-        raise InputError(f"{market}: fee_type {kind!r} of {where} is none of {known}; leave it out")
+        raise InputError(
+            f"{market}: fee_type {kind!r} of {where} is not one of {known}; leave it out"
+        )
     return FeeTerms(multiplier, CHARGED_MAKERS[kind])
 
 

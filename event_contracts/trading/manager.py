@@ -106,9 +106,9 @@ class AccountBooks:
 
     @classmethod
     def of(cls, at: np.datetime64, cash: Decimal, positions: Positions, news: News) -> AccountBooks:
-        """The books of a reading, in which all that is listed is.
+        """Return the books of a reading, with everything that is listed.
 
-        A fill that cannot be read is in them as well: its contracts are in the positions.
+        A fill that cannot be read is part of them too: its contracts are in the positions.
         """
         unread = (row.name for row in news.unread if row.what == "fills")
         fills = frozenset((*(fill.fill_id for fill in news.fills), *unread))
@@ -137,7 +137,7 @@ class Explained:
     positions: contracts by market.
     fills: those that are not in the books.
     fees: what the venue charged beyond our rules, in words.
-    paid: positions that were paid out, and are not in the books.
+    paid: positions that were paid out and have left the books.
     """
 
     cash: Decimal
@@ -148,7 +148,7 @@ class Explained:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Fees beyond our rules, and settlements that contradict themselves, in words."""
+        """Fees beyond our rules, and contradictory settlements, in words."""
         settled = (each.settlement for each in self.paid)
         said = [f"settlement of {each.market}: {each.remark}" for each in settled if each.remark]
         return (*self.fees, *said)
@@ -159,7 +159,7 @@ class Explained:
         return NOTHING if self.contracts(books) or abs(flow) < SMALLEST_FLOW else flow
 
     def contracts(self, books: AccountBooks, but: Collection[str] = ()) -> tuple[str, ...]:
-        """Positions of a later reading that are not explained, in words; but: markets left out."""
+        """Return unexplained positions of a later reading, in words; but: markets left out."""
         return tuple(
             f"{market}: {_words(expected)} by its fills, {_words(shown)} at the venue"
             for market in sorted({*self.positions, *books.positions} - {*but})
@@ -212,11 +212,11 @@ class Reading:
     fills: listed beyond the books before.
     cash: USD that may be spent: no deposit before it is booked, no cash of a fill twice.
     flow: USD paid in less taken out since the books before.
-    differences: what its fills, settlements and our fees do not explain, in words; no flow. Of a
-        quarantined market that is no news.
+    differences: changes without an explanation by fills, settlements and our fees, in words. They
+        are no flow, and quarantined markets are left out.
     paid: positions that were paid out since the books before.
-    quarantined: why markets are not traded, by ticker: rows of theirs cannot be read. What is known
-        to be held in them counts.
+    quarantined: why markets are not traded, by ticker: their rows cannot be read. Known positions
+        in them count.
     """
 
     books: AccountBooks
@@ -243,7 +243,7 @@ class AccountReader:
         self._rules_of = rules_of
         self._began_at: np.datetime64 | None = None
         self._answered: dict[str, Decimal] = {}
-        self._market_of: dict[str, str] = {}  # by order that was answered
+        self._market_of: dict[str, str] = {}  # by order id
         self._listed: dict[str, dict[str, Decimal]] = defaultdict(dict)
         self._lasting: tuple[Decimal, tuple[str, ...]] | None = None
 
@@ -309,13 +309,13 @@ class AccountReader:
         )
 
     def _resting(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadRow, ...]]:
-        """Return the orders that rest, and the rows that cannot be read.
+        """Return the resting orders, and the rows that cannot be read.
 
-        Orders of ours count as they were meant. One that the list lacks and that rested when it was
-        last read counts by its own answer, and whole without an answer.
+        Our orders count with the terms of their intents. An order that rested before and is
+        missing in the list is queried by id, and counts in full if that fails.
 
-        What has become of the others the book says then. What the venue says of ours has traded
-        has to be listed.
+        The order book of intents records the state of our other orders. Fills that an answer
+        states must appear in the list of fills later.
         """
         book = self._outbox.book
         waiting, unread = self._venue.resting()
@@ -353,9 +353,9 @@ class AccountReader:
         return tuple(resting), unread
 
     def _missing(self, news: News, quarantined: Mapping[str, str]) -> tuple[str, ...]:
-        """Return fills that an answer stated and that are not listed yet, in words.
+        """Return fills that an answer stated but no list has yet, in words.
 
-        A quarantined market is left out: its fills may be rows that cannot be read.
+        Quarantined markets are left out: their fills may be unreadable rows.
         """
         for fill in news.fills:
             self._listed[fill.order_id][fill.fill_id] = fill.count
@@ -374,7 +374,7 @@ class AccountReader:
 def _read_positions(
     connection: KalshiConnection,
 ) -> tuple[dict[str, Decimal], tuple[UnreadRow, ...]]:
-    """Contracts by market, none of them 0, and rows that cannot be read."""
+    """Return contracts by market, without zeros, and rows that cannot be read."""
     ticker, count = Needed("ticker", words), Needed("position_fp", a_signed_count)
 
     def position(entry: Response) -> tuple[str, Decimal]:
@@ -395,10 +395,9 @@ def _read_news(connection: KalshiConnection, since: np.datetime64) -> News:
 
 
 def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueFill, ...]:
-    """Fills, oldest first; listed: newest first.
+    """Return fills, oldest first; listed: newest first.
 
-    One that does not say when it was is as old as the one listed before it: nothing but the fee of
-    its day rests on that.
+    A fill without an instant gets that of the fill before it: only its day's fee depends on it.
     """
     at = since
     fills = []
@@ -572,7 +571,7 @@ class KalshiMultiMarketOrderManager:
         return view, listings[market]
 
     def _may_rest(self, intent: OrderIntent) -> bool:
-        """Return True if the rest of an order would be admitted together with the other orders.
+        """Return True if an order's remainder would be admitted together with the other orders.
 
         Orders of a quarantined market may not rest.
         """

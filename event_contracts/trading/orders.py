@@ -113,10 +113,12 @@ class Receipt:
 
 
 class Exposure(NamedTuple):
-    """Micro-dollars that all markets but one lose at most (`event_contracts.trading.event_risk`).
+    """The greatest losses of all markets except one, micro-dollars.
 
-    if_yes, if_no: other markets of its event, if it pays YES, and if it pays NO.
-    other_events: markets of other events.
+    See `event_contracts.trading.event_risk`.
+
+    if_yes, if_no: of its event's other markets, if it pays YES, and if it pays NO.
+    other_events: of markets of other events.
     """
 
     if_yes: int | Fraction = 0

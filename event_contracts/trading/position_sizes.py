@@ -9,10 +9,10 @@ to the order that opened it:
     profit = what closing it brought − what opening it cost
 
 Closing brings the price of a sale, $1 less the price of the purchase that made the pair, or what
-the market pays at settlement. Fees, rounding and rebates of a fill fall on its contracts in equal
-parts: what an order paid to close contracts is charged to those that opened them. So an order that
-only closes has no profit of its own, and the profits of all orders of a settled market add up to
-what the account earned in it, to the last digit.
+the market pays at settlement. Fees, rounding and rebates of a fill are spread over its contracts
+in equal parts: the cost of closing contracts is charged to the orders that opened them. So an order
+that only closes has no profit, and profits of all orders of a settled market add up exactly to
+what the account earned in it.
 
     20 YES bought at 0.40 (A), fee 0.34; 8 NO bought at 0.50 (B), fee 0.14; YES comes true
     A: 8 · (1 − 0.50 − 0.40) − 0.14 + 12 · (1 − 0.40) − 0.34 = 0.80 + 7.20 − 0.48 = 7.52; B: none
@@ -73,8 +73,8 @@ class Episode:
 
     orders: in the order in which they were sent.
     fills: of them as they were booked.
-    outcome: the side that came true; none before settlement.
-    pays: USD that a YES was paid, where that is said in the place of an outcome.
+    outcome: the winning side; none before settlement.
+    pays: USD that a YES was paid, given instead of an outcome.
     profits: USD after fees of each order, in the same order; none of one that opened nothing, or
         has contracts open.
     largest: the most contracts of one side that were held at once; none before the first fill.
@@ -200,7 +200,7 @@ class _Ledger:
             self.largest = max(self.largest, held)
 
     def settle(self, pays: Fraction) -> None:
-        """Close what is left; pays: USD of a contract of YES."""
+        """Close the remaining contracts; pays: USD of a contract of YES."""
         for side, lots in self._lots.items():
             count = sum((count for _, count, _ in lots), Decimal(0))
             self._close(side, count, pays if side == "YES" else 1 - pays)

@@ -57,11 +57,11 @@ MARKET = np.dtype(
         ("began", "i8"),  # cash at the beginning
         ("elsewhere", "i8"),  # what positions in other markets are worth
         ("reserved", "i8"),  # cash that resting purchases in other markets may take
-        # What other markets lose at most (`event_contracts.trading.event_risk`), USD millionths:
-        ("event_if_yes", "i8"),  # those of its event if this one pays YES
-        ("event_if_no", "i8"),  # those of its event if this one pays NO
+        # Greatest losses of other markets (`event_contracts.trading.event_risk`), USD millionths:
+        ("event_if_yes", "i8"),  # of its event's other markets if this one pays YES
+        ("event_if_no", "i8"),  # of its event's other markets if this one pays NO
         ("other_events", "i8"),
-        # What is left of the next tick, which orders meet, contracts.
+        # Remaining depth of the next tick, which orders meet, contracts.
         ("asks", "i8"),
         ("bids", "i8"),
         ("sold", "i8"),

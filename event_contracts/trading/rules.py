@@ -33,7 +33,7 @@ from foundation.compiled import inlined, shared
 Number = int | Fraction
 _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − price), in a millionth
 
-# The limit that an order breaks.
+# Codes of the limit that an order breaks.
 (NO_LIMIT, CONTRACTS, VALUE, SHARE, EVENT_LOSS, EVENT_SHARE, ACCOUNT_LOSS, ACCOUNT_SHARE) = range(8)
 
 
@@ -49,8 +49,8 @@ class Fees(NamedTuple):
 class Limits(NamedTuple):
     """Contracts, millionths of a USD, and millionths of the portfolio.
 
-    value_decides: 1 where the limits of losses cannot bind while nothing else may lose: the usual
-        case, which machine code leaves early.
+    value_decides: 1 if limits of losses cannot bind while no other market may lose: the usual
+        case, in which machine code returns early.
     """
 
     contracts: Number
@@ -72,7 +72,7 @@ def limits_of(
     account_loss: Number,
     account_share: Number,
 ) -> Limits:
-    """The limits, in the units of `Limits`."""
+    """Return the limits, in the units of `Limits`."""
     decides = value <= min(event_loss, account_loss) and share <= min(event_share, account_share)
     losses = event_loss, event_share, account_loss, account_share
     return Limits(contracts, value, share, *losses, int(decides))
@@ -83,8 +83,9 @@ class Terms(NamedTuple):
 
     life: steps after which a resting order is cancelled.
     tick: ten-thousandths between prices.
-    size_limits: for each of the five sizes the most contracts that its purchase may lead to, -1
-        where no order may have it. styles: by intent.
+    size_limits: the most contracts that a purchase of each of the five sizes may lead to, -1 if
+        the size is masked.
+    styles: by intent.
     """
 
     fees: Fees
@@ -147,7 +148,7 @@ def broken_limit(
     event: Number,
     account: Number,
 ) -> int:
-    """The limit that an order breaks; one that leaves no position of its side breaks none.
+    """Return the limit that an order breaks; an order without a resulting position breaks none.
 
     event, account: the greatest loss of the event, and of all markets, over the outcomes in which
     this order loses. No order raises the loss of an outcome in which it wins.
@@ -188,29 +189,29 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
 
 @shared
 def is_immediate(buys: bool, style: int) -> bool:
-    """Tell whether an order is immediate-or-cancel: a sale at the other side's price.
+    """Return whether an order is immediate-or-cancel: a sale at the other side's price.
 
-    The venue caps such a sale at the position (`reduce_only`), and no sale that rests.
+    The venue caps such a sale at the position (`reduce_only`), but no resting sale.
     """
     return not buys and style == AGGRESSIVE
 
 
 @shared
 def most_to_sell(held: Number, sales: Number, purchases: Number, immediate: bool) -> Number:
-    """Contracts of a side that a sale may take from those held.
+    """Return the contracts that a sale may take from the position.
 
     sales: contracts of resting sales of the side. purchases: contracts of resting purchases of the
-    other side, which take from the position too. The venue caps an immediate sale itself.
+    other side, which reduce the position too. The venue caps an immediate sale itself.
     """
     return held - sales if immediate else held - sales - purchases
 
 
 @shared
 def most_to_buy(held: Number, sales: Number, purchases: Number) -> Number:
-    """Contracts of a side that a purchase may take while sales of the other side rest.
+    """Return the contracts that a purchase may buy while sales of the other side rest.
 
-    Once nothing is held the venue fills a resting sale as a purchase of the other side, so that
-    all orders that take from a position may take no more than that.
+    Without a position the venue fills a resting sale as a purchase of the other side. So all
+    orders that reduce a position together stay within it.
 
     held: contracts of the other side. sales: contracts of its resting sales. purchases: contracts
     of resting purchases of the side that is bought.
@@ -270,7 +271,7 @@ def _free_cash(orders: Records, market: Record, terms: Terms) -> int:
 def room_for(
     market: Record, orders: Records, tick: Record, terms: Terms, intent: int
 ) -> tuple[int, int, int, int]:
-    """Bounds of orders of an intent, BUY_YES … SELL_NO, in front of a tick, for `fits`.
+    """Return the bounds of an intent's orders, BUY_YES … SELL_NO, before a tick, for `fits`.
 
     Returns the price, 0 without one; the most contracts that may trade; and, for a purchase, the
     cash that it may use and the contracts that resting orders may still add to the position.
@@ -317,9 +318,9 @@ def fits(
     towards: int,
     size_limit: int,
 ) -> bool:
-    """Return whether an order of so many contracts may be sent.
+    """Return whether an order of `count` contracts may be sent.
 
-    price, most, free, towards: of `room_for`. size_limit: contracts that its size may lead to.
+    price, most, free, towards: from `room_for`. size_limit: contracts that its size may lead to.
     """
     if price == 0 or count > most:
         return False

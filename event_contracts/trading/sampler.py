@@ -116,7 +116,7 @@ class Sampler:
     interval: between ticks, above 0.
     estimates: probabilities of YES that one has of markets at an instant, by ticker.
     spans: the steps in which each market is shown, once `follow` has said them.
-    unread: why markets could not be read when they were last sampled, by ticker.
+    unread: why markets could not be read in the last sample, by ticker.
     """
 
     connection: KalshiConnection
@@ -144,11 +144,11 @@ class Sampler:
         return read_markets(self.connection, self.markets)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
-        """Return the ticks of followed markets at an instant; of a settled market its last one.
+        """Return the ticks of followed markets at an instant; a settled market has its last one.
 
         A market that is not active has no tick until it is, or settles. One that ends between YES
-        and NO is dropped without a tick: a session settles at one of them. One that cannot be read
-        has no tick, and is in `unread`.
+        and NO is dropped without a tick: a session settles at one of them. A market that cannot be
+        read has no tick, and is in `unread`.
         """
         updates = []
         own = self.estimates(at)

@@ -1,12 +1,12 @@
 """Settlements: the payout of a market, as the venue lists it.
 
     stated   `value`, the payout of a YES in cents; null for scalar results and ties; else by result
-    paid     `revenue`, whole cents for the position at the end, which a pair is no part of: a pair
-             of YES and NO was paid when it was made, though both counts list it
+    paid     `revenue`, whole cents for the final position without pairs: a pair of YES and NO was
+             paid when it was made, though both counts list it
 
-The revenue decides. A stated payout within a cent of it is exact where the revenue is rounded; one
-further off is alerted, and the revenue is booked. In production `value` was 0 of markets that paid
-YES (public repositories, 2026).
+The revenue decides. A stated payout within a cent of it is exact, since the revenue is rounded. A
+larger difference is alerted, and the revenue is booked. In production `value` was 0 for some
+markets that paid YES (public repositories, 2026).
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ class _Row(Entry):
     fees: Annotated[Decimal | None, optional("fee_cost", fixed_point)]
 
     @property
-    def of_result(self) -> Decimal | None:
-        """USD that a contract of YES pays for a result of `yes` or `no`; None for any other."""
+    def result_payout(self) -> Decimal | None:
+        """Payout of a YES, USD, for the results `yes` and `no`; None for any other."""
         return {"yes": PAYOUT, "no": NOTHING}.get(self.result)
 
     @property
     def net(self) -> Decimal | None:
-        """Contracts that were held at the end, YES above 0 and NO below."""
+        """Contracts held at the end, YES above 0 and NO below."""
         return None if self.yes is None or self.no is None else self.yes - self.no
 
     @property
     def profit(self) -> Decimal | None:
-        """USD that the market earned after fees, pairs included; None where a figure is missing."""
+        """Profit of the market after fees, pairs included, USD; None if a figure is missing."""
         figures = (self.revenue, self.yes, self.no, self.yes_cost, self.no_cost, self.fees)
         if any(figure is None for figure in figures):
             return None
@@ -74,13 +74,13 @@ class _Row(Entry):
 class Settlement:
     """A market that has paid.
 
-    yes: USD that it paid for a contract of YES; NO got the rest of a dollar.
+    yes: USD paid for a contract of YES; NO got the rest of a dollar.
     at: UTC, when it paid.
     result: `yes`, `no`, or the venue's word for another end.
-    net: contracts that it paid for, YES above 0 and NO below; None where the venue does not say.
-    revenue: USD that it paid for them, where no payout of a contract says it exactly.
-    profit: USD that the market earned after fees; None where the venue does not say.
-    remark: what its figures contradict, in words; empty where they agree.
+    net: contracts paid for, YES above 0 and NO below; None if the venue does not state it.
+    revenue: USD paid for them, if `yes` does not give it exactly.
+    profit: USD after fees; None if the venue does not state it.
+    remark: the contradiction between its figures, in words; empty if they agree.
     """
 
     market: str
@@ -94,42 +94,42 @@ class Settlement:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Settlement:
-        """The settlement of an entry of the venue's list.
+        """Parse an entry of the venue's list.
 
-        Raises SenselessAnswer for one that neither states a payout nor what was paid for how much.
+        Raises SenselessAnswer for an entry without a payout and without revenue and counts.
         """
         row = _Row.of(entry)
         net, paid = row.net, row.revenue
         if net is None or paid is None:
-            certain = row.value if row.of_result is None else row.of_result
+            certain = row.value if row.result_payout is None else row.result_payout
             if certain is not None:
                 return cls(row.market, certain, row.at, row.result, net)
             missing = "revenue" if paid is None else "yes_count_fp or no_count_fp"
-            raise SenselessAnswer(f"value is missing, and {missing} is, too")
-        stated = row.of_result if row.value is None else row.value
+            raise SenselessAnswer(f"value and {missing} are missing")
+        stated = row.result_payout if row.value is None else row.value
         remark = ""
         if stated is not None:
             due = position_payout(net, stated)
             if abs(due - paid) <= CENT:
                 return cls(row.market, stated, row.at, row.result, net, profit=row.profit)
             remark = (
-                f"${stated} a YES makes ${due} for {net}; the venue paid ${paid}: that is booked"
+                f"revenue ${paid} is booked; {net} contracts at ${stated} a YES would be ${due}"
             )
         yes = _rate(net, paid) if net else stated or NOTHING
         return cls(row.market, yes, row.at, row.result, net, paid, row.profit, remark)
 
     def payout(self, held: Decimal) -> Decimal:
-        """USD that it paid for a position, YES above 0 and NO below."""
+        """Return the payout of a position, USD; YES above 0 and NO below."""
         if self.revenue is not None and held == self.net:
             return self.revenue
         return position_payout(held, self.yes)
 
 
 def position_payout(held: Decimal, yes: Decimal) -> Decimal:
-    """USD of a position, YES above 0 and NO below, where YES pays so much."""
+    """Return the payout of a position, USD; yes: USD that a YES pays."""
     return held * yes if held > 0 else -held * (PAYOUT - yes)
 
 
 def _rate(net: Decimal, paid: Decimal) -> Decimal:
-    """USD of a YES, where a position that is not 0 was paid so much."""
+    """Return the payout of a YES, USD, implied by what a position was paid."""
     return paid / net if net > 0 else PAYOUT + paid / net

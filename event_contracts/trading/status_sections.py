@@ -32,7 +32,7 @@ HEADS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
 
 def sections(book: OrderStore, records: ActionRecords) -> list[Section]:
-    """Return the sections, which read the journal each time the page is written."""
+    """Return the sections; they read the journal each time the page is written."""
     return [
         Section("Settled markets", partial(_settled_body, records)),
         Section("Sizes of event contracts", partial(_sizes_body, book, records)),
@@ -83,11 +83,11 @@ def _position(held: Decimal) -> str:
 
 
 def _profit_chart(paid: Sequence[PaidMarket]) -> Chart:
-    """The sum of settled profits over time; paid: newest first."""
+    """Return a chart of cumulative settled profit; paid: newest first."""
     rows = [each for each in reversed(paid) if each.profit is not None]
     at = np.array([each.at for each in rows], "datetime64[ns]")
     total = np.cumsum([float(each.profit or 0) for each in rows])
-    text = f"Settled profit of {counted(len(rows), 'market')} comes to {usd(total[-1], sign=True)}."
+    text = f"Settled profit of {counted(len(rows), 'market')} is {usd(total[-1], sign=True)}."
     return Chart(
         text, (Series("settled profit", "first", at, total, "steps").thinned(),), "usd", "UTC"
     )
@@ -111,7 +111,7 @@ def _sizes_body(book: OrderStore, records: ActionRecords) -> str:
 
 
 def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
-    """Contracts of each order by the instant at which it was sent: purchases, and sales."""
+    """Return a chart of contracts per order over time: purchases and sales."""
     series = []
     for name, action, colour in (("sales", "SELL", "second"), ("purchases", "BUY", "first")):
         rows = [intent for intent in intents if order_of(intent).action == action]
@@ -129,11 +129,12 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
 
 
 def _episode(intents: Sequence[OrderIntent], paid: PaidMarket | None) -> Episode:
-    """Orders of a market, each filled as it was sent; without fills where they contradict that.
+    """Return a market's orders with their fills, in the order in which they were sent.
 
-    The journal says how much of an order has filled, not in which order fills came.
+    The journal has no sequence of fills. If fills contradict the order of sending, they are left
+    out.
 
-    paid: its settlement; None where it has not paid.
+    paid: its settlement; None before that.
     """
     orders = []
     fills = []

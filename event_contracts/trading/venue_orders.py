@@ -5,9 +5,9 @@ YES: a bid buys YES or sells NO, an ask at p sells YES or buys NO at 1 − p. Wh
 the venue does not say afterwards: our journal does, of orders of ours. Each of the others counts
 as a purchase, which takes more of the cash than a sale would.
 
-A sale is immediate-or-cancel with `reduce_only`, which the venue caps at the position; it takes
-`reduce_only` on no other order. Or it rests as a plain order on the other side of the book, which
-would turn the position where more of it fills than is held: `Admission` keeps it from that.
+A sale is either immediate-or-cancel with `reduce_only`, which the venue caps at the position and
+accepts on no other order. Or it rests as a plain order on the other side of the book, which would
+turn the position if more of it fills than is held: `Admission` prevents that.
 
 Orders of one account are posted once, and looked up by our id among its orders and fills: nobody
 says that the venue refuses a second order of an id. So one whose outcome is open is never posted
@@ -117,17 +117,17 @@ def a_traded_count(value: Any) -> Decimal:
 
 
 def an_outcome_side(value: Any) -> BookSide:
-    """The side of the book of YES of an `outcome_side`: a bid is positioned for `yes`."""
+    """Return the side of the book of YES for an `outcome_side`: `yes` is a bid."""
     return "bid" if one_of("yes", "no")(value) == "yes" else "ask"
 
 
 def a_no_price(value: Any) -> Decimal:
-    """USD of YES, of an order's price of NO."""
+    """Return the price of YES, USD, from an order's price of NO."""
     return PAYOUT - an_order_price(value)
 
 
 def cents(value: Any) -> Decimal:
-    """USD of whole cents."""
+    """Return USD from whole cents."""
     number = exact(value)
     if number % 1:
         raise ValueError("no whole number of cents")
@@ -135,10 +135,10 @@ def cents(value: Any) -> Decimal:
 
 
 def an_epoch_second(value: Any) -> np.datetime64:
-    """The instant of seconds since 1970."""
+    """Return the instant of seconds since 1970."""
     seconds = exact(value)
     if not 0 <= seconds < LAST_SECOND:
-        raise ValueError("no time of our days")
+        raise ValueError("not between 1970 and 2242")
     return np.datetime64(int(seconds * 10**9), "ns")
 
 
@@ -153,8 +153,7 @@ NO_INSTANT = np.datetime64("NaT", "ns")
 class Entry:
     """A dataclass of what an entry of an answer says.
 
-    Each field is annotated with where it stands and how it is read, `Needed`, `Optional` or
-    `FirstOf`.
+    Each field is annotated with its name and parser: `Needed`, `Optional` or `FirstOf`.
     """
 
     __slots__ = ()
@@ -190,7 +189,7 @@ class VenueOrder(Entry):
     @classmethod
     def answered(cls, intent: OrderIntent, answer: Mapping[str, Any]) -> VenueOrder:
         """The order of an intent, as the answer to its POST describes it."""
-        # The field is optional: without it the answer is about the order that was posted.
+        # Without this optional field the answer is about the posted order.
         named = Optional("client_order_id", words, intent.client_order_id).of(answer)
         if named != intent.client_order_id:
             raise SenselessAnswer("it is about another order")
@@ -246,8 +245,8 @@ class VenueFill(Entry):
     order_id: the venue's, of the order.
     side: of the book of YES.
     price: USD of YES.
-    taker: whether the order took what waited; it is taken for one where the venue does not say it.
-    at: UTC, when it was; `NO_INSTANT` where the venue does not say it.
+    taker: whether the order took liquidity; True if the venue does not state it.
+    at: UTC, when it filled; `NO_INSTANT` if the venue does not state it.
     fee: USD; none where the venue does not say it.
     """
 
@@ -283,10 +282,10 @@ def yes_price(side: Outcome, price: Decimal) -> Decimal:
 
 
 def order_request(order: LimitOrder) -> dict[str, Any]:
-    """The order as the venue takes it.
+    """Return an order in the venue's form.
 
-    One that rests ends there to the second before it expires. The venue refuses `reduce_only` on
-    an order that rests, and an expiration on one that does not.
+    A resting order ends there to the second before it expires. The venue refuses `reduce_only` on
+    a resting order, and an expiration on an immediate one.
     """
     if order.rests and order.expires_at is None:
         raise InputError(f"{order.client_order_id}: nothing says when it ends at the venue")
@@ -369,7 +368,7 @@ class OrderVenue(KalshiConnection):
         query = {"ticker": order_of(intent).market, "min_ts": epoch_seconds(intent.sent_at - SKEW)}
 
         def candidate(entry: Response) -> VenueOrder | str:
-            # Orders of other ids are not read: one that cannot be read hides no other.
+            # Orders with other ids are not parsed, so an unreadable one hides no other.
             others = entry.get("client_order_id") not in (None, "", client_order_id)
             return Needed("order_id", words).of(entry) if others else VenueOrder.of(entry)
 
@@ -390,8 +389,9 @@ class OrderVenue(KalshiConnection):
     def _behind_fills(
         self, what: str, query: Response, known: Collection[str], intent: OrderIntent
     ) -> list[VenueOrder]:
-        """The order of an intent, where its fills are listed and it is not; known: orders that are
-        listed.
+        """Find the order of an intent by its fills if the order is not listed.
+
+        known: ids of listed orders.
         """
         order_id = Needed("order_id", words)
         fills = self.pages(f"fills of {what}", FILLS, "fills", order_id.of, **query)
@@ -407,9 +407,9 @@ class OrderVenue(KalshiConnection):
         return order
 
     def cancel(self, placed: VenueOrder) -> None:
-        """Cancel an order; one that has ended stays as it ended.
+        """Cancel an order; an order that has ended is left unchanged.
 
-        Raises `TradingPaused` where it still rests because trading is paused.
+        Raises `TradingPaused` if it still rests because trading is paused.
         """
         with self.translated_errors(f"cancelling order {placed.order_id}"):
             try:

@@ -54,7 +54,7 @@ class Responses:
         these are no reason to refuse them as well.
     last_prices: USD that symbols traded at last, asked for those that these answers price nowhere.
     ours: whether an order is of ours, by its id: another one that makes no sense is set aside.
-    sent: the order of ours with an id, for terms that the venue's answer leaves out.
+    sent: looks up our order by id, for terms missing in the venue's answer.
     """
 
     facts: Entry
@@ -75,7 +75,7 @@ def reading_of(answers: Responses) -> Reading:
     which nothing says a price.
     """
     understood, others = [], []
-    for entry in (_completed(each, answers.sent) for each in answers.orders):
+    for entry in (_complete_terms(each, answers.sent) for each in answers.orders):
         try:
             others += _looked_at(entry)
             understood.append(entry)
@@ -101,8 +101,8 @@ def reading_of(answers: Responses) -> Reading:
     )
 
 
-def _completed(entry: Entry, sent: Callable[[str], AnyOrder | None]) -> Entry:
-    """An open order with the terms that it was sent with, where the answer leaves them out.
+def _complete_terms(entry: Entry, sent: Callable[[str], AnyOrder | None]) -> Entry:
+    """Complete an open order by the terms it was sent with, if the answer lacks them.
 
     Alpaca's document requires none of them.
     """
@@ -110,7 +110,9 @@ def _completed(entry: Entry, sent: Callable[[str], AnyOrder | None]) -> Entry:
     order = sent(_identity(entry)) if absent else None
     if not isinstance(order, Order):
         return entry
-    log.warning("%s: no %s in the answer: it counts as sent", _identity(entry), ", ".join(absent))
+    log.warning(
+        "%s: no %s in the answer, taken from the order as sent", _identity(entry), ", ".join(absent)
+    )
     terms = {"symbol": order.symbol, "side": order.side, "qty": f"{order.qty:f}"}
     return {**entry, **{name: terms[name] for name in absent}}
 

@@ -48,9 +48,9 @@ _KINDS: Mapping[str, Kind] = {
 def activities_since(connection: VenueConnection, after: np.datetime64) -> list[Activity]:
     """Everything that happened to the account after an instant, oldest first.
 
-    What has only a day is listed where its day is after the instant, and often late. A row that
-    cannot be read is left out: `unread` of the connection names it. What it did to the account is
-    found by positions and cash.
+    An activity with a date only is listed if its date is after the instant, and often late. A row
+    that cannot be read is left out and named in `unread` of the connection. Positions and cash
+    show its effect on the account.
     """
     activities, unread = [], []
     with connection.translated_errors("activities"):
@@ -65,7 +65,7 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
 
 
 def _in_words(entry: Response, why: str) -> str:
-    """An activity that cannot be read, with what it is about."""
+    """Describe an activity that cannot be read by its symbol and type."""
     symbol, kind = (str(entry.get(name) or "") for name in ("symbol", "activity_type"))
     return in_one_line(f"{symbol or 'no symbol'} {kind or 'no activity_type'}: {why}")
 

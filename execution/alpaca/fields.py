@@ -44,7 +44,7 @@ class AccountFacts:
     id = Needed("id", words)
     # Alpaca's reference: "currently will always be the value USD".
     currency = Optional("currency", one_of("USD"), "USD", "it is taken for USD")
-    cash = optional("cash", exact, "what equity leaves beside the positions counts as cash")
+    cash = optional("cash", exact, "equity less the value of positions counts as cash")
     settled = optional(
         "non_marginable_buying_power",
         exact,
@@ -67,7 +67,7 @@ class AccountFacts:
 
 
 def stated_cash(facts: Mapping[str, Any]) -> Decimal:
-    """USD of cash that an answer to /account states, or that its equity implies.
+    """Return the cash that an answer to /account states, or that its equity implies, USD.
 
     Alpaca's document requires `id` and `status` alone, and defines equity as the sum of cash,
     `long_market_value` and `short_market_value`. Raises SenselessAnswer without either.
@@ -79,7 +79,7 @@ def stated_cash(facts: Mapping[str, Any]) -> Decimal:
     equity, long, short = (field.of(facts) for field in sums)
     if equity is None or long is None or short is None:
         absent = [field.name for field in sums if field.of(facts) is None]
-        raise SenselessAnswer(f"cash is missing, and so is {absent[0]}, which would imply it")
+        raise SenselessAnswer(f"cash and {absent[0]} are missing")
     return EXACT.subtract(equity, EXACT.add(long, short))
 
 
@@ -126,7 +126,7 @@ class OrderEntry:
     filled_price = Needed("filled_avg_price", mean(positive))
     leg_price = Needed("filled_avg_price", mean(not_negative))
     filled_at = optional("filled_at", an_instant)
-    # When it changed last, each of which Alpaca's document lets be absent or null: the best first.
+    # Instants of the last change, best first; Alpaca's document makes each of them optional.
     changed_at = tuple(
         optional(name, an_instant)
         for name in (

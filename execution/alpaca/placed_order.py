@@ -55,7 +55,7 @@ class PlacedOrder:
         stated = OrderEntry.stated_client_order_id.of(as_mapping(answer))
         if stated not in (None, name):
             raise SenselessAnswer("it is about another order")
-        # Alpaca's document lets the id be absent: the answer to a request about one order is of it.
+        # Alpaca's document makes the id optional: an answer about one order is about that order.
         answer = {**answer, "client_order_id": name}
         for field in (OrderEntry.id, OrderEntry.status, OrderEntry.traded_side):
             field.of(answer)

@@ -77,7 +77,7 @@ class CycleBook:
 
 
 def cycle_count(database: Database) -> int:
-    """The number of cycles that the jobs of an account have made."""
+    """Return the number of cycles that an account's jobs have made."""
     latest = latest_cycles(database, 1)
     return latest[0].number if latest else 0
 

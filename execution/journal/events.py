@@ -19,7 +19,7 @@ from foundation.errors import BrokerError
 log = logging.getLogger(__name__)
 
 HELD = "held"  # what a job holds by now, a line each; the index below names it
-UNDECIDED = "undecided"  # why a cycle did not decide symbols; the index below names it
+UNDECIDED = "undecided"  # why symbols were not decided in a cycle; the index below names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,12 @@ class EventLog:
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
 
     def subjects_since(self, number: int, condition: str) -> int:
-        """The number of subjects with an event after `number` that meets an SQL condition."""
+        """Count the subjects with an event after `number` that meets an SQL condition."""
         query = f"SELECT count(DISTINCT subject) FROM events WHERE number > ? AND ({condition})"
         return int(self._database.rows(query, (number,))[0][0])
 
     def last_undecided(self, job: str) -> dict[str, str]:
-        """The reasons for which a job's last cycle did not decide symbols, by symbol."""
+        """Return the reasons for which a job's last cycle did not decide symbols, by symbol."""
         latest = "WHERE kind = 'undecided' AND subject = ? ORDER BY number DESC"
         event = _EVENTS.last(self._database, latest, (job,))
         return {} if event is None else dict(event.content)

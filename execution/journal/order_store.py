@@ -226,7 +226,7 @@ class OrderStore:
 
     database: in which they are; none keeps them in memory.
     events: in which what becomes of them is written; none begins its own in the same place.
-    refusals: of the same account; none begins its own in the same place, without alerts.
+    refusals: the account's refusal book; none creates one without alerts.
     """
 
     def __init__(
@@ -277,9 +277,9 @@ class OrderStore:
             self._events.append(state, client_order_id, why)
 
     def refuse(self, client_order_id: str, state: State, why: str) -> None:
-        """Write down that the venue has refused an intent, and alert of a new cause.
+        """Record that the venue has refused an intent, and send an alert for a new cause.
 
-        state: what the intent is then, `rejected` or `withheld`.
+        state: the intent's new state, `rejected` or `withheld`.
         """
         with self._database.transaction():
             self.settle(client_order_id, state, why)

@@ -1,9 +1,9 @@
-"""Positions with entry prices and profits: what the venue holds, and what our trades paid for it.
+"""Positions with entry prices and profits.
 
 Quantities and last prices are those of the venue's last accepted reading. Entry prices and
 profits follow from the journal: fills of our orders, trades of others, and bookings that change a
-position. The entry is the average cost. What an account held when its journal began is entered at
-the venue's price then. A realised profit contains fees in coin; it contains no dividend, no
+position. The entry is the average cost. Positions from before the journal enter at the venue's
+price when it began. A realised profit contains fees in coin; it contains no dividend, no
 interest and no fee in USD.
 """
 
@@ -28,12 +28,12 @@ from foundation.database import Database
 from foundation.decimals import ZERO, as_written
 from trainingdata.instruments import is_coin, is_symbol
 
-MAX_COIN_FEE = Fraction(1, 100)  # of a position: the fee in coin that is not listed yet
+MAX_COIN_FEE = Fraction(1, 100)  # of a position: largest fee in coin that the venue may list later
 
 
 @dataclass(frozen=True, slots=True)
 class OpeningPosition:
-    """A position at the journal's beginning; price: USD at the venue, None where it has none."""
+    """A position at the journal's beginning; price: USD at the venue, None if it has none."""
 
     symbol: Text
     quantity: Exact
@@ -55,11 +55,11 @@ _HELD = Table("held_positions", HeldPosition)
 
 
 class Trade(NamedTuple):
-    """Something that changes a position.
+    """A change of a position.
 
-    at: by which changes are put in order.
-    quantity: by which the position changes, signed.
-    amount: USD by which it changes cash, signed; None where shares moved without a price.
+    at: the sort key of changes.
+    quantity: change of the position, signed.
+    amount: change of cash, USD, signed; None for shares that moved without a price.
     kind: a trade, or the kind of a booking.
     """
 
@@ -75,8 +75,8 @@ class Ledger:
     """A position by its trades, at average cost.
 
     quantity: signed.
-    cost: USD paid for it, below 0 what a short was sold for.
-    realised: USD, of what was closed.
+    cost: USD paid for it; below 0 the proceeds of a short.
+    realised: profit of closed units, USD.
     priced: whether every unit has a known cost.
     """
 
@@ -96,7 +96,7 @@ class Ledger:
             self.cost, self.priced = ZERO, True
 
     def _exchange(self, change: Fraction, amount: Fraction) -> None:
-        """Close what the change takes off the position, and open the rest of it."""
+        """Close the part of the change that reduces the position, and open the rest."""
         closed = min(abs(change), abs(self.quantity)) if change * self.quantity < 0 else ZERO
         released = self._release(closed)
         paid = amount * closed / abs(change) if change else ZERO
@@ -109,7 +109,7 @@ class Ledger:
         self.cost -= amount - paid
 
     def _move(self, change: Fraction) -> None:
-        """Take units off without a profit, or add units without a known cost."""
+        """Remove units without a profit, or add units without a known cost."""
         if change * self.quantity < 0 and abs(change) <= abs(self.quantity):
             self._release(abs(change))
         elif change:
@@ -117,7 +117,7 @@ class Ledger:
             self.priced = False
 
     def _release(self, closed: Fraction) -> Fraction:
-        """Take so many units off, and return their cost."""
+        """Remove closed units, and return their cost."""
         if not closed:
             return ZERO
         released = self.cost * closed / abs(self.quantity)
@@ -127,10 +127,10 @@ class Ledger:
 
 
 class PositionProfit(NamedTuple):
-    """A position and what it has earned; USD. None where the journal does not know.
+    """A position and its profits, USD; None if the journal does not know them.
 
     entry: average cost of a unit.
-    last: the venue's price; None for what is held no more.
+    last: the venue's price; None for a closed position.
     """
 
     symbol: str
@@ -152,12 +152,12 @@ class PositionBook:
             table.create(database)
 
     def begin(self, opening: Iterable[OpeningPosition]) -> None:
-        """Write down what the account holds as its journal begins."""
+        """Record the account's positions at the journal's beginning."""
         for position in opening:
             _OPENING.put(self._database, position)
 
     def read(self, account: Account) -> None:
-        """Write down what the account holds now, in the place of what it held before."""
+        """Record the account's positions now, in place of the earlier ones."""
         with self._database.transaction():
             self._database.execute(f"DELETE FROM {_HELD.name}")
             for symbol, quantity in account.positions.items():
@@ -166,7 +166,7 @@ class PositionBook:
                     _HELD.put(self._database, HeldPosition(symbol, quantity, price))
 
     def profits(self) -> list[PositionProfit]:
-        """Positions that are held, and those that have earned or lost something; by symbol."""
+        """Return open positions and closed ones with a profit or loss, by symbol."""
         ledgers = ledgers_of(self._trades())
         held = {each.symbol: each for each in _HELD.rows(self._database)}
         symbols = {*held, *(symbol for symbol, ledger in ledgers.items() if ledger.realised)}
@@ -195,7 +195,7 @@ class PositionBook:
             if sum(abs(each.quantity) for each in trades) == as_written(progress.filled):
                 yield from trades
             elif progress.filled_price is not None:
-                # The venue lists fills later than it answers with their mean price.
+                # The venue answers with the mean price before it lists the fills.
                 order = intent.single
                 change = progress.filled.copy_sign(order.signed_qty)
                 worth = -change * progress.filled_price
@@ -207,7 +207,7 @@ class PositionBook:
 
 
 def ledgers_of(trades: Iterable[Trade]) -> dict[str, Ledger]:
-    """The ledger of each symbol, its trades applied in the order of their instants."""
+    """Return the ledger of each symbol, with its trades applied in time order."""
     ledgers: defaultdict[str, Ledger] = defaultdict(Ledger)
     for trade in sorted(trades, key=lambda each: each.at):
         ledgers[trade.symbol].apply(trade)
@@ -215,7 +215,7 @@ def ledgers_of(trades: Iterable[Trade]) -> dict[str, Ledger]:
 
 
 def position_profit(symbol: str, held: HeldPosition | None, ledger: Ledger) -> PositionProfit:
-    """The profit of a position by its ledger; it has no entry where the quantities differ."""
+    """Return the profit of a position by its ledger; without an entry if quantities differ."""
     quantity = Decimal(0) if held is None else held.quantity
     difference = as_written(quantity) - ledger.quantity
     if _is_coin_fee(symbol, difference, ledger.quantity):
@@ -233,7 +233,7 @@ def position_profit(symbol: str, held: HeldPosition | None, ledger: Ledger) -> P
 
 
 def _is_coin_fee(symbol: str, difference: Fraction, quantity: Fraction) -> bool:
-    """Return whether a missing quantity can be a fee in coin that is listed hours later."""
+    """Return whether a missing quantity may be a fee in coin that the venue lists hours later."""
     missing = -difference if quantity > 0 else ZERO
     return 0 < missing <= quantity * MAX_COIN_FEE and is_symbol(symbol) and is_coin(symbol)
 

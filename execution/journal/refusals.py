@@ -1,11 +1,11 @@
-"""Orders that a venue refuses: one alert a cause, from the first refusal until it accepts again.
+"""Orders that a venue refuses: one alert per cause, from the first refusal until it accepts again.
 
 A cause is the venue's reason without the numbers and ids of a single order. It ends for a symbol
-once the venue accepts an order there. It also ends where a whole step passed without it, in which
-the venue accepted another order of the same kind: what it says of the account has changed. A reason
-that names its symbol ends by orders in that symbol alone. An accepted reduction says nothing about
-openings, and an accepted opening nothing about reductions. Causes are rows of the account's
-journal: a restart repeats no alert.
+once the venue accepts an order there. It also ends after a whole step without it in which the venue
+accepted another order of the same kind: its view of the account has changed. A reason that names
+its symbol ends only by orders in that symbol. An accepted reduction is no evidence about openings,
+nor an accepted opening about reductions. Causes are rows of the account's journal: a restart
+repeats no alert.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from trainingdata.instruments import is_stock
 REFUSED = "refused"
 REDUCTION_REFUSED = "refused reduction"
 MAX_SYMBOLS_NAMED = 6
-# A number, a price or an id of one order: the same reason says another one the next time.
+# A number, a price or an id of one order, which differs each time that a reason is given.
 _NUMBER = re.compile(r"[\w$./:-]*\d[\w./:,-]*")
 _MESSAGE = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"?')
 _ANSWER = re.compile(r"^(?P<status>rejected \(\d+\)): (?P<words>.*)$", re.DOTALL)
@@ -46,7 +46,7 @@ SendAlert = Callable[[str, str], None]
 class Place(NamedTuple):
     """The market of an order and its direction.
 
-    symbol: of the instrument, the root of a spread's options, or the market of a contract.
+    symbol: the instrument, the root of a spread's options, or the market of a contract.
     reduces: whether the order reduces a position.
     """
 
@@ -57,13 +57,13 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A cause for which the venue refuses orders, as long as it does.
+    """A cause for which the venue refuses orders at present.
 
     cause: the venue's reason without the numbers of a single order.
     first_at, last_at: when the first and the last of these orders were sent, by the venue's clock.
-    orders: how many it has refused.
-    last: the last of them and the venue's whole answer.
-    places: where it has refused them and has accepted none since.
+    orders: number of refused orders.
+    last: the last refused order and the venue's whole answer.
+    places: where it has refused orders and accepted none since.
     """
 
     cause: Text
@@ -75,7 +75,7 @@ class Refusal:
 
     @property
     def is_urgent(self) -> bool:
-        """True where the venue refuses orders that would reduce a position."""
+        """True if the venue refuses orders that would reduce a position."""
         return any(place.reduces for place in self.places)
 
     @property
@@ -105,11 +105,13 @@ class RefusalBook:
     """The refusals of one account.
 
     database: the account's journal.
-    events: in which it is written when the venue begins to refuse and accepts again.
+    events: the event log, which records the first refusal and the end of each cause.
     tell: sends an alert of a kind, each time that it is called.
     """
 
-    def __init__(self, database: Database, events: EventLog, tell: SendAlert = _send_no_alert) -> None:
+    def __init__(
+        self, database: Database, events: EventLog, tell: SendAlert = _send_no_alert
+    ) -> None:
         self._database = database
         self._events = events
         self._tell = tell
@@ -119,11 +121,11 @@ class RefusalBook:
         _REFUSALS.create(database)
 
     def active(self) -> list[Refusal]:
-        """Causes for which the venue refuses orders, oldest first."""
+        """Return the causes for which the venue refuses orders, oldest first."""
         return _REFUSALS.rows(self._database, "ORDER BY first_at, cause")
 
     def refuse(self, order: AnyOrder, answer: str, at: np.datetime64) -> None:
-        """Record an order that the venue has refused, and alert of a new cause.
+        """Record a refused order, and send an alert for a new cause.
 
         answer: the venue's, without the order's id.
         """
@@ -131,11 +133,11 @@ class RefusalBook:
         self._record(place, cause_of(answer, place.symbol), f"{_order_text(order)}: {answer}", at)
 
     def accept(self, order: AnyOrder) -> None:
-        """Record an order that the venue has accepted; `end_step` decides what that ends."""
+        """Record an accepted order; `end_step` ends the causes that it disproves."""
         self._accepted.add(place_of(order))
 
     def report_account(self, why: str, at: np.datetime64, *, holds: bool) -> None:
-        """Record that the venue takes no order of the account at all; an empty `why` ends that.
+        """Record that the venue accepts no order of the account; an empty `why` ends that.
 
         holds: whether there are positions, which cannot be reduced then.
         """
@@ -165,9 +167,9 @@ class RefusalBook:
                 _REFUSALS.put(self._database, replace(row, places=left))
 
     def clear(self, by: str) -> int:
-        """End all causes that a person has looked at, and return how many; by: who."""
+        """End all causes, and return their number; by: the person who has checked them."""
         if not by.strip():
-            raise InputError("refusals are cleared by a person: --by NAME")
+            raise InputError("refusals are cleared by a person; state --by NAME")
         rows = self.active()
         for row in rows:
             self._end(row, f"cleared by {in_one_line(by)}")
@@ -199,12 +201,12 @@ class RefusalBook:
 
 
 def active_refusals(database: Database) -> list[Refusal]:
-    """Causes for which the venue of a journal refuses orders, oldest first."""
+    """Return the causes for which a journal's venue refuses orders, oldest first."""
     return RefusalBook(database, EventLog(database)).active()
 
 
 def place_of(order: AnyOrder) -> Place:
-    """The place of an order."""
+    """Return the place of an order."""
     if isinstance(order, Order):
         kind: Kind = "stock" if is_stock(order.symbol) else "crypto"
         return Place(order.symbol, kind, order.reduces)
@@ -214,9 +216,9 @@ def place_of(order: AnyOrder) -> Place:
 
 
 def cause_of(answer: str, symbol: str) -> str:
-    """The reason of a venue's answer without the numbers and ids of a single order.
+    """Return the reason in a venue's answer without the numbers and ids of a single order.
 
-    The HTTP status stays, as does the symbol where the reason names it.
+    The HTTP status stays, as does the symbol if the reason names it.
     """
     found = _ANSWER.match(answer)
     status, words = (found["status"], found["words"]) if found else ("", answer)
@@ -227,7 +229,7 @@ def cause_of(answer: str, symbol: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """Decode the text of a JSON string; return it unchanged where it is cut within an escape."""
+    """Decode the text of a JSON string; a text cut within an escape is returned unchanged."""
     try:
         return str(json.loads(f'"{text}"'))
     except ValueError:
@@ -248,17 +250,17 @@ def _ends(place: Place, cause: str, accepted: Collection[Place], *, repeated: bo
 
 
 def _order_text(order: AnyOrder) -> str:
-    """The terms of an order in a few words: sell 10 SYA."""
+    """Return the terms of an order in a few words: sell 10 SYA."""
     words = words_of(order)
     return " ".join(filter(None, (words.get("side", ""), words["qty"], place_of(order).symbol)))
 
 
 def _alert(last: str, *, urgent: bool) -> tuple[str, str]:
-    """The kind and the text of an alert."""
-    until = "This is said once; an all-clear follows when the venue accepts orders again."
+    """Return the kind and the text of an alert."""
+    until = "No further alert is sent; an all-clear follows when the venue accepts orders again."
     if urgent:
         return REDUCTION_REFUSED, (
             f"URGENT: the venue refuses an order that reduces risk, the position stays: {last}."
-            f" Close it at the venue if it has to go. {until}"
+            f" Close it at the venue if necessary. {until}"
         )
     return REFUSED, f"the venue refuses orders: {last}. {until}"

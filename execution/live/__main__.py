@@ -5,12 +5,12 @@
     python -m execution.live clear refused --by NAME
     python -m execution.live kill [--flatten]
 
-`status` ends with exit code 1 where a cycle is late (not over by when its loop said it would be),
+`status` ends with exit code 1 if a cycle is late (not over at the time that its loop announced),
 and while the venue refuses orders.
 The account is the one that there is in `data/live`, of several the one that is traded now, or
 `--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
 
---by NAME            who has looked at the halt, or the refused orders, that are cleared
+--by NAME            who has checked the halt, or the refused orders, that are cleared
 --flatten            close everything too, besides cancelling what works
 """
 
@@ -70,8 +70,7 @@ TROUBLE = 1  # exit code of `status` where the next cycle is late, or orders are
 def status(path: Path, now: np.datetime64) -> Result:
     """Report the state of an account by its journal.
 
-    The exit code is `TROUBLE` where the loop has not done what it said that it would do by now, and
-    while the venue refuses orders.
+    The exit code is `TROUBLE` if the next cycle is late, and while the venue refuses orders.
 
     The file is not read through: that holds up the commits of a loop.
 
@@ -166,17 +165,17 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
 
 
 def clear_refused(path: Path, by: str) -> Result:
-    """End what is said of refused orders, which a person has looked at."""
+    """Clear the causes of refused orders, which a person has checked."""
     with _written_journal(path) as database:
         ended = RefusalBook(database, EventLog(database)).clear(by)
     if not ended:
-        raise InputError(f"{REFUSED}: the journal has no orders that the venue refuses")
+        raise InputError(f"{REFUSED}: the venue refuses no orders at present")
     return Result(sentences=[f"cleared: {counted(ended, 'cause')} of refused orders"])
 
 
 @contextmanager
 def _written_journal(path: Path) -> Iterator[Database]:
-    """A journal to write to, once it is known to be usable."""
+    """Open a usable journal for writing."""
     refuse_emptied(path)
     refuse_unusable(path)
     with closing(Database(path)) as database:

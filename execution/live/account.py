@@ -437,7 +437,7 @@ class LiveAccount:
             log.warning("activities are read: %s", odd)
         self.notices.tell("price", odd)
         unread = "; ".join(self.connection.unread)
-        text = f"activities cannot be read and are left out, cash and positions count: {unread}"
+        text = f"unreadable activities are left out, cash and positions count: {unread}"
         self.notices.tell("unread", text if unread else "")
         large = self._large_bookings(listed)
         self._holdings.add([each for each in listed if each not in large], at)
@@ -566,7 +566,7 @@ class LiveAccount:
 
 
 def _opening(held: Mapping[str, Holding]) -> Iterator[OpeningPosition]:
-    """Stocks and coins at the venue's price of now; options have a section of their own."""
+    """Yield stocks and coins at the venue's present price; options are kept elsewhere."""
     for symbol, (quantity, worth) in held.items():
         if quantity and not is_option(symbol):
             yield OpeningPosition(symbol, quantity, worth / abs(quantity) if worth else None)

@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 OWNER_ALONE = 0o600
 REST = 20.0  # times as long as a page took to write, before the next one is
 SHOWN = 20  # orders and alerts
-CYCLES_MADE = "all its cycles are made"  # why a loop has ended that nothing told to stop
+CYCLES_MADE = "all its cycles are made"  # why a loop has ended without being stopped
 OVER = tuple(state for state in STATES if state not in WAITING)
 
 CHOICES = (
@@ -112,7 +112,7 @@ class Change(NamedTuple):
 
     event: the number of the last one.
     end: why the loop has ended; empty while it runs.
-    failed: whether an error has ended it; it was told to stop, or its cycles are made, otherwise.
+    failed: whether an error has ended it; otherwise it was stopped, or its cycles are made.
     """
 
     event: int
@@ -253,14 +253,14 @@ class StatusPage:
         )
 
     def _profits(self) -> list[PositionProfit]:
-        """Profits of stocks and coins; none for an account of event contracts."""
+        """Return profits of stocks and coins; none for an account of event contracts."""
         return [] if self._bounds.coins is None else self._account.positions.profits()
 
 
 def _verdict(
     change: Change, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
 ) -> tuple[str, str]:
-    """The page's first words, and the level by which it is coloured."""
+    """Return the page's first words and its colour level."""
     forbidden = {halt.rule.forbids for halt in halts}
     urgent = any(refusal.is_urgent for refusal in refusals)
     if change.failed:
@@ -378,10 +378,10 @@ class Curve:
 def position_table(
     mark: EquitySnapshot, bounds: Bounds, profits: Sequence[PositionProfit]
 ) -> Table:
-    """Positions, the largest first, then closed ones; in USD and multiples of equity.
+    """Return the table of positions, largest first, then closed ones.
 
-    Gross of stocks and coins stands before, the sum of profits after. An account of event contracts
-    has neither entries nor profits here.
+    Values are in USD and multiples of equity. Gross exposures come first, the sum of profits last.
+    An account of event contracts has neither entries nor profits here.
     """
     largest = sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
     contracts = bounds.coins is None
@@ -437,14 +437,14 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
 def unordered_lines(
     choices: Sequence[ChoiceRow], equity: float, undecided: Mapping[str, str]
 ) -> list[str]:
-    """Why symbols are not held or not ordered by the last decision of each, a line a symbol.
+    """Return a line for each symbol without an order in its last decision, with the reason.
 
     equity: USD, of the last decision.
     undecided: why the last cycle did not decide symbols, by symbol.
     """
-    whys = {symbol: f"not decided: {why}" for symbol, why in undecided.items()}
-    whys |= {row.choice.symbol: no_order_text(row.choice, equity) for row in choices}
-    return [f"{symbol}: {why}." for symbol, why in sorted(whys.items()) if why]
+    reasons = {symbol: f"not decided: {reason}" for symbol, reason in undecided.items()}
+    reasons |= {row.choice.symbol: no_order_text(row.choice, equity) for row in choices}
+    return [f"{symbol}: {reason}." for symbol, reason in sorted(reasons.items()) if reason]
 
 
 def notice_table(notices: Sequence[NoticeRow]) -> Table:
@@ -453,7 +453,7 @@ def notice_table(notices: Sequence[NoticeRow]) -> Table:
 
 
 def _profit(position: PositionProfit | None) -> Row:
-    """Quantity, entry price, last price, unrealised and realised profit of a position."""
+    """Return the cells of a position, one for each of `PROFIT_HEADS`."""
     if position is None:
         return ("unknown",) * len(PROFIT_HEADS)
     quantity = figures.quantity(position.quantity, sign=True) if position.quantity else "0"
@@ -469,20 +469,20 @@ def _profit(position: PositionProfit | None) -> Row:
 
 
 def _money(amount: Fraction) -> Cell:
-    """A profit or a loss to the cent."""
+    """Return the cell of a profit or a loss, to the cent."""
     cents = to_cents(amount)
     return Cell(figures.usd(cents, sign=True), "good" if cents > 0 else "bad" if cents < 0 else "")
 
 
 def _unit_price(price: Fraction | None) -> str:
-    """A price in USD to the cent; below one dollar to four significant digits."""
+    """Return a price, USD, to the cent; below one dollar to four significant digits."""
     if price is None:
         return "unknown"
     return figures.usd(to_cents(price)) if price >= 1 else figures.price(f"{float(price):.4g}")
 
 
 def _weight(mark: EquitySnapshot, value: float, ceiling: float | None) -> Row:
-    """Value in USD, weight and ceiling of a position; the last two are multiples of equity."""
+    """Return value (USD), weight and ceiling (multiples of equity) of a position."""
     weight = value / mark.equity if mark.equity > 0 else np.nan
     above = ceiling is not None and abs(weight) > ceiling
     held = figures.multiple(weight, 3, sign=True)

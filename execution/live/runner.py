@@ -39,7 +39,7 @@ Answer = TypeVar("Answer")
 
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 KILLED = "the kill file is there"
-# Events that note fills of an order, whole or in part.
+# Events that record fills of an order, whole or in part.
 FILLED = "kind LIKE 'noted %' AND coalesce(json_extract(content, '$.filled'), '0') != '0'"
 REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
 
@@ -183,20 +183,20 @@ def kept_loop(
 
 @contextmanager
 def summary_printed(account: OpenAccount, stop: Stop) -> Iterator[None]:
-    """Print one line of what a loop has done once it ends, by its journal."""
+    """Print one line on a loop's cycles, orders and fills once it ends, from its journal."""
     event, cycle = account.events.last_number(), cycle_count(account.database)
     end = "by an error"
     try:
         yield
         end = stop.why or CYCLES_MADE
     finally:
-        # A journal that cannot be read has ended the loop with an error of its own.
+        # An unreadable journal has already ended the loop with an error.
         with suppress(DatabaseFailed):
             print_line(f"Ended ({end}): {_done_since(account, event, cycle)}.")
 
 
 def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
-    """Cycles, orders and fills since an event and a cycle, and how the account stands."""
+    """Return cycles, orders and fills since an event and a cycle, and the account's state."""
     cycles = cycle_count(account.database) - cycle
     orders = account.events.subjects_since(event, "kind = 'sending'")
     fills = account.events.subjects_since(event, FILLED)

@@ -27,7 +27,7 @@ from execution.live.guards import why_stopped
 from execution.live.night import NightWatch, flattening_orders
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
-from execution.live.undecided import undecided
+from execution.live.undecided import undecided_reasons
 from execution.orders import Account, Order
 from execution.trader import Trader
 from execution.venue_rules import BLOCKED, VenueRules
@@ -142,7 +142,7 @@ class TradingJob:
         blocked = BLOCKED if cycle.account.blocked else ""
         holds = any(cycle.account.positions.values())
         self._live.book.refusals.report_account(blocked, cycle.account.as_of, holds=holds)
-        self._note_undecided(undecided(cycle, self._settings))
+        self._note_undecided(undecided_reasons(cycle, self._settings))
         self._journal.cycles.end(
             number,
             self._connection.estimated_now(),
@@ -256,11 +256,11 @@ class TradingJob:
         self._live.reconcile()
         return self.broker.account()
 
-    def _note_undecided(self, whys: Mapping[str, str]) -> None:
-        """Write down why symbols are not decided, where it is not what was written last."""
+    def _note_undecided(self, reasons: Mapping[str, str]) -> None:
+        """Record why symbols are not decided, if it differs from the last record."""
         events = self._live.account.events
-        if whys != events.last_undecided(TRADE):
-            events.append(UNDECIDED, TRADE, dict(whys))
+        if reasons != events.last_undecided(TRADE):
+            events.append(UNDECIDED, TRADE, dict(reasons))
 
     def _tell_of_bars(self, doubted: Mapping[str, str]) -> None:
         """Have a person told of symbols whose last bars are not believed."""

@@ -1,4 +1,4 @@
-"""Why symbols that an account may trade are not decided by a cycle."""
+"""Reasons for which a cycle does not decide tradable symbols."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from trainingdata.instruments import Kind, instrument
 from trainingdata.universe import RULES
 
 
-def undecided(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
-    """Why a cycle did not decide symbols that were asked for or have bars, by symbol.
+def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
+    """Return why a cycle did not decide symbols that were requested or have bars, by symbol.
 
-    Nothing is said of a blocked account, of which the cycle says that.
+    Empty for a blocked account, which the cycle reports itself.
     """
     if cycle.account.blocked:
         return {}
@@ -24,23 +24,23 @@ def undecided(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
     asked = settings.tradable_symbols | set(bars.symbols)
     rules = settings.universe.rule().left_out(bars, bars.times[-1:])[0].tolist()
     left_out = {symbol: rule for symbol, rule in zip(bars.symbols, rules, strict=True) if rule}
-    whys = {}
+    reasons = {}
     for symbol in sorted(asked - {choice.symbol for choice in choices}):
         if symbol in left_out:
-            whys[symbol] = f"it is not in the universe (universe.{RULES[left_out[symbol]]})"
+            reasons[symbol] = f"it is not in the universe (universe.{RULES[left_out[symbol]]})"
         else:
-            besides = " or it is none of universe.keep" if settings.universe.by_growth else ""
-            whys[symbol] = _why_undecided(cycle, symbol, settings) + besides
-    return whys
+            besides = " or it is not in universe.keep" if settings.universe.by_growth else ""
+            reasons[symbol] = _why_undecided(cycle, symbol, settings) + besides
+    return reasons
 
 
 def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
-    """Why a symbol is no choice of a cycle."""
+    """Return why a symbol is no choice of a cycle."""
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.doubted:
         return cycle.doubted[symbol]
     if symbol in account.undetermined:
-        return "what is held and open of it is not certain"
+        return "its position or open orders are uncertain"
     if short := short_history(bars, symbol, settings):
         return short
     s = bars.symbols.index(symbol)
@@ -54,15 +54,15 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
     clock, schedule = bars.timeframe.clock(kind), settings.decisions
     if now >= decision_end(bars, bars.now) or not schedule.decides(clock, np.array([bars.now]))[0]:
         return f"its market decides again at {utc_text(schedule.holding_end(clock, now))}"
-    return "there is no forecast of its last bar, or one that says no deviation"
+    return "its last bar has no forecast, or one without a deviation"
 
 
 def short_history(bars: Bars, symbol: str, settings: LiveSettings) -> str:
-    """Why a symbol's bars are too few to forecast from; empty where they are not."""
+    """Return why a symbol's bars are too few for a forecast, or an empty string."""
     least = settings.forecaster.own_bars
     count = len(bars.real_bars(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0
     if not count:
-        return "there is no bar of it"
+        return "it has no bars"
     if count >= least:
         return ""
-    return f"a forecast sees {least} bars (forecaster.context_length), and it has {count}"
+    return f"it has {count} bars, and a forecast needs {least} (forecaster.context_length)"

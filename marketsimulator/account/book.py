@@ -101,8 +101,8 @@ HOLDING = np.dtype(
         # The rest does not change during a run.
         ("crypto", "i8"),  # 1 for a coin
         ("increment", "f8"),
-        ("least", "f8"),  # USD that an order is worth at least, unless it closes the position
-        ("dust", "f8"),  # USD that a position is worth at least if it can be closed
+        ("least", "f8"),  # USD, the least value of an order, unless it closes the position
+        ("dust", "f8"),  # USD, the least value of a position that can be closed
         ("half_spread", "f8"),  # fraction of price
         ("slippage", "f8"),  # fraction of price
         ("impact", "f8"),  # adds impact · volatility · √(quantity / volume of the bar) to slippage

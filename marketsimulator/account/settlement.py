@@ -70,7 +70,7 @@ def fillable_quantity(
             account.refusals += 1
             affordable = _whole_increments(max(power, 0.0) / unit, step)
             size = min(size, affordable) if day.cuts else 0.0
-            # An order for what is left would be refused as too small.
+            # The venue would refuse an order for the remainder as too small.
             if size * price < position.least:
                 size = 0.0
     return size if quantity > 0 else -size
@@ -78,14 +78,14 @@ def fillable_quantity(
 
 @inlined
 def is_too_small(position: Record, quantity: float, price: float) -> bool:
-    """Return whether the venue refuses an order for its value; closing dust is refused as well.
+    """Return whether the venue refuses an order for its value; it also refuses to close dust.
 
-    quantity: signed, as it was ordered. price: USD, at which it would fill.
+    quantity: signed, as ordered. price: USD, at which it would fill.
     """
     size = abs(quantity)
     closes = position.quantity * quantity < 0.0 and size >= abs(position.quantity)
     least = position.dust if closes else position.least
-    # A product of floats that falls a hair short of the minimum is the minimum.
+    # A product of floats may fall short of the minimum by rounding.
     return bool(size * price < least * (1.0 - 1e-12))
 
 

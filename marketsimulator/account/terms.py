@@ -46,7 +46,7 @@ def holdings_of(
     margin: MarginTerms | None = None,
     orders: OrderTerms | None = None,
 ) -> Records:
-    """The constants of each symbol, [S] HOLDING; without `orders` any order size is taken."""
+    """Return the constants of each symbol, [S] HOLDING; without `orders` there is no minimum."""
     terms = margin or MarginTerms()
     crypto = np.array([item.kind is Kind.CRYPTO for item in instruments], dtype=bool)
     symbols = [item.symbol for item in instruments]

@@ -101,7 +101,7 @@ def truncated_bars(bars: Bars, cut: np.datetime64) -> Bars:
 
 
 def _unread_before(bars: Bars, cut: np.datetime64, symbols: Collection[str]) -> tuple[Unread, ...]:
-    """The bars that are left out, without those of some symbols that start at `cut` or later."""
+    """Return the bars left out, without those of some symbols that start at `cut` or later."""
     kept = []
     for item, (times, values) in zip(bars.instruments, bars.unread, strict=bool(bars.unread)):
         early = bars.clock(item.kind).started_at(times) < cut

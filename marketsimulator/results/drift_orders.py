@@ -58,11 +58,11 @@ def meant_orders(
 
 @dataclass(frozen=True, slots=True)
 class NotCompared:
-    """Counts of a job's decisions and orders after the last reading that profits are compared to.
+    """Counts of a job's decisions and orders after the last compared reading of the account.
 
-    decisions: that were journaled after it.
-    orders: that were sent after it.
-    filled: how many of these have filled, whole or in part.
+    decisions: journaled after it.
+    orders: sent after it.
+    filled: orders among them that have filled, in whole or in part.
     """
 
     decisions: int

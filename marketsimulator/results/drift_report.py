@@ -34,7 +34,7 @@ class Drift:
     decisions: beside those made anew for every account as journaled.
     orders: of either side.
     slippage: basis points of value that live fills cost more than simulated ones, by symbol.
-    not_compared: what came after `ends`.
+    not_compared: counts of decisions and orders after `ends`.
     """
 
     source: str
@@ -69,12 +69,12 @@ class Drift:
 
     @property
     def is_conclusive(self) -> bool:
-        """True where orders were compared, or decisions that led to no order."""
+        """True if orders were compared, or decisions that led to no order."""
         return bool(self.orders) or (self.decisions.compared > 0 and not self.not_compared.orders)
 
     @property
     def agrees(self) -> bool:
-        """True where all that was compared is equal: decisions, fills, and profits to the cent."""
+        """True if all compared decisions, fills and profits (to the cent) are equal."""
         return (
             not self.decisions.differences
             and not self.other_orders
@@ -130,7 +130,7 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
     same = len(drift.orders) - len(drift.other_orders)
     title = f"orders: {same} of {len(drift.orders)} are filled the same"
     if not drift.orders:
-        title = "orders: none is compared"
+        title = "orders: none compared"
     yield _orders(title, drift.other_orders) if drift.other_orders else title
     yield from _not_compared(drift)
     if drift.slippage:
@@ -141,13 +141,13 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
 
 
 def _not_compared(drift: Drift) -> Iterator[str]:
-    """Report the counts after the last reading of the account, and when they can be compared."""
+    """Report the counts after the account's last reading, and when they can be compared."""
     later = drift.not_compared
     if later.orders or later.decisions:
         yield (
             f"Not compared: {counted(later.orders, 'order')}, {later.filled} of them filled, and"
-            f" {counted(later.decisions, 'decision')} after {utc_text(drift.ends)}. The account as"
-            " the next cycle reads it makes them comparable, with bars up to then."
+            f" {counted(later.decisions, 'decision')} after {utc_text(drift.ends)}. The account's"
+            " next reading makes them comparable, with bars up to then."
         )
 
 

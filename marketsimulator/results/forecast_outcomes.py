@@ -112,17 +112,16 @@ def _followed(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array,
     return price, outcome
 
 
-FEWEST_JUDGED = 15  # forecasts from which their ranks say that they contain the future
-FORESEEN = 0.9  # rank correlation with what followed that no forecast made in time has
+FEWEST_JUDGED = 15  # forecasts from which ranks can show that they contain the future
+FORESEEN = 0.9  # rank correlation with outcomes beyond that of any forecast made in time
 
 
 def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
-    """Return whether forecasts agree with what followed too well to have been made before it.
+    """Return whether forecasts match outcomes too well to have been made before them.
 
-    Judged is the half of the expected returns that is furthest from its symbol's median, by the
-    rank correlation with the return of the interval from its own median: a drift that all
-    forecasts share and an unadjusted split say nothing. The best forecast of a bounce between bid
-    and ask reaches 0.7.
+    The test uses the half of expected returns furthest from their symbol's median. It is their rank
+    correlation with the interval's returns, also less their median. So a common drift or an
+    unadjusted split has no effect. The best forecast of a bounce between bid and ask reaches 0.7.
     """
     expected, followed = [], []
     for s in range(len(bars.symbols)):

@@ -29,7 +29,7 @@ class Figure(NamedTuple):
     words: of its value.
     label: in the table of figures; empty where that has none of it.
     annual: whether it is scaled to a year, and says nothing where there is little to scale.
-    ratio: whether it is shown of a short run too, and marked.
+    ratio: whether a short run shows it too, marked as short.
     """
 
     words: Words
@@ -60,7 +60,7 @@ TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order 
     "interest": Figure(usd, "of it interest"),
     "trades": Figure(partial(number, places=0), "fills"),
 }
-SHORT = "(short)"  # behind a ratio of a run that is too short for yearly figures
+SHORT = "(short)"  # suffix of a ratio whose run is too short for yearly figures
 LARGEST_LOG = 700.0  # a float64 holds no more than e ^ 709
 
 
@@ -116,10 +116,10 @@ class Performance:
 
 
 def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
-    """A figure as people read it.
+    """Format a figure for a reader.
 
-    annual: whether the run is long enough for figures that are scaled to a year. Ratios of shorter
-        ones are marked as short, the others left out.
+    annual: whether the run is long enough for yearly figures. Shorter runs show ratios, marked as
+        short, and no other yearly figures.
     """
     figure = TABLE_FIGURES[name]
     if annual or not figure.annual:
@@ -320,7 +320,7 @@ def shape_of(returns: Array) -> tuple[float, float]:
 
 
 def autocorrelation_of(returns: Array) -> float:
-    """Autocorrelation of returns [D] that move, from one day to the next, in (-1, 1)."""
+    """Return the first-order autocorrelation of returns [D] that are not constant, in (-1, 1)."""
     off = returns - returns.mean()
     return float(off[1:] @ off[:-1] / (off @ off))
 

@@ -33,7 +33,7 @@ from trainingdata.splits import count_checked_splits
 from trainingdata.universe import UniverseSettings
 
 PARAMETER_OWNERS = {"target_volatility": "vol_target", "position": "fixed_fraction"}
-INVESTED = 0.95  # of the capital, below which buy and hold says why
+INVESTED = 0.95  # share of the capital below which a remark explains buy and hold
 NO_ANNUAL_FIGURES = (
     f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days, ratios marked short"
 )
@@ -48,7 +48,7 @@ INTERVENTIONS = {
 
 
 def doubt_remarks(doubts: Iterable[Doubt]) -> list[str]:
-    """List the doubts about a run's bars, a line each."""
+    """Return the doubts about a run's bars, a line each."""
     return [f"In doubt: {doubt}" for doubt in doubts]
 
 
@@ -93,7 +93,7 @@ def _named(symbols: Sequence[str]) -> str:
 def prices_text(
     adjustment: Adjustment, bars: Bars, doubts: Iterable[Doubt], listed: Sequence[Action]
 ) -> str:
-    """Say what prices are adjusted for, as far as that was checked.
+    """Return what prices are adjusted for, as far as it was checked.
 
     doubts: of the run. listed: dividends and splits of the actions file.
     """
@@ -156,7 +156,7 @@ def little_remarks(trades: int, days: int) -> list[str]:
 
 
 def cost_remarks(profit: float, costs: float) -> list[str]:
-    """Say that costs exceed the earnings before them, or add to a loss.
+    """Report costs that exceed the earnings before them, or add to a loss.
 
     profit: after costs, USD.
     costs: USD.
@@ -185,7 +185,7 @@ def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
 
 
 def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
-    """Say that a parameter was set which the chosen strategy does not have."""
+    """Report parameters that are set but that the chosen strategy does not have."""
     usual = SizingSettings()
     notes = []
     for name, owner in PARAMETER_OWNERS.items():
@@ -199,7 +199,7 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
 
 
 def hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
-    """Why buy and hold invests less than the capital, where it does.
+    """Explain why buy and hold invests less than the capital.
 
     held: the run of buy and hold over these bars; capital: USD.
     """
@@ -220,7 +220,7 @@ def hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
         f"Buy and hold invests {percent(spent / capital, 0)} of the capital: it buys whole shares"
         f" for an equal part of {usd(part)} a symbol"
     )
-    text += f"; one share costs more of {_named(dear)}" if dear else ""
+    text += f"; one share costs more for {_named(dear)}" if dear else ""
     text += f"; no order filled in {_named(others)}" if others else ""
     return [f"{text}."]
 
@@ -388,7 +388,7 @@ def no_trade_remarks(run: Run, strategy: str) -> list[str]:
 
 
 def _too_small(run: Run) -> str:
-    """Why the account buys no share of anything that it wants; empty where it buys one."""
+    """Explain why the account is too small to buy a share of any target; empty if it buys one."""
     wanted = [
         (choice, abs(choice.target) * decision.equity)
         for decision in run.decisions

@@ -54,7 +54,7 @@ def heading(summary: dict[str, Any]) -> str:
 
 
 def run_name(summary: dict[str, Any]) -> str:
-    """The strategy of the main run, then its forecaster."""
+    """Return the strategy and the forecaster of the main run."""
     return f"{summary['strategy']} on {summary['forecaster']}"
 
 
@@ -82,7 +82,7 @@ def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: boo
 
 
 def significance_text(summary: dict[str, Any]) -> str:
-    """The Sharpe ratio with its interval and probabilities, a sentence; empty without a ratio."""
+    """Return a sentence on the Sharpe ratio, its interval and probabilities, or ""."""
     if summary["sharpe"] is None:
         return ""
     text = f"Sharpe {figure_text(summary, 'sharpe', annual=summary['annual_figures'])}"

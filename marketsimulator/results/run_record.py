@@ -58,7 +58,7 @@ class RunRecord:
 
     @property
     def tried(self) -> bool:
-        """Return whether the run counts as a trial: it may have been picked among others.
+        """Return whether the run counts as a trial: it may have been selected among others.
 
         A run that reads the future is a counterfactual.
         """

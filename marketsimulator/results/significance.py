@@ -42,8 +42,8 @@ def probabilistic_sharpe(
 ) -> float | None:
     """Probability that the true Sharpe ratio exceeds `benchmark` (Bailey and López de Prado 2012).
 
-    Φ((SR - SR*) · √((D - 1) / v)), v of `sharpe_variance`; sharpe (SR) and benchmark (SR*) per day,
-    not annual. None for fewer than two days, or moments that leave no variance.
+    Φ((SR - SR*) · √((D - 1) / v)) with v from `sharpe_variance`; sharpe (SR) and benchmark (SR*)
+    per day, not annual. None for fewer than two days, or without variance.
     """
     variance = sharpe_variance(sharpe, skewness, kurtosis, autocorrelation)
     if days < 2 or variance <= 0:
@@ -54,7 +54,7 @@ def probabilistic_sharpe(
 def sharpe_variance(
     sharpe: float, skewness: float, kurtosis: float, autocorrelation: float
 ) -> float:
-    """Variance of a measured Sharpe ratio SR per day, times the number of days.
+    """Return the variance of a measured daily Sharpe ratio SR, times the number of days.
 
     (1 + ρ) / (1 - ρ) - (1 + ρ / (1 - ρ) + ρ² / (1 - ρ²)) · skewness · SR
     + (1 + ρ²) / (1 - ρ²) · (kurtosis - 1) / 4 · SR², for returns with the autocorrelation ρ of a

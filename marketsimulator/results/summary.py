@@ -102,9 +102,9 @@ class Results:
 
     @property
     def label(self) -> str:
-        """The main run's forecaster on pages; a random walk is called by its own setting.
+        """The main run's forecaster on pages; a random walk has its setting as its name.
 
-        Two columns would have one name otherwise, the other being the comparison's random walk.
+        Otherwise it would have the same name as the comparison's random walk.
         """
         name = self.main.name
         kind = self.settings.forecaster.kind

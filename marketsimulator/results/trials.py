@@ -92,8 +92,8 @@ def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics
     """Enter trials on the same data in a ledger, and count all that it has on these data.
 
     Whatever tries enters here, a command or the library. A trial that is there already is replaced.
-    Runs that read the future are counterfactuals: they are neither entered nor counted, and rows of
-    them that a ledger has already are passed over.
+    Runs that read the future are counterfactuals: they are neither entered nor counted, and their
+    existing rows in a ledger are ignored.
     Without a ledger nothing is entered, and nothing is known: the answer is None.
 
     The same data are the same bars, or bars of the same market that share a symbol and overlap in

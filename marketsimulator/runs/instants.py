@@ -49,13 +49,13 @@ class WalkInputs(NamedTuple):
 
     The arrays are those of `BeliefTable`, of T' instants at which anything decides; K periods.
 
-    class_sharpe: [T', 2] Sharpe ratios of stocks and of crypto that the strategy sizes by.
+    class_sharpe: [T', 2] Sharpe ratios of stocks and of crypto, as used by the strategy.
     financing: [T', K] of what is borrowed.
     terms: of a decision.
     lent: by the broker, and the equity in USD from which it lends more than 1×.
     fraction: of full Kelly; NaN for a strategy that is asked.
     largest_coin: USD of one coin order at most.
-    least, dust: [S] as of `AccountRow`.
+    least, dust: [S] as in `AccountRow`.
     increment: [S] shares or coins that quantities are whole numbers of.
     tradable: [S] which take orders.
     """
@@ -315,7 +315,7 @@ def belief_row(inputs: WalkInputs, row: int, chosen: Index) -> BeliefRow:
 
 @inlined
 def _sharpe_of(class_sharpe: Array, crypto: Mask, chosen: Index) -> Array:
-    """The Sharpe ratio [m] of each chosen symbol's class."""
+    """Return the Sharpe ratio [m] of each chosen symbol's class."""
     sharpe = np.empty(len(chosen))
     for a in range(len(chosen)):
         sharpe[a] = class_sharpe[1] if crypto[chosen[a]] else class_sharpe[0]

@@ -1,4 +1,4 @@
-"""Mean entry prices of positions, since they were opened and since the last trading day's close."""
+"""Mean entry prices of positions, since their opening and since the last trading day's close."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class EntryPrices:
         self._held: dict[str, tuple[Decimal, float]] = {}
 
     def price(self, symbol: str) -> float:
-        """Mean entry price of a position, USD."""
+        """Return the mean entry price of a position, USD."""
         return self._held[symbol][1]
 
     def add(self, symbol: str, quantity: Decimal, price: float) -> None:
         """Add a fill: an opening fill moves the mean price, a closing one leaves it.
 
-        A crypto fee, a fill at price 0, takes from the quantity alone.
+        A crypto fee, a fill at price 0, reduces the quantity only.
         """
         before, entry = self._held.get(symbol, _NOTHING)
         after = before + quantity
@@ -37,9 +37,9 @@ class EntryPrices:
         self._held[symbol] = after, entry
 
     def split(self, symbol: str, quantity: Decimal) -> float:
-        """Add the shares that a split brings, signed, and return old shares per new one.
+        """Add the new shares of a split, signed, and return old shares per new one.
 
-        The cost of the position stays.
+        The position's cost is unchanged.
         """
         before, entry = self._held.get(symbol, _NOTHING)
         after = before + quantity
@@ -48,7 +48,7 @@ class EntryPrices:
         return ratio
 
     def revalue(self, prices: Mapping[str, float]) -> None:
-        """Start a trading day: positions with a price count from that price on."""
+        """Start a trading day: positions with a price enter at that price."""
         for symbol, (quantity, entry) in self._held.items():
             self._held[symbol] = quantity, prices.get(symbol, entry)
 
@@ -56,8 +56,8 @@ class EntryPrices:
 class DailyEntries:
     """Entry prices of all positions, and the last trading day's closes.
 
-    since_opened: mean entry prices.
-    since_close: the same, of what the day began with from the last day's close on.
+    since_opened: mean entry prices since the opening.
+    since_close: mean entry prices within the day; earlier positions enter at the last close.
     last_day: closes of the last trading day, USD by symbol.
     """
 
@@ -77,7 +77,7 @@ class DailyEntries:
         self.since_close.add(symbol, quantity, price)
 
     def split(self, symbol: str, quantity: Decimal) -> None:
-        """Add the shares that a split brings; the last day's close is adjusted for it."""
+        """Add the new shares of a split, and adjust the last day's close for it."""
         ratio = self.since_opened.split(symbol, quantity)
         self.since_close.split(symbol, quantity)
         if symbol in self.last_day:
@@ -86,15 +86,15 @@ class DailyEntries:
     def results(
         self, symbol: str, units: float, price: float, entry: float | None = None
     ) -> dict[str, str]:
-        """The fields of a position that follow from its entry and its last day's close.
+        """Return a position's fields that follow from its entry and the last day's close.
 
         units: signed shares, coins, or shares under options.
         price: USD, now.
-        entry: USD, mean entry price where another record has it.
+        entry: mean entry price from another record, USD; None: from these entries.
         """
         if entry is None:
             entry = self.since_opened.price(symbol)
-        # A symbol that had no price on the last trading day is compared with what was paid.
+        # A symbol without a price on the last trading day is compared with its entry price.
         last_day = self.last_day.get(symbol, entry)
         cost = units * entry
         day_cost = units * self.since_close.price(symbol)
@@ -117,5 +117,5 @@ def _share(change: float, base: float) -> float:
 
 
 def trading_day(at: np.datetime64) -> np.datetime64:
-    """The New York date that a bar known at an instant belongs to: midnight ends its day."""
+    """Return the New York date of a bar known at an instant: midnight ends its day."""
     return np.datetime64(new_york_date(np.array([at - _AN_INSTANT_BEFORE]))[0])

@@ -22,9 +22,9 @@ STYLE = "american"  # of options on stocks and funds
 def option_contracts(
     listed: Iterable[Contract], now: np.datetime64, query: Mapping[str, str]
 ) -> Response:
-    """A page of the listed options that a query asks for, by symbol.
+    """Return a page of the listed options that match a query, by symbol.
 
-    As Alpaca does, it lists those that expire until the coming Sunday where no day is named.
+    Without an expiration date in the query it lists options until next Sunday, as Alpaca does.
     """
     refuse_other_keys(
         query,
@@ -53,7 +53,7 @@ def _tests_of_names(query: Mapping[str, str]) -> Iterable[Callable[[Contract], b
         yield lambda contract: contract.root == query["root_symbol"]
     if "type" in query:
         if query["type"] not in ("call", "put"):
-            raise InputError(f"type: {query['type'][:40]!r} is none of call, put")
+            raise InputError(f"type: {query['type'][:40]!r} is not one of call, put")
         yield lambda contract: contract.call == (query["type"] == "call")
 
 
@@ -91,7 +91,7 @@ def _number(query: Mapping[str, str], name: str) -> Decimal | None:
     try:
         return Decimal(query[name])
     except InvalidOperation:
-        raise InputError(f"{name}: {query[name][:40]!r} is no number") from None
+        raise InputError(f"{name}: {query[name][:40]!r} is not a number") from None
 
 
 def _answer(contract: Contract) -> Response:

@@ -39,7 +39,7 @@ class Desk(Protocol):
     reserved: Decimal
 
     def listed(self) -> Iterable[Contract]:
-        """Options that are listed now."""
+        """Return the options that are listed now."""
         ...
 
     def held(self) -> Mapping[Contract, int]:
@@ -82,7 +82,9 @@ class VenueOptions:
         self._record = record
         self.desks: dict[str, Desk] = {}
         self._entries = DailyEntries({})
-        self._marks: dict[str, float] = {}  # what closing a position traded at last, by symbol
+        self._marks: dict[
+            str, float
+        ] = {}  # last prices at which positions could be closed, by symbol
         if terms.vix is None:
             return
         vix = volatility_index(terms.vix, "options.vix")
@@ -119,15 +121,15 @@ class VenueOptions:
         self._mark_positions()
 
     def begin_day(self) -> None:
-        """Start a trading day: positions count from their last marks on."""
+        """Start a trading day: positions enter at their last marks."""
         self._entries.begin_day(self._marks)
 
     def listed(self) -> list[Contract]:
-        """Options that are listed now, on every underlying."""
+        """Return the options that are listed now, on every underlying."""
         return [contract for desk in self.desks.values() for contract in desk.listed()]
 
     def _mark_positions(self) -> None:
-        """Note what closing each position trades at, where it has a quote."""
+        """Record the closing price of each position that has a quote."""
         for desk in self.desks.values():
             counts = desk.held()
             for contract, quote in desk.quotes(counts).items():

@@ -1,4 +1,4 @@
-"""`GET /v2/account/portfolio/history`: the equity that the account had, window by window."""
+"""`GET /v2/account/portfolio/history`: the account's equity by window."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ RESETS = ("per_day", "no_reset")
 def portfolio_history(
     equities: Sequence[Equity], capital: float, query: Mapping[str, str]
 ) -> Response:
-    """The equity of an account, and its profit since the close before.
+    """Return an account's equity by window, and its profit since the previous close.
 
-    equities: at every instant that has passed, oldest first, the present one included.
+    equities: at every past instant and the present one, oldest first.
     capital: USD that the account began with.
     A window without an instant of the venue is not listed. Raises `InputError` for a query that
-    Alpaca refuses, or whose answer the simulator does not know.
+    Alpaca refuses, or that the simulator cannot answer.
     """
     served = ("period", "timeframe", "start", "end", "pnl_reset", "intraday_reporting")
     refuse_other_keys(query, *served)
@@ -70,7 +70,7 @@ def portfolio_history(
 
 
 def _daily(equities: Iterable[Equity]) -> list[Equity]:
-    """The last equity of each session's date, labelled with the midnight that begins it."""
+    """Return the last equity of each session's date, labelled with its first midnight."""
     by_day: dict[np.datetime64, float] = {}
     for at, equity in equities:
         day = trading_day(at)
@@ -81,7 +81,7 @@ def _daily(equities: Iterable[Equity]) -> list[Equity]:
 
 
 def _intraday(equities: Iterable[Equity], length: np.timedelta64, hours: str) -> list[Equity]:
-    """The last equity of each window that ends with or after it, within the hours reported."""
+    """Return the last equity of each window within the reported hours."""
     by_start: dict[np.datetime64, float] = {}
     for at, equity in equities:
         before = at - np.timedelta64(1, "ns")
@@ -101,7 +101,7 @@ def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
 
 
 def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
-    """When extended hours begin and end: 4:00 to 20:00, to 17:00 where the session ends early."""
+    """Return the bounds of extended hours: 4:00 to 20:00, or to 17:00 after an early close."""
     last = LAST_TRADE if session.whole else np.timedelta64(17, "h")
     dates = np.array([session.date])
     first, end = (on_new_york_clock(dates, hour)[0] for hour in (FIRST_TRADE, last))
@@ -111,7 +111,9 @@ def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
 def _base_of(
     closes: Mapping[np.datetime64, float], capital: float, at: np.datetime64
 ) -> tuple[float, np.datetime64 | None]:
-    """The closing equity before an instant's trading day, and its date; the capital without one."""
+    """Return the last closing equity before an instant's trading day, and its date.
+
+    Without a close before it: the capital, and None."""
     day = midnight(np.array([trading_day(at + np.timedelta64(1, "ns"))]))[0]
     before = [label for label in closes if label < day]
     if not before:
@@ -120,7 +122,7 @@ def _base_of(
 
 
 def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, np.datetime64]:
-    """Begin and end of what is asked for."""
+    """Return the begin and the end of a query."""
     given = [name for name in ("start", "end", "period") if name in query]
     if len(given) == 3:
         raise InputError("period: start, end and period exclude each other; leave one of them out")
@@ -136,7 +138,7 @@ def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, 
 def _period(text: str) -> np.timedelta64:
     parts = _PERIOD.fullmatch(text)
     if parts is None:
-        raise InputError(f"period: {text[:40]!r} is no number of days, as 1D, 2W, 1M or 1A")
+        raise InputError(f"period: {text[:40]!r} is not a period such as 1D, 2W, 1M or 1A")
     return int(parts[1]) * _DAYS[parts[2]] * DAY
 
 

@@ -61,7 +61,7 @@ def positions_response(venue: Venue) -> list[Response]:
     for symbol, quantity in account.positions.items():
         coin = is_coin(symbol)
         price = account.prices[symbol]
-        # What a short was sold for is settlement's own figure.
+        # Settlement records the proceeds of a short.
         entry = short_proceeds[symbol] / float(-quantity) if quantity < 0 else None
         # What an open order would close is not there for a second one.
         closing_side = "buy" if quantity < 0 else "sell"
@@ -122,9 +122,9 @@ def clock_answer(now: np.datetime64) -> Response:
 
 
 def exchange_of(symbol: str) -> str:
-    """The exchange of a symbol, one of those that Alpaca's document of 2026-06-29 lists.
+    """Return a symbol's exchange, from the list in Alpaca's document of 2026-06-29.
 
-    It lists none for crypto, which trades over the counter.
+    The list has no exchange for crypto, which is OTC here.
     """
     return "OTC" if is_coin(symbol) else "NASDAQ"
 
@@ -134,9 +134,9 @@ def calendar_answer(query: Mapping[str, str]) -> list[Response]:
     refuse_other_keys(query, "start", "end", "date_type")
     kind = query.get("date_type", "TRADING")
     if kind not in ("TRADING", "SETTLEMENT"):
-        raise InputError(f"date_type: {kind[:40]!r} is none of TRADING, SETTLEMENT")
-    # The first session has none before it, the last one no settlement: this account settles trades
-    # with the next session (T+1), whatever the date.
+        raise InputError(f"date_type: {kind[:40]!r} is not one of TRADING, SETTLEMENT")
+    # This account settles trades with the next session (T+1) on every date, so the first session
+    # settles none, and the last one has no settlement.
     dates, settled = calendar().dates[1:-1], calendar().dates[2:]
     by = dates if kind == "TRADING" else settled
     first, last = (_query_date(query, name, by[k]) for name, k in (("start", 0), ("end", -1)))
@@ -145,7 +145,7 @@ def calendar_answer(query: Mapping[str, str]) -> list[Response]:
 
 
 def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:
-    """A New York date of a query, which may be written as an instant."""
+    """Return a query's New York date, which may be written as an instant."""
     if name not in query:
         return default
     text = query[name]
@@ -168,9 +168,9 @@ def _session_answer(date: np.datetime64, settled: np.datetime64) -> Response:
 
 
 def configurations_answer(venue: Venue) -> Response:
-    """`GET /v2/account/configurations`: what this account may do.
+    """`GET /v2/account/configurations`: the account's permissions.
 
-    Checks of pattern day trading are gone since 2026-07-06, and are left out.
+    Fields of pattern day trading, which ended on 2026-07-06, are left out.
     """
     margin = venue.settings.margin
     return {
@@ -185,7 +185,7 @@ def configurations_answer(venue: Venue) -> Response:
 
 
 def options_level(venue: Venue) -> int:
-    """The level of options trading: 3 (spreads) where options trade, else 0."""
+    """Return the level of options trading: 3 (spreads) if options trade, else 0."""
     return 3 if venue.options.desks else 0
 
 

@@ -110,7 +110,7 @@ class SpreadTicket:
                 "legs": None,
             }
             legs.append(answer)
-        # An order of several legs has no symbol and no side: Alpaca's document takes neither empty.
+        # An order of several legs has no symbol and no side: Alpaca's document allows none.
         return {
             **shared,
             "id": self.number,
@@ -170,7 +170,7 @@ def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
 
 
 def closing_price(count: int, quote: Quote | None) -> Decimal:
-    """The price at which closing a position trades: the bid if it is long, else the ask.
+    """Return the price that closes a position: the bid if it is long, else the ask.
 
     Points; 0 without a quote.
     """
@@ -182,7 +182,7 @@ def option_position_response(
 ) -> Response:
     """A position in an option, as `GET /v2/positions` says it.
 
-    price: points, at which closing it trades.
+    price: points, at which it can be closed.
     """
     results = entries.results(contract.symbol, float(count * SHARES), float(price))
     return {

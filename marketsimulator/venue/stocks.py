@@ -38,8 +38,8 @@ from trainingdata.market import Market
 from trainingdata.sessions import in_session
 
 THOUSANDTH = Decimal("0.001")
-# What is booked beside trades, as Alpaca's document lists it: cash for a fraction is part of the
-# SPLIT, PTC is what a short costs.
+# Activities other than trades, by Alpaca's document: cash for a fraction is part of SPLIT, PTC is
+# the cost of a short.
 _LISTED_AS: Mapping[BookingKind, str] = {
     "interest": "INT",
     "cash_interest": "INT",
@@ -63,8 +63,8 @@ class Venue:
     options: the option desks beside it.
     record: activities and orders, of stocks and options.
     tickets: orders of stocks and coins by client_order_id, in the order they came.
-    entries: entry prices of what is held, and the last trading day's closes.
-    equities: at every instant that has passed, after its fills; oldest first.
+    entries: entry prices of positions, and the last trading day's closes.
+    equities: at every past instant, after its fills; oldest first.
     flags: what assets allow where that is not everything, by symbol.
     halts: from and until when (None: still) a symbol did not trade.
     """
@@ -126,12 +126,12 @@ class Venue:
 
     @property
     def equity(self) -> float:
-        """USD: cash and the worth of all positions, options among them."""
+        """Cash and the value of all positions, including options, USD."""
         options = sum(float(position["market_value"]) for position in self.options.positions())
         return self.broker.account().equity + self.options.reserved + options
 
     def _closes_before(self, day: np.datetime64) -> dict[str, float]:
-        """The last close of each symbol before a New York date."""
+        """Return the last close of each symbol before a New York date."""
         until = midnight(np.array([day]))[0]
         closes = {}
         for s, symbol in enumerate(self.market.bars.symbols):
@@ -225,7 +225,7 @@ class Venue:
         return Asset(symbol, **flags, increment=BILLIONTH, smallest=self._smallest(symbol))
 
     def _smallest(self, symbol: str) -> Decimal:
-        """The least quantity of an order: of crypto what `orders.coin_dust` buys now."""
+        """Return the least quantity of an order; for crypto, what `orders.coin_dust` buys now."""
         price = self.broker.account().prices.get(symbol)
         if not is_coin(symbol) or price is None:
             return BILLIONTH

@@ -48,7 +48,7 @@ class Underlying:
         return self._price(self._symbol) if in_session(np.array([self.now()]))[0] else None
 
     def last(self) -> float | None:
-        """Its last price, also while its market is shut."""
+        """Return its last price, also while its market is closed."""
         return self._price(self._symbol)
 
     def volatility(self) -> float | None:

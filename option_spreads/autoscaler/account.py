@@ -62,7 +62,7 @@ class BookedOtherwise(InputError):
 
 
 class OtherAccount(ValueError):
-    """A balance file is that of the other account, paper or live."""
+    """The balance file belongs to the other account, paper or live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class AccountFiles:
 
     starting: USD it began with.
     live: whether its money is real.
-    balance_file: of the balance, where it is not in the folder.
+    balance_file: the balance file if it lies outside the folder.
     """
 
     @classmethod
@@ -118,7 +118,7 @@ class AccountFiles:
     ) -> None:
         self.folder = folder
         self.balance_file = balance_file or folder / BALANCE
-        # A file outside the folder says whose it is: paper and live share no balance.
+        # A file outside the folder names its account: paper and live share no balance.
         self._owner = ("LIVE" if live else "PAPER") if balance_file else None
         self._live = live
         self.mode = "LIVE" if live else "PAPER"
@@ -241,7 +241,7 @@ class AccountFiles:
         self._put_files(contents)
 
     def _read_state(self) -> AccountState:
-        """What the files say; they have to agree."""
+        """Read the account's state from its files, which have to agree."""
         columns, rows = self._read_rows()
         path = self.balance_file
         if not path.exists():
@@ -363,11 +363,11 @@ def balance_text(balance: Decimal, rows: Sequence[Row], owner: str | None = None
 
 
 def balance_of(content: bytes, owner: str | None = None) -> tuple[Decimal, int]:
-    """Balance, USD, and number of trades in the content of a balance file; else a ValueError.
+    """Parse a balance file: balance, USD, and number of trades. Raises ValueError.
 
-    owner: `PAPER` or `LIVE`, the account that the file has to be of where it names one.
+    owner: `PAPER` or `LIVE`, the account that the file must name, if it names one.
 
-    Raises OtherAccount for the file of the other account.
+    Raises OtherAccount for the other account's file.
     """
     try:
         # A float would round the balance, and every trade that is booked would add to the error.

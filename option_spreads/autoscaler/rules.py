@@ -77,7 +77,7 @@ class AutoscalingSettings:
     )
     AUTOSCALING_DATA_DIR: str = setting("data/autoscaling", "folder with paper/ and live/ below it")
     ACCOUNT_BALANCE_FILE: str | None = setting(
-        None, "balance of the account; null: account_balance.json beside its trades", min_length=1
+        None, "balance file; null: account_balance.json in the folder of its trades", min_length=1
     )
     STOP_LOSS_PER_CONTRACT: float = setting(
         800.0, "USD that a contract risks where a caller names no risk", gt=0, le=1e9

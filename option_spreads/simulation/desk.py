@@ -32,9 +32,8 @@ from option_spreads.simulation.pricing import Smile, bid_and_ask, option_value
 from trainingdata.sessions import session_of, sessions_between
 
 DAYS_AHEAD = 10  # sessions for which there are options
-LISTED_WITHIN = (
-    0.1  # of the underlying's last price, strikes that are listed; others are quoted too
-)
+# Listed strikes lie within this share of the underlying's last price; others are quoted too.
+LISTED_WITHIN = 0.1
 MINUTE = np.timedelta64(1, "m")
 
 
@@ -99,7 +98,7 @@ class OptionDesk:
         return {contract: count for contract, count in self.positions.items() if count}
 
     def listed(self) -> list[Contract]:
-        """Options of the coming sessions at whole points around the underlying's last price."""
+        """Return options of coming sessions at whole points around the underlying's last price."""
         price = self.market.last()
         if price is None:
             return []

@@ -59,7 +59,7 @@ def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) ->
 
 
 def tail_text(final: Array, most: float) -> str:
-    """Say how many runs end beyond the axis, and how far; empty where none do."""
+    """Describe runs that end beyond the axis: their number and maximum; empty without any."""
     beyond = final[final > most]
     if not len(beyond):
         return ""

@@ -1,4 +1,4 @@
-"""The last month's trades beside a Monte Carlo of the trades before them, per contract."""
+"""Comparison of the last month's trades with a Monte Carlo of earlier trades, per contract."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Review:
     """The last month of an account, per contract.
 
     first, last: New York dates of its sessions.
-    trades: closed trades entered in it.
+    trades: number of closed trades entered in it.
     profit: their sum, USD a contract.
-    before: closed trades before it, which the Monte Carlo draws from.
-    profits: sums that the Monte Carlo finds for as many sessions [R], USD, by set of runs.
-    limits: what resampling cannot show.
+    before: number of closed trades before it, the Monte Carlo's sample.
+    profits: simulated sums over as many sessions [R], USD, by set of runs.
+    limits: of resampling, in words.
     """
 
     first: np.datetime64
@@ -55,19 +55,19 @@ class Review:
     limits: str
 
     def percentile(self, name: str) -> float:
-        """Percentile of the month among the runs of a set; half of the equal ones count."""
+        """Return the month's percentile among the runs of a set; half of equal runs count."""
         runs = self.profits[name]
         below, equal = (runs < self.profit).mean(), (runs == self.profit).mean()
         return float(100 * (below + equal / 2))
 
 
 def review_of(path: Path, settings: AutoscalingSettings, now: np.datetime64) -> Review:
-    """Compare the last 21 sessions of a file of trades with a Monte Carlo of those before.
+    """Compare the last 21 sessions of a file of trades with a Monte Carlo of earlier ones.
 
-    Both sides count single contracts, so that a change of size is no surprise.
+    Both sides count single contracts, so that a change of size has no effect.
 
-    Raises InputError where a trade has no time of entry, where the month has no trade, and for
-    fewer than 30 trades before it.
+    Raises InputError if a trade has no time of entry, if the month has no trade, or for fewer
+    than 30 trades before it.
     """
     today = new_york_date(np.array([now]))[0]
     dates = calendar().dates
@@ -105,7 +105,7 @@ def review_of(path: Path, settings: AutoscalingSettings, now: np.datetime64) -> 
 
 
 def _profit(trades: list[TradeRow], settings: AutoscalingSettings) -> float:
-    """USD of one contract of each trade, after the fee that no result holds yet."""
+    """Return the sum of trades at one contract each, after fees not yet in results, USD."""
     fee = Fraction(str(settings.FEE_PER_CONTRACT))
     return float(sum((trade.result - fee for trade in trades), Fraction(0)))
 
@@ -119,7 +119,7 @@ def _simulated_profits(sample: TradeSample, options: MonteCarloSettings) -> dict
 
 
 def review_parts(review: Review) -> Iterator[RenderableType]:
-    """The verdict, a table of percentiles, and what they cannot show."""
+    """Yield the verdict, a table of percentiles, and their limits."""
     yield Text(verdict_text(review))
     rows = []
     for name, runs in review.profits.items():
@@ -133,7 +133,7 @@ def review_parts(review: Review) -> Iterator[RenderableType]:
 
 
 def verdict_text(review: Review) -> str:
-    """Say where the month lies among runs in blocks, and whether that is within their 90 %."""
+    """Return a sentence on the month's percentile among block runs, and their 90 % range."""
     place = review.percentile("block")
     inside = RANGE[0] <= place <= RANGE[1]
     return (

@@ -55,9 +55,9 @@ def account_figures(account: SpreadAccount, days: IndexDays) -> dict[str, Any]:
 
 
 def _stop_of(account: SpreadAccount, days: IndexDays) -> dict[str, Any] | None:
-    """When an account stopped trading for good, and why; None where it sold to the end.
+    """Return when and why an account stopped trading for good; None if it sold to the end.
 
-    It stopped where a halt or a negative Kelly fraction refuses every offer after the last sale.
+    It stopped if a halt or a negative Kelly fraction refuses every offer after the last sale.
     """
     last = max((trade.day for trade in account.trades), default=-1)
     later = [refusal for refusal in account.refusals if refusal.day > last]
@@ -237,7 +237,7 @@ def _clock_text(minutes: float) -> str:
 
 
 def _stopped_text(summary: Mapping[str, Any]) -> str:
-    """Say when the account stopped trading before the end; empty where it did not."""
+    """Return a sentence on an account that stopped trading before the end, or ""."""
     stopped = summary["account"]["stopped"]
     if stopped is None:
         return ""

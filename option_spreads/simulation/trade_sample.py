@@ -68,14 +68,14 @@ class TradeRow(NamedTuple):
 
 
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
-    """The closed trades of a file as a sample; as of `read_trades`."""
+    """Read the closed trades of a file as a sample, by `read_trades`."""
     return sample_of(read_trades(path, now))
 
 
 def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
-    """The closed trades of a file, in the order of their closing where all rows say it.
+    """Read the closed trades of a file, in the order of closing if every row states it.
 
-    Results are totals over position sizes; deposits are no trades. Risks follow from strategy,
+    Results are totals over position sizes; deposits are not trades. Risks follow from strategy,
     strikes and credit.
 
     now: after which nothing can have been entered or left.
@@ -103,7 +103,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
 
 
 def sample_of(trades: Sequence[TradeRow]) -> TradeSample:
-    """The sample of closed trades, at least one, in the order of their closing."""
+    """Return the sample of closed trades, at least one, in the order of closing."""
     return TradeSample(
         results=_units([trade.result for trade in trades]),
         risks=_units([trade.risk for trade in trades]),
@@ -129,10 +129,10 @@ def _still_open(trades: Sequence[TradeRow], number: int) -> int:
 
 
 def _trades_per_session(trades: Sequence[TradeRow]) -> float:
-    """Trades a session of the exchange, from the first entry to the last.
+    """Return trades per session of the exchange, from the first entry to the last.
 
-    Days without a trade count: of a file with a trade a week every day would else have one. A trade
-    without a time counts as a session of its own.
+    Days without a trade count; otherwise a file with a trade a week would have one every day. A
+    trade without a time counts as a separate session.
     """
     days = [_new_york_day(trade.entered) for trade in trades if trade.entered is not None]
     sessions = max(len(sessions_between(min(days), max(days))), 1) if days else 0

@@ -110,7 +110,7 @@ def test_a_preview_says_what_a_loop_is_halted_by_and_orders_nothing_of_what_is_s
         halts.raise_halt("symbols", "SYA is 3 at the venue", here.venue.now, cause=cause)
     words = ("preview", "symbols=[SYA,SYB]", "sizing.strategy=equal_weight")
     said = previewed(here, *words)[0]
-    assert "SYA is not decided: what is held and open of it is not certain." in said
+    assert "SYA is not decided: its position or open orders are uncertain." in said
     assert f"A loop sends nothing: {folder.relative_to(tmp_path) / KILL_FILE} is there." in said
     assert "A loop is halted, symbols: symbols since" in said
     assert "SYA is 3 at the venue" in said

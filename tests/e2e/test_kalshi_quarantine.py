@@ -117,7 +117,7 @@ def test_a_contradicted_settlement_is_alerted_once(
         worth = float(practice.exchange.cash + practice.exchange.position_value)
     [(kind, text)] = alerts()
     assert kind == "kalshi books"
-    assert "settlement of RAIN: $0.30 a YES makes" in text
+    assert "settlement of RAIN: revenue $" in text
     [path] = Path("journals").glob(f"*/{JOURNAL}")
     marks = rows_of(path, "SELECT equity, flows FROM marks ORDER BY at")
     assert marks[-1][0] == pytest.approx(worth)

@@ -179,7 +179,7 @@ def test_of_several_series_the_dearest_bounds_every_cost(
 @pytest.mark.parametrize(
     ("said", "error", "words"),
     [
-        ({"fee_type": "flat"}, InputError, "SIM-1: fee_type 'flat' of SIM is none of quadratic"),
+        ({"fee_type": "flat"}, InputError, "SIM-1: fee_type 'flat' of SIM is not one of quadratic"),
         ({"fee_multiplier": -1}, BrokerError, "the fees of SIM-1: .*fee_multiplier"),
     ],
 )

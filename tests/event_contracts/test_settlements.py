@@ -70,7 +70,7 @@ def test_a_contradiction_books_the_revenue(
     due = position_payout(net, value * CENT)
     if abs(due - paid * CENT) > CENT:
         assert cash == paid * CENT
-        assert remarks[0].startswith("settlement of RAIN: $")
+        assert remarks[0].startswith("settlement of RAIN: revenue $")
     else:
         assert (cash, remarks) == (due, ())
 
@@ -86,9 +86,9 @@ def test_a_contradiction_books_the_revenue(
         (0, row(2, 2, revenue=0), "0", ""),
         (3, row(5, 2, market_result="yes", value=100, revenue=300), "3", ""),
         # A market that paid YES and states a value of 0.
-        (10, row(10, market_result="yes", value=0, revenue=1000), "10", "$0.00 a YES makes $0"),
+        (10, row(10, market_result="yes", value=0, revenue=1000), "10", "revenue $10.00 is booked"),
         # A value of the position's own side.
-        (-10, row(0, 10, value=30, revenue=300), "3", "$0.30 a YES makes $7.00"),
+        (-10, row(0, 10, value=30, revenue=300), "3", "revenue $3.00 is booked"),
         # What is void returns what it cost.
         (10, row(10, market_result="void", revenue=437), "4.37", ""),
         # Fields that are not there.
@@ -122,8 +122,8 @@ def test_an_impossible_payout_is_named(value: object) -> None:
 
 def test_what_says_nothing_is_named() -> None:
     for lacking, missing in (
-        ({"revenue": None}, "value is missing, and revenue is, too"),
-        ({"revenue": 5, "yes_count_fp": None}, "value is missing, and yes_count_fp"),
+        ({"revenue": None}, "value and revenue are missing"),
+        ({"revenue": 5, "yes_count_fp": None}, "value and yes_count_fp"),
         ({"revenue": 5, "settled_time": None}, "settled_time is missing"),
     ):
         with pytest.raises(SenselessAnswer, match=missing):

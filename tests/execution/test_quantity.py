@@ -186,7 +186,7 @@ def test_last_bar_without_confirmation_is_named(venue: Any, sized: Sized) -> Non
     values[0, -1, :4] *= 3.0
     venue.now, venue.bars = "2024-03-05T17:30:00Z", replace(bars, values=values)
     answer = sized(*RAW)
-    why = "SYA: no forecast: no other bar confirms the prices of its last bar"
+    why = "SYA: no forecast: its last bar, known at "
     assert answer.qty == 0
     assert answer.why.startswith(f"Enhanced sizing failed: {why}")
 

@@ -120,7 +120,7 @@ def test_batch_counts_what_the_file_holds(bars: Bars, tmp_path: Path) -> None:
     held = rows[(rows.step == 1) & (rows.symbol == "SYA")]
     assert counts.tolist() == [len(held) // len(LEVELS), 0]
     said = batch.without_values(counts)
-    assert said.endswith(" of SYXUSD have no values: the forecaster answers none")
+    assert said.endswith(" of SYXUSD have no values: the forecaster returns none")
     assert "SYA" not in said
 
 
@@ -237,7 +237,7 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
         (lambda r: r.drop(index=r.index[7]), "a step has fewer than the 21 levels"),
         (lambda r: r[r.step != 2], "a forecast has 24 steps, and this one lacks some"),
         (lambda r: changed(r, 5, value=1e-3), "values fall along the levels"),
-        (lambda r: r.assign(value=r.value * 1.5), "prices are not those of the bars"),
+        (lambda r: r.assign(value=r.value * 1.5), "prices differ from those of the bars"),
         (lambda r: r.assign(symbol="NVDA"), "holds no forecast of SYA, SYXUSD issued between"),
     ],
 )

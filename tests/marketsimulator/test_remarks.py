@@ -54,7 +54,7 @@ def test_buy_and_hold_says_why_it_invests_less() -> None:
     bars = bars_at(AAA=320.0, BBB=700.0)
     assert hold_remarks(held(("AAA", 1, 320.0)), bars, 1000.0) == [
         "Buy and hold invests 32% of the capital: it buys whole shares for an equal part of"
-        " $500.00 a symbol; one share costs more of BBB."
+        " $500.00 a symbol; one share costs more for BBB."
     ]
     assert hold_remarks(held(("AAA", 1, 499.0), ("BBB", 1, 480.0)), bars, 1000.0) == []
 

@@ -134,12 +134,12 @@ def test_a_name_of_a_company_is_no_symbol(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (days().drop(columns="volume"), "no column has volume"),
-        (days("when"), "no column has the time (date, "),
+        (days().drop(columns="volume"), "missing: volume"),
+        (days("when"), "missing: the time (date, "),
         (days(Close=1.0), "columns 'close' and 'Close' could both be the close"),
-        (days(timestamp=DATES), "columns 'date', 'timestamp' could each say when a bar is"),
+        (days(timestamp=DATES), "columns 'date', 'timestamp' could each be the time of a bar"),
         (days(adj_close=1.0, adjusted_close=1.0), "could both be the adjusted close"),
-        (days(time="close"), "columns date '2024-03-04' and time 'close' are no date and no time"),
+        (days(time="close"), "columns date '2024-03-04' and time 'close' are not a date"),
         (days().to_csv(index=False, sep=";"), "separated by semicolons; save it with commas"),
         (days().to_csv(index=False, sep="\t"), "separated by tabs; save it with commas"),
         (days("date", lambda date: f"{date[5:7]}/{date[8:]}/{date[:4]}"), "is no date"),
@@ -157,7 +157,7 @@ def test_an_epoch_needs_a_stated_unit(tmp_path: Path) -> None:
 
     path = put(tmp_path, days("time", seconds))
     assert (
-        "time '1709528400' is a number and says no unit; data.epoch=s reads it as 2024-03-04T05"
+        "time '1709528400' is a number without a unit; data.epoch=s reads it as 2024-03-04T05"
         in (refusal(path))
     )
     np.testing.assert_array_equal(load_bars(path, epoch="s").values[0], VALUES)

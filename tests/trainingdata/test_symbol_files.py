@@ -84,7 +84,7 @@ def test_small_letters_are_another_security(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="TpC is not TPC: a small letter marks a preferred"):
             load_bars(tmp_path, symbols=symbols)
     polygon(DATES, {"AAA": 5.0, "TpC": 20.0}).to_csv(tmp_path / "market.csv", index=False)
-    with pytest.raises(DataError, match=r"TPC: .* has TpC alone, and TpC is not TPC"):
+    with pytest.raises(DataError, match=r"TPC: .* has TpC instead, and TpC is not TPC"):
         load_bars(tmp_path, symbols=["TPC"])
 
 
@@ -105,7 +105,7 @@ def test_file_names_of_preferred_shares_are_refused(tmp_path: Path) -> None:
 def test_actions_refuse_preferred_shares(tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text("symbol,date,kind,value\nTpC,2024-03-04,split,2\n")
-    with pytest.raises(DataError, match="row 1: 'TpC' is no stock"):
+    with pytest.raises(DataError, match="row 1: 'TpC' is no symbol"):
         read_actions(path)
 
 

@@ -62,7 +62,9 @@ def test_the_table_of_several_tickers_is_yahoos(tmp_path: Path) -> None:
 
 def test_an_unknown_unit_is_asked_for(tmp_path: Path) -> None:
     bars = read(tmp_path, YAHOO)
-    with pytest.raises(InputError, match=r"data\.volume_unit: .*AAA-USD\.csv does not say.*AAAUSD"):
+    with pytest.raises(
+        InputError, match=r"data\.volume_unit: .*AAA-USD\.csv does not state.*AAAUSD"
+    ):
         require_volume_units(bars, "universe.top")
     now = bars.times[-1:]
     with pytest.raises(

@@ -232,7 +232,7 @@ class TradeEntry:
 class QuoteEntry:
     """`GET /v1beta1/options/quotes/latest`; an option without offers has no ask, or 0.
 
-    What has no bid, ask or instant has no quote; the others of the answer stay.
+    An option without a bid, an ask or an instant has no quote; other options keep theirs.
     """
 
     at = optional("t", an_instant, "a quote of which nobody knows when it was is none")
