@@ -76,7 +76,7 @@ class Started:
         return self._err.read_text(errors="replace") if self._err.exists() else ""
 
     def wait_for_output(self, seconds: float = 60.0, text: str = "") -> None:
-        """Until it has printed something, or a text, or has ended.
+        """Wait until the command has printed something, or a text, or has ended.
 
         Raises
         ------

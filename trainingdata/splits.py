@@ -63,8 +63,7 @@ def _split_like(
         at,
         f"looks like a split of {ratio.numerator}:{ratio.denominator} that the prices are not"
         f" adjusted for ({rounded_price(after, 2)} after {rounded_price(before, 2)})",
-        f"a position held over it books {after / before - 1:+.0%} that nobody earned, unless it is"
-        " a true move",
+        f"a position held over it books a false {after / before - 1:+.0%}, unless it is a true move",
         "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
         " in data.actions",
         "split",
@@ -83,10 +82,10 @@ def _opens_far(symbol: str, at: np.datetime64, move: _Overnight, ratio: Fraction
         symbol,
         at,
         what,
-        f"if the prices lack a split or spin-off, a position held over it books {move.change:+.0%}"
-        " that nobody earned",
+        "if the prices lack a split or spin-off, a position held over it books a false"
+        f" {move.change:+.0%}",
         "its causes are an unadjusted split, a spin-off, wrong rows or a true move: compare the"
-        " company's actions, and list what they are in data.actions",
+        " company's actions, and list them in data.actions",
         "move" if ratio is None else "ratio",
         move.multiple,
     )
@@ -102,8 +101,8 @@ def _not_shown(action: Action, at: np.datetime64, before: float, after: float) -
         action.symbol,
         at,
         f"the prices do not show the {' and '.join(parts)} of data.actions ({closes})",
-        f"a position held over it books {booked:+.0%} that nobody earned",
-        "mend its row there or take it out, unless a true move hides it",
+        f"a position held over it books a false {booked:+.0%}",
+        "correct its row there or delete it, unless a true move hides it",
         "action",
     )
 

@@ -211,9 +211,9 @@ class KalshiTrading(FaultRuns):
         self.counts["markets settled"] += len(self.here.exchange.payments)
 
     def _turned_sales(self, book: Mapping[str, OrderIntent]) -> int:
-        """Fills of our sales that left a position on the other side.
+        """Return fills of our sales that left a position on the other side.
 
-        Markets in which a person traded are left out: nobody can keep a sale from that.
+        Markets in which a person traded are left out: no client can prevent it there.
         """
         exchange = self.here.exchange
         names = {number: each.client_order_id for number, each in exchange.orders.items()}

@@ -1,4 +1,4 @@
-"""What a venue publishes of its own API: whether a request or an answer is as its document says."""
+"""Validation of requests and answers against a venue's published API document."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Document:
         }
 
     def faults_of_answer(self, method: str, path: str, status: int, answer: Any) -> list[str]:
-        """What of an answer is not as the document says."""
+        """Return where an answer differs from the document."""
         responses = self._operation(method, path)["responses"]
         response = self._resolved(responses[str(status)])
         schema = response["content"]["application/json"]["schema"]
         return self._faults(schema, answer)
 
     def faults_of_request(self, request: PreparedRequest) -> list[str]:
-        """What of a request is not as the document says."""
+        """Return where a request differs from the document."""
         parts = urlsplit(str(request.url))
         operation = self._operation(str(request.method), unquote(parts.path))
         parameters = map(self._resolved, operation.get("parameters", []))
@@ -85,7 +85,7 @@ class Document:
 
 
 def _as_json_schema(node: Any) -> Any:
-    """OpenAPI 3.0 as JSON Schema: `nullable` becomes a type, examples and formats go."""
+    """Convert OpenAPI 3.0 to JSON Schema; examples and formats are dropped."""
     if isinstance(node, list):
         return [_as_json_schema(each) for each in node]
     if not isinstance(node, dict):
@@ -98,7 +98,7 @@ def _as_json_schema(node: Any) -> Any:
 
 
 def _typed(text: str, schema: Mapping[str, Any]) -> Any:
-    """The value of a query's text by the type that the document gives it."""
+    """Parse a query's text by its type in the document."""
     if schema.get("type") == "boolean":
         return {"true": True, "false": False}.get(text.lower(), text)
     if schema.get("type") in NO_TYPE:

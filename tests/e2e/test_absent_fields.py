@@ -1,4 +1,4 @@
-"""Fields of Alpaca's answers that its document lets be absent or null: the account stays readable.
+"""Optional fields of Alpaca's answers may be absent or null: the account stays readable.
 
 The document of 2026-06-29 requires `id` and `status` of an account, `type`, `time_in_force` and
 `notional` of an order, and nothing of an activity; `qty_available` of a position is optional, and
@@ -42,7 +42,7 @@ READ = {
 
 
 def names_read(path: str) -> set[str]:
-    """Fields of an answer that we read, and that may be absent or null."""
+    """Return the optional fields of an answer that we read."""
     found = set()
     for declared in vars(READ[path]).values():
         for field in declared if isinstance(declared, tuple) else (declared,):
@@ -147,7 +147,7 @@ def test_missing_order_terms_count_as_sent(held: Practice) -> None:
     "name", sorted({*names_read("/v2/orders")} - {"id", "status", "legs", "replaced_by"})
 )
 def test_a_fill_is_booked_without_a_field(held: Practice, name: str, way: Any) -> None:
-    """What an answer does not say of a fill leaves its order open; the account goes on."""
+    """A missing field of a fill leaves its order open; the account trades on."""
     _, book = forgotten()
     label = f"fill-{name}-{'null' if way is None else 'absent'}"
     with lacking(held, "/v2/orders", name, way) as seen:
@@ -200,7 +200,7 @@ def test_an_unreadable_activity_is_named_and_halts_nothing(
 
 
 def test_a_spread_survives_absent_fields(practice: Start, vix: Path) -> None:
-    """What an answer about an order of legs leaves out is one order's trouble."""
+    """A missing field in an answer about an order of legs affects only that order."""
     here = options(practice, vix, "capital=1000000")
     here.advance(AT)
     filled = set()

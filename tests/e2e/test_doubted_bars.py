@@ -206,13 +206,13 @@ SQUEEZE = [(ROW + k, "c" if k % 2 else "o", 1.7) for k in (1, 2, 3, 4, 5, 6)]
 
 
 @pytest.mark.parametrize(
-    "odd", [pytest.param(SPIKES, id="spikes"), pytest.param(SQUEEZE, id="squeeze")]
+    "wrong", [pytest.param(SPIKES, id="spikes"), pytest.param(SQUEEZE, id="squeeze")]
 )
 def test_replay_leaves_out_the_same_bars(
-    practice: Start, tmp_path: Path, odd: list[tuple[int, str, float]]
+    practice: Start, tmp_path: Path, wrong: list[tuple[int, str, float]]
 ) -> None:
     """The file's reader and the loop do not judge twice."""
-    folder = filed(tmp_path / "bars", *odd)
+    folder = filed(tmp_path / "bars", *wrong)
     span = ("start=2024-02-20T15:30Z", "end=2024-02-21T15:30Z")
     here = practice(*FILED, f"data.dir=[{folder}]", *span, "sizing.holding=plan")
     settings = here.venue.settings

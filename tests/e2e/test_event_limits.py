@@ -1,4 +1,4 @@
-"""Limits of an event hold at a venue, whose markets and events state what excludes what."""
+"""Limits of an event hold at a venue whose markets and events state their relations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stand() -> Iterator[KalshiStand]:
 
 
 def state(exchange: Exchange, **terms: Any) -> None:
-    """Have every market state these terms, SIM-2 with a strike that is one higher."""
+    """Give every market these terms; SIM-2 has a strike one higher."""
     for k, (ticker, listing) in enumerate(list(exchange.listings.items())):
         given = dict(terms)
         if "strike" in given:
@@ -37,7 +37,7 @@ def state(exchange: Exchange, **terms: Any) -> None:
 
 
 def no_of(exchange: Exchange, market: str, usd: int) -> LimitOrder:
-    """An order for NO at what it is offered for, of about so many USD."""
+    """Return an order for NO at its ask, of about so many USD."""
     price = exchange.quote(market).ask("NO")
     return LimitOrder(f"no-{market}", market, "BUY", "NO", price, usd // price)
 

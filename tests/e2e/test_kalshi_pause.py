@@ -1,4 +1,4 @@
-"""While trading is paused nothing is done: no order is unknown, and none leaves its book."""
+"""While trading is paused no order becomes unknown, and none leaves the book."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_decision_after_a_pause_sends_a_new_id(stand: KalshiStand) -> None:
     assert trading.told == []
 
 
-def test_tick_in_a_pause_waits_to_withdraw(stand: KalshiStand) -> None:
+def test_cancellation_waits_for_the_end_of_a_pause(stand: KalshiStand) -> None:
     trading = Trading(stand, policy=Always(BUY_YES_5))
     placed(stand, "o-1")
     stand.practice.pause()

@@ -93,7 +93,7 @@ def test_an_unreadable_order_leaves_the_other_market_trading(practice: KalshiPra
     with changed_rows("/portfolio/orders", with_fields(status="paused"), market="RAIN"):
         shown = traded(practice, steps=6)
     sent = [body["ticker"] for body in practice.posts()]
-    assert sent.count("RAIN") == 1, "nothing beside an order that cannot be read"
+    assert sent.count("RAIN") == 1, "no further order in a quarantined market"
     assert sent.count("SNOW") > 1
     assert [entry.market for entry in shown].count("SNOW") == 6
     [(kind, text)] = alerts()
@@ -104,7 +104,7 @@ def test_an_unreadable_order_leaves_the_other_market_trading(practice: KalshiPra
 def test_a_contradicted_settlement_is_alerted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RAIN pays YES and states a value of 30 cents: the account has what was paid."""
+    """RAIN pays YES and states a value of 30 cents: the revenue is booked."""
     monkeypatch.chdir(tmp_path)
     sessions = {"RAIN": flat(5, depth=500.0), "SNOW": flat(60, depth=500.0)}
     with kalshi_practice(sessions=sessions, interval=1) as practice:

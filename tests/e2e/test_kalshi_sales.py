@@ -1,4 +1,4 @@
-"""What is held can be sold at the venue, and no sale turns a position, whatever goes wrong."""
+"""Positions can be sold at the venue, and no sale turns a position, under any fault."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_live_account_ends_as_the_environment(style: Any) -> None:
 
 
 def turned_sales(stand: KalshiStand) -> list[str]:
-    """Sales of ours of which a fill left a position on the other side."""
+    """Return our sales with a fill that left a position on the other side."""
     exchange = stand.practice.exchange
     names = {number: each.client_order_id for number, each in exchange.orders.items()}
     sales = {

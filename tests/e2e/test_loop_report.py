@@ -1,4 +1,4 @@
-"""What a loop reports: its page's path, one line at its end, its log's links, its positions."""
+"""Reports of a loop: its page's path, a summary line, links to its log, its positions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_loop_prints_its_page_and_summary(here: Practice, tmp_path: Path) -> N
     assert 'class="verdict open"' in page_of(tmp_path)
 
 
-def test_a_loop_that_fails_is_summed_up_too(here: Practice, tmp_path: Path) -> None:
+def test_a_failed_loop_prints_its_summary(here: Practice, tmp_path: Path) -> None:
     here.fail(kind="status", status=500, count=1000, path="/v2/positions")
     run = paper(here, tmp_path)
     assert run.returncode == 2
@@ -98,7 +98,7 @@ def test_positions_have_quantity_entry_last_and_profits(here: Practice, tmp_path
     assert realised is not None, table
 
 
-def test_symbols_that_are_not_held_say_why(practice: Start, tmp_path: Path) -> None:
+def test_symbols_not_held_have_a_reason(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB,SYXUSD]")
     here.advance(OPENING)
     words = "symbols=[SYA,SYB,SYXUSD]", "sizing.strategy=kelly_50"

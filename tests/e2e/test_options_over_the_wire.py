@@ -271,7 +271,7 @@ def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
 
 
 def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
-    """A refused purchase of what was sold is urgent; what is sold again ends no such cause."""
+    """A refused closing purchase is urgent; an accepted sale does not end its cause."""
     here = options(practice, vix)
     here.advance(AT)
     told: list[str] = []

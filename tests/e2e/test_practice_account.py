@@ -111,7 +111,7 @@ def test_a_split_leaves_the_cost_of_a_position(practice: Start, tmp_path: Path) 
     assert float(after.lastday_price) == pytest.approx(halved)
 
 
-def test_an_option_position_says_what_was_paid(practice: Start, vix: Path) -> None:
+def test_an_option_position_has_its_entry_price(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     fill = spreads(here).submit(put("spread"))

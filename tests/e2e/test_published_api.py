@@ -1,4 +1,4 @@
-"""Alpaca's published documents and its own client beside our requests and the practice server."""
+"""Our requests and the practice server against Alpaca's published documents and client."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ Traffic = list[tuple[PreparedRequest, Response]]
 
 @contextmanager
 def listening() -> Iterator[Traffic]:
-    """Every request to Alpaca's API meanwhile, with its answer; the clock's controls are none."""
+    """Record every request to Alpaca's API with its answer, without the clock's controls."""
     heard: Traffic = []
     send = requests.Session.send
 
@@ -116,7 +116,7 @@ def use_everything(here: Practice) -> None:
 
 
 def read_everything(here: Practice) -> None:
-    """Read, with Alpaca's own client, every answer that the practice server has for it."""
+    """Read every answer of the practice server with Alpaca's own client."""
     client = trading(here)
     client.get_account()
     client.get_account_configurations()
@@ -161,7 +161,7 @@ def read_everything(here: Practice) -> None:
 
 @pytest.fixture
 def used(practice: Start, vix: Path) -> tuple[Practice, Traffic, Traffic]:
-    """A practice server, what our clients asked of it, and what Alpaca's own client asked."""
+    """A practice server, with the requests of our clients and of Alpaca's client."""
     here = options(practice, vix)
     here.advance(AT)
     with listening() as ours:

@@ -1,4 +1,4 @@
-"""Orders that the venue refuses: one alert a cause while it does, an all-clear once it accepts."""
+"""Orders that the venue refuses: one alert per cause, and an all-clear once it accepts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIX = 6
 
 
 def notices(folder: Path) -> list[tuple[str, str]]:
-    """Kind and text of everything that a person was told of, by the journal."""
+    """Return kind and text of every notice in the journal."""
     [journal] = folder.glob("data/live/*/journal.sqlite")
     return [(kind, text) for kind, text in rows_of(journal, "SELECT kind, text FROM notices")]
 
@@ -46,7 +46,7 @@ def page(folder: Path) -> str:
 
 
 def cycle(here: Practice, folder: Path, *words: str) -> str:
-    """A cycle by a process of its own, an hour before the next one; what it says on stderr."""
+    """Run a cycle in a separate process, an hour before the next one; return its stderr."""
     run = paper(here, folder, STEADY, *words)
     assert run.returncode == 0, run.stderr
     here.advance()
@@ -56,7 +56,7 @@ def cycle(here: Practice, folder: Path, *words: str) -> str:
 def refuse(
     here: Practice, patch: pytest.MonkeyPatch, why: Callable[[dict[str, Any]], str | None]
 ) -> None:
-    """Have the venue refuse orders with 403; why: its message by the request, none to accept."""
+    """Make the venue refuse orders with 403; why: its message for a request, none to accept."""
     submit = here.venue.submit
 
     def submitted(request: dict[str, Any], **faults: bool) -> Any:
@@ -162,7 +162,7 @@ def test_later_rejections_and_a_busy_venue_are_refusals(
     assert status(tmp_path)[0] == 1
 
 
-def test_a_blocked_account_is_told(
+def test_a_blocked_account_is_alerted(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer = responses.account_response

@@ -1,4 +1,4 @@
-"""A crypto account so small that the venue's smallest order binds: over the wire as backtested."""
+"""A small crypto account, bound by the smallest order: over the wire as in a backtest."""
 
 from __future__ import annotations
 

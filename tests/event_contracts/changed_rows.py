@@ -1,4 +1,4 @@
-"""Answers of a practice venue that lack fields, as our client gets them."""
+"""Answers of a practice venue without some fields, as received by our client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REMOVED = object()  # a field's value that takes the field away
 
 
 def with_fields(**fields: Any) -> Change:
-    """Rows with other values, without those that are `REMOVED`."""
+    """Return a change of rows: other values, and fields that are `REMOVED`."""
 
     def change(row: Row) -> Row:
         changed = {**row, **fields}
@@ -29,7 +29,7 @@ def with_fields(**fields: Any) -> Change:
 def changed_rows(
     path: str, change: Change, market: str | None = None, method: str = "GET"
 ) -> Iterator[None]:
-    """Have the answers to one path changed: rows of their lists, objects in them, and themselves.
+    """Change the answers to one path: rows of their lists, objects in them, and themselves.
 
     market: whose rows are changed; None changes all.
     """

@@ -75,7 +75,7 @@ def traded() -> Iterator[KalshiStand]:
 
 
 def account(stand: KalshiStand, market: str = SNOW) -> tuple[Reading, Any]:
-    """What a process that has just begun reads, and its view of a market."""
+    """Return the reading of a new process, and its view of a market."""
     manager = stand.manager()
     reading = manager.reading()
     view = manager.view(market)
@@ -105,7 +105,7 @@ def _comparable(reading: Reading) -> Any:
 
 
 @pytest.mark.parametrize("value", GONE)
-def test_a_fee_that_is_not_said_is_ours(traded: KalshiStand, value: Any) -> None:
+def test_missing_fee_is_computed_by_our_rules(traded: KalshiStand, value: Any) -> None:
     with changed_rows("/portfolio/fills", with_fields(fee_cost=value)):
         lacking, _ = account(traded)
     assert not lacking.quarantined
@@ -257,7 +257,7 @@ def test_an_unreadable_market_counts_at_its_last_bid(traded: KalshiStand) -> Non
 def test_a_market_between_yes_and_no_ends(
     traded: KalshiStand, said: dict[str, Any], worth: tuple[Decimal, Decimal]
 ) -> None:
-    """It is followed no more, and is no row of a session that settles at a side."""
+    """It is no longer followed, and no session contains it."""
     connection = KalshiConnection(traded.settings(), KEYS)
     sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()

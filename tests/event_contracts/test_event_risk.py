@@ -58,7 +58,7 @@ def subsets(names: Sequence[str]) -> Iterable[tuple[str, ...]]:
 
 
 def possible(events: Mapping[str, MarketEvent]) -> list[set[str]]:
-    """Every set of markets of one event that may pay YES together, by trying all of them."""
+    """Return every set of markets of one event that may pay YES together, by brute force."""
     names = list(events)
     every = [set(each) for each in subsets(names)]
     if all(event.exclusive for event in events.values()):
@@ -204,7 +204,7 @@ def test_loss_limits_change_nothing_for_one_market(
 # Limits of sizes
 
 
-def test_a_size_has_a_limit_of_its_own() -> None:
+def test_each_size_has_its_limit() -> None:
     space = LimitOrderActionSpace(size_limits={100: 120, 50: 0})
     allowed = np.flatnonzero(space.action_masks(view(yes=21, cash="5000"))).tolist()
     assert allowed == [0, 1, 2, 3, 6, 7, 8, 11, 12, 13, 15]
@@ -293,7 +293,7 @@ KINDS: dict[str, list[tuple[str, MarketEvent]]] = {
 
 
 def brute_loss(exchange: Exchange, event: str, name: str, side: Outcome, price: Decimal) -> Decimal:
-    """The greatest loss of an event in USD where an order of one market loses: every outcome.
+    """Return an event's greatest loss where one market's order loses, by brute force, USD.
 
     Every order may fill or not. In its own market the order's price counts, elsewhere the ask.
     """

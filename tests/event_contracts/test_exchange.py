@@ -119,7 +119,7 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
 
 
 def assert_no_sale_can_turn(view: MarketView) -> None:
-    """Orders that take from a position in which a sale rests take no more than is held."""
+    """Assert that orders against a position with a resting sale stay within it."""
     sides: tuple[Outcome, ...] = ("YES", "NO")
     for side in sides:
         if view.resting_count("SELL", side):

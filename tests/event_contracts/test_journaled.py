@@ -208,7 +208,7 @@ def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:
 
 
 def test_other_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
-    """Chance once traded through a night in which the account was not looked after."""
+    """A random policy once traded through a night without the account's process."""
     path = tmp_path / "journal.sqlite"
     traded(path, 4, EpisodeSettings(), range(3, 29))
     comparison = compare(ComparisonSettings(journal=str(path), runs=5))

@@ -119,7 +119,7 @@ def test_reduce_only_order_is_capped_at_the_position() -> None:
 
 
 def test_plain_order_beyond_the_position_turns_it() -> None:
-    """As at the venue: nothing but `reduce_only` caps an order, so that a client has to."""
+    """As at the venue, only `reduce_only` caps an order: the client has to bound others."""
     venue = venue_of(flat())
     send(venue, buying("a"))
     venue.advance()
@@ -188,7 +188,7 @@ def test_an_order_that_makes_no_sense_is_refused_by_name(change: dict[str, Any],
         {"client_order_id": None, "reduce_only": None},
     ],
 )
-def test_harmless_fields_of_the_venue_are_taken(more: dict[str, Any]) -> None:
+def test_harmless_fields_of_the_venue_are_accepted(more: dict[str, Any]) -> None:
     venue = venue_of(flat())
     placed = take(venue, OrderRequest.of(body_of(buying("a"), **more)))
     assert (placed.state, placed.remaining) == ("resting", 10)
@@ -234,7 +234,7 @@ def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: Kalshi
         assert (refused.status_code, refused.json()["code"]) == (401, "authentication_error")
 
 
-def test_immediate_order_is_answered_with_what_it_filled(practice: KalshiPractice) -> None:
+def test_an_immediate_order_reports_its_fill(practice: KalshiPractice) -> None:
     """From flat it fills nothing, as the venue caps it at the position."""
     sale = body_of(selling("s", 10), exchange_index=0)
     flat_answer = practice.ask("POST", CREATE, sale)

@@ -1,4 +1,4 @@
-"""Our requests and the practice venue's answers are what Kalshi publishes.
+"""Our requests and the practice venue's answers against Kalshi's published schemas.
 
 With `../shared/venues` beside the checkout both are validated against Kalshi's own schemas, and
 the rules in `venue_words` are compared with them. Without it the rules in words hold alone. Answers
@@ -38,7 +38,7 @@ from tests.event_contracts.practice import KEYS
 from tests.event_contracts.venue_words import ANSWERS, CREATE_REQUEST, faults_of
 
 VENUES = Path(__file__).resolve().parents[3] / "shared" / "venues"
-published = pytest.mark.skipif(not VENUES.is_dir(), reason="no published schemas beside this")
+published = pytest.mark.skipif(not VENUES.is_dir(), reason="no published schemas")
 LATER = np.datetime64("2100-01-01", "ns")
 
 # Each read of the practice venue, and the model of its answer in Kalshi's client.
@@ -87,7 +87,7 @@ class Exchanged:
 
 @dataclass
 class Traffic:
-    """What one account exchanged with a practice venue.
+    """The exchanges of one account with a practice venue.
 
     ours: what our client sent. read: what other reads were answered with. refused: refusals.
     """
@@ -300,7 +300,7 @@ def _query_schema(document: Any, path: str) -> dict[str, Any]:
 
 
 def _numbers(query: Mapping[str, Any]) -> dict[str, Any]:
-    """A query without what is not sent."""
+    """Return a query without absent parameters."""
     return {name: value for name, value in query.items() if value is not None}
 
 

@@ -1,4 +1,4 @@
-"""A settlement pays what the venue paid; what its figures contradict is said."""
+"""A settlement books the venue's payment, and reports contradictory figures."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def row(yes: Decimal | int = 0, no: Decimal | int = 0, **fields: Any) -> dict[st
     }
 
 
-def come_to(held: Decimal, entry: dict[str, Any]) -> tuple[Decimal, tuple[str, ...]]:
-    """USD that an account with a position gets of a settlement, and what is said of it."""
+def payout_of(held: Decimal, entry: dict[str, Any]) -> tuple[Decimal, tuple[str, ...]]:
+    """Return the USD that a settlement pays for a position, and the remarks on it."""
     books = AccountBooks(AT, D(0), {"RAIN": held} if held else {})
     end = explained(books, News((), (Settlement.of(entry),)), lambda *_: FeeRules())
     assert end.positions == {}
@@ -50,7 +50,7 @@ def test_a_stated_payout_is_paid_exactly(yes: Decimal, no: Decimal, value: int) 
     due = position_payout(net, value * CENT)
     paid = int(due / CENT)
     entry = row(yes, no, value=value, revenue=paid)
-    assert come_to(net, entry) == (due, ())
+    assert payout_of(net, entry) == (due, ())
 
 
 @given(COUNTS, COUNTS, st.integers(0, 50_000))
@@ -58,7 +58,7 @@ def test_revenue_is_paid_where_no_value_is_stated(yes: Decimal, no: Decimal, pai
     net = yes - no
     for result in ("scalar", "void", ""):
         entry = row(yes, no, market_result=result, revenue=paid)
-        assert come_to(net, entry) == (paid * CENT, ())
+        assert payout_of(net, entry) == (paid * CENT, ())
 
 
 @given(COUNTS, COUNTS, VALUES, st.integers(0, 100_000))
@@ -66,7 +66,7 @@ def test_a_contradiction_books_the_revenue(
     yes: Decimal, no: Decimal, value: int, paid: int
 ) -> None:
     net = yes - no
-    cash, remarks = come_to(net, row(yes, no, value=value, revenue=paid))
+    cash, remarks = payout_of(net, row(yes, no, value=value, revenue=paid))
     due = position_payout(net, value * CENT)
     if abs(due - paid * CENT) > CENT:
         assert cash == paid * CENT
@@ -100,7 +100,7 @@ def test_a_contradiction_books_the_revenue(
 def test_examples_pay_what_the_venue_paid(
     held: int, entry: dict[str, Any], pays: str, said: str
 ) -> None:
-    cash, remarks = come_to(D(held), entry)
+    cash, remarks = payout_of(D(held), entry)
     assert cash == D(pays)
     assert "; ".join(remarks).removeprefix("settlement of RAIN: ").startswith(said)
     assert bool(remarks) == bool(said)
@@ -120,7 +120,7 @@ def test_an_impossible_payout_is_named(value: object) -> None:
         Settlement.of(row(10, value=value, revenue=500))
 
 
-def test_what_says_nothing_is_named() -> None:
+def test_rows_without_a_payout_are_refused() -> None:
     for lacking, missing in (
         ({"revenue": None}, "value and revenue are missing"),
         ({"revenue": 5, "yes_count_fp": None}, "value and yes_count_fp"),

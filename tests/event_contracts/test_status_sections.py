@@ -100,8 +100,10 @@ def test_a_scalar_market_pays_its_share() -> None:
     assert against["series"][0]["y"] == pytest.approx([-3 - 0.336])
 
 
-def test_the_live_page_shows_what_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """RAIN pays YES while the process runs; what it earned is as the venue's cash says."""
+def test_the_live_page_shows_settled_markets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RAIN pays YES while the process runs; its profit agrees with the venue's cash."""
     monkeypatch.chdir(tmp_path)
     with kalshi_practice(sessions={"RAIN": flat(8, depth=500.0)}, interval=1) as practice:
         settings = trading_settings(practice, policy="random", seed=3, steps=12)

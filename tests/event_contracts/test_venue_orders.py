@@ -73,7 +73,7 @@ def test_a_request_says_everything_at_prices_of_yes(order: LimitOrder) -> None:
 
 
 @given(orders())
-def test_request_says_nothing_that_the_venue_refuses(order: LimitOrder) -> None:
+def test_requests_have_no_refused_field(order: LimitOrder) -> None:
     """`reduce_only` is for immediate-or-cancel orders alone, an expiration for those that rest."""
     request = order_request(replace(order, expires_at=AT))
     force = request["time_in_force"]

@@ -1,4 +1,4 @@
-"""What Kalshi's answers must have, in our own words: fields by name, each with the kind of value.
+"""Required fields of Kalshi's answers in our own words: by name, each with its kind of value.
 
 Kinds: `text`, `usd` (fixed-point dollars), `count` (fixed-point contracts), `whole`, `number`,
 `flag`, `at` (an instant with a zone), `levels` (prices and counts), `any` (null, too), a tuple of
@@ -235,7 +235,7 @@ CREATE_REQUEST: Words = {
 
 
 def faults_of(answer: Any, words: Words, where: str = "") -> Iterator[str]:
-    """Each field that a required table does not find as it says, by its path."""
+    """Return each field that differs from its table, by its path."""
     if not isinstance(answer, Mapping):
         yield f"{where or 'answer'}: no object"
         return

@@ -1,4 +1,4 @@
-"""Entry prices and profits of positions: average cost, and no cent is lost or made."""
+"""Entry prices and profits of positions: average cost, exact to the cent."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def account(**held: str) -> Account:
 
 
 class Journal:
-    """A journal whose positions are looked at."""
+    """A journal and the positions that follow from it."""
 
     def __init__(self) -> None:
         self.database = Database()

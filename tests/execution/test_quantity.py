@@ -180,7 +180,7 @@ def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_legacy_rule_is
 
 
 def test_last_bar_without_confirmation_is_named(venue: Any, sized: Sized) -> None:
-    """The symbol has a bar of this hour: the answer says that it waits, not that it is missing."""
+    """The symbol has a bar of this hour: the answer names it as waiting, not as missing."""
     bars = venue.bars.until(np.datetime64("2024-03-05T17:30", "ns"))
     values = bars.values.copy()
     values[0, -1, :4] *= 3.0

@@ -1,4 +1,4 @@
-"""Causes of refused orders: what is the same cause, what ends it, and how often it is alerted."""
+"""Causes of refused orders: their identity, their end, and their alerts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def order(symbol: str = "SYA", *, reduces: bool = False, side: str = "buy") -> O
 
 
 class Told:
-    """A book of refusals and what it has told."""
+    """A refusal book with the alerts that it has sent."""
 
     def __init__(self, database: Database | None = None) -> None:
         self.database = database or Database()
@@ -110,7 +110,7 @@ def test_orders_elsewhere_do_not_end_a_symbols_cause() -> None:
     assert told.kinds == [REFUSED, ALL_CLEAR]
 
 
-def test_a_refused_order_beside_accepted_ones_alerts_once() -> None:
+def test_a_refusal_among_acceptances_alerts_once() -> None:
     told = Told()
     for number in range(6):
         answer = FUNDS.format(number, 1000 * number)

@@ -113,7 +113,7 @@ def batch_of(bars: Bars, *without: str) -> Batch:
     return Batch(bars, table.name, since, bars.now, table.windows, [table])
 
 
-def test_batch_counts_what_the_file_holds(bars: Bars, tmp_path: Path) -> None:
+def test_batch_counts_forecasts_in_the_file(bars: Bars, tmp_path: Path) -> None:
     batch = batch_of(bars, "SYXUSD")
     counts = write_batch(batch, tmp_path / "f.parquet")
     rows = pd.read_parquet(tmp_path / "f.parquet")
@@ -138,7 +138,7 @@ def test_batch_without_any_value_writes_no_file(bars: Bars, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_evaluation_without_any_value_says_so(bars: Bars) -> None:
+def test_evaluation_without_values_is_refused(bars: Bars) -> None:
     table = table_without(bars, *bars.symbols)
     first = np.datetime64("2024-03-18T12:00")
     with pytest.raises(InputError, match="closes that never move have no deviation"):

@@ -1,4 +1,4 @@
-"""A word that is not known is refused with what there is and the nearest match."""
+"""An unknown word is refused with the valid choices and the nearest match."""
 
 from __future__ import annotations
 

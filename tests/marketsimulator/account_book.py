@@ -134,7 +134,7 @@ class Book:
 
     @property
     def orders(self) -> Any:
-        """What an order of crypto is worth at least; anything where nothing is said of it."""
+        """Least values of crypto orders; by default there is no minimum."""
         return self.config.get("orders", {"smallest_coin": NONE, "coin_dust": NONE})
 
     def step(self, symbol: str) -> Decimal:
@@ -254,7 +254,7 @@ class Book:
         return size.copy_sign(q) if size else NONE
 
     def is_too_small(self, symbol: str, q: Decimal, bar: Bar) -> bool:
-        """Whether the venue refuses a market order of crypto for its value."""
+        """Return whether the venue refuses a market order of crypto for its value."""
         held, orders = self.held[symbol], self.orders
         closes = held * q < 0 and abs(q) >= abs(held)
         least = orders["coin_dust"] if closes else orders["smallest_coin"]

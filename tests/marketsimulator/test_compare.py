@@ -41,7 +41,7 @@ def found(settings: BacktestSettings) -> Comparison:
     return compare(settings, NAMES)
 
 
-def test_oracle_beside_others_is_no_trial(settings: BacktestSettings, tmp_path: Path) -> None:
+def test_oracle_among_others_is_no_trial(settings: BacktestSettings, tmp_path: Path) -> None:
     ledger = str(tmp_path / "trials.sqlite")
     mine = replace(settings, trials=ledger)
     alone = compare(mine, ["kelly_50", "equal_weight"])

@@ -81,7 +81,7 @@ def run_over(folder: Path, *words: str) -> Market:
     return BacktestSettings.of(config).market()
 
 
-def test_doubt_outside_the_span_is_not_told(folder: Path) -> None:
+def test_doubts_outside_the_span_are_not_reported(folder: Path) -> None:
     """Rows 280 and 320 become known on 2024-02-29 and on 2024-03-07."""
 
     def told(*words: str) -> list[tuple[str, str]]:
@@ -95,7 +95,7 @@ def test_doubt_outside_the_span_is_not_told(folder: Path) -> None:
 
 
 def test_moves_of_a_symbol_are_one_line() -> None:
-    """The largest is named; a split of its own ratio is never behind another one."""
+    """The largest is named; a split is never merged with another one."""
     at = [np.datetime64(f"2024-03-0{day}", "ns") for day in (1, 2, 3)]
     sizes = (9.0, 40.0, 20.0)
     moves = [

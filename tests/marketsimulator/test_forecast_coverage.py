@@ -50,7 +50,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def future_file(folder: Path, noise: float) -> Path:
-    """A file without a maker's name whose medians are the closes to come, times noise."""
+    """Write a file without a forecaster's name whose medians are future closes, times noise."""
     bars = settings("forecaster=ewma").market().bars
     since = np.datetime64("2024-02-01", "ns")
     table = Oracle().forecast(bars, since)

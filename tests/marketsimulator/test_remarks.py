@@ -1,4 +1,4 @@
-"""What a report says of costs, of buy and hold, of short runs and of a day on a chart."""
+"""Remarks of a report on costs, buy and hold, short runs, and days on a chart."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def held(*fills: tuple[str, int, float]) -> Any:
     return SimpleNamespace(fills=made)
 
 
-def test_buy_and_hold_says_why_it_invests_less() -> None:
+def test_uninvested_buy_and_hold_is_explained() -> None:
     bars = bars_at(AAA=320.0, BBB=700.0)
     assert hold_remarks(held(("AAA", 1, 320.0)), bars, 1000.0) == [
         "Buy and hold invests 32% of the capital: it buys whole shares for an equal part of"
@@ -113,7 +113,7 @@ def choice(symbol: str, target: float, price: float) -> Choice:
     return Choice(symbol, 0.0025, 0.02, 1.2, 0.0, target, Decimal(0), price, {}, 0.0002)
 
 
-def test_a_too_small_account_says_so() -> None:
+def test_a_too_small_account_is_explained() -> None:
     said = remark(50.0, choice("AAA", 0.4, 60.0), choice("BBB", -0.5, 200.0))
     assert said == (
         "No trades: the account is too small. Of $50.00, $20.00 were meant for AAA, and one share"

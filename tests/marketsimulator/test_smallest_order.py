@@ -23,7 +23,7 @@ CRYPTO = (
 
 
 def small_run(*words: str) -> Run:
-    """A run of a small account that trades crypto at every bar: walked, stepped, reckoned."""
+    """A run of a small account that trades crypto at every bar: compiled, stepped, recomputed."""
     settings = settings_of(*CRYPTO, *words)
     market_, trader = eager_trader(settings)
     run = walked_as_stepped(settings, market_, trader)
@@ -32,7 +32,7 @@ def small_run(*words: str) -> Run:
 
 
 def traded(run: Run) -> list[tuple[float, bool]]:
-    """Of each fill at a price: USD, and whether it closed its position."""
+    """Return USD of each fill, and whether it closed its position."""
     held: defaultdict[str, Decimal] = defaultdict(Decimal)
     found = []
     for fill in run.fills:

@@ -1,4 +1,4 @@
-"""A backtest asks for the unit of crypto volume as soon as something rests on it."""
+"""A backtest requires the unit of crypto volume as soon as anything depends on it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COINS = np.linspace(1000.0, 2000.0, len(DATES))
 
 
 def settings(folder: Path, *words: str) -> BacktestSettings:
-    """The settings of a backtest on days of a crypto pair whose file says no unit of volume."""
+    """The settings of a backtest on days of a crypto pair whose file states no unit of volume."""
     close = 100 + np.arange(len(DATES)) % 7
     frame = pd.DataFrame({"date": DATES, "open": close, "high": close + 1.0, "low": close - 1.0})
     frame = frame.assign(close=close, volume=COINS * close)

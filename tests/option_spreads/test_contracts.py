@@ -422,7 +422,7 @@ def test_the_share_of_kelly_is_a_setting(
         assert caplog.messages[-1].endswith(f": {why}")
 
 
-def test_stop_loss_per_contract_is_the_risk_unless_named(
+def test_stop_loss_is_the_default_contract_risk(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MAX_CONTRACTS", "100")

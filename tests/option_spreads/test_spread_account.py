@@ -254,7 +254,7 @@ def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted:
     assert (account["first_halt"] is not None) == halted
 
 
-def test_stopped_account_says_when_in_its_first_line() -> None:
+def test_first_line_dates_an_accounts_stop() -> None:
     run = SpreadSettings(
         strategies=("PUT",), NEGATIVE_KELLY_CONTRACTS=0, index=IndexModel(step=30, premium=-0.5)
     )
@@ -267,7 +267,7 @@ def test_stopped_account_says_when_in_its_first_line() -> None:
     assert f"The last {stopped['sessions_left']} sessions of {len(days.dates)}" in first
 
 
-def test_account_that_sells_to_the_end_did_not_stop() -> None:
+def test_account_selling_to_the_end_did_not_stop() -> None:
     run = SpreadSettings(strategies=("PUT",), index=IndexModel(step=30, premium=0.3))
     days = run.days()
     summary = run_summary(run, days, run_account(run, days))

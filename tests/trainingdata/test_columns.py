@@ -1,4 +1,4 @@
-"""Bar files that no vendor is known to write: their columns are found by name."""
+"""Bar files of unknown vendors: their columns are found by name."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_hours_under_a_vendors_daily_head_are_hours(tmp_path: Path) -> None:
     assert read.times.tolist() == expected.times.tolist()
 
 
-def test_a_side_that_nothing_says_is_asked_for(tmp_path: Path) -> None:
+def test_stamps_without_a_side_are_refused(tmp_path: Path) -> None:
     path = put(tmp_path, hours(COIN_HOURS), "AAAUSD.csv")
     assert "state data.stamps=begin or data.stamps=end" in refusal(path)
     begins, ends = (load_bars(path, stamps=side) for side in ("begin", "end"))

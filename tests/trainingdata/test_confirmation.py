@@ -117,7 +117,7 @@ def test_wrong_price_in_a_squeeze_is_left_out(seed: int, factor: float) -> None:
 
 
 def test_next_open_confirms_a_waiting_close() -> None:
-    """A day that opens where the one before closed, and falls back, says that it was true."""
+    """A day that opens at the close before and then falls back confirms that close."""
     bars = coins([40.0] * 10 + [68.0, 42.0, 66.0, 41.0, 40.0, 40.0])
     for row, opened in ((10, 40.0), (11, 58.0), (12, 42.0), (13, 60.0)):
         bars.values[0, row, OPEN] = opened

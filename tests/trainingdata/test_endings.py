@@ -274,7 +274,7 @@ def test_prices_that_hold_dividends_may_end_and_be_renamed(folder: Path) -> None
 def test_symbol_present_in_every_session_never_ends(
     left_out: list[int], after: int, last: int
 ) -> None:
-    """Bars that are read and left out are there; where bars stop, the symbol ends as before."""
+    """Bars that are left out count as present; if bars stop, the symbol ends as before."""
     ends = stock_ends("2026-05-04", 56)
     bars = panel_of({"AAA": (ends, np.ones((56, 4))), "BBB": (ends, np.ones((56, 4)))})
     mask = np.zeros(bars.mask.shape, dtype=bool)

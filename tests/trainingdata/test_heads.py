@@ -155,7 +155,7 @@ def test_stooqs_five_minutes_are_read_on_warsaws_clock(tmp_path: Path, headings:
     assert bars.origins[0].stamps == "Europe/Warsaw, begin"
 
 
-def test_the_good_file_that_a_refusal_shows_is_one(tmp_path: Path) -> None:
+def test_a_refusal_shows_a_valid_file(tmp_path: Path) -> None:
     said = refusal(put(tmp_path, "when,o,h,l,c\n2024-03-04,1,1,1,1\n", "BTCUSD.csv"))
     assert said.startswith(": unknown head: when,o,h,l,c")
     assert said.endswith(f"a good file begins with the two lines {HEADINGS} and {FIRST}")

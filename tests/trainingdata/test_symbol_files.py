@@ -1,4 +1,4 @@
-"""Which file has which symbol: share classes, small letters, and files of a day each."""
+"""Symbols of files: share classes, small letters, and files of a day each."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_the_table_of_several_tickers_is_yahoos(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_bars(tmp_path).values[0, :, VOLUME], COINS)
 
 
-def test_an_unknown_unit_is_asked_for(tmp_path: Path) -> None:
+def test_an_unknown_volume_unit_is_refused(tmp_path: Path) -> None:
     bars = read(tmp_path, YAHOO)
     with pytest.raises(
         InputError, match=r"data\.volume_unit: .*AAA-USD\.csv does not state.*AAAUSD"
@@ -109,7 +109,7 @@ def test_quote_volume_tells_contracts_from_coins(size: float, price: float, seed
     assert "counts contracts" in contracts.note
 
 
-def test_an_odd_quote_volume_shows_no_unit() -> None:
+def test_inconsistent_quote_volume_shows_no_unit() -> None:
     values = np.full((5, 5), 50.0)
     for column in (0.0, 1.0):
         frame = pd.DataFrame({"quote_volume": np.full(5, column)})
