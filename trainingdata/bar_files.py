@@ -45,11 +45,10 @@ def find_files(
 ) -> dict[str, tuple[Path, ...]]:
     """Find the bar files of each symbol in folders and files.
 
-    symbols: the symbols to find; None: all.
-
     A symbol has several files if a column names it in each, as in files of one day each.
 
-    renames: those whose old names are looked for beside the new ones; they may have no file.
+    symbols: the symbols to find; None: all.
+    renames: those whose old names are searched too; an old name may have no file.
     """
     names = None if symbols is None else symbols_of(symbols)
     besides = old_names(names or (), renames)

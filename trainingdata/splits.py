@@ -63,7 +63,7 @@ def _split_like(
         at,
         f"looks like a split of {ratio.numerator}:{ratio.denominator} that the prices are not"
         f" adjusted for ({rounded_price(after, 2)} after {rounded_price(before, 2)})",
-        f"a position held over it books a false {after / before - 1:+.0%}, unless it is a true move",
+        f"a position held over it books a false {after / before - 1:+.0%}, unless the move is true",
         "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
         " in data.actions",
         "split",
