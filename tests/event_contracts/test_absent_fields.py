@@ -169,7 +169,10 @@ def test_an_unreadable_row_quarantines_its_market(
         reading = manager.reading()
         with pytest.raises(QuarantinedMarket, match=f"^RAIN is quarantined: .*{names[0]}"):
             manager.view(RAIN)
-        assert manager.view(SNOW) == replace(elsewhere, elsewhere=manager.view(SNOW).elsewhere)
+        snow = manager.view(SNOW)
+        unseen = replace(elsewhere, elsewhere=snow.elsewhere, beside=snow.beside)
+        assert snow == unseen
+        assert snow.beside.other_events >= elsewhere.beside.other_events, "no price: 1 USD at risk"
         assert not manager.undetermined(SNOW)
         name = f"o-{len(traded.practice.exchange.orders)}"
         assert manager.submit(order(name, "0.02", 1, market=SNOW)).remaining == 1
