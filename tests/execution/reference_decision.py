@@ -148,7 +148,7 @@ def is_small(quantity: Array, held: Held, rules: Rules) -> Mask:
     order, close = rules.smallest
     closes = (quantity == 0) & (held.quantity != 0)
     small = np.where(closes, np.abs(held.quantity) * held.price < close, change < order)
-    return np.asarray(small & rules.crypto & (quantity != held.quantity))
+    return np.asarray(small & rules.crypto & (quantity != held.quantity) & (change > 0))
 
 
 def stock_ceiling(lent: float, margined: bool, overnight: bool, rules: Rules) -> float:
