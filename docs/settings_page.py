@@ -112,10 +112,14 @@ def schemas_of(kind: type[Any]) -> dict[str, Any]:
 
 def _as_number(schema: dict[str, Any]) -> dict[str, Any]:
     """A decimal's schema, which is a number's or a text's that reads as one, as the number's."""
-    number, *others = schema.get("anyOf", [{}])
-    is_decimal = number.get("type") == "number" and [each["type"] for each in others] == ["string"]
+    kinds = schema.get("anyOf", [])
+    types = [kind.get("type") for kind in kinds]
     kept = {word: value for word, value in schema.items() if word != "anyOf"}
-    return kept | number if is_decimal else schema
+    if types == ["number", "string"]:
+        return kept | kinds[0]
+    if types == ["number", "string", "null"]:
+        return kept | {"anyOf": [kinds[0], kinds[2]]}
+    return schema
 
 
 def plain_schemas(kind: type[Any]) -> dict[str, Any]:

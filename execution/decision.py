@@ -27,6 +27,7 @@ _WORTH = "%s (worth %.2f bp)"
 KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
 YEAR = 365.25 * DAY
 SHOWN = 0.0005  # from which on two weights differ in a line
+SHOWN_RETURN = 5e-6  # a twentieth of a basis point, from which on a return is not 0 in a line
 CENT = 0.01  # USD
 UNIVERSE = "universe."  # how the name of a rule that a symbol has left begins
 _PARTS = " (premium %+.3f, forecast %+.3f)"
@@ -246,6 +247,11 @@ def _why_not_held(choice: Choice, equity: float) -> str:
     if worth >= CENT:
         return f"the target of {figures.usd(worth)} is {_below_one_unit(choice, worth)}"
     if abs(choice.kelly) < SHOWN:
+        expected = choice.rationale.earned + choice.rationale.forecast
+        if abs(expected) >= SHOWN_RETURN:
+            return (
+                f"it pays no more than the risk it shares with the rest: {_expected_text(choice)}"
+            )
         return f"no return is expected: {_expected_text(choice)}"
     if choice.kelly < 0 and "long_only" in choice.binding:
         return f"a loss is expected, and it is not sold short: {_expected_text(choice)}"
@@ -264,7 +270,8 @@ def _expected_text(choice: Choice) -> str:
         return f"forecast {choice.mu * 1e4:+.1f} bp"
     kind = "stock" if is_stock(choice.symbol) else "crypto"
     return (
-        f"premium {rests_on.earned * 1e4:+.1f} bp (prior.{kind}_sharpe {rests_on.sharpe:g}),"
+        f"premium {rests_on.earned * 1e4:+.1f} bp"
+        f" (Sharpe ratio {rests_on.sharpe:.3g}, prior.{kind}_sharpe),"
         f" forecast {rests_on.forecast * 1e4:+.1f} bp over {_span_text(rests_on.days)}"
     )
 

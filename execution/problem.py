@@ -258,7 +258,8 @@ def _leave_small_changes(
             size = abs(whole_steps(steps[s] * step - account.quantity[s], step)) * step
             least = account.least[s]
             reason = TOO_SMALL
-        if size * account.price[s] < least:
+        # A change of less than one increment is no order at all.
+        if 0.0 < size * account.price[s] < least:
             target[s] = held[s]
             steps[s] = np.nan
             unsent[s] = reason

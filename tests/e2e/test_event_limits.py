@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from event_contracts.simulation import venue
+from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.event_risk import Strike
@@ -76,14 +76,14 @@ def test_an_event_without_the_field_adds_up(
 ) -> None:
     exchange = stand.practice.exchange
     state(exchange, exclusive=True)
-    asked = venue.event
+    asked = catalog.event
 
-    def silent(exchange: Exchange, ticker: str) -> Any:
-        answer = dict(asked(exchange, ticker)["event"])
+    def silent(exchange: Exchange, ticker: str, query: Any) -> Any:
+        answer = dict(asked(exchange, ticker, query)["event"])
         answer.pop("mutually_exclusive")
         return {"event": answer} if dropped == "mutually_exclusive" else {}
 
-    monkeypatch.setattr(venue, "event", silent)
+    monkeypatch.setattr(catalog, "event", silent)
     manager = stand.manager(LIMITED)
     manager.submit(no_of(exchange, "SIM-1", 30))
     with pytest.raises(OrderRejected, match="its event may lose"):
@@ -109,12 +109,12 @@ def test_a_market_without_a_field_adds_up(
 ) -> None:
     exchange = stand.practice.exchange
     state(exchange, strike=Strike(low=D(50)))
-    stated = venue.market
+    stated = catalog.market
 
     def silent(exchange: Exchange, ticker: str) -> Any:
         return {name: value for name, value in stated(exchange, ticker).items() if name != field}
 
-    monkeypatch.setattr(venue, "market", silent)
+    monkeypatch.setattr(catalog, "market", silent)
     manager = stand.manager(LIMITED)
     price = exchange.quote("SIM-1").ask("YES")
     manager.submit(LimitOrder("yes", "SIM-1", "BUY", "YES", price, 35 // price))

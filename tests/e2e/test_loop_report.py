@@ -101,13 +101,13 @@ def test_positions_have_quantity_entry_last_and_profits(here: Practice, tmp_path
 def test_symbols_not_held_have_a_reason(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB,SYXUSD]")
     here.advance(OPENING)
-    words = "symbols=[SYA,SYB,SYXUSD]", "sizing.strategy=kelly_50"
+    words = "symbols=[SYA,SYB,SYXUSD]", "sizing.strategy=kelly_50", "prior.crypto_sharpe=0"
     paper(here, tmp_path, *words)
     text = text_of(page_of(tmp_path))
     assert "SYXUSD: not decided: its market decides again at 2024-02-20T16:00Z." in text
     here.advance("2024-02-20T16:00:00Z")
     paper(here, tmp_path, *words)
-    why = "SYXUSD: not held: no return is expected: premium +0.0 bp (prior.crypto_sharpe 0)"
+    why = "SYXUSD: not held: no return is expected: premium +0.0 bp (Sharpe ratio 0"
     assert why in text_of(page_of(tmp_path))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment(tmp_path).items():
@@ -118,4 +118,4 @@ def test_symbols_not_held_have_a_reason(practice: Start, tmp_path: Path) -> None
             code, printed, said = answer_of("trade_stock_e2e", *command, *told, cwd=tmp_path)
             assert code == 0, said
             assert "SYXUSD" in printed
-            assert "not held: no return is expected: premium +0.0 bp (prior.crypto" in printed
+            assert "not held: no return is expected: premium +0.0 bp (Sharpe" in printed

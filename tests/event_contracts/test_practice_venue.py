@@ -15,7 +15,7 @@ import requests
 
 from event_contracts import SyntheticMarket
 from event_contracts.practice_server import PATIENCE, KalshiServer, KalshiVenueSettings, new_keys
-from event_contracts.simulation import venue
+from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.synthetic import synthetic_session
@@ -303,12 +303,12 @@ def test_a_listing_states_its_event_and_strike() -> None:
         Listing("B", tape, event="F"),
     ]
     exchange = Exchange(listings)
-    stated = venue.market(exchange, "A")
+    stated = catalog.market(exchange, "A")
     assert (stated["event_ticker"], stated["strike_type"], stated["floor_strike"]) == (
         "E",
         "greater",
         60.0,
     )
-    assert venue.event(exchange, "E")["event"]["mutually_exclusive"] is True
-    assert venue.event(exchange, "F")["event"]["mutually_exclusive"] is False
-    assert StrikeFields().of(venue.market(exchange, "B")) is None
+    assert catalog.event(exchange, "E", {})["event"]["mutually_exclusive"] is True
+    assert catalog.event(exchange, "F", {})["event"]["mutually_exclusive"] is False
+    assert StrikeFields().of(catalog.market(exchange, "B")) is None

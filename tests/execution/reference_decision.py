@@ -57,7 +57,10 @@ class Held:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a decision reckons with; pairs are of stocks and of coins, or by day and overnight."""
+    """What a decision reckons with; pairs are of stocks and of coins, or by day and overnight.
+
+    smallest: USD of a coin order that is sized at least, and of a position that is closed whole.
+    """
 
     crypto: Mask
     long_only: Mask
@@ -73,6 +76,7 @@ class Rules:
     crypto_leverage: float
     margin_equity: float
     order_margin: float
+    smallest: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     if not equity > 0:
         closed = believed.deciding | (~crypto if believed.cuts else np.zeros(len(crypto), bool))
         quantity = np.where(closed, 0.0, held.quantity)
+        quantity = np.where(is_small(quantity, held, rules), held.quantity, quantity)
         return Decided(np.full(len(crypto), np.nan), quantity, None, np.empty((0, len(crypto))))
     weight = held.quantity * held.price / equity
     margined = equity >= rules.margin_equity
@@ -128,7 +133,22 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
         target = paid(target, weight, unborrowed, steps, 0.01 / equity, rules)
     if believed.cuts:
         target = cut(target, ~crypto & ~believed.deciding, ceiling, crypto)
-    return Decided(target, quantities(target, weight, held, equity, rules), program, plan)
+    quantity = quantities(target, weight, held, equity, rules)
+    small = is_small(quantity, held, rules)
+    return Decided(
+        np.where(small, weight, target), np.where(small, held.quantity, quantity), program, plan
+    )
+
+
+def is_small(quantity: Array, held: Held, rules: Rules) -> Mask:
+    """[S] which changes of coins are worth less than the venue takes."""
+    sizes = (quantity - held.quantity).tolist()
+    steps = [whole(size, step) for size, step in zip(sizes, rules.increment, strict=True)]
+    change = np.abs(steps) * held.price
+    order, close = rules.smallest
+    closes = (quantity == 0) & (held.quantity != 0)
+    small = np.where(closes, np.abs(held.quantity) * held.price < close, change < order)
+    return np.asarray(small & rules.crypto & (quantity != held.quantity) & (change > 0))
 
 
 def stock_ceiling(lent: float, margined: bool, overnight: bool, rules: Rules) -> float:

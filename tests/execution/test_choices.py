@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.choices import Choices, joined_choices
-from execution.decision import Rationale, plan_text, reason_text
+from execution.decision import Choice, Rationale, no_order_text, plan_text, reason_text
 from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
 from sizing.limits import CEILINGS
 from trainingdata.instruments import instrument
@@ -88,3 +88,18 @@ def test_a_reason_says_what_is_premium_and_what_is_forecast_over_the_span_that_d
         "; over 5 days premium +8.0 bp (6.00 % a year, Sharpe ratio 0.3),"
         " forecast -12.0 bp (worth 0.50), deviation 300 bp"
     )
+
+
+@pytest.mark.parametrize(
+    ("earned", "says"),
+    [
+        (0.0035, "it pays no more than the risk it shares with the rest: premium +35.0 bp"),
+        (0.0, "no return is expected: premium +0.0 bp"),
+    ],
+)
+def test_shared_risk_explains_an_unheld_premium(earned: float, says: str) -> None:
+    rests_on = Rationale(28.0, 0.12, 0.06, earned, 0.0, None, 0.1, 0.0, 0.0)
+    unheld = Choice(
+        "BTCUSD", 0.0, 0.02, 0.0, 0.0, 0.0, Decimal(0), 60_000.0, {}, 0.0028, rationale=rests_on
+    )
+    assert f"not held: {says}" in no_order_text(unheld, 100_000.0)

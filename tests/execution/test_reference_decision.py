@@ -199,6 +199,7 @@ def rules_of(settings: BacktestSettings, bars: Bars, crypto_correlation: float) 
             + settings.fees.crypto_tiers[0].taker,
         ),
         night_rate=settings.margin.interest_rate / 360,
+        smallest=(settings.orders.least_values(np.array([True]))[0], settings.orders.coin_dust),
         cap=limits.symbol_cap,
         leverage=(limits.intraday_leverage, limits.overnight_leverage),
         buffer=limits.overnight_buffer,

@@ -23,7 +23,8 @@ ALLOWED = {
     "sizing": "quantity solver/cholesky",
     "execution": "alpaca/order_venue auctions choices decision journal/order_store live/belief"
     " live/guards live/holdings live/page live/settings outlook quantity rebalancing records",
-    "marketsimulator": "results/attribution results/metrics venue/faults venue/market_data",
+    "marketsimulator": "results/attribution results/metrics venue/faults venue/market_data"
+    " venue/option_listing venue/portfolio_history",
 }
 
 
