@@ -112,7 +112,7 @@ def schemas_of(kind: type[Any]) -> dict[str, Any]:
 
 def _as_number(schema: dict[str, Any]) -> dict[str, Any]:
     """A decimal's schema, which is a number's or a text's that reads as one, as the number's."""
-    kinds = schema.get("anyOf", [])
+    kinds: list[dict[str, Any]] = schema.get("anyOf", [])
     types = [kind.get("type") for kind in kinds]
     kept = {word: value for word, value in schema.items() if word != "anyOf"}
     if types == ["number", "string"]:

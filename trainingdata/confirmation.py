@@ -1,11 +1,11 @@
 """Leave out bars that no other bar confirms yet.
 
 A bar waits if one of its prices is far from the last accepted close. The next bar decides. It
-confirms the move if it opens nearer to the waiting close than to the last accepted one, or if its
-own open or close lies beyond the limit on the same side. Otherwise the waiting bar counts as an
-error, unless prices return to its level soon. After a confirmed move the limit is wider for some
-bars, so that a squeeze costs few of them. Each bar is judged by earlier bars only: a decision and a
-history leave out the same bars, live and in a backtest.
+confirms the move if it opens nearer to the waiting close than to the last accepted one. It also
+confirms it if its own open or close lies beyond the limit on the same side. Otherwise the waiting
+bar counts as an error, unless prices return to its level soon. After a confirmed move the limit is
+wider for some bars, so that a squeeze costs few of them. Each bar is judged by earlier bars only: a
+decision and a history leave out the same bars, live and in a backtest.
 """
 
 from __future__ import annotations

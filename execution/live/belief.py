@@ -42,8 +42,8 @@ def histories_gone(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, 
 class BarBelief:
     """Validate the bars of a venue, cycle by cycle.
 
-    A bar that a price contradicts is left out until the venue corrects it, or until the next bar
-    opens nearer to its close than to the price.
+    A bar that a price contradicts is left out until the venue corrects it. It also counts again
+    once the next bar opens nearer to its close than to the price.
     """
 
     def __init__(self) -> None:
