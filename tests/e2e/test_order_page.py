@@ -41,7 +41,7 @@ def test_an_order_leaves_what_the_page_shows(tmp_path: Path) -> None:
         reader.end()
     for line in block("terminal"):
         assert line in reader.printed
-    (log,) = (tmp_path / "logs").glob("*.log")
+    (log,) = [path for path in (tmp_path / "logs").glob("*.log") if not path.is_symlink()]
     logged = [line.partition(" INFO ")[2] for line in log.read_text().splitlines()]
     places = [logged.index(line) for line in block("log")]
     assert places == sorted(places)

@@ -57,7 +57,7 @@ def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_
     assert [each["symbol"] for each in doubts] == ["SYA", "SYB"]
     assert doubts[0]["what"].startswith("looks like a split of 2:1")
     assert doubts[0]["effect"].startswith("the bar is not decided on, filled or marked")
-    assert "books -45%" in doubts[0]["effect"]
+    assert "books a false -45%" in doubts[0]["effect"]
     assert doubts[1]["what"].startswith("the bar is left out")
     told, *lines = printed.splitlines()
     assert told == "Bars are hours: timeframe=1h."
