@@ -17,7 +17,7 @@ from execution.trader import SizingSettings
 from foundation.arrays import Mask
 from foundation.cents import to_cents
 from foundation.counts import counted
-from foundation.figures import basis_points, number, percent, usd
+from foundation.figures import basis_points, number, percent, rounded_price, usd
 from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
@@ -71,6 +71,12 @@ def ended_remarks(
             f" {usd(own, sign=True)} of {usd(total, sign=True)}, of it by the end itself"
             f" {usd(booked, sign=True)}."
         )
+    notes += [
+        f"{each.symbol} is paid by its last price as read ({rounded_price(each.unconfirmed, 2)}),"
+        " which no other bar confirms."
+        for each in market.ended
+        if each.unconfirmed
+    ]
     long = bool(bars.now - bars.times[market.first] >= SURVIVORS_FROM)
     if (long or chosen) and bars.origins and (~bars.crypto).sum() > 1 and not ended:
         notes.append(

@@ -28,6 +28,7 @@ from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of, stock_ends
 from tests.marketsimulator.runs import eager, settings_of, trader_of, walked_as_stepped, wild
 from trainingdata.bars import Bars
+from trainingdata.confirmation import confirmed
 from trainingdata.endings import Ending, Endings
 from trainingdata.market import Market
 from trainingdata.sessions import calendar, session_open
@@ -238,6 +239,49 @@ def test_last_bar_that_waits_is_not_missing(tmp_path: Path) -> None:
     found = settings.market()
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
     assert [note for note in ended_remarks(run, found, {}) if "Missing" in note]
+
+
+@pytest.mark.parametrize("quantity", [100.0, -100.0])
+@pytest.mark.parametrize("last", [16.0, 12.03, 90.0])
+@pytest.mark.parametrize("listed", [False, True])
+def test_crash_on_last_bar_decides_the_payout(
+    quantity: float, last: float, *, listed: bool
+) -> None:
+    times = stock_ends("2026-05-04", 7 * 8)
+    prices = np.full((14, 4), 40.0)
+    prices[-1] = last
+    bars = panel_of({"AAA": (times[:14], prices), "BBB": (times, np.full((56, 4), 4.0))})
+    bars = confirmed(bars)
+    assert not bars.mask[0, 13]
+    stated = replace(ending().listed[0], price=np.nan)
+    endings = Endings((stated,)) if listed else Endings(after=2, loss=0.3)
+    broker = account_on(bars, 10_000.0, endings=endings)
+    broker.submit([market("a", "AAA", quantity)])
+    broker.open()
+    broker.advance(55)
+    assert broker.account().positions == {}
+    assert broker.fills[-1].price == pytest.approx(0.7 * last)
+    found = endings.over(bars)
+    assert endings.over(bars.between(0, 50)) == found
+    assert endings.over(bars.between(0, 13)) == ()
+
+
+def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
+    words = squeezed(tmp_path, ends=True)
+    frame = pd.read_csv(tmp_path / "WILD.csv")
+    frame.loc[len(frame) - 1, ["Low", "Close"]] = 10.0
+    frame.to_csv(tmp_path / "WILD.csv", index=False)
+    settings = settings_of(*words)
+    found = settings.market()
+    (end,) = found.ended
+    assert (end.price, end.share) == (pytest.approx(7.0), 0.0)
+    run = simulate_trading(settings, found, "x", trader_of(settings, found))
+    assert (
+        "WILD is paid by its last price as read (10.00), which no other bar confirms."
+        in ended_remarks(run, found, {"WILD": 0.0})
+    )
+    (doubt,) = found.bars.doubts
+    assert "if the symbol ends here, its payout uses this price, 10" in doubt.effect
 
 
 def test_a_live_pass_names_what_has_no_bar(caplog: pytest.LogCaptureFixture) -> None:
