@@ -1,14 +1,15 @@
 """Symbols that end: delisted, merged into another one, or renamed.
 
 A symbol is missing from the first session of its class in which its file has no bar. It has ended
-after several such sessions in a row. An unconfirmed bar counts as present. The end is known only
-then: no earlier decision uses it, and the end of a panel is not an end. A row of the actions file
-states an end, and when it was known.
+after several such sessions in a row, unless it trades at the next open, where the end would be
+booked. An unconfirmed bar counts as present. The end is known only then: no earlier decision uses
+it, and the end of a panel is not an end. A row of the actions file states an end, and when it was
+known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,16 +90,25 @@ class Endings:
             for each in self.listed
             if each.symbol in bars.symbols
         ]
-        if self.after is not None:
-            absent = Absence.of(bars)
-            for s, span in np.argwhere(absent.missing == self.after).tolist():
-                # A span in which nobody has a bar counts no further: the first one is meant.
-                if span and absent.missing[s, span - 1] == self.after:
-                    continue
-                opens = np.datetime64(absent.following[span])
-                found.append(self._less_loss(Ending(bars.symbols[s], opens, opens), bars))
+        found += [each for each in self._absent(bars) if not _is_back(bars, each)]
         found = [each for each in found if each.booked <= bars.now]
         return tuple(sorted(found, key=lambda each: (each.booked, each.symbol)))
+
+    def returned(self, bars: Bars) -> tuple[Ending, ...]:
+        """Return the ends that are cancelled because the symbol trades at their open."""
+        return tuple(each for each in self._absent(bars) if _is_back(bars, each))
+
+    def _absent(self, bars: Bars) -> Iterator[Ending]:
+        """Yield an end for each symbol that has missed enough sessions."""
+        if self.after is None:
+            return
+        absent = Absence.of(bars)
+        for s, span in np.argwhere(absent.missing == self.after).tolist():
+            # A span in which nobody has a bar counts no further: the first one is meant.
+            if span and absent.missing[s, span - 1] == self.after:
+                continue
+            opens = np.datetime64(absent.following[span])
+            yield self._less_loss(Ending(bars.symbols[s], opens, opens), bars)
 
     def _less_loss(self, end: Ending, bars: Bars) -> Ending:
         """Return an end that pays the last price less the loss.
@@ -259,6 +269,16 @@ def _last_unconfirmed(bars: Bars, end: Ending) -> float:
     accepted = bars.times[bars.mask[s]]
     later = (accepted > times[last]) & (accepted <= end.booked)
     return 0.0 if later.any() else float(values[last, CLOSE])
+
+
+def _is_back(bars: Bars, end: Ending) -> bool:
+    """Return whether a bar of the symbol runs at its end's open, so that it trades there.
+
+    A first trade later in that session is unknown at the open, and cancels nothing.
+    """
+    s = bars.symbols.index(end.symbol)
+    known = bars.times[bars.present[s]]
+    return bool(((_starts(bars, end.symbol) <= end.booked) & (known > end.booked)).any())
 
 
 def _starts(bars: Bars, symbol: str) -> Instants:

@@ -25,7 +25,7 @@ from sizing.limits import Limits
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars, Doubt
 from trainingdata.endings import Absence
-from trainingdata.instants import DAY, new_york_date
+from trainingdata.instants import DAY, new_york_date, utc_text
 from trainingdata.instruments import is_coin
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
@@ -76,6 +76,11 @@ def ended_remarks(
         " which no other bar confirms."
         for each in market.ended
         if each.unconfirmed
+    ]
+    notes += [
+        f"{each.symbol} came back at {utc_text(each.booked)}, the open at which its end would be"
+        " booked: its position stays."
+        for each in market.returned
     ]
     long = bool(bars.now - bars.times[market.first] >= SURVIVORS_FROM)
     if (long or chosen) and bars.origins and (~bars.crypto).sum() > 1 and not ended:

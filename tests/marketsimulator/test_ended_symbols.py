@@ -284,6 +284,48 @@ def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
     assert "if the symbol ends here, its payout uses this price, 10" in doubt.effect
 
 
+@pytest.mark.parametrize("rule", ["long", "short"])
+def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> None:
+    """It misses exactly the ten sessions after which it would have ended."""
+    words = squeezed(tmp_path)
+    calm = pd.read_csv(tmp_path / "CALM.csv")
+    calm.drop(index=range(116, 126)).to_csv(tmp_path / "WILD.csv", index=False)
+    settings = settings_of(*words, "sizing.strategy=equal_weight")
+    found = settings.market()
+    assert found.ended == ()
+    sign = 1.0 if rule == "long" else -1.0
+    broker = account_on(found.bars, 100_000.0, endings=found.endings)
+    broker.submit([replace(market("w", "WILD", sign * 100.0), tif="opg")])
+    broker.open()
+    broker.advance(len(found.bars.times) - 1)
+    assert float(broker.account().positions["WILD"]) == sign * 100.0
+    run = simulate_trading(settings, found, "x", trader_of(settings, found))
+    (note,) = [each for each in ended_remarks(run, found, {}) if "came back" in each]
+    assert note.startswith("WILD came back at 2022-07-")
+    # One session more without it, and it has ended.
+    calm.drop(index=range(116, 127)).to_csv(tmp_path / "WILD.csv", index=False)
+    assert [each.symbol for each in settings_of(*words).market().ended] == ["WILD"]
+
+
+def test_walk_stepped_broker_and_accountant_keep_a_returned_symbol() -> None:
+    settings = settings_of(*WORDS, "data.ended_after=3", "data.ended_loss=0.4")
+    market = settings.market()
+    bars = market.bars
+    row = bars.symbols.index("SYA")
+    days = bars.times.astype("datetime64[D]")
+    gap = (days >= np.datetime64("2024-02-21")) & (days <= np.datetime64("2024-02-23"))
+    mask = bars.mask.copy()
+    mask[row, gap] = False
+    values = np.where(mask[:, :, None], bars.values, np.nan)
+    market = market.on(replace(bars, values=values, mask=mask))
+    assert [each.symbol for each in market.returned] == ["SYA"]
+    trader = trader_of(settings, market)
+    table = eager(trader.belief_table(market), "2024-02-17")
+    run = walked_as_stepped(settings, market, replace(trader, table=table))
+    assert all(booking.kind != ENDED for booking in run.bookings)
+    assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
+
+
 def test_a_live_pass_names_what_has_no_bar(caplog: pytest.LogCaptureFixture) -> None:
     _say_missing(flat(14, sessions=4))
     _say_missing(flat(56))
