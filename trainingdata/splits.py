@@ -47,6 +47,7 @@ _RARE = ((3, 2), (4, 3), (5, 4), (6, 5), (5, 2), (5, 3), (11, 10))
 RARE_RATIOS = tuple(Fraction(*sides) for pair in _RARE for sides in (pair, pair[::-1]))
 _RARE_LOGS = np.log([float(ratio) for ratio in RARE_RATIOS])
 RATIO_TOLERANCE = 0.005  # relative distance from a ratio within which an open matches it
+NEAR_TOLERANCE = 0.03  # the same with an ordinary night beside the split: the ratio is named
 # Multiples of the usual overnight move beyond which an open is doubtful: near a ratio, anywhere.
 RATIO_MULTIPLE = 8.0
 MOVE_MULTIPLE = 15.0
@@ -84,6 +85,8 @@ def _opens_far(symbol: str, at: np.datetime64, move: _Overnight, ratio: Fraction
     prices = f"({rounded_price(move.after, 2)} after {rounded_price(move.before, 2)})"
     what = f"opens {move.change:+.1%} from the last close {prices}, {move.multiple:.0f} times its"
     what += " usual overnight move"
+    if near := _rare_ratio(move, NEAR_TOLERANCE):
+        what += f", near a split of {near.numerator}:{near.denominator}"
     if ratio is not None:
         what = f"opens like a split of {ratio.numerator}:{ratio.denominator} {prices}"
         what += f", {move.multiple:.0f} times its usual overnight move"
@@ -179,11 +182,11 @@ def doubtful_opens(
     return tuple(found)
 
 
-def _rare_ratio(move: _Overnight) -> Fraction | None:
-    """Return the rare ratio within `RATIO_TOLERANCE` of an open; new shares for one old share."""
+def _rare_ratio(move: _Overnight, tolerance: float = RATIO_TOLERANCE) -> Fraction | None:
+    """Return the rare ratio within a distance of an open; new shares for one old share."""
     apart = np.abs(np.log(move.before / move.after) - _RARE_LOGS)
     nearest = int(apart.argmin())
-    return RARE_RATIOS[nearest] if apart[nearest] <= np.log1p(RATIO_TOLERANCE) else None
+    return RARE_RATIOS[nearest] if apart[nearest] <= np.log1p(tolerance) else None
 
 
 def _overnight_moves(

@@ -247,6 +247,17 @@ def test_open_far_beyond_usual_nights_is_a_doubt(tmp_path: Path, factor: float) 
     assert "spin-off" in doubt.cure
 
 
+@pytest.mark.parametrize("night", [-0.02, -0.01, 0.01, 0.02])
+@pytest.mark.parametrize("ratio", [Fraction(3, 2), Fraction(4, 3), Fraction(3, 5)])
+def test_split_beside_a_night_names_the_near_ratio(
+    tmp_path: Path, ratio: Fraction, night: float
+) -> None:
+    frame = sessions(1, {60: np.exp(night) / float(ratio)})
+    (doubt,) = read(tmp_path, frame).doubts
+    assert doubt.kind == "move"
+    assert f"near a split of {ratio.numerator}:{ratio.denominator}" in doubt.what
+
+
 @pytest.mark.parametrize("factor", [2 / 3, 0.9, 1.1, 10 / 11])
 def test_nervous_stock_opening_far_is_no_doubt(tmp_path: Path, factor: float) -> None:
     frame = sessions(1, {60: factor}, deviation=0.06)
