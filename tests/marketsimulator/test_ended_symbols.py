@@ -307,7 +307,7 @@ def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> N
     assert [each.symbol for each in settings_of(*words).market().ended] == ["WILD"]
 
 
-def test_walk_stepped_broker_and_accountant_keep_a_returned_symbol() -> None:
+def test_accountant_keeps_a_returned_symbol_too() -> None:
     settings = settings_of(*WORDS, "data.ended_after=3", "data.ended_loss=0.4")
     market = settings.market()
     bars = market.bars
