@@ -203,4 +203,10 @@ def left_out_doubts(
         at = np.datetime64(starts[row])
         size = abs(float(np.log(close / before)))
         doubts.append(Doubt(item.symbol, at, what, effect, CAUSES[item.kind], "left_out", size))
+    if len(starts) and left_out[-1]:
+        payout = f"if the symbol ends here, its payout uses this price, {values[-1, CLOSE]:,.4g}"
+        doubts = [
+            replace(each, effect=f"{each.effect}; {payout}") if each.at == starts[-1] else each
+            for each in doubts
+        ]
     return tuple(doubts)

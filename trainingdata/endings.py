@@ -1,14 +1,15 @@
 """Symbols that end: delisted, merged into another one, or renamed.
 
 A symbol is missing from the first session of its class in which its file has no bar. It has ended
-after several such sessions in a row. An unconfirmed bar counts as present. The end is known only
-then: no earlier decision uses it, and the end of a panel is not an end. A row of the actions file
-states an end, and when it was known.
+after several such sessions in a row, unless it trades at the next open, where the end would be
+booked. An unconfirmed bar counts as present. The end is known only then: no earlier decision uses
+it, and the end of a panel is not an end. A row of the actions file states an end, and when it was
+known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -42,6 +43,7 @@ class Ending:
     share: of its last price that a share is worth, beside it.
     ratio: shares of `into` that a share becomes, beside both.
     into: the symbol that takes its place; empty for none.
+    unconfirmed: its last price in USD, where no other bar confirms it; `price` rests on it. Else 0.
     """
 
     symbol: str
@@ -51,6 +53,7 @@ class Ending:
     share: float = 0.0
     ratio: float = 0.0
     into: str = ""
+    unconfirmed: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,22 +85,41 @@ class Endings:
 
     def over(self, bars: Bars) -> tuple[Ending, ...]:
         """Those of a panel's symbols that are booked by its last instant, in time order."""
-        worth = 1.0 - self.loss
         found = [
-            replace(each, price=0.0, share=worth) if np.isnan(each.price) else each
+            self._less_loss(each, bars) if np.isnan(each.price) else each
             for each in self.listed
             if each.symbol in bars.symbols
         ]
-        if self.after is not None:
-            absent = Absence.of(bars)
-            for s, span in np.argwhere(absent.missing == self.after).tolist():
-                # A span in which nobody has a bar counts no further: the first one is meant.
-                if span and absent.missing[s, span - 1] == self.after:
-                    continue
-                opens = np.datetime64(absent.following[span])
-                found.append(Ending(bars.symbols[s], opens, opens, share=worth))
+        found += [each for each in self._absent(bars) if not _is_back(bars, each)]
         found = [each for each in found if each.booked <= bars.now]
         return tuple(sorted(found, key=lambda each: (each.booked, each.symbol)))
+
+    def returned(self, bars: Bars) -> tuple[Ending, ...]:
+        """Return the ends that are cancelled because the symbol trades at their open."""
+        return tuple(each for each in self._absent(bars) if _is_back(bars, each))
+
+    def _absent(self, bars: Bars) -> Iterator[Ending]:
+        """Yield an end for each symbol that has missed enough sessions."""
+        if self.after is None:
+            return
+        absent = Absence.of(bars)
+        for s, span in np.argwhere(absent.missing == self.after).tolist():
+            # A span in which nobody has a bar counts no further: the first one is meant.
+            if span and absent.missing[s, span - 1] == self.after:
+                continue
+            opens = np.datetime64(absent.following[span])
+            yield self._less_loss(Ending(bars.symbols[s], opens, opens), bars)
+
+    def _less_loss(self, end: Ending, bars: Bars) -> Ending:
+        """Return an end that pays the last price less the loss.
+
+        Nothing can confirm a move on a symbol's last bar, so its price counts as read.
+        """
+        worth = 1.0 - self.loss
+        last = _last_unconfirmed(bars, end)
+        if not last:
+            return replace(end, price=0.0, share=worth)
+        return replace(end, price=worth * last, share=0.0, unconfirmed=last)
 
     def gone(self, bars: Bars) -> Mask:
         """[S] which have ended by a panel's last instant, and have had no bar since."""
@@ -232,6 +254,31 @@ def opens_after(at: np.datetime64) -> np.datetime64:
     """When the first session after an instant opens."""
     opens = calendar().opens
     return np.datetime64(opens[np.searchsorted(opens, at, side="right")])
+
+
+def _last_unconfirmed(bars: Bars, end: Ending) -> float:
+    """Return the close of a symbol's last bar before its end if that bar is left out, else 0."""
+    if not bars.unread:
+        return 0.0
+    s = bars.symbols.index(end.symbol)
+    times, values = bars.unread[s]
+    before = np.flatnonzero((times <= end.booked) & (times >= bars.times[0]))
+    if not len(before):
+        return 0.0
+    last = before[times[before].argmax()]
+    accepted = bars.times[bars.mask[s]]
+    later = (accepted > times[last]) & (accepted <= end.booked)
+    return 0.0 if later.any() else float(values[last, CLOSE])
+
+
+def _is_back(bars: Bars, end: Ending) -> bool:
+    """Return whether a bar of the symbol runs at its end's open, so that it trades there.
+
+    A first trade later in that session is unknown at the open, and cancels nothing.
+    """
+    s = bars.symbols.index(end.symbol)
+    known = bars.times[bars.present[s]]
+    return bool(((_starts(bars, end.symbol) <= end.booked) & (known > end.booked)).any())
 
 
 def _starts(bars: Bars, symbol: str) -> Instants:

@@ -68,6 +68,12 @@ class Market:
         begun = self.bars.times[self.first]
         return tuple(each for each in self.endings.over(self.bars) if each.booked > begun)
 
+    @property
+    def returned(self) -> tuple[Ending, ...]:
+        """The ends in it that are cancelled because the symbol trades at their open."""
+        begun = self.bars.times[self.first]
+        return tuple(each for each in self.endings.returned(self.bars) if each.booked > begun)
+
     def on(self, bars: Bars) -> Market:
         """The same run over other bars, which orders meet, from the same instant on."""
         first = int(np.searchsorted(bars.times, self.bars.times[self.first]))

@@ -3,7 +3,8 @@
 Also find dividends and splits of an actions file that the prices do not show. Three rules classify
 a stock's moves. Crypto pairs have no splits and are not checked.
 
-- `split`: closes and open differ by about a usual ratio (2:1 and more). Refused unless accepted.
+- `split`: closes and open differ by about a whole ratio (2:1 to 1,000:1), or closes by more than
+  the largest. Refused unless accepted.
 - `ratio`: a session opens within `RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, beyond
   `RATIO_MULTIPLE` of the symbol's usual overnight moves. A doubt.
 - `move`: a session opens beyond `MOVE_MULTIPLE` of them, as after a spin-off. A doubt.
@@ -36,7 +37,8 @@ BEYOND = 0.4  # share of its price by which a bar's close differs from the one b
 NEAR = 0.1  # of the logarithm: how near a ratio of closes is to one that splits have
 GAP = 0.1  # the same, of the open over the close before: a split is made while nobody trades
 # New shares for one old share, and the other way round; 3:2 moves a price by less than `BEYOND`.
-_WHOLE = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 16, 20, 25, 30, 40, 50, 100)
+LARGEST_RATIO = 1000
+_WHOLE = range(2, LARGEST_RATIO + 1)
 RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
 _LOGS = np.log([float(ratio) for ratio in RATIOS])
 
@@ -45,6 +47,7 @@ _RARE = ((3, 2), (4, 3), (5, 4), (6, 5), (5, 2), (5, 3), (11, 10))
 RARE_RATIOS = tuple(Fraction(*sides) for pair in _RARE for sides in (pair, pair[::-1]))
 _RARE_LOGS = np.log([float(ratio) for ratio in RARE_RATIOS])
 RATIO_TOLERANCE = 0.005  # relative distance from a ratio within which an open matches it
+NEAR_TOLERANCE = 0.03  # the same with an ordinary night beside the split: the ratio is named
 # Multiples of the usual overnight move beyond which an open is doubtful: near a ratio, anywhere.
 RATIO_MULTIPLE = 8.0
 MOVE_MULTIPLE = 15.0
@@ -55,14 +58,21 @@ _NORMAL = 1.4826  # median absolute deviations in a normal distribution's standa
 
 
 def _split_like(
-    symbol: str, at: np.datetime64, ratio: Fraction, before: float, after: float
+    symbol: str, at: np.datetime64, ratio: Fraction | None, before: float, after: float
 ) -> Doubt:
-    """A jump between closes, USD, as of a split: new shares for one old share."""
+    """Return the doubt about a jump between closes, USD.
+
+    ratio: of the split it resembles, new shares for one old share; None beyond the largest ratio.
+    """
+    prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
+    what = f"jumps by more than {LARGEST_RATIO:,} times {prices}, and no true move is that large"
+    if ratio is not None:
+        what = f"looks like a split of {ratio.numerator}:{ratio.denominator} that the prices are"
+        what += f" not adjusted for {prices}"
     return Doubt(
         symbol,
         at,
-        f"looks like a split of {ratio.numerator}:{ratio.denominator} that the prices are not"
-        f" adjusted for ({rounded_price(after, 2)} after {rounded_price(before, 2)})",
+        what,
         f"a position held over it books a false {after / before - 1:+.0%}, unless the move is true",
         "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
         " in data.actions",
@@ -75,6 +85,8 @@ def _opens_far(symbol: str, at: np.datetime64, move: _Overnight, ratio: Fraction
     prices = f"({rounded_price(move.after, 2)} after {rounded_price(move.before, 2)})"
     what = f"opens {move.change:+.1%} from the last close {prices}, {move.multiple:.0f} times its"
     what += " usual overnight move"
+    if near := _rare_ratio(move, NEAR_TOLERANCE):
+        what += f", near a split of {near.numerator}:{near.denominator}"
     if ratio is not None:
         what = f"opens like a split of {ratio.numerator}:{ratio.denominator} {prices}"
         what += f", {move.multiple:.0f} times its usual overnight move"
@@ -170,11 +182,11 @@ def doubtful_opens(
     return tuple(found)
 
 
-def _rare_ratio(move: _Overnight) -> Fraction | None:
-    """Return the rare ratio within `RATIO_TOLERANCE` of an open; new shares for one old share."""
+def _rare_ratio(move: _Overnight, tolerance: float = RATIO_TOLERANCE) -> Fraction | None:
+    """Return the rare ratio within a distance of an open; new shares for one old share."""
     apart = np.abs(np.log(move.before / move.after) - _RARE_LOGS)
     nearest = int(apart.argmin())
-    return RARE_RATIOS[nearest] if apart[nearest] <= np.log1p(RATIO_TOLERANCE) else None
+    return RARE_RATIOS[nearest] if apart[nearest] <= np.log1p(tolerance) else None
 
 
 def _overnight_moves(
@@ -306,7 +318,7 @@ def _of_symbol(
         place = _way_back(closes, k)
         if place is not None:
             back = place
-        elif ratio := _ratio(values, k):
+        elif (ratio := _ratio(values, k)) or _too_large(closes, k):
             at = np.datetime64(starts[k + 1])
             found.append(_split_like(symbol, at, ratio, float(closes[k]), float(closes[k + 1])))
     return found
@@ -344,6 +356,11 @@ def _ratio(values: Array, k: int) -> Fraction | None:
     nearest = int(np.abs(_LOGS + change).argmin())
     alike = abs(_LOGS[nearest] + change) <= NEAR and abs(_LOGS[nearest] + gap) <= GAP
     return RATIOS[nearest] if alike else None
+
+
+def _too_large(closes: Array, k: int) -> bool:
+    """Return whether the close after a bar is further away than the largest ratio."""
+    return bool(abs(np.log(closes[k + 1] / closes[k])) > _LOGS.max())
 
 
 def _way_back(closes: Array, k: int) -> int | None:

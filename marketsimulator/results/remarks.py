@@ -17,7 +17,7 @@ from execution.trader import SizingSettings
 from foundation.arrays import Mask
 from foundation.cents import to_cents
 from foundation.counts import counted
-from foundation.figures import basis_points, number, percent, usd
+from foundation.figures import basis_points, number, percent, rounded_price, usd
 from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
@@ -25,7 +25,7 @@ from sizing.limits import Limits
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars, Doubt
 from trainingdata.endings import Absence
-from trainingdata.instants import DAY, new_york_date
+from trainingdata.instants import DAY, new_york_date, utc_text
 from trainingdata.instruments import is_coin
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
@@ -71,6 +71,17 @@ def ended_remarks(
             f" {usd(own, sign=True)} of {usd(total, sign=True)}, of it by the end itself"
             f" {usd(booked, sign=True)}."
         )
+    notes += [
+        f"{each.symbol} is paid by its last price as read ({rounded_price(each.unconfirmed, 2)}),"
+        " which no other bar confirms."
+        for each in market.ended
+        if each.unconfirmed
+    ]
+    notes += [
+        f"{each.symbol} came back at {utc_text(each.booked)}, the open at which its end would be"
+        " booked: its position stays."
+        for each in market.returned
+    ]
     long = bool(bars.now - bars.times[market.first] >= SURVIVORS_FROM)
     if (long or chosen) and bars.origins and (~bars.crypto).sum() > 1 and not ended:
         notes.append(

@@ -134,10 +134,10 @@ class Records:
         return cls(settings, tables, made, summary, length, dated, ends)
 
 
-def ends_found(data: Any, known: Mapping[str, Sequence[int]], coins: Any) -> list[End]:
-    """Symbols whose class has gone on without them for so many sessions.
+def ends_found(data: Any, known: Mapping[str, Sequence[int]], coins: Any, length: int) -> list[End]:
+    """Symbols whose class has gone on without them for so many sessions, and that are not back.
 
-    known: instants of each symbol's bars.
+    known: instants of each symbol's bars. length: of a bar.
     """
     if data.get("ended_after") is None:
         return []
@@ -153,6 +153,9 @@ def ends_found(data: Any, known: Mapping[str, Sequence[int]], coins: Any) -> lis
             without = sorted(n for n in peers if last < n < following)
             if len(without) >= data["ended_after"]:
                 booked = int(calendar().opens[without[data["ended_after"] - 1]])
+                later = [at for at in known[symbol] if at > booked][:1]
+                if later and (started(symbol in coins, later[0], length) or booked) <= booked:
+                    continue
                 found.append(End(booked, symbol, share=1 - exact(data["ended_loss"])))
     return found
 
@@ -197,7 +200,10 @@ class Walk:
         self.filled = {(f.client_order_id, f.at.value) for f in fills.itertuples()}
         self.waiting: list[Order] = []
         instants = {s: [at for at in rows.index if at <= end] for s, rows in records.bars.items()}
-        self.ends = [*records.ends, *ends_found(records.config.get("data", {}), instants, coins)]
+        self.ends = [
+            *records.ends,
+            *ends_found(records.config.get("data", {}), instants, coins, records.length),
+        ]
         self.ends.sort(key=lambda each: (each.booked, each.symbol))
 
     def _bars_of(self, symbol: str) -> dict[int, list[float]]:

@@ -28,6 +28,7 @@ from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of, stock_ends
 from tests.marketsimulator.runs import eager, settings_of, trader_of, walked_as_stepped, wild
 from trainingdata.bars import Bars
+from trainingdata.confirmation import confirmed
 from trainingdata.endings import Ending, Endings
 from trainingdata.market import Market
 from trainingdata.sessions import calendar, session_open
@@ -238,6 +239,91 @@ def test_last_bar_that_waits_is_not_missing(tmp_path: Path) -> None:
     found = settings.market()
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
     assert [note for note in ended_remarks(run, found, {}) if "Missing" in note]
+
+
+@pytest.mark.parametrize("quantity", [100.0, -100.0])
+@pytest.mark.parametrize("last", [16.0, 12.03, 90.0])
+@pytest.mark.parametrize("listed", [False, True])
+def test_crash_on_last_bar_decides_the_payout(
+    quantity: float, last: float, *, listed: bool
+) -> None:
+    times = stock_ends("2026-05-04", 7 * 8)
+    prices = np.full((14, 4), 40.0)
+    prices[-1] = last
+    bars = panel_of({"AAA": (times[:14], prices), "BBB": (times, np.full((56, 4), 4.0))})
+    bars = confirmed(bars)
+    assert not bars.mask[0, 13]
+    stated = replace(ending().listed[0], price=np.nan)
+    endings = Endings((stated,)) if listed else Endings(after=2, loss=0.3)
+    broker = account_on(bars, 10_000.0, endings=endings)
+    broker.submit([market("a", "AAA", quantity)])
+    broker.open()
+    broker.advance(55)
+    assert broker.account().positions == {}
+    assert broker.fills[-1].price == pytest.approx(0.7 * last)
+    found = endings.over(bars)
+    assert endings.over(bars.between(0, 50)) == found
+    assert endings.over(bars.between(0, 13)) == ()
+
+
+def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
+    words = squeezed(tmp_path, ends=True)
+    frame = pd.read_csv(tmp_path / "WILD.csv")
+    frame.loc[len(frame) - 1, ["Low", "Close"]] = 10.0
+    frame.to_csv(tmp_path / "WILD.csv", index=False)
+    settings = settings_of(*words)
+    found = settings.market()
+    (end,) = found.ended
+    assert (end.price, end.share) == (pytest.approx(7.0), 0.0)
+    run = simulate_trading(settings, found, "x", trader_of(settings, found))
+    assert (
+        "WILD is paid by its last price as read (10.00), which no other bar confirms."
+        in ended_remarks(run, found, {"WILD": 0.0})
+    )
+    (doubt,) = found.bars.doubts
+    assert "if the symbol ends here, its payout uses this price, 10" in doubt.effect
+
+
+@pytest.mark.parametrize("rule", ["long", "short"])
+def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> None:
+    """It misses exactly the ten sessions after which it would have ended."""
+    words = squeezed(tmp_path)
+    calm = pd.read_csv(tmp_path / "CALM.csv")
+    calm.drop(index=range(116, 126)).to_csv(tmp_path / "WILD.csv", index=False)
+    settings = settings_of(*words, "sizing.strategy=equal_weight")
+    found = settings.market()
+    assert found.ended == ()
+    sign = 1.0 if rule == "long" else -1.0
+    broker = account_on(found.bars, 100_000.0, endings=found.endings)
+    broker.submit([replace(market("w", "WILD", sign * 100.0), tif="opg")])
+    broker.open()
+    broker.advance(len(found.bars.times) - 1)
+    assert float(broker.account().positions["WILD"]) == sign * 100.0
+    run = simulate_trading(settings, found, "x", trader_of(settings, found))
+    (note,) = [each for each in ended_remarks(run, found, {}) if "came back" in each]
+    assert note.startswith("WILD came back at 2022-07-")
+    # One session more without it, and it has ended.
+    calm.drop(index=range(116, 127)).to_csv(tmp_path / "WILD.csv", index=False)
+    assert [each.symbol for each in settings_of(*words).market().ended] == ["WILD"]
+
+
+def test_accountant_keeps_a_returned_symbol_too() -> None:
+    settings = settings_of(*WORDS, "data.ended_after=3", "data.ended_loss=0.4")
+    market = settings.market()
+    bars = market.bars
+    row = bars.symbols.index("SYA")
+    days = bars.times.astype("datetime64[D]")
+    gap = (days >= np.datetime64("2024-02-21")) & (days <= np.datetime64("2024-02-23"))
+    mask = bars.mask.copy()
+    mask[row, gap] = False
+    values = np.where(mask[:, :, None], bars.values, np.nan)
+    market = market.on(replace(bars, values=values, mask=mask))
+    assert [each.symbol for each in market.returned] == ["SYA"]
+    trader = trader_of(settings, market)
+    table = eager(trader.belief_table(market), "2024-02-17")
+    run = walked_as_stepped(settings, market, replace(trader, table=table))
+    assert all(booking.kind != ENDED for booking in run.bookings)
+    assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
 
 
 def test_a_live_pass_names_what_has_no_bar(caplog: pytest.LogCaptureFixture) -> None:

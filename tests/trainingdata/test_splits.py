@@ -178,6 +178,26 @@ def test_a_jump_like_a_split_is_refused_or_by_setting_a_doubt(tmp_path: Path, ra
     assert "adjust the file's bars for it, or in a backtest give data.adjustment=raw" in jump.cure
 
 
+@given(
+    factor=st.one_of(st.floats(9.0, 1e6), st.floats(1e-6, 1 / 9.0)), night=st.floats(-0.02, 0.02)
+)
+def test_large_staying_jump_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, factor: float, night: float
+) -> None:
+    frame = sessions(4, {60: factor * np.exp(night)})
+    folder = tmp_path_factory.mktemp("bars")
+    with pytest.raises(DataError, match=r"^AAA, 2023-03-\d\dT\S+Z: .* data\.accept_jumps=true"):
+        read(folder, frame)
+    data = DataSettings(dir=(str(folder / "AAA.csv"),), accept_jumps=True)
+    assert data.bars([], None, None).doubts[0].kind == "split"
+
+
+def test_jump_beyond_all_ratios_is_no_true_move(tmp_path: Path) -> None:
+    words = r"jumps by more than 1,000 times \(.* after .*\), and no true move is that large: "
+    with pytest.raises(DataError, match=words):
+        read(tmp_path, sessions(4, {60: 5000.0}))
+
+
 def sessions(seed: int, moves: dict[int, float], deviation: float = 0.004) -> pd.DataFrame:
     """Daily bars of 120 sessions whose opens move by some factors, and prices stay there."""
     rng = np.random.default_rng(seed)
@@ -225,6 +245,17 @@ def test_open_far_beyond_usual_nights_is_a_doubt(tmp_path: Path, factor: float) 
     (doubt,) = read(tmp_path, sessions(1, {60: factor})).doubts
     assert doubt.kind == "move"
     assert "spin-off" in doubt.cure
+
+
+@pytest.mark.parametrize("night", [-0.02, -0.01, 0.01, 0.02])
+@pytest.mark.parametrize("ratio", [Fraction(3, 2), Fraction(4, 3), Fraction(3, 5)])
+def test_split_beside_a_night_names_the_near_ratio(
+    tmp_path: Path, ratio: Fraction, night: float
+) -> None:
+    frame = sessions(1, {60: np.exp(night) / float(ratio)})
+    (doubt,) = read(tmp_path, frame).doubts
+    assert doubt.kind == "move"
+    assert f"near a split of {ratio.numerator}:{ratio.denominator}" in doubt.what
 
 
 @pytest.mark.parametrize("factor", [2 / 3, 0.9, 1.1, 10 / 11])
