@@ -56,7 +56,7 @@ from event_contracts.trading.policies import (
     RandomPolicy,
     load_network,
 )
-from event_contracts.trading.sampler import EstimateFile, Sampler
+from event_contracts.trading.sampler import EstimateFile, Sampler, read_estimates
 from event_contracts.trading.status_sections import sections
 from event_contracts.trading.venue_orders import OrderVenue, order_of
 from execution.journal.decisions import Journal
@@ -394,7 +394,12 @@ def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpac
         return lambda *_: RandomPolicy(settings.seed)
     if settings.policy == "kelly":
         return lambda space, began: BinaryKelly(space, began, settings.kelly_fraction)
-    network = load_network(settings.policy)
+    try:
+        network = load_network(settings.policy)
+    except InputError as error:
+        raise InputError(
+            f"policy: {error}; name a checkpoint, or kelly, random or nothing"
+        ) from error
     if why := network.about.other_orders(settings):
         raise InputError(f"{settings.policy}: {why}")
     return lambda *_: network
@@ -532,7 +537,15 @@ def show(entry: ActionEntry) -> None:
         sys.stdout.write(f"{utc_text(entry.at)} {entry.market}: {what}; {entry.answer}\n")
 
 
+def check_sources(settings: KalshiTradingSettings) -> None:
+    """Refuse a policy or estimates that cannot be read, before keys or a venue are needed."""
+    policy_of(settings)
+    if settings.estimates is not None:
+        read_estimates(Path(settings.estimates))
+
+
 def run(settings: KalshiTradingSettings) -> None:
+    check_sources(settings)
     stop = Stop()
     with stopped_by_signals(stop):
         trade(settings, KalshiKeys.of(os.environ), stop, show)
