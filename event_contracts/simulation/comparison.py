@@ -294,7 +294,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Booked:
-    """What an account came to in the markets that are played, by its journal.
+    """Hold an account's own result in the markets that are played, by its journal.
 
     profit: USD after fees, as the settlements state it.
     unstated: markets whose settlement states no profit, or is not in the journal.
@@ -325,7 +325,7 @@ class Comparison:
 
     @property
     def has_fills(self) -> bool:
-        """Whether any policy has a fill."""
+        """Return whether any policy has a fill."""
         return any(each.fills for each in self.standings)
 
 

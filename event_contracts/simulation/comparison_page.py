@@ -20,7 +20,7 @@ from event_contracts.trading.position_sizes import SHOWN, PositionSizeMetrics, s
 from foundation.command import Result
 from foundation.counts import counted
 from foundation.figures import Words, interval, number, percent, usd
-from foundation.tables import Cell, Table, json_text
+from foundation.tables import Cell, Row, Table, json_text
 from marketsimulator.results.comparison_page import Sheet
 from marketsimulator.results.significance import LEVEL, SHORTEST
 from marketsimulator.results.verdict import Verdict
@@ -50,14 +50,7 @@ def result_of(comparison: Comparison) -> Result:
         title="Policies over the same held-out sessions",
         subtitle=source,
         verdict=Verdict(level, first, " ".join([*others, *_booked_words(comparison)])),
-        table=Table(
-            source,
-            HEADS,
-            [
-                *_booked_row(comparison),
-                *((each.name, *_cells(each, sizes[each.name])) for each in standings),
-            ],
-        ),
+        table=Table(source, HEADS, _rows(comparison, sizes)),
         warnings=[
             *([] if comparison.has_fills else [NO_FILLS]),
             *([warning] if groups < SHORTEST else []),
@@ -75,8 +68,16 @@ def result_of(comparison: Comparison) -> Result:
     return Result([sheet.table], said, files)
 
 
-def _booked_row(comparison: Comparison) -> list[tuple[str | Cell, ...]]:
-    """What the account itself came to, an episode; a row that no policy played."""
+def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> list[Row]:
+    """The account as booked, and a row a policy."""
+    rows = _booked_row(comparison)
+    for each in comparison.standings:
+        rows.append((each.name, *_cells(each, sizes[each.name])))
+    return rows
+
+
+def _booked_row(comparison: Comparison) -> list[Row]:
+    """Return the account's own result, an episode; no policy played this row."""
     booked = comparison.booked
     if booked is None:
         return []
@@ -89,7 +90,7 @@ def _booked_row(comparison: Comparison) -> list[tuple[str | Cell, ...]]:
 
 
 def _booked_words(comparison: Comparison) -> list[str]:
-    """What the account itself came to, in words; nothing without a journal."""
+    """Return the account's own result in words; nothing without a journal."""
     booked = comparison.booked
     if booked is None:
         return []

@@ -88,6 +88,7 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
 
 
 def _booked(records: ActionRecords, markets: Collection[str]) -> Booked:
+    """Return what the journal states of the account's own orders and settlements."""
     paid = [each for each in records.paid() if each.market in markets]
     stated = {each.market: each.profit for each in paid if each.profit is not None}
     orders = [

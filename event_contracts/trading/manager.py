@@ -309,7 +309,7 @@ class AccountReader:
         )
 
     def _news(self, at: np.datetime64, since: np.datetime64) -> News:
-        """What is listed; a settlement without an instant has that of its first reading."""
+        """Return what is listed; an undated settlement gets the instant of its first reading."""
         news = _read_news(self._venue, since)
         known = {} if self.books is None else dict(self.books.settlements)
         settlements = tuple(
