@@ -174,18 +174,15 @@ def test_an_unreadable_settlement_is_no_success(ending: KalshiPractice) -> None:
 
 
 def test_a_loop_waits_for_an_unreadable_settlement(ending: KalshiPractice) -> None:
-    asked = 0
+    [path] = Path("journals").glob(f"*/{JOURNAL}")
 
     def change(row: dict[str, Any]) -> dict[str, Any]:
-        nonlocal asked
-        asked += 1
-        return with_fields(revenue="much")(row) if asked < 20 else row
+        [(ended,)] = rows_of(path, "SELECT count(*) FROM cycles WHERE ended_at IS NOT NULL")
+        return with_fields(revenue="much")(row) if int(str(ended)) < 4 else row
 
     with changed_rows("/portfolio/settlements", change):
         traded(ending, markets=("RAIN",), steps=None)
-    assert asked >= 20
     assert settled() == ["RAIN"]
-    [path] = Path("journals").glob(f"*/{JOURNAL}")
     [(held,)] = rows_of(path, "SELECT held FROM kalshi_settlements")
     assert float(str(held)), "the position that was paid"
 
