@@ -12,7 +12,8 @@ the same sizes.
     python -m event_contracts.compare journal=ACCOUNT/journal.sqlite [fixed_size=10]
 
 With a journal the sessions are the markets of that account which have settled, and what it decided
-plays them too, as it was and at the one size. Every policy trades at its recorded ticks only.
+plays them too, as it was and at the one size. Every policy trades at its recorded ticks only. What
+the account itself booked stands beside the replays.
 `episode` has to state the limits, fees and order settings that the account traded with.
 """
 
@@ -44,7 +45,7 @@ from foundation.settings import setting, settings_class
 HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
 VARIABLE = "variable"
 KELLY = "kelly"
-ACCOUNT = "account"
+ACCOUNT = "account's policy, replayed"
 
 
 @settings_class()
@@ -212,7 +213,8 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
     held_out = held_out_sessions(settings) if account is None else account.held_out
     entrants = entrants_of(settings, held_out, account)
     pairs = questions_of(settings, account)
-    return compare_policies(entrants, held_out, pairs, seed=settings.seed, progress=progress)
+    found = compare_policies(entrants, held_out, pairs, seed=settings.seed, progress=progress)
+    return found if account is None else replace(found, booked=account.booked)
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:

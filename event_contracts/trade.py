@@ -22,7 +22,7 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -56,7 +56,7 @@ from event_contracts.trading.policies import (
     RandomPolicy,
     load_network,
 )
-from event_contracts.trading.sampler import EstimateFile, Sampler
+from event_contracts.trading.sampler import EstimateFile, Sampler, read_estimates
 from event_contracts.trading.status_sections import sections
 from event_contracts.trading.venue_orders import OrderVenue, order_of
 from execution.journal.decisions import Journal
@@ -88,6 +88,7 @@ Show = Callable[[ActionEntry], None]
 NO_MARKETS: Mapping[str, str] = MappingProxyType({})
 JOB = "kalshi"
 DIFFERENCES = "kalshi books"  # a kind of alert
+NOT_LISTED_YET = "its settlement is not listed yet"
 _NAME = 16  # characters that tell accounts apart
 _TICK = np.timedelta64(1, "ns")
 
@@ -218,6 +219,7 @@ class KalshiJob:
     made: ticks so far.
     orders: decided on so far, sent or not.
     said: why no order, of each market that has shown something.
+    unbooked: why the settlement of an ended market is not in the journal, by ticker.
     """
 
     service: ActorService
@@ -230,14 +232,15 @@ class KalshiJob:
     made: int = field(default=0, init=False)
     orders: int = field(default=0, init=False)
     said: dict[str, str] = field(default_factory=dict, init=False)
+    unbooked: Mapping[str, str] = field(default_factory=dict, init=False)
 
     @property
     def name(self) -> str:
         return JOB
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """The next tick; none where all are made, or every market has settled."""
-        if self.made == self.steps or not self.sampler.spans:
+        """The next tick; none where all are made, or every market is settled and booked."""
+        if self.made == self.steps or not (self.sampler.spans or self.unbooked):
             return None
         return self.sampler.tick_after(now)
 
@@ -254,7 +257,9 @@ class KalshiJob:
                     skipped = ", ".join(self.service.skipped) or "it failed"
                     self.said[update.market] = entry.reason if entry else f"undecided ({skipped})"
                     self.orders += bool(entry and entry.size)
+            held = self.account.held()
             reading = self.account.mark(self.manager, {**self.sampler.unread, **self.left_out})
+            self.unbooked = self._unbooked({*held, *reading.books.positions}, reading)
         except BrokerError as error:
             self.account.journal.cycles.end(number, self.account.account.now(), failed=str(error))
             raise
@@ -263,6 +268,32 @@ class KalshiJob:
         self.account.journal.cycles.end(
             number, self.account.account.now(), decision=shown, fills=reading.fills, idle=idle
         )
+
+    def refuse_unbooked(self) -> None:
+        """Raise BrokerError for followed markets that have ended and are not booked.
+
+        A loop that was told to stop waits for none.
+        """
+        reasons = [
+            f"{market} ({why})"
+            for market, why in self.unbooked.items()
+            if market not in self.left_out
+        ]
+        if reasons and not self.stop:
+            raise BrokerError(f"ended without booking {'; '.join(reasons)}; start again to book it")
+
+    def _unbooked(self, held: Collection[str], reading: Reading) -> dict[str, str]:
+        """Return why held markets that have ended are not booked, by ticker.
+
+        A market that was left out as the process began is looked at while it is held.
+        """
+        ended = {*self.sampler.markets} - {*self.sampler.spans}
+        waiting = ended & {*held, *reading.quarantined, *self.unbooked}
+        if not waiting:
+            return {}
+        waiting -= {each.market for each in self.account.actions.paid()}
+        reasons = {**dict.fromkeys(waiting, NOT_LISTED_YET), **self.left_out, **reading.quarantined}
+        return {market: reasons[market] for market in sorted(waiting)}
 
     def finish(self, *, flatten: bool) -> list[str]:
         """Take the orders that work out of their books.
@@ -369,6 +400,7 @@ def trade(
                 halt_after=settings.halt_after,
             ) as loop:
                 loop.run()
+                job.refuse_unbooked()
             log.info("%d ticks; not decided on: %s", job.made, job.service.skipped)
             if not job.orders:
                 said = dict.fromkeys(settings.markets, "it shows nothing") | job.said
@@ -394,7 +426,12 @@ def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpac
         return lambda *_: RandomPolicy(settings.seed)
     if settings.policy == "kelly":
         return lambda space, began: BinaryKelly(space, began, settings.kelly_fraction)
-    network = load_network(settings.policy)
+    try:
+        network = load_network(settings.policy)
+    except InputError as error:
+        raise InputError(
+            f"policy: {error}; name a checkpoint, or kelly, random or nothing"
+        ) from error
     if why := network.about.other_orders(settings):
         raise InputError(f"{settings.policy}: {why}")
     return lambda *_: network
@@ -421,6 +458,11 @@ class KalshiAccount:
         """Whether a halt stands under which nothing is opened."""
         halts = self.account.halts
         return bool(why_halted(halts, "everything") or why_halted(halts, "openings"))
+
+    def held(self) -> Collection[str]:
+        """Return the markets with a position at the last mark."""
+        kept = self.actions.kept()
+        return () if kept is None else kept[0].positions.keys()
 
     def go_on(self, manager: KalshiMultiMarketOrderManager) -> None:
         if kept := self.actions.kept():
@@ -532,7 +574,15 @@ def show(entry: ActionEntry) -> None:
         sys.stdout.write(f"{utc_text(entry.at)} {entry.market}: {what}; {entry.answer}\n")
 
 
+def check_sources(settings: KalshiTradingSettings) -> None:
+    """Refuse a policy or estimates that cannot be read, before keys or a venue are needed."""
+    policy_of(settings)
+    if settings.estimates is not None:
+        read_estimates(Path(settings.estimates))
+
+
 def run(settings: KalshiTradingSettings) -> None:
+    check_sources(settings)
     stop = Stop()
     with stopped_by_signals(stop):
         trade(settings, KalshiKeys.of(os.environ), stop, show)

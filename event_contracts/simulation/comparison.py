@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Literal
 
 import numpy as np
@@ -291,11 +292,28 @@ class Standing:
         return sum(len(each.fills) for each in self.episodes) / len(self.episodes)
 
 
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """Hold an account's own result in the markets that are played, by its journal.
+
+    profit: USD after fees, as the settlements state it.
+    unstated: markets whose settlement states no profit, or is not in the journal.
+    orders: taken by the venue.
+    filled: those of them with a fill.
+    """
+
+    profit: Decimal
+    unstated: tuple[str, ...]
+    orders: int
+    filled: int
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
     """Everything that was found.
 
     cash: USD at the beginning of each session.
+    booked: what the account came to whose markets these are; None without a journal.
     answers: by the names of two entrants, the one that may be better first.
     """
 
@@ -303,6 +321,12 @@ class Comparison:
     cash: float
     standings: tuple[Standing, ...]
     answers: Mapping[tuple[str, str], Answer]
+    booked: Booked | None = None
+
+    @property
+    def has_fills(self) -> bool:
+        """Return whether any policy has a fill."""
+        return any(each.fills for each in self.standings)
 
 
 def compare_policies(

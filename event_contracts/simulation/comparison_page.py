@@ -8,12 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from event_contracts.simulation.comparison import MORE, Answer, Comparison, Estimate, Standing
+from event_contracts.simulation.comparison import (
+    MORE,
+    Answer,
+    Booked,
+    Comparison,
+    Estimate,
+    Standing,
+)
 from event_contracts.trading.position_sizes import SHOWN, PositionSizeMetrics, size_view
 from foundation.command import Result
 from foundation.counts import counted
 from foundation.figures import Words, interval, number, percent, usd
-from foundation.tables import Cell, Table, json_text
+from foundation.tables import Cell, Row, Table, json_text
 from marketsimulator.results.comparison_page import Sheet
 from marketsimulator.results.significance import LEVEL, SHORTEST
 from marketsimulator.results.verdict import Verdict
@@ -22,6 +29,8 @@ HEADS = (
     *("run", "growth", "profit, USD", "Sharpe", "orders", "fills"),
     *(head for _, head, _, _ in SHOWN),
 )
+BOOKED = "account, as booked"
+NO_FILLS = "No policy has any fill in these sessions: their figures compare nothing."
 AMOUNT = partial(number, sign=True)
 RATIO = partial(number, places=3, sign=True)
 LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
@@ -40,11 +49,12 @@ def result_of(comparison: Comparison) -> Result:
     sheet = Sheet(
         title="Policies over the same held-out sessions",
         subtitle=source,
-        verdict=Verdict(level, first, " ".join(others)),
-        table=Table(
-            source, HEADS, [(each.name, *_cells(each, sizes[each.name])) for each in standings]
-        ),
-        warnings=[warning] if groups < SHORTEST else [],
+        verdict=Verdict(level, first, " ".join([*others, *_booked_words(comparison)])),
+        table=Table(source, HEADS, _rows(comparison, sizes)),
+        warnings=[
+            *([] if comparison.has_fills else [NO_FILLS]),
+            *([warning] if groups < SHORTEST else []),
+        ],
         notes=_notes(comparison),
     )
     views = {each.name: size_view(each.episodes) for each in standings}
@@ -54,8 +64,41 @@ def result_of(comparison: Comparison) -> Result:
         "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
         "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
     }
-    said = [first, *others, *sheet.warnings, *sheet.notes]
+    said = [first, *others, *_booked_words(comparison), *sheet.warnings, *sheet.notes]
     return Result([sheet.table], said, files)
+
+
+def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> list[Row]:
+    """The account as booked, and a row a policy."""
+    rows = _booked_row(comparison)
+    for each in comparison.standings:
+        rows.append((each.name, *_cells(each, sizes[each.name])))
+    return rows
+
+
+def _booked_row(comparison: Comparison) -> list[Row]:
+    """Return the account's own result, an episode; no policy played this row."""
+    booked = comparison.booked
+    if booked is None:
+        return []
+    count = len(comparison.held_out.sessions)
+    cells = {
+        "profit, USD": Cell(AMOUNT(float(booked.profit) / count)),
+        "orders": Cell(number(booked.orders / count, 1)),
+    }
+    return [(BOOKED, *(cells.get(head, Cell(number(None))) for head in HEADS[1:]))]
+
+
+def _booked_words(comparison: Comparison) -> list[str]:
+    """Return the account's own result in words; nothing without a journal."""
+    booked = comparison.booked
+    if booked is None:
+        return []
+    missing = f"; no profit is stated for {', '.join(booked.unstated)}" if booked.unstated else ""
+    return [
+        f"{BOOKED}: {usd(booked.profit, sign=True)} of settled profit, {booked.filled} of"
+        f" {counted(booked.orders, 'order')} filled{missing}. The other rows are replays."
+    ]
 
 
 def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
@@ -103,6 +146,18 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
 
 
+def _booked_content(booked: Booked | None) -> dict[str, Any] | None:
+    if booked is None:
+        return None
+    return {
+        "run": BOOKED,
+        "total_profit_usd": float(booked.profit),
+        "unstated": list(booked.unstated),
+        "orders": booked.orders,
+        "orders_filled": booked.filled,
+    }
+
+
 def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
     """Everything but the plots, as JSON writes it; money in USD, growth and returns fractions."""
     held_out = comparison.held_out
@@ -112,6 +167,7 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
         "groups": held_out.independent,
         "starting_cash": comparison.cash,
         "interval": LEVEL,
+        "booked": _booked_content(comparison.booked),
         "runs": [
             {
                 "run": each.name,

@@ -3,27 +3,36 @@
 Every market of its journal that has settled is a session, from the first tick that was seen of it
 on. It is played by itself with what the account had at its first decision, and every order that
 was not rejected is sent again at its tick. Every policy's orders are sent and filled at recorded
-ticks only: quotes between them are unknown. Limits, fees, sizes, price style and `life` of orders
-come from the settings, which have to be those that the account traded with.
+ticks only: quotes between them are unknown. An order meets `life` recorded ticks, as the account's
+orders did. A gap in which an order would end at the venue stays in the session, and nothing trades
+there. Limits, fees, sizes, price style and `life` of orders come from the settings, which have to
+be those that the account traded with.
+
+What the account really came to is `Booked`: profits of its settlements, and orders that filled.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from event_contracts.simulation.comparison import HeldOut
+from event_contracts.simulation.comparison import Booked, HeldOut
 from event_contracts.simulation.sessions import session_of
 from event_contracts.trading.action_log import ACTION_TABLE, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
 from event_contracts.trading.actor import MarketMemory
+from event_contracts.trading.manager import ORDER_LIFE
+from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.policies import Codes, Observations
 from execution.journal.migrations import as_it_is_today
-from foundation.arrays import Array, Mask
+from execution.journal.order_store import intents_of
+from foundation.arrays import Array, Index, Mask
 from foundation.cents import CENT
 from foundation.counts import counted
 from foundation.errors import InputError
@@ -35,11 +44,13 @@ class JournaledDecisions:
 
     codes: what was sent on each row of each market [N, T]; HOLD where nothing was.
     cash: USD before the first decision, in whole cents.
+    booked: what the account itself came to in these markets.
     """
 
     held_out: HeldOut
     codes: Codes = field(repr=False)
     cash: Decimal
+    booked: Booked
 
     def policy(self, size_index: int | None = None) -> DecidedPolicy:
         """Who decides as it was decided; size_index: of every order instead of its own."""
@@ -76,10 +87,39 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
         return _decisions(ActionRecords(database), space)
 
 
+def _booked(records: ActionRecords, markets: Collection[str]) -> Booked:
+    """Return what the journal states of the account's own orders and settlements."""
+    paid = [each for each in records.paid() if each.market in markets]
+    stated = {each.market: each.profit for each in paid if each.profit is not None}
+    orders = [
+        intent
+        for intent in intents_of(records.database)
+        if isinstance(intent.order, LimitOrder) and intent.order.market in markets
+    ]
+    return Booked(
+        profit=sum(stated.values(), Decimal(0)),
+        unstated=tuple(market for market in markets if market not in stated),
+        orders=sum(intent.taken for intent in orders),
+        filled=sum(intent.progress.filled > 0 for intent in orders),
+    )
+
+
+def _kept_rows(is_recorded: Mask, life: int) -> Index:
+    """Return the rows of a session: recorded ones, settlement, and gaps longer than `life` rows."""
+    seen = np.flatnonzero(is_recorded)
+    ends = np.append(seen, len(is_recorded) - 1)
+    keep = is_recorded.copy()
+    keep[-1] = True
+    for first, last in pairwise(ends):
+        if last - first > life:
+            keep[first:last] = True
+    return np.flatnonzero(keep)
+
+
 def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> JournaledDecisions:
     entries = records.entries()
     spans = records.spans()
-    begins: dict[str, int] = {}
+    kept: dict[str, Index] = {}
     sessions: list[Array] = []
     recorded: list[Mask] = []
     for market, span in spans.items():
@@ -96,9 +136,10 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
         # The quote of a row without a tick is unknown: nothing trades there.
         for side in ("bid_size", "ask_size"):
             memory.tape[side][~is_recorded] = 0
-        begins[market] = rows[0]
-        sessions.append(session_of(memory.tape[rows[0] :]))
-        recorded.append(is_recorded[rows[0] :])
+        life = int(max(space.life * span.interval, ORDER_LIFE) // span.interval)
+        kept[market] = rows[0] + _kept_rows(is_recorded[rows[0] :], life)
+        sessions.append(session_of(memory.tape[kept[market]]))
+        recorded.append(is_recorded[kept[market]])
     if not entries or not sessions:
         raise InputError(f"journal: {records.database.path} has no settled market that was traded")
     shape = len(sessions), max(map(len, sessions))
@@ -106,12 +147,12 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
     for place, is_recorded in enumerate(recorded):
         may_trade[place, : len(is_recorded)] = is_recorded
     codes = np.zeros(shape, np.int64)
-    places = {market: place for place, market in enumerate(begins)}
+    places = {market: place for place, market in enumerate(kept)}
     for entry in entries:
         if entry.market in places and entry.sent:
-            row = spans[entry.market].row(entry.at) - begins[entry.market]
+            row = np.searchsorted(kept[entry.market], spans[entry.market].row(entry.at))
             codes[places[entry.market], row] = entry.action
-    events = [market.rpartition("-")[0] or market for market in begins]
+    events = [market.rpartition("-")[0] or market for market in kept]
     return JournaledDecisions(
         HeldOut(
             sessions=sessions,
@@ -121,4 +162,5 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
         ),
         codes,
         entries[0].cash // CENT * CENT,
+        _booked(records, tuple(kept)),
     )

@@ -255,16 +255,20 @@ class ActionLog(ActionRecords):
         return books, kept.sales
 
     def record_paid(self, paid: Iterable[PaidPosition]) -> None:
-        """Record payouts of markets; the first record of a market and an instant stays."""
+        """Record payouts of markets; the first record of a market and an instant stays.
+
+        A settlement that was read late left the books before: its own figures are recorded.
+        """
         for each in paid:
             settled = each.settlement
+            held = each.held or settled.net or each.held
             row = PaidMarket(
                 settled.market,
                 settled.at,
                 settled.result,
                 settled.yes.quantize(PAYOUT_STEP),
-                each.held,
-                each.payout,
+                held,
+                each.payout if held == each.held else settled.payout(held),
                 settled.profit,
             )
             _PAID.insert(self.database, row, then=_UNLESS_THERE)

@@ -268,12 +268,12 @@ class AccountReader:
         for _ in self._venue.time.tries((*ONE_POLL, *POLL_DELAYS)):
             at = self._venue.now()
             since = (at if self.books is None else min(self.books.at, at)) - OVERLAP
-            news = _read_news(self._venue, since)
+            news = self._news(at, since)
             cash = self._venue.cash()
             positions, unread_positions = _read_positions(self._venue)
             resting, unread_orders = self._resting()
             # What trades meanwhile is in the cash or not: nobody knows which.
-            still = _read_news(self._venue, since) == news
+            still = self._news(at, since) == news
             self._began_at = at if self._began_at is None else self._began_at
             unread = (*news.unread, *unread_positions, *unread_orders)
             quarantined = {row.market: self._venue.keys.redact(str(row)) for row in unread}
@@ -307,6 +307,16 @@ class AccountReader:
             paid=come_to.paid,
             quarantined=quarantined,
         )
+
+    def _news(self, at: np.datetime64, since: np.datetime64) -> News:
+        """Return what is listed; an undated settlement gets the instant of its first reading."""
+        news = _read_news(self._venue, since)
+        known = {} if self.books is None else dict(self.books.settlements)
+        settlements = tuple(
+            replace(each, at=known.get(each.market, at)) if np.isnat(each.at) else each
+            for each in news.settlements
+        )
+        return replace(news, settlements=settlements)
 
     def _resting(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadRow, ...]]:
         """Return the resting orders, and the rows that cannot be read.

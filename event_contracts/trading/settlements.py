@@ -24,7 +24,9 @@ from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.venue_orders import Entry, a_count, cents, fixed_point
 from foundation.cents import CENT
 from foundation.errors import SenselessAnswer
-from trainingdata.feed.fields import Needed, Optional, an_instant, optional, words
+from trainingdata.feed.fields import Optional, an_instant, optional, words
+
+UNDATED = np.datetime64("NaT", "ns")
 
 
 def a_payout(value: Any) -> Decimal:
@@ -40,7 +42,10 @@ class _Row(Entry):
     """An entry of `settlements`, `GET /portfolio/settlements`."""
 
     market: Annotated[str, FirstOf(("ticker", words), ("market_ticker", words))]
-    at: Annotated[np.datetime64, Needed("settled_time", an_instant)]
+    at: Annotated[
+        np.datetime64,
+        Optional("settled_time", an_instant, UNDATED, "when it was first read stands for it"),
+    ]
     result: Annotated[str, Optional("market_result", words, "")]
     value: Annotated[Decimal | None, optional("value", a_payout)]
     revenue: Annotated[Decimal | None, optional("revenue", cents)]
@@ -75,7 +80,7 @@ class Settlement:
     """A market that has paid.
 
     yes: USD paid for a contract of YES; NO got the rest of a dollar.
-    at: UTC, when it paid.
+    at: UTC, when it paid; NaT if the venue does not state it.
     result: `yes`, `no`, or the venue's word for another end.
     net: contracts paid for, YES above 0 and NO below; None if the venue does not state it.
     revenue: USD paid for them, if `yes` does not give it exactly.

@@ -85,11 +85,6 @@ class EventLog:
         """The number of the last event; 0 before the first."""
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
 
-    def subjects_since(self, number: int, condition: str) -> int:
-        """Count the subjects with an event after `number` that meets an SQL condition."""
-        query = f"SELECT count(DISTINCT subject) FROM events WHERE number > ? AND ({condition})"
-        return int(self._database.rows(query, (number,))[0][0])
-
     def last_undecided(self, job: str) -> dict[str, str]:
         """Return the reasons for which a job's last cycle did not decide symbols, by symbol."""
         latest = "WHERE kind = 'undecided' AND subject = ? ORDER BY number DESC"

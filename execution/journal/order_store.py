@@ -349,7 +349,12 @@ class OrderStore:
             if intent.state in KEPT_BACK
         }
 
-    def select(self, condition: str, values: Sequence[str] = ()) -> tuple[OrderIntent, ...]:
+    def concerned_since(self, number: int, events: str) -> tuple[OrderIntent, ...]:
+        """Return the intents with an event after `number` that meets an SQL condition."""
+        concerned = f"SELECT subject FROM events WHERE number > ? AND ({events})"
+        return self.select(f"client_order_id IN ({concerned})", (number,))
+
+    def select(self, condition: str, values: Sequence[str | int] = ()) -> tuple[OrderIntent, ...]:
         """Those for which an SQL condition holds, oldest first."""
         found = f"WHERE {condition} ORDER BY rowid"
         return tuple(INTENTS.made(self._database, _intent, found, values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from execution.account_lock import FLATTEN
 from execution.brokers import SETBACK, account_at
 from execution.journal.cycles import cycle_count
+from execution.journal.order_store import OrderStore, State
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
@@ -39,8 +41,10 @@ Answer = TypeVar("Answer")
 
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 KILLED = "the kill file is there"
-# Events that record fills of an order, whole or in part.
-FILLED = "kind LIKE 'noted %' AND coalesce(json_extract(content, '$.filled'), '0') != '0'"
+DECIDED = "kind IN ('planned', 'withheld', 'sending')"  # events of an order's own beginning
+# Events that record fills of an order, whole or in part; the venue writes none as 0, 0.00 or null.
+FILLED = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
+NOT_SENT: tuple[State, ...] = ("planned", "withheld")
 REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
 
 
@@ -198,21 +202,39 @@ def summary_printed(account: OpenAccount, stop: Stop) -> Iterator[None]:
 def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
     """Return cycles, orders and fills since an event and a cycle, and the account's state."""
     cycles = cycle_count(account.database) - cycle
-    orders = account.events.subjects_since(event, "kind = 'sending'")
-    fills = account.events.subjects_since(event, FILLED)
     mark = account.marks.last_mark()
     equity = "equity not read" if mark is None else f"equity {usd(mark.equity)}"
     halts = ", ".join(halt.kind for halt in account.halts.active())
     refusals = account.refusals.active()
     parts = [
         counted(cycles, "cycle"),
-        f"{counted(orders, 'order')} sent",
-        f"{counted(fills, 'order')} filled",
+        *_orders_since(account.book, event),
         equity,
         f"halted: {halts}" if halts else "no halt",
         *([f"the venue refuses orders: {counted(len(refusals), 'cause')}"] if refusals else []),
     ]
     return ", ".join(parts)
+
+
+def _orders_since(book: OrderStore, event: int) -> list[str]:
+    """Return the orders since an event in words, counted by their final state in the journal.
+
+    An order that was submitted is sent. An order with a fill is filled, whole or in part.
+    """
+    decided = Counter(intent.state for intent in book.concerned_since(event, DECIDED))
+    unsent = sum(decided[state] for state in NOT_SENT)
+    filled = book.concerned_since(event, FILLED)
+    in_part = sum(intent.state != "filled" for intent in filled)
+    apart = {
+        f"{in_part} of them in part": in_part,
+        f"{counted(decided['rejected'], 'order')} refused": decided["rejected"],
+        f"{counted(unsent, 'order')} not sent": unsent,
+    }
+    return [
+        f"{counted(decided.total() - unsent, 'order')} sent",
+        f"{counted(len(filled), 'order')} filled",
+        *(words for words, count in apart.items() if count),
+    ]
 
 
 def awaited(

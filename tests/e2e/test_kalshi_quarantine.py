@@ -13,6 +13,7 @@ from event_contracts.trading.action_log import ActionEntry
 from execution.account_lock import JOURNAL
 from execution.live.loop import Stop
 from foundation.database import rows_of
+from foundation.errors import BrokerError
 from tests.e2e.kalshi_desk import flat, trading_settings
 from tests.event_contracts.changed_rows import REMOVED, Change, changed_rows, with_fields
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
@@ -141,4 +142,54 @@ def test_a_tie_is_paid_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         ):
             shown = traded(practice, steps=4)
     assert {entry.market for entry in shown} == {"SNOW"}
+    assert not alerts()
+
+
+@pytest.fixture
+def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPractice]:
+    """RAIN is held, and ends while nobody looks."""
+    monkeypatch.chdir(tmp_path)
+    sessions = {"RAIN": flat(5, depth=500.0), "SNOW": flat(60, depth=500.0)}
+    with kalshi_practice(sessions=sessions, interval=1) as venue:
+        traded(venue, steps=1)
+        assert "RAIN" in {fill.market for fill in venue.exchange.fills}
+        venue.advance(5)
+        assert venue.exchange.payments
+        yield venue
+
+
+def settled() -> list[str]:
+    [path] = Path("journals").glob(f"*/{JOURNAL}")
+    return [str(market) for (market,) in rows_of(path, "SELECT market FROM kalshi_settlements")]
+
+
+def test_an_unreadable_settlement_is_no_success(ending: KalshiPractice) -> None:
+    unreadable = with_fields(revenue="much")
+    with (
+        changed_rows("/portfolio/settlements", unreadable),
+        pytest.raises(BrokerError, match=r"without booking RAIN .*revenue is no"),
+    ):
+        traded(ending, markets=("RAIN",), steps=3)
+    assert not settled()
+
+
+def test_a_loop_waits_for_an_unreadable_settlement(ending: KalshiPractice) -> None:
+    [path] = Path("journals").glob(f"*/{JOURNAL}")
+
+    def change(row: dict[str, Any]) -> dict[str, Any]:
+        [(ended,)] = rows_of(path, "SELECT count(*) FROM cycles WHERE ended_at IS NOT NULL")
+        return with_fields(revenue="much")(row) if int(str(ended)) < 4 else row
+
+    with changed_rows("/portfolio/settlements", change):
+        traded(ending, markets=("RAIN",), steps=None)
+    assert settled() == ["RAIN"]
+    [(held,)] = rows_of(path, "SELECT held FROM kalshi_settlements")
+    assert float(str(held)), "the position that was paid"
+
+
+def test_a_settlement_without_an_instant_is_booked_once(ending: KalshiPractice) -> None:
+    with changed_rows("/portfolio/settlements", with_fields(settled_time=REMOVED)):
+        for _ in range(2):
+            traded(ending, markets=("RAIN",), steps=2)
+    assert settled() == ["RAIN"]
     assert not alerts()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from event_contracts.simulation.journaled import journaled_decisions
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trade import trade
+from event_contracts.trade import KalshiGuardSettings, trade
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import WHOLE
 from execution.account_lock import JOURNAL
@@ -71,6 +73,32 @@ def test_a_dry_run_decides_and_sends_nothing_and_says_why_there_is_no_order(
     assert why == "No order. RAIN: HOLD; SNOW: HOLD"
     assert not practice.posts()
     assert not journals()
+
+
+def test_the_summary_counts_orders_by_their_final_state(
+    practice: KalshiPractice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An order that the venue took and never filled is not filled."""
+    guards = KalshiGuardSettings(max_order=20)
+    traded(practice, steps=20, price_style="passive", guards=guards, most=39)
+    [path] = journals()
+    counts: Counter[str] = Counter()
+    for state, filled in rows_of(path, "SELECT state, filled FROM intents"):
+        counts["not sent" if state in ("planned", "withheld") else "sent"] += 1
+        counts["filled"] += float(str(filled)) > 0
+        counts["in part"] += float(str(filled)) > 0 and state != "filled"
+    assert counts["sent"] > counts["filled"] > 0
+    assert counts["not sent"]
+    summary = next(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("Ended")
+    )
+    said = {
+        name: int(found[1])
+        if (found := re.search(rf"(\d+) (?:orders? |of them ){name}", summary))
+        else 0
+        for name in ("sent", "filled", "in part", "not sent")
+    }
+    assert said == {name: counts[name] for name in said}
 
 
 def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
@@ -132,6 +160,8 @@ def test_a_market_that_settles_ends_the_trading(
         ([], "markets: none is named"),
         (["markets=[RAIN]", "mode=live"], "say so with confirm_live=true"),
         (["markets=[RAIN]"], "KALSHI_API_KEY_ID: not set"),
+        (["markets=[RAIN]", "policy=keely"], "policy: keely: no checkpoint"),
+        (["markets=[RAIN]", "policy=kelly", "estimates=own.csv"], "own.csv: estimates cannot"),
     ],
 )
 def test_the_command_refuses_in_one_line(

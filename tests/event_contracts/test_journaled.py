@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from event_contracts import SyntheticMarket
-from event_contracts.compare import ComparisonSettings, compare
+from event_contracts.compare import ACCOUNT, ComparisonSettings, compare
 from event_contracts.simulation.comparison import rollout
 from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
 from event_contracts.simulation.journaled import journaled_decisions
@@ -22,12 +22,13 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.actions import PriceStyle
-from event_contracts.trading.manager import AccountBooks
+from event_contracts.trading.manager import AccountBooks, PaidPosition
 from event_contracts.trading.policies import Codes, Observations, RandomPolicy
+from event_contracts.trading.settlements import Settlement
 from foundation.arrays import Mask
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
-from tests.e2e.refused import refusal_of
+from tests.e2e.refused import answer_of, refusal_of
 from tests.event_contracts.trading import journal, service_of, step
 
 D = Decimal
@@ -104,9 +105,9 @@ def test_one_size_is_set_beside_the_accounts_own(path: Path) -> None:
         each.name: {order.size for episode in each.episodes for order in episode.orders}
         for each in comparison.standings
     }
-    assert len(sizes["account"]) > 1
-    assert sizes["account fixed 10"] == {10}
-    assert next(iter(comparison.answers)) == ("account", "account fixed 10")
+    assert len(sizes[ACCOUNT]) > 1
+    assert sizes[f"{ACCOUNT} fixed 10"] == {10}
+    assert next(iter(comparison.answers)) == (ACCOUNT, f"{ACCOUNT} fixed 10")
 
 
 def test_after_the_last_tick_that_was_seen_nothing_trades(path: Path) -> None:
@@ -214,3 +215,48 @@ def test_other_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
     comparison = compare(ComparisonSettings(journal=str(path), runs=5))
     for each in comparison.standings:
         assert max(len(episode.orders) for episode in each.episodes) <= 4
+
+
+def test_orders_live_recorded_ticks(tmp_path: Path) -> None:
+    """Ticks were seen at every second interval, as where a venue answers slowly."""
+    path = tmp_path / "journal.sqlite"
+    episode = EpisodeSettings(life=1)
+    traded(path, 4, episode, range(1, STEPS, 2))
+    comparison = compare(ComparisonSettings(journal=str(path), runs=1, episode=episode))
+    account = comparison.standings[0]
+    assert account.name == ACCOUNT
+    assert account.orders > account.fills > 0
+
+
+def test_booked_result_stands_beside_the_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, log = traded(Path("journal.sqlite"), 4, EpisodeSettings())
+    at = np.datetime64("2026-11-22T10:00:00", "ns")
+    paid = Settlement("RAIN-1", D(1), at, "yes", net=D(0), profit=D("295.33"))
+    log.record_paid([PaidPosition(paid, D(0), D(0))])
+    log.database.close()
+    code, printed, said = answer_of(
+        "event_contracts.compare", "journal=journal.sqlite", "runs=1", "output=report"
+    )
+    assert code == 0, said
+    assert "account, as booked: +$295.33 of settled profit" in printed
+    assert "account's policy, replayed" in printed
+    [file] = Path().glob("report*/comparison.json")
+    assert json.loads(file.read_text())["booked"]["total_profit_usd"] == 295.33
+
+
+def test_replays_without_any_fill_say_so(path: Path) -> None:
+    code, printed, said = answer_of(
+        "event_contracts.compare", "journal=journal.sqlite", "runs=1", "output=one"
+    )
+    assert code == 0, said
+    assert "No policy has any fill" not in printed
+    nothing = "bid_size = 0, ask_size = 0, sold = 0, bought = 0, row_digest = ''"
+    damage(path, f"UPDATE kalshi_ticks SET {nothing}")
+    code, printed, said = answer_of(
+        "event_contracts.compare", "journal=journal.sqlite", "runs=1", "output=two"
+    )
+    assert code == 0, said
+    assert "No policy has any fill" in printed

@@ -124,7 +124,7 @@ def test_rows_without_a_payout_are_refused() -> None:
     for lacking, missing in (
         ({"revenue": None}, "value and revenue are missing"),
         ({"revenue": 5, "yes_count_fp": None}, "value and yes_count_fp"),
-        ({"revenue": 5, "settled_time": None}, "settled_time is missing"),
+        ({"revenue": 5, "settled_time": "noon"}, "settled_time is "),
     ):
         with pytest.raises(SenselessAnswer, match=missing):
             Settlement.of({**row(10), **lacking})
