@@ -13,6 +13,7 @@ import numpy as np
 from execution.account_lock import FLATTEN
 from execution.brokers import SETBACK, account_at
 from execution.journal.cycles import cycle_count
+from execution.journal.refusals import PAUSE_CAUSE
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
@@ -204,13 +205,15 @@ def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
     equity = "equity not read" if mark is None else f"equity {usd(mark.equity)}"
     halts = ", ".join(halt.kind for halt in account.halts.active())
     refusals = account.refusals.active()
+    refused = [each for each in refusals if not each.is_pause]
     parts = [
         counted(cycles, "cycle"),
         f"{counted(orders, 'order')} sent",
         f"{counted(fills, 'order')} filled",
         equity,
         f"halted: {halts}" if halts else "no halt",
-        *([f"the venue refuses orders: {counted(len(refusals), 'cause')}"] if refusals else []),
+        *([PAUSE_CAUSE] if any(each.is_pause for each in refusals) else []),
+        *([f"the venue refuses orders: {counted(len(refused), 'cause')}"] if refused else []),
     ]
     return ", ".join(parts)
 
