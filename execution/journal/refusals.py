@@ -99,7 +99,7 @@ class Refusal:
 
     @property
     def claim(self) -> str:
-        """What the venue does, as a clause."""
+        """A clause that names what the venue does."""
         if self.is_pause:
             return PAUSE_CAUSE
         if self.is_block:
