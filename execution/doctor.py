@@ -39,7 +39,7 @@ from execution.account_lock import (
     refuse_unusable,
     state_folder,
 )
-from execution.alpaca.account import ACTIVE
+from execution.alpaca.account import account_blocks, status_trades
 from execution.alpaca.connection import VenueConnection, refuse_another
 from execution.alpaca.fields import AccountFacts
 from execution.journal.halts import standing_halts
@@ -179,11 +179,9 @@ def _venue(start: Start) -> Said:
 def _account(start: Start) -> Said:
     """Whether the venue takes orders of the account."""
     account = AccountFacts.id.of(start.facts)
-    status = AccountFacts.status.of(start.facts)
-    said = [f"is {status}"] if status != ACTIVE else []
-    said += [f"has {block.name}" for block in AccountFacts.blocks if block.of(start.facts)]
+    said = account_blocks(start.facts, paper=start.settings.broker.paper)
     if not said:
-        return "ok", f"{account} is {ACTIVE}, with no block"
+        return "ok", f"{account} is {AccountFacts.status.of(start.facts)}, with no block"
     text = f"{account} {' and '.join(said)}; no order is taken until the venue lifts that"
     return "failure", text
 
@@ -207,8 +205,8 @@ def _shorting(start: Start) -> Said:
 
 def _crypto(start: Start) -> Said:
     status = AccountFacts.crypto_status.of(start.facts)
-    if status == ACTIVE:
-        return "ok", ACTIVE
+    if status_trades(status, paper=start.settings.broker.paper):
+        return "ok", status
     coins = ", ".join(filter(is_coin, start.symbols))
     text = f"{status}, {coins or 'coins'} cannot be traded; have it enabled at the venue"
     return "failure" if coins else "warning", text

@@ -244,7 +244,7 @@ class Account:
     short_proceeds: USD that open shorts were sold for.
     leverage: stock gross that the venue allows at most, in multiples of equity.
     shorting: whether the venue lends shares.
-    blocked: whether it takes no orders at all.
+    blocked: why the venue takes no orders of the account; empty if it takes them.
     coins: whether the venue takes orders of coins.
     undetermined: symbols of which an order may be on its way, or something else holds a part back;
         nothing is ordered of them.
@@ -262,7 +262,7 @@ class Account:
     short_proceeds: float = 0.0
     leverage: float = float("inf")
     shorting: bool = True
-    blocked: bool = False
+    blocked: str = ""
     coins: bool = True
     undetermined: frozenset[str] = frozenset()
     free: float = 1.0

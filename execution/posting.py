@@ -67,6 +67,10 @@ class OrderWithheld(OrderRejected):
     """An order that the venue was not asked for, or that it certainly did nothing with."""
 
 
+class OrderPaused(OrderWithheld):
+    """An order that the venue did nothing with because trading is paused."""
+
+
 class TooLate(OrderWithheld):
     """An order that expired before it was sent."""
 
@@ -83,6 +87,7 @@ _UNANSWERED: tuple[State, ...] = ("planned", "withheld")
 _REFUSED: Mapping[type, State] = {
     NeverTaken: "never_taken",
     OrderWithheld: "withheld",
+    OrderPaused: "withheld",
     TooLate: "withheld",
 }
 REJECTED_LATER = "rejected by the venue after acceptance"
@@ -402,6 +407,9 @@ class Outbox(Generic[Placed]):
             state = _REFUSED.get(type(error), "rejected")
             if isinstance(error, NeverTaken | TooLate):
                 self.book.settle(name, state, str(error))
+            elif isinstance(error, OrderPaused):
+                self.book.pause(name, str(error))
+                error.alerted = True
             else:
                 self.book.refuse(name, state, str(error))
                 error.alerted = True

@@ -18,7 +18,7 @@ from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
 from execution.orders import Account
 from execution.outlook import NoForecast
-from execution.venue_rules import BLOCKED, with_venue_rules
+from execution.venue_rules import with_venue_rules
 from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
@@ -76,7 +76,7 @@ def sized_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     asset = broker.assets([item.symbol]).get(item.symbol)
     # Neither can trade whatever is forecast: bars and model are not asked for.
     if account.blocked:
-        return SizedQuantity(item.symbol, Decimal(0), BLOCKED)
+        return SizedQuantity(item.symbol, Decimal(0), account.blocked)
     if asset is not None and not asset.tradable:
         return SizedQuantity(item.symbol, Decimal(0), "the venue takes no orders for it now")
     return decide(item.symbol, price, settings, account, _bar_source(settings, keys), asset)

@@ -36,8 +36,8 @@ class OrderingAccount(Protocol):
         """What still waits."""
 
     @property
-    def blocked(self) -> bool:
-        """Whether the account takes no orders at all."""
+    def blocked(self) -> str:
+        """Why the venue takes no orders of the account; empty if it takes them."""
 
 
 def refusal(
@@ -123,7 +123,7 @@ def _account_refusal(
         if why := _value_refusal(order, coin, closes, price, terms):
             return why
     if account.blocked:
-        return BLOCKED
+        return account.blocked
     waiting = account.open_orders
     same_symbol = [o for o in waiting if o.symbol == order.symbol] if waiting else []
     for other in same_symbol:

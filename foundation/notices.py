@@ -39,6 +39,8 @@ CONTENT = 2000  # characters that Discord takes
 SAID = 100  # different texts of one alert that are logged
 KEPT = 1000  # alerts that wait at most; beyond that the oldest are dropped
 ALL_CLEAR = "all clear"  # kind of a notice that an alert's cause has ended
+PAUSED = "trading paused"  # kind of a notice that a venue is paused, which needs no person
+PLAIN = (ALL_CLEAR, PAUSED)
 
 
 def _alert(kind: str, text: str) -> dict[str, str]:
@@ -48,7 +50,7 @@ def _alert(kind: str, text: str) -> dict[str, str]:
 
 def heading(kind: str) -> str:
     """Return the beginning of a line about a notice, by its kind."""
-    return ALL_CLEAR.upper() if kind == ALL_CLEAR else f"ALERT {kind}"
+    return kind.upper() if kind in PLAIN else f"ALERT {kind}"
 
 
 class Notices:
@@ -131,7 +133,7 @@ class Notices:
                 self._waiting.append(_alert(kind, text))
                 self._keep_alerts()
             self._wake()
-        level = logging.WARNING if kind == ALL_CLEAR else logging.ERROR
+        level = logging.WARNING if kind in PLAIN else logging.ERROR
         log.log(level, "%s: %s", heading(kind), text)
         if self._record is not None:
             self._record(kind, text)

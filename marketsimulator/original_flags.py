@@ -8,6 +8,7 @@ from pathlib import Path
 from foundation.command import is_override
 from foundation.flags import Parser, overrides_of_flags, refuse_both
 from foundation.registry import command_of
+from trainingdata.instruments import symbols_of
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
@@ -46,5 +47,9 @@ def overrides_of(words: Sequence[str]) -> list[str]:
 def _folders_of(symbols: Sequence[str]) -> list[str]:
     """Find the folders below trainingdata/ with bars of the symbols, as the original did."""
     from trainingdata.bar_files import folders_with
+    from trainingdata.source import refuse_not_synthetic
 
-    return [str(folder) for folder in folders_with(Path("trainingdata"), symbols)]
+    folders = [str(folder) for folder in folders_with(Path("trainingdata"), symbols)]
+    if not folders:
+        refuse_not_synthetic(symbols_of(symbols), "trainingdata/")
+    return folders

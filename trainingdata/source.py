@@ -31,7 +31,7 @@ from trainingdata.instants import check_zone, instant
 from trainingdata.instruments import symbols_of
 from trainingdata.market import Market
 from trainingdata.splits import doubtful_opens, refuse_jumps, unlike_trading
-from trainingdata.synthetic import SyntheticMarket
+from trainingdata.synthetic import SYMBOLS, SyntheticMarket
 from trainingdata.timeframe import HOURLY, CoinDay, Timeframe, TimeframeName
 
 Adjustment = Literal["split", "all", "raw"]
@@ -294,13 +294,7 @@ class DataSettings:
         market = SyntheticMarket(
             seed=self.seed, edge=self.edge, start=self.start, end=self.end, timeframe=timeframe
         )
-        unknown = [symbol for symbol in names or () if symbol not in market.symbols]
-        if unknown:
-            raise InputError(
-                f"symbols: the synthetic market has no {unknown[0]}"
-                f"; here are {', '.join(market.symbols)}; bars of your own: data.dir=FOLDER"
-                f"{did_you_mean(nearest(unknown[0], market.symbols))}"
-            )
+        refuse_not_synthetic(names or ())
         # The whole market is drawn and then cut: fewer symbols or an earlier end would otherwise
         # change the draws of those that are left.
         bars = market.bars()
@@ -314,6 +308,21 @@ class DataSettings:
         numbers = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
         tables = [(bars.instruments[s], *bars.real_bars(s)) for s in numbers]
         return panel(tables, bars.source, timeframe)
+
+
+def refuse_not_synthetic(names: Sequence[str], searched: str = "") -> None:
+    """Refuse symbols that the synthetic market does not have.
+
+    searched: folder in which bars were looked for in vain, for the message.
+    """
+    unknown = next((symbol for symbol in names if symbol not in SYMBOLS), None)
+    if unknown is not None:
+        where = f", and no bars of {unknown} lie below {searched} here" if searched else ""
+        raise InputError(
+            f"symbols: the synthetic market has no {unknown}{where}"
+            f"; here are {', '.join(SYMBOLS)}; bars of your own: data.dir=FOLDER"
+            f"{did_you_mean(nearest(unknown, SYMBOLS))}"
+        )
 
 
 def load_bars(

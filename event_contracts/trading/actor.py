@@ -42,6 +42,7 @@ from event_contracts.trading.records import (
     quote_of,
 )
 from execution.journal.order_store import OrderIntent, part_of
+from execution.posting import OrderPaused
 from foundation.arrays import Mask, Records
 from foundation.cents import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, TradingPaused
@@ -82,6 +83,7 @@ class ActorService:
     skipped: dict[str, int] = field(default_factory=dict, init=False)
     _markets: dict[str, MarketMemory] = field(default_factory=dict, init=False)
     _began: int | None = field(default=None, init=False)
+    _paused_at: np.datetime64 | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.actions.withhold_planned()
@@ -108,6 +110,11 @@ class ActorService:
             self._skip("old")
             return None
         is_open = memory.show(update.at, update.tick)
+        if update.at == self._paused_at:
+            # One market has learned of the pause at this tick: the others ask for nothing.
+            self.actions.show(update)
+            self._skip("paused")
+            return None
         try:
             self._withdraw(update, memory.span)
             age = (self.clock() - update.at) / np.timedelta64(1, "s")
@@ -120,6 +127,8 @@ class ActorService:
         except TradingPaused as error:
             # Nothing was sent, and orders to be cancelled rest until a later tick.
             log.info("%s: %s", update.market, error)
+            self._paused_at = update.at
+            self.actions.book.refusals.report_pause(str(error), self.clock())
             self.actions.show(update)
             self._skip("paused")
             return None
@@ -139,6 +148,7 @@ class ActorService:
         before = update.at - (met - 1) * span.interval
         for each in self.manager.withdraw(update.market, before):
             log.info("%s: order %s is taken out", update.market, each.client_order_id)
+            self.actions.book.refusals.report_resumed()
 
     def _decide(self, memory: MarketMemory, update: MarketUpdate) -> ActionEntry:
         """Build, mask, select, record and send."""
@@ -208,6 +218,8 @@ class ActorService:
             # An order that a guard withheld is no failure of its market. The refusal book has
             # already sent an alert of the venue's refusals.
             alerted = isinstance(error, OrderRejected) and error.alerted
+            if isinstance(error, OrderPaused):
+                self._paused_at = update.at
             if not alerted and (kept is None or kept.state != "withheld"):
                 self._fail(update.market, str(error))
         self.actions.answer(update.market, update.at, said)

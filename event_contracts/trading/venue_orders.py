@@ -37,7 +37,7 @@ from event_contracts.trading.orders import (
     Verb,
 )
 from execution.journal.order_store import OrderIntent, Progress, State
-from execution.posting import NoAnswer, OrderWithheld
+from execution.posting import NoAnswer, OrderPaused, OrderWithheld
 from foundation.cents import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
 from trainingdata.feed.fields import (
@@ -431,7 +431,7 @@ class OrderVenue(KalshiConnection):
             words = self.keys.redact(error.words)[:300]
             if error.is_pause:
                 why = f"trading is paused at the venue ({error.code})"
-                raise OrderWithheld(f"{name}: not sent: {why}") from None
+                raise OrderPaused(f"{name}: not sent: {why}") from None
             if error.status == BUSY:
                 return self._despite_busy(intent)
             if error.status >= 500 or error.status < 400 or error.status in NOT_UNDERSTOOD:

@@ -26,6 +26,7 @@ from execution.journal.order_store import OrderIntent
 from execution.journal.orders import AnyOrder
 from execution.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
 from execution.orders import PRICES, TIMES_IN_FORCE, Account, Fill, Order, coin_bids
+from execution.venue_rules import BLOCKED
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, in_one_line
 from trainingdata.instruments import is_symbol
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 Entry = Mapping[str, Any]
 
 ACTIVE = "ACTIVE"
+PAPER_ONLY = "PAPER_ONLY"
 _PRICES_OF: Mapping[str, tuple[str, ...]] = {
     "limit": ("limit_price",),
     "stop": ("stop_price",),
@@ -55,6 +57,7 @@ class Responses:
     last_prices: USD that symbols traded at last, asked for those that these answers price nowhere.
     ours: whether an order is of ours, by its id: another one that makes no sense is set aside.
     sent: looks up our order by id, for terms missing in the venue's answer.
+    paper: whether the account trades without real money.
     """
 
     facts: Entry
@@ -66,6 +69,7 @@ class Responses:
     last_prices: Callable[[Collection[str]], Mapping[str, float]] = lambda symbols: {}
     ours: Callable[[str], bool] = lambda name: True
     sent: Callable[[str], AnyOrder | None] = lambda name: None
+    paper: bool = False
 
 
 def reading_of(answers: Responses) -> Reading:
@@ -172,8 +176,8 @@ def _account_of(answers: Responses, holdings: Holdings, others: Sequence[OtherOr
         short_proceeds=holdings.short_proceeds,
         leverage=float(min(AccountFacts.multiplier.of(facts), MOST_LENT)),
         shorting=AccountFacts.shorting.of(facts),
-        blocked=_is_blocked(facts),
-        coins=AccountFacts.crypto_status.of(facts) == ACTIVE,
+        blocked=_block_reason(facts, paper=answers.paper),
+        coins=status_trades(AccountFacts.crypto_status.of(facts), paper=answers.paper),
         undetermined=frozenset(order.symbol for order in waiting)
         | {other.place for other in others if is_symbol(other.place)}
         | {*holdings.unpriced},
@@ -195,9 +199,25 @@ def with_fills(account: Account, fills: Sequence[Fill]) -> Account:
     return replace(account, positions=positions, prices=prices)
 
 
-def _is_blocked(facts: Entry) -> bool:
-    blocked = any([block.of(facts) for block in AccountFacts.blocks])
-    return blocked or AccountFacts.status.of(facts) != ACTIVE
+def status_trades(status: str, *, paper: bool) -> bool:
+    """Return whether an account with this status may place orders.
+
+    Of Alpaca's `AccountStatus`, ACTIVE trades anywhere and PAPER_ONLY on paper. Each other word is
+    an account that is not open yet, is being changed, is restricted or is closed.
+    """
+    return status == ACTIVE or (paper and status == PAPER_ONLY)
+
+
+def account_blocks(facts: Entry, *, paper: bool) -> list[str]:
+    """Return what in an answer to /account keeps the account from trading."""
+    status = AccountFacts.status.of(facts)
+    blocks = [f"has {block.name}" for block in AccountFacts.blocks if block.of(facts)]
+    return blocks if status_trades(status, paper=paper) else [f"is {status}", *blocks]
+
+
+def _block_reason(facts: Entry, *, paper: bool) -> str:
+    blocks = account_blocks(facts, paper=paper)
+    return f"{BLOCKED}: it {' and '.join(blocks)}" if blocks else ""
 
 
 def _with_held_back(account: Account, available: Mapping[str, Decimal]) -> Account:

@@ -76,6 +76,7 @@ class AlpacaBroker:
     ) -> None:
         self._venue = OrderVenue(settings, keys, time, self._price_of)
         self._outbox = Outbox(self._venue, book, guard, job)
+        self._paper = settings.paper
         self._believe = believe
         self._last_prices = last_prices
         self._time = time
@@ -145,6 +146,7 @@ class AlpacaBroker:
             self._last_prices,
             lambda name: sent(name) is not None,
             sent,
+            self._paper,
         )
         reading = reading_of(answers)
         account = replace(reading.account, as_of=self._venue.noted(clock))

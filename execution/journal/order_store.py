@@ -287,6 +287,14 @@ class OrderStore:
                 answer = why.removeprefix(f"{client_order_id}: ")
                 self.refusals.refuse(intent.order, answer, intent.sent_at)
 
+    def pause(self, client_order_id: str, why: str) -> None:
+        """Record that an intent is withheld because trading is paused at the venue."""
+        with self._database.transaction():
+            self.settle(client_order_id, "withheld", why)
+            if intent := self.get(client_order_id):
+                answer = why.removeprefix(f"{client_order_id}: not sent: ")
+                self.refusals.report_pause(answer, intent.sent_at)
+
     def note(self, client_order_id: str, progress: Progress) -> None:
         """Write down what the venue says of an intent that it has taken."""
         with self._database.transaction():

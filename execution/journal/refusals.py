@@ -6,6 +6,9 @@ accepted another order of the same kind: its view of the account has changed. A 
 its symbol ends only by orders in that symbol. An accepted reduction is no evidence about openings,
 nor an accepted opening about reductions. Causes are rows of the account's journal: a restart
 repeats no alert.
+
+A blocked account and a pause of the venue have rows of their own: no order was refused. A pause
+ends once the venue carries out a request again, or refuses an order for another reason.
 """
 
 from __future__ import annotations
@@ -27,19 +30,20 @@ from execution.orders import Order
 from foundation.counts import counted
 from foundation.database import Database
 from foundation.errors import InputError, in_one_line
-from foundation.notices import ALL_CLEAR
+from foundation.notices import ALL_CLEAR, PAUSED
 from trainingdata.instants import utc_text
 from trainingdata.instruments import is_stock
 
 REFUSED = "refused"
 REDUCTION_REFUSED = "refused reduction"
+PAUSE_CAUSE = "trading is paused at the venue"
 MAX_SYMBOLS_NAMED = 6
 # A number, a price or an id of one order, which differs each time that a reason is given.
 _NUMBER = re.compile(r"[\w$./:-]*\d[\w./:,-]*")
 _MESSAGE = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"?')
 _ANSWER = re.compile(r"^(?P<status>rejected \(\d+\)): (?P<words>.*)$", re.DOTALL)
 
-Kind = Literal["stock", "crypto", "spread", "contract", "account"]
+Kind = Literal["stock", "crypto", "spread", "contract", "account", "venue"]
 SendAlert = Callable[[str, str], None]
 
 
@@ -47,12 +51,17 @@ class Place(NamedTuple):
     """The market of an order and its direction.
 
     symbol: the instrument, the root of a spread's options, or the market of a contract.
+    kind: of the market; `account` for a whole blocked account, `venue` for a paused venue.
     reduces: whether the order reduces a position.
     """
 
     symbol: Text
     kind: Kind
     reduces: bool
+
+
+_ACCOUNT = Place("account", "account", reduces=False)
+_VENUE = Place("venue", "venue", reduces=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +85,41 @@ class Refusal:
     @property
     def is_urgent(self) -> bool:
         """True if the venue refuses orders that would reduce a position."""
-        return any(place.reduces for place in self.places)
+        return any(place.reduces and place.kind != "account" for place in self.places)
+
+    @property
+    def is_pause(self) -> bool:
+        """True if trading is paused for everyone, which no person has to act on."""
+        return _VENUE in self.places
+
+    @property
+    def is_block(self) -> bool:
+        """True if the venue takes no orders of the account."""
+        return any(place.kind == "account" for place in self.places)
+
+    @property
+    def claim(self) -> str:
+        """A clause that names what the venue does."""
+        if self.is_pause:
+            return PAUSE_CAUSE
+        if self.is_block:
+            return "the venue takes no orders of this account"
+        return "the venue refuses orders" + (" that reduce positions" if self.is_urgent else "")
+
+    @property
+    def heading(self) -> str:
+        """The beginning of a line about this refusal."""
+        if self.is_pause or self.is_block:
+            return self.claim
+        return "refused by the venue"
 
     @property
     def symbols(self) -> list[str]:
         return sorted({place.symbol for place in self.places})
 
     def __str__(self) -> str:
+        if self.is_pause or self.is_block:
+            return f"since {utc_text(self.first_at)}, last at {utc_text(self.last_at)}: {self.last}"
         names = self.symbols
         shown = " ".join(names[:MAX_SYMBOLS_NAMED])
         more = len(names) - MAX_SYMBOLS_NAMED
@@ -130,22 +167,28 @@ class RefusalBook:
         answer: the venue's, without the order's id.
         """
         place = place_of(order)
+        self._accepted.add(_VENUE)
         self._record(place, cause_of(answer, place.symbol), f"{_order_text(order)}: {answer}", at)
 
     def accept(self, order: AnyOrder) -> None:
         """Record an accepted order; `end_step` ends the causes that it disproves."""
-        self._accepted.add(place_of(order))
+        self._accepted |= {place_of(order), _VENUE}
 
-    def report_account(self, why: str, at: np.datetime64, *, holds: bool) -> None:
-        """Record that the venue accepts no order of the account; an empty `why` ends that.
-
-        holds: whether there are positions, which cannot be reduced then.
-        """
-        place = Place("account", "account", holds)
+    def report_account(self, why: str, at: np.datetime64) -> None:
+        """Record that the venue accepts no order of the account; an empty `why` ends that."""
         if why:
-            self._record(place, why, why, at)
+            self._record(_ACCOUNT, why, why, at)
         else:
-            self._accepted |= {place, place._replace(reduces=not holds)}
+            # Rows of earlier versions are of reductions.
+            self._accepted |= {_ACCOUNT, _ACCOUNT._replace(reduces=True)}
+
+    def report_pause(self, why: str, at: np.datetime64) -> None:
+        """Record that the venue did nothing with a request because trading is paused."""
+        self._record(_VENUE, PAUSE_CAUSE, why, at)
+
+    def report_resumed(self) -> None:
+        """Record that the venue has carried out a request, so that trading is not paused."""
+        self._accepted.add(_VENUE)
 
     def end_step(self) -> None:
         """End causes that the step's accepted orders disprove, and report each that has ended."""
@@ -162,7 +205,9 @@ class RefusalBook:
                 if place in refused or not _ends(place, row.cause, accepted, repeated=repeated)
             ]
             if not left:
-                self._end(row, "the venue accepts orders again")
+                self._end(
+                    row, "trading has resumed" if row.is_pause else "the venue accepts orders again"
+                )
             elif left != row.places:
                 _REFUSALS.put(self._database, replace(row, places=left))
 
@@ -190,14 +235,15 @@ class RefusalBook:
             escalates = now.is_urgent and not (before and before.is_urgent)
             if before is None or escalates:
                 self._events.append(REFUSED, cause, {"last": now.last})
-                self._tell(*_alert(now.last, urgent=now.is_urgent))
+                self._tell(*_alert(now))
 
     def _end(self, row: Refusal, how: str) -> None:
         with self._database.transaction():
             self._database.execute("DELETE FROM refusals WHERE cause = ?", (row.cause,))
             self._events.append("refusal ended", row.cause, {"how": how})
             count = counted(row.orders, "order")
-            self._tell(ALL_CLEAR, f"{how}; refused before, {count}: {row.cause}")
+            refused = "" if row.is_pause or row.is_block else f"refused before, {count}: "
+            self._tell(ALL_CLEAR, f"{how}; {refused or 'before: '}{row.cause}")
 
 
 def active_refusals(database: Database) -> list[Refusal]:
@@ -255,10 +301,15 @@ def _order_text(order: AnyOrder) -> str:
     return " ".join(filter(None, (words.get("side", ""), words["qty"], place_of(order).symbol)))
 
 
-def _alert(last: str, *, urgent: bool) -> tuple[str, str]:
+def _alert(refusal: Refusal) -> tuple[str, str]:
     """Return the kind and the text of an alert."""
+    last = refusal.last
+    if refusal.is_pause:
+        return PAUSED, f"{last}. Orders are withheld until it resumes; nobody has to act."
     until = "No further alert is sent; an all-clear follows when the venue accepts orders again."
-    if urgent:
+    if refusal.is_block:
+        return REFUSED, f"{last}. Nothing is decided or sent, positions stay. {until}"
+    if refusal.is_urgent:
         return REDUCTION_REFUSED, (
             f"URGENT: the venue refuses an order that reduces risk, the position stays: {last}."
             f" Close it at the venue if necessary. {until}"

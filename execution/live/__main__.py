@@ -81,12 +81,13 @@ def status(path: Path, now: np.datetime64) -> Result:
         refusals = active_refusals(database)
         lines = [
             *_account_lines(path, database),
-            *(f"refused by the venue: {each}" for each in refusals),
+            *(f"{each.heading}: {each}" for each in refusals),
             *_order_lines(database),
             *_cycle_lines(database),
             *_alert_lines(database),
         ]
     expected = next_cycle_of(path)
+    refused = any(not each.is_pause for each in refusals)
     late = expected is not None and expected.is_late(now)
     if expected is None:
         lines.append("no cycle is expected")
@@ -94,7 +95,7 @@ def status(path: Path, now: np.datetime64) -> Result:
         until = f"over by {utc_text(expected.over_by)} here"
         was = f"late: {expected} was to be {until}, and it is {utc_text(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
-    return Result(sentences=lines, code=TROUBLE if late or refusals else 0)
+    return Result(sentences=lines, code=TROUBLE if late or refused else 0)
 
 
 def _account_lines(path: Path, database: Database) -> Iterator[str]:

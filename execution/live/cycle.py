@@ -18,7 +18,7 @@ from execution.orders import Account, Fill, Order
 from execution.risk_snapshot import RiskSnapshot
 from execution.settings import TradingSettings
 from execution.trader import Trader
-from execution.venue_rules import BLOCKED, VenueRules
+from execution.venue_rules import VenueRules
 from foundation.clock import OURS, Time
 from foundation.counts import counted
 from trainingdata.bars import Bars, closes_of
@@ -160,7 +160,7 @@ def _say_missing(bars: Bars) -> None:
 def _idle_reason(account: Account, bars: Bars) -> str:
     """Why nothing may be decided; empty where something may."""
     if account.blocked:
-        return BLOCKED
+        return account.blocked
     if account.as_of >= (end := decision_end(bars, bars.now)):
         last = f"the last bar is of {utc_text(bars.now)}, and was decided on until {utc_text(end)}"
         return f"{NOTHING_CLOSED}; {last}"

@@ -263,18 +263,20 @@ def _verdict(
     """Return the page's first words and its colour level."""
     forbidden = {halt.rule.forbids for halt in halts}
     urgent = any(refusal.is_urgent for refusal in refusals)
+    # A pause is named only where nothing else is wrong.
+    first = min(refusals, key=lambda each: (each.is_pause, not each.is_urgent), default=None)
     if change.failed:
         return f"Stopped by an error: {change.end}", "bad"
     if change.end:
         word = "Finished" if change.end == CYCLES_MADE else "Stopped"
         level = "bad" if "everything" in forbidden or urgent else ""
         level = level or ("warn" if forbidden or refusals or trouble else "open")
-        also = "; the venue refuses orders" if refusals else ""
+        also = f"; {first.claim}" if first else ""
         return f"{word}: {change.end}{also}", level
     if change.killed or "everything" in forbidden:
         return "Running, and nothing is sent", "bad"
-    if refusals:
-        return "Running, and the venue refuses orders", "bad" if urgent else "warn"
+    if first:
+        return f"Running, and {first.claim}", "bad" if urgent else "warn"
     if forbidden:
         return "Running, and nothing is opened", "warn"
     return ("Running, with trouble", "warn") if trouble else ("Running", "good")

@@ -15,6 +15,7 @@ from execution.account_lock import FLATTEN
 from execution.brokers import SETBACK, account_at
 from execution.journal.cycles import cycle_count
 from execution.journal.order_store import OrderStore, State
+from execution.journal.refusals import PAUSE_CAUSE
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
@@ -206,12 +207,14 @@ def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
     equity = "equity not read" if mark is None else f"equity {usd(mark.equity)}"
     halts = ", ".join(halt.kind for halt in account.halts.active())
     refusals = account.refusals.active()
+    refused = [each for each in refusals if not each.is_pause]
     parts = [
         counted(cycles, "cycle"),
         *_orders_since(account.book, event),
         equity,
         f"halted: {halts}" if halts else "no halt",
-        *([f"the venue refuses orders: {counted(len(refusals), 'cause')}"] if refusals else []),
+        *([PAUSE_CAUSE] if any(each.is_pause for each in refusals) else []),
+        *([f"the venue refuses orders: {counted(len(refused), 'cause')}"] if refused else []),
     ]
     return ", ".join(parts)
 

@@ -30,7 +30,7 @@ from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
 from execution.orders import Account, Order
 from execution.trader import Trader
-from execution.venue_rules import BLOCKED, VenueRules
+from execution.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError, DataError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
@@ -139,9 +139,8 @@ class TradingJob:
             # Whoever moves a practice server's clock does so once the cycle has ended.
             self._next_cycle = self._instant_after(done=done)
             self._next_sending = self._sending_after()
-        blocked = BLOCKED if cycle.account.blocked else ""
-        holds = any(cycle.account.positions.values())
-        self._live.book.refusals.report_account(blocked, cycle.account.as_of, holds=holds)
+        account = cycle.account
+        self._live.book.refusals.report_account(account.blocked, account.as_of)
         self._note_undecided(undecided_reasons(cycle, self._settings))
         self._journal.cycles.end(
             number,

@@ -141,6 +141,7 @@ class AccountFiles:
 
     def initialise(self) -> None:
         """Write the files of an account that has not traded."""
+        self._refuse_other_balance()
         try:
             keep_private(self.folder)
             self.balance_file.parent.mkdir(parents=True, exist_ok=True)
@@ -213,6 +214,7 @@ class AccountFiles:
         """Hold the account for this process alone, with what another had begun finished."""
         if self.empty:
             raise UnknownState(self.absence)
+        self._refuse_other_balance()
         try:
             self._lock.acquire()
         except (Timeout, OSError) as error:
@@ -225,6 +227,16 @@ class AccountFiles:
             raise UnknownState(f"{self.folder}: {error}") from error
         finally:
             self._lock.release()
+
+    def _refuse_other_balance(self) -> None:
+        """Refuse a balance file of the other account before anything is made or moved."""
+        path = self.balance_file
+        try:
+            balance_of(path.read_bytes(), self._owner)
+        except OtherAccount as error:
+            raise UnknownState(f"{path}: {error}") from None
+        except (OSError, ValueError):
+            pass  # `_read_state` reports a file that is missing or damaged
 
     def _finish_update(self) -> None:
         """Put both files in place where a killed process left its journal."""

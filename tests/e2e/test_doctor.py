@@ -171,6 +171,7 @@ def test_keys_that_open_nothing_and_a_venue_that_does_not_answer_are_told_apart(
     ("facts", "name", "level", "says"),
     [
         ({"status": "ONBOARDING"}, "account", "failure", "is ONBOARDING; no order is taken until"),
+        ({"status": "PAPER_ONLY"}, "account", "ok", "is PAPER_ONLY, with no block"),
         ({"trading_blocked": True}, "account", "failure", "has trading_blocked"),
         ({"trading_blocked": "no"}, "account", "failure", "trading_blocked is neither true nor"),
         ({"multiplier": "1"}, "margin", "warning", "up to 1 times equity, less than limits"),

@@ -338,7 +338,7 @@ def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
     blocked = live.cycle(mine)
     assert (blocked.decision, blocked.idle) == (
         None,
-        "the venue has blocked this account from trading",
+        "the venue has blocked this account from trading: it has trading_blocked",
     )
 
 

@@ -68,6 +68,12 @@ def refuse(
     patch.setattr(here.venue, "submit", submitted)
 
 
+def state_account(patch: pytest.MonkeyPatch, **facts: Any) -> None:
+    """Make the venue state other facts of the account."""
+    usual = alpaca.account_response
+    patch.setattr(alpaca, "account_response", lambda venue: {**usual(venue), **facts})
+
+
 def test_six_refused_cycles_alert_once(here: Practice, tmp_path: Path) -> None:
     here.fail(kind="status", status=403, count=ALWAYS, **ORDERS)
     said = [cycle(here, tmp_path) for _ in range(SIX)]
@@ -132,6 +138,37 @@ def test_refused_sales_are_urgent(
     assert code == 1
     assert "refused by the venue: URGENT" in text
     assert "The venue refuses orders that reduce" in page(tmp_path)
+
+
+def test_paper_only_account_trades_on_paper(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state_account(monkeypatch, status="PAPER_ONLY", crypto_status="PAPER_ONLY")
+    cycle(here, tmp_path)
+    assert here.venue.tickets
+    assert kinds(tmp_path) == []
+
+
+def test_blocked_account_is_named_without_urgency(
+    here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trading(here).submit_order(buy("SYA", 1500))
+    here.advance()
+    state_account(monkeypatch, status="ACCOUNT_UPDATED")
+    for _ in range(2):
+        cycle(here, tmp_path)
+    [(kind, text)] = notices(tmp_path)
+    assert kind == "refused"
+    assert "ACCOUNT_UPDATED" in text
+    code, printed = status(tmp_path)
+    assert code == 1
+    assert "ACCOUNT_UPDATED" in printed
+    for said in (text, printed, page(tmp_path)):
+        assert "URGENT" not in said
+        assert "refused reduction" not in said
+    monkeypatch.undo()
+    cycle(here, tmp_path)
+    assert kinds(tmp_path) == ["refused", "all clear"]
 
 
 def test_each_cause_has_its_own_alert(

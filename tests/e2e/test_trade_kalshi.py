@@ -119,6 +119,32 @@ def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
     assert "rejected (403)" in str(notices[0][1])
 
 
+def test_maintenance_is_one_plain_notice(
+    practice: KalshiPractice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each order withheld in the pause is the only one of its tick, and no person is called."""
+    practice.pause("exchange_is_paused")
+    shown: list[ActionEntry] = []
+
+    def show(entry: ActionEntry) -> None:
+        shown.append(entry)
+        if len(shown) == 10:
+            practice.resume()
+
+    trade(trading_settings(practice, **{**BOTH, "steps": 16}), KEYS, Stop(), show)
+    [path] = journals()
+    withheld = rows_of(path, "SELECT decision FROM intents WHERE state = 'withheld'")
+    ticks = [str(decision).split()[1] for (decision,) in withheld]
+    assert len(ticks) >= 3
+    assert len(ticks) == len(set(ticks))
+    notices = rows_of(path, "SELECT kind, text FROM notices")
+    assert [kind for kind, _ in notices] == ["trading paused", "all clear"]
+    told = " ".join(str(text) for _, text in notices) + capsys.readouterr().err
+    assert "exchange_is_paused" in told
+    assert "URGENT" not in told
+    assert "refuse" not in told
+
+
 def test_only_who_has_an_estimate_of_his_own_finds_an_edge(practice: KalshiPractice) -> None:
     """Kelly on the middle of the quote holds; on a fair price a dime beyond it, it buys."""
     shown = practice.exchange.shown("RAIN")

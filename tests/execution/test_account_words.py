@@ -23,6 +23,7 @@ from execution.brokers import Holding, Reading
 from execution.journal.order_store import OrderIntent
 from execution.option_orders import is_option
 from execution.orders import Account, Order, Side
+from execution.venue_rules import BLOCKED
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, SenselessAnswer
 from tests.execution import test_orders as shapes
@@ -428,9 +429,9 @@ def test_of_what_something_else_holds_a_part_back_nothing_is_ordered(
         ({"shorting_enabled": False}, {}),
         ({"crypto_status": "INACTIVE"}, {"coins": False}),
         ({"crypto_status": "ACTIVE", "status": "ACTIVE"}, {}),
-        ({"status": "ONBOARDING"}, {"blocked": True}),
+        ({"status": "ONBOARDING"}, {"blocked": f"{BLOCKED}: it is ONBOARDING"}),
         *(
-            ({name: True}, {"blocked": True})
+            ({name: True}, {"blocked": f"{BLOCKED}: it has {name}"})
             for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
         ),
         ({"trading_blocked": None, "account_blocked": False}, {}),
@@ -449,8 +450,25 @@ def test_what_an_account_may_do_is_what_the_venue_says(
             read(facts)
         return
     account = read(facts)
-    expected = {"leverage": 1.0, "shorting": False, "blocked": False, "coins": True, **changed}
+    expected = {"leverage": 1.0, "shorting": False, "blocked": "", "coins": True, **changed}
     assert {name: getattr(account, name) for name in expected} == expected
+
+
+STATUSES = (
+    *("INACTIVE", "PAPER_ONLY", "ONBOARDING", "SUBMISSION_FAILED", "SUBMITTED", "ACCOUNT_UPDATED"),
+    *("APPROVAL_PENDING", "ACTIVE", "REJECTED", "ACCOUNT_CLOSED", "APPROVED"),
+    *("ACCOUNT_CLOSED_PENDING", "ACTION_REQUIRED", "LIMITED", "BRAND_NEW"),
+)
+
+
+@pytest.mark.parametrize("paper", [True, False])
+@pytest.mark.parametrize("status", STATUSES)
+def test_paper_only_accounts_trade_on_paper(status: str, paper: bool) -> None:
+    trades = status == "ACTIVE" or (paper and status == "PAPER_ONLY")
+    facts = {"cash": "1000", "status": status, "crypto_status": status}
+    account = reading_of(Responses(facts, [], [], CLOCK, paper=paper)).account
+    assert account.coins is trades
+    assert account.blocked == ("" if trades else f"{BLOCKED}: it is {status}")
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
     priced = account.with_prices({"NVDA": 9.0, "AAPL": 1.0})
     assert priced.prices == {"NVDA": 5.0, "AAPL": 1.0}
     assert (account.unsettled, account.short_proceeds, account.leverage) == (0.0, 0.0, INF)
-    assert (account.shorting, account.blocked) == (True, False)
+    assert (account.shorting, account.blocked) == (True, "")
     with pytest.raises(ValueError, match="NVDA has no price"):
         Account(1.0, {"NVDA": Decimal(1)}, {}, AT)
 

@@ -27,7 +27,7 @@ def order(
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 
-def account(*open_orders: Order, blocked: bool = False, **held: str) -> Account:
+def account(*open_orders: Order, blocked: str = "", **held: str) -> Account:
     prices = {"NVDA": 100.0, "AAPL": 50.0, "BTCUSD": 50_000.0}
     positions = {symbol: Decimal(qty) for symbol, qty in held.items()}
     return Account(1e6, positions, prices, AT, open_orders=open_orders, blocked=blocked)
@@ -107,7 +107,7 @@ ACCOUNTS = [
     (order("BTCUSD", qty="4"), account(), ""),
     (order("BTCUSD", qty="4.001"), account(), "$200,000 at most, this $200,050"),
     (order(qty="2001"), account(), ""),
-    (order(), account(blocked=True), "blocked"),
+    (order(), account(blocked="blocked"), "blocked"),
     (order(side="sell"), account(BID), "account's own mine-1"),
     (order("AAPL", side="sell"), account(BID), ""),
     (order(), account(BID), ""),

@@ -16,7 +16,7 @@ from execution.journal.orders import AnyOrder
 from execution.journal.refusals import REDUCTION_REFUSED, REFUSED, RefusalBook, cause_of
 from execution.orders import Order
 from foundation.database import Database
-from foundation.notices import ALL_CLEAR
+from foundation.notices import ALL_CLEAR, PAUSED
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 LIQUIDATION = 'rejected (403): {"code":40310000,"message":"account restricted to liquidation only"}'
@@ -153,9 +153,32 @@ def test_a_restart_repeats_no_alert() -> None:
 def test_a_blocked_account_alerts_until_it_is_released() -> None:
     told = Told()
     for why in ("blocked", "blocked", "", "", "blocked"):
-        told.book.report_account(why, NOW, holds=True)
+        told.book.report_account(why, NOW)
         told.book.end_step()
-    assert told.kinds == [REDUCTION_REFUSED, ALL_CLEAR, REDUCTION_REFUSED]
+    assert told.kinds == [REFUSED, ALL_CLEAR, REFUSED]
+
+
+def test_a_pause_is_one_notice_until_trading_resumes() -> None:
+    told = Told()
+    for _ in range(3):
+        told.book.report_pause("trading is paused at the venue (exchange_is_paused)", NOW)
+        told.book.end_step()
+    told.step()
+    [row] = told.book.active()
+    assert (told.kinds, row.is_pause, row.is_urgent) == ([PAUSED], True, False)
+    assert "URGENT" not in told.notices[0][1] + str(row)
+    told.step(accepted=(order("SYA", reduces=True, side="sell"),))
+    assert told.kinds == [PAUSED, ALL_CLEAR]
+    assert told.book.active() == []
+
+
+def test_another_refusal_ends_a_pause() -> None:
+    told = Told()
+    told.book.report_pause("trading is paused at the venue (trading_is_paused)", NOW)
+    told.book.end_step()
+    told.step((order(), LIQUIDATION))
+    assert told.kinds == [PAUSED, REFUSED, ALL_CLEAR]
+    assert [row.is_pause for row in told.book.active()] == [False]
 
 
 def test_a_person_can_clear_refused_orders() -> None:

@@ -474,6 +474,23 @@ def test_paper_balance_file_is_never_read_for_live(
     assert json.loads(path.read_text())["account"] == "PAPER"
 
 
+@pytest.mark.parametrize(
+    "words", [("init", "LIVE"), ("recover", "LIVE", "STARTING_CAPITAL=5000"), ("LIVE",)]
+)
+def test_paper_balance_file_begins_no_live_account(
+    root: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    path = root / "b" / "bal.json"
+    monkeypatch.setenv("ACCOUNT_BALANCE_FILE", str(path))
+    shown("init")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=f"^{path}: .* PAPER account, not of LIVE; name another"):
+        shown(*words)
+    assert not (root / "live").exists()
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
 def month_of_trades(total: str) -> list[str]:
     """Sixty trades of October and November 2024 and six of December, which earn a total each."""
     days = [f"2024-{month}-{day:02d}" for month in ("10", "11") for day in range(1, 31)]
