@@ -56,7 +56,7 @@ class Calendar(NamedTuple):
 
 @cache
 def calendar() -> Calendar:
-    table = exchange_calendars.get_calendar("XNYS", start="2000-01-01").schedule
+    table = exchange_calendars.get_calendar("XNYS", start="1962-01-01").schedule
     opens, closes = (
         table[name].to_numpy("datetime64[ns]").astype("i8") for name in ("open", "close")
     )
