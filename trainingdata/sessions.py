@@ -19,6 +19,8 @@ FULL_SESSION = np.timedelta64(390, "m")
 # Yahoo's daily bars begin in 1962. Before 1952 the exchange traded on Saturdays as well, which
 # `exchange_calendars` does not know.
 CALENDAR_START = "1962-01-01"
+# Before the first session: a Friday and the last day of a month lie among them, and the next day.
+_DAYS_BEFORE = np.timedelta64(32, "D")
 # pandas applies holiday rules by default from this date on.
 _HOLIDAYS_APPLY = "1970-01-01"
 
@@ -168,7 +170,7 @@ def sessions_between(first: np.datetime64, last: np.datetime64) -> npt.NDArray[n
 
 def last_four_pms(instants: Instants) -> Instants:
     """The last 16:00 New York at or before each instant, [N]."""
-    return _last_of(four_pms(), instants)
+    return _last_of(_learning_marks(), instants)
 
 
 def last_fridays(instants: Instants) -> Instants:
@@ -176,14 +178,14 @@ def last_fridays(instants: Instants) -> Instants:
 
     What is learned once a week is learned then.
     """
-    marks = four_pms()
+    marks = _learning_marks()
     fridays = marks[new_york_date(marks).astype(np.int64) % 7 == 1]  # 1970-01-02 was a Friday
     return _last_of(fridays, instants)
 
 
 def last_month_ends(instants: Instants) -> Instants:
     """16:00 New York on the last day of a month, the last at or before each instant, [N]."""
-    marks = four_pms()
+    marks = _learning_marks()
     month = new_york_date(marks).astype("datetime64[M]")
     return _last_of(marks[:-1][month[1:] != month[:-1]], instants)
 
@@ -195,6 +197,16 @@ def _last_of(marks: Instants, instants: Instants) -> Instants:
     if beyond.any():
         raise beyond_calendar(instants[first_row(beyond)])
     return np.asarray(marks[k - 1])
+
+
+@cache
+def _learning_marks() -> Instants:
+    """`four_pms` with the days before them that hold a Friday and the end of a month.
+
+    The calendar's first instants have such a mark before them as well.
+    """
+    first = calendar().dates[0]
+    return np.concatenate([four_pm(np.arange(first - _DAYS_BEFORE, first)), four_pms()])
 
 
 @cache
@@ -213,5 +225,6 @@ def calendar_lacks(now: np.datetime64) -> str:
     """Return the end of a sentence: the calendar's range, and the cure."""
     dates = calendar().dates
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"
-    cure = "leave out what is earlier" if now < dates[1] else "update exchange_calendars"
+    early = now < dates[0] + (dates[-1] - dates[0]) // 2
+    cure = "leave out what is earlier" if early else "update exchange_calendars"
     return f"{place}; {cure}"

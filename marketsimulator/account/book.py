@@ -43,6 +43,7 @@ BILLION = 1e9  # quantities are whole billionths, the smallest step of any venue
 MILLION = 1e6  # fees of a fill are whole millionths of a USD
 CENTS = 100.0
 TWO_ULPS = 2.0**-51  # of a float, as a share of it
+NEVER = np.iinfo(np.int64).min  # a date before all others; those before 1970 are below 0
 
 FLOWS = (
     "interest",
@@ -72,7 +73,7 @@ ACCOUNT = np.dtype(
         ("called", "i8"),  # 1 while a margin call stands
         ("deficit", "f8"),  # intraday margin deficit not met yet
         ("deficit_age", "i8"),  # closes that it has seen
-        ("frozen_until", "i8"),  # New York date, days since 1970
+        ("frozen_until", "i8"),  # New York date, days since 1970; NEVER: not frozen
         ("maker", "f8"),  # the coin venue's rates at present
         ("taker", "f8"),
         ("coins_traded", "f8"),  # USD, today
@@ -287,6 +288,7 @@ def new_book(capital: float, holding: Records, tiers: Array) -> Book:
     for name in ("cash", "equity", "close_equity"):
         account[name] = capital
     account["maker"], account["taker"] = tiers[0, 1:]
+    account["frozen_until"] = NEVER
     holding["mark"] = np.nan
     holding["room"] = np.inf
     orders = np.zeros(0, ORDER)

@@ -7,11 +7,21 @@ import numpy as np
 from foundation.compiled import inlined
 from marketsimulator.account.book import Record, rounded_down, rounded_up
 
+FINER_BELOW = 1e-5  # USD, of which a billionth is a basis point
+TICKS_OF_A_PRICE = 1e6  # that a price below it has at least
+FINEST_SCALE = 1e22  # the last power of ten that a float holds exactly
+
 
 @inlined
 def tick_price(price: float, up: bool) -> float:
-    """The price rounded to a tick: 0.0001 from a dollar up, a billionth below."""
+    """The price rounded to a tick: 0.0001 from a dollar up, a billionth below.
+
+    Below 0.00001 a tick is a power of ten, a hundredth of a basis point of the price at most.
+    """
     scale = 1e4 if price >= 1.0 else 1e9
+    if 0.0 < price < FINER_BELOW:
+        while price * scale < TICKS_OF_A_PRICE and scale < FINEST_SCALE:
+            scale *= 10.0
     return rounded_up(price, scale) if up else rounded_down(price, scale)
 
 

@@ -34,8 +34,14 @@ def down(value: Decimal, unit: Decimal, slack: Decimal = MILLIONTH) -> Decimal:
 
 
 def to_tick(price: Decimal, buys: bool) -> Decimal:
-    """A hundredth of a cent, below a dollar a billionth; against the trader."""
+    """A hundredth of a cent, below a dollar a billionth; against the trader.
+
+    A price below 0.00001 has a million ticks at least.
+    """
     tick = Decimal("0.0001") if price >= 1 else BILLIONTH
+    if 0 < price < Decimal("0.00001"):
+        while price < 1_000_000 * tick:
+            tick /= 10
     return up(price, tick) if buys else down(price, tick)
 
 

@@ -56,7 +56,7 @@ class Calendar(NamedTuple):
 
 @cache
 def calendar() -> Calendar:
-    table = exchange_calendars.get_calendar("XNYS", start="2000-01-01").schedule
+    table = exchange_calendars.get_calendar("XNYS", start="1962-01-01").schedule
     opens, closes = (
         table[name].to_numpy("datetime64[ns]").astype("i8") for name in ("open", "close")
     )
@@ -416,7 +416,8 @@ def audit(records: Records) -> Audit:
         else:
             off = abs(float(own) - float(found))
             # A float has no more than fifteen digits of a quantity.
-            least = max(1e-9, abs(float(found)) * 1e-15)
+            exactness = 0.0 if column == "fills.price" else 1e-9
+            least = max(exactness, abs(float(found)) * 1e-15)
             same = off <= (least if column.startswith("fills.") else TOLERANCE)
             seen[column] += own != 0
         if not same:

@@ -77,7 +77,15 @@ def test_in_parts_an_order_pays_what_it_pays_whole_and_the_other_side_pays_for_i
     assert sold[0] == sold[1]
 
 
-@given(st.integers(1, 2 * 10**9), st.floats(-0.4, 0.4))
+@given(st.floats(-17.0, 4.0), st.booleans())
+def test_tick_is_a_basis_point_at_most(power: float, up: bool) -> None:
+    price = 10.0**power
+    rounded = tick_price(price, up)
+    assert abs(rounded / price - 1) <= 1.0001e-4
+    assert rounded >= price * (1 - 1e-9) if up else rounded <= price * (1 + 1e-9)
+
+
+@given(st.integers(10_001, 2 * 10**9), st.floats(-0.4, 0.4))
 def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(
     ticks: int, part: float
 ) -> None:

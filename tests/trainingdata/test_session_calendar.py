@@ -32,9 +32,11 @@ from trainingdata.sessions import (
     FULL_SESSION,
     Session,
     calendar,
+    calendar_lacks,
     in_session,
     last_four_pms,
     last_fridays,
+    last_month_ends,
     nights_between,
     session_of,
     session_open,
@@ -356,6 +358,20 @@ def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(
     until = min(end, opened[-1].closes)
     expected = ((until - at) / HOUR) / (((until - since) / HOUR) * ((end - at) / HOUR)) ** 0.5
     assert share == pytest.approx(expected, rel=1e-9)
+
+
+def test_refusal_names_the_end_that_is_outside() -> None:
+    dates = calendar().dates
+    for early in (dates[0] - 40, dates[0], dates[0] + 30):
+        assert calendar_lacks(early).endswith("leave out what is earlier")
+    for late in (dates[-1] - 30, dates[-1], dates[-1] + 40):
+        assert calendar_lacks(late).endswith("update exchange_calendars")
+
+
+def test_first_days_have_a_mark_before_them() -> None:
+    opens = calendar().opens[:1]
+    marks = last_four_pms(opens), last_fridays(opens), last_month_ends(opens)
+    assert [str(mark[0])[:10] for mark in marks] == ["1962-01-01", "1961-12-29", "1961-12-31"]
 
 
 def test_instants_outside_the_calendar_are_refused() -> None:
