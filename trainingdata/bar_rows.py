@@ -465,8 +465,21 @@ def _values(frame: pd.DataFrame, head: Head, path: str) -> Array:
             raise row_fault(
                 path,
                 row,
-                f"{field} is {cell_text(frame[name].iloc[row])}, not a number; write plain"
-                " numbers, 1234.5, and leave a row out where there was no trade",
+                f"{field} is {cell_text(frame[name].iloc[row])}, not a number;"
+                f" {_number_advice(str(frame[name].iloc[row]))}",
             )
         columns.append(column)
     return np.stack(columns, axis=1)
+
+
+def _number_advice(cell: str) -> str:
+    """Return how to write a cell that is not a number."""
+    text = cell.strip()
+    for mark, name in (("$", "dollar signs"), ("%", "percent signs")):
+        if mark in text:
+            return f"it has {name}; write plain numbers, 1234.5"
+    if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text):
+        return f"it has thousands separators; write {text.replace(',', '')}"
+    if re.fullmatch(r"-?[\d.]*,\d+", text):
+        return "it has a decimal comma; write a point, 1234.5"
+    return "write plain numbers, 1234.5, and leave a row out where there was no trade"
