@@ -314,6 +314,11 @@ def test_a_zone_that_is_none_or_has_no_summer_is_refused_by_name(zone: str) -> N
         DataSettings(zone=zone)
 
 
+def test_a_mistyped_zone_gets_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"did you mean America/New_York\?"):
+        DataSettings(zone="America/NewYork")
+
+
 def test_folders_and_files_stand_side_by_side_and_one_named_twice_is_one(tmp_path: Path) -> None:
     write(tmp_path / "stocks" / "AAA.csv", table("AAA"))
     coin = write(tmp_path / "bbb-usdt_1h.csv", table("BBBUSD"))

@@ -237,6 +237,10 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (
+            ["window=60"],
+            "universe.window: '60' is no number of calendar days from 1d to 1000d; did",
+        ),
         (["window=60bars"], "universe.window: '60bars' is no number of calendar days"),
         (["window=1001d"], "universe.window: '1001d' is no number of calendar days"),
         (["classes=[stock,stock]"], "universe.classes: stock, stock names one twice"),
