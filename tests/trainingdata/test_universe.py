@@ -237,10 +237,6 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (
-            ["window=60"],
-            "universe.window: '60' is no number of calendar days from 1d to 1000d; did",
-        ),
         (["window=60bars"], "universe.window: '60bars' is no number of calendar days"),
         (["window=1001d"], "universe.window: '1001d' is no number of calendar days"),
         (["classes=[stock,stock]"], "universe.classes: stock, stock names one twice"),
@@ -293,3 +289,8 @@ def test_a_list_that_names_none_of_the_symbols_is_refused(tmp_path: Path) -> Non
     universe = rule_of(members=members_file(tmp_path, "NVDA,2020-01-01,"))
     with pytest.raises(DataError, match=r"universe.members: .*names none of the 8 symbols"):
         universe.left_out(bars, bars.times)
+
+
+def test_a_window_without_its_unit_gets_one() -> None:
+    with pytest.raises(InputError, match=r"'60' is no number of .*; did you mean 60d\?"):
+        UniverseSettings(window="60")
