@@ -141,6 +141,9 @@ def rows_of(
     clock = conventions.zone or head.zone or None
     stamps, zone, dates = _instants(frame, head, path, clock, conventions.epoch)
     values = _values(frame, head, path)
+    if len(stamps) > 1 and (np.diff(stamps) < np.timedelta64(0)).all():
+        name = " ".join(head.stamp) or "the first column"
+        raise DataError(f"{path}: its rows are newest first; sort the rows by {name}, oldest first")
     check_bars(stamps, values, path)
     notes = []
     if head.ignored:
