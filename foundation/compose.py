@@ -264,6 +264,9 @@ def _unknown_setting(key: str, words: Sequence[str], name: str) -> InputError:
     keys = [each for each in dotted_keys(values) if each.partition(".")[0] != "hydra"]
     typed = [word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{key}=")]
     moved = same_last_word(key, keys)
+    if typed and key in {f"{group}.{TARGET}" for group in SLOTS}:
+        hint = did_you_mean([f"+{key}={typed[0]}"])
+        return InputError(f"{key}: a class of your own is added with a plus{hint} ({ADVICE})")
     if len(moved) != 1 or not typed:
         return unknown_key(key, keys, advice=ADVICE)
     group, _, last = moved[0].rpartition(".")

@@ -29,6 +29,7 @@ from trainingdata.instruments import (
     named_in_file,
     no_dollar_pair,
     other_security,
+    series_in_file,
     symbols_of,
 )
 from trainingdata.resampling import parts_of
@@ -45,7 +46,8 @@ def find_files(
 ) -> dict[str, tuple[Path, ...]]:
     """Find the bar files of each symbol in folders and files.
 
-    A symbol has several files if a column names it in each, as in files of one day each.
+    A symbol has several files if a column names it in each, or if their names are periods of one
+    series, as BTCUSDT-1h-2023-01.
 
     symbols: the symbols to find; None: all.
     renames: those whose old names are searched too; an old name may have no file.
@@ -111,8 +113,13 @@ def _other_security(symbol: str, found: Iterable[str]) -> str:
 
 
 def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
-    """Return the paths of a symbol's files; several files must name it in a column."""
-    if len(found) > 1 and not all(file.inside for file in found):
+    """Return the paths of a symbol's files.
+
+    Several files must all name it in a column, or be periods of one series by their names.
+    """
+    series = {series_in_file(file.path.stem) for file in found}
+    periods = len(series) == 1 and "" not in series
+    if len(found) > 1 and not periods and not all(file.inside for file in found):
         raise DataError(f"{symbol}: two files, {found[0].path} and {found[1].path}; keep one")
     return tuple(file.path for file in found)
 

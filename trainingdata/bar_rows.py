@@ -33,8 +33,9 @@ _COUNT = r"\d{6,}(?:\.0+)?"
 _ADVICE = ", or name its zone: data.zone=America/New_York"
 _HOUR = np.timedelta64(1, "h")
 _NEARLY_A_DAY = np.timedelta64(20, "h")
-# Median distance in days from which rows are no days: a thin stock has one in two or three.
-_LONGEST_DAILY = 5.5
+# Median distance in days from which rows are no days: a thin stock has one in two or three, a
+# coin trades every day.
+_LONGEST_DAILY = {Kind.STOCK: 5.5, Kind.CRYPTO: 1.5}
 _FEWEST_ROWS = 4
 _LONG_BARS = (("weekly", 6, 8), ("monthly", 28, 31), ("quarterly", 89, 93), ("yearly", 364, 367))
 # Of a price, by which a ratio of adjusted closes may fall from a day to the next: two roundings.
@@ -140,6 +141,9 @@ def rows_of(
     clock = conventions.zone or head.zone or None
     stamps, zone, dates = _instants(frame, head, path, clock, conventions.epoch)
     values = _values(frame, head, path)
+    if len(stamps) > 1 and (np.diff(stamps) < np.timedelta64(0)).all():
+        name = " ".join(head.stamp) or "the first column"
+        raise DataError(f"{path}: its rows are newest first; sort the rows by {name}, oldest first")
     check_bars(stamps, values, path)
     notes = []
     if head.ignored:
@@ -150,7 +154,8 @@ def rows_of(
             notes.append(f"prices are multiplied by {head.adjusted} over {head.fields[CLOSE]}")
         else:
             notes.append(f"{head.adjusted} is ignored")
-    minutes = _minutes(stamps, path, daily=dates or (head.daily and _are_days(stamps)))
+    longest = _LONGEST_DAILY[item.kind]
+    minutes = _minutes(stamps, path, longest, daily=dates or (head.daily and _are_days(stamps)))
     ends = head.ends
     if ends is None:
         ends = _are_ends(stamps, item, minutes, zone, path, conventions, dates=dates)
@@ -196,7 +201,7 @@ def _are_ends(
     )
 
 
-def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
+def _minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int:
     """Minutes that a row lasts.
 
     Rows that are all a day apart are days; mostly two hours apart, hours with holes. Raises
@@ -205,7 +210,7 @@ def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
     """
     least = np.diff(stamps).min() if len(stamps) > 2 else _HOUR
     if daily or least >= _NEARLY_A_DAY:
-        _refuse_long_bars(stamps, path)
+        _refuse_long_bars(stamps, path, longest)
         return DAILY.minutes
     if least > _HOUR:
         minutes = int(least / np.timedelta64(1, "m"))
@@ -218,12 +223,12 @@ def _minutes(stamps: Instants, path: str, *, daily: bool) -> int:
     return usual if (usual := usual_minutes(stamps)) in PARTS else HOURLY.minutes
 
 
-def _refuse_long_bars(stamps: Instants, path: str) -> None:
+def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
     """Refuse bars of a week, a month or longer. Thin daily files pass by their median."""
     if len(stamps) < _FEWEST_ROWS:
         return
     apart = float(np.median(np.diff(stamps) / DAY))
-    if apart < _LONGEST_DAILY:
+    if apart < longest:
         return
     name = next((name for name, few, most in _LONG_BARS if few <= apart <= most), "")
     what = f"{name} bars" if name else f"bars {apart:g} days apart"
@@ -465,8 +470,21 @@ def _values(frame: pd.DataFrame, head: Head, path: str) -> Array:
             raise row_fault(
                 path,
                 row,
-                f"{field} is {cell_text(frame[name].iloc[row])}, not a number; write plain"
-                " numbers, 1234.5, and leave a row out where there was no trade",
+                f"{field} is {cell_text(frame[name].iloc[row])}, not a number;"
+                f" {_number_advice(str(frame[name].iloc[row]))}",
             )
         columns.append(column)
     return np.stack(columns, axis=1)
+
+
+def _number_advice(cell: str) -> str:
+    """Return how to write a cell that is not a number."""
+    text = cell.strip()
+    for mark, name in (("$", "dollar signs"), ("%", "percent signs")):
+        if mark in text:
+            return f"it has {name}; write plain numbers, 1234.5"
+    if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text):
+        return f"it has thousands separators; write {text.replace(',', '')}"
+    if re.fullmatch(r"-?[\d.]*,\d+", text):
+        return "it has a decimal comma; write a point, 1234.5"
+    return "write plain numbers, 1234.5, and leave a row out where there was no trade"

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Index, first_row
-from foundation.errors import DataError, InputError
+from foundation.errors import DataError, InputError, in_one_line
 from trainingdata.bars import row_fault
 from trainingdata.columns import UNNAMED, head_of, names_companies
 from trainingdata.heads import Head
@@ -28,12 +28,10 @@ from trainingdata.instruments import data_symbol
 _PRICE, _TICKER = "Price", "Ticker"  # of yfinance's first two lines
 _INDEX = "__index_level_0__"  # of pandas in Parquet, where it has no name
 _SURPLUS = "\0surplus"
-_PLAIN: dict[str, Any] = {
-    "keep_default_na": False,
-    "na_values": [""],
-    "quoting": csv.QUOTE_NONE,
-    "low_memory": False,
-}
+_PLAIN: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "low_memory": False}
+# A quoted cell on one line (RFC 4180); a mark inside is doubled.
+_QUOTED = re.compile(rb'(?<![^,\r\n])"(?:[^"\r\n]|"")*"(?=[,\r\n]|\Z)')
+_OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -141,7 +139,7 @@ def symbols_inside(path: Path) -> tuple[str, ...]:
             symbol = head_of(names, str(path)).symbol
             if not symbol or symbol not in names:
                 return ()
-    except (DataError, OSError, ValueError):
+    except (DataError, OSError, ValueError, csv.Error):
         return ()
     return tuple(read_table(path).spellings())
 
@@ -169,14 +167,16 @@ def read_table(path: Path) -> BarTable:
         frame.columns = pd.Index(_headings(frame.columns))
     except DataError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
     return _table(str(path), head_of(list(frame.columns), str(path)), frame)
 
 
 def _of_csv(raw: bytes, path: str) -> BarTable:
     _refuse_damage(raw, path)
-    text = _unquoted(raw.removeprefix(codecs.BOM_UTF8), path)
+    text = raw.removeprefix(codecs.BOM_UTF8)
+    _refuse_other_formats(text, path)
+    _refuse_open_quotes(text, path)
     first, _, rest = text.partition(b"\n")
     names = _cells(first)
     if not any(names):
@@ -197,15 +197,30 @@ def _table(path: str, head: Head, frame: pd.DataFrame) -> BarTable:
     return BarTable(path, head, frame)
 
 
-def _unquoted(text: bytes, path: str) -> bytes:
-    """Remove quotation marks around cells, which R writes around headings and dates."""
-    if b'"' not in text.partition(b"\n")[0]:
-        return text
-    inside = re.search(rb'[^,\r\n"]"+[^,\r\n"]', text)
-    if inside:
-        line = text.count(b"\n", 0, inside.start()) + 1
-        raise DataError(f"{path}: line {line} has a quotation mark within a cell; remove it")
-    return text.replace(b'"', b"")
+def _refuse_other_formats(text: bytes, path: str) -> None:
+    """Refuse JSON and HTML, such as a server's error message that was saved as CSV."""
+    if found := _OTHER_FORMATS.match(text):
+        name = "JSON" if found[1] else "HTML"
+        line = in_one_line(text.strip().partition(b"\n")[0].decode()[:80])
+        raise DataError(
+            f"{path}: it holds {name}, not CSV: {line}; download the bars again, as CSV"
+        )
+
+
+def _refuse_open_quotes(text: bytes, path: str) -> None:
+    """Refuse quotation marks that do not enclose a whole cell on one line.
+
+    An open mark would join the rows up to the next one.
+    """
+    if b'"' not in text:
+        return
+    rest = _QUOTED.sub(b"", text)
+    if b'"' in rest:
+        line = rest.count(b"\n", 0, rest.index(b'"')) + 1
+        raise DataError(
+            f"{path}: line {line} has a quotation mark that does not enclose a whole cell on that"
+            " line; remove it, or double a mark within a quoted cell"
+        )
 
 
 def _headings(names: Iterable[str]) -> list[str]:
@@ -240,7 +255,7 @@ def _refuse_damage(text: bytes, path: str) -> None:
 
 def _cells(line: bytes) -> list[str]:
     text = line.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n")
-    return [name.strip().strip('"') for name in text.split(",")]
+    return [name.strip() for name in next(csv.reader([text]), []) or [""]]
 
 
 def _of_yfinance(text: bytes, path: str) -> BarTable:
@@ -262,7 +277,7 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
 
 
 def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) -> pd.DataFrame:
-    """The rows of a CSV text without its headings; a line is a row, whatever marks it holds.
+    """The rows of a CSV text without its headings; a line is a row.
 
     text: columns that are kept as text.
     """

@@ -180,4 +180,6 @@ HEADS = (
         headless=True,
         quote_volume=_QUOTE,
     ),
+    # Any vendor may write seven numbers, so the head does not state the volume's unit.
+    Head("Kraken", ("time",), others=("trades",), epochs=(Epoch("s"),), headless=True),
 )

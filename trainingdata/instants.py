@@ -9,14 +9,14 @@ import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any, cast
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from foundation.arrays import Instants, Mask, first_row
-from foundation.errors import DataError, InputError
+from foundation.errors import DataError, InputError, did_you_mean, nearest
 
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR = np.timedelta64(1, "h")
@@ -48,6 +48,7 @@ def check_zone(zone: str | None, name: str) -> None:
     if found is None:
         raise InputError(
             f"{name}: {zone!r} is no zone; write UTC or a place as in America/New_York"
+            f"{did_you_mean(nearest(zone, sorted(available_timezones())))}"
         )
 
 

@@ -44,6 +44,17 @@ _PAIR = re.compile(r"([A-Z0-9]{2,12})[/_-]?(USDT?)")
 _BAR_LENGTH = re.compile(
     r"[ ._-]+(\d{1,2}(M|MIN|MINS|H|HR|D)|[MH]\d{1,2}|D1|HOURLY|DAILY)$", re.IGNORECASE
 )
+# The month or day that an archive's file holds: BTCUSDT-1h-2023-01.
+_PERIOD = re.compile(r"[._-](?:19|20)\d{2}(?:[_-]\d{2}){0,2}$")
+# Pairs as archives name their files: BTCUSD_PERP-1h (Binance), XBTUSD_60 (Kraken, in minutes),
+# Bitstamp_BTCUSD_d (CryptoDataDownload).
+_PAIR_FILE = re.compile(
+    r"(?:(?:binance|bitfinex|bitstamp|bittrex|coinbase|exmo|gemini|kraken|kucoin|okx|poloniex)_)?"
+    r"([a-z0-9]{2,12}[/_-]?usdt?)(?:_perp)?"
+    r"(?:[ ._-]+(?:\d{1,4}|\d{0,2}(?:m|min|minute|h|hr|hour|d|daily|hourly)|d1|[mh]\d{1,2}))?",
+    re.IGNORECASE,
+)
+_KRAKEN_COINS = {"XBT": "BTC", "XDG": "DOGE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,7 @@ def symbols_of(words: Iterable[str]) -> list[str]:
 
 
 def data_symbol(text: str) -> str:
-    """The symbol whose bars are meant: BTC-USD, BTC/USD, BTC-USDT and btc_usdt are BTCUSD.
+    """The symbol whose bars are meant: BTC-USD, BTC/USD, BTC-USDT and XBTUSD are BTCUSD.
 
     A price in tethers is taken for one in dollars. That holds for bars alone: at a venue a pair
     against the tether is another instrument.
@@ -119,7 +130,7 @@ def data_symbol(text: str) -> str:
     if reason := no_dollar_pair(text):
         raise InputError(f"symbols: {reason}")
     pair = _PAIR.fullmatch(text.strip().upper())
-    return f"{pair[1]}USD" if pair else instrument(text).symbol
+    return f"{_KRAKEN_COINS.get(pair[1], pair[1])}USD" if pair else instrument(text).symbol
 
 
 def no_dollar_pair(text: str) -> str:
@@ -142,11 +153,24 @@ def in_tethers(text: str) -> bool:
 
 
 def named_in_file(stem: str) -> str:
-    """The symbol as the name of a file spells it, without the length of its bars.
+    """Return the symbol as a file's name spells it, without the length and period of its bars.
 
-    nvda_1h names nvda, BTC-USDT-5m BTC-USDT.
+    nvda_1h names nvda, BTC-USDT-5m BTC-USDT, BTCUSDT-1h-2023-01 BTCUSDT and XBTUSD_60 XBTUSD.
     """
-    return _BAR_LENGTH.sub("", stem.strip())
+    name = series_in_file(stem) or stem.strip()
+    pair = _PAIR_FILE.fullmatch(name)
+    return pair[1] if pair else _BAR_LENGTH.sub("", name)
+
+
+def series_in_file(stem: str) -> str:
+    """Return the part of a file's name that all periods of its series share, or "".
+
+    BTCUSDT-1h-2023-01 and BTCUSDT-1h-2023-02 belong to BTCUSDT-1h.
+    """
+    name = stem.strip()
+    series = _PERIOD.sub("", name)
+    dated = series != name and (_PAIR_FILE.fullmatch(series) or _BAR_LENGTH.search(series))
+    return series if dated else ""
 
 
 def other_security(text: str) -> str:

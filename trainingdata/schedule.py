@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Index, Instants, Mask
-from foundation.errors import InputError, in_one_line
+from foundation.errors import InputError, did_you_mean, in_one_line, nearest
 from trainingdata.instants import DAY, new_york_minutes, time_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import beyond_calendar, calendar
@@ -54,7 +54,7 @@ class Schedule:
         if len(times) < len(found) or len(set(times)) < len(times):
             raise InputError(
                 f"schedule: {text!r} is neither bars, weekly, monthly nor different New York times"
-                " of day as in 10:30,15:30"
+                f" of day as in 10:30,15:30{did_you_mean(nearest(text, _NAMED))}"
             )
         return cls("times", tuple(sorted(times)))
 

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled
-from foundation.errors import DataError, InputError, invalid_choice
+from foundation.errors import DataError, InputError, did_you_mean, invalid_choice
 from foundation.plugin import TARGET, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import CLOSE, VOLUME, Bars
@@ -88,9 +88,10 @@ class UniverseSettings:
 
     def __post_init__(self) -> None:
         if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.days <= MOST_DAYS):
+            meant = [f"{self.window}d"] if self.window.isdecimal() else []
             raise InputError(
                 f"universe.window: {self.window!r} is no number of calendar days from 1d to"
-                f" {MOST_DAYS}d, as 60d"
+                f" {MOST_DAYS}d{did_you_mean(meant) or ', as 60d'}"
             )
         if (self.rank is None) != (self.keep is None):
             missing = "rank" if self.rank is None else "keep"

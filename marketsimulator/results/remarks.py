@@ -11,7 +11,7 @@ import numpy as np
 from execution.choices import UNSENT
 from execution.decision import Choice
 from execution.fees import FeeSchedule
-from execution.orders import OrderTerms
+from execution.orders import TERMS, OrderTerms
 from execution.records import ENDED, Run
 from execution.trader import SizingSettings
 from foundation.arrays import Mask
@@ -375,10 +375,11 @@ def failure_remarks(run: Run) -> list[str]:
     return [f"Sizing failed at {counted(failed, 'instant')}; the log says why."]
 
 
-def no_trade_remarks(run: Run, strategy: str) -> list[str]:
+def no_trade_remarks(run: Run, strategy: str, terms: OrderTerms = TERMS) -> list[str]:
     """Why a run that never traded did not: the largest edge a decision saw, and its cost.
 
     strategy: the name of what sized; one of a user's own goes by what it likes, and not by edges.
+    terms: the least value of an order.
     """
     if run.fills:
         return []
@@ -386,7 +387,7 @@ def no_trade_remarks(run: Run, strategy: str) -> list[str]:
     forecast = [choice for choice in choices if np.isfinite(choice.mu)]
     if not forecast:
         return ["No trades: no symbol ever decided."]
-    if small := _too_small(run):
+    if small := _too_small(run, terms):
         return [small]
     if is_own(strategy):
         best = max(choices, key=_wanted_change)
@@ -398,22 +399,48 @@ def no_trade_remarks(run: Run, strategy: str) -> list[str]:
     return [f"No trades: the largest edge was {edge}, its cost {basis_points(best.cost)}{bound}."]
 
 
-def _too_small(run: Run) -> str:
-    """Explain why the account is too small to buy a share of any target; empty if it buys one."""
+def _too_small(run: Run, terms: OrderTerms) -> str:
+    """Explain why the account is too small for the smallest order of any target.
+
+    That is one share, or `orders.smallest_coin` with its margin. Empty if it can buy one.
+    """
+    coin = float(terms.least_values(np.array([True]))[0])
     wanted = [
-        (choice, abs(choice.target) * decision.equity)
+        (choice, abs(choice.target) * decision.equity, coin if is_coin(choice.symbol) else price)
         for decision in run.decisions
         for choice in decision.choices
-        if abs(choice.target) > 0 and choice.price > 0
+        if abs(choice.target) > 0 and (price := choice.price) > 0
     ]
-    if not wanted or any(is_coin(c.symbol) or amount >= c.price for c, amount in wanted):
+    if any(amount >= least for _, amount, least in wanted):
         return ""
-    best, most = max(wanted, key=lambda each: each[1] / each[0].price)
+    if not wanted:
+        return _only_small_orders(run, coin)
+    best, most, least = max(wanted, key=lambda each: each[1] / each[2])
     equity = most / abs(best.target)
+    capital = f"capital={math.ceil(least / abs(best.target))}"
+    coins = is_coin(best.symbol)
+    what = "the smallest order of crypto" if coins else "one share"
+    cure = f"at least {capital} is needed" if coins else f"about {capital} buys one"
     return (
         f"No trades: the account is too small. Of {usd(to_cents(equity))}, {usd(to_cents(most))}"
-        f" were meant for {best.symbol}, and one share costs {usd(to_cents(best.price))};"
-        f" about capital={math.ceil(best.price / abs(best.target))} buys one."
+        f" were meant for {best.symbol}, and {what} costs {usd(to_cents(least))}; {cure}."
+    )
+
+
+def _only_small_orders(run: Run, least: float) -> str:
+    """Explain that all orders were below the smallest of crypto; empty if none was."""
+    refused = [
+        (decision.equity, choice.symbol)
+        for decision in run.decisions
+        for choice in decision.choices
+        if UNSENT[0] in choice.binding
+    ]
+    if not refused:
+        return ""
+    equity, symbol = max(refused)
+    return (
+        f"No trades: the account is too small. Of {usd(to_cents(equity))}, every order of {symbol}"
+        f" was below the smallest order of crypto, {usd(to_cents(least))}; raise capital."
     )
 
 

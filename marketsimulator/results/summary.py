@@ -186,7 +186,11 @@ class Results:
             "remarks": [
                 *warnings,
                 *([self.uncounted] if self.trials is None else []),
-                *no_trade_remarks(self.main, sizing.strategy if sizing.enhanced else "legacy"),
+                *no_trade_remarks(
+                    self.main,
+                    sizing.strategy if sizing.enhanced else "legacy",
+                    self.settings.orders,
+                ),
                 *drawdown_remarks(sizing.drawdown),
                 *hold_remarks(self._hold, self.market.period, self.settings.capital),
                 *undecided_remarks(self.main, ever_held),

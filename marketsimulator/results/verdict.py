@@ -91,6 +91,8 @@ def _rest(summary: dict[str, Any]) -> str:
     earned = percent(summary["total_return"], sign=True)
     earned += f" after costs in {counted(summary['days'], 'day')}"
     share = summary["rests_on_prior"]
+    if summary["time_invested"] == 0:
+        return f"{earned}; it held no position."
     if share is None:
         return f"{earned}; no position rests on a premium or on a forecast."
     return (

@@ -81,6 +81,7 @@ def refusal_of(*words: str, config: str = "backtest") -> str:
         ("star=2024-01-02", "did you mean start?"),
         ("+star=2024-01-02", "did you mean start?"),
         ("limits.symbol_capp=.3", "did you mean limits.symbol_cap?"),
+        ("sizing._target_=a.b", "did you mean +sizing._target_=a.b?"),
         ("symbol_cap=.3", "did you mean limits.symbol_cap=.3?"),
         ("sizing.capital=3", "did you mean capital=3?"),
         ("strategy=vol_target", "did you mean sizing.strategy=vol_target?"),

@@ -121,6 +121,18 @@ def test_a_too_small_account_is_explained() -> None:
     )
 
 
+def test_a_too_small_crypto_account_is_explained() -> None:
+    assert remark(9.0, choice("BTCUSD", 0.4, 60_000.0)) == (
+        "No trades: the account is too small. Of $9.00, $3.60 were meant for BTCUSD, and the"
+        " smallest order of crypto costs $10.50; at least capital=27 is needed."
+    )
+    refused = choice("BTCUSD", 0.0, 60_000.0)._replace(binding={"smallest_order": 0.0})
+    assert remark(9.0, refused) == (
+        "No trades: the account is too small. Of $9.00, every order of BTCUSD was below the"
+        " smallest order of crypto, $10.50; raise capital."
+    )
+
+
 @pytest.mark.parametrize(
     ("equity", "of"), [(150.0, ("AAA", 0.4, 60.0)), (50.0, ("BTCUSD", 0.4, 60_000.0))]
 )

@@ -292,6 +292,8 @@ def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
     ):
         none = verdict({**real, **no_result})
         assert (none.level, none.claim[:9]) == ("bad", "No result")
+    idle = verdict({**real, "time_invested": 0.0, "rests_on_prior": 1.0})
+    assert idle.rest.endswith("; it held no position.")
 
 
 @pytest.mark.parametrize(

@@ -249,3 +249,38 @@ def test_thin_daily_files_pass(seed: int, share: float) -> None:
     rows.insert(0, "date", kept.strftime("%Y-%m-%d"))
     with TemporaryDirectory() as folder:
         assert load_bars(put(Path(folder), rows)).mask.sum() == len(kept)
+
+
+@pytest.mark.parametrize("company", ["Coca-Cola, Co", 'The "real" thing, Inc'])
+def test_quoted_commas_are_read(tmp_path: Path, company: str) -> None:
+    bars = load_bars(put(tmp_path, days(name=company, note="a, b")))
+    np.testing.assert_array_equal(bars.values[0], VALUES)
+
+
+def spoilt(cell: str) -> str:
+    """Six days whose third volume is another cell."""
+    return days().to_csv(index=False).replace("1002.0\n", f"{cell}\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (spoilt('"14,922,900"'), "row 3: volume is '14,922,900', not a number; it has thousands"),
+        (spoilt('"1002,5"'), "it has a decimal comma; write a point"),
+        (spoilt("$1002.0"), "it has dollar signs; write plain numbers"),
+        (spoilt('"1002.0'), "line 4 has a quotation mark that does not enclose a whole cell"),
+        (spoilt('"1002.0"0'), "line 4 has a quotation mark that does not enclose a whole cell"),
+        ('{"error":"rate limit"}\n', 'holds JSON, not CSV: {"error":"rate limit"}; download'),
+        ("<!DOCTYPE html>\n<html></html>\n", "holds HTML, not CSV: <!DOCTYPE html>; download"),
+    ],
+)
+def test_unreadable_cells_are_refused_by_their_cause(
+    tmp_path: Path, content: str, says: str
+) -> None:
+    assert says in refusal(put(tmp_path, content))
+
+
+def test_coin_bars_of_two_days_are_refused(tmp_path: Path) -> None:
+    dates = pd.date_range("2024-03-01", periods=len(DATES), freq="2D").strftime("%Y-%m-%d")
+    path = put(tmp_path, DAYS.assign(date=dates), "BTCUSD.csv")
+    assert "its rows are bars 2 days apart (median distance 2 days)" in refusal(path)

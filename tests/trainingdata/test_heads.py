@@ -173,7 +173,7 @@ def test_a_refusal_shows_a_valid_file(tmp_path: Path) -> None:
         (with_cell(0, "2024-03-04T17:30:00"), "row 4: timestamp '2024-03-04T17:30:00' has no zone"),
         (with_cell(0, "03/04/2024 17:30"), "row 4: timestamp '03/04/2024 17:30' is no date"),
         (with_cell(0, "2024-03-04T17:47:00Z"), "no start of an hourly bar (09:30, 10:30"),
-        (text(ROWS[::-1]), "row 2: timestamp 2024-03-05T19:30Z is earlier than the row before"),
+        (text(ROWS[::-1]), "newest first; sort the rows by timestamp, oldest first"),
         (text()[:200].encode() + b"\0" * 300, "line 5 holds zero bytes"),
         (text().encode("utf-16"), "line 1 holds zero bytes, as of UTF-16"),
         (text().encode() + b"\xe9", "line 16 is no UTF-8"),
@@ -312,6 +312,11 @@ def test_a_thin_file_read_on_another_clock_is_refused_where_no_session_of_it_clo
 def test_a_zone_that_is_none_or_has_no_summer_is_refused_by_name(zone: str) -> None:
     with pytest.raises(InputError, match=r"data\.zone: .* is no zone; write UTC or a place"):
         DataSettings(zone=zone)
+
+
+def test_a_mistyped_zone_gets_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"did you mean America/New_York\?"):
+        DataSettings(zone="America/NewYork")
 
 
 def test_folders_and_files_stand_side_by_side_and_one_named_twice_is_one(tmp_path: Path) -> None:

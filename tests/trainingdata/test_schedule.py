@@ -164,6 +164,7 @@ def test_a_session_whose_decisions_are_over_leaves_its_stocks_for_the_night(
             r"10:30 is no time .*; coins decide at 00:00, 01:00, .*, 23:00",
         ),
         ("daily", "1h", ["A"], "'daily' is neither bars, weekly, monthly nor"),
+        ("weekley", "1h", ["A"], r"did you mean weekly\?"),
         ("10:30,10:30", "1h", ["A"], "different New York times"),
     ],
 )

@@ -130,3 +130,44 @@ def test_an_unreadable_column_of_symbols_is_the_reason(tmp_path: Path) -> None:
     for symbols in (["AAA"], []):
         with pytest.raises(DataError, match=r"market\.csv: row 3: ticker is empty"):
             load_bars(tmp_path, symbols=symbols)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "BTCUSDT-1h-2023-01",
+        "BTCUSD_PERP-1h-2023-01",
+        "BTC-USDT-1h-2023-01-05",
+        "XBTUSD_60",
+        "Bitstamp_BTCUSD_1h",
+        "BTCUSD_H1",
+    ],
+)
+def test_vendors_file_names_name_the_symbol(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.csv"
+    hours(2).to_csv(path, index=False)
+    assert load_bars(tmp_path, symbols=["BTCUSD"]).symbols == ("BTCUSD",)
+    assert load_bars(path).symbols == ("BTCUSD",)
+
+
+def hours(count: int, day: str = "2024-01-31") -> pd.DataFrame:
+    """Hours of a coin from midnight UTC of a day."""
+    stamps = pd.date_range(day, periods=count, freq="h", tz="UTC").strftime("%Y-%m-%dT%H:%MZ")
+    frame = pd.DataFrame({"timestamp": stamps})
+    frame[["open", "high", "low", "close", "volume"]] = 5.0
+    return frame
+
+
+def test_months_of_a_symbol_are_one_series(tmp_path: Path) -> None:
+    whole = hours(48)
+    whole.to_csv(tmp_path / "BTCUSD.csv", index=False)
+    months = tmp_path / "months"
+    months.mkdir()
+    whole[:24].to_csv(months / "BTCUSDT-1h-2024-01.csv", index=False)
+    whole[24:].to_csv(months / "BTCUSDT-1h-2024-02.csv", index=False)
+    read, expected = load_bars(months), load_bars(tmp_path / "BTCUSD.csv")
+    assert read.times.tolist() == expected.times.tolist()
+    np.testing.assert_array_equal(read.values, expected.values)
+    whole[:5].to_csv(months / "BTCUSDT-5m-2024-03.csv", index=False)
+    with pytest.raises(DataError, match=r"BTCUSD: two files, .*; keep one"):
+        load_bars(months)

@@ -289,3 +289,8 @@ def test_a_list_that_names_none_of_the_symbols_is_refused(tmp_path: Path) -> Non
     universe = rule_of(members=members_file(tmp_path, "NVDA,2020-01-01,"))
     with pytest.raises(DataError, match=r"universe.members: .*names none of the 8 symbols"):
         universe.left_out(bars, bars.times)
+
+
+def test_a_window_without_its_unit_gets_one() -> None:
+    with pytest.raises(InputError, match=r"'60' is no number of .*; did you mean 60d\?"):
+        UniverseSettings(window="60")

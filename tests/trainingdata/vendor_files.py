@@ -74,7 +74,7 @@ def frame_of(head: Head, bars: pd.DataFrame, *symbols: str, typed: bool = False)
     if head.epochs:
         nanoseconds = stamps.dt.as_unit("ns").astype("int64")
         late = (stamps >= head.epochs[-1].since) if len(head.epochs) > 1 else stamps.notna()
-        per_count = {"ms": 10**6, "us": 10**3, "ns": 1}
+        per_count = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
         counts = [nanoseconds // per_count[epoch.unit] for epoch in head.epochs]
         data[head.stamp[0]] = counts[-1].where(late, counts[0])
     elif head.zone:
