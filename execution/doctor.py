@@ -177,7 +177,7 @@ def _venue(start: Start) -> Said:
 
 
 def _account(start: Start) -> Said:
-    """Whether the venue takes orders of the account."""
+    """Check whether the venue takes orders of the account."""
     account = AccountFacts.id.of(start.facts)
     said = account_blocks(start.facts, paper=start.settings.broker.paper)
     if not said:

@@ -84,7 +84,7 @@ class Endings:
     loss: float = USUAL_LOSS
 
     def over(self, bars: Bars) -> tuple[Ending, ...]:
-        """Those of a panel's symbols that are booked by its last instant, in time order."""
+        """Return the ends of symbols booked by the last instant, in time order."""
         found = [
             self._less_loss(each, bars) if np.isnan(each.price) else each
             for each in self.listed

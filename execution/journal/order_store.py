@@ -363,7 +363,7 @@ class OrderStore:
         return self.select(f"client_order_id IN ({concerned})", (number,))
 
     def select(self, condition: str, values: Sequence[str | int] = ()) -> tuple[OrderIntent, ...]:
-        """Those for which an SQL condition holds, oldest first."""
+        """Return the intents for which an SQL condition holds, oldest first."""
         found = f"WHERE {condition} ORDER BY rowid"
         return tuple(INTENTS.made(self._database, _intent, found, values))
 
