@@ -340,9 +340,17 @@ class _RunLog(logging.FileHandler):
     def __init__(self, path: Path, *, delay: bool, links: Sequence[str] = ()) -> None:
         super().__init__(path, delay=delay)
         self._links = links
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Close the file for good: a line of a thread that is still running opens none."""
+        self._is_closed = True
+        super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line; a disk that takes none stops nothing that the line is about."""
+        if self._is_closed:
+            return
         try:
             super().emit(record)
         except OSError as error:

@@ -16,8 +16,8 @@ from foundation.command import start
 
 
 @contextmanager
-def _left_as_it_was() -> Iterator[None]:
-    """What a command changes of its process is put back: log files, warnings, the umask."""
+def restored_logging() -> Iterator[None]:
+    """Restore what a command changes of its process: log files, warnings, the umask."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     mask = os.umask(0)
@@ -34,7 +34,7 @@ def _left_as_it_was() -> Iterator[None]:
 
 def started(module: str, *words: str, run: Callable[[str], object] = start) -> int:
     """Run a command in this process; its exit code. What it prints stays this process's."""
-    with pytest.MonkeyPatch.context() as patch, _left_as_it_was():
+    with pytest.MonkeyPatch.context() as patch, restored_logging():
         patch.setattr(sys, "argv", [module, *words])
         try:
             run(module)

@@ -16,6 +16,7 @@ import pytest
 from foundation.command import _RunLog, log_to_file, printing
 from foundation.ending import Ended, ended_by_signals, one_line_errors
 from foundation.terminal import LoopTerminal
+from tests.e2e.refused import restored_logging
 
 
 @pytest.fixture
@@ -196,3 +197,14 @@ def test_a_second_run_in_one_process_closes_the_log_of_the_first(
         assert first.stream is None
     finally:
         root.handlers[:] = before
+
+
+def test_closed_log_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with restored_logging():
+        log_to_file("run")
+        logging.getLogger("a").info("written")
+        (handler,) = logging.getLogger().handlers
+    handler.emit(logging.makeLogRecord({"msg": "late", "levelno": logging.INFO}))
+    (log,) = (tmp_path / "logs").iterdir()
+    assert "late" not in log.read_text()

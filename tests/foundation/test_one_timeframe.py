@@ -17,7 +17,7 @@ NAMES = {"HOUR", "HOURLY"}
 # year's, h is the high, and names are the venue's.
 ALLOWED = {
     "trainingdata": "bar_files bar_rows bars confirmation download feed/market_data heads instants"
-    " resampling schedule sessions slow_variance source splits stamp_checks synthetic timeframe"
+    " resampling schedule sessions slow_variance source stamp_checks synthetic timeframe"
     " universe",
     "forecasting": "candidates chronos2/profile evaluate forecast settings",
     "sizing": "quantity solver/cholesky",
