@@ -73,7 +73,8 @@ def _split_like(
         symbol,
         at,
         what,
-        f"a position held over it books a false {after / before - 1:+.0%}, unless it is a true move",
+        f"a position held over it books a false {after / before - 1:+.0%}, unless it is"
+        " a true move",
         "adjust the file's bars for it, or in a backtest give data.adjustment=raw and the split"
         " in data.actions",
         "split",
