@@ -63,6 +63,7 @@ COMMANDS = {
         interrupted="the server is down",
         flags=FLAGS,
     ),
+    "explain": Command("marketsimulator.explain"),
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

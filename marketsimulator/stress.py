@@ -28,13 +28,13 @@ from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from execution.run_folder import RunFolder
 from foundation.command import Result, is_override
 from foundation.compose import composed_config
 from foundation.configuration import output_of, settings_of
 from foundation.errors import InputError, invalid_choice
 from foundation.flags import Parser
 from foundation.settings import setting, settings_class
+from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress_book import (
     CHANGEABLE,
     HeldBook,

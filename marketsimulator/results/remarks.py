@@ -8,18 +8,18 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.choices import UNSENT
-from execution.decision import Choice
-from execution.fees import FeeSchedule
-from execution.orders import TERMS, OrderTerms
-from execution.records import ENDED, Run
-from execution.trader import SizingSettings
+from execution.decision.choices import UNSENT
+from execution.decision.decision import Choice
+from execution.decision.trader import SizingSettings
+from execution.orders.fees import FeeSchedule
+from execution.orders.orders import TERMS, OrderTerms
 from foundation.arrays import Mask
 from foundation.cents import to_cents
 from foundation.counts import counted
 from foundation.figures import basis_points, number, percent, rounded_price, usd
 from foundation.plugin import is_own
 from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
+from marketsimulator.records import ENDED, Run
 from sizing.kelly import Drawdown
 from sizing.limits import Limits
 from trainingdata.actions import Action

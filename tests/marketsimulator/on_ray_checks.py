@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.beliefs import BeliefTable
+from execution.decision.beliefs import BeliefTable
 from forecasting.chronos2.on_ray import RaySettings
 from foundation.configuration import with_changes
 from foundation.errors import InputError
