@@ -31,19 +31,19 @@ from foundation.database import Database
 from foundation.decimals import as_written
 from foundation.errors import InputError
 from marketsimulator.drift import is_covered, read
-from marketsimulator.results.drift_decisions import (
+from marketsimulator.results.drift.decisions import (
     DecisionComparison,
     compare_decisions,
     journaled_account,
 )
-from marketsimulator.results.drift_orders import (
+from marketsimulator.results.drift.live_run import marked_at_closes
+from marketsimulator.results.drift.orders import (
     compare_orders,
     meant_orders,
     slippage,
     why_not_decided,
 )
-from marketsimulator.results.drift_terms import Flow, Side, Term, Trade, cents, profit_terms
-from marketsimulator.results.live_run import marked_at_closes
+from marketsimulator.results.drift.terms import Flow, Side, Term, Trade, cents, profit_terms
 from marketsimulator.runs.simulate import simulate_trading
 from tests.marketsimulator.runs import BARS, settings_of
 from trainingdata.bars import Bars, closes_of, panel

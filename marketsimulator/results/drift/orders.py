@@ -14,7 +14,7 @@ from execution.journal.cycles import CycleRow
 from execution.journal.order_store import UNSENT, OrderIntent
 from execution.journal_record import JournalRecord
 from execution.orders import Order
-from marketsimulator.results.drift_terms import Term, Trade
+from marketsimulator.results.drift.terms import Term, Trade
 
 Outcome = Literal["same"] | Term
 MISSED = "no cycle was made then"

@@ -24,7 +24,7 @@ from execution.lending import proceeds_of_short
 from execution.orders import Account
 from execution.settings import TradingSettings
 from foundation.decimals import ZERO, as_written
-from marketsimulator.results.drift_orders import Deadline, why_not_decided
+from marketsimulator.results.drift.orders import Deadline, why_not_decided
 from trainingdata.instruments import is_stock
 from trainingdata.sessions import calendar
 
