@@ -37,8 +37,8 @@ from execution.decision.decision import Choice, no_order_text
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.migrations import as_it_is_today
 from execution.journal.refusals import active_refusals
+from execution.journal.schema import open_current_schema
 from execution.live.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, decided_cycle, next_instant, nothing_due
@@ -230,7 +230,7 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
     lines = [f"A loop sends nothing: {kill_file} is there."] if is_there(kill_file) else []
     if not journal.is_file():
         return lines, frozenset()
-    with as_it_is_today(journal) as database:
+    with open_current_schema(journal) as database:
         halts = Halts(database, EventLog(database))
         lines += [
             f"A loop is halted, {halt.rule.forbids}: {halt}. {halt.rule.remedy}"

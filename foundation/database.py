@@ -203,8 +203,7 @@ def _says_damaged(cause: BaseException | None) -> bool:
     # Text that is no UTF-8 is Python's finding, which has no code; of a text that is no JSON any
     # more, from which a column is computed, SQLite says nothing else.
     said = str(cause)
-    # A row that its table does not take is met where one of an earlier version is taken over.
-    codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT)
+    codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     return code & 0xFF in codes or (
         isinstance(cause, sqlite3.OperationalError) and ("UTF-8" in said or "JSON" in said)
     )

@@ -59,8 +59,7 @@ from marketsimulator.results.run_record import (
 from marketsimulator.results.trial_identity import data_hash, trial_of
 from marketsimulator.results.trials import NO_LEDGER, TrialStatistics, check_ledger, enter
 from marketsimulator.runs.on_ray import outcomes_on_ray
-from marketsimulator.runs.outcome import Outcome
-from marketsimulator.runs.variants import outcomes
+from marketsimulator.runs.outcome import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.correlation import KeptCorrelations
 from trainingdata.market import Market

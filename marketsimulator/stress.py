@@ -35,21 +35,21 @@ from foundation.errors import InputError, invalid_choice
 from foundation.flags import Parser
 from foundation.settings import setting, settings_class
 from marketsimulator.results.run_folder import RunFolder
-from marketsimulator.results.stress_book import (
+from marketsimulator.results.stress.book import (
     CHANGEABLE,
     HeldBook,
     account_book,
     run_book,
     run_settings,
 )
-from marketsimulator.results.stress_outcomes import Stress, stress
-from marketsimulator.results.stress_report import (
+from marketsimulator.results.stress.outcomes import Stress, stress
+from marketsimulator.results.stress.report import (
     loss_table,
     scenario_table,
     stress_json,
     verdict_of,
 )
-from marketsimulator.results.stress_scenarios import Scenario
+from marketsimulator.results.stress.scenarios import Scenario
 from marketsimulator.settings import BacktestSettings
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instruments import instrument

@@ -28,7 +28,7 @@ from forecasting.forecast import Forecaster, ForecastTable, Progress, silent
 from foundation.compose import composed_config
 from foundation.configuration import with_changes
 from marketsimulator.results.metrics import daily_equity
-from marketsimulator.runs.variants import outcomes
+from marketsimulator.runs.outcome import outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 

@@ -129,8 +129,8 @@ def decision_rows() -> None:
     from forecasting.baseline import RandomWalk
     from foundation.compose import composed_config
     from foundation.configuration import with_changes
+    from marketsimulator.runs.outcome import outcomes
     from marketsimulator.runs.simulate import simulate_trading, step_trading
-    from marketsimulator.runs.variants import outcomes
     from marketsimulator.settings import BacktestSettings
     from trainingdata.market import Market
 

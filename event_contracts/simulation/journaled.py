@@ -30,8 +30,8 @@ from event_contracts.trading.actor import MarketMemory
 from event_contracts.trading.manager import ORDER_LIFE
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.policies import Codes, Observations
-from execution.journal.migrations import as_it_is_today
 from execution.journal.order_store import intents_of
+from execution.journal.schema import open_current_schema
 from foundation.arrays import Array, Index, Mask
 from foundation.cents import CENT
 from foundation.counts import counted
@@ -81,7 +81,7 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
     # Unlike the path's own question this one has an answer for a name that no file can have.
     if not os.path.isfile(path):
         raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
-    with as_it_is_today(path) as database:
+    with open_current_schema(path) as database:
         if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE,)):
             raise InputError(f"journal: {path} has no decisions on event contracts")
         return _decisions(ActionRecords(database), space)

@@ -38,11 +38,8 @@ def choice_entry(choice: Choice) -> dict[str, Any]:
 
 
 def choice_of_entry(entry: Mapping[str, Any]) -> Choice:
-    """The choice that an entry of the journal was written of.
-
-    What earlier versions did not write of a rationale is not a number.
-    """
-    written = Rationale._field_defaults | entry["rationale"]
+    """The choice that an entry of the journal was written of."""
+    written = entry["rationale"]
     rationale = {key: _number(written[key]) for key in Rationale._fields if key != "shrinkage"}
     numbers = ("mu", "sigma", "kelly", "held", "target", "price", "cost")
     return Choice(

@@ -85,7 +85,7 @@ class Refusal:
     @property
     def is_urgent(self) -> bool:
         """True if the venue refuses orders that would reduce a position."""
-        return any(place.reduces and place.kind != "account" for place in self.places)
+        return any(place.reduces for place in self.places)
 
     @property
     def is_pause(self) -> bool:
@@ -179,8 +179,7 @@ class RefusalBook:
         if why:
             self._record(_ACCOUNT, why, why, at)
         else:
-            # Rows of earlier versions are of reductions.
-            self._accepted |= {_ACCOUNT, _ACCOUNT._replace(reduces=True)}
+            self._accepted.add(_ACCOUNT)
 
     def report_pause(self, why: str, at: np.datetime64) -> None:
         """Record that the venue did nothing with a request because trading is paused."""

@@ -7,7 +7,7 @@ row carries a digest, so that bytes that change on the disk are noticed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -19,10 +19,12 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from execution.journal.migrations import DIGEST, create_tables
-from foundation.database import Damaged, Database, damage_named, rows_of
+from execution.journal.schema import create_tables
+from foundation.database import Damaged, Database, damage_named, rows_of, rows_of_table
 from foundation.decimals import is_bounded, plain
 from foundation.errors import in_one_line
+
+DIGEST = "row_digest"  # the last column of a table
 
 Value = TypeVar("Value")
 Made = TypeVar("Made")
@@ -119,31 +121,18 @@ class Table(Generic[Value]):
         return TypeAdapter(self._kind)
 
     def create(self, database: Database) -> None:
-        """Have the table in a journal of today's version."""
+        """Create the table where the journal lacks it."""
         lines = []
         for column, kind, optional in zip(self.columns, self._types, self._optional, strict=True):
             lines.append(f"{column} {kind}" if optional else f"{column} {kind} NOT NULL")
         if self._counted:
             lines[0] = f"{self.columns[0]} INTEGER PRIMARY KEY AUTOINCREMENT"
-        lines += [f"{DIGEST} TEXT NOT NULL DEFAULT ''", *self._computed]
+        lines += [f"{DIGEST} TEXT NOT NULL", *self._computed]
         if not self._counted:
             lines.append(f"PRIMARY KEY ({', '.join(self._key)})")
         content = ", ".join(lines)
         definition = f"CREATE TABLE IF NOT EXISTS {self.name} ({content}) STRICT"
         create_tables(database, definition, *self._more)
-
-    def renew(self, database: Database, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Have the table as it is today, in the place of an earlier one; rows: cells by column."""
-        database.execute(f"DROP TABLE IF EXISTS {self.name}")
-        self.create(database)
-        for row in rows:
-            with checked(database.path, self.name, *(row[column] for column in self._key)):
-                cells = {
-                    name: row[column]
-                    for name, column in zip(self._fields, self.columns, strict=True)
-                    if column in row
-                }
-                self.put(database, self._adapter.validate_python(cells))
 
     def put(self, database: Database, row: Value) -> None:
         """Write a row, in the place of one with its key."""
@@ -218,18 +207,14 @@ class Table(Generic[Value]):
 
     def rows_in(self, path: Path, clause: str = "") -> list[Value]:
         """The same in a file that another process may write; none where it has no such table."""
-        there = {name for (name,) in rows_of(path, _COLUMNS, (self.name,))}
-        if not there:
-            return []
-        query = self._query(clause, DIGEST if DIGEST in there else "''")
-        return self._values(rows_of(path, query), path)
+        return self._values(rows_of_table(path, self.name, self._query(clause)), path)
 
     def _key_of(self, row: Value) -> list[object]:
         names = dict(zip(self.columns, self._fields, strict=True))
         return [getattr(row, names[column]) for column in self._key]
 
-    def _query(self, clause: str, digest: str = DIGEST) -> str:
-        return f"SELECT {', '.join([*self.columns, digest])} FROM {self.name} {clause}"
+    def _query(self, clause: str) -> str:
+        return f"SELECT {', '.join([*self.columns, DIGEST])} FROM {self.name} {clause}"
 
     def _values(self, rows: Sequence[Sequence[Any]], path: Path | None) -> list[Value]:
         found = []
@@ -239,7 +224,7 @@ class Table(Generic[Value]):
             with checked(path, self.name, *key):
                 cells = dict(zip(self._fields, row, strict=True))
                 found.append(self._adapter.validate_python(cells))
-            if digest and digest != digest_of(named):
+            if digest != digest_of(named):
                 raise damaged(path, self.name, *key, why=_CHANGED)
         return found
 
@@ -263,7 +248,7 @@ def _refuse_changed_rows(path: Path, table: str) -> None:
     last = -1
     while rows := rows_of(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
         for last, digest, *row in rows:
-            if digest and digest != digest_of(dict(zip(columns, row, strict=True))):
+            if digest != digest_of(dict(zip(columns, row, strict=True))):
                 raise damaged(path, table, last, why=_CHANGED)
 
 

@@ -33,10 +33,10 @@ from execution.journal.cycles import latest_cycles, next_cycle_of
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halt, HaltKind, Halts
 from execution.journal.marks import EquitySnapshot, MarkBook, contracts_line, exposure_line
-from execution.journal.migrations import as_it_is_today
 from execution.journal.order_store import WAITING, OrderStore
 from execution.journal.orders import words_of
 from execution.journal.refusals import REFUSED, RefusalBook, active_refusals
+from execution.journal.schema import open_current_schema
 from execution.live.account_lock import (
     FLATTEN,
     KILL_FILE,
@@ -77,7 +77,7 @@ def status(path: Path, now: np.datetime64) -> Result:
     now: by this machine's clock.
     """
     refuse_emptied(path)
-    with as_it_is_today(path) as database:
+    with open_current_schema(path) as database:
         refusals = active_refusals(database)
         lines = [
             *_account_lines(path, database),

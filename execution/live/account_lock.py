@@ -19,9 +19,9 @@ from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
 from execution.journal.halts import standing_halts
-from execution.journal.migrations import as_it_is_today
 from execution.journal.order_store import intents_of
 from execution.journal.rows import refuse_changed
+from execution.journal.schema import open_current_schema
 from foundation.clock import system_clock
 from foundation.database import (
     Damaged,
@@ -190,7 +190,7 @@ def refuse_emptied(path: Path) -> None:
 
 
 def refuse_unusable(path: Path) -> None:
-    """Refuse a journal that is damaged, or of a version that is not taken over.
+    """Refuse a journal that is damaged, or of another schema.
 
     Raises
     ------
@@ -199,8 +199,8 @@ def refuse_unusable(path: Path) -> None:
         standing halt that makes no sense.
     """
     refuse_spoilt(path)
-    refuse_changed(path)
-    with damage_named(), as_it_is_today(path) as database:
+    with damage_named(), open_current_schema(path) as database:
+        refuse_changed(path)
         if database.rows("SELECT 1 FROM sqlite_master WHERE name = 'intents'"):
             intents_of(database)
         standing_halts(path)

@@ -19,8 +19,8 @@ from execution.journal.activities import ALL_TIME, BookingRow, FillRow, Kind, bo
 from execution.journal.cycles import CycleRow, cycles_of
 from execution.journal.decisions import DecisionRow, decisions_of
 from execution.journal.marks import EquitySnapshot, marks_of
-from execution.journal.migrations import as_it_is_today
 from execution.journal.order_store import OrderIntent, intents_of
+from execution.journal.schema import open_current_schema
 from execution.orders.option_orders import SHARES, is_option
 from execution.orders.orders import Fill, Order, client_order_id
 from foundation.arrays import Instants
@@ -305,7 +305,7 @@ def read_journal(path: Path, job: str) -> JournalRecord:
     """
     if not path.is_file():
         raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
-    with as_it_is_today(path) as database:
+    with open_current_schema(path) as database:
         # A process may have been ended before it made the tables.
         begun = database.rows("SELECT 1 FROM sqlite_master WHERE name = 'decisions'")
         record = JournalRecord.of(database, job) if begun else None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from execution.decision.decision import Choice, Decision
+from execution.decision.outlook import deciding_symbols
+from execution.decision.rebalancing import Target, rebalance
 from execution.decision.trader import Decider, Trader
+from execution.orders.orders import TERMS, Account, OrderTerms
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress
 from foundation.arrays import Array, Mask
@@ -52,10 +57,11 @@ from marketsimulator.results.trials import NO_LEDGER, Trial, TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.results.verdict import no_result
-from marketsimulator.runs.buy_and_hold import BuyAndHold
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
+from sizing.quantity import truncate_to_increment
+from trainingdata.bars import Bars
 from trainingdata.market import Market
 
 WALKS = ("ewma", "mix")  # forecasters that are random walks
@@ -312,3 +318,39 @@ def plain_runs(
         simulate_trading(settings, market, name, decider, progress) for name, decider in deciders
     )
     return walked, held
+
+
+@dataclass(frozen=True, slots=True)
+class BuyAndHold:
+    """Equal weights of 1× in all, each symbol bought at its first decision and held."""
+
+    terms: OrderTerms = TERMS
+
+    def decide(self, bars: Bars, account: Account) -> Decision | None:
+        """Buy what decides now and is not held yet."""
+        deciding = np.flatnonzero(deciding_symbols(bars))
+        missing = [s for s in deciding if bars.symbols[s] not in account.positions]
+        equity = account.equity
+        if not missing or equity <= 0:
+            return None
+        weight = 1 / len(bars.symbols)
+        # Nothing is expected and nothing binds: what a choice says of that has no value.
+        nan = float("nan")
+        choices = []
+        targets = []
+        for s in missing:
+            item = bars.instruments[s]
+            price = account.prices[item.symbol]
+            quantity = truncate_to_increment(weight * equity / price, item.increment)
+            too_small = float(quantity) * price < self.terms.least_values(bars.crypto)[s]
+            if not quantity or too_small:
+                continue
+            choices.append(
+                Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan)
+            )
+            most = self.terms.largest_quantity(item, price)
+            targets.append(Target(item, Decimal(0), quantity, most, "bought once and held"))
+        if not choices:
+            return None
+        orders = rebalance("buy_and_hold", bars.now, targets, bars.timeframe)
+        return Decision(bars.now, bars.now, equity, 1.0, tuple(choices), orders)

@@ -1,1 +1,1 @@
-"""Ways to run over bars: by instant, whole variants compiled, given weights, buy and hold."""
+"""Ways to run over bars: by instant, whole variants compiled, given weights."""

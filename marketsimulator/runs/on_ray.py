@@ -17,8 +17,7 @@ from forecasting.chronos2.on_ray import ATTEMPTS, RaySettings, connected
 from forecasting.forecast import Progress, silent
 from foundation import VERSION
 from foundation.errors import InputError, in_one_line
-from marketsimulator.runs.outcome import Outcome
-from marketsimulator.runs.variants import outcomes
+from marketsimulator.runs.outcome import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.market import Market
 

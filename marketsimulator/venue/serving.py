@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import resource
 import signal
 import socket
 import sys
@@ -11,15 +13,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from foundation.errors import InputError
 from foundation.flags import Parser, refuse_both
 from foundation.registry import command_of
-from marketsimulator.venue.door import Door, most_connections
 from marketsimulator.venue.server import PracticeServer
 
 FASTEST = 1_000_000  # simulated seconds a second
 ENDING_SECONDS = 0.5  # for requests under way, and once more to cancel them
+MAX_CONNECTIONS = 512
+HEAD_SECONDS = 10.0  # for the first head of a request
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +116,61 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
     told_to_end = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told_to_end.set)
+    limit = ConnectionLimit()
+    app.middlewares.append(limit.note_request)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING_SECONDS)
     await runner.setup()
     assert runner.server is not None
-    door = Door(runner.server, most_connections())
-    listening = await loop.create_server(door.caller, sock=listener)
+    server = runner.server
+    listening = await loop.create_server(lambda: limit.accept(server), sock=listener)
     try:
         await told_to_end.wait()
     finally:
         listening.close()
-        door.close()
         await runner.cleanup()
+
+
+class ConnectionLimit:
+    """Close silent connections after `HEAD_SECONDS`, or earlier for new ones.
+
+    aiohttp bounds lines, headers, bodies and idle connections, but neither the number of
+    connections nor the time until the first request. A client that has sent one keeps its
+    connection.
+    """
+
+    def __init__(self) -> None:
+        # Half of the files that the process may open: the others are the venue's.
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        unlimited = allowed == resource.RLIM_INFINITY
+        self._limit = MAX_CONNECTIONS if unlimited else min(MAX_CONNECTIONS, allowed // 2)
+        self._silent: set[web.RequestHandler] = set()
+        self._was_full = False
+
+    @web.middleware
+    async def note_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Keep the connection of a request."""
+        self._silent.discard(request.protocol)
+        return await handler(request)
+
+    def accept(self, server: web.Server) -> web.RequestHandler:
+        """Return the protocol of a new connection; above the limit drop the oldest silent one."""
+        connections = server.connections
+        if len(connections) >= self._limit:
+            self._drop(next((each for each in connections if each in self._silent), None))
+            if not self._was_full:
+                self._was_full = True
+                log.warning(
+                    "%d connections are open: silent ones are closed for new ones", self._limit
+                )
+        accepted = server()
+        self._silent.add(accepted)
+        asyncio.get_running_loop().call_later(HEAD_SECONDS, self._drop, accepted)
+        return accepted
+
+    def _drop(self, connection: web.RequestHandler | None) -> None:
+        if connection in self._silent:
+            self._silent.remove(connection)
+            connection.force_close()
 
 
 def _speed(word: str) -> float | None:

@@ -12,7 +12,7 @@ import pytest
 
 from forecasting.chronos2.on_ray import RaySettings
 from marketsimulator.runs.on_ray import outcomes_on_ray
-from marketsimulator.runs.variants import outcomes
+from marketsimulator.runs.outcome import outcomes
 from tests.marketsimulator.on_ray_checks import content, sweep_of
 from tests.ray_nodes import ray_head
 

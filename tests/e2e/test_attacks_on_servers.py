@@ -18,7 +18,7 @@ import pytest
 import requests
 from aiohttp import web
 
-from marketsimulator.venue import door
+from marketsimulator.venue import serving
 from tests.commands import Started
 from tests.event_contracts.practice import API, signed_headers
 
@@ -239,7 +239,7 @@ def test_silent_and_half_requests_keep_nobody_out_are_one_line_and_hold_no_end_u
     with served(name, tmp_path) as here, ExitStack() as open_ones:
         silent = [
             open_ones.enter_context(socket.create_connection(here.address, timeout=HANG))
-            for _ in range(door.MOST_CONNECTIONS + 100)
+            for _ in range(serving.MAX_CONNECTIONS + 100)
         ]
         here.clock()
         assert silent[0].recv(1) == b"", "who has been silent longest goes for who asks"
@@ -259,14 +259,22 @@ def test_silent_and_half_requests_keep_nobody_out_are_one_line_and_hold_no_end_u
 
 
 def test_a_head_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "HEAD_SECONDS", 0.01)
+    monkeypatch.setattr(serving, "HEAD_SECONDS", 0.01)
+    limit = serving.ConnectionLimit()
+    app = web.Application(middlewares=[limit.note_request])
 
-    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+    async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(text="here")
+
+    app.router.add_get("/", answer)
 
     async def attack() -> tuple[bytes, bytes]:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(door.Door(web.Server(answer), 2).caller, "127.0.0.1", 0)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        accept = runner.server
+        assert accept is not None
+        server = await loop.create_server(lambda: limit.accept(accept), "127.0.0.1", 0)
         address = server.sockets[0].getsockname()[:2]
         reader, writer = await asyncio.open_connection(*address)
         writer.write(b"GET / HTTP/1.1\r\nHost: loc")
@@ -277,6 +285,7 @@ def test_a_head_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         for each in (writer, other):
             each.close()
         server.close()
+        await runner.cleanup()
         return given_up, answered
 
     given_up, answered = asyncio.run(asyncio.wait_for(attack(), HANG))

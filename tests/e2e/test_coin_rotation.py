@@ -13,8 +13,8 @@ from execution.decision.trader import Trader
 from foundation.arrays import Array
 from foundation.compose import composed_config
 from marketsimulator.records import Run
+from marketsimulator.runs.outcome import outcomes
 from marketsimulator.runs.simulate import simulate_trading
-from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from sizing.inputs import SizingInputs
 from tests.e2e.practice import SPAN, Live, Start

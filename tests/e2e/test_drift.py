@@ -20,8 +20,8 @@ from foundation.errors import InputError
 from marketsimulator import drift as comparison
 from marketsimulator.drift import DriftSettings, LiveHours, live_results
 from marketsimulator.results.attribution import PARTS
-from marketsimulator.results.drift_report import Drift
-from marketsimulator.results.drift_terms import cents
+from marketsimulator.results.drift.report import Drift
+from marketsimulator.results.drift.terms import cents
 from marketsimulator.results.figures import contributions
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_folder import RunFolder

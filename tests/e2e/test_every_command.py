@@ -83,10 +83,6 @@ for number, words in enumerate(json.loads(sys.argv[1])):
     os.wait()
     import foundation.compose  # which help, the first of them, does without
 """
-MOVED = {
-    "sizing.contracts": "option_spreads.contracts",
-    "marketsimulator.monte_carlo": "option_spreads.monte_carlo",
-}
 WRONG = {
     "marketsimulator.backtest": "limits.symbol_cap=9",
     "event_contracts.trade": "limits.share=2",
@@ -101,11 +97,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str,
     code, what is said, and what is loaded then.
     """
     folder = tmp_path_factory.mktemp("ended")
-    each = [
-        [HELP, "--help"],
-        *map(list, WRONG.items()),
-        *([name, "--cfg", "job"] for name in MOVED),
-    ]
+    each = [[HELP, "--help"], *map(list, WRONG.items())]
     command = [sys.executable, "-c", FIRST_WORDS, json.dumps(each)]
     subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
     found = {}
@@ -133,13 +125,6 @@ def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(
     [line] = said.splitlines()
     assert line.startswith(f"error: {WRONG[name].partition('=')[0]}")
     assert loaded & (HEAVY - {"hydra", "omegaconf"}) == set()
-
-
-@pytest.mark.parametrize("name", MOVED)
-def test_names_that_documents_give_start_the_commands_that_have_moved(
-    ended: dict[str, tuple[int, str, set[str]]], name: str
-) -> None:
-    assert ended[name][:2] == answer_of(MOVED[name], "--cfg", "job")[:2]
 
 
 @every_command

@@ -12,8 +12,8 @@ import pytest
 from execution.live.account_lock import KILL_FILE
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.results.stress_book import account_book, option_risk
-from marketsimulator.results.stress_outcomes import Stress
+from marketsimulator.results.stress.book import account_book, option_risk
+from marketsimulator.results.stress.outcomes import Stress
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import requested
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading

@@ -30,6 +30,7 @@ from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 from tests.e2e.refused import answer_of, refusal_of
 from tests.event_contracts.trading import journal, service_of, step
+from tests.execution.journals import change_rows
 
 D = Decimal
 SHORT = SyntheticMarket(steps=30, noise=0.5)
@@ -119,7 +120,8 @@ def test_after_the_last_tick_that_was_seen_nothing_trades(path: Path) -> None:
 def test_what_the_venue_rejected_is_not_played(path: Path) -> None:
     account = journaled_decisions(path, EpisodeSettings().space())
     assert (account.codes > 0).any()
-    damage(path, "UPDATE kalshi_actions SET answer = 'rejected: no', row_digest = ''")
+    with closing(Database(path)) as database:
+        change_rows(database, "kalshi_actions", "answer = 'rejected: no'")
     account = journaled_decisions(path, EpisodeSettings().space())
     assert not account.codes.any()
 
@@ -171,9 +173,7 @@ def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
         "settlements": [["SNOW", "2026-11-21T00:00:00.000000000"]],
         "sales": {"RAIN": ["0.4", "0"]},
     }
-    log.database.execute(
-        "UPDATE kalshi_books SET content = replace(content, '9.5', 'NaN'), row_digest = ''"
-    )
+    change_rows(log.database, "kalshi_books", "content = replace(content, '9.5', 'NaN')")
     with pytest.raises(DatabaseFailed, match="no number"):
         log.kept()
 
@@ -253,8 +253,9 @@ def test_replays_without_any_fill_say_so(path: Path) -> None:
     )
     assert code == 0, said
     assert "No policy has any fill" not in printed
-    nothing = "bid_size = 0, ask_size = 0, sold = 0, bought = 0, row_digest = ''"
-    damage(path, f"UPDATE kalshi_ticks SET {nothing}")
+    with closing(Database(path)) as database:
+        nothing = "bid_size = 0, ask_size = 0, sold = 0, bought = 0"
+        change_rows(database, "kalshi_ticks", nothing)
     code, printed, said = answer_of(
         "event_contracts.compare", "journal=journal.sqlite", "runs=1", "output=two"
     )

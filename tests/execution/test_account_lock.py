@@ -21,6 +21,7 @@ from execution.live.open_account import open_account
 from execution.orders.orders import Order
 from foundation.database import unfinished_commit
 from foundation.errors import InputError
+from tests.execution.journals import change_rows
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
 ORDER = Order("a", "NVDA", "buy", Decimal(3), "so")
@@ -108,7 +109,7 @@ def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it
     with journal_of_account("killed", tmp_path) as book:
         path = book.folder / JOURNAL
         OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
-        book.database.execute("UPDATE intents SET sent_at = 'soon', row_digest = ''")
+        change_rows(book.database, "intents", "sent_at = 'soon'")
     earlier = path.with_name("journal-damaged-20200101T000000Z.sqlite")
     earlier.touch()
     for _ in range(2):  # the second one is as a kill before the first table leaves it

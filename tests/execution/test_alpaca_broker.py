@@ -14,7 +14,7 @@ from execution.brokers import Reading
 from execution.journal.order_store import OrderIntent, State
 from execution.orders.broker import Asset
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders.orders import Account, Order
+from execution.orders.orders import Account, Order, Side
 from foundation.errors import OutcomeUnknown
 from tests.execution.scripted_venue import (
     CLOCK,
@@ -191,6 +191,41 @@ def test_an_order_is_said_in_the_venues_words(terms: dict[str, Any], says: dict[
     as_they_are = {name: terms[name] for name in ("side", "type") if name in terms}
     expected = {**WORDS, "client_order_id": "o-1", **as_they_are, **says}
     assert order_request(order(**terms)) == expected
+
+
+SPREAD_LEGS: tuple[tuple[str, Side], ...] = (
+    ("SPXW261124P05900000", "sell"),
+    ("SPXW261124P05850000", "buy"),
+)
+
+
+@pytest.mark.parametrize(
+    ("opens", "least_credit", "says"),
+    [
+        (True, "1.25", {"type": "limit", "limit_price": "-1.25"}),
+        (False, "-0.40", {"type": "limit", "limit_price": "0.40"}),
+        (False, None, {"type": "market"}),
+    ],
+)
+def test_spread_orders_use_the_venues_words(
+    opens: bool, least_credit: str | None, says: dict[str, Any]
+) -> None:
+    turned: dict[str, Side] = {"sell": "buy", "buy": "sell"}
+    legs = [(symbol, side if opens else turned[side]) for symbol, side in SPREAD_LEGS]
+    spread = SpreadOrder(
+        "IRON-20261124-060",
+        tuple(OptionLeg(contract_of(symbol), side) for symbol, side in legs),
+        2,
+        None if least_credit is None else Decimal(least_credit),
+    )
+    assert order_request(spread) == {
+        "order_class": "mleg",
+        "qty": "2",
+        "time_in_force": "day",
+        "client_order_id": "IRON-20261124-060",
+        "legs": [{"symbol": symbol, "ratio_qty": "1", "side": side} for symbol, side in legs],
+        **says,
+    }
 
 
 def test_cancelling_ends_what_is_open_and_leaves_the_rest() -> None:

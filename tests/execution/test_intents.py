@@ -16,6 +16,7 @@ from execution.journal.order_store import ENDED, OrderIntent, OrderStore, Progre
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
+from tests.execution.journals import change_rows
 from tests.execution.scripted_venue import placed, taken
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
@@ -84,7 +85,7 @@ def test_an_intent_is_read_back_in_every_field() -> None:
     OrderStore(database).begin(whole)
     assert OrderStore(database).get("a") == whole
     for part, reduces in (("reduction", True), ("night", True), ("opening", False), ("", False)):
-        database.execute("UPDATE intents SET part = ?, row_digest = ''", (part,))
+        change_rows(database, "intents", "part = ?", (part,))
         assert OrderStore(database).get("a").single.reduces is reduces  # type: ignore[union-attr]
     query = "SELECT client_order_id, job, venue, decision, symbol, side, qty, type, state"
     assert database.rows(f"{query} FROM intents") == [

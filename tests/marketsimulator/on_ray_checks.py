@@ -18,7 +18,7 @@ from foundation.configuration import with_changes
 from foundation.errors import InputError
 from marketsimulator.runs import on_ray
 from marketsimulator.runs.on_ray import outcomes_on_ray
-from marketsimulator.runs.variants import Outcome, outcomes
+from marketsimulator.runs.outcome import Outcome, outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
 from tests.ray_nodes import ray_head

@@ -19,9 +19,9 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.records import Run, writers_of
 from marketsimulator.results.report import plain
 from marketsimulator.results.run_folder import RunFolder
-from marketsimulator.results.stress_book import HeldBook, run_book, run_settings
-from marketsimulator.results.stress_outcomes import Outcome, Stress, stress
-from marketsimulator.results.stress_scenarios import Scenario
+from marketsimulator.results.stress.book import HeldBook, run_book, run_settings
+from marketsimulator.results.stress.outcomes import Outcome, Stress, stress
+from marketsimulator.results.stress.scenarios import Scenario
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import FREE, market
 from tests.marketsimulator.runs import settings_of

@@ -18,9 +18,8 @@ from marketsimulator.records import ENDED
 from marketsimulator.results.counterfactuals import ended_market
 from marketsimulator.results.remarks import ended_remarks
 from marketsimulator.results.report import result_files
-from marketsimulator.runs.outcome import Outcome
+from marketsimulator.runs.outcome import Outcome, outcomes
 from marketsimulator.runs.simulate import simulate_trading
-from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.stocks import Venue
 from tests.marketsimulator.account_book import End, exact

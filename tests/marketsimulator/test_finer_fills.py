@@ -25,8 +25,8 @@ from marketsimulator.audit import read as read_audit
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report import result_files
 from marketsimulator.results.trial_identity import data_hash
+from marketsimulator.runs.outcome import outcomes
 from marketsimulator.runs.simulate import step_trading
-from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import account_on, order, orders, stock_ends
 from tests.marketsimulator.runs import settings_of, trader_of

@@ -13,8 +13,7 @@ import pytest
 from execution.decision.trader import Trader
 from marketsimulator.records import Run
 from marketsimulator.runs.decisions import WalkedDecisions
-from marketsimulator.runs.outcome import Outcome
-from marketsimulator.runs.variants import outcomes
+from marketsimulator.runs.outcome import Outcome, outcomes
 from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import UNFINISHED

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from foundation.cents import to_cents
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.results.stress_book import HeldBook
-from marketsimulator.results.stress_report import scenario_table, stress_json, verdict_of
-from marketsimulator.results.stress_scenarios import Scenario, moves_of
+from marketsimulator.results.stress.book import HeldBook
+from marketsimulator.results.stress.report import scenario_table, stress_json, verdict_of
+from marketsimulator.results.stress.scenarios import Scenario, moves_of
 from tests.e2e.refused import answer_of
 from tests.marketsimulator.stressed import (
     CHEAP,

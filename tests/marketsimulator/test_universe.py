@@ -19,7 +19,7 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
 from marketsimulator.records import Run
 from marketsimulator.results.report import result_files
-from marketsimulator.runs.variants import outcomes
+from marketsimulator.runs.outcome import outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import eager_trader, settings_of, trader_of, walked_as_stepped

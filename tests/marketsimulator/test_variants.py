@@ -9,9 +9,8 @@ import pytest
 from execution.decision.trader import Trader
 from marketsimulator.records import Run
 from marketsimulator.runs.decisions import WalkedDecisions
-from marketsimulator.runs.outcome import Outcome
+from marketsimulator.runs.outcome import Outcome, outcomes
 from marketsimulator.runs.simulate import simulate_trading
-from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import CRASH, settings_of, trader_of, walked_as_stepped
 from trainingdata.bars import CLOSE, OPEN, Bars

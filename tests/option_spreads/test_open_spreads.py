@@ -22,6 +22,7 @@ from option_spreads.autoscaler.account import UnknownState
 from option_spreads.selling.job import FOLDER, refuse_another_folder
 from option_spreads.selling.rules import SpreadCosts
 from option_spreads.selling.state import FILE, OpenSpread, SellerState, read_state, write_state
+from tests.e2e.practice import ROOT
 
 ONE = OpenSpread(
     "PUT-20240402-030",
@@ -50,6 +51,11 @@ def test_an_open_spread_keeps_the_balance_it_was_sized_from_and_may_be_without_o
     (earlier,) = read_state(tmp_path).spreads
     assert earlier == replace(ONE, balance=None)
     assert "Account_Balance" not in earlier.closed_trade(SpreadCosts(), "x", Decimal(0)).row()
+
+
+def test_open_spreads_of_an_older_release_stay_open() -> None:
+    [spread] = read_state(ROOT / "tests" / "fixtures" / "spreads").spreads
+    assert spread.remaining > 0
 
 
 @pytest.mark.parametrize(

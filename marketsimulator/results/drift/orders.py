@@ -13,7 +13,7 @@ from execution.journal.cycles import CycleRow
 from execution.journal.order_store import UNSENT, OrderIntent
 from execution.orders.fees import BASIS_POINT
 from execution.orders.orders import Order
-from marketsimulator.results.drift_terms import Term, Trade
+from marketsimulator.results.drift.terms import Term, Trade
 from marketsimulator.results.journal_record import JournalRecord
 
 Outcome = Literal["same"] | Term

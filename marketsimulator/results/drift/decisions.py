@@ -23,7 +23,7 @@ from execution.journal.decisions import DecisionRow
 from execution.orders.lending import proceeds_of_short
 from execution.orders.orders import Account
 from foundation.decimals import ZERO, as_written
-from marketsimulator.results.drift_orders import Deadline, why_not_decided
+from marketsimulator.results.drift.orders import Deadline, why_not_decided
 from marketsimulator.results.journal_record import JournalRecord
 from trainingdata.instruments import is_stock
 from trainingdata.sessions import calendar

@@ -15,9 +15,9 @@ from foundation.counts import counted
 from foundation.decimals import ZERO
 from foundation.figures import number, rounded_price
 from foundation.tables import Table, json_text
-from marketsimulator.results.drift_decisions import CAUSES, DecisionComparison
-from marketsimulator.results.drift_orders import NotCompared, OrderComparison
-from marketsimulator.results.drift_terms import MEANINGS, Side, Term, Trade, cents
+from marketsimulator.results.drift.decisions import CAUSES, DecisionComparison
+from marketsimulator.results.drift.orders import NotCompared, OrderComparison
+from marketsimulator.results.drift.terms import MEANINGS, Side, Term, Trade, cents
 from trainingdata.instants import utc_text
 
 SHOWN = 12  # differences on the terminal; JSON has them all

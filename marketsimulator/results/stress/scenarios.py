@@ -12,7 +12,7 @@ import pandas as pd
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from foundation.settings import about, setting, settings_class
-from marketsimulator.results.stress_book import HeldBook
+from marketsimulator.results.stress.book import HeldBook
 from trainingdata.bars import CLOSE
 from trainingdata.instants import instant, new_york_date, utc_text
 from trainingdata.instruments import instrument

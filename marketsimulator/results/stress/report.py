@@ -7,7 +7,7 @@ from dataclasses import asdict
 from foundation.cents import to_cents
 from foundation.figures import number, percent, quantity, usd
 from foundation.tables import Table, json_text
-from marketsimulator.results.stress_outcomes import SESSIONS, Outcome, Stress, leverage_of
+from marketsimulator.results.stress.outcomes import SESSIONS, Outcome, Stress, leverage_of
 
 ENDINGS = {
     "none": "nothing",

@@ -1,0 +1,53 @@
+"""The version of a journal's schema: there is one, and a file of any other is refused.
+
+SQLite keeps the number as the file's `user_version`, which is 0 until the first table is created.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from foundation.database import Database, rows_of
+from foundation.errors import InputError
+
+SCHEMA_VERSION = 29
+_VERSION = "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
+
+
+def create_tables(database: Database, *definitions: str) -> None:
+    """Create the tables and indices that a journal lacks.
+
+    definitions: SQL, each with IF NOT EXISTS.
+
+    Raises InputError for a journal of another schema, which stays as it is.
+    """
+    with database.transaction():
+        [(version, tables)] = database.rows(_VERSION)
+        _refuse_other_schema(database.path, version, tables)
+        if not version:
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        database.create(*definitions)
+
+
+@contextmanager
+def open_current_schema(path: Path) -> Iterator[Database]:
+    """Open a journal for reading; one without tables reads as an empty one in memory.
+
+    Raises InputError for a journal of another schema.
+    """
+    [(version, tables)] = rows_of(path, _VERSION)
+    _refuse_other_schema(path, version, tables)
+    with closing(Database(path if tables else None)) as database:
+        yield database
+
+
+def _refuse_other_schema(path: Path | None, version: int, tables: int) -> None:
+    """Refuse another version; 0 is one too once the file has tables."""
+    if version == SCHEMA_VERSION or (version == 0 and not tables):
+        return
+    raise InputError(
+        f"{path}: the journal has schema {version} and this release reads {SCHEMA_VERSION}: use the"
+        " release that wrote it, or begin another journal (docs/OPERATIONS.md, Upgrade)"
+    )

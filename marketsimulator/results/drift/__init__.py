@@ -1,0 +1,1 @@
+"""A live account beside the simulation of its hours: decisions, orders, terms of profit, report."""

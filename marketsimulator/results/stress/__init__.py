@@ -1,0 +1,1 @@
+"""An account under stress: what it holds, scenarios, their outcomes, report."""

@@ -1,0 +1,18 @@
+"""Rows of a journal that are changed behind its back, with a digest that fits them."""
+
+from __future__ import annotations
+
+from execution.journal.rows import DIGEST, digest_of
+from foundation.database import Database
+
+
+def change_rows(
+    database: Database, table: str, changes: str, values: tuple[object, ...] = ()
+) -> None:
+    """Change every row of a table and write the digest of its new content; changes: as in SET."""
+    database.execute(f"UPDATE {table} SET {changes}", values)
+    query = "SELECT name FROM pragma_table_info(?) WHERE name <> ?"
+    columns = [name for (name,) in database.rows(query, (table, DIGEST))]
+    for row_id, *row in database.rows(f"SELECT rowid, {', '.join(columns)} FROM {table}"):
+        digest = digest_of(dict(zip(columns, row, strict=True)))
+        database.execute(f"UPDATE {table} SET {DIGEST} = ? WHERE rowid = ?", (digest, row_id))
