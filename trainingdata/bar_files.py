@@ -224,8 +224,7 @@ def _read_rows(files: Mapping[str, Sequence[Path]], conventions: Conventions) ->
     read: dict[str, Rows] = {}
     for symbol, paths in files.items():
         tables = [rows_in(path) for path in paths]
-        frame, head, place = rows_of_files(tables, symbol)
-        rows = rows_of(frame, head, instrument(symbol), place, conventions)
+        rows = rows_of(rows_of_files(tables, symbol), instrument(symbol), conventions)
         if in_tethers(tables[0].spellings.get(symbol, _stem(paths[0]))):
             rows = replace(rows, notes=(_TETHERS, *rows.notes))
         read[symbol] = rows

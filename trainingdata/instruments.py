@@ -54,6 +54,8 @@ _PAIR_FILE = re.compile(
     r"(?:[ ._-]+(?:\d{1,4}|\d{0,2}(?:m|min|minute|h|hr|hour|d|daily|hourly)|d1|[mh]\d{1,2}))?",
     re.IGNORECASE,
 )
+# Dukascopy: BTCUSD_Candlestick_1_Hour_BID_01.01.2020-31.12.2020, AAPL.USUSD_Candlestick_….
+_CANDLESTICKS = re.compile(r"(?:\.USUSD)?_Candlestick_.*", re.IGNORECASE)
 _KRAKEN_COINS = {"XBT": "BTC", "XDG": "DOGE"}
 
 
@@ -157,7 +159,7 @@ def named_in_file(stem: str) -> str:
 
     nvda_1h names nvda, BTC-USDT-5m BTC-USDT, BTCUSDT-1h-2023-01 BTCUSDT and XBTUSD_60 XBTUSD.
     """
-    name = series_in_file(stem) or stem.strip()
+    name = series_in_file(stem) or _CANDLESTICKS.sub("", stem.strip())
     pair = _PAIR_FILE.fullmatch(name)
     return pair[1] if pair else _BAR_LENGTH.sub("", name)
 
