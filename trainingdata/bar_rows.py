@@ -141,8 +141,9 @@ def rows_of(series: SeriesRows, item: Instrument, conventions: Conventions) -> R
     read, notes = _joined(series, clock, conventions.epoch)
     zone, dates = read.zone, read.dates
     # Rows without a trade show how long bars last, and hold none.
-    listed, traded = read.stamps, np.isfinite(read.values).all(axis=1)
-    stamps, values, frame = listed[traded], read.values[traded], read.frame.loc[traded]
+    listed = read.stamps
+    traded = np.flatnonzero(np.isfinite(read.values).all(axis=1))
+    stamps, values, frame = listed[traded], read.values[traded], read.frame.iloc[traded]
     if not len(stamps):
         raise DataError(f"{path}: no row holds a trade")
     check_bars(stamps, values, path)
