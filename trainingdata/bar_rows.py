@@ -13,7 +13,6 @@ import pandas as pd
 from foundation.arrays import Array, Instants, first_row
 from foundation.counts import counted
 from foundation.errors import DataError
-from trainingdata.bar_tables import SeriesRows
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Origin, check_bars, regular_bars, row_fault
 from trainingdata.conventions import Conventions, EpochUnit
 from trainingdata.heads import FORMS, Epoch, Head
@@ -131,14 +130,17 @@ class Rows:
         return self.stamps
 
 
-def rows_of(series: SeriesRows, item: Instrument, conventions: Conventions) -> Rows:
+def rows_of(
+    parts: Sequence[pd.DataFrame], head: Head, item: Instrument, path: str, conventions: Conventions
+) -> Rows:
     """The checked rows of a symbol, oldest first.
 
+    parts: its rows in each file, with the head's columns; the files in any order.
+    path: where they are from, for messages.
     conventions: how to read what the head does not state.
     """
-    head, path = series.head, series.place
     clock = conventions.zone or head.zone or None
-    read, notes = _joined(series, clock, conventions.epoch)
+    read, notes = _joined(parts, head, path, clock, conventions.epoch)
     zone, dates = read.zone, read.dates
     # Rows without a trade show how long bars last, and hold none.
     listed = read.stamps
@@ -201,19 +203,23 @@ def _part(
 
 
 def _joined(
-    series: SeriesRows, clock: str | None, epoch: EpochUnit | None
+    frames: Sequence[pd.DataFrame],
+    head: Head,
+    path: str,
+    clock: str | None,
+    epoch: EpochUnit | None,
 ) -> tuple[_Part, list[str]]:
     """Return the rows of all files of a series in time order, and notes on their order."""
-    if not any(map(len, series.parts)):
-        raise DataError(f"{series.place}: the file holds no bars")
-    parts = [_part(frame, series.head, series.place, clock, epoch) for frame in series.parts]
+    if not any(map(len, frames)):
+        raise DataError(f"{path}: the file holds no bars")
+    parts = [_part(frame, head, path, clock, epoch) for frame in frames]
     notes = []
     if reversed_files := sum(part.newest_first for part in parts):
         several = f" in {counted(reversed_files, 'file')}" if len(parts) > 1 else ""
         notes.append(f"rows are newest first{several}: they are read from the last one")
     if len({part.dates for part in parts}) > 1:
         raise DataError(
-            f"{series.place}: some files have dates and some have times; keep files of one kind"
+            f"{path}: some files have dates and some have times; keep files of one kind"
         )
     # Files may be listed in any order; bars that overlap are refused later.
     parts.sort(key=lambda part: part.stamps[0])

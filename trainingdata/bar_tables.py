@@ -96,21 +96,10 @@ class SymbolRows(NamedTuple):
         return self.table.frame.iloc[self.rows[self.spellings[symbol]]]
 
 
-class SeriesRows(NamedTuple):
-    """The rows of a symbol in one or several files.
-
-    parts: a table for each file that has some, in any order.
-    head: under which all are read.
-    place: of the first file, for messages.
-    """
-
-    parts: list[pd.DataFrame]
-    head: Head
-    place: str
-
-
-def rows_of_files(tables: Sequence[SymbolRows], symbol: str) -> SeriesRows:
-    """Return a symbol's rows in the files of one series.
+def rows_of_files(
+    tables: Sequence[SymbolRows], symbol: str
+) -> tuple[list[pd.DataFrame], Head, str]:
+    """Return a symbol's rows in each file of a series, in any order, their head and their place.
 
     tables: of each file; several if each file holds a day or a month of many symbols.
     """
@@ -120,7 +109,7 @@ def rows_of_files(tables: Sequence[SymbolRows], symbol: str) -> SeriesRows:
     if len(tables) == 1:
         several = len(first.spellings) > 1
         place = first.table.path + f", rows of {spelling}" * several
-        return SeriesRows([first.of(symbol)], head, place)
+        return [first.of(symbol)], head, place
     for other in tables[1:]:
         if _layout(other.table.head) != _layout(head):
             raise DataError(
@@ -129,7 +118,7 @@ def rows_of_files(tables: Sequence[SymbolRows], symbol: str) -> SeriesRows:
             )
     parts = [part for part in (table.of(symbol) for table in tables) if len(part)]
     place = f"{first.table.path} and {len(tables) - 1} more, rows of {spelling}"
-    return SeriesRows(parts, head, place)
+    return parts, head, place
 
 
 def _layout(head: Head) -> Head:

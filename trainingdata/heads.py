@@ -18,7 +18,7 @@ from trainingdata.bars import FIELDS
 VolumeUnit = Literal["coins", "usd"]
 
 _CAPITALS = ("Open", "High", "Low", "Close", "Volume")
-_COUNT = re.compile(r"\d+(\.\d+)?")
+_COUNT = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 GOOD = ("timestamp,open,high,low,close,volume", "2024-03-04T14:30:00Z,100,101.5,99,100.25,1000")
 
 

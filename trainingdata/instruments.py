@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 
-from foundation.errors import InputError
+from foundation.errors import InputError, nearest
 
 # The finest step in which venues count quantities.
 BILLIONTH = Decimal("1e-9")
@@ -192,6 +192,12 @@ def other_security(text: str) -> str:
         f"{name} is not {name.upper()}: a small letter marks a preferred share, a right or shares"
         " when issued, which cannot be traded here"
     )
+
+
+def nearest_symbol(symbol: str, there: Sequence[str]) -> list[str]:
+    """Return the symbol that an unknown one may mean: BTCUSD for BTC, else the most similar."""
+    pair = f"{symbol}USD"
+    return [pair] if pair in there else nearest(symbol, there)
 
 
 def is_symbol(text: str) -> bool:

@@ -15,6 +15,7 @@ from tests.trainingdata.vendor_files import NEW_YORK, table
 from trainingdata import load_bars
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.sessions import calendar
+from trainingdata.source import DataSettings
 from trainingdata.timeframe import TimeframeName
 from trainingdata.volume_units import require_volume_units
 
@@ -400,3 +401,23 @@ def test_a_volume_in_dollars_alone_is_divided(tmp_path: Path) -> None:
     bars = load_bars(tmp_path, stamps="begin")
     expected(bars, HOURS.assign(volume=HOURS["volume"] / HOURS["close"]))
     require_volume_units(bars, "this test")
+
+
+def test_prices_below_the_least_are_refused(tmp_path: Path) -> None:
+    """An order holds 1e11 coins at most, so that a fill would have millions of parts."""
+    prices = ["open", "high", "low", "close"]
+    tiny = HOURS.assign(**{name: HOURS[name] * 7.7e-14 for name in prices})
+    (tmp_path / "BTCUSDT-1h.csv").write_text(binance(tiny))
+    with pytest.raises(DataError, match="row 1: open is .*e-12, below 1e-11 USD, the least price"):
+        load_bars(tmp_path)
+    least = HOURS.assign(**{name: HOURS[name] * 1.2e-13 for name in prices})
+    (tmp_path / "BTCUSDT-1h.csv").write_text(binance(least))
+    expected(load_bars(tmp_path), least)
+
+
+def test_a_coins_name_proposes_its_pair(tmp_path: Path) -> None:
+    (tmp_path / "BTCUSDT-1h.csv").write_text(binance(HOURS))
+    with pytest.raises(InputError, match=r"BTC: no BTC.parquet .* did you mean BTCUSD\?"):
+        load_bars(tmp_path, symbols=["BTC"])
+    with pytest.raises(InputError, match="did you mean SYXUSD"):
+        DataSettings().bars(["SYX"], None, None)
