@@ -70,12 +70,18 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
         return InputError(f"{place}: {reason}")
     if problem["type"] == "dataclass_type":
         return _no_group(place, problem["input"], problem["ctx"]["class_name"])
+    return InputError(f"{place}: {problem['input']!r} {_what_is_wrong(problem, kind, parts)}")
+
+
+def _what_is_wrong(problem: Any, kind: Any, parts: Sequence[object]) -> str:
+    """Return the words for a value that is of no type or outside its bounds."""
     if problem["type"] == "string_type" and (unit := _unit_at(kind, parts)):
-        return InputError(f"{place}: {problem['input']!r} {_without_unit(problem['input'], unit)}")
-    words = problem["msg"][0].lower() + problem["msg"][1:]
+        words: str = _without_unit(problem["input"], unit)
+        return words
     if problem["type"] in _WORDS:
-        words = _WORDS[problem["type"]].format(**problem.get("ctx", {}))
-    return InputError(f"{place}: {problem['input']!r} {words}")
+        return _WORDS[problem["type"]].format(**problem.get("ctx", {}))
+    message: str = problem["msg"]
+    return message[0].lower() + message[1:]
 
 
 def _no_group(place: str, value: object, class_name: str) -> InputError:

@@ -408,7 +408,7 @@ def test_prices_below_the_least_are_refused(tmp_path: Path) -> None:
     prices = ["open", "high", "low", "close"]
     tiny = HOURS.assign(**{name: HOURS[name] * 7.7e-14 for name in prices})
     (tmp_path / "BTCUSDT-1h.csv").write_text(binance(tiny))
-    with pytest.raises(DataError, match="row 1: open is .*e-12, below 1e-11 USD, the least price"):
+    with pytest.raises(DataError, match=r"row 1: open is .*e-12, below 1e-11 USD, the least price"):
         load_bars(tmp_path)
     least = HOURS.assign(**{name: HOURS[name] * 1.2e-13 for name in prices})
     (tmp_path / "BTCUSDT-1h.csv").write_text(binance(least))
