@@ -48,6 +48,7 @@ from foundation.overrides import (
     with_home,
 )
 from foundation.plugin import SLOTS, TARGET, allow_named, is_own
+from foundation.registry import commands_with
 
 ADVICE = "see `--cfg job` for every setting"  # every command answers it
 LAUNCHERS = ("joblib", "ray")  # of sweeps, each installed by the extra of its name
@@ -264,6 +265,11 @@ def _unknown_setting(key: str, words: Sequence[str], name: str) -> InputError:
     keys = [each for each in dotted_keys(values) if each.partition(".")[0] != "hydra"]
     typed = [word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{key}=")]
     moved = same_last_word(key, keys)
+    others = [] if moved else commands_with(key)
+    if others:
+        also = "; a sweep takes -m hydra/launcher=ray or joblib" if key == "launcher" else ""
+        known = " and ".join(others)
+        return InputError(f"{key}: there is no such setting here; it is one of {known}{also}")
     if typed and key in {f"{group}.{TARGET}" for group in SLOTS}:
         hint = did_you_mean([f"+{key}={typed[0]}"])
         return InputError(f"{key}: a class of your own is added with a plus{hint} ({ADVICE})")

@@ -104,7 +104,7 @@ def invalid_choice(
     """
     known = list(choices)
     others = f", or {also}" if also else ""
-    hint = did_you_mean(nearest(str(value), known))
+    hint = did_you_mean(_same_duration(value, known) or nearest(str(value), known))
     return InputError(f"{place}: {value!r} is not one of {list_choices(known)}{others}{hint}")
 
 
@@ -143,6 +143,18 @@ def same_last_word(key: str, keys: Iterable[str]) -> list[str]:
     """Return settings with the same last word: `sizing.strategy` for `strategy`."""
     word = key.rpartition(".")[2]
     return [each for each in keys if each.rpartition(".")[2] == word]
+
+
+def _same_duration(value: object, choices: Iterable[str]) -> list[str]:
+    """Return the duration that a bare number of minutes means: `1h` for 60."""
+    minutes = {"m": 1, "h": 60, "d": 24 * 60}
+    return [
+        choice
+        for choice in choices
+        if choice[-1:] in minutes
+        and choice[:-1].isdecimal()
+        and str(int(choice[:-1]) * minutes[choice[-1]]) == str(value)
+    ]
 
 
 def nearest(word: str, choices: Sequence[str]) -> list[str]:

@@ -37,6 +37,7 @@ _WORDS = {
     "less_than_equal": "is above {le:g}",
 }
 _BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
+_DURATION = re.compile(r"\d+([smhd])")  # default of a setting that is a duration, 60d
 _MISSING = ("missing", "missing_argument")
 
 
@@ -69,10 +70,18 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
         return InputError(f"{place}: {reason}")
     if problem["type"] == "dataclass_type":
         return _no_group(place, problem["input"], problem["ctx"]["class_name"])
-    words = problem["msg"][0].lower() + problem["msg"][1:]
+    return InputError(f"{place}: {problem['input']!r} {_what_is_wrong(problem, kind, parts)}")
+
+
+def _what_is_wrong(problem: Any, kind: Any, parts: Sequence[object]) -> str:
+    """Return the words for a value that is of no type or outside its bounds."""
+    if problem["type"] == "string_type" and (unit := _unit_at(kind, parts)):
+        words: str = _without_unit(problem["input"], unit)
+        return words
     if problem["type"] in _WORDS:
-        words = _WORDS[problem["type"]].format(**problem.get("ctx", {}))
-    return InputError(f"{place}: {problem['input']!r} {words}")
+        return _WORDS[problem["type"]].format(**problem.get("ctx", {}))
+    message: str = problem["msg"]
+    return message[0].lower() + message[1:]
 
 
 def _no_group(place: str, value: object, class_name: str) -> InputError:
@@ -152,6 +161,9 @@ def _schema(schema: Mapping[str, Any]) -> CoreSchema:
     if "items" in schema:
         items = [_schema(schema["items"])]
         return cast(CoreSchema, plain(core_schema.tuple_schema(items, variadic_item_index=0)))
+    if unit := _DURATION.fullmatch(str(schema.get("default"))):
+        check = partial(_with_unit, unit[1])
+        return core_schema.no_info_before_validator_function(check, core_schema.str_schema())
     make: Callable[..., Any] = _VALUES.get(schema.get("type", ""), core_schema.any_schema)
     return cast(CoreSchema, plain(make(**_bounds(schema))))
 
@@ -183,6 +195,25 @@ def _plain_number(value: Any) -> Any:
     if isinstance(value, str) and "_" in value:
         raise PydanticCustomError("underscored", "is no number, write it without underscores")
     return value
+
+
+def _with_unit(unit: str, value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise PydanticCustomError("no_unit", _without_unit(value, unit))
+    return value
+
+
+def _without_unit(value: Any, unit: str) -> Any:
+    return f"has no unit; did you mean {value}{unit}?"
+
+
+def _unit_at(kind: Any, parts: Sequence[object]) -> str:
+    """Return the unit of a setting's default duration, `d` of 60d; empty for any other setting."""
+    owner = _class_at(kind, parts[:-1]) if dataclasses.is_dataclass(kind) else None
+    fields = dataclasses.fields(owner) if owner else ()
+    default = next((field.default for field in fields if parts and field.name == parts[-1]), None)
+    found = _DURATION.fullmatch(str(default))
+    return found[1] if found else ""
 
 
 def _several(value: Any) -> Any:

@@ -21,6 +21,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from foundation.declared import declared
 from foundation.executed import ROOMS
 
 
@@ -71,6 +72,19 @@ def registered(kind: str) -> dict[str, Any]:
 
 def registered_module(kind: str, word: str) -> ModuleType:
     return import_module(registered(kind)[word])
+
+
+def commands_with(key: str) -> list[str]:
+    """Return the modules of the commands that have a setting of their own by a name."""
+    configurations = declared()["configurations"]
+    commands: list[Command] = list(registered("COMMANDS").values())
+    return sorted(
+        {
+            each.module
+            for each in commands
+            if each.config and key in configurations[each.config]["own"]
+        }
+    )
 
 
 def command_of(module: str) -> Command:

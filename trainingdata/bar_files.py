@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foundation.errors import DataError, InputError, did_you_mean, list_choices, nearest
+from foundation.errors import DataError, InputError, did_you_mean, list_choices
 from trainingdata.bar_rows import Rows, bars_in_words, rows_of
 from trainingdata.bar_tables import SymbolRows, read_table, rows_of_files, symbols_inside
 from trainingdata.bars import Bars, panel
@@ -27,6 +27,7 @@ from trainingdata.instruments import (
     instrument,
     is_symbol,
     named_in_file,
+    nearest_symbol,
     no_dollar_pair,
     other_security,
     series_in_file,
@@ -71,7 +72,7 @@ def find_files(
             there = sorted(filter(is_symbol, found))
             raise DataError(
                 f"{symbol}: no {symbol}.parquet or .csv in {where}; symbols there:"
-                f" {list_choices(there) or 'none'}{did_you_mean(nearest(symbol, there))}"
+                f" {list_choices(there) or 'none'}{did_you_mean(nearest_symbol(symbol, there))}"
             )
         file = found[symbol][0].path
         if reason := no_dollar_pair(symbol) or other_security(symbol):
@@ -224,8 +225,8 @@ def _read_rows(files: Mapping[str, Sequence[Path]], conventions: Conventions) ->
     read: dict[str, Rows] = {}
     for symbol, paths in files.items():
         tables = [rows_in(path) for path in paths]
-        frame, head, place = rows_of_files(tables, symbol)
-        rows = rows_of(frame, head, instrument(symbol), place, conventions)
+        parts, head, place = rows_of_files(tables, symbol)
+        rows = rows_of(parts, head, instrument(symbol), place, conventions)
         if in_tethers(tables[0].spellings.get(symbol, _stem(paths[0]))):
             rows = replace(rows, notes=(_TETHERS, *rows.notes))
         read[symbol] = rows

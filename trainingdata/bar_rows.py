@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,9 @@ from foundation.counts import counted
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Origin, check_bars, regular_bars, row_fault
 from trainingdata.conventions import Conventions, EpochUnit
-from trainingdata.heads import Epoch, Head
+from trainingdata.heads import FORMS, Epoch, Head
 from trainingdata.instants import DAY, cell_text, instants_of_column, new_york_date, utc_text
-from trainingdata.instruments import Instrument, Kind
+from trainingdata.instruments import Instrument, Kind, data_symbol
 from trainingdata.resampling import PARTS, days_between_closes, joined_bars, parts_of, usual_minutes
 from trainingdata.sessions import calendar, calendar_lacks, in_session, opens_on
 from trainingdata.stamp_checks import begun_at, ends_by_calendar, refuse_misread
@@ -30,6 +30,9 @@ _DAY = rf"{_DATE}(?:[ T]00:00(?::00(?:\.0+)?)?)?"
 _COMPACT = r"(?:19|20)\d{6}"
 _TIME = r"\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
 _COUNT = r"\d{6,}(?:\.0+)?"
+_THOUSANDS = r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?"
+_MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9}
+_NO_NUMBER = ("NaN", "nan")
 _ADVICE = ", or name its zone: data.zone=America/New_York"
 _HOUR = np.timedelta64(1, "h")
 _NEARLY_A_DAY = np.timedelta64(20, "h")
@@ -128,24 +131,26 @@ class Rows:
 
 
 def rows_of(
-    frame: pd.DataFrame, head: Head, item: Instrument, path: str, conventions: Conventions
+    parts: Sequence[pd.DataFrame], head: Head, item: Instrument, path: str, conventions: Conventions
 ) -> Rows:
-    """The checked rows of a symbol.
+    """The checked rows of a symbol, oldest first.
 
-    frame: its rows, with the head's columns.
+    parts: its rows in each file, with the head's columns; the files in any order.
     path: where they are from, for messages.
     conventions: how to read what the head does not state.
     """
-    if frame.empty:
-        raise DataError(f"{path}: the file holds no bars")
     clock = conventions.zone or head.zone or None
-    stamps, zone, dates = _instants(frame, head, path, clock, conventions.epoch)
-    values = _values(frame, head, path)
-    if len(stamps) > 1 and (np.diff(stamps) < np.timedelta64(0)).all():
-        name = " ".join(head.stamp) or "the first column"
-        raise DataError(f"{path}: its rows are newest first; sort the rows by {name}, oldest first")
+    read, notes = _joined(parts, head, path, clock, conventions.epoch)
+    zone, dates = read.zone, read.dates
+    # Rows without a trade show how long bars last, and hold none.
+    listed = read.stamps
+    traded = np.flatnonzero(np.isfinite(read.values).all(axis=1))
+    stamps, values, frame = listed[traded], read.values[traded], read.frame.iloc[traded]
+    if not len(stamps):
+        raise DataError(f"{path}: no row holds a trade")
     check_bars(stamps, values, path)
-    notes = []
+    if gaps := len(listed) - len(stamps):
+        notes.append(f"left out: {counted(gaps, 'row')} without any number (no trade)")
     if head.ignored:
         notes.append(f"not read: {counted(len(head.ignored), 'column')} {', '.join(head.ignored)}")
     if head.adjusted and head.adjusted in frame.columns:
@@ -155,17 +160,87 @@ def rows_of(
         else:
             notes.append(f"{head.adjusted} is ignored")
     longest = _LONGEST_DAILY[item.kind]
-    minutes = _minutes(stamps, path, longest, daily=dates or (head.daily and _are_days(stamps)))
+    minutes = _minutes(listed, path, longest, daily=dates or (head.daily and _are_days(listed)))
     ends = head.ends
     if ends is None:
         ends = _are_ends(stamps, item, minutes, zone, path, conventions, dates=dates)
     volume_known = True
+    _check_coin(head, item, path)
     if item.kind is Kind.CRYPTO:
         volume = crypto_volume(values, frame, head, conventions.volume_unit)
         values[:, VOLUME] = volume.coins
         volume_known = volume.known
         notes += [volume.note] if volume.note else []
     return Rows(item, stamps, values, minutes, zone, ends, clock, tuple(notes), path, volume_known)
+
+
+class _Part(NamedTuple):
+    """The rows of one file, oldest first.
+
+    stamps: [N]. zone: of them, in words. dates: whether they are dates alone.
+    values: [N, 5]. frame: the rows that these are of.
+    newest_first: whether the file is in the reverse order.
+    """
+
+    stamps: Instants
+    zone: str
+    dates: bool
+    values: Array
+    frame: pd.DataFrame
+    newest_first: bool
+
+
+def _part(
+    frame: pd.DataFrame, head: Head, path: str, clock: str | None, epoch: EpochUnit | None
+) -> _Part:
+    """Return the rows of a file; those that are strictly newest first are reversed."""
+    stamps, zone, dates = _instants(frame, head, path, clock, epoch)
+    values = _values(frame, head, path)
+    newest_first = len(stamps) > 1 and bool((np.diff(stamps) < np.timedelta64(0)).all())
+    if newest_first:
+        stamps, values, frame = stamps[::-1], values[::-1], frame[::-1]
+    return _Part(stamps, zone, dates, values, frame, newest_first)
+
+
+def _joined(
+    frames: Sequence[pd.DataFrame],
+    head: Head,
+    path: str,
+    clock: str | None,
+    epoch: EpochUnit | None,
+) -> tuple[_Part, list[str]]:
+    """Return the rows of all files of a series in time order, and notes on their order."""
+    if not any(map(len, frames)):
+        raise DataError(f"{path}: the file holds no bars")
+    parts = [_part(frame, head, path, clock, epoch) for frame in frames]
+    notes = []
+    if reversed_files := sum(part.newest_first for part in parts):
+        several = f" in {counted(reversed_files, 'file')}" if len(parts) > 1 else ""
+        notes.append(f"rows are newest first{several}: they are read from the last one")
+    if len({part.dates for part in parts}) > 1:
+        raise DataError(
+            f"{path}: some files have dates and some have times; keep files of one kind"
+        )
+    # Files may be listed in any order; bars that overlap are refused later.
+    parts.sort(key=lambda part: part.stamps[0])
+    joined = _Part(
+        np.concatenate([part.stamps for part in parts]),
+        parts[0].zone,
+        parts[0].dates,
+        np.concatenate([part.values for part in parts]),
+        pd.concat([part.frame for part in parts], ignore_index=True),
+        newest_first=False,
+    )
+    return joined, notes
+
+
+def _check_coin(head: Head, item: Instrument, path: str) -> None:
+    """Refuse a volume whose heading names another coin than the symbol's."""
+    if head.volume_coin and data_symbol(f"{head.volume_coin}USD") != item.symbol:
+        raise DataError(
+            f"{path}: column {head.fields[VOLUME]!r} counts {head.volume_coin}, and the file's"
+            f" symbol is {item.symbol}; name the file after its pair"
+        )
 
 
 def _are_days(stamps: Instants) -> bool:
@@ -319,9 +394,7 @@ def _instants(
         if epoch is None:
             raise _unsaid_unit(column, path)
         return *_counted(column, [Epoch(epoch)], path, "data.epoch says"), False
-    if head.form:
-        parsed = pd.to_datetime(column, format=head.form, errors="coerce")
-        column = parsed.dt.strftime("%Y-%m-%d %H:%M:%S").where(parsed.notna(), column)
+    column = _as_iso(column, head.forms or FORMS, path)
     if _are_dates(column):
         return instants_of_column(column, path, zone="UTC"), "dates", True
     instants = instants_of_column(column, path, zone=clock, advice=_ADVICE)
@@ -342,8 +415,8 @@ def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
     other = frame[head.stamp[1]]
     date, time = (each.astype(str).str.strip() for each in (_with_hyphens(column), other))
     name = f"{column.name} {other.name}"
-    joined: pd.Series = column + " " + other if head.form else date + " " + time
-    if head.form:
+    joined: pd.Series = column + " " + other if head.forms else date + " " + time
+    if head.forms:
         return joined.rename(name)
     apart = date.str.fullmatch(_DATE) & time.str.fullmatch(_TIME)
     if not apart.all():
@@ -356,6 +429,39 @@ def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
             " keep the one column that says when a bar is",
         )
     return joined.rename(name)
+
+
+def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
+    """Rewrite stamps of another form as ISO text; a form has to fit every row.
+
+    Raises DataError if several forms fit and differ, as of 03/04/2024.
+    """
+    if not pd.api.types.is_string_dtype(column) and column.dtype != object:
+        return column
+    first = str(column.iloc[0]).strip()
+    tried = [
+        (form, pd.to_datetime(column, format=form, errors="coerce", utc=True))
+        for form in forms
+        if pd.notna(pd.to_datetime(first, format=form, errors="coerce", utc=True))
+    ]
+    if not tried:
+        return column
+    most = max(int(stamps.notna().sum()) for _, stamps in tried)
+    best = [(form, stamps) for form, stamps in tried if stamps.notna().sum() == most]
+    (form, parsed), *others = best
+    for _, other in others:
+        differ = (parsed != other).to_numpy()
+        if differ.any():
+            row = first_row(differ)
+            days = " or ".join(f"{each.iloc[row]:%Y-%m-%d}" for each in (parsed, other))
+            raise row_fault(
+                path,
+                row,
+                f"{column.name} {cell_text(column.iloc[row])} may be {days}; write the year first,"
+                f" {parsed.iloc[row]:%Y-%m-%d}",
+            )
+    text = parsed.dt.strftime("%Y-%m-%d %H:%M:%S.%f" + ("Z" if form.endswith("%z") else ""))
+    return text.where(parsed.notna(), column)
 
 
 def _with_hyphens(column: pd.Series) -> pd.Series:
@@ -458,12 +564,17 @@ def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, 
 
 
 def _values(frame: pd.DataFrame, head: Head, path: str) -> Array:
-    """Open, high, low, close and volume, [N, 5] float64, finite."""
+    """Open, high, low, close and volume, [N, 5] float64; finite but in rows without a trade."""
     columns = []
+    gaps = np.zeros(len(frame), dtype=bool)
+    if head.gaps:
+        cells = frame[list(head.fields)]
+        gaps = (cells.isna() | cells.isin(_NO_NUMBER)).all(axis=1).to_numpy(dtype=bool)
     for field, name in zip(FIELDS, head.fields, strict=True):
-        numbers = pd.to_numeric(frame[name], errors="coerce")
+        cells_of = _undecorated(frame[name], field) if head.decorated else frame[name]
+        numbers = pd.to_numeric(cells_of, errors="coerce")
         column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-        finite = np.isfinite(column)
+        finite = np.isfinite(column) | gaps
         # True and false would pass for 1 and 0.
         if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
             row = 0 if finite.all() else first_row(~finite)
@@ -477,13 +588,26 @@ def _values(frame: pd.DataFrame, head: Head, path: str) -> Array:
     return np.stack(columns, axis=1)
 
 
+def _undecorated(column: pd.Series, field: str) -> pd.Series:
+    """Return cells without dollar signs and commas: $1,234.5 is 1234.5, and a volume 1.5K 1500."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    text = column.astype("string").str.strip().str.removeprefix("$")
+    thousands = text.str.fullmatch(_THOUSANDS).fillna(False)
+    text = text.where(~thousands, text.str.replace(",", ""))
+    if field != FIELDS[VOLUME]:
+        return text
+    numbers = pd.to_numeric(text.str.replace("[KMB]$", "", regex=True), errors="coerce")
+    return numbers * text.str[-1].map(_MULTIPLES).fillna(1).astype(float)
+
+
 def _number_advice(cell: str) -> str:
     """Return how to write a cell that is not a number."""
     text = cell.strip()
     for mark, name in (("$", "dollar signs"), ("%", "percent signs")):
         if mark in text:
             return f"it has {name}; write plain numbers, 1234.5"
-    if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?", text):
+    if re.fullmatch(_THOUSANDS, text):
         return f"it has thousands separators; write {text.replace(',', '')}"
     if re.fullmatch(r"-?[\d.]*,\d+", text):
         return "it has a decimal comma; write a point, 1234.5"

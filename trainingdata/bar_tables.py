@@ -31,6 +31,7 @@ _SURPLUS = "\0surplus"
 _PLAIN: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "low_memory": False}
 # A quoted cell on one line (RFC 4180); a mark inside is doubled.
 _QUOTED = re.compile(rb'(?<![^,\r\n])"(?:[^"\r\n]|"")*"(?=[,\r\n]|\Z)')
+_ADDRESS = re.compile(rb'"?(?:https?://|www\.)[^\s,]+"?,*', re.IGNORECASE)
 _OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 
@@ -95,8 +96,10 @@ class SymbolRows(NamedTuple):
         return self.table.frame.iloc[self.rows[self.spellings[symbol]]]
 
 
-def rows_of_files(tables: Sequence[SymbolRows], symbol: str) -> tuple[pd.DataFrame, Head, str]:
-    """Return a symbol's rows in consecutive files, their head, and their place.
+def rows_of_files(
+    tables: Sequence[SymbolRows], symbol: str
+) -> tuple[list[pd.DataFrame], Head, str]:
+    """Return a symbol's rows in each file of a series, in any order, their head and their place.
 
     tables: of each file; several if each file holds a day or a month of many symbols.
     """
@@ -105,17 +108,25 @@ def rows_of_files(tables: Sequence[SymbolRows], symbol: str) -> tuple[pd.DataFra
     spelling = first.spellings.get(symbol, symbol)
     if len(tables) == 1:
         several = len(first.spellings) > 1
-        return first.of(symbol), head, first.table.path + f", rows of {spelling}" * several
+        place = first.table.path + f", rows of {spelling}" * several
+        return [first.of(symbol)], head, place
     for other in tables[1:]:
-        if other.table.head != head:
+        if _layout(other.table.head) != _layout(head):
             raise DataError(
                 f"{symbol}: files {first.table.path} and {other.table.path} have different heads;"
                 " keep files of one vendor in a folder"
             )
     parts = [part for part in (table.of(symbol) for table in tables) if len(part)]
-    parts.sort(key=lambda part: tuple(str(part[name].iloc[0]) for name in head.stamp))
     place = f"{first.table.path} and {len(tables) - 1} more, rows of {spelling}"
-    return pd.concat(parts, ignore_index=True), head, place
+    return parts, head, place
+
+
+def _layout(head: Head) -> Head:
+    """Return a head without what may differ between months of one series.
+
+    Binance's archive has a line of headings in some months and none in others.
+    """
+    return replace(head, headless=False, ignored=())
 
 
 @cache
@@ -148,7 +159,8 @@ def _columns(path: Path) -> list[str]:
     """The headings of a file, or the cells of its first line."""
     with path.open("rb") as file:
         if path.suffix.lower() != ".parquet":
-            return _cells(file.readline())
+            first = file.readline()
+            return _cells(file.readline() if _is_address(first) else first)
         import pyarrow.parquet as pq
 
         return _headings(pq.read_schema(file).names)
@@ -178,6 +190,9 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
     _refuse_other_formats(text, path)
     _refuse_open_quotes(text, path)
     first, _, rest = text.partition(b"\n")
+    if _is_address(first):
+        text = rest
+        first, _, rest = text.partition(b"\n")
     names = _cells(first)
     if not any(names):
         raise DataError(f"{path}: the file is empty, or begins with an empty line")
@@ -188,6 +203,11 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
     # What is a date may not be taken for a number.
     words = () if head.epochs else head.stamp
     return _table(path, head, _frame(body, columns, (*words, head.symbol), path))
+
+
+def _is_address(line: bytes) -> bool:
+    """Return True for a vendor's web address alone, which CryptoDataDownload writes on top."""
+    return bool(_ADDRESS.fullmatch(line.removeprefix(codecs.BOM_UTF8).strip()))
 
 
 def _table(path: str, head: Head, frame: pd.DataFrame) -> BarTable:

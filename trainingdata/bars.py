@@ -21,6 +21,9 @@ from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 FIELDS = ("open", "high", "low", "close", "volume")
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
+# USD. Below it an order of the most coins is worth less than a dollar, and a fill has too many
+# parts.
+LEAST_PRICE = 1e-11
 NO_INSTANTS: Instants = np.empty(0, dtype="datetime64[ns]")
 
 DoubtKind = Literal["split", "ratio", "move", "action", "left_out"]
@@ -403,6 +406,11 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     for cells, words in (
         (~np.isfinite(values), "not a number"),
         (values[:, :VOLUME] <= 0, "a price must be above 0"),
+        (
+            values[:, :VOLUME] < LEAST_PRICE,
+            f"below {LEAST_PRICE:g} USD, the least price that can be traded (an order holds 1e11"
+            " coins at most); cut the file, or leave the symbol out",
+        ),
         (values < 0, "below 0"),
     ):
         if cells.any():

@@ -1,7 +1,8 @@
 """Find the columns of a bar file: by a vendor's head, else by their names in any case and order.
 
-Names identify the columns. They give no zone, no unit of counts since 1970, no side of a bar for
-stamps, and no unit of crypto volume: the file has to state these, or the user (`data.zone`,
+Names identify the columns. Most give no zone, no unit of counts since 1970, no side of a bar for
+stamps, and no unit of crypto volume. A vendor (`trainingdata.heads.VENDORS`) or a name that states
+them does, as `Gmt time`, `unix` or `Volume BTC`; else the file has to, or the user (`data.zone`,
 `data.epoch`, `data.stamps`, `data.volume_unit`).
 """
 
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from foundation.errors import DataError, in_one_line
-from trainingdata.bars import FIELDS
-from trainingdata.heads import GOOD, HEADS, Head
+from trainingdata.bars import CLOSE, FIELDS
+from trainingdata.heads import GOOD, HEADS, VENDORS, Head, Vendor, VolumeUnit
 from trainingdata.instruments import is_symbol
 
 UNNAMED = ""  # pandas writes its index without a heading
@@ -20,9 +22,15 @@ UNNAMED = ""  # pandas writes its index without a heading
 _BEGINS = ("timestamp", "begin", "start")
 _ENDS = ("end",)
 _STAMPS = ("date", "time", "datetime", *_BEGINS, *_ENDS)
+_UTC = ("utc", "gmt")
 _ADJUSTED = {"adjclose", "adjustedclose"}
 _SYMBOLS = {"symbol", "ticker"}
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+# Headings that name the unit of the volume: Volume BTC, Volume_(BTC), Volume USDT.
+_UNIT = re.compile(r"volume[ _]+\(?(\w{2,10})\)?", re.IGNORECASE)
+_DOLLARS = {"USD", "USDT", "USDC", "CURRENCY", "QUOTE"}
+_QUOTE_VOLUMES = {"quotevolume", "quoteassetvolume", "volumenotional"}
+_GENERAL = Vendor("general", frozenset(), "", ends=None)
 _NAME = "name"  # of a symbol in some data sets, of a company in others
 
 
@@ -44,27 +52,57 @@ def head_of(names: Sequence[str], path: str) -> Head:
 
 
 def _named_columns(names: Sequence[str], path: str) -> Head:
-    """Return the head of a file without a known vendor, by its columns' names."""
+    """Return the head of a file by its columns' names in any case, of a known vendor or not."""
     columns = _Columns(names, path)
-    fields = tuple(columns.field(field) for field in FIELDS)
+    vendor = next((one for one in VENDORS if one.marks <= columns.by_meaning.keys()), _GENERAL)
+    volume = columns.volume()
+    prices = tuple(
+        columns.one({vendor.close}, field) if field == "close" else columns.field(field)
+        for field in FIELDS[:-1]
+    )
+    if prices[CLOSE] is None:
+        prices = (*prices[:CLOSE], columns.field("close"))
+    fields = (*prices, volume.name)
     missing = [field for field, name in zip(FIELDS, fields, strict=True) if name is None]
-    stamp = columns.stamp()
+    own = columns.one({vendor.stamp}, "time of a bar") if vendor.stamp else None
+    stamp = (own,) if own else columns.stamp()
     if not stamp:
         missing.insert(0, f"the time ({', '.join(_STAMPS)} or t)")
     if missing:
         raise _unknown_head(names, path, f"missing: {', '.join(missing)}")
     adjusted = columns.one(_ADJUSTED, "adjusted close") or ""
     symbol = columns.one(_SYMBOLS, "symbol") or columns.one({_NAME}, _NAME) or ""
-    used = {*stamp, *fields, adjusted, symbol}
+    used = {*stamp, *fields, adjusted, symbol, volume.quote}
     return Head(
-        "general",
+        vendor.name,
         stamp,
         tuple(name for name in fields if name is not None),
         symbol=symbol,
         adjusted=adjusted,
-        ends=_side(stamp),
+        forms=vendor.forms,
+        zone="UTC" if all(map(_on_utc, stamp)) else "",
+        epochs=vendor.epochs,
+        ends=vendor.ends if vendor.stamp else _side(stamp),
+        daily=vendor.daily,
+        crypto_volume=volume.unit,
+        quote_volume=volume.quote,
+        volume_coin=volume.coin,
+        decorated=vendor.decorated,
+        gaps=vendor.gaps,
         ignored=tuple(name for name in names if name and name not in used),
     )
+
+
+class _Volume(NamedTuple):
+    """The columns of volume: its heading, the unit and the coin that it names, and the other's.
+
+    quote: heading of the volume in dollars beside it; empty for none.
+    """
+
+    name: str | None
+    unit: VolumeUnit | None = None
+    coin: str = ""
+    quote: str = ""
 
 
 class _Columns:
@@ -80,20 +118,45 @@ class _Columns:
         """Return the heading with one of several meanings, or None."""
         found = [name for meaning in sorted(meanings) for name in self.by_meaning.get(meaning, ())]
         if len(found) > 1:
-            raise DataError(
-                f"{self.path}: columns {found[0]!r} and {found[1]!r} could both be the {what};"
-                " keep one"
-            )
+            raise self._ambiguous(found, what)
         return found[0] if found else None
 
+    def _ambiguous(self, found: Sequence[str], what: str) -> DataError:
+        return DataError(
+            f"{self.path}: columns {found[0]!r} and {found[1]!r} could both be the {what}; keep one"
+        )
+
     def field(self, field: str) -> str | None:
-        """Return the heading of a field by its name, else by its first letter."""
-        names = {"volume", "vol"} if field == "volume" else {field}
-        return self.one(names, field) or self.one({field[0]}, field)
+        """Return the heading of a price by its name, else by its first letter."""
+        return self.one({field}, field) or self.one({field[0]}, field)
+
+    def volume(self) -> _Volume:
+        """Return the column of volume: a plain one, else one in coins, else one in dollars."""
+        units = {
+            name: match[1].upper()
+            for names in self.by_meaning.values()
+            for name in names
+            if (match := _UNIT.fullmatch(name))
+        }
+        dollars = [name for name, unit in units.items() if unit in _DOLLARS]
+        coins = [name for name in units if name not in dollars]
+        plain = self.one({"volume", "vol"}, "volume") or self.one({"v"}, "volume")
+        for found in ([*([plain] if plain else ()), *coins], dollars):
+            if len(found) > 1:
+                raise self._ambiguous(found, "volume")
+        quote = self.one(_QUOTE_VOLUMES, "quote volume") or (dollars[0] if dollars else "")
+        if plain:
+            return _Volume(plain, quote=quote)
+        if coins:
+            return _Volume(coins[0], "coins", units[coins[0]], quote)
+        return _Volume(dollars[0], "usd") if dollars else _Volume(None)
 
     def stamp(self) -> tuple[str, ...]:
         """Return the headings of the stamp; two if date and time are separate columns."""
-        found = {meaning: self.one({meaning}, meaning) for meaning in _STAMPS}
+        found = {
+            meaning: self.one({meaning, *(f"{meaning}{zone}" for zone in _UTC)}, meaning)
+            for meaning in _STAMPS
+        }
         there = {meaning: name for meaning, name in found.items() if name is not None}
         if {"date", "time"} == there.keys():
             return there["date"], there["time"]
@@ -117,13 +180,19 @@ def names_companies(head: Head, cells: Iterable[str]) -> bool:
 
 
 def _meaning(name: str) -> str:
-    """Normalize a heading's case, blanks and punctuation: `Adj Close` is `adj_close`."""
-    return re.sub(r"[\W_]", "", name.casefold())
+    """Normalize a heading's case, blanks, punctuation and number: `1. Adj Close` is `adj_close`."""
+    return re.sub(r"[\W_]", "", re.sub(r"^\d+\. ", "", name.casefold()))
+
+
+def _on_utc(name: str) -> bool:
+    """Return True if a stamp's heading states its clock: `Gmt time`, `Date (UTC)`."""
+    meaning = _meaning(name)
+    return meaning.startswith(_UTC) or meaning.endswith(_UTC)
 
 
 def _side(stamp: tuple[str, ...]) -> bool | None:
     """Return True if stamps under a heading are ends; None if it does not state it."""
-    meanings = {_meaning(name) for name in stamp}
+    meanings = {re.sub("utc$|gmt$", "", _meaning(name)) for name in stamp}
     if meanings <= {*_ENDS}:
         return True
     return False if meanings <= {*_BEGINS} else None

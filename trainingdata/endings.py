@@ -1,10 +1,10 @@
 """Symbols that end: delisted, merged into another one, or renamed.
 
 A symbol is missing from the first session of its class in which its file has no bar. It has ended
-after several such sessions in a row, unless it trades at the next open, where the end would be
-booked. An unconfirmed bar counts as present. The end is known only then: no earlier decision uses
-it, and the end of a panel is not an end. A row of the actions file states an end, and when it was
-known.
+after several such sessions in a row, unless it trades in the next one: with daily bars the end is
+booked as that opens, with shorter ones as the session after it opens. An unconfirmed bar counts as
+present. The end is known only then: no earlier decision uses it, and the end of a panel is not an
+end. A row of the actions file states an end, and when it was known.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Endings:
     """How symbols of a panel end.
 
     listed: by a file.
-    after: sessions without a bar by which a symbol has ended; none: only a file ends it.
+    after: sessions without a bar after which a symbol has ended unless it trades in the next one;
+        none: only a file ends it.
     loss: part of the last price that is lost where no file says what a share became.
     """
 
@@ -103,9 +104,12 @@ class Endings:
         if self.after is None:
             return
         absent = Absence.of(bars)
-        for s, span in np.argwhere(absent.missing == self.after).tolist():
+        # A daily bar shows whether a symbol trades in a session from its open on. With shorter
+        # bars the session has to be over: a first trade may come at any hour of it.
+        missed = self.after if bars.timeframe.daily else self.after + 1
+        for s, span in np.argwhere(absent.missing == missed).tolist():
             # A span in which nobody has a bar counts no further: the first one is meant.
-            if span and absent.missing[s, span - 1] == self.after:
+            if span and absent.missing[s, span - 1] == missed:
                 continue
             opens = np.datetime64(absent.following[span])
             yield self._less_loss(Ending(bars.symbols[s], opens, opens), bars)

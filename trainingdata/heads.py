@@ -1,7 +1,7 @@
 """The heads of bar files by vendor: columns, stamps and volume.
 
-A new vendor or format is a new row of `HEADS`. `trainingdata.columns` finds the columns of any
-other file by their names.
+A new vendor or format is a new row of `HEADS`, or of `VENDORS` if its names vary in case or hold a
+coin. `trainingdata.columns` finds the columns of any other file by their names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainingdata.bars import FIELDS
 VolumeUnit = Literal["coins", "usd"]
 
 _CAPITALS = ("Open", "High", "Low", "Close", "Volume")
-_COUNT = re.compile(r"\d+(\.\d+)?")
+_COUNT = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 GOOD = ("timestamp,open,high,low,close,volume", "2024-03-04T14:30:00Z,100,101.5,99,100.25,1000")
 
 
@@ -52,7 +52,7 @@ class Head:
     spelled: what a cell of it looks like; its group is the symbol.
     adjusted: column of closes that are adjusted; it is not read, and that is noted.
     others: further columns that may be there and are not read.
-    form: of stamps that are no ISO text, as `strptime` has it.
+    forms: of stamps that are no ISO text, as `strptime` has it; none: those of `FORMS` that fit.
     zone: whose clock stamps without a zone show; none: the user says so (`data.zone`).
     epochs: units of stamps that are counts; none: they are text.
     ends: whether a stamp is the end of its bar, not its begin; none: the head does not state it.
@@ -63,6 +63,9 @@ class Head:
     marks: columns that only this vendor writes; without one of them `crypto_volume` is unknown.
         Empty: no other vendor has this head.
     quote_volume: column of the volume in the other currency of a pair, which shows the unit.
+    volume_coin: coin that the volume's heading names, BTC in `Volume BTC`.
+    decorated: whether numbers may have a dollar sign, commas, or K, M or B behind the volume.
+    gaps: whether a row without any number stands for a time without a trade.
     ignored: columns of the file that are not read.
     """
 
@@ -73,7 +76,7 @@ class Head:
     spelled: str = "(.+)"
     adjusted: str = ""
     others: tuple[str, ...] = ()
-    form: str = ""
+    forms: tuple[str, ...] = ()
     zone: str = ""
     epochs: tuple[Epoch, ...] = ()
     ends: bool | None = False
@@ -82,6 +85,9 @@ class Head:
     crypto_volume: VolumeUnit | None = None
     marks: tuple[str, ...] = ()
     quote_volume: str = ""
+    volume_coin: str = ""
+    decorated: bool = False
+    gaps: bool = False
     ignored: tuple[str, ...] = ()
 
     @property
@@ -102,7 +108,16 @@ _QUOTE = "quote_volume"
 _KLINES = ("close_time", _QUOTE, "count", "taker_buy_volume", "taker_buy_quote_volume")
 _YAHOO = ("Dividends", "Stock Splits", "Capital Gains")
 # The archive of spot bars counts microseconds from 2025 on, that of futures milliseconds.
-_SPOT = (Epoch("ms", until="2025-01-01"), Epoch("us", since="2025-01-01"))
+_BINANCE = (Epoch("ms"), Epoch("us", since="2025-01-01"))
+_UNIX = (Epoch("s"), Epoch("ms"))
+# Forms of dates that are no ISO text. A file is of the one that fits all its rows.
+_TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
+_DATES = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y.%m.%d", "%b %d, %Y")
+FORMS = (
+    *(date + time for date in _DATES for time in _TIMES),
+    "%Y-%m-%d %I-%p",  # CryptoDataDownload's hours, 2020-03-01 05-PM
+    "%d.%m.%Y %H:%M:%S.%f GMT%z",
+)
 
 HEADS = (
     Head(
@@ -152,7 +167,7 @@ HEADS = (
         symbol="<TICKER>",
         spelled=r"(.+)\.US",
         others=("<PER>", "<OPENINT>"),
-        form="%Y%m%d %H%M%S",
+        forms=("%Y%m%d %H%M%S",),
         zone=_STOOQ,
     ),
     Head(
@@ -166,20 +181,84 @@ HEADS = (
     ),
     # Files of coin-margined futures have the same head, and their volume counts contracts.
     Head(
-        "Binance",
-        ("open_time",),
-        others=(*_KLINES, "ignore"),
-        epochs=(Epoch("ms"),),
-        quote_volume=_QUOTE,
+        "Binance", ("open_time",), others=(*_KLINES, "ignore"), epochs=_BINANCE, quote_volume=_QUOTE
     ),
     Head(
         "Binance",
         ("open_time",),
         others=(*_KLINES, "ignore"),
-        epochs=_SPOT,
+        epochs=_BINANCE,
         headless=True,
         quote_volume=_QUOTE,
     ),
     # Any vendor may write seven numbers, so the head does not state the volume's unit.
     Head("Kraken", ("time",), others=("trades",), epochs=(Epoch("s"),), headless=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """What a vendor's columns mean beyond their names, which are found in any case and order.
+
+    name: whose they are.
+    marks: names without case, blanks and punctuation that only this vendor writes together.
+    stamp: name of the column that says when a bar is.
+    close: name of the column of closes.
+
+    The others as of `Head`.
+    """
+
+    name: str
+    marks: frozenset[str]
+    stamp: str
+    close: str = "close"
+    forms: tuple[str, ...] = ()
+    epochs: tuple[Epoch, ...] = ()
+    ends: bool | None = False
+    daily: bool = False
+    decorated: bool = False
+    gaps: bool = False
+
+
+VENDORS = (
+    Vendor("CryptoDataDownload", frozenset({"unix", "date", "symbol"}), "unix", epochs=_UNIX),
+    Vendor(
+        "CryptoDataDownload, Gemini",
+        frozenset({"unixtimestamp", "date", "symbol"}),
+        "unixtimestamp",
+        epochs=_UNIX,
+    ),
+    # The Bitcoin data set of Kaggle has a row for each minute, also for those without a trade.
+    Vendor(
+        "Kaggle",
+        frozenset({"timestamp", "volumecurrency", "weightedprice"}),
+        "timestamp",
+        epochs=(Epoch("s"),),
+        gaps=True,
+    ),
+    Vendor("Dukascopy", frozenset({"gmttime"}), "gmttime"),
+    Vendor("Dukascopy", frozenset({"localtime"}), "localtime"),
+    Vendor(
+        "Nasdaq",
+        frozenset({"date", "closelast"}),
+        "date",
+        close="closelast",
+        forms=("%m/%d/%Y",),
+        daily=True,
+        decorated=True,
+    ),
+    Vendor(
+        "Investing.com",
+        frozenset({"date", "price", "vol", "change"}),
+        "date",
+        close="price",
+        daily=True,
+        decorated=True,
+    ),
+    # Columns as clients of Binance's API name them.
+    Vendor("Binance", frozenset({"opentime", "closetime"}), "opentime", epochs=_BINANCE),
+    # Any file may count seconds or milliseconds; its name does not state the side of a bar.
+    Vendor("unix", frozenset({"unix"}), "unix", epochs=_UNIX, ends=None),
+    Vendor("unix", frozenset({"unixtime"}), "unixtime", epochs=_UNIX, ends=None),
+    Vendor("unix", frozenset({"unixtimestamp"}), "unixtimestamp", epochs=_UNIX, ends=None),
 )

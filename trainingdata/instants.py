@@ -180,6 +180,8 @@ def _on_clock(naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: Fa
 
     An hour that the clock shows twice is told from the order of the rows.
     """
+    if len(naive) > 1 and naive.iloc[-1] < naive.iloc[0]:  # newest first
+        return _on_clock(naive[::-1], zone, rows[::-1], fault)[::-1]
     try:
         stamps = naive.dt.tz_localize(zone, ambiguous="infer", nonexistent="raise")
     except ValueError:

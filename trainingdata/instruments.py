@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 
-from foundation.errors import InputError
+from foundation.errors import InputError, nearest
 
 # The finest step in which venues count quantities.
 BILLIONTH = Decimal("1e-9")
@@ -54,6 +54,8 @@ _PAIR_FILE = re.compile(
     r"(?:[ ._-]+(?:\d{1,4}|\d{0,2}(?:m|min|minute|h|hr|hour|d|daily|hourly)|d1|[mh]\d{1,2}))?",
     re.IGNORECASE,
 )
+# Dukascopy: BTCUSD_Candlestick_1_Hour_BID_01.01.2020-31.12.2020, AAPL.USUSD_Candlestick_….
+_CANDLESTICKS = re.compile(r"(?:\.USUSD)?_Candlestick_.*", re.IGNORECASE)
 _KRAKEN_COINS = {"XBT": "BTC", "XDG": "DOGE"}
 
 
@@ -157,7 +159,7 @@ def named_in_file(stem: str) -> str:
 
     nvda_1h names nvda, BTC-USDT-5m BTC-USDT, BTCUSDT-1h-2023-01 BTCUSDT and XBTUSD_60 XBTUSD.
     """
-    name = series_in_file(stem) or stem.strip()
+    name = series_in_file(stem) or _CANDLESTICKS.sub("", stem.strip())
     pair = _PAIR_FILE.fullmatch(name)
     return pair[1] if pair else _BAR_LENGTH.sub("", name)
 
@@ -190,6 +192,12 @@ def other_security(text: str) -> str:
         f"{name} is not {name.upper()}: a small letter marks a preferred share, a right or shares"
         " when issued, which cannot be traded here"
     )
+
+
+def nearest_symbol(symbol: str, there: Sequence[str]) -> list[str]:
+    """Return the symbol that an unknown one may mean: BTCUSD for BTC, else the most similar."""
+    pair = f"{symbol}USD"
+    return [pair] if pair in there else nearest(symbol, there)
 
 
 def is_symbol(text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from foundation.errors import DataError, InputError, did_you_mean, nearest
+from foundation.errors import DataError, InputError, did_you_mean
 from foundation.settings import setting, settings_class
 from trainingdata.actions import Action, read_actions, split_adjusted
 from trainingdata.bar_files import read_bars, read_finer_bars
@@ -28,7 +28,7 @@ from trainingdata.endings import (
 from trainingdata.finer import finer_panel
 from trainingdata.heads import VolumeUnit
 from trainingdata.instants import check_zone, instant
-from trainingdata.instruments import symbols_of
+from trainingdata.instruments import nearest_symbol, symbols_of
 from trainingdata.market import Market
 from trainingdata.splits import doubtful_opens, refuse_jumps, unlike_trading
 from trainingdata.synthetic import SYMBOLS, SyntheticMarket
@@ -321,7 +321,7 @@ def refuse_not_synthetic(names: Sequence[str], searched: str = "") -> None:
         raise InputError(
             f"symbols: the synthetic market has no {unknown}{where}"
             f"; here are {', '.join(SYMBOLS)}; bars of your own: data.dir=FOLDER"
-            f"{did_you_mean(nearest(unknown, SYMBOLS))}"
+            f"{did_you_mean(nearest_symbol(unknown, SYMBOLS))}"
         )
 
 

@@ -139,7 +139,7 @@ def test_an_account_in_which_a_symbol_ended_does_not_drift(practice: Start, tmp_
     words = (f"data.dir=[{folder}]", "data.ended_after=1", "data.end=2024-02-26")
     here = practice(STOCKS, *words)
     here.advance("2024-02-20T19:30:00Z")
-    drift = drift_of(cycles(here, tmp_path, STOCKS, *STEADY, count=12), STOCKS, *STEADY, *words)
+    drift = drift_of(cycles(here, tmp_path, STOCKS, *STEADY, count=19), STOCKS, *STEADY, *words)
     [end] = [flow for flow in drift.live.flows if flow.quantity]
     assert end.symbol == "SYB"
     assert end.usd > 0 > end.quantity

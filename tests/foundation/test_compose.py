@@ -52,6 +52,9 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
         ("backtest", "+capital=3", "'capital'"),
         ("backtest", "data.dir=/tmp/a;b", "data.dir=/tmp/a;b"),
         ("backtest", "forecaster=ewna", "forecaster: 'ewna' is not one of"),
+        ("backtest", "universe.window=60", "universe.window: 60 has no unit; did you mean 60d?"),
+        ("backtest", "timeframe=60", "did you mean 1h?"),
+        ("backtest", "launcher=ray", "it is one of forecasting.batch and marketsimulator.compare"),
         # of a group that the command does not have
         ("batch", "fees.commission_bps=3", "fees.commission_bps: there is no such setting"),
         # of another kind

@@ -151,8 +151,10 @@ def ends_found(data: Any, known: Mapping[str, Sequence[int]], coins: Any, length
         peers = {n for s, each in of.items() if (s in coins) == (symbol in coins) for n in each}
         for last, following in zip(own, [*own[1:], math.inf], strict=True):
             without = sorted(n for n in peers if last < n < following)
-            if len(without) >= data["ended_after"]:
-                booked = int(calendar().opens[without[data["ended_after"] - 1]])
+            # With bars shorter than a day, the next session has to pass without one as well.
+            missed = data["ended_after"] + (length < DAY)
+            if len(without) >= missed:
+                booked = int(calendar().opens[without[missed - 1]])
                 later = [at for at in known[symbol] if at > booked][:1]
                 if later and (started(symbol in coins, later[0], length) or booked) <= booked:
                     continue

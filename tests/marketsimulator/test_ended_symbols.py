@@ -63,7 +63,7 @@ def test_a_position_is_gone_as_the_session_opens_after_enough_without_a_bar(
     quantity: float,
 ) -> None:
     """A missing one keeps its last mark until then; a short is bought in at the same price."""
-    broker, bars, cash = held(quantity, Endings(after=2, loss=0.3))
+    broker, bars, cash = held(quantity, Endings(after=1, loss=0.3))
     fourth_close = 7 * 4 - 1
     broker.advance(fourth_close)
     assert float(broker.account().positions["AAA"]) == quantity
@@ -178,7 +178,7 @@ def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = settings_of(*WORDS, "increments=original")
-    venue = Venue(settings, Market(flat(14), endings=Endings(after=2)))
+    venue = Venue(settings, Market(flat(14), endings=Endings(after=1)))
     request = {"symbol": "AAA", "qty": "100", "side": "buy", "type": "market"}
     venue.submit({**request, "time_in_force": "day"})
     venue.advance(30)
@@ -253,7 +253,7 @@ def test_crash_on_last_bar_decides_the_payout(
     bars = confirmed(bars)
     assert not bars.mask[0, 13]
     stated = replace(ending().listed[0], price=np.nan)
-    endings = Endings((stated,)) if listed else Endings(after=2, loss=0.3)
+    endings = Endings((stated,)) if listed else Endings(after=1, loss=0.3)
     broker = account_on(bars, 10_000.0, endings=endings)
     broker.submit([market("a", "AAA", quantity)])
     broker.open()

@@ -24,7 +24,7 @@ from trainingdata.endings import (
     last_name,
     old_names,
 )
-from trainingdata.sessions import calendar
+from trainingdata.sessions import calendar, session_open
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
 
@@ -65,7 +65,7 @@ def by_hand(bars: Bars, after: int) -> set[tuple[str, str]]:
                 count += 1
                 starts = bars.clock(bars.instruments[s].kind).started_at(bars.times)
                 runs = bars.mask[s] & (starts <= end) & (bars.times > end)
-                if count == after and not runs.any():
+                if count == after + 1 and not runs.any():
                     found.add((symbol, str(end)))
     return found
 
@@ -104,9 +104,26 @@ def test_what_is_gone_has_no_bar_since_its_end(more: int, gone: bool, missing: i
     bars = panel_of(
         {"AAA": (here, np.ones((len(here), 4))), "BBB": (times, np.ones((len(times), 4)))}
     )
-    assert len(Endings(after=2).over(bars)) == 1
-    assert Endings(after=2).gone(bars).tolist() == [gone, False]
+    assert len(Endings(after=1).over(bars)) == 1
+    assert Endings(after=1).gone(bars).tolist() == [gone, False]
     assert Absence.of(bars).at_end.tolist() == [missing, 0]
+
+
+@pytest.mark.parametrize("hour", range(7))
+def test_a_first_trade_at_any_hour_keeps_a_symbol(hour: int) -> None:
+    """It trades in the session after two without a bar, whose open paid it out before."""
+    times = stock_ends("2026-05-04", 56)
+    here = np.r_[times[:14], times[28 + hour :]]
+    bars = panel_of(
+        {"AAA": (here, np.ones((len(here), 4))), "BBB": (times, np.ones((len(times), 4)))}
+    )
+    endings = Endings(after=2)
+    assert endings.over(bars) == ()
+    for last in range(1, len(times)):
+        assert endings.over(bars.between(0, last)) == ()
+    longer = panel_of({"AAA": (times[:14], np.ones((14, 4))), "BBB": (times, np.ones((56, 4)))})
+    (end,) = endings.over(longer)
+    assert end.booked == session_open(np.datetime64("2026-05-11"))
 
 
 def rows(folder: Path, *lines: str) -> Path:

@@ -173,7 +173,6 @@ def test_a_refusal_shows_a_valid_file(tmp_path: Path) -> None:
         (with_cell(0, "2024-03-04T17:30:00"), "row 4: timestamp '2024-03-04T17:30:00' has no zone"),
         (with_cell(0, "03/04/2024 17:30"), "row 4: timestamp '03/04/2024 17:30' is no date"),
         (with_cell(0, "2024-03-04T17:47:00Z"), "no start of an hourly bar (09:30, 10:30"),
-        (text(ROWS[::-1]), "newest first; sort the rows by timestamp, oldest first"),
         (text()[:200].encode() + b"\0" * 300, "line 5 holds zero bytes"),
         (text().encode("utf-16"), "line 1 holds zero bytes, as of UTF-16"),
         (text().encode() + b"\xe9", "line 16 is no UTF-8"),

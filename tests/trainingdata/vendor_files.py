@@ -78,7 +78,7 @@ def frame_of(head: Head, bars: pd.DataFrame, *symbols: str, typed: bool = False)
         counts = [nanoseconds // per_count[epoch.unit] for epoch in head.epochs]
         data[head.stamp[0]] = counts[-1].where(late, counts[0])
     elif head.zone:
-        parts = (head.form or "%Y-%m-%d %H:%M:%S").split()
+        parts = " ".join(head.forms or ["%Y-%m-%d %H:%M:%S"]).split()
         for name, part in zip(head.stamp, parts, strict=True):
             data[name] = stamps.dt.tz_convert(head.zone).dt.strftime(part)
     else:

@@ -1,0 +1,423 @@
+"""Files as vendors and data sets write them, made of seeded bars and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from foundation.errors import DataError, InputError
+from tests.trainingdata.vendor_files import NEW_YORK, table
+from trainingdata import load_bars
+from trainingdata.bars import FIELDS, Bars
+from trainingdata.sessions import calendar
+from trainingdata.source import DataSettings
+from trainingdata.timeframe import TimeframeName
+from trainingdata.volume_units import require_volume_units
+
+HOURS = table("BTCUSD")
+MINUTES = table("BTCUSD", minutes=1, days=1)
+SESSIONS = calendar().dates[(calendar().dates >= np.datetime64("2024-03-04"))][:40]
+DAILY = table("BTCUSD").iloc[: len(SESSIONS)].assign(date=pd.to_datetime(SESSIONS))
+Write = Callable[[pd.DataFrame], str]
+
+
+def rows_of(bars: pd.DataFrame) -> Iterator[Any]:
+    yield from bars.itertuples()
+
+
+def unix(bars: pd.DataFrame, unit: int = 1) -> Iterator[int]:
+    """Begins of bars since 1970; unit: counts a second."""
+    return (int(start.timestamp() * unit) for start in bars["start"])
+
+
+def lines(head: str, rows: Iterator[str], *, newest_first: bool = False, top: str = "") -> str:
+    listed = list(rows)
+    return "\n".join(
+        [*([top] if top else []), head, *(listed[::-1] if newest_first else listed), ""]
+    )
+
+
+def crypto_data_download(head: str, unit: int, top: bool = True) -> Write:
+    def write(bars: pd.DataFrame) -> str:
+        more = ",7" * head.count("tradecount")
+        rows = (
+            f"{count},{bar.start:%Y-%m-%d %H:%M:%S},BTC/USD,{bar.open},{bar.high},{bar.low},"
+            f"{bar.close},{bar.volume},{bar.volume * bar.close:.4f}{more}"
+            for count, bar in zip(unix(bars, unit), rows_of(bars), strict=True)
+        )
+        address = "https://www.CryptoDataDownload.com" if top else ""
+        return lines(head, rows, newest_first=True, top=address)
+
+    return write
+
+
+def gemini(bars: pd.DataFrame) -> str:
+    rows = (
+        f"{count},{bar.start:%Y-%m-%d %H:%M:%S},BTCUSD,{bar.open},{bar.high},{bar.low},"
+        f"{bar.close},{bar.volume}"
+        for count, bar in zip(unix(bars, 1000), rows_of(bars), strict=True)
+    )
+    head = "Unix Timestamp,Date,Symbol,Open,High,Low,Close,Volume"
+    return lines(head, rows, newest_first=True, top="https://www.CryptoDataDownload.com")
+
+
+def kaggle(bars: pd.DataFrame) -> str:
+    def rows() -> Iterator[str]:
+        for count, bar in zip(unix(bars), rows_of(bars), strict=True):
+            yield (
+                f"{count},{bar.open},{bar.high},{bar.low},{bar.close},{bar.volume},"
+                f"{bar.volume * bar.close},{bar.close}"
+            )
+
+    head = "Timestamp,Open,High,Low,Close,Volume_(BTC),Volume_(Currency),Weighted_Price"
+    return lines(head, rows())
+
+
+def dukascopy(bars: pd.DataFrame) -> str:
+    rows = (
+        f"{bar.start:%d.%m.%Y %H:%M:%S}.000,"
+        f"{bar.open},{bar.high},{bar.low},{bar.close},{bar.volume}"
+        for bar in rows_of(bars)
+    )
+    return lines("Gmt time,Open,High,Low,Close,Volume", rows)
+
+
+def dukascopy_local(bars: pd.DataFrame) -> str:
+    rows = (
+        f"{bar.start.tz_convert('Europe/Zurich'):%d.%m.%Y %H:%M:%S}.000 GMT"
+        f"{bar.start.tz_convert('Europe/Zurich'):%z},"
+        f"{bar.open},{bar.high},{bar.low},{bar.close},{bar.volume}"
+        for bar in rows_of(bars)
+    )
+    return lines("Local time,Open,High,Low,Close,Volume", rows)
+
+
+def binance_client(bars: pd.DataFrame) -> str:
+    head = (
+        "Open time,Open,High,Low,Close,Volume,Close time,Quote asset volume,Number of trades,"
+        "Taker buy base asset volume,Taker buy quote asset volume,Ignore"
+    )
+    return lines(head, iter(binance(bars).splitlines()))
+
+
+def binance(bars: pd.DataFrame, unit: int = 1000) -> str:
+    return "".join(
+        f"{count},{bar.open},{bar.high},{bar.low},{bar.close},{bar.volume},"
+        f"{count + 3600 * unit - 1},{bar.volume * bar.close},9,1,1,0\n"
+        for count, bar in zip(unix(bars, unit), rows_of(bars), strict=True)
+    )
+
+
+def kraken(bars: pd.DataFrame) -> str:
+    return "".join(
+        f"{count},{bar.open},{bar.high},{bar.low},{bar.close},{bar.volume},9\n"
+        for count, bar in zip(unix(bars), rows_of(bars), strict=True)
+    )
+
+
+def tiingo_crypto(bars: pd.DataFrame) -> str:
+    rows = (
+        f"btcusd,{bar.start:%Y-%m-%d %H:%M:%S}+00:00,{bar.open},{bar.high},{bar.low},{bar.close},"
+        f"{bar.volume},{bar.volume * bar.close},9"
+        for bar in rows_of(bars)
+    )
+    head = "ticker,date,open,high,low,close,volume,volumeNotional,tradesDone"
+    return lines(head, rows)
+
+
+HOURLY: dict[str, tuple[str, Write, dict[str, str]]] = {
+    "CryptoDataDownload, seconds": (
+        "Bitstamp_BTCUSD_1h.csv",
+        crypto_data_download("unix,date,symbol,open,high,low,close,Volume BTC,Volume USD", 1),
+        {},
+    ),
+    "CryptoDataDownload, milliseconds": (
+        "Binance_BTCUSDT_2024_1h.csv",
+        crypto_data_download(
+            "Unix,Date,Symbol,Open,High,Low,Close,Volume BTC,Volume USDT,tradecount", 1000
+        ),
+        {},
+    ),
+    "CryptoDataDownload, no address": (
+        "BTCUSD.csv",
+        crypto_data_download(
+            "unix,date,symbol,open,high,low,close,Volume BTC,Volume USD,tradecount", 1000, top=False
+        ),
+        {},
+    ),
+    "Gemini": ("gemini_BTCUSD_2024_1hr.csv", gemini, {}),
+    "Kaggle": ("BTCUSD.csv", kaggle, {}),
+    "Dukascopy": ("BTCUSD_Candlestick_1_Hour_BID_08.03.2024-12.03.2024.csv", dukascopy, {}),
+    "Dukascopy, local": ("BTCUSD.csv", dukascopy_local, {}),
+    "Binance's archive": ("BTCUSDT-1h-2024-03.csv", binance, {}),
+    "Binance's API": ("BTCUSDT.csv", binance_client, {}),
+    "Kraken": ("XBTUSD_60.csv", kraken, {}),
+    "Tiingo's crypto": ("btcusd.csv", tiingo_crypto, {"stamps": "begin"}),
+}
+STATE_COINS = {
+    name for name in HOURLY if name.startswith(("CryptoData", "Kaggle", "Binance", "Tii"))
+}
+
+
+def expected(bars: Bars, rows: pd.DataFrame, volume: bool = True) -> None:
+    fields = list(FIELDS) if volume else list(FIELDS[:-1])
+    np.testing.assert_array_equal(bars.times, rows["end"].dt.tz_localize(None).to_numpy())
+    np.testing.assert_allclose(bars.values[0][:, : len(fields)], rows[fields], rtol=1e-9)
+
+
+@pytest.mark.parametrize("vendor", HOURLY)
+def test_hours_of_a_coin_are_read(tmp_path: Path, vendor: str) -> None:
+    name, write, words = HOURLY[vendor]
+    (tmp_path / name).write_text(write(HOURS))
+    bars = load_bars(tmp_path, **words)  # type: ignore[arg-type]
+    assert bars.symbols == ("BTCUSD",)
+    expected(bars, HOURS)
+    if vendor in STATE_COINS:
+        require_volume_units(bars, "this test")
+    else:
+        with pytest.raises(InputError, match="volume_unit"):
+            require_volume_units(bars, "this test")
+
+
+def nasdaq(bars: pd.DataFrame) -> str:
+    rows = (
+        f"{bar.date:%m/%d/%Y},${bar.close},{bar.volume},${bar.open},${bar.high},${bar.low}"
+        for bar in rows_of(bars)
+    )
+    return lines("Date,Close/Last,Volume,Open,High,Low", rows, newest_first=True)
+
+
+def investing(date: str) -> Write:
+    def write(bars: pd.DataFrame) -> str:
+        rows = (
+            f'"{bar.date:{date}}","{bar.close:,}","{bar.open:,}","{bar.high:,}","{bar.low:,}",'
+            f'"{bar.volume / 1000:.3f}K","-0.52%"'
+            for bar in rows_of(bars)
+        )
+        head = '\ufeff"Date","Price","Open","High","Low","Vol.","Change %"'
+        return lines(head, rows, newest_first=True)
+
+    return write
+
+
+def plain(head: str, row: str, *, newest_first: bool = False) -> Write:
+    """A form whose cells are format strings of a bar."""
+
+    def write(bars: pd.DataFrame) -> str:
+        rows = (row.format(**bar._asdict()) for bar in rows_of(bars))
+        return lines(head, rows, newest_first=newest_first)
+
+    return write
+
+
+SESSIONS_OF_A_STOCK: dict[str, Write] = {
+    "Nasdaq": nasdaq,
+    "Investing.com": investing("%m/%d/%Y"),
+    "Investing.com, United Kingdom": investing("%d/%m/%Y"),
+    "Investing.com, older": investing("%b %d, %Y"),
+    "Stooq": plain(
+        "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>,<OPENINT>",
+        "AAA.US,D,{date:%Y%m%d},000000,{open},{high},{low},{close},{volume},0",
+    ),
+    "Stooq's page": plain(
+        "Date,Open,High,Low,Close,Volume", "{date:%Y-%m-%d},{open},{high},{low},{close},{volume}"
+    ),
+    "Alpha Vantage": plain(
+        "timestamp,open,high,low,close,volume",
+        "{date:%Y-%m-%d},{open},{high},{low},{close},{volume}",
+        newest_first=True,
+    ),
+    "Alpha Vantage, adjusted": plain(
+        "timestamp,open,high,low,close,adjusted_close,volume,dividend_amount,split_coefficient",
+        "{date:%Y-%m-%d},{open},{high},{low},{close},{close},{volume},0.0000,1.0",
+        newest_first=True,
+    ),
+    "Alpha Vantage, JSON": plain(
+        ",1. open,2. high,3. low,4. close,5. volume",
+        "{date:%Y-%m-%d},{open},{high},{low},{close},{volume}",
+        newest_first=True,
+    ),
+    "Alpha Vantage, adjusted JSON": plain(
+        "date,1. open,2. high,3. low,4. close,5. adjusted close,6. volume,7. dividend amount",
+        "{date:%Y-%m-%d},{open},{high},{low},{close},{close},{volume},0.0",
+    ),
+    "Tiingo": plain(
+        "date,close,high,low,open,volume,adjClose,adjHigh,adjLow,adjOpen,adjVolume,divCash,"
+        "splitFactor",
+        "{date:%Y-%m-%d}T00:00:00.000Z,{close},{high},{low},{open},{volume},{close},{high},{low},"
+        "{open},{volume},0.0,1.0",
+    ),
+    "pandas of Tiingo": plain(
+        "symbol,date,close,high,low,open,volume",
+        "AAA,{date:%Y-%m-%d} 00:00:00+00:00,{close},{high},{low},{open},{volume}",
+    ),
+    "slashes": plain(
+        "Date,Open,High,Low,Close,Volume", "{date:%Y/%m/%d},{open},{high},{low},{close},{volume}"
+    ),
+}
+
+
+@pytest.mark.parametrize("vendor", SESSIONS_OF_A_STOCK)
+def test_sessions_of_a_stock_are_read(tmp_path: Path, vendor: str) -> None:
+    (tmp_path / "AAA.csv").write_text(SESSIONS_OF_A_STOCK[vendor](DAILY))
+    bars = load_bars(tmp_path)
+    assert bars.timeframe.name == "1d"
+    opens = calendar().opens[np.isin(calendar().dates, SESSIONS)]
+    np.testing.assert_array_equal(
+        bars.clock(bars.instruments[0].kind).started_at(bars.times), opens
+    )
+    np.testing.assert_allclose(bars.values[0], DAILY[list(FIELDS)], rtol=1e-9)
+
+
+@pytest.mark.parametrize("timeframe", ["1h", "5m"])
+def test_minutes_without_a_trade_are_left_out(tmp_path: Path, timeframe: TimeframeName) -> None:
+    """The Bitcoin data set writes NaN for them: in its first years, for most minutes."""
+    rows = kaggle(MINUTES).splitlines()
+    traded = np.random.default_rng(7).random(len(MINUTES)) < 0.2
+    traded[[0, -1]] = True
+    empty = [row.split(",")[0] + ",NaN" * 7 for row in rows[1:]]
+    mixed = [row if on else gap for row, gap, on in zip(rows[1:], empty, traded, strict=True)]
+    (tmp_path / "BTCUSD.csv").write_text("\n".join([rows[0], *mixed, ""]))
+    bars = load_bars(tmp_path, timeframe=timeframe)
+    minutes = 60 if timeframe == "1h" else 5
+    joined = MINUTES[traded].groupby(MINUTES["start"].dt.floor(f"{minutes}min"))
+    for number, (field, how) in enumerate(
+        zip(FIELDS, ("first", "max", "min", "last", "sum"), strict=True)
+    ):
+        np.testing.assert_allclose(bars.values[0][:, number], joined[field].agg(how), rtol=1e-9)
+    left_out = int((~traded).sum())
+    assert f"left out: {left_out:,} rows without any number (no trade)" in bars.origins[0].notes
+
+
+def test_a_row_without_one_number_is_refused(tmp_path: Path) -> None:
+    rows = kaggle(MINUTES).splitlines()
+    rows[7] = rows[7].replace(rows[7].split(",")[1], "NaN", 1)
+    (tmp_path / "BTCUSD.csv").write_text("\n".join([*rows, ""]))
+    with pytest.raises(DataError, match="row 7: open is 'NaN', not a number"):
+        load_bars(tmp_path)
+
+
+def test_months_with_and_without_a_head_are_one_series(tmp_path: Path) -> None:
+    """Binance counts milliseconds until 2024 and microseconds from 2025 on."""
+    year_end = table("BTCUSD", "2024-12-30", days=5)
+    late = year_end["start"] >= "2025-01-01"
+    head = "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
+    head += "taker_buy_quote_volume,ignore\n"
+    for first, second in ((head, ""), ("", head)):
+        (tmp_path / "BTCUSDT-1h-2024-12.csv").write_text(first + binance(year_end[~late]))
+        (tmp_path / "BTCUSDT-1h-2025-01.csv").write_text(second + binance(year_end[late], 10**6))
+        bars = load_bars(tmp_path)
+        expected(bars, year_end)
+        require_volume_units(bars, "this test")
+
+
+def test_years_that_are_newest_first_are_one_series(tmp_path: Path) -> None:
+    year_end = table("BTCUSD", "2023-12-30", days=5)
+    for year in (2023, 2024):
+        rows = year_end[year_end["start"].dt.year == year]
+        (tmp_path / f"gemini_BTCUSD_{year}_1hr.csv").write_text(gemini(rows))
+    bars = load_bars(tmp_path)
+    expected(bars, year_end)
+    assert "rows are newest first in 2 files: they are read from the last one" in (
+        bars.origins[0].notes
+    )
+
+
+def test_clocks_that_go_back_are_read_newest_first(tmp_path: Path) -> None:
+    rows = table("BTCUSD", "2024-11-01", days=4)
+    local = rows["start"].dt.tz_convert(NEW_YORK).dt.tz_localize(None)
+    text = [
+        f"{start},{bar.open},{bar.high},{bar.low},{bar.close},{bar.volume}"
+        for start, bar in zip(local, rows.itertuples(), strict=True)
+    ]
+    (tmp_path / "BTCUSD.csv").write_text(
+        lines("begin,open,high,low,close,volume", iter(text), newest_first=True)
+    )
+    expected(load_bars(tmp_path, zone=NEW_YORK), rows)
+
+
+def test_one_row_out_of_order_is_refused(tmp_path: Path) -> None:
+    rows = gemini(HOURS).splitlines()
+    rows[5], rows[6] = rows[6], rows[5]
+    (tmp_path / "BTCUSD.csv").write_text("\n".join([*rows, ""]))
+    with pytest.raises(DataError, match="earlier than the row before"):
+        load_bars(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (
+            plain(
+                "Date,Open,High,Low,Close,Volume",
+                "{date:%m/%d/%Y},{open},{high},{low},{close},{volume}",
+            )(DAILY.iloc[:5]),
+            r"row 1: Date '03/04/2024' may be 2024-03-04 or 2024-04-03; write the year first",
+        ),
+        (
+            plain(
+                "Date,Open,High,Low,Close,Volume ETH",
+                "{date:%Y-%m-%d},{open},{high},{low},{close},{volume}",
+            )(DAILY),
+            "column 'Volume ETH' counts ETH, and the file's symbol is BTCUSD",
+        ),
+        (
+            plain(
+                "Date,Open,High,Low,Close,Volume BTC,Volume ETH",
+                "{date:%Y-%m-%d},{open},{high},{low},{close},{volume},1",
+            )(DAILY),
+            "columns 'Volume BTC' and 'Volume ETH' could both be the volume; keep one",
+        ),
+        (
+            plain(
+                "Date,Open,High,Low,Close,Volume,Volume BTC",
+                "{date:%Y-%m-%d},{open},{high},{low},{close},{volume},1",
+            )(DAILY),
+            "columns 'Volume' and 'Volume BTC' could both be the volume; keep one",
+        ),
+        (
+            "unix,open,high,low,close,volume\n1709562600,100,101.5,99,100.25,7\n",
+            "a stamp may be the begin or the end of its bar; state data.stamps=begin",
+        ),
+    ],
+)
+def test_ambiguous_columns_are_named(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "BTCUSD.csv").write_text(content)
+    with pytest.raises(DataError, match=says):
+        load_bars(tmp_path)
+
+
+def test_a_volume_in_dollars_alone_is_divided(tmp_path: Path) -> None:
+    rows = plain(
+        "time_utc,Open,High,Low,Close,Volume USD",
+        "{start:%Y-%m-%d %H:%M},{open},{high},{low},{close},{volume}",
+    )(HOURS)
+    (tmp_path / "BTCUSD.csv").write_text(rows)
+    bars = load_bars(tmp_path, stamps="begin")
+    expected(bars, HOURS.assign(volume=HOURS["volume"] / HOURS["close"]))
+    require_volume_units(bars, "this test")
+
+
+def test_prices_below_the_least_are_refused(tmp_path: Path) -> None:
+    """An order holds 1e11 coins at most, so that a fill would have millions of parts."""
+    prices = ["open", "high", "low", "close"]
+    tiny = HOURS.assign(**{name: HOURS[name] * 7.7e-14 for name in prices})
+    (tmp_path / "BTCUSDT-1h.csv").write_text(binance(tiny))
+    with pytest.raises(DataError, match=r"row 1: open is .*e-12, below 1e-11 USD, the least price"):
+        load_bars(tmp_path)
+    least = HOURS.assign(**{name: HOURS[name] * 1.2e-13 for name in prices})
+    (tmp_path / "BTCUSDT-1h.csv").write_text(binance(least))
+    expected(load_bars(tmp_path), least)
+
+
+def test_a_coins_name_proposes_its_pair(tmp_path: Path) -> None:
+    (tmp_path / "BTCUSDT-1h.csv").write_text(binance(HOURS))
+    with pytest.raises(InputError, match=r"BTC: no BTC.parquet .* did you mean BTCUSD\?"):
+        load_bars(tmp_path, symbols=["BTC"])
+    with pytest.raises(InputError, match="did you mean SYXUSD"):
+        DataSettings().bars(["SYX"], None, None)
