@@ -18,15 +18,8 @@ from foundation.arrays import Array
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.confirmation import left_out_rows
-from trainingdata.instants import new_york_date
 from trainingdata.instruments import Kind
-from trainingdata.splits import (
-    MOVE_MULTIPLE,
-    RARE_RATIOS,
-    RATIO_MULTIPLE,
-    RATIO_TOLERANCE,
-    usual_moves,
-)
+from trainingdata.splits import RARE_RATIOS, judge_moves, overnight_moves
 
 NAMES = ("daily stocks", "hourly stocks", "hourly crypto")
 PLANTED = 100  # of each kind in each symbol
@@ -186,22 +179,14 @@ def heavy_volumes(panels: list[Bars]) -> None:
 
 def overnight(bars: Bars) -> list[Array]:
     """Return the log overnight moves [N] of each stock."""
+    whole = bars.with_unread()
     found = []
     for s, values in histories(bars):
         if bars.instruments[s].kind is Kind.STOCK:
-            whole = bars.with_unread()
             starts = whole.clock(Kind.STOCK).started_at(whole.real_bars(s)[0])
-            firsts = np.flatnonzero(np.diff(new_york_date(starts)).astype(np.int64)) + 1
-            found.append(np.log(values[firsts, OPEN] / values[firsts - 1, CLOSE]))
+            left_out = np.zeros(len(values), dtype=bool)
+            found.append(overnight_moves(starts, values, left_out).moves)
     return found
-
-
-def doubtful(moves: Array) -> tuple[Array, Array]:
-    """Return which overnight moves [N] the rules of ratios and of large moves doubt."""
-    multiples = np.abs(moves - np.median(moves)) / usual_moves(moves)
-    logs = np.log([float(ratio) for ratio in RARE_RATIOS])
-    near = np.abs(moves[:, None] + logs).min(axis=1) <= np.log1p(RATIO_TOLERANCE)
-    return near & (multiples > RATIO_MULTIPLE), ~near & (multiples > MOVE_MULTIPLE)
 
 
 def splits(panels: list[Bars]) -> None:
@@ -213,7 +198,7 @@ def splits(panels: list[Bars]) -> None:
     series = [overnight(bars) for bars in panels[:2]]
     cells = []
     for found in series:
-        doubts = np.sum([[mask.sum() for mask in doubtful(moves)] for moves in found], axis=0)
+        doubts = np.sum([np.sum(judge_moves(moves)[1:], axis=1) for moves in found], axis=0)
         years = sum(len(moves) for moves in found) / 252
         cells.append(f"{doubts[0]} + {doubts[1]} in {years:.0f} stock-years")
     row("none", *cells)
@@ -226,7 +211,7 @@ def splits(panels: list[Bars]) -> None:
                 for place in rng.integers(0, len(moves), 20).tolist():
                     planted = moves.copy()
                     planted[place] -= np.log(float(ratio))
-                    hits.append([mask[place] for mask in doubtful(planted)])
+                    hits.append([mask[place] for mask in judge_moves(planted)[1:]])
             by_rule = np.mean(hits, axis=0)
             cells.append(f"{by_rule.sum():.0%}, of it by the ratio {by_rule[0]:.0%}")
         row(f"{ratio.numerator}:{ratio.denominator}", *cells)

@@ -1,11 +1,11 @@
 """Our speeds beside those of the peers, in the same run: tables of docs/PERFORMANCE.md.
 
-    python studies/peers.py [replay] [decision] [sizing] [plan]
+    python studies/peers.py [replay] [decision] [sizing] [plan] [loading]
 
 A peer runs where its interpreter is named: VECTORBT_PYTHON, NAUTILUS_PYTHON, CVXPORTFOLIO_PYTHON,
 and SIZING_PYTHON for cvxpy, skfolio, Riskfolio-Lib and PyPortfolioOpt. PEER_BENCH is the folder of
 their scripts and of the common input. Ours are medians after a warm-up. The peers of `sizing` solve
-its plainest form: no costs, nothing held.
+its plainest form: no costs, nothing held. pandas, the peer of `loading`, is installed beside us.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from sizing.kelly import SizingProblem
     from trainingdata.bars import Bars
+    from trainingdata.timeframe import TimeframeName
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(os.environ.get("PEER_BENCH", ROOT.parent / "shared" / "bench"))
@@ -48,14 +49,16 @@ def peer(name: str, script: str | Path, *words: str | Path) -> list[dict[str, An
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def seconds(work: Callable[[], object], runs: int = 3) -> float:
+def seconds(
+    work: Callable[[], object], runs: int = 3, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Median seconds of some calls after one more."""
     work()
     taken = []
     for _ in range(runs):
-        began = time.perf_counter()
+        began = clock()
         work()
-        taken.append(time.perf_counter() - began)
+        taken.append(clock() - began)
     return statistics.median(taken)
 
 
@@ -101,13 +104,16 @@ def replay_rows() -> None:
             )
 
 
-def synthetic(symbols: int, count: int, first: str = "2024-01-02") -> Bars:
+def synthetic(
+    symbols: int, count: int, first: str = "2024-01-02", name: TimeframeName = "1h"
+) -> Bars:
     """Synthetic stocks on the regular New York grid."""
     from trainingdata.bars import panel
     from trainingdata.instruments import instrument
-    from trainingdata.timeframe import HOURLY
+    from trainingdata.timeframe import Timeframe
 
-    ends = HOURLY.stocks.ends
+    timeframe = Timeframe(name)
+    ends = timeframe.stocks.ends
     begin = int(np.searchsorted(ends, np.datetime64(first, "ns")))
     rng = np.random.default_rng(7)
     common = rng.normal(0, 0.004, count)[:, None] * rng.uniform(0.5, 1.5, symbols)
@@ -121,7 +127,7 @@ def synthetic(symbols: int, count: int, first: str = "2024-01-02") -> Bars:
     names = [f"S{a}{b}{c}" for a in letters for b in letters for c in letters][:symbols]
     times = ends[begin : begin + count]
     tables = [(instrument(name), times, values[:, s]) for s, name in enumerate(names)]
-    return panel(tables, "synthetic bars")
+    return panel(tables, "synthetic bars", timeframe)
 
 
 def decision_rows() -> None:
@@ -324,11 +330,62 @@ def answer_plans(path: Path) -> None:
     np.savez(path, weights=weights, seconds=taken)
 
 
+def write_files(bars: Bars, folder: Path, ending: str) -> list[Path]:
+    """Write a file a symbol: days by their date, other bars by their start."""
+    from trainingdata.bars import FIELDS
+    from trainingdata.instruments import Kind
+
+    paths = []
+    for s, symbol in enumerate(bars.symbols):
+        times, values = bars.real_bars(s)
+        frame = pd.DataFrame(values, columns=list(FIELDS))
+        starts = pd.DatetimeIndex(bars.clock(Kind.STOCK).started_at(times), tz="UTC")
+        if bars.timeframe.daily:
+            frame.insert(0, "date", starts.strftime("%Y-%m-%d"))
+        else:
+            frame.insert(0, "timestamp", starts)
+        path = folder / f"{symbol}.{ending}"
+        if ending == "csv":
+            frame.to_csv(path, index=False)
+        else:
+            frame.to_parquet(path, index=False)
+        paths.append(path)
+    return paths
+
+
+def read_frames(paths: list[Path]) -> pd.DataFrame:
+    """Read and align files as a pandas user does, without checks."""
+    frames = {}
+    for path in paths:
+        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+        stamps = pd.to_datetime(frame.pop(frame.columns[0]), utc=True)
+        frames[path.stem] = frame.set_axis(pd.DatetimeIndex(stamps), axis=0)
+    return pd.concat(frames, axis=1)
+
+
+def loading_rows() -> None:
+    """Files of synthetic stocks read, checked and put on one clock, beside pandas."""
+    from trainingdata import load_bars
+
+    head("loading, processor seconds", "ours", "pandas, without checks", "pandas over ours")
+    sizes: tuple[tuple[TimeframeName, int, int], ...] = (("1d", 50, 2_520), ("1h", 20, 8_820))
+    for name, symbols, count in sizes:
+        bars = synthetic(symbols, count, "2015-01-02", name)
+        for ending in ("csv", "parquet"):
+            with tempfile.TemporaryDirectory() as folder:
+                paths = write_files(bars, Path(folder), ending)
+                ours = seconds(partial(load_bars, folder), 7, time.process_time)
+                theirs = seconds(partial(read_frames, paths), 7, time.process_time)
+            what = f"{symbols} × {count:,}, {name}, {ending}"
+            row(what, f"{ours:.3f}", f"{theirs:.3f}", f"{theirs / ours:.2f} ×")
+
+
 TABLES = {
     "replay": replay_rows,
     "decision": decision_rows,
     "sizing": sizing_rows,
     "plan": plan_rows,
+    "loading": loading_rows,
 }
 
 if __name__ == "__main__":

@@ -16,15 +16,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from itertools import groupby
 from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
-from foundation.arrays import Array, Instants, Mask
+from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
 from foundation.figures import rounded_price
 from trainingdata.actions import Action
@@ -81,26 +82,39 @@ def _split_like(
     )
 
 
-def _opens_far(symbol: str, at: np.datetime64, move: _Overnight, ratio: Fraction | None) -> Doubt:
-    """Return the doubt about a session that opens far away; ratio: of the split it resembles."""
-    prices = f"({rounded_price(move.after, 2)} after {rounded_price(move.before, 2)})"
-    what = f"opens {move.change:+.1%} from the last close {prices}, {move.multiple:.0f} times its"
+def _opens_far(
+    symbol: str,
+    at: np.datetime64,
+    before: float,
+    after: float,
+    multiple: float,
+    ratio: Fraction | None,
+) -> Doubt:
+    """Return the doubt about a session that opens far away.
+
+    before, after: USD, the last close and the open.
+    multiple: of the symbol's usual overnight move.
+    ratio: of the split it resembles.
+    """
+    change = after / before - 1
+    prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
+    what = f"opens {change:+.1%} from the last close {prices}, {multiple:.0f} times its"
     what += " usual overnight move"
-    if near := _rare_ratio(move, NEAR_TOLERANCE):
+    if near := _rare_ratio(np.log(after / before), NEAR_TOLERANCE):
         what += f", near a split of {near.numerator}:{near.denominator}"
     if ratio is not None:
         what = f"opens like a split of {ratio.numerator}:{ratio.denominator} {prices}"
-        what += f", {move.multiple:.0f} times its usual overnight move"
+        what += f", {multiple:.0f} times its usual overnight move"
     return Doubt(
         symbol,
         at,
         what,
         "if the prices lack a split or spin-off, a position held over it books a false"
-        f" {move.change:+.0%}",
+        f" {change:+.0%}",
         "its causes are an unadjusted split, a spin-off, wrong rows or a true move: compare the"
         " company's actions, and list them in data.actions",
         "move" if ratio is None else "ratio",
-        move.multiple,
+        multiple,
     )
 
 
@@ -142,25 +156,6 @@ def unlike_trading(
     return *found, *(one for one in against if (one.symbol, one.at) not in seen)
 
 
-@dataclass(frozen=True, slots=True)
-class _Overnight:
-    """A session's open after the close before it.
-
-    row: of the session's first bar among the symbol's bars.
-    before, after: USD, the close and the open; the open is adjusted for the session's actions.
-    multiple: of the symbol's usual overnight move.
-    """
-
-    row: int
-    before: float
-    after: float
-    multiple: float
-
-    @property
-    def change(self) -> float:
-        return self.after / self.before - 1
-
-
 def doubtful_opens(
     bars: Bars, left_out: Mask, actions: Sequence[Action] = (), *, raw: bool = False
 ) -> tuple[Doubt, ...]:
@@ -175,47 +170,91 @@ def doubtful_opens(
             continue
         times, values = bars.real_bars(s)
         starts = bars.clock(item.kind).started_at(times)
+        alone = left_out[s, bars.mask[s]]
         own = [action for action in actions if action.symbol == item.symbol]
-        for move in _overnight_moves(starts, values, left_out[s, bars.mask[s]], own, raw=raw):
-            ratio = _rare_ratio(move)
-            if move.multiple > (MOVE_MULTIPLE if ratio is None else RATIO_MULTIPLE):
-                found.append(_opens_far(item.symbol, np.datetime64(starts[move.row]), move, ratio))
+        night = overnight_moves(starts, values, alone, own, raw=raw)
+        moves = night.moves
+        multiples, by_ratio, by_size = judge_moves(moves)
+        for k in np.flatnonzero(by_ratio | by_size):
+            row = int(night.rows[k])
+            before, after = float(night.before[k]), float(night.after[k])
+            if alone[row] and not _stays(values, row, before):
+                continue
+            at = np.datetime64(starts[row])
+            ratio = _rare_ratio(moves[k]) if by_ratio[k] else None
+            found.append(_opens_far(item.symbol, at, before, after, float(multiples[k]), ratio))
     return tuple(found)
 
 
-def _rare_ratio(move: _Overnight, tolerance: float = RATIO_TOLERANCE) -> Fraction | None:
-    """Return the rare ratio within a distance of an open; new shares for one old share."""
-    apart = np.abs(np.log(move.before / move.after) - _RARE_LOGS)
-    nearest = int(apart.argmin())
-    return RARE_RATIOS[nearest] if apart[nearest] <= np.log1p(tolerance) else None
+class OvernightMoves(NamedTuple):
+    """The opens of a stock's sessions after the closes before them, [N] each.
+
+    rows: of the sessions' first bars among the symbol's bars.
+    before, after: USD, the closes and the opens; opens are adjusted for their session's actions.
+    """
+
+    rows: Index
+    before: Array
+    after: Array
+
+    @property
+    def moves(self) -> Array:
+        """The log moves, [N]."""
+        return np.log(self.after / self.before)
 
 
-def _overnight_moves(
-    starts: Instants, values: Array, left_out: Mask, actions: Sequence[Action], *, raw: bool
-) -> list[_Overnight]:
-    """Return a symbol's overnight moves beyond `RATIO_MULTIPLE` usual ones.
+def overnight_moves(
+    starts: Instants,
+    values: Array,
+    left_out: Mask,
+    actions: Sequence[Action] = (),
+    *,
+    raw: bool = False,
+) -> OvernightMoves:
+    """Return a symbol's overnight moves.
 
-    starts: [N] of its bars; values: [N, 5]; left_out: [N]; actions: its own.
+    starts: [B] of its bars; values: [B, 5]; left_out: [B]; actions: its own.
     """
     firsts = np.flatnonzero(np.diff(new_york_date(starts)).astype(np.int64) != 0) + 1
-    if len(firsts) < MIN_SESSIONS:
-        return []
     before = _closes_before(values, left_out)[firsts]
     after = values[firsts, OPEN].copy()
     for action in actions:
         k = int(np.searchsorted(starts[firsts], action.opens))
         if k < len(firsts) and starts[firsts[k] - 1] < action.opens:
             after[k] = after[k] * (action.ratio if raw else 1.0) + action.dividend
-    moves = np.log(after / before)
-    multiples = np.abs(moves - np.median(moves)) / usual_moves(moves)
-    return [
-        _Overnight(int(firsts[k]), float(before[k]), float(after[k]), float(multiples[k]))
-        for k in np.flatnonzero(multiples > RATIO_MULTIPLE)
-        if not left_out[firsts[k]] or _stays(values, int(firsts[k]), float(before[k]))
-    ]
+    return OvernightMoves(firsts, before, after)
 
 
-def usual_moves(moves: Array) -> Array:
+def judge_moves(moves: Array) -> tuple[Array, Mask, Mask]:
+    """Return the multiples of the usual move, and which moves the two rules doubt, [N] each.
+
+    The first rule doubts a move near a rare ratio, the second any other large one. Fewer than
+    `MIN_SESSIONS` moves are not judged.
+
+    moves: [N] log overnight moves of a symbol.
+    """
+    if len(moves) < MIN_SESSIONS:
+        return np.zeros(len(moves)), *np.zeros((2, len(moves)), dtype=bool)
+    multiples = np.abs(moves - np.median(moves)) / _usual_moves(moves)
+    by_ratio = multiples > RATIO_MULTIPLE
+    by_ratio[by_ratio] = _distances(moves[by_ratio]).min(axis=1) <= np.log1p(RATIO_TOLERANCE)
+    return multiples, by_ratio, (multiples > MOVE_MULTIPLE) & ~by_ratio
+
+
+def _distances(moves: Array) -> Array:
+    """Return the log distances of moves [N] from the rare ratios, [N, R]."""
+    # A price falls as shares become more.
+    return np.abs(moves[:, None] + _RARE_LOGS)
+
+
+def _rare_ratio(move: float, tolerance: float = RATIO_TOLERANCE) -> Fraction | None:
+    """Return the rare ratio within a distance of a log move; new shares for one old share."""
+    apart = _distances(np.array([move]))[0]
+    nearest = int(apart.argmin())
+    return RARE_RATIOS[nearest] if apart[nearest] <= np.log1p(tolerance) else None
+
+
+def _usual_moves(moves: Array) -> Array:
     """Return the usual size of overnight moves, a robust standard deviation, [N].
 
     It is the larger of the deviations of all moves and of nearby ones: after a calm year the moves

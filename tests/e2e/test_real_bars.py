@@ -24,7 +24,6 @@ from tests.marketsimulator.accountant import Records, audit
                     *("symbols=[NVDA,AAPL,BTCUSD]", "forecaster=oracle", "capital=300000"),
                     *("limits.overnight_leverage=4", "costs.stock_impact=0.7"),
                     *("fills.volume_share=0.0001", "fills.remainder=carry"),
-                    "prior.crypto_sharpe=0",
                 ),
             )
         ),

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from typing import Any, NamedTuple
@@ -90,6 +90,7 @@ class Records:
     actions: opens (ns), symbol, ratio, dividend, in the order in which they take hold.
     frames: equity, fills, orders, bookings.
     length: of a bar, ns.
+    cancels: ids of the orders that each decision cancels, by its instant (ns).
     """
 
     config: Any
@@ -99,6 +100,7 @@ class Records:
     length: int
     actions: Sequence[tuple[int, str, Decimal, Decimal]] = ()
     ends: Sequence[End] = ()
+    cancels: Mapping[int, Set[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -131,7 +133,11 @@ class Records:
         ]
         length = LENGTHS[bars.timeframe.name]
         made = dict(zip(FRAMES, frames, strict=True))
-        return cls(settings, tables, made, summary, length, dated, ends)
+        cancels = {
+            decision.at.astype("datetime64[ns]").astype(int).item(): decision.cancelled.keys()
+            for decision in run.decisions
+        }
+        return cls(settings, tables, made, summary, length, dated, ends, cancels)
 
 
 def ends_found(data: Any, known: Mapping[str, Sequence[int]], coins: Any, length: int) -> list[End]:
@@ -198,8 +204,6 @@ class Walk:
             q = exact(o.qty) if o.side == "buy" else -exact(o.qty)
             order = Order(o.client_order_id, o.symbol, q, o.tif == "opg")
             self.orders[o.at.value].append(order)
-        fills = records.frames["fills"]
-        self.filled = {(f.client_order_id, f.at.value) for f in fills.itertuples()}
         self.waiting: list[Order] = []
         instants = {s: [at for at in rows.index if at <= end] for s, rows in records.bars.items()}
         self.ends = [
@@ -240,8 +244,9 @@ class Walk:
             book.fills.clear()
             if now > before:
                 self._advance(before, now)
+            cancelled = self.records.cancels.get(now, frozenset())
+            self.waiting = [o for o in self.waiting if o.name not in cancelled]
             held = defaultdict(Decimal, book.held)
-            self._take_back(now, held)
             self._send(now, held, self._meet(now, self.starting))
             before = now
             yield now, book
@@ -284,7 +289,7 @@ class Walk:
 
     def _meet(self, now: int, ends: dict[tuple[int, bool], int]) -> dict[str, Bar]:
         """Bars open: the broker closes what is called, then what waits meets them."""
-        config, bars = self.book.config["fills"], {}
+        config, bars, length = self.book.config["fills"], {}, self.records.length
         for symbol, table in self.table.items():
             end = ends.get((now, symbol in self.book.coins), 0)
             row = table.get(end)
@@ -294,25 +299,14 @@ class Walk:
                 bars[symbol] = Bar(end, exact(row[0]), volume, deviation)
         if (now, False) in ends:
             stocks = {s: bar for s, bar in bars.items() if s not in self.book.coins}
-            self.book.liquidate(stocks, started(False, ends[now, False], self.records.length))
+            self.book.liquidate(stocks, started(False, ends[now, False], length))
         waiting, self.waiting = self.waiting, []
         for order in waiting:
-            if order.symbol in bars:
-                self._meet_again(order, bars[order.symbol])
+            if bar := bars.get(order.symbol):
+                self._trade(order, bar, started(order.symbol in self.book.coins, bar.end, length))
             else:
                 self.waiting.append(order)
         return bars
-
-    def _meet_again(self, order: Order, bar: Bar) -> None:
-        """A run does not say what a trader cancels: what could fill and has not is over."""
-        at = started(order.symbol in self.book.coins, bar.end, self.records.length)
-        events = self.book.events.copy()
-        self._reserve()
-        price = self.book.price(order.symbol, order.q, bar)
-        could = self.book.fillable(order.symbol, order.q, price, bar)
-        self.book.events = events
-        if (order.name, at) in self.filled or not could or order.auction:
-            self._trade(order, bar, at)
 
     def _reserve(self) -> None:
         """Hold back what the orders ahead that open have been promised."""
@@ -336,15 +330,6 @@ class Walk:
         if rest and carries and not (done and held[order.symbol] == 0):
             self.waiting.append(order._replace(q=rest))
         return not rest
-
-    def _take_back(self, now: int, held: Mapping[str, Decimal]) -> None:
-        """What a new order of the trader would trade with, and what reduces its symbol already."""
-        new = {o.symbol: o.q for o in self.orders[now]}
-        self.waiting = [
-            o
-            for o in self.waiting
-            if o.symbol not in new or min(o.q * new[o.symbol], o.q * held[o.symbol]) >= 0
-        ]
 
     def _send(self, now: int, held: Mapping[str, Decimal], bars: Mapping[str, Bar]) -> None:
         """What reduces first, by what was held when it was decided; the rest only once all of that

@@ -15,11 +15,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from execution.orders.lending import DatedRate
+from execution.orders.broker import place
+from execution.orders.lending import DatedRate, MarginTerms
 from marketsimulator.account.terms import FillTerms
+from marketsimulator.records import Run
 from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import MONEY, Records, audit
-from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, wild_run
+from tests.marketsimulator.accounts import COINLESS, FLAT, FREE, HOURS, account_on, market, panel_of
+from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, decision_at, wild_run
 from trainingdata.endings import Ending, Endings
 from trainingdata.sessions import session_open
 from trainingdata.timeframe import Timeframe, TimeframeName
@@ -122,6 +125,32 @@ def test_a_second_accountant_agrees_where_symbols_end(
 def test_the_wild_runs_have_every_flow(name: TimeframeName) -> None:
     runs = [audit(wild_records(seed, 26_000.0, 0.03, name)) for seed in range(2)]
     assert set().union(*(run.seen for run in runs)) >= FLOWS
+
+
+@pytest.mark.parametrize(("cancelled", "refusals"), [(True, 0), (False, 1)])
+def test_a_cancelled_order_is_never_refused(cancelled: bool, refusals: int) -> None:
+    """A bar takes half of a purchase; the rest costs more at the next open than there is cash."""
+    bars = panel_of({"BTCUSD": (HOURS[:3], [FLAT, FLAT, (400.0, 400.0, 400.0, 400.0)])}, 5_000.0)
+    fills = FillTerms(volume_share=0.1, remainder="carry", shortfall="refuse")
+    broker = account_on(bars, fills=fills)
+    purchase = market("purchase", "BTCUSD", 900.0)
+    rest = replace(purchase, qty=purchase.qty - 500)
+    decisions, rows = [], []
+    for t, orders in enumerate([[purchase], [], []]):
+        if t:
+            broker.advance(t)
+        cancels = [rest] if cancelled and t == 1 else []
+        decision = decision_at(bars.times[t], broker.account().equity, [], orders, cancels)
+        place(broker, decision.orders, decision.cancelled)
+        broker.open()
+        decisions.append(decision)
+        rows.append(broker.row())
+    run = Run("x", decisions, broker.fills, rows, broker.margin_events(), broker.bookings)
+    parts = {"costs": FREE, "fees": COINLESS, "margin": MarginTerms(), "fills": fills}
+    config = {name: asdict(part) for name, part in parts.items()}
+    config |= {"capital": 100_000.0, "increments": "original"}
+    assert run.margin["refusals"] == refusals
+    assert str(audit(Records.of(config, bars, run))) == "0 differences"
 
 
 @pytest.fixture(scope="module")

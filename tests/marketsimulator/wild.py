@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -137,7 +138,7 @@ def wild_run(
         if t:
             broker.advance(t)
         account = broker.account()
-        choices, orders, cancels = [], [], {}
+        choices, orders, cancels = [], [], []
         for number, symbol in enumerate(rng.permutation(SYMBOLS)[: rng.integers(0, 4)].tolist()):
             price = account.prices.get(symbol)
             if price is None:
@@ -163,9 +164,10 @@ def wild_run(
             for waits in account.open_orders if sent else ():
                 against = min(position * waits.signed_qty, waits.signed_qty * amount) < 0
                 if waits.symbol == symbol and against:
-                    cancels[waits.client_order_id] = waits.qty
-        decisions.append(decision_at(account.as_of, account.equity, choices, orders))
-        place(broker, orders, cancels)
+                    cancels.append(waits)
+        decision = decision_at(account.as_of, account.equity, choices, orders, cancels)
+        decisions.append(decision)
+        place(broker, decision.orders, decision.cancelled)
         broker.open()
         rows.append(broker.row())
     events = broker.margin_events()
@@ -183,6 +185,11 @@ def legs(name: str, symbol: str, qty: float, held: float) -> list[Order]:
 
 
 def decision_at(
-    at: np.datetime64, equity: float, choices: list[Choice], orders: list[Order]
+    at: np.datetime64,
+    equity: float,
+    choices: list[Choice],
+    orders: list[Order],
+    cancels: Sequence[Order] = (),
 ) -> Decision:
-    return Decision(at, at, equity, 1.0, tuple(choices), tuple(orders))
+    parts = tuple(choices), tuple(orders)
+    return Decision(at, at, equity, 1.0, *parts, cancels=tuple(cancels))
