@@ -113,7 +113,8 @@ def test_cancellation_waits_for_the_end_of_a_pause(stand: KalshiStand) -> None:
     stand.clock.ahead = 2 * STEP
     decided = trading.tick(2)
     assert decided is not None
-    assert resting(stand) == [decided.client_order_id]
+    assert (resting(stand), stand.state("o-1")) == ([], "canceled")
+    assert stand.state(decided.client_order_id) == "filled"
     assert trading.told == []
 
 
