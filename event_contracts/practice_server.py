@@ -17,7 +17,7 @@ the client's, and ticks come N times as fast: `--speed 60` shows a tick a second
 where `interval` is 60. Orders expire by that clock at every speed. Faults on demand: POST
 /control/faults, {"kind": …}; DELETE clears them. POST /control/land does what a fault `late` holds
 up. POST /control/pause pauses trading and DELETE resumes it: orders and cancellations are refused
-with 409, and no resting order fills.
+with 409, and no resting order fills. `GET /exchange/status` states when the weekly pause ends.
 """
 
 from __future__ import annotations
@@ -133,9 +133,20 @@ def why_unsigned(
 
 def is_maintenance(at: np.datetime64) -> bool:
     """Return whether an instant, UTC, is in the weekly pause: Thursdays from 3 to 5 in New York."""
-    instant: datetime = at.astype("datetime64[us]").item()
-    local = instant.replace(tzinfo=UTC).astimezone(NEW_YORK)
+    local = _in_new_york(at)
     return local.weekday() == MAINTENANCE_DAY and local.hour in MAINTENANCE_HOURS
+
+
+def maintenance_end(at: np.datetime64) -> np.datetime64:
+    """Return the instant, UTC, at which the weekly pause around an instant ends."""
+    local = _in_new_york(at)
+    end = local.replace(hour=MAINTENANCE_HOURS.stop, minute=0, second=0, microsecond=0)
+    return np.datetime64(end.astimezone(UTC).replace(tzinfo=None), "ns")
+
+
+def _in_new_york(at: np.datetime64) -> datetime:
+    instant: datetime = at.astype("datetime64[us]").item()
+    return instant.replace(tzinfo=UTC).astimezone(NEW_YORK)
 
 
 class KalshiServer(PracticeServer):
@@ -187,7 +198,7 @@ class KalshiServer(PracticeServer):
             "portfolio/positions": lambda asked: portfolio.positions(exchange, asked.query),
             "portfolio/settlements": lambda asked: portfolio.settlements(exchange, asked.query),
             "portfolio/balance": lambda asked: portfolio.balance(exchange, asked.query),
-            "exchange/status": lambda _: catalog.exchange_status(is_trading=not self.pause),
+            "exchange/status": lambda _: catalog.exchange_status(self.pause, self.resumes_at),
             "markets": lambda asked: catalog.markets(exchange, asked.query),
             "markets/{name}": lambda asked: {
                 "market": catalog.market(exchange, asked.names["name"])
@@ -220,6 +231,13 @@ class KalshiServer(PracticeServer):
         if self._pause or not self._maintenance:
             return self._pause
         return EXCHANGE_PAUSED if is_maintenance(self.exchange.now) else ""
+
+    @property
+    def resumes_at(self) -> np.datetime64 | None:
+        """UTC, the end of the weekly pause; None at other times: a client ends other pauses."""
+        if self._pause or not self.pause:
+            return None
+        return maintenance_end(self.exchange.now)
 
     def why_unsigned(self, asked: Asked) -> str | None:
         """What is not private needs no keys, and none that are wrong."""
@@ -417,7 +435,7 @@ def warm_up() -> None:
     listings = [Listing("SIM", tape_of(session))]
     exchange = KalshiVenueSettings().exchange(listings, np.datetime64(0, "ns"))
     later = np.datetime64("2100-01-01", "ns")
-    order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.5"), Decimal(1), later)
+    order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.99"), Decimal(1), later)
     for force in get_args(TimeInForce):
         named = replace(order, client_order_id=f"rehearsal {force}", time_in_force=force)
         take(exchange, OrderRequest.of(order_request(named)))

@@ -21,6 +21,7 @@ from event_contracts.simulation.venue import (
     page,
     written,
 )
+from event_contracts.trading.endpoint import EXCHANGE_PAUSED
 from event_contracts.trading.event_risk import strike_fields
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import PAYOUT
@@ -119,7 +120,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
         "volume_24h_fp": counted(_volume(rows[-day:])),
         "open_interest_fp": counted(abs(exchange.position(ticker))),
         "notional_value_dollars": dollars(PAYOUT),
-        **_top_of(rows[:-day]).quote_fields("previous_"),
+        **_last_top(rows[:-day]).quote_fields("previous_"),
         "previous_price_dollars": dollars(_last_price(rows[:-day])),
         "price_level_structure": STRUCTURES.get(step, f"linear_{step}"),
         "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(step)}],
@@ -237,17 +238,23 @@ def series_of(listing: Listing) -> str:
     return event_of(listing).split("-")[0]
 
 
-def exchange_status(*, is_trading: bool = True) -> Response:
-    """`GET /exchange/status`; is_trading: whether the venue accepts orders now."""
+def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> Response:
+    """`GET /exchange/status`.
+
+    pause: code that refuses orders now; empty while trading goes on. resumes_at: UTC, when the
+        venue expects to resume; None if it does not say.
+    """
+    is_active, is_trading = pause != EXCHANGE_PAUSED, not pause
     return {
-        "exchange_active": True,
+        "exchange_active": is_active,
         "trading_active": is_trading,
         "intra_exchange_transfers_active": False,
+        "exchange_estimated_resume_time": None if resumes_at is None else written(resumes_at),
         "exchange_index_statuses": [
             {
                 "exchange_index": SHARD,
                 "description": "practice",
-                "exchange_active": True,
+                "exchange_active": is_active,
                 "trading_active": is_trading,
                 "intra_exchange_transfers_active": False,
             }
@@ -259,21 +266,24 @@ def _top(exchange: Exchange, ticker: str) -> Top:
     """Return a market's best prices now; none before it opens and after it has closed."""
     if exchange.market_state(ticker) != "active":
         return Top()
-    listing = exchange.listings[ticker]
-    return _top_of(listing.tape[: exchange.tick - listing.first + 1])
+    row = exchange.shown(ticker)
+    return _top_of(row["bid"], row["ask"], *exchange.depth(ticker))
 
 
-def _top_of(rows: Records) -> Top:
+def _last_top(rows: Records) -> Top:
     """Return the best prices in the last row of a tape."""
     if not len(rows):
         return Top()
     row = rows[-1]
-    bid, bid_size, ask, ask_size = NOTHING, NOTHING, PAYOUT, NOTHING
-    if row["bid"] > 0 and row["bid_size"]:
-        bid, bid_size = usd_of(row["bid"]), Decimal(int(row["bid_size"]))
-    if row["ask"] < WHOLE and row["ask_size"]:
-        ask, ask_size = usd_of(row["ask"]), Decimal(int(row["ask_size"]))
-    return Top(bid, bid_size, ask, ask_size)
+    sizes = Decimal(int(row["bid_size"])), Decimal(int(row["ask_size"]))
+    return _top_of(row["bid"], row["ask"], *sizes)
+
+
+def _top_of(bid: int, ask: int, bid_size: Decimal, ask_size: Decimal) -> Top:
+    """Return the best prices of a quote in ten-thousandths; a side without contracts is empty."""
+    bids = (usd_of(bid), bid_size) if bid > 0 and bid_size else (NOTHING, NOTHING)
+    asks = (usd_of(ask), ask_size) if ask < WHOLE and ask_size else (PAYOUT, NOTHING)
+    return Top(*bids, *asks)
 
 
 def _volume(rows: Records) -> Decimal:

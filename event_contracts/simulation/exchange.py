@@ -1,14 +1,15 @@
 """An exchange of event contracts with one account: several markets, stepped tick by tick.
 
-The environments' kernel matches orders. A resting order meets the next tick and fills with
-`advance`; an immediate order has filled or ended once it is placed. Each market is a record of the
-kernel. While a market trades, its record holds the account's cash and the value of positions in
-other markets.
+The environments' kernel matches orders. A new order trades at once with the book that its market
+shows, which then shows less until the next tick. What rests of it fills with `advance`. Each market
+is a record of the kernel. While a market trades, its record holds the account's cash and the value
+of positions in other markets.
 
     exchange = Exchange([Listing("RAIN", tape_of(session))], EpisodeSettings(starting_cash=1000))
     placed = exchange.submit(LimitOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
+    placed.filled, placed.remaining           # traded at the ask, and resting
     exchange.advance()                        # every open market shows its next tick
-    exchange.cash, exchange.position("RAIN"), exchange.fills, placed.filled
+    exchange.cash, exchange.position("RAIN"), exchange.fills
 
 Markets step in the order in which they are listed. A market is active from its listing's first
 tick until it shows the last row of its tape, which settles it: resting orders are cancelled, and
@@ -26,7 +27,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
-from event_contracts.simulation.kernel import is_yes_outcome, place, show_depth, step, trade
+from event_contracts.simulation.kernel import is_yes_outcome, reach, send, show_depth, step
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.trading.actions import SIDES, intent_of
 from event_contracts.trading.event_risk import MarketEvent, Strike, exposure_of_others
@@ -46,6 +47,8 @@ from event_contracts.trading.records import (
     DOLLAR,
     FILL,
     MARKET,
+    MOST,
+    MOST_FILLS,
     ORDER,
     POINT,
     SLOTS,
@@ -54,7 +57,13 @@ from event_contracts.trading.records import (
     quote_of,
     usd_of,
 )
-from event_contracts.trading.venue_orders import STATES, Status, order_of
+from event_contracts.trading.venue_orders import (
+    STATES,
+    SelfTrade,
+    Status,
+    order_of,
+    self_trade_prevention,
+)
 from execution.journal.order_store import OrderIntent, OrderStore, Progress
 from execution.journal.outbox import Guard, Outbox, unguarded
 from foundation.arrays import Records
@@ -109,7 +118,7 @@ class PlacedOrder:
     fills: of it, in booking order.
     expires: UTC; it does not meet a tick after that. None: it does not end by itself.
     held_back: contracts beyond the order's that a fault keeps from trading; they end with it.
-    doomed: whether a fault ends it before the next tick.
+    doomed: whether a fault keeps it from trading and ends it before the next tick.
     """
 
     order_id: str
@@ -190,7 +199,7 @@ class _Market:
         record = np.zeros(1, MARKET)
         record["rows"] = len(listing.tape)
         tape = np.ascontiguousarray(listing.tape)
-        show_depth(record[0], tape)
+        show_depth(record[0], tape[0])
         return cls(listing, record[0], np.zeros(SLOTS, ORDER), tape)
 
     @property
@@ -285,7 +294,7 @@ class Exchange:
         self._cash = self.settings.cash
         self._delay = settlement
         self._markets = {each.ticker: _Market.of(each) for each in listings}
-        self._fills = np.zeros(SLOTS, FILL)
+        self._fills = np.zeros(MOST_FILLS, FILL)
         self._open: dict[str, PlacedOrder] = {}
 
     @property
@@ -369,12 +378,32 @@ class Exchange:
         exposure = self._exposure(market, self.resting)
         return MarketView(market, self.cash, position, self.resting, quote, elsewhere, exposure)
 
-    def submit(
-        self, order: LimitOrder, *, held_back: Decimal = NOTHING, doomed: bool = False
-    ) -> PlacedOrder:
-        """Accept an order. A resting order meets the next tick; an immediate order ends at once.
+    def depth(self, market: str) -> tuple[Decimal, Decimal]:
+        """Contracts that a market shows at its YES bid and at its YES ask now."""
+        record = self._market(market).record
+        return Decimal(int(record["bids"])), Decimal(int(record["asks"]))
 
-        A client_order_id may repeat. held_back, doomed: faults of `PlacedOrder`.
+    def reach(self, order: LimitOrder) -> tuple[Decimal, Decimal | None]:
+        """Return the contracts of the book shown within an order's limit, and those before our own
+        first resting order that it would meet; None where it meets none.
+        """
+        market = self._market(order.market)
+        tables = market.record, market.slots, market.shown
+        depth, own = reach(*tables, intent_of(order), int(order.price * WHOLE))
+        return Decimal(int(depth)), None if own == MOST else Decimal(int(own))
+
+    def submit(
+        self,
+        order: LimitOrder,
+        *,
+        self_trade: SelfTrade | None = None,
+        held_back: Decimal = NOTHING,
+        doomed: bool = False,
+    ) -> PlacedOrder:
+        """Accept an order: it trades with the book shown, and its remainder rests or ends.
+
+        A client_order_id may repeat. self_trade: what ends where it meets a resting order of ours;
+        none: as our client asks for. held_back, doomed: faults of `PlacedOrder`.
         """
         market = self._market(order.market)
         price = int(order.price * WHOLE)
@@ -388,6 +417,12 @@ class Exchange:
         else:
             terms = order.action, order.side, order.price, order.count
             why = self.admission.refusal(*terms, self.view(order.market), rests=order.rests)
+        prevention = self_trade or self_trade_prevention(order)
+        if not why and order.time_in_force == "fill_or_kill":
+            depth, own = self.reach(order)
+            found = depth if own is None or prevention == "maker" else min(depth, own)
+            if found < order.count:
+                why = f"killed: {order.count} at ${order.price}, {found} in the book"
         if why:
             raise OrderRejected(f"{order.market}: {why}")
         order_id = market.order_id(market.record["numbers"])
@@ -395,11 +430,7 @@ class Exchange:
             order_id, order, self.tick, order.count, held_back=held_back, doomed=doomed
         )
         self.orders[order_id] = self._open[order_id] = placed
-        intent, count = intent_of(order), int(order.count)
-        if order.rests:
-            place(market.record, market.slots, market.shown, intent, price, count)
-        else:
-            self._trade(market, placed, intent, price, 0 if doomed else count)
+        self._trade(market, placed, cancels_own=prevention == "maker")
         return placed
 
     def cancel(self, order_id: str) -> None:
@@ -431,20 +462,19 @@ class Exchange:
                 self._step(ticker, market, elsewhere, paused)
                 worth = elsewhere + self._worth(ticker)
 
-    def _trade(
-        self, market: _Market, placed: PlacedOrder, intent: int, price: int, count: int
-    ) -> None:
-        """Match an immediate order before the next tick is shown, and end it."""
-        ticker, whole = placed.order.market, placed.order.time_in_force == "fill_or_kill"
-        worth = sum(map(self._worth, self.listings)) - self._worth(ticker)
-        self._lend(market, worth)
+    def _trade(self, market: _Market, placed: PlacedOrder, *, cancels_own: bool) -> None:
+        """Match a new order with the book shown, and let its remainder rest or end."""
+        order = placed.order
+        ticker = order.market
+        self._lend(market, sum(map(self._worth, self.listings)) - self._worth(ticker))
         self._set_exposure(ticker, market)
         market.record["fills"] = 0
-        tables = market.record, market.slots, self._fills, market.tape
-        trade(*tables, self._terms, intent, price, count, whole)
+        tables = market.record, market.slots, self._fills, market.shown, self._terms
+        terms = intent_of(order), int(order.price * WHOLE), int(order.count)
+        send(*tables, *terms, order.rests, cancels_own, placed.doomed)
         self._cash = int(market.record["cash"])
         self._take_fills(ticker, market)
-        self._end(placed)
+        self._note_remaining(ticker, market)
 
     def _lend(self, market: _Market, elsewhere: int) -> None:
         """Write the cash and the value of other markets into a record, millionths of a USD."""
@@ -484,6 +514,10 @@ class Exchange:
         if not self._unpaid(ticker):
             self._cash = int(record["cash"])
         self._take_fills(ticker, market)
+        self._note_remaining(ticker, market)
+
+    def _note_remaining(self, ticker: str, market: _Market) -> None:
+        """Take over from the kernel what still rests of each order; others have ended."""
         left = market.remaining()
         for placed in [each for each in self._open.values() if each.order.market == ticker]:
             if placed.order_id in left:
@@ -561,8 +595,11 @@ class SimulatedOrderManager:
         """An order waits here until it is cancelled."""
 
     def submit(self, order: LimitOrder) -> Receipt:
-        """Send an order once; it meets the next tick."""
+        """Send an order once; it trades with the book shown, and what rests meets the next tick."""
+        before = self.exchange.resting
         placed = self._outbox.post(order)
+        for each in before:
+            self._outbox.noted(self.exchange.orders[each.order_id])
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 
     def undetermined(self, market: str) -> tuple[OrderIntent, ...]:

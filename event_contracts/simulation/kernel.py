@@ -1,26 +1,27 @@
 """One step of a market of event contracts: what may be sent, what fills, and what it costs.
 
 The single environment and the vectorised one call the same functions, which change the records in
-place. What an order has to keep stands in `event_contracts.trading.rules`.
+place. `event_contracts.trading.rules` has the limits that an order must keep.
 
-An order is decided on at one tick and met by the next. Seen from its own side (YES, or NO at one
-less the YES price), a purchase
+The book has one level on each side. Seen from its own side (YES, or NO at one less the YES price),
+a purchase
 
-- that takes trades at the dearer of the asks before and after the step, while that is within its
-  limit, up to what the ask has;
-- that waits trades at its own price: as much as the ask has where the ask has come to it, else as
-  much of what was sold at the bid as is left once those before it in the queue are served.
+- that reaches the ask which its decision saw takes it at once, at the ask, up to the depth shown.
+  That depth then shows less until the next tick;
+- whose remainder rests trades from the next tick on, at its own price: as much as the ask has where
+  the ask has come to it, else as much of what was sold at the bid as is left once those before it
+  in the queue are served. The depth shown stands after these trades.
 
-A sale is the mirror image. An immediate order trades before resting ones, at the worse of the
-quotes before and after the step if both are within its limit. It takes at most the depth after the
-step, and its remainder is cancelled. An order that would break the cash buffer or a limit is
-cancelled before it fills. At the last tick nothing trades: resting orders are cancelled, and the
-market pays.
+A sale is the mirror image. The remainder of an immediate order is cancelled. Orders of one account
+do not trade with each other: by the venue's self-trade prevention either the new order stops in
+front of the resting one (`taker_at_cross`), or it cancels that and trades on (`maker`, for sales).
+An order that would break the cash buffer or a limit is cancelled before it fills. At the last tick
+nothing trades: resting orders are cancelled, and the market pays.
 """
 
 from __future__ import annotations
 
-from event_contracts.trading.records import DOLLAR, POINT, WHOLE, Record
+from event_contracts.trading.records import DOLLAR, MOST, POINT, WHOLE, Record
 from event_contracts.trading.rules import (
     Terms,
     best_ask,
@@ -90,21 +91,100 @@ def _sweep(market: Record, orders: Records) -> None:
 
 
 @inlined
-def show_depth(market: Record, tape: Records) -> None:
-    """Reset the depth that orders may take at the next tick's quote; none at the last tick."""
-    trades = market.row < market.rows - 2
-    market.asks = tape[market.row + 1].ask_size if trades else 0
-    market.bids = tape[market.row + 1].bid_size if trades else 0
+def show_depth(market: Record, tick: Record) -> None:
+    """Show a tick's whole depth."""
+    market.asks = tick.ask_size
+    market.bids = tick.bid_size
+
+
+@inlined
+def _is_bid(intent: int) -> bool:
+    """Whether an intent's orders rest on the YES bid: purchases of YES and sales of NO."""
+    return is_purchase(intent) == is_yes(intent)
+
+
+@inlined
+def _yes_price(intent: int, price: int) -> int:
+    return price if is_yes(intent) else WHOLE - price
+
+
+@inlined
+def _front(market: Record, tick: Record, order: Record) -> int:
+    """Return the contracts of others that trade before a resting order of ours."""
+    bid = _is_bid(order.intent)
+    price = _yes_price(order.intent, order.price)
+    best = tick.bid if bid else tick.ask
+    depth = market.bids if bid else market.asks
+    if price == best:
+        return int(min(order.ahead, depth))
+    return 0 if (price > best) == bid else int(depth)
+
+
+@inlined
+def _crosses_own(order: Record, intent: int, price: int) -> bool:
+    """Whether a new order would trade with a resting one of ours."""
+    bid = _is_bid(intent)
+    if order.remaining <= 0 or _is_bid(order.intent) == bid:
+        return False
+    own = _yes_price(order.intent, order.price)
+    limit = _yes_price(intent, price)
+    return bool(own <= limit if bid else own >= limit)
 
 
 @compiled
-def place(
-    market: Record, orders: Records, tick: Record, intent: int, price: int, count: int
-) -> None:
-    """Put an order that may be sent before a tick into a free slot, behind what its level shows;
-    the next `step` meets it.
+def reach(
+    market: Record, orders: Records, tick: Record, intent: int, price: int
+) -> tuple[int, int]:
+    """Return the contracts of the book shown within an order's limit, and those before our own
+    first resting order that it would meet: `MOST` where it meets none.
     """
     yes = is_yes(intent)
+    buys = is_purchase(intent)
+    met = best_ask(tick, yes) if buys else best_bid(tick, yes)
+    within = 0 < met < WHOLE and (met <= price if buys else met >= price)
+    depth = market.asks if _is_bid(intent) else market.bids
+    own = MOST
+    for k in range(market.resting):
+        if _crosses_own(orders[k], intent, price):
+            own = min(own, _front(market, tick, orders[k]))
+    return int(depth if within else 0), int(own)
+
+
+@compiled
+def send(
+    market: Record,
+    orders: Records,
+    fills: Records,
+    tick: Record,
+    terms: Terms,
+    intent: int,
+    price: int,
+    count: int,
+    rests: bool,
+    cancels_own: bool,
+    doomed: bool,
+) -> None:
+    """Trade a new order with the book that a tick shows, and let its remainder rest or end.
+
+    The market needs a free slot. rests: whether the remainder rests, behind what its level shows.
+    cancels_own: whether it cancels resting orders of ours that it meets, instead of stopping there.
+    doomed: whether it trades nothing.
+    """
+    yes = is_yes(intent)
+    buys = is_purchase(intent)
+    depth, own = reach(market, orders, tick, intent, price)
+    taken = 0 if doomed else min(count, depth)
+    stopped = False
+    if own < count and not doomed:
+        if cancels_own:
+            for k in range(market.resting):
+                meets = _crosses_own(orders[k], intent, price)
+                if meets and _front(market, tick, orders[k]) < count:
+                    orders[k].remaining = 0
+            _sweep(market, orders)
+        else:
+            taken = min(taken, own)
+            stopped = True
     order = orders[market.resting]
     order.number = market.numbers
     order.intent = intent
@@ -112,20 +192,26 @@ def place(
     order.remaining = count
     order.age = 0
     order.carried = 0
-    if is_purchase(intent):
-        order.takes = 1 if price >= best_ask(tick, yes) else 0
-        level = best_bid(tick, yes)
-        size = tick.bid_size if yes else tick.ask_size
-        order.ahead = 0 if price > level else size
-    else:
-        order.takes = 1 if price <= best_bid(tick, yes) else 0
-        level = best_ask(tick, yes)
-        size = tick.ask_size if yes else tick.bid_size
-        order.ahead = 0 if price < level else size
-    market.resting += 1
     market.numbers += 1
     market.sent = count
     market.total += count
+    met = best_ask(tick, yes) if buys else best_bid(tick, yes)
+    done = _traded(market, order, fills, terms, met, taken, False)
+    _take_depth(market, _is_bid(intent), done)
+    if rests and not stopped and order.remaining > 0:
+        # Behind what its level shows; in front of a level that it improves.
+        level = best_bid(tick, yes) if buys else best_ask(tick, yes)
+        improves = price > level if buys else price < level
+        order.ahead = 0 if improves else (market.bids if _is_bid(intent) else market.asks)
+        market.resting += 1
+
+
+@inlined
+def _take_depth(market: Record, lifts: bool, count: int) -> None:
+    if lifts:
+        market.asks -= count
+    else:
+        market.bids -= count
 
 
 @inlined
@@ -142,74 +228,20 @@ def _traded(
     return count
 
 
-@compiled
-def trade(
-    market: Record,
-    orders: Records,
-    fills: Records,
-    tape: Records,
-    terms: Terms,
-    intent: int,
-    price: int,
-    count: int,
-    whole: bool,
-) -> None:
-    """Fill an immediate order between a market's tick and the next, and cancel its remainder.
-
-    whole: whether it is fill-or-kill.
-    """
-    yes = is_yes(intent)
-    buys = is_purchase(intent)
-    lifts = buys == yes
-    order = orders[market.resting]  # this slot is free until the next order rests
-    order.number = market.numbers
-    order.intent = intent
-    order.remaining = count
-    order.carried = 0
-    market.numbers += 1
-    market.sent = count
-    market.total += count
-    left = market.asks if lifts else market.bids
-    if left < (count if whole else 1):
-        return
-    before = tape[market.row]
-    after = tape[market.row + 1]
-    if buys:
-        met = max(best_ask(before, yes), best_ask(after, yes))
-    else:
-        met = min(best_bid(before, yes), best_bid(after, yes))
-    if not (0 < met < WHOLE and (met <= price if buys else met >= price)):
-        return
-    done = _traded(market, order, fills, terms, met, min(count, left), False)
-    if lifts:
-        market.asks -= done
-    else:
-        market.bids -= done
-
-
 @inlined
 def _at_the_quote(
-    market: Record, order: Record, fills: Records, before: Record, after: Record, terms: Terms
+    market: Record, order: Record, fills: Records, after: Record, terms: Terms
 ) -> bool:
-    """Trade an order with the other side of the book; whether that side has come to it."""
+    """Trade a resting order with the other side of the book; whether that has come to it."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
-    lifts = buys == yes
     met = best_ask(after, yes) if buys else best_bid(after, yes)
-    takes = order.takes == 1
-    order.takes = 0
     if not (0 < met < WHOLE and (met <= order.price if buys else met >= order.price)):
         return False
-    price = order.price
-    if takes:
-        was = best_ask(before, yes) if buys else best_bid(before, yes)
-        price = max(met, was) if buys else min(met, was)
+    lifts = _is_bid(order.intent)
     count = min(order.remaining, market.asks if lifts else market.bids)
-    done = _traded(market, order, fills, terms, price, count, not takes)
-    if lifts:
-        market.asks -= done
-    else:
-        market.bids -= done
+    done = _traded(market, order, fills, terms, order.price, count, True)
+    _take_depth(market, lifts, done)
     return True
 
 
@@ -220,8 +252,7 @@ def _in_the_queue(
     """Trade an order that is at the top of its side with what came to that, once it is its turn."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
-    # A purchase of YES and a sale of NO wait on the YES bid; the other two on the YES ask.
-    bids = buys == yes
+    bids = _is_bid(order.intent)
     top = best_bid(after, yes) if buys else best_ask(after, yes)
     if order.price == top:
         order.ahead = min(order.ahead, after.bid_size if bids else after.ask_size)
@@ -241,15 +272,14 @@ def _in_the_queue(
 
 
 @inlined
-def _meet(
-    market: Record, orders: Records, fills: Records, before: Record, after: Record, terms: Terms
-) -> None:
+def _meet(market: Record, orders: Records, fills: Records, after: Record, terms: Terms) -> None:
     """Let every resting order meet a tick, the oldest first."""
+    show_depth(market, after)
     market.sold = after.sold
     market.bought = after.bought
     for k in range(market.resting):
         order = orders[k]
-        if order.remaining > 0 and not _at_the_quote(market, order, fills, before, after, terms):
+        if order.remaining > 0 and not _at_the_quote(market, order, fills, after, terms):
             _in_the_queue(market, order, fills, after, terms)
         order.age += 1
         if order.age >= terms.life:
@@ -263,7 +293,7 @@ def step(
 ) -> None:
     """One step of one market: an action, the next tick, and at the last one what the market pays.
 
-    fills: [2 · SLOTS], those of this step. tape: ticks, at least those of the market's rows.
+    fills: [MOST_FILLS], those of this step. tape: ticks, at least those of the market's rows.
     """
     before = tape[market.row]
     market.sent = 0
@@ -276,17 +306,20 @@ def step(
             count = terms.sizes[size]
             price, most, free, towards = room_for(market, orders, before, terms, intent)
             if fits(market, terms, intent, count, price, most, free, towards, size_limit):
-                if is_immediate(is_purchase(intent), terms.styles[intent]):
-                    trade(market, orders, fills, tape, terms, intent, price, count, False)
-                else:
-                    place(market, orders, before, intent, price, count)
+                buys = is_purchase(intent)
+                rests = not is_immediate(buys, terms.styles[intent])
+                sale = not buys
+                send(market, orders, fills, before, terms, intent, price, count, rests, sale, False)
     market.row += 1
     after = tape[market.row]
     if market.row < market.rows - 1:
-        _meet(market, orders, fills, before, after, terms)
-        show_depth(market, tape)
+        _meet(market, orders, fills, after, terms)
+        # The book stands after the trades of the step, those of our resting orders among them.
+        show_depth(market, after)
     else:
         market.resting = 0
+        market.asks = 0
+        market.bids = 0
         won = market.yes if is_yes_outcome(after) else market.no
         market.cash += won * DOLLAR
         market.yes = 0

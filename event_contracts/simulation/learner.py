@@ -25,6 +25,7 @@ from event_contracts.simulation.vector import Codes, Floats, VectorKalshiEnv
 from event_contracts.trading.actions import ACTIONS
 from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import ABOUT, CHOICE, HIDDEN, About, Weights, read_checkpoint
+from event_contracts.trading.rules import ORDER_RULES
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from foundation.files import put_whole
@@ -288,6 +289,7 @@ def learner_of(
         fixed_size=env.settings.fixed_size,
         seed=seed,
         settings=given or {},
+        order_rules=ORDER_RULES,
     )
     markets = Markets(env, settings, seed)
     return Learner(networks, optimizer, markets, settings, about, draws)

@@ -20,7 +20,16 @@ from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import draws_from, next_generator, sessions_from
 from event_contracts.trading.actions import ACTIONS, SIDES, decode_action
 from event_contracts.trading.observation import FEATURES, LARGEST, observe, value
-from event_contracts.trading.records import DOLLAR, FILL, MARKET, ORDER, SLOTS, TICK, WHOLE
+from event_contracts.trading.records import (
+    DOLLAR,
+    FILL,
+    MARKET,
+    MOST_FILLS,
+    ORDER,
+    SLOTS,
+    TICK,
+    WHOLE,
+)
 from event_contracts.trading.rules import Terms
 from foundation.arrays import Array, Mask, Records
 from foundation.compiled import compiled, unowned
@@ -72,7 +81,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         self.observation_space = batch_space(self.single_observation_space, count)
         self.markets = np.zeros(count, MARKET)
         self.orders = np.zeros((count, SLOTS), ORDER)
-        self.fills = np.zeros((count, SLOTS), FILL)
+        self.fills = np.zeros((count, MOST_FILLS), FILL)
         self.worth = np.zeros(count)
         self._terms = self.settings.terms()
         self.tapes = np.zeros((count, longest), TICK)
@@ -216,15 +225,16 @@ def _show_first(
     allowed: Mask,
 ) -> None:
     for i in which:
-        show_depth(markets[i], tapes[i])
+        show_depth(markets[i], tapes[i, 0])
         observe(markets[i], orders[i], tapes[i], terms, seen[i], allowed[i])
 
 
 class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     """One market until it settles: 25 actions, exact money, no look ahead.
 
-    A step k shows rows up to k of its session and lets its order meet row k + 1. The last step
-    settles the market. Rewards in USD add up to what the session earned.
+    Step k shows rows up to k of its session. Its order trades at once with the book that row k
+    shows, and what rests of it meets row k + 1. The last step settles the market. Rewards in USD
+    add up to what the session earned.
 
     session: [T, F] floats as `sessions` describes them; none plays another synthetic one in each
         episode.

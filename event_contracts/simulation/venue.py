@@ -2,9 +2,12 @@
 
 There is one book, of YES: a bid buys YES or sells NO, an ask sells YES or buys NO, at the price of
 YES. With `reduce_only`, allowed on immediate-or-cancel orders only, an order sells what is held.
-Without it, an order buys, and pairs with the other side's contracts are paid out. A resting order
-meets the clock's next tick: the answer to it reports no fill. The answer to an immediate order is
-final.
+Without it, an order buys, and pairs with the other side's contracts are paid out. An order that
+crosses the book shown fills at once, as a taker at the book's price, and the book shows so much
+less until the next tick. The remainder rests, or is cancelled if the order is immediate. Public
+repositories report of production (2025 to 2026): a fill-or-kill order that the book cannot fill is
+answered with 409 `fill_or_kill_insufficient_resting_volume` and leaves no order; a `post_only`
+order that crosses, with 400 `invalid_order`, "post only cross".
 
 This module answers for orders, `portfolio` for the account's money, `catalog` for markets. Answers
 have every field that Kalshi's client 3.34 requires, and no field that Kalshi has deprecated. A
@@ -35,7 +38,9 @@ from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder
 from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import PAYOUT, Fill, LimitOrder, TimeInForce
 from event_contracts.trading.venue_orders import (
+    KILLED,
     BookSide,
+    SelfTrade,
     a_traded_count,
     an_order_price,
     book_side,
@@ -65,19 +70,28 @@ def _instant(seconds: object) -> np.datetime64 | None:
     return np.datetime64(seconds * 10**9, "ns")
 
 
+def _unsimulated(value: object) -> None:
+    """Accept what the venue takes for the field's absence."""
+    if value is None or value is False or (type(value) is int and value == 0):
+        return
+    raise ValueError(f"{value!r} is not simulated here; leave the field out")
+
+
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
     """What a client asked for, checked as far as no market has to be known; by the API's names.
 
     side: of the book of YES.
     price: USD of YES.
-    self_trade_prevention_type: without effect, as orders of one account never meet here.
+    self_trade_prevention_type: what is cancelled where the order meets a resting one of the
+        account: itself (`taker_at_cross`) or the resting one (`maker`).
     client_order_id: the client's; none if the client sent none.
     reduce_only: whether it may only sell what is held.
     expiration_time: UTC, when it ends by itself; none where it does not.
+    post_only: whether it is refused where it would trade at once.
     exchange_index: the venue's shard; there is one here, and -1 looks it up.
 
-    The last four fields are not simulated: they accept only the values without an effect.
+    The last three fields are not simulated: they accept only the values without an effect.
     """
 
     ticker: Annotated[str, Field(strict=True, min_length=1)]
@@ -85,15 +99,15 @@ class OrderRequest:
     price: Annotated[Decimal, PlainValidator(an_order_price)]
     count: Annotated[Decimal, PlainValidator(_count)]
     time_in_force: TimeInForce
-    self_trade_prevention_type: Literal["taker_at_cross", "maker"]
+    self_trade_prevention_type: SelfTrade
     client_order_id: Annotated[str, Field(strict=True, max_length=LONGEST_ID)] | None = None
     reduce_only: Annotated[bool, Strict()] | None = None
     expiration_time: Annotated[np.datetime64 | None, PlainValidator(_instant)] = None
+    post_only: Annotated[bool, Strict()] | None = None
     exchange_index: Literal[0, -1] | None = None
-    subaccount: Literal[0] | None = None
-    post_only: Literal[False] | None = None
-    cancel_order_on_pause: Literal[False] | None = None
-    order_group_id: None = None
+    subaccount: Annotated[int | None, PlainValidator(_unsimulated)] = None
+    cancel_order_on_pause: Annotated[bool | None, PlainValidator(_unsimulated)] = None
+    order_group_id: Annotated[str | None, PlainValidator(_unsimulated)] = None
 
     # A field that is not known here would change what the order means.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -132,7 +146,8 @@ def take(
 ) -> PlacedOrder:
     """Take an order.
 
-    partial: half of it may trade, the rest is cancelled. reject: it ends at the next tick.
+    partial: half of it may trade, the rest is cancelled. reject: it trades nothing, and ends before
+        the next tick.
     """
     market = listing_of(exchange, request.ticker)
     if exchange.market_state(market.ticker) != "active":
@@ -147,8 +162,21 @@ def take(
     count = covered or request.count
     traded = max(count // 2, Decimal(1)) if partial else count
     order = request.limit_order(name, traded)
+    doomed = reject or not covered
+    depth, own = exchange.reach(order)
+    stops = own is not None and request.self_trade_prevention_type == "taker_at_cross"
+    if request.post_only and (depth or own is not None):
+        raise Refused(400, "invalid_order", "post only cross")
+    found = min(depth, own) if own is not None and stops else depth
+    if request.time_in_force == "fill_or_kill" and found < request.count:
+        raise Refused(409, KILLED, KILLED.replace("_", " "))
     try:
-        placed = exchange.submit(order, held_back=count - traded, doomed=reject or not covered)
+        placed = exchange.submit(
+            order,
+            self_trade=request.self_trade_prevention_type,
+            held_back=count - traded,
+            doomed=doomed,
+        )
     except OrderRejected as error:
         raise Refused(400, "order_not_admitted", str(error)) from error
     placed.expires = request.expiration_time
@@ -221,7 +249,7 @@ def _costs(kind: str, fills: Sequence[Fill]) -> Response:
 
 
 def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
-    """What a new order is answered with: it has yet to meet a tick."""
+    """What a new order is answered with: what it traded at once, and what rests."""
     counts = {"fill_count": counted(placed.filled), "remaining_count": counted(placed.waiting)}
     return {**_ids(placed), **counts, "ts_ms": milliseconds(now)}
 

@@ -25,7 +25,16 @@ from foundation.patience import RequestSettings
 from foundation.redaction import redacted
 from foundation.settings import setting, settings_class
 from foundation.transport import Pace
-from trainingdata.feed.fields import Needed, Optional, as_mapping, objects, words
+from trainingdata.feed.fields import (
+    Needed,
+    Optional,
+    an_instant,
+    as_mapping,
+    objects,
+    optional,
+    words,
+)
+from trainingdata.instants import utc_text
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -275,7 +284,8 @@ class KalshiConnection:
             except StatusAnswer as error:
                 words = in_one_line(self.keys.redact(error.words))
                 if error.is_pause:
-                    raise TradingPaused(f"{asked}: trading is paused ({error.code})") from None
+                    why = f"trading is paused ({error.code}){self.resumption()}"
+                    raise TradingPaused(f"{asked}: {why}") from None
                 if error.status not in REFUSALS:
                     raise BrokerError(f"{asked}: status {error.status}: {words}") from None
                 hint = f"check {KEY_ID}, {PRIVATE_KEY}, mode and this machine's clock"
@@ -297,6 +307,20 @@ class KalshiConnection:
             raise StatusAnswer(response.status_code, " ".join(response.text.split()))
         # A cancellation may be answered with nothing.
         return as_mapping(response.json()) if response.content else {}
+
+    def resumption(self) -> str:
+        """Return when the venue estimates that a pause ends, in words; empty if it does not say.
+
+        Nothing that goes wrong with this question hides the pause itself.
+        """
+        from requests.exceptions import RequestException
+
+        try:
+            status = self.request("GET", "/exchange/status")
+            ends = optional("exchange_estimated_resume_time", an_instant).of(status)
+        except (BrokerError, StatusAnswer, RequestException, ValueError, RecursionError):
+            return ""
+        return "" if ends is None else f"; the venue expects to resume at {utc_text(ends)}"
 
     def get(self, what: str, path: str, name: str) -> Response | None:
         """The object of this name in what a read is answered with; None where there is no such."""

@@ -29,6 +29,7 @@ from event_contracts.trading.actions import (
 )
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import FEATURES
+from event_contracts.trading.rules import ORDER_RULES
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError, in_one_line
 from sizing.kelly import binary_kelly
@@ -207,6 +208,7 @@ class About:
     features: what the network sees, by name.
     steps: so far, over all markets.
     settings: of the training, as they were given.
+    order_rules: version of how orders were sent and filled; 1 if the header does not say.
     """
 
     position_sizes: tuple[int, ...] = POSITION_SIZES
@@ -215,6 +217,7 @@ class About:
     steps: int = 0
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    order_rules: int = 1
 
     def other_orders(self, orders: OrderSettings) -> str | None:
         """Why it fits no such orders, in words; nothing where it does.
@@ -297,6 +300,11 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
         about = TypeAdapter(About).validate_json(header[ABOUT], extra="forbid")
     except (KeyError, ValueError):
         raise InputError(f"{path}: its header does not say what it was trained for") from None
+    if about.order_rules != ORDER_RULES:
+        raise InputError(
+            f"{path}: trained under version {about.order_rules} of the order rules, this system has"
+            f" {ORDER_RULES}: train anew"
+        )
     _check_layers(path, weights, about)
     return weights, about
 

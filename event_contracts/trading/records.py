@@ -28,6 +28,8 @@ POINT = DOLLAR // WHOLE  # millionths of a USD in one step of a price
 MOST = 10**16  # of a unit, which 64 bits hold a sum of
 MOST_CONTRACTS = 1_000_000  # of an order
 SLOTS = 8  # resting orders that one market has room for
+# A new order may take at once what is shown, and its remainder fill at the next tick.
+MOST_FILLS = SLOTS + 1  # of one step
 
 # What a market shows at one step, and what was traded in the step that ended there.
 TICK = np.dtype(
@@ -61,7 +63,7 @@ MARKET = np.dtype(
         ("event_if_yes", "i8"),  # of its event's other markets if this one pays YES
         ("event_if_no", "i8"),  # of its event's other markets if this one pays NO
         ("other_events", "i8"),
-        # Remaining depth of the next tick, which orders meet, contracts.
+        # Contracts that orders may still take, of the depth shown and of the step's trades.
         ("asks", "i8"),
         ("bids", "i8"),
         ("sold", "i8"),
@@ -78,7 +80,6 @@ ORDER = np.dtype(
         ("ahead", "i8"),  # contracts before it in the queue
         ("age", "i8"),  # steps that it has met
         ("carried", "i8"),  # rounding of its fills that has not come back
-        ("takes", "i8"),  # 1 while it has yet to meet what it was sent to take
     ],
     align=True,
 )

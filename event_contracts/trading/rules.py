@@ -30,6 +30,10 @@ from event_contracts.trading.records import (
 from foundation.arrays import Mask, Records
 from foundation.compiled import inlined, shared
 
+# Version of how orders are sent and filled; a policy plays under the rules that it learned with.
+# 1: new orders met the next tick. 2: they trade with the book shown; sales cancel own purchases.
+ORDER_RULES = 2
+
 Number = int | Fraction
 _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − price), in a millionth
 

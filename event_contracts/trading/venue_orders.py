@@ -21,7 +21,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_type_hints
 
 import numpy as np
 
@@ -54,6 +54,7 @@ from trainingdata.feed.fields import (
 
 BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
+SelfTrade = Literal["taker_at_cross", "maker"]
 STATES: Mapping[Status, State] = {
     "resting": "working",
     "executed": "filled",
@@ -68,6 +69,8 @@ FILLS = "/portfolio/fills"
 BUSY = 429
 # Statuses below 500 that do not say what became of an order: 409 may be about this very one.
 NOT_UNDERSTOOD = (408, 409, 425)
+# Code of the 409 that ends a fill-or-kill order without a fill.
+KILLED: Final = "fill_or_kill_insufficient_resting_volume"
 LAST_SECOND = 2**33  # since 1970, in the year 2242
 SKEW = np.timedelta64(1, "h")  # by which this machine's clock may run ahead of the venue's
 
@@ -298,9 +301,18 @@ def order_request(order: LimitOrder) -> dict[str, Any]:
         "price": f"{yes_price(order.side, order.price):.4f}",
         "time_in_force": order.time_in_force,
         **({} if expires is None else {"expiration_time": epoch_seconds(expires)}),
-        "self_trade_prevention_type": "taker_at_cross",
+        "self_trade_prevention_type": self_trade_prevention(order),
         "reduce_only": order.action == "SELL" and order.time_in_force == "immediate_or_cancel",
     }
+
+
+def self_trade_prevention(order: LimitOrder) -> SelfTrade:
+    """Return what ends where an order would trade with a resting one of ours.
+
+    `taker_at_cross` cancels the new order, `maker` the resting one, and the new order trades on. A
+    sale takes risk away: it is not to fail at a purchase of ours.
+    """
+    return "maker" if order.action == "SELL" else "taker_at_cross"
 
 
 def epoch_seconds(at: np.datetime64) -> int:
@@ -430,11 +442,12 @@ class OrderVenue(KalshiConnection):
         except StatusAnswer as error:
             words = self.keys.redact(error.words)[:300]
             if error.is_pause:
-                why = f"trading is paused at the venue ({error.code})"
+                why = f"trading is paused at the venue ({error.code}){self.resumption()}"
                 raise OrderPaused(f"{name}: not sent: {why}") from None
             if error.status == BUSY:
                 return self._despite_busy(intent)
-            if error.status >= 500 or error.status < 400 or error.status in NOT_UNDERSTOOD:
+            is_unclear = error.status in NOT_UNDERSTOOD and error.code != KILLED
+            if error.status >= 500 or error.status < 400 or is_unclear:
                 raise NoAnswer(f"status {error.status}") from None
             raise OrderRejected(f"{name}: rejected ({error.status}): {words}") from None
         except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from event_contracts import SyntheticMarket
-from event_contracts.practice_server import is_maintenance
+from event_contracts.practice_server import is_maintenance, maintenance_end
 from event_contracts.trading.endpoint import PAUSED, StatusAnswer
 from foundation.errors import OrderRejected, TradingPaused
 from tests.e2e.kalshi_desk import POST, RAIN, Always, KalshiStand, kalshi_stand, order, quotes
@@ -61,6 +61,29 @@ def test_paused_cancellation_leaves_the_order_resting(stand: KalshiStand, code: 
     assert (resting(stand), stand.state("o-1")) == ([], "canceled")
 
 
+def test_a_pause_names_its_end_where_the_venue_does() -> None:
+    with kalshi_stand(maintenance=True, interval=3600, synthetic=1, market=WEEKS) as stand:
+        exchange = stand.practice.exchange
+        while not is_maintenance(exchange.now):
+            stand.practice.advance()
+        end = np.datetime_as_string(maintenance_end(exchange.now), unit="m")
+        wanted = replace(order("o-1", "0.40"), market="SIM-1")
+        with pytest.raises(OrderRejected, match=rf"expects to resume at {end}Z$"):
+            stand.manager().submit(wanted)
+        status = stand.practice.ask("GET", "/exchange/status").json()
+        assert (status["exchange_active"], status["trading_active"]) == (False, False)
+
+
+@pytest.mark.parametrize("kind", ["status", "malformed", "drop_before"])
+def test_an_unanswered_status_hides_no_pause(stand: KalshiStand, kind: str) -> None:
+    manager = stand.manager(attempts=1)
+    stand.practice.pause()
+    stand.practice.fault(kind, method="GET", path="/trade-api/v2/exchange/status", count=9)
+    with pytest.raises(OrderRejected, match=r"trading is paused at the venue .trading_is_paused.$"):
+        manager.submit(order("o-1", "0.40", market=RAIN))
+    assert stand.state("o-1") == "withheld"
+
+
 def test_decision_after_a_pause_sends_a_new_id(stand: KalshiStand) -> None:
     trading = Trading(stand, policy=Always(BUY_YES_5))
     stand.practice.pause()
@@ -90,7 +113,8 @@ def test_cancellation_waits_for_the_end_of_a_pause(stand: KalshiStand) -> None:
     stand.clock.ahead = 2 * STEP
     decided = trading.tick(2)
     assert decided is not None
-    assert resting(stand) == [decided.client_order_id]
+    assert (resting(stand), stand.state("o-1")) == ([], "canceled")
+    assert stand.state(decided.client_order_id) == "filled"
     assert trading.told == []
 
 
@@ -130,6 +154,13 @@ def test_refusal_code_is_read_flat_and_nested(body: object, code: str) -> None:
     answer = StatusAnswer(409, json.dumps(body))
     assert (answer.code, answer.is_pause) == (code, code in PAUSED)
     assert StatusAnswer(409, "<html>paused</html>").code == ""
+
+
+@pytest.mark.parametrize(
+    ("at", "end"), [("2026-11-26T08:30", "2026-11-26T10:00"), ("2026-07-02T07:00", "2026-07-02T09")]
+)
+def test_maintenance_ends_at_five_in_new_york(at: str, end: str) -> None:
+    assert maintenance_end(np.datetime64(at, "ns")) == np.datetime64(end, "ns")
 
 
 @pytest.mark.parametrize(

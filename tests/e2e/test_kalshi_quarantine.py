@@ -92,7 +92,7 @@ def test_unreadable_fees_leave_their_market_out(practice: KalshiPractice) -> Non
 
 def test_an_unreadable_order_leaves_the_other_market_trading(practice: KalshiPractice) -> None:
     with changed_rows("/portfolio/orders", with_fields(status="paused"), market="RAIN"):
-        shown = traded(practice, steps=6)
+        shown = traded(practice, steps=6, price_style="passive")
     sent = [body["ticker"] for body in practice.posts()]
     assert sent.count("RAIN") == 1, "no further order in a quarantined market"
     assert sent.count("SNOW") > 1

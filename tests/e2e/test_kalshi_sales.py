@@ -92,6 +92,29 @@ def test_resting_and_immediate_sales_earn_the_same() -> None:
     assert cash[0] == cash[1]
 
 
+def test_a_sale_is_not_cancelled_by_an_own_purchase() -> None:
+    """Five YES are bid for at 0.49, and ten held are sold at 0.48: the purchase is cancelled."""
+    with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
+        manager = stand.manager()
+        manager.submit(order("buy", "0.50", market=RAIN))
+        manager.submit(order("rests", "0.49", 5, market=RAIN))
+        sale = replace(
+            order("sell", "0.48", 10, "SELL", market=RAIN), time_in_force="immediate_or_cancel"
+        )
+        assert manager.submit(sale).filled == 10
+        view = manager.view(RAIN)
+        assert (view.position, view.resting) == (0, ())
+        assert stand.state("rests") == "canceled"
+
+
+def test_a_killed_order_is_rejected_and_not_unknown() -> None:
+    with kalshi_stand(sessions={RAIN: flat(20)}) as stand:
+        wanted = replace(order("buy", "0.50", 31, market=RAIN), time_in_force="fill_or_kill")
+        with pytest.raises(OrderRejected, match=r"rejected .409.*fill_or_kill_insufficient"):
+            stand.manager().submit(wanted)
+        assert (stand.state("buy"), stand.orders()) == ("rejected", {})
+
+
 def test_sale_counts_resting_unknown_and_held_contracts() -> None:
     with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
         manager = stand.manager()

@@ -272,13 +272,13 @@ def test_an_order_stands_at_the_price_that_was_decided_on() -> None:
         assert trading.manager.view(RAIN).yes == 0
 
 
-def test_an_order_that_has_filled_before_it_is_taken_out_stays_as_it_ended(
-    stand: KalshiStand,
-) -> None:
-    placed(stand, "o-1", price="0.60")
-    manager = stand.manager()
-    stand.practice.advance()
-    assert withdrawn(manager) == ["o-1"]
-    assert stand.state("o-1") == "filled"
-    assert manager.view(RAIN).yes == 10
-    assert cancels(stand) == 0
+def test_an_order_that_has_filled_before_it_is_taken_out_stays_as_it_ended() -> None:
+    falling = quotes([(0.50, 0.52, 1), (0.40, 0.42, 59)])
+    with kalshi_stand(sessions={RAIN: falling}, life=20) as stand:
+        placed(stand, "o-1", price="0.45")
+        manager = stand.manager()
+        stand.practice.advance()
+        assert withdrawn(manager) == ["o-1"]
+        assert stand.state("o-1") == "filled"
+        assert manager.view(RAIN).yes == 10
+        assert cancels(stand) == 0

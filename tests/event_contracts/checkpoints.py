@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from event_contracts.trading.policies import ABOUT, About
+from event_contracts.trading.rules import ORDER_RULES
 
 
 def layers(seed: int = 0, actions: int = 25, width: int = len(About().features)) -> dict[str, Any]:
@@ -35,5 +36,5 @@ def written(path: Path, tensors: dict[str, Any], about: dict[str, Any]) -> str:
 
 def checkpoint(path: Path, seed: int = 0, **about: Any) -> str:
     """A network, and what it says of its training."""
-    said = About(**about)
+    said = About(**{"order_rules": ORDER_RULES, **about})
     return written(path, layers(seed, width=len(said.features)), asdict(said))

@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.trading.records import BUY_NO, BUY_YES, DOLLAR, POINT, SELL_YES
+from event_contracts.trading.records import (
+    BUY_NO,
+    BUY_YES,
+    DOLLAR,
+    MOST_FILLS,
+    POINT,
+    SELL_YES,
+    SLOTS,
+    WHOLE,
+)
+from tests.e2e.kalshi_desk import quotes
 from tests.event_contracts.exact_account import Account, as_fill
 
 D = Decimal
@@ -100,22 +110,37 @@ def test_later_rows_change_nothing_that_was_seen_done_or_allowed(
 
 
 @given(seeds, styles)
-def test_a_taker_pays_no_less_than_his_sides_ask_before_or_after(seed: int, style: str) -> None:
+def test_a_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> None:
+    """An order meets the book that its decision saw, neither a better one nor a later one."""
     env = env_of(style)
     env.reset(seed=seed)
-    before = env.quote
-    for _, _, done, info, _ in played(env, seed):
-        for fill in info["fills"]:
-            if done or fill["maker"]:
-                continue
-            quotes = [before, env.quote]
-            asks = [q[1] if fill["side"] == "YES" else round(1 - q[0], 4) for q in quotes]
-            bids = [q[0] if fill["side"] == "YES" else round(1 - q[1], 4) for q in quotes]
-            if fill["action"] == "BUY":
-                assert fill["price"] >= max(asks)
-            else:
-                assert fill["price"] <= min(bids)
-        before = env.quote
+    tick = env._one.tapes[0, 0].copy()
+    for _, _, _, info, _ in played(env, seed):
+        taken = [fill for fill in info["fills"] if not fill["maker"]]
+        assert len(taken) <= 1
+        for fill in taken:
+            lifts = (fill["action"] == "BUY") == (fill["side"] == "YES")
+            price = tick["ask"] if lifts else tick["bid"]
+            assert fill["price"] == (price if fill["side"] == "YES" else WHOLE - price) / WHOLE
+            assert 0 < fill["count"] <= tick["ask_size" if lifts else "bid_size"]
+        tick = env._one.tapes[0, env._market["row"]].copy()
+
+
+def test_one_step_has_room_for_every_fill() -> None:
+    """Seven orders rest and fill at the next tick; an eighth takes ten and fills ten more."""
+    session = quotes([(0.40, 0.42, 8), (0.30, 0.32, 2), (0.99, 1.0, 1)], depth=10.0)
+    session[8:, [2, 3]] = 1000.0
+    styles = {"BUY_YES": "passive", "SELL_YES": "passive", "BUY_NO": "passive", "SELL_NO": "mid"}
+    env = MarketAgnosticKalshiEnv(session, price_style=styles, life=20, starting_cash=10_000.0)
+    env.reset(seed=0)
+    for _ in range(SLOTS - 1):
+        assert env.step(1)[4]["fills"] == []
+    taking = MarketAgnosticKalshiEnv(session, life=20, starting_cash=10_000.0)
+    env._one._terms = taking._one._terms
+    fills = env.step(3)[4]["fills"]
+    assert len(fills) == MOST_FILLS
+    assert [(fill["count"], fill["maker"]) for fill in fills[:1]] == [(10, False)]
+    assert sum(fill["count"] for fill in fills) == 7 * 5 + 20
 
 
 @given(seeds, styles)

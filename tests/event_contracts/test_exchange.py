@@ -92,11 +92,11 @@ def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
         # A market that settles trades no more, so that its fills come before its settlement.
         for each in exchange.fills[booked:]:
             # Markets step one after the other: those after a fill's still show the tick before.
-            shown |= {market: after[market] for market in MARKETS[: MARKETS.index(each.market)]}
+            stepped = MARKETS[: MARKETS.index(each.market)] if each.maker else ()
+            shown |= {market: after[market] for market in stepped}
             account, cost = account.booked(each, exchange.space.fees)
             assert each.fee == cost.net_fee
-            ends_at_once = not exchange.orders[each.order_id].order.rests
-            assert each.tick == exchange.tick - ends_at_once
+            assert each.tick == exchange.tick - (not each.maker)
             if limited:
                 assert_within_limits(account, each, shown)
         booked = len(exchange.fills)
@@ -220,39 +220,93 @@ def test_resting_sale_reserves_its_contracts() -> None:
         sent(exchange, "SELL", "YES", "0.50", 6)
     with pytest.raises(OrderRejected, match="buying 6 NO; 20 YES held, 15 of them in resting"):
         sent(exchange, "BUY", "NO", "0.60", 6)
-    sent(exchange, "BUY", "NO", "0.60", 5)
+    sent(exchange, "BUY", "NO", "0.59", 5)
     with pytest.raises(OrderRejected, match="15 of them in resting sales, 5 in resting purchases"):
         sent(exchange, "SELL", "YES", "0.50", 1)
-    exchange.advance()
-    assert (sale.remaining, exchange.position("RAIN")) == (15, 15)
+    assert (sale.remaining, exchange.position("RAIN")) == (15, 20)
 
 
 @pytest.mark.parametrize(
-    ("rows", "force", "filled", "price"),
+    ("price", "count", "force", "filled", "state"),
     [
-        ((HERE, HERE), "immediate_or_cancel", 20, "0.4"),
-        # The worse of both bids, where that is within the limit.
-        ((HERE, ("0.39", "0.41")), "immediate_or_cancel", 20, "0.39"),
-        ((("0.39", "0.41"), HERE), "immediate_or_cancel", 20, "0.39"),
-        ((HERE, BELOW), "immediate_or_cancel", 0, None),
-        ((HERE, HERE), "fill_or_kill", 0, None),
+        ("0.39", 30, "immediate_or_cancel", 20, "canceled"),
+        ("0.40", 20, "immediate_or_cancel", 20, "executed"),
+        ("0.41", 30, "immediate_or_cancel", 0, "canceled"),
+        ("0.39", 20, "fill_or_kill", 20, "executed"),
+        ("0.39", 30, "good_till_canceled", 20, "resting"),
     ],
 )
-def test_immediate_sale_fills_now_and_cancels_the_rest(
-    rows: tuple[tuple[str, str], ...], force: TimeInForce, filled: int, price: str | None
+def test_a_sale_takes_the_book_shown(
+    price: str, count: int, force: TimeInForce, filled: int, state: str
 ) -> None:
-    """Of forty held, thirty are sold at 0.39 or better while twenty are bid for."""
-    exchange = shown(HERE, HERE, *rows, size=20)
+    """Of forty held, while twenty are bid for at 0.40 and the next tick bids less."""
+    exchange = shown(HERE, HERE, HERE, BELOW, size=20)
     for _ in range(2):
         sent(exchange, "BUY", "YES", "0.45", 20)
         exchange.advance()
     assert exchange.position("RAIN") == 40
-    placed = exchange.submit(
-        LimitOrder("s", "RAIN", "SELL", "YES", D("0.39"), D(30), time_in_force=force)
+    sale = LimitOrder("s", "RAIN", "SELL", "YES", D(price), D(count), time_in_force=force)
+    assert exchange.depth("RAIN") == (20, 20)
+    placed = exchange.submit(sale)
+    assert (placed.state, placed.filled) == (state, filled)
+    assert {(fill.price, fill.maker) for fill in placed.fills} <= {(D("0.40"), False)}
+    assert placed.waiting == (count - filled if state == "resting" else 0)
+    assert exchange.depth("RAIN") == (20 - filled, 20)
+    exchange.advance()
+    assert exchange.depth("RAIN") == (20, 20)
+
+
+def test_depth_shown_fills_orders_once() -> None:
+    exchange = shown(HERE, HERE, size=20)
+    first, second = (sent(exchange, "BUY", "YES", "0.42", count) for count in (15, 15))
+    assert (first.filled, second.filled, second.remaining) == (15, 5, 10)
+    assert exchange.depth("RAIN") == (20, 0)
+    exchange.advance()
+    assert [(fill.count, fill.price, fill.maker) for fill in second.fills] == [
+        (5, D("0.42"), False),
+        (10, D("0.42"), True),
+    ]
+
+
+def test_fill_or_kill_leaves_no_order_where_the_book_is_short() -> None:
+    exchange = shown(HERE, HERE, size=20)
+    order = LimitOrder("k", "RAIN", "BUY", "YES", D("0.42"), D(21), time_in_force="fill_or_kill")
+    with pytest.raises(OrderRejected, match=r"killed: 21 at \$0.42, 20 in the book"):
+        exchange.submit(order)
+    assert (exchange.orders, exchange.cash, exchange.depth("RAIN")) == ({}, 1000, (20, 20))
+
+
+def test_a_sale_cancels_own_purchases_that_it_meets() -> None:
+    """Both would trade with each other at 0.41, which the venue prevents."""
+    exchange = shown(HERE, HERE, HERE)
+    sent(exchange, "BUY", "YES", "0.42", 20)
+    above = sent(exchange, "BUY", "YES", "0.41", 5)
+    below = sent(exchange, "BUY", "YES", "0.39", 5)
+    sale = LimitOrder(
+        "s", "RAIN", "SELL", "YES", D("0.40"), D(20), time_in_force="immediate_or_cancel"
     )
-    assert (placed.state, placed.filled, placed.waiting) == ("canceled", filled, 0)
-    assert {str(fill.price) for fill in placed.fills} == ({price} if price else set())
-    assert exchange.resting == ()
+    placed = exchange.submit(sale)
+    assert (placed.state, placed.filled, placed.fills[0].price) == ("executed", 20, D("0.40"))
+    assert (above.state, below.state) == ("canceled", "resting")
+
+
+def test_a_purchase_stops_in_front_of_an_own_order() -> None:
+    """A bid for YES at 0.41 and one for NO at 0.59 would trade with each other."""
+    exchange = shown(HERE, HERE)
+    resting = sent(exchange, "BUY", "YES", "0.41", 5)
+    stopped = sent(exchange, "BUY", "NO", "0.60", 10)
+    assert (stopped.state, stopped.filled) == ("canceled", 0)
+    assert (resting.state, resting.remaining) == ("resting", 5)
+
+
+def test_a_purchase_takes_what_queues_before_an_own_order() -> None:
+    """Twenty others bid 0.40 before our five: a bid for NO at 0.60 reaches twenty of them."""
+    exchange = shown(HERE, HERE, size=20)
+    sent(exchange, "BUY", "YES", "0.40", 5)
+    taken = sent(exchange, "BUY", "NO", "0.60", 20)
+    assert (taken.state, taken.filled) == ("executed", 20)
+    stopped = sent(exchange, "BUY", "NO", "0.60", 1)
+    assert (stopped.state, stopped.filled) == ("canceled", 0)
 
 
 def test_what_another_market_holds_is_part_of_the_portfolio_as_an_order_fills() -> None:

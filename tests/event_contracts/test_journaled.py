@@ -220,7 +220,7 @@ def test_other_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
 def test_orders_live_recorded_ticks(tmp_path: Path) -> None:
     """Ticks were seen at every second interval, as where a venue answers slowly."""
     path = tmp_path / "journal.sqlite"
-    episode = EpisodeSettings(life=1)
+    episode = EpisodeSettings(life=1, price_style="passive")
     traded(path, 4, episode, range(1, STEPS, 2))
     comparison = compare(ComparisonSettings(journal=str(path), runs=1, episode=episode))
     account = comparison.standings[0]

@@ -31,6 +31,7 @@ from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trade import KalshiTradingSettings, policy_of
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.policies import CHOICE, About, load_network, read_checkpoint
+from event_contracts.trading.rules import ORDER_RULES
 from event_contracts.train import CHECKPOINT, UPDATES
 from foundation.arrays import Mask
 from foundation.errors import InputError
@@ -73,6 +74,7 @@ def test_of_the_allowed_actions_the_networks_first_is_chosen_whoever_stands_besi
     ("change", "says"),
     [
         (lambda t, a: t.pop("action_net.weight"), "action_net.weight is missing"),
+        (lambda t, a: a.pop("order_rules"), "version 1 of the order rules, this system has 2"),
         (lambda t, a: a.update(features=["price"]), "trained on other features"),
         (lambda t, a: a.pop("features") and a.update(other=1), "does not say what it was trained"),
         (lambda t, a: t.update(layers(width=7)), "has shape"),
@@ -92,7 +94,7 @@ def test_a_checkpoint_that_does_not_fit_or_is_none_is_refused_in_a_line(
     if isinstance(change, bytes):
         path.write_bytes(change)
     else:
-        tensors, about = layers(), asdict(About())
+        tensors, about = layers(), asdict(About(order_rules=ORDER_RULES))
         change(tensors, about)
         written(path, tensors, about)
     with pytest.raises(InputError, match=rf"{path}: .*{says}") as caught:

@@ -24,7 +24,7 @@ from event_contracts.trading.event_risk import Strike, StrikeFields
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.sampler import read_estimates
 from foundation.arrays import Array
-from tests.e2e.kalshi_desk import flat
+from tests.e2e.kalshi_desk import flat, quotes
 from tests.event_contracts.practice import (
     API,
     CREATE,
@@ -69,7 +69,7 @@ def test_a_market_closes_is_determined_and_pays_when_it_is_finalized() -> None:
         venue.advance()
     after = D("994.82")
     assert told == [
-        ("active", None, D(1000)),
+        ("active", None, after),
         ("active", None, after),
         ("active", None, after),
         ("closed", None, after),
@@ -96,10 +96,10 @@ def test_what_a_market_has_not_paid_yet_buys_nothing() -> None:
 
 
 def test_an_order_that_expires_before_the_next_tick_does_not_meet_it() -> None:
-    venue = venue_of(flat())
+    venue = venue_of(quotes([(0.48, 0.50, 1), (0.44, 0.46, 4), (0.99, 1.0, 1)]))
     seconds = int(NOW.astype("datetime64[s]").astype(np.int64))
-    early = send(venue, buying("a"), expiration_time=seconds + 59)
-    just = send(venue, buying("b", count=5), expiration_time=seconds + 60)
+    early = send(venue, buying("a", price="0.47"), expiration_time=seconds + 59)
+    just = send(venue, buying("b", price="0.47", count=5), expiration_time=seconds + 60)
     with pytest.raises(Refused, match="expiration_time has passed"):
         send(venue, buying("c"), expiration_time=seconds)
     venue.advance()
@@ -136,11 +136,10 @@ def test_closing_order_needs_no_cash() -> None:
     plain = replace(selling("s", 10), time_in_force="good_till_canceled")
     with pytest.raises(Refused, match="may cost"):
         send(venue, replace(plain, count=D(20)))
-    send(venue, plain)
+    send(venue, replace(plain, price=D("0.49")))
     with pytest.raises(Refused, match="may cost"):
         send(venue, replace(plain, client_order_id="t"))
-    venue.advance()
-    assert venue.position("RAIN") == 0
+    assert venue.position("RAIN") == 10
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,12 @@ def test_closing_order_needs_no_cash() -> None:
         ({"side": "yes"}, "side: .*'bid' or 'ask'"),
         ({"ticker": "HAIL"}, "market HAIL not found"),
         ({"expiration_time": "soon"}, "expiration_time: .*whole seconds since 1970"),
-        ({"post_only": True}, "post_only: Input should be False"),
+        ({"post_only": True}, "^post only cross"),
+        ({"post_only": 1}, "post_only: Input should be a valid boolean"),
+        ({"cancel_order_on_pause": True}, "cancel_order_on_pause: .*True is not simulated here"),
+        ({"order_group_id": "g"}, "order_group_id: .*'g' is not simulated here; leave the field"),
+        ({"subaccount": 1}, "subaccount: .*1 is not simulated here"),
+        ({"time_in_force": "fill_or_kill", "count": "31"}, "^fill or kill insufficient resting"),
         ({"time_in_force": "GTT"}, "time_in_force: .*'immediate_or_cancel'"),
         ({"exchange_index": 3}, "exchange_index: Input should be 0 or -1"),
         ({"reduce_only": True}, "^reduce_only can only be used with IoC orders"),
@@ -190,7 +194,7 @@ def test_an_order_that_makes_no_sense_is_refused_by_name(change: dict[str, Any],
 )
 def test_harmless_fields_of_the_venue_are_accepted(more: dict[str, Any]) -> None:
     venue = venue_of(flat())
-    placed = take(venue, OrderRequest.of(body_of(buying("a"), **more)))
+    placed = take(venue, OrderRequest.of(body_of(buying("a", price="0.49"), **more)))
     assert (placed.state, placed.remaining) == ("resting", 10)
 
 
@@ -247,6 +251,45 @@ def test_an_immediate_order_reports_its_fill(practice: KalshiPractice) -> None:
     assert resting == []
 
 
+def book(practice: KalshiPractice) -> dict[str, list[list[str]]]:
+    answer = practice.ask("GET", "/markets/RAIN/orderbook").json()
+    shown: dict[str, list[list[str]]] = answer["orderbook_fp"]
+    return shown
+
+
+def test_answers_agree_with_the_order_book_shown(practice: KalshiPractice) -> None:
+    """Thirty are offered at 0.50 until the next tick, and no order takes more of them."""
+    assert book(practice)["no_dollars"] == [["0.5000", "30.00"]]
+    first = create(practice, "a", count="12.00").json()
+    assert (first["fill_count"], first["remaining_count"]) == ("12.00", "0.00")
+    assert book(practice)["no_dollars"] == [["0.5000", "18.00"]]
+    killed = create(practice, "k", count="19.00", time_in_force="fill_or_kill")
+    code = "fill_or_kill_insufficient_resting_volume"
+    assert (killed.status_code, killed.json()["code"]) == (409, code)
+    rest = create(practice, "b", count="20.00").json()
+    assert (rest["fill_count"], rest["remaining_count"]) == ("18.00", "2.00")
+    assert book(practice)["no_dollars"] == []
+    market = practice.ask("GET", "/markets/RAIN").json()["market"]
+    assert (market["yes_ask_dollars"], market["yes_ask_size_fp"]) == ("1.0000", "0.00")
+    none = create(practice, "c", time_in_force="immediate_or_cancel").json()
+    assert (none["fill_count"], none["remaining_count"]) == ("0.00", "0.00")
+    orders = practice.ask("GET", "/portfolio/orders").json()["orders"]
+    statuses = {row["client_order_id"]: row["status"] for row in orders}
+    assert statuses == {"a": "executed", "b": "resting", "c": "canceled"}
+    practice.advance()
+    assert book(practice)["no_dollars"] == [["0.5000", "30.00"]]
+
+
+def test_post_only_rests_or_is_refused(practice: KalshiPractice) -> None:
+    """In production, a post_only order that crosses is answered with 400 and leaves no order."""
+    refused = create(practice, "x", post_only=True)
+    answer = refused.json()
+    assert (refused.status_code, answer["code"]) == (400, "invalid_order")
+    assert answer["message"] == "post only cross"
+    rests = create(practice, "y", post_only=True, price="0.4900").json()
+    assert (rests["fill_count"], rests["remaining_count"]) == ("0.00", "10.00")
+
+
 def test_reduce_only_is_refused_in_the_venues_words(practice: KalshiPractice) -> None:
     for change in ({"time_in_force": "good_till_canceled"}, {"time_in_force": "fill_or_kill"}):
         refused = practice.ask("POST", CREATE, {**body_of(selling("s")), **change})
@@ -262,7 +305,7 @@ def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: Kalshi
     later = create(practice, "later").json()["order_id"]
     practice.fault("partial")
     part = create(practice, "part").json()
-    assert part["remaining_count"] == "10.00"
+    assert (part["fill_count"], part["remaining_count"]) == ("5.00", "0.00")
     practice.advance()
     orders = practice.ask("GET", "/portfolio/orders").json()["orders"]
     shown = {row["order_id"]: row for row in orders}

@@ -67,7 +67,8 @@ def test_a_request_says_everything_at_prices_of_yes(order: LimitOrder) -> None:
     pays = D(request["price"]) if request["side"] == "bid" else 1 - D(request["price"])
     # A purchase pays its own price; a sale pays what it gives up of the pair.
     assert pays == (order.price if order.action == "BUY" else 1 - order.price)
-    assert request["self_trade_prevention_type"] == "taker_at_cross"
+    prevention = "maker" if order.action == "SELL" else "taker_at_cross"
+    assert request["self_trade_prevention_type"] == prevention
     assert request["time_in_force"] == order.time_in_force
     assert D(request["count"]) == order.count
 
