@@ -5,8 +5,8 @@
 
 Without `output` the cache is filled and nothing else. The file has a row a symbol, instant, step
 and level: symbol, issued_at, step, target_at (when that bar of its own becomes known), level, value
-(USD); by instant and symbol, levels rising; in the metadata the name of the forecaster. It is
-written whole or not at all.
+(USD); by instant and symbol, levels rising; in the metadata the name of the forecaster. Beyond a
+symbol's last bar `target_at` is the calendar's. It is written whole or not at all.
 
 With launcher=ray (pip install -e '.[ray]') tasks on the machines of a Ray cluster,
 ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.cores cores.
@@ -21,32 +21,47 @@ if __name__ == "__main__":
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from omegaconf import DictConfig
 
-from forecasting.batch_file import Batch, is_batch, write_batch
 from forecasting.chronos2.cached import CachedForecaster, predictions_here
 from forecasting.chronos2.on_ray import RayPredictions, RaySettings
-from forecasting.forecast import Progress, silent
-from forecasting.from_file import ENDING
+from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
+from forecasting.from_file import ENDING, FORECASTER
 from forecasting.settings import PanelSettings
 from forecasting.windows import Windows
+from foundation.arrays import Index, Instants, Mask
 from foundation.command import Result
 from foundation.configuration import may_overwrite, refuse_among_bars, settings_of
 from foundation.counts import counted
 from foundation.errors import InputError
-from foundation.files import check_file
+from foundation.files import check_file, remove_unfinished, staged_file
 from foundation.settings import setting, settings_class
+from foundation.threads import side_by_side
+from trainingdata.bars import CLOSE, Bars
 from trainingdata.coverage import coverage_parts
 from trainingdata.instants import utc_text
 from trainingdata.source import span_of
+from trainingdata.timeframe import following_ends
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+if __name__ == "__main__":
+    start("forecasting.batch")
+
 
 log = logging.getLogger("forecasting")
 
 Launcher = Literal["local", "ray"]
+_Issued = tuple[ForecastTable, Index]  # a table, and numbers of forecasts in it
 
 
 @settings_class()
@@ -138,3 +153,200 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
         list(coverage_parts(batch.bars, settings.start, settings.end, doubts)),
         [f"{forecasts} of {symbols} by {batch.name} in {seconds:.1f} s, {place}{none}"],
     )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """The forecasts of a run.
+
+    bars: they were made from.
+    name: of the forecaster.
+    first, last: instants of the span.
+    windows: of the forecasts, and of those before the span that were made beside them.
+    tables: that hold them: one, or one for each month.
+    """
+
+    bars: Bars
+    name: str
+    first: np.datetime64
+    last: np.datetime64
+    windows: Windows
+    tables: Iterable[ForecastTable]
+
+    @property
+    def issued(self) -> Index:
+        return np.flatnonzero(self._within(self.windows.issued_at))
+
+    def without_values(self, written: Index) -> str:
+        """Return the end of a message on forecasts without values, by symbol, with the reason.
+
+        written: [S] number of forecasts with values.
+        """
+        count = len(self.bars.symbols)
+        missing = np.bincount(self.windows.symbol[self.issued], minlength=count) - written
+        said = []
+        for s in np.flatnonzero(missing):
+            times, values = self.bars.real_bars(int(s))
+            closes = values[times <= self.last, CLOSE]
+            still = len(closes) > 0 and np.ptp(closes) == 0
+            why = "its closes never move" if still else "the forecaster returns none"
+            said.append(f"; {missing[s]:,} of {self.bars.symbols[s]} have no values: {why}")
+        return "".join(said)
+
+    def portions(self) -> Iterator[_Issued]:
+        """The forecasts issued within the span, so many at a time, by instant and symbol."""
+        for table in self.tables:
+            windows = table.windows
+            for month in windows.by_month():
+                rows = month[self._within(windows.issued_at[month])]
+                rows = rows[np.lexsort((windows.symbol[rows], windows.issued_at[rows]))]
+                for first in range(0, len(rows), CHUNK):
+                    yield table, rows[first : first + CHUNK]
+
+    def _within(self, issued_at: Instants) -> Mask:
+        return (issued_at >= self.first) & (issued_at <= self.last)
+
+
+def is_batch(path: Path) -> bool:
+    """Whether a file was written as the one of a batch."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return FORECASTER.encode() in (parquet.read_metadata(path).metadata or {})
+    except (OSError, ArrowException):
+        return False
+
+
+def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> Index:
+    """Write the rows of a batch, under a temporary name until the file is complete.
+
+    Returns the number of forecasts written by symbol, [S]; a forecast needs its first step.
+    Raises InputError, and writes no file, if no forecast has values.
+    """
+    from pyarrow import parquet
+
+    made = _Rows.of(batch)
+    total = len(batch.issued)
+    remove_unfinished(output)
+    # Instants, steps and levels repeat within the reach of the compression: to look each one up in
+    # a dictionary takes longer. Every group of rows holds every symbol.
+    how = {
+        "compression": "lz4",
+        "use_dictionary": ["symbol"],
+        "use_byte_stream_split": ["value"],
+        "write_statistics": ["issued_at"],
+    }
+    try:
+        with staged_file(output) as part, parquet.ParquetWriter(part, made.schema, **how) as writer:
+            done = 0
+            written = np.zeros(len(batch.bars.symbols), dtype=np.int64)
+            for table, counts in side_by_side(made.table, batch.portions()):
+                writer.write_table(table)
+                written += counts
+                done = min(done + CHUNK, total)
+                progress("forecasts", done, total)
+            if not written.any():
+                raise InputError(
+                    f"output: {output} is not written: none of {counted(total, 'forecast')} has"
+                    f" values{batch.without_values(written)}"
+                )
+    except OSError as error:
+        raise InputError(
+            f"output: {output} cannot be written: {error.strerror or error}"
+        ) from error
+    return written
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Rows:
+    """How the forecasts of a batch become rows.
+
+    batch: the forecasts.
+    schema: of the tables.
+    ends: when each symbol's own bars became known, and by the calendar the next 24, one after the
+        other.
+    begin: [S] where each symbol's lie.
+    """
+
+    batch: Batch
+    schema: pa.Schema
+    ends: Instants
+    begin: Index
+
+    @classmethod
+    def of(cls, batch: Batch) -> _Rows:
+        import pyarrow as pa
+
+        instant = pa.timestamp("ns", tz="UTC")
+        fields = {
+            "symbol": pa.dictionary(pa.int32(), pa.string()),
+            "issued_at": instant,
+            "step": pa.int8(),
+            "target_at": instant,
+            "level": pa.float64(),
+            "value": pa.float32(),
+        }
+        ends = []
+        for s, item in enumerate(batch.bars.instruments):
+            own = batch.bars.real_bars(s)[0]
+            clock = batch.bars.clock(item.kind)
+            ends += [own, following_ends(clock, own[-1:], HORIZON).ravel()]
+        lengths = [len(part) for part in ends]
+        schema = pa.schema(
+            [pa.field(name, kind, nullable=False) for name, kind in fields.items()],
+            {FORECASTER: batch.name},
+        )
+        return cls(batch, schema, np.concatenate(ends), np.cumsum([0, *lengths])[:-1:2])
+
+    def table(self, portion: _Issued) -> tuple[pa.Table, Index]:
+        """Return the rows of these forecasts, and their number by symbol, [S].
+
+        A step without a forecast has no row.
+        """
+        import pyarrow as pa
+
+        table, rows = portion
+        windows = table.windows
+        symbol = windows.symbol[rows]
+        values = table.quantiles[rows]
+        # A step is a symbol's own next bar, whatever bars of the calendar it lacks.
+        first = self.begin[symbol] + windows.last[rows] + 1
+        target = self.ends[first[:, None] + np.arange(HORIZON)]
+        size = HORIZON * len(LEVELS)
+        steps, levels = _labels(len(rows))
+        names = pa.array(list(self.batch.bars.symbols))
+        symbols = pa.array(np.repeat(symbol.astype(np.int32), size))
+        made = pa.Table.from_arrays(
+            [
+                pa.DictionaryArray.from_arrays(symbols, names, safe=False),
+                _instants(windows.issued_at[rows], size),
+                steps,
+                _instants(target.ravel(), len(LEVELS)),
+                levels,
+                pa.array(values.ravel()),
+            ],
+            schema=self.schema,
+        )
+        there = np.isfinite(values[..., 0])
+        counts = np.bincount(symbol[there[:, 0]], minlength=len(self.batch.bars.symbols))
+        if not there.all():
+            made = made.filter(pa.array(np.repeat(there.ravel(), len(LEVELS))))
+        return made, counts
+
+
+def _instants(instants: Instants, each: int) -> pa.Array:
+    """Instants of UTC, each so many times."""
+    import pyarrow as pa
+
+    # From integers they are taken as they are, not copied.
+    numbers = np.repeat(instants.astype("datetime64[ns]").view(np.int64), each)
+    return pa.array(numbers).view(pa.timestamp("ns", tz="UTC"))
+
+
+@lru_cache(maxsize=4)
+def _labels(count: int) -> tuple[pa.Array, pa.Array]:
+    """Steps and levels of so many forecasts; those of a full portion are made once."""
+    import pyarrow as pa
+
+    steps = np.repeat(np.arange(1, HORIZON + 1, dtype=np.int8), len(LEVELS))
+    return pa.array(np.tile(steps, count)), pa.array(np.tile(LEVELS, count * HORIZON))

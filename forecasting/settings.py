@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
@@ -13,17 +15,19 @@ from forecasting.calibration.kept import KeptFits
 from forecasting.chronos2.cached import CachedForecaster, Predictions, predictions_here
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile, read_symbol_settings
-from forecasting.forecast import Forecaster
+from forecasting.forecast import CHUNK, Forecaster, ForecastTable, Progress, silent
 from forecasting.from_file import FileForecaster
-from forecasting.own_forecaster import SLOT, OwnForecaster
 from forecasting.store import DEFAULT
-from foundation.errors import InputError, invalid_choice
-from foundation.plugin import called, is_own, load_own, user_code
+from foundation.arrays import Instants
+from foundation.errors import InputError, in_one_line, invalid_choice
+from foundation.plugin import TARGET, called, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY, Fill, Timeframe, TimeframeName
 
+SLOT = "forecaster"  # the group that names one
+KEY = f"{SLOT}.{TARGET}"
 PER_SYMBOL = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
 )
@@ -214,3 +218,52 @@ class PanelSettings:
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market."""
         return self.data.bars(self.symbols, self.start, self.end, self.files_timeframe)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnForecaster:
+    """Answers quantiles as `inner` does, or ends the run with one line.
+
+    inner: the forecaster.
+    origin: what named it, for the message.
+    """
+
+    inner: Forecaster
+    origin: str
+
+    @property
+    def name(self) -> str:
+        with user_code(SLOT, self.origin):
+            return str(self.inner.name)
+
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+    ) -> ForecastTable:
+        """The inner forecaster's table: of these bars, with a first step in every forecast."""
+        with user_code(SLOT, self.origin):
+            table = self.inner.forecast(_read_only(bars), since, progress)
+        sound = isinstance(table, ForecastTable) and len(table.windows) > 0
+        if (
+            not sound
+            or table.symbols != bars.symbols
+            or not np.array_equal(table.clock, bars.times)
+        ):
+            said = in_one_line(repr(table), 80)
+            raise InputError(
+                f"{KEY}: {self.origin}: a ForecastTable of the panel is needed, with a forecast; it"
+                f" answered {said}"
+            )
+        with user_code(SLOT, self.origin):
+            table.refuse_unsound(0.0)
+        for first in range(0, len(table.windows), CHUNK):
+            if np.isnan(table.quantiles[first : first + CHUNK][:, 0]).any():
+                raise InputError(f"{KEY}: {self.origin}: a forecast has no first step")
+        return table
+
+
+def _read_only(bars: Bars) -> Bars:
+    """The same bars, in which nothing can be written."""
+    view = bars.between(0, len(bars.times))
+    for array in (view.times, view.values, view.mask):
+        array.setflags(write=False)
+    return view

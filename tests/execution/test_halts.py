@@ -77,7 +77,8 @@ def test_a_kind_that_this_program_does_not_know_is_not_raised_and_no_small_matte
         halts.raise_halt(flood, "water", NOW)
     assert halts.history() == ()
     row = (
-        "INSERT INTO halts (kind, job, raised_at, why, cleared_by) VALUES ('flood', '', ?, '', '')"
+        "INSERT INTO halts (kind, job, raised_at, why, cleared_by, row_digest)"
+        " VALUES ('flood', '', ?, '', '', '')"
     )
     database.execute(row, (str(NOW),))
     with pytest.raises(DatabaseFailed, match=r"halts, row 1: kind: .*'positions'.*: 'flood'"):

@@ -21,7 +21,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.batch_file import Batch, write_batch
+from forecasting.batch import Batch, write_batch
 from forecasting.chronos2.cached import CachedForecaster, Prediction, _portions, predictions_here
 from forecasting.chronos2.checkpoint import SHIPPED
 from forecasting.chronos2.engine import Engine

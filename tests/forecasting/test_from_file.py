@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from forecasting.baseline import RandomWalk
-from forecasting.batch import BatchSettings, run_batch
-from forecasting.batch_file import Batch, is_batch, write_batch
+from forecasting.batch import Batch, BatchSettings, is_batch, run_batch, write_batch
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, reads_future
 from forecasting.from_file import FileForecaster
 from forecasting.scores import scored_together

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, silent
-from forecasting.own_forecaster import OwnForecaster
-from forecasting.settings import ForecasterSettings
+from forecasting.settings import ForecasterSettings, OwnForecaster
 from foundation.arrays import Array32, Instants
 from foundation.errors import InputError
 from tests.own_module import own_module

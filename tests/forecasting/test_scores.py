@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
-from forecasting.candidates import verdicts
 from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, write_symbol_settings
 from forecasting.evaluate import (
     EvaluationSettings,
     evaluate,
     evaluation_files,
     figure_parts,
+    verdicts,
     write_symbols,
 )
 from forecasting.forecast import LEVELS, MEDIAN, reads_future

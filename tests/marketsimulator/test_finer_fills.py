@@ -32,10 +32,10 @@ from tests.marketsimulator.accounts import account_on, order, orders, stock_ends
 from tests.marketsimulator.runs import settings_of, trader_of
 from tests.marketsimulator.test_parity import believing
 from trainingdata.bars import FIELDS, Bars, Origin, panel
-from trainingdata.finer import finer_panel
 from trainingdata.instruments import Kind, instrument
 from trainingdata.market import Market
 from trainingdata.resampling import joined
+from trainingdata.source import finer_panel
 from trainingdata.timeframe import HOURLY, MINUTE, Timeframe
 
 HALF = Timeframe("30m")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
-from option_spreads.simulation.pictures import runs_figure
+from option_spreads.monte_carlo import runs_figure
 from option_spreads.simulation.resampled_accounts import (
     MonteCarloSettings,
     doubts,
