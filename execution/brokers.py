@@ -71,7 +71,7 @@ class Reading:
     unpriced: Mapping[str, Decimal] = field(default_factory=dict)
 
 
-class Unbelieved(BrokerError):
+class ReadingRejected(BrokerError):
     """A second reading of an account that nothing explains; nothing is decided on it.
 
     account: as it was read.
@@ -82,7 +82,7 @@ class Unbelieved(BrokerError):
         self.account = account
 
 
-class UnbelievedMarks(Unbelieved):
+class MarksRejected(ReadingRejected):
     """The same of marks that the feed denies: the account is as read, at the feed's prices."""
 
 

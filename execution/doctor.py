@@ -32,7 +32,7 @@ from execution.alpaca.account import account_blocks, status_trades
 from execution.alpaca.connection import VenueConnection, refuse_another
 from execution.alpaca.fields import AccountFacts
 from execution.journal.halts import standing_halts
-from execution.journal.order_store import undetermined_count
+from execution.journal.order_store import unknown_outcome_count
 from execution.live.account_lock import (
     JOURNAL,
     KILL_FILE,
@@ -358,7 +358,7 @@ def journal_said(path: Path, *, traded: bool) -> Said:
             with TemporaryDirectory() as scratch:
                 unfinished = unfinished_commit(path).exists()
                 refuse_unusable(copied(path, Path(scratch)) if unfinished else path)
-        count = undetermined_count(path)
+        count = unknown_outcome_count(path)
     except DatabaseFailed as error:
         raise InputError(
             f"{error}; bring its backup back, as without one the loop sets it aside and halts"

@@ -23,7 +23,7 @@ import yaml
 from execution.brokers import account_at
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
-from execution.journal.order_store import KEPT_BACK
+from execution.journal.order_store import NOT_SUBMITTED
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
@@ -192,7 +192,7 @@ class Records:
         record = JournalRecord.of(self.live.account.database, TRADE)
         marks = record.marks
         run = record.run(self.forecaster, *record.ends())
-        kept_back = [each for each in self.live.book.in_states(KEPT_BACK) if each.job == TRADE]
+        kept_back = [each for each in self.live.book.in_states(NOT_SUBMITTED) if each.job == TRADE]
         halts = self.live.halts.active()
         figures = {
             "instants": len(marks),

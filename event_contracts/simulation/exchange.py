@@ -552,7 +552,7 @@ class SimulatedOrderManager:
         before = self.exchange.resting
         self.exchange.advance()
         for each in before:
-            self._outbox.noted(self.exchange.orders[each.order_id])
+            self._outbox.record(self.exchange.orders[each.order_id])
 
     def view(self, market: str) -> MarketView:
         return self.exchange.view(market)
@@ -565,8 +565,8 @@ class SimulatedOrderManager:
         placed = self._outbox.post(order)
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 
-    def undetermined(self, market: str) -> tuple[OrderIntent, ...]:
-        return self._outbox.undetermined(lambda intent: order_of(intent).market == market)
+    def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
+        return self._outbox.unknown_outcomes(lambda intent: order_of(intent).market == market)
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
         """Nothing: orders end after so many ticks as the exchange's settings say."""
@@ -575,7 +575,7 @@ class SimulatedOrderManager:
 
     def cancel(self, order_id: str) -> None:
         self.exchange.cancel(order_id)
-        self._outbox.noted(self.exchange.orders[order_id])
+        self._outbox.record(self.exchange.orders[order_id])
 
 
 class _Venue:

@@ -329,7 +329,7 @@ class AccountReader:
         """
         book = self._outbox.book
         waiting, unread = self._venue.resting()
-        listed = [self._outbox.noted(order) for order in waiting]
+        listed = [self._outbox.record(order) for order in waiting]
         resting = []
         with self._venue.translated_errors("orders that wait"):
             for order in listed:
@@ -340,7 +340,7 @@ class AccountReader:
                     self.expect(order, intent.sent_at)
                     resting.append(order.resting(order_of(intent).action == "SELL"))
         names = {order.order_id for order in listed}
-        for intent in book.in_states(("working",)):
+        for intent in book.in_states(("accepted",)):
             venue_id = intent.progress.venue_id
             if intent.venue != self._venue.name or venue_id in names:
                 continue
@@ -356,7 +356,7 @@ class AccountReader:
                 log.warning("%s", error)
             if found is None:
                 resting.append(awaited(intent))
-            elif self._outbox.noted(found).is_done or not found.remaining:
+            elif self._outbox.record(found).is_done or not found.remaining:
                 self.expect(found, intent.sent_at)
             else:
                 resting.append(found.resting(order_of(intent).action == "SELL"))
@@ -504,7 +504,7 @@ class KalshiMultiMarketOrderManager:
             before = self._outbox.book.get(name)
             is_new = before is None or self._outbox.may_be_sent(before)
             if is_new and (why := self._refusal(order)):
-                self._outbox.withhold(name, why)
+                self._outbox.deny(name, why)
                 raise OrderRejected(f"{name}: not sent: {why}")
             answer = self._outbox.post(replace(order, expires_at=self.expiry()))
             if is_new:
@@ -518,7 +518,7 @@ class KalshiMultiMarketOrderManager:
         """
         with self._turn:
             if self._outbox.was_begun(order_id):
-                if self._outbox.resolve(order_id) == "open":
+                if self._outbox.resolve(order_id) == "unknown":
                     raise OutcomeUnknown(f"order {order_id}: it may still come to work")
                 return
             self._end(order_id, BEGINNING)
@@ -533,7 +533,7 @@ class KalshiMultiMarketOrderManager:
         that works the venue is not asked either.
         """
         with self._turn:
-            working = self._outbox.book.in_states(("working",))
+            working = self._outbox.book.in_states(("accepted",))
             ours = [i for i in working if _is_of(i, market) and i.job == self._job]
             ended = [i for i in ours if i.sent_at < before]
             for intent in reversed(ended):
@@ -544,17 +544,17 @@ class KalshiMultiMarketOrderManager:
                     ended.append(intent)
             return tuple(ended)
 
-    def undetermined(self, market: str) -> tuple[OrderIntent, ...]:
+    def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         """Orders of a market of which nobody knows what became, once they were looked for.
 
         Looking for them takes 20 seconds at most, however many there are.
         """
         with self._turn:
-            return self._outbox.undetermined(lambda intent: _is_of(intent, market))
+            return self._outbox.unknown_outcomes(lambda intent: _is_of(intent, market))
 
     def _look(self, market: str) -> tuple[MarketView, Listing]:
         """The account in front of a market, and the market."""
-        waiting = self._outbox.undetermined(lambda intent: intent.venue == OrderVenue.name)
+        waiting = self._outbox.unknown_outcomes(lambda intent: intent.venue == OrderVenue.name)
         reading = self._account.read()
         positions = reading.books.positions
         elsewhere = {name: count for name, count in positions.items() if name != market}

@@ -18,7 +18,7 @@ from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
-from execution.brokers import READINGS, Reading, Unbelieved
+from execution.brokers import READINGS, Reading, ReadingRejected
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.orders import AnyOrder
 from execution.journal.outbox import Guard, Outbox, unguarded
@@ -51,7 +51,7 @@ class AlpacaBroker:
     last_prices: USD that symbols traded at last, of those that the venue's answers price nowhere.
     believe: looks at every reading of the account, and returns the account as it is to be dealt
         with; it raises `SenselessAnswer` where the account is to be read once more, and
-        `Unbelieved` where that was done.
+        `ReadingRejected` where that was done.
 
     Raises
     ------
@@ -99,7 +99,7 @@ class AlpacaBroker:
         explains, are read once more after a pause.
         """
         # They are asked for before anything is read: what they turn out to be is then read.
-        undetermined = self._outbox.undetermined(_is_of_one_symbol)
+        undetermined = self._outbox.unknown_outcomes(_is_of_one_symbol)
         self._last = None
         again = chain((False,), repeat(True))
         with self._venue.translated_errors("the account"):
@@ -149,7 +149,7 @@ class AlpacaBroker:
             self._paper,
         )
         reading = reading_of(answers)
-        account = replace(reading.account, as_of=self._venue.noted(clock))
+        account = replace(reading.account, as_of=self._venue.record_clock(clock))
         account = self._believe(replace(reading, account=account))
         return account.secured(self._collateral())
 
@@ -188,7 +188,7 @@ class AlpacaBroker:
         for order in orders:
             if why := self._refusal(order, account):
                 log.warning("%s is not sent: %s", order.client_order_id, why)
-                self._outbox.withhold(order.client_order_id, why)
+                self._outbox.deny(order.client_order_id, why)
                 continue
             try:
                 sent.append((order, self._outbox.post(order, seen)))
@@ -214,7 +214,7 @@ class AlpacaBroker:
             last = (
                 self._outbox.cancel_and_wait(placed)
                 if order.is_immediate
-                else self._outbox.noted(placed)
+                else self._outbox.record(placed)
             )
             done = done and last.is_done
             if last.status in ("rejected", "expired"):
@@ -240,7 +240,7 @@ class AlpacaBroker:
             return self._last
         try:
             return self.account()
-        except Unbelieved as error:
+        except ReadingRejected as error:
             if not all(order.reduces for order in orders):
                 raise
             return error.account
@@ -257,7 +257,7 @@ class AlpacaBroker:
         # reduction wait for an opening of unknown outcome: a venue that has that refuses this
         # itself.
         against = [o for o in account.open_orders if o.signed_qty * order.signed_qty < 0]
-        unknown = [o for o in against if self._outbox.is_undetermined(o.client_order_id)]
+        unknown = [o for o in against if self._outbox.is_unknown_outcome(o.client_order_id)]
         return [order, *unknown] if order.reduces else [order]
 
     def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:

@@ -118,9 +118,9 @@ class AlpacaSpreads:
             raise refusal(f"{client_order_id}: it never came about")
         return self._traded(client_order_id, placed)
 
-    def _traded(self, name: str, placed: PlacedOrder | Literal["open"]) -> SpreadFill:
+    def _traded(self, name: str, placed: PlacedOrder | Literal["unknown"]) -> SpreadFill:
         """What an order of ours has traded, by its legs."""
-        if placed == "open" or not placed.is_done:
+        if placed == "unknown" or not placed.is_done:
             raise OutcomeUnknown(
                 f"{name}: the venue does not say what became of it; it may be working"
             )

@@ -16,7 +16,7 @@ from execution.alpaca.fields import OrderEntry
 from execution.alpaca.placed_order import PlacedOrder, PriceOf, no_price
 from execution.journal.order_store import OrderIntent
 from execution.journal.orders import AnyOrder
-from execution.journal.outbox import NoAnswer, OrderWithheld, too_late
+from execution.journal.outbox import NoAnswer, OrderDenied, too_late
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import PRICES, Order
 from foundation.clock import OURS, Time
@@ -84,8 +84,8 @@ class OrderVenue(VenueConnection):
             note_pause(pause, f"{name}: the venue is busy and asks for it")
             self.time.wait(pause)
             if not intent.wanted(self.estimated_now()):
-                raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
-        raise OrderWithheld(f"{name}: not sent: the venue has no room for requests (429)")
+                raise OrderDenied(f"{name}: not sent: {too_late(intent)}")
+        raise OrderDenied(f"{name}: not sent: the venue has no room for requests (429)")
 
     def _pause_of(self, name: str, error: APIError) -> float:
         """Seconds that a busy venue asks to wait; what else it says of a POST is raised."""

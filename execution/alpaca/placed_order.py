@@ -119,7 +119,7 @@ class PlacedOrder:
             traded = [(each.filled, _mean_price(each.answer)) for each in chain]
             state = self._state
         except SenselessAnswer:
-            return Progress("working", first, successor=successor)
+            return Progress("accepted", first, successor=successor)
         filled = sum((quantity for quantity, _ in traded), Decimal(0))
         paid = [quantity * price for quantity, price in traded if quantity and price is not None]
         # The price of several legs is said by each of them.
@@ -132,7 +132,7 @@ class PlacedOrder:
         for state in ENDINGS:
             if self.status == state:
                 return state
-        return "expired" if self.is_done else "working"
+        return "expired" if self.is_done else "accepted"
 
     def is_of(self, intent: OrderIntent) -> bool:
         """Whether it was sent with the terms of an intent, as far as the answer says them.

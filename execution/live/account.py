@@ -17,17 +17,16 @@ from execution.brokers import (
     READINGS,
     BrokerAccount,
     Holding,
+    MarksRejected,
     OtherOrder,
     Reading,
-    Unbelieved,
-    UnbelievedMarks,
+    ReadingRejected,
 )
 from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.expected import NONE
 from execution.journal.halts import HaltKind
 from execution.journal.marks import exposure_line, mark_of, profit_line
 from execution.journal.positions import OpeningPosition
-from execution.live.belief import MarkBelief
 from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.exposure import LastTrades, last_prices, prices_of_orders
 from execution.live.guards import Guards
@@ -36,6 +35,7 @@ from execution.live.loop import Stop
 from execution.live.losses import write_mark
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
+from execution.live.validation import MarkValidator
 from execution.orders.option_orders import is_option
 from execution.orders.orders import Account, Order, coin_bids
 from execution.orders.risk_snapshot import RiskSnapshot
@@ -104,7 +104,7 @@ class LiveAccount:
         self._read_at: np.datetime64 = ALL_TIME
         self._readings = 0  # before, at that instant
         self._equity: Decimal | None = None  # USD, of the last reading that was believed
-        self._marks = MarkBelief(last_trades)
+        self._marks = MarkValidator(last_trades)
         self._odd: Mapping[str, Difference] | None = None  # by symbol; none before the first look
         self._at_stake = Stake()  # what these may come to
         self._units_seen: Mapping[str, Decimal] = {}  # USD of one of each of them
@@ -312,8 +312,8 @@ class LiveAccount:
         ------
         SenselessAnswer
             for cash that nothing explains, and marks that nothing confirms, at the first reading.
-        Unbelieved
-            at the second one; `UnbelievedMarks` with the account at the feed's prices.
+        ReadingRejected
+            at the second one; `MarksRejected` with the account at the feed's prices.
         BrokerError
             for a venue that does not answer.
         """
@@ -323,7 +323,7 @@ class LiveAccount:
             return reading.account
         if not self._holdings.begun:
             self._begin()
-        doubted = self._marks.doubted(reading.account, again=reading.again)
+        doubted = self._marks.rejected(reading.account, again=reading.again)
         known = {symbol: price for symbol, price in doubted.items() if price > 0}
         account = replace(reading.account, prices={**reading.account.prices, **known})
         account, unpriced = self._as_last_marked(account, reading.unpriced)
@@ -342,18 +342,18 @@ class LiveAccount:
             late = self._holdings.unlisted(self._read_at)
             if not late:
                 self.account.halt("cash", why, cause=now.cause)
-            raise Unbelieved(late or why, account)
+            raise ReadingRejected(late or why, account)
         self.notices.tell("marks", marks)
         held = [f"{plain(q)} {s}" for s, q in reading.unpriced.items() if s not in unpriced]
         text = f"nothing says a price of {', '.join(sorted(held))}: it is left alone, and counts as"
         self.notices.tell("unpriced", f"{text} it was marked last, or as nothing" if held else "")
         if marks:
-            raise UnbelievedMarks(marks, account)
+            raise MarksRejected(marks, account)
         self._end_listed_halt(now, equity)
         self._use_clearing("cash")
         self._holdings.believe_cash(now)
         self._equity = equity
-        self._marks.believe(account)
+        self._marks.accept(account)
         return account
 
     def _as_last_marked(
@@ -369,7 +369,7 @@ class LiveAccount:
         proceeds = account.short_proceeds
         whys = {}
         for symbol, quantity in unpriced.items():
-            price = self._marks.believed(symbol) or abs(marked.get(symbol, 0.0) / float(quantity))
+            price = self._marks.accepted(symbol) or abs(marked.get(symbol, 0.0) / float(quantity))
             held = f"{plain(abs(quantity))} {symbol}"
             if price:
                 positions[symbol], prices[symbol] = quantity, price

@@ -11,9 +11,9 @@ import numpy as np
 from execution.decision.decision import Decision
 from execution.decision.settings import TradingSettings
 from execution.decision.trader import Trader
-from execution.live.belief import BarBelief
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
+from execution.live.validation import BarValidator
 from execution.orders.auctions import sending_end
 from execution.orders.broker import Broker
 from execution.orders.orders import Account, Fill, Order
@@ -76,7 +76,7 @@ def decided_cycle(
     *,
     rules: VenueRules | None = None,
     time: Time = OURS,
-    belief: BarBelief | None = None,
+    validator: BarValidator | None = None,
     decided: Callable[[np.datetime64], bool] = lambda at: False,
     again: Callable[[], Account] | None = None,
 ) -> Cycle:
@@ -84,11 +84,11 @@ def decided_cycle(
 
     rules: what the venue allows with each symbol; none allows everything.
     time: by which bars that are late are waited for.
-    belief: which bars were not believed in the cycles before; none remembers nothing.
+    validator: of the cycles before; None begins a new one.
     decided: whether an instant was decided before, and is not to be decided again.
     again: reads the account once more after bars were waited for; none asks the broker.
     """
-    belief = belief or BarBelief()
+    validator = validator or BarValidator()
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, time)
     bars = settings.data.market(settings.with_increments(bars)).view()
@@ -101,12 +101,12 @@ def decided_cycle(
     if not idle and decided(bars.now):
         idle = f"{utc_text(bars.now)} has been decided before"
     if idle:
-        return idle_cycle(account, bars, idle, belief)
+        return idle_cycle(account, bars, idle, validator)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
     prices = feed.prices(closed, account.as_of)
     # What the venue values a position at stands in where it has no price of the last hours.
     marks = {symbol: account.prices[symbol] for symbol in closed if symbol in account.prices}
-    bars, doubted = belief.believed(bars, {**marks, **prices})
+    bars, doubted = validator.validate(bars, {**marks, **prices})
     bars = _without_undetermined(bars, account)
     account = account.with_prices({**closes_of(bars), **prices})
     account = account.with_prices(prices_of_orders(account, feed.last_trades))
@@ -117,9 +117,9 @@ def decided_cycle(
     return Cycle(account, bars, decision, idle=idle, doubted=doubted)
 
 
-def idle_cycle(account: Account, bars: Bars, why: str, belief: BarBelief) -> Cycle:
+def idle_cycle(account: Account, bars: Bars, why: str, validator: BarValidator) -> Cycle:
     """A cycle that decides nothing: why, and the account at the prices of the bars."""
-    bars, doubted = belief.believed(bars, {})
+    bars, doubted = validator.validate(bars, {})
     return Cycle(account.with_prices(closes_of(bars)), bars, None, idle=why, doubted=doubted)
 
 

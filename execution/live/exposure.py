@@ -17,7 +17,7 @@ from trainingdata.instruments import is_symbol
 log = logging.getLogger(__name__)
 
 _NOTHING = Decimal(0)
-_ON_ITS_WAY = ("planned", "sending", "open", "working")
+_ON_ITS_WAY = ("planned", "submitting", "unknown", "accepted")
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,7 +263,7 @@ def why_too_many(book: OrderStore, intent: OrderIntent, now: np.datetime64, most
     since = now - HOUR
     # Instants are text in the book. One to the minute sorts before every instant within it.
     minute = str(since.astype("datetime64[m]"))
-    recent = book.select("sent_at >= ? AND state NOT IN ('planned', 'withheld')", (minute,))
+    recent = book.select("sent_at >= ? AND state NOT IN ('planned', 'denied')", (minute,))
     name = intent.client_order_id
     count = sum(each.sent_at > since and each.client_order_id != name for each in recent)
     if count < most:

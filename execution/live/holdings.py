@@ -34,7 +34,7 @@ from execution.journal.expected import (
     OpeningBalance,
     Owned,
 )
-from execution.journal.order_store import UNDETERMINED, OrderIntent, OrderStore
+from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
 from execution.journal.rows import exact
 from execution.live.cash import CashReading
 from execution.orders.option_orders import (
@@ -166,7 +166,7 @@ class HoldingsBook:
             before = self.owned()
             expected = defaultdict(Owned, before)
             self._count_fills(expected)
-            rooms = rooms_of(self._intents.in_states((*UNDETERMINED, "working")))
+            rooms = rooms_of(self._intents.in_states((*OUTCOME_UNKNOWN, "accepted")))
             moving = set(rooms)
             for symbol, owned in expected.items():
                 rooms[symbol] = Room(rooms[symbol].below + owned.fee, rooms[symbol].above)
@@ -192,10 +192,10 @@ class HoldingsBook:
             self._expect({s: owned[s].changed(each) for s, each in surpluses.items()})
             for symbol, surplus in surpluses.items():
                 self._count(f"{_BOOKED} WHERE symbol = ?", symbol)
-                self._events.append("accepted", symbol, plain(surplus))
+                self._events.append("acknowledged", symbol, plain(surplus))
             for name in orders:
                 COUNTED.put(self._database, Counted(name, NONE))
-                self._events.append("accepted", name)
+                self._events.append("acknowledged", name)
 
     def unknown(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
         """Open orders that are neither ours, nor in the place of one of ours, nor accepted."""

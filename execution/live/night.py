@@ -13,10 +13,10 @@ from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 
-from execution.brokers import LiveBroker, Unbelieved, UnbelievedMarks
+from execution.brokers import LiveBroker, MarksRejected, ReadingRejected
 from execution.decision.rebalancing import in_parts
 from execution.journal.decisions import Journal
-from execution.journal.order_store import UNDETERMINED, Part
+from execution.journal.order_store import OUTCOME_UNKNOWN, Part
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.settings import LiveSettings
@@ -86,7 +86,7 @@ class NightWatch:
         self._not_before = now + RETRY
         try:
             self._look(closes, last=bool(now >= closes - LOOKS[-1]))
-        except Unbelieved as error:
+        except ReadingRejected as error:
             # Cash is a halt, beside which nothing is sent; marks may be right at the next look.
             log.warning("nothing is cut before %s: %s", utc_text(closes), error)
         except BrokerError as error:
@@ -107,7 +107,7 @@ class NightWatch:
         )
         try:
             account = self._live.read_and_mark(self._broker.account)
-        except UnbelievedMarks as error:
+        except MarksRejected as error:
             if not last:
                 raise
             # The broker sells by true prices, whatever it has marked positions at.
@@ -151,12 +151,12 @@ class NightWatch:
         """The account as it is, at the feed's prices where the venue's marks are not believed."""
         try:
             return self._broker.account()
-        except UnbelievedMarks as error:
+        except MarksRejected as error:
             return error.account
 
     def _of_unknown_fate(self, part: Part) -> list[Order]:
         """Orders of ours that may be on their way."""
-        intents = self._live.book.in_states(UNDETERMINED)
+        intents = self._live.book.in_states(OUTCOME_UNKNOWN)
         return [each.single for each in intents if each.job == TRADE and each.part == part]
 
     def _ask_again(self, closes: np.datetime64) -> None:

@@ -211,7 +211,7 @@ class StatusPage:
         choices = self._journal.last_choices()
         self._curve = self._curve.extended(self._account.marks.marks(self._curve.last_at))
         halts = self._account.halts.active()
-        unknown = len(book.undetermined())
+        unknown = len(book.unknown_outcomes())
         cycles = latest_cycles(self._account.database, 2)
         ended = next((each for each in cycles if each.ended_at is not None), None)
         failed = "" if ended is None else ended.failed

@@ -12,7 +12,7 @@ import numpy as np
 
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.expected import NONE, Owned
-from execution.journal.order_store import UNDETERMINED, OrderIntent, OrderStore
+from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
 from execution.live.cycle import NOT_REDUCED, Look
 from execution.live.holdings import Room, changes_of, fee_of
 from execution.orders.auctions import taken_from
@@ -48,7 +48,7 @@ def resume(
         working = [
             each.client_order_id
             for each in intents
-            if each.state == "working" and not each.single.for_auction
+            if each.state == "accepted" and not each.single.for_auction
         ]
         if working:
             broker.cancel(working)
@@ -113,7 +113,7 @@ def _due(intents: Sequence[OrderIntent], now: np.datetime64) -> list[OrderIntent
 
 
 def _is_left(intent: OrderIntent) -> bool:
-    return intent.state == "planned" or intent.state in UNDETERMINED
+    return intent.state == "planned" or intent.state in OUTCOME_UNKNOWN
 
 
 def _holds_what_it_should(

@@ -42,10 +42,10 @@ Answer = TypeVar("Answer")
 
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 KILLED = "the kill file is there"
-DECIDED = "kind IN ('planned', 'withheld', 'sending')"  # events of an order's own beginning
+DECIDED = "kind IN ('planned', 'denied', 'submitting')"  # events of an order's own beginning
 # Events that record fills of an order, whole or in part; the venue writes none as 0, 0.00 or null.
 FILLED = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
-NOT_SENT: tuple[State, ...] = ("planned", "withheld")
+NOT_SENT: tuple[State, ...] = ("planned", "denied")
 REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
 
 

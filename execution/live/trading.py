@@ -13,20 +13,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from execution.brokers import Unbelieved
+from execution.brokers import ReadingRejected
 from execution.decision.trader import Trader
 from execution.journal.decisions import Journal
 from execution.journal.events import UNDECIDED
 from execution.journal.order_store import WAITING
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
-from execution.live.belief import BarBelief, histories_gone
 from execution.live.cycle import NOT_REDUCED, Cycle, Look, decided_cycle, idle_cycle, next_instant
 from execution.live.guards import why_stopped
 from execution.live.night import NightWatch, flattening_orders
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
+from execution.live.validation import BarValidator, histories_gone
 from execution.orders.auctions import next_sending, sending_end, sent_until, taken_from
 from execution.orders.broker import Broker, place
 from execution.orders.orders import Account, Order
@@ -90,7 +90,7 @@ class TradingJob:
         self._next_sending: np.datetime64 | None = None
         self._night = NightWatch(self.broker, live, self._journal, settings)
         self._followed = False
-        self._belief = BarBelief()
+        self._validator = BarValidator()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
         last = self._journal.cycles.last(ended=True)
         self._last_idle = "" if last is None else last.idle
@@ -130,7 +130,7 @@ class TradingJob:
             with self._failure_noted(number):
                 try:
                     cycle = self._cycle()
-                except Unbelieved as error:
+                except ReadingRejected as error:
                     bars = self._feed.bars(error.account.as_of)
                     account = error.account.with_prices(closes_of(bars))
                     cycle = Cycle(account, bars, None, idle=str(error))
@@ -192,7 +192,7 @@ class TradingJob:
             intent.single
             for decision in self._journal.unfinished()
             for intent in self._live.book.of_decision(decision.name)
-            if intent.state in WAITING and intent.state != "working"
+            if intent.state in WAITING and intent.state != "accepted"
         ]
         try:
             retry = RETRY[self._settings.fill]
@@ -212,7 +212,7 @@ class TradingJob:
         stopped = why_stopped(self._live.halts, self._live.account.kill_file)
         if why := stopped or self._gone(account):
             bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
-            return idle_cycle(account, bars, why, self._belief)
+            return idle_cycle(account, bars, why, self._validator)
         ours = self._settings.tradable_symbols
         resumed = resume(self.broker, self._journal, self._live.book, ours, self._live.snapshot)
         cycle = sent_cycle(
@@ -226,7 +226,7 @@ class TradingJob:
             {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.doubted}
         )
         if resumed or cycle.fills:
-            with suppress(Unbelieved):  # it has been told, and the cycle is what it did
+            with suppress(ReadingRejected):  # it has been told, and the cycle is what it did
                 self._live.read_and_mark(self.broker.account)
         return replace(cycle, unsent=self._live.book.unsent_of(cycle.name)) if cycle.name else cycle
 
@@ -245,7 +245,7 @@ class TradingJob:
             self._settings,
             rules=self._rules,
             time=self._connection.time,
-            belief=self._belief,
+            validator=self._validator,
             decided=self._journal.decided,
             again=self._compared_account,
         )
@@ -317,7 +317,7 @@ class TradingJob:
     def _cancel_ours(self) -> tuple[set[str], list[str]]:
         """Cancel what works; symbols of what does not end, and why, an order each."""
         stuck, troubles = set(), []
-        for intent in self._live.book.in_states(("working",)):
+        for intent in self._live.book.in_states(("accepted",)):
             if intent.job != TRADE or not isinstance(intent.order, Order):
                 continue
             log.warning("cancelling %s", intent.client_order_id)

@@ -62,7 +62,7 @@ def spread_guard(
             why = f"unknown state: {error}"
         else:
             why = guard(intent, now, replace(look(), balance=balance))
-        tell("withheld", f"{intent.client_order_id} is not sold: {why}" if why else "")
+        tell("denied", f"{intent.client_order_id} is not sold: {why}" if why else "")
         return why
 
     return guarded

@@ -242,7 +242,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     assert path.read_bytes() == before
     assert {each.name for each in path.parent.iterdir()} == {JOURNAL, LOCK}
     with opened(here, tmp_path) as database:
-        OrderStore(database).settle("a", "working")
+        OrderStore(database).settle("a", "accepted")
     settled = examined(here, tmp_path)["journal"]
     assert settled.level == "ok"
     assert settled.found == f"{path} is whole, and the outcome of every order is known"

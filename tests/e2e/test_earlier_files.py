@@ -44,8 +44,8 @@ def journal(account: str, folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("account", "shown"),
     [
-        (ACCOUNT, ("SYA-0-0", "working", "220", "SYB-0-0", "open", "halted: positions")),
-        (CONTRACTS, ("exposure: contracts", "working", "BUY 50 NO")),
+        (ACCOUNT, ("SYA-0-0", "accepted", "220", "SYB-0-0", "open", "halted: positions")),
+        (CONTRACTS, ("exposure: contracts", "accepted", "BUY 50 NO")),
     ],
 )
 def test_status_says_what_an_earlier_journal_holds(
@@ -64,8 +64,8 @@ def test_a_spread_that_was_open_is_open(tmp_path: Path) -> None:
     assert spread.remaining > 0
     with closing(Database(journal(SPREADS, tmp_path))) as database:
         book = OrderStore(database)
-        assert not book.undetermined()
-        assert [each.job for each in book.in_states(("working",))] == ["spreads"]
+        assert not book.unknown_outcomes()
+        assert [each.job for each in book.in_states(("accepted",))] == ["spreads"]
 
 
 @pytest.mark.parametrize(

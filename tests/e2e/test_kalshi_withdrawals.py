@@ -91,7 +91,7 @@ def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
     assert [stand.state(name) for name in ("o-1", "o-2", "o-3")] == [
         "canceled",
         "canceled",
-        "working",
+        "accepted",
     ]
     assert withdrawn(stand.manager()) == []
     assert cancels(stand) == 2
@@ -103,7 +103,7 @@ def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> N
     theirs = replace(order("o-1", "0.40", 10, market=RAIN), expires_at=manager.expiry())
     stand.book.plan(OrderIntent(theirs, now, venue="kalshi", job="somebody"))
     stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
-    assert stand.state("o-1") == "working"
+    assert stand.state("o-1") == "accepted"
     assert withdrawn(manager) == []
     placed(stand, "o-2")
     assert withdrawn(manager) == ["o-2"]

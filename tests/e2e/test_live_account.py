@@ -96,7 +96,7 @@ class Desk:
 
 @pytest.mark.parametrize(
     ("fill", "at", "minutes", "state"),
-    [("open", "2024-07-03T17:00Z", 15, "planned"), ("close", "2024-07-03T16:45Z", 1, "working")],
+    [("open", "2024-07-03T17:00Z", 15, "planned"), ("close", "2024-07-03T16:45Z", 1, "accepted")],
 )
 def test_a_day_whose_bars_are_late_is_decided_while_its_auction_takes_orders(
     practice: Start, tmp_path: Path, fill: str, at: str, minutes: int, state: str
@@ -183,7 +183,7 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
     for name in opening:
         intent = desk.live.book.get(name)
         assert intent is not None
-        assert intent.state == "withheld"
+        assert intent.state == "denied"
     assert {*desk.cycles[-1].unsent} == opening
     trade_stock_e2e.show(desk.cycles[-1])
     asked = status(tmp_path / JOURNAL, system_clock())

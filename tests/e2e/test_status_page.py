@@ -112,7 +112,7 @@ class Written:
 
 @pytest.fixture(scope="module")
 def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An account with a decision, orders that filled, wait and were withheld, a deposit, a halt."""
+    """An account with a decision, orders that filled, wait and were denied, a deposit, a halt."""
     day = Written(tmp_path_factory.mktemp("practised") / "account-1")
     words = (SYMBOLS, "forecaster=ewma", "forecaster.calibrated=false", "data.start=2024-01-02")
     settings = LiveSettings.of(composed_config("live", [*words, "end=2024-02-21T19:30Z"]))
@@ -120,11 +120,11 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert cycle.decision is not None
     first, second, *_ = day.book.of_decision(day.journal.write(cycle.decision, cycle.account))
     filled = Progress("filled", "v-1", first.single.qty, Decimal(50))
-    day.book.settle(first.client_order_id, "sending")
+    day.book.settle(first.client_order_id, "submitting")
     day.book.note(first.client_order_id, filled)
-    day.book.settle(second.client_order_id, "withheld", f"halted: daily_loss since noon: {ATTACK}")
+    day.book.settle(second.client_order_id, "denied", f"halted: daily_loss since noon: {ATTACK}")
     limit = Order("by-hand-SYB", "SYB", "buy", Decimal(5), "so", type="limit", limit_price=48.5)
-    day.book.begin(OrderIntent(limit, NOW, "working", job=TRADE))
+    day.book.begin(OrderIntent(limit, NOW, "accepted", job=TRADE))
     for hours, equity, flows in (
         (28, 100_000.0, 0.0),
         (14, 106_000.0, 5_000.0),
@@ -161,7 +161,7 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
     earned = equities[-1][0] - equities[0][0] - 5_000
     assert f"earned in all {usd(earned, sign=True)}" in text
     latest = rows_of(path, "SELECT client_order_id, reason, why, state FROM intents")
-    assert {state for *_, state in latest} >= {"filled", "withheld", "working"}
+    assert {state for *_, state in latest} >= {"filled", "denied", "accepted"}
     for name, reason, why, _ in latest:
         assert name in text
         assert " ".join(reason.split()) in text
@@ -180,7 +180,7 @@ def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written
     NoticeBook(written.database, str, lambda: NOW)(ATTACK, ATTACK)
     written.order("one", reason=ATTACK)
     written.order("two")
-    written.book.settle("two", "withheld", ATTACK)
+    written.book.settle("two", "denied", ATTACK)
     written.halts.raise_halt("positions", ATTACK, NOW)
     written.made(failed=ATTACK)
     written.mark(NOW, 100.0, **{ATTACK: 50.0})
@@ -204,7 +204,7 @@ def test_the_page_is_written_where_a_halt_an_order_or_the_kill_file_has_changed(
     for change in (
         written.made,
         lambda: written.order("one"),
-        lambda: written.book.settle("one", "sending"),
+        lambda: written.book.settle("one", "submitting"),
         lambda: written.halts.raise_halt("cash", "gone", NOW),
         lambda: written.halts.clear("cash", "Ada", NOW),
         (written.folder / KILL_FILE).touch,
@@ -341,7 +341,7 @@ def test_an_ordinary_end_keeps_the_color_of_halts(written: Written, kind: Any, l
 
 def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:
     file = practised / PAGE
-    titles = ("Running, and nothing is opened", "Next cycle", "withheld", ATTACK, "out of date")
+    titles = ("Running, and nothing is opened", "Next cycle", "denied", ATTACK, "out of date")
     look_at_all_widths(browser, file, titles)
     browser.open(file.as_uri(), 390)
     assert browser.value("document.title").startswith("Out of date · Running")

@@ -108,7 +108,7 @@ def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:
     assert entry.answer.endswith("not sent: KILL is there")
     assert entry.sent == 0
     assert not exchange.orders
-    assert {intent.state for intent in book.select("1 = 1")} == {"withheld"}
+    assert {intent.state for intent in book.select("1 = 1")} == {"denied"}
     assert not service.skipped
 
 
@@ -130,6 +130,6 @@ def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> 
     assert (tick.at, tick.tick) == (exchange.now, exchange.shown(RAIN))
     intent = book.get(entry.client_order_id)
     assert intent is not None
-    assert (intent.job, intent.state, intent.part) == ("kalshi", "working", "opening")
+    assert (intent.job, intent.state, intent.part) == ("kalshi", "accepted", "opening")
     assert order_of(intent).count == 5
     assert list(log.spans()) == [RAIN]

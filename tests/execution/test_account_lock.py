@@ -67,7 +67,7 @@ def test_an_account_is_traded_from_the_folder_of_its_journal_alone(tmp_path: Pat
         assert "is not there. Bring it back; or" in refused("moved", tmp_path / root)
     (state_folder("moved") / "journal").unlink()
     with journal_of_account("moved", tmp_path / "second") as book:
-        (intent,) = OrderStore(book.database).undetermined()
+        (intent,) = OrderStore(book.database).unknown_outcomes()
     assert (intent.order, intent.sent_at) == (ORDER, NOW)
 
 
@@ -96,7 +96,7 @@ def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
         unfinished_commit(path).write_bytes(b"begun")
     with journal_of_account("damaged", tmp_path, replace_damaged=True) as book:
         assert not unfinished_commit(path).exists()
-        assert OrderStore(book.database).undetermined() == ()
+        assert OrderStore(book.database).unknown_outcomes() == ()
     assert book.set_aside is not None
     assert book.set_aside.read_bytes() == content
     assert unfinished_commit(book.set_aside).exists() is (content == b"")

@@ -258,9 +258,9 @@ def test_what_has_expired_by_the_venues_clock_is_kept_back_and_what_never_does_a
 def test_spreads_are_another_jobs_to_look_for() -> None:
     puts = (contract_of(f"SPY240308P00{strike}000") for strike in (495, 500))
     spread = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in puts), 1)
-    states: tuple[State, ...] = ("working", "sending")
+    states: tuple[State, ...] = ("accepted", "submitting")
     spreads = [OrderIntent(replace(spread, client_order_id=each), NOW, each) for each in states]
-    book = book_of(*spreads, OrderIntent(order(), NOW, "working"))
+    book = book_of(*spreads, OrderIntent(order(), NOW, "accepted"))
     broker, venue, *_ = broker_at(book=book, get=[taken()])
     broker.follow()
     broker.account()
@@ -270,7 +270,7 @@ def test_spreads_are_another_jobs_to_look_for() -> None:
 
 @pytest.mark.parametrize(
     ("reduces", "state", "posts"),
-    [(True, "sending", 1), (False, "sending", 0), (True, "working", 0)],
+    [(True, "submitting", 1), (False, "submitting", 0), (True, "accepted", 0)],
 )
 def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_became(
     reduces: bool, state: State, posts: int
@@ -280,7 +280,7 @@ def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_becam
     working = taken("b-1", **{**WORDS, "type": "limit", "limit_price": "5", "tif": "gtc"})
     broker, venue, *_ = broker_at(
         book=book_of(OrderIntent(bid, NOW, state)),
-        open=[[] if state == "sending" else [working]],
+        open=[[] if state == "submitting" else [working]],
         positions=[[{"symbol": "NVDA", "qty": "10", "current_price": "5"}]],
         get=[status(404)],
         post=[taken("s-1", "filled", **FILLED)],

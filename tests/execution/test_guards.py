@@ -121,9 +121,9 @@ class Desk:
         """As an outbox does it: judged, and written down or withheld."""
         why = self.judge(one, now)
         if why:
-            self.book.withhold(one, why)
+            self.book.deny(one, why)
         else:
-            self.book.begin(replace(one, state="sending", sent_at=now))
+            self.book.begin(replace(one, state="submitting", sent_at=now))
         return why
 
 
@@ -190,20 +190,20 @@ class Market:
         if how == "reject":
             known = self.desk.book.get(name)
             assert known is not None
-            if known.state == "sending":
+            if known.state == "submitting":
                 del self.working[name]
                 self.desk.book.settle(name, "rejected", "no")
             return
         part = min(Decimal(quantity), abs(left)).copy_sign(left)
         self.held[symbol] += part
-        state: State = "canceled" if how == "cancel" else "working"
+        state: State = "canceled" if how == "cancel" else "accepted"
         if part == left:
             state = "filled"
         known = self.desk.book.get(name)
         assert known is not None
         filled = known.progress.filled + abs(part)
         self.desk.book.note(name, Progress(state, f"v{name}", filled, Decimal(1)))
-        if state == "working":
+        if state == "accepted":
             self.working[name] = (symbol, left - part)
         else:
             del self.working[name]
@@ -486,7 +486,7 @@ def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path
     with closing(Database(tmp_path / "journal")) as database:
         desk = Desk(bounds, database=database, snapshot=seen())
         desk.book.plan(intent("planned"))
-        desk.book.withhold(intent("withheld"), "because")
+        desk.book.deny(intent("denied"), "because")
         assert desk.send(intent("1"), NOW - minute) == ""
         desk.book.settle("1", "rejected", "no")
         assert desk.send(intent("2", part="reduction", job="other"), NOW - minute) == ""
@@ -517,7 +517,7 @@ def test_an_order_that_is_sent_again_takes_its_room_once_and_what_was_not_sent_n
         assert "would come to 1 of equity" in desk.judge(intent("b", qty=50), NOW)
     desk = Desk(snapshot=seen())
     assert desk.send(intent("a", qty=50)) == ""
-    desk.book.settle("a", "withheld", "too late")
+    desk.book.settle("a", "denied", "too late")
     assert desk.judge(intent("b", qty=50), NOW) == ""
 
 
@@ -596,7 +596,7 @@ def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -
 def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
     desk = Desk(replace(WIDE, max_position=0.75), snapshot=seen())
     assert desk.send(intent("long", qty=50)) == ""
-    desk.book.note("long", Progress("working", "v", Decimal(20), Decimal(100)))
+    desk.book.note("long", Progress("accepted", "v", Decimal(20), Decimal(100)))
     assert desk.judge(intent("more", qty=25), NOW) == ""
     assert "come to 0.76" in desk.judge(intent("more", qty=26), NOW)
     desk.snapshot = seen()

@@ -96,13 +96,13 @@ def test_a_journal_that_is_taken_over_is_sound_before_and_after_and_has_the_tabl
 def test_each_open_unknown_and_partly_filled_order_is_found(tmp_path: Path) -> None:
     with closing(Database(restored(TODAY, tmp_path / "journal.sqlite"))) as database:
         book = opened(database)
-        unknown = {each.client_order_id: each.state for each in book.undetermined()}
-        working = book.in_states(("working",))
+        unknown = {each.client_order_id: each.state for each in book.unknown_outcomes()}
+        working = book.in_states(("accepted",))
     assert unknown == {
-        "trade-20261124T153000Z-SPY-0-0": "open",
-        "trade-20261124T153000Z-AAPL-0-0": "open",
-        "IRON-20261124-060": "sending",
-        "IRON-20261124-060-out": "open",
+        "trade-20261124T153000Z-SPY-0-0": "unknown",
+        "trade-20261124T153000Z-AAPL-0-0": "unknown",
+        "IRON-20261124-060": "submitting",
+        "IRON-20261124-060-out": "unknown",
     }
     assert {each.client_order_id: str(each.progress.filled) for each in working} == {
         "trade-20261124T153000Z-NVDA-0-0": "0",

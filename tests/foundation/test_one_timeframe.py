@@ -21,7 +21,7 @@ ALLOWED = {
     " universe",
     "forecasting": "candidates chronos2/profile evaluate forecast settings",
     "sizing": "quantity solver/cholesky",
-    "execution": "alpaca/order_venue auctions choices decision journal/order_store live/belief"
+    "execution": "alpaca/order_venue auctions choices decision journal/order_store live/validation"
     " live/guards live/holdings live/page live/settings outlook quantity rebalancing records",
     "marketsimulator": "results/attribution results/metrics venue/faults venue/market_data"
     " venue/option_listing venue/portfolio_history",
