@@ -46,7 +46,7 @@ from execution.live.account_lock import (
 )
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
-from foundation.clock import system_clock
+from foundation.clock import OURS, Clock
 from foundation.command import LOGS, Result
 from foundation.counts import time_text
 from foundation.database import Database, DatabaseFailed, copied, unfinished_commit
@@ -91,12 +91,12 @@ class Start:
 
     settings: of the loop.
     keys: of the account, or why there are none.
-    clock: this machine's time.
+    clock: this machine's.
     """
 
     settings: LiveSettings
     keys: Keys | InputError
-    clock: Callable[[], np.datetime64] = system_clock
+    clock: Clock = OURS
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
@@ -213,12 +213,12 @@ def _crypto(start: Start) -> Said:
 
 
 def _clock(start: Start) -> Said:
-    asked = start.clock()
+    asked = start.clock.now()
     try:
         shown = start.connection.now()
     except BrokerError as error:
         raise InputError(f"{error}; look at the venue's status page") from error
-    offset = clock_offset(shown, asked, start.clock())
+    offset = clock_offset(shown, asked, start.clock.now())
     return clock_said(offset, on_this_machine=start.settings.broker.on_this_machine)
 
 

@@ -56,7 +56,8 @@ from event_contracts.trading.records import (
 )
 from event_contracts.trading.venue_orders import STATES, Status, order_of
 from execution.journal.order_store import OrderIntent, OrderStore, Progress
-from execution.journal.outbox import Guard, Outbox, unguarded
+from execution.journal.outbox import Outbox
+from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.arrays import Records
 from foundation.clock import Time
 from foundation.errors import InputError, OrderRejected
@@ -538,14 +539,15 @@ class SimulatedOrderManager:
     before is that order.
 
     book: where intents are kept; none keeps them in memory.
-    guard: has the last word before an order is sent.
+    gate: asked right before an order is sent.
     """
 
     def __init__(
-        self, exchange: Exchange, book: OrderStore | None = None, guard: Guard = unguarded
+        self, exchange: Exchange, book: OrderStore | None = None, gate: OrderGate = UNGUARDED
     ) -> None:
         self.exchange = exchange
-        self._outbox = Outbox(_Venue(exchange), book, guard)
+        self._outbox = Outbox(_Venue(exchange), book)
+        self._gate = gate
 
     def advance(self) -> None:
         """Show the next tick of every open market, and let its orders meet it."""
@@ -562,11 +564,12 @@ class SimulatedOrderManager:
 
     def submit(self, order: LimitOrder) -> Receipt:
         """Send an order once; it meets the next tick."""
-        placed = self._outbox.post(order)
+        placed = self._outbox.post(order, self._gate)
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 
     def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
-        return self._outbox.unknown_outcomes(lambda intent: order_of(intent).market == market)
+        unknown = self._outbox.book.unknown_outcomes()
+        return self._outbox.refresh(each for each in unknown if order_of(each).market == market)
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
         """Nothing: orders end after so many ticks as the exchange's settings say."""

@@ -17,7 +17,7 @@ before, a refusal says nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -35,7 +35,7 @@ from execution.journal.order_store import (
     part_of,
 )
 from execution.journal.orders import AnyOrder, is_same
-from execution.orders.risk_snapshot import RiskSnapshot
+from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.clock import Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text
@@ -50,10 +50,6 @@ CANCELS = (0.0, 0.1, 0.5, 1.0)  # seconds before each try of a cancellation
 LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
 ENDING = 30.0  # seconds for the requests that end an order
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
-
-# Why an intent may not be sent at an instant of the venue's clock, by what was seen of the account;
-# empty where it may.
-Guard = Callable[[OrderIntent, np.datetime64, RiskSnapshot | None], str]
 
 
 class LookupResult(Enum):
@@ -91,11 +87,6 @@ _REFUSED: Mapping[type, State] = {
     TooLate: "denied",
 }
 REJECTED_LATER = "rejected by the venue after acceptance"
-
-
-def unguarded(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
-    del intent, now, seen
-    return ""
 
 
 def too_late(intent: OrderIntent) -> str:
@@ -191,30 +182,22 @@ class Outbox(Generic[Placed]):
 
     venue: takes them.
     book: where they are kept; none keeps them in memory, until the process ends.
-    guard: has the last word before an intent is sent.
     job: whose orders go this way.
     """
 
-    def __init__(
-        self,
-        venue: Venue[Placed],
-        book: OrderStore | None = None,
-        guard: Guard = unguarded,
-        job: str = "",
-    ) -> None:
+    def __init__(self, venue: Venue[Placed], book: OrderStore | None = None, job: str = "") -> None:
         self._venue = venue
         self._time = venue.time
         self.book = OrderStore() if book is None else book
-        self._guard = guard
         self._job = job
 
-    def post(self, order: AnyOrder, seen: RiskSnapshot | None = None) -> Placed:
+    def post(self, order: AnyOrder, gate: OrderGate = UNGUARDED) -> Placed:
         """Have an order taken, and return what the venue says of it.
 
         An order of this id that was sent before is that order, or stays rejected; one that was
         planned is sent as it was planned.
 
-        seen: the account, for the guard.
+        gate: asked right before it is sent.
 
         Raises
         ------
@@ -231,11 +214,11 @@ class Outbox(Generic[Placed]):
         if before is not None and not self.may_be_sent(before):
             if is_unsent(before):
                 raise OrderRejected(f"{before.why}; it is not sent a second time")
-            return self._resync(before, (*ONE_POLL, *POLL_DELAYS), seen=seen)
+            return self._resync(before, (*ONE_POLL, *POLL_DELAYS), gate=gate)
         now = self._venue.estimated_now()
         intent = before or self._own(OrderIntent(order, now, part=part_of(order)))
         intent = replace(intent, state="submitting", why="", sent_at=now)
-        if why := self._guard(intent, now, seen):
+        if why := gate.refusal(intent, now):
             self.book.deny(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self.book.begin(intent)
@@ -246,7 +229,7 @@ class Outbox(Generic[Placed]):
                 answer: Placed | LookupResult = self._venue.post(intent, BUSY_PATIENCE)
             except NoAnswer as error:
                 _warn_of_silence(name, error)
-                answer = self._query(intent, POLL_DELAYS, seen)
+                answer = self._query(intent, POLL_DELAYS, gate)
             return self._resolved(intent, answer)
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
@@ -264,21 +247,10 @@ class Outbox(Generic[Placed]):
         if planned is not None and planned.state == "planned":
             self.book.deny(planned, why)
 
-    def follow(self, concerned: Callable[[OrderIntent], bool]) -> None:
-        """Write down what has become of orders that still worked when they were last heard of."""
-        self._looked_at(filter(concerned, self.book.in_states(("accepted",))))
+    def refresh(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
+        """Record what the venue states of intents, and return those without an answer.
 
-    def unknown_outcomes(self, concerned: Callable[[OrderIntent], bool]) -> tuple[OrderIntent, ...]:
-        """Those of the orders sent of which the venue does not say what became.
-
-        concerned: which orders are to be looked for.
-        """
-        return self._looked_at(filter(concerned, self.book.unknown_outcomes()))
-
-    def _looked_at(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
-        """Have the book say what the venue says of intents, and return those it says nothing of.
-
-        Looking for them takes 20 seconds at most, however many there are.
+        The queries take 20 seconds at most, however many there are.
         """
         from foundation.transport import time_limit
 
@@ -286,7 +258,7 @@ class Outbox(Generic[Placed]):
         with time_limit(LOOKING):
             for intent in intents:
                 try:
-                    self._resync(intent, ONE_POLL, again=False)
+                    self._resync(intent, ONE_POLL, gate=None)
                 except BrokerError as error:
                     # One answer that says nothing makes one symbol uncertain, not the account.
                     log.warning("%s", error)
@@ -305,7 +277,7 @@ class Outbox(Generic[Placed]):
         return intent is not None and intent.state in OUTCOME_UNKNOWN
 
     def resolve(
-        self, client_order_id: str, *, again: bool = False
+        self, client_order_id: str, *, again: OrderGate | None = None
     ) -> Placed | Literal["unknown"] | None:
         """What became of an order of an id of ours, once nothing more can happen to it.
 
@@ -313,8 +285,9 @@ class Outbox(Generic[Placed]):
         does not end when it is cancelled. None for one that never came about. Where that is not
         known, the query takes 20 seconds at most.
 
-        again: whether it is asked for once more where the venue does not know it. It may trade then
-            as if it were new, so what it assumes of the account has to be so.
+        again: the gate of a second try under its id, where the venue does not know it; None tries
+            no second time. It may trade then as if it were new, so what it assumes of the account
+            has to be so.
         """
         from foundation.transport import time_limit
 
@@ -327,7 +300,7 @@ class Outbox(Generic[Placed]):
         else:
             try:
                 with time_limit(LOOKING):
-                    answer = self._resync(intent, ONE_POLL, again=again)
+                    answer = self._resync(intent, ONE_POLL, gate=again)
             except OrderRejected:
                 answer = None
             except OutcomeUnknown:
@@ -354,22 +327,17 @@ class Outbox(Generic[Placed]):
         return self.record(placed)
 
     def _resync(
-        self,
-        intent: OrderIntent,
-        polls: Sequence[float],
-        *,
-        again: bool = True,
-        seen: RiskSnapshot | None = None,
+        self, intent: OrderIntent, polls: Sequence[float], *, gate: OrderGate | None
     ) -> Placed:
-        """What the venue says of an intent that was sent before.
+        """Return what the venue says of an intent that was sent before.
 
-        again: whether one that it has not taken, and does not show, is sent again.
-        seen: the account, for the guard.
+        gate: of a second try, for an intent that it has not taken and does not show; None tries no
+            second time.
         """
         if intent.taken:
             return self._taken(intent.client_order_id, polls)
         with self._outcome_recorded(intent.client_order_id):
-            return self._resolved(intent, self._query(intent, polls, seen, again=again))
+            return self._resolved(intent, self._query(intent, polls, gate))
 
     def record(self, placed: Placed) -> Placed:
         """The order, of which the book then says the same.
@@ -440,12 +408,12 @@ class Outbox(Generic[Placed]):
             raise OrderRejected(f"{name}: the venue has another order of this id")
         return LookupResult.NO_RESPONSE
 
-    def _unknown(self, intent: OrderIntent, unseen: LookupResult) -> OrderRejected | OutcomeUnknown:
+    def _unknown(self, intent: OrderIntent, result: LookupResult) -> OrderRejected | OutcomeUnknown:
         """What is to be said of an intent that the venue was asked for and does not show."""
         name = intent.client_order_id
         # One answer of the clock could be wrong: it is asked once more before an order is given up.
         if (
-            unseen is LookupResult.NOT_FOUND
+            result is LookupResult.NOT_FOUND
             and self._venue.is_dead(intent, self._venue.estimated_now())
             and self._venue.is_dead(intent, self._venue.now())
         ):
@@ -455,35 +423,29 @@ class Outbox(Generic[Placed]):
         )
 
     def _query(
-        self,
-        intent: OrderIntent,
-        polls: Sequence[float],
-        seen: RiskSnapshot | None,
-        *,
-        again: bool = True,
+        self, intent: OrderIntent, polls: Sequence[float], gate: OrderGate | None
     ) -> Placed | LookupResult:
-        """What looks say of an intent that was sent; again: else what they say of it sent anew."""
+        """Return what polls say of an intent that was sent, and of a second try that a gate allows.
+
+        gate: None tries no second time.
+        """
         found = self._poll(intent.client_order_id, polls)
-        if isinstance(found, LookupResult) and again:
-            return self._send_again(intent, polls, found, seen)
+        if isinstance(found, LookupResult) and gate is not None:
+            return self._send_again(intent, polls, found, gate)
         return found
 
     def _send_again(
-        self,
-        intent: OrderIntent,
-        polls: Sequence[float],
-        unseen: LookupResult,
-        seen: RiskSnapshot | None,
+        self, intent: OrderIntent, polls: Sequence[float], result: LookupResult, gate: OrderGate
     ) -> Placed | LookupResult:
         """Send an intent under its id once more, where no second order can come of that.
 
-        unseen: what the look for it found.
+        result: of the query before.
         """
         name = intent.client_order_id
         now = self._venue.estimated_now()
         once_more = self._venue.idempotent_client_ids and intent.wanted(now)
-        if not once_more or self._guard(intent, now, seen):
-            return unseen
+        if not once_more or gate.refusal(intent, now):
+            return result
         try:
             return self._venue.post(intent, 0.0)
         except OrderRejected as error:
@@ -500,19 +462,19 @@ class Outbox(Generic[Placed]):
         """
         from foundation.transport import time_limit
 
-        unseen = LookupResult.NO_RESPONSE
+        result = LookupResult.NO_RESPONSE
         with time_limit(LOOKING):
             for _ in self._time.tries(polls):
                 try:
                     answer = self._venue.find(name, self.book.get(name))
                 except BrokerError as error:
                     log.info("%s", error)
-                    unseen = LookupResult.NO_RESPONSE
+                    result = LookupResult.NO_RESPONSE
                     continue
                 if answer is not None:
                     return answer
-                unseen = LookupResult.NOT_FOUND
-        return unseen
+                result = LookupResult.NOT_FOUND
+        return result
 
     def _taken(self, name: str, polls: Sequence[float]) -> Placed:
         """An order that the venue has taken: it is never sent again, whatever a look says."""

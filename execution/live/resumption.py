@@ -13,7 +13,7 @@ import numpy as np
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.expected import NONE, Owned
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
-from execution.live.cycle import NOT_REDUCED, Look
+from execution.live.cycle import NOT_REDUCED, Reconciled
 from execution.live.holdings import Room, changes_of, fee_of
 from execution.orders.auctions import taken_from
 from execution.orders.broker import Broker, is_whole, place
@@ -26,7 +26,7 @@ OTHER_HOLDINGS = "the account holds something else than when it was decided"
 
 
 def resume(
-    broker: Broker, journal: Journal, book: OrderStore, tradable: Collection[str], look: Look
+    broker: Broker, journal: Journal, book: OrderStore, tradable: Collection[str], live: Reconciled
 ) -> list[Fill]:
     """Send what is left of decisions that are still in time, and end the others.
 
@@ -35,7 +35,7 @@ def resume(
     One for an auction that takes none yet stays planned.
 
     tradable: symbols that are ours to trade by now.
-    look: what guards judge orders by.
+    live: gives the gate of the orders.
     """
     fills: list[Fill] = []
     for decision in journal.unfinished():
@@ -62,8 +62,8 @@ def resume(
         due = _due(intents, account.as_of)
         orders = [intent.single for intent in due]
         try:
-            seen = look(account.with_prices(decision.prices), decision.prices)
-            fills += place(broker, orders, decision.cancels, seen)
+            gate = live.gate(account.with_prices(decision.prices), decision.prices)
+            fills += place(broker, orders, decision.cancels, gate)
         except BrokerError as error:
             # An auction is hours away: the same is tried again until its orders expire.
             if not any(order.for_auction for order in orders):

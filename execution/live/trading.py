@@ -7,7 +7,7 @@ the venue takes it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -20,7 +20,15 @@ from execution.journal.events import UNDECIDED
 from execution.journal.order_store import WAITING
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
-from execution.live.cycle import NOT_REDUCED, Cycle, Look, decided_cycle, idle_cycle, next_instant
+from execution.live.cycle import (
+    NOT_REDUCED,
+    Cycle,
+    Reconciled,
+    decided_cycle,
+    idle_cycle,
+    next_instant,
+)
+from execution.live.desk import TradingDesk
 from execution.live.guards import why_stopped
 from execution.live.night import NightWatch, flattening_orders
 from execution.live.resumption import resume
@@ -47,9 +55,8 @@ RETRY = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 class TradingJob:
     """Cycles of one trader on one account.
 
-    live: what is written down, believed and guarded.
+    live: the account.
     cycles: how many to make; none makes them until the loop stops.
-    show: called with every cycle.
     patience: seconds that orders may take.
     """
 
@@ -63,32 +70,24 @@ class TradingJob:
         settings: LiveSettings,
         *,
         cycles: int | None,
-        show: Callable[[Cycle], None],
         patience: float = 10.0,
     ) -> None:
         self._live = live
         self._connection = live.connection
-        self.broker = live.connection.broker(
-            terms=settings.orders,
-            patience=patience,
-            book=live.book,
-            guard=live.guards,
-            job=TRADE,
-            collateral=lambda: sum(live.at_risk().values()),
-            last_prices=live.last_prices,
-            believe=live.believe,
+        gateway = live.connection.broker(
+            terms=settings.orders, patience=patience, book=live.book, job=TRADE, feed=live.feed
         )
+        self.desk = TradingDesk(gateway, live, secured=True)
         self._feed = feed
         self._trader = trader
         self._settings = settings
         self._cycles = cycles
-        self._show = show
         self._journal = live.account.journal(TRADE)
-        self._rules = VenueRules(self.broker)
+        self._rules = VenueRules(self.desk)
         self._made = 0
         self._next_cycle: np.datetime64 | None = None
         self._next_sending: np.datetime64 | None = None
-        self._night = NightWatch(self.broker, live, self._journal, settings)
+        self._night = NightWatch(self.desk, live, self._journal, settings)
         self._followed = False
         self._validator = BarValidator()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
@@ -109,17 +108,17 @@ class TradingJob:
         instants = (self._next_cycle, self._night.due(now), self._next_sending)
         return min(each for each in instants if each is not None)
 
-    def step(self) -> None:
-        """A cycle, or a look at the book before the close."""
+    def step(self) -> Cycle | None:
+        """Make a cycle and return it, or look at the book before the close."""
         now = self._connection.now()
         if self._next_cycle is not None and self._night.step(now):
-            return
+            return None
         if self._next_cycle is not None and now < self._next_cycle:
             self._made -= 1  # one that is there to send counts as none
-        self.cycle_now()
+        return self.cycle_now()
 
-    def cycle_now(self) -> None:
-        """Look after what was sent, and decide what can be decided now."""
+    def cycle_now(self) -> Cycle:
+        """Follow what was sent, decide what can be decided now, and return what came of it."""
         now = self._connection.now()
         self._made += 1
         done = False
@@ -139,6 +138,7 @@ class TradingJob:
             # Whoever moves a practice server's clock does so once the cycle has ended.
             self._next_cycle = self._instant_after(done=done)
             self._next_sending = self._sending_after()
+            self._live.cycles_made = self.ended
         account = cycle.account
         self._live.book.refusals.report_account(account.blocked, account.as_of)
         self._note_undecided(undecided_reasons(cycle, self._settings))
@@ -149,7 +149,7 @@ class TradingJob:
             fills=len(cycle.fills),
             idle=cycle.idle,
         )
-        self._show(cycle)
+        return cycle
 
     @contextmanager
     def _failure_noted(self, number: int) -> Iterator[None]:
@@ -208,26 +208,24 @@ class TradingJob:
         self._follow()
         self._night.closes = self._connection.next_close()
         self._live.reconcile()
-        account = self._live.read_and_mark(self.broker.account)
+        account = self.desk.read_and_mark()
         stopped = why_stopped(self._live.halts, self._live.account.kill_file)
         if why := stopped or self._gone(account):
             bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
             return idle_cycle(account, bars, why, self._validator)
         ours = self._settings.tradable_symbols
-        resumed = resume(self.broker, self._journal, self._live.book, ours, self._live.snapshot)
-        cycle = sent_cycle(
-            self._decide,
-            self.broker,
-            self._journal,
-            self._live.snapshot,
-            self._settings.decision_seconds,
-        )
+        resumed = resume(self.desk, self._journal, self._live.book, ours, self._live)
+        try:
+            cycle = self._send(self._decide())
+        except AccountChanged as error:
+            log.warning("%s; deciding once more", error)
+            cycle = self._send(self._decide())
         self._tell_of_bars(
             {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.doubted}
         )
         if resumed or cycle.fills:
             with suppress(ReadingRejected):  # it has been told, and the cycle is what it did
-                self._live.read_and_mark(self.broker.account)
+                self.desk.read_and_mark()
         return replace(cycle, unsent=self._live.book.unsent_of(cycle.name)) if cycle.name else cycle
 
     def _follow(self) -> None:
@@ -235,25 +233,25 @@ class TradingJob:
         if not self._followed:
             self._journal.end_unfollowed()
             self._followed = True
-        self.broker.follow()
+        self.desk.follow()
 
     def _decide(self) -> Cycle:
         return decided_cycle(
-            self.broker,
+            self.desk,
             self._feed,
             self._trader,
             self._settings,
             rules=self._rules,
             time=self._connection.time,
             validator=self._validator,
-            decided=self._journal.decided,
-            again=self._compared_account,
+            journal=self._journal,
+            live=self._live,
         )
 
-    def _compared_account(self) -> Account:
-        """The account, whose holdings are compared once more first."""
-        self._live.reconcile()
-        return self.broker.account()
+    def _send(self, cycle: Cycle) -> Cycle:
+        return sent_cycle(
+            cycle, self.desk, self._journal, self._live, self._settings.decision_seconds
+        )
 
     def _note_undecided(self, reasons: Mapping[str, str]) -> None:
         """Record why symbols are not decided, if it differs from the last record."""
@@ -286,7 +284,7 @@ class TradingJob:
         return histories_gone(bars, ours, self._settings.forecaster.own_bars)
 
     def finish(self, *, flatten: bool) -> list[str]:
-        self.broker.follow()
+        self.desk.follow()
         stuck, troubles = self._cancel_ours()
         left: list[str] = []
         if flatten:
@@ -294,8 +292,8 @@ class TradingJob:
                 self._live.reconcile()
             except BrokerError as error:
                 log.warning("what is held is not compared before it is closed: %s", error)
-            account = self.broker.account()
-            account = replace(account, positions=self._live.ours_of(account.positions))
+            account = self.desk.account()
+            account = replace(account, positions=self._live.reconciler.ours_of(account.positions))
             # What an order that works on may still trade is not sold a second time.
             orders = flattening_orders(
                 account,
@@ -322,7 +320,7 @@ class TradingJob:
                 continue
             log.warning("cancelling %s", intent.client_order_id)
             try:
-                self.broker.cancel([intent.client_order_id])
+                self.desk.cancel([intent.client_order_id])
             except BrokerError as error:
                 stuck.add(intent.order.symbol)
                 troubles.append(str(error))
@@ -330,20 +328,18 @@ class TradingJob:
 
 
 def sent_cycle(
-    decide: Callable[[], Cycle],
-    broker: Broker,
-    journal: Journal,
-    look: Look,
-    seconds: float,
-    *,
-    again: bool = True,
+    cycle: Cycle, broker: Broker, journal: Journal, live: Reconciled, seconds: float
 ) -> Cycle:
-    """Decide, write the decision down, and send its orders.
+    """Record the decision of a cycle, and send its orders.
 
+    live: gives the gate of the orders.
     seconds: for which an order may be sent.
-    again: whether it decides once more, where an order that is replaced fills meanwhile.
+
+    Raises
+    ------
+    AccountChanged
+        where an order that is replaced has filled meanwhile; the decision is taken back.
     """
-    cycle = decide()
     if cycle.decision is None:
         return cycle
     account = cycle.account
@@ -355,17 +351,14 @@ def sent_cycle(
     planned = [order for order in orders if taken_from(order, account.as_of) > account.as_of]
     decision = replace(cycle.decision, orders=tuple(orders))
     # An order that is replaced is cancelled first, so it is not judged beside its successor.
-    seen = look(account.without(decision.cancels), {order.symbol for order in orders})
+    gate = live.gate(account.without(decision.cancels), {order.symbol for order in orders})
     name = journal.write(decision, account)
     try:
         sent = [order for order in orders if order not in planned]
-        fills = place(broker, sent, decision.cancelled, seen)
+        fills = place(broker, sent, decision.cancelled, gate)
     except AccountChanged as error:
         journal.end(name, str(error), taken_back=True)
-        if not again:
-            raise
-        log.warning("%s; deciding once more", error)
-        return sent_cycle(decide, broker, journal, look, seconds, again=False)
+        raise
     except BrokerError as error:
         journal.end(name, str(error))
         raise

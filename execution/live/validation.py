@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from execution.live.exposure import LastTrades, trades_of
+from execution.orders.last_trades import TradeSource, trades_of
 from execution.orders.orders import Account
 from foundation.arrays import Mask
 from foundation.counts import counted
@@ -108,11 +108,11 @@ class MarkValidator:
     A mark is valid near the last accepted one. Another one is valid near the feed's last trade, or,
     without a recent trade, if two readings in a row state it.
 
-    last_trades: of the feed, by symbol, however old.
+    feed: last trades, however old.
     """
 
-    def __init__(self, last_trades: LastTrades) -> None:
-        self._last_trades = last_trades
+    def __init__(self, feed: TradeSource) -> None:
+        self._feed = feed
         self._accepted: Mapping[str, float] = {}  # USD by symbol
         self._read: Mapping[str, float] = {}  # the same, at the last reading
 
@@ -140,7 +140,7 @@ class MarkValidator:
 
     def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
         """USD that each symbol last traded at, where that was not too long ago."""
-        trades = trades_of(self._last_trades, symbols)
+        trades = trades_of(self._feed, symbols)
         return {symbol: trade.price for symbol, trade in trades.items() if now - trade.at < OLD}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from event_contracts.trade import KalshiGuard, KalshiGuardSettings
+from event_contracts.trade import KalshiGate, KalshiGuardSettings
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService
@@ -142,10 +142,10 @@ class Trading:
     def __post_init__(self) -> None:
         self.log, book = journal(self.stand.database)
         self.halts = Halts(self.stand.database, EventLog(self.stand.database))
-        guard = KalshiGuard(KalshiGuardSettings(), self.halts, book, self.kill_file)
-        self.manager = self.stand.manager(self.admission, guard=guard)
+        gate = KalshiGate(KalshiGuardSettings(), self.halts, book, self.kill_file)
+        self.manager = self.stand.manager(self.admission, gate=gate)
         notices = Notices(None, None)
-        notices.keep_in(lambda kind, text: self.told.append(text))
+        notices.keep_in(self)
         self.service = ActorService(
             "account",
             self.manager,

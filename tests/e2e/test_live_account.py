@@ -8,18 +8,20 @@ import stat
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import trade_stock_e2e
 from execution.alpaca.broker import AlpacaAccount
-from execution.brokers import LiveBroker
+from execution.brokers import EstimatedClock
 from execution.journal.cycles import next_cycle_of
 from execution.live.__main__ import status
 from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL, PAGE
 from execution.live.cycle import Cycle
+from execution.live.desk import TradingDesk
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.trading import TradingJob
@@ -38,13 +40,25 @@ SECOND = "2024-02-20T16:30:00Z"
 WORDS = ("symbols=[SYA,SYB]",)
 
 
+class RememberedJob(TradingJob):
+    """The job, and the cycles that it has made."""
+
+    def __init__(self, *parts: Any, **words: Any) -> None:
+        super().__init__(*parts, **words)
+        self.cycles: list[Cycle] = []
+
+    def cycle_now(self) -> Cycle:
+        self.cycles.append(super().cycle_now())
+        return self.cycles[-1]
+
+
 @dataclass
 class Desk:
     """A process on an account of a practice server, without its loop."""
 
     here: Practice
     live: LiveAccount
-    broker: LiveBroker
+    broker: TradingDesk
     job: TradingJob
     cycles: list[Cycle]
     stop: Stop
@@ -56,22 +70,15 @@ class Desk:
         parts = Live.at(here, *WORDS, *words)
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         connection = AlpacaAccount(settings, KEYS, AT_ONCE)
-        told = Notices(None, None), KEYS.redact, connection.estimated_now
+        told = Notices(None, None), KEYS, EstimatedClock(connection)
         database = Database(folder / JOURNAL)
         account = OpenAccount(here.venue.record.account_id, database, folder, *told)
         stop = Stop()
-        live = LiveAccount(connection, account, parts.settings, parts.feed.last_trades, stop)
-        cycles: list[Cycle] = []
-        job = TradingJob(
-            live,
-            parts.feed,
-            parts.trader,
-            parts.settings,
-            cycles=None,
-            show=cycles.append,
-            patience=0.0,
+        live = LiveAccount(connection, account, parts.settings, parts.feed, stop)
+        job = RememberedJob(
+            live, parts.feed, parts.trader, parts.settings, cycles=None, patience=0.0
         )
-        return cls(here, live, job.broker, job, cycles, stop, words)
+        return cls(here, live, job.desk, job, job.cycles, stop, words)
 
     def again(self) -> Desk:
         """The next process on the account, this one being gone."""

@@ -17,7 +17,7 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.live.resumption import resume
 from foundation.database import Database
-from tests.e2e.practice import KEYS, Live, Practice, Start, unseen
+from tests.e2e.practice import KEYS, UNGATED, Live, Practice, Start
 from tests.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -43,7 +43,7 @@ class Process:
         )
 
     def resume(self) -> None:
-        resume(self.broker, self.journal, self.book, SYMBOLS, unseen)
+        resume(self.broker, self.journal, self.book, SYMBOLS, UNGATED)
 
 
 @pytest.fixture

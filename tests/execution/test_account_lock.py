@@ -19,8 +19,10 @@ from execution.live.account_lock import (
 )
 from execution.live.open_account import open_account
 from execution.orders.orders import Order
+from foundation.clock import Time
 from foundation.database import unfinished_commit
 from foundation.errors import InputError
+from foundation.redaction import NO_SECRETS
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
 ORDER = Order("a", "NVDA", "buy", Decimal(3), "so")
@@ -115,7 +117,9 @@ def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it
         with journal_of_account("killed", tmp_path, replace_damaged=True) as book:
             assert not book.database.rows("SELECT name FROM sqlite_master")
         assert book.set_aside not in (None, earlier)
-    with open_account("killed", tmp_path, str, lambda: NOW, replace_damaged=True) as account:
+    with open_account(
+        "killed", tmp_path, NO_SECRETS, Time(now=lambda: NOW), replace_damaged=True
+    ) as account:
         [halt] = account.halts.active()
         [(alert,)] = account.database.rows("SELECT text FROM notices")
     assert halt.kind == "journal"

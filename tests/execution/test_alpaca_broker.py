@@ -6,15 +6,13 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
 import pytest
 
 from execution.alpaca.order_venue import order_request
-from execution.brokers import Reading
 from execution.journal.order_store import OrderIntent, State
 from execution.orders.broker import Asset
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders.orders import Account, Order
+from execution.orders.orders import Order
 from foundation.errors import OutcomeUnknown
 from tests.execution.scripted_venue import (
     CLOCK,
@@ -42,17 +40,10 @@ def order(
 
 
 def test_an_account_is_believed_as_of_the_venues_clock_and_not_of_one_wrong_answer_of_it() -> None:
-    seen = list[np.datetime64]()
-
-    def believe(reading: Reading) -> Account:
-        seen.append(reading.account.as_of)
-        return reading.account
-
     clock = [CLOCK, shown("2024-03-09T17:30:20Z"), CLOCK]
-    broker, venue, *_ = broker_at(believe=believe, clock=clock)
+    broker, venue, *_ = broker_at(clock=clock)
     accounts = [broker.account() for _ in range(2)]
     assert [(each.cash, each.as_of) for each in accounts] == [(1000.0, NOW)] * 2
-    assert seen == [NOW] * 2
     assert venue.asked[0] == OPEN_ONES
     asked = [what for what, _, _ in venue.asked]
     assert asked.index("open") < asked.index("positions"), "what fills meanwhile is in these"

@@ -22,7 +22,7 @@ from execution.alpaca.activities import kind_of
 from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
-from execution.live.holdings import OVERLAP, Difference, HoldingsBook, Room, at_stake, explaining
+from execution.live.holdings import OVERLAP, Discrepancy, HoldingsBook, Room, at_stake, explaining
 from execution.orders.option_orders import SHARES, OptionLeg, SpreadOrder, contract_of, is_option
 from execution.orders.orders import Order, Side
 from foundation.database import Database
@@ -92,7 +92,7 @@ class Books:
         if state != "submitting":
             self.intents.note(name, Progress(state, f"o-{name}", abs(Decimal(filled)), Decimal(10)))
 
-    def found(self, at: np.datetime64 = BEGUN, **held: str) -> dict[str, Difference]:
+    def found(self, at: np.datetime64 = BEGUN, **held: str) -> dict[str, Discrepancy]:
         return self.holdings.compare({s: Decimal(q) for s, q in held.items()}, at)
 
 
@@ -208,7 +208,9 @@ def test_orders_that_may_fill_yet_explain_as_much_as_they_may() -> None:
         assert (not books.found(NVDA=held)) == explained, held
     books.order("a", "NVDA", "5", "4", "canceled")
     books.order("b", "NVDA", "-3", "3", "filled")
-    assert books.found(NVDA="12") == {"NVDA": Difference(Decimal(11), Decimal(12))}
+    assert books.found(NVDA="12") == {
+        "NVDA": Discrepancy.of_position("NVDA", Decimal(11), Decimal(12))
+    }
     assert not books.found(NVDA="11")
 
 
@@ -321,7 +323,7 @@ def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     assert not books.found(NVDA="15")
 
 
-def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not() -> None:
+def test_acknowledged_positions_are_expected_once() -> None:
     books = Books.begun({"NVDA": "10"})
     (event,) = EventLog(books.database).events()
     assert (event.kind, event.subject) == ("holdings begun", "1")
@@ -330,7 +332,7 @@ def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not
     books.order("a", "NVDA", "2", "2", "filled")
     stranger = Order("by-hand", "NVDA", "buy", Decimal(1), "test")
     assert books.holdings.unknown([stranger]) == [stranger]
-    books.holdings.accept({"NVDA": found["NVDA"].surplus}, ["by-hand"])
+    books.holdings.acknowledge({"NVDA": found["NVDA"].surplus}, ["by-hand"])
     assert books.holdings.unknown([stranger]) == []
     assert [event.kind for event in EventLog(books.database).events("by-hand")] == ["acknowledged"]
     assert not books.found(NVDA="32"), "our own trades go on beside it"
@@ -339,7 +341,7 @@ def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not
     assert {event.kind for event in EventLog(books.database).events("NVDA")} == {"acknowledged"}
     books = Books.begun({"NVDA": "10"})
     books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN)
-    books.holdings.accept({"NVDA": Decimal(5)}, [])
+    books.holdings.acknowledge({"NVDA": Decimal(5)}, [])
     assert not books.found(NVDA="15")
     assert list(books.found(NVDA="35")) == ["NVDA"], "what was listed before was looked at"
 

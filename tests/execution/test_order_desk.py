@@ -17,6 +17,7 @@ from execution.alpaca.order_venue import OrderVenue, order_request
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.order_store import STATES, OrderIntent, OrderStore, State
 from execution.journal.outbox import OrderDenied, Outbox, TooLate
+from execution.orders.gate import UNGUARDED
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders.orders import Order
 from foundation.database import Database
@@ -64,12 +65,8 @@ def posted(
         return error, venue, waited
 
 
-def is_any(_: OrderIntent) -> bool:
-    return True
-
-
 def unknown(desk: Outbox[PlacedOrder]) -> list[str]:
-    return [each.client_order_id for each in desk.unknown_outcomes(is_any)]
+    return [each.client_order_id for each in desk.refresh(desk.book.unknown_outcomes())]
 
 
 def state_in(book: OrderStore, name: str = "o-1") -> State:
@@ -181,7 +178,7 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     expected = replace(ORDER, reason="a premium", expires_at=SOON)
     with pytest.raises(OutcomeUnknown):
         desk.post(expected)
-    (intent,) = desk.unknown_outcomes(is_any)
+    (intent,) = desk.refresh(desk.book.unknown_outcomes())
     assert (intent.order, intent.sent_at, intent.part) == (expected, NOW, "opening")
     if path is not None:  # killed, and started again
         database.close()
@@ -191,7 +188,7 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     desk, venue, waited = outbox_at(book, post=[taken()], get=found, clock=later)
     assert unknown(desk) == ["o-1"], "404"
     assert unknown(desk) == ["o-1"], "no answer"
-    assert desk.unknown_outcomes(lambda intent: isinstance(intent.order, SpreadOrder)) == ()
+    assert desk.refresh(()) == ()
     assert unknown(desk) == []
     assert (venue.times("post"), venue.times("get"), waited) == (0, 3, [])
     assert desk.post(ORDER) == placed(taken())
@@ -205,7 +202,7 @@ def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again()
     assert unknown(desk) == ["o-1"]
     assert desk.resolve("o-1") == "unknown"
     assert (venue.times("post"), venue.times("get"), waited) == (0, 2, [])
-    assert desk.resolve("o-1", again=True) == placed(filled)
+    assert desk.resolve("o-1", again=UNGUARDED) == placed(filled)
     assert venue.times("post") == 1
     assert unknown(desk) == []
 
@@ -216,7 +213,7 @@ def test_asked_again_what_has_expired_is_not_sent_and_a_busy_venue_not_waited_fo
 ) -> None:
     busy = [status(429, Retry_After="0.5"), taken()]
     desk, venue, waited = outbox_at(book_of(sent(until=until)), post=busy, get=[status(404)])
-    assert desk.resolve("o-1", again=True) == "unknown"
+    assert desk.resolve("o-1", again=UNGUARDED) == "unknown"
     assert (venue.times("post"), waited) == (posts, [])
 
 
@@ -315,12 +312,12 @@ def test_an_order_that_still_worked_is_followed_to_what_became_of_it() -> None:
     book = book_of(sent("accepted"), spread, sent(client_order_id="o-2"))
     filled = taken(state="filled", filled_qty="10", filled_avg_price="5")
     desk, venue, _ = outbox_at(book, get=[filled])
-    desk.follow(lambda intent: isinstance(intent.order, Order))
+    desk.refresh(i for i in book.in_states(("accepted",)) if isinstance(i.order, Order))
     states = {each.client_order_id: each.state for each in book.select("1 = 1")}
     assert states == {"o-1": "filled", "s-1": "accepted", "o-2": "submitting"}
     assert venue.times("get") == 1
     desk, *_ = outbox_at(book, get=[status(404)])
-    desk.follow(is_any)
+    desk.refresh(desk.book.in_states(("accepted",)))
     assert state_in(book, "s-1") == "accepted"
 
 
@@ -442,12 +439,12 @@ def test_a_fill_a_hundred_times_from_the_last_price_is_not_believed(
     answer = taken(symbol=symbol, filled_avg_price=mean)
     PlacedOrder.of("o-1", answer)
     for other in ("AAPL", None, "SPY240308P00500000"):
-        PlacedOrder.of("o-1", {**answer, "symbol": other}, prices.get)
+        PlacedOrder.of("o-1", {**answer, "symbol": other}, prices)
     if believed:
-        assert PlacedOrder.of("o-1", answer, prices.get).answer == answer
+        assert PlacedOrder.of("o-1", answer, prices).answer == answer
         return
     with pytest.raises(SenselessAnswer, match=f"filled_avg_price is {mean}, and {symbol} was at"):
-        PlacedOrder.of("o-1", answer, prices.get)
+        PlacedOrder.of("o-1", answer, prices)
 
 
 @pytest.mark.parametrize(

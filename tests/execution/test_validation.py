@@ -158,7 +158,7 @@ class Feed:
         self.trades = {symbol: LastTrade(price, NOW - age) for symbol, price in prices.items()}
         self.asked: list[Sequence[str]] = []
 
-    def __call__(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
+    def last_trades(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
         self.asked.append(symbols)
         return {symbol: self.trades[symbol] for symbol in symbols if symbol in self.trades}
 
