@@ -15,31 +15,24 @@ import numpy as np
 
 from execution.brokers import ReadingRejected
 from execution.decision.trader import Trader
-from execution.journal.decisions import Journal
 from execution.journal.events import UNDECIDED
 from execution.journal.order_store import WAITING
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
-from execution.live.cycle import (
-    NOT_REDUCED,
-    Cycle,
-    Reconciled,
-    decided_cycle,
-    idle_cycle,
-    next_instant,
-)
+from execution.live.cycle import Cycle, decided_cycle, idle_cycle, next_instant
 from execution.live.desk import TradingDesk
 from execution.live.guards import why_stopped
 from execution.live.night import NightWatch, flattening_orders
-from execution.live.resumption import resume
+from execution.live.plan import Plan, plan_of, sending, sent_cycle
+from execution.live.resumption import resumed_plans
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
 from execution.live.validation import BarValidator, histories_gone
-from execution.orders.auctions import next_sending, sending_end, sent_until, taken_from
-from execution.orders.broker import Broker, place
+from execution.orders.auctions import next_sending, sending_end
+from execution.orders.broker import place
 from execution.orders.orders import Account, Order
 from execution.orders.venue_rules import VenueRules
-from foundation.errors import AccountChanged, BrokerError, DataError
+from foundation.errors import BrokerError, DataError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import compact_text
@@ -89,6 +82,7 @@ class TradingJob:
         self._next_sending: np.datetime64 | None = None
         self._night = NightWatch(self.desk, live, self._journal, settings)
         self._followed = False
+        self._waits = True
         self._validator = BarValidator()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
         last = self._journal.cycles.last(ended=True)
@@ -118,27 +112,50 @@ class TradingJob:
         return self.cycle_now()
 
     def cycle_now(self) -> Cycle:
-        """Follow what was sent, decide what can be decided now, and return what came of it."""
+        """Follow what was sent, decide and send what can be decided now; return what came of it.
+
+        The order is that of OPERATIONS, "What a cycle does".
+        """
         now = self._connection.now()
         self._made += 1
-        done = False
-        try:
+        with self._scheduling():
             if self._settings.broker.on_this_machine:
                 self._live.refuse_another_account()
             number = self._journal.cycles.begin(now)
             with self._failure_noted(number):
                 try:
-                    cycle = self._cycle()
+                    self._follow()
+                    self._night.closes = self._connection.next_close()
+                    self._live.reconcile()
+                    account = self.desk.read_and_mark()
+                    cycle = self._idle(account)
+                    if cycle is None:
+                        filled = False
+                        for plan in self._plans():
+                            with sending(plan, self._journal):
+                                plan.fills = place(self.desk, plan.orders, plan.cancels, plan.gate)
+                            filled = filled or bool(plan.fills)
+                        cycle = self._sent(plan, filled=filled)
                 except ReadingRejected as error:
-                    bars = self._feed.bars(error.account.as_of)
-                    account = error.account.with_prices(closes_of(bars))
-                    cycle = Cycle(account, bars, None, idle=str(error))
-            done = not self._waits_for_bars(cycle)
+                    cycle = self._rejected(error)
+            self._waits = self._waits_for_bars(cycle)
+        self._record(number, cycle)
+        return cycle
+
+    @contextmanager
+    def _scheduling(self) -> Iterator[None]:
+        """Set the next instants once a cycle has ended, also by an error."""
+        self._waits = True
+        try:
+            yield
         finally:
             # Whoever moves a practice server's clock does so once the cycle has ended.
-            self._next_cycle = self._instant_after(done=done)
+            self._next_cycle = self._instant_after(done=not self._waits)
             self._next_sending = self._sending_after()
             self._live.cycles_made = self.ended
+
+    def _record(self, number: int, cycle: Cycle) -> None:
+        """Record what has come of a cycle; number: as it began."""
         account = cycle.account
         self._live.book.refusals.report_account(account.blocked, account.as_of)
         self._note_undecided(undecided_reasons(cycle, self._settings))
@@ -149,7 +166,6 @@ class TradingJob:
             fills=len(cycle.fills),
             idle=cycle.idle,
         )
-        return cycle
 
     @contextmanager
     def _failure_noted(self, number: int) -> Iterator[None]:
@@ -200,30 +216,43 @@ class TradingJob:
         except BrokerError:
             return self._next_sending
 
-    def _cycle(self) -> Cycle:
-        """Follow what was sent, compare and mark what is held, go on with what was decided, decide.
-
-        The order is that of OPERATIONS, "What a cycle does".
-        """
-        self._follow()
-        self._night.closes = self._connection.next_close()
-        self._live.reconcile()
-        account = self.desk.read_and_mark()
+    def _idle(self, account: Account) -> Cycle | None:
+        """Return a cycle that decides nothing, where halts, the kill file or bars forbid it."""
         stopped = why_stopped(self._live.halts, self._live.account.kill_file)
-        if why := stopped or self._gone(account):
-            bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
-            return idle_cycle(account, bars, why, self._validator)
+        why = stopped or self._gone(account)
+        if not why:
+            return None
+        bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
+        return idle_cycle(account, bars, why, self._validator)
+
+    def _rejected(self, error: ReadingRejected) -> Cycle:
+        """Return the cycle of a reading that nothing explains."""
+        bars = self._feed.bars(error.account.as_of)
+        account = error.account.with_prices(closes_of(bars))
+        return Cycle(account, bars, None, idle=str(error))
+
+    def _plans(self) -> Iterator[Plan]:
+        """Yield what earlier decisions have left to send, and then what is decided now.
+
+        The last plan is that of this cycle. It is decided once more where an order that it replaces
+        fills meanwhile.
+        """
         ours = self._settings.tradable_symbols
-        resumed = resume(self.desk, self._journal, self._live.book, ours, self._live)
-        try:
-            cycle = self._send(self._decide())
-        except AccountChanged as error:
-            log.warning("%s; deciding once more", error)
-            cycle = self._send(self._decide())
+        yield from resumed_plans(self.desk, self._journal, self._live.book, ours, self._live)
+        seconds = self._settings.decision_seconds
+        for is_last in (False, True):
+            plan = plan_of(self._decide(), self._journal, self._live, seconds, is_last=is_last)
+            yield plan
+            if not plan.changed:
+                return
+
+    def _sent(self, plan: Plan, *, filled: bool) -> Cycle:
+        """Return the cycle of a plan; the account is marked again where anything has filled."""
+        cycle = sent_cycle(plan)
         self._tell_of_bars(
             {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.doubted}
         )
-        if resumed or cycle.fills:
+        if filled:
             with suppress(ReadingRejected):  # it has been told, and the cycle is what it did
                 self.desk.read_and_mark()
         return replace(cycle, unsent=self._live.book.unsent_of(cycle.name)) if cycle.name else cycle
@@ -246,11 +275,6 @@ class TradingJob:
             validator=self._validator,
             journal=self._journal,
             live=self._live,
-        )
-
-    def _send(self, cycle: Cycle) -> Cycle:
-        return sent_cycle(
-            cycle, self.desk, self._journal, self._live, self._settings.decision_seconds
         )
 
     def _note_undecided(self, reasons: Mapping[str, str]) -> None:
@@ -325,43 +349,3 @@ class TradingJob:
                 stuck.add(intent.order.symbol)
                 troubles.append(str(error))
         return stuck, troubles
-
-
-def sent_cycle(
-    cycle: Cycle, broker: Broker, journal: Journal, live: Reconciled, seconds: float
-) -> Cycle:
-    """Record the decision of a cycle, and send its orders.
-
-    live: gives the gate of the orders.
-    seconds: for which an order may be sent.
-
-    Raises
-    ------
-    AccountChanged
-        where an order that is replaced has filled meanwhile; the decision is taken back.
-    """
-    if cycle.decision is None:
-        return cycle
-    account = cycle.account
-    life = np.timedelta64(round(seconds * 1000), "ms")
-    orders = [
-        replace(order, expires_at=sent_until(order, cycle.decision.at, account.as_of, life))
-        for order in cycle.decision.orders
-    ]
-    planned = [order for order in orders if taken_from(order, account.as_of) > account.as_of]
-    decision = replace(cycle.decision, orders=tuple(orders))
-    # An order that is replaced is cancelled first, so it is not judged beside its successor.
-    gate = live.gate(account.without(decision.cancels), {order.symbol for order in orders})
-    name = journal.write(decision, account)
-    try:
-        sent = [order for order in orders if order not in planned]
-        fills = place(broker, sent, decision.cancelled, gate)
-    except AccountChanged as error:
-        journal.end(name, str(error), taken_back=True)
-        raise
-    except BrokerError as error:
-        journal.end(name, str(error))
-        raise
-    if not planned:
-        journal.end(name, NOT_REDUCED)
-    return replace(cycle, fills=tuple(fills), name=name, planned=tuple(planned))

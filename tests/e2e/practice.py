@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -28,14 +28,14 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, Reconciled, decided_cycle
-from execution.live.resumption import resume
+from execution.live.plan import plan_of, sending, sent_cycle
+from execution.live.resumption import resumed_plans
 from execution.live.settings import LiveSettings
-from execution.live.trading import sent_cycle
+from execution.orders.broker import place
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Account, Order
 from foundation.compose import composed_config
 from foundation.database import Database
-from foundation.errors import AccountChanged
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.alpaca import AlpacaServer, warm_up
 from marketsimulator.venue.stocks import Venue
@@ -200,6 +200,15 @@ class Ungated:
 UNGATED = Ungated()
 
 
+def resume(
+    mine: AlpacaBroker, journal: Journal, book: OrderStore, tradable: Collection[str]
+) -> None:
+    """Send what is left of earlier decisions."""
+    for plan in resumed_plans(mine, journal, book, tradable, UNGATED):
+        with sending(plan, journal):
+            place(mine, plan.orders, plan.cancels, plan.gate)
+
+
 def forgotten() -> tuple[Journal, OrderStore]:
     """A journal of no file, and its orders."""
     database = Database()
@@ -247,7 +256,7 @@ class Live:
         journal, book = forgotten()
         mine = broker(here, book=book)
         while True:
-            resume(mine, journal, book, self.settings.tradable_symbols, UNGATED)
+            resume(mine, journal, book, self.settings.tradable_symbols)
             cycle = self.cycle(mine, journal, **more)
             decisions += [cycle.decision] if cycle.decision is not None else []
             if here.venue.over:
@@ -268,7 +277,7 @@ class Live:
         """One cycle that sends its orders; journal: none forgets what it decided."""
         kept = forgotten()[0] if journal is None else journal
         seconds = self.settings.decision_seconds
-        try:
-            return sent_cycle(self.decide(mine, journal=kept, **more), mine, kept, live, seconds)
-        except AccountChanged:
-            return sent_cycle(self.decide(mine, journal=kept, **more), mine, kept, live, seconds)
+        plan = plan_of(self.decide(mine, journal=kept, **more), kept, live, seconds)
+        with sending(plan, kept):
+            plan.fills = place(mine, plan.orders, plan.cancels, plan.gate)
+        return sent_cycle(plan)

@@ -62,9 +62,7 @@ def here(
     return server
 
 
-def examined(
-    here: Practice, folder: Path, *words: str, clock: Time = OURS
-) -> dict[str, Finding]:
+def examined(here: Practice, folder: Path, *words: str, clock: Time = OURS) -> dict[str, Finding]:
     """What is found in this process, by the name of the check."""
     told = ("symbols=[SYA,SYXUSD]", "broker.attempts=1", *words)
     settings = live_settings(here, *told, folder=str(folder))

@@ -35,7 +35,7 @@ from execution.live.desk import TradingDesk
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
-from execution.orders.gate import UNGUARDED
+from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.last_trades import NoTrades
 from execution.orders.option_orders import (
     Contract,
@@ -394,8 +394,8 @@ def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
     AccountFiles(tmp_path / "paper", 20_000.0).initialise()
     submit = AlpacaSpreads.submit
 
-    def unheard(self: AlpacaSpreads, order: SpreadOrder) -> SpreadFill:
-        submit(self, order)
+    def unheard(self: AlpacaSpreads, order: SpreadOrder, gate: OrderGate) -> SpreadFill:
+        submit(self, order, gate)
         raise OutcomeUnknown("silence")
 
     monkeypatch.setattr(AlpacaSpreads, "submit", unheard)

@@ -15,9 +15,8 @@ from execution.alpaca.order_venue import order_request
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
-from execution.live.resumption import resume
 from foundation.database import Database
-from tests.e2e.practice import KEYS, UNGATED, Live, Practice, Start
+from tests.e2e.practice import KEYS, Live, Practice, Start, resume
 from tests.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -43,7 +42,7 @@ class Process:
         )
 
     def resume(self) -> None:
-        resume(self.broker, self.journal, self.book, SYMBOLS, UNGATED)
+        resume(self.broker, self.journal, self.book, SYMBOLS)
 
 
 @pytest.fixture
