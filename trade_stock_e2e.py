@@ -25,14 +25,15 @@ if __name__ == "__main__":
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+import numpy as np
 from omegaconf import DictConfig
 
-from execution.brokers import Reading, account_at
+from execution.brokers import Gateway, account_at
 from execution.decision.decision import Choice, no_order_text
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
@@ -42,14 +43,15 @@ from execution.journal.schema import open_current_schema
 from execution.live.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, decided_cycle, next_instant, nothing_due
-from execution.live.exposure import last_prices
 from execution.live.loop import print_line, print_warning
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from execution.live.undecided import short_history, undecided_reasons
 from execution.live.words import PREVIEW, is_quantity, words_of
 from execution.orders.auctions import taken_from
-from execution.orders.orders import Account
+from execution.orders.broker import Asset
+from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.orders import Account, Fill, Order
 from execution.orders.venue_rules import VenueRules
 from execution.quantity import sized_quantity
 from foundation.command import Result, printing
@@ -165,29 +167,24 @@ def at_venue(config: DictConfig) -> None:
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
         with printing():
             sys.stderr.write(f"{', '.join(named)}: not used; the venue's clock says when.\n")
-    first = True
-
-    def noted(cycle: Cycle) -> None:
-        nonlocal first
-        _log(cycle)
-        for line in _short_histories(cycle.bars, settings) if first else ():
-            print_warning(line)
-        first = False
-
-    def shown(cycle: Cycle) -> None:
-        noted(cycle)
-        with printing():
-            show_briefly(cycle)
-
+    reports = CycleLog(settings)
     if config.mode == "replay":
         output, overwrite = Path(config.output), may_overwrite(config)
-        summary = run_replay(settings, keys, feed, trader, output, overwrite=overwrite, show=noted)
+        summary = run_replay(
+            settings, keys, feed, trader, output, overwrite=overwrite, reports=reports
+        )
         sys.stdout.write(f"{summary}\n")
     elif config.mode in SENDING:
         decides = trader if TRADE in settings.jobs else None
         supervisor, cycles = Supervisor.of(os.environ), config.cycles
         with trading_loop(
-            settings, keys, feed, decides, supervisor, cycles=cycles, show=shown
+            settings,
+            keys,
+            feed,
+            decides,
+            supervisor,
+            cycles=cycles,
+            reports=PrintedCycles(settings),
         ) as loop:
             if loop is not None:
                 loop.run()
@@ -195,20 +192,63 @@ def at_venue(config: DictConfig) -> None:
         _show_preview(settings, keys, feed, trader)
 
 
+class CycleLog:
+    """Logs cycles, and says at the first one which symbols have too few bars."""
+
+    def __init__(self, settings: LiveSettings) -> None:
+        self._settings = settings
+        self._is_first = True
+
+    def report(self, cycle: Cycle) -> None:
+        _log(cycle)
+        for line in _short_histories(cycle.bars, self._settings) if self._is_first else ():
+            print_warning(line)
+        self._is_first = False
+
+
+class PrintedCycles(CycleLog):
+    """Prints cycles besides."""
+
+    def report(self, cycle: Cycle) -> None:
+        super().report(cycle)
+        with printing():
+            show_briefly(cycle)
+
+
+class PreviewedAccount:
+    """A broker that sends nothing: its account as a loop would quarantine it.
+
+    quarantined: symbols that a loop's journal names.
+    """
+
+    def __init__(self, gateway: Gateway, quarantined: frozenset[str]) -> None:
+        self._gateway = gateway
+        self._quarantined = quarantined
+
+    def account(self) -> Account:
+        account = self._gateway.account()
+        return replace(account, undetermined=account.undetermined | self._quarantined)
+
+    def now(self) -> np.datetime64:
+        return self._gateway.now()
+
+    def assets(self, symbols: Sequence[str]) -> Mapping[str, Asset]:
+        return self._gateway.assets(symbols)
+
+    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
+        raise InputError(f"{len(orders)} orders: a preview sends none")
+
+    def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
+        raise InputError(f"{', '.join(client_order_ids)}: a preview cancels none")
+
+
 def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Trader) -> None:
     """Print what would be decided at the venue now, and what keeps a loop from sending it."""
     connection = account_at(settings.broker, keys)
-    stops, set_aside = _stopped(settings, connection.account_id())
+    stops, quarantined = _stopped(settings, connection.account_id())
 
-    def without_odd(reading: Reading) -> Account:
-        account = reading.account
-        return replace(account, undetermined=account.undetermined | set_aside)
-
-    broker = connection.broker(
-        terms=settings.orders,
-        last_prices=lambda names: last_prices(feed.last_trades, names),
-        believe=without_odd,
-    )
+    gateway = connection.broker(terms=settings.orders, feed=feed)
+    broker = PreviewedAccount(gateway, quarantined)
     cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
     _log(cycle)
     with printing():
@@ -237,7 +277,7 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
             for halt in halts.active()
         ]
         lines += [f"The venue refuses orders: {each}" for each in active_refusals(database)]
-        return lines, halts.set_aside()
+        return lines, halts.quarantined()
 
 
 def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:

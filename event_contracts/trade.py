@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -63,16 +63,15 @@ from execution.journal.decisions import Journal
 from execution.journal.halts import Halts
 from execution.journal.marks import EquitySnapshot
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.journal.outbox import Guard
 from execution.live.accounts import CONTRACTS
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
 from execution.live.loop import Stop, print_line, stopped_by_signals
 from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds
-from execution.live.runner import awaited, kept_loop
-from execution.orders.risk_snapshot import RiskSnapshot
-from foundation.clock import OURS, Time
+from execution.live.runner import SteadyClock, awaited, kept_loop
+from execution.orders.gate import OrderGate
+from foundation.clock import OURS, Clock, Time
 from foundation.command import printing
 from foundation.configuration import settings_of
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError, InputError
@@ -120,8 +119,8 @@ class KalshiGuardSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class KalshiGuard:
-    """Says why an intent may not be sent: `Outbox` asks it.
+class KalshiGate:
+    """The gate of every order of an account.
 
     book: of all jobs of the account.
     kill_file: as long as it is there, nothing is sent.
@@ -132,9 +131,11 @@ class KalshiGuard:
     book: OrderStore
     kill_file: Path
 
-    def __call__(self, intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
-        """Why an intent may not be sent at an instant; empty where it may."""
-        del seen  # an order of event contracts is admitted on the account as it stands before it
+    # An order of event contracts is admitted on the account as it stands before it.
+    prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
+
+    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
+        """Return why an intent may not be sent at an instant, or nothing."""
         if why := why_stopped(self.halts, self.kill_file):
             return why
         if intent.part in REDUCING:
@@ -331,7 +332,7 @@ def trade(
     # Keys that open nothing have no account here: none gets a folder.
     if is_new and awaited(connection.cash, stop, supervisor, patient=patient) is None:
         return
-    with kalshi_account(settings, venue, keys, time.now) as ours:
+    with kalshi_account(settings, venue, keys, time) as ours:
         account = ours.account
         own = EstimateFile(estimates, account.notices)
         sampler = Sampler(connection, settings.markets, settings.step, own.at)
@@ -355,7 +356,7 @@ def trade(
                 space.admission,
                 fees,
                 book=account.book,
-                guard=ours.guard,
+                gate=ours.gate,
                 job=JOB,
                 life=max(settings.life * settings.step, ORDER_LIFE),
                 time=time,
@@ -394,7 +395,7 @@ def trade(
                 account,
                 stop,
                 supervisor,
-                clock=time.now,
+                clock=SteadyClock(time),
                 bounds=Bounds(float(settings.limits.share), settings.guards),
                 sections=sections(account.book, ours.actions),
                 halt_after=settings.halt_after,
@@ -442,7 +443,7 @@ class KalshiAccount:
     """An account at Kalshi while a process has it, and the marks by which its openings are halted.
 
     journal, actions: of the job.
-    guard: has the last word before an order is sent.
+    gate: of its orders.
     limits: shares whose loss halts.
     alerted: quarantined markets whose alert has been sent.
     """
@@ -450,7 +451,7 @@ class KalshiAccount:
     account: OpenAccount
     journal: Journal
     actions: ActionLog
-    guard: Guard
+    gate: OrderGate
     limits: LossLimits
     alerted: set[str] = field(default_factory=set)
 
@@ -529,22 +530,19 @@ class KalshiAccount:
 
 @contextmanager
 def kalshi_account(
-    settings: KalshiTradingSettings,
-    venue: KalshiSettings,
-    keys: KalshiKeys,
-    now: Callable[[], np.datetime64],
+    settings: KalshiTradingSettings, venue: KalshiSettings, keys: KalshiKeys, clock: Clock
 ) -> Iterator[KalshiAccount]:
     """Hold the locks of an account, and open its journal; in memory where nothing is sent."""
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     told = settings.healthcheck_url, settings.alert_url
-    with open_account(name, root, keys.redact, now, *told, unattended=True, dry=dry) as account:
-        account.next_cycle.expect(JOB, now(), now())
-        guard = KalshiGuard(settings.guards, account.halts, account.book, account.kill_file)
+    with open_account(name, root, keys, clock, *told, unattended=True, dry=dry) as account:
+        account.next_cycle.expect(JOB, clock.now(), clock.now())
+        gate = KalshiGate(settings.guards, account.halts, account.book, account.kill_file)
         yield KalshiAccount(
             account,
             account.journal(JOB),
             ActionLog(account.database, account.events, account.book, JOB),
-            _nothing_is_sent if dry else guard,
+            NothingIsSent() if dry else gate,
             settings.guards,
         )
 
@@ -560,9 +558,14 @@ def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
     return f"{CONTRACTS}{venue.mode}-{digest[:_NAME]}"
 
 
-def _nothing_is_sent(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
-    del intent, now, seen
-    return "mode=dry sends nothing"
+class NothingIsSent:
+    """The gate of a dry run."""
+
+    prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
+
+    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
+        del intent, now
+        return "mode=dry sends nothing"
 
 
 def show(entry: ActionEntry) -> None:

@@ -19,7 +19,8 @@ from foundation.registry import registered, registered_module
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instruments import foreign_symbol, instrument, is_symbol
 
-READINGS = (0.0, 2.0)  # seconds before each reading of an account whose answers are not believed
+READ_AGAIN_SECONDS = 2.0  # before the second reading of an account
+READINGS = (0.0, READ_AGAIN_SECONDS)  # seconds before each reading of what contradicts another
 SETBACK = np.timedelta64(60, "s")  # by which a clock may be put right
 MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
 
@@ -55,9 +56,9 @@ class Reading:
 
     account: what the answers describe together.
     cash: USD, in the venue's own sum; what is owed for options is not taken off.
-    multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not believed.
+    multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not accepted.
     is_open: whether the venue says that the exchange is open; none where it does not.
-    again: whether it was read once more, as the reading before was not believed.
+    again: whether it was read once more, as the reading before was rejected.
     other_orders: open orders that are not among the account's.
     unpriced: signed quantities that are held and not among the account's, of what has no price.
     """
@@ -71,7 +72,11 @@ class Reading:
     unpriced: Mapping[str, Decimal] = field(default_factory=dict)
 
 
-class Unbelieved(BrokerError):
+class ReadAgain(BrokerError):
+    """A first reading of an account was rejected; a second one decides."""
+
+
+class ReadingRejected(BrokerError):
     """A second reading of an account that nothing explains; nothing is decided on it.
 
     account: as it was read.
@@ -82,8 +87,8 @@ class Unbelieved(BrokerError):
         self.account = account
 
 
-class UnbelievedMarks(Unbelieved):
-    """The same of marks that the feed denies: the account is as read, at the feed's prices."""
+class MarksRejected(ReadingRejected):
+    """A reading whose marks the feed contradicts: `account` is at the feed's prices."""
 
 
 def symbol_held(name: str) -> str:
@@ -96,11 +101,29 @@ def symbol_held(name: str) -> str:
     return instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
 
 
-class LiveBroker(Broker, Protocol):
-    """A broker whose orders outlive the process."""
+class Gateway(Broker, Protocol):
+    """A broker whose orders outlive the process: it reads an account, and sends orders of a job."""
+
+    def read_account(self, *, again: bool = False) -> Reading:
+        """Return the account as the venue states it.
+
+        again: whether the reading before this one was rejected.
+
+        Raises
+        ------
+        ReadAgain
+            for answers that contradict each other, if this is a first reading.
+        """
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the account was read recently, and nothing unknown has happened since."""
+
+    def accept(self, account: Account) -> None:
+        """Apply the venue's rules beside this account until something unknown happens."""
 
     def follow(self) -> None:
-        """Write down what has become of orders that still worked when they were last heard of."""
+        """Record what has become of orders that still worked when they were last heard of."""
 
 
 class BrokerAccount(Protocol):
@@ -134,8 +157,18 @@ class BrokerAccount(Protocol):
     def activities_since(self, after: np.datetime64) -> list[Activity]:
         """Everything that happened to the account after an instant, oldest first."""
 
-    def broker(self, **words: Any) -> LiveBroker:
-        """What sends orders there; its words are those of `AlpacaBroker`."""
+    def broker(self, **words: Any) -> Gateway:
+        """Return a gateway for one job's orders; its words are those of `AlpacaBroker`."""
+
+
+class EstimatedClock:
+    """The venue's clock, carried on since it was last read."""
+
+    def __init__(self, connection: BrokerAccount) -> None:
+        self._connection = connection
+
+    def now(self) -> np.datetime64:
+        return self._connection.estimated_now()
 
 
 def account_at(settings: BrokerSettings, keys: Keys) -> BrokerAccount:

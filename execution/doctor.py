@@ -32,7 +32,7 @@ from execution.alpaca.account import account_blocks, status_trades
 from execution.alpaca.connection import VenueConnection, refuse_another
 from execution.alpaca.fields import AccountFacts
 from execution.journal.halts import standing_halts
-from execution.journal.order_store import undetermined_count
+from execution.journal.order_store import unknown_outcome_count
 from execution.live.account_lock import (
     JOURNAL,
     KILL_FILE,
@@ -46,7 +46,7 @@ from execution.live.account_lock import (
 )
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
-from foundation.clock import system_clock
+from foundation.clock import OURS, Clock
 from foundation.command import LOGS, Result
 from foundation.counts import time_text
 from foundation.database import Database, DatabaseFailed, copied, unfinished_commit
@@ -91,12 +91,12 @@ class Start:
 
     settings: of the loop.
     keys: of the account, or why there are none.
-    clock: this machine's time.
+    clock: this machine's.
     """
 
     settings: LiveSettings
     keys: Keys | InputError
-    clock: Callable[[], np.datetime64] = system_clock
+    clock: Clock = OURS
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
@@ -213,12 +213,12 @@ def _crypto(start: Start) -> Said:
 
 
 def _clock(start: Start) -> Said:
-    asked = start.clock()
+    asked = start.clock.now()
     try:
         shown = start.connection.now()
     except BrokerError as error:
         raise InputError(f"{error}; look at the venue's status page") from error
-    offset = clock_offset(shown, asked, start.clock())
+    offset = clock_offset(shown, asked, start.clock.now())
     return clock_said(offset, on_this_machine=start.settings.broker.on_this_machine)
 
 
@@ -358,7 +358,7 @@ def journal_said(path: Path, *, traded: bool) -> Said:
             with TemporaryDirectory() as scratch:
                 unfinished = unfinished_commit(path).exists()
                 refuse_unusable(copied(path, Path(scratch)) if unfinished else path)
-        count = undetermined_count(path)
+        count = unknown_outcome_count(path)
     except DatabaseFailed as error:
         raise InputError(
             f"{error}; bring its backup back, as without one the loop sets it aside and halts"

@@ -17,6 +17,7 @@ from execution.decision.outlook import NoForecast
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
 from execution.orders.broker import Asset
+from execution.orders.last_trades import NoTrades
 from execution.orders.orders import Account
 from execution.orders.venue_rules import with_venue_rules
 from foundation.compose import composed_config
@@ -106,7 +107,7 @@ def decide(
         return SizedQuantity(symbol, Decimal(0), why)
     # The caller's price values the symbol and the account's prices the rest. The limit of an open
     # order stands in only for what is not held and has no other price.
-    prices = {**prices_of_orders(account, lambda names: {}), **account.prices, symbol: price}
+    prices = {**prices_of_orders(account, NoTrades()), **account.prices, symbol: price}
     account = replace(account, prices=prices)
     try:
         bars = fetch(_panel_symbols(symbol, settings, account), now)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,12 @@ def elapsed_seconds() -> float:
     """Seconds that only increase, those while the machine slept included where it can tell."""
     source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(source)
+
+
+class Clock(Protocol):
+    """What tells an instant: `Time`, or a venue."""
+
+    def now(self) -> np.datetime64: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,8 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from foundation.clock import OURS, Time
@@ -53,6 +52,12 @@ def heading(kind: str) -> str:
     return kind.upper() if kind in PLAIN else f"ALERT {kind}"
 
 
+class AlertRecord(Protocol):
+    """Where alerts are kept besides being sent."""
+
+    def record(self, kind: str, text: str) -> None: ...
+
+
 class Notices:
     """Sends heartbeats and alerts; None for an address sends none.
 
@@ -78,7 +83,7 @@ class Notices:
         self._time = time
         self._beat_at: float | None = None
         self._raised: dict[str, set[str]] = {}
-        self._record: Callable[[str, str], None] | None = None
+        self._record: AlertRecord | None = None
         self._changed = threading.Condition()
         self._beat_due = False
         self._woken = False
@@ -100,8 +105,8 @@ class Notices:
         if self._thread is not None:
             self._thread.join(max(end - self._time.elapsed(), 0.0))
 
-    def keep_in(self, record: Callable[[str, str], None]) -> None:
-        """Have every alert that is raised from now on kept somewhere too, by kind and text."""
+    def keep_in(self, record: AlertRecord) -> None:
+        """Record every alert that is raised from now on."""
         self._record = record
 
     def beat(self) -> None:
@@ -136,7 +141,7 @@ class Notices:
         level = logging.WARNING if kind in PLAIN else logging.ERROR
         log.log(level, "%s: %s", heading(kind), text)
         if self._record is not None:
-            self._record(kind, text)
+            self._record.record(kind, text)
 
     def end_alert(self, kind: str) -> None:
         """Note that the cause of an alert has ended: the next one of its kind is sent."""

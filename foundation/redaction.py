@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import quote
 
 SHORTEST = 8  # letters of a secret; what is shorter is a word, or a practice server's
@@ -35,3 +36,21 @@ def _forms(secret: str) -> list[str]:
     escaped = secret.encode("unicode_escape").decode()
     forms = {secret, escaped, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")}
     return sorted(forms, key=len, reverse=True)
+
+
+class Redactor(Protocol):
+    """Keys of an account, or whatever else knows the secrets of a text."""
+
+    def redact(self, text: str) -> str:
+        """Return the text without secrets."""
+        ...
+
+
+class NoSecrets:
+    """The redactor of a process without keys."""
+
+    def redact(self, text: str) -> str:
+        return text
+
+
+NO_SECRETS = NoSecrets()

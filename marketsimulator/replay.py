@@ -20,15 +20,15 @@ import numpy as np
 import requests
 import yaml
 
-from execution.brokers import account_at
+from execution.brokers import EstimatedClock, account_at
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
-from execution.journal.order_store import KEPT_BACK
+from execution.journal.order_store import NOT_SUBMITTED
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
-from execution.live.cycle import Cycle
 from execution.live.loop import Stop, print_warning, stopped_by_signals
 from execution.live.open_account import open_account
+from execution.live.runner import CycleReports
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from forecasting.forecast import Progress
@@ -109,14 +109,14 @@ def run_replay(
     output: Path,
     *,
     overwrite: bool,
-    show: Callable[[Cycle], None],
+    reports: CycleReports,
 ) -> str:
     """Make a cycle at every instant that the server's clock still has, and write the files of a
     run.
 
     output: folder of the files.
     overwrite: whether what it holds of something else is given up.
-    show: called with every cycle.
+    reports: shows every cycle.
 
     It returns what came of it, a line of JSON.
     """
@@ -134,13 +134,13 @@ def run_replay(
     clock = WaitingClock(url, connection.now())
     with ExitStack() as held:
         account = held.enter_context(
-            open_account(account_id, Path(settings.folder), keys.redact, connection.estimated_now)
+            open_account(account_id, Path(settings.folder), keys, EstimatedClock(connection))
         )
         # No guard hears of a stop: the orders of the cycle in flight are sent.
-        live = LiveAccount(connection, account, settings, feed.last_trades, Stop())
-        job = TradingJob(live, feed, trader, settings, cycles=None, show=show, patience=0.0)
+        live = LiveAccount(connection, account, settings, feed, Stop())
+        job = TradingJob(live, feed, trader, settings, cycles=None, patience=0.0)
         wanted = sorted(settings.tradable_symbols)
-        known = job.broker.assets(wanted)
+        known = job.desk.assets(wanted)
         if unknown := [symbol for symbol in wanted if symbol not in known]:
             raise InputError(f"symbols: the practice server does not have {', '.join(unknown)}")
         config = keys.redact(yaml.safe_dump(plain_settings(settings), sort_keys=False))
@@ -150,19 +150,21 @@ def run_replay(
         stop = Stop()
         held.enter_context(stopped_by_signals(stop))
         progress = held.enter_context(progress_shown())
-        _make_cycles(job, clock, stop, progress)
+        _make_cycles(job, clock, stop, reports, progress)
         if clock.left:
             raise Ended(signal.Signals[stop.why])
         return records.write(clock)
 
 
-def _make_cycles(job: TradingJob, clock: WaitingClock, stop: Stop, progress: Progress) -> None:
+def _make_cycles(
+    job: TradingJob, clock: WaitingClock, stop: Stop, reports: CycleReports, progress: Progress
+) -> None:
     """A cycle where the clock stands, also where one was made before, and at every instant
     after.
     """
     first, instants = clock.passed, clock.left + 1
     while True:
-        job.cycle_now()
+        reports.report(job.cycle_now())
         progress("instants", clock.passed - first + 1, instants)
         if stop or not clock.move():
             return
@@ -192,7 +194,7 @@ class Records:
         record = JournalRecord.of(self.live.account.database, TRADE)
         marks = record.marks
         run = record.run(self.forecaster, *record.ends())
-        kept_back = [each for each in self.live.book.in_states(KEPT_BACK) if each.job == TRADE]
+        kept_back = [each for each in self.live.book.in_states(NOT_SUBMITTED) if each.job == TRADE]
         halts = self.live.halts.active()
         figures = {
             "instants": len(marks),

@@ -57,7 +57,6 @@ def sell(words: Sequence[str], keys: Keys) -> None:
         None,
         Supervisor.of(os.environ),
         cycles=selling.looks,
-        show=lambda cycle: None,
     ) as loop:
         if loop is not None:
             loop.run()

@@ -65,7 +65,8 @@ from event_contracts.trading.venue_orders import (
     self_trade_prevention,
 )
 from execution.journal.order_store import OrderIntent, OrderStore, Progress
-from execution.journal.outbox import Guard, Outbox, unguarded
+from execution.journal.outbox import Outbox
+from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.arrays import Records
 from foundation.clock import Time
 from foundation.errors import InputError, OrderRejected
@@ -572,21 +573,22 @@ class SimulatedOrderManager:
     before is that order.
 
     book: where intents are kept; none keeps them in memory.
-    guard: has the last word before an order is sent.
+    gate: asked right before an order is sent.
     """
 
     def __init__(
-        self, exchange: Exchange, book: OrderStore | None = None, guard: Guard = unguarded
+        self, exchange: Exchange, book: OrderStore | None = None, gate: OrderGate = UNGUARDED
     ) -> None:
         self.exchange = exchange
-        self._outbox = Outbox(_Venue(exchange), book, guard)
+        self._outbox = Outbox(_Venue(exchange), book)
+        self._gate = gate
 
     def advance(self) -> None:
         """Show the next tick of every open market, and let its orders meet it."""
         before = self.exchange.resting
         self.exchange.advance()
         for each in before:
-            self._outbox.noted(self.exchange.orders[each.order_id])
+            self._outbox.record(self.exchange.orders[each.order_id])
 
     def view(self, market: str) -> MarketView:
         return self.exchange.view(market)
@@ -597,13 +599,14 @@ class SimulatedOrderManager:
     def submit(self, order: LimitOrder) -> Receipt:
         """Send an order once; it trades with the book shown, and what rests meets the next tick."""
         before = self.exchange.resting
-        placed = self._outbox.post(order)
+        placed = self._outbox.post(order, self._gate)
         for each in before:
-            self._outbox.noted(self.exchange.orders[each.order_id])
+            self._outbox.record(self.exchange.orders[each.order_id])
         return Receipt(placed.order_id, placed.filled, placed.remaining)
 
-    def undetermined(self, market: str) -> tuple[OrderIntent, ...]:
-        return self._outbox.undetermined(lambda intent: order_of(intent).market == market)
+    def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
+        unknown = self._outbox.book.unknown_outcomes()
+        return self._outbox.refresh(each for each in unknown if order_of(each).market == market)
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
         """Nothing: orders end after so many ticks as the exchange's settings say."""
@@ -612,7 +615,7 @@ class SimulatedOrderManager:
 
     def cancel(self, order_id: str) -> None:
         self.exchange.cancel(order_id)
-        self._outbox.noted(self.exchange.orders[order_id])
+        self._outbox.record(self.exchange.orders[order_id])
 
 
 class _Venue:

@@ -273,12 +273,12 @@ class ActionLog(ActionRecords):
             )
             _PAID.insert(self.database, row, then=_UNLESS_THERE)
 
-    def withhold_planned(self) -> int:
+    def deny_planned(self) -> int:
         """Withhold what a process that has ended planned and did not send; how many they were."""
         with self.database.transaction():
             left = [each for each in self.book.in_states(("planned",)) if each.job == self.job]
             for intent in left:
-                self.book.withhold(intent, UNSENT_AT_END)
+                self.book.deny(intent, UNSENT_AT_END)
                 one = "WHERE client_order_id = ?"
                 said = f"rejected: {UNSENT_AT_END}"
                 _ACTIONS.change(self.database, one, (intent.client_order_id,), answer=said)

@@ -58,7 +58,7 @@ class ActorService:
     """A policy on live, recorded or simulated markets.
 
     Killed anywhere and begun again over the same journal it goes on: what was planned and not sent
-    is withheld, and a market with an order of unknown outcome is kept from anything new.
+    is denied, and a market with an order of unknown outcome is kept from anything new.
 
     account: of which order ids are made.
     space: sizes, limits, price styles and life of the orders; those that the policy learned with.
@@ -86,7 +86,7 @@ class ActorService:
     _paused_at: np.datetime64 | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.actions.withhold_planned()
+        self.actions.deny_planned()
 
     def follow(self, market: str, span: SamplingSchedule) -> None:
         """Trade a market from now on; what the journal knows of it is remembered.
@@ -153,7 +153,7 @@ class ActorService:
     def _decide(self, memory: MarketMemory, update: MarketUpdate) -> ActionEntry:
         """Build, mask, select, record and send."""
         market = update.market
-        unknown = self.manager.undetermined(market)
+        unknown = self.manager.unknown_outcomes(market)
         view = self.manager.view(market)
         if unknown:
             self.notices.alert(_outcome_of(market), f"{market}: {UNKNOWN_OUTCOME}")
@@ -215,12 +215,12 @@ class ActorService:
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
             kept = self.actions.book.get(order.client_order_id)
-            # An order that a guard withheld is no failure of its market. The refusal book has
+            # An order that a guard denied is no failure of its market. The refusal book has
             # already sent an alert of the venue's refusals.
             alerted = isinstance(error, OrderRejected) and error.alerted
             if isinstance(error, OrderPaused):
                 self._paused_at = update.at
-            if not alerted and (kept is None or kept.state != "withheld"):
+            if not alerted and (kept is None or kept.state != "denied"):
                 self._fail(update.market, str(error))
         self.actions.answer(update.market, update.at, said)
         return replace(entry, answer=said)

@@ -55,7 +55,8 @@ from event_contracts.trading.venue_orders import (
     order_of,
 )
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.journal.outbox import ONE_POLL, POLL_DELAYS, Guard, Outbox, unguarded
+from execution.journal.outbox import ONE_POLL, POLL_DELAYS, Outbox
+from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.cents import CENT
 from foundation.clock import OURS, Time
 from foundation.errors import AnswerRefused, BrokerError, OrderRejected, OutcomeUnknown
@@ -329,7 +330,7 @@ class AccountReader:
         """
         book = self._outbox.book
         waiting, unread = self._venue.resting()
-        listed = [self._outbox.noted(order) for order in waiting]
+        listed = [self._outbox.record(order) for order in waiting]
         resting = []
         with self._venue.translated_errors("orders that wait"):
             for order in listed:
@@ -340,7 +341,7 @@ class AccountReader:
                     self.expect(order, intent.sent_at)
                     resting.append(order.resting(order_of(intent).action == "SELL"))
         names = {order.order_id for order in listed}
-        for intent in book.in_states(("working",)):
+        for intent in book.in_states(("accepted",)):
             venue_id = intent.progress.venue_id
             if intent.venue != self._venue.name or venue_id in names:
                 continue
@@ -356,7 +357,7 @@ class AccountReader:
                 log.warning("%s", error)
             if found is None:
                 resting.append(awaited(intent))
-            elif self._outbox.noted(found).is_done or not found.remaining:
+            elif self._outbox.record(found).is_done or not found.remaining:
                 self.expect(found, intent.sent_at)
             else:
                 resting.append(found.resting(order_of(intent).action == "SELL"))
@@ -437,7 +438,7 @@ class KalshiMultiMarketOrderManager:
     admission: what every order has to leave; it is asked before an order is sent.
     rules_of: fee rules of a market at an instant.
     book: where intents are kept; none keeps them in memory, until the process ends.
-    guard: has the last word before an intent is sent.
+    gate: asked right before an order is sent.
     job: whose orders go this way.
     life: after which an order that still waits ends at the venue.
     time: this machine's; the venue shows none.
@@ -454,14 +455,15 @@ class KalshiMultiMarketOrderManager:
         rules_of: RulesOf,
         *,
         book: OrderStore | None = None,
-        guard: Guard = unguarded,
+        gate: OrderGate = UNGUARDED,
         job: str = "",
         life: np.timedelta64 = ORDER_LIFE,
         time: Time = OURS,
     ) -> None:
         self.venue = OrderVenue(settings, keys, time)
         self._life = life
-        self._outbox = Outbox(self.venue, book, guard, job)
+        self._outbox = Outbox(self.venue, book, job)
+        self._gate = gate
         self._account = AccountReader(self.venue, self._outbox, rules_of)
         self._admission = admission
         self._events = MarketEvents(self.venue)
@@ -504,9 +506,9 @@ class KalshiMultiMarketOrderManager:
             before = self._outbox.book.get(name)
             is_new = before is None or self._outbox.may_be_sent(before)
             if is_new and (why := self._refusal(order)):
-                self._outbox.withhold(name, why)
+                self._outbox.deny(name, why)
                 raise OrderRejected(f"{name}: not sent: {why}")
-            answer = self._outbox.post(replace(order, expires_at=self.expiry()))
+            answer = self._outbox.post(replace(order, expires_at=self.expiry()), self._gate)
             if is_new:
                 self._account.expect(answer, self.venue.now())
             return Receipt(answer.order_id, answer.filled, answer.remaining)
@@ -518,7 +520,7 @@ class KalshiMultiMarketOrderManager:
         """
         with self._turn:
             if self._outbox.was_begun(order_id):
-                if self._outbox.resolve(order_id) == "open":
+                if self._outbox.resolve(order_id) == "unknown":
                     raise OutcomeUnknown(f"order {order_id}: it may still come to work")
                 return
             self._end(order_id, BEGINNING)
@@ -533,7 +535,7 @@ class KalshiMultiMarketOrderManager:
         that works the venue is not asked either.
         """
         with self._turn:
-            working = self._outbox.book.in_states(("working",))
+            working = self._outbox.book.in_states(("accepted",))
             ours = [i for i in working if _is_of(i, market) and i.job == self._job]
             ended = [i for i in ours if i.sent_at < before]
             for intent in reversed(ended):
@@ -544,23 +546,25 @@ class KalshiMultiMarketOrderManager:
                     ended.append(intent)
             return tuple(ended)
 
-    def undetermined(self, market: str) -> tuple[OrderIntent, ...]:
+    def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         """Orders of a market of which nobody knows what became, once they were looked for.
 
         Looking for them takes 20 seconds at most, however many there are.
         """
         with self._turn:
-            return self._outbox.undetermined(lambda intent: _is_of(intent, market))
+            unknown = self._outbox.book.unknown_outcomes()
+            return self._outbox.refresh(each for each in unknown if _is_of(each, market))
 
     def _look(self, market: str) -> tuple[MarketView, Listing]:
         """The account in front of a market, and the market."""
-        waiting = self._outbox.undetermined(lambda intent: intent.venue == OrderVenue.name)
+        unknown = self._outbox.book.unknown_outcomes()
+        waiting = self._outbox.refresh(each for each in unknown if each.venue == OrderVenue.name)
         reading = self._account.read()
         positions = reading.books.positions
         elsewhere = {name: count for name, count in positions.items() if name != market}
         listed = {each.order.client_order_id for each in reading.resting}
-        unknown = [awaited(each) for each in waiting if each.client_order_id not in listed]
-        resting = (*reading.resting, *unknown)
+        unlisted = [awaited(each) for each in waiting if each.client_order_id not in listed]
+        resting = (*reading.resting, *unlisted)
         markets = (market, *positions, *(each.order.market for each in resting))
         listings = read_markets(self.venue, markets)
         events = self._events.of(listings.values())

@@ -204,7 +204,7 @@ class OrderManager(Protocol):
     def expiry(self) -> np.datetime64 | None:
         """When an order that is sent now ends at the venue; none where it does not by itself."""
 
-    def undetermined(self, market: str) -> tuple[OrderIntent, ...]:
+    def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         """Orders of a market of which nobody knows what became, once they were looked for."""
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import partial
 
 import numpy as np
 
@@ -33,10 +32,32 @@ HEADS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
 def sections(book: OrderStore, records: ActionRecords) -> list[Section]:
     """Return the sections; they read the journal each time the page is written."""
-    return [
-        Section("Settled markets", partial(_settled_body, records)),
-        Section("Sizes of event contracts", partial(_sizes_body, book, records)),
-    ]
+    return [SettledMarkets(records), OrderSizes(book, records)]
+
+
+class SettledMarkets(Section):
+    """The latest markets that have paid."""
+
+    title = "Settled markets"
+
+    def __init__(self, records: ActionRecords) -> None:
+        self._records = records
+
+    def body(self) -> str:
+        return _settled_body(self._records)
+
+
+class OrderSizes(Section):
+    """Sizes of orders and positions over time."""
+
+    title = "Sizes of event contracts"
+
+    def __init__(self, book: OrderStore, records: ActionRecords) -> None:
+        self._book = book
+        self._records = records
+
+    def body(self) -> str:
+        return _sizes_body(self._book, self._records)
 
 
 def _settled_body(records: ActionRecords) -> str:

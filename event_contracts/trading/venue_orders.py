@@ -37,7 +37,7 @@ from event_contracts.trading.orders import (
     Verb,
 )
 from execution.journal.order_store import OrderIntent, Progress, State
-from execution.journal.outbox import NoAnswer, OrderPaused, OrderWithheld
+from execution.journal.outbox import NoAnswer, OrderDenied, OrderPaused
 from foundation.cents import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
 from trainingdata.feed.fields import (
@@ -56,7 +56,7 @@ BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
 SelfTrade = Literal["taker_at_cross", "maker"]
 STATES: Mapping[Status, State] = {
-    "resting": "working",
+    "resting": "accepted",
     "executed": "filled",
     "canceled": "canceled",
 }
@@ -463,7 +463,7 @@ class OrderVenue(KalshiConnection):
         except BrokerError as error:
             raise NoAnswer(f"status {BUSY}, and {error}") from None
         if order is None:
-            raise OrderWithheld(f"{name}: not sent: the venue has no room for requests ({BUSY})")
+            raise OrderDenied(f"{name}: not sent: the venue has no room for requests ({BUSY})")
         return order
 
     def is_dead(self, intent: OrderIntent, now: np.datetime64) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -54,9 +54,9 @@ class Responses:
     undetermined: orders that may be on their way.
     again: whether the answers before these did not go together: prices that have moved between
         these are no reason to refuse them as well.
-    last_prices: USD that symbols traded at last, asked for those that these answers price nowhere.
-    ours: whether an order is of ours, by its id: another one that makes no sense is set aside.
-    sent: looks up our order by id, for terms missing in the venue's answer.
+    last_prices: USD of last trades, of the symbols that these answers price nowhere.
+    sent: our orders among the open ones, by id. They give terms that an answer lacks; an order of
+        others that makes no sense is an `OtherOrder`.
     paper: whether the account trades without real money.
     """
 
@@ -66,9 +66,8 @@ class Responses:
     clock: Entry
     undetermined: Sequence[OrderIntent] = ()
     again: bool = False
-    last_prices: Callable[[Collection[str]], Mapping[str, float]] = lambda symbols: {}
-    ours: Callable[[str], bool] = lambda name: True
-    sent: Callable[[str], AnyOrder | None] = lambda name: None
+    last_prices: Mapping[str, float] = field(default_factory=dict)
+    sent: Mapping[str, AnyOrder] = field(default_factory=dict)
     paper: bool = False
 
 
@@ -84,16 +83,12 @@ def reading_of(answers: Responses) -> Reading:
             others += _looked_at(entry)
             understood.append(entry)
         except BrokerError as error:
-            name = _identity(entry)
-            if answers.ours(name):
+            name = identity_of(entry)
+            if name in answers.sent:
                 raise
             place = symbol_held(str(entry.get("symbol") or ""))
             others.append(OtherOrder(name, place, INFINITE, in_one_line(str(error))))
-    nowhere = {
-        symbol_held(Position.symbol.of(each)) for each in answers.positions if not has_price(each)
-    }
-    last = answers.last_prices(nowhere) if nowhere else {}
-    holdings = holdings_of(answers.positions, last)
+    holdings = holdings_of(answers.positions, answers.last_prices)
     return Reading(
         _account_of(replace(answers, orders=understood), holdings, others),
         stated_cash(answers.facts),
@@ -105,17 +100,24 @@ def reading_of(answers: Responses) -> Reading:
     )
 
 
-def _complete_terms(entry: Entry, sent: Callable[[str], AnyOrder | None]) -> Entry:
+def unpriced_symbols(positions: Sequence[Entry]) -> set[str]:
+    """Return the symbols of positions without a price in the venue's answer."""
+    return {symbol_held(Position.symbol.of(each)) for each in positions if not has_price(each)}
+
+
+def _complete_terms(entry: Entry, sent: Mapping[str, AnyOrder]) -> Entry:
     """Complete an open order by the terms it was sent with, if the answer lacks them.
 
     Alpaca's document requires none of them.
     """
     absent = [name for name in ("symbol", "side", "qty") if entry.get(name) in (None, "")]
-    order = sent(_identity(entry)) if absent else None
+    order = sent.get(identity_of(entry)) if absent else None
     if not isinstance(order, Order):
         return entry
     log.warning(
-        "%s: no %s in the answer, taken from the order as sent", _identity(entry), ", ".join(absent)
+        "%s: no %s in the answer, taken from the order as sent",
+        identity_of(entry),
+        ", ".join(absent),
     )
     terms = {"symbol": order.symbol, "side": order.side, "qty": f"{order.qty:f}"}
     return {**entry, **{name: terms[name] for name in absent}}
@@ -127,7 +129,7 @@ def _looked_at(entry: Entry) -> list[OtherOrder]:
         return [_option_order(entry)]
     if _is_by_value(entry):
         symbol = symbol_held(OrderEntry.leg_symbol.of(entry))
-        return [OtherOrder(_identity(entry), symbol, OrderEntry.notional.of(entry) or INFINITE)]
+        return [OtherOrder(identity_of(entry), symbol, OrderEntry.notional.of(entry) or INFINITE)]
     open_orders(entry)
     return []
 
@@ -144,7 +146,7 @@ def _account_of(answers: Responses, holdings: Holdings, others: Sequence[OtherOr
     # owed.
     covered = min(holdings.owed, holdings.options)
     cash = float(stated_cash(facts)) - holdings.owed + covered
-    listed = {_identity(entry) for entry in orders}
+    listed = {identity_of(entry) for entry in orders}
     # One that has landed since it was asked for is among the open ones, or has filled.
     waiting = [
         intent.order
@@ -259,17 +261,17 @@ def open_orders(entry: Entry) -> list[Order]:
     quantity = OrderEntry.qty.of(entry)
     filled = OrderEntry.filled_qty.of(entry)
     if quantity is None:
-        raise BrokerError(f"order {_identity(entry)}: it has neither qty nor notional")
+        raise BrokerError(f"order {identity_of(entry)}: it has neither qty nor notional")
     remaining = quantity - filled
     if remaining < 0:
-        raise BrokerError(f"order {_identity(entry)}: filled_qty is {filled}, of {quantity}")
+        raise BrokerError(f"order {identity_of(entry)}: filled_qty is {filled}, of {quantity}")
     kind = OrderEntry.type.of(entry)
     force = OrderEntry.time_in_force.of(entry)
     prices = {name: _price(getattr(OrderEntry, name).of(entry)) for name in PRICES}
     if not remaining:
         return []
     at_market = Order(
-        client_order_id=_identity(entry),
+        client_order_id=identity_of(entry),
         symbol=symbol_held(OrderEntry.leg_symbol.of(entry)),
         side="buy" if OrderEntry.side.of(entry) == "buy" else "sell",
         qty=remaining,
@@ -284,7 +286,7 @@ def open_orders(entry: Entry) -> list[Order]:
         return [at_market]
 
 
-def _identity(entry: Entry) -> str:
+def identity_of(entry: Entry) -> str:
     """Its id, ours or the venue's; those that others have given may hold anything."""
     name = entry.get("client_order_id") or entry.get("id") or "without an id"
     return NO_IDENTITY.sub("_", str(name))[:128]
@@ -320,7 +322,7 @@ def _option_order(entry: Entry) -> OtherOrder:
         ordered = OrderEntry.qty.of(entry) or Decimal(0)
         left = max(ordered - OrderEntry.filled_qty.of(entry), Decimal(0))
         risk += max(limit, Decimal(0)) * SHARES * left
-    return OtherOrder(_identity(entry), f"options on {' '.join(roots)}".rstrip(), risk)
+    return OtherOrder(identity_of(entry), f"options on {' '.join(roots)}".rstrip(), risk)
 
 
 def _loss_of(options: Mapping[Contract, Decimal | int]) -> Decimal:

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
 
-from execution.alpaca.account import Responses, reading_of, with_fills
+from execution.alpaca.account import (
+    Responses,
+    identity_of,
+    reading_of,
+    unpriced_symbols,
+    with_fills,
+)
 from execution.alpaca.activities import activities_since
 from execution.alpaca.connection import Response, VenueConnection
 from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
-from execution.brokers import READINGS, Reading, Unbelieved
+from execution.brokers import READ_AGAIN_SECONDS, ReadAgain, Reading
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.journal.orders import AnyOrder
-from execution.journal.outbox import Guard, Outbox, unguarded
+from execution.journal.outbox import Outbox
 from execution.orders.broker import Asset
+from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.last_trades import NoTrades, TradeSource, last_prices
 from execution.orders.orders import TERMS, Account, Fill, Order, OrderTerms
-from execution.orders.risk_snapshot import RiskSnapshot
 from execution.orders.venue_rules import refusal
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
@@ -39,19 +44,14 @@ RECENT = 60.0  # seconds for which an account that was read still counts as the 
 
 
 class AlpacaBroker:
-    """An account at the venue.
+    """Gateway of one account at the venue: reads it, and sends orders through the outbox.
 
     terms: what an order may be worth; an order that the venue would refuse is not sent to it.
     patience: seconds that orders may take; a market order that still works then is cancelled.
     book: where orders are written down before they are sent; none keeps them in memory.
     time: as for `VenueConnection`.
-    guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
-    collateral: USD that secure open spreads now, which buy neither stock nor coin.
-    last_prices: USD that symbols traded at last, of those that the venue's answers price nowhere.
-    believe: looks at every reading of the account, and returns the account as it is to be dealt
-        with; it raises `SenselessAnswer` where the account is to be read once more, and
-        `Unbelieved` where that was done.
+    feed: last trades, for positions without a price in the venue's answers.
 
     Raises
     ------
@@ -68,55 +68,67 @@ class AlpacaBroker:
         patience: float = 10.0,
         book: OrderStore | None = None,
         time: Time = OURS,
-        guard: Guard = unguarded,
         job: str = "",
-        collateral: Callable[[], float] = lambda: 0.0,
-        last_prices: Callable[[Collection[str]], Mapping[str, float]] = lambda symbols: {},
-        believe: Callable[[Reading], Account] = lambda reading: reading.account,
+        feed: TradeSource | None = None,
     ) -> None:
-        self._venue = OrderVenue(settings, keys, time, self._price_of)
-        self._outbox = Outbox(self._venue, book, guard, job)
+        self._venue = OrderVenue(settings, keys, time)
+        self._outbox = Outbox(self._venue, book, job)
         self._paper = settings.paper
-        self._believe = believe
-        self._last_prices = last_prices
+        self._feed = feed or NoTrades()
         self._time = time
         self._patience = patience
-        self._collateral = collateral
         self._assets: dict[str, Asset] = {}
         self._terms = terms
+        self._unknown: tuple[OrderIntent, ...] = ()
         self._last: Account | None = None
-        self._seen: RiskSnapshot | None = None
         self._read_at = 0.0
 
     def account(self) -> Account:
-        """The account as of the venue's clock, with open orders and the venue's prices.
+        """Return the account as the venue states it, unreconciled.
+
+        Answers that contradict each other are read once more after a pause.
+        """
+        try:
+            reading = self.read_account()
+        except ReadAgain as error:
+            log.warning("asked again: %s", error)
+            self._time.wait(READ_AGAIN_SECONDS)
+            reading = self.read_account(again=True)
+        self.accept(reading.account)
+        return reading.account
+
+    def read_account(self, *, again: bool = False) -> Reading:
+        """Return the account as the venue states it now, with open orders and the venue's prices.
 
         An order that may be on its way counts as an open one, and makes its symbol undetermined.
 
-        Cash that may buy coins is never more than what the venue says is not marginable. Positions
-        that are neither stocks nor coins here count at their last mark; what sold options would
-        cost to buy back is taken off cash. Answers that contradict each other, or that nothing
-        explains, are read once more after a pause.
+        Cash that may buy crypto is never more than what the venue says is not marginable. Positions
+        that are neither stocks nor crypto count at their last mark; what sold options would cost to
+        buy back is taken off cash.
+
+        again: whether the reading before this one was rejected.
+
+        Raises
+        ------
+        ReadAgain
+            for answers that contradict each other, if this is a first reading.
         """
-        # They are asked for before anything is read: what they turn out to be is then read.
-        undetermined = self._outbox.undetermined(_is_of_one_symbol)
+        if not again:
+            # Their outcomes are queried before anything is read: what has become of them is then
+            # part of the reading.
+            intents = self._outbox.book.unknown_outcomes()
+            self._unknown = self._outbox.refresh(filter(_is_of_one_symbol, intents))
         self._last = None
-        again = chain((False,), repeat(True))
         with self._venue.translated_errors("the account"):
-            # Something may have filled between two of its answers.
-            self._last = self._time.tried(
-                READINGS,
-                lambda: self._read_account(undetermined, again=next(again)),
-                SenselessAnswer,
-            )
-        self._read_at = self._time.elapsed()
-        return self._last
+            try:
+                return self._read(again=again)
+            except SenselessAnswer as error:
+                if again:
+                    raise
+                rejected = str(error)
+        raise ReadAgain(rejected)
 
-    def _read_account(self, undetermined: Sequence[OrderIntent], *, again: bool) -> Account:
-        """The account that the venue's answers describe together.
-
-        again: whether it is read once more, as the answers before did not go together.
-        """
+    def _read(self, *, again: bool) -> Reading:
         client = self._venue.client
         # Orders are read before positions. An order that fills in between is counted twice, which
         # is too careful; the other way round it would not be counted at all.
@@ -130,44 +142,51 @@ class AlpacaBroker:
         positions = objects(client.get_all_positions())
         facts = client.get_account()
         clock = client.get_clock()
-        book = self._outbox.book
-
-        def sent(name: str) -> AnyOrder | None:
-            intent = book.get(name)
-            return None if intent is None else intent.order
-
-        answers = Responses(
-            facts,
-            positions,
-            orders,
-            clock,
-            undetermined,
-            again,
-            self._last_prices,
-            lambda name: sent(name) is not None,
-            sent,
-            self._paper,
+        names = map(identity_of, orders)
+        sent = {name: intent.order for name in names if (intent := self._outbox.book.get(name))}
+        unpriced = unpriced_symbols(positions)
+        reading = reading_of(
+            Responses(
+                facts,
+                positions,
+                orders,
+                clock,
+                self._unknown,
+                again,
+                last_prices(self._feed, unpriced) if unpriced else {},
+                sent,
+                self._paper,
+            )
         )
-        reading = reading_of(answers)
-        account = replace(reading.account, as_of=self._venue.noted(clock))
-        account = self._believe(replace(reading, account=account))
-        return account.secured(self._collateral())
+        account = replace(reading.account, as_of=self._venue.record_clock(clock))
+        return replace(reading, account=account)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the account was read within a minute, and nothing unknown has happened since."""
+        return self._last is not None and self._time.elapsed() - self._read_at <= RECENT
+
+    def accept(self, account: Account) -> None:
+        """Apply the venue's rules beside this account for a minute, with fills added."""
+        self._last = account
+        self._read_at = self._time.elapsed()
 
     def follow(self) -> None:
         """Write down what has become of orders that still worked when they were last heard of."""
-        self._outbox.follow(_is_of_one_symbol)
+        accepted = self._outbox.book.in_states(("accepted",))
+        self._outbox.refresh(filter(_is_of_one_symbol, accepted))
 
     def now(self) -> np.datetime64:
         return self._venue.now()
 
-    def submit(self, orders: Sequence[Order], seen: RiskSnapshot | None = None) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
         """Send orders, in their order, and return what has filled once they are done.
 
         It waits no longer than its patience. An order that the venue rejects is logged and fills
         nothing. So is one that it would not take beside the account as it was last read and what
         has filled since.
 
-        seen: the account, for the guard; prices of fills are looked at beside its prices.
+        gate: asked right before each order is sent; fills are checked against its prices.
 
         Raises
         ------
@@ -179,8 +198,9 @@ class AlpacaBroker:
         # Whether an order has expired is asked of the venue's clock, not of one that slept.
         if any(order.expires_at is not None for order in orders):
             self._venue.now()
-        self._seen = seen or self._seen
-        before = self._recent_account(orders)
+        if gate.prices:
+            self._venue.prices = gate.prices
+        before = self._last if self._last is not None and self.is_read else self.account()
         # Whatever ends this early leaves an account behind that has to be read anew.
         self._last = None
         account = before
@@ -188,10 +208,10 @@ class AlpacaBroker:
         for order in orders:
             if why := self._refusal(order, account):
                 log.warning("%s is not sent: %s", order.client_order_id, why)
-                self._outbox.withhold(order.client_order_id, why)
+                self._outbox.deny(order.client_order_id, why)
                 continue
             try:
-                sent.append((order, self._outbox.post(order, seen)))
+                sent.append((order, self._outbox.post(order, gate)))
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue
@@ -214,7 +234,7 @@ class AlpacaBroker:
             last = (
                 self._outbox.cancel_and_wait(placed)
                 if order.is_immediate
-                else self._outbox.noted(placed)
+                else self._outbox.record(placed)
             )
             done = done and last.is_done
             if last.status in ("rejected", "expired"):
@@ -223,27 +243,6 @@ class AlpacaBroker:
             with self._venue.translated_errors(f"order {order.client_order_id}"):
                 fills += _fills_of(order, last)
         return fills, done
-
-    def _price_of(self, symbol: str) -> float | None:
-        """What a symbol was worth when it was seen last, USD; None for what was not."""
-        if self._seen is None or not self._seen.has_price(symbol):
-            return None
-        return self._seen.price(symbol)
-
-    def _recent_account(self, orders: Sequence[Order]) -> Account:
-        """The account as last read, with what has filled since.
-
-        It is read anew where it is old, or where something may have happened. What only reduces
-        does not wait for a reading that is believed.
-        """
-        if self._last is not None and self._time.elapsed() - self._read_at <= RECENT:
-            return self._last
-        try:
-            return self.account()
-        except Unbelieved as error:
-            if not all(order.reduces for order in orders):
-                raise
-            return error.account
 
     def _refusal(self, order: Order, account: Account) -> str:
         """Why the venue would not take an order beside an account; empty where it would."""
@@ -257,7 +256,7 @@ class AlpacaBroker:
         # reduction wait for an opening of unknown outcome: a venue that has that refuses this
         # itself.
         against = [o for o in account.open_orders if o.signed_qty * order.signed_qty < 0]
-        unknown = [o for o in against if self._outbox.is_undetermined(o.client_order_id)]
+        unknown = [o for o in against if self._outbox.is_unknown_outcome(o.client_order_id)]
         return [order, *unknown] if order.reduces else [order]
 
     def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:

@@ -70,9 +70,9 @@ class VenueConnection:
 
     def now(self) -> np.datetime64:
         with self.translated_errors("the clock"):
-            return self.noted(self.client.get_clock())
+            return self.record_clock(self.client.get_clock())
 
-    def noted(self, clock: Response) -> np.datetime64:
+    def record_clock(self, clock: Response) -> np.datetime64:
         """The instant of an answer to /clock, from which the time goes on here.
 
         An answer beyond what has passed here, or before what the clock has shown, counts only where
@@ -164,7 +164,7 @@ class VenueConnection:
         """When the venue next closes for stocks; none where it does not say."""
         with self.translated_errors("the clock"):
             clock = as_mapping(self.client.get_clock())
-            self.noted(clock)
+            self.record_clock(clock)
             return Clock.next_close.of(clock)
 
 

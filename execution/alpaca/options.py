@@ -14,7 +14,8 @@ from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.order_store import OrderStore
-from execution.journal.outbox import REJECTED_LATER, Guard, Outbox, unguarded
+from execution.journal.outbox import REJECTED_LATER, Outbox
+from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import (
     Contract,
     NeverSent,
@@ -40,7 +41,6 @@ class AlpacaSpreads:
     patience: seconds that an order may take; an order that still works then is cancelled.
     book: where orders are written down before they are sent; none keeps them in memory.
     time: as for `VenueConnection`.
-    guard: has the last word before an order is sent.
     job: whose orders these are, for the book.
     """
 
@@ -55,11 +55,10 @@ class AlpacaSpreads:
         patience: float = 10.0,
         book: OrderStore | None = None,
         time: Time = OURS,
-        guard: Guard = unguarded,
         job: str = "spreads",
     ) -> None:
         self._venue = OrderVenue(settings, keys, time)
-        self._outbox = Outbox(self._venue, book, guard, job)
+        self._outbox = Outbox(self._venue, book, job)
         self._patience = patience
         self._data = OptionData(settings, keys, feed, underlying, scale)
 
@@ -84,8 +83,10 @@ class AlpacaSpreads:
                 quotes[by_symbol[symbol]] = Quote(bid, ask)
         return quotes
 
-    def submit(self, order: SpreadOrder) -> SpreadFill:
+    def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
         """Send an order once, and wait until it is filled, or cancelled after `patience`.
+
+        gate: asked right before it is sent.
 
         Raises
         ------
@@ -95,11 +96,11 @@ class AlpacaSpreads:
             where nobody knows what became of it.
         """
         name = order.client_order_id
-        posted = self._outbox.post(order)
+        posted = self._outbox.post(order, gate)
         (placed,) = self._venue.awaited([posted], self._patience)
         return self._traded(name, self._outbox.cancel_and_wait(placed))
 
-    def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+    def resume(self, client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
         """What became of an order that was submitted before, cancelled if it still works.
 
         again: as for `Outbox.resolve`.
@@ -118,9 +119,9 @@ class AlpacaSpreads:
             raise refusal(f"{client_order_id}: it never came about")
         return self._traded(client_order_id, placed)
 
-    def _traded(self, name: str, placed: PlacedOrder | Literal["open"]) -> SpreadFill:
+    def _traded(self, name: str, placed: PlacedOrder | Literal["unknown"]) -> SpreadFill:
         """What an order of ours has traded, by its legs."""
-        if placed == "open" or not placed.is_done:
+        if placed == "unknown" or not placed.is_done:
             raise OutcomeUnknown(
                 f"{name}: the venue does not say what became of it; it may be working"
             )

@@ -6,17 +6,17 @@ Of an id it takes one order and no second, so that one whose outcome is open may
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from execution.alpaca.connection import UNKNOWN_THING, Response, VenueConnection
 from execution.alpaca.fields import OrderEntry
-from execution.alpaca.placed_order import PlacedOrder, PriceOf, no_price
+from execution.alpaca.placed_order import NO_PRICES, PlacedOrder
 from execution.journal.order_store import OrderIntent
 from execution.journal.orders import AnyOrder
-from execution.journal.outbox import NoAnswer, OrderWithheld, too_late
+from execution.journal.outbox import NoAnswer, OrderDenied, too_late
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import PRICES, Order
 from foundation.clock import OURS, Time
@@ -46,18 +46,15 @@ class OrderVenue(VenueConnection):
 
     What cannot be believed of an order that the venue has taken is asked for once more.
 
-    time: as for `VenueConnection`.
-    price_of: the price of a symbol that was seen last, USD; None for none.
+    prices: USD at which symbols were seen last; a fill far from them is refused as nonsense.
     """
 
     name: ClassVar[str] = "alpaca"
     idempotent_client_ids: ClassVar[bool] = True
 
-    def __init__(
-        self, settings: BrokerSettings, keys: Keys, time: Time = OURS, price_of: PriceOf = no_price
-    ) -> None:
+    def __init__(self, settings: BrokerSettings, keys: Keys, time: Time = OURS) -> None:
         super().__init__(settings, keys, time)
-        self._price_of = price_of
+        self.prices: Mapping[str, float] = NO_PRICES
 
     def post(self, intent: OrderIntent, patience: float) -> PlacedOrder:
         from alpaca.common.exceptions import APIError
@@ -70,7 +67,7 @@ class OrderVenue(VenueConnection):
         for _ in range(POSTS):
             try:
                 answer = self.client.post("/orders", order_request(intent.order))
-                return PlacedOrder.of(name, answer, self._price_of)
+                return PlacedOrder.of(name, answer, self.prices)
             except APIError as error:
                 pause = self._pause_of(name, error)
             except SenselessAnswer as error:
@@ -84,8 +81,8 @@ class OrderVenue(VenueConnection):
             note_pause(pause, f"{name}: the venue is busy and asks for it")
             self.time.wait(pause)
             if not intent.wanted(self.estimated_now()):
-                raise OrderWithheld(f"{name}: not sent: {too_late(intent)}")
-        raise OrderWithheld(f"{name}: not sent: the venue has no room for requests (429)")
+                raise OrderDenied(f"{name}: not sent: {too_late(intent)}")
+        raise OrderDenied(f"{name}: not sent: the venue has no room for requests (429)")
 
     def _pause_of(self, name: str, error: APIError) -> float:
         """Seconds that a busy venue asks to wait; what else it says of a POST is raised."""
@@ -112,7 +109,7 @@ class OrderVenue(VenueConnection):
         if answer is None:
             return None
         with self.translated_errors(what):
-            return self._followed(PlacedOrder.of(client_order_id, answer, self._price_of))
+            return self._followed(PlacedOrder.of(client_order_id, answer, self.prices))
 
     def open_entries(self) -> tuple[Response, ...]:
         """What the venue says of the orders that work now, whoever sent them, the oldest first."""
@@ -149,7 +146,7 @@ class OrderVenue(VenueConnection):
 
     def _read_once(self, order: PlacedOrder) -> PlacedOrder:
         answer = self._get(order.venue_id)
-        return PlacedOrder.of(order.name, answer, self._price_of, order.replaced)
+        return PlacedOrder.of(order.name, answer, self.prices, order.replaced)
 
     def _get(self, venue_id: str) -> Response:
         """What the venue says of the order that has this id of its own."""
@@ -167,7 +164,7 @@ class OrderVenue(VenueConnection):
                 raise SenselessAnswer("it was replaced, and replaced_by does not say by what")
             answer = self._get(successor)
             name = OrderEntry.client_order_id.of(answer)
-            order = PlacedOrder.of(name, answer, self._price_of, order)
+            order = PlacedOrder.of(name, answer, self.prices, order)
         raise SenselessAnswer(f"it was replaced more than {SUCCESSORS - 1} times")
 
     def cancel(self, placed: PlacedOrder) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 
 import numpy as np
 
@@ -21,12 +22,7 @@ FINEST = Decimal("0.0001")  # points, of the mean price of several fills
 FURTHEST = 100  # times the last price, or a part of it: more than a price moves or a stock splits
 ENDINGS: tuple[State, ...] = ("filled", "canceled", "expired", "rejected")
 TRADED = ("filled", "partially_filled")
-PriceOf = Callable[[str], float | None]
-
-
-def no_price(symbol: str) -> float | None:
-    del symbol
-    return None
+NO_PRICES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +41,12 @@ class PlacedOrder:
         cls,
         name: str,
         answer: Response,
-        price_of: PriceOf = no_price,
+        prices: Mapping[str, float] = NO_PRICES,
         replaced: PlacedOrder | None = None,
     ) -> PlacedOrder:
         """The order with an id of ours that an answer is about.
 
-        price_of: the price of a symbol that was seen last, USD; None for none.
+        prices: USD at which symbols were seen last.
         """
         stated = OrderEntry.stated_client_order_id.of(as_mapping(answer))
         if stated not in (None, name):
@@ -61,7 +57,7 @@ class PlacedOrder:
             field.of(answer)
         for each in (answer, *OrderEntry.legs.of(answer)):
             _refuse_impossible_fill(each)
-        _refuse_distant_price(answer, price_of)
+        _refuse_distant_price(answer, prices)
         return cls(answer, replaced)
 
     @property
@@ -119,7 +115,7 @@ class PlacedOrder:
             traded = [(each.filled, _mean_price(each.answer)) for each in chain]
             state = self._state
         except SenselessAnswer:
-            return Progress("working", first, successor=successor)
+            return Progress("accepted", first, successor=successor)
         filled = sum((quantity for quantity, _ in traded), Decimal(0))
         paid = [quantity * price for quantity, price in traded if quantity and price is not None]
         # The price of several legs is said by each of them.
@@ -132,7 +128,7 @@ class PlacedOrder:
         for state in ENDINGS:
             if self.status == state:
                 return state
-        return "expired" if self.is_done else "working"
+        return "expired" if self.is_done else "accepted"
 
     def is_of(self, intent: OrderIntent) -> bool:
         """Whether it was sent with the terms of an intent, as far as the answer says them.
@@ -215,12 +211,12 @@ def _refuse_impossible_fill(answer: Response) -> None:
         raise SenselessAnswer(f"its status is rejected, and filled_qty {filled}")
 
 
-def _refuse_distant_price(answer: Response, price_of: PriceOf) -> None:
+def _refuse_distant_price(answer: Response, prices: Mapping[str, float]) -> None:
     """Refuse a mean price that no market can have come to."""
     name = OrderEntry.symbol.of(answer)
     if name is None or not is_symbol(name):
         return
     mean = OrderEntry.mean_price.of(answer)
-    last = price_of(instrument(name).symbol)
+    last = prices.get(instrument(name).symbol)
     if mean and last is not None and not last / FURTHEST <= float(mean) <= last * FURTHEST:
         raise SenselessAnswer(f"filled_avg_price is {mean}, and {name} was at {last:g}")

@@ -5,14 +5,13 @@ A loop writes down when that is, and anybody may look.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from execution.journal.rows import Instant, Table, Text, Whole
-from foundation.clock import system_clock
+from foundation.clock import OURS, Clock
 from foundation.database import Database
 from trainingdata.instants import utc_text
 
@@ -128,9 +127,7 @@ class NextCycleBook:
     clock: this machine's.
     """
 
-    def __init__(
-        self, database: Database, seconds: float, clock: Callable[[], np.datetime64] = system_clock
-    ) -> None:
+    def __init__(self, database: Database, seconds: float, clock: Clock = OURS) -> None:
         self._database = database
         self._clock = clock
         self._longest = np.timedelta64(round((seconds + SLACK) * 1000), "ms")
@@ -142,7 +139,7 @@ class NextCycleBook:
         if self._written == (job, due):
             return
         wait = max(due - now, np.timedelta64(0, "ns"))
-        over_by = self._clock() + wait + self._longest
+        over_by = self._clock.now() + wait + self._longest
         _NEXT.put(self._database, NextCycle(job, due, over_by))
         self._written = job, due
 

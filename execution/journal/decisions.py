@@ -219,7 +219,7 @@ class Journal:
         with self._database.transaction():
             for intent in self._book.in_states(("planned",)):
                 if intent.job == self._job and intent.decision not in unfinished:
-                    self._book.withhold(intent, "the process ended before it was sent")
+                    self._book.deny(intent, "the process ended before it was sent")
 
     def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
         """Withhold whatever of a decision was not sent.
@@ -230,7 +230,7 @@ class Journal:
         with self._database.transaction():
             for intent in self._book.of_decision(name):
                 if intent.state == "planned":
-                    self._book.withhold(intent, why)
+                    self._book.deny(intent, why)
             ended = TAKEN_BACK if taken_back else _ENDED
             DECISIONS.change(self._database, "WHERE id = ?", (name,), ended=ended)
 

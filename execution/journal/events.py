@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from pydantic import Json
 
 from execution.journal.rows import Instant, Table, Text, Whole
-from foundation.clock import system_clock
+from foundation.clock import OURS, Clock
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError
+from foundation.redaction import NO_SECRETS, Redactor
 
 log = logging.getLogger(__name__)
 
@@ -60,25 +59,22 @@ _EVENTS = Table(
 class EventLog:
     """The events of one account.
 
-    redact: takes secrets out of a text.
-    clock: the instant that an event is stamped with.
+    redactor: takes secrets out of what is recorded.
+    clock: stamps events.
     """
 
     def __init__(
-        self,
-        database: Database,
-        redact: Callable[[str], str] = str,
-        clock: Callable[[], np.datetime64] = system_clock,
+        self, database: Database, redactor: Redactor = NO_SECRETS, clock: Clock = OURS
     ) -> None:
         self._database = database
-        self._redact = redact
+        self._redactor = redactor
         self._clock = clock
         _EVENTS.create(database)
 
     def append(self, kind: str, subject: str, content: object = None) -> None:
         """Write down what happened, as a part of the transaction around it or as one of its own."""
-        said = json.loads(self._redact(json.dumps(content, default=str)))
-        event = Event(0, self._clock(), kind, self._redact(subject), said)
+        said = json.loads(self._redactor.redact(json.dumps(content, default=str)))
+        event = Event(0, self._clock.now(), kind, self._redactor.redact(subject), said)
         _EVENTS.insert(self._database, event)
 
     def last_number(self) -> int:
@@ -121,22 +117,20 @@ class NoticeBook:
     """What a person was told of: `Notices.keep_in` takes it.
 
     database: the account's journal.
-    redact: takes secrets out of a text.
-    clock: the instant that an alert is stamped with; a venue's may fail to answer.
+    redactor: takes secrets out of what is recorded.
+    clock: stamps alerts; a venue's may fail to answer.
     """
 
-    def __init__(
-        self, database: Database, redact: Callable[[str], str], clock: Callable[[], np.datetime64]
-    ) -> None:
+    def __init__(self, database: Database, redactor: Redactor, clock: Clock = OURS) -> None:
         self._database = database
-        self._redact = redact
+        self._redactor = redactor
         self._clock = clock
         _NOTICES.create(database)
 
-    def __call__(self, kind: str, text: str) -> None:
-        """Write an alert down; one that cannot be is sent and logged all the same."""
+    def record(self, kind: str, text: str) -> None:
+        """Record an alert; one that cannot be recorded is sent and logged anyway."""
         try:
-            notice = NoticeRow(0, self._clock(), kind, self._redact(text))
+            notice = NoticeRow(0, self._clock.now(), kind, self._redactor.redact(text))
             _NOTICES.insert(self._database, notice)
         except (DatabaseFailed, BrokerError) as error:
             log.warning("an alert is not in the journal: %s", error)

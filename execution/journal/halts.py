@@ -221,8 +221,8 @@ class Halts:
                 return None if found is None else (halt.raised_at, found.cause)
         return None
 
-    def set_aside(self) -> frozenset[str]:
-        """Symbols that are left alone until a person or the venue has settled them."""
+    def quarantined(self) -> frozenset[str]:
+        """Return quarantined symbols: no orders until a person or the venue has settled them."""
         standing = self.active_cause("symbols")
         return frozenset() if standing is None else frozenset(json.loads(standing[1]))
 

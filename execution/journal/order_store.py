@@ -6,9 +6,9 @@ counts until the venue has said what became of it.
 
 An intent is `planned` with its decision, or begun as it is sent:
 
-    planned -> sending -> working -> filled | canceled | expired | rejected | replaced
-    sending -> open -> working | never_taken
-    planned | sending -> withheld
+    planned -> submitting -> accepted -> filled | canceled | expired | rejected | replaced
+    submitting -> unknown -> accepted | not_received
+    planned | submitting -> denied
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 
 State = Literal[
     "planned",
-    "withheld",
-    "sending",
-    "open",
-    "never_taken",
-    "working",
+    "denied",
+    "submitting",
+    "unknown",
+    "not_received",
+    "accepted",
     "filled",
     "canceled",
     "expired",
@@ -47,23 +47,23 @@ State = Literal[
     "replaced",
 ]
 STATES: tuple[State, ...] = get_args(State)
-UNDETERMINED: tuple[State, ...] = ("sending", "open")
-KEPT_BACK: tuple[State, ...] = ("withheld", "rejected")  # decided, and not at the venue
-UNSENT: tuple[State, ...] = ("planned", "withheld", "rejected", "never_taken")
-WAITING: tuple[State, ...] = ("planned", "sending", "open", "working")
-ENDED: tuple[State, ...] = ("filled", "canceled", "expired", "replaced")
-TAKEN: tuple[State, ...] = ("working", *ENDED)
+OUTCOME_UNKNOWN: tuple[State, ...] = ("submitting", "unknown")
+NOT_SUBMITTED: tuple[State, ...] = ("denied", "rejected")
+UNSENT: tuple[State, ...] = ("planned", "denied", "rejected", "not_received")
+WAITING: tuple[State, ...] = ("planned", "submitting", "unknown", "accepted")
+TERMINAL_STATES: tuple[State, ...] = ("filled", "canceled", "expired", "replaced")
+TAKEN: tuple[State, ...] = ("accepted", *TERMINAL_STATES)
 
 # What may become of an intent in a state. One that was sent before may be sent again under its id,
 # where the venue said that it did not take it.
 _AFTER: Mapping[State, tuple[State, ...]] = {
-    "planned": ("sending", "withheld"),
-    "withheld": ("sending",),
-    "sending": ("open", "working", "never_taken", "withheld", "rejected", *ENDED),
-    "open": ("sending", "working", "never_taken", "rejected", *ENDED),
-    "working": ("rejected", *ENDED),
-    "rejected": ("sending",),
-    "never_taken": ("sending", "working", *ENDED),
+    "planned": ("submitting", "denied"),
+    "denied": ("submitting",),
+    "submitting": ("unknown", "accepted", "not_received", "denied", "rejected", *TERMINAL_STATES),
+    "unknown": ("submitting", "accepted", "not_received", "rejected", *TERMINAL_STATES),
+    "accepted": ("rejected", *TERMINAL_STATES),
+    "rejected": ("submitting",),
+    "not_received": ("submitting", "accepted", *TERMINAL_STATES),
     "filled": (),
     "canceled": (),
     "expired": (),
@@ -86,7 +86,7 @@ LANDING = np.timedelta64(24, "h")
 class Progress:
     """What the venue says of an order that it has taken.
 
-    state: `working`, `filled`, `canceled`, `expired`, `rejected` or `replaced`.
+    state: `accepted`, `filled`, `canceled`, `expired`, `rejected` or `replaced`.
     venue_id: its id there.
     filled: what of it has filled, shares, coins or contracts.
     filled_price: at which mean price, USD; none before anything has, and of several legs.
@@ -107,7 +107,7 @@ class OrderIntent:
     order: what is asked for; no other order of the account ever has its id.
     sent_at: instant by the venue's clock at which it was planned, and then at which it was sent.
     state: what is known of it, as above.
-    why: what the venue said, or why it was withheld.
+    why: what the venue said, or why it was denied.
     job: what sends it.
     venue: that it is sent to.
     decision: the id of the decision that it follows from; empty for none.
@@ -117,13 +117,13 @@ class OrderIntent:
 
     order: AnyOrder
     sent_at: np.datetime64
-    state: State = "sending"
+    state: State = "submitting"
     why: str = ""
     job: str = ""
     venue: str = "alpaca"
     decision: str = ""
     part: Part = ""
-    progress: Progress = field(default_factory=lambda: Progress("working"))
+    progress: Progress = field(default_factory=lambda: Progress("accepted"))
 
     @property
     def client_order_id(self) -> str:
@@ -246,7 +246,7 @@ class OrderStore:
         It takes the place of one with its id that was planned before and never sent.
         """
         before = self.get(intent.client_order_id)
-        if before is not None and before.state not in ("planned", "withheld"):
+        if before is not None and before.state not in ("planned", "denied"):
             raise InputError(f"{intent.client_order_id}: this id was used before")
         self._write(intent, "planned")
 
@@ -254,7 +254,7 @@ class OrderStore:
         """Write an intent down before it is sent, in the place of a planned one with its id."""
         with self._database.transaction():
             before = self.get(intent.client_order_id)
-            if before is not None and "sending" not in _AFTER[before.state]:
+            if before is not None and "submitting" not in _AFTER[before.state]:
                 raise InputError(
                     f"{intent.client_order_id}: it is {before.state}, and is not sent again"
                 )
@@ -279,7 +279,7 @@ class OrderStore:
     def refuse(self, client_order_id: str, state: State, why: str) -> None:
         """Record that the venue has refused an intent, and send an alert for a new cause.
 
-        state: the intent's new state, `rejected` or `withheld`.
+        state: the intent's new state, `rejected` or `denied`.
         """
         with self._database.transaction():
             self.settle(client_order_id, state, why)
@@ -288,9 +288,9 @@ class OrderStore:
                 self.refusals.refuse(intent.order, answer, intent.sent_at)
 
     def pause(self, client_order_id: str, why: str) -> None:
-        """Record that an intent is withheld because trading is paused at the venue."""
+        """Record that an intent is denied because trading is paused at the venue."""
         with self._database.transaction():
-            self.settle(client_order_id, "withheld", why)
+            self.settle(client_order_id, "denied", why)
             if intent := self.get(client_order_id):
                 answer = why.removeprefix(f"{client_order_id}: not sent: ")
                 self.refusals.report_pause(answer, intent.sent_at)
@@ -304,7 +304,7 @@ class OrderStore:
             if progress.state != before.state and progress.state not in _AFTER[before.state]:
                 self._events.append("contradicted", client_order_id, progress.state)
                 log.warning(
-                    "%s is %s: that it is %s is not believed",
+                    "%s is %s: the answer that it is %s is ignored",
                     client_order_id,
                     before.state,
                     progress.state,
@@ -318,20 +318,20 @@ class OrderStore:
             said = {"filled": str(progress.filled), "price": None if price is None else str(price)}
             self._events.append(f"noted {progress.state}", client_order_id, said)
 
-    def withhold(self, intent: OrderIntent, why: str) -> None:
+    def deny(self, intent: OrderIntent, why: str) -> None:
         with self._database.transaction():
             if self.get(intent.client_order_id) is None:
                 self._write(intent, "planned")
-            self.settle(intent.client_order_id, "withheld", why)
+            self.settle(intent.client_order_id, "denied", why)
 
     def get(self, client_order_id: str) -> OrderIntent | None:
         """The intent with this id; None where it was never meant to be sent."""
         found = self.select("client_order_id = ?", (client_order_id,))
         return found[0] if found else None
 
-    def undetermined(self) -> tuple[OrderIntent, ...]:
+    def unknown_outcomes(self) -> tuple[OrderIntent, ...]:
         """Those of which nobody knows what became of them, oldest first."""
-        return self.in_states(UNDETERMINED)
+        return self.in_states(OUTCOME_UNKNOWN)
 
     def in_states(self, states: Iterable[State]) -> tuple[OrderIntent, ...]:
         """Those in one of these states, oldest first."""
@@ -354,7 +354,7 @@ class OrderStore:
         return {
             intent.client_order_id: intent.why
             for intent in self.of_decision(decision)
-            if intent.state in KEPT_BACK
+            if intent.state in NOT_SUBMITTED
         }
 
     def concerned_since(self, number: int, events: str) -> tuple[OrderIntent, ...]:
@@ -373,8 +373,8 @@ def intents_of(database: Database) -> tuple[OrderIntent, ...]:
     return tuple(INTENTS.made(database, _intent, "ORDER BY rowid"))
 
 
-def undetermined_count(journal: Path) -> int:
+def unknown_outcome_count(journal: Path) -> int:
     """How many orders there are in a journal of which nobody knows what became."""
-    marks = ", ".join("?" * len(UNDETERMINED))
+    marks = ", ".join("?" * len(OUTCOME_UNKNOWN))
     query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
-    return len(rows_of_table(journal, "intents", query, UNDETERMINED))
+    return len(rows_of_table(journal, "intents", query, OUTCOME_UNKNOWN))

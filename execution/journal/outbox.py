@@ -1,14 +1,14 @@
-"""How an order reaches a venue: written down, posted, and looked up by our id of it.
+"""How an order reaches a venue: written down, posted, and queried by our id.
 
-What is done with an intent, by what the book says of it, and what the book says then:
+What is done with an intent by its state in the book, and what the book says then:
 
-    planned, withheld   send first: taken, refused (rejected), not sent (withheld), or no answer
+    planned, denied     post: accepted, rejected, denied, or no answer
     rejected            the same, at a venue that takes one order of an id and no second
-    sending, open       look: found is taken; then, at such a venue, while it is wanted, the guard
-                        has nothing against it and whoever sent it asks for it: send again, and look
-      not found         open, as a 404 is no proof: an order can land after every look for it
-      never landing     never_taken, once its time is over and the venue has none of its id
-    working, ended      look alone: what was taken is never sent again
+    submitting, unknown query: found is accepted; then, at such a venue, while it is in time and the
+                        gate allows it and the caller asks for it: post again, and query
+      not found         unknown, as a 404 is no proof: an order can land after every query
+      dead              not_received, once its time is over and the venue has none of its id
+    accepted, terminal  query alone: an accepted order is never sent again
 
 No answer is a lost connection, a status of 500 and above, or nonsense. Of an order that was sent
 before, a refusal says nothing.
@@ -17,7 +17,7 @@ before, a refusal says nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -26,7 +26,7 @@ from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 import numpy as np
 
 from execution.journal.order_store import (
-    UNDETERMINED,
+    OUTCOME_UNKNOWN,
     UNSENT,
     OrderIntent,
     OrderStore,
@@ -35,14 +35,14 @@ from execution.journal.order_store import (
     part_of,
 )
 from execution.journal.orders import AnyOrder, is_same
-from execution.orders.risk_snapshot import RiskSnapshot
+from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.clock import Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text
 
 log = logging.getLogger(__name__)
 
-# seconds before each poll for an order whose outcome is open
+# seconds before each poll for an order whose outcome is unknown
 POLL_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)
 ONE_POLL = (0.0,)
 ENDED_POLLS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
@@ -51,27 +51,23 @@ LOOKING = 20.0  # seconds that the looks for an order take together, or asking a
 ENDING = 30.0  # seconds for the requests that end an order
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 
-# Why an intent may not be sent at an instant of the venue's clock, by what was seen of the account;
-# empty where it may.
-Guard = Callable[[OrderIntent, np.datetime64, RiskSnapshot | None], str]
+
+class LookupResult(Enum):
+    """Result of a query that finds no order."""
+
+    NOT_FOUND = "the venue has none of its id"
+    NO_RESPONSE = "the venue does not answer"
 
 
-class Unseen(Enum):
-    """What a look for an order says that finds none."""
-
-    ABSENT = "the venue has none of its id"
-    SILENT = "the venue does not answer"
-
-
-class OrderWithheld(OrderRejected):
+class OrderDenied(OrderRejected):
     """An order that the venue was not asked for, or that it certainly did nothing with."""
 
 
-class OrderPaused(OrderWithheld):
+class OrderPaused(OrderDenied):
     """An order that the venue did nothing with because trading is paused."""
 
 
-class TooLate(OrderWithheld):
+class TooLate(OrderDenied):
     """An order that expired before it was sent."""
 
 
@@ -79,23 +75,18 @@ class NoAnswer(Exception):
     """A POST whose answer does not say whether the order was taken."""
 
 
-class NeverTaken(OrderRejected):
+class NotReceived(OrderRejected):
     """An order that can land no more, and that the venue does not know."""
 
 
-_UNANSWERED: tuple[State, ...] = ("planned", "withheld")
+_UNANSWERED: tuple[State, ...] = ("planned", "denied")
 _REFUSED: Mapping[type, State] = {
-    NeverTaken: "never_taken",
-    OrderWithheld: "withheld",
-    OrderPaused: "withheld",
-    TooLate: "withheld",
+    NotReceived: "not_received",
+    OrderDenied: "denied",
+    OrderPaused: "denied",
+    TooLate: "denied",
 }
 REJECTED_LATER = "rejected by the venue after acceptance"
-
-
-def unguarded(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
-    del intent, now, seen
-    return ""
 
 
 def too_late(intent: OrderIntent) -> str:
@@ -162,7 +153,7 @@ class Venue(Protocol[Placed]):
         Raises
         ------
         OrderRejected
-            for an order that it does not take; `OrderWithheld` for one that it did nothing with.
+            for an order that it does not take; `OrderDenied` for one that it did nothing with.
         NoAnswer
             for an answer that does not say whether it takes it.
         """
@@ -191,38 +182,30 @@ class Outbox(Generic[Placed]):
 
     venue: takes them.
     book: where they are kept; none keeps them in memory, until the process ends.
-    guard: has the last word before an intent is sent.
     job: whose orders go this way.
     """
 
-    def __init__(
-        self,
-        venue: Venue[Placed],
-        book: OrderStore | None = None,
-        guard: Guard = unguarded,
-        job: str = "",
-    ) -> None:
+    def __init__(self, venue: Venue[Placed], book: OrderStore | None = None, job: str = "") -> None:
         self._venue = venue
         self._time = venue.time
         self.book = OrderStore() if book is None else book
-        self._guard = guard
         self._job = job
 
-    def post(self, order: AnyOrder, seen: RiskSnapshot | None = None) -> Placed:
+    def post(self, order: AnyOrder, gate: OrderGate = UNGUARDED) -> Placed:
         """Have an order taken, and return what the venue says of it.
 
         An order of this id that was sent before is that order, or stays rejected; one that was
         planned is sent as it was planned.
 
-        seen: the account, for the guard.
+        gate: asked right before it is sent.
 
         Raises
         ------
         OrderRejected
             for an order that it does not take, or that has expired.
         OutcomeUnknown
-            where nobody knows what became of it: it may be working, and stays open until the venue
-            has said more.
+            where nobody knows what became of it: it may be working, and counts as such until the
+            venue has said more.
         """
         name = order.client_order_id
         before = self.book.get(name)
@@ -231,23 +214,23 @@ class Outbox(Generic[Placed]):
         if before is not None and not self.may_be_sent(before):
             if is_unsent(before):
                 raise OrderRejected(f"{before.why}; it is not sent a second time")
-            return self._seen_again(before, (*ONE_POLL, *POLL_DELAYS), seen=seen)
+            return self._resync(before, (*ONE_POLL, *POLL_DELAYS), gate=gate)
         now = self._venue.estimated_now()
         intent = before or self._own(OrderIntent(order, now, part=part_of(order)))
-        intent = replace(intent, state="sending", why="", sent_at=now)
-        if why := self._guard(intent, now, seen):
-            self.book.withhold(intent, why)
+        intent = replace(intent, state="submitting", why="", sent_at=now)
+        if why := gate.refusal(intent, now):
+            self.book.deny(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self.book.begin(intent)
-        with self._outcome_noted(name):
+        with self._outcome_recorded(name):
             if not intent.wanted(now):
                 raise TooLate(f"{name}: not sent: {too_late(intent)}")
             try:
-                answer: Placed | Unseen = self._venue.post(intent, BUSY_PATIENCE)
+                answer: Placed | LookupResult = self._venue.post(intent, BUSY_PATIENCE)
             except NoAnswer as error:
                 _warn_of_silence(name, error)
-                answer = self._looked_for(intent, POLL_DELAYS, seen)
-            return self._settled(intent, answer)
+                answer = self._query(intent, POLL_DELAYS, gate)
+            return self._resolved(intent, answer)
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
         """Whether an intent may go out; where an id works twice, what was answered may not."""
@@ -258,27 +241,16 @@ class Outbox(Generic[Placed]):
     def _own(self, intent: OrderIntent) -> OrderIntent:
         return replace(intent, job=self._job, venue=self._venue.name)
 
-    def withhold(self, client_order_id: str, why: str) -> None:
+    def deny(self, client_order_id: str, why: str) -> None:
         """Write down why an intent that was planned is not sent."""
         planned = self.book.get(client_order_id)
         if planned is not None and planned.state == "planned":
-            self.book.withhold(planned, why)
+            self.book.deny(planned, why)
 
-    def follow(self, concerned: Callable[[OrderIntent], bool]) -> None:
-        """Write down what has become of orders that still worked when they were last heard of."""
-        self._looked_at(filter(concerned, self.book.in_states(("working",))))
+    def refresh(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
+        """Record what the venue states of intents, and return those without an answer.
 
-    def undetermined(self, concerned: Callable[[OrderIntent], bool]) -> tuple[OrderIntent, ...]:
-        """Those of the orders sent of which the venue does not say what became.
-
-        concerned: which orders are to be looked for.
-        """
-        return self._looked_at(filter(concerned, self.book.undetermined()))
-
-    def _looked_at(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
-        """Have the book say what the venue says of intents, and return those it says nothing of.
-
-        Looking for them takes 20 seconds at most, however many there are.
+        The queries take 20 seconds at most, however many there are.
         """
         from foundation.transport import time_limit
 
@@ -286,7 +258,7 @@ class Outbox(Generic[Placed]):
         with time_limit(LOOKING):
             for intent in intents:
                 try:
-                    self._seen_again(intent, ONE_POLL, again=False)
+                    self._resync(intent, ONE_POLL, gate=None)
                 except BrokerError as error:
                     # One answer that says nothing makes one symbol uncertain, not the account.
                     log.warning("%s", error)
@@ -299,22 +271,23 @@ class Outbox(Generic[Placed]):
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state != "planned"
 
-    def is_undetermined(self, client_order_id: str) -> bool:
+    def is_unknown_outcome(self, client_order_id: str) -> bool:
         """Whether an order was sent, and nobody knows what became of it."""
         intent = self.book.get(client_order_id)
-        return intent is not None and intent.state in UNDETERMINED
+        return intent is not None and intent.state in OUTCOME_UNKNOWN
 
     def resolve(
-        self, client_order_id: str, *, again: bool = False
-    ) -> Placed | Literal["open"] | None:
+        self, client_order_id: str, *, again: OrderGate | None = None
+    ) -> Placed | Literal["unknown"] | None:
         """What became of an order of an id of ours, once nothing more can happen to it.
 
-        An order that works is cancelled; one that may be on its way is `open`, as is one that does
-        not end when it is cancelled. None for one that never came about. Where that is not known,
-        looking takes 20 seconds at most.
+        An order that works is cancelled; one that may be on its way is `unknown`, as is one that
+        does not end when it is cancelled. None for one that never came about. Where that is not
+        known, the query takes 20 seconds at most.
 
-        again: whether it is asked for once more where the venue does not know it. It may trade then
-            as if it were new, so what it assumes of the account has to be so.
+        again: the gate of a second try under its id, where the venue does not know it; None tries
+            no second time. It may trade then as if it were new, so what it assumes of the account
+            has to be so.
         """
         from foundation.transport import time_limit
 
@@ -327,15 +300,15 @@ class Outbox(Generic[Placed]):
         else:
             try:
                 with time_limit(LOOKING):
-                    answer = self._seen_again(intent, ONE_POLL, again=again)
+                    answer = self._resync(intent, ONE_POLL, gate=again)
             except OrderRejected:
                 answer = None
             except OutcomeUnknown:
-                return "open"
+                return "unknown"
         if answer is None:
             return None
         answer = self.cancel_and_wait(answer)
-        return answer if answer.is_done else "open"
+        return answer if answer.is_done else "unknown"
 
     def cancel_and_wait(self, placed: Placed) -> Placed:
         """Cancel an order if it still works, and return it as it is after that; the book says it.
@@ -351,27 +324,22 @@ class Outbox(Generic[Placed]):
                     placed = self._venue.refreshed(placed)
                     if placed.is_done:
                         break
-        return self.noted(placed)
+        return self.record(placed)
 
-    def _seen_again(
-        self,
-        intent: OrderIntent,
-        polls: Sequence[float],
-        *,
-        again: bool = True,
-        seen: RiskSnapshot | None = None,
+    def _resync(
+        self, intent: OrderIntent, polls: Sequence[float], *, gate: OrderGate | None
     ) -> Placed:
-        """What the venue says of an intent that was sent before.
+        """Return what the venue says of an intent that was sent before.
 
-        again: whether one that it has not taken, and does not show, is sent again.
-        seen: the account, for the guard.
+        gate: of a second try, for an intent that it has not taken and does not show; None tries no
+            second time.
         """
         if intent.taken:
             return self._taken(intent.client_order_id, polls)
-        with self._outcome_noted(intent.client_order_id):
-            return self._settled(intent, self._looked_for(intent, polls, seen, again=again))
+        with self._outcome_recorded(intent.client_order_id):
+            return self._resolved(intent, self._query(intent, polls, gate))
 
-    def noted(self, placed: Placed) -> Placed:
+    def record(self, placed: Placed) -> Placed:
         """The order, of which the book then says the same.
 
         Of two orders with one id it follows the first. An order that the venue accepts and rejects
@@ -399,13 +367,13 @@ class Outbox(Generic[Placed]):
             self.book.refusals.accept(after.order)
 
     @contextmanager
-    def _outcome_noted(self, name: str) -> Iterator[None]:
+    def _outcome_recorded(self, name: str) -> Iterator[None]:
         """Have the book say of an intent that the venue has not taken yet why it is not taken."""
         try:
             yield
         except OrderRejected as error:
             state = _REFUSED.get(type(error), "rejected")
-            if isinstance(error, NeverTaken | TooLate):
+            if isinstance(error, NotReceived | TooLate):
                 self.book.settle(name, state, str(error))
             elif isinstance(error, OrderPaused):
                 self.book.pause(name, str(error))
@@ -415,18 +383,18 @@ class Outbox(Generic[Placed]):
                 error.alerted = True
             raise
         except OutcomeUnknown as error:
-            self.book.settle(name, "open", str(error))
+            self.book.settle(name, "unknown", str(error))
             raise
 
-    def _settled(self, intent: OrderIntent, answer: Placed | Unseen) -> Placed:
+    def _resolved(self, intent: OrderIntent, answer: Placed | LookupResult) -> Placed:
         """The order that the venue has for an intent, which the book then says too."""
-        if not isinstance(answer, Unseen) and not answer.is_of(intent):
-            answer = self._polled_again(intent, answer)
-        if isinstance(answer, Unseen):
+        if not isinstance(answer, LookupResult) and not answer.is_of(intent):
+            answer = self._poll_again(intent, answer)
+        if isinstance(answer, LookupResult):
             raise self._unknown(intent, answer)
-        return self.noted(answer)
+        return self.record(answer)
 
-    def _polled_again(self, intent: OrderIntent, other: Placed) -> Placed | Unseen:
+    def _poll_again(self, intent: OrderIntent, other: Placed) -> Placed | LookupResult:
         """What a second look says, where a first answer was of another order than was meant.
 
         One answer could be wrong, and what was taken would be followed by nobody.
@@ -434,52 +402,50 @@ class Outbox(Generic[Placed]):
         name = intent.client_order_id
         log.warning("%s: the venue describes another order than was sent; asked again", name)
         again = self._poll(name, POLL_DELAYS)
-        if isinstance(again, Unseen) or again.is_of(intent):
+        if isinstance(again, LookupResult) or again.is_of(intent):
             return again
         if again.progress.venue_id == other.progress.venue_id:
             raise OrderRejected(f"{name}: the venue has another order of this id")
-        return Unseen.SILENT
+        return LookupResult.NO_RESPONSE
 
-    def _unknown(self, intent: OrderIntent, unseen: Unseen) -> OrderRejected | OutcomeUnknown:
+    def _unknown(self, intent: OrderIntent, result: LookupResult) -> OrderRejected | OutcomeUnknown:
         """What is to be said of an intent that the venue was asked for and does not show."""
         name = intent.client_order_id
         # One answer of the clock could be wrong: it is asked once more before an order is given up.
         if (
-            unseen is Unseen.ABSENT
+            result is LookupResult.NOT_FOUND
             and self._venue.is_dead(intent, self._venue.estimated_now())
             and self._venue.is_dead(intent, self._venue.now())
         ):
-            return NeverTaken(f"{name}: the venue never took it")
+            return NotReceived(f"{name}: the venue never took it")
         return OutcomeUnknown(
             f"{name}: sent, and the venue does not say what became of it; it may be working"
         )
 
-    def _looked_for(
-        self,
-        intent: OrderIntent,
-        polls: Sequence[float],
-        seen: RiskSnapshot | None,
-        *,
-        again: bool = True,
-    ) -> Placed | Unseen:
-        """What looks say of an intent that was sent; again: else what they say of it sent anew."""
+    def _query(
+        self, intent: OrderIntent, polls: Sequence[float], gate: OrderGate | None
+    ) -> Placed | LookupResult:
+        """Return what polls say of an intent that was sent, and of a second try that a gate allows.
+
+        gate: None tries no second time.
+        """
         found = self._poll(intent.client_order_id, polls)
-        if isinstance(found, Unseen) and again:
-            return self._send_again(intent, polls, found, seen)
+        if isinstance(found, LookupResult) and gate is not None:
+            return self._send_again(intent, polls, found, gate)
         return found
 
     def _send_again(
-        self, intent: OrderIntent, polls: Sequence[float], unseen: Unseen, seen: RiskSnapshot | None
-    ) -> Placed | Unseen:
+        self, intent: OrderIntent, polls: Sequence[float], result: LookupResult, gate: OrderGate
+    ) -> Placed | LookupResult:
         """Send an intent under its id once more, where no second order can come of that.
 
-        unseen: what the look for it found.
+        result: of the query before.
         """
         name = intent.client_order_id
         now = self._venue.estimated_now()
         once_more = self._venue.idempotent_client_ids and intent.wanted(now)
-        if not once_more or self._guard(intent, now, seen):
-            return unseen
+        if not once_more or gate.refusal(intent, now):
+            return result
         try:
             return self._venue.post(intent, 0.0)
         except OrderRejected as error:
@@ -489,33 +455,33 @@ class Outbox(Generic[Placed]):
             _warn_of_silence(name, error)
         return self._poll(name, polls)
 
-    def _poll(self, name: str, polls: Sequence[float]) -> Placed | Unseen:
+    def _poll(self, name: str, polls: Sequence[float]) -> Placed | LookupResult:
         """The order with this id of ours, or what the last look said in its place.
 
         polls: seconds before each.
         """
         from foundation.transport import time_limit
 
-        unseen = Unseen.SILENT
+        result = LookupResult.NO_RESPONSE
         with time_limit(LOOKING):
             for _ in self._time.tries(polls):
                 try:
                     answer = self._venue.find(name, self.book.get(name))
                 except BrokerError as error:
                     log.info("%s", error)
-                    unseen = Unseen.SILENT
+                    result = LookupResult.NO_RESPONSE
                     continue
                 if answer is not None:
                     return answer
-                unseen = Unseen.ABSENT
-        return unseen
+                result = LookupResult.NOT_FOUND
+        return result
 
     def _taken(self, name: str, polls: Sequence[float]) -> Placed:
         """An order that the venue has taken: it is never sent again, whatever a look says."""
         answer = self._poll(name, polls)
-        if isinstance(answer, Unseen):
+        if isinstance(answer, LookupResult):
             raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")
-        return self.noted(answer)
+        return self.record(answer)
 
 
 def _warn_of_silence(name: str, error: NoAnswer) -> None:

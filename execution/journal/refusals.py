@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -30,7 +30,7 @@ from execution.orders.orders import Order
 from foundation.counts import counted
 from foundation.database import Database
 from foundation.errors import InputError, in_one_line
-from foundation.notices import ALL_CLEAR, PAUSED
+from foundation.notices import ALL_CLEAR, PAUSED, Notices
 from trainingdata.instants import utc_text
 from trainingdata.instruments import is_stock
 
@@ -44,7 +44,6 @@ _MESSAGE = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"?')
 _ANSWER = re.compile(r"^(?P<status>rejected \(\d+\)): (?P<words>.*)$", re.DOTALL)
 
 Kind = Literal["stock", "crypto", "spread", "contract", "account", "venue"]
-SendAlert = Callable[[str, str], None]
 
 
 class Place(NamedTuple):
@@ -134,24 +133,20 @@ class Refusal:
 _REFUSALS = Table("refusals", Refusal)
 
 
-def _send_no_alert(kind: str, text: str) -> None:
-    del kind, text
-
-
 class RefusalBook:
     """The refusals of one account.
 
     database: the account's journal.
     events: the event log, which records the first refusal and the end of each cause.
-    tell: sends an alert of a kind, each time that it is called.
+    notices: announce alerts and all-clears; None announces none.
     """
 
     def __init__(
-        self, database: Database, events: EventLog, tell: SendAlert = _send_no_alert
+        self, database: Database, events: EventLog, notices: Notices | None = None
     ) -> None:
         self._database = database
         self._events = events
-        self._tell = tell
+        self._notices = notices
         self._refused: set[Place] = set()  # in this step
         self._causes: set[str] = set()
         self._accepted: set[Place] = set()
@@ -219,6 +214,10 @@ class RefusalBook:
             self._end(row, f"cleared by {in_one_line(by)}")
         return len(rows)
 
+    def _announce(self, kind: str, text: str) -> None:
+        if self._notices is not None:
+            self._notices.announce(kind, text)
+
     def _record(self, place: Place, cause: str, last: str, at: np.datetime64) -> None:
         self._refused.add(place)
         self._causes.add(cause)
@@ -234,7 +233,7 @@ class RefusalBook:
             escalates = now.is_urgent and not (before and before.is_urgent)
             if before is None or escalates:
                 self._events.append(REFUSED, cause, {"last": now.last})
-                self._tell(*_alert(now))
+                self._announce(*_alert(now))
 
     def _end(self, row: Refusal, how: str) -> None:
         with self._database.transaction():
@@ -242,7 +241,7 @@ class RefusalBook:
             self._events.append("refusal ended", row.cause, {"how": how})
             count = counted(row.orders, "order")
             refused = "" if row.is_pause or row.is_block else f"refused before, {count}: "
-            self._tell(ALL_CLEAR, f"{how}; {refused or 'before: '}{row.cause}")
+            self._announce(ALL_CLEAR, f"{how}; {refused or 'before: '}{row.cause}")
 
 
 def active_refusals(database: Database) -> list[Refusal]:
@@ -304,7 +303,7 @@ def _alert(refusal: Refusal) -> tuple[str, str]:
     """Return the kind and the text of an alert."""
     last = refusal.last
     if refusal.is_pause:
-        return PAUSED, f"{last}. Orders are withheld until it resumes; nobody has to act."
+        return PAUSED, f"{last}. Orders are denied until it resumes; nobody has to act."
     until = "No further alert is sent; an all-clear follows when the venue accepts orders again."
     if refusal.is_block:
         return REFUSED, f"{last}. Nothing is decided or sent, positions stay. {until}"

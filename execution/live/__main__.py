@@ -60,6 +60,7 @@ from foundation.errors import InputError
 from foundation.files import put_whole
 from foundation.flags import Parser
 from foundation.notices import heading
+from foundation.redaction import NO_SECRETS
 from trainingdata.instants import utc_text
 
 CYCLES_SHOWN = 5
@@ -142,7 +143,7 @@ def _cycle_lines(database: Database) -> Iterator[str]:
 
 
 def _alert_lines(database: Database) -> Iterator[str]:
-    for notice in reversed(NoticeBook(database, str, system_clock).latest(ALERTS_SHOWN)):
+    for notice in reversed(NoticeBook(database, NO_SECRETS).latest(ALERTS_SHOWN)):
         yield f"{utc_text(notice.at)} {heading(notice.kind)}: {notice.text}"
 
 

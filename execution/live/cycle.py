@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
 from execution.decision.decision import Decision
 from execution.decision.settings import TradingSettings
 from execution.decision.trader import Trader
-from execution.live.belief import BarBelief
+from execution.journal.decisions import Journal
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
+from execution.live.validation import BarValidator
 from execution.orders.auctions import sending_end
 from execution.orders.broker import Broker
+from execution.orders.gate import OrderGate
 from execution.orders.orders import Account, Fill, Order
-from execution.orders.risk_snapshot import RiskSnapshot
 from execution.orders.venue_rules import VenueRules
 from foundation.clock import OURS, Time
 from foundation.counts import counted
@@ -38,8 +40,17 @@ LOOK_SECONDS = 2.0  # between looks for a bar that is late
 NOT_REDUCED = "a reduction of its decision did not fill whole"
 NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
 
-# What guards judge orders of some symbols by, at an account; none where nothing guards them.
-Look = Callable[[Account, Iterable[str]], RiskSnapshot | None]
+
+class Reconciled(Protocol):
+    """An account whose holdings are compared with its journal, and whose orders pass gates."""
+
+    def reconcile(self) -> None:
+        """Compare what the account holds with what its journal expects."""
+        ...
+
+    def gate(self, account: Account, symbols: Iterable[str]) -> OrderGate:
+        """Return the gate of orders in some symbols, by an account that was read just now."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,40 +87,42 @@ def decided_cycle(
     *,
     rules: VenueRules | None = None,
     time: Time = OURS,
-    belief: BarBelief | None = None,
-    decided: Callable[[np.datetime64], bool] = lambda at: False,
-    again: Callable[[], Account] | None = None,
+    validator: BarValidator | None = None,
+    journal: Journal | None = None,
+    live: Reconciled | None = None,
 ) -> Cycle:
     """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
 
     rules: what the venue allows with each symbol; none allows everything.
     time: by which bars that are late are waited for.
-    belief: which bars were not believed in the cycles before; none remembers nothing.
-    decided: whether an instant was decided before, and is not to be decided again.
-    again: reads the account once more after bars were waited for; none asks the broker.
+    validator: of the cycles before; None begins a new one.
+    journal: whose instants are not decided again; None decides any.
+    live: compared once more after bars were waited for; None compares nothing.
     """
-    belief = belief or BarBelief()
+    validator = validator or BarValidator()
     account = broker.account()
     bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, time)
     bars = settings.data.market(settings.with_increments(bars)).view()
     _say_missing(bars)
     if waited:
-        account = (again or broker.account)()
+        if live is not None:
+            live.reconcile()
+        account = broker.account()
     if rules is not None:
         bars = rules.applied(bars, account.as_of, settings.increments)
     idle = _idle_reason(account, bars)
-    if not idle and decided(bars.now):
+    if not idle and journal is not None and journal.decided(bars.now):
         idle = f"{utc_text(bars.now)} has been decided before"
     if idle:
-        return idle_cycle(account, bars, idle, belief)
+        return idle_cycle(account, bars, idle, validator)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
     prices = feed.prices(closed, account.as_of)
     # What the venue values a position at stands in where it has no price of the last hours.
     marks = {symbol: account.prices[symbol] for symbol in closed if symbol in account.prices}
-    bars, doubted = belief.believed(bars, {**marks, **prices})
+    bars, doubted = validator.validate(bars, {**marks, **prices})
     bars = _without_undetermined(bars, account)
     account = account.with_prices({**closes_of(bars), **prices})
-    account = account.with_prices(prices_of_orders(account, feed.last_trades))
+    account = account.with_prices(prices_of_orders(account, feed))
     idle = _unpriced_order(account)
     decision = None if idle else trader.decide(bars, account)
     if decision is None:
@@ -117,9 +130,9 @@ def decided_cycle(
     return Cycle(account, bars, decision, idle=idle, doubted=doubted)
 
 
-def idle_cycle(account: Account, bars: Bars, why: str, belief: BarBelief) -> Cycle:
+def idle_cycle(account: Account, bars: Bars, why: str, validator: BarValidator) -> Cycle:
     """A cycle that decides nothing: why, and the account at the prices of the bars."""
-    bars, doubted = belief.believed(bars, {})
+    bars, doubted = validator.validate(bars, {})
     return Cycle(account.with_prices(closes_of(bars)), bars, None, idle=why, doubted=doubted)
 
 

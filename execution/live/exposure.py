@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from execution.journal.order_store import OrderIntent
+from execution.orders.last_trades import TradeSource
 from execution.orders.orders import Account, Order
 from execution.orders.risk_snapshot import GuardedOrder, RiskSnapshot
-from foundation.errors import BrokerError
-from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
 
 _NOTHING = Decimal(0)
-_ON_ITS_WAY = ("planned", "sending", "open", "working")
+_ON_ITS_WAY = ("planned", "submitting", "unknown", "accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,35 +101,13 @@ def exposure_of(
     return exposure
 
 
-LastTrades = Callable[[Sequence[str]], Mapping[str, LastTrade]]
-
-
-def trades_of(last_trades: LastTrades, symbols: Iterable[str]) -> Mapping[str, LastTrade]:
-    """Last trades of stocks and coins; of none where the feed does not answer.
-
-    last_trades: of the feed, by symbol.
-    """
-    names = sorted(filter(is_symbol, symbols))
-    try:
-        return last_trades(names) if names else {}
-    except BrokerError as error:
-        log.warning("no last trades: %s", error)
-        return {}
-
-
-def last_prices(last_trades: LastTrades, symbols: Iterable[str]) -> dict[str, float]:
-    """USD of the same."""
-    trades = trades_of(last_trades, symbols)
-    return {symbol: trade.price for symbol, trade in trades.items()}
-
-
-def prices_of_orders(account: Account, last_trades: LastTrades) -> dict[str, float]:
+def prices_of_orders(account: Account, source: TradeSource) -> dict[str, float]:
     """USD at which open orders of symbols without a price would trade.
 
     Somebody may wait for a stock that nobody here knows; it counts as what it would cost. One that
     waits for the market counts at the last trade, which may be of the day before.
 
-    last_trades: of the feed, by symbol.
+    source: of last trades. Raises `BrokerError` if it does not answer.
     """
     prices = {}
     at_market = set()
@@ -142,7 +119,7 @@ def prices_of_orders(account: Account, last_trades: LastTrades) -> dict[str, flo
         elif is_symbol(order.symbol):
             at_market.add(order.symbol)
     missing = sorted(at_market - set(prices))
-    trades = last_trades(missing) if missing else {}
+    trades = source.last_trades(missing) if missing else {}
     return {**prices, **{symbol: trade.price for symbol, trade in trades.items()}}
 
 

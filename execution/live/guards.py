@@ -8,6 +8,8 @@ own. Only a limit price that makes no sense keeps a reduction back.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -72,7 +74,7 @@ class GuardSettings:
 
 
 class Guards:
-    """Says why an intent may not be sent; called as an outbox's guard.
+    """Limits, halts and the kill file of one account; `check` makes the gate of its orders.
 
     halts: of the account.
     book: of all jobs of the account.
@@ -91,12 +93,18 @@ class Guards:
         self._stop = stop
         self.shut = False  # by the venue's clock, within a session of the calendar
 
-    def __call__(self, intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
-        """Why an intent may not be sent at an instant of the venue's clock; empty where it may.
+    def check(self, snapshot: RiskSnapshot | None) -> SnapshotGate:
+        """Return the gate of orders that are judged by a snapshot.
 
-        seen: the account, read just now: no order may be on its way to the venue since, but those
-            that were let pass by it.
+        snapshot: the account, read just now: no order may be on its way to the venue since, but
+            those that this gate allows. Without one nothing is opened.
         """
+        return SnapshotGate(self, snapshot)
+
+    def refusal(
+        self, intent: OrderIntent, now: np.datetime64, snapshot: RiskSnapshot | None
+    ) -> str:
+        """Return why an intent may not be sent at an instant of the venue's clock, or nothing."""
         if self._stop.flattening:
             return "" if intent.part in REDUCING else "everything is being closed"
         if self._stop:
@@ -106,16 +114,16 @@ class Guards:
             return why
         if not isinstance(order, Order | SpreadOrder):
             return "an order of event contracts goes to another venue"
-        if isinstance(order, Order) and order.symbol in self._halts.set_aside():
-            return f"{order.symbol} is set aside until it is settled"
+        if isinstance(order, Order) and order.symbol in self._halts.quarantined():
+            return f"{order.symbol} is quarantined until it is settled"
         if self.shut and _waits_for_the_open(intent, order, now):
             return "the exchange is closed by the venue's clock, and it would wait for the open"
         if intent.part in REDUCING:
-            why = self._senseless_reduction(order, now, seen)
+            why = self._senseless_reduction(order, now, snapshot)
         else:
-            why = self._refused_opening(intent, order, now, seen)
-        if seen and not why:
-            seen.let_pass(order)
+            why = self._refused_opening(intent, order, now, snapshot)
+        if snapshot and not why:
+            snapshot.let_pass(order)
         return why
 
     def _buys_back(self, order: object) -> bool:
@@ -130,12 +138,12 @@ class Guards:
         return kinds <= {"positions", "cash"} and not is_there(self._kill_file)
 
     def _senseless_reduction(
-        self, order: GuardedOrder, now: np.datetime64, seen: RiskSnapshot | None
+        self, order: GuardedOrder, now: np.datetime64, snapshot: RiskSnapshot | None
     ) -> str:
         """Why the limit of a reduction makes no sense; an old last trade says nothing of it."""
-        if seen is None or isinstance(order, SpreadOrder):
+        if snapshot is None or isinstance(order, SpreadOrder):
             return ""
-        trade = seen.trades.get(order.symbol)
+        trade = snapshot.trades.get(order.symbol)
         if trade is None or _is_old(trade, now, self._settings.quote_age):
             return ""
         return _beyond_collar(order, trade, self._settings.collar)
@@ -243,6 +251,21 @@ class Guards:
         return exposure_of(snapshot, sent, besides)
 
 
+@dataclass(frozen=True, slots=True)
+class SnapshotGate:
+    """An `OrderGate`: the guards of an account, and the snapshot that they judge by."""
+
+    guards: Guards
+    snapshot: RiskSnapshot | None
+
+    @property
+    def prices(self) -> Mapping[str, float]:
+        return {} if self.snapshot is None else self.snapshot.prices
+
+    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
+        return self.guards.refusal(intent, now, self.snapshot)
+
+
 def why_stopped(halts: Halts, kill_file: Path) -> str:
     """Why nothing at all is sent; empty where something may be."""
     if is_there(kill_file):
@@ -263,7 +286,7 @@ def why_too_many(book: OrderStore, intent: OrderIntent, now: np.datetime64, most
     since = now - HOUR
     # Instants are text in the book. One to the minute sorts before every instant within it.
     minute = str(since.astype("datetime64[m]"))
-    recent = book.select("sent_at >= ? AND state NOT IN ('planned', 'withheld')", (minute,))
+    recent = book.select("sent_at >= ? AND state NOT IN ('planned', 'denied')", (minute,))
     name = intent.client_order_id
     count = sum(each.sent_at > since and each.client_order_id != name for each in recent)
     if count < most:

@@ -34,7 +34,7 @@ from execution.journal.expected import (
     OpeningBalance,
     Owned,
 )
-from execution.journal.order_store import UNDETERMINED, OrderIntent, OrderStore
+from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
 from execution.journal.rows import exact
 from execution.live.cash import CashReading
 from execution.orders.option_orders import (
@@ -77,19 +77,41 @@ class Room(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """What is held of a symbol and is not explained: shares, coins or contracts, signed."""
+class Discrepancy:
+    """What the journal does not explain: a position, or an order of others.
 
+    symbol: or what options are on.
+    expected, found: signed shares, coins or contracts of a position; numbers of an order.
+    reason: what differs, in words.
+    order: id of an unknown order; empty for a position.
+    """
+
+    symbol: str
     expected: Decimal
-    actual: Decimal
+    found: Decimal
+    reason: str
+    order: str = ""
+
+    @classmethod
+    def of_position(cls, symbol: str, expected: Decimal, found: Decimal) -> Discrepancy:
+        held = f"{plain(found)} at the venue, {plain(expected)} by our own orders"
+        return cls(symbol, expected, found, f"{symbol} is {held}")
+
+    @classmethod
+    def of_order(cls, name: str, symbol: str, why: str = "") -> Discrepancy:
+        """Return the discrepancy of an unknown order; why: what makes no sense in it."""
+        reason = f"order {name} in {symbol} is nobody's here"
+        return cls(symbol, NONE, Decimal(1), f"{reason}: {why}" if why else reason, name)
 
     @property
     def surplus(self) -> Decimal:
         """What is held beyond what should be, signed: our own trades leave it as it is."""
-        return EXACT.subtract(self.actual, self.expected)
+        return EXACT.subtract(self.found, self.expected)
 
-    def __str__(self) -> str:
-        return f"{plain(self.actual)} at the venue, {plain(self.expected)} by our own orders"
+    @property
+    def cause(self) -> str:
+        """What a person acknowledges who clears its halt: the order, or the surplus."""
+        return self.order or plain(self.surplus)
 
 
 class HoldingsBook:
@@ -154,7 +176,7 @@ class HoldingsBook:
         begun_at = self._opening().begun_at
         return np.datetime64(max(begun_at, self.listed.last_trade() or begun_at) - OVERLAP, "ns")
 
-    def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Difference]:
+    def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Discrepancy]:
         """Bring what should be held up to now, and return where something else is held.
 
         Trades go on between two answers: a difference counts once it is seen again.
@@ -166,7 +188,7 @@ class HoldingsBook:
             before = self.owned()
             expected = defaultdict(Owned, before)
             self._count_fills(expected)
-            rooms = rooms_of(self._intents.in_states((*UNDETERMINED, "working")))
+            rooms = rooms_of(self._intents.in_states((*OUTCOME_UNKNOWN, "accepted")))
             moving = set(rooms)
             for symbol, owned in expected.items():
                 rooms[symbol] = Room(rooms[symbol].below + owned.fee, rooms[symbol].above)
@@ -176,7 +198,9 @@ class HoldingsBook:
                 for name in explaining(each.surplus, changes, rooms[symbol]):
                     expected[symbol] = expected[symbol].changed(changes[name])
                     self._count(f"{_BOOKED} WHERE id = ?", name)
-                found[symbol] = Difference(expected[symbol].quantity, each.actual)
+                found[symbol] = Discrepancy.of_position(
+                    symbol, expected[symbol].quantity, each.found
+                )
                 if rooms[symbol].holds(found[symbol].surplus):
                     del found[symbol]
             for symbol in {*expected, *held} - {*found} - moving:
@@ -185,17 +209,17 @@ class HoldingsBook:
             self._expect(changed)
         return found
 
-    def accept(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
-        """Have what a person has looked at be as it should; orders: ids of others' orders."""
+    def acknowledge(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
+        """Expect what a person has acknowledged from now on; orders: ids of others' orders."""
         with self._database.transaction():
             owned = defaultdict(Owned, self.owned())
             self._expect({s: owned[s].changed(each) for s, each in surpluses.items()})
             for symbol, surplus in surpluses.items():
                 self._count(f"{_BOOKED} WHERE symbol = ?", symbol)
-                self._events.append("accepted", symbol, plain(surplus))
+                self._events.append("acknowledged", symbol, plain(surplus))
             for name in orders:
                 COUNTED.put(self._database, Counted(name, NONE))
-                self._events.append("accepted", name)
+                self._events.append("acknowledged", name)
 
     def unknown(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
         """Open orders that are neither ours, nor in the place of one of ours, nor accepted."""
@@ -247,12 +271,12 @@ class HoldingsBook:
         return CashReading(EXACT.subtract(cash, opening.cash), opening.booked)
 
     def last_cash(self) -> CashReading | None:
-        """The last reading of cash that was believed; none before there was one."""
-        believed = self._opening().believed
-        return CashReading(*believed) if believed else None
+        """Return the last accepted reading of cash; None before the first."""
+        accepted = self._opening().believed
+        return CashReading(*accepted) if accepted else None
 
-    def believe_cash(self, reading: CashReading) -> None:
-        """Have a reading of cash, to the cent, be what later ones are looked at beside."""
+    def accept_cash(self, reading: CashReading) -> None:
+        """Accept a reading of cash, to the cent: later ones are compared with it."""
         cents = [each.quantize(CENT, context=EXACT) for each in (reading.beyond, reading.booked)]
         if CashReading(*cents) != self.last_cash():
             beyond, booked = cents
@@ -309,7 +333,7 @@ def unexplained(
     held: Mapping[str, Decimal],
     rooms: Mapping[str, Room],
     at: np.datetime64,
-) -> dict[str, Difference]:
+) -> dict[str, Discrepancy]:
     """Every symbol of which more or less is held than should be.
 
     expected, held: signed quantities by symbol; a symbol that is missing is 0.
@@ -319,8 +343,8 @@ def unexplained(
     found = {}
     for symbol in sorted({*expected, *held}):
         wanted = expected.get(symbol, Owned()).quantity
-        each = Difference(wanted, held.get(symbol, NONE))
-        if is_option(symbol) and not each.actual and contract_of(symbol).has_expired(at):
+        each = Discrepancy.of_position(symbol, wanted, held.get(symbol, NONE))
+        if is_option(symbol) and not each.found and contract_of(symbol).has_expired(at):
             continue
         if not rooms.get(symbol, Room()).holds(each.surplus):
             found[symbol] = each

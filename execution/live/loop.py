@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -45,13 +45,41 @@ class Job(Protocol):
         """When it is to be stepped next, at once where that is not after `now`; None never."""
         ...
 
-    def step(self) -> None: ...
+    def step(self) -> object:
+        """Step it; what is returned is shown to the loop's observer."""
+        ...
 
     def finish(self, *, flatten: bool) -> list[str]:
         """Cancel what works, and where it is to, close what is held, before the loop ends.
 
         Returns what was to be closed and is held all the same.
         """
+        ...
+
+
+class LoopClock(Protocol):
+    """The venue's clock, as a loop reads it."""
+
+    def now(self) -> np.datetime64: ...
+
+    def answers(self) -> bool:
+        """Whether the venue did when the clock was last read; nothing is stepped while not."""
+        ...
+
+
+class LoopObserver(Protocol):
+    """What follows a loop."""
+
+    def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
+        """Note which job is stepped next, before it is waited for; now: what the clock shows."""
+        ...
+
+    def wait(self, job: str, due: np.datetime64) -> None:
+        """Show signs of life while an instant is waited for."""
+        ...
+
+    def end_step(self, job: str, outcome: object) -> None:
+        """Note that a step has ended; outcome: what it returned, None for a failed one."""
         ...
 
 
@@ -103,36 +131,28 @@ def stopped_by_signals(stop: Stop) -> Iterator[None]:
 class Loop:
     """Steps jobs when they are due.
 
-    clock: the venue's time.
+    clock: the venue's.
     stop: tells when to stop.
     notices: told of steps that fail.
-    alive: called while it waits, with the job and the instant it waits for, and after every step,
-        with the job and none.
+    observer: follows it.
     halt_after: steps of one job in a row that fail, after which the loop ends.
-    answers: whether the venue did when the clock was last read; nothing is stepped while it does
-        not.
-    expect: told which job is stepped next, when, and what the clock shows, before it is waited for.
     """
 
     def __init__(
         self,
         jobs: Sequence[Job],
-        clock: Callable[[], np.datetime64],
+        clock: LoopClock,
         stop: Stop,
         notices: Notices,
-        alive: Callable[[str, np.datetime64 | None], None],
+        observer: LoopObserver,
         halt_after: int,
-        answers: Callable[[], bool] = lambda: True,
-        expect: Callable[[str, np.datetime64, np.datetime64], None] = lambda job, due, now: None,
     ) -> None:
         self._jobs = jobs
         self._clock = clock
         self._stop = stop
         self._notices = notices
-        self._alive = alive
+        self._observer = observer
         self._halt_after = halt_after
-        self._answers = answers
-        self._expect = expect
         # Seconds of the venue's clock in one of ours, by the last wait; the first one is short.
         self._rate = FASTEST
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
@@ -141,13 +161,13 @@ class Loop:
         """Step jobs until none is due any more, or it is told to stop."""
         last: Job | None = None
         while not self._stop:
-            now = self._clock()
+            now = self._clock.now()
             dues = [(due, job) for job in self._jobs if (due := job.due(now)) is not None]
             if not dues:
                 return
             # While a practice server's clock stands, a job that is due at once always is.
             due, job = min(dues, key=lambda each: (each[0], each[1] is last))
-            self._expect(job.name, due, now)
+            self._observer.expect(job.name, due, now)
             if self._wait_until(due, now, job.name):
                 last = job
                 self._step(job)
@@ -162,11 +182,11 @@ class Loop:
         # A clock that runs faster than ours, as that of a practice server may, would pass the
         # instant during one long wait. Half of the rest at a time comes close without that.
         while (rest := float((due - now) / SECOND)) > 0:
-            self._alive(job, due)
+            self._observer.wait(job, due)
             seconds = min(max(rest / 2 / self._rate, SHORTEST_WAIT), LONGEST_WAIT)
             if self._stop.wait(seconds):
                 return False
-            before, now = now, self._clock()
+            before, now = now, self._clock.now()
             if now < before:
                 return False
             self._rate = max(float((now - before) / SECOND) / seconds, 1.0)
@@ -176,33 +196,34 @@ class Loop:
         """Whether the venue answers, once it does; false where it was told to stop first."""
         kind = f"waiting {job}"
         seconds = SHORTEST_WAIT
-        while not (self._stop or self._answers()):
+        while not (self._stop or self._clock.answers()):
             if seconds >= LONGEST_WAIT:
                 self._notices.alert(kind, f"{job} is due, and the venue does not answer")
-            self._alive(job, due)
+            self._observer.wait(job, due)
             self._stop.wait(seconds)
             seconds = min(2 * seconds, LONGEST_WAIT)
-            self._clock()
+            self._clock.now()
         self._notices.end_alert(kind)
         return not self._stop
 
     def _step(self, job: Job) -> None:
         kind = f"failing {job.name}"
+        outcome: object = None
         try:
-            job.step()
+            outcome = job.step()
         except (BrokerError, DataError) as error:
             self._failures[job.name] += 1
             count = self._failures[job.name]
             log.error("%s: the cycle is over: %s", job.name, error)
             self._notices.alert(kind, f"{job.name}: {count} in a row: {error}")
-            if count >= self._halt_after or job.due(self._clock()) is None:
+            if count >= self._halt_after or job.due(self._clock.now()) is None:
                 raise
             with printing():
                 sys.stderr.write(f"the cycle is over, the next one comes: {error}\n")
         else:
             self._failures[job.name] = 0
             self._notices.end_alert(kind)
-        self._alive(job.name, None)
+        self._observer.end_step(job.name, outcome)
 
 
 def print_line(line: str) -> None:

@@ -13,12 +13,13 @@ from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 
-from execution.brokers import LiveBroker, Unbelieved, UnbelievedMarks
+from execution.brokers import MarksRejected, ReadingRejected
 from execution.decision.rebalancing import in_parts
 from execution.journal.decisions import Journal
-from execution.journal.order_store import UNDETERMINED, Part
+from execution.journal.order_store import OUTCOME_UNKNOWN, Part
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
+from execution.live.desk import TradingDesk
 from execution.live.settings import LiveSettings
 from execution.orders.broker import place_each
 from execution.orders.orders import (
@@ -56,9 +57,9 @@ class NightWatch:
     """
 
     def __init__(
-        self, broker: LiveBroker, live: LiveAccount, journal: Journal, settings: LiveSettings
+        self, desk: TradingDesk, live: LiveAccount, journal: Journal, settings: LiveSettings
     ) -> None:
-        self._broker = broker
+        self._desk = desk
         self._live = live
         self._journal = journal
         self._settings = settings
@@ -86,7 +87,7 @@ class NightWatch:
         self._not_before = now + RETRY
         try:
             self._look(closes, last=bool(now >= closes - LOOKS[-1]))
-        except Unbelieved as error:
+        except ReadingRejected as error:
             # Cash is a halt, beside which nothing is sent; marks may be right at the next look.
             log.warning("nothing is cut before %s: %s", utc_text(closes), error)
         except BrokerError as error:
@@ -98,16 +99,16 @@ class NightWatch:
     def _look(self, closes: np.datetime64, *, last: bool) -> None:
         """Cut what is above the night's ceiling, and at the last look say where it still is."""
         self._ask_again(closes)
-        self._broker.follow()
+        self._desk.follow()
         # What decisions and earlier looks have left working in stocks; an auction gives none back.
-        self._broker.cancel(
+        self._desk.cancel(
             order.client_order_id
             for order in self._seen().open_orders
             if self._is_ours(order) and is_stock(order.symbol) and not order.for_auction
         )
         try:
-            account = self._live.read_and_mark(self._broker.account)
-        except UnbelievedMarks as error:
+            account = self._desk.read_and_mark()
+        except MarksRejected as error:
             if not last:
                 raise
             # The broker sells by true prices, whatever it has marked positions at.
@@ -120,7 +121,7 @@ class NightWatch:
             return
         counted = with_reductions(account, self._of_unknown_fate("night"))
         name, number = self._journal.next_night(closes)
-        tradable = self._settings.tradable_symbols - self._live.halts.set_aside()
+        tradable = self._settings.tradable_symbols - self._live.halts.quarantined()
         orders = night_cuts(
             counted,
             with_reductions(counted, self._of_unknown_fate("reduction")).positions,
@@ -138,25 +139,25 @@ class NightWatch:
 
     def send(self, orders: Sequence[Order], account: Account, name: str) -> None:
         """Write orders that only reduce down, under a name, and send them."""
-        seen = self._live.snapshot(account, {order.symbol for order in orders}, needed=False)
+        gate = self._live.gate(account, {order.symbol for order in orders}, needed=False)
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
             log.warning("%s: %s %s %s: %s", name, order.side, order.qty, order.symbol, order.reason)
         try:
-            place_each(self._broker, orders, seen)
+            place_each(self._desk, orders, gate)
         finally:
             self._journal.end(name, "it was not sent")
 
     def _seen(self) -> Account:
         """The account as it is, at the feed's prices where the venue's marks are not believed."""
         try:
-            return self._broker.account()
-        except UnbelievedMarks as error:
+            return self._desk.account()
+        except MarksRejected as error:
             return error.account
 
     def _of_unknown_fate(self, part: Part) -> list[Order]:
         """Orders of ours that may be on their way."""
-        intents = self._live.book.in_states(UNDETERMINED)
+        intents = self._live.book.in_states(OUTCOME_UNKNOWN)
         return [each.single for each in intents if each.job == TRADE and each.part == part]
 
     def _ask_again(self, closes: np.datetime64) -> None:
@@ -164,9 +165,9 @@ class NightWatch:
         cuts = [cut for cut in self._of_unknown_fate("night") if cut.expires_at == closes]
         if not cuts:
             return
-        seen = self._live.snapshot(self._seen(), {cut.symbol for cut in cuts}, needed=False)
+        gate = self._live.gate(self._seen(), {cut.symbol for cut in cuts}, needed=False)
         try:
-            place_each(self._broker, cuts, seen)
+            place_each(self._desk, cuts, gate)
         except BrokerError as error:
             log.warning("%s", error)
 

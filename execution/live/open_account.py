@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from execution.journal.order_store import OrderStore
 from execution.journal.positions import PositionBook
 from execution.journal.refusals import RefusalBook
 from execution.live.account_lock import KILL_FILE, is_there, journal_of_account
+from foundation.clock import Clock
 from foundation.command import printing
 from foundation.database import Database
 from foundation.errors import InputError
 from foundation.notices import Notices, heading
+from foundation.redaction import Redactor
 
 
 class OpenAccount:
@@ -31,7 +33,8 @@ class OpenAccount:
     database: its journal, whose locks this process holds.
     folder: in which it lies.
     notices: told of whatever needs a person.
-    now: the instant by the venue's clock, as far as it is known.
+    redactor: takes secrets out of what is recorded and printed.
+    clock: the venue's, as far as it is known.
     cycle_seconds: that the settings grant a cycle.
     """
 
@@ -41,14 +44,14 @@ class OpenAccount:
         database: Database,
         folder: Path,
         notices: Notices,
-        redact: Callable[[str], str],
-        now: Callable[[], np.datetime64],
+        redactor: Redactor,
+        clock: Clock,
         cycle_seconds: float = 0.0,
     ) -> None:
         self.name = name
         self.database = database
-        self.events = EventLog(database, redact, now)
-        self.refusals = RefusalBook(database, self.events, notices.announce)
+        self.events = EventLog(database, redactor, clock)
+        self.refusals = RefusalBook(database, self.events, notices)
         self.book = OrderStore(database, self.events, self.refusals)
         self.halts = Halts(database, self.events)
         self.marks = MarkBook(database)
@@ -56,17 +59,22 @@ class OpenAccount:
         self.next_cycle = NextCycleBook(database, cycle_seconds)
         self.notices = notices
         self.kill_file = folder / KILL_FILE
-        self.now = now
-        kept = NoticeBook(database, redact, now)
+        self._clock = clock
+        self._redactor = redactor
+        self._alerts = NoticeBook(database, redactor, clock)
+        notices.keep_in(self)
 
-        def keep(kind: str, text: str) -> None:
-            kept(kind, text)
-            # What ends the process is its last line.
-            if kind != "stopped":
-                with printing():
-                    sys.stderr.write(f"{heading(kind)}: {redact(text)}\n")
+    def record(self, kind: str, text: str) -> None:
+        """Record an alert, and print it."""
+        self._alerts.record(kind, text)
+        # What ends the process is its last line.
+        if kind != "stopped":
+            with printing():
+                sys.stderr.write(f"{heading(kind)}: {self._redactor.redact(text)}\n")
 
-        notices.keep_in(keep)
+    def now(self) -> np.datetime64:
+        """Return the instant by the venue's clock, as far as it is known."""
+        return self._clock.now()
 
     @property
     def killed(self) -> bool:
@@ -103,8 +111,8 @@ class OpenAccount:
 def open_account(
     name: str,
     root: Path,
-    redact: Callable[[str], str],
-    now: Callable[[], np.datetime64],
+    redactor: Redactor,
+    clock: Clock,
     healthcheck: str | None = None,
     alerts: str | None = None,
     *,
@@ -136,8 +144,10 @@ def open_account(
                 found = HaltChanges(raised={"journal": why})
             # A journal begins with what halts it, or not at all.
             with database.transaction():
-                account = OpenAccount(name, database, folder, notices, redact, now, cycle_seconds)
-                account.halts.apply(found, now())
+                account = OpenAccount(
+                    name, database, folder, notices, redactor, clock, cycle_seconds
+                )
+                account.halts.apply(found, clock.now())
             account.tell_of_changes(found)
             if account.killed:
                 raise InputError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ from foundation.decimals import ZERO
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.page import render_page
+from foundation.redaction import NO_SECRETS
 from foundation.tables import Cell, Row, Table
 from trainingdata.instants import HOUR, NEW_YORK, new_york_date
 from trainingdata.instruments import is_symbol
@@ -87,18 +89,21 @@ class Bounds(NamedTuple):
     coins: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(ABC):
     """A section that a product adds to the page.
 
-    body: its HTML, in which text is escaped; empty where there is nothing to show. What it raises
-        as `InputError` is shown in its place.
     style: of its own, as of `foundation.page.text_of`.
     """
 
     title: str
-    body: Callable[[], str]
     style: str = ""
+
+    @abstractmethod
+    def body(self) -> str:
+        """Return its HTML, in which text is escaped; empty where there is nothing to show.
+
+        An `InputError` is shown in its place.
+        """
 
     def html(self) -> Markup:
         try:
@@ -143,7 +148,7 @@ class StatusPage:
         self._sections = sections
         self._time = time
         self._journal = account.journal(TRADE)
-        self._notices = NoticeBook(database, str, time.now)
+        self._notices = NoticeBook(database, NO_SECRETS, time)
         self._curve = Curve()
         self._written: Change | None = None
         self._rests_until = -np.inf
@@ -211,7 +216,7 @@ class StatusPage:
         choices = self._journal.last_choices()
         self._curve = self._curve.extended(self._account.marks.marks(self._curve.last_at))
         halts = self._account.halts.active()
-        unknown = len(book.undetermined())
+        unknown = len(book.unknown_outcomes())
         cycles = latest_cycles(self._account.database, 2)
         ended = next((each for each in cycles if each.ended_at is not None), None)
         failed = "" if ended is None else ended.failed

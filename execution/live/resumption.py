@@ -6,38 +6,37 @@ It is never computed again: what was sent of it would be sent a second time unde
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.expected import NONE, Owned
-from execution.journal.order_store import UNDETERMINED, OrderIntent, OrderStore
-from execution.live.cycle import NOT_REDUCED, Look
+from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
+from execution.live.cycle import NOT_REDUCED, Reconciled
 from execution.live.holdings import Room, changes_of, fee_of
+from execution.live.plan import Plan, ended_in_trouble
 from execution.orders.auctions import taken_from
-from execution.orders.broker import Broker, is_whole, place
-from execution.orders.orders import Account, Fill
-from foundation.errors import BrokerError
+from execution.orders.broker import Broker, is_whole
+from execution.orders.orders import Account
 
 log = logging.getLogger(__name__)
 
 OTHER_HOLDINGS = "the account holds something else than when it was decided"
 
 
-def resume(
-    broker: Broker, journal: Journal, book: OrderStore, tradable: Collection[str], look: Look
-) -> list[Fill]:
-    """Send what is left of decisions that are still in time, and end the others.
+def resumed_plans(
+    broker: Broker, journal: Journal, book: OrderStore, tradable: Collection[str], live: Reconciled
+) -> Iterator[Plan]:
+    """Yield what is left of decisions that are still in time, each to be sent, and end the others.
 
     An order that may have been sent is looked for first, and sent under the same id where the
     account holds what it held when it was decided, but for what the decision itself has filled.
     One for an auction that takes none yet stays planned.
 
     tradable: symbols that are ours to trade by now.
-    look: what guards judge orders by.
+    live: gives the gate of the orders.
     """
-    fills: list[Fill] = []
     for decision in journal.unfinished():
         # Reading the account looks for orders of unknown outcome, and books what became of them.
         account = broker.account()
@@ -45,13 +44,13 @@ def resume(
         if not _due(intents, account.as_of) and any(map(_is_left, intents)):
             continue
         # What worked when the process ended was followed by nobody since; an auction needs nobody.
-        working = [
+        accepted = [
             each.client_order_id
             for each in intents
-            if each.state == "working" and not each.single.for_auction
+            if each.state == "accepted" and not each.single.for_auction
         ]
-        if working:
-            broker.cancel(working)
+        if accepted:
+            broker.cancel(accepted)
             intents = book.of_decision(decision.name)
         why = why_not_resumed(decision, intents, account, tradable)
         if why:
@@ -61,17 +60,17 @@ def resume(
         log.info("%s is gone on with", decision.name)
         due = _due(intents, account.as_of)
         orders = [intent.single for intent in due]
-        try:
-            seen = look(account.with_prices(decision.prices), decision.prices)
-            fills += place(broker, orders, decision.cancels, seen)
-        except BrokerError as error:
+        plan = Plan(
+            decision.name,
+            orders,
+            decision.cancels,
+            ends=len(due) == sum(map(_is_left, intents)),
             # An auction is hours away: the same is tried again until its orders expire.
-            if not any(order.for_auction for order in orders):
-                journal.end(decision.name, str(error))
-            raise
-        if len(due) == sum(map(_is_left, intents)):
-            journal.end(decision.name, NOT_REDUCED)
-    return fills
+            retries=any(order.for_auction for order in orders),
+        )
+        with ended_in_trouble(plan, journal):
+            plan.gate = live.gate(account.with_prices(decision.prices), decision.prices)
+        yield plan
 
 
 def why_not_resumed(
@@ -113,7 +112,7 @@ def _due(intents: Sequence[OrderIntent], now: np.datetime64) -> list[OrderIntent
 
 
 def _is_left(intent: OrderIntent) -> bool:
-    return intent.state == "planned" or intent.state in UNDETERMINED
+    return intent.state == "planned" or intent.state in OUTCOME_UNKNOWN
 
 
 def _holds_what_it_should(

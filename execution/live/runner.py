@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 
-from execution.brokers import SETBACK, account_at
+from execution.brokers import SETBACK, EstimatedClock, account_at
 from execution.decision.trader import Trader
 from execution.journal.cycles import cycle_count
 from execution.journal.order_store import OrderStore, State
@@ -20,12 +20,20 @@ from execution.live.account import LiveAccount
 from execution.live.account_lock import FLATTEN
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
-from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, print_line, stopped_by_signals
+from execution.live.loop import (
+    VENUE_RETRY,
+    Job,
+    Loop,
+    LoopClock,
+    Stop,
+    print_line,
+    stopped_by_signals,
+)
 from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import CYCLES_MADE, Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
-from foundation.clock import system_clock
+from foundation.clock import Time, system_clock
 from foundation.counts import counted
 from foundation.database import DatabaseFailed
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError
@@ -42,10 +50,10 @@ Answer = TypeVar("Answer")
 
 EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
 KILLED = "the kill file is there"
-DECIDED = "kind IN ('planned', 'withheld', 'sending')"  # events of an order's own beginning
+DECIDED = "kind IN ('planned', 'denied', 'submitting')"  # events of an order's own beginning
 # Events that record fills of an order, whole or in part; the venue writes none as 0, 0.00 or null.
 FILLED = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
-NOT_SENT: tuple[State, ...] = ("planned", "withheld")
+NOT_SENT: tuple[State, ...] = ("planned", "denied")
 REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
 
 
@@ -58,8 +66,11 @@ class ProductJob(Job, Protocol):
     @property
     def section(self) -> Section: ...
 
-    def at_risk(self) -> Mapping[str, float]:
-        """USD that what it has open can lose, by the root of its options; none of stocks alone."""
+
+class CycleReports(Protocol):
+    """What shows a loop's cycles to a person."""
+
+    def report(self, cycle: Cycle) -> None: ...
 
 
 @contextmanager
@@ -71,14 +82,14 @@ def trading_loop(
     supervisor: Supervisor,
     *,
     cycles: int | None,
-    show: Callable[[Cycle], None],
+    reports: CycleReports | None = None,
 ) -> Iterator[Loop | None]:
     """The loop over an account of Alpaca's; none where it was told to stop before it began.
 
     trader: decides for the job of stocks and coins; none where that is not among the jobs.
     supervisor: told that the loop is ready and alive.
     cycles: how many to make; none makes them until it is told to stop.
-    show: called with every cycle.
+    reports: shows every cycle; None shows none.
     """
     stop = Stop()
     with ExitStack() as held:
@@ -92,8 +103,8 @@ def trading_loop(
             open_account(
                 account_id,
                 Path(settings.folder),
-                keys.redact,
-                connection.estimated_now,
+                keys,
+                EstimatedClock(connection),
                 settings.healthcheck_url,
                 settings.alert_url,
                 cycle_seconds=settings.cycle_seconds,
@@ -102,39 +113,75 @@ def trading_loop(
             )
         )
         account.next_cycle.expect("the first cycle", system_clock(), system_clock())
-        live = LiveAccount(connection, account, settings, feed.last_trades, stop)
+        live = LiveAccount(connection, account, settings, feed, stop)
         sections: list[Section] = []
         jobs: list[Job] = []
-        trading: TradingJob | None = None
         if trader is not None:
-            trading = TradingJob(live, feed, trader, settings, cycles=cycles, show=show)
-            jobs.append(trading)
+            jobs.append(TradingJob(live, feed, trader, settings, cycles=cycles))
         for word in settings.jobs:
             if word == TRADE:
                 continue
             module = registered_module("JOBS", word)
-            over = lambda: trading is not None and trading.ended  # noqa: E731
-            job: ProductJob = held.enter_context(module.open_job(settings, keys, live, over))
-            live.risks.append(job.at_risk)
+            job: ProductJob = held.enter_context(module.open_job(settings, keys, live))
             sections.append(job.section)
             # What is open has its stops looked at first.
             jobs.insert(0, job)
 
         limits = settings.limits
-        watched = WatchedClock(live)
         yield held.enter_context(
             kept_loop(
                 jobs,
                 account,
                 stop,
                 supervisor,
-                clock=watched,
-                answers=watched.answers,
+                clock=WatchedClock(live),
                 bounds=Bounds(limits.symbol_cap, settings.guards, limits.crypto_leverage),
                 sections=sections,
                 halt_after=settings.halt_after,
+                reports=reports,
             )
         )
+
+
+class LoopKeeper:
+    """Keeps supervisor, notices, page and the announced cycle up to date while a loop runs."""
+
+    def __init__(
+        self,
+        account: OpenAccount,
+        stop: Stop,
+        supervisor: Supervisor,
+        page: StatusPage,
+        reports: CycleReports | None,
+    ) -> None:
+        self._account = account
+        self._stop = stop
+        self._supervisor = supervisor
+        self._page = page
+        self._reports = reports
+        self._announced: set[np.datetime64] = set()
+
+    def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
+        self._account.next_cycle.expect(job, due, now)
+
+    def wait(self, job: str, due: np.datetime64) -> None:
+        self._keep(f"{job} at {utc_text(due)}")
+        if job == TRADE and due not in self._announced:
+            self._announced.add(due)
+            print_line(f"The next cycle is at {utc_text(due)}.")
+
+    def end_step(self, job: str, outcome: object) -> None:
+        if self._reports is not None and isinstance(outcome, Cycle):
+            self._reports.report(outcome)
+        self._account.refusals.end_step()
+        self._keep(f"{job} has ended a step")
+
+    def _keep(self, state: str) -> None:
+        self._supervisor.notify(WATCHDOG=1, STATUS=state)
+        self._account.notices.beat()
+        if self._account.killed:
+            self._stop.tell(KILLED)
+        self._page.refresh()
 
 
 @contextmanager
@@ -144,40 +191,26 @@ def kept_loop(
     stop: Stop,
     supervisor: Supervisor,
     *,
-    clock: Callable[[], np.datetime64],
-    answers: Callable[[], bool] = lambda: True,
+    clock: LoopClock,
     bounds: Bounds,
     sections: Sequence[Section],
     halt_after: int,
+    reports: CycleReports | None = None,
 ) -> Iterator[Loop]:
     """The loop over the jobs of an account, which are ended where it was told to stop.
 
     supervisor: told that the loop is ready and alive.
-    clock, answers, halt_after: as for `Loop`.
+    clock, halt_after: as for `Loop`.
     bounds, sections: as for the account's page, which is kept meanwhile.
+    reports: shows every cycle; None shows none.
     """
     page = StatusPage(account, bounds, sections)
     if page.path is not None:
         print_line(f"Status page: {page.path.absolute()}")
-    announced: set[np.datetime64] = set()
-
-    def alive(job: str, due: np.datetime64 | None) -> None:
-        state = f"{job} has ended a step" if due is None else f"{job} at {utc_text(due)}"
-        supervisor.notify(WATCHDOG=1, STATUS=state)
-        account.notices.beat()
-        if due is None:
-            account.refusals.end_step()
-        if account.killed:
-            stop.tell(KILLED)
-        page.refresh()
-        if due is not None and job == TRADE and due not in announced:
-            announced.add(due)
-            print_line(f"The next cycle is at {utc_text(due)}.")
-
     with summary_printed(account, stop), page.kept(stop):
         supervisor.notify(READY=1)
-        expect = account.next_cycle.expect
-        yield Loop(jobs, clock, stop, account.notices, alive, halt_after, answers, expect)
+        keeper = LoopKeeper(account, stop, supervisor, page, reports)
+        yield Loop(jobs, clock, stop, account.notices, keeper, halt_after)
         if not stop:
             account.next_cycle.expect_none()
             account.events.append("stopped", jobs[-1].name, {"why": CYCLES_MADE})
@@ -304,6 +337,19 @@ def _says_flatten(kill_file: Path) -> bool:
         return False
 
 
+class SteadyClock:
+    """A clock that always answers, as this machine's does; time: by which it goes."""
+
+    def __init__(self, time: Time) -> None:
+        self._time = time
+
+    def now(self) -> np.datetime64:
+        return self._time.now()
+
+    def answers(self) -> bool:
+        return True
+
+
 class WatchedClock:
     """A venue's clock, as the loop reads it while it waits.
 
@@ -325,7 +371,7 @@ class WatchedClock:
         """
         return not self._away or self._refusals >= REFUSALS
 
-    def __call__(self) -> np.datetime64:
+    def now(self) -> np.datetime64:
         """What the venue's clock shows, or must show by now where it does not answer."""
         try:
             now = self._connection.now()

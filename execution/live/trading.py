@@ -7,31 +7,32 @@ the venue takes it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
 
-from execution.brokers import Unbelieved
+from execution.brokers import ReadingRejected
 from execution.decision.trader import Trader
-from execution.journal.decisions import Journal
 from execution.journal.events import UNDECIDED
 from execution.journal.order_store import WAITING
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
-from execution.live.belief import BarBelief, histories_gone
-from execution.live.cycle import NOT_REDUCED, Cycle, Look, decided_cycle, idle_cycle, next_instant
+from execution.live.cycle import Cycle, decided_cycle, idle_cycle, next_instant
+from execution.live.desk import TradingDesk
 from execution.live.guards import why_stopped
 from execution.live.night import NightWatch, flattening_orders
-from execution.live.resumption import resume
+from execution.live.plan import Plan, plan_of, sending, sent_cycle
+from execution.live.resumption import resumed_plans
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
-from execution.orders.auctions import next_sending, sending_end, sent_until, taken_from
-from execution.orders.broker import Broker, place
+from execution.live.validation import BarValidator, histories_gone
+from execution.orders.auctions import next_sending, sending_end
+from execution.orders.broker import place
 from execution.orders.orders import Account, Order
 from execution.orders.venue_rules import VenueRules
-from foundation.errors import AccountChanged, BrokerError, DataError
+from foundation.errors import BrokerError, DataError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import compact_text
@@ -47,9 +48,8 @@ RETRY = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 class TradingJob:
     """Cycles of one trader on one account.
 
-    live: what is written down, believed and guarded.
+    live: the account.
     cycles: how many to make; none makes them until the loop stops.
-    show: called with every cycle.
     patience: seconds that orders may take.
     """
 
@@ -63,34 +63,27 @@ class TradingJob:
         settings: LiveSettings,
         *,
         cycles: int | None,
-        show: Callable[[Cycle], None],
         patience: float = 10.0,
     ) -> None:
         self._live = live
         self._connection = live.connection
-        self.broker = live.connection.broker(
-            terms=settings.orders,
-            patience=patience,
-            book=live.book,
-            guard=live.guards,
-            job=TRADE,
-            collateral=lambda: sum(live.at_risk().values()),
-            last_prices=live.last_prices,
-            believe=live.believe,
+        gateway = live.connection.broker(
+            terms=settings.orders, patience=patience, book=live.book, job=TRADE, feed=live.feed
         )
+        self.desk = TradingDesk(gateway, live, secured=True)
         self._feed = feed
         self._trader = trader
         self._settings = settings
         self._cycles = cycles
-        self._show = show
         self._journal = live.account.journal(TRADE)
-        self._rules = VenueRules(self.broker)
+        self._rules = VenueRules(self.desk)
         self._made = 0
         self._next_cycle: np.datetime64 | None = None
         self._next_sending: np.datetime64 | None = None
-        self._night = NightWatch(self.broker, live, self._journal, settings)
+        self._night = NightWatch(self.desk, live, self._journal, settings)
         self._followed = False
-        self._belief = BarBelief()
+        self._waits = True
+        self._validator = BarValidator()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
         last = self._journal.cycles.last(ended=True)
         self._last_idle = "" if last is None else last.idle
@@ -109,36 +102,60 @@ class TradingJob:
         instants = (self._next_cycle, self._night.due(now), self._next_sending)
         return min(each for each in instants if each is not None)
 
-    def step(self) -> None:
-        """A cycle, or a look at the book before the close."""
+    def step(self) -> Cycle | None:
+        """Make a cycle and return it, or look at the book before the close."""
         now = self._connection.now()
         if self._next_cycle is not None and self._night.step(now):
-            return
+            return None
         if self._next_cycle is not None and now < self._next_cycle:
             self._made -= 1  # one that is there to send counts as none
-        self.cycle_now()
+        return self.cycle_now()
 
-    def cycle_now(self) -> None:
-        """Look after what was sent, and decide what can be decided now."""
+    def cycle_now(self) -> Cycle:
+        """Follow what was sent, decide and send what can be decided now; return what came of it.
+
+        The order is that of OPERATIONS, "What a cycle does".
+        """
         now = self._connection.now()
         self._made += 1
-        done = False
-        try:
+        with self._scheduling():
             if self._settings.broker.on_this_machine:
                 self._live.refuse_another_account()
             number = self._journal.cycles.begin(now)
             with self._failure_noted(number):
                 try:
-                    cycle = self._cycle()
-                except Unbelieved as error:
-                    bars = self._feed.bars(error.account.as_of)
-                    account = error.account.with_prices(closes_of(bars))
-                    cycle = Cycle(account, bars, None, idle=str(error))
-            done = not self._waits_for_bars(cycle)
+                    self._follow()
+                    self._night.closes = self._connection.next_close()
+                    self._live.reconcile()
+                    account = self.desk.read_and_mark()
+                    cycle = self._idle(account)
+                    if cycle is None:
+                        filled = False
+                        for plan in self._plans():
+                            with sending(plan, self._journal):
+                                plan.fills = place(self.desk, plan.orders, plan.cancels, plan.gate)
+                            filled = filled or bool(plan.fills)
+                        cycle = self._sent(plan, filled=filled)
+                except ReadingRejected as error:
+                    cycle = self._rejected(error)
+            self._waits = self._waits_for_bars(cycle)
+        self._record(number, cycle)
+        return cycle
+
+    @contextmanager
+    def _scheduling(self) -> Iterator[None]:
+        """Set the next instants once a cycle has ended, also by an error."""
+        self._waits = True
+        try:
+            yield
         finally:
             # Whoever moves a practice server's clock does so once the cycle has ended.
-            self._next_cycle = self._instant_after(done=done)
+            self._next_cycle = self._instant_after(done=not self._waits)
             self._next_sending = self._sending_after()
+            self._live.cycles_made = self.ended
+
+    def _record(self, number: int, cycle: Cycle) -> None:
+        """Record what has come of a cycle; number: as it began."""
         account = cycle.account
         self._live.book.refusals.report_account(account.blocked, account.as_of)
         self._note_undecided(undecided_reasons(cycle, self._settings))
@@ -149,7 +166,6 @@ class TradingJob:
             fills=len(cycle.fills),
             idle=cycle.idle,
         )
-        self._show(cycle)
 
     @contextmanager
     def _failure_noted(self, number: int) -> Iterator[None]:
@@ -192,7 +208,7 @@ class TradingJob:
             intent.single
             for decision in self._journal.unfinished()
             for intent in self._live.book.of_decision(decision.name)
-            if intent.state in WAITING and intent.state != "working"
+            if intent.state in WAITING and intent.state != "accepted"
         ]
         try:
             retry = RETRY[self._settings.fill]
@@ -200,34 +216,45 @@ class TradingJob:
         except BrokerError:
             return self._next_sending
 
-    def _cycle(self) -> Cycle:
-        """Follow what was sent, compare and mark what is held, go on with what was decided, decide.
-
-        The order is that of OPERATIONS, "What a cycle does".
-        """
-        self._follow()
-        self._night.closes = self._connection.next_close()
-        self._live.reconcile()
-        account = self._live.read_and_mark(self.broker.account)
+    def _idle(self, account: Account) -> Cycle | None:
+        """Return a cycle that decides nothing, where halts, the kill file or bars forbid it."""
         stopped = why_stopped(self._live.halts, self._live.account.kill_file)
-        if why := stopped or self._gone(account):
-            bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
-            return idle_cycle(account, bars, why, self._belief)
+        why = stopped or self._gone(account)
+        if not why:
+            return None
+        bars = self._settings.data.market(self._feed.bars(account.as_of)).view()
+        return idle_cycle(account, bars, why, self._validator)
+
+    def _rejected(self, error: ReadingRejected) -> Cycle:
+        """Return the cycle of a reading that nothing explains."""
+        bars = self._feed.bars(error.account.as_of)
+        account = error.account.with_prices(closes_of(bars))
+        return Cycle(account, bars, None, idle=str(error))
+
+    def _plans(self) -> Iterator[Plan]:
+        """Yield what earlier decisions have left to send, and then what is decided now.
+
+        The last plan is that of this cycle. It is decided once more where an order that it replaces
+        fills meanwhile.
+        """
         ours = self._settings.tradable_symbols
-        resumed = resume(self.broker, self._journal, self._live.book, ours, self._live.snapshot)
-        cycle = sent_cycle(
-            self._decide,
-            self.broker,
-            self._journal,
-            self._live.snapshot,
-            self._settings.decision_seconds,
-        )
+        yield from resumed_plans(self.desk, self._journal, self._live.book, ours, self._live)
+        seconds = self._settings.decision_seconds
+        for is_last in (False, True):
+            plan = plan_of(self._decide(), self._journal, self._live, seconds, is_last=is_last)
+            yield plan
+            if not plan.changed:
+                return
+
+    def _sent(self, plan: Plan, *, filled: bool) -> Cycle:
+        """Return the cycle of a plan; the account is marked again where anything has filled."""
+        cycle = sent_cycle(plan)
         self._tell_of_bars(
             {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.doubted}
         )
-        if resumed or cycle.fills:
-            with suppress(Unbelieved):  # it has been told, and the cycle is what it did
-                self._live.read_and_mark(self.broker.account)
+        if filled:
+            with suppress(ReadingRejected):  # it has been told, and the cycle is what it did
+                self.desk.read_and_mark()
         return replace(cycle, unsent=self._live.book.unsent_of(cycle.name)) if cycle.name else cycle
 
     def _follow(self) -> None:
@@ -235,25 +262,20 @@ class TradingJob:
         if not self._followed:
             self._journal.end_unfollowed()
             self._followed = True
-        self.broker.follow()
+        self.desk.follow()
 
     def _decide(self) -> Cycle:
         return decided_cycle(
-            self.broker,
+            self.desk,
             self._feed,
             self._trader,
             self._settings,
             rules=self._rules,
             time=self._connection.time,
-            belief=self._belief,
-            decided=self._journal.decided,
-            again=self._compared_account,
+            validator=self._validator,
+            journal=self._journal,
+            live=self._live,
         )
-
-    def _compared_account(self) -> Account:
-        """The account, whose holdings are compared once more first."""
-        self._live.reconcile()
-        return self.broker.account()
 
     def _note_undecided(self, reasons: Mapping[str, str]) -> None:
         """Record why symbols are not decided, if it differs from the last record."""
@@ -286,7 +308,7 @@ class TradingJob:
         return histories_gone(bars, ours, self._settings.forecaster.own_bars)
 
     def finish(self, *, flatten: bool) -> list[str]:
-        self.broker.follow()
+        self.desk.follow()
         stuck, troubles = self._cancel_ours()
         left: list[str] = []
         if flatten:
@@ -294,8 +316,8 @@ class TradingJob:
                 self._live.reconcile()
             except BrokerError as error:
                 log.warning("what is held is not compared before it is closed: %s", error)
-            account = self.broker.account()
-            account = replace(account, positions=self._live.ours_of(account.positions))
+            account = self.desk.account()
+            account = replace(account, positions=self._live.reconciler.ours_of(account.positions))
             # What an order that works on may still trade is not sold a second time.
             orders = flattening_orders(
                 account,
@@ -317,58 +339,13 @@ class TradingJob:
     def _cancel_ours(self) -> tuple[set[str], list[str]]:
         """Cancel what works; symbols of what does not end, and why, an order each."""
         stuck, troubles = set(), []
-        for intent in self._live.book.in_states(("working",)):
+        for intent in self._live.book.in_states(("accepted",)):
             if intent.job != TRADE or not isinstance(intent.order, Order):
                 continue
             log.warning("cancelling %s", intent.client_order_id)
             try:
-                self.broker.cancel([intent.client_order_id])
+                self.desk.cancel([intent.client_order_id])
             except BrokerError as error:
                 stuck.add(intent.order.symbol)
                 troubles.append(str(error))
         return stuck, troubles
-
-
-def sent_cycle(
-    decide: Callable[[], Cycle],
-    broker: Broker,
-    journal: Journal,
-    look: Look,
-    seconds: float,
-    *,
-    again: bool = True,
-) -> Cycle:
-    """Decide, write the decision down, and send its orders.
-
-    seconds: for which an order may be sent.
-    again: whether it decides once more, where an order that is replaced fills meanwhile.
-    """
-    cycle = decide()
-    if cycle.decision is None:
-        return cycle
-    account = cycle.account
-    life = np.timedelta64(round(seconds * 1000), "ms")
-    orders = [
-        replace(order, expires_at=sent_until(order, cycle.decision.at, account.as_of, life))
-        for order in cycle.decision.orders
-    ]
-    planned = [order for order in orders if taken_from(order, account.as_of) > account.as_of]
-    decision = replace(cycle.decision, orders=tuple(orders))
-    # An order that is replaced is cancelled first, so it is not judged beside its successor.
-    seen = look(account.without(decision.cancels), {order.symbol for order in orders})
-    name = journal.write(decision, account)
-    try:
-        sent = [order for order in orders if order not in planned]
-        fills = place(broker, sent, decision.cancelled, seen)
-    except AccountChanged as error:
-        journal.end(name, str(error), taken_back=True)
-        if not again:
-            raise
-        log.warning("%s; deciding once more", error)
-        return sent_cycle(decide, broker, journal, look, seconds, again=False)
-    except BrokerError as error:
-        journal.end(name, str(error))
-        raise
-    if not planned:
-        journal.end(name, NOT_REDUCED)
-    return replace(cycle, fills=tuple(fills), name=name, planned=tuple(planned))

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Account, Fill, Order
-from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.errors import AccountChanged, BrokerError
 
 # The part of an order that counts as all of it: tens of millions of a coin are no exact number of
@@ -47,13 +47,13 @@ class Broker(Protocol):
 
     def account(self) -> Account: ...
 
-    def submit(self, orders: Sequence[Order], seen: RiskSnapshot | None = None) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
         """Send orders, in their order, and return what has filled.
 
         What a market order does not fill at once is cancelled. An order that is refused fills
         nothing; one whose id was used before trades nothing again.
 
-        seen: the account, for the guards of one that has some.
+        gate: asked right before each order is sent; the simulator asks none.
         """
         ...
 
@@ -73,7 +73,7 @@ def place(
     broker: Broker,
     orders: Sequence[Order],
     cancels: Mapping[str, Decimal] | None = None,
-    seen: RiskSnapshot | None = None,
+    gate: OrderGate = UNGUARDED,
 ) -> list[Fill]:
     """Cancel what a decision replaces, send its reductions, then what opens positions.
 
@@ -83,7 +83,7 @@ def place(
     carry the book over its ceilings.
 
     cancels: what the decision saw as not filled of each open order that it replaces, by its id.
-    seen: the account, for the guards.
+    gate: as for `Broker.submit`.
 
     Raises
     ------
@@ -99,27 +99,25 @@ def place(
                     f"{name} has filled since its successor was decided on; nothing was sent"
                 )
     reductions = [order for order in orders if order.reduces]
-    fills = broker.submit(reductions, seen)
+    fills = broker.submit(reductions, gate)
     # Only purchases of coins pay a fee in coin, so a reduction has one fill.
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
     for order in reductions:
         done = filled.get(order.client_order_id, Decimal(0))
         if not order.for_auction and not is_whole(done, order.qty):
             return fills
-    return fills + broker.submit([order for order in orders if not order.reduces], seen)
+    return fills + broker.submit([order for order in orders if not order.reduces], gate)
 
 
-def place_each(
-    broker: Broker, reductions: Sequence[Order], seen: RiskSnapshot | None = None
-) -> None:
+def place_each(broker: Broker, reductions: Sequence[Order], gate: OrderGate = UNGUARDED) -> None:
     """Send orders that reduce, each by itself: trouble with one keeps no other from being sent.
 
-    seen: the account, for the guards.
+    gate: as for `Broker.submit`.
     """
     troubles = []
     for order in reductions:
         try:
-            broker.submit((order,), seen)
+            broker.submit((order,), gate)
         except BrokerError as error:
             troubles.append(error)
     if troubles:

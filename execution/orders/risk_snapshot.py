@@ -51,8 +51,11 @@ class RiskSnapshot:
         if all(each.client_order_id != name for each in self.account.open_orders):
             self.passed[name] = order
 
-    def has_price(self, symbol: str) -> bool:
-        return symbol in self.trades or symbol in self.account.prices
+    @property
+    def prices(self) -> dict[str, float]:
+        """USD of each symbol with a price: at its last trade, or as it was sized."""
+        trades = {symbol: trade.price for symbol, trade in self.trades.items()}
+        return {**self.account.prices, **trades}
 
     def price(self, symbol: str) -> float:
         """What a symbol is worth, USD: at its last trade, or as it was sized.

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 
 from execution.orders.broker import Asset
+from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import TERMS, Account, Fill, Order, OrderTerms, exact_decimal
-from execution.orders.risk_snapshot import RiskSnapshot
 from execution.orders.venue_rules import refusal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
@@ -173,9 +173,9 @@ class SimulatedBroker:
         proceeds = self._book.holding["proceeds"]
         return {self._bars.symbols[s]: float(proceeds[s]) for s in np.flatnonzero(proceeds)}
 
-    def submit(self, orders: Sequence[Order], seen: RiskSnapshot | None = None) -> list[Fill]:
-        """Send the orders, in their order; what has filled at once. No guard asks what was seen."""
-        del seen
+    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
+        """Send the orders, in their order, and return what has filled at once; no gate is asked."""
+        del gate
         if orders:
             account = self.account()
             orders = [order for order in orders if self._accepts(order, account)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +14,14 @@ from filelock import FileLock, Timeout
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
 from execution.journal.order_store import OrderIntent
-from execution.journal.outbox import Guard
 from execution.live.account import AnotherAccount, LiveAccount
 from execution.live.accounts import SPREADS, TRADE
+from execution.live.desk import TradingDesk
 from execution.live.loop import print_line
 from execution.live.page import Section
 from execution.live.settings import LiveSettings
-from execution.orders.risk_snapshot import RiskSnapshot
+from execution.orders.broker import Broker
+from execution.orders.gate import OrderGate
 from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError
@@ -39,33 +40,104 @@ CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
 FOLDER = "spreads folder"  # whose files say what is open, in the journal
 
 
-def spread_guard(
-    guard: Guard,
-    look: Callable[[], RiskSnapshot],
-    files: AccountFiles,
-    tell: Callable[[str, str], None],
-) -> Guard:
-    """A guard that looks at the account before a spread is sold.
+class SpreadLine:
+    """An account as the seller of spreads trades it: compared, and read right before each sale.
 
-    guard: has the last word.
-    look: reads the account; a venue that does not answer raises, and nothing is sent.
+    live: the account.
+    desk: reads and reconciles it.
     files: of the account that spreads are sized from.
-    tell: has a person told why a spread is not sold, as `Notices.tell`; of none once one is.
+    root: of the options.
+    marks: whether reconciling marks the account.
     """
 
-    def guarded(intent: OrderIntent, now: np.datetime64, seen: RiskSnapshot | None) -> str:
+    def __init__(
+        self, live: LiveAccount, desk: TradingDesk, files: AccountFiles, root: str, *, marks: bool
+    ) -> None:
+        self._live = live
+        self._desk = desk
+        self._files = files
+        self._root = root
+        self._marks = marks
+        self._marked_at: np.datetime64 | None = None
+
+    def reconcile(self) -> None:
+        """Compare what is held with the journal; what differs is alerted and quarantined.
+
+        Where no cycle does it, the account is marked: what it has lost halts it.
+        """
+        self._live.reconcile()
+        now = self._live.connection.estimated_now()
+        marked = self._marked_at is not None and now < self._marked_at + MARKED_EVERY
+        if self._marks and not marked:
+            self._desk.read_and_mark()
+            self._marked_at = now
+        else:
+            self._desk.account()
+
+    def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
+        """Return the gate of an order beside open spreads.
+
+        What is on its way is left out of what they can lose: an order that is judged counts by
+        itself.
+        """
+        held = [each for each in spreads if each.stage != "opening"]
+        return SpreadGate(self._live, self._desk, self._files, risk_of(held, self._root))
+
+
+class SpreadGate:
+    """The gate of an order of spreads. It reads the account before one is sold, and alerts.
+
+    at_risk: USD that open spreads can lose, by the root of their options.
+    """
+
+    def __init__(
+        self, live: LiveAccount, desk: Broker, files: AccountFiles, at_risk: Mapping[str, float]
+    ) -> None:
+        self._live = live
+        self._desk = desk
+        self._files = files
+        self._at_risk = at_risk
+
+    @property
+    def prices(self) -> Mapping[str, float]:
+        return {}
+
+    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
+        """Return why an order may not be sent, or nothing.
+
+        A venue that does not answer raises `BrokerError`, and nothing is sent.
+        """
         if intent.part == "reduction":
-            return guard(intent, now, seen)
+            return self._live.guards.check(None).refusal(intent, now)
         try:
-            balance = float(files.read().certain_balance)
+            balance = float(self._files.read().certain_balance)
         except UnknownState as error:
             why = f"unknown state: {error}"
         else:
-            why = guard(intent, now, replace(look(), balance=balance))
-        tell("withheld", f"{intent.client_order_id} is not sold: {why}" if why else "")
+            snapshot = self._live.snapshot(self._desk.account(), (), at_risk=self._at_risk)
+            gate = self._live.guards.check(replace(snapshot, balance=balance))
+            why = gate.refusal(intent, now)
+        name = intent.client_order_id
+        self._live.notices.tell("denied", f"{name} is not sold: {why}" if why else "")
         return why
 
-    return guarded
+
+def risk_of(spreads: Sequence[OpenSpread], root: str) -> Mapping[str, float]:
+    """Return USD that spreads can lose, by the root of their options."""
+    return {root: float(collateral(spreads))} if spreads else {}
+
+
+class OpenSpreads(Section):
+    """What is open, a line each, on an account's page."""
+
+    title = "Open spreads"
+
+    def __init__(self, seller: SpreadSeller) -> None:
+        self._seller = seller
+
+    def body(self) -> str:
+        rows = [(str(each),) for each in self._seller.spreads] or [("none is open",)]
+        return table_html(Table("Open spreads", ("spread",), rows, words=(0,)))
 
 
 class SpreadJob:
@@ -74,29 +146,18 @@ class SpreadJob:
     Whatever a look meets, the next one comes: what is open has to be followed.
 
     live: the account, whose journal, guards and notices it shares.
-    over: whether the loop ends, as its other job has made all its cycles.
     marks: whether it marks the account, which no other job does then.
     """
 
     name = SPREADS
 
     def __init__(
-        self,
-        settings: SellingSettings,
-        keys: Keys,
-        live: LiveAccount,
-        over: Callable[[], bool],
-        *,
-        marks: bool,
+        self, settings: SellingSettings, keys: Keys, live: LiveAccount, *, marks: bool
     ) -> None:
-        self._over = over
-        self._marks = marks
-        self._marked_at: np.datetime64 | None = None
         self._settings = settings
         self._live = live
-        self._broker = live.connection.broker(
-            book=live.book, last_prices=live.last_prices, believe=live.believe
-        )
+        gateway = live.connection.broker(book=live.book, feed=live.feed)
+        desk = TradingDesk(gateway, live)
         venue = AlpacaSpreads(
             settings.broker,
             keys,
@@ -105,12 +166,10 @@ class SpreadJob:
             feed=settings.feed,
             patience=settings.patience,
             book=live.book,
-            guard=spread_guard(live.guards, self._snapshot, settings.account, live.notices.tell),
             job=SPREADS,
         )
-        self._seller = SpreadSeller(
-            venue, settings, settings.volatility, live.notices, self._reconcile
-        )
+        line = SpreadLine(live, desk, settings.account, settings.root, marks=marks)
+        self._seller = SpreadSeller(venue, settings, settings.volatility, live.notices, line)
         self._interval = np.timedelta64(round(settings.interval * 1000), "ms")
         self._next: np.datetime64 | None = None
         self._looks = 0
@@ -119,45 +178,11 @@ class SpreadJob:
 
     @property
     def section(self) -> Section:
-        """What is open, a line each, on an account's page."""
-
-        def body() -> str:
-            rows = [(str(each),) for each in self._seller.spreads] or [("none is open",)]
-            return table_html(Table("Open spreads", ("spread",), rows, words=(0,)))
-
-        return Section("Open spreads", body)
-
-    def at_risk(self) -> Mapping[str, float]:
-        """USD that open spreads can lose, and those on their way, by the root of their options."""
-        return self._risk_of(self._seller.spreads)
-
-    def _secured(self) -> Mapping[str, float]:
-        """The same without what is on its way: an order that is looked at counts by itself."""
-        return self._risk_of([e for e in self._seller.spreads if e.stage != "opening"])
-
-    def _reconcile(self) -> None:
-        """Compare what is held with what was done here, and have what is odd told and set aside.
-
-        Where no cycle does it, the account is marked: what it has lost halts it.
-        """
-        self._live.reconcile()
-        now = self._live.connection.estimated_now()
-        marked = self._marked_at is not None and now < self._marked_at + MARKED_EVERY
-        if self._marks and not marked:
-            self._live.read_and_mark(self._broker.account)
-            self._marked_at = now
-        else:
-            self._broker.account()
-
-    def _snapshot(self) -> RiskSnapshot:
-        return self._live.snapshot(self._broker.account(), (), at_risk=self._secured())
-
-    def _risk_of(self, spreads: Sequence[OpenSpread]) -> Mapping[str, float]:
-        return {self._settings.root: float(collateral(spreads))} if spreads else {}
+        return OpenSpreads(self._seller)
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """The next look; None once all were made."""
-        if self._over() or self._looks == self._settings.looks:
+        if self._live.cycles_made or self._looks == self._settings.looks:
             return None
         # A clock that was put back keeps nobody waiting for the instant that it had shown.
         return now if self._next is None else min(self._next, now + self._interval)
@@ -202,7 +227,9 @@ class SpreadJob:
 
     def _noted_lines(self) -> list[str]:
         """What is open, a line each, which the journal then says too, and of which folder it is."""
-        lines = [str(spread) for spread in self._seller.spreads]
+        spreads = self._seller.spreads
+        self._live.at_risk_of[SPREADS] = risk_of(spreads, self._settings.root)
+        lines = [str(spread) for spread in spreads]
         # Before it has looked nobody knows what is open.
         if self._seller.has_read and lines != self._noted:
             self._noted = lines
@@ -253,9 +280,7 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
 
 
 @contextmanager
-def open_job(
-    live_settings: LiveSettings, keys: Keys, live: LiveAccount, over: Callable[[], bool]
-) -> Iterator[SpreadJob]:
+def open_job(live_settings: LiveSettings, keys: Keys, live: LiveAccount) -> Iterator[SpreadJob]:
     """The job, at the venue and in the folder of the loop's others, while its files are locked.
 
     What works at the venue once the loop has made all its cycles is ended then.
@@ -276,7 +301,7 @@ def open_job(
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
     try:
-        job = SpreadJob(settings, keys, live, over, marks=TRADE not in live_settings.jobs)
+        job = SpreadJob(settings, keys, live, marks=TRADE not in live_settings.jobs)
         yield job
         job.finish(flatten=False)
     finally:

@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from execution.alpaca.options import AlpacaSpreads
+from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import Contract, NeverSent, OptionLeg, SpreadFill, net_price
 from foundation.cents import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
@@ -74,12 +76,38 @@ def trouble_text(error: Exception) -> str:
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
+class Line(Protocol):
+    """The account that spreads are sold in."""
+
+    def reconcile(self) -> None:
+        """Compare the whole account with what was done here."""
+        ...
+
+    def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
+        """Return the gate of an order beside open spreads."""
+        ...
+
+
+class Unreconciled:
+    """An account that nothing is compared with, and whose orders nothing denies."""
+
+    def reconcile(self) -> None:
+        pass
+
+    def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
+        del spreads
+        return UNGUARDED
+
+
+UNRECONCILED = Unreconciled()
+
+
 class SpreadSeller:
     """The seller of one account.
 
     vix: gives the closes of the volatility index by date, read anew at every call.
     notices: told of whatever needs a person.
-    reconcile: compares the whole account with what was done here; called before anything is sold.
+    line: reconciles the whole account before anything is sold, and gives the gates of orders.
     leaving: whether everything is bought back, and nothing sold.
     """
 
@@ -89,13 +117,13 @@ class SpreadSeller:
         settings: SellingSettings,
         vix: Callable[[], pd.Series],
         notices: Notices,
-        reconcile: Callable[[], object] = lambda: None,
+        line: Line = UNRECONCILED,
     ) -> None:
         self._venue = venue
         self._settings = settings
         self._vix = vix
         self._notices = notices
-        self._reconcile = reconcile
+        self._line = line
         self._account = settings.account
         self._state = SellerState()
         self.has_read = False  # what is open, from the account's file
@@ -141,7 +169,7 @@ class SpreadSeller:
                 certain = self._holdings_agree(session) and certain
         if not self.leaving:
             with self._part("reconciling"):
-                self._reconcile()
+                self._line.reconcile()
         if session is not None and certain and not self._met and not self.leaving:
             with self._part("entries"):
                 for rules in self._settings.strategy_rules:
@@ -219,11 +247,15 @@ class SpreadSeller:
 
     def _sent(self, spread: OpenSpread, until: np.datetime64) -> OpenSpread | None:
         """As for `_ended`, of an order that is written down and goes out now."""
-        return self._ended(spread, lambda: self._venue.submit(spread.order(until)))
+        return self._ended(spread, lambda: self._venue.submit(spread.order(until), self._gate()))
 
     def _resumed(self, spread: OpenSpread, *, again: bool) -> OpenSpread | None:
         """As for `_ended`, of an order that was on its way before."""
-        return self._ended(spread, lambda: self._venue.resume(spread.order_id, again=again))
+        gate = self._gate() if again else None
+        return self._ended(spread, lambda: self._venue.resume(spread.order_id, again=gate))
+
+    def _gate(self) -> OrderGate:
+        return self._line.gate(self.spreads)
 
     def _ended(self, spread: OpenSpread, ask: Callable[[], SpreadFill]) -> OpenSpread | None:
         """The spread once its order has ended, which is written down.

@@ -301,7 +301,7 @@ def sent_under_halts(books: Books) -> int:
             standing[subject] += 1
         elif kind == "halt ended":
             standing[subject] -= 1
-        elif kind == "sending":
+        elif kind == "submitting":
             written = books.written.get(subject)
             forbidden = {
                 str(HALT_RULES[name].forbids) for name, number in standing.items() if number > 0

@@ -27,7 +27,7 @@ from event_contracts.trading.orders import LimitOrder, Verb
 from event_contracts.trading.policies import Codes, Observations
 from event_contracts.trading.records import DOLLAR
 from execution.journal.order_store import OrderStore
-from execution.journal.outbox import Guard, unguarded
+from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.arrays import Array, Mask
 from foundation.clock import Time, system_clock
 from foundation.database import Database
@@ -69,7 +69,7 @@ class KalshiStand:
         self,
         admission: Admission = UNLIMITED,
         rules_of: RulesOf = lambda *_: FeeRules(),
-        guard: Guard = unguarded,
+        gate: OrderGate = UNGUARDED,
         job: str = "",
         **settings: Any,
     ) -> KalshiMultiMarketOrderManager:
@@ -80,7 +80,7 @@ class KalshiStand:
             admission,
             rules_of,
             book=self.book,
-            guard=guard,
+            gate=gate,
             job=job,
             time=Time(now=self.clock, wait=self.waited.append),
         )

@@ -28,7 +28,7 @@ from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.endpoint import PAUSED
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, other
 from event_contracts.trading.venue_orders import order_of
-from execution.journal.order_store import UNDETERMINED, OrderIntent
+from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent
 from execution.live.account_lock import JOURNAL
 from foundation.clock import system_clock
 from foundation.database import Database
@@ -196,13 +196,13 @@ class KalshiTrading(FaultRuns):
         self.counts["lost"] += lost_either_way(ours, book)
         self.counts["differing_fills"] += differently_filled(filled, book)
         self.counts["differing_fills"] += sum(
-            (book[name].state == "working") != (each.state == "resting")
+            (book[name].state == "accepted") != (each.state == "resting")
             for name, each in ours.items()
             if name in book
         )
         self.counts["breaches"] += self._turned_sales(book)
         self.counts["undetermined_at_the_end"] += sum(
-            i.state in UNDETERMINED for i in book.values()
+            i.state in OUTCOME_UNKNOWN for i in book.values()
         )
         self.counts["orders"] += len(ours)
         self.counts["fills"] += len(self.here.exchange.fills)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -27,10 +27,12 @@ from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import TRADE
-from execution.live.cycle import Cycle, Look, decided_cycle
-from execution.live.resumption import resume
+from execution.live.cycle import Cycle, Reconciled, decided_cycle
+from execution.live.plan import plan_of, sending, sent_cycle
+from execution.live.resumption import resumed_plans
 from execution.live.settings import LiveSettings
-from execution.live.trading import sent_cycle
+from execution.orders.broker import place
+from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Account, Order
 from foundation.compose import composed_config
 from foundation.database import Database
@@ -184,8 +186,27 @@ def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 
-def unseen(account: Account, symbols: Iterable[str]) -> None:
-    """No guard asks for anything."""
+class Ungated:
+    """An account that nothing is compared with, and whose orders nothing denies."""
+
+    def reconcile(self) -> None:
+        pass
+
+    def gate(self, account: Account, symbols: Iterable[str]) -> OrderGate:
+        del account, symbols
+        return UNGUARDED
+
+
+UNGATED = Ungated()
+
+
+def resume(
+    mine: AlpacaBroker, journal: Journal, book: OrderStore, tradable: Collection[str]
+) -> None:
+    """Send what is left of earlier decisions."""
+    for plan in resumed_plans(mine, journal, book, tradable, UNGATED):
+        with sending(plan, journal):
+            place(mine, plan.orders, plan.cancels, plan.gate)
 
 
 def forgotten() -> tuple[Journal, OrderStore]:
@@ -235,7 +256,7 @@ class Live:
         journal, book = forgotten()
         mine = broker(here, book=book)
         while True:
-            resume(mine, journal, book, self.settings.tradable_symbols, unseen)
+            resume(mine, journal, book, self.settings.tradable_symbols)
             cycle = self.cycle(mine, journal, **more)
             decisions += [cycle.decision] if cycle.decision is not None else []
             if here.venue.over:
@@ -247,12 +268,16 @@ class Live:
         return decided_cycle(mine, self.feed, self.trader, self.settings, **more)
 
     def cycle(
-        self, mine: AlpacaBroker, journal: Journal | None = None, look: Look = unseen, **more: Any
+        self,
+        mine: AlpacaBroker,
+        journal: Journal | None = None,
+        live: Reconciled = UNGATED,
+        **more: Any,
     ) -> Cycle:
         """One cycle that sends its orders; journal: none forgets what it decided."""
         kept = forgotten()[0] if journal is None else journal
         seconds = self.settings.decision_seconds
-        decided = kept.decided
-        return sent_cycle(
-            lambda: self.decide(mine, decided=decided, **more), mine, kept, look, seconds
-        )
+        plan = plan_of(self.decide(mine, journal=kept, **more), kept, live, seconds)
+        with sending(plan, kept):
+            plan.fills = place(mine, plan.orders, plan.cancels, plan.gate)
+        return sent_cycle(plan)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import Contract, NeverSent, Quote, SpreadFill, SpreadOrder
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
@@ -117,12 +118,12 @@ class DeskVenue:
     def buying_power(self) -> Decimal | None:
         return None
 
-    def submit(self, order: SpreadOrder) -> SpreadFill:
+    def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
         self.desk.send(order)
         self.desk.cancel(order.client_order_id)
         return self.desk.tickets[order.client_order_id].fill
 
-    def resume(self, client_order_id: str, *, again: bool) -> SpreadFill:
+    def resume(self, client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
         """All that is sent arrives: nothing is sent again."""
         self.desk.cancel(client_order_id)
         if client_order_id not in self.desk.tickets:

@@ -16,14 +16,16 @@ from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
+from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import SpreadFill, SpreadOrder
 from execution.orders.orders import Account
 from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.database import Database
 from foundation.errors import OrderRejected
+from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.trades import rows_of
-from option_spreads.selling.job import spread_guard
+from option_spreads.selling.job import SpreadGate
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.state import collateral, read_state
 from option_spreads.simulation.selling import MAX_POSITION, offered_spreads, spread_account
@@ -40,6 +42,20 @@ BOOKED = (
 def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes end here, machines do not: no disk is waited for."""
     monkeypatch.setattr("os.fsync", lambda file: None)
+
+
+@dataclass
+class Watched:
+    """The part of an account that a gate of spreads asks."""
+
+    guards: Guards
+    notices: Notices
+
+    def snapshot(
+        self, account: Account, symbols: tuple[str, ...], *, at_risk: dict[str, float]
+    ) -> RiskSnapshot:
+        del symbols
+        return RiskSnapshot(account, at_risk=at_risk)
 
 
 @dataclass
@@ -69,12 +85,12 @@ class Funded(DeskVenue):
     def buying_power(self) -> Decimal:
         return Decimal(str(self.account().equity)) - self.held_against()
 
-    def submit(self, order: SpreadOrder) -> SpreadFill:
+    def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
         at_risk = {"SPXW": float(self.held_against())}
-        look = lambda: RiskSnapshot(self.account(), at_risk=at_risk)  # noqa: E731
-        guard = spread_guard(self.guards, look, self.files, self.here.notices.tell)
+        live = Watched(self.guards, self.here.notices)
+        gate = SpreadGate(live, self, self.files, at_risk)  # type: ignore[arg-type]
         intent = OrderIntent(order, self.now(), part="reduction" if order.reduces else "opening")
-        if why := guard(intent, self.now(), None):
+        if why := gate.refusal(intent, self.now()):
             raise OrderRejected(why)
         return super().submit(order)
 

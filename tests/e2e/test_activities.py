@@ -26,7 +26,7 @@ from execution.journal.activities import Activity
 from execution.journal.events import EventLog
 from execution.journal.halts import ITSELF
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.live.holdings import OVERLAP, Difference, HoldingsBook
+from execution.live.holdings import OVERLAP, Discrepancy, HoldingsBook
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders.orders import Side
 from foundation.database import Database
@@ -83,7 +83,7 @@ class Desk:
     def held(self) -> Mapping[str, Decimal]:
         return {s: each.quantity for s, each in held_in(self.connection).items()}
 
-    def found(self) -> dict[str, Difference]:
+    def found(self) -> dict[str, Discrepancy]:
         """What is held otherwise than it should be."""
         self.broker.follow()
         return self.book.compare(self.held(), self.connection.now())

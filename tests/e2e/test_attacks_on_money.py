@@ -237,6 +237,16 @@ def test_nothing_is_sent_for_stocks_while_the_venues_clock_says_closed(
         assert any("SYA" in body for body in here.posts)
 
 
+class Unobserved:
+    """A loop that nobody follows."""
+
+    def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None: ...
+
+    def wait(self, job: str, due: np.datetime64) -> None: ...
+
+    def end_step(self, job: str, outcome: object) -> None: ...
+
+
 @pytest.mark.first_example
 @pytest.mark.parametrize("shown", ["2024-02-20T15:30:00", 1708443000, "20240-02-20T15:30:00Z"])
 def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
@@ -249,9 +259,7 @@ def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
         connection.now()
         told.answers = ALWAYS
         clock = WatchedClock(desk.live)
-        loop = Loop(
-            [desk.job], clock, Stop(), desk.live.notices, lambda job, due: None, 3, clock.answers
-        )
+        loop = Loop([desk.job], clock, Stop(), desk.live.notices, Unobserved(), 3)
         with pytest.raises(BrokerError, match=r"the clock: .*timestamp is "):
             loop.run()
         assert "timestamp is " in alerts(desk)

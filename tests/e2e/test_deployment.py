@@ -20,7 +20,7 @@ import yaml
 from execution.journal.cycles import SLACK, NextCycleBook
 from execution.live.account_lock import JOURNAL
 from execution.live.settings import LiveSettings
-from foundation.clock import system_clock
+from foundation.clock import Time, system_clock
 from foundation.compose import composed_config
 from foundation.database import Database
 from option_spreads.selling.settings import SellingSettings
@@ -237,7 +237,7 @@ def test_the_image_is_healthy_only_while_no_cycle_is_late(
         longest = 1_000
         due = system_clock() - np.timedelta64(round(SLACK) + longest + late_by, "s")
         with closing(Database(tmp_path / "data" / "live" / "account-1" / JOURNAL)) as database:
-            NextCycleBook(database, longest, clock=lambda: due).expect("trade", due, due)
+            NextCycleBook(database, longest, clock=Time(now=lambda: due)).expect("trade", due, due)
     assert answer_of(*words[2:], cwd=tmp_path)[0] == code
 
 

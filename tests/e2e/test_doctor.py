@@ -26,7 +26,7 @@ from execution.live.account_lock import JOURNAL, LOCK, account_lock, folder_lock
 from execution.live.settings import LiveSettings
 from execution.orders.orders import Order
 from forecasting.chronos2.checkpoint import SHIPPED
-from foundation.clock import system_clock
+from foundation.clock import OURS, Time
 from foundation.compose import composed_config
 from foundation.database import Database
 from marketsimulator.venue import alpaca
@@ -62,9 +62,7 @@ def here(
     return server
 
 
-def examined(
-    here: Practice, folder: Path, *words: str, clock: Callable[[], np.datetime64] = system_clock
-) -> dict[str, Finding]:
+def examined(here: Practice, folder: Path, *words: str, clock: Time = OURS) -> dict[str, Finding]:
     """What is found in this process, by the name of the check."""
     told = ("symbols=[SYA,SYXUSD]", "broker.attempts=1", *words)
     settings = live_settings(here, *told, folder=str(folder))
@@ -242,7 +240,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     assert path.read_bytes() == before
     assert {each.name for each in path.parent.iterdir()} == {JOURNAL, LOCK}
     with opened(here, tmp_path) as database:
-        OrderStore(database).settle("a", "working")
+        OrderStore(database).settle("a", "accepted")
     settled = examined(here, tmp_path)["journal"]
     assert settled.level == "ok"
     assert settled.found == f"{path} is whole, and the outcome of every order is known"
@@ -334,7 +332,7 @@ def test_a_clock_that_is_off_is_said_over_the_wire(
     here: Practice, tmp_path: Path, seconds: int, level: str, said: str
 ) -> None:
     here.fail(kind="skew", seconds=seconds)
-    found = examined(here, tmp_path, clock=lambda: here.venue.now)["clock"]
+    found = examined(here, tmp_path, clock=Time(now=lambda: here.venue.now))["clock"]
     assert found.level == level
     assert said in found.found
 

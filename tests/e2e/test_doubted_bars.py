@@ -14,7 +14,7 @@ import pytest
 
 from execution.decision.decision import Decision
 from execution.live.account_lock import JOURNAL
-from execution.live.belief import BarBelief
+from execution.live.validation import BarValidator
 from foundation.compose import composed_config
 from foundation.database import rows_of
 from marketsimulator.records import Run
@@ -218,7 +218,7 @@ def test_replay_leaves_out_the_same_bars(
     settings = here.venue.settings
     expected = backtested(replace(settings, fills=replace(settings.fills, remainder="cancel")))
     live = Live.at(here, *FILED, "sizing.holding=plan")
-    live.through(here, belief=BarBelief())
+    live.through(here, validator=BarValidator())
     assert expected.fills
     assert here.venue.broker.fills == expected.fills
     assert here.venue.broker.row().equity == expected.rows[-1].equity

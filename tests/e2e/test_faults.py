@@ -130,7 +130,9 @@ def not_in_the_book(world: World) -> None:
 def given_up(world: World) -> None:
     name = next(order.name for order in world.ours())
     written = world.books.written[name]
-    world.books.written[name] = replace(written, state="never_taken", progress=Progress("working"))
+    world.books.written[name] = replace(
+        written, state="not_received", progress=Progress("accepted")
+    )
 
 
 def never_at_the_venue(world: World) -> None:
@@ -179,7 +181,7 @@ def a_coin_beyond_cash(_: World, sent: Sent) -> dict[str, Any]:
 def sent_before_its_reductions_filled(world: World) -> None:
     _, sent = an_opening(world)
     name = f"{world.strategy}-20240220T000000Z-SYA-0-0"
-    waits = Progress("working")
+    waits = Progress("accepted")
     known_as(world, name, sent.name, part="reduction", state="planned", progress=waits)
 
 

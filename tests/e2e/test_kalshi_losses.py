@@ -19,7 +19,7 @@ import pytest
 from event_contracts.trade import (
     JOB,
     KalshiAccount,
-    KalshiGuard,
+    KalshiGate,
     KalshiGuardSettings,
     KalshiTradingSettings,
     kalshi_account,
@@ -125,7 +125,7 @@ class Process:
 def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
     settings = trading_settings(here, **{**UNBOUND, **more})
     clock = Clock()
-    with kalshi_account(settings, settings.venue(), KEYS, clock) as ours:
+    with kalshi_account(settings, settings.venue(), KEYS, Time(now=clock)) as ours:
         admission = settings.space_at(FeeRules()).admission
         manager = KalshiMultiMarketOrderManager(
             settings.venue(),
@@ -133,7 +133,7 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
             admission,
             lambda *_: FeeRules(),
             book=ours.account.book,
-            guard=ours.guard,
+            gate=ours.gate,
             job=JOB,
             time=Time(now=clock, wait=lambda seconds: None),
         )
@@ -288,34 +288,36 @@ def intent(name: str, part: Part = "opening", count: int = 10) -> OrderIntent:
 
 
 @pytest.fixture
-def guard(tmp_path: Path) -> KalshiGuard:
+def gate(tmp_path: Path) -> KalshiGate:
     database = Database()
     events = EventLog(database)
     settings = KalshiGuardSettings(max_order=20.0, max_orders_per_hour=3)
     book = OrderStore(database, events)
-    return KalshiGuard(settings, Halts(database, events), book, tmp_path / "KILL")
+    return KalshiGate(settings, Halts(database, events), book, tmp_path / "KILL")
 
 
-def test_an_order_opens_up_to_its_largest_value_and_so_many_in_an_hour(guard: KalshiGuard) -> None:
-    assert guard(intent("a", count=40), NOW, None) == ""
-    assert guard(intent("a", count=41), NOW, None) == "$20.50 are at stake; guards.max_order is $20"
+def test_an_order_opens_up_to_its_largest_value_and_so_many_in_an_hour(gate: KalshiGate) -> None:
+    assert gate.refusal(intent("a", count=40), NOW) == ""
+    assert (
+        gate.refusal(intent("a", count=41), NOW) == "$20.50 are at stake; guards.max_order is $20"
+    )
     for k in range(3):
-        assert guard(intent(f"{k}"), NOW, None) == ""
-        guard.book.begin(replace(intent(f"{k}"), sent_at=NOW + k * MINUTE))
+        assert gate.refusal(intent(f"{k}"), NOW) == ""
+        gate.book.begin(replace(intent(f"{k}"), sent_at=NOW + k * MINUTE))
     later = NOW + 5 * MINUTE
-    assert "3 orders were sent within an hour" in guard(intent("b"), later, None)
-    assert guard(intent("b", "reduction", 41), later, None) == ""
-    assert guard(intent("b"), NOW + 61 * MINUTE, None) == ""
+    assert "3 orders were sent within an hour" in gate.refusal(intent("b"), later)
+    assert gate.refusal(intent("b", "reduction", 41), later) == ""
+    assert gate.refusal(intent("b"), NOW + 61 * MINUTE) == ""
 
 
-def test_the_kill_file_and_halts_stop_what_they_forbid(guard: KalshiGuard) -> None:
+def test_the_kill_file_and_halts_stop_what_they_forbid(gate: KalshiGate) -> None:
     parts: tuple[Part, ...] = ("opening", "reduction")
-    guard.halts.raise_halt("drawdown", "too much was lost", NOW)
-    assert [bool(guard(intent("a", part), NOW, None)) for part in parts] == [True, False]
-    guard.halts.raise_halt("positions", "they differ", NOW)
-    assert all("they differ" in guard(intent("a", part), NOW, None) for part in parts)
-    guard.halts.clear("positions", "me", NOW)
-    guard.halts.clear("drawdown", "me", NOW)
-    assert guard(intent("a"), NOW, None) == ""
-    guard.kill_file.touch()
-    assert all("nothing is sent" in guard(intent("a", part), NOW, None) for part in parts)
+    gate.halts.raise_halt("drawdown", "too much was lost", NOW)
+    assert [bool(gate.refusal(intent("a", part), NOW)) for part in parts] == [True, False]
+    gate.halts.raise_halt("positions", "they differ", NOW)
+    assert all("they differ" in gate.refusal(intent("a", part), NOW) for part in parts)
+    gate.halts.clear("positions", "me", NOW)
+    gate.halts.clear("drawdown", "me", NOW)
+    assert gate.refusal(intent("a"), NOW) == ""
+    gate.kill_file.touch()
+    assert all("nothing is sent" in gate.refusal(intent("a", part), NOW) for part in parts)

@@ -122,7 +122,7 @@ def test_an_order_whose_answer_is_lost_or_nonsense_is_found_and_not_sent_again(
     receipt = manager.submit(order("o-1", price))
     assert receipt.remaining == 10
     assert stand.posts() == stand.orders() == {"o-1": 1}
-    assert stand.state("o-1") == "working"
+    assert stand.state("o-1") == "accepted"
     assert waiting(manager.view("SIM-1")) == {"o-1": 10}
     assert manager.submit(order("o-1", price)) == receipt
     assert stand.posts() == {"o-1": 1}
@@ -132,13 +132,13 @@ def test_an_order_that_got_lost_counts_and_is_only_looked_for(stand: KalshiStand
     manager = stand.manager()
     price = bid_below(manager.view("SIM-1"))
     stand.lose(manager, order("o-1", price), "drop_before")
-    assert stand.state("o-1") == "open"
+    assert stand.state("o-1") == "unknown"
     for again in (manager, stand.manager()):
         view = again.view("SIM-1")
         assert waiting(view) == {"o-1": 10}
         assert is_same(view.resting[0].order, order("o-1", price))
-        assert [each.client_order_id for each in again.undetermined("SIM-1")] == ["o-1"]
-        assert again.undetermined("SIM-2") == ()
+        assert [each.client_order_id for each in again.unknown_outcomes("SIM-1")] == ["o-1"]
+        assert again.unknown_outcomes("SIM-2") == ()
         with pytest.raises(OutcomeUnknown):
             again.submit(order("o-1", price))
         with pytest.raises(OutcomeUnknown, match="may still come to work"):
@@ -149,7 +149,7 @@ def test_an_order_that_got_lost_counts_and_is_only_looked_for(stand: KalshiStand
     assert waiting(manager.view("SIM-1")) == {"o-1": 10}
     stand.clock.ahead = LANDING + np.timedelta64(5, "s")
     assert waiting(manager.view("SIM-1")) == {}
-    assert stand.state("o-1") == "never_taken"
+    assert stand.state("o-1") == "not_received"
     with pytest.raises(OrderRejected, match="never took it; it is not sent a second time"):
         manager.submit(order("o-1", price))
     assert stand.posts() == {"o-1": 1}
@@ -165,7 +165,7 @@ def test_an_order_that_lands_late_is_recognised_and_never_doubled(stand: KalshiS
     view = stand.manager().view("SIM-1")
     assert waiting(view) == {"o-1": 10}
     assert view.resting[0].order_id != "o-1"
-    assert stand.state("o-1") == "working"
+    assert stand.state("o-1") == "accepted"
     receipt = manager.submit(order("o-1", price))
     manager.cancel(receipt.order_id)
     manager.cancel(receipt.order_id)
@@ -181,7 +181,7 @@ def test_where_the_list_leaves_an_order_out_its_fills_lead_to_it(stand: KalshiSt
     stand.practice.land()
     stand.practice.advance()
     stand.practice.fault("unlisted", path="/trade-api/v2/portfolio/orders")
-    assert manager.undetermined("SIM-1") == ()
+    assert manager.unknown_outcomes("SIM-1") == ()
     assert stand.state("o-1") == "filled"
 
 
@@ -191,7 +191,7 @@ def test_a_busy_venue_takes_nothing_and_is_not_asked_twice(stand: KalshiStand) -
     stand.practice.fault("status", method="POST", path=POST, status=429, seconds=0)
     with pytest.raises(OrderRejected, match="o-1: not sent: the venue has no room"):
         manager.submit(order("o-1", price))
-    assert stand.state("o-1") == "withheld"
+    assert stand.state("o-1") == "denied"
     assert waiting(manager.view("SIM-1")) == {}
     assert stand.orders() == {}
 

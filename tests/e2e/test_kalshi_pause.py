@@ -28,14 +28,14 @@ def stand() -> Iterator[KalshiStand]:
 
 
 @pytest.mark.parametrize("code", PAUSED)
-def test_paused_order_is_withheld_not_unknown(stand: KalshiStand, code: str) -> None:
+def test_paused_order_is_denied_not_unknown(stand: KalshiStand, code: str) -> None:
     manager = stand.manager()
     stand.practice.pause(code)
     with pytest.raises(OrderRejected, match=f"^o-1: not sent: trading is paused .*{code}"):
         manager.submit(order("o-1", "0.40", market=RAIN))
-    assert (stand.state("o-1"), stand.posts(), stand.orders()) == ("withheld", {"o-1": 1}, {})
+    assert (stand.state("o-1"), stand.posts(), stand.orders()) == ("denied", {"o-1": 1}, {})
     for each in (manager, stand.manager()):
-        assert each.undetermined(RAIN) == ()
+        assert each.unknown_outcomes(RAIN) == ()
         assert each.view(RAIN).resting == ()
     stand.practice.resume()
     assert manager.submit(order("o-2", "0.40", market=RAIN)).remaining == 10
@@ -54,7 +54,7 @@ def test_paused_cancellation_leaves_the_order_resting(stand: KalshiStand, code: 
         with pytest.raises(TradingPaused, match=f"trading is paused .{code}."):
             cancel()
     assert sum(stand.waited) == 0, "asking again at once does not help"
-    assert (resting(stand), stand.state("o-1")) == (["o-1"], "working")
+    assert (resting(stand), stand.state("o-1")) == (["o-1"], "accepted")
     assert [each.remaining for each in manager.view(RAIN).resting] == [10]
     stand.practice.resume()
     manager.cancel(order_id)
@@ -81,7 +81,7 @@ def test_an_unanswered_status_hides_no_pause(stand: KalshiStand, kind: str) -> N
     stand.practice.fault(kind, method="GET", path="/trade-api/v2/exchange/status", count=9)
     with pytest.raises(OrderRejected, match=r"trading is paused at the venue .trading_is_paused.$"):
         manager.submit(order("o-1", "0.40", market=RAIN))
-    assert stand.state("o-1") == "withheld"
+    assert stand.state("o-1") == "denied"
 
 
 def test_decision_after_a_pause_sends_a_new_id(stand: KalshiStand) -> None:

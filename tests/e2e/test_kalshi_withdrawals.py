@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from event_contracts.trade import KalshiGuard, KalshiGuardSettings
+from event_contracts.trade import KalshiGate, KalshiGuardSettings
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService
@@ -91,7 +91,7 @@ def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
     assert [stand.state(name) for name in ("o-1", "o-2", "o-3")] == [
         "canceled",
         "canceled",
-        "working",
+        "accepted",
     ]
     assert withdrawn(stand.manager()) == []
     assert cancels(stand) == 2
@@ -103,7 +103,7 @@ def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> N
     theirs = replace(order("o-1", "0.40", 10, market=RAIN), expires_at=manager.expiry())
     stand.book.plan(OrderIntent(theirs, now, venue="kalshi", job="somebody"))
     stand.manager().submit(order("o-1", "0.40", 10, market=RAIN))
-    assert stand.state("o-1") == "working"
+    assert stand.state("o-1") == "accepted"
     assert withdrawn(manager) == []
     placed(stand, "o-2")
     assert withdrawn(manager) == ["o-2"]
@@ -142,10 +142,10 @@ class Trading:
     def __post_init__(self) -> None:
         self.log, book = journal(self.stand.database)
         self.halts = Halts(self.stand.database, EventLog(self.stand.database))
-        guard = KalshiGuard(KalshiGuardSettings(), self.halts, book, self.kill_file)
-        self.manager = self.stand.manager(self.admission, guard=guard)
+        gate = KalshiGate(KalshiGuardSettings(), self.halts, book, self.kill_file)
+        self.manager = self.stand.manager(self.admission, gate=gate)
         notices = Notices(None, None)
-        notices.keep_in(lambda kind, text: self.told.append(text))
+        notices.keep_in(self)
         self.service = ActorService(
             "account",
             self.manager,

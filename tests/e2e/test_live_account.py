@@ -8,18 +8,20 @@ import stat
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import trade_stock_e2e
 from execution.alpaca.broker import AlpacaAccount
-from execution.brokers import LiveBroker
+from execution.brokers import EstimatedClock
 from execution.journal.cycles import next_cycle_of
 from execution.live.__main__ import status
 from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL, PAGE
 from execution.live.cycle import Cycle
+from execution.live.desk import TradingDesk
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.trading import TradingJob
@@ -38,13 +40,25 @@ SECOND = "2024-02-20T16:30:00Z"
 WORDS = ("symbols=[SYA,SYB]",)
 
 
+class RememberedJob(TradingJob):
+    """The job, and the cycles that it has made."""
+
+    def __init__(self, *parts: Any, **words: Any) -> None:
+        super().__init__(*parts, **words)
+        self.cycles: list[Cycle] = []
+
+    def cycle_now(self) -> Cycle:
+        self.cycles.append(super().cycle_now())
+        return self.cycles[-1]
+
+
 @dataclass
 class Desk:
     """A process on an account of a practice server, without its loop."""
 
     here: Practice
     live: LiveAccount
-    broker: LiveBroker
+    broker: TradingDesk
     job: TradingJob
     cycles: list[Cycle]
     stop: Stop
@@ -56,22 +70,15 @@ class Desk:
         parts = Live.at(here, *WORDS, *words)
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         connection = AlpacaAccount(settings, KEYS, AT_ONCE)
-        told = Notices(None, None), KEYS.redact, connection.estimated_now
+        told = Notices(None, None), KEYS, EstimatedClock(connection)
         database = Database(folder / JOURNAL)
         account = OpenAccount(here.venue.record.account_id, database, folder, *told)
         stop = Stop()
-        live = LiveAccount(connection, account, parts.settings, parts.feed.last_trades, stop)
-        cycles: list[Cycle] = []
-        job = TradingJob(
-            live,
-            parts.feed,
-            parts.trader,
-            parts.settings,
-            cycles=None,
-            show=cycles.append,
-            patience=0.0,
+        live = LiveAccount(connection, account, parts.settings, parts.feed, stop)
+        job = RememberedJob(
+            live, parts.feed, parts.trader, parts.settings, cycles=None, patience=0.0
         )
-        return cls(here, live, job.broker, job, cycles, stop, words)
+        return cls(here, live, job.desk, job, job.cycles, stop, words)
 
     def again(self) -> Desk:
         """The next process on the account, this one being gone."""
@@ -96,7 +103,7 @@ class Desk:
 
 @pytest.mark.parametrize(
     ("fill", "at", "minutes", "state"),
-    [("open", "2024-07-03T17:00Z", 15, "planned"), ("close", "2024-07-03T16:45Z", 1, "working")],
+    [("open", "2024-07-03T17:00Z", 15, "planned"), ("close", "2024-07-03T16:45Z", 1, "accepted")],
 )
 def test_a_day_whose_bars_are_late_is_decided_while_its_auction_takes_orders(
     practice: Start, tmp_path: Path, fill: str, at: str, minutes: int, state: str
@@ -183,7 +190,7 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
     for name in opening:
         intent = desk.live.book.get(name)
         assert intent is not None
-        assert intent.state == "withheld"
+        assert intent.state == "denied"
     assert {*desk.cycles[-1].unsent} == opening
     trade_stock_e2e.show(desk.cycles[-1])
     asked = status(tmp_path / JOURNAL, system_clock())

@@ -86,7 +86,7 @@ def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path
             desk.job.step()
         # Of the other symbol nothing is unknown.
         states = {each.single.symbol: each.state for each in cuts_of(desk)}
-        assert states == {"SYA": "open", "SYB": "filled"}
+        assert states == {"SYA": "unknown", "SYB": "filled"}
         here.land()
         show(desk, 2)
         desk.job.step()
@@ -103,7 +103,7 @@ def test_a_cut_of_unknown_fate_is_asked_for_again_under_its_own_id(
         with pytest.raises(BrokerError, match="may be working"):
             desk.job.step()
         cut = next(each for each in cuts_of(desk) if each.single.symbol == "SYA")
-        assert cut.state == "open"
+        assert cut.state == "unknown"
         posts = len(here.posts)
         show(desk, 2)
         desk.job.step()
@@ -207,7 +207,7 @@ def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(
             desk.job.step()
         assert {each.state for each in cuts_of(desk)} == {"filled", "planned"}
     with desk_at(here, tmp_path) as desk:
-        assert {each.state for each in cuts_of(desk)} == {"filled", "withheld"}
+        assert {each.state for each in cuts_of(desk)} == {"filled", "denied"}
         assert halted_by(desk) == ["positions"], "a cycle has seen what the person bought"
         desk.live.halts.clear("positions", "the person", here.venue.now)
         now = show(desk, 5)
@@ -306,7 +306,7 @@ def test_an_order_that_cannot_be_cancelled_keeps_no_other_symbol_from_being_clos
         held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
         stuck = next(iter(held))
         order = Order("stuck", stuck, "buy", Decimal(1), "so")
-        sent = OrderIntent(order, desk.live.connection.now(), state="working", job=TRADE)
+        sent = OrderIntent(order, desk.live.connection.now(), state="accepted", job=TRADE)
         desk.live.book.begin(sent)
         monkeypatch.setattr(desk.broker, "cancel", refused)
         desk.stop.flattening = True
@@ -338,6 +338,6 @@ def test_a_decision_is_not_gone_on_with_in_what_is_not_traded_any_more(
         desk.job.step()
     desk.database.close()
     with desk_at(here, tmp_path, "symbols=[SYC]", *PLAIN) as desk:
-        whys = {each.why for each in desk.live.book.in_states(("withheld",))}
+        whys = {each.why for each in desk.live.book.in_states(("denied",))}
         assert whys == {"SYA is not among the symbols any more"}
         assert not {"SYA", "SYB"} & set(here.venue.broker.account().positions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -23,6 +23,7 @@ from alpaca.trading.requests import (
 
 from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
 from execution.alpaca.options import AlpacaSpreads
+from execution.brokers import EstimatedClock
 from execution.journal.events import HELD, EventLog
 from execution.journal.order_store import OrderStore
 from execution.journal.refusals import RefusalBook
@@ -30,9 +31,12 @@ from execution.live.__main__ import read
 from execution.live.__main__ import run as operate
 from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL
+from execution.live.desk import TradingDesk
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
+from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.last_trades import NoTrades
 from execution.orders.option_orders import (
     Contract,
     NeverSent,
@@ -193,10 +197,10 @@ def test_a_loss_at_expiry_that_the_venue_lists_is_explained_cash(
     here.advance(AT)
     settings = LiveSettings.of(composed_config("live", [f"broker.url_override={here.url}"]))
     connection = AlpacaAccount(settings.broker, KEYS)
-    told = Notices(None, None), KEYS.redact, connection.estimated_now
+    told = Notices(None, None), KEYS, EstimatedClock(connection)
     account = OpenAccount("account", Database(), tmp_path, *told)
-    live = LiveAccount(connection, account, settings, lambda _: {}, Stop())
-    broker = AlpacaBroker(settings.broker, KEYS, book=live.book, believe=live.believe)
+    live = LiveAccount(connection, account, settings, NoTrades(), Stop())
+    broker = TradingDesk(AlpacaBroker(settings.broker, KEYS, book=live.book), live)
     broker.account()
     desk = AlpacaSpreads(settings.broker, KEYS, underlying=UNDER, book=live.book)
     short, long = (Contract(UNDER, date(2024, 2, 20), True, Decimal(k)) for k in (285, 290))
@@ -270,6 +274,16 @@ def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
         mine.index()
 
 
+@dataclass
+class Kinds:
+    """Keeps the kinds of alerts."""
+
+    kinds: list[str]
+
+    def record(self, kind: str, text: str) -> None:
+        self.kinds.append(kind)
+
+
 def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
     """A refused closing purchase is urgent; an accepted sale does not end its cause."""
     here = options(practice, vix)
@@ -277,7 +291,9 @@ def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
     told: list[str] = []
     database = Database()
     events = EventLog(database)
-    refusals = RefusalBook(database, events, lambda kind, text: told.append(kind))
+    notices = Notices(None, None)
+    notices.keep_in(Kinds(told))
+    refusals = RefusalBook(database, events, notices)
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     book = OrderStore(database, events, refusals)
     mine = AlpacaSpreads(settings, KEYS, underlying=UNDER, time=HURRIED, book=book)
@@ -306,7 +322,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
         list(quotes) == [contract_of(SHORT)] or quotes[contract_of("SYC240220P00001000")].bid == 0
     )
     with pytest.raises(NeverSent):
-        mine.resume("none", again=True)
+        mine.resume("none", again=UNGUARDED)
     assert mine.submit(put("dear", least="4.90")).contracts == 0
     here.fail(kind="partial")
     assert mine.submit(put("half", 2)).contracts == 1
@@ -316,7 +332,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     assert mine.held() == {contract_of(SHORT): -1, contract_of(LONG): 1}
     bought = mine.submit(put("back", back=True))
     assert bought.credit < 0
-    assert mine.resume("back", again=True) == bought
+    assert mine.resume("back", again=UNGUARDED) == bought
     assert mine.close_of(date(2024, 2, 20)) is None
     here.advance("2024-02-20T21:00:00Z")
     bars = here.venue.market.bars
@@ -378,8 +394,8 @@ def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
     AccountFiles(tmp_path / "paper", 20_000.0).initialise()
     submit = AlpacaSpreads.submit
 
-    def unheard(self: AlpacaSpreads, order: SpreadOrder) -> SpreadFill:
-        submit(self, order)
+    def unheard(self: AlpacaSpreads, order: SpreadOrder, gate: OrderGate) -> SpreadFill:
+        submit(self, order, gate)
         raise OutcomeUnknown("silence")
 
     monkeypatch.setattr(AlpacaSpreads, "submit", unheard)

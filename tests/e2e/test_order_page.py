@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from execution.alpaca.order_venue import OrderVenue
+from execution.alpaca.placed_order import PlacedOrder
+from execution.journal.order_store import OrderIntent
+from tests.e2e.practice import OPENING, Start
 from tests.e2e.test_documents import ROOT, Reader, lines_of
+from tests.e2e.test_live_account import Desk
 
+EXECUTION = ROOT / "execution"
 PAGE = (ROOT / "docs" / "ORDER.md").read_text()
 PLACES = re.compile(r"`([\w/]+\.py)` `(\w+)`")
 
@@ -54,3 +61,23 @@ def test_an_order_leaves_what_the_page_shows(tmp_path: Path) -> None:
             values = [value for _, value in pairs]
             count = database.execute(f"SELECT count(*) FROM {table} WHERE {condition}", values)
             assert count.fetchone() == (1,), line
+
+
+def test_a_cycle_posts_its_orders_six_calls_deep(
+    practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depths: list[int] = []
+    post = OrderVenue.post
+
+    def counted(venue: OrderVenue, intent: OrderIntent, patience: float) -> PlacedOrder:
+        frames = [each for each in inspect.stack() if Path(each.filename).is_relative_to(EXECUTION)]
+        depths.append([each.function for each in frames].index("cycle_now") + 2)
+        return post(venue, intent, patience)
+
+    here = practice("symbols=[SYA,SYB]")
+    here.advance(OPENING)
+    desk = Desk.at(here, tmp_path)
+    monkeypatch.setattr(OrderVenue, "post", counted)
+    desk.job.step()
+    assert depths
+    assert max(depths) <= 6

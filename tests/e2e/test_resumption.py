@@ -15,9 +15,8 @@ from execution.alpaca.order_venue import order_request
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
-from execution.live.resumption import resume
 from foundation.database import Database
-from tests.e2e.practice import KEYS, Live, Practice, Start, unseen
+from tests.e2e.practice import KEYS, Live, Practice, Start, resume
 from tests.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -43,7 +42,7 @@ class Process:
         )
 
     def resume(self) -> None:
-        resume(self.broker, self.journal, self.book, SYMBOLS, unseen)
+        resume(self.broker, self.journal, self.book, SYMBOLS)
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def killed_at_its_first_order(here: Practice, path: Path) -> Process:
     return Process(here, path)
 
 
-def test_past_its_time_a_decision_is_withheld_and_the_next_instant_is_decided(
+def test_past_its_time_a_decision_is_denied_and_the_next_instant_is_decided(
     here: Practice, tmp_path: Path
 ) -> None:
     process = killed_at_its_first_order(here, tmp_path / "journal.sqlite")
@@ -77,8 +76,8 @@ def test_past_its_time_a_decision_is_withheld_and_the_next_instant_is_decided(
     process.resume()
     decided = Live.at(here, f"symbols=[{','.join(SYMBOLS)}]").cycle(process.broker, process.journal)
     assert decided.decision is not None
-    withheld = {each.client_order_id: each.why for each in process.book.in_states(("withheld",))}
-    assert all(withheld[name].startswith("expired") for name in planned)
+    denied = {each.client_order_id: each.why for each in process.book.in_states(("denied",))}
+    assert all(denied[name].startswith("expired") for name in planned)
     assert not set(here.venue.tickets) & {*planned}
 
 
@@ -86,11 +85,11 @@ def test_what_a_person_traded_meanwhile_is_not_traded_once_more(
     here: Practice, tmp_path: Path
 ) -> None:
     process = killed_at_its_first_order(here, tmp_path / "journal.sqlite")
-    (sending,) = process.book.in_states(("sending",))
+    (sending,) = process.book.in_states(("submitting",))
     by_hand = {**order_request(sending.order), "client_order_id": "by-hand"}
     process.broker._venue.client.post("/orders", by_hand)
     process.resume()
     assert set(here.venue.tickets) == {"by-hand"}
-    others = process.book.in_states(("withheld",))
+    others = process.book.in_states(("denied",))
     assert all("holds something else" in each.why for each in others)
     assert sending.single.qty == here.venue.tickets["by-hand"].filled

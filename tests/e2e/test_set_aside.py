@@ -126,9 +126,9 @@ def test_an_order_of_nobody_counts_at_the_market_whatever_its_limit(
         limit_price=limit,
         type="limit" if limit else "market",
     )  # type: ignore[arg-type]
-    assert desk.live._worth_of([order], account) > Decimal(repr(0.1 * account.equity))
+    assert desk.live.reconciler._order_value([order], account) > Decimal(repr(0.1 * account.equity))
     unseen = replace(order, symbol="NONE", client_order_id="other")
-    assert desk.live._worth_of([unseen], account) == Decimal("Infinity")
+    assert desk.live.reconciler._order_value([unseen], account) == Decimal("Infinity")
 
 
 def test_what_the_venue_settles_trades_again_by_itself(desk: Desk, here: Practice) -> None:
@@ -205,9 +205,9 @@ def test_a_position_of_ours_without_a_price_counts_at_its_last_trade(
 
 def unpriced_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch, odd: str = "SYC") -> None:
     """Have the feed know no last trade of what is odd either."""
-    ask = desk.live._last_trades
+    ask = desk.live.feed.last_trades
     feed = lambda symbols: ask([symbol for symbol in symbols if symbol != odd])  # noqa: E731
-    monkeypatch.setattr(desk.live, "_last_trades", feed)
+    monkeypatch.setattr(desk.live.feed, "last_trades", feed)
 
 
 @pytest.mark.parametrize(("words", "is_large"), [(SMALL, False), (WIDE, True)])
@@ -316,7 +316,7 @@ def test_a_clearing_lets_be_what_is_still_so_when_it_is_compared_and_nothing_els
     sold = {"symbol": "SYA", "qty": "3", "side": "sell", "client_order_id": "back"}
     trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})
     clear(tmp_path / JOURNAL, "symbols", "a person")
-    desk.live.read_and_mark(desk.job.broker.account)
+    desk.job.desk.read_and_mark()
     assert halted_by(desk) == [], "nobody has compared it since: it is neither taken nor told anew"
     desk.step_at(CYCLES[1])
     assert halted_by(desk) == []
@@ -387,10 +387,12 @@ def _refuse(why: str) -> None:
 
 
 def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
-    desk.live._at_stake = Stake(options={"SYC": Decimal(700), "SYD": Decimal("Infinity")})
-    desk.live.risks += [lambda: {"SYC": 150.0}, lambda: {"SYC": 50.0}]
+    desk.live.reconciler._at_stake = Stake(
+        options={"SYC": Decimal(700), "SYD": Decimal("Infinity")}
+    )
+    desk.live.at_risk_of |= {"one": {"SYC": 150.0}, "other": {"SYC": 50.0}}
     snapshot = desk.live.snapshot(desk.broker.account(), ())
     assert snapshot.at_risk == {"SYC": 900.0}, "what nobody can bound halts the account"
     assert desk.live.snapshot(snapshot.account, (), at_risk={}).at_risk == {"SYC": 700.0}
-    desk.live._others = [OtherOrder("by-hand", "options on SYC", Decimal(50))]
+    desk.live.reconciler._unknown_orders = [OtherOrder("by-hand", "options on SYC", Decimal(50))]
     assert sum(desk.live.snapshot(snapshot.account, (), at_risk={}).at_risk.values()) == 750.0

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import Contract, NeverSent, SpreadFill, SpreadOrder
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
@@ -263,13 +264,13 @@ def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_
     sent: list[str] = []
     silent = True
 
-    def submit(order: SpreadOrder) -> SpreadFill:
+    def submit(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
         sent.append(order.client_order_id)
         if silent:
             raise OutcomeUnknown("silence")
         return here.venue.submit(order)
 
-    def resume(client_order_id: str, *, again: bool) -> SpreadFill:
+    def resume(client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
         if silent:
             raise OutcomeUnknown("the venue does not say what became of it")
         with pytest.raises(NeverSent):
@@ -308,7 +309,7 @@ def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_s
     """It may have traded or not: what is certain is bought back all the same."""
     here, _, spread = opened(tmp_path)
 
-    def resume(client_order_id: str, *, again: bool) -> SpreadFill:
+    def resume(client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
         if client_order_id == "late":
             raise OutcomeUnknown("silence")
         return here.venue.resume(client_order_id, again=again)
@@ -328,7 +329,7 @@ def test_an_entry_is_lost_to_no_kill_before_its_order_could_leave(
     """Begun and refused, it was dealt with."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33,))
 
-    def dying(order: SpreadOrder) -> SpreadFill:
+    def dying(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
         if turned_down:
             here.desk.send(order, rejected=True)
         raise Killed
@@ -369,12 +370,12 @@ def test_an_order_that_a_look_left_working_is_ended_and_none_is_sent(tmp_path: P
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
     asked: list[bool] = []
 
-    def submit(order: SpreadOrder) -> SpreadFill:
+    def submit(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
         here.desk.send(replace(order, least_credit=Decimal("4.99")))
         raise BrokerError("no answer")
 
-    def resume(client_order_id: str, *, again: bool) -> SpreadFill:
-        asked.append(again)
+    def resume(client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
+        asked.append(again is not None)
         return here.venue.resume(client_order_id, again=again)
 
     here.to(0, 30)
@@ -408,11 +409,11 @@ def test_a_closing_order_is_asked_for_again_while_its_options_are_held_and_never
     meant: list[SpreadOrder] = []
     posts = 0
 
-    def swallowed(order: SpreadOrder) -> SpreadFill:
+    def swallowed(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
         meant.append(order)
         raise OutcomeUnknown("502")
 
-    def resume(client_order_id: str, *, again: bool) -> SpreadFill:
+    def resume(client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
         nonlocal posts
         if not again:
             raise OutcomeUnknown(f"{client_order_id}: the venue does not say what became of it")

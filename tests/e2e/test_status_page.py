@@ -39,6 +39,7 @@ from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.figures import multiple, usd
 from foundation.notices import Notices
+from foundation.redaction import NO_SECRETS
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.pages import without_scripts
 from trade_stock_e2e import dry_cycle
@@ -66,18 +67,18 @@ class Written:
         self.folder = folder
         self.file = folder / PAGE
         self.database = Database(folder / JOURNAL)
-        self.events = EventLog(self.database, clock=lambda: NOW)
+        self.events = EventLog(self.database, clock=Time(now=lambda: NOW))
         self.book = OrderStore(self.database, self.events)
         self.halts = Halts(self.database, self.events)
         self.journal = Journal(self.database, self.events, self.book, TRADE)
         self.marks = MarkBook(self.database)
-        self.next_cycle = NextCycleBook(self.database, 0.0, lambda: NOW)
+        self.next_cycle = NextCycleBook(self.database, 0.0, Time(now=lambda: NOW))
         self.seconds = 0.0
         self.status = self.status_page()
 
     def status_page(self, *sections: Section) -> StatusPage:
         time = Time(now=lambda: NOW, elapsed=lambda: self.seconds)
-        told = Notices(None, None), str, lambda: NOW
+        told = Notices(None, None), NO_SECRETS, Time(now=lambda: NOW)
         account = OpenAccount(self.folder.name, self.database, self.folder, *told)
         return StatusPage(account, BOUNDS, sections, time)
 
@@ -112,7 +113,7 @@ class Written:
 
 @pytest.fixture(scope="module")
 def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An account with a decision, orders that filled, wait and were withheld, a deposit, a halt."""
+    """An account with a decision, orders that filled, wait and were denied, a deposit, a halt."""
     day = Written(tmp_path_factory.mktemp("practised") / "account-1")
     words = (SYMBOLS, "forecaster=ewma", "forecaster.calibrated=false", "data.start=2024-01-02")
     settings = LiveSettings.of(composed_config("live", [*words, "end=2024-02-21T19:30Z"]))
@@ -120,11 +121,11 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert cycle.decision is not None
     first, second, *_ = day.book.of_decision(day.journal.write(cycle.decision, cycle.account))
     filled = Progress("filled", "v-1", first.single.qty, Decimal(50))
-    day.book.settle(first.client_order_id, "sending")
+    day.book.settle(first.client_order_id, "submitting")
     day.book.note(first.client_order_id, filled)
-    day.book.settle(second.client_order_id, "withheld", f"halted: daily_loss since noon: {ATTACK}")
+    day.book.settle(second.client_order_id, "denied", f"halted: daily_loss since noon: {ATTACK}")
     limit = Order("by-hand-SYB", "SYB", "buy", Decimal(5), "so", type="limit", limit_price=48.5)
-    day.book.begin(OrderIntent(limit, NOW, "working", job=TRADE))
+    day.book.begin(OrderIntent(limit, NOW, "accepted", job=TRADE))
     for hours, equity, flows in (
         (28, 100_000.0, 0.0),
         (14, 106_000.0, 5_000.0),
@@ -132,8 +133,10 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         day.mark(NOW - np.timedelta64(hours, "h"), equity, flows, SYA=20_000.0)
     day.halts.raise_halt("daily_loss", f"lost 11 %: {ATTACK}", NOW)
-    NoticeBook(day.database, str, lambda: NOW)("halt daily_loss", "halted: lost 11 %")
-    NextCycleBook(day.database, 240.0, lambda: NOW).expect(TRADE, END, NOW)
+    NoticeBook(day.database, NO_SECRETS, Time(now=lambda: NOW)).record(
+        "halt daily_loss", "halted: lost 11 %"
+    )
+    NextCycleBook(day.database, 240.0, Time(now=lambda: NOW)).expect(TRADE, END, NOW)
     day.status.refresh()
     day.database.close()
     return day.folder
@@ -161,7 +164,7 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
     earned = equities[-1][0] - equities[0][0] - 5_000
     assert f"earned in all {usd(earned, sign=True)}" in text
     latest = rows_of(path, "SELECT client_order_id, reason, why, state FROM intents")
-    assert {state for *_, state in latest} >= {"filled", "withheld", "working"}
+    assert {state for *_, state in latest} >= {"filled", "denied", "accepted"}
     for name, reason, why, _ in latest:
         assert name in text
         assert " ".join(reason.split()) in text
@@ -177,15 +180,14 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
 
 
 def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written) -> None:
-    NoticeBook(written.database, str, lambda: NOW)(ATTACK, ATTACK)
+    NoticeBook(written.database, NO_SECRETS, Time(now=lambda: NOW)).record(ATTACK, ATTACK)
     written.order("one", reason=ATTACK)
     written.order("two")
-    written.book.settle("two", "withheld", ATTACK)
+    written.book.settle("two", "denied", ATTACK)
     written.halts.raise_halt("positions", ATTACK, NOW)
     written.made(failed=ATTACK)
     written.mark(NOW, 100.0, **{ATTACK: 50.0})
-    refused = Section("Refused", lambda: _raise(InputError(ATTACK)))
-    written.status = written.status_page(refused)
+    written.status = written.status_page(Refused())
     assert written.text().count(ATTACK) == 8
     for page in (written.page(), (practised / PAGE).read_text()):
         rest = without_scripts(page, "execution/status.js")
@@ -193,8 +195,13 @@ def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written
         assert not re.search(r"""\b(src|href|style|on\w+)=["']|url\(|@import""", rest)
 
 
-def _raise(error: Exception) -> str:
-    raise error
+class Refused(Section):
+    """A section that cannot be shown."""
+
+    title = "Refused"
+
+    def body(self) -> str:
+        raise InputError(ATTACK)
 
 
 def test_the_page_is_written_where_a_halt_an_order_or_the_kill_file_has_changed(
@@ -204,7 +211,7 @@ def test_the_page_is_written_where_a_halt_an_order_or_the_kill_file_has_changed(
     for change in (
         written.made,
         lambda: written.order("one"),
-        lambda: written.book.settle("one", "sending"),
+        lambda: written.book.settle("one", "submitting"),
         lambda: written.halts.raise_halt("cash", "gone", NOW),
         lambda: written.halts.clear("cash", "Ada", NOW),
         (written.folder / KILL_FILE).touch,
@@ -341,7 +348,7 @@ def test_an_ordinary_end_keeps_the_color_of_halts(written: Written, kind: Any, l
 
 def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:
     file = practised / PAGE
-    titles = ("Running, and nothing is opened", "Next cycle", "withheld", ATTACK, "out of date")
+    titles = ("Running, and nothing is opened", "Next cycle", "denied", ATTACK, "out of date")
     look_at_all_widths(browser, file, titles)
     browser.open(file.as_uri(), 390)
     assert browser.value("document.title").startswith("Out of date · Running")
@@ -351,7 +358,7 @@ def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: P
 def test_the_page_says_by_itself_that_it_is_old(browser: Page, written: Written) -> None:
     later = np.datetime64("2124-01-01", "ns")
     for until, old in ((NOW, True), (later, False), (None, False)):
-        written.next_cycle = NextCycleBook(written.database, 0.0, lambda at=until: at)
+        written.next_cycle = NextCycleBook(written.database, 0.0, Time(now=lambda at=until: at))
         if until is None:
             written.next_cycle.expect_none()
         else:

@@ -84,7 +84,7 @@ def test_the_summary_counts_orders_by_their_final_state(
     [path] = journals()
     counts: Counter[str] = Counter()
     for state, filled in rows_of(path, "SELECT state, filled FROM intents"):
-        counts["not sent" if state in ("planned", "withheld") else "sent"] += 1
+        counts["not sent" if state in ("planned", "denied") else "sent"] += 1
         counts["filled"] += float(str(filled)) > 0
         counts["in part"] += float(str(filled)) > 0 and state != "filled"
     assert counts["sent"] > counts["filled"] > 0
@@ -122,7 +122,7 @@ def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
 def test_maintenance_is_one_plain_notice(
     practice: KalshiPractice, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each order withheld in the pause is the only one of its tick, and no person is called."""
+    """Each order denied in the pause is the only one of its tick, and no person is called."""
     practice.pause("exchange_is_paused")
     shown: list[ActionEntry] = []
 
@@ -133,8 +133,8 @@ def test_maintenance_is_one_plain_notice(
 
     trade(trading_settings(practice, **{**BOTH, "steps": 16}), KEYS, Stop(), show)
     [path] = journals()
-    withheld = rows_of(path, "SELECT decision FROM intents WHERE state = 'withheld'")
-    ticks = [str(decision).split()[1] for (decision,) in withheld]
+    denied = rows_of(path, "SELECT decision FROM intents WHERE state = 'denied'")
+    ticks = [str(decision).split()[1] for (decision,) in denied]
     assert len(ticks) >= 3
     assert len(ticks) == len(set(ticks))
     notices = rows_of(path, "SELECT kind, text FROM notices")

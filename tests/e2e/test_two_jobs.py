@@ -197,9 +197,9 @@ def test_halts_stop_the_seller_too(
     states = rows_of(folder / JOURNAL, "SELECT state, why FROM intents")
     if stopped:
         ((state, why),) = states
-        assert state == "withheld"
+        assert state == "denied"
         assert stopped in why
-        ((text,),) = rows_of(folder / JOURNAL, "SELECT text FROM notices WHERE kind = 'withheld'")
+        ((text,),) = rows_of(folder / JOURNAL, "SELECT text FROM notices WHERE kind = 'denied'")
         assert text.endswith(f"-060 is not sold: {why}")
 
 

@@ -313,7 +313,9 @@ class Trading:
             if not by_hand >= set(json.loads(cause)):
                 counts["false_halts"] += 1
                 counts[f"halt: {why[:80]}"] += 1
-        open_ = [each for each in world.books.written.values() if each.state in ("sending", "open")]
+        open_ = [
+            each for each in world.books.written.values() if each.state in ("submitting", "unknown")
+        ]
         counts["undetermined_at_the_end"] += len(open_)
         counts.update(f"taken: {each.part}" for each in world.books.written.values() if each.taken)
 

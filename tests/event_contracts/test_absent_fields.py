@@ -120,7 +120,7 @@ def test_an_order_answer_may_lack_our_id(value: Any) -> None:
         with changed_rows("/portfolio/events/orders", change, method="POST"):
             receipt = manager.submit(order("o-1", "0.30", market=RAIN))
         assert receipt.remaining == 10
-        assert stand.state("o-1") == "working"
+        assert stand.state("o-1") == "accepted"
         with changed_rows("/portfolio/orders", with_fields(client_order_id=value)):
             (resting,) = manager.view(RAIN).resting
         assert resting.remaining == 10
@@ -175,7 +175,7 @@ def test_an_unreadable_row_quarantines_its_market(
         assert snow.exposure.other_events >= elsewhere.exposure.other_events, (
             "no price: 1 USD at risk"
         )
-        assert not manager.undetermined(SNOW)
+        assert not manager.unknown_outcomes(SNOW)
         name = f"o-{len(traded.practice.exchange.orders)}"
         assert manager.submit(order(name, "0.02", 1, market=SNOW)).remaining == 1
         manager.withdraw(SNOW, LATER)
@@ -227,8 +227,8 @@ def test_an_unreadable_order_hides_no_lost_order() -> None:
         stand.lose(manager, order("lost", "0.30", market=RAIN))
         stand.practice.land()
         with changed_rows("/portfolio/orders", spoilt):
-            assert not manager.undetermined(RAIN)
-        assert stand.state("lost") == "working"
+            assert not manager.unknown_outcomes(RAIN)
+        assert stand.state("lost") == "accepted"
 
 
 def test_an_unlisted_market_leaves_the_others_trading(traded: KalshiStand) -> None:

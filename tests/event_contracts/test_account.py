@@ -376,7 +376,7 @@ def test_an_order_that_lands_between_two_looks_counts_once(venue: Venue) -> None
     assert (resting.order_id, resting.remaining) == ("v-1", 10)
     intent = book.get("o-1")
     assert intent is not None
-    assert intent.state == "working"
+    assert intent.state == "accepted"
     assert venue.asked.count("POST /portfolio/events/orders") == 1
 
 

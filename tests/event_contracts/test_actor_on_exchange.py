@@ -108,7 +108,7 @@ def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:
     assert entry.answer.endswith("not sent: KILL is there")
     assert entry.sent == 0
     assert not exchange.orders
-    assert {intent.state for intent in book.select("1 = 1")} == {"withheld"}
+    assert {intent.state for intent in book.select("1 = 1")} == {"denied"}
     assert not service.skipped
 
 

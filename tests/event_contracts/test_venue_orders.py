@@ -105,7 +105,7 @@ def test_the_answer_to_a_post_is_the_order(order: LimitOrder, data: st.DataObjec
     taken = VenueOrder.answered(intent_of(order), answer)
     assert taken.is_of(intent_of(order))
     assert taken.progress.filled == filled
-    state = "working" if rest else "filled" if filled == order.count else "canceled"
+    state = "accepted" if rest else "filled" if filled == order.count else "canceled"
     assert taken.progress.state == state
     if rest:
         resting = taken.resting(order.action == "SELL")

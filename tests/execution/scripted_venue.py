@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +12,9 @@ from alpaca.common.exceptions import APIError
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
-from execution.brokers import Reading
 from execution.journal.order_store import OrderIntent, OrderStore
+from execution.journal.orders import AnyOrder
 from execution.journal.outbox import Outbox
-from execution.orders.orders import Account
 from tests.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 
@@ -93,6 +91,13 @@ class Venue:
         return [told["client_order_id"] for what, _, told in self.asked if what == "post"]
 
 
+class Ours(dict[str, AnyOrder]):
+    """Orders that are all ours, of terms that are not looked up."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
 def venue_at(**words: list[Said]) -> tuple[OrderVenue, Venue, list[float]]:
     """Orders at a venue, what it says, and how long was waited for it."""
     client, passing = Venue(**words), Passing()
@@ -116,11 +121,7 @@ def book_of(*intents: OrderIntent) -> OrderStore:
 
 
 def broker_at(
-    patience: float = 10.0,
-    book: OrderStore | None = None,
-    job: str = "",
-    believe: Callable[[Reading], Account] = lambda reading: reading.account,
-    **words: list[Said],
+    patience: float = 10.0, book: OrderStore | None = None, job: str = "", **words: list[Said]
 ) -> tuple[AlpacaBroker, Venue, list[float], list[float]]:
     """A broker, the venue it asks, how long it has waited in all, and between looks at orders."""
     told = {"open": [[]], "positions": [[]], "account": [FACTS], "clock": [CLOCK], **words}
@@ -131,12 +132,7 @@ def broker_at(
         passing.wait(seconds)
 
     broker = AlpacaBroker(
-        *(BrokerSettings(), KEYS),
-        patience=patience,
-        book=book,
-        job=job,
-        believe=believe,
-        time=passing.time,
+        *(BrokerSettings(), KEYS), patience=patience, book=book, job=job, time=passing.time
     )
     broker._venue.time = replace(passing.time, wait=poll)
     broker._venue.client = venue  # type: ignore[assignment]

@@ -19,8 +19,10 @@ from execution.live.account_lock import (
 )
 from execution.live.open_account import open_account
 from execution.orders.orders import Order
+from foundation.clock import Time
 from foundation.database import unfinished_commit
 from foundation.errors import InputError
+from foundation.redaction import NO_SECRETS
 from tests.execution.journals import change_rows
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
@@ -68,7 +70,7 @@ def test_an_account_is_traded_from_the_folder_of_its_journal_alone(tmp_path: Pat
         assert "is not there. Bring it back; or" in refused("moved", tmp_path / root)
     (state_folder("moved") / "journal").unlink()
     with journal_of_account("moved", tmp_path / "second") as book:
-        (intent,) = OrderStore(book.database).undetermined()
+        (intent,) = OrderStore(book.database).unknown_outcomes()
     assert (intent.order, intent.sent_at) == (ORDER, NOW)
 
 
@@ -97,7 +99,7 @@ def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
         unfinished_commit(path).write_bytes(b"begun")
     with journal_of_account("damaged", tmp_path, replace_damaged=True) as book:
         assert not unfinished_commit(path).exists()
-        assert OrderStore(book.database).undetermined() == ()
+        assert OrderStore(book.database).unknown_outcomes() == ()
     assert book.set_aside is not None
     assert book.set_aside.read_bytes() == content
     assert unfinished_commit(book.set_aside).exists() is (content == b"")
@@ -116,7 +118,9 @@ def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it
         with journal_of_account("killed", tmp_path, replace_damaged=True) as book:
             assert not book.database.rows("SELECT name FROM sqlite_master")
         assert book.set_aside not in (None, earlier)
-    with open_account("killed", tmp_path, str, lambda: NOW, replace_damaged=True) as account:
+    with open_account(
+        "killed", tmp_path, NO_SECRETS, Time(now=lambda: NOW), replace_damaged=True
+    ) as account:
         [halt] = account.halts.active()
         [(alert,)] = account.database.rows("SELECT text FROM notices")
     assert halt.kind == "journal"

@@ -27,7 +27,7 @@ from execution.orders.venue_rules import BLOCKED
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, SenselessAnswer
 from tests.execution import test_orders as shapes
-from tests.execution.scripted_venue import broker_at
+from tests.execution.scripted_venue import Ours, broker_at
 from trainingdata.instruments import instrument
 
 CLOCK = {"timestamp": "2024-03-05T12:30:20-05:00"}
@@ -41,7 +41,7 @@ def read(
     orders: list[dict[str, Any]] | None = None,
 ) -> Account:
     answers = Responses({"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK)
-    return reading_of(answers).account
+    return reading_of(replace(answers, sent=Ours())).account
 
 
 def held(symbol: str, qty: str, price: str = "10", **more: Any) -> dict[str, Any]:
@@ -183,7 +183,7 @@ LONG = {"equity": "1050", "long_market_value": "50", "short_market_value": "0"}
 
 
 def of_a_feed(positions: list[dict[str, Any]], facts: Mapping[str, str], **last: float) -> Reading:
-    answers = Responses({"cash": "1000", **facts}, positions, [], CLOCK, last_prices=lambda _: last)
+    answers = Responses({"cash": "1000", **facts}, positions, [], CLOCK, last_prices=last)
     return reading_of(answers)
 
 
@@ -240,8 +240,8 @@ def test_an_order_that_makes_no_sense_is_set_aside_unless_it_is_ours(
     sound, odd = open_order(), open_order(client_order_id="odd", **more)
     answers = Responses({"cash": "1000"}, [held("NVDA", "1", "50")], [sound, odd], CLOCK)
     with pytest.raises(BrokerError, match=why):
-        reading_of(answers)
-    reading = reading_of(replace(answers, ours=lambda name: name == "o-1"))
+        reading_of(replace(answers, sent=Ours()))
+    reading = reading_of(answers)
     assert [order.client_order_id for order in reading.account.open_orders] == ["o-1"]
     (other,) = reading.other_orders
     assert (other.client_order_id, other.place, other.at_risk) == ("odd", place, INFINITE)

@@ -6,15 +6,13 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
 import pytest
 
 from execution.alpaca.order_venue import order_request
-from execution.brokers import Reading
 from execution.journal.order_store import OrderIntent, State
 from execution.orders.broker import Asset
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders.orders import Account, Order, Side
+from execution.orders.orders import Order, Side
 from foundation.errors import OutcomeUnknown
 from tests.execution.scripted_venue import (
     CLOCK,
@@ -42,17 +40,10 @@ def order(
 
 
 def test_an_account_is_believed_as_of_the_venues_clock_and_not_of_one_wrong_answer_of_it() -> None:
-    seen = list[np.datetime64]()
-
-    def believe(reading: Reading) -> Account:
-        seen.append(reading.account.as_of)
-        return reading.account
-
     clock = [CLOCK, shown("2024-03-09T17:30:20Z"), CLOCK]
-    broker, venue, *_ = broker_at(believe=believe, clock=clock)
+    broker, venue, *_ = broker_at(clock=clock)
     accounts = [broker.account() for _ in range(2)]
     assert [(each.cash, each.as_of) for each in accounts] == [(1000.0, NOW)] * 2
-    assert seen == [NOW] * 2
     assert venue.asked[0] == OPEN_ONES
     asked = [what for what, _, _ in venue.asked]
     assert asked.index("open") < asked.index("positions"), "what fills meanwhile is in these"
@@ -293,9 +284,9 @@ def test_what_has_expired_by_the_venues_clock_is_kept_back_and_what_never_does_a
 def test_spreads_are_another_jobs_to_look_for() -> None:
     puts = (contract_of(f"SPY240308P00{strike}000") for strike in (495, 500))
     spread = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in puts), 1)
-    states: tuple[State, ...] = ("working", "sending")
+    states: tuple[State, ...] = ("accepted", "submitting")
     spreads = [OrderIntent(replace(spread, client_order_id=each), NOW, each) for each in states]
-    book = book_of(*spreads, OrderIntent(order(), NOW, "working"))
+    book = book_of(*spreads, OrderIntent(order(), NOW, "accepted"))
     broker, venue, *_ = broker_at(book=book, get=[taken()])
     broker.follow()
     broker.account()
@@ -305,7 +296,7 @@ def test_spreads_are_another_jobs_to_look_for() -> None:
 
 @pytest.mark.parametrize(
     ("reduces", "state", "posts"),
-    [(True, "sending", 1), (False, "sending", 0), (True, "working", 0)],
+    [(True, "submitting", 1), (False, "submitting", 0), (True, "accepted", 0)],
 )
 def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_became(
     reduces: bool, state: State, posts: int
@@ -315,7 +306,7 @@ def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_becam
     working = taken("b-1", **{**WORDS, "type": "limit", "limit_price": "5", "tif": "gtc"})
     broker, venue, *_ = broker_at(
         book=book_of(OrderIntent(bid, NOW, state)),
-        open=[[] if state == "sending" else [working]],
+        open=[[] if state == "submitting" else [working]],
         positions=[[{"symbol": "NVDA", "qty": "10", "current_price": "5"}]],
         get=[status(404)],
         post=[taken("s-1", "filled", **FILLED)],

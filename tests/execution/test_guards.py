@@ -20,13 +20,15 @@ from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
 from execution.journal.order_store import OrderIntent, OrderStore, Part, Progress, State
 from execution.live.account_lock import KILL_FILE
-from execution.live.exposure import last_prices, prices_of_orders
+from execution.live.exposure import prices_of_orders
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
 from execution.orders.contract_orders import LimitOrder
+from execution.orders.last_trades import last_prices
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders.orders import Account, Order
 from execution.orders.risk_snapshot import RiskSnapshot
+from foundation.clock import Time
 from foundation.database import Database
 from foundation.errors import BrokerError
 from trainingdata.feed.market_data import LastTrade
@@ -108,22 +110,22 @@ class Desk:
     snapshot: RiskSnapshot | None = None
 
     def __post_init__(self) -> None:
-        events = EventLog(self.database, clock=lambda: NOW)
+        events = EventLog(self.database, clock=Time(now=lambda: NOW))
         self.book = OrderStore(self.database, events)
         self.halts = Halts(self.database, events)
         self.stop = Stop()
         self.guards = Guards(self.settings, self.halts, self.book, self.kill_file, self.stop)
 
     def judge(self, one: OrderIntent, now: np.datetime64) -> str:
-        return self.guards(one, now, self.snapshot)
+        return self.guards.check(self.snapshot).refusal(one, now)
 
     def send(self, one: OrderIntent, now: np.datetime64 = NOW) -> str:
-        """As an outbox does it: judged, and written down or withheld."""
+        """As an outbox does it: judged, and recorded or denied."""
         why = self.judge(one, now)
         if why:
-            self.book.withhold(one, why)
+            self.book.deny(one, why)
         else:
-            self.book.begin(replace(one, state="sending", sent_at=now))
+            self.book.begin(replace(one, state="submitting", sent_at=now))
         return why
 
 
@@ -190,20 +192,20 @@ class Market:
         if how == "reject":
             known = self.desk.book.get(name)
             assert known is not None
-            if known.state == "sending":
+            if known.state == "submitting":
                 del self.working[name]
                 self.desk.book.settle(name, "rejected", "no")
             return
         part = min(Decimal(quantity), abs(left)).copy_sign(left)
         self.held[symbol] += part
-        state: State = "canceled" if how == "cancel" else "working"
+        state: State = "canceled" if how == "cancel" else "accepted"
         if part == left:
             state = "filled"
         known = self.desk.book.get(name)
         assert known is not None
         filled = known.progress.filled + abs(part)
         self.desk.book.note(name, Progress(state, f"v{name}", filled, Decimal(1)))
-        if state == "working":
+        if state == "accepted":
             self.working[name] = (symbol, left - part)
         else:
             del self.working[name]
@@ -319,10 +321,10 @@ def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
 
 
 @every_part
-def test_what_is_set_aside_is_left_alone_and_nothing_else_is(part: Part) -> None:
+def test_quarantined_symbols_take_no_orders_and_others_do(part: Part) -> None:
     desk = Desk(snapshot=seen())
     desk.halts.raise_halt("symbols", "NVDA is 3", NOW, cause='{"NVDA": ["2"]}')
-    assert desk.judge(intent(part=part), NOW) == "NVDA is set aside until it is settled"
+    assert desk.judge(intent(part=part), NOW) == "NVDA is quarantined until it is settled"
     assert desk.judge(intent(symbol="BTCUSD", part=part), NOW) == ""
     assert desk.judge(spread(*CONDOR, part=part), NOW) == ""
     desk.halts.clear("symbols", "Ada", NOW)
@@ -486,7 +488,7 @@ def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path
     with closing(Database(tmp_path / "journal")) as database:
         desk = Desk(bounds, database=database, snapshot=seen())
         desk.book.plan(intent("planned"))
-        desk.book.withhold(intent("withheld"), "because")
+        desk.book.deny(intent("denied"), "because")
         assert desk.send(intent("1"), NOW - minute) == ""
         desk.book.settle("1", "rejected", "no")
         assert desk.send(intent("2", part="reduction", job="other"), NOW - minute) == ""
@@ -517,7 +519,7 @@ def test_an_order_that_is_sent_again_takes_its_room_once_and_what_was_not_sent_n
         assert "would come to 1 of equity" in desk.judge(intent("b", qty=50), NOW)
     desk = Desk(snapshot=seen())
     assert desk.send(intent("a", qty=50)) == ""
-    desk.book.settle("a", "withheld", "too late")
+    desk.book.settle("a", "denied", "too late")
     assert desk.judge(intent("b", qty=50), NOW) == ""
 
 
@@ -571,16 +573,27 @@ def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
     assert desk.judge(spread(*PUT, qty=15, name="e"), NOW) == ""
 
 
-def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -> None:
-    asked: list[Sequence[str]] = []
+@dataclass
+class Feed:
+    """A feed of last trades, of all symbols but one, and what it was asked."""
 
-    def trades(names: Sequence[str]) -> dict[str, LastTrade]:
-        asked.append(names)
-        return {name: LastTrade(30.0, NOW) for name in names if name != "GONE"}
+    asked: list[Sequence[str]] = field(default_factory=list)
 
-    def silent(_: Sequence[str]) -> dict[str, LastTrade]:
+    def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
+        self.asked.append(symbols)
+        return {name: LastTrade(30.0, NOW) for name in symbols if name != "GONE"}
+
+
+class Silent:
+    """A feed that does not answer."""
+
+    def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
         raise BrokerError("no answer")
 
+
+def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -> None:
+    trades, silent = Feed(), Silent()
+    asked = trades.asked
     limited = intent(symbol="AAA", limit_price=7).single
     stopped = replace(intent(symbol="BBB").single, type="stop", stop_price=8.0)
     at_market = [intent(symbol=name).single for name in ("CCC", "GONE", "NVDA", "?BRK_B")]
@@ -596,7 +609,7 @@ def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -
 def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
     desk = Desk(replace(WIDE, max_position=0.75), snapshot=seen())
     assert desk.send(intent("long", qty=50)) == ""
-    desk.book.note("long", Progress("working", "v", Decimal(20), Decimal(100)))
+    desk.book.note("long", Progress("accepted", "v", Decimal(20), Decimal(100)))
     assert desk.judge(intent("more", qty=25), NOW) == ""
     assert "come to 0.76" in desk.judge(intent("more", qty=26), NOW)
     desk.snapshot = seen()

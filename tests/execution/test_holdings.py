@@ -22,7 +22,7 @@ from execution.alpaca.activities import kind_of
 from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
-from execution.live.holdings import OVERLAP, Difference, HoldingsBook, Room, at_stake, explaining
+from execution.live.holdings import OVERLAP, Discrepancy, HoldingsBook, Room, at_stake, explaining
 from execution.orders.option_orders import SHARES, OptionLeg, SpreadOrder, contract_of, is_option
 from execution.orders.orders import Order, Side
 from foundation.database import Database
@@ -89,10 +89,10 @@ class Books:
         if self.intents.get(name) is None:
             order = Order(name, symbol, side, Decimal(whole), "so")
             self.intents.begin(OrderIntent(order, BEGUN))
-        if state != "sending":
+        if state != "submitting":
             self.intents.note(name, Progress(state, f"o-{name}", abs(Decimal(filled)), Decimal(10)))
 
-    def found(self, at: np.datetime64 = BEGUN, **held: str) -> dict[str, Difference]:
+    def found(self, at: np.datetime64 = BEGUN, **held: str) -> dict[str, Discrepancy]:
         return self.holdings.compare({s: Decimal(q) for s, q in held.items()}, at)
 
 
@@ -202,13 +202,15 @@ def test_whatever_was_not_listed_is_the_difference(
 
 def test_orders_that_may_fill_yet_explain_as_much_as_they_may() -> None:
     books = Books.begun({"NVDA": "10"})
-    books.order("a", "NVDA", "5", "2", "working")
-    books.order("b", "NVDA", "-3", "0", "sending")
+    books.order("a", "NVDA", "5", "2", "accepted")
+    books.order("b", "NVDA", "-3", "0", "submitting")
     for held, explained in [("8", False), ("9", True), ("15", True), ("16", False)]:
         assert (not books.found(NVDA=held)) == explained, held
     books.order("a", "NVDA", "5", "4", "canceled")
     books.order("b", "NVDA", "-3", "3", "filled")
-    assert books.found(NVDA="12") == {"NVDA": Difference(Decimal(11), Decimal(12))}
+    assert books.found(NVDA="12") == {
+        "NVDA": Discrepancy.of_position("NVDA", Decimal(11), Decimal(12))
+    }
     assert not books.found(NVDA="11")
 
 
@@ -308,7 +310,7 @@ def test_bookings_explain_a_surplus_together_or_those_that_bring_it_nearer(
 def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     """Bought at noon, split at nine: both are listed again for a week after the journal began."""
     books = Books.of(Database())
-    books.order("a", "NVDA", "5", "3", "working")
+    books.order("a", "NVDA", "5", "3", "accepted")
     listed = (booking("s", "split", quantity="9", symbol="NVDA"), fill("a", "3", at=BEGUN - HOUR))
     listed = (*listed, booking("d", "transfer", amount="500"))
     books.holdings.begin({"NVDA": Decimal(13)}, Decimal(0), BEGUN, listed)
@@ -321,7 +323,7 @@ def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     assert not books.found(NVDA="15")
 
 
-def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not() -> None:
+def test_acknowledged_positions_are_expected_once() -> None:
     books = Books.begun({"NVDA": "10"})
     (event,) = EventLog(books.database).events()
     assert (event.kind, event.subject) == ("holdings begun", "1")
@@ -330,16 +332,16 @@ def test_what_a_person_has_accepted_is_expected_and_a_later_listing_of_it_is_not
     books.order("a", "NVDA", "2", "2", "filled")
     stranger = Order("by-hand", "NVDA", "buy", Decimal(1), "test")
     assert books.holdings.unknown([stranger]) == [stranger]
-    books.holdings.accept({"NVDA": found["NVDA"].surplus}, ["by-hand"])
+    books.holdings.acknowledge({"NVDA": found["NVDA"].surplus}, ["by-hand"])
     assert books.holdings.unknown([stranger]) == []
-    assert [event.kind for event in EventLog(books.database).events("by-hand")] == ["accepted"]
+    assert [event.kind for event in EventLog(books.database).events("by-hand")] == ["acknowledged"]
     assert not books.found(NVDA="32"), "our own trades go on beside it"
     books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN + HOUR)
     assert not books.found(NVDA="32")
-    assert {event.kind for event in EventLog(books.database).events("NVDA")} == {"accepted"}
+    assert {event.kind for event in EventLog(books.database).events("NVDA")} == {"acknowledged"}
     books = Books.begun({"NVDA": "10"})
     books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN)
-    books.holdings.accept({"NVDA": Decimal(5)}, [])
+    books.holdings.acknowledge({"NVDA": Decimal(5)}, [])
     assert not books.found(NVDA="15")
     assert list(books.found(NVDA="35")) == ["NVDA"], "what was listed before was looked at"
 
@@ -422,8 +424,8 @@ def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
 
 def test_a_fill_finds_its_intent_even_where_that_learns_its_order_later() -> None:
     books = Books.begun()
-    books.order("first", "NVDA", "1", "0", "sending")
-    books.order("second", "NVDA", "1", "0", "sending")
+    books.order("first", "NVDA", "1", "0", "submitting")
+    books.order("second", "NVDA", "1", "0", "submitting")
     books.intents.note("first", Progress("filled", "o-a", Decimal(1), Decimal(10)))
     foreign = replace(fill("c", "1"), order_id="")
     books.holdings.add([fill("a", "1"), fill("b", "1"), foreign], BEGUN)

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.order_store import ENDED, OrderIntent, OrderStore, Progress, State
+from execution.journal.order_store import TERMINAL_STATES, OrderIntent, OrderStore, Progress, State
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 from tests.execution.journals import change_rows
 from tests.execution.scripted_venue import placed, taken
+from trainingdata.feed.endpoint import Keys
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
 EXPIRES = NOW + np.timedelta64(300, "s")
@@ -34,7 +35,7 @@ def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[State]
     before: State = "planned"
     for state in path:
         try:
-            if state in ("working", *ENDED):
+            if state in ("accepted", *TERMINAL_STATES):
                 book.note("a", Progress(state, "v1"))
             else:
                 book.settle("a", state)
@@ -42,10 +43,10 @@ def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[State]
             pass
         found = book.get("a")
         assert found is not None
-        if before in ENDED:
+        if before in TERMINAL_STATES:
             assert found.state in (before, "replaced")
-        if found.state in ("filled", "working") and found.state != before:
-            assert before not in ("planned", "withheld", "rejected"), "it was never sent"
+        if found.state in ("filled", "accepted") and found.state != before:
+            assert before not in ("planned", "denied", "rejected"), "it was never sent"
         before = found.state
 
 
@@ -56,7 +57,7 @@ def test_an_id_that_was_sent_is_never_planned_or_begun_again() -> None:
     book.begin(INTENT)
     with pytest.raises(InputError, match="a: this id was used before"):
         book.plan(INTENT)
-    with pytest.raises(InputError, match="a: it is sending, and is not sent again"):
+    with pytest.raises(InputError, match="a: it is submitting, and is not sent again"):
         book.begin(INTENT)
     filled = Progress("filled", "v1", Decimal(3), Decimal("17.25"))
     book.note("a", filled)
@@ -66,21 +67,21 @@ def test_an_id_that_was_sent_is_never_planned_or_begun_again() -> None:
     assert found is not None
     assert (found.progress, found.order.reason, found.job) == (filled, "because", "trade")
     for name in ("d", "c"):
-        book.withhold(replace(INTENT, order=replace(ORDER, client_order_id=name)), "halted")
+        book.deny(replace(INTENT, order=replace(ORDER, client_order_id=name)), "halted")
     states = [(each.client_order_id, each.state, each.why) for each in book.select("1 = 1")[1:]]
-    assert states == [(name, "withheld", "halted") for name in ("d", "c")], "as they were planned"
+    assert states == [(name, "denied", "halted") for name in ("d", "c")], "as they were planned"
 
 
 def test_an_intent_is_read_back_in_every_field() -> None:
     database = Database()
     whole = replace(
         INTENT,
-        state="working",
+        state="accepted",
         why="so it said",
         venue="kalshi",
         decision="d",
         part="opening",
-        progress=Progress("working", "v1", Decimal("0.5"), Decimal("17.25"), "b"),
+        progress=Progress("accepted", "v1", Decimal("0.5"), Decimal("17.25"), "b"),
     )
     OrderStore(database).begin(whole)
     assert OrderStore(database).get("a") == whole
@@ -89,20 +90,20 @@ def test_an_intent_is_read_back_in_every_field() -> None:
         assert OrderStore(database).get("a").single.reduces is reduces  # type: ignore[union-attr]
     query = "SELECT client_order_id, job, venue, decision, symbol, side, qty, type, state"
     assert database.rows(f"{query} FROM intents") == [
-        ("a", "trade", "kalshi", "d", "BTCUSD", "buy", "3", "market", "working")
+        ("a", "trade", "kalshi", "d", "BTCUSD", "buy", "3", "market", "accepted")
     ], "the columns that readers look at"
 
 
 def test_every_change_is_an_event_and_events_are_never_changed() -> None:
     database = Database()
-    events = EventLog(database, lambda text: text.replace("HUSH", "[secret]"))
+    events = EventLog(database, Keys("", "HUSH-HUSH-HUSH-HUSH"))
     book = OrderStore(database, events)
     book.begin(INTENT)
-    book.settle("a", "open", "it said HUSH")
+    book.settle("a", "unknown", "it said HUSH-HUSH-HUSH-HUSH")
     book.note("a", Progress("filled", "v1", Decimal(3), Decimal(10)))
     book.note("a", Progress("canceled", "v1"))
     kinds = [event.kind for event in events.events("a")]
-    assert kinds == ["sending", "open", "filled", "noted filled", "contradicted"]
+    assert kinds == ["submitting", "unknown", "filled", "noted filled", "contradicted"]
     assert events.events("a")[1].content == "it said [secret]"
     numbers = [event.number for event in events.events()]
     assert numbers == sorted(set(numbers))
@@ -123,7 +124,7 @@ def test_a_change_that_cannot_be_written_is_not_half_written() -> None:
         book.note("a", Progress("filled", "v1", Decimal(3)))
     found = book.get("a")
     assert found is not None
-    assert (found.state, found.progress.filled) == ("sending", 0)
+    assert (found.state, found.progress.filled) == ("submitting", 0)
 
 
 FILLED = {"filled_qty": "4", "filled_avg_price": "2.5"}
@@ -132,8 +133,8 @@ FILLED = {"filled_qty": "4", "filled_avg_price": "2.5"}
 @pytest.mark.parametrize(
     ("state", "more", "progress"),
     [
-        ("accepted", {}, Progress("working", "id-a")),
-        ("done_for_day", {"time_in_force": "gtc"}, Progress("working", "id-a")),
+        ("accepted", {}, Progress("accepted", "id-a")),
+        ("done_for_day", {"time_in_force": "gtc"}, Progress("accepted", "id-a")),
         ("done_for_day", {}, Progress("expired", "id-a")),
         ("done_for_day", {"time_in_force": "day"}, Progress("expired", "id-a")),
         ("rejected", {}, Progress("rejected", "id-a")),
@@ -147,7 +148,7 @@ FILLED = {"filled_qty": "4", "filled_avg_price": "2.5"}
             for net in ("-0.85", "0", "0.4")
         ),
         *(
-            ("filled", said, Progress("working", "id-a"))
+            ("filled", said, Progress("accepted", "id-a"))
             for said in ({}, {**FILLED, "filled_avg_price": "-2.5"}, {"filled_qty": "many"})
         ),
     ],

@@ -24,8 +24,10 @@ from execution.live.guards import GuardSettings
 from execution.live.holdings import HoldingsBook
 from execution.live.losses import write_mark
 from execution.orders.orders import Account, Order
+from foundation.clock import Time
 from foundation.database import Damaged, Database
 from foundation.errors import InputError
+from foundation.redaction import NO_SECRETS
 from marketsimulator.results.journal_record import JournalRecord
 from tests.e2e.refused import refusal_of
 
@@ -42,7 +44,7 @@ def opened(database: Database) -> OrderStore:
     MarkBook(database)
     HoldingsBook(database, events)
     NextCycleBook(database, 1.0)
-    NoticeBook(database, str, lambda: NOW)
+    NoticeBook(database, NO_SECRETS, Time(now=lambda: NOW))
     return book
 
 

@@ -83,14 +83,18 @@ class Clock:
     """A venue's clock that goes on by what is waited."""
 
     def __init__(self, stop: Stop) -> None:
-        self.now = START
+        self.at = START
         self.stop = stop
+        self.has_answered: Callable[[], bool] = lambda: True
 
-    def __call__(self) -> np.datetime64:
-        return self.now
+    def now(self) -> np.datetime64:
+        return self.at
+
+    def answers(self) -> bool:
+        return self.has_answered()
 
     def wait(self, seconds: float) -> bool:
-        self.now = self.now + np.timedelta64(round(seconds * 1e9), "ns")
+        self.at = self.at + np.timedelta64(round(seconds * 1e9), "ns")
         return bool(self.stop)
 
 
@@ -111,7 +115,7 @@ class Every:
         return self.begin + count * self.minutes * MINUTE if count < self.times else None
 
     def step(self) -> None:
-        self.stepped.append(self.clock.now)
+        self.stepped.append(self.clock.at)
         self.act(len(self.stepped))
 
 
@@ -130,10 +134,28 @@ def clock(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> Clock:
 Told = list[tuple[str, np.datetime64 | None]]
 
 
-def run(
-    *jobs: Every, stop: Stop, see: Callable[..., None] = lambda *_: None, **more: Callable[..., Any]
-) -> None:
-    Loop(jobs, jobs[0].clock, stop, Notices(None, None), see, 3, **more).run()
+@dataclass
+class Seen:
+    """An observer that hands on what it is shown."""
+
+    see: Callable[..., None] = lambda *_: None
+    expected: Callable[..., None] = lambda *_: None
+
+    def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
+        self.expected(job, due, now)
+
+    def wait(self, job: str, due: np.datetime64) -> None:
+        self.see(job, due)
+
+    def end_step(self, job: str, outcome: object) -> None:
+        assert outcome is None
+        self.see(job, None)
+
+
+def run(*jobs: Every, stop: Stop, answers: Callable[[], bool] = lambda: True, **seen: Any) -> None:
+    clock = jobs[0].clock
+    clock.has_answered = answers
+    Loop(jobs, clock, stop, Notices(None, None), Seen(**seen), 3).run()
 
 
 def test_jobs_take_turns_by_the_instants_at_which_they_are_due_and_the_loop_shows_it_is_alive(
@@ -145,7 +167,7 @@ def test_jobs_take_turns_by_the_instants_at_which_they_are_due_and_the_loop_show
 
     def see(*words: Any) -> None:
         told.append(words)
-        alive.append(clock.now)
+        alive.append(clock.at)
 
     run(hourly, often, stop=stop, see=see)
     for job in (hourly, often):
@@ -164,7 +186,7 @@ def test_what_it_steps_next_is_told_before_it_waits_and_before_it_steps_at_once(
     def expect(name: str, due: np.datetime64, now: np.datetime64) -> None:
         told.append((name, due, now, len(job.stepped)))
 
-    run(job, stop=stop, expect=expect)
+    run(job, stop=stop, expected=expect)
     assert [(name, due, made) for name, due, _, made in told] == [
         ("a", START + hours * 60 * MINUTE, hours) for hours in range(3)
     ]
@@ -207,9 +229,9 @@ def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
     run(job, stop=stop)
     assert len(job.stepped) == 2
     assert stop.why == "told"
-    late = Every("b", 60, 9, clock, begin=clock.now + 600 * MINUTE)
+    late = Every("b", 60, 9, clock, begin=clock.at + 600 * MINUTE)
     for told_before in (True, False):
-        waiting, begin = Stop(), clock.now
+        waiting, begin = Stop(), clock.at
 
         def wait(seconds: float, waiting: Stop = waiting) -> bool:
             waiting.why = "told"
@@ -220,7 +242,7 @@ def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
             waiting.tell("before")
         run(late, stop=waiting)
         assert not late.stepped
-        assert clock.now - begin <= LONGEST
+        assert clock.at - begin <= LONGEST
 
 
 def test_a_signal_stops_and_a_second_one_ends(stop: Stop) -> None:
@@ -263,9 +285,9 @@ def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_come
     alive: list[np.datetime64] = []
 
     def answers() -> bool:
-        return not any(due - MINUTE <= clock.now < due + lasts for due, lasts in away)
+        return not any(due - MINUTE <= clock.at < due + lasts for due, lasts in away)
 
-    run(job, stop=stop, see=lambda *_: alive.append(clock.now), answers=answers)
+    run(job, stop=stop, see=lambda *_: alive.append(clock.at), answers=answers)
     first, *others = job.stepped
     assert caplog.text.count("ALERT waiting a: a is due, and the venue does not answer") == 2
     assert first == START

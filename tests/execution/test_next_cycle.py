@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from execution.journal.cycles import SLACK, NextCycleBook
 from execution.live.__main__ import TROUBLE, status
 from execution.live.account_lock import JOURNAL
+from foundation.clock import Time
 from foundation.database import Database
 
 HERE = np.datetime64("2026-03-05T12:00", "ns")  # this machine's clock
@@ -27,7 +28,7 @@ class Loop:
     def __init__(self, path: Path | None) -> None:
         self.database = Database(path)
         self.now = HERE
-        self.book = NextCycleBook(self.database, SECONDS, clock=lambda: self.now)
+        self.book = NextCycleBook(self.database, SECONDS, clock=Time(now=lambda: self.now))
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ import pytest
 from execution.alpaca.order_venue import OrderVenue, order_request
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.order_store import STATES, OrderIntent, OrderStore, State
-from execution.journal.outbox import OrderWithheld, Outbox, TooLate
+from execution.journal.outbox import OrderDenied, Outbox, TooLate
+from execution.orders.gate import UNGUARDED
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders.orders import Order
 from foundation.database import Database
@@ -47,7 +48,9 @@ SPREAD = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in PUTS), 1)
 KNOWN_ID = status(422, "client_order_id must be unique")
 
 
-def sent(state: State = "sending", until: np.datetime64 | None = SOON, **terms: Any) -> OrderIntent:
+def sent(
+    state: State = "submitting", until: np.datetime64 | None = SOON, **terms: Any
+) -> OrderIntent:
     return OrderIntent(replace(ORDER, expires_at=until, **terms), NOW, state)
 
 
@@ -62,12 +65,8 @@ def posted(
         return error, venue, waited
 
 
-def is_any(_: OrderIntent) -> bool:
-    return True
-
-
 def unknown(desk: Outbox[PlacedOrder]) -> list[str]:
-    return [each.client_order_id for each in desk.undetermined(is_any)]
+    return [each.client_order_id for each in desk.refresh(desk.book.unknown_outcomes())]
 
 
 def state_in(book: OrderStore, name: str = "o-1") -> State:
@@ -93,7 +92,7 @@ def test_a_venue_that_stays_busy_is_asked_five_times_or_for_a_minute(
     busy: dict[str, str], posts: int, waits: list[float]
 ) -> None:
     answer, venue, waited = posted(status(429, **busy))
-    assert isinstance(answer, OrderWithheld)
+    assert isinstance(answer, OrderDenied)
     assert (venue.times("post"), waited) == (posts, waits)
 
 
@@ -163,7 +162,7 @@ def test_what_has_expired_is_not_asked_for_again() -> None:
     assert str(answer) == "o-1: not sent: it was to be sent before 20240305T173020Z"
     assert venue.times("post") == 0
     answer, venue, waited = posted(status(429, Retry_After="9"), until=NOW + np.timedelta64(5, "s"))
-    assert type(answer) is OrderWithheld
+    assert type(answer) is OrderDenied
     assert (venue.times("post"), waited) == (1, [9.0])
 
 
@@ -179,7 +178,7 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     expected = replace(ORDER, reason="a premium", expires_at=SOON)
     with pytest.raises(OutcomeUnknown):
         desk.post(expected)
-    (intent,) = desk.undetermined(is_any)
+    (intent,) = desk.refresh(desk.book.unknown_outcomes())
     assert (intent.order, intent.sent_at, intent.part) == (expected, NOW, "opening")
     if path is not None:  # killed, and started again
         database.close()
@@ -189,7 +188,7 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     desk, venue, waited = outbox_at(book, post=[taken()], get=found, clock=later)
     assert unknown(desk) == ["o-1"], "404"
     assert unknown(desk) == ["o-1"], "no answer"
-    assert desk.undetermined(lambda intent: isinstance(intent.order, SpreadOrder)) == ()
+    assert desk.refresh(()) == ()
     assert unknown(desk) == []
     assert (venue.times("post"), venue.times("get"), waited) == (0, 3, [])
     assert desk.post(ORDER) == placed(taken())
@@ -201,9 +200,9 @@ def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again()
     filled = taken("o-1", "filled")
     desk, venue, waited = outbox_at(book_of(sent()), post=[filled], get=[status(404)])
     assert unknown(desk) == ["o-1"]
-    assert desk.resolve("o-1") == "open"
+    assert desk.resolve("o-1") == "unknown"
     assert (venue.times("post"), venue.times("get"), waited) == (0, 2, [])
-    assert desk.resolve("o-1", again=True) == placed(filled)
+    assert desk.resolve("o-1", again=UNGUARDED) == placed(filled)
     assert venue.times("post") == 1
     assert unknown(desk) == []
 
@@ -214,11 +213,11 @@ def test_asked_again_what_has_expired_is_not_sent_and_a_busy_venue_not_waited_fo
 ) -> None:
     busy = [status(429, Retry_After="0.5"), taken()]
     desk, venue, waited = outbox_at(book_of(sent(until=until)), post=busy, get=[status(404)])
-    assert desk.resolve("o-1", again=True) == "open"
+    assert desk.resolve("o-1", again=UNGUARDED) == "unknown"
     assert (venue.times("post"), waited) == (posts, [])
 
 
-@pytest.mark.parametrize("state", ["sending", "open"])
+@pytest.mark.parametrize("state", ["submitting", "unknown"])
 def test_an_order_of_unknown_fate_that_is_posted_again_is_looked_for_and_sent_once_more(
     state: Any,
 ) -> None:
@@ -228,7 +227,7 @@ def test_an_order_of_unknown_fate_that_is_posted_again_is_looked_for_and_sent_on
 
 
 @pytest.mark.parametrize(
-    ("state", "goes"), [("planned", True), ("withheld", True), ("rejected", False)]
+    ("state", "goes"), [("planned", True), ("denied", True), ("rejected", False)]
 )
 def test_where_an_id_works_twice_what_was_answered_goes_out_no_more(
     monkeypatch: pytest.MonkeyPatch, state: Any, goes: bool
@@ -262,7 +261,7 @@ def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFix
         with caplog.at_level(logging.WARNING):
             assert unknown(desk) == found
     assert "o-1: the venue never took it" in caplog.text
-    assert state_in(book) == "never_taken"
+    assert state_in(book) == "not_received"
 
 
 @pytest.mark.parametrize(
@@ -291,14 +290,14 @@ def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_thei
     [
         (None, {"get": [status(404)]}, None),
         (None, {"get": [taken(state="filled")]}, taken(state="filled")),
-        ("sending", {"get": [status(404)], "post": [lost()]}, "open"),
-        ("open", {"get": [lost()], "post": [lost()]}, "open"),
-        ("open", {"get": [taken(state="filled")]}, taken(state="filled")),
-        ("working", {"get": [taken(), taken(state="canceled")], "delete": [{}]},
+        ("submitting", {"get": [status(404)], "post": [lost()]}, "unknown"),
+        ("unknown", {"get": [lost()], "post": [lost()]}, "unknown"),
+        ("unknown", {"get": [taken(state="filled")]}, taken(state="filled")),
+        ("accepted", {"get": [taken(), taken(state="canceled")], "delete": [{}]},
          taken(state="canceled")),
-        ("working", {"get": [taken()], "delete": [{}]}, "open"),
+        ("accepted", {"get": [taken()], "delete": [{}]}, "unknown"),
         ("rejected", {}, None),
-        ("never_taken", {}, None),
+        ("not_received", {}, None),
     ],
 )  # fmt: skip
 def test_a_fate_is_what_the_venue_says_or_open(
@@ -309,37 +308,37 @@ def test_a_fate_is_what_the_venue_says_or_open(
 
 
 def test_an_order_that_still_worked_is_followed_to_what_became_of_it() -> None:
-    spread = OrderIntent(SPREAD, NOW, "working")
-    book = book_of(sent("working"), spread, sent(client_order_id="o-2"))
+    spread = OrderIntent(SPREAD, NOW, "accepted")
+    book = book_of(sent("accepted"), spread, sent(client_order_id="o-2"))
     filled = taken(state="filled", filled_qty="10", filled_avg_price="5")
     desk, venue, _ = outbox_at(book, get=[filled])
-    desk.follow(lambda intent: isinstance(intent.order, Order))
+    desk.refresh(i for i in book.in_states(("accepted",)) if isinstance(i.order, Order))
     states = {each.client_order_id: each.state for each in book.select("1 = 1")}
-    assert states == {"o-1": "filled", "s-1": "working", "o-2": "sending"}
+    assert states == {"o-1": "filled", "s-1": "accepted", "o-2": "submitting"}
     assert venue.times("get") == 1
     desk, *_ = outbox_at(book, get=[status(404)])
-    desk.follow(is_any)
-    assert state_in(book, "s-1") == "working"
+    desk.refresh(desk.book.in_states(("accepted",)))
+    assert state_in(book, "s-1") == "accepted"
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_of_an_order_that_was_sent_and_not_answered_nobody_knows_what_became(state: State) -> None:
     desk, *_ = outbox_at(book_of(sent(state)))
-    assert desk.is_undetermined("o-1") is (state in ("sending", "open"))
+    assert desk.is_unknown_outcome("o-1") is (state in ("submitting", "unknown"))
     assert desk.was_begun("o-1") is (state != "planned")
-    assert not desk.is_undetermined("o-2"), "it was never written down"
+    assert not desk.is_unknown_outcome("o-2"), "it was never written down"
     assert not desk.was_begun("o-2")
 
 
 @pytest.mark.parametrize("look", [status(404), status(500), lost(), taken("other")])
 def test_an_order_that_was_taken_is_never_sent_again_or_given_up(look: Said) -> None:
-    book = book_of(sent("working", None))
+    book = book_of(sent("accepted", None))
     later = [shown("2024-03-09T17:30:20Z")]
     desk, venue, _ = outbox_at(book, get=[look], post=[taken()], clock=later)
     for ask in (lambda: desk.resolve("o-1"), lambda: desk.post(ORDER)):
         with pytest.raises(BrokerError, match="the venue took it, and does not say how it is now"):
             ask()
-    assert (state_in(book), venue.times("post")) == ("working", 0)
+    assert (state_in(book), venue.times("post")) == ("accepted", 0)
 
 
 @pytest.mark.parametrize("terms", [{"side": "sell"}, {"qty": Decimal(11)}, {"symbol": "AAPL"}])
@@ -367,7 +366,7 @@ def test_one_answer_about_another_order_loses_none_that_was_taken() -> None:
     desk, *_ = outbox_at(post=[lost()], get=[odd, {**odd, "id": "another"}])
     with pytest.raises(OutcomeUnknown):
         desk.post(ORDER)
-    assert desk.is_undetermined("o-1")
+    assert desk.is_unknown_outcome("o-1")
 
 
 def test_one_wrong_answer_of_the_clock_gives_no_order_up_and_sends_none_again() -> None:
@@ -375,7 +374,7 @@ def test_one_wrong_answer_of_the_clock_gives_no_order_up_and_sends_none_again() 
     clock = [shown("2024-03-09T17:30:20Z"), shown("2024-03-05T17:40:20Z")]
     desk, venue, _ = outbox_at(book, get=[status(404)], post=[taken()], clock=clock)
     assert unknown(desk) == ["o-1"]
-    assert state_in(book) in ("sending", "open")
+    assert state_in(book) in ("submitting", "unknown")
     assert venue.times("post") == 0
 
 
@@ -440,12 +439,12 @@ def test_a_fill_a_hundred_times_from_the_last_price_is_not_believed(
     answer = taken(symbol=symbol, filled_avg_price=mean)
     PlacedOrder.of("o-1", answer)
     for other in ("AAPL", None, "SPY240308P00500000"):
-        PlacedOrder.of("o-1", {**answer, "symbol": other}, prices.get)
+        PlacedOrder.of("o-1", {**answer, "symbol": other}, prices)
     if believed:
-        assert PlacedOrder.of("o-1", answer, prices.get).answer == answer
+        assert PlacedOrder.of("o-1", answer, prices).answer == answer
         return
     with pytest.raises(SenselessAnswer, match=f"filled_avg_price is {mean}, and {symbol} was at"):
-        PlacedOrder.of("o-1", answer, prices.get)
+        PlacedOrder.of("o-1", answer, prices)
 
 
 @pytest.mark.parametrize(

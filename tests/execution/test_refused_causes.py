@@ -16,7 +16,7 @@ from execution.journal.refusals import REDUCTION_REFUSED, REFUSED, RefusalBook, 
 from execution.orders.contract_orders import LimitOrder
 from execution.orders.orders import Order
 from foundation.database import Database
-from foundation.notices import ALL_CLEAR, PAUSED
+from foundation.notices import ALL_CLEAR, PAUSED, Notices
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 LIQUIDATION = 'rejected (403): {"code":40310000,"message":"account restricted to liquidation only"}'
@@ -33,8 +33,12 @@ class Told:
     def __init__(self, database: Database | None = None) -> None:
         self.database = database or Database()
         self.notices: list[tuple[str, str]] = []
-        tell = lambda kind, text: self.notices.append((kind, text))  # noqa: E731
-        self.book = RefusalBook(self.database, EventLog(self.database), tell)
+        sent = Notices(None, None)
+        sent.keep_in(self)
+        self.book = RefusalBook(self.database, EventLog(self.database), sent)
+
+    def record(self, kind: str, text: str) -> None:
+        self.notices.append((kind, text))
 
     @property
     def kinds(self) -> list[str]:

@@ -14,6 +14,7 @@ from execution.alpaca.account import Responses, reading_of
 from execution.alpaca.broker import _asset
 from execution.orders.orders import Account
 from foundation.errors import BrokerError
+from tests.execution.scripted_venue import Ours
 from trainingdata.bars import check_bars
 from trainingdata.feed.fields import Needed, Optional
 from trainingdata.feed.market_data import _arrays
@@ -120,9 +121,8 @@ ANSWERS: dict[str, Any] = {
 
 
 def read(answers: dict[str, Any]) -> Account:
-    return reading_of(
-        Responses(answers["facts"], answers["positions"], answers["orders"], answers["clock"])
-    ).account
+    parts = answers["facts"], answers["positions"], answers["orders"], answers["clock"]
+    return reading_of(Responses(*parts, sent=Ours())).account
 
 
 def gross(account: Account) -> float:

@@ -44,7 +44,7 @@ Term = Literal[
 ]
 MEANINGS: Mapping[Term, str] = {
     "undecided": "decisions that no cycle made: missed, halted, failed or late",
-    "unsent": "orders that were decided, and withheld or not taken",
+    "unsent": "orders that were decided, and denied or not received",
     "unfilled": "orders that filled in part or not at all",
     "decided": "orders that were decided otherwise",
     "by_hand": "trades without a decision: by hand, by the broker, cuts before the close",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.live.belief import OLD, BarBelief, MarkBelief, histories_gone
+from execution.live.validation import OLD, BarValidator, MarkValidator, histories_gone
 from execution.orders.orders import Account
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.feed.market_data import LastTrade
@@ -60,7 +60,7 @@ def test_a_last_bar_that_a_price_denies_leaves_the_panel_as_if_it_had_not_come(
     seed: int, s: int, factor: float
 ) -> None:
     bars = market(seed)
-    read, doubted = BarBelief().believed(spoilt(bars, s, -1, factor), last_prices(bars))
+    read, doubted = BarValidator().validate(spoilt(bars, s, -1, factor), last_prices(bars))
     assert list(doubted) == [SYMBOLS[s]]
     assert not read.tradable[s]
     assert read.tradable.sum() == 2
@@ -74,7 +74,7 @@ def test_a_spike_deep_in_the_window_is_missing_and_takes_no_orders_away(
     seed: int, s: int, row: int
 ) -> None:
     bars = market(seed)
-    read, doubted = BarBelief().believed(spoilt(bars, s, row, 100.0), last_prices(bars))
+    read, doubted = BarValidator().validate(spoilt(bars, s, row, 100.0), last_prices(bars))
     assert not doubted
     assert read.tradable.all()
     expected = missing(bars, s, row)
@@ -86,10 +86,10 @@ def test_a_jump_without_a_price_to_deny_it_waits_for_the_bar_after_it() -> None:
     halved = bars
     for row in (COUNT - 2, COUNT - 1):
         halved = spoilt(halved, 0, row, 0.5)
-    first, doubted = BarBelief().believed(halved.between(0, COUNT - 1), {})
+    first, doubted = BarValidator().validate(halved.between(0, COUNT - 1), {})
     assert "which no other bar confirms yet" in doubted["AAAUSD"]
     assert not first.mask[0, -1]
-    read, doubted = BarBelief().believed(halved, {})
+    read, doubted = BarValidator().validate(halved, {})
     assert not doubted
     assert read.mask[0, -1]
     assert read.tradable.all()
@@ -100,18 +100,18 @@ def test_what_a_price_denied_once_stays_out_until_it_is_corrected_or_confirmed()
     bars = market(2)
     known = bars.between(0, COUNT - 1)
     wrong = spoilt(bars, 0, COUNT - 2, 0.7)
-    belief = BarBelief()
+    validator = BarValidator()
     for _ in range(2):
-        _, doubted = belief.believed(wrong.between(0, COUNT - 1), last_prices(known))
+        _, doubted = validator.validate(wrong.between(0, COUNT - 1), last_prices(known))
         assert list(doubted) == ["AAAUSD"]
     # An hour in which the symbol closes no bar: nothing asks for its price.
-    _, doubted = belief.believed(wrong.between(0, COUNT - 1), {})
+    _, doubted = validator.validate(wrong.between(0, COUNT - 1), {})
     assert "which the venue's price denied" in doubted["AAAUSD"]
-    read, doubted = belief.believed(wrong, {})
+    read, doubted = validator.validate(wrong, {})
     assert not doubted
     assert not read.mask[0, COUNT - 2]
-    assert BarBelief().believed(wrong, {})[0].mask[0, COUNT - 2], "nobody has denied it there"
-    assert belief.believed(bars, {})[0].mask.all(), "it was corrected"
+    assert BarValidator().validate(wrong, {})[0].mask[0, COUNT - 2], "nobody has denied it there"
+    assert validator.validate(bars, {})[0].mask.all(), "it was corrected"
 
 
 def test_of_a_price_and_a_bar_that_it_denied_the_next_bar_alone_says_which_was_true() -> None:
@@ -121,20 +121,20 @@ def test_of_a_price_and_a_bar_that_it_denied_the_next_bar_alone_says_which_was_t
     for back, close in ((3, 0.7 * true), (2, true), (1, 0.7 * true)):
         now = last_prices(bars.between(0, COUNT - back + 1))["AAAUSD"]
         later = spoilt(later, 0, COUNT - back, close / now)
-    belief = BarBelief()
-    _, doubted = belief.believed(later.between(0, COUNT - 2), {"AAAUSD": true})
+    validator = BarValidator()
+    _, doubted = validator.validate(later.between(0, COUNT - 2), {"AAAUSD": true})
     assert list(doubted) == ["AAAUSD"]
     for end in (COUNT - 1, COUNT):
-        assert not belief.believed(later.between(0, end), {})[0].mask[0, COUNT - 3]
+        assert not validator.validate(later.between(0, end), {})[0].mask[0, COUNT - 3]
 
 
 def test_a_bar_that_the_next_one_confirms_is_read_whatever_a_price_said() -> None:
     bars = market(3)
-    belief = BarBelief()
+    validator = BarValidator()
     wrong = {symbol: price / 4 for symbol, price in last_prices(bars).items()}
-    _, doubted = belief.believed(bars.between(0, COUNT - 1), wrong)
+    _, doubted = validator.validate(bars.between(0, COUNT - 1), wrong)
     assert list(doubted) == list(SYMBOLS)
-    read, doubted = belief.believed(bars, last_prices(bars))
+    read, doubted = validator.validate(bars, last_prices(bars))
     assert not doubted
     assert read.mask.all()
 
@@ -158,7 +158,7 @@ class Feed:
         self.trades = {symbol: LastTrade(price, NOW - age) for symbol, price in prices.items()}
         self.asked: list[Sequence[str]] = []
 
-    def __call__(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
+    def last_trades(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
         self.asked.append(symbols)
         return {symbol: self.trades[symbol] for symbol in symbols if symbol in self.trades}
 
@@ -171,34 +171,34 @@ def account(**prices: float) -> Account:
 @given(factor=st.floats(0.01, 100.0))
 def test_what_a_trade_is_near_to_is_believed_at_once_and_nothing_else(factor: float) -> None:
     feed = Feed(AAA=100.0, BBB=50.0)
-    belief = MarkBelief(feed)
+    validator = MarkValidator(feed)
     for again in (False, True):
-        doubted = belief.doubted(account(AAA=100.0 * factor, BBB=50.0), again=again)
+        doubted = validator.rejected(account(AAA=100.0 * factor, BBB=50.0), again=again)
         assert doubted == ({} if abs(100.0 * factor / 100.0 - 1.0) < 0.2 else {"AAA": 100.0})
 
 
 def test_the_feed_is_asked_of_what_is_new_or_far_from_the_mark_before() -> None:
     feed = Feed(AAA=100.0, BBB=50.0)
-    belief = MarkBelief(feed)
-    assert belief.doubted(account(AAA=100.0, BBB=50.0), again=False) == {}
-    belief.believe(account(AAA=100.0, BBB=50.0))
-    assert belief.doubted(account(AAA=119.0, BBB=41.0), again=False) == {}
+    validator = MarkValidator(feed)
+    assert validator.rejected(account(AAA=100.0, BBB=50.0), again=False) == {}
+    validator.accept(account(AAA=100.0, BBB=50.0))
+    assert validator.rejected(account(AAA=119.0, BBB=41.0), again=False) == {}
     assert feed.asked == [["AAA", "BBB"]]
-    assert belief.doubted(account(AAA=121.0, BBB=50.0), again=False) == {"AAA": 100.0}
-    assert belief.doubted(account(AAA=100.0, BBB=39.0), again=False) == {"BBB": 50.0}
+    assert validator.rejected(account(AAA=121.0, BBB=50.0), again=False) == {"AAA": 100.0}
+    assert validator.rejected(account(AAA=100.0, BBB=39.0), again=False) == {"BBB": 50.0}
     assert feed.asked[1:] == [["AAA"], ["BBB"]]
 
 
 @pytest.mark.parametrize("feed", [Feed(), Feed(OLD, AAA=100.0)], ids=["silent", "old"])
 def test_without_a_recent_trade_two_readings_in_a_row_have_to_agree(feed: Feed) -> None:
-    belief = MarkBelief(feed)
-    assert np.isnan(belief.doubted(account(AAA=900.0), again=False)["AAA"])
-    assert belief.doubted(account(AAA=100.0), again=True) == {"AAA": 900.0}
-    assert np.isnan(belief.doubted(account(AAA=100.0), again=False)["AAA"])
-    assert belief.doubted(account(AAA=101.0), again=True) == {}
+    validator = MarkValidator(feed)
+    assert np.isnan(validator.rejected(account(AAA=900.0), again=False)["AAA"])
+    assert validator.rejected(account(AAA=100.0), again=True) == {"AAA": 900.0}
+    assert np.isnan(validator.rejected(account(AAA=100.0), again=False)["AAA"])
+    assert validator.rejected(account(AAA=101.0), again=True) == {}
 
 
 def test_a_recent_trade_counts_more_than_two_readings() -> None:
-    belief = MarkBelief(Feed(OLD - np.timedelta64(1, "s"), AAA=100.0))
+    validator = MarkValidator(Feed(OLD - np.timedelta64(1, "s"), AAA=100.0))
     for again in (False, True, True):
-        assert belief.doubted(account(AAA=900.0), again=again) == {"AAA": 100.0}
+        assert validator.rejected(account(AAA=900.0), again=again) == {"AAA": 100.0}

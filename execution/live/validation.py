@@ -1,6 +1,4 @@
-"""Which of a venue's prices are believed: bars that neither price nor other bars deny, and marks of
-positions that a trade confirms.
-"""
+"""Validation of a venue's prices: bars against prices and other bars, marks against trades."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from execution.live.exposure import LastTrades, trades_of
+from execution.orders.last_trades import TradeSource, trades_of
 from execution.orders.orders import Account
 from foundation.arrays import Mask
 from foundation.counts import counted
@@ -39,7 +37,7 @@ def histories_gone(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, 
     }
 
 
-class BarBelief:
+class BarValidator:
     """Validate the bars of a venue, cycle by cycle.
 
     A bar that a price contradicts is left out until the venue corrects it. It also counts again
@@ -49,11 +47,10 @@ class BarBelief:
     def __init__(self) -> None:
         self._denied: dict[tuple[str, np.datetime64], tuple[float, float]] = {}  # close, price
 
-    def believed(self, bars: Bars, prices: Mapping[str, float]) -> tuple[Bars, dict[str, str]]:
-        """The panel without bars that are not believed, and why by symbol whose last bar is not.
+    def validate(self, bars: Bars, prices: Mapping[str, float]) -> tuple[Bars, dict[str, str]]:
+        """Return the panel without rejected bars, and reasons by symbol whose last bar is rejected.
 
-        Such a symbol takes no orders. The others are decided on as if the bar had not come: what is
-        not believed is not read.
+        Such a symbol takes no orders. The others are decided on as if the bar had not come.
 
         prices: USD, of symbols whose bar has just ended.
         """
@@ -61,13 +58,13 @@ class BarBelief:
         still = self._still_denied(bars, now)
         agreeing = bars.without(now | still)
         self._remember(bars, now, still, prices)
-        believed = confirmed(agreeing)
+        valid = confirmed(agreeing)
         closes = closes_of(bars)
         doubted = {}
         items = list(bars.instruments)
         for s, symbol in enumerate(bars.symbols):
             rows = np.flatnonzero(bars.mask[s])[-1:]
-            if not len(rows) or believed.mask[s, rows[0]]:
+            if not len(rows) or valid.mask[s, rows[0]]:
                 continue
             why = "which no other bar confirms yet"
             if not agreeing.mask[s, rows[0]]:
@@ -80,7 +77,7 @@ class BarBelief:
             # other, an order would be for several times what was meant, or for a part of it.
             items[s] = replace(items[s], tradable=False)
             log.warning("%s is not traded: %s", symbol, doubted[symbol])
-        return replace(believed, instruments=tuple(items)), doubted
+        return replace(valid, instruments=tuple(items)), doubted
 
     def _still_denied(self, bars: Bars, now: Mask) -> Mask:
         """[S, T] bars that a price contradicted in an earlier cycle, as they still stand."""
@@ -105,28 +102,28 @@ class BarBelief:
         self._denied = denied
 
 
-class MarkBelief:
-    """What is believed of an account's marks, reading by reading.
+class MarkValidator:
+    """Validate the marks of an account, reading by reading.
 
-    A mark counts that is near the one believed before. Another one counts that the feed's last
-    trade is near to, or, where the feed has no recent trade, that two readings in a row say.
+    A mark is valid near the last accepted one. Another one is valid near the feed's last trade, or,
+    without a recent trade, if two readings in a row state it.
 
-    last_trades: of the feed, by symbol, however old.
+    feed: last trades, however old.
     """
 
-    def __init__(self, last_trades: LastTrades) -> None:
-        self._last_trades = last_trades
-        self._believed: Mapping[str, float] = {}  # USD by symbol
+    def __init__(self, feed: TradeSource) -> None:
+        self._feed = feed
+        self._accepted: Mapping[str, float] = {}  # USD by symbol
         self._read: Mapping[str, float] = {}  # the same, at the last reading
 
-    def doubted(self, account: Account, *, again: bool) -> dict[str, float]:
-        """Symbols whose marks are not believed, each with its price, USD; NaN where none is known.
+    def rejected(self, account: Account, *, again: bool) -> dict[str, float]:
+        """Return symbols with rejected marks, each with its price, USD; NaN for an unknown one.
 
-        again: whether the reading before was not believed.
+        again: whether the reading before was rejected.
         """
         before = self._read if again else {}
         self._read = _marks(account)
-        far = [s for s, mark in self._read.items() if not _is_near(mark, self._believed.get(s))]
+        far = [s for s, mark in self._read.items() if not _is_near(mark, self._accepted.get(s))]
         prices = {**before, **self._traded(far, account.as_of)} if far else {}
         return {
             symbol: prices.get(symbol, UNKNOWN)
@@ -134,16 +131,16 @@ class MarkBelief:
             if not _is_near(self._read[symbol], prices.get(symbol))
         }
 
-    def believe(self, account: Account) -> None:
-        self._believed = _marks(account)
+    def accept(self, account: Account) -> None:
+        self._accepted = _marks(account)
 
-    def believed(self, symbol: str) -> float | None:
-        """The mark of a symbol that was believed last, USD; none where nothing is remembered."""
-        return self._believed.get(symbol)
+    def accepted(self, symbol: str) -> float | None:
+        """Return the last accepted mark of a symbol, USD; None before the first."""
+        return self._accepted.get(symbol)
 
     def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
         """USD that each symbol last traded at, where that was not too long ago."""
-        trades = trades_of(self._last_trades, symbols)
+        trades = trades_of(self._feed, symbols)
         return {symbol: trade.price for symbol, trade in trades.items() if now - trade.at < OLD}
 
 

@@ -1,0 +1,101 @@
+"""One job's line from a reading of the account to its orders: every step calls the next one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+
+import numpy as np
+
+from execution.brokers import READ_AGAIN_SECONDS, Gateway, ReadAgain, ReadingRejected
+from execution.live.account import LiveAccount
+from execution.orders.broker import Asset
+from execution.orders.gate import OrderGate
+from execution.orders.orders import Account, Fill, Order
+
+log = logging.getLogger(__name__)
+
+MARKED_READINGS = 3  # of an account that is marked, while something is paid in or out
+
+
+class TradingDesk:
+    """A `Broker` whose account is reconciled and whose orders pass a gate.
+
+    gateway: to the venue, for the orders of one job.
+    live: the account.
+    secured: whether the collateral of open spreads is taken off the cash that buys.
+    """
+
+    def __init__(self, gateway: Gateway, live: LiveAccount, *, secured: bool = False) -> None:
+        self._gateway = gateway
+        self._live = live
+        self._secured = secured
+
+    def now(self) -> np.datetime64:
+        return self._gateway.now()
+
+    def account(self) -> Account:
+        """Return the snapshot of the account: read, and once more where the first is rejected.
+
+        Raises
+        ------
+        ReadingRejected
+            for a second reading that nothing explains.
+        BrokerError
+            for a venue that does not answer.
+        """
+        try:
+            account = self._read(again=False)
+        except ReadAgain as error:
+            log.warning("asked again: %s", error)
+            self._live.connection.time.wait(READ_AGAIN_SECONDS)
+            account = self._read(again=True)
+        self._gateway.accept(account)
+        return account
+
+    def _read(self, *, again: bool) -> Account:
+        reading = self._gateway.read_account(again=again)
+        account = self._live.check(reading)
+        return account.secured(sum(self._live.at_risk().values())) if self._secured else account
+
+    def submit(self, orders: Sequence[Order], gate: OrderGate | None = None) -> list[Fill]:
+        """Send orders as `Broker.submit` has it, beside an account that was read within a minute.
+
+        What only reduces does not wait for a reading that is accepted.
+
+        gate: None judges without a snapshot, and opens nothing.
+        """
+        if orders and not self._gateway.is_read:
+            try:
+                self.account()
+            except ReadingRejected as error:
+                if not all(order.reduces for order in orders):
+                    raise
+                self._gateway.accept(error.account)
+        return self._gateway.submit(orders, gate or self._live.guards.check(None))
+
+    def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
+        return self._gateway.cancel(client_order_ids)
+
+    def assets(self, symbols: Sequence[str]) -> Mapping[str, Asset]:
+        return self._gateway.assets(symbols)
+
+    def follow(self) -> None:
+        """Record what has become of orders that still worked when they were last heard of."""
+        self._gateway.follow()
+
+    def read_and_mark(self) -> Account:
+        """Return the snapshot of the account, marked with what was paid in and out by then.
+
+        What is paid in between the two would count as profit, what is taken out as a loss. What the
+        account has lost may halt it.
+        """
+        for _ in range(MARKED_READINGS):
+            before = self._live.flows()
+            account = self.account()
+            self._live.read_activities()
+            if self._live.flows() == before:
+                break
+        self._live.mark(account)
+        return account

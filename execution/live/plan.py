@@ -1,0 +1,116 @@
+"""Orders of a recorded decision on their way to the venue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+import numpy as np
+
+from execution.journal.decisions import Journal
+from execution.live.cycle import NOT_REDUCED, Cycle, Reconciled
+from execution.orders.auctions import sent_until, taken_from
+from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.orders import Fill, Order
+from foundation.errors import AccountChanged, BrokerError
+
+log = logging.getLogger("live")
+
+
+@dataclass(slots=True)
+class Plan:
+    """Orders of one decision that are sent now, and what has come of them.
+
+    name: of the decision in the journal; empty where nothing was decided.
+    cancels: what the decision saw as not filled of each order that it replaces, by id.
+    cycle: that has decided; None for a decision of an earlier process.
+    later: orders of the decision that the venue takes later.
+    ends: whether nothing of the decision is left once these are sent.
+    retries: whether it is tried again as it is where sending fails.
+    fills: what has filled.
+    is_last: whether nothing is decided once more where a replaced order has filled meanwhile.
+    changed: whether one has, so that the decision was taken back.
+    """
+
+    name: str
+    orders: Sequence[Order]
+    cancels: Mapping[str, Decimal] = field(default_factory=dict)
+    gate: OrderGate = UNGUARDED
+    cycle: Cycle | None = None
+    later: tuple[Order, ...] = ()
+    ends: bool = True
+    retries: bool = False
+    fills: Sequence[Fill] = ()
+    is_last: bool = True
+    changed: bool = False
+
+
+def plan_of(
+    cycle: Cycle, journal: Journal, live: Reconciled, seconds: float, *, is_last: bool = True
+) -> Plan:
+    """Record the decision of a cycle, and return its plan.
+
+    live: gives the gate of the orders.
+    seconds: for which an order may be sent.
+    is_last: as for `Plan`.
+    """
+    if cycle.decision is None:
+        return Plan("", (), cycle=cycle, ends=False)
+    account = cycle.account
+    life = np.timedelta64(round(seconds * 1000), "ms")
+    orders = [
+        replace(order, expires_at=sent_until(order, cycle.decision.at, account.as_of, life))
+        for order in cycle.decision.orders
+    ]
+    later = tuple(o for o in orders if taken_from(o, account.as_of) > account.as_of)
+    decision = replace(cycle.decision, orders=tuple(orders))
+    # An order that is replaced is cancelled first, so it is not judged beside its successor.
+    gate = live.gate(account.without(decision.cancels), {order.symbol for order in orders})
+    name = journal.write(decision, account)
+    now = [order for order in orders if order not in later]
+    return Plan(name, now, decision.cancelled, gate, cycle, later, ends=not later, is_last=is_last)
+
+
+@contextmanager
+def sending(plan: Plan, journal: Journal) -> Iterator[None]:
+    """Record how the sending of a plan has ended.
+
+    A cycle's decision is taken back where an order that it replaces has filled meanwhile.
+    """
+    with ended_in_trouble(plan, journal):
+        try:
+            yield
+        except AccountChanged as error:
+            if plan.cycle is None:
+                raise
+            journal.end(plan.name, str(error), taken_back=True)
+            plan.changed = True
+            if plan.is_last:
+                raise
+            log.warning("%s; deciding once more", error)
+            return
+    if plan.ends:
+        journal.end(plan.name, NOT_REDUCED)
+
+
+@contextmanager
+def ended_in_trouble(plan: Plan, journal: Journal) -> Iterator[None]:
+    """End the decision of a plan that fails, unless it was taken back or is tried again."""
+    try:
+        yield
+    except BrokerError as error:
+        if not (plan.retries or plan.changed):
+            journal.end(plan.name, str(error))
+        raise
+
+
+def sent_cycle(plan: Plan) -> Cycle:
+    """Return the cycle of a plan that was sent."""
+    if plan.cycle is None:
+        raise ValueError(f"plan {plan.name} follows from no cycle")
+    if not plan.name:
+        return plan.cycle
+    return replace(plan.cycle, fills=tuple(plan.fills), name=plan.name, planned=plan.later)

@@ -1,0 +1,438 @@
+"""Reconciliation: readings of one account against its journal. It queries no venue.
+
+A symbol whose position or orders differ from the journal is quarantined: it is alerted once, counts
+in every limit, and is not traded. Beyond a share of equity the account is halted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+import numpy as np
+
+from execution.brokers import (
+    NOTHING,
+    Holding,
+    MarksRejected,
+    OtherOrder,
+    ReadAgain,
+    Reading,
+    ReadingRejected,
+)
+from execution.journal.activities import ALL_TIME, Activity
+from execution.journal.expected import NONE
+from execution.journal.halts import HaltKind
+from execution.live.cash import CashReading, room_of, why_unexplained
+from execution.live.holdings import Discrepancy, HoldingsBook, Stake, at_stake
+from execution.live.open_account import OpenAccount
+from execution.live.validation import MarkValidator
+from execution.orders.last_trades import TradeSource, last_prices
+from execution.orders.orders import Account, Order, coin_bids
+from foundation.decimals import INFINITE, plain, total
+from trainingdata.endings import MOST_PAID
+
+log = logging.getLogger(__name__)
+
+# Share of equity that discrepancies may amount to while the rest is traded: as much again is what a
+# day may lose (`guards.daily_loss`), so that being wrong about all of it ends no account.
+MAX_DISCREPANCY = Decimal("0.1")
+DISCREPANCY_HALTS: tuple[HaltKind, HaltKind] = ("positions", "symbols")
+Discrepancies = Mapping[str, Sequence[Discrepancy]]  # by symbol, or by what options are on
+
+
+@dataclass(frozen=True, slots=True)
+class ValuedReading:
+    """A reading with its account at the prices that it is decided at.
+
+    account: rejected marks at the feed's price, and unpriced positions at their last mark.
+    rejected: why marks are rejected; empty where none is.
+    unpriced: quantities that no mark values, in words.
+    """
+
+    reading: Reading
+    account: Account
+    rejected: str
+    unpriced: Sequence[str]
+
+    @property
+    def equity(self) -> Decimal:
+        return Decimal(repr(self.account.equity))
+
+
+class Reconciler:
+    """Compares readings of one account with its journal.
+
+    account: its journal, halts and notices.
+    feed: last trades, which the venue's marks are validated against.
+    """
+
+    def __init__(self, account: OpenAccount, feed: TradeSource) -> None:
+        self.holdings = HoldingsBook(account.database, account.events)
+        self._account = account
+        self._halts = account.halts
+        self._notices = account.notices
+        self._feed = feed
+        self._marks = MarkValidator(feed)
+        self._listed_at: np.datetime64 = ALL_TIME
+        self._equity: Decimal | None = None  # USD, of the last accepted reading
+        # By symbol; none before holdings were compared.
+        self._differences: Mapping[str, Discrepancy] | None = None
+        self._at_stake = Stake()  # what these may amount to
+        self._units: Mapping[str, Decimal] = {}  # USD of one unit of each of them
+        self._unknown_orders: Sequence[OtherOrder] = ()  # at the last reading
+        self._cleared: set[str] = set()  # causes that were cleared before the comparison
+
+    def check(self, valued: ValuedReading) -> Account:
+        """Return the snapshot that is decided on: discrepancies are quarantined in it.
+
+        Unexplained cash at a second reading halts the account. What a person has cleared then
+        counts: once, and for the difference that the halt was raised for.
+
+        Raises
+        ------
+        ReadAgain
+            for unexplained cash and unconfirmed marks at the first reading.
+        ReadingRejected
+            at the second one; `MarksRejected` with the account at the feed's prices.
+        """
+        reading, marks = valued.reading, valued.rejected
+        why = self.unexplained_cash(valued)
+        now = self.holdings.cash_reading(reading.cash)
+        if not reading.again and (reason := why or marks):
+            raise ReadAgain(reason)
+        account = self._quarantine(valued.account, reading.other_orders)
+        if why and not self._is_cleared(now, valued.equity):
+            late = self.holdings.unlisted(self._listed_at)
+            if not late:
+                self._account.halt("cash", why, cause=now.cause)
+            raise ReadingRejected(late or why, account)
+        self._notices.tell("marks", marks)
+        held = ", ".join(sorted(valued.unpriced))
+        text = f"nothing says a price of {held}: it is left alone, and counts as"
+        self._notices.tell("unpriced", f"{text} it was marked last, or as nothing" if held else "")
+        if marks:
+            raise MarksRejected(marks, account)
+        self._end_listed_halt(now, valued.equity)
+        self._use_clearing("cash")
+        self.holdings.accept_cash(now)
+        self._equity = valued.equity
+        self._marks.accept(account)
+        return account
+
+    def value(self, reading: Reading) -> ValuedReading:
+        """Validate the marks of a reading, and value what the venue puts no price on."""
+        rejected = self._marks.rejected(reading.account, again=reading.again)
+        known = {symbol: price for symbol, price in rejected.items() if price > 0}
+        account = replace(reading.account, prices={**reading.account.prices, **known})
+        account, reasons = self._at_last_marks(account, reading.unpriced)
+        marks = "; ".join((*_rejections(rejected, reading.account.prices), *reasons.values()))
+        held = [f"{plain(q)} {s}" for s, q in reading.unpriced.items() if s not in reasons]
+        return ValuedReading(reading, account, marks, held)
+
+    def _at_last_marks(
+        self, account: Account, unpriced: Mapping[str, Decimal]
+    ) -> tuple[Account, dict[str, str]]:
+        """Return the account with unpriced positions at their last marks, and why not the others.
+
+        A last mark is too old for a large part of the account. Unpriced debt that was never marked
+        has no value at all. An unpriced asset that was never marked counts as nothing.
+        """
+        marked = self._last_marked()
+        positions, prices = dict(account.positions), dict(account.prices)
+        proceeds = account.short_proceeds
+        reasons = {}
+        for symbol, quantity in unpriced.items():
+            price = self._marks.accepted(symbol) or abs(marked.get(symbol, 0.0) / float(quantity))
+            held = f"{plain(abs(quantity))} {symbol}"
+            if price:
+                positions[symbol], prices[symbol] = quantity, price
+                proceeds += max(-float(quantity), 0.0) * price
+                if abs(float(quantity)) * price > float(MAX_DISCREPANCY) * account.equity:
+                    reasons[symbol] = f"nothing says a price of {held}, marked last at {price:g}"
+            elif quantity < 0:
+                reasons[symbol] = f"nothing says what {held}, which are owed, would cost"
+        changed = replace(account, positions=positions, prices=prices, short_proceeds=proceeds)
+        return changed, reasons
+
+    def unexplained_cash(self, valued: ValuedReading) -> str:
+        """Return why the cash of a reading is unexplained by the journal, or an empty string."""
+        account = valued.account
+        now = self.holdings.cash_reading(valued.reading.cash)
+        bids = Decimal(repr(coin_bids(account.open_orders, account.prices)))
+        return why_unexplained(now, self.holdings.last_cash(), valued.equity, bids)
+
+    def _is_cleared(self, now: CashReading, equity: Decimal) -> bool:
+        """Return whether a person has cleared this difference; it is the opening balance then."""
+        cause = self._halts.cleared_cause("cash")
+        if not cause or not now.is_near(CashReading.of_cause(cause), room_of(equity)):
+            return False
+        log.warning("somebody has looked at it, and it is the opening balance from now on: %s", now)
+        return True
+
+    def _end_listed_halt(self, now: CashReading, equity: Decimal) -> None:
+        """End the halt whose whole difference the venue has listed since, late."""
+        standing = self._halts.active_cause("cash")
+        if standing is None:
+            return
+        booked = now.booked - CashReading.of_cause(standing[1]).booked
+        if abs(booked) > room_of(equity):
+            self._account.end_halt("cash")
+
+    def note_clearings(self) -> None:
+        """Note what a person has cleared before holdings are compared."""
+        self._cleared = {*map(self._halts.cleared_cause, DISCREPANCY_HALTS)}
+
+    def late_fills(self) -> str:
+        """Return an order that has answered more fills than were listed, or an empty string."""
+        return self.holdings.unlisted(self._listed_at)
+
+    def compare(self, held: Mapping[str, Holding]) -> Mapping[str, Discrepancy]:
+        """Return what differs from what should be held; `quarantine` has it take effect.
+
+        held: read after activities were last recorded.
+        """
+        quantities = {symbol: each.quantity for symbol, each in held.items()}
+        return self.holdings.compare(quantities, self._listed_at)
+
+    def is_settled(self, found: Mapping[str, Discrepancy]) -> bool:
+        """Return whether a comparison needs no other: nothing differs, or nothing new does."""
+        return not found or _surpluses(found) == _surpluses(self._differences or {})
+
+    def quarantine(self, found: Mapping[str, Discrepancy], held: Mapping[str, Holding]) -> None:
+        """Quarantine what differs at a last comparison from now on."""
+        self._units = self._unit_values(held, found)
+        self._put_differences(found)
+
+    def ours_of(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
+        """Return the part of each position that the journal explains.
+
+        Of a quarantined symbol that was not compared since the start no part is known.
+        """
+        differences, unknown = self._differences or {}, set()
+        if self._differences is None:
+            unknown = {*self._halts.quarantined()}
+        ours = {
+            s: _common(q, differences[s].expected) if s in differences else q
+            for s, q in positions.items()
+        }
+        return {symbol: quantity for symbol, quantity in ours.items() if symbol not in unknown}
+
+    def option_risks(self) -> dict[str, float]:
+        """Return USD that discrepancies in options can lose, by root; unbounded ones are left out.
+
+        An unbounded one halts the account.
+        """
+        risks: defaultdict[str, float] = defaultdict(float)
+        ordered = [(order.place, order.at_risk) for order in self._unknown_orders]
+        for place, stake in (*self._at_stake.options.items(), *ordered):
+            if stake < INFINITE:
+                risks[place] += float(stake)
+        return dict(risks)
+
+    def _put_differences(self, found: Mapping[str, Discrepancy]) -> None:
+        surpluses = {symbol: each.surplus for symbol, each in found.items()}
+        self._differences = found
+        self._at_stake = at_stake(surpluses, self._units, self._last_marked())
+
+    def _last_marked(self) -> Mapping[str, float]:
+        """Return USD of positions when the account was marked last, signed."""
+        mark = self._account.marks.last_mark()
+        return {} if mark is None else mark.positions
+
+    def _unit_values(
+        self, held: Mapping[str, Holding], symbols: Iterable[str]
+    ) -> dict[str, Decimal]:
+        """Return USD of a share, coin or contract at the venue's mark, else at its last trade."""
+        units = {}
+        for symbol in symbols:
+            quantity, worth = held.get(symbol, NOTHING)
+            if quantity and worth:
+                units[symbol] = worth / abs(quantity)
+        last = last_prices(self._feed, {*symbols} - {*units})
+        return {**units, **{symbol: Decimal(repr(price)) for symbol, price in last.items()}}
+
+    def _quarantine(self, account: Account, others: Sequence[OtherOrder]) -> Account:
+        """Return the account in which symbols with discrepancies take no orders.
+
+        Beyond a share of equity the account is halted until all of it is settled. What a person
+        has cleared counts as it should be from then on: once, for what the halt named of a symbol,
+        and where it was still so when holdings were compared after that.
+        """
+        if self._differences is None:
+            return account
+        found = self._discrepancies(account, others)
+        if {*map(self._halts.cleared_cause, DISCREPANCY_HALTS)} - self._cleared - {""}:
+            return replace(account, undetermined=account.undetermined | {*found})
+        cleared: dict[str, list[str]] = {}
+        for each in filter(None, self._cleared):
+            cleared |= json.loads(each)
+        settled = [place for place, group in found.items() if cleared.get(place) == _causes(group)]
+        if settled:
+            self._acknowledge({place: found[place] for place in settled})
+            found = self._discrepancies(account, others)
+        if not found:
+            self._end_halts()
+            return account
+        cause = json.dumps({s: _causes(group) for s, group in found.items()}, sort_keys=True)
+        positions, symbols = DISCREPANCY_HALTS
+        orders = self.holdings.unknown(account.open_orders)
+        stake = self._at_stake.total + self._order_value(orders, account)
+        stake += total(order.at_risk for order in self._unknown_orders)
+        large = stake > MAX_DISCREPANCY * Decimal(repr(account.equity))
+        kind = positions if large or self._halts.active_cause(positions) else symbols
+        standing = self._halts.active_cause(kind)
+        if standing is None or standing[1] != cause:
+            self._end_halts()
+            self._account.halt(kind, _reasons(found), cause=cause)
+        return replace(account, undetermined=account.undetermined | {*found})
+
+    def _discrepancies(self, account: Account, others: Sequence[OtherOrder]) -> Discrepancies:
+        """Return what the journal does not explain, by symbol, or by what options are on."""
+        found: defaultdict[str, list[Discrepancy]] = defaultdict(list)
+        for symbol, each in (self._differences or {}).items():
+            found[symbol].append(each)
+        for order in self.holdings.unknown(account.open_orders):
+            found[order.symbol].append(Discrepancy.of_order(order.client_order_id, order.symbol))
+        self._unknown_orders = self.holdings.unknown(others)
+        for other in self._unknown_orders:
+            unknown = Discrepancy.of_order(other.client_order_id, other.place, other.why)
+            found[other.place].append(unknown)
+        return dict(found)
+
+    def _acknowledge(self, found: Discrepancies) -> None:
+        """Have what a person has cleared be expected from now on."""
+        differences = dict(self._differences or {})
+        log.warning(
+            "somebody has looked at it, and it is the opening balance from now on: %s",
+            _reasons(found),
+        )
+        surpluses = {s: differences.pop(s).surplus for s in found if s in differences}
+        orders = [each.order for group in found.values() for each in group if each.order]
+        self.holdings.acknowledge(surpluses, orders)
+        self._put_differences(differences)
+
+    def _order_value(self, orders: Iterable[Order], account: Account) -> Decimal:
+        """Return USD that orders may trade, at their own prices or at the market's, if more."""
+        seen = {symbol: Decimal(repr(price)) for symbol, price in account.prices.items()}
+        unseen = {order.symbol for order in orders} - {*seen}
+        market = {**seen, **self._unit_values({}, unseen)}
+        return total(_order_value(order, market.get(order.symbol)) for order in orders)
+
+    def _end_halts(self) -> None:
+        """End halts of discrepancies, and use up what a person has cleared."""
+        for kind in DISCREPANCY_HALTS:
+            if self._halts.active_cause(kind) is not None:
+                self._account.end_halt(kind)
+            self._use_clearing(kind)
+
+    def _use_clearing(self, kind: HaltKind) -> None:
+        if self._halts.cleared_cause(kind):
+            self._halts.use_clearing(kind)
+
+    def note_listing(self, at: np.datetime64) -> None:
+        """Note when activities are listed that are then recorded."""
+        self._listed_at = at
+
+    def record(self, listed: Sequence[Activity], at: np.datetime64) -> list[Activity]:
+        """Record listed activities, and return bookings so large that cash has to show them."""
+        large = self._large_bookings(listed)
+        self.holdings.add([each for each in listed if each not in large], at)
+        if not large:
+            self._notices.tell("booking", "")
+        return large
+
+    def record_large(self, large: Sequence[Activity], cash: Decimal, at: np.datetime64) -> None:
+        """Record large bookings that the venue's cash shows, and alert of the others; cash: USD."""
+        self.holdings.add(self._shown_by_cash(large, cash), at)
+
+    def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
+        """Return new bookings that move equity by more than what is listed late."""
+        if self._equity is None:
+            mark = self._account.marks.last_mark()
+            if mark is None:
+                return []
+            self._equity = Decimal(repr(mark.equity))
+        tolerance = room_of(self._equity)
+        news = self.holdings.listed.unwritten(listed)
+        return [each for each in news if not each.is_trade and abs(each.amount) > tolerance]
+
+    def _shown_by_cash(self, large: Sequence[Activity], cash: Decimal) -> list[Activity]:
+        """Return the bookings that cash shows.
+
+        All where together they explain it, as legs of a spread that expires do; else those that
+        bring what is recorded nearer to it.
+        """
+        overpaid = {each.id: why for each in large if (why := self._why_overpaid(each))}
+        hidden = list(overpaid.values())
+        large = [each for each in large if each.id not in overpaid]
+        last = self.holdings.last_cash() or CashReading(NONE, NONE)
+        away = self.holdings.cash_reading(cash).beyond - last.beyond
+        tolerance = room_of(self._equity or NONE)
+        if not hidden and abs(away - total(each.amount for each in large)) <= tolerance:
+            return large
+        shown = []
+        for each in large:
+            if abs(away - each.amount) < abs(away):
+                away -= each.amount
+                shown.append(each)
+            else:
+                hidden.append(
+                    f"activity {each.id}: {each.kind} of {plain(each.amount)} USD is listed, and"
+                    " cash does not show it: it is left out"
+                )
+        self._notices.tell("booking", "; ".join(hidden))
+        return shown
+
+    def _why_overpaid(self, each: Activity) -> str:
+        """Return why the payment for a symbol that ends is rejected, or an empty string."""
+        worth = self._last_marked().get(each.symbol)
+        if not each.is_exchange or not worth:
+            return ""
+        if abs(float(each.amount)) <= MOST_PAID * abs(worth):
+            return ""
+        return (
+            f"activity {each.id}: {each.symbol} is exchanged for {plain(each.amount)} USD, and was"
+            f" worth {worth:,.2f}: it is left out"
+        )
+
+
+def _common(held: Decimal, expected: Decimal) -> Decimal:
+    """Return what two quantities, signed, have in common."""
+    return min(held, expected, key=abs) if held * expected > 0 else NONE
+
+
+def _causes(group: Sequence[Discrepancy]) -> list[str]:
+    """Return what a person who clears a halt acknowledges of one symbol."""
+    return [each.cause for each in group]
+
+
+def _reasons(found: Discrepancies) -> str:
+    return "; ".join(each.reason for _, group in sorted(found.items()) for each in group)
+
+
+def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> list[str]:
+    """Return why marks are rejected; rejected: USD of each one's last trade, NaN for unknown."""
+    reasons = []
+    for symbol, price in sorted(rejected.items()):
+        last = f"it was last at {price:g}" if price > 0 else "no trade confirms it"
+        reasons.append(f"the venue marks {symbol} at {marks[symbol]:g}, and {last}")
+    return reasons
+
+
+def _order_value(order: Order, market: Decimal | None) -> Decimal:
+    """Return USD that an order may trade; market: the last trade, None if unknown."""
+    own = [Decimal(repr(price)) for price in (order.limit_price, order.stop_price) if price]
+    # A sale trades at the market, however low its limit is.
+    if market is None and (order.side == "sell" or not own):
+        return INFINITE
+    return order.qty * max(*own, NONE if market is None else market, NONE)
+
+
+def _surpluses(differences: Mapping[str, Discrepancy]) -> dict[str, str]:
+    """Return what is held beyond what should be, by symbol: equal texts for equal surpluses."""
+    return {symbol: plain(each.surplus) for symbol, each in differences.items()}

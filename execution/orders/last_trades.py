@@ -1,0 +1,44 @@
+"""Last trades of a feed, and what to do when it does not answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from foundation.errors import BrokerError
+from trainingdata.feed.market_data import LastTrade
+from trainingdata.instruments import is_symbol
+
+log = logging.getLogger(__name__)
+
+
+class TradeSource(Protocol):
+    """A feed of last trades, such as `BarFeed` or `MarketData`."""
+
+    def last_trades(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
+        """Return the last trade of each symbol that has one. Raises `BrokerError`."""
+        ...
+
+
+class NoTrades:
+    """A source without trades."""
+
+    def last_trades(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
+        del symbols
+        return {}
+
+
+def trades_of(source: TradeSource, symbols: Iterable[str]) -> Mapping[str, LastTrade]:
+    """Return last trades of stocks and crypto; none if the feed does not answer."""
+    names = sorted(filter(is_symbol, symbols))
+    try:
+        return source.last_trades(names) if names else {}
+    except BrokerError as error:
+        log.warning("no last trades: %s", error)
+        return {}
+
+
+def last_prices(source: TradeSource, symbols: Iterable[str]) -> dict[str, float]:
+    """Return prices of last trades, USD; none if the feed does not answer."""
+    return {symbol: trade.price for symbol, trade in trades_of(source, symbols).items()}

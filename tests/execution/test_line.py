@@ -1,0 +1,128 @@
+"""The line from a reading to an order goes one way: nothing of execution is handed a callable."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SOURCES = sorted((ROOT / "execution").rglob("*.py"))
+
+CALLS = re.compile(r"\b(Callable|FunctionType|MethodType|partial)\b")
+
+
+def trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in SOURCES}
+
+
+def callable_names(parsed: list[ast.Module]) -> set[str]:
+    """Names of types that can be called: aliases of Callable, and classes with `__call__`."""
+    names: set[str] = set()
+    while True:
+        found = {name for tree in parsed for name in _callable_names(tree, names)}
+        if found == names:
+            return names
+        names = found
+
+
+def _callable_names(tree: ast.Module, known: set[str]) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            methods = {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+            bases = {ast.unparse(base).partition("[")[0] for base in node.bases}
+            if "__call__" in methods or bases & known:
+                yield node.name
+        elif isinstance(node, ast.Assign) and _is_type(node.value) and _calls(node.value, known):
+            yield from (each.id for each in node.targets if isinstance(each, ast.Name))
+        elif (
+            isinstance(node, ast.AnnAssign)
+            and ast.unparse(node.annotation) == "TypeAlias"
+            and node.value is not None
+            and _calls(node.value, known)
+        ):
+            yield ast.unparse(node.target)
+
+
+def _is_type(value: ast.expr) -> bool:
+    """Whether an assigned value is a type expression: a name, or one with parameters."""
+    return isinstance(value, ast.Name | ast.Attribute | ast.Subscript | ast.BinOp)
+
+
+def _calls(annotation: ast.expr, known: set[str]) -> bool:
+    text = ast.unparse(annotation)
+    return bool(CALLS.search(text)) or bool(set(re.findall(r"\w+", text)) & known)
+
+
+def handed(tree: ast.Module, known: set[str]) -> Iterator[tuple[str, str]]:
+    """Constructor parameters and fields, by class, that are annotated as something to call."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for each in node.body:
+            if isinstance(each, ast.FunctionDef) and each.name in ("__init__", "__new__"):
+                parameters = (*each.args.posonlyargs, *each.args.args, *each.args.kwonlyargs)
+                for one in parameters:
+                    if one.annotation is not None and _calls(one.annotation, known):
+                        yield node.name, one.arg
+                for inner in ast.walk(each):
+                    if isinstance(inner, ast.AnnAssign) and _calls(inner.annotation, known):
+                        yield node.name, ast.unparse(inner.target)
+            elif isinstance(each, ast.AnnAssign) and _calls(each.annotation, known):
+                yield node.name, ast.unparse(each.target)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class A:\n def __init__(self, ask: Callable[[], int] | None = None): ...",
+        "Ask = Callable[[], int]\nclass A:\n def __init__(self, *, ask: Ask): ...",
+        "Ask = Callable[[], int]\nMore = Ask | None\nclass A:\n asks: list[More]",
+        "class Ask:\n def __call__(self): ...\nclass A:\n def __init__(self, ask: Ask): ...",
+        "class Ask:\n def __call__(self): ...\nclass B(Ask): ...\nclass A:\n ask: B",
+        "class A:\n def __init__(self):\n  self.asks: list[Callable[[], int]] = []",
+    ],
+)  # fmt: skip
+def test_every_name_of_a_callable_is_found(source: str) -> None:
+    tree = ast.parse(source)
+    assert [name for name, _ in handed(tree, callable_names([tree]))] == ["A"]
+
+
+def test_nothing_of_execution_is_handed_a_callable() -> None:
+    parsed = trees()
+    known = callable_names([*parsed.values()])
+    found = {each for tree in parsed.values() for each in handed(tree, known)}
+    assert found == set()
+
+
+def imported(path: Path) -> set[str]:
+    return {
+        node.module
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
+
+
+def test_the_broker_knows_no_reconciler_and_it_no_broker() -> None:
+    for path in (ROOT / "execution" / "alpaca").glob("*.py"):
+        assert not {name for name in imported(path) if name.startswith("execution.live")}, path
+    reconciler = imported(ROOT / "execution" / "live" / "reconciler.py")
+    wire = ("execution.alpaca", "execution.live.account", "execution.live.desk")
+    assert not {name for name in reconciler if name.startswith(wire)}
+
+
+LINE = ("account", "cycle", "desk", "exposure", "guards", "holdings", "night", "reconciler",
+        "resumption", "trading", "validation")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_no_function_of_the_line_takes_a_callable(name: str) -> None:
+    tree = ast.parse((ROOT / "execution" / "live" / f"{name}.py").read_text())
+    known = callable_names([*trees().values()])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            for one in (*node.args.args, *node.args.kwonlyargs):
+                assert one.annotation is None or not _calls(one.annotation, known), node.name
