@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.decision.beliefs import BeliefRow, BeliefTable, counted, years_and_correlations
-from execution.decision.problem import Settled, Terms, problem_of, settled, terms_of
+from execution.decision.problem import RoundedTargets, Terms, problem_of, round_to_lots, terms_of
 from foundation.arrays import Array, Array32, Index, Mask, Records
 from foundation.compiled import compiled, copy_row, inlined, picked, picked_columns, spread
 from marketsimulator.account.book import BY_END, FLOWS, WORKING, Book, most_flows, with_orders
@@ -92,8 +92,8 @@ class Kept(NamedTuple):
     equity, unborrowed: [T'] USD, as of `AccountRow`; NaN where the walk did not come to.
     status: [T'] as of `best_weights`.
     weights: [T', K, S].
-    prices: [T', 4 + G + K].
-    gap: [T'] as of `best_weights`.
+    shadow_prices: [T', 4 + G + K].
+    optimality_gap: [T'] as of `best_weights`.
     """
 
     quantity: Array
@@ -102,12 +102,12 @@ class Kept(NamedTuple):
     unborrowed: Array
     status: Index
     weights: Array
-    prices: Array
-    gap: Array
+    shadow_prices: Array
+    optimality_gap: Array
 
     @classmethod
-    def room(cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False) -> Kept:
-        """Room for the decisions of a table under limits on groups."""
+    def empty(cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False) -> Kept:
+        """Return arrays for the decisions of a table under limits on groups; none: for nothing."""
         rows, periods, size = table.mu.shape
         rows = 0 if none else rows
         return cls(
@@ -143,7 +143,7 @@ def walk_instants(
     """
     first, begin, end = span
     for t in range(begin, end):
-        book, tape = come_to(book, line, tape, first, t, written)
+        book, tape = advance_to(book, line, tape, first, t, written)
         targets = np.empty(0)
         decision = rows[t]
         # Decided before the bars open, as a live trader does: a liquidation at the open changes
@@ -160,12 +160,12 @@ def walk_instants(
 
 
 @compiled
-def come_to(
+def advance_to(
     book: Book, line: Timeline, tape: Records, first: int, t: int, written: Index
 ) -> tuple[Book, Records]:
-    """What has become known at an instant is booked.
+    """Book what has become known at an instant.
 
-    The book, without orders that are done, and the tape, with room for the instant.
+    Return the book, without orders that are done, and the tape, with space for the instant.
     """
     account = book.account[0]
     size = len(book.holding)
@@ -229,7 +229,7 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
     What does not decide keeps what it holds.
     """
     shown = account_shown(book, inputs)
-    chosen, belief, account, terms = reckoned(inputs, row, shown)
+    chosen, belief, account, terms = decision_inputs(inputs, row, shown)
     problem = problem_of(belief, account, terms)
     weights = problem.account.held
     status = SOLVED
@@ -241,33 +241,33 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
         if len(kept.status) > 0:
             for k in range(len(plan)):
                 spread(kept.weights[row, k], chosen, plan[k])
-            copy_row(kept.prices[row], prices)
-            kept.gap[row] = gap
+            copy_row(kept.shadow_prices[row], prices)
+            kept.optimality_gap[row] = gap
     if len(kept.status) > 0:
         copy_row(kept.quantity[row], shown.quantity)
         copy_row(kept.price[row], shown.price)
         kept.equity[row] = account.equity
         kept.unborrowed[row] = account.unborrowed
         kept.status[row] = status
-    after = settled(problem, weights, status == SOLVED, account, belief.cuts)
-    return targets_of(after, chosen, shown), 0.0 if status == SOLVED else 1.0
+    rounded = round_to_lots(problem, weights, status == SOLVED, account, belief.cuts)
+    return target_quantities_of(rounded, chosen, shown), 0.0 if status == SOLVED else 1.0
 
 
 @compiled
-def targets_of(after: Settled, chosen: Index, shown: AccountRow) -> Array:
-    """Target quantities [S] of what was settled for those chosen [m]; the rest keeps its own."""
+def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountRow) -> Array:
+    """Return target quantities [S]: those of the chosen [m], and what is held of all others."""
     targets = shown.quantity.copy()
     for a in range(len(chosen)):
-        if not np.isnan(after.steps[a]):
-            targets[chosen[a]] = quantity_of(after.steps[a], shown.increment[chosen[a]])
+        if not np.isnan(rounded.lots[a]):
+            targets[chosen[a]] = quantity_of(rounded.lots[a], shown.increment[chosen[a]])
     return targets
 
 
 @compiled
-def reckoned(
+def decision_inputs(
     inputs: WalkInputs, row: int, shown: AccountRow
 ) -> tuple[Index, BeliefRow, AccountRow, Terms]:
-    """What a decision reckons with: which symbols [m], what is believed of them, their account."""
+    """Return which symbols [m] a decision is about, the beliefs on them and their account."""
     held = shown.quantity != 0.0
     if inputs.terms.rows.market >= 0:
         held[inputs.terms.rows.market] = True
@@ -362,7 +362,7 @@ def account_row(
 @compiled
 def decision_again(
     inputs: WalkInputs, kept: Kept, row: int, begin: int = 0
-) -> tuple[Index, Problem, Array, Settled]:
+) -> tuple[Index, Problem, Array, RoundedTargets]:
     """A decision that was kept: its symbols [m], problem, weights [K, m] and what became of them.
 
     Where nothing was sized the weights are NaN. row: of what is kept, from row `begin` of the
@@ -371,12 +371,12 @@ def decision_again(
     shown = account_row(
         inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed[row]
     )
-    chosen, belief, account, terms = reckoned(inputs, begin + row, shown)
+    chosen, belief, account, terms = decision_inputs(inputs, begin + row, shown)
     problem = problem_of(belief, account, terms)
     sized = kept.status[row] == SOLVED
     weights = picked_columns(kept.weights[row], chosen)
     first = weights[0] if sized and belief.deciding.any() else problem.account.held
-    return chosen, problem, weights, settled(problem, first, sized, account, belief.cuts)
+    return chosen, problem, weights, round_to_lots(problem, first, sized, account, belief.cuts)
 
 
 @compiled

@@ -10,23 +10,15 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.decision.choices import reductions_decided_anew, replaced_orders
 from execution.decision.decision import Decision
+from execution.decision.rebalancing import reductions_decided_anew, replaced_orders
 from execution.decision.trader import SizingSettings, Trader
 from execution.orders.orders import Account, Order, client_order_id
 from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
-from tests.execution.traders import (
-    Tilted,
-    account_of,
-    allowing,
-    choice_of,
-    decided,
-    known,
-    trader_of,
-)
+from tests.execution.traders import Tilted, account_of, allowing, decided, known, trader_of
 from trainingdata.bars import VOLUME, Bars
 from trainingdata.market import Market
 
@@ -113,12 +105,11 @@ def test_a_waiting_part_of_a_share_is_replaced_by_an_opposite_order_or_where_it_
     market: Bars, held: str, left: str, change: str, replaced: bool
 ) -> None:
     bars = known(market, MIDDAY)
-    choice = choice_of(decided(market, MIDDAY, holder(0.1)), "SYA")
     order = replace(waiting("SYA", 1 if Decimal(left) > 0 else -1), qty=abs(Decimal(left)))
     before = replace(account_of(bars, order), positions={"SYA": Decimal(held)})
-    found = replaced_orders("test", before, [choice._replace(qty=Decimal(change))])
+    found = replaced_orders("test", before, {"SYA": Decimal(change)})
     assert found == ((order,) if replaced else ())
-    assert replaced_orders("other", before, [choice._replace(qty=Decimal(change))]) == ()
+    assert replaced_orders("other", before, {"SYA": Decimal(change)}) == ()
 
 
 def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(market: Bars) -> None:

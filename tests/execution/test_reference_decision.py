@@ -230,7 +230,7 @@ def compiled(case: Case) -> Array:
     book.holding["quantity"] = case.held.quantity
     book.holding["mark"] = case.held.price
     inputs = walk_inputs(case.settings, case.bars, case.table)
-    return target_quantities(book, inputs, 0, Kept.room(case.table, none=True))[0]
+    return target_quantities(book, inputs, 0, Kept.empty(case.table, none=True))[0]
 
 
 @example(4)  # without equity what nothing has sized is closed for the night

@@ -151,7 +151,8 @@ def test_limits_on_groups_and_positions_hold_walked_swept_and_asked(
     whole = some.count() == 3
     assert (some.apply(lambda w: w.abs().sum())[whole] <= 0.6 + 1e-6).all()
     assert (some.sum()[whole] <= 0.4 + 1e-6).all()
-    assert (run.log.gaps[np.isfinite(run.log.gaps)] >= 0).all()
+    gaps = run.log.optimality_gaps
+    assert (gaps[np.isfinite(gaps)] >= 0).all()
 
 
 UNSOLVED_FOR_A_DAY = """

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from execution.decision.columns import decision_of_choices
 from execution.decision.decision import NO_RATIONALE, Choice, Decision, Rationale
 from execution.orders.broker import place
 from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
@@ -185,4 +186,4 @@ def legs(name: str, symbol: str, qty: float, held: float) -> list[Order]:
 def decision_at(
     at: np.datetime64, equity: float, choices: list[Choice], orders: list[Order]
 ) -> Decision:
-    return Decision(at, at, equity, 1.0, tuple(choices), tuple(orders))
+    return decision_of_choices(at, at, equity, 1.0, choices, tuple(orders))
