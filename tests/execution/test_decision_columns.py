@@ -25,7 +25,7 @@ def columns_of(limits_met: list[int]) -> DecisionColumns:
     return DecisionColumns(
         **{name: column for name in ("mu", "sigma", "kelly", "held", "target", "price", "cost")},
         limits_met=np.array(limits_met),
-        shadow_prices=prices.reshape(count, -1),
+        shadow_prices=prices.reshape(count, len((*LIMITS, *GROUPS))),
         rationale=tuple([column] * 9),
         group_limit_names=GROUPS,
     )
