@@ -91,7 +91,13 @@ class DecisionColumns(NamedTuple):
         prices = [[each.binding.get(name, 0.0) for name in priced] for each in choices]
         rationale = np.array([each.rationale for each in choices], dtype=np.float64)
         return cls(
-            *[column(name) for name in ("mu", "sigma", "kelly", "held", "target", "price", "cost")],
+            mu=column("mu"),
+            sigma=column("sigma"),
+            kelly=column("kelly"),
+            held=column("held"),
+            target=column("target"),
+            price=column("price"),
+            cost=column("cost"),
             limits_met=np.array(limits_met, dtype=np.int64),
             shadow_prices=np.array(prices, dtype=np.float64).reshape(-1, len(priced)),
             rationale=tuple(rationale.reshape(-1, len(Rationale._fields)).T),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefRow, padded, returns_of
+from execution.decision.beliefs import BeliefTable, picked_and_padded, returns_of
 from execution.orders.orders import Account, OrderTerms
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined, picked
@@ -149,18 +149,33 @@ class RoundedTargets(NamedTuple):
 
 
 @compiled
-def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
-    """The sizing problem of an instant, over the rows of an account.
+def problem_of(
+    beliefs: BeliefTable,
+    row: int,
+    chosen: Index,
+    class_sharpe: Array,
+    financing: Array,
+    account: AccountRow,
+    terms: Terms,
+) -> Problem:
+    """Return the sizing problem of instant `row` of the beliefs, over the rows of an account.
 
-    What the belief says nothing of is fixed: it counts for the ceilings and has no variance.
+    Rows that the beliefs say nothing of are fixed: they count for the ceilings and have no
+    variance.
+
+    chosen: [m] the symbols, of S, that the first m rows are of.
+    class_sharpe: [2] Sharpe ratios a year of stocks and of crypto, as used by the strategy.
+    financing: [K] price of one USD borrowed in each period, USD.
     """
     size = len(account.quantity)
-    deciding = padded(belief.deciding, size)
-    leaving = padded(belief.leaving, size)
-    signal = padded(belief.signal, size) if terms.forecast else np.zeros(size)
-    returns = returns_of(belief, terms.forecast, size)
+    deciding = picked_and_padded(beliefs.deciding[row], chosen, size)
+    leaving = picked_and_padded(beliefs.leaving[row], chosen, size)
+    signal = np.zeros(size)
+    if terms.forecast:
+        signal = picked_and_padded(beliefs.signal[row], chosen, size)
+    returns = returns_of(beliefs, row, chosen, class_sharpe, terms.forecast, size)
     day, night = terms.leverage
-    allowed = night if belief.overnight else day
+    allowed = night if beliefs.overnight[row] else day
     margin_equity = terms.caps[2]
     # Of what the venue lends, its check of orders leaves a part unused. What secures open spreads
     # is lent against no stock.
@@ -179,7 +194,7 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
     )
     return Problem(
         returns,
-        Costs(change_costs(terms.cost, signal, len(belief.financing)), belief.financing),
+        Costs(change_costs(terms.cost, signal, len(financing)), financing),
         limits,
         holdings_of(account, deciding, leaving, terms.order_margin),
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from operator import itemgetter
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable
 from execution.decision.columns import DecisionColumns
 from execution.decision.decision import OrderReason
 from execution.orders.orders import (
@@ -132,15 +131,11 @@ def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
 
 
 def reductions_decided_anew(
-    strategy: str, account: Account, belief: BeliefTable
+    strategy: str, account: Account, deciding: Collection[str]
 ) -> tuple[Order, ...]:
-    """The strategy's own open orders that reduce a position of a symbol which decides now."""
+    """Return the strategy's own open orders that reduce a position in a symbol that decides now."""
     # How much is sold is decided anew, from what is held. Left open, a reduction would go on taking
     # its part of every ceiling beside the new decision.
-    deciding = set()
-    for symbol, decides in zip(belief.symbols, belief.deciding[0].tolist(), strict=True):
-        if decides:
-            deciding.add(symbol)
     reductions = []
     for order in account.open_orders:
         if order.symbol not in deciding or strategy_of(order.client_order_id) != strategy:

@@ -309,23 +309,23 @@ class Trader:
         belief = table.of(bars.now, np.array([symbol in counts for symbol in bars.symbols]))
         if belief is None:
             return None
-        decision = self.decide_on(belief, bars.at_last(belief.symbols), account)
+        symbols = tuple([bars.symbols[s] for s in belief.symbol.tolist()])
+        decision = self.decide_on(belief, bars.at_last(symbols), account)
         return decision if decision.symbols or belief.deciding.any() else None
 
     def decide_on(self, belief: BeliefTable, bars: Bars, account: Account) -> Decision:
         """The decision that a belief leads to: steps 5 to 7 of `decide`."""
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
-            belief = replace(
-                belief,
-                deciding=belief.deciding & bars.tradable,
-                leaving=belief.leaving & bars.tradable,
+            belief = belief._replace(
+                deciding=belief.deciding & bars.tradable, leaving=belief.leaving & bars.tradable
             )
 
         now = np.datetime64(belief.at[0])
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
         # Where nothing can be sized they go on working, because taking them back would be new risk.
-        withdrawn = reductions_decided_anew(self.order_name, account, belief)
+        deciding = {bars.symbols[s] for s in np.flatnonzero(belief.deciding[0]).tolist()}
+        withdrawn = reductions_decided_anew(self.order_name, account, deciding)
         book = account.without(withdrawn)
         state = book_state(bars, book, self.terms)
         sizing = self._size(bars, state, belief)
@@ -454,8 +454,16 @@ class Trader:
             rows=groups.rows_over(state.symbols[:positions], state.reductions),
         )
         (nightly,) = self.margin.nightly_rate(belief.at).tolist()
-        (class_sharpe,) = self._class_sharpe(belief, strategy)
-        problem = problem_of(belief.row(nightly, class_sharpe), state.row, terms)
+        class_sharpe = self._class_sharpe(belief, strategy)[0]
+        problem = problem_of(
+            belief,
+            0,
+            np.arange(len(bars.symbols)),
+            class_sharpe,
+            nightly * belief.nights[0],
+            state.row,
+            terms,
+        )
         return SizingInputs(problem, state.symbols, belief.at[0], groups.names)
 
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:

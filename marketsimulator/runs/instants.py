@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefRow, BeliefTable, counted, years_and_correlations
+from execution.decision.beliefs import BeliefTable, counted
 from execution.decision.problem import RoundedTargets, Terms, problem_of, round_to_lots, terms_of
-from foundation.arrays import Array, Array32, Index, Mask, Records
+from foundation.arrays import Array, Index, Mask, Records
 from foundation.compiled import compiled, copy_row, inlined, picked, picked_columns, spread
 from marketsimulator.account.book import BY_END, FLOWS, WORKING, Book, most_flows, with_orders
 from marketsimulator.account.margin import unborrowed_cash
@@ -27,7 +27,6 @@ from sizing.allocation import best_weights
 from sizing.limits import CEILINGS, granted_leverage
 from sizing.problem import NO_ROWS, AccountRow, Problem, Rows
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from trainingdata.universe import Rule
 
 # The account after an instant's fills: USD, and how many.
 ACCOUNT_ROW = np.dtype(
@@ -47,33 +46,20 @@ ACCOUNT_ROW = np.dtype(
 class WalkInputs(NamedTuple):
     """What a walk decides by: the beliefs of a history and the settings of a run.
 
-    The arrays are those of `BeliefTable`, of T' instants at which anything decides; K periods.
-
+    beliefs: at T' instants at which anything decides; K periods.
     class_sharpe: [T', 2] Sharpe ratios of stocks and of crypto, as used by the strategy.
     financing: [T', K] of what is borrowed.
     terms: of a decision.
     lent: by the broker, and the equity in USD from which it lends more than 1×.
-    fraction: of full Kelly; NaN for a strategy that is asked.
+    fraction: of full Kelly; NaN for a strategy in Python.
     largest_coin: USD of one coin order at most.
     least, dust: [S] as in `AccountRow`.
     increment: [S] shares or coins that quantities are whole numbers of.
     tradable: [S] which take orders.
     """
 
-    deciding: Mask
-    outside: Rule
-    leaving: Mask
-    overnight: Mask
-    cuts: Mask
-    mu: Array
-    sigma: Array
-    premium: Array
+    beliefs: BeliefTable
     class_sharpe: Array
-    signal: Array
-    years: Array
-    matrix: Index
-    correlations: Array32
-    shared: Array
     financing: Array
     terms: Terms
     lent: tuple[float, float]
@@ -229,13 +215,12 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
     What does not decide keeps what it holds.
     """
     shown = account_shown(book, inputs)
-    chosen, belief, account, terms = decision_inputs(inputs, row, shown)
-    problem = problem_of(belief, account, terms)
+    chosen, account, problem = decision_inputs(inputs, row, shown)
     weights = problem.account.held
     status = SOLVED
     if not account.equity > 0.0:
         status = UNFINISHED
-    elif belief.deciding.any():
+    elif problem.account.deciding.any():
         status, plan, prices, gap = best_weights(problem, inputs.fraction)
         weights = plan[0]
         if len(kept.status) > 0:
@@ -249,7 +234,7 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
         kept.equity[row] = account.equity
         kept.unborrowed[row] = account.unborrowed
         kept.status[row] = status
-    rounded = round_to_lots(problem, weights, status == SOLVED, account, belief.cuts)
+    rounded = round_to_lots(problem, weights, status == SOLVED, account, inputs.beliefs.cuts[row])
     return target_quantities_of(rounded, chosen, shown), 0.0 if status == SOLVED else 1.0
 
 
@@ -266,12 +251,13 @@ def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountR
 @compiled
 def decision_inputs(
     inputs: WalkInputs, row: int, shown: AccountRow
-) -> tuple[Index, BeliefRow, AccountRow, Terms]:
-    """Return which symbols [m] a decision is about, the beliefs on them and their account."""
+) -> tuple[Index, AccountRow, Problem]:
+    """Return which symbols [m] a decision is about, their account and the sizing problem."""
+    beliefs = inputs.beliefs
     held = shown.quantity != 0.0
     if inputs.terms.rows.market >= 0:
         held[inputs.terms.rows.market] = True
-    chosen = counted(inputs.sigma[row], inputs.outside[row], held)
+    chosen = counted(beliefs.sigma[row], beliefs.outside[row], held)
     account = AccountRow(
         picked(shown.quantity, chosen),
         picked(shown.price, chosen),
@@ -286,40 +272,16 @@ def decision_inputs(
         shown.shorting,
         shown.free,
     )
-    return chosen, belief_row(inputs, row, chosen), account, terms_of(inputs.terms, chosen)
-
-
-@inlined
-def belief_row(inputs: WalkInputs, row: int, chosen: Index) -> BeliefRow:
-    """What is believed of those chosen [m] at an instant."""
-    matrix = inputs.correlations[inputs.matrix[row]]
-    years, correlation = years_and_correlations(
-        inputs.years[row], matrix, inputs.terms.crypto, inputs.shared[row], chosen
-    )
-    return BeliefRow(
-        picked_columns(inputs.mu[row], chosen),
-        picked_columns(inputs.sigma[row], chosen),
-        picked(inputs.premium[row], chosen),
-        _sharpe_of(inputs.class_sharpe[row], inputs.terms.crypto, chosen),
-        picked(inputs.signal[row], chosen),
-        years,
-        correlation,
-        picked(inputs.deciding[row], chosen),
-        picked(inputs.outside[row], chosen),
-        picked(inputs.leaving[row], chosen),
+    problem = problem_of(
+        beliefs,
+        row,
+        chosen,
+        inputs.class_sharpe[row],
         inputs.financing[row],
-        overnight=inputs.overnight[row],
-        cuts=inputs.cuts[row],
+        account,
+        terms_of(inputs.terms, chosen),
     )
-
-
-@inlined
-def _sharpe_of(class_sharpe: Array, crypto: Mask, chosen: Index) -> Array:
-    """Return the Sharpe ratio [m] of each chosen symbol's class."""
-    sharpe = np.empty(len(chosen))
-    for a in range(len(chosen)):
-        sharpe[a] = class_sharpe[1] if crypto[chosen[a]] else class_sharpe[0]
-    return sharpe
+    return chosen, account, problem
 
 
 @inlined
@@ -371,12 +333,16 @@ def decision_again(
     shown = account_row(
         inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed[row]
     )
-    chosen, belief, account, terms = decision_inputs(inputs, begin + row, shown)
-    problem = problem_of(belief, account, terms)
+    chosen, account, problem = decision_inputs(inputs, begin + row, shown)
     sized = kept.status[row] == SOLVED
     weights = picked_columns(kept.weights[row], chosen)
-    first = weights[0] if sized and belief.deciding.any() else problem.account.held
-    return chosen, problem, weights, round_to_lots(problem, first, sized, account, belief.cuts)
+    first = weights[0] if sized and problem.account.deciding.any() else problem.account.held
+    return (
+        chosen,
+        problem,
+        weights,
+        round_to_lots(problem, first, sized, account, inputs.beliefs.cuts[begin + row]),
+    )
 
 
 @compiled

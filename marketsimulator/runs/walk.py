@@ -14,7 +14,7 @@ import numpy as np
 
 from execution.decision.beliefs import BeliefTable
 from execution.decision.columns import DecisionArrays, decision_arrays
-from execution.decision.problem import RoundedTargets, Terms, problem_of, round_to_lots
+from execution.decision.problem import RoundedTargets, Terms, round_to_lots
 from execution.decision.trader import SizingResult, run_strategy
 from foundation.arrays import Array, Index, Records
 from foundation.threads import undivided
@@ -109,20 +109,8 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
     rule = settings.sizing.chosen_strategy()
     class_sharpe = settings.prior.class_sharpe(table.crypto_correlation)
     return WalkInputs(
-        deciding=table.deciding,
-        outside=table.outside,
-        leaving=table.leaving,
-        overnight=table.overnight,
-        cuts=table.cuts,
-        mu=table.mu,
-        sigma=table.sigma,
-        premium=table.premium,
+        beliefs=table,
         class_sharpe=class_sharpe if rule.uses_premium else np.zeros_like(class_sharpe),
-        signal=table.signal,
-        years=table.years,
-        matrix=table.matrix,
-        correlations=table.correlations,
-        shared=table.shared,
         financing=settings.margin.nightly_rate(table.at)[:, None] * table.nights,
         terms=Terms(
             crypto=bars.crypto,
@@ -191,7 +179,7 @@ def walked(
                 )
         else:
             names = settings.limits.of_groups().names
-            stepper = _StrategyCalls(strategy, table, inputs, kept, trace, names)
+            stepper = _StrategyCalls(strategy, bars.symbols, inputs, kept, trace, names)
             book, tape = _call_instants(book, line, span, rows, stepper, tape, account, written)
         if progress:
             progress(end - first)
@@ -203,7 +191,7 @@ class _StrategyCalls(NamedTuple):
     """A strategy in Python in the place of the solver, and what is kept of its results."""
 
     strategy: Strategy
-    table: BeliefTable
+    symbols: tuple[str, ...]
     inputs: WalkInputs
     kept: Kept
     trace: StrategyTrace
@@ -238,16 +226,17 @@ def _call_instants(
 
 def _strategy_targets(book: Book, calls: _StrategyCalls, row: int) -> tuple[Array, bool]:
     """Return target quantities [S] of a strategy in Python, and whether it has not failed."""
-    strategy, table, inputs, kept, trace, group_limit_names = calls
+    strategy, symbols, inputs, kept, trace, group_limit_names = calls
     shown = account_shown(book, inputs)
-    chosen, belief, account, terms = decision_inputs(inputs, row, shown)
-    problem = problem_of(belief, account, terms)
-    symbols = tuple([table.symbols[s] for s in chosen.tolist()])
-    given = SizingInputs(problem, symbols, table.at[row], group_limit_names)
+    chosen, account, problem = decision_inputs(inputs, row, shown)
+    names = tuple([symbols[s] for s in chosen.tolist()])
+    given = SizingInputs(problem, names, inputs.beliefs.at[row], group_limit_names)
     result = run_strategy(strategy, given, account)
     allocation = result.allocation
     weights = problem.account.held if allocation is None else allocation.target
-    rounded = round_to_lots(problem, weights, allocation is not None, account, belief.cuts)
+    rounded = round_to_lots(
+        problem, weights, allocation is not None, account, bool(inputs.beliefs.cuts[row])
+    )
     targets = target_quantities_of(rounded, chosen, shown)
     if len(kept.status):
         kept.quantity[row], kept.price[row] = shown.quantity, shown.price

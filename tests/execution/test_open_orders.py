@@ -20,7 +20,6 @@ from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
 from tests.execution.traders import Tilted, account_of, allowing, decided, known, trader_of
 from trainingdata.bars import VOLUME, Bars
-from trainingdata.market import Market
 
 MIDDAY = "2024-02-21T16:30"
 
@@ -77,15 +76,10 @@ def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market:
     mine = waiting("SYA", -50), waiting("SYB", 30)
     sizes = {"SYA": 50, "SYB": -30, "SYC": -20, "SYXUSD": -5}
     others = (waiting("SYA", -50, "manual"), *(waiting(s, size) for s, size in sizes.items()))
-    belief = holder(0.1).belief_table(Market(bars, len(bars.times) - 1)).of(bars.now)
-    assert belief is not None
-    decides = np.array([symbol in ("SYA", "SYB", "SYXUSD") for symbol in belief.symbols])
+    deciding = ("SYA", "SYB", "SYXUSD")
     held = account_of(bars, *mine, *others, SYA=100, SYB=-100, SYC=100)
-    found = reductions_decided_anew("test", held, replace(belief, deciding=decides[None]))
-    assert found == mine
-    assert (
-        reductions_decided_anew("test", held, replace(belief, deciding=decides[None] & False)) == ()
-    )
+    assert reductions_decided_anew("test", held, deciding) == mine
+    assert reductions_decided_anew("test", held, ()) == ()
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
     risk = factors @ factors.T + np.diag(rng.uniform(0.3, 2.0, size))
     spread = np.sqrt(np.diag(risk))
     return BeliefTable(
-        symbols=bars.symbols,
+        symbol=np.arange(len(bars.symbols)),
         at=np.array([AT]),
         ends=AT + (hours.cumsum() * 3600).astype("timedelta64[s]")[None],
         overnight=rng.random(1) < 0.5,

@@ -185,7 +185,7 @@ def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved()
     alike = table.correlations.copy()
     alike[::2] = 1.0  # a matrix without a factor
     sigma = np.where(table.sigma > 0, 0.01, table.sigma)
-    hard = replace(table, correlations=alike, sigma=sigma)
+    hard = table._replace(correlations=alike, sigma=sigma)
     run = walked_as_stepped(settings, market, replace(trader, table=hard))
     assert len(run.fills) > 100
 
