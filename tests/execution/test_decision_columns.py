@@ -24,7 +24,7 @@ def columns_of(limits_met: list[int]) -> DecisionColumns:
     prices = 100.0 * np.arange(1.0, count * len((*LIMITS, *GROUPS)) + 1)
     return DecisionColumns(
         **{name: column for name in ("mu", "sigma", "kelly", "held", "target", "price", "cost")},
-        limits_met=np.array(limits_met),
+        limits_met=np.array(limits_met, dtype=np.int64),
         shadow_prices=prices.reshape(count, len((*LIMITS, *GROUPS))),
         rationale=tuple([column] * 9),
         group_limit_names=GROUPS,
