@@ -13,7 +13,7 @@ from execution.decision.beliefs import BeliefTable, picked_and_padded, returns_o
 from execution.orders.orders import Account, OrderTerms
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined, picked
-from sizing.increments import whole_steps
+from sizing.increments import least_value, whole_steps
 from sizing.limits import ROUNDED, affordable_weights, granted_leverage, kept_share, net_excess
 from sizing.problem import (
     NO_ROWS,
@@ -266,18 +266,15 @@ def _leave_small_changes(
         lot = account.increment[s]
         if np.isnan(lots[s]) or not account.least[s] > 0.0 or not lot > 0.0:
             continue
+        closes = lots[s] == 0.0 and account.quantity[s] != 0.0
         size = abs(account.quantity[s])
-        least = account.dust[s]
-        reason = DUST
-        if lots[s] != 0.0 or size == 0.0:
+        if not closes:
             size = abs(whole_steps(lots[s] * lot - account.quantity[s], lot)) * lot
-            least = account.least[s]
-            reason = TOO_SMALL
         # A change of less than one increment is no order at all.
-        if 0.0 < size * account.price[s] < least:
+        if 0.0 < size * account.price[s] < least_value(closes, account.least[s], account.dust[s]):
             target[s] = held[s]
             lots[s] = np.nan
-            unsent[s] = reason
+            unsent[s] = DUST if closes else TOO_SMALL
 
 
 @inlined
