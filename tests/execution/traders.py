@@ -109,8 +109,8 @@ def decided(bars: Bars, at: str, who: Trader, held: Account | None = None) -> De
 def correlations_of(belief: BeliefTable) -> Array:
     """[K, S, S] of returns over the periods of a belief's instant, as a sizing problem has them."""
     every = np.arange(len(belief.symbol))
-    returns = returns_of(belief, 0, every, np.full(2, 0.3), True, len(every))
-    return returns.covariance / (belief.sigma[0][:, :, None] * belief.sigma[0][:, None, :])
+    alike = belief._replace(sigma=np.ones_like(belief.sigma))
+    return returns_of(alike, 0, every, np.full(2, 0.3), True, len(every)).covariance
 
 
 def choice_of(decision: Decision, symbol: str) -> Choice:
