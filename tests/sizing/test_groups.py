@@ -100,7 +100,7 @@ def grouped(seed: int) -> SizingInputs:
 
 def passes(s: SizingInputs, w: Array, reached: Array) -> bool:
     """Whether weights pass a row by more than others, which nothing but the rows' program chose."""
-    rows = s.problem.limits.group_limit_names
+    rows = s.problem.limits.rows
     fixed = rows.gross @ np.abs(np.where(s.deciding, 0.0, s.held))
     most = np.maximum(rows.net_most, rows.net @ reached)
     gross = rows.gross @ np.abs(w) > np.maximum(rows.gross_most, fixed) + 1e-8
@@ -144,7 +144,7 @@ def in_whole_shares(
     solved = best_weights(p, 0.5)[1][0] if weights is None else weights
     after = round_to_lots(p, solved, True, account, False)
     rounded = np.where(np.isnan(after.lots), s.held, after.lots * price / s.equity)
-    rows = p.limits.group_limit_names
+    rows = p.limits.rows
     caps = rows.net_most >= 0
     most = np.maximum(rows.net_most, rows.net @ solved)
     over = (rows.net @ rounded - most)[caps]
