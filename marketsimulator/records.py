@@ -15,7 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from execution.decision.decision import Choice, Decision, Rationale
+from execution.decision.columns import DecisionColumns, joined_columns
+from execution.decision.decision import Decision, Rationale
 from execution.orders.broker import is_whole
 from execution.orders.orders import Fill, Order, strategy_of
 from foundation.arrays import Array, Instants
@@ -33,21 +34,16 @@ DECISION_COLUMNS = (
 
 
 class DecisionLog(Sequence[Decision]):
-    """The decisions of a run in time order; what else says them as columns answers the same.
+    """The decisions of a run in time order.
 
-    rows: names of the limits on groups.
+    group_limit_names: names of the limits on groups.
     """
 
-    rows: tuple[str, ...] = ()
+    group_limit_names: tuple[str, ...] = ()
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self._decisions = decisions
-        self.rows = decisions[0].rows if decisions else ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Of `frame`: DECISION_COLUMNS, and the shadow price of each limit on a group."""
-        return (*DECISION_COLUMNS, *(f"shadow_{name}" for name in self.rows))
+        self.group_limit_names = decisions[0].group_limit_names if decisions else ()
 
     @overload
     def __getitem__(self, number: int) -> Decision: ...
@@ -85,9 +81,9 @@ class DecisionLog(Sequence[Decision]):
         return np.array([decision.stock_ceiling for decision in self._decisions])
 
     @property
-    def gaps(self) -> Array:
-        """[D] as of `Decision`."""
-        return np.array([decision.gap for decision in self._decisions], dtype=np.float64)
+    def optimality_gaps(self) -> Array:
+        """[D] as in `Decision`."""
+        return np.array([decision.optimality_gap for decision in self._decisions], dtype=np.float64)
 
     @property
     def failures(self) -> int:
@@ -101,19 +97,58 @@ class DecisionLog(Sequence[Decision]):
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """DECISION_COLUMNS, a row per symbol that decided; as `Run.decision_frame` says."""
-        rows = [
-            (*_choice_row(d, c), *(c.binding.get(name, 0.0) for name in self.rows))
-            for d in self._decisions
-            for c in d.choices
-        ]
-        return frame_of(self.columns, rows)
+        """As in `Run.decision_frame`."""
+        decisions = self._decisions
+        columns = [DecisionColumns.of((), self.group_limit_names)]
+        columns += [decision.columns for decision in decisions]
+        counts = np.array([len(decision.symbols) for decision in decisions], dtype=np.int64)
+        until = np.array([decision.until for decision in decisions], dtype="datetime64[ns]")
+        quantities = [float(quantity) for each in decisions for quantity in each.quantities]
+        return decision_frame(
+            joined_columns(columns),
+            np.array([s for each in decisions for s in each.symbols], dtype=object),
+            np.array(quantities, dtype=np.float64),
+            at=np.repeat(self.at, counts),
+            until=np.repeat(until, counts),
+            equity=np.repeat(np.array([each.equity for each in decisions]), counts),
+        )
 
 
-def _choice_row(d: Decision, c: Choice) -> tuple[Any, ...]:
-    shadows = [c.binding.get(name, 0.0) for name in LIMITS]
-    first = (d.at, c.symbol, c.mu, c.sigma, c.kelly, c.target, float(c.qty), c.bound_by)
-    return (*first, d.until, c.held, c.price, c.change_cost, *c.rationale, *shadows, d.equity)
+def decision_frame(
+    columns: DecisionColumns,
+    symbols: Array,
+    quantities: Array,
+    *,
+    at: Instants,
+    until: Instants,
+    equity: Array,
+) -> pd.DataFrame:
+    """Return DECISION_COLUMNS and the shadow price of each limit on a group; a row a symbol.
+
+    symbols: [N] names. quantities: [N] signed quantity ordered. at, until, equity: [N] of the
+    decision of each.
+    """
+    prices = columns.binding_prices()
+    cost = np.where(quantities != 0.0, columns.cost * np.abs(quantities) * columns.price, 0.0)
+    values = {
+        "at": at,
+        "symbol": symbols,
+        "mu": columns.mu,
+        "sigma": columns.sigma,
+        "kelly": columns.kelly,
+        "target": columns.target,
+        "qty": quantities,
+        "binding": columns.binding_texts(),
+        "until": until,
+        "held": columns.held,
+        "price": columns.price,
+        "cost": cost,
+        **dict(zip([f"plan_{name}" for name in Rationale._fields], columns.rationale, strict=True)),
+        "equity": equity,
+        **{f"shadow_{name}": price for name, price in prices.items()},
+    }
+    names = (*DECISION_COLUMNS, *(f"shadow_{name}" for name in columns.group_limit_names))
+    return frame_of_columns({name: values[name] for name in names})
 
 
 def frame_of(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:

@@ -38,8 +38,9 @@ class Allocation:
         decide, and where the premium's part of what is expected is not known. Kelly's weight
         without limits is linear in what is expected, and they add up to it. What they leave of
         `unlimited` rests on neither: the hedge of others' targets, the shape of returns, a rule.
-    gap: what the best book of `limits.most_positions` can be better at most, a return net of risk
-        and cost over all periods; NaN where targets are not chosen by return, or nobody can say.
+    optimality_gap: what the best book of `limits.most_positions` can be better at most, a return
+        net of risk and cost over all periods; NaN where targets are not chosen by return, or nobody
+        can say.
     """
 
     unlimited: Array
@@ -48,7 +49,7 @@ class Allocation:
     periods: Index
     premium: Array
     forecast: Array
-    gap: float = 0.0
+    optimality_gap: float = 0.0
 
     @property
     def binding(self) -> tuple[Mapping[str, float], ...]:
@@ -106,7 +107,7 @@ def allocate(inputs: SizingInputs, fraction: float) -> Allocation:
     """
     weights, prices, gap = _solve(inputs.problem, fraction)
     why = explanation_of(inputs.problem, weights, prices, fraction)
-    bound = Bound(why.limits_met, why.own_price, prices, inputs.rows)
+    bound = Bound(why.limits_met, why.own_price, prices, inputs.group_limit_names)
     return Allocation(why.unlimited, weights[0], bound, why.periods, why.premium, why.forecast, gap)
 
 
@@ -146,7 +147,7 @@ def nearest(
     unpriced = np.full(n, np.nan)
     no_prices = np.full(priced_count(problem), np.nan)
     held_by, own_price = limits_met(problem, unlimited, target, unpriced, no_prices)
-    bound = Bound(held_by, own_price, no_prices, inputs.rows)
+    bound = Bound(held_by, own_price, no_prices, inputs.group_limit_names)
     none = np.where(inputs.deciding, 0.0, np.nan)
     periods = np.ones(n, dtype=np.int64)
     forecast = unlimited if directed else none

@@ -52,25 +52,25 @@ class Bound(NamedTuple):
     limits_met: [S] which of BINDING, a bit each.
     own_price: [S] shadow price of a bound of the symbol's own; NaN where targets are not chosen by
         return.
-    prices: [4 + R + K] of the CEILINGS, of the R limits on groups, then of what is borrowed in each
-        period; NaN likewise.
-    rows: [R] names of the limits on groups.
+    shadow_prices: [4 + G + K] of the CEILINGS, of the G limits on groups, then of what is borrowed
+        in each period; NaN likewise.
+    group_limit_names: [G].
     """
 
     limits_met: Index
     own_price: Array
-    prices: Array
-    rows: tuple[str, ...] = ()
+    shadow_prices: Array
+    group_limit_names: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[Mapping[str, float], ...]:
-        """[S] the names of BINDING and `rows` with their shadow prices."""
-        last = len(CEILINGS) + len(self.rows)
-        ceilings = self.prices[: len(CEILINGS)].tolist()
-        financing = float(self.prices[last:].sum())
+        """[S] the names of BINDING and of limits on groups with their shadow prices."""
+        last = len(CEILINGS) + len(self.group_limit_names)
+        ceilings = self.shadow_prices[: len(CEILINGS)].tolist()
+        financing = float(self.shadow_prices[last:].sum())
         nothing = (np.nan,) * (FIRST_ROW - COST)
-        groups = self.prices[len(CEILINGS) : last].tolist()
-        every = with_rows(BINDING, self.rows)
+        groups = self.shadow_prices[len(CEILINGS) : last].tolist()
+        every = with_rows(BINDING, self.group_limit_names)
         named = []
         # Most of hundreds of symbols are held by the same ceilings at the same prices: one mapping
         # serves all of them. What names a bound of the symbol itself has a price of its own.

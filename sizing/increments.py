@@ -1,4 +1,4 @@
-"""Quantities, and weights, in whole increments."""
+"""Quantities and weights in whole increments, and the least value of an order."""
 
 from __future__ import annotations
 
@@ -19,3 +19,13 @@ def whole_steps(quantity: float, step: float) -> float:
     # is held would stand for one step less than what is held.
     count = np.floor(count + count * ROUNDING + FUZZ)
     return float(count if quantity > 0 else -count)
+
+
+@inlined
+def least_value(closes: bool, least: float, dust: float) -> float:
+    """Return the value that an order needs, USD; `OrderTerms.smallest_value` states the rule.
+
+    closes: whether it closes a whole position. least, dust: USD, of any other order, and of one
+    that closes.
+    """
+    return dust if closes else least

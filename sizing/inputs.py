@@ -43,13 +43,13 @@ class SizingInputs:
     symbols: [S] their names; empty for a fixed weight that is counted beside them, and none at all
         where nobody has named them.
     at: the instant of the decision, if there is one.
-    rows: names of the limits on groups, as of `GroupLimits`.
+    group_limit_names: names of the limits on groups, as in `GroupLimits`.
     """
 
     problem: Problem
     symbols: tuple[str, ...] = ()
     at: np.datetime64 | None = None
-    rows: tuple[str, ...] = ()
+    group_limit_names: tuple[str, ...] = ()
 
     @property
     def mu(self) -> Array:

@@ -265,7 +265,9 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
         ),
         holdings_of(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
     )
-    return SizingInputs(problem, tuple(symbols), rows=groups.names), symbols.index(symbol)
+    return SizingInputs(problem, tuple(symbols), group_limit_names=groups.names), symbols.index(
+        symbol
+    )
 
 
 def _moments_of(

@@ -149,7 +149,7 @@ def decision_rows() -> None:
         spread = np.where(table.sigma > 0, table.sigma, 0.0)
         noise = np.random.default_rng(1).normal(0, 0.5, table.mu.shape) * spread
         mu = np.where(table.deciding[:, None], noise, table.mu)
-        return replace(trader, table=replace(table, mu=mu))
+        return replace(trader, table=table._replace(mu=mu))
 
     narrow = Market(synthetic(10, 1764))
     trader = believed(narrow, settings)

@@ -6,7 +6,7 @@ Who decides, over which periods of time, and their expected returns, deviations 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from trainingdata.timeframe import Holding
 from trainingdata.universe import Rule
 
 _OF_SYMBOLS = ("deciding", "outside", "leaving", "mu", "sigma", "shrinkage", "signal", "premium")
-_OF_NO_INSTANT = ("symbols", "crypto", "correlations")
+_OF_NO_INSTANT = ("symbol", "crypto", "correlations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +39,13 @@ class Periods:
     schedule: Schedule = EVERY_BAR
 
 
-class BeliefRow(NamedTuple):
-    """Inputs of a decision at an instant: a row of `BeliefTable`.
-
-    sharpe: [S] yearly Sharpe ratio of each symbol's class, as used by the strategy.
-    years: [K, S] each symbol's own open time in the periods, in years.
-    correlation: [K, S, S] of returns over each period.
-    financing: [K] price of one USD borrowed in each period, USD.
-    """
-
-    mu: Array
-    sigma: Array
-    premium: Array
-    sharpe: Array
-    signal: Array
-    years: Array
-    correlation: Array
-    deciding: Mask
-    outside: Rule
-    leaving: Mask
-    financing: Array
-    overnight: bool
-    cuts: bool
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class BeliefTable:
+class BeliefTable(NamedTuple):
     """What is believed of S symbols at T instants, over K periods of time that follow each other.
 
     Of a history they are those at which anything decides or is cut; of a decision, it alone.
+    Compiled code takes the table as it is, and reads the rows it needs.
 
-    symbols: of the panel, S.
+    symbol: [S] number of each symbol in the panel.
     at: [T] the instants.
     ends: [T, K] when each period ends.
     overnight: [T] the first period holds the night, or leaves no later decision to cut for it.
@@ -93,7 +69,7 @@ class BeliefTable:
     correlations: [D, S, S] float32, the matrices.
     """
 
-    symbols: tuple[str, ...]
+    symbol: Index
     at: Instants
     ends: Instants
     overnight: Mask
@@ -132,12 +108,11 @@ class BeliefTable:
         t = int(self.at.searchsorted(now))
         if t >= len(self.at) or self.at[t] != now:
             return None
-        held = np.ones(len(self.symbols), dtype=bool) if held is None else held
+        held = np.ones(len(self.symbol), dtype=bool) if held is None else held
         chosen = counted(self.sigma[t], self.outside[t], held)
         one = self.rows(np.array([t]))
-        return replace(
-            one,
-            symbols=tuple([self.symbols[s] for s in chosen.tolist()]),
+        return one._replace(
+            symbol=self.symbol[chosen],
             crypto=self.crypto[chosen],
             matrix=np.zeros(1, dtype=np.int64),
             correlations=self.correlations[self.matrix[t]][np.ix_(chosen, chosen)][None],
@@ -146,35 +121,8 @@ class BeliefTable:
 
     def rows(self, rows: Index) -> BeliefTable:
         """The table of some of its instants."""
-        names = [field.name for field in fields(self) if field.name not in _OF_NO_INSTANT]
-        return replace(self, **{name: getattr(self, name)[rows] for name in names})
-
-    def row(self, nightly_rate: float, class_sharpe: Array) -> BeliefRow:
-        """Return the inputs of a decision at the first instant.
-
-        nightly_rate: of one USD borrowed for a night.
-        class_sharpe: [2] Sharpe ratios a year of stocks and of crypto.
-        """
-        every = np.arange(len(self.symbols))
-        matrix = self.correlations[self.matrix[0]]
-        years, correlation = years_and_correlations(
-            self.years[0], matrix, self.crypto, self.shared[0], every
-        )
-        return BeliefRow(
-            self.mu[0],
-            self.sigma[0],
-            self.premium[0],
-            class_sharpe[self.crypto.astype(np.intp)],
-            self.signal[0],
-            years,
-            correlation,
-            self.deciding[0],
-            self.outside[0],
-            self.leaving[0],
-            np.asarray(nightly_rate * self.nights[0], dtype=np.float64),
-            bool(self.overnight[0]),
-            bool(self.cuts[0]),
-        )
+        names = [name for name in self._fields if name not in _OF_NO_INSTANT]
+        return self._replace(**{name: getattr(self, name)[rows] for name in names})
 
 
 def joined_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
@@ -185,11 +133,10 @@ def joined_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
     offsets = np.cumsum([0, *(len(part.correlations) for part in parts[:-1])])
     numbers = [part.matrix + offset for part, offset in zip(parts, offsets, strict=True)]
     arrays: dict[str, Any] = {}
-    for field in fields(BeliefTable):
-        values = [getattr(part, field.name) for part in parts]
-        if field.name not in ("symbols", "crypto", "matrix"):
-            arrays[field.name] = np.concatenate(values)
-    return replace(parts[0], matrix=np.concatenate(numbers), **arrays)
+    for name in BeliefTable._fields:
+        if name not in ("symbol", "crypto", "matrix"):
+            arrays[name] = np.concatenate([getattr(part, name) for part in parts])
+    return parts[0]._replace(matrix=np.concatenate(numbers), **arrays)
 
 
 @compiled
@@ -209,73 +156,60 @@ def counted(sigma: Array, outside: Rule, held: Mask) -> Index:
     return chosen[:count]
 
 
-@compiled
-def years_and_correlations(
-    years: Array, correlation: Array32, crypto: Mask, shared: Array, chosen: Index
-) -> tuple[Array, Array]:
-    """Each symbol's own years [K, m] in the periods, and the correlation [K, m, m] over them.
+@inlined
+def returns_of(
+    beliefs: BeliefTable, row: int, chosen: Index, class_sharpe: Array, forecast: bool, size: int
+) -> Returns:
+    """Return a strategy's expected returns over the periods, at instant `row`.
+
+    The return is 0 for symbols that do not decide, the covariance 0 without a forecast. What is
+    between the classes counts in proportion to the news that they share in a period; the matrix
+    stays positive definite.
 
     chosen: [m] the symbols, of S.
-
-    What is between the classes counts in proportion to the news that they share in a period; the
-    matrix stays positive definite.
-    """
-    periods = len(shared)
-    size = len(chosen)
-    symbol_years = np.empty((periods, size))
-    period_correlation = np.empty((periods, size, size))
-    for k in range(periods):
-        for a in range(size):
-            s = chosen[a]
-            symbol_years[k, a] = years[k, 1] if crypto[s] else years[k, 0]
-            for b in range(size):
-                r = chosen[b]
-                # Between the classes the matrix is of returns from 16:00 to 16:00 New York, which
-                # hold all the news of both. The prices of a period share only part of theirs.
-                share = shared[k] if crypto[s] != crypto[r] else 1.0
-                period_correlation[k, a, b] = correlation[s, r] * share
-    return symbol_years, period_correlation
-
-
-@inlined
-def returns_of(belief: BeliefRow, forecast: bool, size: int) -> Returns:
-    """Return a strategy's expected returns over the periods.
-
-    The return is 0 for symbols that do not decide, the covariance 0 without a forecast.
-
-    belief: of S symbols.
+    class_sharpe: [2] Sharpe ratios a year of stocks and of crypto, as used by the strategy.
     forecast: whether the strategy uses the forecast.
-    size: S plus the positions outside the panel.
+    size: m plus the positions outside the panel.
     """
-    sigma = belief.sigma
-    periods, symbols = sigma.shape
+    periods = beliefs.mu.shape[1]
+    count = len(chosen)
+    crypto = beliefs.crypto
+    sigma = beliefs.sigma[row]
+    matrix = beliefs.correlations[beliefs.matrix[row]]
     mu = np.zeros((periods, size))
     premium = np.zeros((periods, size))
     covariance = np.zeros((periods, size, size))
+    years = np.zeros(size)
+    universe = np.zeros(size, dtype=np.bool_)
     for k in range(periods):
-        for s in range(symbols):
+        for a in range(count):
+            s = chosen[a]
+            kind = 1 if crypto[s] else 0
+            own_years = beliefs.years[row, k, kind]
+            if k == 0:
+                years[a] = own_years
+                universe[a] = np.isfinite(sigma[0, s]) and beliefs.outside[row, s] == 0
             # What does not decide stays as it is and earns the same whatever is chosen. Its risk
             # counts all the same: it is held beside what is chosen.
-            if belief.deciding[s]:
-                premium[k, s] = belief.premium[s] * belief.sharpe[s] * belief.years[k, s]
-                mu[k, s] = (belief.mu[k, s] if forecast else 0.0) + premium[k, s]
-            for r in range(symbols):
+            if beliefs.deciding[row, s]:
+                premium[k, a] = beliefs.premium[row, s] * class_sharpe[kind] * own_years
+                mu[k, a] = (beliefs.mu[row, k, s] if forecast else 0.0) + premium[k, a]
+            for b in range(count):
+                r = chosen[b]
+                # Between the classes the matrix is of returns from 16:00 to 16:00 New York, which
+                # hold all the news of both. The prices of a period share only part of theirs.
+                share = beliefs.shared[row, k] if crypto[s] != crypto[r] else 1.0
                 product = sigma[k, s] * sigma[k, r]
-                covariance[k, s, r] = (
-                    belief.correlation[k, s, r] * product if np.isfinite(product) else 0.0
+                covariance[k, a, b] = (
+                    matrix[s, r] * share * product if np.isfinite(product) else 0.0
                 )
-    universe = np.zeros(size, dtype=np.bool_)
-    for s in range(symbols):
-        universe[s] = np.isfinite(sigma[0, s]) and belief.outside[s] == 0
-    return Returns(mu, premium, covariance, universe, padded(belief.years[0], size))
+    return Returns(mu, premium, covariance, universe, years)
 
 
 @inlined
-def padded(values: AnyArray, size: int) -> AnyArray:
-    """Values [S], then as many zeros as are missing from `size`."""
-    if len(values) == size:
-        return values
+def picked_and_padded(values: AnyArray, chosen: Index, size: int) -> AnyArray:
+    """Values [S] of those chosen [m], then as many zeros as are missing from `size`."""
     wide: AnyArray = np.zeros(size, dtype=values.dtype)  # type: ignore[assignment]
-    for s in range(len(values)):
-        wide[s] = values[s]
+    for a in range(len(chosen)):
+        wide[a] = values[chosen[a]]
     return wide

@@ -1,12 +1,12 @@
-"""What was decided and why: the answer to every question about an order."""
+"""What was decided and why: the record of a decision, its columns, and its words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,11 @@ from foundation import figures
 from foundation.arrays import Instants
 from trainingdata.instants import DAY
 from trainingdata.instruments import Kind, is_stock
+
+if TYPE_CHECKING:
+    from execution.decision.columns import (
+        DecisionColumns,
+    )  # a journal's reader needs no machine code
 
 _NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
 _PLAN = (
@@ -67,7 +72,7 @@ NO_RATIONALE = Rationale(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
 
 
 class Choice(NamedTuple):
-    """What was decided for one symbol, and why.
+    """What was decided for one symbol, and why: a row of `DecisionColumns`.
 
     symbol: of the instrument.
     mu: expected simple return over the first period, a fraction.
@@ -125,21 +130,22 @@ class ClassRule:
         return f"{self.phrase}: {' '.join(self.symbols)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Decision:
-    """One instant's decision: its choices, the orders they led to, and what stood around it.
+    """One instant's decision: columns for the N symbols that it is about, and their orders.
 
     at: the instant.
     until: the end of the first period: the next decision that can change its positions.
     equity: USD, of the account.
     stock_ceiling: stock gross allowed, in multiples of equity.
-    choices: of the symbols that decided, or that the night cuts.
+    symbols: [N] those that decided, that the night cuts or that leave the universe.
+    quantities: [N] signed quantities ordered, shares or coins.
+    columns: what was decided for each of them, and why.
     orders: in the order in which they are sent.
     rule: which rule sized which symbols, by asset class; empty where none did.
     failure: why enhanced sizing did not answer; empty where it did.
-    gap: what the best book of `limits.most_positions` can be better at most, a return a year net of
-        risk and cost; NaN where nobody can say.
-    rows: names of the limits on groups.
+    optimality_gap: what the best book of `limits.most_positions` can be better at most, a return a
+        year net of risk and cost; NaN where nobody can say. It does not count for equality.
     cancels: the trader's own open orders that this decision replaces; they end before its orders
         are sent.
     """
@@ -148,18 +154,43 @@ class Decision:
     until: np.datetime64
     equity: float
     stock_ceiling: float
-    choices: tuple[Choice, ...]
+    symbols: tuple[str, ...]
+    quantities: tuple[Decimal, ...]
+    columns: DecisionColumns
     orders: tuple[Order, ...]
     rule: tuple[ClassRule, ...] = ()
     failure: str = ""
     cancels: tuple[Order, ...] = ()
-    gap: float = field(default=0.0, compare=False)
-    rows: tuple[str, ...] = ()
+    optimality_gap: float = 0.0
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The rows of `columns`, which say why."""
+        named = enumerate(zip(self.symbols, self.quantities, strict=True))
+        return tuple([self.columns.choice(i, symbol, qty) for i, (symbol, qty) in named])
+
+    @property
+    def group_limit_names(self) -> tuple[str, ...]:
+        """Names of the limits on groups."""
+        return self.columns.group_limit_names
 
     @property
     def cancelled(self) -> dict[str, Decimal]:
         """What it saw as not filled of each order that it replaces, by its id."""
         return {order.client_order_id: order.qty for order in self.cancels}
+
+    def _compared(self) -> tuple[object, ...]:
+        interval = self.at, self.until, self.equity, self.stock_ceiling
+        sent = self.orders, self.rule, self.failure, self.cancels
+        return (*interval, self.choices, *sent, self.group_limit_names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Decision) and self._compared() == other._compared()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Decision{(*self._compared(), self.optimality_gap)}"
 
 
 def gap_a_year(gap: float, at: np.datetime64, ends: Instants) -> float:

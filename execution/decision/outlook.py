@@ -6,7 +6,6 @@ numbers.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -159,8 +158,8 @@ def _kept_by_growth(
     outside[outside == UNRANKED] = 0
     outside = np.where(table.outside == 0, outside, table.outside)
     inside = outside == 0
-    return replace(
-        table, outside=outside, deciding=table.deciding & inside, leaving=closed & ~inside
+    return table._replace(
+        outside=outside, deciding=table.deciding & inside, leaving=closed & ~inside
     )
 
 
@@ -294,7 +293,7 @@ def _assembled_beliefs(
         np.where(outside == 0, moments.variance, np.nan), numbers, matrices, bars.crypto, prior
     )
     return BeliefTable(
-        symbols=bars.symbols,
+        symbol=np.arange(len(bars.symbols)),
         at=times,
         ends=ends,
         overnight=overnight,

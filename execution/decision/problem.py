@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefRow, padded, returns_of
+from execution.decision.beliefs import BeliefTable, picked_and_padded, returns_of
 from execution.orders.orders import Account, OrderTerms
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined, picked
-from sizing.increments import whole_steps
+from sizing.increments import least_value, whole_steps
 from sizing.limits import ROUNDED, affordable_weights, granted_leverage, kept_share, net_excess
 from sizing.problem import (
     NO_ROWS,
@@ -133,34 +133,49 @@ def _smallest_values(bars: Bars, price: Array, terms: OrderTerms) -> tuple[Array
     return least, np.where(named > 0, named, terms.dust_values(bars.crypto))
 
 
-class Settled(NamedTuple):
-    """What becomes of an account's N rows.
+class RoundedTargets(NamedTuple):
+    """The targets of an account's N rows, rounded to lots.
 
     target: [N] weight that each is to have.
-    steps: [N] whole increments that it stands for, signed; NaN for what stays as it is.
+    lots: [N] whole increments that it stands for, signed; NaN for what stays as it is.
     cut: [N] whether the night cuts it, sized by nothing.
     unsent: [N] why a change makes no order: 0, `TOO_SMALL` or `DUST`.
     """
 
     target: Array
-    steps: Array
+    lots: Array
     cut: Mask
     unsent: Index
 
 
 @compiled
-def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
-    """The sizing problem of an instant, over the rows of an account.
+def problem_of(
+    beliefs: BeliefTable,
+    row: int,
+    chosen: Index,
+    class_sharpe: Array,
+    financing: Array,
+    account: AccountRow,
+    terms: Terms,
+) -> Problem:
+    """Return the sizing problem of instant `row` of the beliefs, over the rows of an account.
 
-    What the belief says nothing of is fixed: it counts for the ceilings and has no variance.
+    Rows that the beliefs say nothing of are fixed: they count for the ceilings and have no
+    variance.
+
+    chosen: [m] the symbols, of S, that the first m rows are of.
+    class_sharpe: [2] Sharpe ratios a year of stocks and of crypto, as used by the strategy.
+    financing: [K] price of one USD borrowed in each period, USD.
     """
     size = len(account.quantity)
-    deciding = padded(belief.deciding, size)
-    leaving = padded(belief.leaving, size)
-    signal = padded(belief.signal, size) if terms.forecast else np.zeros(size)
-    returns = returns_of(belief, terms.forecast, size)
+    deciding = picked_and_padded(beliefs.deciding[row], chosen, size)
+    leaving = picked_and_padded(beliefs.leaving[row], chosen, size)
+    signal = np.zeros(size)
+    if terms.forecast:
+        signal = picked_and_padded(beliefs.signal[row], chosen, size)
+    returns = returns_of(beliefs, row, chosen, class_sharpe, terms.forecast, size)
     day, night = terms.leverage
-    allowed = night if belief.overnight else day
+    allowed = night if beliefs.overnight[row] else day
     margin_equity = terms.caps[2]
     # Of what the venue lends, its check of orders leaves a part unused. What secures open spreads
     # is lent against no stock.
@@ -179,17 +194,17 @@ def problem_of(belief: BeliefRow, account: AccountRow, terms: Terms) -> Problem:
     )
     return Problem(
         returns,
-        Costs(change_costs(terms.cost, signal, len(belief.financing)), belief.financing),
+        Costs(change_costs(terms.cost, signal, len(financing)), financing),
         limits,
         holdings_of(account, deciding, leaving, terms.order_margin),
     )
 
 
 @compiled
-def settled(
+def round_to_lots(
     problem: Problem, weights: Array, sized: bool, account: AccountRow, cuts: bool
-) -> Settled:
-    """The targets that weights [N] lead to, in whole increments rounded towards zero.
+) -> RoundedTargets:
+    """Round weights [N] towards zero to the lots of each row.
 
     Stocks that nothing has sized (no forecast, a missing bar, a solver that failed) are brought
     under the overnight ceiling before the night, which is the broker's and not the model's: each
@@ -206,41 +221,41 @@ def settled(
     count = account.positions
     kept = affordable_weights(problem, weights) if sized else held
     target = np.where(leaving, 0.0, kept)
-    steps = np.full(len(held), np.nan)
+    lots = np.full(len(held), np.nan)
     unsent = np.zeros(len(held), dtype=np.int64)
-    loose = np.zeros(len(held), dtype=np.bool_)
+    trimmable = np.zeros(len(held), dtype=np.bool_)
     if cuts:
-        _mark_unsized_stocks(loose, problem, sized, account)
+        _mark_unsized_stocks(trimmable, problem, sized, account)
     # Weights are fractions of equity; where there is none, what can be closed is closed.
     if not account.equity > 0.0:
         for s in range(count):
-            if deciding[s] or leaving[s] or loose[s]:
+            if deciding[s] or leaving[s] or trimmable[s]:
                 target[s] = 0.0
-                steps[s] = 0.0
-        _leave_small_changes(target, steps, unsent, held, account)
-        return Settled(target, steps, loose, unsent)
+                lots[s] = 0.0
+        _leave_small_changes(target, lots, unsent, held, account)
+        return RoundedTargets(target, lots, trimmable, unsent)
     if cuts:
         ceiling = problem.limits.stock_ceiling
-        share = kept_share(target[:count], crypto[:count], loose[:count], ceiling)
+        share = kept_share(target[:count], crypto[:count], trimmable[:count], ceiling)
         for s in range(count):
-            loose[s] &= share < 1.0
-            if loose[s]:
+            trimmable[s] &= share < 1.0
+            if trimmable[s]:
                 target[s] = held[s] * share
     for s in range(count):
         # A fee in coin leaves quantities off the grid of increments. Rounding what already stands
         # where it should would sell that dust in every decision.
         if target[s] != held[s]:
-            steps[s] = whole_steps(
+            lots[s] = whole_steps(
                 target[s] * account.equity / account.price[s], account.increment[s]
             )
-    _keep_to_net_limits(problem, weights, sized, steps, account)
-    _leave_small_changes(target, steps, unsent, held, account)
-    return Settled(target, steps, loose, unsent)
+    _keep_to_net_limits(problem, weights, sized, lots, account)
+    _leave_small_changes(target, lots, unsent, held, account)
+    return RoundedTargets(target, lots, trimmable, unsent)
 
 
 @inlined
 def _leave_small_changes(
-    target: Array, steps: Array, unsent: Index, held: Array, account: AccountRow
+    target: Array, lots: Array, unsent: Index, held: Array, account: AccountRow
 ) -> None:
     """Keep positions unchanged if the venue accepts no order for the change.
 
@@ -248,26 +263,23 @@ def _leave_small_changes(
     reduction would restore stays exceeded by less than the smallest order. held [N]: weights.
     """
     for s in range(account.positions):
-        step = account.increment[s]
-        if np.isnan(steps[s]) or not account.least[s] > 0.0 or not step > 0.0:
+        lot = account.increment[s]
+        if np.isnan(lots[s]) or not account.least[s] > 0.0 or not lot > 0.0:
             continue
+        closes = lots[s] == 0.0 and account.quantity[s] != 0.0
         size = abs(account.quantity[s])
-        least = account.dust[s]
-        reason = DUST
-        if steps[s] != 0.0 or size == 0.0:
-            size = abs(whole_steps(steps[s] * step - account.quantity[s], step)) * step
-            least = account.least[s]
-            reason = TOO_SMALL
+        if not closes:
+            size = abs(whole_steps(lots[s] * lot - account.quantity[s], lot)) * lot
         # A change of less than one increment is no order at all.
-        if 0.0 < size * account.price[s] < least:
+        if 0.0 < size * account.price[s] < least_value(closes, account.least[s], account.dust[s]):
             target[s] = held[s]
-            steps[s] = np.nan
-            unsent[s] = reason
+            lots[s] = np.nan
+            unsent[s] = DUST if closes else TOO_SMALL
 
 
 @inlined
 def _keep_to_net_limits(
-    problem: Problem, weights: Array, sized: bool, steps: Array, account: AccountRow
+    problem: Problem, weights: Array, sized: bool, lots: Array, account: AccountRow
 ) -> None:
     """Take whole increments off what decides, where rounding a short passes a net limit.
 
@@ -279,37 +291,39 @@ def _keep_to_net_limits(
     held = problem.account.held
     rounded = held.copy()
     for s in range(len(held)):
-        if not np.isnan(steps[s]):
-            rounded[s] = steps[s] * problem.account.increment[s]
+        if not np.isnan(lots[s]):
+            rounded[s] = lots[s] * problem.account.increment[s]
     for _ in range(ROUNDS):
         for k in range(len(rows.net_most)):
             if rows.net_most[k] >= 0.0:
-                _keep_to_net_limit(problem, k, weights, rounded, steps, account)
+                _keep_to_net_limit(problem, k, weights, rounded, lots, account)
 
 
 @inlined
 def _keep_to_net_limit(
-    problem: Problem, k: int, weights: Array, rounded: Array, steps: Array, account: AccountRow
+    problem: Problem, k: int, weights: Array, rounded: Array, lots: Array, account: AccountRow
 ) -> None:
-    """`_keep_to_net_limits` for limit k; rounded [N]: the weights of the steps."""
+    """`_keep_to_net_limits` for limit k; rounded [N]: the weights of the lots."""
     for s in range(account.positions):
-        step = problem.account.increment[s]
+        lot = problem.account.increment[s]
         taken = problem.limits.rows.net[k, s]
         over = net_excess(problem, k, rounded, weights)
         if over <= ROUNDED:
             return
-        if problem.account.deciding[s] and taken * rounded[s] > 0.0 and step > 0.0:
-            if np.isnan(steps[s]):
-                steps[s] = whole_steps(account.quantity[s], account.increment[s])
-            fewer = min(np.ceil(over / (abs(taken) * step)), abs(steps[s]))
-            steps[s] -= np.sign(steps[s]) * fewer
-            rounded[s] = steps[s] * step
+        if problem.account.deciding[s] and taken * rounded[s] > 0.0 and lot > 0.0:
+            if np.isnan(lots[s]):
+                lots[s] = whole_steps(account.quantity[s], account.increment[s])
+            fewer = min(np.ceil(over / (abs(taken) * lot)), abs(lots[s]))
+            lots[s] -= np.sign(lots[s]) * fewer
+            rounded[s] = lots[s] * lot
 
 
 @inlined
-def _mark_unsized_stocks(loose: Mask, problem: Problem, sized: bool, account: AccountRow) -> None:
+def _mark_unsized_stocks(
+    trimmable: Mask, problem: Problem, sized: bool, account: AccountRow
+) -> None:
     """Mark the stocks [N] that nothing has sized; what takes no orders cannot be cut."""
     for s in range(account.positions):
         sized_now = (sized and problem.account.deciding[s]) or problem.account.leaving[s]
-        loose[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)
-        loose[s] &= account.quantity[s] != 0.0
+        trimmable[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)
+        trimmable[s] &= account.quantity[s] != 0.0

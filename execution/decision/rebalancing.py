@@ -1,17 +1,27 @@
-"""Orders that bring an account from what it holds to its targets."""
+"""Orders that bring an account from what it holds and has open to its targets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from operator import itemgetter
 
 import numpy as np
 
-from execution.orders.orders import UNLIMITED, Order, Side, order_identity, time_in_force
+from execution.decision.columns import DecisionColumns
+from execution.decision.decision import OrderReason
+from execution.orders.orders import (
+    UNLIMITED,
+    Account,
+    Order,
+    OrderTerms,
+    Side,
+    order_identity,
+    strategy_of,
+    time_in_force,
+)
 from sizing.quantity import part_count, truncate_to_increment
-from trainingdata.instants import compact_text
+from trainingdata.instants import HOUR, compact_text
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.timeframe import HOURLY, Timeframe
 
@@ -19,26 +29,15 @@ _NOTHING = Decimal(0)
 _rank_and_symbol = itemgetter(0, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where the position in one instrument is to go.
-
-    instrument: with the increment that its quantities come in.
-    held: signed quantity held plus open.
-    quantity: signed quantity that is to be held.
-    largest_order: quantity of one order at most; infinite where there is no bound.
-    reason: why; each of its orders carries it.
-    """
-
-    instrument: Instrument
-    held: Decimal
-    quantity: Decimal
-    largest_order: float
-    reason: object
-
-
 def rebalance(
-    strategy: str, at: np.datetime64, targets: Iterable[Target], timeframe: Timeframe = HOURLY
+    strategy: str,
+    at: np.datetime64,
+    instruments: Sequence[Instrument],
+    held: Sequence[Decimal],
+    targets: Sequence[Decimal],
+    largest: Sequence[float],
+    reasons: Sequence[object],
+    timeframe: Timeframe = HOURLY,
 ) -> tuple[Order, ...]:
     """Orders that move each instrument from what is held to its target.
 
@@ -47,6 +46,10 @@ def rebalance(
     whole increments, unless it closes a position. What exceeds the largest order goes out in parts
     as equal as increments allow.
 
+    instruments: [N] with the increments of their quantities.
+    held, targets: [N] signed quantity held plus open, and signed quantity to hold.
+    largest: [N] quantity of one order at most; infinite where there is no bound.
+    reasons: [N] which each order of the instrument carries.
     timeframe: of decisions. Of a daily one the next bar begins with an auction, and a stock's order
         is one for it. That trades whole shares, and of a change of sign only the
         close: the venue takes no order that opens the other side before the close has filled. The
@@ -54,28 +57,128 @@ def rebalance(
     """
     ranked: list[tuple[int, str, Order]] = []
     when = compact_text(at)
-    for target in targets:
-        item = target.instrument
+    for item, before, target, most, reason in zip(
+        instruments, held, targets, largest, reasons, strict=True
+    ):
         symbol = item.symbol
         coin = item.kind is Kind.CRYPTO
         auction = None if coin else timeframe.auction
         tif = time_in_force(symbol, auction)
         leg = 0
-        steps = _steps(target.held, target.quantity)
-        for before, after in steps[:1] if auction else steps:
-            reduces = abs(after) < abs(before)
+        steps = _steps(before, target)
+        for begin, end in steps[:1] if auction else steps:
+            reduces = abs(end) < abs(begin)
             rank = _rank(reduces, coin)
-            side: Side = "buy" if after > before else "sell"
-            quantity = _order_quantity(before, after, item.increment)
+            side: Side = "buy" if end > begin else "sell"
+            quantity = _order_quantity(begin, end, item.increment)
             if auction:
                 quantity -= quantity % 1
-            for part in in_parts(quantity, target.largest_order, item.increment):
+            for part in in_parts(quantity, most, item.increment):
                 identity = order_identity(strategy, when, symbol, leg)
-                order = Order(identity, symbol, side, part, target.reason, reduces, tif=tif)
+                order = Order(identity, symbol, side, part, reason, reduces, tif=tif)
                 ranked.append((rank, symbol, order))
                 leg += 1
     ranked.sort(key=_rank_and_symbol)
     return tuple([order for _, _, order in ranked])
+
+
+def decision_orders(
+    strategy: str,
+    at: np.datetime64,
+    until: np.datetime64,
+    columns: DecisionColumns,
+    instruments: Sequence[Instrument],
+    held: Sequence[Decimal],
+    quantities: Sequence[Decimal],
+    terms: OrderTerms,
+    timeframe: Timeframe,
+    *,
+    failure: str,
+    legacy: bool,
+) -> tuple[Order, ...]:
+    """Return the orders for the signed quantities [N] that a decision orders.
+
+    columns: of the N symbols.
+    instruments, held: [N] the symbols, and the signed quantity held plus open of each.
+    failure, legacy: as in `OrderReason`.
+    """
+    changed = [i for i, quantity in enumerate(quantities) if quantity]
+    hours = hours_between(at, until)
+    choices = [columns.choice(i, instruments[i].symbol, quantities[i]) for i in changed]
+    items = [instruments[i] for i in changed]
+    return rebalance(
+        strategy,
+        at,
+        items,
+        [held[i] for i in changed],
+        [held[i] + quantities[i] for i in changed],
+        [terms.largest_quantity(item, c.price) for item, c in zip(items, choices, strict=True)],
+        [OrderReason(choice, hours, failure, legacy) for choice in choices],
+        timeframe,
+    )
+
+
+def hours_between(at: np.datetime64, until: np.datetime64) -> float:
+    return float((until - at) / HOUR)
+
+
+def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
+    """Return the signed quantity ordered to hold `lots` increments; NaN: what is held stays.
+
+    held: signed quantity held plus open.
+    """
+    return (held if np.isnan(lots) else int(lots) * increment) - held
+
+
+def reductions_decided_anew(
+    strategy: str, account: Account, deciding: Collection[str]
+) -> tuple[Order, ...]:
+    """Return the strategy's own open orders that reduce a position in a symbol that decides now."""
+    # How much is sold is decided anew, from what is held. Left open, a reduction would go on taking
+    # its part of every ceiling beside the new decision.
+    reductions = []
+    for order in account.open_orders:
+        if order.symbol not in deciding or strategy_of(order.client_order_id) != strategy:
+            continue
+        held = account.positions.get(order.symbol, _NOTHING)
+        if held * order.signed_qty < 0:
+            reductions.append(order)
+    return tuple(reductions)
+
+
+def replaced_orders(
+    strategy: str, account: Account, quantities: Mapping[str, Decimal]
+) -> tuple[Order, ...]:
+    """Return the strategy's own open orders that a new order of their symbol replaces.
+
+    quantities: signed, that are ordered of each symbol.
+    """
+    # The venue refuses a new order that the account's own open one would trade with, as a wash
+    # trade. What is left of an open reduction becomes part of the new order instead of a second one
+    # for the same position.
+    reductions = account.open_reductions
+    replaced = []
+    for order in account.open_orders:
+        change = quantities.get(order.symbol, _NOTHING)
+        if not change or strategy_of(order.client_order_id) != strategy:
+            continue
+        opposite = order.signed_qty * change < 0
+        if opposite or order.symbol in reductions:
+            replaced.append(order)
+    return tuple(replaced)
+
+
+def quantities_without(
+    quantities: Mapping[str, Decimal], account: Account, replaced: Sequence[Order]
+) -> dict[str, Decimal]:
+    """Return the quantities that lead to the same targets once some open orders are cancelled."""
+    before = account.exposure
+    after = account.without(replaced).exposure
+    changed = {}
+    for symbol, quantity in quantities.items():
+        freed = before.get(symbol, _NOTHING) - after.get(symbol, _NOTHING)
+        changed[symbol] = quantity + freed if freed else quantity
+    return changed
 
 
 def _steps(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...]:

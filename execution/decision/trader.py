@@ -12,26 +12,36 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable, Periods, joined_beliefs
-from execution.decision.choices import (
-    answer_of,
-    choices_of,
+from execution.decision.columns import (
+    DecisionColumns,
     class_rules,
-    hours_between,
-    ordered_without,
+    decided_places,
+    decision_arrays,
+    decision_columns,
+)
+from execution.decision.decision import ClassRule, Decision, gap_a_year
+from execution.decision.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
+from execution.decision.problem import (
+    BookState,
+    RoundedTargets,
+    Terms,
+    book_state,
+    problem_of,
+    round_to_lots,
+)
+from execution.decision.rebalancing import (
+    decision_orders,
+    ordered_quantity,
+    quantities_without,
     reductions_decided_anew,
     replaced_orders,
-    targets_of,
 )
-from execution.decision.decision import Choice, ClassRule, Decision, gap_a_year
-from execution.decision.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
-from execution.decision.problem import BookState, Settled, Terms, book_state, problem_of, settled
-from execution.decision.rebalancing import rebalance
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import TERMS, Account, OrderTerms
 from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
-from foundation.arrays import Array
+from foundation.arrays import Array, Index
 from foundation.errors import InputError
 from foundation.plugin import is_own
 from foundation.settings import setting, settings_class
@@ -155,13 +165,13 @@ class SizingSettings:
         return Legacy(self.risk_multiplier)
 
 
-class SizingAnswer(NamedTuple):
-    """What sizing answers at an instant.
+class SizingResult(NamedTuple):
+    """What a strategy returned at an instant, or why it returned nothing.
 
-    inputs: that were answered, or to which there was no answer.
+    inputs: that the strategy was given.
     allocation: of the strategy; none where nothing could be sized.
-    strategy: that answered, or did not.
-    failure: why the strategy did not answer; empty where it did.
+    strategy: that was run.
+    failure: why there is no allocation; empty where there is one, or nothing decides.
     unsolved: whether its program was not solved.
     """
 
@@ -172,19 +182,19 @@ class SizingAnswer(NamedTuple):
     unsolved: bool = False
 
 
-def answered(strategy: Strategy, inputs: SizingInputs, account: AccountRow) -> SizingAnswer:
-    """What a strategy answers to the inputs of an account, or why it does not."""
+def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountRow) -> SizingResult:
+    """Run a strategy on the inputs of an account; an unsolved program is a result, no error."""
     if not inputs.deciding.any():
-        return SizingAnswer(inputs, None, strategy)
+        return SizingResult(inputs, None, strategy)
     if not account.equity > 0:
-        return SizingAnswer(inputs, None, strategy, no_equity(account.equity))
+        return SizingResult(inputs, None, strategy, no_equity(account.equity))
     check_priced(inputs.symbols, account)
     try:
         # The same to the last bit on any number of processors, and as a walk sizes it.
         with undivided():
-            return SizingAnswer(inputs, strategy.allocate(inputs), strategy)
+            return SizingResult(inputs, strategy.allocate(inputs), strategy)
     except SolverFailed as error:
-        return SizingAnswer(inputs, None, strategy, str(error), unsolved=True)
+        return SizingResult(inputs, None, strategy, str(error), unsolved=True)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -299,23 +309,23 @@ class Trader:
         belief = table.of(bars.now, np.array([symbol in counts for symbol in bars.symbols]))
         if belief is None:
             return None
-        decision = self.decide_on(belief, bars.at_last(belief.symbols), account)
-        return decision if decision.choices or belief.deciding.any() else None
+        symbols = tuple([bars.symbols[s] for s in belief.symbol.tolist()])
+        decision = self.decide_on(belief, bars.at_last(symbols), account)
+        return decision if decision.symbols or belief.deciding.any() else None
 
     def decide_on(self, belief: BeliefTable, bars: Bars, account: Account) -> Decision:
         """The decision that a belief leads to: steps 5 to 7 of `decide`."""
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
-            belief = replace(
-                belief,
-                deciding=belief.deciding & bars.tradable,
-                leaving=belief.leaving & bars.tradable,
+            belief = belief._replace(
+                deciding=belief.deciding & bars.tradable, leaving=belief.leaving & bars.tradable
             )
 
         now = np.datetime64(belief.at[0])
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
         # Where nothing can be sized they go on working, because taking them back would be new risk.
-        withdrawn = reductions_decided_anew(self.order_name, account, belief)
+        deciding = {bars.symbols[s] for s in np.flatnonzero(belief.deciding[0]).tolist()}
+        withdrawn = reductions_decided_anew(self.order_name, account, deciding)
         book = account.without(withdrawn)
         state = book_state(bars, book, self.terms)
         sizing = self._size(bars, state, belief)
@@ -333,79 +343,95 @@ class Trader:
 
         # 6. The night, and whole quantities.
         weights = problem.account.held if allocation is None else allocation.target
-        after = settled(problem, weights, allocation is not None, state.row, bool(belief.cuts[0]))
-        choices = self._choices(bars, book, belief, state, sizing, after)
+        rounded = round_to_lots(
+            problem, weights, allocation is not None, state.row, bool(belief.cuts[0])
+        )
+        chosen, columns = self._columns(bars, belief, state, sizing, rounded)
+        instruments = [bars.instruments[s] for s in chosen.tolist()]
+        exposure = book.exposure
+        quantities = {}
+        for item, lots in zip(instruments, rounded.lots[chosen].tolist(), strict=True):
+            held = exposure.get(item.symbol, _NOTHING)
+            quantities[item.symbol] = ordered_quantity(lots, item.increment, held)
 
         # 7. Orders. What a new order would trade with is cancelled first, and what was left of it
         # becomes part of the new order.
-        replaced = replaced_orders(self.order_name, book, choices)
+        replaced = replaced_orders(self.order_name, book, quantities)
         if replaced:
-            choices = ordered_without(choices, book, replaced)
-            book = book.without(replaced)
-        legacy = allocation is not None and isinstance(sizing.strategy, Legacy)
-        instruments = dict(zip(bars.symbols, bars.instruments, strict=True))
-        hours = hours_between(now, belief.until)
-        targets = targets_of(
-            choices, instruments, book.exposure, hours, self.terms, sizing.failure, legacy=legacy
+            quantities = quantities_without(quantities, book, replaced)
+            exposure = book.without(replaced).exposure
+        orders = decision_orders(
+            self.order_name,
+            now,
+            belief.until,
+            columns,
+            instruments,
+            [exposure.get(symbol, _NOTHING) for symbol in quantities],
+            tuple(quantities.values()),
+            self.terms,
+            bars.timeframe,
+            failure=sizing.failure,
+            legacy=allocation is not None and isinstance(sizing.strategy, Legacy),
         )
+        gap = 0.0
+        if allocation is not None:
+            gap = gap_a_year(allocation.optimality_gap, now, belief.ends[0])
         return Decision(
             at=now,
             until=belief.until,
             equity=account.equity,
             stock_ceiling=problem.limits.stock_ceiling,
-            choices=choices,
-            orders=rebalance(self.order_name, now, targets, bars.timeframe),
+            symbols=tuple(quantities),
+            quantities=tuple(quantities.values()),
+            columns=columns,
+            orders=orders,
             rule=rule,
             failure=sizing.failure,
             cancels=(*withdrawn, *replaced),
-            gap=0.0 if allocation is None else gap_a_year(allocation.gap, now, belief.ends[0]),
-            rows=sizing.inputs.rows,
+            optimality_gap=gap,
         )
 
-    def _choices(
+    def _columns(
         self,
         bars: Bars,
-        book: Account,
         belief: BeliefTable,
         state: BookState,
-        sizing: SizingAnswer,
-        after: Settled,
-    ) -> tuple[Choice, ...]:
-        """What was decided for each symbol that decides or that the night cuts."""
+        sizing: SizingResult,
+        rounded: RoundedTargets,
+    ) -> tuple[Index, DecisionColumns]:
+        """Return the N symbols that decide, that the night cuts or that leave, and their columns.
+
+        The symbols are numbers of the panel's.
+        """
         price = state.row.price[: len(bars.symbols)]
-        answer = answer_of(sizing.allocation, sizing.inputs.problem, after, price)
+        arrays = decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
+        place = decided_places(belief, arrays)
         strategy = sizing.strategy
-        choices = choices_of(
+        columns = decision_columns(
             belief,
-            answer,
+            arrays,
+            place,
             self._class_sharpe(belief, strategy),
             uses_forecast=strategy.uses_forecast,
-            rows=sizing.inputs.rows,
+            group_limit_names=sizing.inputs.group_limit_names,
         )
-        exposure = book.exposure
-        items = [bars.instruments[s] for s in choices.symbol.tolist()]
-        return tuple(
-            [
-                choices.choice(i, item, exposure.get(item.symbol, _NOTHING))
-                for i, item in enumerate(items)
-            ]
-        )
+        return place[1], columns
 
-    def _size(self, bars: Bars, state: BookState, belief: BeliefTable) -> SizingAnswer:
-        """The strategy's answer, else its fallback's, else why nothing is sized."""
+    def _size(self, bars: Bars, state: BookState, belief: BeliefTable) -> SizingResult:
+        """Return the strategy's result; where its program is unsolved, that of its fallback."""
         chosen, *fallbacks = self.sizing.strategies()
-        answer = answered(chosen, self._inputs(bars, state, belief, chosen), state.row)
-        if not answer.unsolved:
-            return answer
+        result = run_strategy(chosen, self._inputs(bars, state, belief, chosen), state.row)
+        if not result.unsolved:
+            return result
         for strategy in fallbacks:
             # Each answers a problem of its own: the legacy rule goes by the forecast alone, and
             # a premium that the strategy counted would turn its direction around.
             inputs = self._inputs(bars, state, belief, strategy)
-            second = answered(strategy, inputs, state.row)
+            second = run_strategy(strategy, inputs, state.row)
             if second.allocation is None:
                 return second
-            return second._replace(failure=answer.failure)
-        return answer
+            return second._replace(failure=result.failure)
+        return result
 
     def _inputs(
         self, bars: Bars, state: BookState, belief: BeliefTable, strategy: Strategy
@@ -428,8 +454,16 @@ class Trader:
             rows=groups.rows_over(state.symbols[:positions], state.reductions),
         )
         (nightly,) = self.margin.nightly_rate(belief.at).tolist()
-        (class_sharpe,) = self._class_sharpe(belief, strategy)
-        problem = problem_of(belief.row(nightly, class_sharpe), state.row, terms)
+        class_sharpe = self._class_sharpe(belief, strategy)[0]
+        problem = problem_of(
+            belief,
+            0,
+            np.arange(len(bars.symbols)),
+            class_sharpe,
+            nightly * belief.nights[0],
+            state.row,
+            terms,
+        )
         return SizingInputs(problem, state.symbols, belief.at[0], groups.names)
 
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:

@@ -91,7 +91,7 @@ class DecisionRow:
     positions: what was held then, signed quantities by symbol.
     job: that decided.
     ended: how it ended; empty while it is not sent whole.
-    gap: as of `Decision`; none where nobody can say.
+    gap: `Decision.optimality_gap`; none where nobody can say.
     limits: names of the limits on groups.
     """
 
@@ -178,8 +178,8 @@ class Journal:
                 cancels=decision.cancelled,
                 positions=account.positions,
                 job=self._job,
-                gap=None if np.isnan(decision.gap) else float(decision.gap),
-                limits=decision.rows,
+                gap=None if np.isnan(decision.optimality_gap) else float(decision.optimality_gap),
+                limits=decision.group_limit_names,
             )
             DECISIONS.insert(self._database, row)
             self._events.append("decided", name, {"orders": len(decision.orders)})

@@ -162,6 +162,17 @@ class OrderTerms:
                 f"{self.smallest_coin:g}: dust cannot exceed it"
             )
 
+    def smallest_value(self, *, coin: bool, closes: bool) -> float:
+        """Return the least value of an order when it is sent, USD.
+
+        Applies to crypto and to fractions of a share. An order that closes a whole position of
+        crypto is too small only for dust: no other order could ever sell the rest.
+        `sizing.increments.least_value` is its compiled form.
+        """
+        if not coin:
+            return self.smallest_fraction
+        return self.coin_dust if closes else self.smallest_coin
+
     def least_values(self, crypto: Mask) -> Array:
         """Return the least value of an order when it is sized, unless it closes, USD; [S]."""
         return np.where(crypto, self.smallest_coin * (1 + self.room), 0.0)

@@ -115,8 +115,6 @@ def _account_refusal(
     """Too small or too large, against the account's own open order, or through zero."""
     held = account.positions.get(order.symbol, _NOTHING)
     change = order.signed_qty
-    # An order that closes a whole position is too small only for dust: no other order could ever
-    # sell the rest.
     closes = change == -held
     if coin or (fraction and not closes):
         price = order.own_price or account.prices.get(order.symbol)
@@ -149,20 +147,18 @@ def _value_refusal(
     if price is None:
         return ""
     worth = order.qty * Decimal(repr(price))
-    if not coin and worth < Decimal(repr(terms.smallest_fraction)):
+    least = terms.smallest_value(coin=coin, closes=closes)
+    if worth < Decimal(repr(least)):
+        if not coin:
+            return f"a fraction of a share is worth ${least:g} at least, this ${worth:.2f}"
+        if closes:
+            return (
+                f"{order.symbol} is dust: a position worth ${worth:.4f} cannot be sold, only one of"
+                f" ${least:g} or more (orders.coin_dust)"
+            )
         return (
-            f"a fraction of a share is worth ${terms.smallest_fraction:g} at least, this"
-            f" ${worth:.2f}"
-        )
-    if coin and not closes and worth < Decimal(repr(terms.smallest_coin)):
-        return (
-            f"an order of crypto is worth ${terms.smallest_coin:g} at least unless it closes the"
-            f" position, this ${worth:.2f} (orders.smallest_coin)"
-        )
-    if coin and closes and worth < Decimal(repr(terms.coin_dust)):
-        return (
-            f"{order.symbol} is dust: a position worth ${worth:.4f} cannot be sold, only one of"
-            f" ${terms.coin_dust:g} or more (orders.coin_dust)"
+            f"an order of crypto is worth ${least:g} at least unless it closes the position, this"
+            f" ${worth:.2f} (orders.smallest_coin)"
         )
     if coin and worth > Decimal(repr(terms.largest_coin)):
         return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"

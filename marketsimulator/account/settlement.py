@@ -33,6 +33,7 @@ from marketsimulator.account.book import (
 )
 from marketsimulator.account.impact import market_price, note_market_volume
 from marketsimulator.account.margin import buying_power, call_is_met, clear_call
+from sizing.increments import least_value
 
 _proceeds = inlined(proceeds_of_short)
 
@@ -84,7 +85,7 @@ def is_too_small(position: Record, quantity: float, price: float) -> bool:
     """
     size = abs(quantity)
     closes = position.quantity * quantity < 0.0 and size >= abs(position.quantity)
-    least = position.dust if closes else position.least
+    least = least_value(closes, position.least, position.dust)
     # A product of floats may fall short of the minimum by rounding.
     return bool(size * price < least * (1.0 - 1e-12))
 

@@ -43,7 +43,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from execution.decision.choices import NO_LIMITS
+from execution.decision.columns import NON_LIMIT_REASONS
 from execution.orders.orders import Fill, strategy_of
 from foundation.arrays import Array, Index, Instants, Mask
 from marketsimulator.records import COIN_FEE, ENDED, Booking, BookingKind, Run
@@ -144,7 +144,8 @@ def planned_parts(decisions: pd.DataFrame) -> Array:
 def _limited(binding: pd.Series) -> Mask:
     """[D] whether a limit is named."""
     named = {
-        text: any(name not in NO_LIMITS for name in text.split("+")) for text in binding.unique()
+        text: any(name not in NON_LIMIT_REASONS for name in text.split("+"))
+        for text in binding.unique()
     }
     return binding.map(named).to_numpy(dtype=np.bool_)
 

@@ -144,7 +144,7 @@ def lagged_beliefs(beliefs: BeliefTable) -> BeliefTable:
         mu[rows[1:], :, s] = beliefs.mu[rows[:-1], :, s]
         sigma[rows[1:], :, s] = beliefs.sigma[rows[:-1], :, s]
         deciding[rows[:1], s] = False
-    return replace(beliefs, mu=mu, sigma=sigma, deciding=deciding)
+    return beliefs._replace(mu=mu, sigma=sigma, deciding=deciding)
 
 
 def shuffled_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
@@ -159,7 +159,7 @@ def shuffled_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
         rows = np.flatnonzero(beliefs.deciding[:, s])
         ratio = beliefs.mu[rows, :, s] / beliefs.sigma[rows, :, s]
         mu[rows, :, s] = rng.permutation(ratio) * beliefs.sigma[rows, :, s]
-    return replace(beliefs, mu=mu)
+    return beliefs._replace(mu=mu)
 
 
 def with_scaled_costs(settings: BacktestSettings, scale: float) -> BacktestSettings:

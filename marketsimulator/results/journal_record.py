@@ -14,6 +14,7 @@ from typing import get_args
 
 import numpy as np
 
+from execution.decision.columns import decision_of_choices
 from execution.decision.decision import Decision
 from execution.journal.activities import ALL_TIME, BookingRow, FillRow, Kind, bookings_of, fills_of
 from execution.journal.cycles import CycleRow, cycles_of
@@ -201,16 +202,16 @@ class JournalRecord:
             if isinstance(intent.order, Order):
                 orders.setdefault(intent.decision, []).append(intent.order)
         return [
-            Decision(
-                at=row.at,
-                until=row.until,
-                equity=row.equity,
-                stock_ceiling=row.stock_ceiling,
-                choices=tuple(row.choices.values()),
-                orders=tuple(orders.get(row.name, ())),
+            decision_of_choices(
+                row.at,
+                row.until,
+                row.equity,
+                row.stock_ceiling,
+                tuple(row.choices.values()),
+                tuple(orders.get(row.name, ())),
                 failure=row.failure,
-                gap=np.nan if row.gap is None else row.gap,
-                rows=row.limits,
+                optimality_gap=np.nan if row.gap is None else row.gap,
+                group_limit_names=row.limits,
             )
             for row in self.decisions
         ]

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.decision.choices import UNSENT
+from execution.decision.columns import UNSENT
 from execution.decision.decision import Choice
 from execution.decision.trader import SizingSettings
 from execution.orders.fees import FeeSchedule
@@ -354,7 +354,7 @@ def position_remarks(run: Run, most: int | None) -> list[str]:
     """How far choosing at most so many positions may be from the best choice."""
     if most is None:
         return []
-    gaps = run.log.gaps
+    gaps = run.log.optimality_gaps
     known = gaps[np.isfinite(gaps)]
     bounded = counted(int((gaps != 0.0).sum()), "decision")
     text = f"At most {counted(most, 'position')}: at {bounded} more were wanted"

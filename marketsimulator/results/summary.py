@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from execution.decision.columns import decision_of_choices
 from execution.decision.decision import Choice, Decision
 from execution.decision.outlook import deciding_symbols
-from execution.decision.rebalancing import Target, rebalance
+from execution.decision.rebalancing import rebalance
 from execution.decision.trader import Decider, Trader
 from execution.orders.orders import TERMS, Account, OrderTerms
 from forecasting.baseline import RandomWalk
@@ -337,7 +338,8 @@ class BuyAndHold:
         # Nothing is expected and nothing binds: what a choice says of that has no value.
         nan = float("nan")
         choices = []
-        targets = []
+        items = []
+        largest = []
         for s in missing:
             item = bars.instruments[s]
             price = account.prices[item.symbol]
@@ -348,9 +350,18 @@ class BuyAndHold:
             choices.append(
                 Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan)
             )
-            most = self.terms.largest_quantity(item, price)
-            targets.append(Target(item, Decimal(0), quantity, most, "bought once and held"))
+            items.append(item)
+            largest.append(self.terms.largest_quantity(item, price))
         if not choices:
             return None
-        orders = rebalance("buy_and_hold", bars.now, targets, bars.timeframe)
-        return Decision(bars.now, bars.now, equity, 1.0, tuple(choices), orders)
+        orders = rebalance(
+            "buy_and_hold",
+            bars.now,
+            items,
+            [Decimal(0)] * len(items),
+            [choice.qty for choice in choices],
+            largest,
+            ["bought once and held"] * len(items),
+            bars.timeframe,
+        )
+        return decision_of_choices(bars.now, bars.now, equity, 1.0, choices, orders)

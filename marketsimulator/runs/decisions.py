@@ -11,53 +11,57 @@ import numpy as np
 import pandas as pd
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.choices import (
-    Answers,
-    Choices,
-    choices_of,
+from execution.decision.columns import (
+    DecisionArrays,
+    DecisionColumns,
     class_rules,
-    hours_between,
-    joined_choices,
-    targets_of,
+    decided_places,
+    decision_columns,
+    joined_columns,
 )
-from execution.decision.decision import Choice, ClassRule, Decision, Rationale, gap_a_year
-from execution.decision.rebalancing import rebalance
+from execution.decision.decision import ClassRule, Decision, gap_a_year
+from execution.decision.rebalancing import decision_orders, ordered_quantity
 from execution.orders.orders import Order, exact_decimal
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled, spread
 from foundation.threads import side_by_side
-from marketsimulator.records import DecisionLog, frame_of_columns
+from marketsimulator.records import DecisionLog, decision_frame
 from marketsimulator.runs.instants import Kept, WalkInputs, decision_again
 from marketsimulator.runs.walk import Walk
 from marketsimulator.settings import BacktestSettings
-from sizing.binding import LIMITS, names_of
 from sizing.inputs import no_equity
 from sizing.kelly import failure_text
 from sizing.solver.active_set import SOLVED
 from sizing.spans import Explanation, explained, explanation_of, kelly_by_span
 from sizing.strategies import Legacy
 from trainingdata.bars import Bars
+from trainingdata.instruments import Instrument
 
 _NOTHING = Decimal(0)
 AT_ONCE = 256  # decisions explained in one call
 
 
 class _Decided(NamedTuple):
-    """D decisions as columns.
+    """D decisions as columns, of N symbols in all.
 
     rows: [D] of the table.
-    sized: [D] whether a strategy has answered.
-    ceiling, granted: [D] as of `BookLimits`.
-    gap: [D] as of `Allocation`.
-    choices: of the decisions.
+    sized: [D] whether the strategy has sized.
+    ceiling, granted: [D] as in `BookLimits`.
+    optimality_gap: [D] as in `Allocation`.
+    number, symbol: [N] numbers of the decision and of the symbol, in this order.
+    lots: [N] as in `RoundedTargets`.
+    columns: of the N symbols.
     """
 
     rows: Index
     sized: Mask
     ceiling: Array
     granted: Array
-    gap: Array
-    choices: Choices
+    optimality_gap: Array
+    number: Index
+    symbol: Index
+    lots: Array
+    columns: DecisionColumns
 
 
 class WalkedDecisions(DecisionLog):
@@ -76,25 +80,28 @@ class WalkedDecisions(DecisionLog):
         self._strategy = settings.sizing.chosen_strategy()
         self._order_name = order_name
         self._instruments = bars.instruments
-        self._by_symbol = dict(zip(bars.symbols, bars.instruments, strict=True))
         self._symbols = bars.symbols
         self._timeframe = bars.timeframe
         self._table = table
         self._inputs = walk.inputs
         self._kept = walk.kept
-        self._asked = walk.asked
-        self.rows = settings.limits.of_groups().names
+        self._trace = walk.trace
+        self.group_limit_names = settings.limits.of_groups().names
 
     @cached_property
     def _every(self) -> _Decided:
         """The decisions of all rows."""
         count = max(1, len(self._kept.status))
         parts = list(side_by_side(self._decided_in, range(0, count, AT_ONCE)))
-        choices = joined_choices([part.choices for part in parts], [len(p.rows) for p in parts])
-        rows, sized, ceiling, granted, gap = (
-            np.concatenate([part[k] for part in parts]) for k in range(5)
+        rows, sized, ceiling, granted, gap, _, symbol, lots = (
+            np.concatenate([part[k] for part in parts]) for k in range(8)
         )
-        return _Decided(rows, sized, ceiling, granted, gap, choices)
+        begins = np.cumsum([0, *(len(part.rows) for part in parts[:-1])])
+        number = [part.number + begin for part, begin in zip(parts, begins, strict=True)]
+        columns = joined_columns([part.columns for part in parts])
+        return _Decided(
+            rows, sized, ceiling, granted, gap, np.concatenate(number), symbol, lots, columns
+        )
 
     def _decided_in(self, begin: int) -> _Decided:
         """Those of AT_ONCE rows from `begin` on.
@@ -103,60 +110,68 @@ class WalkedDecisions(DecisionLog):
         """
         part = slice(begin, begin + AT_ONCE)
         walked = np.flatnonzero(np.isfinite(self._kept.equity[part]))
-        answers, ceiling, granted = self._answered(part)
-        columns: Any = [column[walked] for column in answers]
-        terms = self._inputs.terms
-        choices = choices_of(
-            self._table.rows(begin + walked),
-            Answers(*columns),
+        every, ceiling, granted = self._arrays(part)
+        selected: Any = [column[walked] for column in every]
+        arrays = DecisionArrays(*selected)
+        believed = self._table.rows(begin + walked)
+        place = decided_places(believed, arrays)
+        columns = decision_columns(
+            believed,
+            arrays,
+            place,
             self._inputs.class_sharpe[begin + walked],
-            uses_forecast=terms.forecast,
-            rows=self.rows,
+            uses_forecast=self._inputs.terms.forecast,
+            group_limit_names=self.group_limit_names,
         )
-        decided, row = np.unique(choices.row, return_inverse=True)
+        row, symbol = place
+        decided, number = np.unique(row, return_inverse=True)
         at = walked[decided]
-        choices = choices._replace(row=row, prices=choices.prices[decided])
         return _Decided(
-            begin + at, answers.sized[at], ceiling[at], granted[at], answers.gap[at], choices
+            begin + at,
+            every.sized[at],
+            ceiling[at],
+            granted[at],
+            every.optimality_gap[at],
+            number,
+            symbol,
+            arrays.lots[place],
+            columns,
         )
 
-    def _answered(self, part: slice) -> tuple[Answers, Array, Array]:
-        """Answers of a span of rows, whether a decision is of them or not; ceilings as `Asked`."""
-        if self._asked is not None:
-            asked: Any = [column[part] for column in self._asked.answers]
-            return Answers(*asked), self._asked.ceiling[part], self._asked.granted[part]
+    def _arrays(self, part: slice) -> tuple[DecisionArrays, Array, Array]:
+        """Return the arrays of a span of rows, decided or not; ceilings as in `StrategyTrace`."""
+        if self._trace is not None:
+            traced: Any = [column[part] for column in self._trace.arrays]
+            return DecisionArrays(*traced), self._trace.ceiling[part], self._trace.granted[part]
         columns: Any = [column[part] for column in self._kept]
         kept = Kept(*columns)
         rows, size = kept.quantity.shape
-        answers = Answers.room(rows, size, kept.prices.shape[1])._replace(
+        arrays = DecisionArrays.empty(rows, size, kept.shadow_prices.shape[1])._replace(
             sized=self._table.deciding[part].any(axis=1) & (kept.status == SOLVED),
             price=kept.price,
             cost=np.broadcast_to(self._inputs.terms.cost, (rows, size)),
             allocated=kept.weights[:, 0],
-            prices=kept.prices,
-            gap=kept.gap,
+            shadow_prices=kept.shadow_prices,
+            optimality_gap=kept.optimality_gap,
         )
         ceilings = np.full(rows, np.nan), np.full(rows, np.nan)
         singular = np.zeros(rows, dtype=np.bool_)
-        _explain(self._inputs, kept, part.start, answers, ceilings, singular)
+        _explain(self._inputs, kept, part.start, arrays, ceilings, singular)
         for row in np.flatnonzero(singular).tolist():
             chosen, problem, weights, _ = decision_again(self._inputs, kept, row, part.start)
-            why = explanation_of(problem, weights, kept.prices[row], self._inputs.fraction)
-            _write(answers, row, chosen, why)
-        return answers, *ceilings
+            prices = kept.shadow_prices[row]
+            why = explanation_of(problem, weights, prices, self._inputs.fraction)
+            _write(arrays, row, chosen, why)
+        return arrays, *ceilings
 
     @property
     def _rows(self) -> Index:
         return self._every.rows
 
-    @property
-    def _choices(self) -> Choices:
-        return self._every.choices
-
     @cached_property
     def _begins(self) -> Index:
-        """[D + 1] the first choice of each decision, and their number."""
-        return np.searchsorted(self._choices.row, np.arange(len(self._rows) + 1))
+        """[D + 1] the first symbol of each decision, and N."""
+        return np.searchsorted(self._every.number, np.arange(len(self._rows) + 1))
 
     @cached_property
     def _unsized(self) -> Mask:
@@ -165,13 +180,13 @@ class WalkedDecisions(DecisionLog):
 
     @cached_property
     def _quantities(self) -> Array:
-        """[N] signed quantity ordered, of each choice."""
-        c = self._choices
-        before = self._kept.quantity[self._rows[c.row], c.symbol]
+        """[N] signed quantity ordered."""
+        every = self._every
+        before = self._kept.quantity[every.rows[every.number], every.symbol]
         increment = np.array([float(item.increment) for item in self._instruments])
         # Whole billionths, as quantities are.
-        ordered = np.rint((increment[c.symbol] * c.steps - before) * 1e9) / 1e9
-        return np.where(np.isnan(c.steps), 0.0, ordered)
+        ordered = np.rint((increment[every.symbol] * every.lots - before) * 1e9) / 1e9
+        return np.where(np.isnan(every.lots), 0.0, ordered)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -186,11 +201,13 @@ class WalkedDecisions(DecisionLog):
         return self._every.ceiling
 
     @cached_property
-    def gaps(self) -> Array:
+    def optimality_gaps(self) -> Array:
         """[D] as of `Decision`."""
         rows = self._rows
         ends, at = self._table.ends[rows], self._table.at[rows]
-        gaps = [gap_a_year(*each) for each in zip(self._every.gap, at, ends, strict=True)]
+        gaps = [
+            gap_a_year(*each) for each in zip(self._every.optimality_gap, at, ends, strict=True)
+        ]
         return np.array(gaps, dtype=np.float64)
 
     @property
@@ -200,57 +217,42 @@ class WalkedDecisions(DecisionLog):
     @cached_property
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
         """Every order, with the instant of its decision."""
-        ordered = np.unique(self._choices.row[self._quantities != 0.0]).tolist()
+        ordered = np.unique(self._every.number[self._quantities != 0.0]).tolist()
         return [
             (self._table.at[self._rows[d]], order) for d in ordered for order in self.orders_of(d)
         ]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """DECISION_COLUMNS, a row per symbol that decided."""
-        c = self._choices
-        rows = self._rows[c.row]
-        kinds, kind = np.unique(c.holds, return_inverse=True)
-        names = [
-            dict.fromkeys(name for _, name in names_of(bits, c.names)) for bits in kinds.tolist()
-        ]
-        binding = np.array(["+".join(each) for each in names], dtype=object)
-        quantity = self._quantities
-        shadows = c.shadow_prices()
-        columns = {
-            "at": self._table.at[rows],
-            "symbol": np.array(self._symbols, dtype=object)[c.symbol],
-            "mu": c.mu,
-            "sigma": c.sigma,
-            "kelly": c.kelly,
-            "target": c.target,
-            "qty": quantity,
-            "binding": binding[kind] if len(kinds) else binding,
-            "until": self._table.ends[rows, 0],
-            "held": c.held,
-            "price": c.price,
-            "cost": np.where(quantity != 0.0, c.cost * np.abs(quantity) * c.price, 0.0),
-            **dict(zip([f"plan_{name}" for name in Rationale._fields], c.rationale, strict=True)),
-            **{f"shadow_{name}": shadows[name] for name in LIMITS},
-            "equity": self._kept.equity[rows],
-            **{f"shadow_{name}": shadows[name] for name in self.rows},
-        }
-        return frame_of_columns({name: columns[name] for name in self.columns})
+        """As in `Run.decision_frame`."""
+        every = self._every
+        rows = every.rows[every.number]
+        return decision_frame(
+            every.columns,
+            np.array(self._symbols, dtype=object)[every.symbol],
+            self._quantities,
+            at=self._table.at[rows],
+            until=self._table.ends[rows, 0],
+            equity=self._kept.equity[rows],
+        )
 
     def decision(self, number: int) -> Decision:
         """The object of one."""
         row = int(self._rows[number])
+        chosen = np.arange(*self._begins[number : number + 2])
+        items, _, quantities = self._ordered(row, chosen)
         return Decision(
             at=self._table.at[row],
             until=self._table.ends[row, 0],
             equity=float(self._kept.equity[row]),
             stock_ceiling=float(self.stock_ceilings[number]),
-            choices=tuple(self._chosen(number)),
+            symbols=tuple([item.symbol for item in items]),
+            quantities=tuple(quantities),
+            columns=self._every.columns.at(chosen),
             orders=self.orders_of(number),
             rule=self.rule_of(number),
             failure=self.failure_of(number),
-            gap=float(self.gaps[number]),
-            rows=self.rows,
+            optimality_gap=float(self.optimality_gaps[number]),
         )
 
     def failure_of(self, number: int) -> str:
@@ -259,8 +261,8 @@ class WalkedDecisions(DecisionLog):
             return ""
         row = int(self._rows[number])
         equity = float(self._kept.equity[row])
-        if self._asked is not None:
-            return self._asked.failed[row].failure
+        if self._trace is not None:
+            return self._trace.failed[row].failure
         if not equity > 0:
             return no_equity(equity)
         chosen, *_ = decision_again(self._inputs, self._kept, row)
@@ -285,34 +287,40 @@ class WalkedDecisions(DecisionLog):
 
     def orders_of(self, number: int) -> tuple[Order, ...]:
         """The orders of one."""
-        chosen = self._chosen(number, ordered=True)
-        if not chosen:
+        chosen = np.arange(*self._begins[number : number + 2])
+        chosen = chosen[self._quantities[chosen] != 0.0]
+        if not len(chosen):
             return ()
-        row = self._rows[number]
-        at, until = self._table.at[row], self._table.ends[row, 0]
-        places = self._symbols.index
-        targets = targets_of(
-            chosen,
-            self._by_symbol,
-            {choice.symbol: self._before(row, places(choice.symbol)) for choice in chosen},
-            hours_between(at, until),
+        row = int(self._rows[number])
+        items, held, quantities = self._ordered(row, chosen)
+        return decision_orders(
+            self._order_name,
+            self._table.at[row],
+            self._table.ends[row, 0],
+            self._every.columns.at(chosen),
+            items,
+            held,
+            quantities,
             self._settings.orders,
-            self.failure_of(number),
+            self._timeframe,
+            failure=self.failure_of(number),
             legacy=isinstance(self._strategy, Legacy) and bool(self._every.sized[number]),
         )
-        return rebalance(self._order_name, at, targets, self._timeframe)
 
-    def _chosen(self, number: int, *, ordered: bool = False) -> list[Choice]:
-        """The choices of one; ordered: those of which something is ordered."""
-        c = self._choices
-        row = self._rows[number]
-        chosen = np.arange(*self._begins[number : number + 2])
-        if ordered:
-            chosen = chosen[self._quantities[chosen] != 0.0]
-        return [
-            c.choice(i, self._instruments[s], self._before(row, s))
-            for i, s in zip(chosen.tolist(), c.symbol[chosen].tolist(), strict=True)
+    def _ordered(
+        self, row: int, chosen: Index
+    ) -> tuple[list[Instrument], list[Decimal], list[Decimal]]:
+        """Return of `chosen`, some of the N: instruments, quantities held, and signed orders."""
+        symbols = self._every.symbol[chosen].tolist()
+        items = [self._instruments[s] for s in symbols]
+        held = [self._before(row, s) for s in symbols]
+        quantities = [
+            ordered_quantity(lots, item.increment, before)
+            for lots, item, before in zip(
+                self._every.lots[chosen].tolist(), items, held, strict=True
+            )
         ]
+        return items, held, quantities
 
     def _before(self, row: int, s: int) -> Decimal:
         """The quantity held of a symbol before the decision of a row."""
@@ -325,25 +333,25 @@ def _explain(
     inputs: WalkInputs,
     kept: Kept,
     begin: int,
-    answers: Answers,
+    arrays: DecisionArrays,
     ceilings: tuple[Array, Array],
     singular: Mask,
 ) -> None:
-    """Say of the rows kept, from `begin` on of the table, what they come to and why.
+    """Fill in the arrays of the rows kept, from row `begin` of the table on.
 
-    ceilings: as of `Asked`. singular: marked where a covariance has no factor, so that machine code
-    explains nothing.
+    ceilings: as in `StrategyTrace`. singular: marked where a covariance has no factor, so that
+    machine code explains nothing.
     """
     ceiling, granted = ceilings
     for row in range(len(kept.status)):
         if not np.isfinite(kept.equity[row]):
             continue
-        chosen, problem, weights, after = decision_again(inputs, kept, row, begin)
-        spread(answers.held[row], chosen, problem.account.held)
-        spread(answers.target[row], chosen, after.target)
-        spread(answers.steps[row], chosen, after.steps)
-        spread(answers.cut[row], chosen, after.cut)
-        spread(answers.unsent[row], chosen, after.unsent)
+        chosen, problem, weights, rounded = decision_again(inputs, kept, row, begin)
+        spread(arrays.held[row], chosen, problem.account.held)
+        spread(arrays.target[row], chosen, rounded.target)
+        spread(arrays.lots[row], chosen, rounded.lots)
+        spread(arrays.cut[row], chosen, rounded.cut)
+        spread(arrays.unsent[row], chosen, rounded.unsent)
         ceiling[row] = problem.limits.stock_ceiling
         granted[row] = problem.limits.granted
         if kept.status[row] == SOLVED and problem.account.deciding.any():
@@ -351,16 +359,16 @@ def _explain(
             if without_factor.any():
                 singular[row] = True
                 continue
-            why = explained(problem, weights, kept.prices[row], by_span, inputs.fraction)
-            _write(answers, row, chosen, why)
+            why = explained(problem, weights, kept.shadow_prices[row], by_span, inputs.fraction)
+            _write(arrays, row, chosen, why)
 
 
 @compiled
-def _write(answers: Answers, row: int, chosen: Index, why: Explanation) -> None:
+def _write(arrays: DecisionArrays, row: int, chosen: Index, why: Explanation) -> None:
     """Write an explanation of those chosen [m] of the symbols into its row."""
-    spread(answers.unlimited[row], chosen, why.unlimited)
-    spread(answers.limits_met[row], chosen, why.limits_met)
-    spread(answers.own_price[row], chosen, why.own_price)
-    spread(answers.periods[row], chosen, why.periods)
-    spread(answers.premium[row], chosen, why.premium)
-    spread(answers.forecast[row], chosen, why.forecast)
+    spread(arrays.unlimited[row], chosen, why.unlimited)
+    spread(arrays.limits_met[row], chosen, why.limits_met)
+    spread(arrays.own_price[row], chosen, why.own_price)
+    spread(arrays.periods[row], chosen, why.periods)
+    spread(arrays.premium[row], chosen, why.premium)
+    spread(arrays.forecast[row], chosen, why.forecast)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefRow, BeliefTable, counted, years_and_correlations
-from execution.decision.problem import Settled, Terms, problem_of, settled, terms_of
-from foundation.arrays import Array, Array32, Index, Mask, Records
+from execution.decision.beliefs import BeliefTable, counted
+from execution.decision.problem import RoundedTargets, Terms, problem_of, round_to_lots, terms_of
+from foundation.arrays import Array, Index, Mask, Records
 from foundation.compiled import compiled, copy_row, inlined, picked, picked_columns, spread
 from marketsimulator.account.book import BY_END, FLOWS, WORKING, Book, most_flows, with_orders
 from marketsimulator.account.margin import unborrowed_cash
@@ -27,7 +27,6 @@ from sizing.allocation import best_weights
 from sizing.limits import CEILINGS, granted_leverage
 from sizing.problem import NO_ROWS, AccountRow, Problem, Rows
 from sizing.solver.active_set import SOLVED, UNFINISHED
-from trainingdata.universe import Rule
 
 # The account after an instant's fills: USD, and how many.
 ACCOUNT_ROW = np.dtype(
@@ -47,33 +46,20 @@ ACCOUNT_ROW = np.dtype(
 class WalkInputs(NamedTuple):
     """What a walk decides by: the beliefs of a history and the settings of a run.
 
-    The arrays are those of `BeliefTable`, of T' instants at which anything decides; K periods.
-
+    beliefs: at T' instants at which anything decides; K periods.
     class_sharpe: [T', 2] Sharpe ratios of stocks and of crypto, as used by the strategy.
     financing: [T', K] of what is borrowed.
     terms: of a decision.
     lent: by the broker, and the equity in USD from which it lends more than 1×.
-    fraction: of full Kelly; NaN for a strategy that is asked.
+    fraction: of full Kelly; NaN for a strategy in Python.
     largest_coin: USD of one coin order at most.
     least, dust: [S] as in `AccountRow`.
     increment: [S] shares or coins that quantities are whole numbers of.
     tradable: [S] which take orders.
     """
 
-    deciding: Mask
-    outside: Rule
-    leaving: Mask
-    overnight: Mask
-    cuts: Mask
-    mu: Array
-    sigma: Array
-    premium: Array
+    beliefs: BeliefTable
     class_sharpe: Array
-    signal: Array
-    years: Array
-    matrix: Index
-    correlations: Array32
-    shared: Array
     financing: Array
     terms: Terms
     lent: tuple[float, float]
@@ -92,8 +78,8 @@ class Kept(NamedTuple):
     equity, unborrowed: [T'] USD, as of `AccountRow`; NaN where the walk did not come to.
     status: [T'] as of `best_weights`.
     weights: [T', K, S].
-    prices: [T', 4 + G + K].
-    gap: [T'] as of `best_weights`.
+    shadow_prices: [T', 4 + G + K].
+    optimality_gap: [T'] as of `best_weights`.
     """
 
     quantity: Array
@@ -102,12 +88,12 @@ class Kept(NamedTuple):
     unborrowed: Array
     status: Index
     weights: Array
-    prices: Array
-    gap: Array
+    shadow_prices: Array
+    optimality_gap: Array
 
     @classmethod
-    def room(cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False) -> Kept:
-        """Room for the decisions of a table under limits on groups."""
+    def empty(cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False) -> Kept:
+        """Return arrays for the decisions of a table under limits on groups; none: for nothing."""
         rows, periods, size = table.mu.shape
         rows = 0 if none else rows
         return cls(
@@ -143,7 +129,7 @@ def walk_instants(
     """
     first, begin, end = span
     for t in range(begin, end):
-        book, tape = come_to(book, line, tape, first, t, written)
+        book, tape = advance_to(book, line, tape, first, t, written)
         targets = np.empty(0)
         decision = rows[t]
         # Decided before the bars open, as a live trader does: a liquidation at the open changes
@@ -160,12 +146,12 @@ def walk_instants(
 
 
 @compiled
-def come_to(
+def advance_to(
     book: Book, line: Timeline, tape: Records, first: int, t: int, written: Index
 ) -> tuple[Book, Records]:
-    """What has become known at an instant is booked.
+    """Book what has become known at an instant.
 
-    The book, without orders that are done, and the tape, with room for the instant.
+    Return the book, without orders that are done, and the tape, with space for the instant.
     """
     account = book.account[0]
     size = len(book.holding)
@@ -229,49 +215,49 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
     What does not decide keeps what it holds.
     """
     shown = account_shown(book, inputs)
-    chosen, belief, account, terms = reckoned(inputs, row, shown)
-    problem = problem_of(belief, account, terms)
+    chosen, account, problem = decision_inputs(inputs, row, shown)
     weights = problem.account.held
     status = SOLVED
     if not account.equity > 0.0:
         status = UNFINISHED
-    elif belief.deciding.any():
+    elif problem.account.deciding.any():
         status, plan, prices, gap = best_weights(problem, inputs.fraction)
         weights = plan[0]
         if len(kept.status) > 0:
             for k in range(len(plan)):
                 spread(kept.weights[row, k], chosen, plan[k])
-            copy_row(kept.prices[row], prices)
-            kept.gap[row] = gap
+            copy_row(kept.shadow_prices[row], prices)
+            kept.optimality_gap[row] = gap
     if len(kept.status) > 0:
         copy_row(kept.quantity[row], shown.quantity)
         copy_row(kept.price[row], shown.price)
         kept.equity[row] = account.equity
         kept.unborrowed[row] = account.unborrowed
         kept.status[row] = status
-    after = settled(problem, weights, status == SOLVED, account, belief.cuts)
-    return targets_of(after, chosen, shown), 0.0 if status == SOLVED else 1.0
+    rounded = round_to_lots(problem, weights, status == SOLVED, account, inputs.beliefs.cuts[row])
+    return target_quantities_of(rounded, chosen, shown), 0.0 if status == SOLVED else 1.0
 
 
 @compiled
-def targets_of(after: Settled, chosen: Index, shown: AccountRow) -> Array:
-    """Target quantities [S] of what was settled for those chosen [m]; the rest keeps its own."""
+def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountRow) -> Array:
+    """Return target quantities [S]: those of the chosen [m], and what is held of all others."""
     targets = shown.quantity.copy()
     for a in range(len(chosen)):
-        if not np.isnan(after.steps[a]):
-            targets[chosen[a]] = quantity_of(after.steps[a], shown.increment[chosen[a]])
+        if not np.isnan(rounded.lots[a]):
+            targets[chosen[a]] = quantity_of(rounded.lots[a], shown.increment[chosen[a]])
     return targets
 
 
 @compiled
-def reckoned(
+def decision_inputs(
     inputs: WalkInputs, row: int, shown: AccountRow
-) -> tuple[Index, BeliefRow, AccountRow, Terms]:
-    """What a decision reckons with: which symbols [m], what is believed of them, their account."""
+) -> tuple[Index, AccountRow, Problem]:
+    """Return which symbols [m] a decision is about, their account and the sizing problem."""
+    beliefs = inputs.beliefs
     held = shown.quantity != 0.0
     if inputs.terms.rows.market >= 0:
         held[inputs.terms.rows.market] = True
-    chosen = counted(inputs.sigma[row], inputs.outside[row], held)
+    chosen = counted(beliefs.sigma[row], beliefs.outside[row], held)
     account = AccountRow(
         picked(shown.quantity, chosen),
         picked(shown.price, chosen),
@@ -286,40 +272,16 @@ def reckoned(
         shown.shorting,
         shown.free,
     )
-    return chosen, belief_row(inputs, row, chosen), account, terms_of(inputs.terms, chosen)
-
-
-@inlined
-def belief_row(inputs: WalkInputs, row: int, chosen: Index) -> BeliefRow:
-    """What is believed of those chosen [m] at an instant."""
-    matrix = inputs.correlations[inputs.matrix[row]]
-    years, correlation = years_and_correlations(
-        inputs.years[row], matrix, inputs.terms.crypto, inputs.shared[row], chosen
-    )
-    return BeliefRow(
-        picked_columns(inputs.mu[row], chosen),
-        picked_columns(inputs.sigma[row], chosen),
-        picked(inputs.premium[row], chosen),
-        _sharpe_of(inputs.class_sharpe[row], inputs.terms.crypto, chosen),
-        picked(inputs.signal[row], chosen),
-        years,
-        correlation,
-        picked(inputs.deciding[row], chosen),
-        picked(inputs.outside[row], chosen),
-        picked(inputs.leaving[row], chosen),
+    problem = problem_of(
+        beliefs,
+        row,
+        chosen,
+        inputs.class_sharpe[row],
         inputs.financing[row],
-        overnight=inputs.overnight[row],
-        cuts=inputs.cuts[row],
+        account,
+        terms_of(inputs.terms, chosen),
     )
-
-
-@inlined
-def _sharpe_of(class_sharpe: Array, crypto: Mask, chosen: Index) -> Array:
-    """Return the Sharpe ratio [m] of each chosen symbol's class."""
-    sharpe = np.empty(len(chosen))
-    for a in range(len(chosen)):
-        sharpe[a] = class_sharpe[1] if crypto[chosen[a]] else class_sharpe[0]
-    return sharpe
+    return chosen, account, problem
 
 
 @inlined
@@ -362,7 +324,7 @@ def account_row(
 @compiled
 def decision_again(
     inputs: WalkInputs, kept: Kept, row: int, begin: int = 0
-) -> tuple[Index, Problem, Array, Settled]:
+) -> tuple[Index, Problem, Array, RoundedTargets]:
     """A decision that was kept: its symbols [m], problem, weights [K, m] and what became of them.
 
     Where nothing was sized the weights are NaN. row: of what is kept, from row `begin` of the
@@ -371,12 +333,16 @@ def decision_again(
     shown = account_row(
         inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed[row]
     )
-    chosen, belief, account, terms = reckoned(inputs, begin + row, shown)
-    problem = problem_of(belief, account, terms)
+    chosen, account, problem = decision_inputs(inputs, begin + row, shown)
     sized = kept.status[row] == SOLVED
     weights = picked_columns(kept.weights[row], chosen)
-    first = weights[0] if sized and belief.deciding.any() else problem.account.held
-    return chosen, problem, weights, settled(problem, first, sized, account, belief.cuts)
+    first = weights[0] if sized and problem.account.deciding.any() else problem.account.held
+    return (
+        chosen,
+        problem,
+        weights,
+        round_to_lots(problem, first, sized, account, inputs.beliefs.cuts[begin + row]),
+    )
 
 
 @compiled

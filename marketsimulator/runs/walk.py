@@ -4,7 +4,7 @@ A backtest and every variant of a sweep take it. By Kelly it is one compiled loo
 strategy is called in Python at every decision, in place of the solver. Stepping such a strategy
 instead (`runs.simulate.step_trading`) gives the same fills and takes twice as long: half a year of
 `examples.best_two` on 18 hourly symbols takes 5.8 s of processor time walked and 11.1 s stepped. A
-backtest also keeps the inputs and answers of each decision; `runs.decisions` gives the reasons.
+backtest also keeps what each decision saw and returned; `runs.decisions` explains it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import NamedTuple, TypeGuard
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.choices import Answers, answer_of
-from execution.decision.problem import Settled, Terms, problem_of, settled
-from execution.decision.trader import SizingAnswer, answered
+from execution.decision.columns import DecisionArrays, decision_arrays
+from execution.decision.problem import RoundedTargets, Terms, round_to_lots
+from execution.decision.trader import SizingResult, run_strategy
 from foundation.arrays import Array, Index, Records
 from foundation.threads import undivided
 from marketsimulator.account.book import Book, most_flows, new_tape
@@ -28,10 +28,10 @@ from marketsimulator.runs.instants import (
     Kept,
     WalkInputs,
     account_shown,
-    come_to,
+    advance_to,
+    decision_inputs,
     note_instant,
-    reckoned,
-    targets_of,
+    target_quantities_of,
     trade,
     walk_instants,
 )
@@ -48,37 +48,40 @@ from trainingdata.market import Market
 AT_ONCE = 512  # instants of one call: between two a walk can be watched and ended
 
 
-class Asked(NamedTuple):
-    """What a strategy in Python has answered at T' decisions, and why.
+class StrategyTrace(NamedTuple):
+    """What a strategy in Python returned at T' decisions.
 
-    ceiling, granted: [T'] as of `BookLimits`.
-    failed: those that the strategy did not answer, by row.
+    ceiling, granted: [T'] as in `BookLimits`.
+    failed: results without an allocation, by row.
     """
 
-    answers: Answers
+    arrays: DecisionArrays
     ceiling: Array
     granted: Array
-    failed: dict[int, SizingAnswer]
+    failed: dict[int, SizingResult]
 
     @classmethod
-    def room(cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False) -> Asked:
-        """Room for the decisions of a table under limits on groups; none where nobody will ask."""
+    def empty(
+        cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False
+    ) -> StrategyTrace:
+        """Return arrays for the decisions of a table under limits on groups; none: for nothing."""
         rows, periods, size = table.mu.shape
         rows = 0 if none else rows
         priced = len(CEILINGS) + len(limits.gross) + len(limits.net) + periods
-        answers = Answers.room(rows, size, priced)
-        return cls(answers, np.full(rows, np.nan), np.full(rows, np.nan), {})
+        arrays = DecisionArrays.empty(rows, size, priced)
+        return cls(arrays, np.full(rows, np.nan), np.full(rows, np.nan), {})
 
-    def note(
-        self, row: int, chosen: Index, answer: SizingAnswer, after: Settled, price: Array
+    def record(
+        self, row: int, chosen: Index, result: SizingResult, rounded: RoundedTargets, price: Array
     ) -> None:
-        """Note the decision of a row, over those chosen [m] of the symbols."""
-        problem = answer.inputs.problem
-        self.answers.write(row, chosen, answer_of(answer.allocation, problem, after, price))
+        """Record the decision of a row, over those chosen [m] of the symbols."""
+        problem = result.inputs.problem
+        arrays = decision_arrays(result.allocation, problem, rounded, price)
+        self.arrays.write(row, chosen, arrays)
         self.ceiling[row] = problem.limits.stock_ceiling
         self.granted[row] = problem.limits.granted
-        if answer.failure:
-            self.failed[row] = answer
+        if result.failure:
+            self.failed[row] = result
 
 
 class Walk(NamedTuple):
@@ -89,7 +92,7 @@ class Walk(NamedTuple):
     tape: the entries; none where no decision is kept.
     written: [T] how many of them there were after each instant; likewise.
     kept: the decisions.
-    asked: the answers of a strategy in Python; none where the solver gave them.
+    trace: of a strategy in Python; none where the solver gave the weights.
     book: as it ended.
     """
 
@@ -98,7 +101,7 @@ class Walk(NamedTuple):
     tape: Records
     written: Index
     kept: Kept
-    asked: Asked | None
+    trace: StrategyTrace | None
     book: Book
 
 
@@ -108,20 +111,8 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
     rule = settings.sizing.chosen_strategy()
     class_sharpe = settings.prior.class_sharpe(table.crypto_correlation)
     return WalkInputs(
-        deciding=table.deciding,
-        outside=table.outside,
-        leaving=table.leaving,
-        overnight=table.overnight,
-        cuts=table.cuts,
-        mu=table.mu,
-        sigma=table.sigma,
-        premium=table.premium,
+        beliefs=table,
         class_sharpe=class_sharpe if rule.uses_premium else np.zeros_like(class_sharpe),
-        signal=table.signal,
-        years=table.years,
-        matrix=table.matrix,
-        correlations=table.correlations,
-        shared=table.shared,
         financing=settings.margin.nightly_rate(table.at)[:, None] * table.nights,
         terms=Terms(
             crypto=bars.crypto,
@@ -174,83 +165,84 @@ def walked(
     tape = new_tape(4 * size + actions + most_flows(size, actions))
     account = np.zeros(count - first, ACCOUNT_ROW)
     written = np.zeros(count - first if keeps else 0, dtype=np.int64)
-    kept = Kept.room(table, inputs.terms.rows, none=not keeps)
+    kept = Kept.empty(table, inputs.terms.rows, none=not keeps)
     strategy = settings.sizing.chosen_strategy()
-    asked = None
+    trace = None
     if not compiles(strategy):
-        asked = Asked.room(table, inputs.terms.rows, none=not keeps)
+        trace = StrategyTrace.empty(table, inputs.terms.rows, none=not keeps)
     step = AT_ONCE if progress else count
     for begin in range(first, count, step):
         end = min(begin + step, count)
         span = first, begin, end
-        if asked is None:
+        if trace is None:
             with undivided():
                 book, tape = walk_instants(
                     book, line, span, rows, inputs, tape, account, written, kept
                 )
         else:
             names = settings.limits.of_groups().names
-            answers = _Answering(strategy, table, inputs, kept, asked, names)
-            book, tape = _ask_instants(book, line, span, rows, answers, tape, account, written)
+            stepper = _StrategyCalls(strategy, bars.symbols, inputs, kept, trace, names)
+            book, tape = _call_instants(book, line, span, rows, stepper, tape, account, written)
         if progress:
             progress(end - first)
     tape = tape[: int(book.account["entries"][0])]
-    return Walk(inputs, account, tape, written, kept, asked, book)
+    return Walk(inputs, account, tape, written, kept, trace, book)
 
 
-class _Answering(NamedTuple):
-    """A strategy in Python in the place of the solver, and what is kept of its answers."""
+class _StrategyCalls(NamedTuple):
+    """A strategy in Python in the place of the solver, and what is kept of its results."""
 
     strategy: Strategy
-    table: BeliefTable
+    symbols: tuple[str, ...]
     inputs: WalkInputs
     kept: Kept
-    asked: Asked
-    rows: tuple[str, ...]
+    trace: StrategyTrace
+    group_limit_names: tuple[str, ...]
 
 
-def _ask_instants(
+def _call_instants(
     book: Book,
     line: Timeline,
     span: tuple[int, int, int],
     rows: Index,
-    answering: _Answering,
+    calls: _StrategyCalls,
     tape: Records,
     account_rows: Records,
     written: Index,
 ) -> tuple[Book, Records]:
     """`walk_instants` with a strategy in Python in the place of the solver."""
     first, begin, end = span
-    largest_coin = answering.inputs.largest_coin
+    largest_coin = calls.inputs.largest_coin
     for t in range(begin, end):
-        book, tape = come_to(book, line, tape, first, t, written)
+        book, tape = advance_to(book, line, tape, first, t, written)
         targets = np.empty(0)
         decision = int(rows[t])
         held = book.holding["quantity"].copy()
         if decision >= 0:
-            targets, sized = _answered_targets(book, answering, decision)
+            targets, sized = _strategy_targets(book, calls, decision)
             account_rows["failures"][t - first] = 0.0 if sized else 1.0
         book, tape = trade(book, line, tape, (first, t), held, targets, largest_coin, written)
         note_instant(account_rows, book, tape, t - first, written)
     return book, tape
 
 
-def _answered_targets(book: Book, answering: _Answering, row: int) -> tuple[Array, bool]:
-    """Target quantities [S] of a strategy in Python, and whether nothing was left unmade."""
-    strategy, table, inputs, kept, asked, rows = answering
+def _strategy_targets(book: Book, calls: _StrategyCalls, row: int) -> tuple[Array, bool]:
+    """Return target quantities [S] of a strategy in Python, and whether it has not failed."""
+    strategy, symbols, inputs, kept, trace, group_limit_names = calls
     shown = account_shown(book, inputs)
-    chosen, belief, account, terms = reckoned(inputs, row, shown)
-    problem = problem_of(belief, account, terms)
-    symbols = tuple([table.symbols[s] for s in chosen.tolist()])
-    given = SizingInputs(problem, symbols, table.at[row], rows)
-    answer = answered(strategy, given, account)
-    allocation = answer.allocation
+    chosen, account, problem = decision_inputs(inputs, row, shown)
+    names = tuple([symbols[s] for s in chosen.tolist()])
+    given = SizingInputs(problem, names, inputs.beliefs.at[row], group_limit_names)
+    result = run_strategy(strategy, given, account)
+    allocation = result.allocation
     weights = problem.account.held if allocation is None else allocation.target
-    after = settled(problem, weights, allocation is not None, account, belief.cuts)
-    targets = targets_of(after, chosen, shown)
+    rounded = round_to_lots(
+        problem, weights, allocation is not None, account, bool(inputs.beliefs.cuts[row])
+    )
+    targets = target_quantities_of(rounded, chosen, shown)
     if len(kept.status):
         kept.quantity[row], kept.price[row] = shown.quantity, shown.price
         kept.equity[row], kept.unborrowed[row] = account.equity, account.unborrowed
         kept.status[row] = UNFINISHED if allocation is None else SOLVED
-        asked.note(row, chosen, answer, after, account.price)
-    return targets, not answer.failure
+        trace.record(row, chosen, result, rounded, account.price)
+    return targets, not result.failure

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision.rebalancing import Target, rebalance
+from execution.decision.rebalancing import rebalance
 from execution.orders.auctions import auction_refusal, next_sending, sending_end, taken_from
 from execution.orders.orders import Order, TimeInForce
 from execution.orders.venue_rules import refusal
@@ -113,8 +113,8 @@ def test_orders_for_an_auction_are_whole_and_the_venue_takes_all_of_them(
     held: int, wanted: int, odd: bool
 ) -> None:
     here = Decimal(held) + (Decimal("0.5") if odd and held > 0 else 0)
-    target = Target(instrument("SYA"), here, Decimal(wanted), float("inf"), "test")
-    orders = rebalance("s", at("2024-02-20T21:00"), [target], DAILY)
+    move = [instrument("SYA")], [here], [Decimal(wanted)], [float("inf")], ["test"]
+    orders = rebalance("s", at("2024-02-20T21:00"), *move, DAILY)
     assert len(orders) <= 1
     for each in orders:
         assert each.tif == "opg"

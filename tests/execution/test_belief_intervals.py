@@ -18,7 +18,7 @@ from execution.decision.outlook import NoForecast, belief_of_symbol, belief_tabl
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
 from forecasting.moments import expected_between, variance_until
-from tests.execution.traders import Tilted
+from tests.execution.traders import Tilted, correlations_of
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import Kind
@@ -30,8 +30,6 @@ HOUR = np.timedelta64(1, "h")
 STOCK = "SYA"
 COIN = "SYXUSD"
 TILTED = Tilted(SYA=1.0, SYB=2.0, SYC=3.0, SYXUSD=4.0, SYYUSD=5.0)
-
-CLASS_SHARPE = np.full(2, 0.3)
 
 
 def at(text: str) -> np.datetime64:
@@ -236,9 +234,7 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
             assert one is not None
             assert other is not None
             assert one.until == other.until
-            for values in zip(
-                one.row(1.0, CLASS_SHARPE), other.row(1.0, CLASS_SHARPE), strict=True
-            ):
+            for values in zip(one, other, strict=True):
                 np.testing.assert_array_equal(*values)
 
 
@@ -268,7 +264,7 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
     for one, when in ((belief, now), (early, at("2024-03-05T14:00"))):
         plain = CorrelationEstimator().matrix_at_end(market.until(when)).values
         across = market.crypto[:, None] != market.crypto[None, :]
-        correlation = one.row(1.0, CLASS_SHARPE).correlation[0]
+        correlation = correlations_of(one)[0]
         np.testing.assert_allclose(correlation[~across], plain[~across], atol=1e-6)
         highest.append(correlation[across].max())
         share = correlation[across] / plain[across]
@@ -286,7 +282,7 @@ def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars
     assert found.of(found.at[0] - HOUR) is None
     close = found.of(at("2024-03-05T21:00"))
     assert close is not None
-    assert [s for s, d in zip(close.symbols, close.deciding[0], strict=True) if d] == [
+    assert [s for s, d in zip(market.symbols, close.deciding[0], strict=True) if d] == [
         "SYXUSD",
         "SYYUSD",
     ]
@@ -308,10 +304,9 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(
     assert one.deciding.tolist() == [[name == symbol for name in panel.symbols]]
     assert (one.at, one.until, one.overnight) == (all_.at, all_.until, all_.overnight)
     assert not one.cuts.any()
-    here, there = one.row(1.0, CLASS_SHARPE), all_.row(1.0, CLASS_SHARPE)
-    for name in ("mu", "sigma", "years"):
-        assert getattr(here, name)[0, s] == pytest.approx(getattr(there, name)[0, s])
-    np.testing.assert_allclose(here.correlation, there.correlation, atol=1e-6)
+    for name in ("mu", "sigma", "own_years"):
+        assert getattr(one, name)[0, 0, s] == pytest.approx(getattr(all_, name)[0, 0, s])
+    np.testing.assert_allclose(correlations_of(one), correlations_of(all_), atol=1e-6)
 
 
 def test_within_a_bar_an_outlook_covers_what_is_left_until_the_next_decision(market: Bars) -> None:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.decision.problem import book_state, settled
+from execution.decision.problem import book_state, round_to_lots
 from execution.orders.orders import TERMS, Order
 from sizing.problem import AccountRow
 from tests.execution.traders import Tilted, account_in, known, trader_of
@@ -46,7 +46,7 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
 
 
 @pytest.mark.parametrize(
-    ("equity", "sized", "target", "steps"),
+    ("equity", "sized", "target", "lots"),
     [
         (1e5, True, [0.0, 0.4, 0.3], [0.0, 400.0, np.nan]),
         (1e5, False, [0.0, 0.3, 0.3], [0.0, np.nan, np.nan]),
@@ -55,7 +55,7 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
     ],
 )
 def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equity_or_not(
-    equity: float, sized: bool, target: list[float], steps: list[float]
+    equity: float, sized: bool, target: list[float], lots: list[float]
 ) -> None:
     """Of three stocks of 0.3 the first leaves, the second decides, and the third stays."""
     held = np.full(3, 0.3)
@@ -67,6 +67,6 @@ def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equi
     shares = AccountRow(
         1e3 * held, np.full(3, 100.0), np.ones(3), **any_size, tradable=every, positions=3, **lent
     )  # type: ignore[arg-type]
-    after = settled(problem, np.array([0.3, 0.4, 0.3]), sized, shares, False)
-    np.testing.assert_allclose(after.target, target)
-    np.testing.assert_allclose(after.steps, steps)
+    rounded = round_to_lots(problem, np.array([0.3, 0.4, 0.3]), sized, shares, False)
+    np.testing.assert_allclose(rounded.target, target)
+    np.testing.assert_allclose(rounded.lots, lots)

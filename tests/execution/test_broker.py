@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.decision.rebalancing import Target, rebalance
+from execution.decision.rebalancing import rebalance
 from execution.orders.broker import Asset, is_whole, place, place_each
 from execution.orders.orders import Account, Fill, Order
 from execution.orders.risk_snapshot import RiskSnapshot
@@ -21,11 +21,11 @@ AT = np.datetime64("2024-10-01T14:30", "ns")
 ORDERS = rebalance(
     "s",
     AT,
-    [
-        Target(instrument("NVDA"), Decimal(0), Decimal(5), float("inf"), "open"),
-        Target(instrument("AAPL"), Decimal(10), Decimal(4), float("inf"), "reduce"),
-        Target(instrument("MSFT"), Decimal(3), Decimal(-3), float("inf"), "flip"),
-    ],
+    [instrument(symbol) for symbol in ("NVDA", "AAPL", "MSFT")],
+    [Decimal(0), Decimal(10), Decimal(3)],
+    [Decimal(5), Decimal(4), Decimal(-3)],
+    [float("inf")] * 3,
+    ["open", "reduce", "flip"],
 )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.decision.decision import Decision
+from execution.decision.columns import decision_of_choices
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog, NoticeBook
@@ -116,7 +116,7 @@ def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Pa
             book.begin(OrderIntent(order, NOW))
         halts = Halts(database, EventLog(database))
         halts.raise_halt("cash", "12.50 USD are missing", NOW, cause="12.50")
-        decision = Decision(SOON, NOW, 100_000.0, 2.0, (), (), rows=("banks",))
+        decision = decision_of_choices(SOON, NOW, 100_000.0, 2.0, (), group_limit_names=("banks",))
         Journal(database, EventLog(database), book, "trade").write(
             decision, Account(100_000.0, {}, {}, SOON)
         )
@@ -145,12 +145,14 @@ def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Pa
 def test_a_record_says_how_far_a_decision_may_be_from_the_best_book(
     tmp_path: Path, gap: float
 ) -> None:
-    decision = Decision(SOON, NOW, 100_000.0, 2.0, (), (), gap=gap, rows=("banks",))
+    decision = decision_of_choices(
+        SOON, NOW, 100_000.0, 2.0, (), optimality_gap=gap, group_limit_names=("banks",)
+    )
     with closing(Database(tmp_path / "journal")) as database:
         events = EventLog(database)
         journal = Journal(database, events, opened(database), "trade")
         journal.write(decision, Account(100_000.0, {}, {}, SOON))
         database.execute("PRAGMA query_only = ON")  # a loop may be writing it meanwhile
         [read] = JournalRecord.of(database, "trade").made()
-    assert (read.at, read.equity, read.rows) == (SOON, 100_000.0, ("banks",))
-    assert read.gap == gap or np.isnan([read.gap, gap]).all()
+    assert (read.at, read.equity, read.group_limit_names) == (SOON, 100_000.0, ("banks",))
+    assert read.optimality_gap == gap or np.isnan([read.optimality_gap, gap]).all()

@@ -10,25 +10,16 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.decision.choices import reductions_decided_anew, replaced_orders
 from execution.decision.decision import Decision
+from execution.decision.rebalancing import reductions_decided_anew, replaced_orders
 from execution.decision.trader import SizingSettings, Trader
 from execution.orders.orders import Account, Order, client_order_id
 from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits
-from tests.execution.traders import (
-    Tilted,
-    account_of,
-    allowing,
-    choice_of,
-    decided,
-    known,
-    trader_of,
-)
+from tests.execution.traders import Tilted, account_of, allowing, decided, known, trader_of
 from trainingdata.bars import VOLUME, Bars
-from trainingdata.market import Market
 
 MIDDAY = "2024-02-21T16:30"
 
@@ -85,15 +76,10 @@ def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market:
     mine = waiting("SYA", -50), waiting("SYB", 30)
     sizes = {"SYA": 50, "SYB": -30, "SYC": -20, "SYXUSD": -5}
     others = (waiting("SYA", -50, "manual"), *(waiting(s, size) for s, size in sizes.items()))
-    belief = holder(0.1).belief_table(Market(bars, len(bars.times) - 1)).of(bars.now)
-    assert belief is not None
-    decides = np.array([symbol in ("SYA", "SYB", "SYXUSD") for symbol in belief.symbols])
+    deciding = ("SYA", "SYB", "SYXUSD")
     held = account_of(bars, *mine, *others, SYA=100, SYB=-100, SYC=100)
-    found = reductions_decided_anew("test", held, replace(belief, deciding=decides[None]))
-    assert found == mine
-    assert (
-        reductions_decided_anew("test", held, replace(belief, deciding=decides[None] & False)) == ()
-    )
+    assert reductions_decided_anew("test", held, deciding) == mine
+    assert reductions_decided_anew("test", held, ()) == ()
 
 
 @pytest.mark.parametrize(
@@ -113,12 +99,11 @@ def test_a_waiting_part_of_a_share_is_replaced_by_an_opposite_order_or_where_it_
     market: Bars, held: str, left: str, change: str, replaced: bool
 ) -> None:
     bars = known(market, MIDDAY)
-    choice = choice_of(decided(market, MIDDAY, holder(0.1)), "SYA")
     order = replace(waiting("SYA", 1 if Decimal(left) > 0 else -1), qty=abs(Decimal(left)))
     before = replace(account_of(bars, order), positions={"SYA": Decimal(held)})
-    found = replaced_orders("test", before, [choice._replace(qty=Decimal(change))])
+    found = replaced_orders("test", before, {"SYA": Decimal(change)})
     assert found == ((order,) if replaced else ())
-    assert replaced_orders("other", before, [choice._replace(qty=Decimal(change))]) == ()
+    assert replaced_orders("other", before, {"SYA": Decimal(change)}) == ()
 
 
 def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(market: Bars) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision.rebalancing import Target, rebalance
+from execution.decision.rebalancing import rebalance
 from execution.journal.orders import is_same, order_of, words_of
 from execution.orders.contract_orders import LimitOrder
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
@@ -198,30 +198,36 @@ def test_orders_move_a_book_reductions_first_and_never_through_zero(
     """Coins in thousandths, stocks whole; a part of a coin order holds `most` at most, and they
     add up to the change.
     """
-    targets = {}
+    moves = {}
     for symbol, start, end in book:
         coin = symbol.endswith("USD")
         unit = Decimal("0.001") if coin else Decimal(1)
         pair = (abs(start) * unit, abs(end) * unit) if coin else (start * unit, end * unit)
-        bound = most if coin else INF
-        targets[symbol] = Target(instrument(symbol), *pair, bound, f"why {symbol}")
-    orders = rebalance("k", AT, list(targets.values()))
+        moves[symbol] = pair
+    orders = rebalance(
+        "k",
+        AT,
+        [instrument(symbol) for symbol in moves],
+        [held for held, _ in moves.values()],
+        [target for _, target in moves.values()],
+        [most if symbol.endswith("USD") else INF for symbol in moves],
+        [f"why {symbol}" for symbol in moves],
+    )
     assert len({o.client_order_id for o in orders}) == len(orders)
     ranks = []
     for o in orders:
-        entry = targets[o.symbol]
+        held, target = moves[o.symbol]
         coin = o.symbol.endswith("USD")
         ranks.append((0 if o.reduces else 1 if coin else 2, o.symbol))
-        assert (o.reason, o.tif) == (entry.reason, "gtc" if coin else "day")
-        assert (entry.held * o.signed_qty < 0) if o.reduces else entry.quantity * o.signed_qty > 0
-        assert o.qty % entry.instrument.increment == 0
-        parts = abs(float(entry.held - entry.quantity)) / most + 1
+        assert (o.reason, o.tif) == (f"why {o.symbol}", "gtc" if coin else "day")
+        assert (held * o.signed_qty < 0) if o.reduces else target * o.signed_qty > 0
+        assert o.qty % instrument(o.symbol).increment == 0
+        parts = abs(float(held - target)) / most + 1
         assert not coin or float(o.qty) <= most + 0.001 * parts
         assert o.client_order_id.startswith(f"k-20241001T143000Z-{o.symbol}-")
     assert ranks == sorted(ranks)
-    for entry in targets.values():
-        held, target = entry.held, entry.quantity
-        own = [o for o in orders if o.symbol == entry.instrument.symbol]
+    for symbol, (held, target) in moves.items():
+        own = [o for o in orders if o.symbol == symbol]
         assert sum((o.signed_qty for o in own), Decimal(0)) == target - held
         reduced = -held if held * target < 0 else target - held if abs(target) < abs(held) else 0
         assert sum((o.signed_qty for o in own if o.reduces), Decimal(0)) == reduced
@@ -246,7 +252,7 @@ def test_orders_move_a_book_reductions_first_and_never_through_zero(
 def test_an_order_goes_out_in_parts_as_large_as_one_may_be_and_in_whole_increments(
     coin: Any, held: str, target: str, most: float, parts: list[str]
 ) -> None:
-    orders = rebalance("k", AT, [Target(coin, Decimal(held), Decimal(target), most, "x")])
+    orders = rebalance("k", AT, [coin], [Decimal(held)], [Decimal(target)], [most], ["x"])
     assert [o.qty for o in orders] == [Decimal(part) for part in parts]
     assert [o.client_order_id[-3:] for o in orders] == [f"{k}-0" for k in range(len(parts))]
 

@@ -66,7 +66,7 @@ def test_only_what_has_just_closed_and_was_forecast_from_that_bar_decides(market
 
     def deciding(at: str, who: Trader) -> set[str]:
         belief = believed(market, at, who)
-        return {s for s, each in zip(belief.symbols, belief.deciding[0], strict=True) if each}
+        return {s for s, each in zip(market.symbols, belief.deciding[0], strict=True) if each}
 
     coins = {s for s, coin in zip(market.symbols, market.crypto, strict=True) if coin}
     assert deciding(MIDDAY, trader()) == set(STOCKS)
@@ -94,7 +94,7 @@ def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(
         whole = {Kind.STOCK: 19 * 7, Kind.CRYPTO: 28 * 24}[kind] / HOURLY.clock(kind).bars_a_year
         assert belief.own_years[0, :, s].sum() == pytest.approx(whole, rel=0.06)
     assert believed(market, at, trader(holding="next")).until == belief.until
-    assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(belief.symbols))
+    assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(market.symbols))
 
 
 def test_beyond_the_forecast_variance_is_the_root_of_fast_times_slow(market: Bars) -> None:
@@ -125,7 +125,7 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
     nothing.
     """
     belief = believed(market, MIDDAY, trader(left, SYA=10.0))
-    s = belief.symbols.index("SYA")
+    s = market.symbols.index("SYA")
     ends = np.cumsum(np.round(belief.own_years[0, :, s] * HOURLY.clock(Kind.STOCK).bars_a_year))
     assert belief.mu[0, 0, s] == pytest.approx(1e-3, rel=1e-3)
     for k in (1, 2):
@@ -135,7 +135,7 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
 
 def test_what_a_signal_is_worth_is_its_skill_times_an_hours_deviation(market: Bars) -> None:
     belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
-    s = belief.symbols.index("SYA")
+    s = market.symbols.index("SYA")
     sigma, years = belief.sigma[0, :2, s], belief.own_years[0, :2, s]
     hourly = np.sqrt(sigma @ sigma / (years.sum() * HOURLY.clock(Kind.STOCK).bars_a_year))
     assert belief.signal[0, s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)

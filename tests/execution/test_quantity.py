@@ -25,7 +25,7 @@ from foundation.errors import DataError, InputError
 from sizing.quantity import get_qty
 from sizing.strategies import Kelly
 from tests.e2e.refused import refusal_of
-from tests.execution.traders import Tilted, without_an_answer
+from tests.execution.traders import Tilted, correlations_of, without_an_answer
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.market_data import MarketData
@@ -100,17 +100,19 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     belief = settings.trader(rising(20.0)).belief_of(bars, "SYA", account.as_of)
     assert belief.mu.shape == (1, 3, 2)
     (nightly,) = settings.margin.nightly_rate(belief.at)
-    row = belief.row(nightly, *settings.prior.class_sharpe(belief.crypto_correlation))
-    expected = row.mu + row.premium * row.sharpe * row.years
+    (class_sharpe,) = settings.prior.class_sharpe(belief.crypto_correlation)
+    premium = belief.premium[0] * class_sharpe[belief.crypto.astype(int)]
     quantity = get_qty(
         *("SYA", price),
         account=account,
-        moments=Planned(belief.symbols, expected, row.sigma),
-        correlation=row.correlation,
+        moments=Planned(
+            bars.symbols, belief.mu[0] + premium * belief.own_years[0], belief.sigma[0]
+        ),
+        correlation=correlations_of(belief),
         cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
-        overnight=row.overnight,
-        signal=float(row.signal[0]),
-        tolls=row.financing.tolist(),
+        overnight=bool(belief.overnight[0]),
+        signal=float(belief.signal[0, 0]),
+        tolls=(nightly * belief.nights[0]).tolist(),
     )
     assert quantity > 0
     assert sized(price=price).qty == quantity

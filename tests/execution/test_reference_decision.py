@@ -127,7 +127,7 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
     risk = factors @ factors.T + np.diag(rng.uniform(0.3, 2.0, size))
     spread = np.sqrt(np.diag(risk))
     return BeliefTable(
-        symbols=bars.symbols,
+        symbol=np.arange(len(bars.symbols)),
         at=np.array([AT]),
         ends=AT + (hours.cumsum() * 3600).astype("timedelta64[s]")[None],
         overnight=rng.random(1) < 0.5,
@@ -230,7 +230,7 @@ def compiled(case: Case) -> Array:
     book.holding["quantity"] = case.held.quantity
     book.holding["mark"] = case.held.price
     inputs = walk_inputs(case.settings, case.bars, case.table)
-    return target_quantities(book, inputs, 0, Kept.room(case.table, none=True))[0]
+    return target_quantities(book, inputs, 0, Kept.empty(case.table, none=True))[0]
 
 
 @example(4)  # without equity what nothing has sized is closed for the night

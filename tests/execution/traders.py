@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from execution.decision.beliefs import BeliefTable, returns_of
 from execution.decision.decision import Choice, Decision
 from execution.decision.trader import SizingSettings, Trader
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.orders import Account, Order
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
+from foundation.arrays import Array
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.limits import Limits
 from trainingdata.bars import Bars
@@ -102,6 +104,13 @@ def decided(bars: Bars, at: str, who: Trader, held: Account | None = None) -> De
     answer = who.decide(panel, held or account_of(panel))
     assert answer is not None
     return answer
+
+
+def correlations_of(belief: BeliefTable) -> Array:
+    """[K, S, S] of returns over the periods of a belief's instant, as a sizing problem has them."""
+    every = np.arange(len(belief.symbol))
+    alike = belief._replace(sigma=np.ones_like(belief.sigma))
+    return returns_of(alike, 0, every, np.full(2, 0.3), True, len(every)).covariance
 
 
 def choice_of(decision: Decision, symbol: str) -> Choice:

@@ -83,8 +83,7 @@ def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:
     evenings = np.flatnonzero(table.cuts)[::2]
     blind = np.zeros(table.deciding.shape, dtype=bool)
     blind[np.ix_(evenings, np.flatnonzero(~table.crypto)[:2])] = True
-    return replace(
-        table,
+    return table._replace(
         deciding=table.deciding & ~blind,
         sigma=np.where(blind[:, None], np.nan, table.sigma),
         mu=np.where(blind[:, None], np.nan, np.where(table.deciding[:, None], sized, table.mu)),

@@ -7,7 +7,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.decision.rebalancing import Target, rebalance
+from execution.decision.rebalancing import rebalance
 from execution.orders.orders import Order, TimeInForce
 from foundation.errors import InputError
 from tests.marketsimulator.accounts import account_on
@@ -57,8 +57,8 @@ def test_a_position_is_taken_at_the_close_and_carried_for_the_night_to_the_next_
 def test_a_daily_order_is_for_its_auction_and_a_change_of_sign_closes_first(
     fill: Fill, tif: TimeInForce
 ) -> None:
-    target = Target(STOCK, Decimal(10), Decimal(-5), float("inf"), "test")
-    (order,) = rebalance("x", np.datetime64("2024-10-01T20:00"), [target], Timeframe("1d", fill))
+    move = [STOCK], [Decimal(10)], [Decimal(-5)], [float("inf")], ["test"]
+    (order,) = rebalance("x", np.datetime64("2024-10-01T20:00"), *move, Timeframe("1d", fill))
     assert (order.tif, order.qty, order.side, order.reduces) == (tif, 10, "sell", True)
 
 

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.decision.columns import decision_of_choices
 from execution.decision.decision import Choice, Decision
 from execution.decision.trader import Decider
 from execution.journal.activities import FillRow
@@ -354,7 +355,7 @@ def test_an_instant_that_was_not_decided_says_why(cycles: tuple[CycleRow, ...], 
     journal = record(cycles=cycles, decisions=(decision(AT - 3 * HOUR),))
     (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT}, half_an_hour)
     assert (order.outcome, order.why) == ("undecided", why)
-    decided = Decision(AT, AT + HOUR, 100_000.0, 2.0, (), ())
+    decided = decision_of_choices(AT, AT + HOUR, 100_000.0, 2.0, ())
     (difference,) = compare_decisions(journal, {}, {}, [decided], half_an_hour).differences
     assert (difference.cause, difference.why) == ("undecided", why)
 
@@ -522,7 +523,7 @@ def made(**changed: Any) -> Decision:
     """The simulated decision that is the journaled one, but for some fields of its choice."""
     equity = changed.pop("equity", 100_000.0)
     choice = decision().choices["AAA"]._replace(**changed)
-    return Decision(AT, AT + HOUR, equity, 2.0, (choice,), ())
+    return decision_of_choices(AT, AT + HOUR, equity, 2.0, (choice,))
 
 
 @pytest.mark.parametrize(

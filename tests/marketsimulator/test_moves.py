@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from execution.decision.rebalancing import Target, rebalance
+from execution.decision.rebalancing import rebalance
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import exact_decimal
@@ -146,6 +146,7 @@ def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after:
 def test_parts_of_what_is_a_billionth_short_of_a_step_are_those_of_the_decision() -> None:
     held = 3.0 - 1e-9
     found = [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], largest=1_500.0))]
-    target = Target(instrument("BTCUSD"), exact_decimal(round(held, 9)), Decimal(0), 1.5, "x")
-    expected = [-float(o.qty) for o in rebalance("s", AT, [target])]
+    before = exact_decimal(round(held, 9))
+    orders = rebalance("s", AT, [instrument("BTCUSD")], [before], [Decimal(0)], [1.5], ["x"])
+    expected = [-float(o.qty) for o in orders]
     assert found == expected

@@ -150,7 +150,8 @@ def test_limits_on_groups_and_positions_hold_walked_swept_and_asked(
     whole = some.count() == 3
     assert (some.apply(lambda w: w.abs().sum())[whole] <= 0.6 + 1e-6).all()
     assert (some.sum()[whole] <= 0.4 + 1e-6).all()
-    assert (run.log.gaps[np.isfinite(run.log.gaps)] >= 0).all()
+    gaps = run.log.optimality_gaps
+    assert (gaps[np.isfinite(gaps)] >= 0).all()
 
 
 UNSOLVED_FOR_A_DAY = """
@@ -183,7 +184,7 @@ def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved()
     alike = table.correlations.copy()
     alike[::2] = 1.0  # a matrix without a factor
     sigma = np.where(table.sigma > 0, 0.01, table.sigma)
-    hard = replace(table, correlations=alike, sigma=sigma)
+    hard = table._replace(correlations=alike, sigma=sigma)
     run = walked_as_stepped(settings, market, replace(trader, table=hard))
     assert len(run.fills) > 100
 

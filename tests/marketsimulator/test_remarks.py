@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from execution.decision.decision import Choice, Decision
+from execution.decision.columns import decision_of_choices
+from execution.decision.decision import Choice
 from execution.decision.trader import SizingSettings
 from foundation.charts import Chart
 from marketsimulator.results.metrics import figure_text
@@ -103,7 +104,7 @@ AT = np.datetime64("2024-03-04T21:00", "ns")
 
 def remark(equity: float, *choices: Choice) -> str:
     """The remark of a run with one decision and no fill."""
-    decision = Decision(AT, AT + np.timedelta64(1, "D"), equity, 4.0, choices, ())
+    decision = decision_of_choices(AT, AT + np.timedelta64(1, "D"), equity, 4.0, choices)
     run = SimpleNamespace(fills=(), decisions=[decision])
     (said,) = no_trade_remarks(cast(Any, run), "kelly")
     return said

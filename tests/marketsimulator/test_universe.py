@@ -26,9 +26,10 @@ from tests.marketsimulator.runs import eager_trader, settings_of, trader_of, wal
 from trainingdata.market import Market
 from trainingdata.universe import KEEP, RULES
 
+SYMBOLS = ("SYA", "SYB", "SYC", "SYXUSD", "SYYUSD")
 WORDS = (
     *("start=2024-02-14", "data.start=2024-01-02", "data.end=2024-02-24", "trials=null"),
-    *("symbols=[SYA,SYB,SYC,SYXUSD,SYYUSD]", "forecaster=ewma", "forecaster.calibrated=false"),
+    *(f"symbols=[{','.join(SYMBOLS)}]", "forecaster=ewma", "forecaster.calibrated=false"),
     "universe.window=10d",
 )
 MOMENTUM = ("universe.rank=momentum", "universe.keep=3", "universe.rebalance=daily")
@@ -52,7 +53,7 @@ def sold_on_leaving(run: Run, trader: Trader) -> int:
     for decision in run.decisions:
         t = int(np.searchsorted(table.at, decision.at))
         for choice in decision.choices:
-            s = table.symbols.index(choice.symbol)
+            s = SYMBOLS.index(choice.symbol)
             rule = int(table.outside[t, s])
             assert [name for name in choice.binding if name.startswith("universe.")] == (
                 [f"universe.{RULES[rule]}"] if rule else []
@@ -87,7 +88,7 @@ def test_a_symbol_without_a_forecast_is_sold_when_it_has_left() -> None:
     table = trader.table
     assert table is not None
     blind = np.where(table.outside[:, None] != 0, np.nan, table.sigma)
-    trader = replace(trader, table=replace(table, sigma=blind))
+    trader = replace(trader, table=table._replace(sigma=blind))
     run = walked_as_stepped(settings, market, trader)
     assert sold_on_leaving(run, trader) > 1
     reasons = run.order_frame()["reason"]

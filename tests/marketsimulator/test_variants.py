@@ -110,8 +110,7 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
     beliefs = trader.table
     assert beliefs is not None
     silent = np.outer(beliefs.at > crash, np.array(bars.symbols) == "SYA")
-    keen = replace(
-        beliefs,
+    keen = beliefs._replace(
         deciding=beliefs.deciding & ~silent,
         mu=np.where(
             beliefs.deciding[:, None], np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu

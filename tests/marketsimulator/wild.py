@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from execution.decision.columns import decision_of_choices
 from execution.decision.decision import NO_RATIONALE, Choice, Decision, Rationale
 from execution.orders.broker import place
 from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
@@ -191,5 +192,5 @@ def decision_at(
     orders: list[Order],
     cancels: Sequence[Order] = (),
 ) -> Decision:
-    parts = tuple(choices), tuple(orders)
-    return Decision(at, at, equity, 1.0, *parts, cancels=tuple(cancels))
+    decision = decision_of_choices(at, at, equity, 1.0, choices, tuple(orders))
+    return replace(decision, cancels=tuple(cancels))

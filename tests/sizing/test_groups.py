@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from execution.decision.problem import settled
+from execution.decision.problem import round_to_lots
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.allocation import allocate, best_weights
@@ -95,7 +95,7 @@ def grouped(seed: int) -> SizingInputs:
     rows = with_betas(rows, s.problem.returns.covariance)
     limits = s.problem.limits._replace(rows=rows)
     names = ("a_gross", "b_most", "b_least", "beta_most", "beta_least")
-    return replace(s, problem=s.problem._replace(limits=limits), rows=names)
+    return replace(s, problem=s.problem._replace(limits=limits), group_limit_names=names)
 
 
 def passes(s: SizingInputs, w: Array, reached: Array) -> bool:
@@ -142,8 +142,8 @@ def in_whole_shares(
     holdings = s.problem.account._replace(increment=price / s.equity, unborrowed=4.0)
     p = s.problem._replace(account=holdings)
     solved = best_weights(p, 0.5)[1][0] if weights is None else weights
-    after = settled(p, solved, True, account, False)
-    rounded = np.where(np.isnan(after.steps), s.held, after.steps * price / s.equity)
+    after = round_to_lots(p, solved, True, account, False)
+    rounded = np.where(np.isnan(after.lots), s.held, after.lots * price / s.equity)
     rows = p.limits.rows
     caps = rows.net_most >= 0
     most = np.maximum(rows.net_most, rows.net @ solved)
@@ -180,9 +180,9 @@ def test_a_row_that_holds_a_weight_is_named_with_its_price() -> None:
         s = grouped(seed)
         allocation = allocate(s, 0.5)
         for binding in allocation.binding:
-            for name in set(binding) & set(s.rows):
-                place = 4 + s.rows.index(name)
-                assert binding[name] == allocation.bound.prices[place]
+            for name in set(binding) & set(s.group_limit_names):
+                place = 4 + s.group_limit_names.index(name)
+                assert binding[name] == allocation.bound.shadow_prices[place]
                 found += 1
     assert found > 20
 

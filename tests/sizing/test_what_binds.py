@@ -85,7 +85,9 @@ def test_a_limit_on_a_group_holds_its_weight_whichever_way_it_would_go(
     (of_sizes, of_nets), (sizes, nets) = parts, mosts
     s = under(rich_book(1, mu=np.array([expected])), Limits())
     limits = s.problem.limits._replace(rows=Rows(of_sizes, sizes, of_nets, nets, -1))
-    found = allocate(replace(s, problem=s.problem._replace(limits=limits), rows=("group",)), 0.5)
+    found = allocate(
+        replace(s, problem=s.problem._replace(limits=limits), group_limit_names=("group",)), 0.5
+    )
     assert found.target.tolist() == pytest.approx([target])
     assert dict(found.binding[0]) == pytest.approx({"group": price})
 

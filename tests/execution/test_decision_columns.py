@@ -1,4 +1,4 @@
-"""Choices as columns: what holds each, at which price, in the place of its own."""
+"""A decision as columns: what binds each symbol, at which price, and the words of its rows."""
 
 from __future__ import annotations
 
@@ -9,71 +9,67 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision.choices import Choices, joined_choices
+from execution.decision.columns import REASONS, DecisionColumns, joined_columns
 from execution.decision.decision import Choice, Rationale, no_order_text, plan_text, reason_text
-from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
-from sizing.limits import CEILINGS
-from trainingdata.instruments import instrument
+from sizing.binding import FIRST_ROW, LIMITS
 
 GROUPS = ("one_gross", "two_most", "two_least")
-FIXED = len(CEILINGS) + 1
 GROUP_BITS = range(FIRST_ROW, FIRST_ROW + len(GROUPS))
 
 
-def choices(holds: list[int], rows: int = 1) -> Choices:
-    """N choices of instants in turn, whose prices are all different."""
-    count = len(holds)
+def columns_of(limits_met: list[int]) -> DecisionColumns:
+    """N symbols, whose prices are all different."""
+    count = len(limits_met)
     column = np.arange(1.0, count + 1)
-    prices = 100.0 * np.arange(1.0, rows * (FIXED + len(GROUPS)) + 1)
-    return Choices(
-        row=np.sort(np.arange(count) % rows),
-        symbol=np.arange(count),
+    prices = 100.0 * np.arange(1.0, count * len((*LIMITS, *GROUPS)) + 1)
+    return DecisionColumns(
         **{name: column for name in ("mu", "sigma", "kelly", "held", "target", "price", "cost")},
-        steps=np.full(count, np.nan),
-        holds=np.array(holds),
-        own_price=-column,
-        prices=prices.reshape(rows, -1),
+        limits_met=np.array(limits_met, dtype=np.int64),
+        shadow_prices=prices.reshape(count, len((*LIMITS, *GROUPS))),
         rationale=tuple([column] * 9),
-        rows=GROUPS,
+        group_limit_names=GROUPS,
     )
 
 
 @given(st.lists(st.sampled_from([*range(len(LIMITS)), *GROUP_BITS]), unique=True))
-def test_every_limit_that_holds_a_target_has_its_own_price(bits: list[int]) -> None:
-    """In the object and in the columns alike; a limit of its own has the symbol's."""
-    c = choices([sum(1 << bit for bit in bits)])
-    item = instrument("AAA")
-    told = c.choice(0, item, Decimal(3))
-    assert (told.symbol, told.qty) == ("AAA", 0)
-    columns = c.shadow_prices()
-    assert set(columns) == {*LIMITS, *GROUPS}
+def test_every_binding_limit_has_its_own_price(bits: list[int]) -> None:
+    """In the row and in the columns alike."""
+    columns = columns_of([sum(1 << bit for bit in bits)])
+    row = columns.choice(0, "AAA", Decimal(3))
+    assert (row.symbol, row.qty) == ("AAA", 3)
+    prices = columns.binding_prices()
+    assert set(prices) == {*LIMITS, *GROUPS}
     for place, name in enumerate((*LIMITS, *GROUPS)):
         bit = place if place < len(LIMITS) else FIRST_ROW + place - len(LIMITS)
-        price = -1.0 if place < FIRST_CEILING else 100.0 * (place - FIRST_CEILING + 1)
-        assert columns[name][0] == (price if bit in bits else 0.0)
-        assert told.binding.get(name, 0.0) == columns[name][0]
+        assert prices[name][0] == (100.0 * (place + 1) if bit in bits else 0.0)
+        assert row.binding.get(name, 0.0) == prices[name][0]
 
 
-def test_choices_of_spans_in_a_row_are_those_of_the_whole() -> None:
-    whole = choices([0] * 6, rows=3)
-    parts = []
-    for number in range(3):
-        part, rows = slice(2 * number, 2 * number + 2), slice(number, number + 1)
-        own = {name: getattr(whole, name)[part] for name in Choices._fields[:-3]}
-        rationale = tuple([column[part] for column in whole.rationale])
-        parts.append(whole._replace(**own, rationale=rationale, prices=whole.prices[rows]))
-        parts[-1] = parts[-1]._replace(row=parts[-1].row - number)
-    joined = joined_choices(parts, [1, 1, 1])
-    for name in Choices._fields[:-2]:
+@given(st.lists(st.sets(st.sampled_from([*range(len(REASONS)), *GROUP_BITS])), max_size=4))
+def test_columns_of_rows_give_the_same_rows(kinds: list[set[int]]) -> None:
+    columns = columns_of([sum(1 << bit for bit in kind) for kind in kinds])
+    rows = [columns.choice(i, f"S{i}", Decimal(i)) for i in range(len(kinds))]
+    again = DecisionColumns.of(rows, GROUPS)
+    for i, row in enumerate(rows):
+        assert repr(again.choice(i, row.symbol, row.qty)) == repr(row)
+        assert list(again.choice(i, row.symbol, row.qty).binding) == list(row.binding)
+        assert again.binding_texts()[i] == row.bound_by
+    for name, prices in columns.binding_prices().items():
+        np.testing.assert_array_equal(again.binding_prices()[name], prices)
+
+
+def test_columns_of_decisions_in_a_row_are_those_of_the_whole() -> None:
+    whole = columns_of([0] * 6)
+    joined = joined_columns([whole.at(slice(k, k + 2)) for k in (0, 2, 4)])
+    for name in DecisionColumns._fields[:-1]:
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
-    np.testing.assert_array_equal(joined.rationale, whole.rationale)
-    assert joined.rows == GROUPS
+    assert joined.group_limit_names == GROUPS
 
 
 def test_a_reason_says_what_a_change_costs_where_something_is_ordered_and_its_cost_is_known() -> (
     None
 ):
-    told = choices([0]).choice(0, instrument("AAA"), Decimal(3))
+    told = columns_of([0]).choice(0, "AAA", Decimal(3))
     for qty, cost, says in ((3, 0.01, True), (0, 0.01, False), (3, np.nan, False)):
         changed = told._replace(qty=Decimal(qty), cost=cost, price=50.0)
         assert ("cost $1.50 (100 bp)" in reason_text(changed, 1.0)) is says

@@ -1,0 +1,427 @@
+"""A decision as columns: arrays that sizing fills in, and what they say of each symbol.
+
+Live trading decides one instant, a backtest all of its history. The rows that say why an order
+exists are made of the columns when somebody reads them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from execution.decision.beliefs import BeliefTable
+from execution.decision.decision import (
+    NO_RATIONALE,
+    UNIVERSE,
+    Choice,
+    ClassRule,
+    Decision,
+    Rationale,
+)
+from execution.decision.problem import RoundedTargets
+from execution.orders.orders import Order
+from foundation.arrays import Array, Index, Mask
+from foundation.compiled import AnyArray
+from sizing.allocation import Allocation, Strategy
+from sizing.binding import BINDING, FIRST_ROW, LIMITS, Bound, names_of, with_rows
+from sizing.limits import CEILINGS, priced_count
+from sizing.problem import Problem
+from trainingdata.instants import DAY
+from trainingdata.instruments import Instrument, Kind
+from trainingdata.universe import RULES
+
+UNSENT = ("smallest_order", "dust")  # in the order of `TOO_SMALL` and `DUST`
+# What can hold a target where it is: a limit, the venue's check of cash, a program without an
+# answer, the night, a rule of the universe that it has left, the venue's smallest order.
+REASONS = (
+    *BINDING,
+    "unborrowed_cash",
+    "failed",
+    "overnight",
+    *(f"{UNIVERSE}{rule}" for rule in RULES[1:]),
+    *UNSENT,
+)
+# The bits of the three reasons behind BINDING.
+CHECKED = len(BINDING)
+FAILED = len(BINDING) + 1
+OVERNIGHT = len(BINDING) + 2
+FIRST_UNSENT = len(REASONS) - len(UNSENT)
+NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing holds the target
+
+
+class DecisionColumns(NamedTuple):
+    """What was decided for N symbols, and why; [N] unless stated, in the units of `Choice`.
+
+    The N symbols are those of one decision, or those of many decisions one after the other.
+
+    limits_met: which of REASONS and `group_limit_names` hold the target, a bit each.
+    shadow_prices: [N, 7 + G] of LIMITS and of the limits on groups, whether they bind or not.
+    rationale: one column for each field of `Rationale`.
+    group_limit_names: [G] names of the limits on groups.
+    """
+
+    mu: Array
+    sigma: Array
+    kelly: Array
+    held: Array
+    target: Array
+    price: Array
+    cost: Array
+    limits_met: Index
+    shadow_prices: Array
+    rationale: tuple[Array, ...]
+    group_limit_names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, choices: Sequence[Choice], group_limit_names: tuple[str, ...] = ()
+    ) -> DecisionColumns:
+        """Return the columns of rows, whose prices of limits that do not bind are 0."""
+        names = with_rows(REASONS, group_limit_names)
+        priced = (*LIMITS, *group_limit_names)
+
+        def column(name: str) -> Array:
+            return np.array([getattr(choice, name) for choice in choices], dtype=np.float64)
+
+        limits_met = [_bits_of(each.binding, names) for each in choices]
+        prices = [[each.binding.get(name, 0.0) for name in priced] for each in choices]
+        rationale = np.array([each.rationale for each in choices], dtype=np.float64)
+        return cls(
+            mu=column("mu"),
+            sigma=column("sigma"),
+            kelly=column("kelly"),
+            held=column("held"),
+            target=column("target"),
+            price=column("price"),
+            cost=column("cost"),
+            limits_met=np.array(limits_met, dtype=np.int64),
+            shadow_prices=np.array(prices, dtype=np.float64).reshape(-1, len(priced)),
+            rationale=tuple(rationale.reshape(-1, len(Rationale._fields)).T),
+            group_limit_names=group_limit_names,
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that can hold a target, each name in the place of its bit."""
+        return with_rows(REASONS, self.group_limit_names)
+
+    def at(self, chosen: Index | slice) -> DecisionColumns:
+        """Return the columns of some of the N symbols."""
+        names = self._fields[: self._fields.index("rationale")]
+        columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in names}
+        return self._replace(
+            rationale=tuple([column[chosen] for column in self.rationale]), **columns
+        )
+
+    def choice(self, i: int, symbol: str, qty: Decimal) -> Choice:
+        """Return row i; symbol: its name; qty: signed quantity ordered."""
+        prices = self.shadow_prices[i].tolist()
+        unpriced = (math.nan,) * (FIRST_ROW - len(LIMITS))
+        prices = (*prices[: len(LIMITS)], *unpriced, *prices[len(LIMITS) :])
+        parts = [float(column[i]) for column in self.rationale]
+        rests_on = NO_RATIONALE if all(map(math.isnan, parts)) else Rationale(*parts)
+        if math.isnan(rests_on.shrinkage or 0.0):
+            rests_on = rests_on._replace(shrinkage=None)
+        return Choice(
+            symbol=symbol,
+            mu=float(self.mu[i]),
+            sigma=float(self.sigma[i]),
+            kelly=float(self.kelly[i]),
+            held=float(self.held[i]),
+            target=float(self.target[i]),
+            qty=qty,
+            price=float(self.price[i]),
+            # Of a name with two bits the later one counts.
+            binding={name: prices[k] for k, name in names_of(int(self.limits_met[i]), self.names)},
+            cost=float(self.cost[i]),
+            rationale=rests_on,
+        )
+
+    def binding_prices(self) -> dict[str, Array]:
+        """Return the shadow price [N] of each limit that has one, 0 where it does not bind."""
+        prices: dict[str, Array] = {}
+        for k, name in enumerate((*LIMITS, *self.group_limit_names)):
+            bit = k if k < len(LIMITS) else FIRST_ROW + k - len(LIMITS)
+            prices[name] = np.where(self.limits_met >> bit & 1, self.shadow_prices[:, k], 0.0)
+        checked = (self.limits_met >> CHECKED & 1).astype(bool)
+        prices["unborrowed_cash"][checked] = np.nan
+        return prices
+
+    def binding_texts(self) -> Array:
+        """Return the names [N] of what holds each target, joined by `+`."""
+        kinds, kind = np.unique(self.limits_met, return_inverse=True)
+        names = [
+            dict.fromkeys(name for _, name in names_of(bits, self.names)) for bits in kinds.tolist()
+        ]
+        texts = np.array(["+".join(each) for each in names], dtype=object)
+        return texts[kind] if len(kinds) else texts
+
+
+def _bits_of(binding: Iterable[str], names: tuple[str, ...]) -> int:
+    """Return the bits of names that hold a target."""
+    bits = 0
+    last = 0
+    for name in binding:
+        # One name has two bits: its place among the others says which of them is meant.
+        place = names.index(name, last if name in names[last:] else 0)
+        bits |= 1 << place
+        last = place
+    return bits
+
+
+def joined_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
+    """Return the columns of decisions that follow each other as one."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in DecisionColumns._fields[: DecisionColumns._fields.index("rationale")]
+    }
+    rationale = tuple(map(np.concatenate, zip(*[part.rationale for part in parts], strict=True)))
+    return first._replace(**columns, rationale=rationale)
+
+
+def decision_of_choices(
+    at: np.datetime64,
+    until: np.datetime64,
+    equity: float,
+    stock_ceiling: float,
+    choices: Sequence[Choice],
+    orders: tuple[Order, ...] = (),
+    *,
+    failure: str = "",
+    optimality_gap: float = 0.0,
+    group_limit_names: tuple[str, ...] = (),
+) -> Decision:
+    """Return the decision of rows, as a journal keeps them; the fields are those of `Decision`."""
+    return Decision(
+        at=at,
+        until=until,
+        equity=equity,
+        stock_ceiling=stock_ceiling,
+        symbols=tuple([choice.symbol for choice in choices]),
+        quantities=tuple([choice.qty for choice in choices]),
+        columns=DecisionColumns.of(choices, group_limit_names),
+        orders=orders,
+        failure=failure,
+        optimality_gap=optimality_gap,
+    )
+
+
+class DecisionArrays(NamedTuple):
+    """What sizing gives R instants and S symbols; [R, S] unless stated. Compiled code fills it in.
+
+    sized: [R] whether the strategy has sized; where not, all from `unlimited` on is NaN or 0.
+    held, target: weights before and after.
+    lots, cut, unsent: as in `RoundedTargets`.
+    price: USD, as sized.
+    cost: of trading one USD, one way.
+    unlimited, allocated, limits_met, own_price, periods, premium, forecast: as in `Allocation`.
+    shadow_prices: [R, 4 + G + K] as in `Bound`, G limits on groups.
+    optimality_gap: [R] as in `Allocation`.
+    """
+
+    sized: Mask
+    held: Array
+    target: Array
+    lots: Array
+    cut: Mask
+    unsent: Index
+    price: Array
+    cost: Array
+    unlimited: Array
+    allocated: Array
+    limits_met: Index
+    own_price: Array
+    periods: Index
+    premium: Array
+    forecast: Array
+    shadow_prices: Array
+    optimality_gap: Array
+
+    @classmethod
+    def empty(cls, rows: int, size: int, priced: int) -> DecisionArrays:
+        """Return arrays for R instants and S symbols, of which nothing is held or wanted yet.
+
+        priced: 4 + G + K.
+        """
+        columns: dict[str, Any] = {
+            name: np.full((rows, size), np.nan) for name in cls._fields if name != "shadow_prices"
+        }
+        for name in ("held", "target"):
+            columns[name] = np.zeros((rows, size))
+        for name in ("limits_met", "periods", "unsent"):
+            columns[name] = np.zeros((rows, size), dtype=np.int64)
+        return cls(
+            **columns
+            | {
+                "sized": np.zeros(rows, dtype=bool),
+                "cut": np.zeros((rows, size), dtype=bool),
+                "shadow_prices": np.full((rows, priced), np.nan),
+                "optimality_gap": np.zeros(rows),
+            }
+        )
+
+    def write(self, row: int, chosen: Index, instant: DecisionArrays) -> None:
+        """Write one instant's arrays for those chosen [m] of the symbols."""
+        for name, column, values in zip(self._fields, self, instant, strict=True):
+            place = row if name in ("sized", "shadow_prices", "optimality_gap") else (row, chosen)
+            column[place] = values[0]
+
+
+def decided_places(believed: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
+    """Return instant and symbol [N] of what decides, is cut for the night or leaves the universe.
+
+    Instants are in order, and the symbols of each.
+    """
+    exits = believed.leaving & (arrays.held != 0.0)
+    row, symbol = np.nonzero(believed.deciding | arrays.cut | exits)
+    return row, symbol
+
+
+def decision_columns(
+    believed: BeliefTable,
+    arrays: DecisionArrays,
+    place: tuple[Index, Index],
+    class_sharpe: Array,
+    *,
+    uses_forecast: bool,
+    group_limit_names: tuple[str, ...] = (),
+) -> DecisionColumns:
+    """Return the columns of the symbols at `place`, in the order of `decided_places`.
+
+    class_sharpe [R, 2]: Sharpe ratios of stocks and crypto that the strategy uses; uses_forecast:
+    whether it sizes by the forecast.
+    """
+    row, symbol = place
+    deciding = believed.deciding[place]
+    exits = believed.leaving[place] & (arrays.held[place] != 0.0)
+    sized = deciding & arrays.sized[row]
+    cut = arrays.cut[place] & ~sized
+    target = arrays.target[place]
+    limits_met = np.where(sized, arrays.limits_met[place], 0)
+    unsent = arrays.unsent[place]
+    checked = sized & (unsent == 0) & (target != arrays.allocated[place])
+    limits_met |= checked.astype(np.int64) << CHECKED
+    limits_met |= np.where(unsent > 0, 1 << (FIRST_UNSENT + unsent - 1), 0)
+    limits_met |= (deciding & ~sized).astype(np.int64) << FAILED
+    limits_met |= cut.astype(np.int64) << OVERNIGHT
+    limits_met |= exits.astype(np.int64) << (OVERNIGHT + believed.outside[place].astype(np.int64))
+    # The price of a limit on the book is one for all symbols of an instant.
+    count = len(CEILINGS)
+    last = count + len(group_limit_names)
+    ceilings = arrays.shadow_prices[row, :count]
+    groups = arrays.shadow_prices[row, count:last]
+    financing = arrays.shadow_prices[:, last:].sum(axis=1)[row]
+    own = arrays.own_price[place]
+    return DecisionColumns(
+        mu=believed.mu[row, 0, symbol],
+        sigma=believed.sigma[row, 0, symbol],
+        kelly=np.where(sized, arrays.unlimited[place], np.nan),
+        held=arrays.held[place],
+        target=target,
+        price=arrays.price[place],
+        cost=np.where(sized | cut | exits, arrays.cost[place], np.nan),
+        limits_met=limits_met,
+        shadow_prices=np.column_stack([own, own, ceilings, financing, groups]),
+        rationale=_rationale_of(believed, arrays, place, sized, class_sharpe, uses_forecast),
+        group_limit_names=group_limit_names,
+    )
+
+
+def _rationale_of(
+    believed: BeliefTable,
+    arrays: DecisionArrays,
+    place: tuple[Index, Index],
+    sized: Mask,
+    class_sharpe: Array,
+    uses_forecast: bool,
+) -> tuple[Array, ...]:
+    """The fields of `Rationale`, [N] each: of the periods that explain a target; NaN without one.
+
+    place: instant and symbol [N]. sized: [N] which the strategy has sized.
+    """
+    row, symbol = place
+    last = np.where(sized, arrays.periods[place], 1) - 1
+
+    def over(periods: Array) -> Array:
+        """The sum of values [N, K] over the periods that explain."""
+        return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
+
+    sharpe = class_sharpe[row, believed.crypto[symbol].astype(np.intp)]
+    premium = believed.premium[place] * sharpe
+    columns = (
+        (believed.ends[row, last] - believed.at[row]) / DAY,
+        sharpe,
+        premium,
+        premium * over(believed.own_years[row, :, symbol]),
+        over(believed.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
+        believed.shrinkage[place],
+        np.sqrt(over(believed.sigma[row, :, symbol] ** 2)),
+        arrays.premium[place],
+        arrays.forecast[place],
+    )
+    return tuple(np.where(sized, column, np.nan) for column in columns)
+
+
+def decision_arrays(
+    allocation: Allocation | None, problem: Problem, after: RoundedTargets, price: Array
+) -> DecisionArrays:
+    """Return the arrays of one instant for the S symbols of a panel.
+
+    allocation: of the strategy; none where nothing was sized.
+    problem, after: of the panel's symbols, then of what stands beside them.
+    price: [S] USD.
+    """
+    size = len(price)
+
+    def row(values: AnyArray) -> AnyArray:
+        return cast(AnyArray, values[None, :size])
+
+    given = allocation or _no_allocation(problem)
+    return DecisionArrays(
+        sized=np.array([allocation is not None]),
+        held=row(problem.account.held),
+        target=row(after.target),
+        lots=row(after.lots),
+        cut=row(after.cut),
+        unsent=row(after.unsent),
+        price=row(price),
+        cost=row(problem.costs.change[0]),
+        unlimited=row(given.unlimited),
+        allocated=row(given.target),
+        limits_met=row(given.bound.limits_met),
+        own_price=row(given.bound.own_price),
+        periods=row(given.periods),
+        premium=row(given.premium),
+        forecast=row(given.forecast),
+        shadow_prices=given.bound.shadow_prices[None],
+        optimality_gap=np.array([given.optimality_gap]),
+    )
+
+
+def _no_allocation(problem: Problem) -> Allocation:
+    """What stands in the columns where nothing was sized."""
+    size = len(problem.account.held)
+    none = np.full(size, np.nan)
+    zeros = np.zeros(size, dtype=np.int64)
+    bound = Bound(zeros, none, np.full(priced_count(problem), np.nan))
+    return Allocation(none, none, bound, zeros, none, none)
+
+
+def class_rules(
+    instruments: Sequence[Instrument], deciding: Mask, strategy: Strategy, leverage: float
+) -> tuple[ClassRule, ...]:
+    """The rule that sized the deciding symbols, by asset class; leverage: granted to stocks."""
+    rules = []
+    decided = [instruments[s] for s in np.flatnonzero(deciding).tolist()]
+    for kind in Kind:
+        symbols = tuple(item.symbol for item in decided if item.kind is kind)
+        if symbols:
+            rules.append(ClassRule(kind, strategy.phrase(kind, leverage), symbols))
+    return tuple(rules)
