@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foundation.cli import Command
 from foundation.lazy import public
-from foundation.registry import Command
 
 if TYPE_CHECKING:
     from event_contracts.simulation.exchange import SimulatedOrderManager as SimulatedOrderManager
@@ -55,6 +55,12 @@ COMMANDS = {
         private=True,
         needs={"gymnasium": "rl"},
     ),
+}
+SETTINGS = {
+    "trade_kalshi": "event_contracts.trade:KalshiTradingSettings",
+    "kalshi_train": "event_contracts.train:TrainingSettings",
+    "kalshi_compare": "event_contracts.compare:ComparisonSettings",
+    "kalshi_venue": "event_contracts.practice_server:KalshiVenueSettings",
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foundation.cli import Command
 from foundation.lazy import public
-from foundation.registry import Command
 
 if TYPE_CHECKING:
     from execution.alpaca.broker import AlpacaBroker as AlpacaBroker
@@ -39,5 +39,6 @@ COMMANDS = {
         "execution.live", config="live", interrupted="nothing was changed", private=True
     ),
 }
+SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 __getattr__, __dir__, __all__ = public(__name__)

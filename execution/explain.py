@@ -10,7 +10,7 @@ one.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("execution.explain")
@@ -24,10 +24,9 @@ import pandas as pd
 
 from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from execution.run_folder import RunFolder
-from foundation.command import Result
+from foundation.cli import Parser, Result
 from foundation.errors import InputError
 from foundation.figures import basis_points, number, rounded_price
-from foundation.flags import Parser
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
 

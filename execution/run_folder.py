@@ -22,9 +22,9 @@ from execution.records import (
     TEXT_COLUMNS,
     Held,
 )
-from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
 from foundation.files import RUN_MARKS, refuse_mixture
+from foundation.settings import plain_yaml
 from trainingdata.instants import instant, utc_text
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"

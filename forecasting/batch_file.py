@@ -17,8 +17,8 @@ from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress
 from forecasting.from_file import FORECASTER
 from forecasting.windows import Windows
 from foundation.arrays import Index, Instants, Mask
-from foundation.counts import counted
 from foundation.errors import InputError
+from foundation.figures import counted
 from foundation.files import remove_unfinished, staged_file
 from foundation.threads import side_by_side
 from trainingdata.bars import CLOSE, Bars

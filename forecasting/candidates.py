@@ -20,8 +20,8 @@ from forecasting.forecast import Progress, silent
 from forecasting.scores import clustered_mean, scored_together
 from forecasting.settings import ForecasterSettings
 from forecasting.windows import Windows
-from foundation.counts import counted
 from foundation.errors import InputError
+from foundation.figures import counted
 from trainingdata.bars import Bars
 
 FOLDS = 5

@@ -94,7 +94,7 @@ def _refuse_unnamed(group: str, name: object) -> None:
     if name not in _named:
         raise InputError(
             f"{group}.{TARGET}: {name} is not run unless the words of this command name it,"
-            f" +{group}.{TARGET}={name}"
+            f" {group}.{TARGET}={name}"
         )
 
 

@@ -18,7 +18,7 @@ runs that many times as fast as a real one. Faults on demand: POST /control/faul
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("marketsimulator.alpaca_server")
@@ -26,8 +26,7 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foundation.compose import composed_config
-from foundation.flags import overrides_of_flags
+from foundation.cli import composed_config, overrides_of_flags
 from foundation.registry import registered_module
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.alpaca import AlpacaServer, warm_up

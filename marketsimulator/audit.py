@@ -10,7 +10,7 @@ counterfactuals=[lag,shuffled,costs].
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("marketsimulator.audit")
@@ -24,8 +24,7 @@ import numpy as np
 from execution.decision import Decision
 from execution.records import Run
 from forecasting.forecast import Progress, silent
-from foundation.command import Result
-from foundation.compose import composed_config
+from foundation.cli import Result, composed_config
 from foundation.errors import InputError, invalid_choice
 from foundation.tables import Table
 from marketsimulator.results.counterfactuals import ended_market, scrambled_bars, truncated_bars

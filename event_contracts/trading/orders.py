@@ -22,7 +22,7 @@ from execution.contract_orders import TimeInForce as TimeInForce
 from execution.contract_orders import Verb as Verb
 from execution.contract_orders import check_terms as check_terms
 from execution.journal.order_store import OrderIntent
-from foundation.cents import CENT
+from foundation.decimals import CENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from event_contracts.trading.orders import (
 )
 from execution.journal.order_store import OrderIntent, Progress, State
 from execution.posting import NoAnswer, OrderPaused, OrderWithheld
-from foundation.cents import CENT
+from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
 from trainingdata.feed.fields import (
     Needed,

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from execution.account_lock import JOURNAL, LOCK, is_account_id, is_held, is_traded, noted_journal
-from foundation.counts import counted
 from foundation.errors import InputError
+from foundation.figures import counted
 
 CONTRACTS = "kalshi-"  # what the names of accounts of event contracts begin with
 TRADE = "trade"  # the job of stocks and coins

@@ -13,7 +13,7 @@ import numpy as np
 from execution.live.exposure import LastTrades, trades_of
 from execution.orders import Account
 from foundation.arrays import Mask
-from foundation.counts import counted
+from foundation.figures import counted
 from trainingdata.bars import CLOSE, OPEN, Bars, closes_of
 from trainingdata.confirmation import confirmed, contradicted
 from trainingdata.instants import DAY

@@ -20,7 +20,7 @@ from execution.settings import TradingSettings
 from execution.trader import Trader
 from execution.venue_rules import VenueRules
 from foundation.clock import OURS, Time
-from foundation.counts import counted
+from foundation.figures import counted
 from trainingdata.bars import Bars, closes_of
 from trainingdata.endings import Absence
 from trainingdata.feed.bar_feed import BarFeed

@@ -18,9 +18,9 @@ from execution.journal.marks import MarkBook
 from execution.journal.order_store import OrderStore
 from execution.journal.positions import PositionBook
 from execution.journal.refusals import RefusalBook
-from foundation.command import printing
 from foundation.database import Database
 from foundation.errors import InputError
+from foundation.logs import printing
 from foundation.notices import Notices, heading
 
 

@@ -26,10 +26,9 @@ from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from execution.trader import Trader
 from foundation.clock import system_clock
-from foundation.counts import counted
 from foundation.database import DatabaseFailed
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError
-from foundation.figures import usd
+from foundation.figures import counted, usd
 from foundation.registry import registered_module
 from foundation.supervisor import Supervisor
 from trainingdata.feed.bar_feed import BarFeed

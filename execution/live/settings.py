@@ -10,11 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from execution.live.accounts import TRADE
 from execution.live.guards import GuardSettings
 from execution.settings import TradingSettings
-from foundation.configuration import settings_of
 from foundation.errors import InputError, invalid_choice
 from foundation.notices import WatchedSettings
 from foundation.registry import registered
-from foundation.settings import setting, settings_class
+from foundation.settings import setting, settings_class, settings_of
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import Kind, instrument
 from trainingdata.timeframe import DAYS_A_YEAR

@@ -24,8 +24,7 @@ import numpy as np
 from execution.journal_record import Reading, foreign_name
 from execution.orders import Account, Fill, Order, strategy_of
 from execution.records import BookingKind, Run, is_trade
-from foundation.cents import cents_that_add_up, to_cents
-from foundation.decimals import ZERO, as_written
+from foundation.decimals import ZERO, as_written, cents_that_add_up, to_cents
 
 Term = Literal[
     "undecided",

@@ -17,7 +17,7 @@ from execution.beliefs import BeliefTable
 from execution.outlook import closed_and_due
 from execution.records import Run
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.counts import counted
+from foundation.figures import counted
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import utc_text

@@ -15,11 +15,19 @@ from execution.orders import TERMS, OrderTerms
 from execution.records import ENDED, Run
 from execution.trader import SizingSettings
 from foundation.arrays import Mask
-from foundation.cents import to_cents
-from foundation.counts import counted
-from foundation.figures import basis_points, number, percent, rounded_price, usd
+from foundation.decimals import to_cents
+from foundation.figures import (
+    FEWEST_DAYS,
+    FEWEST_FILLS,
+    allows_annual_figures,
+    basis_points,
+    counted,
+    number,
+    percent,
+    rounded_price,
+    usd,
+)
 from foundation.plugin import is_own
-from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from sizing.kelly import Drawdown
 from sizing.limits import Limits
 from trainingdata.actions import Action

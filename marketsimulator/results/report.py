@@ -13,8 +13,8 @@ import yaml
 
 from execution.records import Run, hours_of, writers_of
 from execution.run_folder import SUMMARY
-from foundation.cents import to_cents
 from foundation.charts import Chart
+from foundation.decimals import to_cents
 from foundation.figures import number, percent, usd
 from foundation.files import run_files
 from foundation.page import render_page

@@ -24,7 +24,7 @@ from execution.option_orders import Contract, contract_of, is_option, largest_lo
 from execution.orders import Account
 from execution.run_folder import CONFIG, RunFolder
 from foundation.arrays import Array, Instants, Mask
-from foundation.cents import to_cents
+from foundation.decimals import to_cents
 from foundation.errors import DataError, InputError
 from foundation.figures import usd
 from marketsimulator.account.timeline import IMPACT_BARS

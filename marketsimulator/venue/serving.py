@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 from aiohttp import web
 
+from foundation.cli import Parser, command_of, refuse_both
 from foundation.errors import InputError
-from foundation.flags import Parser, refuse_both
-from foundation.registry import command_of
 from marketsimulator.venue.door import Door, most_connections
 from marketsimulator.venue.server import PracticeServer
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foundation.arrays import Array
-from foundation.counts import counted
+from foundation.figures import counted
 from option_spreads.simulation.resampling import AccountPaths
 
 if TYPE_CHECKING:

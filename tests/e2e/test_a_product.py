@@ -14,12 +14,12 @@ from tests.e2e.refused import answer_of
 
 FILES = {
     "__init__.py": '''"""Notes on dividends."""
-from foundation.registry import Command
+from foundation.cli import Command
 COMMANDS = {"dividend_notes": Command("dividend_notes.show")}
 JOBS = {"dividends": "dividend_notes.job"}
 ''',
     "show.py": '''"""Shows notes on dividends."""
-from foundation.command import Result
+from foundation.cli import Result
 def read(words): return list(words), None
 def run(settings: list) -> Result: return Result(sentences=[f"notes: {settings}"])
 ''',
@@ -45,7 +45,7 @@ def test_a_product_brings_a_command_a_job_and_a_section_of_the_page_by_its_name_
     (tmp_path / "dividend_notes").mkdir()
     for name, text in FILES.items():
         (tmp_path / "dividend_notes" / name).write_text(text)
-    monkeypatch.setattr(registry, "ROOMS", (*registry.ROOMS, "dividend_notes"))
+    monkeypatch.setattr(registry, "PACKAGES", (*registry.PACKAGES, "dividend_notes"))
     monkeypatch.syspath_prepend(str(tmp_path))
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)

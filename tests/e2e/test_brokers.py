@@ -13,7 +13,7 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.broker import Broker, place
-from foundation.compose import composed_config
+from foundation.cli import composed_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, order, practising
 from trainingdata.bars import OPEN, Bars

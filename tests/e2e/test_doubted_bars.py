@@ -16,7 +16,7 @@ from execution.account_lock import JOURNAL
 from execution.decision import Decision
 from execution.live.belief import BarBelief
 from execution.records import Run
-from foundation.compose import composed_config
+from foundation.cli import composed_config
 from foundation.database import rows_of
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings

@@ -15,8 +15,8 @@ import pytest
 
 from execution.account_lock import JOURNAL
 from execution.run_folder import RunFolder
-from foundation.cents import CENT
-from foundation.compose import composed_config
+from foundation.cli import composed_config
+from foundation.decimals import CENT
 from foundation.errors import InputError
 from marketsimulator import drift as comparison
 from marketsimulator.drift import DriftSettings, LiveHours, live_results

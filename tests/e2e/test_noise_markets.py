@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from execution.records import prior_share
-from foundation.compose import composed_config
+from foundation.cli import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 

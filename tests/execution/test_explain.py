@@ -10,7 +10,7 @@ import pytest
 
 from execution.decision import SHOWN
 from execution.explain import explain
-from foundation.compose import composed_config
+from foundation.cli import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest

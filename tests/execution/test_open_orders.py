@@ -14,7 +14,7 @@ from execution.choices import reductions_decided_anew, replaced_orders
 from execution.decision import Decision
 from execution.orders import Account, Order, client_order_id
 from execution.trader import SizingSettings, Trader
-from foundation.compose import composed_config
+from foundation.cli import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.executed import ROOMS
+from foundation import PACKAGES
 from foundation.registry import registered, registered_module
 from tests.e2e.refused import refusal_of
 
@@ -30,7 +30,7 @@ def test_what_is_registered_has_what_its_kind_asks_for(kind: str) -> None:
 
 def test_to_import_the_rooms_and_look_who_is_registered_loads_no_library_and_none_of_them() -> None:
     code = (
-        f"import sys, {', '.join(ROOMS)}; from foundation.registry import registered;"
+        f"import sys, {', '.join(PACKAGES)}; from foundation.registry import registered;"
         f" modules = [m for kind in {list(KINDS)} for m in registered(kind).values()];"
         " print(len(modules), {*modules, 'numpy', 'pandas', 'torch', 'numba'} & {*sys.modules})"
     )

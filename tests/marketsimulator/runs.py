@@ -15,7 +15,7 @@ from execution.beliefs import BeliefTable
 from execution.decision import Decision
 from execution.records import Run
 from execution.trader import Trader
-from foundation.compose import composed_config
+from foundation.cli import composed_config
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from execution.decision import NO_RATIONALE, Choice
 from execution.records import DecisionLog, Run, writers_of
-from foundation.cents import to_cents
+from foundation.decimals import to_cents
 from foundation.tables import Cell
 from marketsimulator.results.attribution import (
     ACCOUNT,

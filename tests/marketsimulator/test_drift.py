@@ -26,9 +26,8 @@ from execution.live.cycle import decision_end
 from execution.orders import Account, Fill, Order
 from execution.records import Booking, Held, Row, Run
 from execution.trader import Decider
-from foundation.cents import to_cents
 from foundation.database import Database
-from foundation.decimals import as_written
+from foundation.decimals import as_written, to_cents
 from foundation.errors import InputError
 from marketsimulator.drift import is_covered, read
 from marketsimulator.results.drift_decisions import (

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from execution.orders import Fill
 from execution.records import Row, Run
-from foundation.cents import to_cents
 from foundation.charts import POINTS
+from foundation.decimals import to_cents
 from foundation.figures import NONE
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest

@@ -13,7 +13,7 @@ from execution.explain import explain
 from execution.live.settings import LiveSettings
 from execution.records import Run
 from execution.trader import Trader
-from foundation.compose import composed_config
+from foundation.cli import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator.audit import look_ahead
