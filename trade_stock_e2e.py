@@ -32,27 +32,26 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from execution.account_lock import JOURNAL, KILL_FILE, is_there
-from execution.auctions import taken_from
 from execution.brokers import Reading, account_at
-from execution.decision import Choice, no_order_text
+from execution.decision.decision import Choice, no_order_text
+from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.migrations import as_it_is_today
 from execution.journal.refusals import active_refusals
+from execution.live.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, decided_cycle, next_instant, nothing_due
 from execution.live.exposure import last_prices
 from execution.live.loop import print_line, print_warning
-from execution.live.replay import run_replay
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from execution.live.undecided import short_history, undecided_reasons
 from execution.live.words import PREVIEW, is_quantity, words_of
-from execution.orders import Account
+from execution.orders.auctions import taken_from
+from execution.orders.orders import Account
+from execution.orders.venue_rules import VenueRules
 from execution.quantity import sized_quantity
-from execution.trader import Trader
-from execution.venue_rules import VenueRules
 from foundation.cli import Result, composed_config
 from foundation.console import LoopTerminal
 from foundation.errors import InputError, invalid_choice
@@ -62,6 +61,7 @@ from foundation.logs import printing
 from foundation.signals import one_line_errors
 from foundation.supervisor import Supervisor
 from foundation.tables import Table
+from marketsimulator.replay import run_replay
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import KEY, Keys

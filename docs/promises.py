@@ -10,17 +10,17 @@ from pathlib import Path
 
 import yaml
 
-from execution.records import (
+from foundation import PACKAGES
+from foundation.cli import composed_config
+from kelly_chronos import COMMANDS
+from marketsimulator import BacktestSettings, run_backtest
+from marketsimulator.records import (
     BOOKING_COLUMNS,
     DECISION_COLUMNS,
     EQUITY_COLUMNS,
     FILL_COLUMNS,
     ORDER_COLUMNS,
 )
-from foundation import PACKAGES
-from foundation.cli import composed_config
-from kelly_chronos import COMMANDS
-from marketsimulator import BacktestSettings, run_backtest
 
 PROMISES = Path(__file__).resolve().parent / "promises.yaml"
 FILES = {

@@ -63,6 +63,7 @@ from execution.journal.decisions import Journal
 from execution.journal.halts import Halts
 from execution.journal.marks import EquitySnapshot
 from execution.journal.order_store import OrderIntent, OrderStore
+from execution.journal.outbox import Guard
 from execution.live.accounts import CONTRACTS
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
 from execution.live.loop import Stop, print_line, stopped_by_signals
@@ -70,8 +71,7 @@ from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds
 from execution.live.runner import awaited, kept_loop
-from execution.posting import Guard
-from execution.risk_snapshot import RiskSnapshot
+from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.clock import OURS, Time
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError, InputError
 from foundation.logs import printing

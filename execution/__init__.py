@@ -1,4 +1,4 @@
-"""How it is done: orders, the trader's decision, brokers."""
+"""Orders: the decision that makes them, the journal, the broker, and the live loop."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from foundation.lazy import public
 
 if TYPE_CHECKING:
     from execution.alpaca.broker import AlpacaBroker as AlpacaBroker
-    from execution.broker import Asset as Asset
-    from execution.broker import Broker as Broker
-    from execution.decision import Decision as Decision
+    from execution.decision.decision import Decision as Decision
+    from execution.decision.settings import TradingSettings as TradingSettings
+    from execution.decision.trader import Trader as Trader
     from execution.live.settings import LiveSettings as LiveSettings
-    from execution.orders import Account as Account
-    from execution.orders import Fill as Fill
-    from execution.orders import Order as Order
+    from execution.orders.broker import Asset as Asset
+    from execution.orders.broker import Broker as Broker
+    from execution.orders.orders import Account as Account
+    from execution.orders.orders import Fill as Fill
+    from execution.orders.orders import Order as Order
     from execution.quantity import get_qty as get_qty
-    from execution.settings import TradingSettings as TradingSettings
-    from execution.trader import Trader as Trader
 
 BROKERS = {"alpaca": "execution.alpaca.broker"}
 COMMANDS = {
@@ -31,7 +31,6 @@ COMMANDS = {
         words="execution.live.words:words_of",
         private=True,
     ),
-    "explain": Command("execution.explain"),
     "doctor": Command(
         "execution.doctor", config="live", interrupted="nothing was sent", private=True
     ),

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from execution.broker import Broker
 from execution.journal.activities import Activity
-from execution.option_orders import is_option
-from execution.orders import Account
+from execution.orders.broker import Broker
+from execution.orders.option_orders import is_option
+from execution.orders.orders import Account
 from foundation.clock import Time
 from foundation.errors import BrokerError, invalid_choice
 from foundation.registry import registered, registered_module

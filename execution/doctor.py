@@ -28,7 +28,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from execution.account_lock import (
+from execution.alpaca.account import account_blocks, status_trades
+from execution.alpaca.connection import VenueConnection, refuse_another
+from execution.alpaca.fields import AccountFacts
+from execution.journal.halts import standing_halts
+from execution.journal.order_store import undetermined_count
+from execution.live.account_lock import (
     JOURNAL,
     KILL_FILE,
     is_there,
@@ -39,11 +44,6 @@ from execution.account_lock import (
     refuse_unusable,
     state_folder,
 )
-from execution.alpaca.account import account_blocks, status_trades
-from execution.alpaca.connection import VenueConnection, refuse_another
-from execution.alpaca.fields import AccountFacts
-from execution.journal.halts import standing_halts
-from execution.journal.order_store import undetermined_count
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from foundation.cli import Result

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.broker import Asset
 from execution.brokers import account_at
-from execution.decision import no_order_text, reason_text
+from execution.decision.decision import no_order_text, reason_text
+from execution.decision.outlook import NoForecast
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
-from execution.orders import Account
-from execution.outlook import NoForecast
-from execution.venue_rules import with_venue_rules
+from execution.orders.broker import Asset
+from execution.orders.orders import Account
+from execution.orders.venue_rules import with_venue_rules
 from foundation.cli import composed_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity

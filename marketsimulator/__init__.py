@@ -63,6 +63,7 @@ COMMANDS = {
         interrupted="the server is down",
         flags=FLAGS,
     ),
+    "explain": Command("marketsimulator.explain"),
 }
 SETTINGS = {
     "backtest": "marketsimulator.settings:BacktestSettings",

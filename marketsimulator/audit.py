@@ -21,12 +21,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from execution.decision import Decision
-from execution.records import Run
+from execution.decision.decision import Decision
 from forecasting.forecast import Progress, silent
 from foundation.cli import Result, composed_config
 from foundation.errors import InputError, invalid_choice
 from foundation.tables import Table
+from marketsimulator.records import Run
 from marketsimulator.results.counterfactuals import ended_market, scrambled_bars, truncated_bars
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings

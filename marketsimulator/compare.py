@@ -34,8 +34,7 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
-from execution.beliefs import BeliefTable
-from execution.run_folder import SUMMARY
+from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.on_ray import RaySettings
 from forecasting.forecast import Progress, mark_as_future, reads_future, silent
@@ -48,6 +47,7 @@ from marketsimulator.results.counterfactuals import PLAIN, Counterfactual, Kind,
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
+from marketsimulator.results.run_folder import SUMMARY
 from marketsimulator.results.run_record import (
     RunRecord,
     flat_settings,

@@ -35,14 +35,12 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from execution.decision import Decision
-from execution.journal_record import JournalRecord, Reading, read_journal
+from execution.decision.decision import Decision
+from execution.decision.trader import Decider, Trader
 from execution.live.accounts import TRADE
 from execution.live.cycle import decision_end
 from execution.live.settings import LiveSettings
-from execution.orders import Account, Fill, strategy_of
-from execution.records import Held, Run
-from execution.trader import Decider, Trader
+from execution.orders.orders import Account, Fill, strategy_of
 from forecasting.forecast import Progress, silent
 from forecasting.settings import spoken_on
 from foundation.cli import Result, composed_config
@@ -51,10 +49,12 @@ from foundation.errors import InputError
 from foundation.files import output_of
 from foundation.settings import setting, settings_class, settings_of
 from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.records import Held, Run
 from marketsimulator.results.drift_decisions import compare_decisions, journaled_account
 from marketsimulator.results.drift_orders import NotCompared, compare_orders, meant_orders, slippage
 from marketsimulator.results.drift_report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift_terms import Side, profit_terms, reading_of, side_of
+from marketsimulator.results.journal_record import JournalRecord, Reading, read_journal
 from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE

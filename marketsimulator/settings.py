@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from omegaconf import DictConfig
 
-from execution.orders import Account
-from execution.settings import TradingSettings
+from execution.decision.settings import TradingSettings
+from execution.orders.orders import Account
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class, settings_of
 from marketsimulator.account.book import Book, hold, new_book

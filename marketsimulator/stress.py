@@ -28,11 +28,11 @@ from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from execution.run_folder import RunFolder
 from foundation.cli import Parser, Result, composed_config, is_override
 from foundation.errors import InputError, invalid_choice
 from foundation.files import output_of
 from foundation.settings import setting, settings_class, settings_of
+from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress_book import (
     CHANGEABLE,
     HeldBook,

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from execution.beliefs import Periods
-from execution.fees import FeeSchedule, TradingCosts
+from execution.decision.beliefs import Periods
+from execution.orders.fees import FeeSchedule, TradingCosts
 from foundation.arrays import Array, Index
 from sizing.solver.multi_period import SizingProblem, change_costs
 

@@ -56,7 +56,7 @@ from event_contracts.trading.records import (
 )
 from event_contracts.trading.venue_orders import STATES, Status, order_of
 from execution.journal.order_store import OrderIntent, OrderStore, Progress
-from execution.posting import Guard, Outbox, unguarded
+from execution.journal.outbox import Guard, Outbox, unguarded
 from foundation.arrays import Records
 from foundation.clock import Time
 from foundation.errors import InputError, OrderRejected

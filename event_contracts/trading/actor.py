@@ -42,7 +42,7 @@ from event_contracts.trading.records import (
     quote_of,
 )
 from execution.journal.order_store import OrderIntent, part_of
-from execution.posting import OrderPaused
+from execution.journal.outbox import OrderPaused
 from foundation.arrays import Mask, Records
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, TradingPaused

@@ -29,7 +29,7 @@ import numpy as np
 
 from event_contracts.trading.records import DOLLAR, WHOLE
 from event_contracts.trading.rules import Fees, fee_of, in_units, most_cost, usd
-from execution.fees import DatedRate, rates_on
+from execution.orders.fees import DatedRate, rates_on
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 

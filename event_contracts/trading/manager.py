@@ -55,7 +55,7 @@ from event_contracts.trading.venue_orders import (
     order_of,
 )
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.posting import ONE_POLL, POLL_DELAYS, Guard, Outbox, unguarded
+from execution.journal.outbox import ONE_POLL, POLL_DELAYS, Guard, Outbox, unguarded
 from foundation.clock import OURS, Time
 from foundation.decimals import CENT
 from foundation.errors import AnswerRefused, BrokerError, OrderRejected, OutcomeUnknown

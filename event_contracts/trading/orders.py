@@ -13,15 +13,15 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from execution.contract_orders import COUNT_STEP as COUNT_STEP
-from execution.contract_orders import PAYOUT as PAYOUT
-from execution.contract_orders import PRICE_STEP as PRICE_STEP
-from execution.contract_orders import LimitOrder as LimitOrder
-from execution.contract_orders import Outcome as Outcome
-from execution.contract_orders import TimeInForce as TimeInForce
-from execution.contract_orders import Verb as Verb
-from execution.contract_orders import check_terms as check_terms
 from execution.journal.order_store import OrderIntent
+from execution.orders.contract_orders import COUNT_STEP as COUNT_STEP
+from execution.orders.contract_orders import PAYOUT as PAYOUT
+from execution.orders.contract_orders import PRICE_STEP as PRICE_STEP
+from execution.orders.contract_orders import LimitOrder as LimitOrder
+from execution.orders.contract_orders import Outcome as Outcome
+from execution.orders.contract_orders import TimeInForce as TimeInForce
+from execution.orders.contract_orders import Verb as Verb
+from execution.orders.contract_orders import check_terms as check_terms
 from foundation.decimals import CENT
 
 

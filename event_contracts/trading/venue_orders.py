@@ -37,7 +37,7 @@ from event_contracts.trading.orders import (
     Verb,
 )
 from execution.journal.order_store import OrderIntent, Progress, State
-from execution.posting import NoAnswer, OrderPaused, OrderWithheld
+from execution.journal.outbox import NoAnswer, OrderPaused, OrderWithheld
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
 from trainingdata.feed.fields import (

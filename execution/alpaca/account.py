@@ -24,9 +24,9 @@ from execution.alpaca.holdings import (
 from execution.brokers import MOST_LENT, OtherOrder, Reading, symbol_held
 from execution.journal.order_store import OrderIntent
 from execution.journal.orders import AnyOrder
-from execution.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
-from execution.orders import PRICES, TIMES_IN_FORCE, Account, Fill, Order, coin_bids
-from execution.venue_rules import BLOCKED
+from execution.orders.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
+from execution.orders.orders import PRICES, TIMES_IN_FORCE, Account, Fill, Order, coin_bids
+from execution.orders.venue_rules import BLOCKED
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, in_one_line
 from trainingdata.instruments import is_symbol

@@ -18,14 +18,14 @@ from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
-from execution.broker import Asset
 from execution.brokers import READINGS, Reading, Unbelieved
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.orders import AnyOrder
-from execution.orders import TERMS, Account, Fill, Order, OrderTerms
-from execution.posting import Guard, Outbox, unguarded
-from execution.risk_snapshot import RiskSnapshot
-from execution.venue_rules import refusal
+from execution.journal.outbox import Guard, Outbox, unguarded
+from execution.orders.broker import Asset
+from execution.orders.orders import TERMS, Account, Fill, Order, OrderTerms
+from execution.orders.risk_snapshot import RiskSnapshot
+from execution.orders.venue_rules import refusal
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys

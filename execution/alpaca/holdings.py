@@ -13,7 +13,7 @@ from typing import Any
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import AccountFacts, Position, stated_cash
 from execution.brokers import NOTHING, Holding, symbol_held
-from execution.option_orders import SHARES, is_option
+from execution.orders.option_orders import SHARES, is_option
 from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import objects

@@ -14,7 +14,8 @@ from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.order_store import OrderStore
-from execution.option_orders import (
+from execution.journal.outbox import REJECTED_LATER, Guard, Outbox, unguarded
+from execution.orders.option_orders import (
     Contract,
     NeverSent,
     Quote,
@@ -23,7 +24,6 @@ from execution.option_orders import (
     contract_of,
     is_option,
 )
-from execution.posting import REJECTED_LATER, Guard, Outbox, unguarded
 from foundation.clock import OURS, Time
 from foundation.errors import OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys

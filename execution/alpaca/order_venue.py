@@ -16,9 +16,9 @@ from execution.alpaca.fields import OrderEntry
 from execution.alpaca.placed_order import PlacedOrder, PriceOf, no_price
 from execution.journal.order_store import OrderIntent
 from execution.journal.orders import AnyOrder
-from execution.option_orders import SpreadOrder
-from execution.orders import PRICES, Order
-from execution.posting import NoAnswer, OrderWithheld, too_late
+from execution.journal.outbox import NoAnswer, OrderWithheld, too_late
+from execution.orders.option_orders import SpreadOrder
+from execution.orders.orders import PRICES, Order
 from foundation.clock import OURS, Time
 from foundation.errors import InputError, OrderRejected, SenselessAnswer, in_one_line
 from trainingdata.feed.endpoint import BrokerSettings, Keys

@@ -12,7 +12,7 @@ import numpy as np
 from execution.alpaca.connection import Response
 from execution.alpaca.fields import OrderEntry
 from execution.journal.order_store import OrderIntent, Progress, State
-from execution.orders import Order
+from execution.orders.orders import Order
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import as_mapping
 from trainingdata.instruments import instrument, is_symbol

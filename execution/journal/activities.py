@@ -15,7 +15,7 @@ import numpy as np
 
 from execution.journal.events import EventLog
 from execution.journal.rows import Exact, Instant, Table, Text, Whole, stamp
-from execution.option_orders import SHARES, is_option
+from execution.orders.option_orders import SHARES, is_option
 from foundation.database import Database
 from foundation.decimals import EXACT, is_bounded, total
 

@@ -16,12 +16,12 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import Json, PlainSerializer, PlainValidator
 
-from execution.decision import Choice, Decision, Rationale
+from execution.decision.decision import Choice, Decision, Rationale
 from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, part_of
 from execution.journal.rows import Exact, Instant, Real, Table, Text, stamp
-from execution.orders import Account, Order
+from execution.orders.orders import Account, Order
 from foundation.database import Database
 from trainingdata.instants import compact_text
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Json
 
 from execution.journal.rows import Exact, Instant, Real, Table, stamp
-from execution.orders import Account
+from execution.orders.orders import Account
 from foundation.database import Database
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import is_stock

@@ -27,7 +27,7 @@ from execution.journal.events import EventLog
 from execution.journal.orders import AnyOrder, order_of, words_of
 from execution.journal.refusals import RefusalBook
 from execution.journal.rows import Exact, Instant, Table, Text
-from execution.orders import Order
+from execution.orders.orders import Order
 from foundation.database import Database, rows_of_table
 from foundation.errors import InputError
 

@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from execution.contract_orders import LimitOrder, Outcome, TimeInForce, Verb
-from execution.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders import PRICES, Order, Side
+from execution.orders.contract_orders import LimitOrder, Outcome, TimeInForce, Verb
+from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders.orders import PRICES, Order, Side
 
 AnyOrder = Order | SpreadOrder | LimitOrder
 

@@ -23,7 +23,7 @@ from execution.journal.activities import Kind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.journal.rows import Exact, Table, Text
-from execution.orders import Account
+from execution.orders.orders import Account
 from foundation.database import Database
 from foundation.decimals import ZERO, as_written
 from trainingdata.instruments import is_coin, is_symbol

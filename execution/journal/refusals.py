@@ -25,8 +25,8 @@ from pydantic import Json
 from execution.journal.events import EventLog
 from execution.journal.orders import AnyOrder, words_of
 from execution.journal.rows import Instant, Table, Text, Whole
-from execution.option_orders import SpreadOrder
-from execution.orders import Order
+from execution.orders.option_orders import SpreadOrder
+from execution.orders.orders import Order
 from foundation.database import Database
 from foundation.errors import InputError, in_one_line
 from foundation.figures import counted

@@ -29,14 +29,6 @@ from typing import get_args
 
 import numpy as np
 
-from execution.account_lock import (
-    FLATTEN,
-    KILL_FILE,
-    is_there,
-    is_traded,
-    refuse_emptied,
-    refuse_unusable,
-)
 from execution.journal.cycles import latest_cycles, next_cycle_of
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halt, HaltKind, Halts
@@ -45,6 +37,14 @@ from execution.journal.migrations import as_it_is_today
 from execution.journal.order_store import WAITING, OrderStore
 from execution.journal.orders import words_of
 from execution.journal.refusals import REFUSED, RefusalBook, active_refusals
+from execution.live.account_lock import (
+    FLATTEN,
+    KILL_FILE,
+    is_there,
+    is_traded,
+    refuse_emptied,
+    refuse_unusable,
+)
 from execution.live.accounts import (
     SPREADS,
     account_folder,

@@ -36,9 +36,9 @@ from execution.live.loop import Stop
 from execution.live.losses import write_mark
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
-from execution.option_orders import is_option
-from execution.orders import Account, Order, coin_bids
-from execution.risk_snapshot import RiskSnapshot
+from execution.orders.option_orders import is_option
+from execution.orders.orders import Account, Order, coin_bids
+from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.decimals import INFINITE, plain, total
 from foundation.errors import BrokerError, InputError, SenselessAnswer
 from trainingdata.endings import MOST_PAID

@@ -6,7 +6,14 @@ import os
 import sys
 from pathlib import Path
 
-from execution.account_lock import JOURNAL, LOCK, is_account_id, is_held, is_traded, noted_journal
+from execution.live.account_lock import (
+    JOURNAL,
+    LOCK,
+    is_account_id,
+    is_held,
+    is_traded,
+    noted_journal,
+)
 from foundation.errors import InputError
 from foundation.figures import counted
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from execution.live.exposure import LastTrades, trades_of
-from execution.orders import Account
+from execution.orders.orders import Account
 from foundation.arrays import Mask
 from foundation.figures import counted
 from trainingdata.bars import CLOSE, OPEN, Bars, closes_of

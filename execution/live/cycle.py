@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from execution.auctions import sending_end
-from execution.broker import Broker
-from execution.decision import Decision
+from execution.decision.decision import Decision
+from execution.decision.settings import TradingSettings
+from execution.decision.trader import Trader
 from execution.live.belief import BarBelief
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
-from execution.orders import Account, Fill, Order
-from execution.risk_snapshot import RiskSnapshot
-from execution.settings import TradingSettings
-from execution.trader import Trader
-from execution.venue_rules import VenueRules
+from execution.orders.auctions import sending_end
+from execution.orders.broker import Broker
+from execution.orders.orders import Account, Fill, Order
+from execution.orders.risk_snapshot import RiskSnapshot
+from execution.orders.venue_rules import VenueRules
 from foundation.clock import OURS, Time
 from foundation.figures import counted
 from trainingdata.bars import Bars, closes_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from execution.journal.order_store import OrderIntent
-from execution.orders import Account, Order
-from execution.risk_snapshot import GuardedOrder, RiskSnapshot
+from execution.orders.orders import Account, Order
+from execution.orders.risk_snapshot import GuardedOrder, RiskSnapshot
 from foundation.errors import BrokerError
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import is_symbol

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.account_lock import is_there
 from execution.journal.halts import Forbidden, Halts
 from execution.journal.order_store import OrderIntent, OrderStore
+from execution.live.account_lock import is_there
 from execution.live.exposure import Exposure, exposure_of
 from execution.live.loop import Stop
-from execution.option_orders import SpreadOrder
-from execution.orders import Order
-from execution.risk_snapshot import GuardedOrder, PriceUnseen, RiskSnapshot
+from execution.orders.option_orders import SpreadOrder
+from execution.orders.orders import Order
+from execution.orders.risk_snapshot import GuardedOrder, PriceUnseen, RiskSnapshot
 from foundation.settings import setting, settings_class
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import HOUR

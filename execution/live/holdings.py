@@ -37,7 +37,7 @@ from execution.journal.expected import (
 from execution.journal.order_store import UNDETERMINED, OrderIntent, OrderStore
 from execution.journal.rows import exact
 from execution.live.cash import CashReading
-from execution.option_orders import (
+from execution.orders.option_orders import (
     Contract,
     SpreadOrder,
     contract_of,
@@ -45,7 +45,7 @@ from execution.option_orders import (
     is_option,
     largest_loss,
 )
-from execution.orders import Order
+from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
 from foundation.decimals import CENT, EXACT, INFINITE, plain, total
 from trainingdata.instants import DAY

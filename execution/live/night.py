@@ -13,14 +13,15 @@ from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
 
-from execution.broker import place_each
 from execution.brokers import LiveBroker, Unbelieved, UnbelievedMarks
+from execution.decision.rebalancing import in_parts
 from execution.journal.decisions import Journal
 from execution.journal.order_store import UNDETERMINED, Part
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.settings import LiveSettings
-from execution.orders import (
+from execution.orders.broker import place_each
+from execution.orders.orders import (
     Account,
     Order,
     OrderTerms,
@@ -29,7 +30,6 @@ from execution.orders import (
     strategy_of,
     time_in_force,
 )
-from execution.rebalancing import in_parts
 from foundation.errors import BrokerError
 from sizing.limits import ROUNDED, Limits
 from trainingdata.instants import compact_text, new_york_date, utc_text

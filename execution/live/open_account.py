@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.account_lock import KILL_FILE, is_there, journal_of_account
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog, NoticeBook
@@ -18,6 +17,7 @@ from execution.journal.marks import MarkBook
 from execution.journal.order_store import OrderStore
 from execution.journal.positions import PositionBook
 from execution.journal.refusals import RefusalBook
+from execution.live.account_lock import KILL_FILE, is_there, journal_of_account
 from foundation.database import Database
 from foundation.errors import InputError
 from foundation.logs import printing

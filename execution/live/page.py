@@ -22,8 +22,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from execution.account_lock import PAGE
-from execution.decision import no_order_text, plan_text
+from execution.decision.decision import no_order_text, plan_text
 from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
 from execution.journal.events import NoticeBook, NoticeRow
@@ -33,6 +32,7 @@ from execution.journal.order_store import STATES, WAITING, OrderIntent
 from execution.journal.orders import words_of
 from execution.journal.positions import PositionProfit
 from execution.journal.refusals import Refusal
+from execution.live.account_lock import PAGE
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.losses import LossLimits

@@ -10,14 +10,14 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from execution.auctions import taken_from
-from execution.broker import Broker, is_whole, place
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.expected import NONE, Owned
 from execution.journal.order_store import UNDETERMINED, OrderIntent, OrderStore
 from execution.live.cycle import NOT_REDUCED, Look
 from execution.live.holdings import Room, changes_of, fee_of
-from execution.orders import Account, Fill
+from execution.orders.auctions import taken_from
+from execution.orders.broker import Broker, is_whole, place
+from execution.orders.orders import Account, Fill
 from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)

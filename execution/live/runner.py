@@ -11,12 +11,13 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from execution.account_lock import FLATTEN
 from execution.brokers import SETBACK, account_at
+from execution.decision.trader import Trader
 from execution.journal.cycles import cycle_count
 from execution.journal.order_store import OrderStore, State
 from execution.journal.refusals import PAUSE_CAUSE
 from execution.live.account import LiveAccount
+from execution.live.account_lock import FLATTEN
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
 from execution.live.loop import VENUE_RETRY, Job, Loop, Stop, print_line, stopped_by_signals
@@ -24,7 +25,6 @@ from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import CYCLES_MADE, Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
-from execution.trader import Trader
 from foundation.clock import system_clock
 from foundation.database import DatabaseFailed
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError

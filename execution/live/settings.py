@@ -7,9 +7,9 @@ from dataclasses import fields
 
 from omegaconf import DictConfig, OmegaConf
 
+from execution.decision.settings import TradingSettings
 from execution.live.accounts import TRADE
 from execution.live.guards import GuardSettings
-from execution.settings import TradingSettings
 from foundation.errors import InputError, invalid_choice
 from foundation.notices import WatchedSettings
 from foundation.registry import registered

@@ -13,9 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from execution.auctions import next_sending, sending_end, sent_until, taken_from
-from execution.broker import Broker, place
 from execution.brokers import Unbelieved
+from execution.decision.trader import Trader
 from execution.journal.decisions import Journal
 from execution.journal.events import UNDECIDED
 from execution.journal.order_store import WAITING
@@ -28,9 +27,10 @@ from execution.live.night import NightWatch, flattening_orders
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
-from execution.orders import Account, Order
-from execution.trader import Trader
-from execution.venue_rules import VenueRules
+from execution.orders.auctions import next_sending, sending_end, sent_until, taken_from
+from execution.orders.broker import Broker, place
+from execution.orders.orders import Account, Order
+from execution.orders.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError, DataError
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed

@@ -11,11 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from execution.broker import Asset
-from execution.orders import TERMS, Account, Fill, Order, OrderTerms, exact_decimal
-from execution.records import Booking, Row
-from execution.risk_snapshot import RiskSnapshot
-from execution.venue_rules import refusal
+from execution.orders.broker import Asset
+from execution.orders.orders import TERMS, Account, Fill, Order, OrderTerms, exact_decimal
+from execution.orders.risk_snapshot import RiskSnapshot
+from execution.orders.venue_rules import refusal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
     ACCOUNT,
@@ -41,6 +40,7 @@ from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.tape import Entry, read_tape
 from marketsimulator.account.timeline import Timeline, advance, fills_orders, meet_finer, open_bars
+from marketsimulator.records import Booking, Row
 from trainingdata.bars import OPEN, VOLUME
 from trainingdata.instruments import Kind
 from trainingdata.market import Market

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.lending import DAYS_A_YEAR
+from execution.orders.lending import DAYS_A_YEAR
 from foundation.arrays import Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (

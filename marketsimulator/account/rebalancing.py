@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.broker import WHOLE_FILL
+from execution.orders.broker import WHOLE_FILL
 from foundation.arrays import Array, Index, Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.lending import proceeds_of_short
+from execution.orders.lending import proceeds_of_short
 from foundation.arrays import Array, Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (

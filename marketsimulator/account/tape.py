@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.orders import Fill, client_order_id, exact_decimal
-from execution.records import ENDED, Booking, BookingKind
+from execution.orders.orders import Fill, client_order_id, exact_decimal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
     BORROW,
@@ -25,6 +24,7 @@ from marketsimulator.account.book import (
     SPLIT_CASH,
     THE_ACCOUNT,
 )
+from marketsimulator.records import ENDED, Booking, BookingKind
 
 DUST = 1e-9  # USD: what sums of floats leave over is no cost
 _KINDS: dict[int, BookingKind] = {

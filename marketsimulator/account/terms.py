@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
-from execution.fees import BASIS_POINT, FeeSchedule, TradingCosts, rates_on
-from execution.lending import MarginTerms, SymbolRate
-from execution.orders import OrderTerms
+from execution.orders.fees import BASIS_POINT, FeeSchedule, TradingCosts, rates_on
+from execution.orders.lending import MarginTerms, SymbolRate
+from execution.orders.orders import OrderTerms
 from foundation.arrays import Array, Instants, Records
 from foundation.settings import setting, settings_class
 from marketsimulator.account.book import DAY, HOLDING

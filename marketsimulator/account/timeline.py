@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from execution.fees import FeeSchedule
-from execution.lending import MarginTerms
+from execution.orders.fees import FeeSchedule
+from execution.orders.lending import MarginTerms
 from foundation.arrays import Array, Index, Instants, Mask, Records
 from foundation.compiled import compiled, inlined
 from foundation.errors import InputError

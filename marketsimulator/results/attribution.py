@@ -43,10 +43,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from execution.choices import NO_LIMITS
-from execution.orders import Fill, strategy_of
-from execution.records import COIN_FEE, ENDED, Booking, BookingKind, Run
+from execution.decision.choices import NO_LIMITS
+from execution.orders.orders import Fill, strategy_of
 from foundation.arrays import Array, Index, Instants, Mask
+from marketsimulator.records import COIN_FEE, ENDED, Booking, BookingKind, Run
 from trainingdata.bars import CLOSE
 from trainingdata.instants import NEW_YORK
 from trainingdata.market import Market

@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from execution.beliefs import BeliefTable
-from execution.fees import FeeSchedule
-from execution.lending import MarginTerms
+from execution.decision.beliefs import BeliefTable
+from execution.orders.fees import FeeSchedule
+from execution.orders.lending import MarginTerms
 from foundation.settings import with_changes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, Unread

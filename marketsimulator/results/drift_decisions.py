@@ -17,14 +17,14 @@ from typing import Literal
 
 import numpy as np
 
-from execution.decision import Choice, Decision
+from execution.decision.decision import Choice, Decision
+from execution.decision.settings import TradingSettings
 from execution.journal.decisions import DecisionRow
-from execution.journal_record import JournalRecord
-from execution.lending import proceeds_of_short
-from execution.orders import Account
-from execution.settings import TradingSettings
+from execution.orders.lending import proceeds_of_short
+from execution.orders.orders import Account
 from foundation.decimals import ZERO, as_written
 from marketsimulator.results.drift_orders import Deadline, why_not_decided
+from marketsimulator.results.journal_record import JournalRecord
 from trainingdata.instruments import is_stock
 from trainingdata.sessions import calendar
 

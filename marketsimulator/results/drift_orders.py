@@ -9,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 
-from execution.fees import BASIS_POINT
 from execution.journal.cycles import CycleRow
 from execution.journal.order_store import UNSENT, OrderIntent
-from execution.journal_record import JournalRecord
-from execution.orders import Order
+from execution.orders.fees import BASIS_POINT
+from execution.orders.orders import Order
 from marketsimulator.results.drift_terms import Term, Trade
+from marketsimulator.results.journal_record import JournalRecord
 
 Outcome = Literal["same"] | Term
 MISSED = "no cycle was made then"

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from execution.records import Run
 from foundation.arrays import Instants
+from marketsimulator.records import Run
 from marketsimulator.results.metrics import annual_turnover, deepest_fall, performance
 from marketsimulator.runs.outcome import Outcome
 from trainingdata.bars import Bars

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from execution.beliefs import BeliefTable
-from execution.outlook import closed_and_due
-from execution.records import Run
+from execution.decision.beliefs import BeliefTable
+from execution.decision.outlook import closed_and_due
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.figures import counted
+from marketsimulator.records import Run
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import utc_text

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from execution.records import Booking, Held, Run
+from marketsimulator.records import Booking, Held, Run
 from marketsimulator.results.attribution import fees_in_coin, marks_of
 from trainingdata.market import Market
 

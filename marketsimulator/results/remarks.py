@@ -8,12 +8,11 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.choices import UNSENT
-from execution.decision import Choice
-from execution.fees import FeeSchedule
-from execution.orders import TERMS, OrderTerms
-from execution.records import ENDED, Run
-from execution.trader import SizingSettings
+from execution.decision.choices import UNSENT
+from execution.decision.decision import Choice
+from execution.decision.trader import SizingSettings
+from execution.orders.fees import FeeSchedule
+from execution.orders.orders import TERMS, OrderTerms
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
 from foundation.figures import (
@@ -28,6 +27,7 @@ from foundation.figures import (
     usd,
 )
 from foundation.plugin import is_own
+from marketsimulator.records import ENDED, Run
 from sizing.kelly import Drawdown
 from sizing.limits import Limits
 from trainingdata.actions import Action

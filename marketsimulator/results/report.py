@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from execution.records import Run, hours_of, writers_of
-from execution.run_folder import SUMMARY
 from foundation.charts import Chart
 from foundation.decimals import to_cents
 from foundation.figures import number, percent, usd
 from foundation.files import run_files
 from foundation.page import render_page
 from foundation.tables import Table
+from marketsimulator.records import Run, hours_of, writers_of
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes, forecast_outcomes
 from marketsimulator.results.metrics import daily_marks, daily_rows, returns_by
 from marketsimulator.results.report_charts import (
@@ -50,6 +49,7 @@ from marketsimulator.results.report_tables import (
     trip_table,
 )
 from marketsimulator.results.round_trips import round_trips
+from marketsimulator.results.run_folder import SUMMARY
 from marketsimulator.results.summary import Results
 from marketsimulator.results.verdict import verdict
 from trainingdata.bars import closes_of

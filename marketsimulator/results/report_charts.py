@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from execution.records import Run
 from foundation.arrays import Array, Index, Instants
 from foundation.charts import Chart, Form, Series, Unit, transform_chart
 from foundation.figures import number, percent, usd
 from foundation.tables import Shape
+from marketsimulator.records import Run
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK, four_pm, new_york_date

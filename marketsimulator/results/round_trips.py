@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.records import Run
+from marketsimulator.records import Run
 
 
 @dataclass(slots=True)

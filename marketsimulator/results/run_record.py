@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.run_folder import SUMMARY, RunFolder
 from forecasting.forecast import reads_future
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
 from marketsimulator.results.metrics import daily_marks
+from marketsimulator.results.run_folder import SUMMARY, RunFolder
 
 EQUITY = "equity"
 COMPARED: Mapping[str, Any] = {  # of a summary, by kind

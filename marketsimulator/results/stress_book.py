@@ -20,14 +20,14 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import Position
 from execution.alpaca.holdings import holdings_of
-from execution.option_orders import Contract, contract_of, is_option, largest_loss
-from execution.orders import Account
-from execution.run_folder import CONFIG, RunFolder
+from execution.orders.option_orders import Contract, contract_of, is_option, largest_loss
+from execution.orders.orders import Account
 from foundation.arrays import Array, Instants, Mask
 from foundation.decimals import to_cents
 from foundation.errors import DataError, InputError
 from foundation.figures import usd
 from marketsimulator.account.timeline import IMPACT_BARS
+from marketsimulator.results.run_folder import CONFIG, RunFolder
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_files
 from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, closes_of, panel

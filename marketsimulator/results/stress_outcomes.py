@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from execution.orders import Fill
+from execution.orders.orders import Fill
 from foundation.arrays import Array, Instants
 from foundation.decimals import cents_that_add_up, to_cents
 from marketsimulator.account.book import hold

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.records import Run, prior_share
-from execution.trader import Decider, Trader
+from execution.decision.trader import Decider, Trader
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress
 from foundation.arrays import Array, Mask
 from foundation.figures import allows_annual_figures
+from marketsimulator.records import Run, prior_share
 from marketsimulator.results.attribution import run_attribution
 from marketsimulator.results.figures import account_figures, contributions, fill_figures
 from marketsimulator.results.forecast_outcomes import coverage_remarks

@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.decision import Choice, Decision
-from execution.orders import TERMS, Account, OrderTerms
-from execution.outlook import deciding_symbols
-from execution.rebalancing import Target, rebalance
+from execution.decision.decision import Choice, Decision
+from execution.decision.outlook import deciding_symbols
+from execution.decision.rebalancing import Target, rebalance
+from execution.orders.orders import TERMS, Account, OrderTerms
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import Bars
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from execution.beliefs import BeliefTable
-from execution.choices import (
+from execution.decision.beliefs import BeliefTable
+from execution.decision.choices import (
     Answers,
     Choices,
     choices_of,
@@ -20,13 +20,13 @@ from execution.choices import (
     joined_choices,
     targets_of,
 )
-from execution.decision import Choice, ClassRule, Decision, Rationale, gap_a_year
-from execution.orders import Order, exact_decimal
-from execution.rebalancing import rebalance
-from execution.records import DecisionLog, frame_of_columns
+from execution.decision.decision import Choice, ClassRule, Decision, Rationale, gap_a_year
+from execution.decision.rebalancing import rebalance
+from execution.orders.orders import Order, exact_decimal
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import compiled, spread
 from foundation.threads import side_by_side
+from marketsimulator.records import DecisionLog, frame_of_columns
 from marketsimulator.runs.instants import Kept, WalkInputs, decision_again
 from marketsimulator.runs.walk import Walk
 from marketsimulator.settings import BacktestSettings

@@ -1,6 +1,6 @@
 """A walk's machine code: advance, decide, fill, record, an instant after the other.
 
-What is decided is `execution.problem` and `sizing`; what an account becomes is `account`.
+What is decided is `execution.decision.problem` and `sizing`; what an account becomes is `account`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import BeliefRow, BeliefTable, counted, years_and_correlations
-from execution.problem import Settled, Terms, problem_of, settled, terms_of
+from execution.decision.beliefs import BeliefRow, BeliefTable, counted, years_and_correlations
+from execution.decision.problem import Settled, Terms, problem_of, settled, terms_of
 from foundation.arrays import Array, Array32, Index, Mask, Records
 from foundation.compiled import compiled, copy_row, inlined, picked, picked_columns, spread
 from marketsimulator.account.book import BY_END, FLOWS, WORKING, Book, most_flows, with_orders

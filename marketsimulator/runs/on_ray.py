@@ -12,7 +12,7 @@ from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
-from execution.beliefs import BeliefTable
+from execution.decision.beliefs import BeliefTable
 from forecasting.chronos2.on_ray import ATTEMPTS, RaySettings, connected
 from forecasting.forecast import Progress, silent
 from foundation import VERSION

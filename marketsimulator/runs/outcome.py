@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from execution.records import Run, is_trade
 from foundation.arrays import Array, Records
+from marketsimulator.records import Run, is_trade
 
 
 class Totals(NamedTuple):

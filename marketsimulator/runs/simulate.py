@@ -10,15 +10,15 @@ from functools import cache
 
 import numpy as np
 
-from execution.broker import place
-from execution.decision import ClassRule, Decision
-from execution.orders import Fill, Order, order_identity
-from execution.records import Booking, Row, Run
-from execution.trader import Decider, Trader
+from execution.decision.decision import ClassRule, Decision
+from execution.decision.trader import Decider, Trader
+from execution.orders.broker import place
+from execution.orders.orders import Fill, Order, order_identity
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Index
 from marketsimulator.account.broker import SimulatedBroker, margin_events
 from marketsimulator.account.tape import Entry, read_tape
+from marketsimulator.records import Booking, Row, Run
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings

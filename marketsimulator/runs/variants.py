@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from execution.beliefs import BeliefTable
+from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress, silent
 from foundation.plugin import is_own

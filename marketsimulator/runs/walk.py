@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
-from execution.beliefs import BeliefTable
-from execution.choices import Answers, answer_of
-from execution.problem import Settled, Terms, problem_of, settled
-from execution.trader import SizingAnswer, answered
+from execution.decision.beliefs import BeliefTable
+from execution.decision.choices import Answers, answer_of
+from execution.decision.problem import Settled, Terms, problem_of, settled
+from execution.decision.trader import SizingAnswer, answered
 from foundation.arrays import Array, Index, Records
 from foundation.threads import undivided
 from marketsimulator.account.book import Book, most_flows, new_tape

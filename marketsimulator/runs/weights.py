@@ -15,8 +15,8 @@ from functools import cache, cached_property
 import numpy as np
 import pandas as pd
 
-from execution.fees import CryptoTier, FeeSchedule, TradingCosts
-from execution.lending import MarginTerms
+from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
+from execution.orders.lending import MarginTerms
 from foundation.arrays import Array, Index, Records
 from foundation.compiled import compiled, inlined, unowned
 from foundation.errors import InputError

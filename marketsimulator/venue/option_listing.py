@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 
 import numpy as np
 
-from execution.option_orders import SHARES, Contract
+from execution.orders.option_orders import SHARES, Contract
 from foundation.errors import InputError
 from marketsimulator.venue.asked import Response, refuse_other_keys, whole_number
 from marketsimulator.venue.tickets import made_id

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from execution.option_orders import Contract, Quote, SpreadOrder, contract_of
+from execution.orders.option_orders import Contract, Quote, SpreadOrder, contract_of
 from foundation.errors import InputError, OrderRejected
 from foundation.registry import registered_module
 from marketsimulator.account.broker import SimulatedBroker

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from execution.option_orders import (
+from execution.orders.option_orders import (
     MOST_CONTRACTS,
     SHARES,
     Contract,

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from execution.auctions import EVENING
-from execution.broker import Asset
-from execution.orders import Account, Fill, Order, Side, strategy_of
-from execution.records import ENDED, BookingKind
-from execution.venue_rules import refusal
+from execution.orders.auctions import EVENING
+from execution.orders.broker import Asset
+from execution.orders.orders import Account, Fill, Order, Side, strategy_of
+from execution.orders.venue_rules import refusal
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.records import ENDED, BookingKind
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
 from marketsimulator.venue.asked import Refused, Response
 from marketsimulator.venue.entry_prices import DailyEntries, trading_day

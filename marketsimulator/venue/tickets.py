@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.orders import ORDER_TYPES, PRICES, TIMES_IN_FORCE, Fill, Order
+from execution.orders.orders import ORDER_TYPES, PRICES, TIMES_IN_FORCE, Fill, Order
 from marketsimulator.venue.asked import Refused, Response
 from marketsimulator.venue.faults import OPEN_STATUSES, Status
 from trainingdata.instruments import Kind, instrument, venue_spelling

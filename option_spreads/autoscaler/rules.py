@@ -18,7 +18,7 @@ from typing import Literal, Self
 
 from omegaconf import DictConfig
 
-from execution.option_orders import SHARES
+from execution.orders.option_orders import SHARES
 from foundation.decimals import exact_number
 from foundation.errors import InputError, invalid_choice
 from foundation.figures import short_usd

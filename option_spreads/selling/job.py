@@ -14,13 +14,13 @@ from filelock import FileLock, Timeout
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
 from execution.journal.order_store import OrderIntent
+from execution.journal.outbox import Guard
 from execution.live.account import AnotherAccount, LiveAccount
 from execution.live.accounts import SPREADS, TRADE
 from execution.live.loop import print_line
 from execution.live.page import Section
 from execution.live.settings import LiveSettings
-from execution.posting import Guard
-from execution.risk_snapshot import RiskSnapshot
+from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.cli import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError

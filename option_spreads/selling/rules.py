@@ -16,8 +16,8 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from pydantic import Field
 
-from execution.option_orders import SHARES, Contract, OptionLeg
-from execution.orders import Side
+from execution.orders.option_orders import SHARES, Contract, OptionLeg
+from execution.orders.orders import Side
 from foundation.arrays import Array
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class

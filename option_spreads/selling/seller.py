@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from execution.alpaca.options import AlpacaSpreads
-from execution.option_orders import Contract, NeverSent, OptionLeg, SpreadFill, net_price
+from execution.orders.option_orders import Contract, NeverSent, OptionLeg, SpreadFill, net_price
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.figures import short_usd

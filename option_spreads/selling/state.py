@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from execution.journal.rows import Real, Whole
-from execution.option_orders import (
+from execution.orders.option_orders import (
     SHARES,
     Contract,
     OptionLeg,

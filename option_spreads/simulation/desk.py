@@ -13,7 +13,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.option_orders import (
+from execution.orders.option_orders import (
     SHARES,
     Contract,
     OptionLeg,

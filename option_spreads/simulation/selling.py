@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from execution.option_orders import SHARES
+from execution.orders.option_orders import SHARES
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     CondorRisk,

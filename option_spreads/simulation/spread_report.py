@@ -15,7 +15,7 @@ import numpy.typing as npt
 from rich.console import RenderableType
 from rich.text import Text
 
-from execution.option_orders import SHARES
+from execution.orders.option_orders import SHARES
 from foundation.arrays import Array
 from foundation.figures import NONE, counted, number, percent, usd
 from foundation.tables import Table

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.option_orders import SHARES
+from execution.orders.option_orders import SHARES
 from foundation.decimals import plain_number
 from foundation.errors import DataError
 from option_spreads.autoscaler.rules import max_risk

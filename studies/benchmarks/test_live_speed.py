@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from execution.live.settings import LiveSettings
-from execution.orders import Account
+from execution.orders.orders import Account
 from foundation.cli import composed_config
 from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instants import history_start

@@ -18,7 +18,7 @@ import numpy as np
 
 from execution.journal.halts import HALT_RULES
 from execution.journal.order_store import STATES, OrderIntent, OrderStore
-from execution.orders import Order
+from execution.orders.orders import Order
 from foundation.database import Database, rows_of
 from marketsimulator.venue.tickets import Ticket
 from trainingdata.instants import compact_text

@@ -27,7 +27,7 @@ from event_contracts.trading.orders import LimitOrder, Verb
 from event_contracts.trading.policies import Codes, Observations
 from event_contracts.trading.records import DOLLAR
 from execution.journal.order_store import OrderStore
-from execution.posting import Guard, unguarded
+from execution.journal.outbox import Guard, unguarded
 from foundation.arrays import Array, Mask
 from foundation.clock import Time, system_clock
 from foundation.database import Database

@@ -28,8 +28,8 @@ from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.endpoint import PAUSED
 from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, other
 from event_contracts.trading.venue_orders import order_of
-from execution.account_lock import JOURNAL
 from execution.journal.order_store import UNDETERMINED, OrderIntent
+from execution.live.account_lock import JOURNAL
 from foundation.clock import system_clock
 from foundation.database import Database
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way

@@ -21,7 +21,8 @@ from alpaca.trading.enums import OrderSide, TimeInForce
 from alpaca.trading.requests import MarketOrderRequest
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.decision import Decision
+from execution.decision.decision import Decision
+from execution.decision.trader import Trader
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
@@ -30,8 +31,7 @@ from execution.live.cycle import Cycle, Look, decided_cycle
 from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
 from execution.live.trading import sent_cycle
-from execution.orders import Account, Order
-from execution.trader import Trader
+from execution.orders.orders import Account, Order
 from foundation.cli import composed_config
 from foundation.database import Database
 from marketsimulator.settings import VenueSettings

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.option_orders import Contract, NeverSent, Quote, SpreadFill, SpreadOrder
+from execution.orders.option_orders import Contract, NeverSent, Quote, SpreadFill, SpreadOrder
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles

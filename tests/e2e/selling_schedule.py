@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.account_lock import JOURNAL
 from execution.journal.order_store import WAITING
+from execution.live.account_lock import JOURNAL
 from foundation.cli import composed_config
 from option_spreads.autoscaler.account import TRADES, AccountFiles, UnknownState
 from option_spreads.autoscaler.trades import Row, rows_of, total_of

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from execution.alpaca import fields
-from execution.orders import Account
+from execution.orders.orders import Account
 from foundation.errors import BrokerError
 from tests.e2e import test_live_account as live
 from tests.e2e.changed_answers import changed_answers

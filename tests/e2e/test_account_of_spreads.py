@@ -16,9 +16,9 @@ from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
-from execution.option_orders import SpreadFill, SpreadOrder
-from execution.orders import Account
-from execution.risk_snapshot import RiskSnapshot
+from execution.orders.option_orders import SpreadFill, SpreadOrder
+from execution.orders.orders import Account
+from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from option_spreads.autoscaler.account import AccountFiles

@@ -27,8 +27,8 @@ from execution.journal.events import EventLog
 from execution.journal.halts import ITSELF
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook
-from execution.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders import Side
+from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders.orders import Side
 from foundation.database import Database
 from foundation.errors import BrokerError
 from marketsimulator.venue import alpaca, responses

@@ -22,7 +22,7 @@ RUN = (
 )
 READERS = (
     ("marketsimulator.compare", "one", "other"),
-    ("execution.explain", "one", "--symbol", "SYA"),
+    ("marketsimulator.explain", "one", "--symbol", "SYA"),
     ("marketsimulator.stress", "one", "output=stressed"),
 )
 Writers = Mapping[str, Callable[[Path], object]]

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.account_lock import JOURNAL
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderStore
+from execution.live.account_lock import JOURNAL
 from foundation.database import Database
 from tests.e2e.refused import answer_of, refusal_of
 from tests.e2e.test_attacks_on_outputs import BACKTEST, RUN

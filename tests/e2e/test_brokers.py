@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.broker import Broker, place
+from execution.orders.broker import Broker, place
 from foundation.cli import composed_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, order, practising

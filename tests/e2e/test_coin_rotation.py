@@ -8,11 +8,11 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.decision import Decision
-from execution.records import Run
-from execution.trader import Trader
+from execution.decision.decision import Decision
+from execution.decision.trader import Trader
 from foundation.arrays import Array
 from foundation.cli import composed_config
+from marketsimulator.records import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings

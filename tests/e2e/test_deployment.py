@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import yaml
 
-from execution.account_lock import JOURNAL
 from execution.journal.cycles import SLACK, NextCycleBook
+from execution.live.account_lock import JOURNAL
 from execution.live.settings import LiveSettings
 from foundation.cli import composed_config
 from foundation.clock import system_clock

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from execution.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
 from execution.doctor import CHECKS, Finding, Start, clock_offset, findings
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltKind, Halts
 from execution.journal.order_store import OrderIntent, OrderStore
+from execution.live.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
 from execution.live.settings import LiveSettings
-from execution.orders import Order
+from execution.orders.orders import Order
 from forecasting.chronos2.checkpoint import SHIPPED
 from foundation.cli import composed_config
 from foundation.clock import system_clock

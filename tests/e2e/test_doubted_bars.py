@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from execution.account_lock import JOURNAL
-from execution.decision import Decision
+from execution.decision.decision import Decision
+from execution.live.account_lock import JOURNAL
 from execution.live.belief import BarBelief
-from execution.records import Run
 from foundation.cli import composed_config
 from foundation.database import rows_of
+from marketsimulator.records import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import market_data

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from execution.account_lock import JOURNAL
-from execution.run_folder import RunFolder
+from execution.live.account_lock import JOURNAL
 from foundation.cli import composed_config
 from foundation.decimals import CENT
 from foundation.errors import InputError
@@ -25,6 +24,7 @@ from marketsimulator.results.drift_report import Drift
 from marketsimulator.results.drift_terms import cents
 from marketsimulator.results.figures import contributions
 from marketsimulator.results.report import result_files
+from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
 from tests.commands import overridden
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, practising, trading, write_bars

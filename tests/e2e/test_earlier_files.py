@@ -15,9 +15,9 @@ import pytest
 
 from event_contracts.trading.venue_orders import order_of as contract_order
 from event_contracts.trading.venue_orders import order_request as contract_request
-from execution.account_lock import JOURNAL
 from execution.alpaca.order_venue import order_request
 from execution.journal.order_store import STATES, OrderStore
+from execution.live.account_lock import JOURNAL
 from foundation.database import Database
 from option_spreads.selling.state import read_state
 from tests.e2e.practice import ROOT

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from execution.account_lock import JOURNAL, KILL_FILE
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
+from execution.live.account_lock import JOURNAL, KILL_FILE
 from foundation.database import Database
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, environment
 from tests.e2e.refused import answer_of, refusal_of

@@ -189,7 +189,7 @@ def test_a_command_that_is_told_to_end_while_it_loads_says_so(number: signal.Sig
     code = (
         "import os, sys; from foundation import command;"
         f"command._home = lambda name: os.kill(os.getpid(), {int(number)});"
-        f"command.{START}('execution.explain')"
+        f"command.{START}('marketsimulator.explain')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 128 + number

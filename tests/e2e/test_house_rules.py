@@ -13,7 +13,7 @@ from foundation import PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEAVY = (
-    "execution.trader",
+    "execution.decision.trader",
     "forecasting.chronos2.forecaster",
     "marketsimulator.account.settlement",
 )

@@ -32,11 +32,11 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager, Reading
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
-from execution.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore, Part
 from execution.live.__main__ import clear, kill
+from execution.live.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.live.loop import Stop
 from foundation.clock import Time, system_clock
 from foundation.database import Database, rows_of

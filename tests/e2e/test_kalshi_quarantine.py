@@ -10,7 +10,7 @@ import pytest
 
 from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry
-from execution.account_lock import JOURNAL
+from execution.live.account_lock import JOURNAL
 from execution.live.loop import Stop
 from foundation.database import rows_of
 from foundation.errors import BrokerError

@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 
 import trade_stock_e2e
-from execution.account_lock import JOURNAL, PAGE
 from execution.alpaca.broker import AlpacaAccount
 from execution.brokers import LiveBroker
 from execution.journal.cycles import next_cycle_of
 from execution.live.__main__ import status
 from execution.live.account import LiveAccount
+from execution.live.account_lock import JOURNAL, PAGE
 from execution.live.cycle import Cycle
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.trading import TradingJob
-from execution.orders import Account
+from execution.orders.orders import Account
 from foundation.clock import system_clock
 from foundation.database import Database, rows_of
 from foundation.files import put_whole

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.account_lock import JOURNAL, folder_lock, journal_of_account
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
+from execution.live.account_lock import JOURNAL, folder_lock, journal_of_account
 from execution.live.accounts import account_folder
 from execution.live.settings import LiveSettings
 from foundation.cli import composed_config

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.auctions import sent_until
-from execution.orders import client_order_id
+from execution.orders.auctions import sent_until
+from execution.orders.orders import client_order_id
 from foundation.errors import BrokerError
 from tests.commands import overridden
 from tests.e2e.practice import (

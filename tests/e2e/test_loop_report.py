@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from alpaca.trading.models import Position
 
-from execution.account_lock import PAGE
+from execution.live.account_lock import PAGE
 from foundation.decimals import to_cents
 from foundation.figures import quantity, usd
 from tests.commands import overridden

@@ -14,8 +14,8 @@ import pytest
 
 from execution.journal.order_store import STATES, OrderIntent
 from execution.live.accounts import TRADE
-from execution.orders import Order
-from execution.risk_snapshot import RiskSnapshot
+from execution.orders.orders import Order
+from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, Start, buy, order, trading
 from tests.e2e.test_live_account import Desk, halted_by

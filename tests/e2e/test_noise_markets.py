@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from execution.records import prior_share
 from foundation.cli import composed_config
+from marketsimulator.records import prior_share
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 

@@ -21,7 +21,6 @@ from alpaca.trading.requests import (
     OptionLegRequest,
 )
 
-from execution.account_lock import JOURNAL
 from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
@@ -30,10 +29,11 @@ from execution.journal.refusals import RefusalBook
 from execution.live.__main__ import read
 from execution.live.__main__ import run as operate
 from execution.live.account import LiveAccount
+from execution.live.account_lock import JOURNAL
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
-from execution.option_orders import (
+from execution.orders.option_orders import (
     Contract,
     NeverSent,
     OptionLeg,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from execution.account_lock import PAGE
+from execution.live.account_lock import PAGE
 from foundation.database import rows_of
 from marketsimulator.venue import alpaca, responses
 from marketsimulator.venue.asked import Refused

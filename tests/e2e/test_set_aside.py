@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from execution.account_lock import JOURNAL
 from execution.brokers import OtherOrder
 from execution.journal.halts import ITSELF
 from execution.live.__main__ import clear, status
+from execution.live.account_lock import JOURNAL
 from execution.live.holdings import Stake
-from execution.orders import Order
+from execution.orders.orders import Order
 from foundation.clock import system_clock
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers

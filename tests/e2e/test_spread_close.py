@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.option_orders import Contract
+from execution.orders.option_orders import Contract
 from foundation.errors import BrokerError
 from option_spreads.selling.rules import NEAR_STRIKE
 from tests.e2e.selling import COSTS, DAY, OPENS, exits, opened, practising_seller, refusing

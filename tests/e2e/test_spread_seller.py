@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.option_orders import Contract, NeverSent, SpreadFill, SpreadOrder
+from execution.orders.option_orders import Contract, NeverSent, SpreadFill, SpreadOrder
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import UnknownState

@@ -19,19 +19,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import HALT_RULES, Halts
 from execution.journal.marks import EquitySnapshot, MarkBook, Point
 from execution.journal.order_store import OrderIntent, OrderStore, Progress
+from execution.live.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.live.accounts import TRADE
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
-from execution.orders import Order
+from execution.orders.orders import Order
 from foundation.cli import composed_config
 from foundation.clock import Time
 from foundation.database import Database, rows_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from execution.account_lock import KILL_FILE
+from execution.live.account_lock import KILL_FILE
 from foundation.cli import composed_config
 from foundation.errors import InputError
 from marketsimulator.results.stress_book import account_book, option_risk

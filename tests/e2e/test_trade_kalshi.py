@@ -18,7 +18,7 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trade import KalshiGuardSettings, trade
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import WHOLE
-from execution.account_lock import JOURNAL
+from execution.live.account_lock import JOURNAL
 from execution.live.loop import Stop
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.account_lock import JOURNAL
 from execution.journal.cycles import next_cycle_of
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.marks import EquitySnapshot, MarkBook
 from execution.journal.order_store import WAITING
 from execution.live.__main__ import clear
+from execution.live.account_lock import JOURNAL
 from execution.live.guards import GuardSettings
 from execution.live.losses import write_mark
 from foundation.database import Database, rows_of

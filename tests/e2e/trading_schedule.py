@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from execution.account_lock import JOURNAL
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
+from execution.live.account_lock import JOURNAL
 from foundation.database import Database, rows_of
 from tests.e2e.fault_checks import Books, Sent, World, ordered
 from tests.e2e.fault_kinds import KINDS

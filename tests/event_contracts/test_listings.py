@@ -17,7 +17,7 @@ from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.listings import Listing, MarketFees, Ticks, sale_prices
 from event_contracts.trading.orders import PAYOUT
-from execution.fees import DatedRate
+from execution.orders.fees import DatedRate
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand, order
 from tests.event_contracts.practice import KEYS

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.orders import Fill
-from execution.fees import DatedRate
+from execution.orders.fees import DatedRate
 from tests.event_contracts.exact_account import charge
 
 D = Decimal

@@ -18,7 +18,7 @@ from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.policies import BinaryKelly
 from event_contracts.train import TrainingSettings
-from execution.fees import DatedRate
+from execution.orders.fees import DatedRate
 from foundation.errors import InputError
 
 D = Decimal

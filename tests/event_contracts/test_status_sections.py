@@ -14,9 +14,9 @@ from event_contracts.trading.manager import PaidPosition
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.settlements import Settlement
 from event_contracts.trading.status_sections import sections
-from execution.account_lock import PAGE
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress
+from execution.live.account_lock import PAGE
 from execution.live.loop import Stop
 from foundation.database import Database
 from tests.e2e.kalshi_desk import flat, trading_settings

@@ -15,8 +15,8 @@ from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
 from execution.brokers import Reading
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.orders import Account
-from execution.posting import Outbox
+from execution.journal.outbox import Outbox
+from execution.orders.orders import Account
 from tests.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 

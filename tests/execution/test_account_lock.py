@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.account_lock import (
+from execution.journal.order_store import OrderIntent, OrderStore
+from execution.live.account_lock import (
     JOURNAL,
     account_lock,
     is_there,
@@ -16,9 +17,8 @@ from execution.account_lock import (
     journal_of_account,
     state_folder,
 )
-from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.open_account import open_account
-from execution.orders import Order
+from execution.orders.orders import Order
 from foundation.database import unfinished_commit
 from foundation.errors import InputError
 

@@ -21,9 +21,9 @@ from execution.alpaca.order_venue import order_request
 from execution.alpaca.placed_order import PlacedOrder
 from execution.brokers import Holding, Reading
 from execution.journal.order_store import OrderIntent
-from execution.option_orders import is_option
-from execution.orders import Account, Order, Side
-from execution.venue_rules import BLOCKED
+from execution.orders.option_orders import is_option
+from execution.orders.orders import Account, Order, Side
+from execution.orders.venue_rules import BLOCKED
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, SenselessAnswer
 from tests.execution import test_orders as shapes

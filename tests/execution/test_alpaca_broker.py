@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from execution.alpaca.order_venue import order_request
-from execution.broker import Asset
 from execution.brokers import Reading
 from execution.journal.order_store import OrderIntent, State
-from execution.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders import Account, Order
+from execution.orders.broker import Asset
+from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders.orders import Account, Order
 from foundation.errors import OutcomeUnknown
 from tests.execution.scripted_venue import (
     CLOCK,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.auctions import auction_refusal, next_sending, sending_end, taken_from
-from execution.orders import Order, TimeInForce
-from execution.rebalancing import Target, rebalance
-from execution.venue_rules import refusal
+from execution.decision.rebalancing import Target, rebalance
+from execution.orders.auctions import auction_refusal, next_sending, sending_end, taken_from
+from execution.orders.orders import Order, TimeInForce
+from execution.orders.venue_rules import refusal
 from foundation.errors import InputError
 from trainingdata.instruments import instrument
 from trainingdata.sessions import calendar

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.live.belief import OLD, BarBelief, MarkBelief, histories_gone
-from execution.orders import Account
+from execution.orders.orders import Account
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import instrument

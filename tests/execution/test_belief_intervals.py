@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import execution.outlook as module
-from execution.beliefs import BeliefTable, Periods, joined_beliefs
-from execution.outlook import NoForecast, belief_of_symbol, belief_table
+import execution.decision.outlook as module
+from execution.decision.beliefs import BeliefTable, Periods, joined_beliefs
+from execution.decision.outlook import NoForecast, belief_of_symbol, belief_table
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
 from forecasting.moments import expected_between, variance_until

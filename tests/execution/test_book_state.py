@@ -8,8 +8,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.orders import TERMS, Order
-from execution.problem import book_state, settled
+from execution.decision.problem import book_state, settled
+from execution.orders.orders import TERMS, Order
 from sizing.problem import AccountRow
 from tests.execution.traders import Tilted, account_in, known, trader_of
 from tests.sizing.books import rich_book

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.broker import Asset, is_whole, place, place_each
-from execution.orders import Account, Fill, Order
-from execution.rebalancing import Target, rebalance
-from execution.risk_snapshot import RiskSnapshot
-from execution.venue_rules import VenueRules
+from execution.decision.rebalancing import Target, rebalance
+from execution.orders.broker import Asset, is_whole, place, place_each
+from execution.orders.orders import Account, Fill, Order
+from execution.orders.risk_snapshot import RiskSnapshot
+from execution.orders.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError
 from trainingdata.bars import Bars
 from trainingdata.instruments import instrument

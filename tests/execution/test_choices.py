@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.choices import Choices, joined_choices
-from execution.decision import Choice, Rationale, no_order_text, plan_text, reason_text
+from execution.decision.choices import Choices, joined_choices
+from execution.decision.decision import Choice, Rationale, no_order_text, plan_text, reason_text
 from sizing.binding import FIRST_CEILING, FIRST_ROW, LIMITS
 from sizing.limits import CEILINGS
 from trainingdata.instruments import instrument

@@ -21,7 +21,7 @@ from execution.live.night import (
     night_cuts,
     with_reductions,
 )
-from execution.orders import Account, Order, OrderTerms
+from execution.orders.orders import Account, Order, OrderTerms
 from sizing.limits import Limits
 
 LIMITS = Limits()

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from execution.decision import SHOWN
-from execution.explain import explain
+from execution.decision.decision import SHOWN
 from foundation.cli import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
+from marketsimulator.explain import explain
 from marketsimulator.results.report import result_files
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import refusal_of
@@ -117,7 +117,7 @@ def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
     ],
 )
 def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], named: str) -> None:
-    assert named in refusal_of("execution.explain", str(run), *words)
+    assert named in refusal_of("marketsimulator.explain", str(run), *words)
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:

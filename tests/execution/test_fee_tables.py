@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts, rates_on
+from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts, rates_on
 
 SEC = {  # USD a million from a day on
     "1900-01-01": 21.80, "2017-07-04": 23.10, "2018-05-22": 13.00, "2019-04-16": 20.70,

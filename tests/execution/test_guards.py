@@ -16,17 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.account_lock import KILL_FILE
-from execution.contract_orders import LimitOrder
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
 from execution.journal.order_store import OrderIntent, OrderStore, Part, Progress, State
+from execution.live.account_lock import KILL_FILE
 from execution.live.exposure import last_prices, prices_of_orders
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
-from execution.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders import Account, Order
-from execution.risk_snapshot import RiskSnapshot
+from execution.orders.contract_orders import LimitOrder
+from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders.orders import Account, Order
+from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.database import Database
 from foundation.errors import BrokerError
 from trainingdata.feed.market_data import LastTrade

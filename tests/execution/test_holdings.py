@@ -23,8 +23,8 @@ from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
 from execution.live.holdings import OVERLAP, Difference, HoldingsBook, Room, at_stake, explaining
-from execution.option_orders import SHARES, OptionLeg, SpreadOrder, contract_of, is_option
-from execution.orders import Order, Side
+from execution.orders.option_orders import SHARES, OptionLeg, SpreadOrder, contract_of, is_option
+from execution.orders.orders import Order, Side
 from foundation.database import Database
 from foundation.decimals import EXACT, plain
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.order_store import ENDED, OrderIntent, OrderStore, Progress, State
-from execution.orders import Order
+from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 from tests.execution.scripted_venue import placed, taken

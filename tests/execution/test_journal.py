@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.account_lock import refuse_unusable
 from execution.alpaca.activities import kind_of
-from execution.decision import Decision
+from execution.decision.decision import Decision
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
@@ -24,13 +23,14 @@ from execution.journal.halts import Halts
 from execution.journal.marks import EquitySnapshot, MarkBook
 from execution.journal.migrations import VERSION, as_it_is_today
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.journal_record import JournalRecord
+from execution.live.account_lock import refuse_unusable
 from execution.live.guards import GuardSettings
 from execution.live.holdings import HoldingsBook
 from execution.live.losses import write_mark
-from execution.orders import Account, Order
+from execution.orders.orders import Account, Order
 from foundation.database import Damaged, Database
 from foundation.errors import InputError
+from marketsimulator.results.journal_record import JournalRecord
 from tests.e2e.practice import ROOT
 
 SOON = np.datetime64("2026-11-24T15:35:00.000000000")

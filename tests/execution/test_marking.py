@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.marks import Point, exposure_line, mark_of
-from execution.orders import Account
+from execution.orders.orders import Account
 from sizing.limits import Limits
 
 NOON = np.datetime64("2024-03-05T17:30", "ns")

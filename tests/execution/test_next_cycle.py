@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.account_lock import JOURNAL
 from execution.journal.cycles import SLACK, NextCycleBook
 from execution.live.__main__ import TROUBLE, status
+from execution.live.account_lock import JOURNAL
 from foundation.database import Database
 
 HERE = np.datetime64("2026-03-05T12:00", "ns")  # this machine's clock

@@ -10,10 +10,10 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.choices import reductions_decided_anew, replaced_orders
-from execution.decision import Decision
-from execution.orders import Account, Order, client_order_id
-from execution.trader import SizingSettings, Trader
+from execution.decision.choices import reductions_decided_anew, replaced_orders
+from execution.decision.decision import Decision
+from execution.decision.trader import SizingSettings, Trader
+from execution.orders.orders import Account, Order, client_order_id
 from foundation.cli import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings

@@ -16,9 +16,9 @@ import pytest
 from execution.alpaca.order_venue import OrderVenue, order_request
 from execution.alpaca.placed_order import PlacedOrder, spread_traded
 from execution.journal.order_store import STATES, OrderIntent, OrderStore, State
-from execution.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders import Order
-from execution.posting import OrderWithheld, Outbox, TooLate
+from execution.journal.outbox import OrderWithheld, Outbox, TooLate
+from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders.orders import Order
 from foundation.database import Database
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from tests.execution.scripted_venue import (
@@ -521,7 +521,7 @@ def test_a_cancellation_that_is_refused_is_named_and_one_takes_its_time_at_most(
     with pytest.raises(BrokerError, match="cancelling order o-1: refused"):
         desk.cancel_and_wait(placed(taken()))
     assert venue.times("delete") == 1
-    monkeypatch.setattr("execution.posting.ENDING", 0.0)
+    monkeypatch.setattr("execution.journal.outbox.ENDING", 0.0)
     unreachable = BrokerSettings(url_override="http://127.0.0.1:9")
     desk = Outbox(OrderVenue(unreachable, KEYS, Passing().time))
     with pytest.raises(BrokerError, match="no time is left for the request"):

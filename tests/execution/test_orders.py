@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.contract_orders import LimitOrder
+from execution.decision.rebalancing import Target, rebalance
 from execution.journal.orders import is_same, order_of, words_of
-from execution.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders import (
+from execution.orders.contract_orders import LimitOrder
+from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders.orders import (
     LEAST_FREE,
     QTY_LIMIT,
     Account,
@@ -24,7 +25,6 @@ from execution.orders import (
     Side,
     client_order_id,
 )
-from execution.rebalancing import Target, rebalance
 from foundation.errors import InputError
 from trainingdata.bars import HIGH
 from trainingdata.instruments import instrument

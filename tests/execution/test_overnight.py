@@ -8,9 +8,9 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.decision import Decision
-from execution.orders import Account, Order, client_order_id
-from execution.trader import Trader
+from execution.decision.decision import Decision
+from execution.decision.trader import Trader
+from execution.orders.orders import Account, Order, client_order_id
 from sizing.strategies import Kelly
 from tests.execution.traders import (
     STOCKS,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.beliefs import BeliefTable
-from execution.lending import MarginTerms
-from execution.trader import SizingSettings, Trader
+from execution.decision.beliefs import BeliefTable
+from execution.decision.trader import SizingSettings, Trader
+from execution.orders.lending import MarginTerms
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.moments import variance_until

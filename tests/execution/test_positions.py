@@ -23,7 +23,7 @@ from execution.journal.positions import (
     Trade,
     position_profit,
 )
-from execution.orders import Account, Order, Side
+from execution.orders.orders import Account, Order, Side
 from foundation.database import Database
 
 AT = np.datetime64("2024-02-20T15:30", "ns")

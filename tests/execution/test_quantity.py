@@ -18,7 +18,7 @@ import pytest
 import execution
 from execution.alpaca.broker import AlpacaBroker
 from execution.live.settings import LiveSettings
-from execution.orders import Account
+from execution.orders.orders import Account
 from execution.quantity import SizedQuantity, sized_quantity
 from foundation.cli import composed_config
 from foundation.errors import DataError, InputError

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.beliefs import BeliefTable
-from execution.decision import Decision
-from execution.lending import MarginTerms
-from execution.orders import Account
-from execution.trader import SizingSettings, Trader
+from execution.decision.beliefs import BeliefTable
+from execution.decision.decision import Decision
+from execution.decision.trader import SizingSettings, Trader
+from execution.orders.lending import MarginTerms
+from execution.orders.orders import Account
 from foundation.arrays import Array
 from marketsimulator.runs.instants import Kept, target_quantities
 from marketsimulator.runs.walk import walk_inputs

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.broker import Asset
-from execution.orders import Account, Order, OrderTerms
-from execution.venue_rules import refusal
+from execution.orders.broker import Asset
+from execution.orders.orders import Account, Order, OrderTerms
+from execution.orders.venue_rules import refusal
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
 LIMIT = {"type": "limit", "limit_price": 100.0}

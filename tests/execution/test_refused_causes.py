@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.contract_orders import LimitOrder
 from execution.journal.events import EventLog
 from execution.journal.orders import AnyOrder
 from execution.journal.refusals import REDUCTION_REFUSED, REFUSED, RefusalBook, cause_of
-from execution.orders import Order
+from execution.orders.contract_orders import LimitOrder
+from execution.orders.orders import Order
 from foundation.database import Database
 from foundation.notices import ALL_CLEAR, PAUSED
 

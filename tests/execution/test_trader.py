@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from execution.decision import reason_text
-from execution.fees import CryptoTier, FeeSchedule, TradingCosts
-from execution.trader import SizingSettings, Trader
+from execution.decision.decision import reason_text
+from execution.decision.trader import SizingSettings, Trader
+from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
 from sizing.limits import Limits
 from sizing.premium import PriorSettings
 from sizing.strategies import Kelly

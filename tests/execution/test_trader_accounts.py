@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.decision import Decision
-from execution.orders import Account, Order
-from execution.trader import SizingSettings
+from execution.decision.decision import Decision
+from execution.decision.trader import SizingSettings
+from execution.orders.orders import Account, Order
 from foundation.errors import InputError
 from sizing.strategies import Kelly
 from tests.execution.traders import (

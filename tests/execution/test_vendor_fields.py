@@ -12,7 +12,7 @@ import pytest
 from execution.alpaca import fields
 from execution.alpaca.account import Responses, reading_of
 from execution.alpaca.broker import _asset
-from execution.orders import Account
+from execution.orders.orders import Account
 from foundation.errors import BrokerError
 from trainingdata.bars import check_bars
 from trainingdata.feed.fields import Needed, Optional

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from execution.decision import Choice, Decision
-from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import Account, Order
-from execution.trader import SizingSettings, Trader
+from execution.decision.decision import Choice, Decision
+from execution.decision.trader import SizingSettings, Trader
+from execution.orders.fees import FeeSchedule, TradingCosts
+from execution.orders.orders import Account, Order
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from sizing.kelly import SizingProblem, SolverFailed

@@ -33,7 +33,7 @@ READ = (  # what people read: results, pages, reports, what a terminal shows
     "marketsimulator/results/*.py",
     "forecasting/evaluation_*.py",
     "execution/live/page*.py",
-    "execution/explain.py",
+    "marketsimulator/explain.py",
     "event_contracts/simulation/*_page.py",
     "event_contracts/trading/position_sizes.py",
     "option_spreads/simulation/spread_report.py",

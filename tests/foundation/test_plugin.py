@@ -138,7 +138,7 @@ def test_no_command_imports_what_a_folder_of_results_names(
 def test_fees_of_ones_own_are_what_a_function_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = "import execution.fees as f\ndef dear(): return f.FeeSchedule(commission_bps=9)"
+    code = "import execution.orders.fees as f\ndef dear(): return f.FeeSchedule(commission_bps=9)"
     own = own_module(code, tmp_path, monkeypatch)
     config = composed_config("backtest", [f"fees._target_={own}.dear"])
     assert BacktestSettings.of(config).fees.commission_bps == 9

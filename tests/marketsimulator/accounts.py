@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from execution.fees import FeeSchedule, TradingCosts
-from execution.lending import MarginTerms
-from execution.orders import Fill, Order, OrderTerms
+from execution.orders.fees import FeeSchedule, TradingCosts
+from execution.orders.lending import MarginTerms
+from execution.orders.orders import Fill, Order, OrderTerms
 from marketsimulator.account.book import new_book
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms, holdings_of, tier_table

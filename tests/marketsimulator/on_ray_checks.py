@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.beliefs import BeliefTable
+from execution.decision.beliefs import BeliefTable
 from forecasting.chronos2.on_ray import RaySettings
 from foundation.errors import InputError
 from foundation.settings import with_changes

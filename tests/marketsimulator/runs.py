@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.beliefs import BeliefTable
-from execution.decision import Decision
-from execution.records import Run
-from execution.trader import Trader
+from execution.decision.beliefs import BeliefTable
+from execution.decision.decision import Decision
+from execution.decision.trader import Trader
 from foundation.cli import composed_config
+from marketsimulator.records import Run
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings

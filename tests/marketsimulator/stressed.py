@@ -12,13 +12,13 @@ import pandas as pd
 import yaml
 from omegaconf import OmegaConf
 
-from execution.fees import TradingCosts
-from execution.lending import MarginTerms
-from execution.orders import Account, exact_decimal
-from execution.records import Run, writers_of
-from execution.run_folder import RunFolder
+from execution.orders.fees import TradingCosts
+from execution.orders.lending import MarginTerms
+from execution.orders.orders import Account, exact_decimal
 from marketsimulator.account.broker import SimulatedBroker
+from marketsimulator.records import Run, writers_of
 from marketsimulator.results.report import plain
+from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress_book import HeldBook, run_book, run_settings
 from marketsimulator.results.stress_outcomes import Outcome, Stress, stress
 from marketsimulator.results.stress_scenarios import Scenario

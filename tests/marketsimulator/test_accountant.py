@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from execution.lending import DatedRate
+from execution.orders.lending import DatedRate
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import MONEY, Records, audit

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.decision import NO_RATIONALE, Choice
-from execution.records import DecisionLog, Run, writers_of
+from execution.decision.decision import NO_RATIONALE, Choice
 from foundation.decimals import to_cents
 from foundation.tables import Cell
+from marketsimulator.records import DecisionLog, Run, writers_of
 from marketsimulator.results.attribution import (
     ACCOUNT,
     PARTS,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from execution.beliefs import BeliefTable
+from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
 from marketsimulator import audit

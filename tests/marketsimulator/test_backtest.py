@@ -15,13 +15,13 @@ import pytest
 import yaml
 
 from docs.promises import PROMISES
-from execution.explain import explain
-from execution.run_folder import RunFolder
 from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
+from marketsimulator.explain import explain
 from marketsimulator.results.report import result_files
+from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.run_record import read_run
 from marketsimulator.results.summary import Results
 from marketsimulator.results.trials import NO_LEDGER, check_ledger

@@ -7,8 +7,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.orders import Order, TimeInForce
-from execution.rebalancing import Target, rebalance
+from execution.decision.rebalancing import Target, rebalance
+from execution.orders.orders import Order, TimeInForce
 from foundation.errors import InputError
 from tests.marketsimulator.accounts import account_on
 from tests.marketsimulator.runs import settings_of

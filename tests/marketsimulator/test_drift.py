@@ -15,21 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision import Choice, Decision
+from execution.decision.decision import Choice, Decision
+from execution.decision.trader import Decider
 from execution.journal.activities import FillRow
 from execution.journal.cycles import CycleRow
 from execution.journal.decisions import DecisionRow
 from execution.journal.marks import EquitySnapshot
 from execution.journal.order_store import OrderIntent, Part, State
-from execution.journal_record import JournalRecord, read_journal
 from execution.live.cycle import decision_end
-from execution.orders import Account, Fill, Order
-from execution.records import Booking, Held, Row, Run
-from execution.trader import Decider
+from execution.orders.orders import Account, Fill, Order
 from foundation.database import Database
 from foundation.decimals import as_written, to_cents
 from foundation.errors import InputError
 from marketsimulator.drift import is_covered, read
+from marketsimulator.records import Booking, Held, Row, Run
 from marketsimulator.results.drift_decisions import (
     DecisionComparison,
     compare_decisions,
@@ -42,6 +41,7 @@ from marketsimulator.results.drift_orders import (
     why_not_decided,
 )
 from marketsimulator.results.drift_terms import Flow, Side, Term, Trade, cents, profit_terms
+from marketsimulator.results.journal_record import JournalRecord, read_journal
 from marketsimulator.results.live_run import marked_at_closes
 from marketsimulator.runs.simulate import simulate_trading
 from tests.marketsimulator.runs import BARS, settings_of

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from execution.orders import Order
+from execution.orders.orders import Order
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.summary import Results
 from tests.marketsimulator.accountant import Records, audit

@@ -11,10 +11,10 @@ import pytest
 
 from execution.alpaca.activities import activity_of
 from execution.live.cycle import _say_missing
-from execution.records import ENDED
 from foundation.files import write_whole
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
+from marketsimulator.records import ENDED
 from marketsimulator.results.counterfactuals import ended_market
 from marketsimulator.results.remarks import ended_remarks
 from marketsimulator.results.report import result_files

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.fees import CryptoTier, FeeSchedule, TradingCosts
-from execution.lending import MarginTerms
+from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
+from execution.orders.lending import MarginTerms
 from foundation.errors import InputError
 from marketsimulator import replay
 from marketsimulator.account.terms import FillTerms

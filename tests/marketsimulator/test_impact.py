@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.fees import TradingCosts
+from execution.orders.fees import TradingCosts
 from foundation.errors import InputError
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.impact import tick_price

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from execution.broker import place
-from execution.decision import Decision
-from execution.fees import FeeSchedule, TradingCosts
-from execution.orders import Account
-from execution.trader import SizingSettings, Trader
+from execution.decision.decision import Decision
+from execution.decision.trader import SizingSettings, Trader
+from execution.orders.broker import place
+from execution.orders.fees import FeeSchedule, TradingCosts
+from execution.orders.orders import Account
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from marketsimulator.account.broker import SimulatedBroker

@@ -9,10 +9,10 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from execution.fees import FeeSchedule, TradingCosts
-from execution.lending import MarginTerms
-from execution.orders import exact_decimal
-from execution.rebalancing import Target, rebalance
+from execution.decision.rebalancing import Target, rebalance
+from execution.orders.fees import FeeSchedule, TradingCosts
+from execution.orders.lending import MarginTerms
+from execution.orders.orders import exact_decimal
 from foundation.arrays import Records
 from marketsimulator.account.book import Book, Opens, new_book, new_tape
 from marketsimulator.account.rebalancing import most_fills, move_to_targets, tape_with_room

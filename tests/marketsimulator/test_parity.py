@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.records import Run
-from execution.trader import Trader
+from execution.decision.trader import Trader
+from marketsimulator.records import Run
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.outcome import Outcome
 from marketsimulator.runs.variants import outcomes

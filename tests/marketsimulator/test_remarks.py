@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from execution.decision import Choice, Decision
-from execution.trader import SizingSettings
+from execution.decision.decision import Choice, Decision
+from execution.decision.trader import SizingSettings
 from foundation.charts import Chart
 from marketsimulator.results.metrics import figure_text
 from marketsimulator.results.remarks import (

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.orders import Fill
-from execution.records import Row, Run
+from execution.orders.orders import Fill
 from foundation.charts import POINTS
 from foundation.decimals import to_cents
 from foundation.figures import NONE
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
+from marketsimulator.records import Row, Run
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from marketsimulator.results.metrics import TABLE_FIGURES, daily_rows, figure_text, returns_by
 from marketsimulator.results.remarks import cost_remarks, little_remarks, luck_remarks, raw_remarks

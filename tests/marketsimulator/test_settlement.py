@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
-from execution.lending import MarginTerms
+from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
+from execution.orders.lending import MarginTerms
 from foundation.arrays import Records
 from marketsimulator.account.book import (
     BY_COIN_FEE,

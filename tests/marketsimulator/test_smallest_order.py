@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import pytest
 
-from execution.orders import TERMS
-from execution.records import Run
+from execution.orders.orders import TERMS
+from marketsimulator.records import Run
 from marketsimulator.results.remarks import small_order_remarks
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import coin, market

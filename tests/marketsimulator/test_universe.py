@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 import marketsimulator.audit
-from execution.explain import explain
+from execution.decision.trader import Trader
 from execution.live.settings import LiveSettings
-from execution.records import Run
-from execution.trader import Trader
 from foundation.cli import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator.audit import look_ahead
 from marketsimulator.backtest import run_backtest
+from marketsimulator.explain import explain
+from marketsimulator.records import Run
 from marketsimulator.results.report import result_files
 from marketsimulator.runs.variants import outcomes
 from marketsimulator.settings import BacktestSettings

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.fees import TradingCosts
-from execution.lending import MarginTerms
-from execution.orders import Order
+from execution.orders.fees import TradingCosts
+from execution.orders.lending import MarginTerms
+from execution.orders.orders import Order
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.account_book import exact, to_tick
 from tests.marketsimulator.accounts import (

@@ -8,13 +8,13 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.broker import place
-from execution.decision import NO_RATIONALE, Choice, Decision, Rationale
-from execution.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
-from execution.lending import MarginTerms, SymbolRate
-from execution.orders import Order
-from execution.records import Row, Run
+from execution.decision.decision import NO_RATIONALE, Choice, Decision, Rationale
+from execution.orders.broker import place
+from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
+from execution.orders.lending import MarginTerms, SymbolRate
+from execution.orders.orders import Order
 from marketsimulator.account.terms import FillTerms
+from marketsimulator.records import Row, Run
 from sizing.binding import LIMITS
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of
 from trainingdata.actions import Action

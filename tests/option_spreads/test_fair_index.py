@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from execution.option_orders import SHARES
+from execution.orders.option_orders import SHARES
 from foundation.arrays import Array
 from option_spreads.selling.rules import CLOCK, SESSION, SpreadCosts, SpreadRules, variance_left
 from option_spreads.simulation.path import IndexDays, IndexModel, normal_paths

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from execution.journal.events import HELD, EventLog
 from execution.live.accounts import SPREADS
-from execution.option_orders import SpreadFill
+from execution.orders.option_orders import SpreadFill
 from foundation.database import Database
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import UnknownState

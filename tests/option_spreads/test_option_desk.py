@@ -15,7 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.option_orders import Contract, OptionLeg, SpreadOrder, contract_of, largest_loss
+from execution.orders.option_orders import (
+    Contract,
+    OptionLeg,
+    SpreadOrder,
+    contract_of,
+    largest_loss,
+)
 from foundation.errors import InputError, OrderRejected
 from option_spreads.simulation.desk import OptionDesk, QuotedTerms
 

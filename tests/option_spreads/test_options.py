@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.make_bars import random_bars, starts_of_stock_bars
-from execution.option_orders import SHARES
+from execution.orders.option_orders import SHARES
 from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import rows_of

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.trader import SizingSettings
+from execution.decision.trader import SizingSettings
 from foundation.cli import composed_config
 from foundation.errors import InputError
 from marketsimulator.results.remarks import drawdown_remarks

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from execution.problem import settled
+from execution.decision.problem import settled
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.allocation import allocate, best_weights

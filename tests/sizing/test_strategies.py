@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.trader import SizingSettings
+from execution.decision.trader import SizingSettings
 from foundation.errors import InputError
 from sizing.allocation import allocate
 from sizing.inputs import SizingInputs

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.settings import TradingSettings
+from execution.decision.settings import TradingSettings
 from foundation.errors import InputError
 from tests.trainingdata.test_session_calendar import (
     NEW_YORK,

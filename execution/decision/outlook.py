@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import BeliefTable, Periods
+from execution.decision.beliefs import BeliefTable, Periods
 from forecasting.forecast import HORIZON, ChosenQuantiles, Forecaster, ForecastTable, Progress
 from forecasting.moments import Volatility, expected_between, variance_beyond, variance_until
 from foundation.arrays import Array, Array32, Index, Instants, Mask

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.orders import Order
+from execution.orders.orders import Order
 from foundation import figures
 from foundation.arrays import Instants
 from trainingdata.instants import DAY

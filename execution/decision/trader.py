@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from execution.beliefs import BeliefTable, Periods, joined_beliefs
-from execution.choices import (
+from execution.decision.beliefs import BeliefTable, Periods, joined_beliefs
+from execution.decision.choices import (
     answer_of,
     choices_of,
     class_rules,
@@ -22,13 +22,13 @@ from execution.choices import (
     replaced_orders,
     targets_of,
 )
-from execution.decision import Choice, ClassRule, Decision, gap_a_year
-from execution.fees import FeeSchedule, TradingCosts
-from execution.lending import MarginTerms
-from execution.orders import TERMS, Account, OrderTerms
-from execution.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
-from execution.problem import BookState, Settled, Terms, book_state, problem_of, settled
-from execution.rebalancing import rebalance
+from execution.decision.decision import Choice, ClassRule, Decision, gap_a_year
+from execution.decision.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
+from execution.decision.problem import BookState, Settled, Terms, book_state, problem_of, settled
+from execution.decision.rebalancing import rebalance
+from execution.orders.fees import FeeSchedule, TradingCosts
+from execution.orders.lending import MarginTerms
+from execution.orders.orders import TERMS, Account, OrderTerms
 from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
 from foundation.arrays import Array
@@ -287,7 +287,7 @@ class Trader:
         7. **Orders.** Weights become quantities, and the difference to what is held and open
            becomes orders.
 
-        The belief is steps 1 to 4 (`execution.outlook`), `decide_on` the others.
+        The belief is steps 1 to 4 (`execution.decision.outlook`), `decide_on` the others.
         """
         # A belief knows nothing of the account. A backtest can therefore compute those of all
         # instants in one pass, and both ways read the same numbers.

@@ -13,8 +13,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from execution.lending import proceeds_of_short
-from execution.records import (
+from execution.orders.lending import proceeds_of_short
+from foundation.errors import DataError, InputError
+from foundation.files import RUN_MARKS, refuse_mixture
+from foundation.settings import plain_yaml
+from marketsimulator.records import (
     BOOKING_COLUMNS,
     EQUITY_COLUMNS,
     FILL_COLUMNS,
@@ -22,9 +25,6 @@ from execution.records import (
     TEXT_COLUMNS,
     Held,
 )
-from foundation.errors import DataError, InputError
-from foundation.files import RUN_MARKS, refuse_mixture
-from foundation.settings import plain_yaml
 from trainingdata.instants import instant, utc_text
 
 SUMMARY, CONFIG = "summary.json", "config.yaml"

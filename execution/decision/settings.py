@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from execution.fees import FeeSchedule, TradingCosts
-from execution.lending import MarginTerms, SymbolRate
-from execution.orders import OrderTerms
-from execution.trader import SizingSettings, Trader
+from execution.decision.trader import SizingSettings, Trader
+from execution.orders.fees import FeeSchedule, TradingCosts
+from execution.orders.lending import MarginTerms, SymbolRate
+from execution.orders.orders import OrderTerms
 from forecasting.forecast import Forecaster
 from forecasting.settings import PanelSettings
 from foundation.errors import InputError

@@ -15,9 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from execution.broker import is_whole
-from execution.decision import Choice, Decision, Rationale
-from execution.orders import Fill, Order, strategy_of
+from execution.decision.decision import Choice, Decision, Rationale
+from execution.orders.broker import is_whole
+from execution.orders.orders import Fill, Order, strategy_of
 from foundation.arrays import Array, Instants
 from sizing.binding import LIMITS
 

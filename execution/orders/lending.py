@@ -6,7 +6,7 @@ from collections import Counter
 from fractions import Fraction
 from typing import Annotated, Literal, TypeVar
 
-from execution.fees import DatedRate, rates_on
+from execution.orders.fees import DatedRate, rates_on
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
 from foundation.settings import about, setting, settings_class

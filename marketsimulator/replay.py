@@ -21,9 +21,9 @@ import requests
 import yaml
 
 from execution.brokers import account_at
+from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.order_store import KEPT_BACK
-from execution.journal_record import JournalRecord
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
@@ -31,8 +31,6 @@ from execution.live.loop import Stop, print_warning, stopped_by_signals
 from execution.live.open_account import open_account
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
-from execution.records import writers_of
-from execution.trader import Trader
 from forecasting.forecast import Progress
 from foundation.console import progress_shown
 from foundation.errors import BrokerError, InputError
@@ -40,6 +38,8 @@ from foundation.figures import counted
 from foundation.files import OVERWRITE, check_output, run_files, write_whole
 from foundation.signals import Ended
 from foundation.transport import connection_words
+from marketsimulator.records import writers_of
+from marketsimulator.results.journal_record import JournalRecord
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import utc_text

@@ -35,7 +35,7 @@ from execution.journal.order_store import (
     part_of,
 )
 from execution.journal.orders import AnyOrder, is_same
-from execution.risk_snapshot import RiskSnapshot
+from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.clock import Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.beliefs import BeliefRow, padded, returns_of
-from execution.orders import Account, OrderTerms
+from execution.decision.beliefs import BeliefRow, padded, returns_of
+from execution.orders.orders import Account, OrderTerms
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined, picked
 from sizing.increments import whole_steps

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from execution.option_orders import SpreadOrder
-from execution.orders import Account, Order
+from execution.orders.option_orders import SpreadOrder
+from execution.orders.orders import Account, Order
 from foundation.errors import InputError
 from trainingdata.feed.market_data import LastTrade
 

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.orders import Account, Fill, Order
-from execution.risk_snapshot import RiskSnapshot
+from execution.orders.orders import Account, Fill, Order
+from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.errors import AccountChanged, BrokerError
 
 # The part of an order that counts as all of it: tens of millions of a coin are no exact number of

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from execution.orders import Side
+from execution.orders.orders import Side
 from foundation.errors import InputError, OrderRejected, SenselessAnswer
 from trainingdata.sessions import session_of, sessions_between
 

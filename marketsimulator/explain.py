@@ -1,7 +1,7 @@
 """Why an order exists: what was expected, what sizing made of it, what bound it, what became of it.
 
-    python -m execution.explain RUN --order CLIENT_ORDER_ID
-    python -m execution.explain RUN --symbol NVDA [--at 2024-10-01T14:30Z]
+    python -m marketsimulator.explain RUN --order CLIENT_ORDER_ID
+    python -m marketsimulator.explain RUN --symbol NVDA [--at 2024-10-01T14:30Z]
 
 RUN is the folder of a backtest's results, or of a live account's report. --at is an instant with a
 zone; without it, it is that of the symbol's last order, or of its last decision where it never had
@@ -13,7 +13,7 @@ from __future__ import annotations
 from foundation.cli import start
 
 if __name__ == "__main__":
-    start("execution.explain")
+    start("marketsimulator.explain")
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ from typing import Any
 
 import pandas as pd
 
-from execution.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
-from execution.run_folder import RunFolder
 from foundation.cli import Parser, Result
 from foundation.errors import InputError
 from foundation.figures import basis_points, number, rounded_price
+from marketsimulator.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
+from marketsimulator.results.run_folder import RunFolder
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from execution.orders import Order, TimeInForce
+from execution.orders.orders import Order, TimeInForce
 from trainingdata.instants import HOUR, new_york_date, on_new_york_clock, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import beyond_calendar, calendar, session_of

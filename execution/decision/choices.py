@@ -13,11 +13,18 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from execution.beliefs import BeliefTable
-from execution.decision import NO_RATIONALE, UNIVERSE, Choice, ClassRule, OrderReason, Rationale
-from execution.orders import Account, Order, OrderTerms, strategy_of
-from execution.problem import Settled
-from execution.rebalancing import Target
+from execution.decision.beliefs import BeliefTable
+from execution.decision.decision import (
+    NO_RATIONALE,
+    UNIVERSE,
+    Choice,
+    ClassRule,
+    OrderReason,
+    Rationale,
+)
+from execution.decision.problem import Settled
+from execution.decision.rebalancing import Target
+from execution.orders.orders import Account, Order, OrderTerms, strategy_of
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import AnyArray
 from sizing.allocation import Allocation, Strategy

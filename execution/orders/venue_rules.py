@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from execution.auctions import auction_refusal
-from execution.broker import Asset, Broker
-from execution.orders import TERMS, Order, OrderTerms
+from execution.orders.auctions import auction_refusal
+from execution.orders.broker import Asset, Broker
+from execution.orders.orders import TERMS, Order, OrderTerms
 from trainingdata.bars import Bars
 from trainingdata.instruments import BILLIONTH, Kind
 

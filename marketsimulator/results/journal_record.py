@@ -14,20 +14,20 @@ from typing import get_args
 
 import numpy as np
 
-from execution.decision import Decision
+from execution.decision.decision import Decision
 from execution.journal.activities import ALL_TIME, BookingRow, FillRow, Kind, bookings_of, fills_of
 from execution.journal.cycles import CycleRow, cycles_of
 from execution.journal.decisions import DecisionRow, decisions_of
 from execution.journal.marks import EquitySnapshot, marks_of
 from execution.journal.migrations import as_it_is_today
 from execution.journal.order_store import OrderIntent, intents_of
-from execution.option_orders import SHARES, is_option
-from execution.orders import Fill, Order, client_order_id
-from execution.records import COIN_FEE, ENDED, Booking, BookingKind, Held, Row, Run
+from execution.orders.option_orders import SHARES, is_option
+from execution.orders.orders import Fill, Order, client_order_id
 from foundation.arrays import Instants
 from foundation.database import Database
 from foundation.decimals import ZERO, as_written
 from foundation.errors import InputError
+from marketsimulator.records import COIN_FEE, ENDED, Booking, BookingKind, Held, Row, Run
 from trainingdata.instants import utc_text
 from trainingdata.instruments import is_coin
 

@@ -9,7 +9,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from execution.orders import UNLIMITED, Order, Side, order_identity, time_in_force
+from execution.orders.orders import UNLIMITED, Order, Side, order_identity, time_in_force
 from sizing.quantity import part_count, truncate_to_increment
 from trainingdata.instants import compact_text
 from trainingdata.instruments import Instrument, Kind

@@ -1,0 +1,1 @@
+"""The decision: beliefs, the sizing problem, its solution, and the orders that follow."""
