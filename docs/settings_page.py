@@ -18,9 +18,9 @@ import yaml
 from pydantic import TypeAdapter
 
 from foundation.cli import CONFIGS, classes_of
+from foundation.entry_points import registered
 from foundation.files import OVERWRITE_KEY
 from foundation.plugin import TARGET
-from foundation.registry import registered
 from foundation.settings import NO_KEY, settings_in
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"

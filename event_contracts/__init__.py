@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from event_contracts.simulation.vector import MarketAgnosticKalshiEnv as MarketAgnosticKalshiEnv
     from event_contracts.trading.actions import PositionLimits as PositionLimits
 
-# What is registered, by kinds of `foundation.registry`.
 COMMANDS = {
     "trade_kalshi": Command(
         "event_contracts.trade",

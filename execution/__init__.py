@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from execution.orders.orders import Order as Order
     from execution.quantity import get_qty as get_qty
 
-BROKERS = {"alpaca": "execution.alpaca.broker"}
 COMMANDS = {
     "trade_stock_e2e": Command(
         "trade_stock_e2e",

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
+from foundation.entry_points import find, product_tables
 from foundation.errors import (
     InputError,
     did_you_mean,
@@ -34,7 +35,6 @@ from foundation.errors import (
 )
 from foundation.files import OTHERS, check_file, output_of, write_whole
 from foundation.redaction import redacted
-from foundation.registry import registered
 from foundation.signals import ENDING, end_if_told, fail, handled_signals, one_line_errors
 
 if TYPE_CHECKING:
@@ -143,8 +143,10 @@ class _Line:
 
 
 def command_of(module: str) -> Command:
-    found: list[Command] = list(registered("COMMANDS").values())
-    return next(command for command in found if command.module == module)
+    """Return the command that a product registers for a module."""
+    commands = (each for table in product_tables("COMMANDS") for each in table.values())
+    found: Command = next(each for each in commands if each.module == module)
+    return found
 
 
 def start(module: str) -> None:
@@ -542,13 +544,13 @@ def _chain(config: str) -> tuple[str, ...]:
     from foundation.settings import plain_yaml
 
     listed = plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
-    bases = [each for each in listed if isinstance(each, str) and each in registered("SETTINGS")]
+    bases = [each for each in listed if (CONFIGS / f"{each}.yaml").is_file()]
     return (config, *(each for base in bases for each in _chain(base)))
 
 
 @cache
 def _class_of(config: str) -> Any:
-    module, _, name = registered("SETTINGS")[config].partition(":")
+    module, _, name = find("SETTINGS", config).partition(":")
     return getattr(importlib.import_module(module), name)
 
 
@@ -564,14 +566,9 @@ def _lay_defaults(config: str) -> None:
 
     from foundation.settings import defaults_in, keys_in
 
-    groups = {path.name for path in CONFIGS.iterdir() if path.is_dir()}
-    others: set[str] = set(groups)  # keys that another layer lays
-    named = {*registered("SETTINGS").values()}
+    others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # what groups of files lay
     for name in reversed(_chain(config)):
         kind = _class_of(name)
-        for base in kind.__mro__[1:]:
-            if f"{base.__module__}:{base.__qualname__}" in named:
-                others |= keys_in(base).keys()
         values = {key: each for key, each in defaults_in(kind).items() if key not in others}
         ConfigStore.instance().store(name, values, group="classes", package="_global_")
         others |= keys_in(kind).keys()

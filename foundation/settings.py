@@ -165,7 +165,10 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
     """
     problems = error.errors(include_url=False)
     unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
-    problem = min(unknown or problems, key=lambda each: len(each["loc"]))
+    # Entries that are wrong make their list too short, too.
+    problem = min(
+        unknown or problems, key=lambda each: (each["type"] == "too_short", len(each["loc"]))
+    )
     # A check of a settings class names the key itself; pydantic's own message does not.
     reason = problem.get("ctx", {}).get("error")
     if isinstance(reason, InputError):

@@ -2,7 +2,6 @@
 
 from foundation.cli import Command
 
-# What is registered, by kinds of `foundation.registry`.
 COMMANDS = {
     "contracts": Command(
         "option_spreads.contracts",
@@ -33,8 +32,6 @@ COMMANDS = {
         needs={"matplotlib": "pictures"},
     ),
 }
-JOBS = {"spreads": "option_spreads.selling.job"}
-DESKS = {"options": "option_spreads.simulation.desk"}
 SETTINGS = {
     "autoscaling": "option_spreads.autoscaler.rules:AutoscalingSettings",
     "spreads": "option_spreads.backtest:SpreadSettings",

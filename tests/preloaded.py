@@ -30,7 +30,7 @@ from numba.core.registry import cpu_target
 
 from foundation import PACKAGES
 from foundation.cli import _home, composed_config
-from foundation.registry import registered
+from foundation.entry_points import registered
 
 LETTERS = f"{ascii_letters}_{ascii_letters}"
 

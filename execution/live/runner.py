@@ -27,9 +27,9 @@ from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from foundation.clock import system_clock
 from foundation.database import DatabaseFailed
+from foundation.entry_points import loaded
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError
 from foundation.figures import counted, usd
-from foundation.registry import registered_module
 from foundation.supervisor import Supervisor
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
@@ -111,9 +111,9 @@ def trading_loop(
         for word in settings.jobs:
             if word == TRADE:
                 continue
-            module = registered_module("JOBS", word)
+            open_job = loaded("jobs", word)
             over = lambda: trading is not None and trading.ended  # noqa: E731
-            job: ProductJob = held.enter_context(module.open_job(settings, keys, live, over))
+            job: ProductJob = held.enter_context(open_job(settings, keys, live, over))
             live.risks.append(job.at_risk)
             sections.append(job.section)
             # What is open has its stops looked at first.
