@@ -11,10 +11,10 @@ import os
 import sys
 
 from foundation import VERSION
-from foundation.command import about, start
-from foundation.ending import fail
+from foundation.cli import about, start
+from foundation.entry_points import registered
 from foundation.errors import invalid_choice
-from foundation.registry import registered
+from foundation.signals import fail
 
 COMMANDS: dict[str, str] = {
     word: command.module for word, command in registered("COMMANDS").items() if command.listed

@@ -17,7 +17,7 @@ for a dry cycle. `execution/live/` is the loop, its journal and its guards.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("trade_stock_e2e")
@@ -54,16 +54,15 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Account, Fill, Order
 from execution.orders.venue_rules import VenueRules
 from execution.quantity import sized_quantity
-from foundation.command import Result, printing
-from foundation.compose import composed_config
-from foundation.configuration import may_overwrite
-from foundation.counts import counted
-from foundation.ending import one_line_errors
+from foundation.cli import Result, composed_config
+from foundation.console import LoopTerminal
 from foundation.errors import InputError, invalid_choice
-from foundation.figures import number, rounded_price, usd
+from foundation.figures import counted, number, rounded_price, usd
+from foundation.files import may_overwrite
+from foundation.logs import printing
+from foundation.signals import one_line_errors
 from foundation.supervisor import Supervisor
 from foundation.tables import Table
-from foundation.terminal import LoopTerminal
 from marketsimulator.replay import run_replay
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from foundation.compose import composed_config
-from foundation.executed import ROOMS
+from foundation import PACKAGES
+from foundation.cli import composed_config
 from kelly_chronos import COMMANDS
 from marketsimulator import BacktestSettings, run_backtest
 from marketsimulator.records import (
@@ -42,7 +42,7 @@ HEAD = "# Made by `make promises`; CHANGELOG.md says what it means.\n"
 
 def promises() -> dict[str, dict[str, list[str]]]:
     """As they are now: commands, public names a room, columns a file, entries of a summary."""
-    rooms = {room: importlib.import_module(room) for room in ROOMS}
+    rooms = {room: importlib.import_module(room) for room in PACKAGES}
     return {
         "commands": {"kelly-chronos": sorted(COMMANDS.values())},
         "names": {

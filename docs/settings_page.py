@@ -1,4 +1,4 @@
-"""Write docs/SETTINGS.md, every key of every configuration, and configs/classes.json, from classes.
+"""Write docs/SETTINGS.md, every key of every configuration, from the settings classes.
 
 make settings-page
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
@@ -18,26 +17,11 @@ from typing import Any, cast
 import yaml
 from pydantic import TypeAdapter
 
-from event_contracts.compare import ComparisonSettings
-from event_contracts.practice_server import KalshiVenueSettings
-from event_contracts.trade import KalshiTradingSettings
-from event_contracts.train import TrainingSettings
-from execution.live.settings import LiveSettings
-from forecasting.batch import BatchSettings
-from forecasting.evaluate import EvaluationSettings
-from foundation.configuration import OVERWRITE_KEY
-from foundation.declared import CONFIGS, FILE
-from foundation.refusals import settings_in
-from foundation.settings import NO_KEY
-from marketsimulator.compare import ComparedRuns
-from marketsimulator.drift import ComparisonWords
-from marketsimulator.settings import BacktestSettings
-from marketsimulator.stress import StressSettings
-from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.backtest import SpreadSettings
-from option_spreads.selling.settings import SellingSettings
-from option_spreads.simulation.desk import PracticeSettings
-from option_spreads.simulation.resampled_accounts import MonteCarloSettings
+from foundation.cli import CONFIGS, classes_of
+from foundation.entry_points import registered
+from foundation.files import OVERWRITE_KEY
+from foundation.plugin import TARGET
+from foundation.settings import NO_KEY, settings_in
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
 _TIME = "-${now:%Y%m%dT%H%M%S}"
@@ -58,29 +42,12 @@ _OF: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
 }
 
 # A configuration's settings, a key being that of the first class that has it.
-CLASSES: Mapping[str, tuple[type[Any], ...]] = {
-    "backtest": (BacktestSettings,),
-    "compare": (ComparedRuns, BacktestSettings),
-    "batch": (BatchSettings,),
-    "evaluate": (EvaluationSettings,),
-    "venue": (PracticeSettings,),
-    "live": (LiveSettings, BacktestSettings),
-    "drift": (ComparisonWords, LiveSettings, BacktestSettings),
-    "stress": (StressSettings, BacktestSettings),
-    "autoscaling": (AutoscalingSettings,),
-    "spreads": (SpreadSettings,),
-    "sell_spreads": (SellingSettings,),
-    "monte_carlo": (MonteCarloSettings,),
-    "trade_kalshi": (KalshiTradingSettings,),
-    "kalshi_train": (TrainingSettings,),
-    "kalshi_compare": (ComparisonSettings,),
-    "kalshi_venue": (KalshiVenueSettings,),
-}
+CLASSES: Mapping[str, list[type[Any]]] = {name: classes_of(name) for name in registered("SETTINGS")}
 
 INTRODUCTION = """# Settings
 
 Look up which words a command takes: `key=value`, as `sizing.fraction=0.25`. A list is in quotes,
-`'symbols=[NVDA,AAPL]'`; a key that the command's file does not have is `+key=value`.
+`'symbols=[NVDA,AAPL]'`; code of your own is `GROUP._target_=module.Name`.
 `make settings-page` makes this page from the settings classes and `configs/*.yaml`.
 
 A value is the class's default, then what else the key takes: `1.0` stands for any number, `1` for
@@ -122,63 +89,17 @@ def _as_number(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def plain_schemas(kind: type[Any]) -> dict[str, Any]:
-    """The schemas of a class's own keys, with plain defaults, and classes by their names."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    return {
-        key: _without_titles(value) | _plain_default(fields[key])
-        for key, value in schemas_of(kind).items()
-        if key in _own(kind)
-    }
-
-
-def _without_titles(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_without_titles(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    kept = {
-        word: _without_titles(value)
-        for word, value in schema.items()
-        if word not in ("title", "default")
-    }
-    if "$ref" in kept:
-        kept["$ref"] = kept["$ref"].rpartition("/")[2]
-    return kept
-
-
-def _plain_default(field: Any) -> dict[str, Any]:
-    if field.default_factory is not dataclasses.MISSING:
-        return {"default": field.default_factory()}
-    return {} if field.default is dataclasses.MISSING else {"default": plain_value(field.default)}
-
-
-def plain_value(value: Any) -> Any:
-    """A default as YAML has it; of settings the keys that differ from their class."""
-    if dataclasses.is_dataclass(value):
-        return {
-            field.name: plain_value(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if getattr(value, field.name) != field.default
-        }
-    if isinstance(value, list | tuple):
-        return [plain_value(each) for each in value]
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value
-
-
 def _own(kind: type[Any]) -> Mapping[str, Any]:
     return inspect.get_annotations(kind)
 
 
-def classes_of(kind: type[Any]) -> dict[str, type[Any]]:
+def nested_classes(kind: type[Any]) -> dict[str, type[Any]]:
     """A settings class, its bases and all that their fields are of, by name, each once."""
     found = {kind.__name__: kind}
     inner = (settings_in(field.type) for field in dataclasses.fields(kind))
     for other in (*bases_of(kind), *inner):
         if other is not None:
-            found |= classes_of(other)
+            found |= nested_classes(other)
     return found
 
 
@@ -299,7 +220,7 @@ def page() -> str:
 
 def _all_classes() -> dict[str, type[Any]]:
     every = (kind for kinds in CLASSES.values() for kind in kinds)
-    return {name: each for kind in every for name, each in classes_of(kind).items()}
+    return {name: each for kind in every for name, each in nested_classes(kind).items()}
 
 
 def _bases_text(bases: Iterable[type[Any]]) -> str:
@@ -321,7 +242,9 @@ def _section(name: str) -> str:
     without = NO_SETTINGS | beside.keys()
     listed = {key: value for key, value in _listed(name).items() if key not in without}
     instead = [
-        f"`{key}: {value}`" for key, value in _leaves(listed) if not str(value).endswith(_TIME)
+        f"`{key}: {value}`"
+        for key, value in _leaves(listed)
+        if not (str(value).endswith(_TIME) or key.endswith(TARGET))
     ]
     parts += [f"Its file says: {', '.join(instead)}."] if instead else []
     return "\n\n".join(parts)
@@ -353,61 +276,9 @@ def _listed(name: str) -> dict[str, Any]:
     return cast(dict[str, Any], yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
 
 
-def declarations() -> str:
-    """The file of classes as it should be now: `foundation.declared` reads it."""
-    configurations = {
-        name: {"classes": _names(kinds), "own": _beneath(name)} for name, kinds in CLASSES.items()
-    }
-    every = sorted(_all_classes().items())
-    bases = {name: _names(bases_of(kind)) for name, kind in every}
-    tables = {name: _lines(plain_schemas(kind)) for name, kind in every}
-    parts = {
-        "configurations": _lines(configurations),
-        "bases": _lines(bases),
-        "modules": _lines({name: kind.__module__ for name, kind in every}),
-        "classes": _object(tables),
-    }
-    return _object(parts) + "\n"
-
-
-def _names(kinds: Iterable[type[Any]]) -> list[str]:
-    return [kind.__name__ for kind in kinds]
-
-
-def _lines(values: Mapping[str, Any]) -> str:
-    """JSON with a line a key."""
-    return _object({key: json.dumps(value) for key, value in values.items()})
-
-
-def _object(values: Mapping[str, str]) -> str:
-    """JSON of values that are JSON already."""
-    rows = [f"{json.dumps(key)}: {value}" for key, value in values.items()]
-    return "{\n" + ",\n".join(rows) + "\n}"
-
-
-def _beneath(name: str) -> list[str]:
-    """The keys whose defaults lie beneath a file.
-
-    Those that an earlier file has are not among them, nor is what a choice of files holds or what
-    the file leaves to be named, ???.
-    """
-    first, *others = CLASSES[name]
-    others += [kinds[0] for kinds in CLASSES.values() if kinds[0] in first.__mro__[1:]]
-    if _earliest(first) != name:
-        return []
-    there = {key for kind in others for key in schemas_of(kind)}
-    there |= {key for key, value in _listed(name).items() if value == "???"}
-    return [key for key in schemas_of(first) if key not in there and not (CONFIGS / key).is_dir()]
-
-
-def _earliest(kind: type[Any]) -> str:
-    return next(name for name, kinds in CLASSES.items() if kinds[0] is kind)
-
-
 def main() -> None:
-    """Write both."""
+    """Write the page."""
     PAGE.write_text(page())
-    FILE.write_text(declarations())
 
 
 if __name__ == "__main__":

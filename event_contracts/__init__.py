@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foundation.cli import Command
 from foundation.lazy import public
-from foundation.registry import Command
 
 if TYPE_CHECKING:
     from event_contracts.simulation.exchange import SimulatedOrderManager as SimulatedOrderManager
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from event_contracts.simulation.vector import MarketAgnosticKalshiEnv as MarketAgnosticKalshiEnv
     from event_contracts.trading.actions import PositionLimits as PositionLimits
 
-# What is registered, by kinds of `foundation.registry`.
 COMMANDS = {
     "trade_kalshi": Command(
         "event_contracts.trade",
@@ -55,6 +54,12 @@ COMMANDS = {
         private=True,
         needs={"gymnasium": "rl"},
     ),
+}
+SETTINGS = {
+    "trade_kalshi": "event_contracts.trade:KalshiTradingSettings",
+    "kalshi_train": "event_contracts.train:TrainingSettings",
+    "kalshi_compare": "event_contracts.compare:ComparisonSettings",
+    "kalshi_venue": "event_contracts.practice_server:KalshiVenueSettings",
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

@@ -19,7 +19,7 @@ the account itself booked stands beside the replays.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("event_contracts.compare")
@@ -37,7 +37,7 @@ from event_contracts.simulation.settings import EpisodeSettings, PlayedSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.policies import About, BinaryKelly, Nothing, RandomPolicy, load_network
 from forecasting.forecast import Progress, silent
-from foundation.command import Result
+from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.files import file_digest
 from foundation.settings import setting, settings_class

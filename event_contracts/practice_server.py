@@ -22,7 +22,7 @@ with 409, and no resting order fills. `GET /exchange/status` states when the wee
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("event_contracts.practice_server")
@@ -68,12 +68,10 @@ from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.orders import LimitOrder, TimeInForce
 from event_contracts.trading.sampler import COLUMNS
 from event_contracts.trading.venue_orders import WRITES, order_request
-from foundation.compose import composed_config
-from foundation.configuration import settings_of
+from foundation.cli import composed_config, overrides_of_flags
 from foundation.errors import InputError
 from foundation.files import check_file, staged_file
-from foundation.flags import overrides_of_flags
-from foundation.settings import setting, settings_class
+from foundation.settings import setting, settings_class, settings_of
 from marketsimulator.venue.asked import Asked, Refused, Response, Route
 from marketsimulator.venue.faults import STATUSES, Status
 from marketsimulator.venue.server import PracticeServer

@@ -13,7 +13,7 @@ venue is there, and its fees are dated by it.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("event_contracts.trade")
@@ -72,11 +72,10 @@ from execution.live.page import Bounds
 from execution.live.runner import SteadyClock, awaited, kept_loop
 from execution.orders.gate import OrderGate
 from foundation.clock import OURS, Clock, Time
-from foundation.command import printing
-from foundation.configuration import settings_of
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError, InputError
+from foundation.logs import printing
 from foundation.notices import WatchedSettings
-from foundation.settings import setting, settings_class
+from foundation.settings import setting, settings_class, settings_of
 from foundation.supervisor import Supervisor
 from trainingdata.instants import utc_text
 

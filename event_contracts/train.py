@@ -9,7 +9,7 @@ The output folder has `checkpoint.safetensors`, written whole every so many step
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("event_contracts.train")
@@ -25,9 +25,9 @@ from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.policies import EARLIER, read_checkpoint
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Array
-from foundation.command import Result
-from foundation.counts import counted
+from foundation.cli import Result
 from foundation.errors import InputError
+from foundation.figures import counted
 from foundation.files import check_file, check_output
 from foundation.settings import setting, settings_class
 

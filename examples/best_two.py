@@ -1,8 +1,8 @@
 r"""A strategy of one's own: weights from its inputs; the system puts them under its limits.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
-        start=2024-03-04 end=2024-03-28 +forecaster._target_=examples.drift.Drift \
-        forecaster.calibrated=false +sizing._target_=examples.best_two.best_two \
+        start=2024-03-04 end=2024-03-28 forecaster._target_=examples.drift.Drift \
+        forecaster.calibrated=false sizing._target_=examples.best_two.best_two \
         output=outputs/example-best-two
 """
 

@@ -1,8 +1,8 @@
 r"""A forecaster of one's own: the mean return of the last bars goes on, around it a random walk.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
-        start=2024-03-04 end=2024-03-28 +forecaster._target_=examples.drift.Drift \
-        +forecaster.arguments.window=60 forecaster.calibrated=false output=outputs/example-drift
+        start=2024-03-04 end=2024-03-28 forecaster._target_=examples.drift.Drift \
+        forecaster.arguments.window=60 forecaster.calibrated=false output=outputs/example-drift
 
 `forecaster.calibrated=false` believes it as it is; calibrated, the default, it counts as far as it
 has proven itself. `marketsimulator.audit look_ahead` shows whether it reads what came later.

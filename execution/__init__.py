@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foundation.cli import Command
 from foundation.lazy import public
-from foundation.registry import Command
 
 if TYPE_CHECKING:
     from execution.alpaca.broker import AlpacaBroker as AlpacaBroker
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from execution.orders.orders import Order as Order
     from execution.quantity import get_qty as get_qty
 
-BROKERS = {"alpaca": "execution.alpaca.broker"}
 COMMANDS = {
     "trade_stock_e2e": Command(
         "trade_stock_e2e",
@@ -38,5 +37,6 @@ COMMANDS = {
         "execution.live", config="live", interrupted="nothing was changed", private=True
     ),
 }
+SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 __getattr__, __dir__, __all__ = public(__name__)

@@ -14,8 +14,8 @@ from execution.orders.broker import Broker
 from execution.orders.option_orders import is_option
 from execution.orders.orders import Account
 from foundation.clock import Time
+from foundation.entry_points import loaded, offered
 from foundation.errors import BrokerError, invalid_choice
-from foundation.registry import registered, registered_module
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instruments import foreign_symbol, instrument, is_symbol
 
@@ -173,7 +173,7 @@ class EstimatedClock:
 
 def account_at(settings: BrokerSettings, keys: Keys) -> BrokerAccount:
     """The account at the registered broker that the settings name."""
-    if settings.name not in registered("BROKERS"):
-        raise invalid_choice("broker.name", settings.name, registered("BROKERS"))
-    account: BrokerAccount = registered_module("BROKERS", settings.name).ACCOUNT(settings, keys)
+    if settings.name not in (names := offered("brokers")):
+        raise invalid_choice("broker.name", settings.name, names)
+    account: BrokerAccount = loaded("brokers", settings.name)(settings, keys)
     return account

@@ -9,7 +9,7 @@ do where it is not ok. It sends no order, and writes nothing but a probe that it
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("execution.doctor")
@@ -46,11 +46,12 @@ from execution.live.account_lock import (
 )
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from foundation.cli import Result
 from foundation.clock import OURS, Clock
-from foundation.command import LOGS, Result
-from foundation.counts import time_text
 from foundation.database import Database, DatabaseFailed, copied, unfinished_commit
 from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
+from foundation.figures import time_text
+from foundation.logs import LOGS
 from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData

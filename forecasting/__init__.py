@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foundation.cli import Command
 from foundation.lazy import public
-from foundation.registry import Command
 
 if TYPE_CHECKING:
     from forecasting.baseline import Garch as Garch
@@ -35,6 +35,10 @@ COMMANDS = {
         log="evaluate",
         hydra=True,
     ),
+}
+SETTINGS = {
+    "batch": "forecasting.batch:BatchSettings",
+    "evaluate": "forecasting.evaluate:EvaluationSettings",
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

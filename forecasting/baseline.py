@@ -9,7 +9,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from forecasting.forecast import (
     CHUNK,
@@ -248,4 +247,6 @@ class Garch:
 
 def unit_student(freedom: float) -> Array:
     """Quantiles [Q] of a Student-t with a deviation of one."""
+    from scipy.special import stdtrit
+
     return np.asarray(stdtrit(freedom, LEVELS) * np.sqrt((freedom - 2) / freedom))

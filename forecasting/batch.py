@@ -14,7 +14,7 @@ ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.c
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("forecasting.batch")
@@ -37,12 +37,17 @@ from forecasting.from_file import ENDING, FORECASTER
 from forecasting.settings import PanelSettings
 from forecasting.windows import Windows
 from foundation.arrays import Index, Instants, Mask
-from foundation.command import Result
-from foundation.configuration import may_overwrite, refuse_among_bars, settings_of
-from foundation.counts import counted
+from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.files import check_file, remove_unfinished, staged_file
-from foundation.settings import setting, settings_class
+from foundation.figures import counted
+from foundation.files import (
+    check_file,
+    may_overwrite,
+    refuse_among_bars,
+    remove_unfinished,
+    staged_file,
+)
+from foundation.settings import setting, settings_class, settings_of
 from foundation.threads import side_by_side
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.coverage import coverage_parts

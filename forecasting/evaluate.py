@@ -10,7 +10,7 @@ each symbol, and writes what proved itself walk-forward where forecasters read i
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("forecasting.evaluate")
@@ -34,11 +34,10 @@ from forecasting.forecast import HORIZON, Progress, silent
 from forecasting.scores import clustered_mean, gain, scored_together, summary
 from forecasting.settings import ForecasterSettings, PanelSettings
 from forecasting.windows import Windows
-from foundation.command import Result
-from foundation.configuration import settings_of
-from foundation.counts import counted
+from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.settings import setting, settings_class
+from foundation.figures import counted
+from foundation.settings import setting, settings_class, settings_of
 from foundation.tables import Row, Table
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text

@@ -12,9 +12,8 @@ import pandas as pd
 
 from forecasting.forecast import reads_future
 from foundation.charts import COLOURS, Chart, Series, level, transform_chart
-from foundation.figures import Words, around, number, percent
+from foundation.figures import FEWEST_WEEKS, Words, around, number, percent
 from foundation.page import render_page
-from foundation.sample_size import FEWEST_WEEKS
 from foundation.tables import Cell, Table
 from trainingdata.instants import NEW_YORK
 from trainingdata.instruments import Kind

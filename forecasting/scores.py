@@ -18,9 +18,8 @@ from scipy.special import stdtrit
 from forecasting.forecast import LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import volatility
 from foundation.arrays import Array, Index
-from foundation.counts import counted
 from foundation.errors import InputError
-from foundation.sample_size import FEWEST_WEEKS
+from foundation.figures import FEWEST_WEEKS, counted
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind

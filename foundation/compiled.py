@@ -1,28 +1,37 @@
 """Functions compiled to machine code by numba, kept on disk between processes.
 
+numba is loaded, and functions are decorated, at the first call of any of them: whoever imports
+their modules for settings alone does not wait for it.
+
 numba drops a function from its cache when the function's own file changes, not when a function or a
 number that it takes from another file does. So what is kept lies under the digest of all that the
 function's module and the modules that it imports execute: no stale arithmetic is ever run, and
-another docstring compiles its own file again at most. Functions outside the house are not kept.
+another docstring compiles its own file again at most. Docstrings, comments and the places of lines
+are no part of the digest. Functions outside the project are not kept.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import logging
+import marshal
 import os
-from collections.abc import Callable
-from functools import cache
+import py_compile
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache, update_wrapper
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from threading import RLock
+from types import CodeType
+from typing import Any, ClassVar, TypeVar, cast
 
-import numba
 import numpy as np
-from numba.core import config, event
-from numba.extending import intrinsic, overload, register_jitable
 from platformdirs import user_cache_path
 
+from foundation import PACKAGES
 from foundation.arrays import Index
-from foundation.executed import digest_of, is_of_the_house
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +72,14 @@ def shared(function: Function) -> Function:
     For a rule that both ask: compiled code with 64 bits, Python with numbers that are exact however
     large.
     """
-    return register_jitable(forceinline=True)(function)
+
+    def register() -> None:
+        from numba.extending import register_jitable
+
+        register_jitable(forceinline=True)(function)
+
+    _at_first_call(register)
+    return function
 
 
 def reordered(function: Function) -> Function:
@@ -74,7 +90,84 @@ def reordered(function: Function) -> Function:
     return _with_cache(function, fastmath={"reassoc"})
 
 
+class _Numba:
+    """What waits for numba: functions to decorate, and what they take in that numba must know."""
+
+    lock = RLock()
+    loaded = False
+    functions: ClassVar[list[_Function]] = []
+    extensions: ClassVar[list[Callable[[], None]]] = []
+
+
+class _Function:
+    """A function that numba decorates at the first call of any."""
+
+    def __init__(self, function: Callable[..., object], options: dict[str, Any]) -> None:
+        update_wrapper(self, function)
+        self.function = function
+        self.options = options
+        self.decorated: Any = None
+
+    def __call__(self, *values: Any, **named: Any) -> Any:
+        _load_numba()
+        return self.decorated(*values, **named)
+
+
 def _with_cache(function: Function, **options: Any) -> Function:
+    waiting = _Function(function, options)
+    with _Numba.lock:
+        if _Numba.loaded:
+            return cast(Function, _decorated(function, options))
+        _Numba.functions.append(waiting)
+    return cast(Function, waiting)
+
+
+def _at_first_call(extend: Callable[[], None]) -> None:
+    with _Numba.lock:
+        if _Numba.loaded:
+            extend()
+        else:
+            _Numba.extensions.append(extend)
+
+
+def _load_numba() -> None:
+    """Decorate all that waits, and put it where the modules of the project have it.
+
+    numba looks up what a compiled function calls among the names of the function's module.
+    """
+    with _Numba.lock:
+        if _Numba.loaded:
+            return
+        from numba.core import event
+
+        class Compilation(event.Listener):
+            """Names every function that is compiled: an installation's first take a minute."""
+
+            def on_start(self, event: event.Event) -> None:
+                log.info("compiling %s", event.data["dispatcher"].py_func.__qualname__)
+
+            def on_end(self, event: event.Event) -> None:
+                """Nothing: the next function's line says so."""
+
+        events: Any = event
+        events.register("numba:compile", Compilation())
+        for extend in _Numba.extensions:
+            extend()
+        for each in _Numba.functions:
+            each.decorated = _decorated(each.function, each.options)
+        users = {each.__module__ for each in _Numba.functions}
+        for name, module in list(sys.modules.items()):
+            if name in users or name.partition(".")[0] in PACKAGES:
+                for key, value in list(vars(module).items()):
+                    if isinstance(value, _Function):
+                        setattr(module, key, value.decorated)
+        _Numba.loaded = True
+
+
+def _decorated(function: Callable[..., object], options: dict[str, Any]) -> Any:
+    import numba
+    from numba.core import config
+
     # numba takes the folder of its cache from its settings, when the function is decorated.
     settings: Any = config
     before = settings.CACHE_DIR
@@ -83,25 +176,10 @@ def _with_cache(function: Function, **options: Any) -> Function:
         if kept:
             settings.CACHE_DIR = str(_cache_folder() / digest_of(function.__module__)[:16])
         # Calls from C come never; to be ready for them takes a twentieth of the compiling.
-        options |= {"cache": kept, "nogil": True, "no_cfunc_wrapper": True}
-        decorate = numba.njit(error_model="numpy", **options)
-        return cast(Function, decorate(function))
+        options = {**options, "cache": kept, "nogil": True, "no_cfunc_wrapper": True}
+        return numba.njit(error_model="numpy", **options)(function)
     finally:
         settings.CACHE_DIR = before
-
-
-class _CompilationLog(event.Listener):
-    """Names every function that is compiled: the first ones of an installation take a minute."""
-
-    def on_start(self, event: event.Event) -> None:
-        log.info("compiling %s", event.data["dispatcher"].py_func.__qualname__)
-
-    def on_end(self, event: event.Event) -> None:
-        """Nothing: the next function's line says so."""
-
-
-_events: Any = event
-_events.register("numba:compile", _CompilationLog())
 
 
 @cache
@@ -163,21 +241,134 @@ def unowned(array: AnyArray) -> AnyArray:
     return array
 
 
-def _without_owner(typing: Any, array: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        view = context.make_array(signature.args[0])(context, builder, value=arguments[0])
-        view.meminfo, view.parent = view.meminfo.type(None), view.parent.type(None)
-        return view._getvalue()
+def _know_unowned() -> None:
+    from numba.extending import intrinsic, overload
 
-    return array(array), code
+    def without_owner(typing: Any, array: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            view = context.make_array(signature.args[0])(context, builder, value=arguments[0])
+            view.meminfo, view.parent = view.meminfo.type(None), view.parent.type(None)
+            return view._getvalue()
+
+        return array(array), code
+
+    uncounted: Any = intrinsic(without_owner)
+
+    @overload(unowned)
+    def _unowned(array: Any) -> Any:
+        def same(array: Any) -> Any:
+            return uncounted(array)
+
+        return same
 
 
-_uncounted: Any = intrinsic(_without_owner)
+_at_first_call(_know_unowned)
 
 
-@overload(unowned)
-def _unowned(array: Any) -> Any:
-    def same(array: Any) -> Any:
-        return _uncounted(array)
+HOUSE = Path(__file__).resolve().parent.parent
+_CHECKED_HASH = (3).to_bytes(4, "little")
 
-    return same
+
+@cache
+def digest_of(module: str, house: Path = HOUSE) -> str:
+    """SHA-256 of what a module and the modules of the house that it imports execute.
+
+    module: dotted name below `house`, the folder that has the rooms.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(imported_with(module, house)):
+        digest.update(f"{name}\n".encode())
+        digest.update(_own_digest(name, house))
+    return digest.hexdigest()
+
+
+@cache
+def _own_digest(module: str, house: Path) -> bytes:
+    digest = hashlib.sha256()
+    for code in _codes(_code_of(module, house)):
+        digest.update(repr(_executed(code)).encode())
+    return digest.digest()
+
+
+def is_of_the_house(module: str, house: Path = HOUSE) -> bool:
+    return module in _files(house)
+
+
+def imported_with(module: str, house: Path = HOUSE) -> set[str]:
+    """A module and every module of the house that it imports, directly or not."""
+    found: set[str] = set()
+    waiting = {module}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting |= _imports(name, house) - found
+    return found
+
+
+@cache
+def _imports(module: str, house: Path) -> set[str]:
+    """The modules that a module names: in imports, and in a package's tables."""
+    files = _files(house)
+    named = set()
+    for code in _codes(_code_of(module, house)):
+        words = {*code.co_names, *(each for each in code.co_consts if isinstance(each, str))}
+        modules = words & files.keys()
+        members = {f"{one}.{word}" for one in modules for word in code.co_names}
+        named |= modules | (members & files.keys())
+    return named
+
+
+@cache
+def _files(house: Path) -> dict[str, Path]:
+    """The file of every module of the rooms, by its dotted name."""
+    files = {}
+    for room in PACKAGES:
+        for path in (house / room).rglob("*.py"):
+            parts = path.relative_to(house).with_suffix("").parts
+            files[".".join(parts).removesuffix(".__init__")] = path
+    return files
+
+
+@cache
+def _code_of(module: str, house: Path) -> CodeType:
+    """A module's code without docstrings, kept where Python keeps it, beside a hash of its source.
+
+    See PEP 552 for the head of such a file.
+    """
+    path = _files(house)[module]
+    source = path.read_bytes()
+    head = importlib.util.MAGIC_NUMBER + _CHECKED_HASH + importlib.util.source_hash(source)
+    kept = Path(importlib.util.cache_from_source(str(path), optimization=2))
+    with suppress(OSError):
+        data = kept.read_bytes()
+        if data.startswith(head):
+            return cast(CodeType, marshal.loads(data[len(head) :]))
+    with suppress(OSError):
+        py_compile.compile(
+            str(path),
+            optimize=2,
+            doraise=True,
+            invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH,
+        )
+    return compile(source, str(path), "exec", dont_inherit=True, optimize=2)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A piece of code and all that stand in it: functions, classes, comprehensions."""
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _codes(each)
+
+
+def _executed(code: CodeType) -> tuple[object, ...]:
+    """What a piece of code does, its own pieces left out."""
+    constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
+    return (
+        code.co_qualname,
+        code.co_code,
+        # A set's order is another one in every process.
+        [sorted(map(repr, each)) if isinstance(each, frozenset) else each for each in constants],
+        *(code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars),
+        *(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags),
+    )

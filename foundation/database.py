@@ -16,8 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from foundation.ending import Undisturbed
 from foundation.errors import InputError
+from foundation.signals import Undisturbed
 
 Row = tuple[Any, ...]
 _OURS = int.from_bytes(b"KlyC")  # what SQLite keeps in the head of a file

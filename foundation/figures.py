@@ -102,3 +102,42 @@ def around(reach: Number | None, words: Words) -> str:
 def minute(at: np.datetime64) -> str:
     """An instant in UTC: 2024-10-01 14:30Z."""
     return f"{np.datetime_as_string(at, unit='m')}Z".replace("T", " ")
+
+
+MINUTE = 60  # seconds
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """The number and the noun, as 1 day or 1,000 days.
+
+    plural: of a noun that takes more than an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def time_text(seconds: float) -> str:
+    """How long, in the two largest units: 980 days 18 hours, 2 minutes 5 seconds; 5.2 s below one
+    minute.
+    """
+    if seconds < MINUTE:
+        return f"{seconds:.1f} s"
+    rest = int(seconds)
+    parts: list[tuple[int, str]] = []
+    for name, size in (("day", 86_400), ("hour", 3_600), ("minute", MINUTE), ("second", 1)):
+        count, rest = divmod(rest, size)
+        if count or parts:
+            parts.append((count, name))
+    return " ".join(counted(count, name) for count, name in parts[:2] if count)
+
+
+# How much there has to be before a page shows a figure or makes a claim. Figures that are scaled to
+# a year take days and fills; an interval, and with it a claim that one is ahead of another beyond
+# error, takes days. Forecasts, whose errors go by weeks, take the weeks that 20 sessions make.
+FEWEST_FILLS = 30  # for yearly figures
+FEWEST_DAYS = 60  # the same
+SHORTEST = 20  # days, for intervals that say anything
+FEWEST_WEEKS = 4  # the same, where weeks are what is counted
+
+
+def allows_annual_figures(trades: int, days: int) -> bool:
+    return trades >= FEWEST_FILLS and days >= FEWEST_DAYS

@@ -5,17 +5,26 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
+import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from glob import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foundation.errors import InputError
 
-OVERWRITE = "overwrite=true"
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+log = logging.getLogger(__name__)
+
+OVERWRITE_KEY = "overwrite"  # of a configuration, beside its settings
+OVERWRITE = f"{OVERWRITE_KEY}=true"
 RUN_MARKS = ("summary.json", "replay.json")  # what a run leaves in its folder, one of them
 DIGESTS = "digests"  # there, of the other files by name
 UNFINISHED = ".unfinished"  # in a folder while the files of a run are given their names
@@ -37,6 +46,37 @@ def check_output(folder: Path, mark: str | None = None, *, overwrite: bool = Fal
     if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
         _refuse_another(folder, mark)
     _hold(folder)
+
+
+def may_overwrite(config: DictConfig) -> bool:
+    """Return whether an output that holds something else may be written to."""
+    word = config.get(OVERWRITE_KEY, False)
+    if not isinstance(word, bool):
+        raise InputError(f"{OVERWRITE_KEY}: {word!r} is neither true nor false")
+    return word
+
+
+def output_of(config: DictConfig, mark: str, output: Path | None = None) -> Path:
+    """Return the folder that a command writes into, once it may.
+
+    mark: a file that each run of the command leaves there.
+    output: the folder, where it is not the one that the configuration names.
+    """
+    if output is None:
+        if not str(config.output or "").strip():
+            raise InputError("output: a folder's name is needed")
+        output = Path(str(config.output)).expanduser()
+    refuse_among_bars(config, output)
+    check_output(output, mark, overwrite=may_overwrite(config))
+    return output
+
+
+def refuse_among_bars(config: DictConfig, output: Path) -> None:
+    """Refuse to write into a folder where bars are read from: files of results are no bars."""
+    places = (config.get("data") or {}).get("dir") or ()
+    for place in [places] if isinstance(places, str) else list(places):
+        if Path(str(place)).expanduser().resolve() == output.resolve():
+            raise InputError(f"output: {output} is data.dir, where bars are read; name another")
 
 
 def _refuse_another(folder: Path, mark: str) -> None:
@@ -342,3 +382,36 @@ def _columns(path: Path) -> frozenset[str]:
         return frozenset(parquet.read_schema(path).names)
     except (OSError, ArrowException):
         return frozenset()
+
+
+OTHERS = stat.S_IRWXG | stat.S_IRWXO  # what a group and everybody else may do
+
+
+def keep_private(folder: Path) -> None:
+    """Make a folder that only its owner may read; one that is there is closed, all in it too.
+
+    Links stay as they are, and so does what belongs to somebody else, which is said.
+    Everything in it is looked at, at every start: 10,000 files take a fifth of a second.
+
+    Raises OSError for a folder that cannot be made.
+    """
+    folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    paths = [folder, *folder.rglob("*")]
+    closed = sum(_closed(path) for path in paths if not path.is_symlink())
+    if closed:
+        log.warning("%s: others could read %d of its files and folders; now none", folder, closed)
+
+
+def _closed(path: Path) -> bool:
+    """Whether others had any access to a file or folder, which they have no more."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if not mode & OTHERS:
+            return False
+        path.chmod(mode & ~OTHERS)
+    except FileNotFoundError:
+        return False  # another process has taken it away
+    except OSError as error:
+        log.warning("%s: others may read it: %s", path, error.strerror or error)
+        return False
+    return True

@@ -16,7 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from foundation.errors import BrokerError, DataError, InputError, in_one_line
+from foundation.entry_points import offered, place_of
+from foundation.errors import (
+    BrokerError,
+    DataError,
+    InputError,
+    did_you_mean,
+    in_one_line,
+    list_choices,
+    nearest,
+)
 from foundation.files import file_digest
 
 TARGET = "_target_"
@@ -27,6 +36,14 @@ SLOTS = {
     "correlation": "kind",
     "universe": "rank",
     "fees": "",
+}
+# What an installed package may offer for a group under a name: a kind of `foundation.entry_points`.
+KINDS = {
+    "forecaster": "forecasters",
+    "sizing": "strategies",
+    "correlation": "correlations",
+    "universe": "ranks",
+    "fees": "fees",
 }
 _HYDRAS = (TARGET, "_partial_", "_args_", "_recursive_", "_convert_")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
@@ -46,7 +63,7 @@ def allow_named(values: Any) -> None:
     """Let what settings name be imported: those of a command's own words, not yet resolved."""
     if isinstance(values, Mapping):
         name = values.get(TARGET)
-        if isinstance(name, str) and is_own(name):
+        if isinstance(name, str):
             allow(name)
     for part in parts_of(values).values():
         allow_named(part)
@@ -61,6 +78,7 @@ def put_own_code(values: dict[str, Any]) -> None:
         part = values.get(group)
         if not isinstance(part, dict) or (name := part.pop(TARGET, None)) is None:
             continue
+        name = _placed(group, name)
         _refuse_unnamed(group, name)
         if key:
             part[key] = name
@@ -88,13 +106,30 @@ def _refuse_elsewhere(values: Any, place: str) -> None:
         _refuse_elsewhere(part, f"{place}{name}.")
 
 
+def _placed(group: str, name: object) -> object:
+    """Return the `module.name` of what an installed package offers under a name, once it is named.
+
+    Raises InputError for a name of one word that none offers.
+    """
+    if not isinstance(name, str) or is_own(name) or name not in _named:
+        return name
+    if (place := place_of(KINDS[group], name)) is None:
+        names = offered(KINDS[group])
+        which = f"; installed: {list_choices(names)}" if names else ""
+        hint = did_you_mean(nearest(name, names))
+        raise InputError(f"{group}.{TARGET}: {name!r} is no module.name{which}{hint}")
+    dotted = place.replace(":", ".")
+    allow(dotted)
+    return dotted
+
+
 def _refuse_unnamed(group: str, name: object) -> None:
     if not (isinstance(name, str) and is_own(name)):
         raise InputError(f"{group}.{TARGET}: {name!r} is no module.name")
     if name not in _named:
         raise InputError(
             f"{group}.{TARGET}: {name} is not run unless the words of this command name it,"
-            f" +{group}.{TARGET}={name}"
+            f" {group}.{TARGET}={name}"
         )
 
 

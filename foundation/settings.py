@@ -1,4 +1,4 @@
-"""A setting is declared once: a field of a class, with its type, bounds, meaning and default.
+"""Settings: a field of a class declares type, bounds, meaning and default, and nothing else does.
 
     @settings_class("limits")
     class Limits:
@@ -11,22 +11,49 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
 from functools import wraps
-from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_args, get_type_hints
 
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.resolvers import oc
 from pydantic import ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from foundation.refusals import plain, refusal
+from foundation.errors import InputError, in_one_line, invalid_choice, list_choices, unknown_key
+from foundation.files import OVERWRITE_KEY
+from foundation.plugin import put_own_code
 
 Class = TypeVar("Class")
 Value = TypeVar("Value")
+Settings = TypeVar("Settings")
 
 NO_KEY = "no_key"  # in the schema of a field that is no key of a configuration
+_NO_KEY: dict[str, Any] = {NO_KEY: True}
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
+_ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
+_NUMBERS = ("int", "float", "decimal")
+# What pydantic calls wrong, by what a person calls it.
+_WORDS = {
+    "float_parsing": "is no number",
+    "float_type": "is no number",
+    "int_parsing": "is no whole number",
+    "int_from_float": "is no whole number",
+    "finite_number": "is no finite number",
+    "string_type": "is no word; in quotes it is one",
+    "greater_than": "is not above {gt:g}",
+    "greater_than_equal": "is below {ge:g}",
+    "less_than": "is not below {lt:g}",
+    "less_than_equal": "is above {le:g}",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,7 +75,7 @@ def setting(
         has from its source: a study names that with a plus, +index.jumps=0.
     bounds: as pydantic names them: gt, ge, lt, le, min_length, pattern.
     """
-    extra = {} if key else {"json_schema_extra": {NO_KEY: True}}
+    extra = {} if key else {"json_schema_extra": _NO_KEY}
     return cast(Value, _Declared(default, about(meaning, **bounds, **extra), hidden))
 
 
@@ -102,4 +129,257 @@ class _Plain:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return cast(CoreSchema, plain(handler(kind)))
+        return cast(CoreSchema, _plain(handler(kind)))
+
+
+def _plain(schema: Any) -> Any:
+    """The schema with those refusals at every depth but within other settings, which have them."""
+    if isinstance(schema, list):
+        return [_plain(part) for part in schema]
+    if not isinstance(schema, dict) or schema.get("type") == "dataclass":
+        return schema
+    schema = {name: _plain(part) for name, part in schema.items()}
+    if schema.get("type") in _NUMBERS:
+        return core_schema.no_info_before_validator_function(_plain_number, schema)
+    if "variadic_item_index" in schema:
+        return core_schema.no_info_before_validator_function(_several, schema)
+    return schema
+
+
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("float_type", "is no number")
+    if isinstance(value, str) and "_" in value:
+        raise PydanticCustomError("underscored", "is no number, write it without underscores")
+    return value
+
+
+def _several(value: Any) -> Any:
+    return value if value is None or isinstance(value, list | tuple | Mapping) else [value]
+
+
+def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
+    """Return, in one line, the first thing that is wrong with settings.
+
+    kind: class of the settings; group: that they stand in.
+    """
+    problems = error.errors(include_url=False)
+    unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
+    # Entries that are wrong make their list too short, too.
+    problem = min(
+        unknown or problems, key=lambda each: (each["type"] == "too_short", len(each["loc"]))
+    )
+    # A check of a settings class names the key itself; pydantic's own message does not.
+    reason = problem.get("ctx", {}).get("error")
+    if isinstance(reason, InputError):
+        return reason
+    parts = [part for part in problem["loc"] if not str(part).endswith("]")]
+    if parts and isinstance(parts[0], int):  # of an argument without its name
+        parts[0] = dataclasses.fields(kind)[parts[0]].name
+    place = ".".join(str(part) for part in ((group, *parts) if group else parts))
+    if unknown:
+        return unknown_key(place, _sibling_keys(kind, parts, place))
+    if problem["type"] == "literal_error":
+        known = [word.strip("'") for word in re.findall(r"'[^']*'", problem["msg"])]
+        if any(each["type"].startswith("bool_") for each in problems):
+            known += ["true", "false"]
+        return invalid_choice(place, problem["input"], known)
+    if problem["type"] in ("missing", "missing_argument"):
+        return InputError(f"{place}: a value is needed; name it, {place}=…")
+    if problem["type"] == "value_error":
+        return InputError(f"{place}: {reason}")
+    if problem["type"] == "dataclass_type":
+        names = list(keys_in(class_at(kind, parts)))
+        which = f"; {place} has {list_choices(names)}" if names else ""
+        value = f"{place}: {problem['input']!r} is not a group of settings"
+        return InputError(f"{value}; set {place}.NAME=…{which}")
+    words = problem["msg"][0].lower() + problem["msg"][1:]
+    if problem["type"] in _WORDS:
+        words = _WORDS[problem["type"]].format(**problem.get("ctx", {}))
+    return InputError(f"{place}: {problem['input']!r} {words}")
+
+
+def _sibling_keys(kind: Any, parts: Sequence[object], place: str) -> list[str]:
+    """List the settings of the group that `parts` points into, dotted."""
+    head = place.rpartition(".")[0]
+    names = [field.name for field in dataclasses.fields(class_at(kind, parts[:-1]))]
+    return [f"{head}.{name}" if head else name for name in names]
+
+
+def class_at(kind: Any, parts: Sequence[object]) -> Any:
+    """Return the settings class at a place in another; entry numbers and names are skipped."""
+    for part in parts:
+        if part in (hints := get_type_hints(kind)):
+            kind = settings_in(hints[str(part)])
+    return kind
+
+
+def settings_in(hint: Any) -> Any:
+    """Return the settings class in a field's annotation, at any depth; None without one."""
+    if dataclasses.is_dataclass(hint):
+        return hint
+    return next(filter(None, map(settings_in, get_args(hint))), None)
+
+
+def keys_in(kind: Any) -> dict[str, FieldInfo]:
+    """Return the keys of a settings class, with what pydantic knows of each."""
+    about_fields: dict[str, FieldInfo] = kind.__pydantic_fields__
+    return {name: each for name, each in about_fields.items() if each.json_schema_extra != _NO_KEY}
+
+
+def defaults_in(kind: Any) -> dict[str, Any]:
+    """Return the defaults of a settings class as YAML has them; `???` for a key without one."""
+    values = {}
+    for field in dataclasses.fields(kind):
+        if field.name not in keys_in(kind):
+            continue
+        if field.default_factory is not dataclasses.MISSING:
+            values[field.name] = plain_value(field.default_factory())
+        else:
+            missing = field.default is dataclasses.MISSING
+            values[field.name] = "???" if missing else plain_value(field.default)
+    return values
+
+
+def plain_value(value: Any) -> Any:
+    """Return a setting's value as YAML has it."""
+    if dataclasses.is_dataclass(value):
+        return {name: plain_value(getattr(value, name)) for name in keys_in(type(value))}
+    if isinstance(value, Mapping):
+        return {name: plain_value(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_value(each) for each in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value
+
+
+def _variable(name: str, *default: object) -> str | None:
+    """Return what `${oc.env:name,default}` stands for.
+
+    A variable that is empty is not set, as in a shell's `${name:-default}`. Where the default is
+    null, the word null is none.
+
+    Raises LookupError for one that is not set, without a default.
+    """
+    word: str | None = oc.env(name, *(default or ("",)))
+    if word is None or word.strip():
+        return None if default == (None,) and word == "null" else word
+    if not default:
+        raise LookupError(f"the environment variable {name} is not set")
+    return None if default[0] is None else str(default[0])
+
+
+OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
+
+
+def settings_of(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
+    """Return the checked settings of a composed configuration; group: the part that they form."""
+    try:
+        plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = error.full_key
+        raise InputError(f"{key}: a value is needed; name it, {key}=…") from error
+    except OmegaConfBaseException as error:
+        key = error.full_key or ""
+        reason = str(error).splitlines()[0].rpartition(" resolving interpolation: ")[2]
+        raise InputError(f"{key}: {reason}" if key else reason) from error
+    # It is no setting of the work, but of where its files go: see `may_overwrite`.
+    plain.pop(OVERWRITE_KEY, None)
+    put_own_code(plain)
+    with _named_variables(config):
+        return _validated(kind, plain, group)
+
+
+@contextmanager
+def _named_variables(config: DictConfig) -> Iterator[None]:
+    """Name in a refusal the environment variable that the value comes from, too.
+
+    A user who set the variable would not find the key in what was typed.
+    """
+    try:
+        yield
+    except InputError as error:
+        names = _ENVIRONMENT.findall(_as_written(config, str(error).partition(":")[0]))
+        if not names:
+            raise
+        said = f"{error} (from the environment variable {' or '.join(names)})"
+        raise InputError(said) from error
+
+
+def _as_written(config: DictConfig, key: str) -> str:
+    """Return the value of a dotted key, not resolved; empty without it."""
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    for part in key.split("."):
+        raw = raw.get(part) if isinstance(raw, dict) else None
+    return "" if raw is None else str(raw)
+
+
+def _validated(kind: type[Settings], plain: Any, group: str = "") -> Settings:
+    try:
+        return cast(Settings, cast(Any, kind).__pydantic_validator__.validate_python(plain))
+    except ValidationError as error:
+        raise refusal(error, kind, group) from error
+
+
+def dotted_keys(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
+    """Yield the dotted names of all settings and groups in plain values."""
+    for name, value in values.items():
+        yield f"{group}{name}"
+        if isinstance(value, dict):
+            yield from dotted_keys(value, f"{group}{name}.")
+
+
+def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Return the settings with some values, named by dotted keys, replaced and checked."""
+    plain: dict[str, Any] = dataclasses.asdict(settings)  # type: ignore[call-overload]
+    for name, value in changes.items():
+        *groups, key = name.split(".")
+        part: Any = plain
+        for group in groups:
+            part = part.get(group) if isinstance(part, dict) else None
+        if not isinstance(part, dict) or key not in part:
+            raise unknown_key(name, dotted_keys(plain))
+        part[key] = value
+    return _validated(type(settings), plain)
+
+
+def check_config_file(path: Path, group: str, examples: str = "") -> None:
+    """Refuse a user's YAML file that holds no settings: one line with file, line and reason.
+
+    group: of settings that it is for, the folder below `configs`. examples: where such files are
+    shown; none: in that folder.
+    """
+    here = Path.cwd()
+    place = path.relative_to(here) if path.is_relative_to(here) else path
+    examples = examples or f"see those in {Path('configs', group)}"
+    try:
+        content = plain_yaml(path)
+        if isinstance(content, dict):
+            OmegaConf.load(path)  # it refuses more, as a key that stands twice
+    except yaml.MarkedYAMLError as error:
+        where = "" if error.problem_mark is None else f" line {error.problem_mark.line + 1}"
+        raise InputError(f"{place}{where}: it is no YAML: {error.problem}") from error
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{place}: it cannot be read: {in_one_line(str(error))}") from error
+    if content is None:
+        raise InputError(f"{place}: it holds no {group or 'settings'}; {examples}")
+    if not isinstance(content, dict):
+        kind = "a list" if isinstance(content, list) else "one value"
+        raise InputError(f"{place}: it holds {kind}, and lines key: value are needed; {examples}")
+
+
+def plain_yaml(path: Path) -> Any:
+    """Return the content of a YAML file in which no node refers to another.
+
+    A few lines of aliases can stand for billions of values.
+
+    Raises OSError, ValueError, yaml.YAMLError for a file that cannot be read, or is none.
+    """
+    text = path.read_text(encoding="utf-8")
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            problem = f"*{event.anchor} refers to another place; write out what stands there"
+            mark: Any = event.start_mark
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+    return yaml.safe_load(text)

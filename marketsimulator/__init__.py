@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foundation.cli import Command
 from foundation.lazy import public
-from foundation.registry import Command
 
 if TYPE_CHECKING:
     from marketsimulator.account.broker import SimulatedBroker as SimulatedBroker
@@ -64,6 +64,12 @@ COMMANDS = {
         flags=FLAGS,
     ),
     "explain": Command("marketsimulator.explain"),
+}
+SETTINGS = {
+    "backtest": "marketsimulator.settings:BacktestSettings",
+    "compare": "marketsimulator.compare:ComparedRuns",
+    "drift": "marketsimulator.drift:ComparisonWords",
+    "stress": "marketsimulator.stress:StressSettings",
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

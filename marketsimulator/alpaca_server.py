@@ -18,7 +18,7 @@ runs that many times as fast as a real one. Faults on demand: POST /control/faul
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("marketsimulator.alpaca_server")
@@ -26,9 +26,7 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foundation.compose import composed_config
-from foundation.flags import overrides_of_flags
-from foundation.registry import registered_module
+from foundation.cli import classes_of, composed_config, overrides_of_flags
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.alpaca import AlpacaServer, warm_up
 from marketsimulator.venue.serving import Serving, ServingParser, serve
@@ -63,8 +61,7 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
     flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
     overrides = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
     config = composed_config("venue", [*overrides, "trials=null", *arguments.overrides])
-    practice = registered_module("DESKS", "options")
-    return Practice(practice.PracticeSettings.of(config), serving), None
+    return Practice(classes_of("venue")[0].of(config), serving), None
 
 
 def run(settings: Practice) -> None:

@@ -10,7 +10,7 @@ counterfactuals=[lag,shuffled,costs].
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("marketsimulator.audit")
@@ -23,8 +23,7 @@ import numpy as np
 
 from execution.decision.decision import Decision
 from forecasting.forecast import Progress, silent
-from foundation.command import Result
-from foundation.compose import composed_config
+from foundation.cli import Result, composed_config
 from foundation.errors import InputError, invalid_choice
 from foundation.tables import Table
 from marketsimulator.records import Run

@@ -8,7 +8,7 @@ real one would.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("marketsimulator.backtest")
@@ -20,9 +20,9 @@ from dataclasses import replace
 
 from forecasting.forecast import Progress, mark_as_future, silent
 from forecasting.settings import spoken_on
-from foundation.command import Result
+from foundation.cli import Result
+from foundation.console import show_parts, terminal
 from foundation.errors import InputError
-from foundation.terminal import show_parts, terminal
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.report import result_files, result_parts

@@ -14,7 +14,7 @@ r"""The backtest with the original flags; further words are Hydra overrides.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("marketsimulator.backtest_kelly_chronos2")

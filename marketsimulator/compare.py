@@ -18,7 +18,7 @@ account is no trial. Runs over different periods are compared over the days that
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("marketsimulator.compare")
@@ -38,11 +38,10 @@ from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.on_ray import RaySettings
 from forecasting.forecast import Progress, mark_as_future, reads_future, silent
-from foundation.command import Result
-from foundation.configuration import settings_of, with_changes
+from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.plugin import allow, is_own
-from foundation.settings import setting, settings_class
+from foundation.settings import setting, settings_class, settings_of, with_changes
 from marketsimulator.results.comparison import Comparison, compared, table_rows
 from marketsimulator.results.counterfactuals import PLAIN, Counterfactual, Kind, counterfactuals
 from marketsimulator.results.figures import account_figures

@@ -20,7 +20,7 @@ The exit code is 1 if anything drifts, else 0, and 2 for unusable input.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("marketsimulator.drift")
@@ -43,12 +43,11 @@ from execution.live.settings import LiveSettings
 from execution.orders.orders import Account, Fill, strategy_of
 from forecasting.forecast import Progress, silent
 from forecasting.settings import spoken_on
-from foundation.command import Result
-from foundation.compose import composed_config
-from foundation.configuration import output_of, settings_of
+from foundation.cli import Result, composed_config
 from foundation.decimals import ZERO
 from foundation.errors import InputError
-from foundation.settings import setting, settings_class
+from foundation.files import output_of
+from foundation.settings import setting, settings_class, settings_of
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.records import Held, Run
 from marketsimulator.results.drift.decisions import compare_decisions, journaled_account

@@ -10,7 +10,7 @@ one.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("marketsimulator.explain")
@@ -22,10 +22,9 @@ from typing import Any
 
 import pandas as pd
 
-from foundation.command import Result
+from foundation.cli import Parser, Result
 from foundation.errors import InputError
 from foundation.figures import basis_points, number, rounded_price
-from foundation.flags import Parser
 from marketsimulator.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from marketsimulator.results.run_folder import RunFolder
 from trainingdata.instants import instant, utc_text

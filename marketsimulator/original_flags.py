@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from foundation.command import is_override
-from foundation.flags import Parser, overrides_of_flags, refuse_both
-from foundation.registry import command_of
+from foundation.cli import Parser, command_of, is_override, overrides_of_flags, refuse_both
 from trainingdata.instruments import symbols_of
 
 

@@ -32,11 +32,11 @@ from execution.live.runner import CycleReports
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from forecasting.forecast import Progress
-from foundation.counts import counted
-from foundation.ending import Ended
+from foundation.console import progress_shown
 from foundation.errors import BrokerError, InputError
+from foundation.figures import counted
 from foundation.files import OVERWRITE, check_output, run_files, write_whole
-from foundation.progress import progress_shown
+from foundation.signals import Ended
 from foundation.transport import connection_words
 from marketsimulator.records import writers_of
 from marketsimulator.results.journal_record import JournalRecord

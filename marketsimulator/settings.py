@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from omegaconf import DictConfig
 
 from execution.decision.settings import TradingSettings
 from execution.orders.orders import Account
-from foundation.configuration import settings_of
 from foundation.errors import InputError
-from foundation.settings import setting, settings_class
+from foundation.settings import setting, settings_class, settings_of
 from marketsimulator.account.book import Book, hold, new_book
-from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
 from marketsimulator.account.timeline import Timeline, timeline
 from trainingdata.bars import Bars
@@ -24,6 +22,9 @@ from trainingdata.market import Market
 from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
 from trainingdata.volume_units import require_volume_units
+
+if TYPE_CHECKING:
+    from marketsimulator.account.broker import SimulatedBroker
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
@@ -124,6 +125,8 @@ class BacktestSettings(TradingSettings):
 
     def broker(self, market: Market, begins: Account | None = None) -> SimulatedBroker:
         """An account where a run begins; begins: its cash and positions; none for `capital`."""
+        from marketsimulator.account.broker import SimulatedBroker
+
         bars = market.bars
         book = self.book(bars)
         if begins is not None:

@@ -15,7 +15,7 @@ stress.json, with every scenario, is left in the output.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("marketsimulator.stress")
@@ -28,12 +28,10 @@ from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from foundation.command import Result, is_override
-from foundation.compose import composed_config
-from foundation.configuration import output_of, settings_of
+from foundation.cli import Parser, Result, composed_config, is_override
 from foundation.errors import InputError, invalid_choice
-from foundation.flags import Parser
-from foundation.settings import setting, settings_class
+from foundation.files import output_of
+from foundation.settings import setting, settings_class, settings_of
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import (
     CHANGEABLE,

@@ -1,8 +1,7 @@
 """Option spreads: contracts by half-Kelly, the account that sells them, what a year may bring."""
 
-from foundation.registry import Command
+from foundation.cli import Command
 
-# What is registered, by kinds of `foundation.registry`.
 COMMANDS = {
     "contracts": Command(
         "option_spreads.contracts",
@@ -33,5 +32,10 @@ COMMANDS = {
         needs={"matplotlib": "pictures"},
     ),
 }
-JOBS = {"spreads": "option_spreads.selling.job"}
-DESKS = {"options": "option_spreads.simulation.desk"}
+SETTINGS = {
+    "autoscaling": "option_spreads.autoscaler.rules:AutoscalingSettings",
+    "spreads": "option_spreads.backtest:SpreadSettings",
+    "sell_spreads": "option_spreads.selling.settings:SellingSettings",
+    "monte_carlo": "option_spreads.simulation.resampled_accounts:MonteCarloSettings",
+    "venue": "option_spreads.simulation.desk:PracticeSettings",
+}

@@ -12,7 +12,7 @@ are that model's, not fills.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("option_spreads.backtest")
@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from forecasting.forecast import Progress
-from foundation.command import Result
-from foundation.counts import counted
+from foundation.cli import Result
 from foundation.errors import DataError, InputError
+from foundation.figures import counted
 from foundation.settings import setting, settings_class
 from foundation.tables import json_text
 from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of

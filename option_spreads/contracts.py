@@ -10,7 +10,7 @@ Settings are those of configs/autoscaling.yaml, under its usual names, there or 
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("option_spreads.contracts")
@@ -18,11 +18,10 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from foundation.cli import Result, composed_config, is_override
 from foundation.clock import system_clock
-from foundation.command import Result, is_override
-from foundation.compose import composed_config
-from foundation.counts import counted
 from foundation.errors import InputError, invalid_choice
+from foundation.figures import counted
 from foundation.notices import Notices
 from foundation.tables import Table
 from option_spreads.autoscaler.account import TRADES, AccountFiles, AccountState

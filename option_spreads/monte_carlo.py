@@ -12,7 +12,7 @@ out.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("option_spreads.monte_carlo")
@@ -25,11 +25,10 @@ import numpy as np
 
 from forecasting.forecast import Progress
 from foundation.arrays import Array
+from foundation.cli import Result
 from foundation.clock import system_clock
-from foundation.command import Result
-from foundation.counts import counted
 from foundation.errors import InputError
-from foundation.figures import number, percent, usd
+from foundation.figures import counted, number, percent, usd
 from foundation.tables import json_text
 from option_spreads.simulation.resampled_accounts import (
     MonteCarloSettings,

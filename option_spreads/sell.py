@@ -14,7 +14,7 @@ It is the loop of `trade_stock_e2e.py` with the one job `spreads`.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("option_spreads.sell")
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from execution.live.accounts import SPREADS
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
-from foundation.compose import composed_config
+from foundation.cli import composed_config
 from foundation.supervisor import Supervisor
 from option_spreads.selling.settings import SellingSettings
 from trainingdata.feed.bar_feed import BarFeed

@@ -27,9 +27,8 @@ from pydantic import (
 )
 
 from foundation.arrays import Array
-from foundation.config_files import check_config_file, plain_yaml
 from foundation.errors import InputError
-from foundation.refusals import refusal
+from foundation.settings import check_config_file, plain_yaml, refusal
 from sizing.problem import NO_ROWS, Rows
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem, optimal_weights

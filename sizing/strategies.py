@@ -299,7 +299,7 @@ def named(
     if KELLY.fullmatch(name):
         return _kelly(name, fraction)
     if name not in NAMES and not is_own(name):
-        also = f"kelly_ or premium_ and a percentage, or +{OWN}=module.function"
+        also = f"kelly_ or premium_ and a percentage, or {OWN}=module.function"
         raise invalid_choice("sizing.strategy", name, NAMES, also=also)
     if fraction is not None:
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")

@@ -16,7 +16,7 @@ import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ import pandas as pd
 from scipy import stats
 
 from forecasting.forecast import Forecaster, ForecastTable, Progress, silent
-from foundation.compose import composed_config
-from foundation.configuration import with_changes
+from foundation.cli import composed_config
+from foundation.settings import with_changes
 from marketsimulator.results.metrics import daily_equity
 from marketsimulator.runs.outcome import outcomes
 from marketsimulator.settings import BacktestSettings

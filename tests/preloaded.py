@@ -28,10 +28,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from numba.core.registry import cpu_target
 
-from foundation.command import _home
-from foundation.compose import composed_config
-from foundation.executed import ROOMS
-from foundation.registry import registered
+from foundation import PACKAGES
+from foundation.cli import _home, composed_config
+from foundation.entry_points import registered
 
 LETTERS = f"{ascii_letters}_{ascii_letters}"
 
@@ -58,7 +57,7 @@ def forget(names: set[str]) -> None:
 
 def forget_project() -> None:
     """Have all modules of the project imported anew."""
-    forget({name for name in sys.modules if name.partition(".")[0] in ROOMS})
+    forget({name for name in sys.modules if name.partition(".")[0] in PACKAGES})
 
 
 def _rehearse() -> None:

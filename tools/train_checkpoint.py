@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from forecasting.forecast import HORIZON, LEVELS
-from foundation.ending import one_line_errors
+from foundation.cli import Parser
 from foundation.errors import InputError
 from foundation.files import check_output
-from foundation.flags import Parser
+from foundation.signals import one_line_errors
 from tools.synthetic_prior import SyntheticPaths, sample_ohlc, sample_paths
 
 if TYPE_CHECKING:

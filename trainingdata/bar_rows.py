@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Instants, first_row
-from foundation.counts import counted
 from foundation.errors import DataError
+from foundation.figures import counted
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Origin, check_bars, regular_bars, row_fault
 from trainingdata.conventions import Conventions, EpochUnit
 from trainingdata.heads import FORMS, Epoch, Head

@@ -20,7 +20,7 @@ Writes `matrix.parquet` (symbols × symbols) and `matrix.json`: when it was know
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("trainingdata.build_correlation_matrix_from_csvs")
@@ -32,10 +32,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from foundation.command import Result
+from foundation.cli import Parser, Result
 from foundation.errors import InputError
 from foundation.files import check_file
-from foundation.flags import Parser
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
 from trainingdata.confirmation import confirmed

@@ -16,7 +16,7 @@ APCA_API_SECRET_KEY, and coins need none.
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("trainingdata.download")
@@ -31,14 +31,12 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from foundation.arrays import Array, Instants
+from foundation.cli import Parser, Result, composed_config, is_override
 from foundation.clock import system_clock
-from foundation.command import Result, is_override
-from foundation.compose import composed_config
-from foundation.configuration import may_overwrite, settings_of
-from foundation.counts import counted
 from foundation.errors import DataError, InputError
-from foundation.files import check_output, staged_file
-from foundation.flags import Parser
+from foundation.figures import counted
+from foundation.files import check_output, may_overwrite, staged_file
+from foundation.settings import settings_of
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings, Keys

@@ -8,15 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from foundation.arrays import Instants, Mask, first_row
 from foundation.errors import DataError, InputError, did_you_mean, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NEW_YORK = ZoneInfo("America/New_York")
 HOUR = np.timedelta64(1, "h")
@@ -57,6 +59,8 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
 
     A date is its midnight; with `end_of_day` its last nanosecond, because ends are inclusive.
     """
+    import pandas as pd
+
     written = str(text).strip()
     # Of other forms, 2/10/2024 may be a day in February or in October.
     exact = _DATE.fullmatch(written) or _INSTANT.fullmatch(written)
@@ -118,6 +122,7 @@ def instants_of_column(
     before: how many rows of the file precede these.
     zone: whose clock those without one show; none: they are refused, with an advice.
     """
+    import pandas as pd
 
     def fault(row: int, what: str) -> DataError:
         place = f"{path}: row {before + row + 1}: {column.name}"
@@ -140,6 +145,8 @@ def instants_of_column(
 
 def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str) -> pd.Series:
     """Stamps with a zone from their text."""
+    import pandas as pd
+
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
     if stamps.isna().any():
         raise fault(first_row(stamps.isna().to_numpy()), _NO_DATE)
@@ -166,6 +173,8 @@ def _has_zone(text: pd.Series) -> Mask:
 
 def _typed_stamps(column: pd.Series, zone: str | None, fault: Fault, advice: str) -> pd.Series:
     """Stamps with a zone from a column of stamps."""
+    import pandas as pd
+
     if not isinstance(column.dtype, pd.DatetimeTZDtype) and zone is None:
         raise fault(0, "{value} has no zone; store the column in UTC" + advice)
     if column.isna().any():
@@ -196,6 +205,8 @@ def _on_clock(naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: Fa
 
 def cell_text(value: object) -> str:
     """A cell of a table as messages write it: text between quotation marks, at most 40 of it."""
+    import pandas as pd
+
     if isinstance(value, str):
         return repr(value if len(value) <= 40 else f"{value[:40]}…")
     return "nan (empty)" if pd.isna(cast(Any, value)) else str(value)
@@ -228,6 +239,8 @@ def four_pm(dates: npt.NDArray[np.datetime64]) -> Instants:
 
 def on_new_york_clock(dates: npt.NDArray[np.datetime64], time: np.timedelta64) -> Instants:
     """When New York's clock shows a time of day on each date, as UTC instants."""
+    import pandas as pd
+
     local = pd.DatetimeIndex(dates.astype("datetime64[ns]")) + pd.Timedelta(time)
     utc = local.tz_localize(NEW_YORK).tz_convert("UTC")
     return np.asarray(utc.tz_localize(None).to_numpy("datetime64[ns]"))
@@ -253,6 +266,8 @@ def _new_york_time(instants: Instants) -> Instants:
 @cache
 def _new_york_clock() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
     """Instants [N] at which New York's offset from UTC changes, and the offsets [N + 1] around."""
+    import pandas as pd
+
     hours = pd.date_range("1961-01-01", "2100-01-01", freq="h", tz="UTC")
     utc = hours.tz_localize(None)
     offsets = hours.tz_convert(NEW_YORK).tz_localize(None).to_numpy() - utc.to_numpy()

@@ -170,6 +170,7 @@ class DataSettings:
         end: np.datetime64 | None,
         timeframe: Timeframe | None,
     ) -> Bars:
+
         return read_bars(
             [Path(folder).expanduser() for folder in self.dir],
             symbols,
@@ -215,6 +216,7 @@ class DataSettings:
             return market
         if not self.dir:
             raise InputError("data.fills: the synthetic market has no finer bars; name data.dir")
+
         bars = market.bars
         try:
             finer = read_finer_bars(

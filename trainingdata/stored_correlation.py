@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 
 from foundation.arrays import Array, Array32, Instants
 from foundation.errors import InputError, in_one_line, invalid_choice
@@ -37,6 +36,8 @@ def write_correlation(
 
     facts: what is known about the matrix, for the JSON beside it.
     """
+    import pandas as pd
+
     table, notes = table_and_notes(path)
     symbols = list(matrix.symbols)
     frame = pd.DataFrame(matrix.values, index=symbols, columns=symbols)
@@ -51,6 +52,8 @@ def write_correlation(
 
 def read_correlation(path: Path) -> CorrelationMatrix:
     """The matrix of `NAME.parquet` and the `NAME.json` beside it."""
+    import pandas as pd
+
     table, notes = table_and_notes(path)
     try:
         frame = pd.read_parquet(table)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from foundation.errors import DataError
 
 
@@ -18,6 +16,8 @@ def text_rows(
     columns: that a file has to have. more: that it may have.
     what: the file is, and the verb that goes with it, `have` or `has`.
     """
+    import pandas as pd
+
     words, have = what
     try:
         if path.suffix.lower() == ".parquet":

@@ -17,7 +17,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import InputError
@@ -359,6 +358,8 @@ class CoinClock:
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
         """The New York hour a bar starts in; a day's is 0; weekends have others."""
+        import pandas as pd
+
         if not len(ends):
             return np.empty((0, 1 + ahead), dtype=np.int8)
         first = ends.min() - self.length

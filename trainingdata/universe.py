@@ -104,7 +104,7 @@ class UniverseSettings:
                 f"universe.keep: {self.keep} is more than universe.top={self.top} leaves to keep"
             )
         if self.rank is not None and self.rank not in RANKS and not is_own(self.rank):
-            also = f"+universe.{TARGET}=module.function"
+            also = f"universe.{TARGET}=module.function"
             raise invalid_choice("universe.rank", self.rank, RANKS, also=also)
         if len(set(self.classes)) != len(self.classes):
             raise InputError(f"universe.classes: {', '.join(self.classes)} names one twice")

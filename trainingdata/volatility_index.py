@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from foundation.counts import counted
 from foundation.errors import DataError
+from foundation.figures import counted
 from trainingdata.confirmation import LARGEST_OF_VOLATILITY, unconfirmed_volatility
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
     path: a Parquet file with `timestamp` and `close`.
     key: of the setting that names it, for messages.
     """
+    import pandas as pd
+
     try:
         table = pd.read_parquet(Path(path).expanduser())
         # Of other forms, 2/10/2024 may be a day in February or in October.

@@ -6,15 +6,17 @@ of 10 or 100 USD, most others coins. The volume of stocks counts shares.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from foundation.arrays import Array
 from foundation.errors import InputError
 from trainingdata.bars import CLOSE, HIGH, LOW, VOLUME, Bars
 from trainingdata.heads import Head, VolumeUnit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # USD that a coin-margined contract is worth: 100 for BTC, 10 for every other coin (Binance).
 CONTRACT_SIZES = (10.0, 100.0)
@@ -75,6 +77,8 @@ def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | N
     Quote volume over volume is a price within the bar for coins, and coins per contract, contract
     size over a price within the bar, for coin-margined futures.
     """
+    import pandas as pd
+
     quote = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     traded = values[:, VOLUME] > 0
     if not traded.any():

@@ -17,9 +17,8 @@ from event_contracts.simulation.comparison import (
     Standing,
 )
 from event_contracts.trading.position_sizes import SHOWN, PositionSizeMetrics, size_view
-from foundation.command import Result
-from foundation.counts import counted
-from foundation.figures import Words, interval, number, percent, usd
+from foundation.cli import Result
+from foundation.figures import Words, counted, interval, number, percent, usd
 from foundation.tables import Cell, Row, Table, json_text
 from marketsimulator.results.comparison_page import Sheet
 from marketsimulator.results.significance import LEVEL, SHORTEST

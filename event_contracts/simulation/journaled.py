@@ -33,9 +33,9 @@ from event_contracts.trading.policies import Codes, Observations
 from execution.journal.order_store import intents_of
 from execution.journal.schema import open_current_schema
 from foundation.arrays import Array, Index, Mask
-from foundation.cents import CENT
-from foundation.counts import counted
+from foundation.decimals import CENT
 from foundation.errors import InputError
+from foundation.figures import counted
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -15,9 +15,8 @@ from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.records import DOLLAR
 from event_contracts.trading.rules import Terms
-from foundation.configuration import settings_of
 from foundation.errors import InputError
-from foundation.settings import setting, settings_class
+from foundation.settings import setting, settings_class, settings_of
 
 Reward = Literal["value", "log_wealth"]
 CENTS = 100

@@ -33,8 +33,8 @@ from event_contracts.trading.records import (
 from event_contracts.trading.rules import Terms
 from foundation.arrays import Array, Mask, Records
 from foundation.compiled import compiled, unowned
-from foundation.configuration import with_changes
 from foundation.errors import InputError
+from foundation.settings import with_changes
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]

@@ -44,7 +44,7 @@ from event_contracts.trading.records import (
 from execution.journal.order_store import OrderIntent, part_of
 from execution.journal.outbox import OrderPaused
 from foundation.arrays import Mask, Records
-from foundation.cents import CENT
+from foundation.decimals import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, TradingPaused
 from foundation.notices import Notices
 

@@ -21,10 +21,10 @@ import numpy as np
 from event_contracts.trading.fields import UnreadRow, unread_row
 from foundation.clock import OURS, Time
 from foundation.errors import AccessRefused, BrokerError, InputError, TradingPaused, in_one_line
-from foundation.patience import RequestSettings
 from foundation.redaction import redacted
 from foundation.settings import setting, settings_class
 from foundation.transport import Pace
+from trainingdata.feed.endpoint import RequestSettings
 from trainingdata.feed.fields import (
     Needed,
     Optional,

@@ -57,8 +57,8 @@ from event_contracts.trading.venue_orders import (
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import ONE_POLL, POLL_DELAYS, Outbox
 from execution.orders.gate import UNGUARDED, OrderGate
-from foundation.cents import CENT
 from foundation.clock import OURS, Time
+from foundation.decimals import CENT
 from foundation.errors import AnswerRefused, BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.fields import Needed, words
 

@@ -22,7 +22,7 @@ from execution.orders.contract_orders import Outcome as Outcome
 from execution.orders.contract_orders import TimeInForce as TimeInForce
 from execution.orders.contract_orders import Verb as Verb
 from execution.orders.contract_orders import check_terms as check_terms
-from foundation.cents import CENT
+from foundation.decimals import CENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.fields import FirstOf
 from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.venue_orders import Entry, a_count, cents, fixed_point
-from foundation.cents import CENT
+from foundation.decimals import CENT
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import Optional, an_instant, optional, words
 

@@ -15,8 +15,7 @@ from event_contracts.trading.venue_orders import order_of
 from execution.journal.order_store import TAKEN, OrderIntent, OrderStore
 from execution.live.page import Section
 from foundation.charts import Chart, Series
-from foundation.counts import counted
-from foundation.figures import quantity, usd
+from foundation.figures import counted, quantity, usd
 from foundation.page import render_page
 from foundation.tables import Cell, Table
 from trainingdata.instants import utc_text

@@ -38,7 +38,7 @@ from event_contracts.trading.orders import (
 )
 from execution.journal.order_store import OrderIntent, Progress, State
 from execution.journal.outbox import NoAnswer, OrderDenied, OrderPaused
-from foundation.cents import CENT
+from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
 from trainingdata.feed.fields import (
     Needed,

@@ -323,9 +323,6 @@ class AlpacaAccount(VenueConnection):
         return AlpacaBroker(self._settings, self._keys, time=self.time, **words)
 
 
-ACCOUNT = AlpacaAccount  # as `BROKERS` registers it
-
-
 def _fills_of(order: Order, placed: PlacedOrder) -> list[Fill]:
     """What an order has filled, a fill at its mean price for each order in its place."""
     fills = []

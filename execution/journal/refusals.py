@@ -27,9 +27,9 @@ from execution.journal.orders import AnyOrder, words_of
 from execution.journal.rows import Instant, Table, Text, Whole
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
-from foundation.counts import counted
 from foundation.database import Database
 from foundation.errors import InputError, in_one_line
+from foundation.figures import counted
 from foundation.notices import ALL_CLEAR, PAUSED, Notices
 from trainingdata.instants import utc_text
 from trainingdata.instruments import is_stock

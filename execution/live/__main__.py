@@ -16,7 +16,7 @@ The account is the one that there is in `data/live`, of several the one that is 
 
 from __future__ import annotations
 
-from foundation.command import start
+from foundation.cli import start
 
 if __name__ == "__main__":
     start("execution.live")
@@ -52,13 +52,12 @@ from execution.live.accounts import (
     journal_in,
     traded_folder,
 )
+from foundation.cli import Parser, Result
 from foundation.clock import system_clock
-from foundation.command import Result
-from foundation.counts import counted
 from foundation.database import Database
 from foundation.errors import InputError
+from foundation.figures import counted
 from foundation.files import put_whole
-from foundation.flags import Parser
 from foundation.notices import heading
 from foundation.redaction import NO_SECRETS
 from trainingdata.instants import utc_text

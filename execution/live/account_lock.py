@@ -32,8 +32,7 @@ from foundation.database import (
     unfinished_commit,
 )
 from foundation.errors import InputError
-from foundation.files import put_whole
-from foundation.private import keep_private
+from foundation.files import keep_private, put_whole
 from trainingdata.instants import compact_text
 
 log = logging.getLogger(__name__)

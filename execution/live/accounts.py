@@ -14,8 +14,8 @@ from execution.live.account_lock import (
     is_traded,
     noted_journal,
 )
-from foundation.counts import counted
 from foundation.errors import InputError
+from foundation.figures import counted
 
 CONTRACTS = "kalshi-"  # what the names of accounts of event contracts begin with
 TRADE = "trade"  # the job of stocks and coins

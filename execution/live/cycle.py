@@ -22,7 +22,7 @@ from execution.orders.gate import OrderGate
 from execution.orders.orders import Account, Fill, Order
 from execution.orders.venue_rules import VenueRules
 from foundation.clock import OURS, Time
-from foundation.counts import counted
+from foundation.figures import counted
 from trainingdata.bars import Bars, closes_of
 from trainingdata.endings import Absence
 from trainingdata.feed.bar_feed import BarFeed

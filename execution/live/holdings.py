@@ -46,9 +46,8 @@ from execution.orders.option_orders import (
     largest_loss,
 )
 from execution.orders.orders import Order
-from foundation.cents import CENT
 from foundation.database import Database, DatabaseFailed
-from foundation.decimals import EXACT, INFINITE, plain, total
+from foundation.decimals import CENT, EXACT, INFINITE, plain, total
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_coin, is_symbol
 

@@ -18,10 +18,10 @@ from typing import Protocol
 
 import numpy as np
 
-from foundation.command import printing
-from foundation.ending import Ended, handled_signals
 from foundation.errors import BrokerError, DataError
+from foundation.logs import printing
 from foundation.notices import Notices
+from foundation.signals import Ended, handled_signals
 
 log = logging.getLogger(__name__)
 

@@ -40,10 +40,9 @@ from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
 from foundation import figures
 from foundation.arrays import Array
-from foundation.cents import to_cents
 from foundation.charts import Chart, Series, level
 from foundation.clock import OURS, Time
-from foundation.decimals import ZERO
+from foundation.decimals import ZERO, to_cents
 from foundation.errors import InputError
 from foundation.files import remove_unfinished, staged_file
 from foundation.page import render_page

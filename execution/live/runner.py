@@ -34,11 +34,10 @@ from execution.live.page import CYCLES_MADE, Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from foundation.clock import Time, system_clock
-from foundation.counts import counted
 from foundation.database import DatabaseFailed
+from foundation.entry_points import loaded
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError
-from foundation.figures import usd
-from foundation.registry import registered_module
+from foundation.figures import counted, usd
 from foundation.supervisor import Supervisor
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
@@ -121,8 +120,8 @@ def trading_loop(
         for word in settings.jobs:
             if word == TRADE:
                 continue
-            module = registered_module("JOBS", word)
-            job: ProductJob = held.enter_context(module.open_job(settings, keys, live))
+            open_job = loaded("jobs", word)
+            job: ProductJob = held.enter_context(open_job(settings, keys, live))
             sections.append(job.section)
             # What is open has its stops looked at first.
             jobs.insert(0, job)

@@ -10,11 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from execution.decision.settings import TradingSettings
 from execution.live.accounts import TRADE
 from execution.live.guards import GuardSettings
-from foundation.configuration import settings_of
+from foundation.entry_points import offered
 from foundation.errors import InputError, invalid_choice
 from foundation.notices import WatchedSettings
-from foundation.registry import registered
-from foundation.settings import setting, settings_class
+from foundation.settings import setting, settings_class, settings_of
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import Kind, instrument
 from trainingdata.timeframe import DAYS_A_YEAR
@@ -48,8 +47,8 @@ class LiveSettings(TradingSettings, WatchedSettings):
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
         for number, job in enumerate(self.jobs):
-            if job != TRADE and job not in registered("JOBS"):
-                raise invalid_choice(f"jobs.{number}", job, (TRADE, *registered("JOBS")))
+            if job != TRADE and job not in (names := offered("jobs")):
+                raise invalid_choice(f"jobs.{number}", job, (TRADE, *names))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
         self._check_history()

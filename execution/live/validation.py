@@ -11,7 +11,7 @@ import numpy as np
 from execution.orders.last_trades import TradeSource, trades_of
 from execution.orders.orders import Account
 from foundation.arrays import Mask
-from foundation.counts import counted
+from foundation.figures import counted
 from trainingdata.bars import CLOSE, OPEN, Bars, closes_of
 from trainingdata.confirmation import confirmed, contradicted
 from trainingdata.instants import DAY

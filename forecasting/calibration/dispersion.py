@@ -7,10 +7,9 @@ averages, Q levels.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
-import pandas as pd
-from scipy.special import stdtrit
 
 from forecasting.calibration.variance import FLOOR, SPANS
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
@@ -23,7 +22,6 @@ PRIOR_GROUP = 60.0  # the weight of no correction, in independent instants
 TOGETHER = 3  # symbols of a class count for at most so many independent ones
 STEPS = 1 + np.arange(HORIZON)
 UPPER = np.array(LEVELS[MEDIAN + 1 :])
-T5 = stdtrit(5, UPPER) * np.sqrt(3 / 5)
 REGIMES = 5
 # Volatility returns to its mean: the weights of the classical averages add up to 0.9 for one bar
 # ahead and to 0.7 for 24 before anything is learned.
@@ -188,6 +186,8 @@ def _of_rows(table: Array, group: Index) -> Array:
 
 def _medians_by_symbol(values: Array, symbol: Index, symbols: int) -> Array:
     """Median of values [n, H] of each symbol [S, H]; that of all for one that has none."""
+    import pandas as pd
+
     if not len(values):
         return np.zeros((symbols, HORIZON))
     medians = pd.DataFrame(values).groupby(symbol).median()
@@ -253,5 +253,14 @@ def _upper_half(size: Array, instants: Index) -> Array:
     # A move of more than ten deviations counts as ten: one jump would otherwise widen every level.
     square = np.where(known, np.minimum(size, 10), 0.0) ** 2
     root = np.sqrt(square.sum(axis=0) / some)[:, None]
-    drawn = share * empirical + (1 - share) * T5 * root
-    return np.asarray(np.where((count > 0)[:, None], drawn, T5))
+    prior = _student_5()
+    drawn = share * empirical + (1 - share) * prior * root
+    return np.asarray(np.where((count > 0)[:, None], drawn, prior))
+
+
+@cache
+def _student_5() -> Array:
+    """Quantiles [10] of the upper half of a Student-t(5) with a deviation of one."""
+    from scipy.special import stdtrit
+
+    return np.asarray(stdtrit(5, UPPER) * np.sqrt(3 / 5))

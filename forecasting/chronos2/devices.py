@@ -16,8 +16,8 @@ from forecasting.chronos2.checkpoint import Checkpoint
 from forecasting.chronos2.compilation import reason_of
 from forecasting.chronos2.profile import Device, Dtype
 from forecasting.forecast import HORIZON, LEVELS
-from foundation.counts import counted
 from foundation.errors import InputError
+from foundation.figures import counted
 
 log = logging.getLogger(__name__)
 

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from forecasting.chronos2.checkpoint import SHIPPED, Checkpoint, checkpoint
 from forecasting.chronos2.profile import Profile, SymbolSettings, whole_number
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, at_levels, room, silent
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index, Instants
-from foundation.counts import counted
 from foundation.errors import InputError
+from foundation.figures import counted
 from trainingdata.bars import Bars, check_bars
 from trainingdata.instruments import instrument
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from forecasting.chronos2.engine import Engine
 
 # Raised with every change that moves an answer by more than rounding: kept forecasts are then
@@ -55,6 +56,8 @@ class OhlcForecast:
 
         It is linear between the model's levels.
         """
+        import pandas as pd
+
         if not LEVELS[0] <= q <= LEVELS[-1]:
             raise InputError(f"q: {q} is outside the model's levels {LEVELS[0]} … {LEVELS[-1]}")
         at_level = at_levels(self.values, [q])[..., 0]
@@ -257,6 +260,8 @@ def ohlc_context(
     context_df: pd.DataFrame, symbol: str, length: int
 ) -> list[npt.NDArray[np.float64]]:
     """Open, high, low and close of the last `length` rows, an array [length] each."""
+    import pandas as pd
+
     place = f"context_df of {symbol}"
     if not isinstance(context_df, pd.DataFrame):
         raise InputError(f"{place}: it is no data frame but a {type(context_df).__name__}")
@@ -284,6 +289,8 @@ def ohlc_context(
 
 def _refuse_newest_first(frame: pd.DataFrame, place: str) -> None:
     """Refuse rows that go back, as far as an index or a column of stamps says so."""
+    import pandas as pd
+
     known = [frame[name] for name in STAMPS if list(frame.columns).count(name) == 1]
     if isinstance(frame.index, pd.DatetimeIndex):
         known.insert(0, frame.index.to_series())

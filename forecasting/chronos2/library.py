@@ -20,8 +20,8 @@ from forecasting.chronos2.compilation import out_of_memory, reason_of
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Dtype
 from forecasting.forecast import HORIZON
-from foundation.counts import counted
 from foundation.errors import InputError
+from foundation.figures import counted
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model

@@ -29,8 +29,8 @@ from forecasting.forecast import HORIZON, LEVELS, Progress, room
 from forecasting.windows import Windows
 from foundation import VERSION
 from foundation.arrays import Array32, Index
-from foundation.counts import counted
 from foundation.errors import InputError, in_one_line, not_installed
+from foundation.figures import counted
 from foundation.settings import setting, settings_class
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from foundation.counts import counted
-from foundation.figures import NONE, interval, percent
-from foundation.sample_size import FEWEST_FILLS, allows_annual_figures
+from foundation.figures import FEWEST_FILLS, NONE, allows_annual_figures, counted, interval, percent
 from foundation.tables import Cell, Row, Table, json_text
 from marketsimulator.results.comparison_page import Sheet, coloured, growth_chart
 from marketsimulator.results.metrics import (

@@ -12,7 +12,7 @@ import numpy as np
 from execution.decision.beliefs import BeliefTable
 from execution.orders.fees import FeeSchedule
 from execution.orders.lending import MarginTerms
-from foundation.configuration import with_changes
+from foundation.settings import with_changes
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, Unread
 from trainingdata.endings import Ending, opens_after

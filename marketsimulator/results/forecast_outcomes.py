@@ -16,7 +16,7 @@ from scipy.special import ndtr
 from execution.decision.beliefs import BeliefTable
 from execution.decision.outlook import closed_and_due
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.counts import counted
+from foundation.figures import counted
 from marketsimulator.records import Run
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars

@@ -9,10 +9,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from foundation.configuration import may_overwrite
-from foundation.ending import one_line_errors
 from foundation.errors import InputError
-from foundation.files import write_whole
+from foundation.files import may_overwrite, write_whole
+from foundation.signals import one_line_errors
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,19 @@ from execution.decision.trader import SizingSettings
 from execution.orders.fees import FeeSchedule
 from execution.orders.orders import TERMS, OrderTerms
 from foundation.arrays import Mask
-from foundation.cents import to_cents
-from foundation.counts import counted
-from foundation.figures import basis_points, number, percent, rounded_price, usd
+from foundation.decimals import to_cents
+from foundation.figures import (
+    FEWEST_DAYS,
+    FEWEST_FILLS,
+    allows_annual_figures,
+    basis_points,
+    counted,
+    number,
+    percent,
+    rounded_price,
+    usd,
+)
 from foundation.plugin import is_own
-from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS, allows_annual_figures
 from marketsimulator.records import ENDED, Run
 from sizing.kelly import Drawdown
 from sizing.limits import Limits

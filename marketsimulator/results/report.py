@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from foundation.cents import to_cents
 from foundation.charts import Chart
+from foundation.decimals import to_cents
 from foundation.figures import number, percent, usd
 from foundation.files import run_files
 from foundation.page import render_page

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array
-from foundation.cents import cents_that_add_up, table_that_adds_up, to_cents
-from foundation.counts import counted
+from foundation.decimals import cents_that_add_up, table_that_adds_up, to_cents
 from foundation.figures import (
     NONE,
     basis_points,
+    counted,
     interval,
     minute,
     number,

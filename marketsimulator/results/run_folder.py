@@ -14,9 +14,9 @@ import pandas as pd
 import yaml
 
 from execution.orders.lending import proceeds_of_short
-from foundation.config_files import plain_yaml
 from foundation.errors import DataError, InputError
 from foundation.files import RUN_MARKS, refuse_mixture
+from foundation.settings import plain_yaml
 from marketsimulator.records import (
     BOOKING_COLUMNS,
     EQUITY_COLUMNS,

@@ -11,10 +11,8 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Instants
-from foundation.counts import counted
 from foundation.errors import InputError
-from foundation.figures import percent
-from foundation.sample_size import FEWEST_DAYS, FEWEST_FILLS
+from foundation.figures import FEWEST_DAYS, FEWEST_FILLS, counted, percent
 from marketsimulator.results.remarks import LIKELY, NO_ANNUAL_FIGURES
 from marketsimulator.results.run_record import RunRecord
 from marketsimulator.results.significance import (

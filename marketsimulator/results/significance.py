@@ -17,8 +17,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from foundation.arrays import Array, Index, Mask
-from foundation.sample_size import FEWEST_DAYS
-from foundation.sample_size import SHORTEST as SHORTEST
+from foundation.figures import FEWEST_DAYS
+from foundation.figures import SHORTEST as SHORTEST
 from marketsimulator.results.metrics import figures_of_draws
 
 EULER = 0.5772156649015329  # the Euler-Mascheroni constant

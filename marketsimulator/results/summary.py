@@ -18,7 +18,7 @@ from execution.orders.orders import TERMS, Account, OrderTerms
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress
 from foundation.arrays import Array, Mask
-from foundation.sample_size import allows_annual_figures
+from foundation.figures import allows_annual_figures
 from marketsimulator.records import Run, prior_share
 from marketsimulator.results.attribution import run_attribution
 from marketsimulator.results.figures import account_figures, contributions, fill_figures

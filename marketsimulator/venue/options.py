@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from execution.orders.option_orders import Contract, Quote, SpreadOrder, contract_of
+from foundation.entry_points import loaded
 from foundation.errors import InputError, OrderRejected
-from foundation.registry import registered_module
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
 from marketsimulator.venue.asked import Refused, Response
@@ -97,10 +97,10 @@ class VenueOptions:
         def cash_flow(usd: Decimal) -> None:
             broker.deposit(float(usd))
 
-        module = registered_module("DESKS", "options")
+        desk = loaded("desks", "options")
         for symbol in terms.symbols:
             market = Underlying(record, bars, price, symbol, vix, terms.response)
-            self.desks[symbol] = module.OptionDesk(
+            self.desks[symbol] = desk(
                 symbol,
                 market,
                 terms,

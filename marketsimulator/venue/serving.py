@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from foundation.cli import Parser, command_of, refuse_both
 from foundation.errors import InputError
-from foundation.flags import Parser, refuse_both
-from foundation.registry import command_of
 from marketsimulator.venue.server import PracticeServer
 
 FASTEST = 1_000_000  # simulated seconds a second

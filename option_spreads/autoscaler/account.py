@@ -24,8 +24,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from foundation.errors import InputError
-from foundation.files import flush_to_disk, put_whole
-from foundation.private import keep_private
+from foundation.files import flush_to_disk, keep_private, put_whole
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import (
     COLUMNS,

@@ -7,10 +7,9 @@ import sys
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from foundation.counts import counted
 from foundation.decimals import exact_number
 from foundation.errors import InputError
-from foundation.figures import short_usd
+from foundation.figures import counted, short_usd
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles, AccountState, UnknownState
 from option_spreads.autoscaler.rules import (

@@ -19,12 +19,11 @@ from typing import Literal, Self
 from omegaconf import DictConfig
 
 from execution.orders.option_orders import SHARES
-from foundation.configuration import settings_of
 from foundation.decimals import exact_number
 from foundation.errors import InputError, invalid_choice
 from foundation.figures import short_usd
 from foundation.notices import check_url
-from foundation.settings import setting, settings_class
+from foundation.settings import setting, settings_class, settings_of
 
 Bootstrap = Literal["one_contract", "prior"]
 CondorRisk = Literal["formula", "table"]

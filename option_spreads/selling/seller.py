@@ -22,7 +22,7 @@ import pandas as pd
 from execution.alpaca.options import AlpacaSpreads
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import Contract, NeverSent, OptionLeg, SpreadFill, net_price
-from foundation.cents import CENT
+from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.figures import short_usd
 from foundation.notices import Notices

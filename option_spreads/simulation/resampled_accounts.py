@@ -12,9 +12,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from foundation.arrays import Array
-from foundation.counts import counted
 from foundation.errors import InputError
-from foundation.sample_size import FEWEST_FILLS
+from foundation.figures import FEWEST_FILLS, counted
 from foundation.settings import about, setting, settings_class
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.selling.rules import TRADING_DAYS

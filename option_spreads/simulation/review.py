@@ -12,10 +12,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from foundation.arrays import Array
-from foundation.counts import counted
 from foundation.errors import InputError
-from foundation.figures import number, usd
-from foundation.sample_size import FEWEST_FILLS
+from foundation.figures import FEWEST_FILLS, counted, number, usd
 from foundation.tables import Table
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.resampled_accounts import (

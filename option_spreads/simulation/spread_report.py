@@ -17,8 +17,7 @@ from rich.text import Text
 
 from execution.orders.option_orders import SHARES
 from foundation.arrays import Array
-from foundation.counts import counted
-from foundation.figures import NONE, number, percent, usd
+from foundation.figures import NONE, counted, number, percent, usd
 from foundation.tables import Table
 from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, csv_of, entry_columns
 from option_spreads.selling.rules import SpreadCosts

@@ -23,7 +23,7 @@ from forecasting.chronos2 import forecaster as chronos2
 from forecasting.forecast import HORIZON, LEVELS
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
-from foundation.command import start
+from foundation.cli import start
 
 STEPS = np.sqrt(np.arange(1, HORIZON + 1))
 CURVE = np.exp(0.004 * STEPS[:, None] * norm.ppf(LEVELS)).astype(np.float32)

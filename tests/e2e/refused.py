@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.command import start
+from foundation.cli import start
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A product that nobody here knows: all that it takes is its name among the rooms."""
+"""A product that nobody here knows: all that it takes is its entry points."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from runpy import run_module
 
 import pytest
 
-from foundation import registry
+from foundation import entry_points
 from tests.e2e.practice import Start, environment
 from tests.e2e.refused import answer_of
 
 FILES = {
+    "../dividend_notes-1.0.dist-info/METADATA": "Name: dividend-notes\nVersion: 1.0\n",
+    "../dividend_notes-1.0.dist-info/entry_points.txt": "[kelly_chronos.products]\n"
+    "notes = dividend_notes\n[kelly_chronos.jobs]\ndividends = dividend_notes.job:open_job\n",
     "__init__.py": '''"""Notes on dividends."""
-from foundation.registry import Command
+from foundation.cli import Command
 COMMANDS = {"dividend_notes": Command("dividend_notes.show")}
-JOBS = {"dividends": "dividend_notes.job"}
 ''',
     "show.py": '''"""Shows notes on dividends."""
-from foundation.command import Result
+from foundation.cli import Result
 def read(words): return list(words), None
 def run(settings: list) -> Result: return Result(sentences=[f"notes: {settings}"])
 ''',
@@ -46,10 +48,11 @@ def test_a_product_brings_a_command_a_job_and_a_section_of_the_page_by_its_name_
     practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dividend_notes").mkdir()
+    (tmp_path / "dividend_notes-1.0.dist-info").mkdir()
     for name, text in FILES.items():
         (tmp_path / "dividend_notes" / name).write_text(text)
-    monkeypatch.setattr(registry, "ROOMS", (*registry.ROOMS, "dividend_notes"))
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(entry_points, "_installed", entry_points._installed.__wrapped__)
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
 

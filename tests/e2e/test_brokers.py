@@ -1,144 +1,137 @@
-"""One contract, two brokers: the simulator, and the venue over `alpaca-py`."""
+"""One contract of every broker: the simulator, the venue over `alpaca-py`, and somebody's own."""
 
 from __future__ import annotations
 
-import re
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
+from pathlib import Path
 
-import numpy as np
 import pytest
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.orders.broker import Broker, place
-from foundation.compose import composed_config
+from execution.testing import OPENING, BrokerContract, Stand
+from foundation.cli import composed_config
 from marketsimulator.settings import BacktestSettings
-from tests.e2e.practice import KEYS, SPAN, order, practising
-from trainingdata.bars import OPEN, Bars
+from tests.e2e.practice import KEYS, SPAN, practising
 from trainingdata.feed.endpoint import BrokerSettings
 
-OPENING, NEXT = (np.datetime64(f"2024-02-20T{at}", "ns") for at in ("15:30", "16:30"))
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@dataclass
-class Stand:
-    """A broker at 10:30 New York, and what moves it."""
-
-    broker: Broker
-    bars: Bars
-    move: Any
-
-    def advance(self, to: np.datetime64) -> None:
-        self.move(int(np.searchsorted(self.bars.times, to)))
-
-    def opens(self, symbol: str, at: np.datetime64) -> float:
-        """The open of the bar that starts at an instant."""
-        s = self.bars.symbols.index(symbol)
-        times, values = self.bars.real_bars(s)
-        return float(values[np.searchsorted(times, at + np.timedelta64(1, "h")), OPEN])
+def backtest() -> BacktestSettings:
+    words = [*SPAN, "start=2024-02-20", "end=2024-02-23"]
+    return BacktestSettings.of(composed_config("backtest", words))
 
 
-@pytest.fixture(params=["simulator", "alpaca"])
-def stand(request: pytest.FixtureRequest) -> Iterator[Stand]:
-    settings = BacktestSettings.of(
-        composed_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23"])
-    )
-    market = settings.market()
-    if request.param == "simulator":
+class TestSimulator(BrokerContract):
+    """The broker of backtests."""
+
+    @pytest.fixture
+    def stand(self) -> Stand:
+        settings = backtest()
+        market = settings.market()
         simulated = settings.broker(market)
         here = Stand(simulated, market.bars, simulated.advance)
         here.advance(OPENING)
-        yield here
-        return
-    with practising() as start:
-        practice = start()
-        broker = AlpacaBroker(BrokerSettings(url_override=practice.url), KEYS, patience=0.0)
-        here = Stand(broker, market.bars, practice.venue.advance)
+        return here
+
+
+class TestAlpaca(BrokerContract):
+    """Alpaca, over HTTP to the practice venue."""
+
+    @pytest.fixture
+    def stand(self) -> Iterator[Stand]:
+        market = backtest().market()
+        with practising() as start:
+            practice = start()
+            broker = AlpacaBroker(BrokerSettings(url_override=practice.url), KEYS, patience=0.0)
+            here = Stand(broker, market.bars, practice.venue.advance)
+            here.advance(OPENING)
+            yield here
+
+
+ADAPTER = {
+    "corner_shop/__init__.py": "",
+    "corner_shop/broker.py": '''"""Sends what it is told to a simulated venue."""
+class Account:
+    def __init__(self, settings, keys): self.name = settings.name
+class Shop:
+    def __init__(self, venue): self.venue = venue
+    def account(self): return self.venue.account()
+    def submit(self, orders): return self.venue.submit(orders)
+    def cancel(self, ids): return self.venue.cancel(ids)
+    def assets(self, symbols): return self.venue.assets(symbols)
+''',
+    "corner_shop/rules.py": '''"""Holds a tenth of each."""
+import numpy as np
+def tenth(inputs): return np.full(len(inputs.symbols), 0.1)
+''',
+    "corner_shop-1.0.dist-info/METADATA": "Name: corner-shop\nVersion: 1.0\n",
+    "corner_shop-1.0.dist-info/entry_points.txt": """[kelly_chronos.brokers]
+corner = corner_shop.broker:Account
+[kelly_chronos.strategies]
+tenth = corner_shop.rules:tenth
+""",
+    "test_shop.py": """import pytest
+from corner_shop.broker import Shop
+from execution.testing import OPENING, BrokerContract, Stand
+from foundation.cli import composed_config
+from marketsimulator.settings import BacktestSettings
+WORDS = ["data.start=2024-01-02", "start=2024-02-20", "end=2024-02-23", "forecaster=ewma"]
+class TestShop(BrokerContract):
+    @pytest.fixture
+    def stand(self):
+        settings = BacktestSettings.of(composed_config("backtest", WORDS))
+        market = settings.market()
+        venue = settings.broker(market)
+        here = Stand(Shop(venue), market.bars, venue.advance)
         here.advance(OPENING)
-        yield here
+        return here
+""",
+}
+LOOK = """
+from execution.brokers import account_at
+from foundation.cli import composed_config
+from foundation.errors import InputError
+from marketsimulator.settings import BacktestSettings
+from trainingdata.feed.endpoint import BrokerSettings
+print(account_at(BrokerSettings(name="corner"), None).name)
+print(BacktestSettings.of(composed_config("backtest", ["sizing._target_=tenth"])).sizing.strategy)
+for name, what in (("cornr", lambda: account_at(BrokerSettings(name="cornr"), None)), ("tent",
+        lambda: BacktestSettings.of(composed_config("backtest", ["sizing._target_=tent"])))):
+    try: what()
+    except InputError as error: print(error)
+"""
 
 
-def test_a_market_order_meets_the_next_open_and_never_better_and_its_id_trades_once(
-    stand: Stand,
-) -> None:
-    bought, sold = stand.broker.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])
-    assert bought.price >= stand.opens("SYA", OPENING)
-    assert sold.price <= stand.opens("SYB", OPENING)
-    assert (bought.qty, sold.qty) == (10, -3)
-    account = stand.broker.account()
-    assert account.positions == {"SYA": Decimal(10), "SYB": Decimal(-3)}
-    spent = 10 * bought.price - 3 * sold.price
-    assert account.cash == pytest.approx(100_000 - spent, abs=0.05)
-    assert account.short_proceeds == pytest.approx(3 * sold.price, abs=0.01)
-    assert account.unborrowed_cash == pytest.approx(100_000 - 10 * bought.price, abs=0.05)
-    stand.broker.submit([order("a-1")])
-    assert stand.broker.account().positions == account.positions
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A folder as `pip install --target` leaves it."""
+    for name, text in ADAPTER.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return tmp_path
 
 
-def test_a_coin_pays_its_fee_in_coin_and_trades_at_full_hours(stand: Stand) -> None:
-    assert stand.broker.submit([order("early-1", "SYXUSD", qty="1", tif="gtc")]) == []
-    assert stand.broker.account().open_orders == ()
-    stand.advance(np.datetime64("2024-02-20T16:00", "ns"))
-    stand.broker.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")])
-    assert stand.broker.account().positions == {"SYXUSD": Decimal("0.9975")}
-
-
-def test_a_limit_waits_is_seen_and_is_cancelled(stand: Stand) -> None:
-    low = round(stand.opens("SYA", OPENING) * 0.5, 2)
-    assert stand.broker.submit([order("low-1", type="limit", limit_price=low, tif="gtc")]) == []
-    (waiting,) = stand.broker.account().open_orders
-    assert (waiting.client_order_id, waiting.qty, waiting.limit_price) == ("low-1", 10, low)
-    assert stand.broker.account().exposure == {"SYA": Decimal(10)}
-    stand.broker.cancel(["nobody-1", "low-1"])
-    stand.broker.cancel(["low-1"])
-    assert stand.broker.account().open_orders == ()
-
-
-def test_openings_wait_for_reductions(stand: Stand) -> None:
-    stand.broker.submit([order("a-1")])
-    stand.advance(NEXT)
-    fills = place(
-        stand.broker, [order("a-2", side="sell", reduces=True), order("b-2", "SYB", qty="4")]
+def python(shop: Path, *words: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{shop}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *words], cwd=shop, env=environment, capture_output=True, text=True
     )
-    assert [(f.symbol, f.qty) for f in fills] == [("SYA", -10), ("SYB", 4)]
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def test_assets_say_what_may_be_done_however_many_are_asked_for(stand: Stand) -> None:
-    for more in (0, 60):
-        found = stand.broker.assets(["SYA", "SYXUSD", "NOPE", *(f"N{k}" for k in range(more))])
-        assert set(found) == {"SYA", "SYXUSD"}
-        assert found["SYA"].tradable
-        assert found["SYA"].shortable
-        assert not found["SYXUSD"].shortable
-        assert 0 < found["SYXUSD"].increment <= Decimal("0.001")
+def test_broker_of_another_package_passes_the_contract(shop: Path) -> None:
+    said = python(shop, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py")
+    assert "6 passed" in said
 
 
-WRONG = (
-    (order("flip-1", side="sell", qty="11"), "no order goes through 0"),
-    (
-        order("whale-1", "SYXUSD", qty="100000", tif="gtc"),
-        "an order of coins is worth \\$200,000 at most",
-    ),
-    (order("wash-1", "SYB", side="sell"), "a wash trade"),
-)
-
-
-def test_what_a_venue_would_not_take_is_known_before_it_is_sent(
-    stand: Stand, caplog: pytest.LogCaptureFixture
-) -> None:
-    stand.broker.submit([order("in-1")])
-    low = round(stand.opens("SYB", OPENING) * 0.5, 2)
-    stand.broker.submit([order("bid-1", "SYB", type="limit", limit_price=low, tif="gtc")])
-    before = stand.broker.account()
-    for wrong, why in WRONG:
-        caplog.clear()
-        assert stand.broker.submit([wrong]) == []
-        assert re.search(why, caplog.text), wrong
-    after = stand.broker.account()
-    assert (after.positions, after.open_orders, after.cash) == (
-        before.positions,
-        before.open_orders,
-        before.cash,
-    )
+def test_installed_packages_are_found_by_entry_points(shop: Path) -> None:
+    broker, strategy, unknown_broker, unknown_strategy = python(shop, "-c", LOOK).splitlines()
+    assert (broker, strategy) == ("corner", "corner_shop.rules.tenth")
+    assert unknown_broker.endswith("is not one of alpaca, corner; did you mean corner?")
+    assert unknown_strategy.endswith("installed: tenth; did you mean tenth?")

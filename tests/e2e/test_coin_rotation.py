@@ -11,7 +11,7 @@ import pytest
 from execution.decision.decision import Decision
 from execution.decision.trader import Trader
 from foundation.arrays import Array
-from foundation.compose import composed_config
+from foundation.cli import composed_config
 from marketsimulator.records import Run
 from marketsimulator.runs.outcome import outcomes
 from marketsimulator.runs.simulate import simulate_trading
@@ -25,7 +25,7 @@ TURN = 2  # hours that a coin is held
 WORDS = (
     "symbols=[SYXUSD,SYYUSD]",
     "limits.symbol_cap=1.0",
-    f"++sizing._target_={__name__}.all_in_one_coin",
+    f"sizing._target_={__name__}.all_in_one_coin",
 )
 REFUSES = ("fills.shortfall=refuse", "fills.volume_share=null")
 
@@ -90,10 +90,7 @@ def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float
 def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
     capital: float, increments: str
 ) -> None:
-    words = (
-        f"++sizing._target_={__name__}.half_in_each_and_half_in_one",
-        "limits.crypto_leverage=1",
-    )
+    words = (f"sizing._target_={__name__}.half_in_each_and_half_in_one", "limits.crypto_leverage=1")
     *_, run = walked(*words, f"capital={capital}", f"increments={increments}")
     least = 0.6 if increments == "original" and capital < 10_000 else 0.95
     for row in run.rows[2:]:
@@ -118,7 +115,7 @@ def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None
 
 def test_the_compiled_sweep_cuts_a_rotation_as_the_backtest_does() -> None:
     settings, market, trader, run = walked(
-        "sizing.strategy=kelly_100", "~sizing._target_", "end=2024-02-23"
+        "sizing.strategy=kelly_100", "sizing._target_=null", "end=2024-02-23"
     )
     assert trader.table is not None
     (outcome,) = outcomes([settings], market, trader.table)

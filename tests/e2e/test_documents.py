@@ -25,7 +25,7 @@ import pytest
 
 from docs.settings_page import CLASSES
 from examples.make_bars import random_bars, starts_of_stock_bars
-from foundation.refusals import settings_in
+from foundation.settings import settings_in
 from kelly_chronos import COMMANDS
 from sizing.limits import Limits
 from tests.commands import Started, run_command

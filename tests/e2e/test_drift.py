@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from execution.live.account_lock import JOURNAL
-from foundation.cents import CENT
-from foundation.compose import composed_config
+from foundation.cli import composed_config
+from foundation.decimals import CENT
 from foundation.errors import InputError
 from marketsimulator import drift as comparison
 from marketsimulator.drift import DriftSettings, LiveHours, live_results

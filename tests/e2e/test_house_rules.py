@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.executed import ROOMS
+from foundation import PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HEAVY = (
@@ -17,7 +17,9 @@ HEAVY = (
     "forecasting.chronos2.forecaster",
     "marketsimulator.account.settlement",
 )
-SOURCES = [p for room in ROOMS for p in (ROOT / room).rglob("*.py")] + [ROOT / "trade_stock_e2e.py"]
+SOURCES = [p for room in PACKAGES for p in (ROOT / room).rglob("*.py")] + [
+    ROOT / "trade_stock_e2e.py"
+]
 
 
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"}
@@ -55,8 +57,8 @@ def test_nothing_reads_what_could_execute() -> None:
 
 
 def test_importing_loads_no_model_library_and_the_decision_no_simulator() -> None:
-    simulators = [name for name in (*ROOMS, *HEAVY) if name.startswith("marketsimulator")]
-    others = [name for name in (*ROOMS, *HEAVY) if name not in simulators]
+    simulators = [name for name in (*PACKAGES, *HEAVY) if name.startswith("marketsimulator")]
+    others = [name for name in (*PACKAGES, *HEAVY) if name not in simulators]
     heavy = ["torch", "transformers", "chronos", "sklearn", "scipy.stats", "alpaca", "hydra"]
     code = "import sys\n"
     for names, banned in ((others, [*heavy, "marketsimulator"]), (simulators, heavy)):

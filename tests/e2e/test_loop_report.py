@@ -11,7 +11,7 @@ import pytest
 from alpaca.trading.models import Position
 
 from execution.live.account_lock import PAGE
-from foundation.cents import to_cents
+from foundation.decimals import to_cents
 from foundation.figures import quantity, usd
 from tests.commands import overridden
 from tests.e2e.practice import OPENING, Practice, Start, buy, environment, trading

@@ -19,9 +19,9 @@ from alpaca.trading.client import TradingClient
 from execution.live.account_lock import JOURNAL
 from execution.live.cycle import Cycle
 from foundation.database import Database, rows_of_table
-from foundation.ending import Ended
 from foundation.errors import InputError
 from foundation.files import DIGESTS, refuse_mixture
+from foundation.signals import Ended
 from marketsimulator.replay import REPLAY_FILE, WaitingClock, run_replay
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, environment, practising

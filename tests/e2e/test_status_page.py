@@ -32,14 +32,14 @@ from execution.live.open_account import OpenAccount
 from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.orders.orders import Order
+from foundation.cli import composed_config
 from foundation.clock import Time
-from foundation.compose import composed_config
 from foundation.database import Database, rows_of
-from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.figures import multiple, usd
 from foundation.notices import Notices
 from foundation.redaction import NO_SECRETS
+from foundation.signals import Ended
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.pages import without_scripts
 from trade_stock_e2e import dry_cycle

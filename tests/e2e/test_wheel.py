@@ -16,8 +16,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from foundation.command import about
-from foundation.executed import ROOMS
+from foundation import PACKAGES
+from foundation.cli import about
 from kelly_chronos import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -61,7 +61,7 @@ def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(
     (wheel,) = wheels.glob("*.whl")
     with ZipFile(wheel) as held:
         names = set(held.namelist())
-    files = (path for room in (*ROOMS, "configs") for path in (ROOT / room).rglob("*"))
+    files = (path for room in (*PACKAGES, "configs") for path in (ROOT / room).rglob("*"))
     needed = {str(path.relative_to(ROOT)) for path in files if path.suffix in PACKED}
     assert {"configs/backtest.yaml", "forecasting/checkpoints/small/model.safetensors"} <= needed
     assert {*needed, "sizing/py.typed", "kelly_chronos.py", "trade_stock_e2e.py"} <= names

@@ -119,7 +119,7 @@ class Trading:
         self.words = (
             *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "bar_patience=0"),
             *(f"symbols=[{','.join(SYMBOLS)}]", f"broker.url_override={self.wire.url}"),
-            *("+forecaster._target_=noise.Noise", "forecaster.calibrated=false"),
+            *("forecaster._target_=noise.Noise", "forecaster.calibrated=false"),
             *("sizing.holding=next", f"sizing.strategy={STRATEGY}"),
             *(*_words(timeframe), f"history_days={COURSES[timeframe].history}"),
             *((alerts,) if password else ()),

@@ -32,7 +32,7 @@ from event_contracts.trading.event_risk import (
 from event_contracts.trading.orders import Exposure, LimitOrder, Outcome, Quote, other
 from event_contracts.trading.records import DOLLAR, MARKET, ORDER, SLOTS, TICK, WHOLE
 from event_contracts.trading.rules import masks
-from foundation.cents import CENT
+from foundation.decimals import CENT
 from foundation.errors import InputError, OrderRejected
 from tests.e2e.kalshi_desk import quotes
 from tests.event_contracts.trading import QUOTE, view, waiting

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import AccountBooks, News, explained
 from event_contracts.trading.settlements import Settlement, position_payout
-from foundation.cents import CENT
+from foundation.decimals import CENT
 from foundation.errors import SenselessAnswer
 
 D = Decimal

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from execution.live.loop import Loop, Stop, stopped_by_signals
-from foundation.ending import Ended
 from foundation.errors import BrokerError, InputError
 from foundation.notices import Notices
+from foundation.signals import Ended
 
 
 def told_within_its_wait(moment: int) -> tuple[Stop, bool]:

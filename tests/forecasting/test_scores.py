@@ -37,9 +37,9 @@ from forecasting.scores import (
     summary,
 )
 from forecasting.settings import ForecasterSettings
+from foundation.console import show_parts, terminal
 from foundation.errors import DataError, InputError
 from foundation.files import write_whole
-from foundation.terminal import show_parts, terminal
 from tests.e2e.refused import answer_of, refusal_of
 from tests.latest import latest
 from tests.pages import without_scripts

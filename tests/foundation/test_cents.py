@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from foundation.cents import cents_that_add_up, table_that_adds_up, to_cents
+from foundation.decimals import cents_that_add_up, table_that_adds_up, to_cents
 
 
 @given(st.dictionaries(st.text(max_size=3), st.floats(-1e6, 1e6), min_size=1, max_size=30))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from foundation import executed
+from foundation import PACKAGES
+from foundation import compiled as kept_code
 from foundation.compiled import compiled
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -44,10 +45,10 @@ def house(tmp_path: Path) -> Path:
 
 def digest(house: Path) -> str:
     """As a new process takes it."""
-    kept = executed.digest_of, executed._own_digest, executed._imports
-    for each in (*kept, executed._files, executed._code_of):
+    kept = kept_code.digest_of, kept_code._own_digest, kept_code._imports
+    for each in (*kept, kept_code._files, kept_code._code_of):
         each.cache_clear()
-    return executed.digest_of("sizing.kernel", house)
+    return kept_code.digest_of("sizing.kernel", house)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_what_a_kernel_executes_compiles_it_anew_and_words_and_strangers_do_not(
 
 
 def test_the_digest_is_the_same_in_every_process() -> None:
-    code = "from foundation.executed import digest_of; print(digest_of('sizing.allocation'))"
+    code = "from foundation.compiled import digest_of; print(digest_of('sizing.allocation'))"
     found = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -111,7 +112,7 @@ def test_no_kernel_asserts_and_all_stand_in_a_room() -> None:
     ]
     kernels = [path for path in files if decorated.search(path.read_text())]
     assert len(kernels) > 20
-    outside = [path for path in kernels if path.relative_to(ROOT).parts[0] not in executed.ROOMS]
+    outside = [path for path in kernels if path.relative_to(ROOT).parts[0] not in PACKAGES]
     assert outside == []
     asserting = [
         path

@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import re
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundation import compose
+from foundation import cli
 from foundation.errors import InputError, unknown_key
 from marketsimulator.settings import BacktestSettings
-
-
-def test_hydra_starts_where_argparse_looks_at_every_help_text(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """As Python 3.14 does; Hydra's own words for shell completion are no text before they are
-    printed.
-    """
-    add = argparse._ActionsContainer.add_argument
-
-    def check(parser: Any, action: argparse.Action) -> None:
-        if action.help is not None and "%" not in action.help:
-            return
-
-    def added(self: Any, *names: Any, **fields: Any) -> argparse.Action:
-        action = add(self, *names, **fields)
-        if isinstance(self, argparse.ArgumentParser):
-            self._check_help(action)  # type: ignore[attr-defined]
-        return action
-
-    monkeypatch.setattr(argparse.ArgumentParser, "_check_help", check, raising=False)
-    monkeypatch.setattr(argparse.ArgumentParser, "add_argument", added, raising=False)
-    monkeypatch.setattr(sys, "argv", ["backtest", "symbols=[SYA]"])
-    seen: list[Any] = []
-    compose.hydra_command("backtest", lambda config, _: seen.append(config.symbols))
-    assert seen == [["SYA"]]
+from tests.e2e.refused import refusal_of as refusal_of_command
 
 
 @pytest.mark.parametrize(
@@ -49,7 +20,7 @@ def test_hydra_starts_where_argparse_looks_at_every_help_text(
         ("backtest", "limits=[1]", "limits=[1]"),
         ("backtest", "sizing={fractoin: 1}", "sizing.fractoin: there is no such setting"),
         ("backtest", "sizing.drawdown.depth=.2", "sizing.drawdown.depth: there is no such setting"),
-        ("backtest", "+capital=3", "'capital'"),
+        ("backtest", "+capital=3", "capital: it is a setting; did you mean capital=3?"),
         ("backtest", "data.dir=/tmp/a;b", "data.dir=/tmp/a;b"),
         ("backtest", "forecaster=ewna", "forecaster: 'ewna' is not one of"),
         ("backtest", "universe.window=60", "universe.window: 60 has no unit; did you mean 60d?"),
@@ -67,14 +38,14 @@ def test_what_is_no_setting_or_no_value_of_one_is_one_line_with_the_key(
     config: str, word: str, says: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        BacktestSettings.of(compose.composed_config(config, [word]))
+        BacktestSettings.of(cli.composed_config(config, [word]))
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def refusal_of(*words: str, config: str = "backtest") -> str:
     with pytest.raises(InputError) as refused:
-        BacktestSettings.of(compose.composed_config(config, list(words)))
+        BacktestSettings.of(cli.composed_config(config, list(words)))
     return str(refused.value)
 
 
@@ -84,14 +55,9 @@ def refusal_of(*words: str, config: str = "backtest") -> str:
         ("star=2024-01-02", "did you mean start?"),
         ("+star=2024-01-02", "did you mean start?"),
         ("limits.symbol_capp=.3", "did you mean limits.symbol_cap?"),
-        ("sizing._target_=a.b", "did you mean +sizing._target_=a.b?"),
-        ("symbol_cap=.3", "did you mean limits.symbol_cap=.3?"),
-        ("sizing.capital=3", "did you mean capital=3?"),
-        ("strategy=vol_target", "did you mean sizing.strategy=vol_target?"),
-        ("strategy=kelly_30", "did you mean sizing.strategy=kelly_30?"),
-        ("strategy=rules.mine", "did you mean +sizing._target_=rules.mine?"),
-        ("strategy=mine", "did you mean sizing.strategy? sizing.strategy: 'mine' is not one of"),
-        ("strategy=kelly_150", "sizing.strategy: kelly_150 is 150 % of Kelly"),
+        ("symbol_cap=.3", "did you mean limits.symbol_cap?"),
+        ("sizing.capital=3", "did you mean capital?"),
+        ("strategy=vol_target", "did you mean sizing.strategy?"),
         ("forecaster=ewna", "did you mean ewma?"),
         ("forecaster=base", "is not one of chronos2, ewma, file, garch, historical, mix, oracle,"),
         ("fees=kalsh", "fees: 'kalsh' is not one of alpaca"),
@@ -103,15 +69,6 @@ def test_misspelt_word_is_refused_with_nearest(word: str, hint: str) -> None:
     assert hint in refusal_of(word)
 
 
-@pytest.mark.parametrize(
-    "word",
-    ["strategy=risk_parity", "fraction=0.3", "symbol_cap=0.2", "strategy=mine", "cache=null"],
-)
-def test_proposed_settings_are_accepted(word: str) -> None:
-    if proposed := re.search(r"did you mean ([\w.]+=\S+)\?", refusal_of(word)):
-        BacktestSettings.of(compose.composed_config("backtest", [proposed[1]]))
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(["start", "capital", "limits.symbol_cap", "sizing.band"]), st.data())
 def test_one_wrong_letter_finds_the_setting(key: str, data: st.DataObject) -> None:
@@ -120,31 +77,59 @@ def test_one_wrong_letter_finds_the_setting(key: str, data: st.DataObject) -> No
     assert f"did you mean {key}?" in str(unknown_key(f"{key[:place]}q{key[place + 1 :]}", known))
 
 
-@pytest.mark.slow
-def test_no_run_of_a_multirun_begins_before_the_settings_of_all_are_checked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["sizing.fraction=0.1,7"], "error: sizing.fraction: 7"),
+        (["sizing.fraction=0.1", "seed=1,-1"], "error: seed: -1 is below 0"),
+        (["forecaster=ewma,ewna"], "error: forecaster: 'ewna' is not one of"),
+        (["limits.cap=1,2"], "error: limits.cap: there is no such setting"),
+    ],
+)
+def test_multirun_refuses_a_wrong_job_before_the_first_runs(
+    words: list[str], says: str, tmp_path: Path
 ) -> None:
-    def commanded(*words: str) -> list[Any]:
-        begun: list[Any] = []
-        monkeypatch.setattr(sys, "argv", ["backtest", "-m", "forecaster=ewma", *words])
-        compose.hydra_command(
-            "backtest", lambda config, _: begun.append(config.sizing.fraction), BacktestSettings.of
-        )
-        return begun
+    line = refusal_of_command("marketsimulator.backtest", "-m", *words, cwd=tmp_path)
+    assert line.startswith(says)
+    assert not list(tmp_path.iterdir())
 
-    monkeypatch.chdir(tmp_path)
-    # That a run begins shows in the folder that Hydra makes for it.
-    for words in (["sizing.fraction=0.1,7"], ["sizing.fraction=0.1", "seed=1,-1"]):
-        with pytest.raises(SystemExit) as ended:
-            commanded(*words)
-        said = capsys.readouterr().err
-        assert ended.value.code == 2
-        assert said.count("\n") == 1
-        assert said.startswith(("error: sizing.fraction: 7", "error: seed: -1 is below 0"))
-        assert not list(tmp_path.iterdir())
-    assert commanded("sizing.fraction=0.1,0.2") == [0.1, 0.2]
-    (tmp_path / "kept").mkdir()
-    (tmp_path / "kept" / "notes").write_text("mine")
-    with pytest.raises(SystemExit):
-        commanded("sizing.fraction=0.1,7", "hydra.sweep.dir=kept")
-    assert (tmp_path / "kept" / "notes").read_text() == "mine"
+
+def test_multirun_composes_every_combination() -> None:
+    words = ["sizing.fraction=0.1,0.2", "seed=range(1,3)", "forecaster=ewma", "symbols=[SYA,SYB]"]
+    jobs = list(cli._jobs(cli._Line("backtest", words, several=True)))
+    found = [(job.sizing.fraction, job.seed, job.forecaster.kind) for job in jobs]
+    assert found == [(0.1, 1, "ewma"), (0.1, 2, "ewma"), (0.2, 1, "ewma"), (0.2, 2, "ewma")]
+    assert {tuple(job.symbols) for job in jobs} == {("SYA", "SYB")}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--multirn"], "error: unrecognized arguments: --multirn; did you mean --multirun?"),
+        (["fraction"], "error: fraction: not a setting of the form key=value"),
+        (["--config-name", "bactest"], "error: --config-name: 'bactest' is not one of"),
+        (["--config-dir", "nowhere"], "error: --config-dir: nowhere is no folder"),
+        (["hydra.run.dir=out"], "error: hydra.run.dir=out: it is a multirun's"),
+        (["hydra.searchpath=[a]"], "error: hydra.searchpath=[a]: a folder of your own files is"),
+        (["-m", "hydra/launcher=jobli"], "error: hydra/launcher: 'jobli' is not one of"),
+    ],
+)
+def test_flags_that_do_not_exist_are_refused(words: list[str], says: str, tmp_path: Path) -> None:
+    line = refusal_of_command("marketsimulator.backtest", *words, cwd=tmp_path)
+    assert line.startswith(says)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["forecaster._target_=my.Class", "forecaster.arguments.x=1"],
+        ["forecaster=ewma", "forecaster._target_=my.Class", "forecaster.arguments={x: 1}"],
+        ["correlation._target_=my.Class", "correlation.arguments.x.y=1"],
+    ],
+)
+def test_own_class_and_its_arguments_need_no_plus(words: list[str]) -> None:
+    config = cli.composed_config("backtest", words)
+    group = words[-1].partition(".")[0]
+    assert config[group]._target_ == "my.Class"
+    assert config[group].arguments.x in (1, {"y": 1})

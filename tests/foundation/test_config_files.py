@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from foundation.compose import hydra_command
-from foundation.config_files import check_config_file
 from foundation.errors import InputError
+from foundation.settings import check_config_file
 from tests.e2e.refused import refusal_of
 from tests.marketsimulator.run_folder_files import write_run
 
@@ -41,21 +39,15 @@ def test_a_file_that_holds_no_settings_is_refused_with_its_line(
 
 @pytest.mark.parametrize("place", ["fees/own.yaml", "forecaster/own.yaml", "own.yaml"])
 def test_a_command_looks_at_each_file_of_a_folder_of_the_users_own(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: str, tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     path = tmp_path / "cfg" / place
     path.parent.mkdir(parents=True)
     path.write_text("a: 1\n  b: 2\n")
     group = place.rpartition("/")[0]
     chosen = [f"{group}=own"] if group else ["--config-name", "own"]
-    monkeypatch.setattr(sys, "argv", ["backtest", "--config-dir", "cfg", *chosen])
-    with pytest.raises(SystemExit) as ended:
-        hydra_command("backtest", lambda *_: None)
-    said = capsys.readouterr().err
-    assert ended.value.code == 2
-    assert said.startswith(f"error: cfg/{place} line 2: it is no YAML: mapping values are")
-    assert said.count("\n") == 1
+    line = refusal_of("marketsimulator.backtest", "--config-dir", "cfg", *chosen, cwd=tmp_path)
+    assert line.startswith(f"error: cfg/{place} line 2: it is no YAML: mapping values are")
     assert [each.name for each in tmp_path.iterdir()] == ["cfg"]
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from omegaconf import OmegaConf
 from pydantic_core import ValidationError
 
-from foundation.configuration import settings_of
-from foundation.declared import declared, keys_in, keys_of
+from foundation.cli import classes_of
+from foundation.entry_points import registered
 from foundation.errors import InputError
-from foundation.refusals import refusal, validator_of
-from foundation.settings import setting, settings_class
+from foundation.settings import keys_in, refusal, setting, settings_class, settings_in, settings_of
 
 
 @settings_class()
@@ -66,38 +67,55 @@ def test_what_no_class_describes_is_refused_with_its_place(
     assert str(refused.value).startswith(says)
 
 
-def numbers_of(keys: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[Any]:
-    """(place, schema) of every number among the keys of a configuration, its groups' included."""
-    for key, schema in keys.items():
-        if "$ref" in schema:
-            yield from numbers_of(keys_in(schema["$ref"]), (*place, key))
-        for each in schema.get("anyOf", [schema]):
-            if each.get("type") in ("number", "integer"):
-                yield (*place, key), each
+NUMBERS = {int, float, int | None, float | None, type(None)}
 
 
-@pytest.mark.parametrize("name", declared()["configurations"])
-def test_every_number_is_refused_beyond_its_bounds_by_its_key_and_taken_at_them(name: str) -> None:
+def numbers_of(kind: Any, place: tuple[str, ...] = ()) -> Iterator[Any]:
+    """(place, bounds) of every number among the keys of a class, its groups' included."""
+    for key, about in keys_in(kind).items():
+        if (inner := settings_in(about.annotation)) is not None:
+            if dataclasses.is_dataclass(about.annotation):
+                yield from numbers_of(inner, (*place, key))
+        elif {about.annotation, *get_args(about.annotation)} <= NUMBERS:
+            yield (
+                (*place, key),
+                {
+                    word: getattr(bound, word)
+                    for bound in about.metadata
+                    for word in ("ge", "gt", "le", "lt")
+                    if getattr(bound, word, None) is not None
+                },
+            )
+
+
+@pytest.mark.parametrize("name", registered("SETTINGS"))
+def test_every_number_is_refused_beyond_its_bounds(name: str) -> None:
     """One property of all configurations; no settings class is asked for it again elsewhere."""
-    for place, schema in numbers_of(keys_of(name)):
+    kind = classes_of(name)[0]
+    found = list(numbers_of(kind))
+    assert found or name in ("drift",)
+    for place, bounds in found:
 
         def check(value: object, place: tuple[str, ...] = place) -> str:
+            """Return what is refused of the key; a value alone may not go with the others."""
             for key in reversed(place):
                 value = {key: value}
             try:
-                validator_of(name).validate_python(value)
+                kind.__pydantic_validator__.validate_python(value)
             except ValidationError as error:
-                return str(refusal(error, None))
+                places = [each["loc"] for each in error.errors()]
+                return str(refusal(error, kind)) if place in places else ""
             return ""
 
         dotted = ".".join(place)
-        for word, beyond in (("minimum", -1), ("maximum", 1)):
-            strict = f"exclusive{word.capitalize()}"
-            if word in schema:
-                assert check(schema[word]) == ""
-                assert check(schema[word] + beyond).startswith(f"{dotted}: {schema[word] + beyond}")
-            if strict in schema:
-                assert check(schema[strict]).startswith(f"{dotted}: {schema[strict]}")
+        for word, beyond in (("ge", -1), ("le", 1)):
+            if word in bounds:
+                value = bounds[word]
+                assert not re.match(rf"{dotted}: .* is (above|below)", check(value))
+                assert check(value + beyond).startswith(f"{dotted}: {value + beyond}")
+        for word in ("gt", "lt"):
+            if word in bounds:
+                assert check(bounds[word]).startswith(f"{dotted}: {bounds[word]}")
         for wrong in (True, "many", "1_0", float("nan"), float("inf")):
             assert check(wrong).startswith(f"{dotted}: "), (dotted, wrong)
 

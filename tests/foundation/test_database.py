@@ -21,7 +21,7 @@ from foundation.database import (
     rows_of,
     unfinished_commit,
 )
-from foundation.ending import ended_by_signals
+from foundation.signals import ended_by_signals
 
 ROOT = Path(__file__).parents[2]
 TABLE = "CREATE TABLE IF NOT EXISTS pairs (a INTEGER, b INTEGER) STRICT"

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.counts import time_text
 from foundation.figures import (
     NONE,
     around,
@@ -25,6 +24,7 @@ from foundation.figures import (
     quantity,
     rounded_price,
     short_usd,
+    time_text,
     usd,
 )
 

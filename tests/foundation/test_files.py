@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from foundation.configuration import output_of
 from foundation.errors import InputError
 from foundation.files import (
     check_file,
     check_output,
+    output_of,
     put_whole,
     refuse_mixture,
     release_outputs,

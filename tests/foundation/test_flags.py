@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from foundation.cli import Parser, named_by_flags, refuse_both, typed_flags
 from foundation.errors import InputError
-from foundation.flags import Parser, named_by_flags, refuse_both, typed_flags
 from tests.e2e.refused import refusal_of
 
 FLAGS = {"data.dir": "--data-dir", "start": "--start", "end": "--end"}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kelly_chronos
+from foundation.cli import Parser
 from foundation.errors import InputError, invalid_choice, not_installed
-from foundation.flags import Parser
 from trainingdata.bar_files import find_files
 from trainingdata.source import DataSettings
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from foundation import plugin
-from foundation.compose import composed_config
+from foundation.cli import composed_config
 from foundation.errors import DataError, InputError
 from foundation.plugin import called, is_own, load_own, put_own_code, user_code
 from marketsimulator.settings import BacktestSettings
@@ -95,8 +95,8 @@ def test_what_no_word_of_a_command_has_named_is_refused_and_never_imported(
         ["+correlation.kind=trap.rule"],
         ["+limits._target_=trap.rule"],
         ["+costs.extra={_target_: trap.rule}"],
-        ["order_tag=trap.rule", "+sizing._target_=${order_tag}"],
-        ["+forecaster.arguments.inner={_target_: trap.rule}"],
+        ["order_tag=trap.rule", "sizing._target_=${order_tag}"],
+        ["forecaster.arguments.inner={_target_: trap.rule}"],
     ],
 )
 def test_words_name_own_code_by_the_target_of_a_slot_and_no_other_way(
@@ -108,7 +108,7 @@ def test_words_name_own_code_by_the_target_of_a_slot_and_no_other_way(
 
 
 def test_a_word_that_names_own_code_has_it_run_when_it_is_needed(trap: Path) -> None:
-    settings = BacktestSettings.of(composed_config("backtest", ["+sizing._target_=trap.rule"]))
+    settings = BacktestSettings.of(composed_config("backtest", ["sizing._target_=trap.rule"]))
     assert settings.order_name == settings.sizing.strategy == "trap.rule"
     assert not (trap / "sprung").exists()
     settings.sizing.chosen_strategy()
@@ -140,5 +140,5 @@ def test_fees_of_ones_own_are_what_a_function_answers(
 ) -> None:
     code = "import execution.orders.fees as f\ndef dear(): return f.FeeSchedule(commission_bps=9)"
     own = own_module(code, tmp_path, monkeypatch)
-    config = composed_config("backtest", [f"+fees._target_={own}.dear"])
+    config = composed_config("backtest", [f"fees._target_={own}.dear"])
     assert BacktestSettings.of(config).fees.commission_bps == 9

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from foundation.progress import Lines, progress_shown
+from foundation.console import Lines, progress_shown
 
 
 def test_a_line_is_the_first_report_one_every_fifteen_seconds_and_one_at_the_end() -> None:

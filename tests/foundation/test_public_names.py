@@ -7,9 +7,9 @@ import inspect
 
 import pytest
 
-from foundation import executed
+from foundation import PACKAGES
 
-ROOMS = [room for room in executed.ROOMS if hasattr(importlib.import_module(room), "__all__")]
+ROOMS = [room for room in PACKAGES if hasattr(importlib.import_module(room), "__all__")]
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from foundation.command import ShownFormatter
-from foundation.ending import fail
+from foundation.console import terminal
 from foundation.errors import InputError, shown
-from foundation.terminal import terminal
+from foundation.logs import ShownFormatter
+from foundation.signals import fail
 
 HOSTILE = "\x1b[2J\x07[/nope][bold]:smile:\u202egnp.exe\x9b"
 SEEN = "\\x1b[2J\\x07[/nope][bold]:smile:\\u202egnp.exe\\x9b"

@@ -14,8 +14,8 @@ import pytest
 
 from execution.decision.beliefs import BeliefTable
 from forecasting.chronos2.on_ray import RaySettings
-from foundation.configuration import with_changes
 from foundation.errors import InputError
+from foundation.settings import with_changes
 from marketsimulator.runs import on_ray
 from marketsimulator.runs.on_ray import outcomes_on_ray
 from marketsimulator.runs.outcome import Outcome, outcomes

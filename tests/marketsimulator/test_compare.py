@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundation.configuration import with_changes
 from foundation.errors import InputError
 from foundation.figures import percent
 from foundation.files import write_whole
+from foundation.settings import with_changes
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
 from marketsimulator.results.comparison import Comparison

@@ -25,9 +25,8 @@ from execution.journal.marks import EquitySnapshot
 from execution.journal.order_store import OrderIntent, Part, State
 from execution.live.cycle import decision_end
 from execution.orders.orders import Account, Fill, Order
-from foundation.cents import to_cents
 from foundation.database import Database
-from foundation.decimals import as_written
+from foundation.decimals import as_written, to_cents
 from foundation.errors import InputError
 from marketsimulator.drift import is_covered, read
 from marketsimulator.records import Booking, Held, Row, Run

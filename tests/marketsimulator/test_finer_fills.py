@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from forecasting.batch import BatchSettings
 from forecasting.evaluate import EvaluationSettings
-from foundation.compose import composed_config
-from foundation.configuration import settings_of as settings_as
+from foundation.cli import composed_config
 from foundation.errors import DataError, InputError
+from foundation.settings import settings_of as settings_as
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.audit import read as read_audit

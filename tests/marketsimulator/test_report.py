@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.orders.orders import Fill
-from foundation.cents import to_cents
 from foundation.charts import POINTS
+from foundation.decimals import to_cents
 from foundation.figures import NONE
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest

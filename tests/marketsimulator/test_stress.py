@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.cents import to_cents
-from foundation.compose import composed_config
+from foundation.cli import composed_config
+from foundation.decimals import to_cents
 from foundation.errors import InputError
 from marketsimulator.results.stress.book import HeldBook
 from marketsimulator.results.stress.report import scenario_table, stress_json, verdict_of

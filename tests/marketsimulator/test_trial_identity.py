@@ -53,8 +53,8 @@ SAME: list[tuple[list[str], list[str]]] = [
     (["sizing.strategy=kelly_50"], ["sizing.strategy=Kelly_50pct"]),
     (["sizing.strategy=kelly_30"], ["sizing.strategy=kelly_10", "sizing.fraction=0.3"]),
     (["sizing.strategy=legacy"], ["sizing.enhanced=false"]),
-    (["+sizing._target_=own_here.half"], ["+sizing._target_=own_there.half"]),
-    (["+forecaster._target_=own_here.Drift"], ["+forecaster._target_=own_there.Drift"]),
+    (["sizing._target_=own_here.half"], ["sizing._target_=own_there.half"]),
+    (["forecaster._target_=own_here.Drift"], ["forecaster._target_=own_there.Drift"]),
     ([], ["order_tag=mine"]),
     ([], ["seed=7"]),
     ([], ["capital=100000.0"]),
@@ -77,7 +77,7 @@ OTHER: list[tuple[list[str], list[str]]] = [
         ["sizing.strategy=vol_target"],
         ["sizing.strategy=vol_target", "sizing.target_volatility=0.3"],
     ),
-    (["+sizing._target_=own_here.half"], ["+sizing._target_=own_here.third"]),
+    (["sizing._target_=own_here.half"], ["sizing._target_=own_here.third"]),
     ([], ["limits.symbol_cap=0.5"]),
     ([], ["forecaster=ewma"]),
     ([], ["forecaster.context_length=50"]),
@@ -101,8 +101,8 @@ def test_what_may_change_a_figure_is_another_trial_and_what_cannot_is_the_same(
 
 def test_another_file_or_other_code_is_another_trial(market: Bars, folder: Path) -> None:
     runs: tuple[list[str], ...] = (
-        ["+forecaster._target_=own_here.Drift"],
-        ["+sizing._target_=own_here.half"],
+        ["forecaster._target_=own_here.Drift"],
+        ["sizing._target_=own_here.half"],
         ["forecaster=file", "forecaster.path=f.csv"],
         ["data.actions=f.csv"],
         [],

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from foundation.terminal import Terminal
+from foundation.console import Terminal
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import COLUMNS
 from option_spreads.selling.rules import SpreadCosts, SpreadRules

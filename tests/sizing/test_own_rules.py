@@ -145,5 +145,5 @@ def test_a_rule_is_named_in_logs_and_has_no_fraction(own: str) -> None:
     np.testing.assert_array_equal(found.unlimited, [0.1, -0.1])
     with pytest.raises(InputError, match=r"sizing.fraction: .*\.up has none"):
         named(f"{own}.up", fraction=0.3)
-    with pytest.raises(InputError, match=r"or \+sizing\._target_=module\.function"):
+    with pytest.raises(InputError, match=r"or sizing\._target_=module\.function"):
         named("martingale")

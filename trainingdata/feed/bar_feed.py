@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from foundation.arrays import Array, Instants
-from foundation.counts import counted
 from foundation.errors import DataError
+from foundation.figures import counted
 from trainingdata.bars import Bars, panel
 from trainingdata.feed.market_data import LastTrade, MarketData
 from trainingdata.instants import history_start

@@ -17,7 +17,6 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from foundation.decimals import FINEST, is_bounded
 from foundation.errors import SenselessAnswer
@@ -186,6 +185,8 @@ def objects(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 def an_instant(value: Any) -> np.datetime64:
     """The instant of a time stamp with a zone."""
+    import pandas as pd
+
     if isinstance(value, str) and _OUR_DAYS.fullmatch(value):
         return np.datetime64(value.removesuffix("Z"), "ns")
     stamp = pd.to_datetime(value) if isinstance(value, str) else pd.NaT

@@ -10,10 +10,8 @@ from fractions import Fraction
 import numpy as np
 from rich.console import RenderableType
 
-from foundation.cents import to_cents
-from foundation.counts import counted
-from foundation.decimals import ZERO
-from foundation.figures import number, rounded_price
+from foundation.decimals import ZERO, to_cents
+from foundation.figures import counted, number, rounded_price
 from foundation.tables import Table, json_text
 from marketsimulator.results.drift.decisions import CAUSES, DecisionComparison
 from marketsimulator.results.drift.orders import NotCompared, OrderComparison

@@ -22,8 +22,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from execution.orders.orders import Account, Fill, Order, strategy_of
-from foundation.cents import cents_that_add_up, to_cents
-from foundation.decimals import ZERO, as_written
+from foundation.decimals import ZERO, as_written, cents_that_add_up, to_cents
 from marketsimulator.records import BookingKind, Run, is_trade
 from marketsimulator.results.journal_record import Reading, foreign_name
 

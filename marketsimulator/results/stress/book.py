@@ -23,7 +23,7 @@ from execution.alpaca.holdings import holdings_of
 from execution.orders.option_orders import Contract, contract_of, is_option, largest_loss
 from execution.orders.orders import Account
 from foundation.arrays import Array, Instants, Mask
-from foundation.cents import to_cents
+from foundation.decimals import to_cents
 from foundation.errors import DataError, InputError
 from foundation.figures import usd
 from marketsimulator.account.timeline import IMPACT_BARS

@@ -16,7 +16,7 @@ import numpy as np
 
 from execution.orders.orders import Fill
 from foundation.arrays import Array, Instants
-from foundation.cents import cents_that_add_up, to_cents
+from foundation.decimals import cents_that_add_up, to_cents
 from marketsimulator.account.book import hold
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import close_margin, required_equity

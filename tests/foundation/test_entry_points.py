@@ -1,4 +1,4 @@
-"""What rooms register: it is there, with what its kind asks for, and loads when it is asked for."""
+"""What packages offer by entry points loads when it is asked for."""
 
 from __future__ import annotations
 
@@ -8,36 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from foundation.executed import ROOMS
-from foundation.registry import registered, registered_module
+from foundation import PACKAGES
+from foundation.entry_points import loaded, offered
 from tests.e2e.refused import refusal_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KINDS = {
-    "JOBS": ("open_job",),
-    "BROKERS": ("ACCOUNT",),
-    "DESKS": ("PracticeSettings", "OptionDesk"),
-}
+KINDS = ("products", "jobs", "brokers", "desks")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_registered_has_what_its_kind_asks_for(kind: str) -> None:
-    assert registered(kind)
-    for word in registered(kind):
-        module = registered_module(kind, word)
-        assert [name for name in KINDS[kind] if not hasattr(module, name)] == []
+def test_every_entry_point_leads_to_something(kind: str) -> None:
+    assert offered(kind)
+    assert all(loaded(kind, name) is not None for name in offered(kind))
 
 
-def test_to_import_the_rooms_and_look_who_is_registered_loads_no_library_and_none_of_them() -> None:
+def test_listing_entry_points_loads_no_library() -> None:
     code = (
-        f"import sys, {', '.join(ROOMS)}; from foundation.registry import registered;"
-        f" modules = [m for kind in {list(KINDS)} for m in registered(kind).values()];"
-        " print(len(modules), {*modules, 'numpy', 'pandas', 'torch', 'numba'} & {*sys.modules})"
+        f"import sys, {', '.join(PACKAGES)}; from foundation.entry_points import offered;"
+        f" print(sum(len(offered(kind)) for kind in {KINDS}),"
+        " {'numpy', 'pandas', 'torch', 'numba'} & {*sys.modules})"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"{sum(len(registered(kind)) for kind in KINDS)} set()\n"
+    assert done.stdout == f"{sum(len(offered(kind)) for kind in KINDS)} set()\n"
 
 
 @pytest.mark.parametrize(

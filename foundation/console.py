@@ -1,12 +1,17 @@
-"""How far the work of a command has come: bars on a terminal, a line now and then elsewhere."""
+"""The terminal, and how far the work of a command is.
+
+Text of others is text there, never markup and never a command to the terminal.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import IO, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,9 +24,44 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from foundation.terminal import Terminal
+from foundation.errors import shown
 
+WIDTH = 160  # characters of a line where there is no terminal
 BETWEEN_LINES = 15.0  # seconds
+
+
+class Terminal(Console):
+    """Standard output, without markup: `[/x]` in a name stands there as `[/x]`."""
+
+    def __init__(self, width: int | None = None, **options: Any) -> None:
+        super().__init__(width=width, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(shown(text), **options)
+
+
+def terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
+    """Where a command prints: as wide as the terminal, or `WIDTH` where there is none.
+
+    stream: standard output unless it is given; options: of rich's console.
+    """
+    on_terminal = (stream or sys.stdout).isatty()
+    return Terminal(None if on_terminal else WIDTH, file=stream, **options)
+
+
+def show_parts(console: Console, parts: Iterable[RenderableType]) -> None:
+    """Print tables and lines; off a terminal lines stay whole, on it they break between words."""
+    for part in parts:
+        is_line = isinstance(part, str) and not console.is_terminal
+        console.print(part, highlight=False, soft_wrap=is_line)
+
+
+class LoopTerminal(Terminal):
+    """A terminal whose reader may have gone: what is printed is lost, the loop is not."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what `printing` takes for a line that is lost."""
+        raise BrokenPipeError("nobody reads what is printed")
 
 
 @contextmanager

@@ -1,0 +1,133 @@
+"""What any broker has to do, as tests: somebody's own broker needs no fork of them.
+
+    class TestMine(BrokerContract):
+        @pytest.fixture
+        def stand(self):
+            yield Stand(my_broker, bars, move)
+
+pytest runs every scenario on what `stand` gives: an account of 100,000 USD without positions at a
+venue where the bars' symbols SYA and SYB (stocks) and SYXUSD (crypto) trade, at 10:30 New York.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from execution.orders.broker import Broker, place
+from execution.orders.orders import Order
+from trainingdata.bars import OPEN, Bars
+
+OPENING = np.datetime64("2024-02-20T15:30", "ns")
+FULL_HOUR = np.datetime64("2024-02-20T16:00", "ns")
+NEXT = np.datetime64("2024-02-20T16:30", "ns")
+HOUR = np.timedelta64(1, "h")
+CENTS = 0.05  # USD by which an account's cash may differ from a sum of prices
+
+
+@dataclass
+class Stand:
+    """A broker at 10:30 New York, 2024-02-20, and what moves its venue.
+
+    bars: of the venue's symbols, those of later hours among them.
+    move: brings the venue to the instant of a number in `bars.times`.
+    """
+
+    broker: Broker
+    bars: Bars
+    move: Callable[[int], object]
+
+    def advance(self, to: np.datetime64) -> None:
+        """Bring the venue to an instant."""
+        self.move(int(np.searchsorted(self.bars.times, to)))
+
+    def opens(self, symbol: str, at: np.datetime64) -> float:
+        """Return the open of the bar that starts at an instant."""
+        times, values = self.bars.real_bars(self.bars.symbols.index(symbol))
+        return float(values[np.searchsorted(times, at + HOUR), OPEN])
+
+
+def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
+    """Return an order as a decision makes it."""
+    return Order(name, symbol, side, Decimal(qty), "test", **more)
+
+
+class BrokerContract:
+    """Scenarios that a broker passes; a subclass defines the fixture `stand`."""
+
+    def test_market_order_fills_at_next_open_and_its_id_once(self, stand: Stand) -> None:
+        bought, sold = stand.broker.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])
+        assert bought.price >= stand.opens("SYA", OPENING)
+        assert sold.price <= stand.opens("SYB", OPENING)
+        assert (bought.qty, sold.qty) == (10, -3)
+        account = stand.broker.account()
+        assert account.positions == {"SYA": Decimal(10), "SYB": Decimal(-3)}
+        spent = 10 * bought.price - 3 * sold.price
+        assert math.isclose(account.cash, 100_000 - spent, abs_tol=CENTS, rel_tol=0)
+        assert math.isclose(account.short_proceeds, 3 * sold.price, abs_tol=0.01, rel_tol=0)
+        unborrowed = 100_000 - 10 * bought.price
+        assert math.isclose(account.unborrowed_cash, unborrowed, abs_tol=CENTS, rel_tol=0)
+        stand.broker.submit([order("a-1")])
+        assert stand.broker.account().positions == account.positions
+
+    def test_crypto_pays_its_fee_in_crypto_at_full_hours(self, stand: Stand) -> None:
+        early = order("early-1", "SYXUSD", qty="1", tif="gtc")
+        assert stand.broker.submit([early]) == []
+        assert stand.broker.account().open_orders == ()
+        stand.advance(FULL_HOUR)
+        stand.broker.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")])
+        assert stand.broker.account().positions == {"SYXUSD": Decimal("0.9975")}
+
+    def test_limit_order_rests_is_listed_and_cancelled(self, stand: Stand) -> None:
+        low = round(stand.opens("SYA", OPENING) * 0.5, 2)
+        resting = order("low-1", type="limit", limit_price=low, tif="gtc")
+        assert stand.broker.submit([resting]) == []
+        (listed,) = stand.broker.account().open_orders
+        assert (listed.client_order_id, listed.qty, listed.limit_price) == ("low-1", 10, low)
+        assert stand.broker.account().exposure == {"SYA": Decimal(10)}
+        stand.broker.cancel(["nobody-1", "low-1"])
+        stand.broker.cancel(["low-1"])
+        assert stand.broker.account().open_orders == ()
+
+    def test_openings_wait_for_reductions(self, stand: Stand) -> None:
+        stand.broker.submit([order("a-1")])
+        stand.advance(NEXT)
+        closing = order("a-2", side="sell", reduces=True)
+        fills = place(stand.broker, [closing, order("b-2", "SYB", qty="4")])
+        assert [(each.symbol, each.qty) for each in fills] == [("SYA", -10), ("SYB", 4)]
+
+    def test_assets_state_what_may_be_traded(self, stand: Stand) -> None:
+        for more in (0, 60):
+            names = ["SYA", "SYXUSD", "NOPE", *(f"N{k}" for k in range(more))]
+            found = stand.broker.assets(names)
+            assert set(found) == {"SYA", "SYXUSD"}
+            assert found["SYA"].tradable
+            assert found["SYA"].shortable
+            assert not found["SYXUSD"].shortable
+            assert 0 < found["SYXUSD"].increment <= Decimal("0.001")
+
+    def test_orders_a_venue_would_reject_are_not_sent(self, stand: Stand, caplog: Any) -> None:
+        stand.broker.submit([order("in-1")])
+        low = round(stand.opens("SYB", OPENING) * 0.5, 2)
+        bid = order("bid-1", "SYB", type="limit", limit_price=low, tif="gtc")
+        stand.broker.submit([bid])
+        before = stand.broker.account()
+        whale = order("whale-1", "SYXUSD", qty="100000", tif="gtc")
+        for wrong, why in (
+            (order("flip-1", side="sell", qty="11"), "no order goes through 0"),
+            (whale, r"an order of coins is worth \$200,000 at most"),
+            (order("wash-1", "SYB", side="sell"), "a wash trade"),
+        ):
+            caplog.clear()
+            assert stand.broker.submit([wrong]) == []
+            assert re.search(why, caplog.text), wrong
+        after = stand.broker.account()
+        assert after.positions == before.positions
+        assert after.open_orders == before.open_orders
+        assert after.cash == before.cash

@@ -1,0 +1,94 @@
+"""What packages offer by name: entry points, those of this project and of any other installed.
+
+    [project.entry-points."kelly_chronos.brokers"]
+    mine = "my_package.broker:Account"
+
+products     packages whose `COMMANDS` are words of `kelly-chronos`, each with its `Command`, and
+             whose `SETTINGS` are files of `configs`, each with its class, `module:Class`
+jobs         words of `jobs=[…]` of the live loop: functions as `open_job`, each the context of a
+             `ProductJob` (`execution/live/runner.py`), which brings its section of the page
+brokers      words of `broker.name=…`: what makes a `BrokerAccount` of settings and keys
+             (`execution/brokers.py`); `execution.testing.BrokerContract` tries one
+desks        what the practice Alpaca trades beside stocks and crypto: classes as `OptionDesk`
+forecasters, strategies, correlations, ranks, fees
+             words of `GROUP._target_=…` in place of `module.Name`
+
+Nothing is imported before it is asked for. This project's own are read from its pyproject.toml in a
+source tree, which may have no metadata, or older ones; that costs no look at all that is installed.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+PREFIX = "kelly_chronos."
+_PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
+
+
+@cache
+def _own() -> Mapping[str, Mapping[str, str]]:
+    """Return the entry points of a source tree, as text; none where the project is installed."""
+    if not _PROJECT.is_file():
+        return {}
+    groups: Mapping[str, Mapping[str, str]] = tomllib.loads(_PROJECT.read_text(encoding="utf-8"))[
+        "project"
+    ]["entry-points"]
+    return groups
+
+
+@cache
+def _installed(kind: str) -> Mapping[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=PREFIX + kind)}
+
+
+def offered(kind: str) -> list[str]:
+    """Return the names of a kind, the project's first."""
+    return list(dict.fromkeys([*_own().get(PREFIX + kind, ()), *_installed(kind)]))
+
+
+def place_of(kind: str, name: str) -> str | None:
+    """Return where a name of a kind leads to, `module:attribute`; None for a name of nobody."""
+    if (own := _own().get(PREFIX + kind, {}).get(name)) is not None:
+        return own
+    point = _installed(kind).get(name)
+    return None if point is None else point.value
+
+
+def loaded(kind: str, name: str) -> Any:
+    """Import what a name of a kind leads to."""
+    from importlib import import_module
+
+    module, _, attribute = (place_of(kind, name) or "").partition(":")
+    value: Any = import_module(module)
+    return getattr(value, attribute) if attribute else value
+
+
+def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the `COMMANDS` or `SETTINGS` of every product, those of the project first.
+
+    What is installed is looked through only where the project's were not enough.
+    """
+    for name in _own().get(f"{PREFIX}products", ()):
+        yield getattr(loaded("products", name), table, {})
+    for name in _installed("products"):
+        if name not in _own().get(f"{PREFIX}products", ()):
+            yield getattr(loaded("products", name), table, {})
+
+
+def find(table: str, word: str) -> Any:
+    """Return what a product has in a table under a word; None where no product has."""
+    return next((each[word] for each in product_tables(table) if word in each), None)
+
+
+def registered(table: str) -> dict[str, Any]:
+    """Return a table of all products."""
+    return {word: value for each in product_tables(table) for word, value in each.items()}
