@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foundation import public
 from foundation.cli import Command
-from foundation.lazy import public
 
 if TYPE_CHECKING:
     from event_contracts.simulation.exchange import SimulatedOrderManager as SimulatedOrderManager

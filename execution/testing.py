@@ -65,7 +65,7 @@ class BrokerContract:
         bought, sold = stand.broker.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])
         assert bought.price >= stand.opens("SYA", OPENING)
         assert sold.price <= stand.opens("SYB", OPENING)
-        assert (bought.qty, sold.qty) == (10, -3)
+        assert (bought.qty, sold.qty) == (Decimal(10), Decimal(-3))
         account = stand.broker.account()
         assert account.positions == {"SYA": Decimal(10), "SYB": Decimal(-3)}
         spent = 10 * bought.price - 3 * sold.price
@@ -89,7 +89,8 @@ class BrokerContract:
         resting = order("low-1", type="limit", limit_price=low, tif="gtc")
         assert stand.broker.submit([resting]) == []
         (listed,) = stand.broker.account().open_orders
-        assert (listed.client_order_id, listed.qty, listed.limit_price) == ("low-1", 10, low)
+        assert (listed.client_order_id, listed.qty) == ("low-1", Decimal(10))
+        assert listed.limit_price == low
         assert stand.broker.account().exposure == {"SYA": Decimal(10)}
         stand.broker.cancel(["nobody-1", "low-1"])
         stand.broker.cancel(["low-1"])
@@ -100,7 +101,10 @@ class BrokerContract:
         stand.advance(NEXT)
         closing = order("a-2", side="sell", reduces=True)
         fills = place(stand.broker, [closing, order("b-2", "SYB", qty="4")])
-        assert [(each.symbol, each.qty) for each in fills] == [("SYA", -10), ("SYB", 4)]
+        assert [(each.symbol, each.qty) for each in fills] == [
+            ("SYA", Decimal(-10)),
+            ("SYB", Decimal(4)),
+        ]
 
     def test_assets_state_what_may_be_traded(self, stand: Stand) -> None:
         for more in (0, 60):

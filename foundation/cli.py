@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache, partial
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
@@ -143,9 +143,13 @@ class _Line:
 
 
 def command_of(module: str) -> Command:
-    """Return the command that a product registers for a module."""
-    commands = (each for table in product_tables("COMMANDS") for each in table.values())
-    found: Command = next(each for each in commands if each.module == module)
+    """Return the command that a product registers for a module, most often its own package."""
+    package = module.partition(".")[0]
+    own = [importlib.import_module(package).COMMANDS] if package != module else []
+    tables = chain(own, product_tables("COMMANDS"))
+    found: Command = next(
+        each for table in tables for each in table.values() if each.module == module
+    )
     return found
 
 

@@ -19,7 +19,6 @@ source tree, which may have no metadata, or older ones; that costs no look at al
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -35,6 +34,8 @@ _PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 @cache
 def _own() -> Mapping[str, Mapping[str, str]]:
     """Return the entry points of a source tree, as text; none where the project is installed."""
+    import tomllib
+
     if not _PROJECT.is_file():
         return {}
     groups: Mapping[str, Mapping[str, str]] = tomllib.loads(_PROJECT.read_text(encoding="utf-8"))[

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import logging
 import os
 import platform
 import stat
@@ -20,8 +19,6 @@ from foundation.errors import InputError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-log = logging.getLogger(__name__)
 
 OVERWRITE_KEY = "overwrite"  # of a configuration, beside its settings
 OVERWRITE = f"{OVERWRITE_KEY}=true"
@@ -399,7 +396,7 @@ def keep_private(folder: Path) -> None:
     paths = [folder, *folder.rglob("*")]
     closed = sum(_closed(path) for path in paths if not path.is_symlink())
     if closed:
-        log.warning("%s: others could read %d of its files and folders; now none", folder, closed)
+        _warn("%s: others could read %d of its files and folders; now none", folder, closed)
 
 
 def _closed(path: Path) -> bool:
@@ -412,6 +409,12 @@ def _closed(path: Path) -> bool:
     except FileNotFoundError:
         return False  # another process has taken it away
     except OSError as error:
-        log.warning("%s: others may read it: %s", path, error.strerror or error)
+        _warn("%s: others may read it: %s", path, error.strerror or error)
         return False
     return True
+
+
+def _warn(text: str, *values: object) -> None:
+    import logging  # help, which loads this module, does without
+
+    logging.getLogger(__name__).warning(text, *values)

@@ -79,7 +79,6 @@ def put_own_code(values: dict[str, Any]) -> None:
         if not isinstance(part, dict) or (name := part.pop(TARGET, None)) is None:
             continue
         name = _placed(group, name)
-        _refuse_unnamed(group, name)
         if key:
             part[key] = name
         else:
@@ -106,13 +105,14 @@ def _refuse_elsewhere(values: Any, place: str) -> None:
         _refuse_elsewhere(part, f"{place}{name}.")
 
 
-def _placed(group: str, name: object) -> object:
-    """Return the `module.name` of what an installed package offers under a name, once it is named.
+def _placed(group: str, name: object) -> str:
+    """Return the `module.name` of what words of this command name, themselves or as an entry point.
 
-    Raises InputError for a name of one word that none offers.
+    Raises InputError for any other, and for a name of one word that no installed package offers.
     """
     if not isinstance(name, str) or is_own(name) or name not in _named:
-        return name
+        _refuse_unnamed(group, name)
+        return str(name)
     if (place := place_of(KINDS[group], name)) is None:
         names = offered(KINDS[group])
         which = f"; installed: {list_choices(names)}" if names else ""

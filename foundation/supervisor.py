@@ -1,7 +1,7 @@
-"""What a process says to its supervisor: that it is ready, that it is alive, what it does.
+"""Messages of a process to its supervisor: ready, alive, what it does.
 
-systemd listens on a datagram socket that the environment of the process names, and starts a process
-again that has been silent for too long (sd_notify(3), sd_watchdog_enabled(3)).
+systemd listens on a datagram socket that the environment names, and restarts a process that has
+been silent for too long (sd_notify(3), sd_watchdog_enabled(3)).
 """
 
 from __future__ import annotations
@@ -17,18 +17,16 @@ from foundation.errors import InputError
 log = logging.getLogger(__name__)
 
 SOCKET = "NOTIFY_SOCKET"
-WATCHDOG = "WATCHDOG_USEC"
-WATCHDOG_PROCESS = "WATCHDOG_PID"
-PATIENCE = 1.0  # seconds that a message may take where nobody reads
+SEND_SECONDS = 1.0  # that a message may take where nobody reads
 
 
 @dataclass(frozen=True, slots=True)
 class Supervisor:
-    """Whoever supervises this process, or nobody.
+    """The supervisor of this process.
 
-    address: of its socket, a path or an abstract name that begins with `@`; empty for nobody.
+    address: of its socket, a path or an abstract name that begins with `@`; empty without one.
     watchdog: seconds between two signs of life, half of those after which a silent process is
-        ended; none where nobody waits for them, or waits for those of another process.
+        ended; none where they are not expected of this process.
     """
 
     address: str = ""
@@ -36,42 +34,37 @@ class Supervisor:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Supervisor:
-        """The one that an environment names."""
+        """Return the supervisor that an environment names."""
         address = environment.get(SOCKET, "")
         if address and address[0] not in "/@":
             raise InputError(f"{SOCKET}: {address!r} is no path and no name after an @")
-        process = _whole(environment, WATCHDOG_PROCESS)
-        microseconds = _whole(environment, WATCHDOG)
+        process = _whole(environment, "WATCHDOG_PID")
+        microseconds = _whole(environment, "WATCHDOG_USEC")
         if microseconds is None or process not in (None, os.getpid()):
             return cls(address)
         return cls(address, microseconds / 2e6)
 
     def notify(self, **fields: object) -> None:
-        """Tell it something, as `notify(READY=1, STATUS="waits for 15:30")`.
+        """Send fields, as `notify(READY=1, STATUS="waits for 15:30")`.
 
-        A message that does not get through is logged and ends nothing: a supervisor that does not
-        hear from the process starts it again.
+        A message that is lost is logged: a supervisor that hears nothing restarts the process.
         """
         if not self.address:
             return
         # A field ends with its line: a value of several lines would be several fields.
         lines = [f"{name}={' '.join(str(value).split())}" for name, value in fields.items()]
         address = os.fsencode(self.address)
-        if address.startswith(b"@"):
-            address = b"\0" + address[1:]
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-                channel.settimeout(PATIENCE)
-                channel.sendto("\n".join(lines).encode(errors="replace"), address)
+                channel.settimeout(SEND_SECONDS)
+                message = "\n".join(lines).encode(errors="replace")
+                channel.sendto(message, b"\0" + address[1:] if address[:1] == b"@" else address)
         except OSError as error:
             log.warning("%s does not hear: %s", SOCKET, error.strerror or error)
 
 
 def _whole(environment: Mapping[str, str], name: str) -> int | None:
-    """A variable's number; None where it is not set."""
     text = environment.get(name, "")
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+    if text and (not (text.isascii() and text.isdigit()) or int(text) < 1):
         raise InputError(f"{name}: {text!r} is no whole number above 0")
-    return int(text)
+    return int(text) if text else None

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from foundation import public
 from foundation.cli import Command
-from foundation.lazy import public
 
 if TYPE_CHECKING:
     from marketsimulator.account.broker import SimulatedBroker as SimulatedBroker

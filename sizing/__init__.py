@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from foundation.lazy import public
+from foundation import public
 
 if TYPE_CHECKING:
     from sizing.allocation import Allocation as Allocation
