@@ -647,6 +647,8 @@ def _hydras_refusal(error: Exception, line: _Line) -> InputError:
     said = f"{error}\n{error.__cause__!s}"
     for pattern in _UNKNOWN_KEYS:
         if key := pattern.search(said):
+            if others := _commands_with(key[1]):
+                return _setting_of_others(key[1], others)
             values: Any = OmegaConf.to_container(_composed(line), resolve=False)
             return unknown_key(key[1], dotted_keys(values), advice=ADVICE)
     if there := re.search(r"already at '([^']*)'", said):
@@ -659,6 +661,32 @@ def _hydras_refusal(error: Exception, line: _Line) -> InputError:
     if isinstance(error, ValueError) or not any(word in reason for word in line.overrides):
         reason = f"{' '.join(line.overrides)}: {reason}"
     return InputError(f"{reason} ({ADVICE})")
+
+
+def _commands_with(key: str) -> list[str]:
+    """List the modules of commands whose own settings class has this key."""
+    commands = (each for table in product_tables("COMMANDS") for each in table.values())
+    return sorted(
+        {
+            command.module
+            for command in commands
+            if command.config and key in _known_of(_class_of(command.config))
+        }
+    )
+
+
+def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
+    """Return the refusal of a setting that only other commands have."""
+    also = "; a sweep takes -m hydra/launcher=ray or joblib" if key == "launcher" else ""
+    return InputError(
+        f"{key}: there is no such setting here; it is one of {' and '.join(modules)}{also}"
+    )
+
+
+def _known_of(kind: Any) -> frozenset[str]:
+    from foundation.settings import keys_in
+
+    return frozenset(keys_in(kind))
 
 
 def _unknown_file(missing: str, error: Any, line: _Line) -> InputError:

@@ -40,6 +40,7 @@ NO_KEY = "no_key"  # in the schema of a field that is no key of a configuration
 _NO_KEY: dict[str, Any] = {NO_KEY: True}
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
+_DURATION = re.compile(r"\d+([smhd])")  # default of a setting that is a duration, 60d
 _NUMBERS = ("int", "float", "decimal")
 # What pydantic calls wrong, by what a person calls it.
 _WORDS = {
@@ -193,10 +194,24 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
         which = f"; {place} has {list_choices(names)}" if names else ""
         value = f"{place}: {problem['input']!r} is not a group of settings"
         return InputError(f"{value}; set {place}.NAME=…{which}")
-    words = problem["msg"][0].lower() + problem["msg"][1:]
+    return InputError(f"{place}: {problem['input']!r} {_invalid_words(problem, kind, parts)}")
+
+
+def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
+    """Return what is wrong with a value of another type or beyond its bounds."""
+    if problem["type"] == "string_type" and (unit := _unit_at(kind, parts)):
+        return f"has no unit; did you mean {problem['input']}{unit}?"
     if problem["type"] in _WORDS:
-        words = _WORDS[problem["type"]].format(**problem.get("ctx", {}))
-    return InputError(f"{place}: {problem['input']!r} {words}")
+        return _WORDS[problem["type"]].format(**problem.get("ctx", {}))
+    message: str = problem["msg"]
+    return message[0].lower() + message[1:]
+
+
+def _unit_at(kind: Any, parts: Sequence[object]) -> str:
+    """Return the unit of a setting whose default is a duration, `d` of 60d; else nothing."""
+    field = keys_in(class_at(kind, parts[:-1])).get(str(parts[-1])) if parts else None
+    found = _DURATION.fullmatch(str(field.default)) if field else None
+    return found[1] if found else ""
 
 
 def _sibling_keys(kind: Any, parts: Sequence[object], place: str) -> list[str]:
