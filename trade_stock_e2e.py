@@ -33,7 +33,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from execution.brokers import Reading, account_at
-from execution.decision.decision import Choice, no_order_text
+from execution.decision.choice import Choice, no_order_text
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts

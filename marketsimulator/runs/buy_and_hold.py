@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.decision.columns import decision_of_choices
-from execution.decision.decision import Choice, Decision
+from execution.decision.choice import Choice
+from execution.decision.decision import Decision, decision_of_choices
 from execution.decision.outlook import deciding_symbols
 from execution.decision.rebalancing import rebalance
 from execution.orders.orders import TERMS, Account, OrderTerms

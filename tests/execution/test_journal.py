@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from execution.alpaca.activities import kind_of
-from execution.decision.columns import decision_of_choices
+from execution.decision.decision import decision_of_choices
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
