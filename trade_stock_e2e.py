@@ -34,7 +34,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from execution.brokers import Gateway, account_at
-from execution.decision.decision import Choice, no_order_text
+from execution.decision.choice import Choice, no_order_text
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts

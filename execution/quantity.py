@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from execution.brokers import account_at
-from execution.decision.decision import no_order_text, reason_text
+from execution.decision.choice import no_order_text, reason_text
 from execution.decision.outlook import NoForecast
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings

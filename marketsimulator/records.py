@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from execution.decision.columns import DecisionColumns, joined_columns
-from execution.decision.decision import Decision, Rationale
+from execution.decision.choice import Rationale
+from execution.decision.decision import Decision, DecisionColumns, joined_columns
 from execution.orders.broker import is_whole
 from execution.orders.orders import Fill, Order, strategy_of
 from foundation.arrays import Array, Instants

@@ -1,116 +1,184 @@
-"""What was decided and why: the record of a decision, its columns, and its words."""
+"""The record of a decision: arrays that sizing fills in, their columns, and the decision itself.
+
+Live trading decides one instant, a backtest all of its history. The rows that say why an order
+exists (`choice`) are made of the columns when they are read.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from execution.decision.beliefs import BeliefTable
+from execution.decision.choice import NO_RATIONALE, UNIVERSE, Choice, Rationale
+from execution.decision.problem import RoundedTargets
 from execution.orders.orders import Order
-from foundation import figures
-from foundation.arrays import Instants
+from foundation.arrays import Array, Index, Instants, Mask
+from foundation.compiled import AnyArray
+from sizing.allocation import Allocation, Strategy
+from sizing.binding import BINDING, FIRST_ROW, LIMITS, Bound, names_of, with_rows
+from sizing.limits import CEILINGS, priced_count
+from sizing.problem import Problem
 from trainingdata.instants import DAY
-from trainingdata.instruments import Kind, is_stock
+from trainingdata.instruments import Instrument, Kind
+from trainingdata.universe import RULES
 
-if TYPE_CHECKING:
-    from execution.decision.columns import (
-        DecisionColumns,
-    )  # a journal's reader needs no machine code
-
-_NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
-_PLAN = (
-    "; over %s premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
-    " deviation %.0f bp"
-)
-_CHANGE = "weight %+.3f to %+.3f"
-_WORTH = "%s (worth %.2f bp)"
-# Which of the two it is, nobody has reckoned: that would take a second solution of the program.
-KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
 YEAR = 365.25 * DAY
-SHOWN = 0.0005  # from which on two weights differ in a line
-SHOWN_RETURN = 5e-6  # a twentieth of a basis point, from which on a return is not 0 in a line
-CENT = 0.01  # USD
-UNIVERSE = "universe."  # how the name of a rule that a symbol has left begins
-_PARTS = " (premium %+.3f, forecast %+.3f)"
+UNSENT = ("smallest_order", "dust")  # in the order of `TOO_SMALL` and `DUST`
+# What can hold a target where it is: a limit, the venue's check of cash, a program without an
+# answer, the night, a rule of the universe that it has left, the venue's smallest order.
+REASONS = (
+    *BINDING,
+    "unborrowed_cash",
+    "failed",
+    "overnight",
+    *(f"{UNIVERSE}{rule}" for rule in RULES[1:]),
+    *UNSENT,
+)
+# The bits of the three reasons behind BINDING.
+CHECKED = len(BINDING)
+FAILED = len(BINDING) + 1
+OVERNIGHT = len(BINDING) + 2
+FIRST_UNSENT = len(REASONS) - len(UNSENT)
+NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing holds the target
 
 
-class Rationale(NamedTuple):
-    """What a target rests on; NaN where it rests on no forecast.
+class DecisionColumns(NamedTuple):
+    """What was decided for N symbols, and why; [N] unless stated, in the units of `Choice`.
 
-    It is reckoned over the span that decided: the whole plan, or the part of it from the decision
-    on whose Kelly weight explains the target (`sizing.spans`).
+    The N symbols are those of one decision, or those of many decisions one after the other.
 
-    days: calendar days of the span.
-    sharpe: the Sharpe ratio of the symbol's class, stated or implied.
-    premium: the return that follows from it, a year.
-    earned: the same over the span.
-    forecast: expected return over the span.
-    shrinkage: what the forecaster's median was multiplied by; none where it was not.
-    deviation: of the return, over the span.
-    premium_weight, forecast_weight: what the strategy would hold on each alone, before any limit or
-        cost, multiples of equity; both are 0 for a rule that goes by neither, and NaN where nobody
-        says it. What they do not add up to of `Choice.kelly` is the strategy's own.
+    limits_met: which of REASONS and `group_limit_names` hold the target, a bit each.
+    shadow_prices: [N, 7 + G] of LIMITS and of the limits on groups, whether they bind or not.
+    rationale: one column for each field of `Rationale`.
+    group_limit_names: [G] names of the limits on groups.
     """
 
-    days: float
-    sharpe: float
-    premium: float
-    earned: float
-    forecast: float
-    shrinkage: float | None
-    deviation: float
-    premium_weight: float = math.nan
-    forecast_weight: float = math.nan
+    mu: Array
+    sigma: Array
+    kelly: Array
+    held: Array
+    target: Array
+    price: Array
+    cost: Array
+    limits_met: Index
+    shadow_prices: Array
+    rationale: tuple[Array, ...]
+    group_limit_names: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls, choices: Sequence[Choice], group_limit_names: tuple[str, ...] = ()
+    ) -> DecisionColumns:
+        """Return the columns of rows, whose prices of limits that do not bind are 0."""
+        names = with_rows(REASONS, group_limit_names)
+        priced = (*LIMITS, *group_limit_names)
 
-_NAN = float("nan")
-NO_RATIONALE = Rationale(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
+        def column(name: str) -> Array:
+            return np.array([getattr(choice, name) for choice in choices], dtype=np.float64)
 
-
-class Choice(NamedTuple):
-    """What was decided for one symbol, and why: a row of `DecisionColumns`.
-
-    symbol: of the instrument.
-    mu: expected simple return over the first period, a fraction.
-    sigma: its standard deviation; NaN without a forecast.
-    kelly: the strategy's weight before any limit or cost, a multiple of equity, over the span of
-        `rationale`.
-    held: weight of position and open orders before, a multiple of equity.
-    target: weight under every limit, a multiple of equity.
-    qty: signed quantity ordered, shares or coins.
-    price: USD, as sized.
-    binding: the limits that hold the target where it is, with their shadow prices: what one more of
-        each, in equity, would add to the plan's expected return net of risk; NaN where none is
-        known.
-    cost: USD of trading one USD, one way.
-    rationale: what the target rests on.
-    """
-
-    symbol: str
-    mu: float
-    sigma: float
-    kelly: float
-    held: float
-    target: float
-    qty: Decimal
-    price: float
-    binding: Mapping[str, float]
-    cost: float
-    rationale: Rationale = NO_RATIONALE
+        limits_met = [_bits_of(each.binding, names) for each in choices]
+        prices = [[each.binding.get(name, 0.0) for name in priced] for each in choices]
+        rationale = np.array([each.rationale for each in choices], dtype=np.float64)
+        return cls(
+            mu=column("mu"),
+            sigma=column("sigma"),
+            kelly=column("kelly"),
+            held=column("held"),
+            target=column("target"),
+            price=column("price"),
+            cost=column("cost"),
+            limits_met=np.array(limits_met, dtype=np.int64),
+            shadow_prices=np.array(prices, dtype=np.float64).reshape(-1, len(priced)),
+            rationale=tuple(rationale.reshape(-1, len(Rationale._fields)).T),
+            group_limit_names=group_limit_names,
+        )
 
     @property
-    def bound_by(self) -> str:
-        """The names of what binds, joined by `+`."""
-        return "+".join(self.binding)
+    def names(self) -> tuple[str, ...]:
+        """Everything that can hold a target, each name in the place of its bit."""
+        return with_rows(REASONS, self.group_limit_names)
 
-    @property
-    def change_cost(self) -> float:
-        """USD that the change is expected to cost."""
-        return self.cost * abs(float(self.qty)) * self.price if self.qty else 0.0
+    def at(self, chosen: Index | slice) -> DecisionColumns:
+        """Return the columns of some of the N symbols."""
+        names = self._fields[: self._fields.index("rationale")]
+        columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in names}
+        return self._replace(
+            rationale=tuple([column[chosen] for column in self.rationale]), **columns
+        )
+
+    def choice(self, i: int, symbol: str, qty: Decimal) -> Choice:
+        """Return row i; symbol: its name; qty: signed quantity ordered."""
+        prices = self.shadow_prices[i].tolist()
+        unpriced = (math.nan,) * (FIRST_ROW - len(LIMITS))
+        prices = (*prices[: len(LIMITS)], *unpriced, *prices[len(LIMITS) :])
+        parts = [float(column[i]) for column in self.rationale]
+        rests_on = NO_RATIONALE if all(map(math.isnan, parts)) else Rationale(*parts)
+        if math.isnan(rests_on.shrinkage or 0.0):
+            rests_on = rests_on._replace(shrinkage=None)
+        return Choice(
+            symbol=symbol,
+            mu=float(self.mu[i]),
+            sigma=float(self.sigma[i]),
+            kelly=float(self.kelly[i]),
+            held=float(self.held[i]),
+            target=float(self.target[i]),
+            qty=qty,
+            price=float(self.price[i]),
+            # Of a name with two bits the later one counts.
+            binding={name: prices[k] for k, name in names_of(int(self.limits_met[i]), self.names)},
+            cost=float(self.cost[i]),
+            rationale=rests_on,
+        )
+
+    def binding_prices(self) -> dict[str, Array]:
+        """Return the shadow price [N] of each limit that has one, 0 where it does not bind."""
+        prices: dict[str, Array] = {}
+        for k, name in enumerate((*LIMITS, *self.group_limit_names)):
+            bit = k if k < len(LIMITS) else FIRST_ROW + k - len(LIMITS)
+            prices[name] = np.where(self.limits_met >> bit & 1, self.shadow_prices[:, k], 0.0)
+        checked = (self.limits_met >> CHECKED & 1).astype(bool)
+        prices["unborrowed_cash"][checked] = np.nan
+        return prices
+
+    def binding_texts(self) -> Array:
+        """Return the names [N] of what holds each target, joined by `+`."""
+        kinds, kind = np.unique(self.limits_met, return_inverse=True)
+        names = [
+            dict.fromkeys(name for _, name in names_of(bits, self.names)) for bits in kinds.tolist()
+        ]
+        texts = np.array(["+".join(each) for each in names], dtype=object)
+        return texts[kind] if len(kinds) else texts
+
+
+def _bits_of(binding: Iterable[str], names: tuple[str, ...]) -> int:
+    """Return the bits of names that hold a target."""
+    bits = 0
+    last = 0
+    for name in binding:
+        # One name has two bits: its place among the others says which of them is meant.
+        place = names.index(name, last if name in names[last:] else 0)
+        bits |= 1 << place
+        last = place
+    return bits
+
+
+def joined_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
+    """Return the columns of decisions that follow each other as one."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in DecisionColumns._fields[: DecisionColumns._fields.index("rationale")]
+    }
+    rationale = tuple(map(np.concatenate, zip(*[part.rationale for part in parts], strict=True)))
+    return first._replace(**columns, rationale=rationale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,156 +266,242 @@ def gap_a_year(gap: float, at: np.datetime64, ends: Instants) -> float:
     return gap * float(YEAR / (ends[-1] - at))
 
 
-class OrderReason(NamedTuple):
-    """Why an order exists: the choice that it follows from.
-
-    choice: of its symbol.
-    hours: length of the holding interval.
-    failure: of enhanced sizing; empty where it answered.
-    legacy: whether the legacy rule sized it, whatever strategy the order's id names.
-    """
-
-    choice: Choice
-    hours: float
-    failure: str = ""
-    legacy: bool = False
-
-    # Most orders of a backtest are never asked for their reason, so the text is made on demand.
-    def __str__(self) -> str:
-        text = reason_text(self.choice, self.hours)
-        if self.legacy:
-            text += ", sized by the legacy rule"
-        return f"{self.failure}; {text}" if self.failure else text
-
-
-def reason_text(choice: Choice, hours: float) -> str:
-    """Why a choice is what it is, in a line. hours: length of the holding interval."""
-    if math.isnan(choice.sigma):
-        text = f"no forecast: {_CHANGE % (choice.held, choice.target)}"
-    else:
-        text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
-        text += plan_text(choice.rationale, hours)
-        # What the night alone cuts has no weight of the strategy's.
-        unlimited = ""
-        if not math.isnan(choice.kelly):
-            unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.rationale)},"
-        text += f":{unlimited} {_CHANGE % (choice.held, choice.target)}"
-    if not choice.binding and choice.cost != 0 and abs(choice.kelly - choice.target) >= SHOWN:
-        text += f", {KEPT_OFF}"
-    cost = ""
-    if choice.qty and not math.isnan(choice.cost):
-        cost = f", cost ${choice.change_cost:,.2f} ({choice.cost * 1e4:.3g} bp)"
-    return f"{text}{_binding_text(choice)}{cost}"
-
-
-def no_order_text(choice: Choice, equity: float) -> str:
-    """Return in one line why a symbol has no order; empty if it has one.
-
-    equity: USD, of the account.
-    """
-    if choice.qty:
-        return ""
-    if math.isnan(choice.sigma):
-        return "not ordered: it has no forecast"
-    if rule := next((name for name in choice.binding if name.startswith(UNIVERSE)), ""):
-        return f"not ordered: it has left the universe ({rule})"
-    if math.isnan(choice.kelly):
-        return "not ordered: sizing failed, so nothing is opened"
-    if abs(choice.held) >= SHOWN:
-        return f"not ordered: {_why_unchanged(choice)}"
-    return f"not held: {_why_not_held(choice, equity)}"
-
-
-def _why_unchanged(choice: Choice) -> str:
-    change = _CHANGE % (choice.held, choice.target)
-    if "cost" in choice.binding:
-        return f"{change}, a change is worth less than it costs ({choice.cost * 1e4:.3g} bp)"
-    return f"{change}, {_below_one_unit(choice, choice.price)}"
-
-
-def _below_one_unit(choice: Choice, worth: float) -> str:
-    """Return the phrase for an amount, USD, that buys no whole unit."""
-    price = figures.price(choice.price)
-    if is_stock(choice.symbol) and worth <= choice.price:
-        return f"less than one share at {price}"
-    return f"less than the smallest quantity, at {price} a unit"
-
-
-def _why_not_held(choice: Choice, equity: float) -> str:
-    worth = abs(choice.target) * equity
-    if worth >= CENT:
-        return f"the target of {figures.usd(worth)} is {_below_one_unit(choice, worth)}"
-    if abs(choice.kelly) < SHOWN:
-        expected = choice.rationale.earned + choice.rationale.forecast
-        if abs(expected) >= SHOWN_RETURN:
-            return (
-                f"it pays no more than the risk it shares with the rest: {_expected_text(choice)}"
-            )
-        return f"no return is expected: {_expected_text(choice)}"
-    if choice.kelly < 0 and "long_only" in choice.binding:
-        return f"a loss is expected, and it is not sold short: {_expected_text(choice)}"
-    if "cost" in choice.binding:
-        cost = f"trading costs {choice.cost * 1e4:.3g} bp one way"
-        return f"{_expected_text(choice)}, less than it takes: {cost}"
-    if choice.binding:
-        return f"bound by {' and '.join(choice.binding)}: {_expected_text(choice)}"
-    return f"{KEPT_OFF}: {_expected_text(choice)}"
-
-
-def _expected_text(choice: Choice) -> str:
-    """Return the expected return of a choice by its parts."""
-    rests_on = choice.rationale
-    if math.isnan(rests_on.forecast):
-        return f"forecast {choice.mu * 1e4:+.1f} bp"
-    kind = "stock" if is_stock(choice.symbol) else "crypto"
-    return (
-        f"premium {rests_on.earned * 1e4:+.1f} bp"
-        f" (Sharpe ratio {rests_on.sharpe:.3g}, prior.{kind}_sharpe),"
-        f" forecast {rests_on.forecast * 1e4:+.1f} bp over {_span_text(rests_on.days)}"
+def decision_of_choices(
+    at: np.datetime64,
+    until: np.datetime64,
+    equity: float,
+    stock_ceiling: float,
+    choices: Sequence[Choice],
+    orders: tuple[Order, ...] = (),
+    *,
+    failure: str = "",
+    optimality_gap: float = 0.0,
+    group_limit_names: tuple[str, ...] = (),
+) -> Decision:
+    """Return the decision of rows, as a journal keeps them; the fields are those of `Decision`."""
+    return Decision(
+        at=at,
+        until=until,
+        equity=equity,
+        stock_ceiling=stock_ceiling,
+        symbols=tuple([choice.symbol for choice in choices]),
+        quantities=tuple([choice.qty for choice in choices]),
+        columns=DecisionColumns.of(choices, group_limit_names),
+        orders=orders,
+        failure=failure,
+        optimality_gap=optimality_gap,
     )
 
 
-def parts_text(rationale: Rationale) -> str:
-    """What a weight rests on where it rests on both, in brackets; else empty."""
-    parts = rationale.premium_weight, rationale.forecast_weight
-    return _PARTS % parts if all(abs(part) >= SHOWN for part in parts) else ""
+class DecisionArrays(NamedTuple):
+    """What sizing gives R instants and S symbols; [R, S] unless stated. Compiled code fills it in.
 
-
-def plan_text(rationale: Rationale, hours: float) -> str:
-    """What a choice rests on beyond the forecast up to the next decision, so many hours away.
-
-    Empty where that decided and no premium is stated.
+    sized: [R] whether the strategy has sized; where not, all from `unlimited` on is NaN or 0.
+    held, target: weights before and after.
+    lots, cut, unsent: as in `RoundedTargets`.
+    price: USD, as sized.
+    cost: of trading one USD, one way.
+    unlimited, allocated, limits_met, own_price, periods, premium, forecast: as in `Allocation`.
+    shadow_prices: [R, 4 + G + K] as in `Bound`, G limits on groups.
+    optimality_gap: [R] as in `Allocation`.
     """
-    # Days and hours are rounded apart. The 0.1 % keeps a span of one period from looking longer
-    # than its interval.
-    beyond = rationale.days * 24 > hours * 1.001
-    if not (rationale.sharpe > 0 or beyond):
-        return ""
-    worth = "" if rationale.shrinkage is None else f" (worth {rationale.shrinkage:.2f})"
-    return _PLAN % (
-        _span_text(rationale.days if beyond else hours / 24),
-        rationale.earned * 1e4,
-        rationale.premium * 100,
-        rationale.sharpe,
-        rationale.forecast * 1e4,
-        worth,
-        rationale.deviation * 1e4,
+
+    sized: Mask
+    held: Array
+    target: Array
+    lots: Array
+    cut: Mask
+    unsent: Index
+    price: Array
+    cost: Array
+    unlimited: Array
+    allocated: Array
+    limits_met: Index
+    own_price: Array
+    periods: Index
+    premium: Array
+    forecast: Array
+    shadow_prices: Array
+    optimality_gap: Array
+
+    @classmethod
+    def empty(cls, rows: int, size: int, priced: int) -> DecisionArrays:
+        """Return arrays for R instants and S symbols, of which nothing is held or wanted yet.
+
+        priced: 4 + G + K.
+        """
+        columns: dict[str, Any] = {
+            name: np.full((rows, size), np.nan) for name in cls._fields if name != "shadow_prices"
+        }
+        for name in ("held", "target"):
+            columns[name] = np.zeros((rows, size))
+        for name in ("limits_met", "periods", "unsent"):
+            columns[name] = np.zeros((rows, size), dtype=np.int64)
+        return cls(
+            **columns
+            | {
+                "sized": np.zeros(rows, dtype=bool),
+                "cut": np.zeros((rows, size), dtype=bool),
+                "shadow_prices": np.full((rows, priced), np.nan),
+                "optimality_gap": np.zeros(rows),
+            }
+        )
+
+    def write(self, row: int, chosen: Index, instant: DecisionArrays) -> None:
+        """Write one instant's arrays for those chosen [m] of the symbols."""
+        for name, column, values in zip(self._fields, self, instant, strict=True):
+            place = row if name in ("sized", "shadow_prices", "optimality_gap") else (row, chosen)
+            column[place] = values[0]
+
+
+def decided_places(believed: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
+    """Return instant and symbol [N] of what decides, is cut for the night or leaves the universe.
+
+    Instants are in order, and the symbols of each.
+    """
+    exits = believed.leaving & (arrays.held != 0.0)
+    row, symbol = np.nonzero(believed.deciding | arrays.cut | exits)
+    return row, symbol
+
+
+def decision_columns(
+    believed: BeliefTable,
+    arrays: DecisionArrays,
+    place: tuple[Index, Index],
+    class_sharpe: Array,
+    *,
+    uses_forecast: bool,
+    group_limit_names: tuple[str, ...] = (),
+) -> DecisionColumns:
+    """Return the columns of the symbols at `place`, in the order of `decided_places`.
+
+    class_sharpe [R, 2]: Sharpe ratios of stocks and crypto that the strategy uses; uses_forecast:
+    whether it sizes by the forecast.
+    """
+    row, symbol = place
+    deciding = believed.deciding[place]
+    exits = believed.leaving[place] & (arrays.held[place] != 0.0)
+    sized = deciding & arrays.sized[row]
+    cut = arrays.cut[place] & ~sized
+    target = arrays.target[place]
+    limits_met = np.where(sized, arrays.limits_met[place], 0)
+    unsent = arrays.unsent[place]
+    checked = sized & (unsent == 0) & (target != arrays.allocated[place])
+    limits_met |= checked.astype(np.int64) << CHECKED
+    limits_met |= np.where(unsent > 0, 1 << (FIRST_UNSENT + unsent - 1), 0)
+    limits_met |= (deciding & ~sized).astype(np.int64) << FAILED
+    limits_met |= cut.astype(np.int64) << OVERNIGHT
+    limits_met |= exits.astype(np.int64) << (OVERNIGHT + believed.outside[place].astype(np.int64))
+    # The price of a limit on the book is one for all symbols of an instant.
+    count = len(CEILINGS)
+    last = count + len(group_limit_names)
+    ceilings = arrays.shadow_prices[row, :count]
+    groups = arrays.shadow_prices[row, count:last]
+    financing = arrays.shadow_prices[:, last:].sum(axis=1)[row]
+    own = arrays.own_price[place]
+    return DecisionColumns(
+        mu=believed.mu[row, 0, symbol],
+        sigma=believed.sigma[row, 0, symbol],
+        kelly=np.where(sized, arrays.unlimited[place], np.nan),
+        held=arrays.held[place],
+        target=target,
+        price=arrays.price[place],
+        cost=np.where(sized | cut | exits, arrays.cost[place], np.nan),
+        limits_met=limits_met,
+        shadow_prices=np.column_stack([own, own, ceilings, financing, groups]),
+        rationale=_rationale_of(believed, arrays, place, sized, class_sharpe, uses_forecast),
+        group_limit_names=group_limit_names,
     )
 
 
-def _span_text(days: float) -> str:
-    """A length of time, in hours below two days."""
-    return f"{days * 24:.4g} h" if days < 2 else f"{days:.3g} days"
+def _rationale_of(
+    believed: BeliefTable,
+    arrays: DecisionArrays,
+    place: tuple[Index, Index],
+    sized: Mask,
+    class_sharpe: Array,
+    uses_forecast: bool,
+) -> tuple[Array, ...]:
+    """The fields of `Rationale`, [N] each: of the periods that explain a target; NaN without one.
+
+    place: instant and symbol [N]. sized: [N] which the strategy has sized.
+    """
+    row, symbol = place
+    last = np.where(sized, arrays.periods[place], 1) - 1
+
+    def over(periods: Array) -> Array:
+        """The sum of values [N, K] over the periods that explain."""
+        return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
+
+    sharpe = class_sharpe[row, believed.crypto[symbol].astype(np.intp)]
+    premium = believed.premium[place] * sharpe
+    columns = (
+        (believed.ends[row, last] - believed.at[row]) / DAY,
+        sharpe,
+        premium,
+        premium * over(believed.own_years[row, :, symbol]),
+        over(believed.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
+        believed.shrinkage[place],
+        np.sqrt(over(believed.sigma[row, :, symbol] ** 2)),
+        arrays.premium[place],
+        arrays.forecast[place],
+    )
+    return tuple(np.where(sized, column, np.nan) for column in columns)
 
 
-def _binding_text(choice: Choice) -> str:
-    """What binds and its worth, as a reason says it."""
-    limits = []
-    for name, price in choice.binding.items():
-        if name.startswith(UNIVERSE):
-            return f", it has left the universe ({name})"
-        if name == "cost" and not math.isnan(choice.cost):
-            limits.append(f"cost ({choice.cost * 1e4:.3g} bp)")
-        else:
-            limits.append(name if math.isnan(price) else _WORTH % (name, price * 1e4))
-    return f", bound by {' and '.join(limits)}" if limits else ""
+def decision_arrays(
+    allocation: Allocation | None, problem: Problem, after: RoundedTargets, price: Array
+) -> DecisionArrays:
+    """Return the arrays of one instant for the S symbols of a panel.
+
+    allocation: of the strategy; none where nothing was sized.
+    problem, after: of the panel's symbols, then of what stands beside them.
+    price: [S] USD.
+    """
+    size = len(price)
+
+    def row(values: AnyArray) -> AnyArray:
+        return cast(AnyArray, values[None, :size])
+
+    given = allocation or _no_allocation(problem)
+    return DecisionArrays(
+        sized=np.array([allocation is not None]),
+        held=row(problem.account.held),
+        target=row(after.target),
+        lots=row(after.lots),
+        cut=row(after.cut),
+        unsent=row(after.unsent),
+        price=row(price),
+        cost=row(problem.costs.change[0]),
+        unlimited=row(given.unlimited),
+        allocated=row(given.target),
+        limits_met=row(given.bound.limits_met),
+        own_price=row(given.bound.own_price),
+        periods=row(given.periods),
+        premium=row(given.premium),
+        forecast=row(given.forecast),
+        shadow_prices=given.bound.shadow_prices[None],
+        optimality_gap=np.array([given.optimality_gap]),
+    )
+
+
+def _no_allocation(problem: Problem) -> Allocation:
+    """What stands in the columns where nothing was sized."""
+    size = len(problem.account.held)
+    none = np.full(size, np.nan)
+    zeros = np.zeros(size, dtype=np.int64)
+    bound = Bound(zeros, none, np.full(priced_count(problem), np.nan))
+    return Allocation(none, none, bound, zeros, none, none)
+
+
+def class_rules(
+    instruments: Sequence[Instrument], deciding: Mask, strategy: Strategy, leverage: float
+) -> tuple[ClassRule, ...]:
+    """The rule that sized the deciding symbols, by asset class; leverage: granted to stocks."""
+    rules = []
+    decided = [instruments[s] for s in np.flatnonzero(deciding).tolist()]
+    for kind in Kind:
+        symbols = tuple(item.symbol for item in decided if item.kind is kind)
+        if symbols:
+            rules.append(ClassRule(kind, strategy.phrase(kind, leverage), symbols))
+    return tuple(rules)

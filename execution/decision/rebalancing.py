@@ -8,8 +8,8 @@ from operator import itemgetter
 
 import numpy as np
 
-from execution.decision.columns import DecisionColumns
-from execution.decision.decision import OrderReason
+from execution.decision.choice import OrderReason
+from execution.decision.decision import DecisionColumns
 from execution.orders.orders import (
     UNLIMITED,
     Account,

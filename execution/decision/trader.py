@@ -12,14 +12,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable, Periods, joined_beliefs
-from execution.decision.columns import (
+from execution.decision.decision import (
+    ClassRule,
+    Decision,
     DecisionColumns,
     class_rules,
     decided_places,
     decision_arrays,
     decision_columns,
+    gap_a_year,
 )
-from execution.decision.decision import ClassRule, Decision, gap_a_year
 from execution.decision.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
 from execution.decision.problem import (
     BookState,

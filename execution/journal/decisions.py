@@ -11,12 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import Json, PlainSerializer, PlainValidator
 
-from execution.decision.decision import Choice, Decision, Rationale
+from execution.decision.choice import Choice, Rationale
 from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, part_of
@@ -24,6 +24,9 @@ from execution.journal.rows import Exact, Instant, Real, Table, Text, stamp
 from execution.orders.orders import Account, Order
 from foundation.database import Database
 from trainingdata.instants import compact_text
+
+if TYPE_CHECKING:
+    from execution.decision.decision import Decision  # its machine code is none of a reader's
 
 EXPIRED = "expired: its decision was not sent in time"
 DECISIONS_SEARCHED = 120  # the latest: four days of hourly coins hide no stock's decision

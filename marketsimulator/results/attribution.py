@@ -43,7 +43,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from execution.decision.columns import NON_LIMIT_REASONS
+from execution.decision.decision import NON_LIMIT_REASONS
 from execution.orders.orders import Fill, strategy_of
 from foundation.arrays import Array, Index, Instants, Mask
 from marketsimulator.records import COIN_FEE, ENDED, Booking, BookingKind, Run

@@ -14,8 +14,7 @@ from typing import get_args
 
 import numpy as np
 
-from execution.decision.columns import decision_of_choices
-from execution.decision.decision import Decision
+from execution.decision.decision import Decision, decision_of_choices
 from execution.journal.activities import ALL_TIME, BookingRow, FillRow, Kind, bookings_of, fills_of
 from execution.journal.cycles import CycleRow, cycles_of
 from execution.journal.decisions import DecisionRow, decisions_of

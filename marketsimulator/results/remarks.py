@@ -8,8 +8,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.decision.columns import UNSENT
-from execution.decision.decision import Choice
+from execution.decision.choice import Choice
+from execution.decision.decision import UNSENT
 from execution.decision.trader import SizingSettings
 from execution.orders.fees import FeeSchedule
 from execution.orders.orders import TERMS, OrderTerms

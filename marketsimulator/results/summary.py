@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.decision.columns import decision_of_choices
-from execution.decision.decision import Choice, Decision
+from execution.decision.choice import Choice
+from execution.decision.decision import Decision, decision_of_choices
 from execution.decision.outlook import deciding_symbols
 from execution.decision.rebalancing import rebalance
 from execution.decision.trader import Decider, Trader

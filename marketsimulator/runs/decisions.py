@@ -11,15 +11,17 @@ import numpy as np
 import pandas as pd
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.columns import (
+from execution.decision.decision import (
+    ClassRule,
+    Decision,
     DecisionArrays,
     DecisionColumns,
     class_rules,
     decided_places,
     decision_columns,
+    gap_a_year,
     joined_columns,
 )
-from execution.decision.decision import ClassRule, Decision, gap_a_year
 from execution.decision.rebalancing import decision_orders, ordered_quantity
 from execution.orders.orders import Order, exact_decimal
 from foundation.arrays import Array, Index, Instants, Mask

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeGuard
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.columns import DecisionArrays, decision_arrays
+from execution.decision.decision import DecisionArrays, decision_arrays
 from execution.decision.problem import RoundedTargets, Terms, round_to_lots
 from execution.decision.trader import SizingResult, run_strategy
 from foundation.arrays import Array, Index, Records

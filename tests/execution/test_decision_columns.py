@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision.columns import REASONS, DecisionColumns, joined_columns
-from execution.decision.decision import Choice, Rationale, no_order_text, plan_text, reason_text
+from execution.decision.choice import Choice, Rationale, no_order_text, plan_text, reason_text
+from execution.decision.decision import REASONS, DecisionColumns, joined_columns
 from sizing.binding import FIRST_ROW, LIMITS
 
 GROUPS = ("one_gross", "two_most", "two_least")

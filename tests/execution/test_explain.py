@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from execution.decision.decision import SHOWN
+from execution.decision.choice import SHOWN
 from foundation.cli import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole

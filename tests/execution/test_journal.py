@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.decision.columns import decision_of_choices
+from execution.decision.decision import decision_of_choices
 from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog, NoticeBook

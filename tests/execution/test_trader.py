@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from execution.decision.decision import reason_text
+from execution.decision.choice import reason_text
 from execution.decision.trader import SizingSettings, Trader
 from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
 from sizing.limits import Limits

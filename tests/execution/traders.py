@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable, returns_of
-from execution.decision.decision import Choice, Decision
+from execution.decision.choice import Choice
+from execution.decision.decision import Decision
 from execution.decision.trader import SizingSettings, Trader
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.orders import Account, Order

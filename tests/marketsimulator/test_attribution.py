@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from execution.decision.decision import NO_RATIONALE, Choice
+from execution.decision.choice import NO_RATIONALE, Choice
 from foundation.decimals import to_cents
 from foundation.tables import Cell
 from marketsimulator.records import DecisionLog, Run, writers_of

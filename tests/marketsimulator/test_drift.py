@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision.columns import decision_of_choices
-from execution.decision.decision import Choice, Decision
+from execution.decision.choice import Choice
+from execution.decision.decision import Decision, decision_of_choices
 from execution.decision.trader import Decider
 from execution.journal.activities import FillRow
 from execution.journal.cycles import CycleRow

@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from execution.decision.columns import decision_of_choices
-from execution.decision.decision import Choice
+from execution.decision.choice import Choice
+from execution.decision.decision import decision_of_choices
 from execution.decision.trader import SizingSettings
 from foundation.charts import Chart
 from marketsimulator.results.metrics import figure_text

@@ -9,8 +9,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.decision.columns import decision_of_choices
-from execution.decision.decision import NO_RATIONALE, Choice, Decision, Rationale
+from execution.decision.choice import NO_RATIONALE, Choice, Rationale
+from execution.decision.decision import Decision, decision_of_choices
 from execution.orders.broker import place
 from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms, SymbolRate

@@ -17,7 +17,8 @@ from typing import Literal
 
 import numpy as np
 
-from execution.decision.decision import Choice, Decision
+from execution.decision.choice import Choice
+from execution.decision.decision import Decision
 from execution.decision.settings import TradingSettings
 from execution.journal.decisions import DecisionRow
 from execution.orders.lending import proceeds_of_short

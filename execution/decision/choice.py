@@ -1,0 +1,259 @@
+"""What was decided for one symbol and why, in numbers and in words.
+
+A journal's reader needs this and no machine code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+from foundation import figures
+from trainingdata.instruments import is_stock
+
+_NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
+_PLAN = (
+    "; over %s premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
+    " deviation %.0f bp"
+)
+_CHANGE = "weight %+.3f to %+.3f"
+_WORTH = "%s (worth %.2f bp)"
+# Which of the two it is, nobody has reckoned: that would take a second solution of the program.
+KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
+SHOWN = 0.0005  # from which on two weights differ in a line
+SHOWN_RETURN = 5e-6  # a twentieth of a basis point, from which on a return is not 0 in a line
+CENT = 0.01  # USD
+UNIVERSE = "universe."  # how the name of a rule that a symbol has left begins
+_PARTS = " (premium %+.3f, forecast %+.3f)"
+
+
+class Rationale(NamedTuple):
+    """What a target rests on; NaN where it rests on no forecast.
+
+    It is reckoned over the span that decided: the whole plan, or the part of it from the decision
+    on whose Kelly weight explains the target (`sizing.spans`).
+
+    days: calendar days of the span.
+    sharpe: the Sharpe ratio of the symbol's class, stated or implied.
+    premium: the return that follows from it, a year.
+    earned: the same over the span.
+    forecast: expected return over the span.
+    shrinkage: what the forecaster's median was multiplied by; none where it was not.
+    deviation: of the return, over the span.
+    premium_weight, forecast_weight: what the strategy would hold on each alone, before any limit or
+        cost, multiples of equity; both are 0 for a rule that goes by neither, and NaN where nobody
+        says it. What they do not add up to of `Choice.kelly` is the strategy's own.
+    """
+
+    days: float
+    sharpe: float
+    premium: float
+    earned: float
+    forecast: float
+    shrinkage: float | None
+    deviation: float
+    premium_weight: float = math.nan
+    forecast_weight: float = math.nan
+
+
+_NAN = float("nan")
+NO_RATIONALE = Rationale(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
+
+
+class Choice(NamedTuple):
+    """What was decided for one symbol, and why: a row of `DecisionColumns`.
+
+    symbol: of the instrument.
+    mu: expected simple return over the first period, a fraction.
+    sigma: its standard deviation; NaN without a forecast.
+    kelly: the strategy's weight before any limit or cost, a multiple of equity, over the span of
+        `rationale`.
+    held: weight of position and open orders before, a multiple of equity.
+    target: weight under every limit, a multiple of equity.
+    qty: signed quantity ordered, shares or coins.
+    price: USD, as sized.
+    binding: the limits that hold the target where it is, with their shadow prices: what one more of
+        each, in equity, would add to the plan's expected return net of risk; NaN where none is
+        known.
+    cost: USD of trading one USD, one way.
+    rationale: what the target rests on.
+    """
+
+    symbol: str
+    mu: float
+    sigma: float
+    kelly: float
+    held: float
+    target: float
+    qty: Decimal
+    price: float
+    binding: Mapping[str, float]
+    cost: float
+    rationale: Rationale = NO_RATIONALE
+
+    @property
+    def bound_by(self) -> str:
+        """The names of what binds, joined by `+`."""
+        return "+".join(self.binding)
+
+    @property
+    def change_cost(self) -> float:
+        """USD that the change is expected to cost."""
+        return self.cost * abs(float(self.qty)) * self.price if self.qty else 0.0
+
+
+class OrderReason(NamedTuple):
+    """Why an order exists: the choice that it follows from.
+
+    choice: of its symbol.
+    hours: length of the holding interval.
+    failure: of enhanced sizing; empty where it answered.
+    legacy: whether the legacy rule sized it, whatever strategy the order's id names.
+    """
+
+    choice: Choice
+    hours: float
+    failure: str = ""
+    legacy: bool = False
+
+    # Most orders of a backtest are never asked for their reason, so the text is made on demand.
+    def __str__(self) -> str:
+        text = reason_text(self.choice, self.hours)
+        if self.legacy:
+            text += ", sized by the legacy rule"
+        return f"{self.failure}; {text}" if self.failure else text
+
+
+def reason_text(choice: Choice, hours: float) -> str:
+    """Why a choice is what it is, in a line. hours: length of the holding interval."""
+    if math.isnan(choice.sigma):
+        text = f"no forecast: {_CHANGE % (choice.held, choice.target)}"
+    else:
+        text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
+        text += plan_text(choice.rationale, hours)
+        # What the night alone cuts has no weight of the strategy's.
+        unlimited = ""
+        if not math.isnan(choice.kelly):
+            unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.rationale)},"
+        text += f":{unlimited} {_CHANGE % (choice.held, choice.target)}"
+    if not choice.binding and choice.cost != 0 and abs(choice.kelly - choice.target) >= SHOWN:
+        text += f", {KEPT_OFF}"
+    cost = ""
+    if choice.qty and not math.isnan(choice.cost):
+        cost = f", cost ${choice.change_cost:,.2f} ({choice.cost * 1e4:.3g} bp)"
+    return f"{text}{_binding_text(choice)}{cost}"
+
+
+def no_order_text(choice: Choice, equity: float) -> str:
+    """Return in one line why a symbol has no order; empty if it has one.
+
+    equity: USD, of the account.
+    """
+    if choice.qty:
+        return ""
+    if math.isnan(choice.sigma):
+        return "not ordered: it has no forecast"
+    if rule := next((name for name in choice.binding if name.startswith(UNIVERSE)), ""):
+        return f"not ordered: it has left the universe ({rule})"
+    if math.isnan(choice.kelly):
+        return "not ordered: sizing failed, so nothing is opened"
+    if abs(choice.held) >= SHOWN:
+        return f"not ordered: {_why_unchanged(choice)}"
+    return f"not held: {_why_not_held(choice, equity)}"
+
+
+def _why_unchanged(choice: Choice) -> str:
+    change = _CHANGE % (choice.held, choice.target)
+    if "cost" in choice.binding:
+        return f"{change}, a change is worth less than it costs ({choice.cost * 1e4:.3g} bp)"
+    return f"{change}, {_below_one_unit(choice, choice.price)}"
+
+
+def _below_one_unit(choice: Choice, worth: float) -> str:
+    """Return the phrase for an amount, USD, that buys no whole unit."""
+    price = figures.price(choice.price)
+    if is_stock(choice.symbol) and worth <= choice.price:
+        return f"less than one share at {price}"
+    return f"less than the smallest quantity, at {price} a unit"
+
+
+def _why_not_held(choice: Choice, equity: float) -> str:
+    worth = abs(choice.target) * equity
+    if worth >= CENT:
+        return f"the target of {figures.usd(worth)} is {_below_one_unit(choice, worth)}"
+    if abs(choice.kelly) < SHOWN:
+        expected = choice.rationale.earned + choice.rationale.forecast
+        if abs(expected) >= SHOWN_RETURN:
+            return (
+                f"it pays no more than the risk it shares with the rest: {_expected_text(choice)}"
+            )
+        return f"no return is expected: {_expected_text(choice)}"
+    if choice.kelly < 0 and "long_only" in choice.binding:
+        return f"a loss is expected, and it is not sold short: {_expected_text(choice)}"
+    if "cost" in choice.binding:
+        cost = f"trading costs {choice.cost * 1e4:.3g} bp one way"
+        return f"{_expected_text(choice)}, less than it takes: {cost}"
+    if choice.binding:
+        return f"bound by {' and '.join(choice.binding)}: {_expected_text(choice)}"
+    return f"{KEPT_OFF}: {_expected_text(choice)}"
+
+
+def _expected_text(choice: Choice) -> str:
+    """Return the expected return of a choice by its parts."""
+    rests_on = choice.rationale
+    if math.isnan(rests_on.forecast):
+        return f"forecast {choice.mu * 1e4:+.1f} bp"
+    kind = "stock" if is_stock(choice.symbol) else "crypto"
+    return (
+        f"premium {rests_on.earned * 1e4:+.1f} bp"
+        f" (Sharpe ratio {rests_on.sharpe:.3g}, prior.{kind}_sharpe),"
+        f" forecast {rests_on.forecast * 1e4:+.1f} bp over {_span_text(rests_on.days)}"
+    )
+
+
+def parts_text(rationale: Rationale) -> str:
+    """What a weight rests on where it rests on both, in brackets; else empty."""
+    parts = rationale.premium_weight, rationale.forecast_weight
+    return _PARTS % parts if all(abs(part) >= SHOWN for part in parts) else ""
+
+
+def plan_text(rationale: Rationale, hours: float) -> str:
+    """What a choice rests on beyond the forecast up to the next decision, so many hours away.
+
+    Empty where that decided and no premium is stated.
+    """
+    # Days and hours are rounded apart. The 0.1 % keeps a span of one period from looking longer
+    # than its interval.
+    beyond = rationale.days * 24 > hours * 1.001
+    if not (rationale.sharpe > 0 or beyond):
+        return ""
+    worth = "" if rationale.shrinkage is None else f" (worth {rationale.shrinkage:.2f})"
+    return _PLAN % (
+        _span_text(rationale.days if beyond else hours / 24),
+        rationale.earned * 1e4,
+        rationale.premium * 100,
+        rationale.sharpe,
+        rationale.forecast * 1e4,
+        worth,
+        rationale.deviation * 1e4,
+    )
+
+
+def _span_text(days: float) -> str:
+    """A length of time, in hours below two days."""
+    return f"{days * 24:.4g} h" if days < 2 else f"{days:.3g} days"
+
+
+def _binding_text(choice: Choice) -> str:
+    """What binds and its worth, as a reason says it."""
+    limits = []
+    for name, price in choice.binding.items():
+        if name.startswith(UNIVERSE):
+            return f", it has left the universe ({name})"
+        if name == "cost" and not math.isnan(choice.cost):
+            limits.append(f"cost ({choice.cost * 1e4:.3g} bp)")
+        else:
+            limits.append(name if math.isnan(price) else _WORTH % (name, price * 1e4))
+    return f", bound by {' and '.join(limits)}" if limits else ""
