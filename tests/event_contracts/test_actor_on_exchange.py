@@ -17,8 +17,7 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.policies import Codes, Observations, Policy, RandomPolicy
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.venue_orders import order_of
-from execution.journal.order_store import OrderIntent
-from execution.orders.gate import Unguarded
+from execution.orders.gate import AnyOrder, Part, Unguarded
 from foundation.arrays import Mask
 from foundation.database import Database
 from tests.e2e.kalshi_desk import RAIN, Always
@@ -103,7 +102,7 @@ def exchange_of() -> Exchange:
 class Killed(Unguarded):
     """A gate that denies everything."""
 
-    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
+    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
         return "KILL is there"
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.orders import AnyOrder
 from execution.journal.refusals import REDUCTION_REFUSED, REFUSED, RefusalBook, cause_of
 from execution.orders.contract_orders import LimitOrder
+from execution.orders.gate import AnyOrder
 from execution.orders.orders import Order
 from foundation.database import Database
 from foundation.notices import ALL_CLEAR, PAUSED, Notices
