@@ -75,7 +75,7 @@ def test_decision_after_a_pause_sends_a_new_id(stand: KalshiStand) -> None:
     assert second.answer.startswith("taken ")
     assert first.client_order_id != second.client_order_id
     assert stand.orders() == {second.client_order_id: 1}
-    assert trading.told == []
+    assert trading.alerts.told == []
 
 
 def test_cancellation_waits_for_the_end_of_a_pause(stand: KalshiStand) -> None:
@@ -91,7 +91,7 @@ def test_cancellation_waits_for_the_end_of_a_pause(stand: KalshiStand) -> None:
     decided = trading.tick(2)
     assert decided is not None
     assert resting(stand) == [decided.client_order_id]
-    assert trading.told == []
+    assert trading.alerts.told == []
 
 
 def test_single_refusals_come_as_faults(stand: KalshiStand) -> None:
