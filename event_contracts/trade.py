@@ -58,11 +58,11 @@ from event_contracts.trading.policies import (
 )
 from event_contracts.trading.sampler import EstimateFile, Sampler, read_estimates
 from event_contracts.trading.status_sections import sections
-from event_contracts.trading.venue_orders import OrderVenue, order_of
+from event_contracts.trading.venue_orders import OrderVenue
 from execution.journal.decisions import Journal
 from execution.journal.halts import Halts
 from execution.journal.marks import EquitySnapshot
-from execution.journal.order_store import OrderIntent, OrderStore
+from execution.journal.order_store import OrderStore
 from execution.live.accounts import CONTRACTS
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
 from execution.live.loop import Stop, print_line, stopped_by_signals
@@ -70,7 +70,8 @@ from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
 from execution.live.page import Bounds
 from execution.live.runner import SteadyClock, awaited, kept_loop
-from execution.orders.gate import OrderGate
+from execution.orders.contract_orders import LimitOrder
+from execution.orders.gate import AnyOrder, OrderGate, Part
 from foundation.clock import OURS, Clock, Time
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError, InputError
 from foundation.logs import printing
@@ -133,18 +134,19 @@ class KalshiGate:
     # An order of event contracts is admitted on the account as it stands before it.
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
-    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
+    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
         """Return why an intent may not be sent at an instant, or nothing."""
         if why := why_stopped(self.halts, self.kill_file):
             return why
-        if intent.part in REDUCING:
+        if part in REDUCING:
             return ""
-        order = order_of(intent)
+        if not isinstance(order, LimitOrder):
+            return "it is no order of event contracts"
         value = order.price * order.count
         if value > self.settings.max_order:
             return f"${value} are at stake; guards.max_order is ${self.settings.max_order:g}"
         return why_halted(self.halts, "openings") or why_too_many(
-            self.book, intent, now, self.settings.max_orders_per_hour
+            self.book, order, now, self.settings.max_orders_per_hour
         )
 
 
@@ -562,8 +564,8 @@ class NothingIsSent:
 
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
-    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
-        del intent, now
+    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
+        del order, part, now
         return "mode=dry sends nothing"
 
 

@@ -23,7 +23,7 @@ from execution.alpaca.holdings import (
 )
 from execution.brokers import MOST_LENT, OtherOrder, Reading, symbol_held
 from execution.journal.order_store import OrderIntent
-from execution.journal.orders import AnyOrder
+from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
 from execution.orders.orders import PRICES, TIMES_IN_FORCE, Account, Fill, Order, coin_bids
 from execution.orders.venue_rules import BLOCKED

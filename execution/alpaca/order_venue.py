@@ -15,8 +15,8 @@ from execution.alpaca.connection import UNKNOWN_THING, Response, VenueConnection
 from execution.alpaca.fields import OrderEntry
 from execution.alpaca.placed_order import NO_PRICES, PlacedOrder
 from execution.journal.order_store import OrderIntent
-from execution.journal.orders import AnyOrder
 from execution.journal.outbox import NoAnswer, OrderDenied, too_late
+from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import PRICES, Order
 from foundation.clock import OURS, Time

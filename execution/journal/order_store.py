@@ -24,9 +24,10 @@ import numpy as np
 from pydantic import Json
 
 from execution.journal.events import EventLog
-from execution.journal.orders import AnyOrder, order_of, words_of
+from execution.journal.orders import order_of, words_of
 from execution.journal.refusals import RefusalBook
 from execution.journal.rows import Exact, Instant, Table, Text
+from execution.orders.gate import AnyOrder, Part
 from execution.orders.orders import Order
 from foundation.database import Database, rows_of_table
 from foundation.errors import InputError
@@ -69,8 +70,6 @@ _AFTER: Mapping[State, tuple[State, ...]] = {
     "expired": (),
     "replaced": (),
 }
-
-Part = Literal["", "reduction", "opening", "night"]
 
 
 def part_of(order: AnyOrder) -> Part:

@@ -9,10 +9,9 @@ from typing import Any, get_args
 import numpy as np
 
 from execution.orders.contract_orders import LimitOrder, Outcome, TimeInForce, Verb
+from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders.orders import PRICES, Order, Side
-
-AnyOrder = Order | SpreadOrder | LimitOrder
 
 
 def words_of(order: AnyOrder) -> dict[str, Any]:

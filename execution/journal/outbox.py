@@ -34,8 +34,8 @@ from execution.journal.order_store import (
     State,
     part_of,
 )
-from execution.journal.orders import AnyOrder, is_same
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.journal.orders import is_same
+from execution.orders.gate import UNGUARDED, AnyOrder, OrderGate
 from foundation.clock import Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text
@@ -218,7 +218,7 @@ class Outbox(Generic[Placed]):
         now = self._venue.estimated_now()
         intent = before or self._own(OrderIntent(order, now, part=part_of(order)))
         intent = replace(intent, state="submitting", why="", sent_at=now)
-        if why := gate.refusal(intent, now):
+        if why := gate.refusal(intent.order, intent.part, now):
             self.book.deny(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self.book.begin(intent)
@@ -444,7 +444,7 @@ class Outbox(Generic[Placed]):
         name = intent.client_order_id
         now = self._venue.estimated_now()
         once_more = self._venue.idempotent_client_ids and intent.wanted(now)
-        if not once_more or gate.refusal(intent, now):
+        if not once_more or gate.refusal(intent.order, intent.part, now):
             return result
         try:
             return self._venue.post(intent, 0.0)

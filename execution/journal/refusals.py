@@ -23,8 +23,9 @@ import numpy as np
 from pydantic import Json
 
 from execution.journal.events import EventLog
-from execution.journal.orders import AnyOrder, words_of
+from execution.journal.orders import words_of
 from execution.journal.rows import Instant, Table, Text, Whole
+from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
 from foundation.database import Database

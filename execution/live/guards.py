@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from execution.journal.halts import Forbidden, Halts
-from execution.journal.order_store import OrderIntent, OrderStore
+from execution.journal.order_store import OrderStore
 from execution.live.account_lock import is_there
 from execution.live.exposure import Exposure, exposure_of
 from execution.live.loop import Stop
+from execution.orders.gate import AnyOrder, Part
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
 from execution.orders.risk_snapshot import GuardedOrder, PriceUnseen, RiskSnapshot
@@ -102,26 +103,25 @@ class Guards:
         return SnapshotGate(self, snapshot)
 
     def refusal(
-        self, intent: OrderIntent, now: np.datetime64, snapshot: RiskSnapshot | None
+        self, order: AnyOrder, part: Part, now: np.datetime64, snapshot: RiskSnapshot | None
     ) -> str:
-        """Return why an intent may not be sent at an instant of the venue's clock, or nothing."""
+        """Return why an order may not be sent at an instant of the venue's clock, or nothing."""
         if self._stop.flattening:
-            return "" if intent.part in REDUCING else "everything is being closed"
+            return "" if part in REDUCING else "everything is being closed"
         if self._stop:
             return f"the loop was told to stop ({self._stop.why})"
-        order = intent.order
         if (why := why_stopped(self._halts, self._kill_file)) and not self._buys_back(order):
             return why
         if not isinstance(order, Order | SpreadOrder):
             return "an order of event contracts goes to another venue"
         if isinstance(order, Order) and order.symbol in self._halts.quarantined():
             return f"{order.symbol} is quarantined until it is settled"
-        if self.shut and _waits_for_the_open(intent, order, now):
+        if self.shut and _waits_for_the_open(part, order, now):
             return "the exchange is closed by the venue's clock, and it would wait for the open"
-        if intent.part in REDUCING:
+        if part in REDUCING:
             why = self._senseless_reduction(order, now, snapshot)
         else:
-            why = self._refused_opening(intent, order, now, snapshot)
+            why = self._refused_opening(order, now, snapshot)
         if snapshot and not why:
             snapshot.let_pass(order)
         return why
@@ -149,11 +149,7 @@ class Guards:
         return _beyond_collar(order, trade, self._settings.collar)
 
     def _refused_opening(
-        self,
-        intent: OrderIntent,
-        order: GuardedOrder,
-        now: np.datetime64,
-        snapshot: RiskSnapshot | None,
+        self, order: GuardedOrder, now: np.datetime64, snapshot: RiskSnapshot | None
     ) -> str:
         if why := why_halted(self._halts, "openings"):
             return why
@@ -167,8 +163,8 @@ class Guards:
             return (
                 self._untrusted_price(order, snapshot, now)
                 or self._too_large(order, snapshot)
-                or why_too_many(self._book, intent, now, self._settings.max_orders_per_hour)
-                or self._too_much(intent, order, snapshot)
+                or why_too_many(self._book, order, now, self._settings.max_orders_per_hour)
+                or self._too_much(order, snapshot)
             )
         except PriceUnseen as error:
             return str(error)
@@ -215,14 +211,14 @@ class Guards:
             return ""
         return f"{value:,.0f} USD are at stake; guards.max_order is {largest:,.0f} USD"
 
-    def _too_much(self, intent: OrderIntent, order: GuardedOrder, snapshot: RiskSnapshot) -> str:
+    def _too_much(self, order: GuardedOrder, snapshot: RiskSnapshot) -> str:
         """Why an opening would make a position or all of them too large.
 
         One that makes its position no larger is let pass, also where prices have carried it beyond
         its limit.
         """
         settings = self._settings
-        before = self._exposure(intent.client_order_id, snapshot)
+        before = self._exposure(order.client_order_id, snapshot)
         after = before.with_order(order)
         name, position = _position(order, after, snapshot)
         gross = after.gross(snapshot) / snapshot.account.equity
@@ -262,8 +258,8 @@ class SnapshotGate:
     def prices(self) -> Mapping[str, float]:
         return {} if self.snapshot is None else self.snapshot.prices
 
-    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
-        return self.guards.refusal(intent, now, self.snapshot)
+    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
+        return self.guards.refusal(order, part, now, self.snapshot)
 
 
 def why_stopped(halts: Halts, kill_file: Path) -> str:
@@ -281,13 +277,13 @@ def why_halted(halts: Halts, forbidden: Forbidden) -> str:
     return ""
 
 
-def why_too_many(book: OrderStore, intent: OrderIntent, now: np.datetime64, most: int) -> str:
+def why_too_many(book: OrderStore, order: AnyOrder, now: np.datetime64, most: int) -> str:
     """Why no further order opens anything in this hour; most: orders of all jobs in an hour."""
     since = now - HOUR
     # Instants are text in the book. One to the minute sorts before every instant within it.
     minute = str(since.astype("datetime64[m]"))
     recent = book.select("sent_at >= ? AND state NOT IN ('planned', 'denied')", (minute,))
-    name = intent.client_order_id
+    name = order.client_order_id
     count = sum(each.sent_at > since and each.client_order_id != name for each in recent)
     if count < most:
         return ""
@@ -319,13 +315,13 @@ def _measure(order: GuardedOrder, snapshot: RiskSnapshot) -> tuple[float, str]:
     return equity, "equity"
 
 
-def _waits_for_the_open(intent: OrderIntent, order: GuardedOrder, now: np.datetime64) -> bool:
+def _waits_for_the_open(part: Part, order: GuardedOrder, now: np.datetime64) -> bool:
     """Whether an order is for an exchange that the calendar alone says is open.
 
     What buys spreads back is tried all the same: nobody reads the clock for it.
     """
     if isinstance(order, SpreadOrder):
-        return intent.part not in REDUCING and bool(in_session(np.array([now]))[0])
+        return part not in REDUCING and bool(in_session(np.array([now]))[0])
     return instrument(order.symbol).kind is Kind.STOCK and _is_open(order.symbol, now)
 
 

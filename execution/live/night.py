@@ -16,12 +16,13 @@ import numpy as np
 from execution.brokers import MarksRejected, ReadingRejected
 from execution.decision.rebalancing import in_parts
 from execution.journal.decisions import Journal
-from execution.journal.order_store import OUTCOME_UNKNOWN, Part
+from execution.journal.order_store import OUTCOME_UNKNOWN
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.desk import TradingDesk
 from execution.live.settings import LiveSettings
 from execution.orders.broker import place_each
+from execution.orders.gate import Part
 from execution.orders.orders import (
     Account,
     Order,

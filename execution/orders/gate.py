@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from execution.journal.order_store import OrderIntent
+from execution.orders.contract_orders import LimitOrder
+from execution.orders.option_orders import SpreadOrder
+from execution.orders.orders import Order
+
+AnyOrder = Order | SpreadOrder | LimitOrder
+# What an order is of its decision; `night` cuts the book before the close.
+Part = Literal["", "reduction", "opening", "night"]
 
 
 class OrderGate(Protocol):
@@ -20,8 +25,8 @@ class OrderGate(Protocol):
         """USD of each symbol that the snapshot has a price of."""
         ...
 
-    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
-        """Return why an intent may not be sent at an instant of the venue's clock, or nothing."""
+    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
+        """Return why an order may not be sent at an instant of the venue's clock, or nothing."""
         ...
 
 
@@ -30,8 +35,8 @@ class Unguarded:
 
     prices: Mapping[str, float] = MappingProxyType({})
 
-    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
-        del intent, now
+    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
+        del order, part, now
         return ""
 
 

@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
-from execution.journal.order_store import OrderIntent
 from execution.live.account import AnotherAccount, LiveAccount
 from execution.live.accounts import SPREADS, TRADE
 from execution.live.desk import TradingDesk
@@ -21,7 +20,7 @@ from execution.live.loop import print_line
 from execution.live.page import Section
 from execution.live.settings import LiveSettings
 from execution.orders.broker import Broker
-from execution.orders.gate import OrderGate
+from execution.orders.gate import AnyOrder, OrderGate, Part
 from foundation.cli import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError
@@ -102,13 +101,13 @@ class SpreadGate:
     def prices(self) -> Mapping[str, float]:
         return {}
 
-    def refusal(self, intent: OrderIntent, now: np.datetime64) -> str:
+    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
         """Return why an order may not be sent, or nothing.
 
         A venue that does not answer raises `BrokerError`, and nothing is sent.
         """
-        if intent.part == "reduction":
-            return self._live.guards.check(None).refusal(intent, now)
+        if part == "reduction":
+            return self._live.guards.check(None).refusal(order, part, now)
         try:
             balance = float(self._files.read().certain_balance)
         except UnknownState as error:
@@ -116,8 +115,8 @@ class SpreadGate:
         else:
             snapshot = self._live.snapshot(self._desk.account(), (), at_risk=self._at_risk)
             gate = self._live.guards.check(replace(snapshot, balance=balance))
-            why = gate.refusal(intent, now)
-        name = intent.client_order_id
+            why = gate.refusal(order, part, now)
+        name = order.client_order_id
         self._live.notices.tell("denied", f"{name} is not sold: {why}" if why else "")
         return why
 

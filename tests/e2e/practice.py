@@ -277,7 +277,11 @@ class Live:
         """One cycle that sends its orders; journal: none forgets what it decided."""
         kept = forgotten()[0] if journal is None else journal
         seconds = self.settings.decision_seconds
-        plan = plan_of(self.decide(mine, journal=kept, **more), kept, live, seconds)
-        with sending(plan, kept):
-            plan.fills = place(mine, plan.orders, plan.cancels, plan.gate)
+        for is_last in (False, True):
+            decided = self.decide(mine, journal=kept, **more)
+            plan = plan_of(decided, kept, live, seconds, is_last=is_last)
+            with sending(plan, kept):
+                plan.fills = place(mine, plan.orders, plan.cancels, plan.gate)
+            if not plan.changed:
+                break
         return sent_cycle(plan)

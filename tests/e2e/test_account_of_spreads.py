@@ -13,10 +13,10 @@ import pytest
 
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.order_store import OrderIntent, OrderStore
+from execution.journal.order_store import OrderStore
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
-from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.gate import UNGUARDED, OrderGate, Part
 from execution.orders.option_orders import SpreadFill, SpreadOrder
 from execution.orders.orders import Account
 from execution.orders.risk_snapshot import RiskSnapshot
@@ -89,8 +89,8 @@ class Funded(DeskVenue):
         at_risk = {"SPXW": float(self.held_against())}
         live = Watched(self.guards, self.here.notices)
         gate = SpreadGate(live, self, self.files, at_risk)  # type: ignore[arg-type]
-        intent = OrderIntent(order, self.now(), part="reduction" if order.reduces else "opening")
-        if why := gate.refusal(intent, self.now()):
+        part: Part = "reduction" if order.reduces else "opening"
+        if why := gate.refusal(order, part, self.now()):
             raise OrderRejected(why)
         return super().submit(order)
 

@@ -34,10 +34,11 @@ from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.order_store import OrderIntent, OrderStore, Part
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.__main__ import clear, kill
 from execution.live.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.live.loop import Stop
+from execution.orders.gate import Part
 from foundation.clock import Time, system_clock
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
@@ -287,6 +288,10 @@ def intent(name: str, part: Part = "opening", count: int = 10) -> OrderIntent:
     return OrderIntent(order, NOW, job="kalshi", venue="kalshi", part=part)
 
 
+def refusal(gate: KalshiGate, one: OrderIntent, now: np.datetime64) -> str:
+    return gate.refusal(one.order, one.part, now)
+
+
 @pytest.fixture
 def gate(tmp_path: Path) -> KalshiGate:
     database = Database()
@@ -297,27 +302,27 @@ def gate(tmp_path: Path) -> KalshiGate:
 
 
 def test_an_order_opens_up_to_its_largest_value_and_so_many_in_an_hour(gate: KalshiGate) -> None:
-    assert gate.refusal(intent("a", count=40), NOW) == ""
+    assert refusal(gate, intent("a", count=40), NOW) == ""
     assert (
-        gate.refusal(intent("a", count=41), NOW) == "$20.50 are at stake; guards.max_order is $20"
+        refusal(gate, intent("a", count=41), NOW) == "$20.50 are at stake; guards.max_order is $20"
     )
     for k in range(3):
-        assert gate.refusal(intent(f"{k}"), NOW) == ""
+        assert refusal(gate, intent(f"{k}"), NOW) == ""
         gate.book.begin(replace(intent(f"{k}"), sent_at=NOW + k * MINUTE))
     later = NOW + 5 * MINUTE
-    assert "3 orders were sent within an hour" in gate.refusal(intent("b"), later)
-    assert gate.refusal(intent("b", "reduction", 41), later) == ""
-    assert gate.refusal(intent("b"), NOW + 61 * MINUTE) == ""
+    assert "3 orders were sent within an hour" in refusal(gate, intent("b"), later)
+    assert refusal(gate, intent("b", "reduction", 41), later) == ""
+    assert refusal(gate, intent("b"), NOW + 61 * MINUTE) == ""
 
 
 def test_the_kill_file_and_halts_stop_what_they_forbid(gate: KalshiGate) -> None:
     parts: tuple[Part, ...] = ("opening", "reduction")
     gate.halts.raise_halt("drawdown", "too much was lost", NOW)
-    assert [bool(gate.refusal(intent("a", part), NOW)) for part in parts] == [True, False]
+    assert [bool(refusal(gate, intent("a", part), NOW)) for part in parts] == [True, False]
     gate.halts.raise_halt("positions", "they differ", NOW)
-    assert all("they differ" in gate.refusal(intent("a", part), NOW) for part in parts)
+    assert all("they differ" in refusal(gate, intent("a", part), NOW) for part in parts)
     gate.halts.clear("positions", "me", NOW)
     gate.halts.clear("drawdown", "me", NOW)
-    assert gate.refusal(intent("a"), NOW) == ""
+    assert refusal(gate, intent("a"), NOW) == ""
     gate.kill_file.touch()
-    assert all("nothing is sent" in gate.refusal(intent("a", part), NOW) for part in parts)
+    assert all("nothing is sent" in refusal(gate, intent("a", part), NOW) for part in parts)

@@ -98,7 +98,7 @@ def test_decision_after_a_pause_sends_a_new_id(stand: KalshiStand) -> None:
     assert second.answer.startswith("taken ")
     assert first.client_order_id != second.client_order_id
     assert stand.orders() == {second.client_order_id: 1}
-    assert trading.told == []
+    assert trading.alerts.told == []
 
 
 def test_cancellation_waits_for_the_end_of_a_pause(stand: KalshiStand) -> None:
@@ -115,7 +115,7 @@ def test_cancellation_waits_for_the_end_of_a_pause(stand: KalshiStand) -> None:
     assert decided is not None
     assert (resting(stand), stand.state("o-1")) == ([], "canceled")
     assert stand.state(decided.client_order_id) == "filled"
-    assert trading.told == []
+    assert trading.alerts.told == []
 
 
 def test_single_refusals_come_as_faults(stand: KalshiStand) -> None:

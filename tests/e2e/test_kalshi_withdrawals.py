@@ -22,6 +22,7 @@ from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
+from tests.alerts import Alerts
 from tests.e2e.kalshi_desk import (
     POST,
     RAIN,
@@ -137,7 +138,7 @@ class Trading:
     life: int = 1
     halted: bool = False
     kill_file: Path = Path("no KILL")
-    told: list[str] = field(default_factory=list)
+    alerts: Alerts = field(default_factory=Alerts)
 
     def __post_init__(self) -> None:
         self.log, book = journal(self.stand.database)
@@ -145,7 +146,7 @@ class Trading:
         gate = KalshiGate(KalshiGuardSettings(), self.halts, book, self.kill_file)
         self.manager = self.stand.manager(self.admission, gate=gate)
         notices = Notices(None, None)
-        notices.keep_in(self)
+        notices.keep_in(self.alerts)
         self.service = ActorService(
             "account",
             self.manager,
@@ -183,7 +184,7 @@ def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_m
     assert masked is not None
     assert "an order of unknown outcome keeps this market: o-3" in masked.reason
     assert masked.allowed == 0
-    assert trading.told == ["SNOW: an order of unknown outcome keeps this market"]
+    assert trading.alerts.texts == ["SNOW: an order of unknown outcome keeps this market"]
     # Its worst case is spent, in every market.
     view = trading.manager.view(RAIN)
     assert [each.remaining for each in view.resting] == [10]
@@ -242,7 +243,7 @@ def test_a_venue_that_does_not_cancel_fails_its_market_and_nothing_is_decided_th
         assert trading.tick(row) is None
     assert trading.log.entries() == []
     assert len(trading.log.ticks(RAIN)) == 4
-    assert [text.partition(" failed")[0] for text in trading.told] == [RAIN]
+    assert [text.partition(" failed")[0] for text in trading.alerts.texts] == [RAIN]
     assert trading.tick(0, "SNOW") is not None
     assert resting(stand) == ["o-1"]
 

@@ -115,10 +115,10 @@ def test_an_opening_of_unknown_fate_keeps_no_cut_back(here: Practice, tmp_path: 
     with desk_at(here, tmp_path) as desk:
         trades = desk.job._feed.last_trades(["SYA"])
         account = desk.broker.account().with_prices({"SYA": trades["SYA"].price})
-        seen = RiskSnapshot(account, trades)
+        gate = desk.live.guards.check(RiskSnapshot(account, trades))
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
         with suppress(BrokerError):
-            desk.broker.submit([order("kelly_50-20240220T203000Z-SYA-7-0", qty="10")], seen)
+            desk.broker.submit([order("kelly_50-20240220T203000Z-SYA-7-0", qty="10")], gate)
         buy_too_much(here)
         show(desk, 6)
         desk.job.step()
@@ -192,7 +192,7 @@ def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(
         buy_too_much(here)
         show(desk, 6)
         before = len(here.posts)
-        broker: Any = desk.broker._outbox
+        broker: Any = desk.broker._gateway._outbox
         journal: Any = desk.job._journal
         post = broker.post
 
@@ -326,7 +326,7 @@ def test_a_decision_is_not_gone_on_with_in_what_is_not_traded_any_more(
     here = practice("symbols=[SYA,SYB,SYC]")
     here.advance("2024-02-20T15:30:00Z")
     desk = Desk.at(here, tmp_path, *PLAIN)
-    broker: Any = desk.broker._outbox
+    broker: Any = desk.broker._gateway._outbox
     journal: Any = desk.job._journal
 
     def dying(*words: Sequence[Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -56,6 +56,7 @@ from option_spreads.sell import sell
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import read_state
+from tests.alerts import Alerts
 from tests.commands import Started
 from tests.e2e.practice import KEYS, Practice, Start, environment, trading
 from tests.e2e.selling import DeskVenue
@@ -274,25 +275,14 @@ def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
         mine.index()
 
 
-@dataclass
-class Kinds:
-    """Keeps the kinds of alerts."""
-
-    kinds: list[str]
-
-    def record(self, kind: str, text: str) -> None:
-        self.kinds.append(kind)
-
-
 def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
     """A refused closing purchase is urgent; an accepted sale does not end its cause."""
     here = options(practice, vix)
     here.advance(AT)
-    told: list[str] = []
     database = Database()
     events = EventLog(database)
-    notices = Notices(None, None)
-    notices.keep_in(Kinds(told))
+    alerts, notices = Alerts(), Notices(None, None)
+    notices.keep_in(alerts)
     refusals = RefusalBook(database, events, notices)
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     book = OrderStore(database, events, refusals)
@@ -306,10 +296,10 @@ def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
         assert refused.value.alerted
         assert mine.submit(put(f"sold-{number}")).contracts == 1
         refusals.end_step()
-    assert told == ["refused reduction"] * 2
+    assert alerts.kinds == ["refused reduction"] * 2
     assert mine.submit(replace(put("back", back=True), reduces=True)).contracts == 1
     refusals.end_step()
-    assert told == [*["refused reduction"] * 2, *["all clear"] * 2]
+    assert alerts.kinds == [*["refused reduction"] * 2, *["all clear"] * 2]
 
 
 def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> None:

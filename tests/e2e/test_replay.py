@@ -58,6 +58,16 @@ def nothing(_: Cycle) -> None:
 
 
 @dataclass
+class Reports:
+    """Hands each cycle to a test."""
+
+    show: Callable[[Cycle], None]
+
+    def report(self, cycle: Cycle) -> None:
+        self.show(cycle)
+
+
+@dataclass
 class Desk:
     """A server, and the folder of whoever replays on it.
 
@@ -77,8 +87,10 @@ class Desk:
         """A process that replays, with more words, and what it says at its end."""
         words = (*WORDS, "broker.attempts=1", *more, *words_of(self.timeframe))
         parts = Live.at(self.here, *words, folder=str(self.folder / "live"))
+        settings, feed, trader = parts.settings, parts.feed, parts.trader
+        reports = Reports(show)
         summary = run_replay(
-            parts.settings, KEYS, parts.feed, parts.trader, self.output, overwrite=False, show=show
+            settings, KEYS, feed, trader, self.output, overwrite=False, reports=reports
         )
         said: dict[str, Any] = json.loads(summary)
         assert self.summary == said

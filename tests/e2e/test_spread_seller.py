@@ -143,7 +143,7 @@ def test_half_of_an_order_is_half_a_spread_and_the_rest_is_bought_back_later(
 ) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), sizing=PRIOR)
     here.to(0, 30)
-    seller = here.seller(submit=lambda o: here.desk.send(o, partial=o.contracts > 1).fill)
+    seller = here.seller(submit=lambda o, _: here.desk.send(o, partial=o.contracts > 1).fill)
     (spread,) = seller.step().spreads
     assert (spread.contracts, sum(abs(n) for n in here.desk.held().values())) == (1, 2)
     stop(here, spread)

@@ -17,6 +17,7 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.policies import Codes, Observations, Policy, RandomPolicy
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.venue_orders import order_of
+from execution.orders.gate import AnyOrder, Part, Unguarded
 from foundation.arrays import Mask
 from foundation.database import Database
 from tests.e2e.kalshi_desk import RAIN, Always
@@ -98,10 +99,17 @@ def exchange_of() -> Exchange:
     return Exchange([Listing(RAIN, tape_of(synthetic_session(3, SHORT)))])
 
 
-def test_what_a_guard_keeps_back_is_written_down_and_no_failure() -> None:
+class Killed(Unguarded):
+    """A gate that denies everything."""
+
+    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
+        return "KILL is there"
+
+
+def test_a_denied_order_is_recorded_and_is_no_failure() -> None:
     exchange = exchange_of()
     log, book = journal()
-    manager = SimulatedOrderManager(exchange, book, lambda intent, now, seen: "KILL is there")
+    manager = SimulatedOrderManager(exchange, book, Killed())
     service = service_of(manager, exchange, Always(1), log)
     entry = step(service, exchange)
     assert entry is not None

@@ -20,6 +20,7 @@ from event_contracts.trading.records import DOLLAR, SLOTS, TICK, Record, Samplin
 from event_contracts.trading.sampler import ALERT, EstimateFile, read_estimates, tick_of
 from foundation.errors import InputError, SenselessAnswer
 from foundation.notices import Notices
+from tests.alerts import Alerts
 from tests.event_contracts.trading import view, views, waiting
 
 D = Decimal
@@ -195,9 +196,8 @@ def test_a_file_that_makes_no_sense_is_refused_by_line(
 def test_what_was_said_last_goes_on_while_a_file_cannot_be_read_and_somebody_is_told(
     tmp_path: Path,
 ) -> None:
-    told: list[str] = []
-    notices = Notices(None, None)
-    notices.keep_in(lambda kind, text: told.append(kind))
+    alerts, notices = Alerts(), Notices(None, None)
+    notices.keep_in(alerts)
     path = written(tmp_path / "own.csv", ROW)
     own = EstimateFile(path, notices)
     path.write_text("market,proba")
@@ -206,7 +206,7 @@ def test_what_was_said_last_goes_on_while_a_file_cannot_be_read_and_somebody_is_
     assert own.at(NOON) == {}
     written(path, "RAIN,0.4,2026-11-24T13:00:00Z")
     assert own.at(NOON) == {"RAIN": 0.4}
-    assert told == [ALERT]
+    assert alerts.kinds == [ALERT]
     path.unlink()
     own.at(NOON)
-    assert told == [ALERT, ALERT]
+    assert alerts.kinds == [ALERT, ALERT]

@@ -13,8 +13,8 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import PlacedOrder
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.journal.orders import AnyOrder
 from execution.journal.outbox import Outbox
+from execution.orders.gate import AnyOrder
 from tests.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 

@@ -53,7 +53,7 @@ def test_trades_change_what_cash_should_be_and_bookings_count_apart_as_well() ->
     book.add([booking("f", "fee", amount="-2")], BEGUN)
     assert book.cash_reading(Decimal(968)) == CashReading(NONE, Decimal(-2))
     assert book.last_cash() is None
-    book.believe_cash(CashReading(Decimal("0.254"), Decimal(-2)))
+    book.accept_cash(CashReading(Decimal("0.254"), Decimal(-2)))
     again = HoldingsBook(database, EventLog(database))
     assert again.last_cash() == CashReading(Decimal("0.25"), Decimal(-2))
     assert database.rows("SELECT number FROM ground") == [(1,)], "as earlier journals have it"

@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
-from execution.journal.order_store import OrderIntent, OrderStore, Part, Progress, State
+from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
 from execution.live.account_lock import KILL_FILE
 from execution.live.exposure import prices_of_orders
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
 from execution.orders.contract_orders import LimitOrder
+from execution.orders.gate import Part
 from execution.orders.last_trades import last_prices
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders.orders import Account, Order
@@ -117,7 +118,7 @@ class Desk:
         self.guards = Guards(self.settings, self.halts, self.book, self.kill_file, self.stop)
 
     def judge(self, one: OrderIntent, now: np.datetime64) -> str:
-        return self.guards.check(self.snapshot).refusal(one, now)
+        return self.guards.check(self.snapshot).refusal(one.order, one.part, now)
 
     def send(self, one: OrderIntent, now: np.datetime64 = NOW) -> str:
         """As an outbox does it: judged, and recorded or denied."""

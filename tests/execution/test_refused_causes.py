@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.orders import AnyOrder
 from execution.journal.refusals import REDUCTION_REFUSED, REFUSED, RefusalBook, cause_of
 from execution.orders.contract_orders import LimitOrder
+from execution.orders.gate import AnyOrder
 from execution.orders.orders import Order
 from foundation.database import Database
 from foundation.notices import ALL_CLEAR, PAUSED, Notices
+from tests.alerts import Alerts
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 LIQUIDATION = 'rejected (403): {"code":40310000,"message":"account restricted to liquidation only"}'
@@ -32,17 +33,14 @@ class Told:
 
     def __init__(self, database: Database | None = None) -> None:
         self.database = database or Database()
-        self.notices: list[tuple[str, str]] = []
-        sent = Notices(None, None)
-        sent.keep_in(self)
-        self.book = RefusalBook(self.database, EventLog(self.database), sent)
-
-    def record(self, kind: str, text: str) -> None:
-        self.notices.append((kind, text))
+        self.alerts = Alerts()
+        notices = Notices(None, None)
+        notices.keep_in(self.alerts)
+        self.book = RefusalBook(self.database, EventLog(self.database), notices)
 
     @property
     def kinds(self) -> list[str]:
-        return [kind for kind, _ in self.notices]
+        return self.alerts.kinds
 
     def step(self, *refused: tuple[AnyOrder, str], accepted: tuple[AnyOrder, ...] = ()) -> None:
         for each in accepted:
@@ -135,7 +133,7 @@ def test_a_refused_reduction_is_urgent_after_refused_openings() -> None:
     told.step((order("SYB", reduces=True, side="sell"), LIQUIDATION))
     told.step((order("SYB", reduces=True, side="sell"), LIQUIDATION))
     assert told.kinds == [REFUSED, REDUCTION_REFUSED]
-    assert told.notices[1][1].startswith("URGENT: ")
+    assert told.alerts.told[1][1].startswith("URGENT: ")
     [row] = told.book.active()
     assert row.is_urgent
     told.step(accepted=(order("SYB", reduces=True, side="sell"),))
@@ -170,7 +168,7 @@ def test_a_pause_is_one_notice_until_trading_resumes() -> None:
     told.step()
     [row] = told.book.active()
     assert (told.kinds, row.is_pause, row.is_urgent) == ([PAUSED], True, False)
-    assert "URGENT" not in told.notices[0][1] + str(row)
+    assert "URGENT" not in told.alerts.told[0][1] + str(row)
     told.step(accepted=(order("SYA", reduces=True, side="sell"),))
     assert told.kinds == [PAUSED, ALL_CLEAR]
     assert told.book.active() == []
@@ -223,12 +221,12 @@ def test_each_cause_alternates_between_alert_and_all_clear(
     notices: list[tuple[str, str]] = []
     for number, (refused, accepted) in enumerate(steps):
         if number == restart:
-            notices += told.notices
+            notices += told.alerts.told
             told = Told(told.database)
         told.step(*refused, accepted=tuple(accepted))
         standing = {row.cause for row in told.book.active()}
         assert {cause_of(answer, each.symbol) for each, answer in refused} <= standing
-    notices += told.notices
+    notices += told.alerts.told
     begun = Counter(kind != ALL_CLEAR for kind, _ in notices)
     urgent = sum(kind == REDUCTION_REFUSED for kind, _ in notices)
     open_now = len(told.book.active())

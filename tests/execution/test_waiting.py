@@ -59,15 +59,15 @@ def test_a_venue_that_is_away_is_said_at_once_and_when_it_is_back(
 ) -> None:
     venue = Venue()
     clock = watched(venue)
-    assert clock() == NOON
+    assert clock.now() == NOON
     assert clock.answers()
     venue.away = True
     for _ in range(30):
-        assert clock() == NOON
+        assert clock.now() == NOON
         assert not clock.answers()
     venue.away = False
     venue.shown = NOON + 160 * SECOND
-    assert clock() == venue.shown
+    assert clock.now() == venue.shown
     assert clock.answers()
     assert capsys.readouterr().out.splitlines() == [
         "Waiting for the venue, which is asked again every few seconds: the clock: no answer.",
@@ -80,19 +80,19 @@ def test_a_venue_that_is_back_with_another_account_is_refused(away: bool) -> Non
     """So is one whose clock goes back: each other reading of the clock costs one request."""
     venue = Venue()
     clock = watched(venue)
-    clock()
+    clock.now()
     if away:
         venue.away = True
-        clock()
+        clock.now()
         venue.away = False
     venue.account = "another"
     if not away:
         venue.shown = NOON + SECOND
-        assert clock() == venue.shown
+        assert clock.now() == venue.shown
         venue.shown = NOON - 3600 * SECOND
     told = "account is another now, and this process trades mine: the practice server was begun"
     with pytest.raises(InputError, match=told):
-        clock()
+        clock.now()
 
 
 class Waits:

@@ -13,6 +13,7 @@ import pytest
 
 from foundation import notices as module
 from foundation.notices import ALL_CLEAR, FILE, Notices
+from tests.alerts import Alerts
 
 PATIENCE = 60.0  # seconds until a test that waits for a thread gives up
 NOBODY = "http://127.0.0.1:9/"  # the discard port: nothing listens
@@ -71,13 +72,13 @@ def unended() -> Iterator[Callable[..., Notices]]:
 
 
 def test_an_all_clear_is_posted_each_time(ear: str, tmp_path: Path) -> None:
-    told: list[tuple[str, str]] = []
+    alerts = Alerts()
     with Notices(None, ear, tmp_path) as notices:
-        notices.keep_in(lambda kind, text: told.append((kind, text)))
+        notices.keep_in(alerts)
         for kind in ("refused", ALL_CLEAR, "refused"):
             notices.announce(kind, f"{kind}!")
     assert [body["kind"] for body in Ear.heard] == ["refused", "all clear", "refused"]
-    assert told == [(body["kind"], body["text"]) for body in Ear.heard]
+    assert alerts.told == [(body["kind"], body["text"]) for body in Ear.heard]
 
 
 def test_an_alert_is_sent_until_it_is_taken(ear: str, tmp_path: Path) -> None:

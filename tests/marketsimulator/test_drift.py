@@ -22,8 +22,9 @@ from execution.journal.activities import FillRow
 from execution.journal.cycles import CycleRow
 from execution.journal.decisions import DecisionRow
 from execution.journal.marks import EquitySnapshot
-from execution.journal.order_store import OrderIntent, Part, State
+from execution.journal.order_store import OrderIntent, State
 from execution.live.cycle import decision_end
+from execution.orders.gate import Part
 from execution.orders.orders import Account, Fill, Order
 from foundation.database import Database
 from foundation.decimals import as_written, to_cents
