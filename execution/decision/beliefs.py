@@ -182,6 +182,7 @@ def returns_of(
     years = np.zeros(size)
     universe = np.zeros(size, dtype=np.bool_)
     for k in range(periods):
+        news = beliefs.shared[row, k]
         for a in range(count):
             s = chosen[a]
             kind = 1 if crypto[s] else 0
@@ -194,15 +195,16 @@ def returns_of(
             if beliefs.deciding[row, s]:
                 premium[k, a] = beliefs.premium[row, s] * class_sharpe[kind] * own_years
                 mu[k, a] = (beliefs.mu[row, k, s] if forecast else 0.0) + premium[k, a]
+            is_crypto = crypto[s]
+            deviation = sigma[k, s]
             for b in range(count):
                 r = chosen[b]
                 # Between the classes the matrix is of returns from 16:00 to 16:00 New York, which
                 # hold all the news of both. The prices of a period share only part of theirs.
-                share = beliefs.shared[row, k] if crypto[s] != crypto[r] else 1.0
-                product = sigma[k, s] * sigma[k, r]
-                covariance[k, a, b] = (
-                    matrix[s, r] * share * product if np.isfinite(product) else 0.0
-                )
+                share = news if is_crypto != crypto[r] else 1.0
+                product = deviation * sigma[k, r]
+                if np.isfinite(product):
+                    covariance[k, a, b] = matrix[s, r] * share * product
     return Returns(mu, premium, covariance, universe, years)
 
 
