@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from execution.decision.choice import no_order_text, plan_text
@@ -501,6 +500,8 @@ def clock(at: np.datetime64) -> str:
 
     New York's date is there where it is another one.
     """
+    import pandas as pd
+
     utc = pd.Timestamp(at, tz=UTC)
     local = utc.tz_convert(NEW_YORK)
     there = f"{local:%H:%M}" if local.date() == utc.date() else f"{local:%d %b %H:%M}"
@@ -509,9 +510,13 @@ def clock(at: np.datetime64) -> str:
 
 def hour(at: np.datetime64) -> str:
     """An instant in UTC: 20 Feb 16:30."""
+    import pandas as pd
+
     return f"{pd.Timestamp(at):%d %b %H:%M}"
 
 
 def day(at: np.datetime64) -> str:
     """The New York date of an instant: 20 Feb 2024."""
+    import pandas as pd
+
     return f"{pd.Timestamp(new_york_date(np.array([at]))[0]):%d %b %Y}"

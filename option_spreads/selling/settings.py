@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
@@ -25,6 +25,9 @@ from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import Session
 from trainingdata.source import Feed
 from trainingdata.volatility_index import volatility_index
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODE = "PAPER"  # which of an account's files are used; with real money nothing is sold
 

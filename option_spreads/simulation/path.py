@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from foundation.arrays import Array
 from foundation.errors import DataError, InputError
@@ -17,6 +17,9 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import session_of
 from trainingdata.volatility_index import RESPONSE, within_day
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Dates = npt.NDArray[np.datetime64]
 
@@ -172,6 +175,8 @@ def index_days(
     scale: of prices, 10 to read SPY as the S&P 500.
     response: see `within_day`.
     """
+    import pandas as pd
+
     times, values = bars.real_bars(bars.symbols.index(symbol))
     closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))
     dates, first = np.unique(new_york_date(times), return_index=True)

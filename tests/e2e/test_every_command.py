@@ -172,7 +172,7 @@ def test_a_library_that_a_first_backtest_does_without_is_named_with_what_install
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_command_that_is_told_to_end_while_it_loads_says_so(number: signal.Signals) -> None:
     code = (
-        "import os, sys; from foundation import command;"
+        "import os, sys; from foundation import cli as command;"
         f"command._home = lambda name: os.kill(os.getpid(), {int(number)});"
         f"command.{START}('marketsimulator.explain')"
     )
