@@ -21,9 +21,10 @@ ALLOWED = {
     " universe",
     "forecasting": "candidates chronos2/profile evaluate forecast settings",
     "sizing": "quantity solver/cholesky",
-    "execution": "alpaca/order_venue auctions choices decision journal/order_store live/validation"
-    " live/guards live/holdings live/page live/settings outlook quantity rebalancing records",
-    "marketsimulator": "results/attribution results/metrics venue/faults venue/market_data"
+    "execution": "alpaca/order_venue decision/choices decision/decision decision/outlook"
+    " decision/rebalancing journal/order_store live/validation live/guards live/holdings live/page"
+    " live/settings orders/auctions quantity",
+    "marketsimulator": "records results/attribution results/metrics venue/faults venue/market_data"
     " venue/option_listing venue/portfolio_history",
 }
 
