@@ -48,7 +48,12 @@ from event_contracts.trading.listings import (
     sale_prices,
     unread,
 )
-from event_contracts.trading.manager import ORDER_LIFE, KalshiMultiMarketOrderManager, Reading
+from event_contracts.trading.manager import (
+    NO_MARKETS,
+    ORDER_LIFE,
+    KalshiMultiMarketOrderManager,
+    Reading,
+)
 from event_contracts.trading.policies import (
     BinaryKelly,
     Nothing,
@@ -84,7 +89,6 @@ log = logging.getLogger(__name__)
 
 Show = Callable[[ActionEntry], None]
 
-NO_MARKETS: Mapping[str, str] = MappingProxyType({})
 JOB = "kalshi"
 DIFFERENCES = "kalshi books"  # a kind of alert
 NOT_LISTED_YET = "its settlement is not listed yet"
@@ -290,11 +294,12 @@ class KalshiJob:
         A market that was left out as the process began is looked at while it is held.
         """
         ended = {*self.sampler.markets} - {*self.sampler.spans}
-        waiting = ended & {*held, *reading.quarantined, *self.unbooked}
+        waiting = ended & {*held, *reading.quarantined(), *self.unbooked}
         if not waiting:
             return {}
         waiting -= {each.market for each in self.account.actions.paid()}
-        reasons = {**dict.fromkeys(waiting, NOT_LISTED_YET), **self.left_out, **reading.quarantined}
+        not_listed = dict.fromkeys(waiting, NOT_LISTED_YET)
+        reasons = reading.quarantined(besides={**not_listed, **self.left_out})
         return {market: reasons[market] for market in sorted(waiting)}
 
     def finish(self, *, flatten: bool) -> list[str]:
@@ -484,7 +489,7 @@ class KalshiAccount:
         listings = read_markets(manager.venue, positions)
         kept = self.actions.kept()
         sales = sale_prices(listings, kept[1] if kept else {})
-        quarantined = {**unsampled, **unread(listings.values()), **reading.quarantined}
+        quarantined = reading.quarantined(listings.values(), unsampled)
         values = {
             market: listings[market].value_of(count, sales[market])
             for market, count in positions.items()

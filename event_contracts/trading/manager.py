@@ -22,9 +22,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from types import MappingProxyType
 
 import numpy as np
 
@@ -69,6 +70,8 @@ SMALLEST_FLOW = Decimal(1)  # USD
 ROUNDING = 2 * CENT
 BEGINNING = np.datetime64(0, "ns")
 OVERLAP = np.timedelta64(1, "h")  # read again of fills and settlements: some are listed late
+
+NO_MARKETS: Mapping[str, str] = MappingProxyType({})
 
 # The rules in force in a market at an instant.
 RulesOf = Callable[[str, np.datetime64], FeeRules]
@@ -216,8 +219,7 @@ class Reading:
     differences: changes without an explanation by fills, settlements and our fees, in words. They
         are no flow, and quarantined markets are left out.
     paid: positions that were paid out since the books before.
-    quarantined: why markets are not traded, by ticker: their rows cannot be read. Known positions
-        in them count.
+    unreadable: why rows of markets cannot be read, by ticker. Known positions in them count.
     """
 
     books: AccountBooks
@@ -227,7 +229,17 @@ class Reading:
     flow: Decimal
     differences: tuple[str, ...]
     paid: tuple[PaidPosition, ...] = ()
-    quarantined: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def quarantined(
+        self, listings: Iterable[Listing] = (), besides: Mapping[str, str] = NO_MARKETS
+    ) -> dict[str, str]:
+        """Return why markets are not traded, by ticker.
+
+        listings: of markets, some of which cannot be read.
+        besides: reasons that are known already; those of listings and of this reading come first.
+        """
+        return {**besides, **unread(listings), **self.unreadable}
 
 
 class AccountReader:
@@ -306,7 +318,7 @@ class AccountReader:
             flow=come_to.flow(books),
             differences=(*come_to.contracts(books, quarantined), *come_to.remarks),
             paid=come_to.paid,
-            quarantined=quarantined,
+            unreadable=quarantined,
         )
 
     def _news(self, at: np.datetime64, since: np.datetime64) -> News:
@@ -580,7 +592,7 @@ class KalshiMultiMarketOrderManager:
             exposure_of_others(market, unsettled, resting, quotes, events),
         )
         refuse_unknown((listings[market],))
-        if why := {**unread(listings.values()), **reading.quarantined}.get(market):
+        if why := reading.quarantined(listings.values()).get(market):
             raise QuarantinedMarket(f"{market} is quarantined: {why}")
         return view, listings[market]
 

@@ -99,7 +99,7 @@ class Discrepancy:
     @classmethod
     def of_order(cls, name: str, symbol: str, why: str = "") -> Discrepancy:
         """Return the discrepancy of an unknown order; why: what makes no sense in it."""
-        reason = f"order {name} in {symbol} is nobody's here"
+        reason = f"unknown order {name} ({symbol}): not in our journal"
         return cls(symbol, NONE, Decimal(1), f"{reason}: {why}" if why else reason, name)
 
     @property

@@ -113,8 +113,8 @@ class Reconciler:
             raise ReadingRejected(late or why, account)
         self._notices.tell("marks", marks)
         held = ", ".join(sorted(valued.unpriced))
-        text = f"nothing says a price of {held}: it is left alone, and counts as"
-        self._notices.tell("unpriced", f"{text} it was marked last, or as nothing" if held else "")
+        text = f"no price for {held}: quarantined, valued at its last mark or at nothing"
+        self._notices.tell("unpriced", text if held else "")
         if marks:
             raise MarksRejected(marks, account)
         self._end_listed_halt(now, valued.equity)

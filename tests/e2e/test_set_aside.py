@@ -76,7 +76,7 @@ def told(desk: Desk) -> list[str]:
     [
         (bought_by_hand, "SYA", "SYA is "),
         (bought_elsewhere, "SYC", "SYC is 3 at the venue, 0 by our own orders"),
-        (waiting_order, "SYA", "order by-hand in SYA is nobody's here"),
+        (waiting_order, "SYA", "unknown order by-hand (SYA): not in our journal"),
     ],
 )
 def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
@@ -249,8 +249,7 @@ def test_what_nothing_says_a_price_of_is_named_and_the_others_trade_on(
         assert ordered(desk) == {"SYA", "SYB"}
         assert halted_by(desk) == []
         assert told(desk) == [
-            "nothing says a price of 3 SYC: it is left alone, and counts as it was marked last,"
-            " or as nothing"
+            "no price for 3 SYC: quarantined, valued at its last mark or at nothing"
         ]
 
 
@@ -296,7 +295,7 @@ def test_an_order_of_nobody_that_is_not_understood_is_named_and_stops_no_cycle(
         desk.job.step()
         assert halted_by(desk) == [kind]
         (text,) = told(desk)
-        assert "in SYC is nobody's here" in text
+        assert "(SYC): not in our journal" in text
         if kind == "symbols":
             assert ordered(desk) == {"SYA", "SYB"}
             return

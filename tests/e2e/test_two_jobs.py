@@ -146,7 +146,7 @@ def test_an_order_of_options_by_hand_is_named_and_halts_by_what_it_could_lose(
     trading(here).post("/orders", {**order, "legs": legs})
     sell(words, KEYS)
     whys = rows_of(path, "SELECT kind, why FROM halts")
-    assert whys == [(halt, f"order by-hand in options on {UNDER} is nobody's here")]
+    assert whys == [(halt, f"unknown order by-hand (options on {UNDER}): not in our journal")]
     clear(path, halt, "a person")
     sell(words, KEYS)
     assert rows_of(path, "SELECT kind FROM halts WHERE cleared_at IS NULL") == []

@@ -108,7 +108,7 @@ def _comparable(reading: Reading) -> Any:
 def test_missing_fee_is_computed_by_our_rules(traded: KalshiStand, value: Any) -> None:
     with changed_rows("/portfolio/fills", with_fields(fee_cost=value)):
         lacking, _ = account(traded)
-    assert not lacking.quarantined
+    assert not lacking.unreadable
     assert lacking.books.cash == account(traded)[0].books.cash
 
 
@@ -183,7 +183,7 @@ def test_an_unreadable_row_quarantines_its_market(
     assert reading.books.positions == whole.books.positions
     assert reading.books.cash == whole.books.cash
     if path != "/markets":
-        assert set(reading.quarantined) == {RAIN}
+        assert set(reading.unreadable) == {RAIN}
     assert manager.view(RAIN).no == 10
 
 
@@ -191,7 +191,7 @@ def test_an_unreadable_settlement_quarantines_its_market(traded: KalshiStand) ->
     lacking = with_fields(value=None, market_result="scalar", revenue=None)
     with changed_rows("/portfolio/settlements", lacking):
         reading, view = account(traded)
-    assert reading.quarantined == {WIND: "settlements WIND: value and revenue are missing"}
+    assert reading.unreadable == {WIND: "settlements WIND: value and revenue are missing"}
     assert view.market == SNOW
     # Nothing was paid in: the payout of what cannot be read is no deposit.
     assert (reading.flow, reading.differences) == (0, ())

@@ -1,0 +1,122 @@
+"""A desk reads an account twice before it rejects it, and then lets reductions alone go out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from execution.brokers import ReadAgain, Reading, ReadingRejected
+from execution.live.desk import TradingDesk
+from execution.orders.broker import Asset
+from execution.orders.gate import UNGUARDED, OrderGate, Unguarded
+from execution.orders.orders import Account, Fill, Order
+from tests.passing import Passing
+
+NOW = np.datetime64("2024-03-05T17:30:20", "ns")
+HELD = Account(1_000.0, {"NVDA": Decimal(5)}, {"NVDA": 10.0}, NOW)
+OPENING = Order("o-1", "NVDA", "buy", Decimal(1), "test")
+REDUCTION = Order("o-2", "NVDA", "sell", Decimal(1), "test", reduces=True)
+CLOSED = Unguarded()  # the gate of guards that were shown no snapshot
+
+
+@dataclass
+class Gateway:
+    """A gateway that counts its readings, and keeps what it was told."""
+
+    read: list[bool] = field(default_factory=list)
+    accepted: list[Account] = field(default_factory=list)
+    sent: list[tuple[Order, OrderGate]] = field(default_factory=list)
+    is_read: bool = False
+
+    def read_account(self, *, again: bool = False) -> Reading:
+        self.read.append(again)
+        return Reading(HELD, Decimal(1000), Decimal(4), None, again)
+
+    def accept(self, account: Account) -> None:
+        self.accepted.append(account)
+        self.is_read = True
+
+    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
+        self.sent += [(order, gate) for order in orders]
+        return []
+
+    def now(self) -> np.datetime64:
+        return NOW
+
+    def account(self) -> Account:
+        return HELD
+
+    def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
+        del client_order_ids
+        return {}
+
+    def assets(self, symbols: Sequence[str]) -> Mapping[str, Asset]:
+        del symbols
+        return {}
+
+    def follow(self) -> None: ...
+
+
+class Checked:
+    """An account whose first readings are rejected, so many of them."""
+
+    def __init__(self, rejected: int) -> None:
+        self.waited = Passing()
+        self.connection = SimpleNamespace(time=self.waited.time)
+        self.guards = SimpleNamespace(check=lambda snapshot: CLOSED)
+        self.rejected = rejected
+
+    def check(self, reading: Reading) -> Account:
+        if not reading.again and self.rejected > 0:
+            raise ReadAgain("cash")
+        if self.rejected > 1:
+            raise ReadingRejected("cash", reading.account)
+        return reading.account
+
+    def at_risk(self) -> dict[str, float]:
+        return {"SPXW": 300.0}
+
+
+def desk_of(rejected: int, *, secured: bool = False) -> tuple[TradingDesk, Gateway, Checked]:
+    gateway, live = Gateway(), Checked(rejected)
+    return TradingDesk(gateway, live, secured=secured), gateway, live  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rejected", "read", "waited"), [(0, [False], []), (1, [False, True], [2])]
+)
+def test_a_rejected_reading_is_read_again_after_a_pause(
+    rejected: int, read: list[bool], waited: list[float]
+) -> None:
+    desk, gateway, live = desk_of(rejected)
+    assert desk.account() == HELD
+    assert (gateway.read, live.waited.waited, gateway.accepted) == (read, waited, [HELD])
+
+
+def test_a_second_rejection_lets_only_reductions_out() -> None:
+    desk, gateway, _ = desk_of(2)
+    with pytest.raises(ReadingRejected, match="cash"):
+        desk.submit([OPENING, REDUCTION], UNGUARDED)
+    assert (gateway.sent, gateway.accepted) == ([], [])
+    desk.submit([REDUCTION], UNGUARDED)
+    assert gateway.sent == [(REDUCTION, UNGUARDED)]
+    assert gateway.accepted == [HELD]
+
+
+def test_orders_without_a_gate_meet_guards_without_snapshot() -> None:
+    desk, gateway, _ = desk_of(0)
+    desk.submit([OPENING])
+    desk.submit([REDUCTION])
+    assert gateway.sent == [(OPENING, CLOSED), (REDUCTION, CLOSED)]
+    assert gateway.read == [False], "an account that was read a moment ago is not read again"
+
+
+def test_collateral_of_spreads_buys_nothing_else() -> None:
+    desk, gateway, _ = desk_of(0, secured=True)
+    assert desk.account() == HELD.secured(300.0) != HELD
+    assert gateway.accepted == [HELD.secured(300.0)]
