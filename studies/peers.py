@@ -127,7 +127,7 @@ def synthetic(symbols: int, count: int, first: str = "2024-01-02") -> Bars:
 def decision_rows() -> None:
     """The whole decision at every bar, on forecasts of noise."""
     from forecasting.baseline import RandomWalk
-    from foundation.cli import composed_config
+    from foundation.compose import composed_config
     from foundation.settings import with_changes
     from marketsimulator.runs.simulate import simulate_trading, step_trading
     from marketsimulator.runs.variants import outcomes

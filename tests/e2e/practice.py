@@ -32,7 +32,7 @@ from execution.live.resumption import resume
 from execution.live.settings import LiveSettings
 from execution.live.trading import sent_cycle
 from execution.orders.orders import Account, Order
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.database import Database
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.alpaca import AlpacaServer, warm_up
