@@ -54,7 +54,8 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Account, Fill, Order
 from execution.orders.venue_rules import VenueRules
 from execution.quantity import sized_quantity
-from foundation.cli import Result, composed_config
+from foundation.cli import Result
+from foundation.compose import composed_config
 from foundation.console import LoopTerminal
 from foundation.errors import InputError, invalid_choice
 from foundation.figures import counted, number, rounded_price, usd

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from foundation import PACKAGES
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from kelly_chronos import COMMANDS
 from marketsimulator import BacktestSettings, run_backtest
 from marketsimulator.records import (

@@ -17,7 +17,7 @@ from typing import Any, cast
 import yaml
 from pydantic import TypeAdapter
 
-from foundation.cli import CONFIGS, classes_of
+from foundation.compose import CONFIGS, classes_of
 from foundation.entry_points import registered
 from foundation.files import OVERWRITE_KEY
 from foundation.plugin import TARGET

@@ -20,7 +20,7 @@ from execution.orders.broker import Asset
 from execution.orders.last_trades import NoTrades
 from execution.orders.orders import Account
 from execution.orders.venue_rules import with_venue_rules
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
 from trainingdata.bar_files import find_files

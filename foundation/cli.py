@@ -17,49 +17,29 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
-from functools import cache, lru_cache, partial
-from itertools import chain, pairwise, product
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
-from foundation.entry_points import find, product_tables
-from foundation.errors import (
-    InputError,
-    did_you_mean,
-    invalid_choice,
-    nearest,
-    not_installed,
-    unknown_key,
-)
+from foundation.entry_points import product_tables
+from foundation.errors import InputError, did_you_mean, invalid_choice, nearest, not_installed
 from foundation.files import OTHERS, check_file, output_of, write_whole
-from foundation.redaction import redacted
 from foundation.signals import ENDING, end_if_told, fail, handled_signals, one_line_errors
+from foundation.words import is_override, quoted_value, refuse_repeated, refuse_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import RenderableType
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-ADVICE = "see `--cfg job` for every setting"  # every command answers it
-LAUNCHERS = ("joblib", "ray")  # of multiruns, each installed by the extra of its name
+    from foundation.compose import Line
+
 OWN_FOLDERS = ("backtest",)  # configurations of which each run of a multirun has Hydra's folder
 
 _HELP_FLAGS = ("-h", "--help")
 _SHOW_FLAGS = ("--cfg", "-c")
-_OVERRIDE = re.compile(r"\+{0,2}[A-Za-z_][\w.@/]*=")
-_REMOVAL = re.compile(r"~(hydra/)?[\w.@]+(=|$)")
-_PLUGIN = re.compile(r"\+{0,2}hydra[\w.@/]*\._target_=")
-_USERS = re.compile(r"""(?:^|(?<=[=\[,'"]))~\w[^/,'"\]]*""")
-_SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
-_HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
-_UNDERSCORED = re.compile(r"[+-]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_EMPTY = ("", "''", '""')
-_UNKNOWN_KEYS = (
-    re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
-    re.compile(r"Could not override '([^']*)'"),
-)
 _UNKNOWN_FLAG = re.compile(r"unrecognized arguments: (\S+)")
 _WRONG_CHOICE = re.compile(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)")
 
@@ -119,29 +99,6 @@ class Result:
     code: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A command line as it is composed.
-
-    config: the command's file in `configs`.
-    overrides: words key=value.
-    own: the user's own file in place of it.
-    folder: of the user's own files, searched after the project's.
-    several: whether every combination of values between commas is a run.
-    """
-
-    config: str
-    overrides: Sequence[str]
-    own: str = ""
-    folder: Path | None = None
-    several: bool = False
-
-    @property
-    def name(self) -> str:
-        """The file that is composed."""
-        return self.own or self.config
-
-
 def command_of(module: str) -> Command:
     """Return the command that a product registers for a module, most often its own package."""
     package = module.partition(".")[0]
@@ -180,7 +137,7 @@ def start(module: str) -> None:
             _work(command, home, line)
 
 
-def _answer_or_refuse(command: Command, words: list[str]) -> _Line | None:
+def _answer_or_refuse(command: Command, words: list[str]) -> Line | None:
     """Answer --help and --cfg, or refuse what is wrong before the command is loaded.
 
     Returns the line where the command has settings that words key=value alone describe.
@@ -197,21 +154,25 @@ def _answer_or_refuse(command: Command, words: list[str]) -> _Line | None:
             raise not_installed(library, command.module, extra)
     if command.config is None:
         return None
+    from foundation.compose import jobs, line_config, refuse_values
+
     line = _parsed(command, words)
     # What words alone ask for, as `status`, may need no settings, nor the time that they take.
     if line.overrides or not words:
-        for config in _jobs(line) if line.several else [_line_config(line)]:
+        for config in jobs(line) if line.several else [line_config(line)]:
             refuse_values(command.config, config)
     return line if command.hydra else None
 
 
-def _parsed(command: Command, words: Sequence[str]) -> _Line:
+def _parsed(command: Command, words: Sequence[str]) -> Line:
     """Tell flags of a command line from settings; a command without `hydra` reads its own flags."""
+    from foundation.compose import ADVICE, Line
+
     assert command.config is not None
     if not command.hydra:
         flagged = any(word.startswith("-") for word in words) and not command.words
         overrides = [] if flagged else filter(is_override, _overrides(command, words))
-        return _Line(command.config, list(overrides))
+        return Line(command.config, list(overrides))
     parser = Parser(settings=True, allow_abbrev=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-cn", "--config-name", default="")
@@ -231,12 +192,12 @@ def _parsed(command: Command, words: Sequence[str]) -> _Line:
                 f"{word}: it is a multirun's, -m; a single run writes to output=FOLDER"
             )
     own, folder = typed.config_name, typed.config_dir
-    line = _Line(command.config, overrides, own, folder, several=typed.multirun)
+    line = Line(command.config, overrides, own, folder, several=typed.multirun)
     _check_own_files(line)
     return line
 
 
-def _check_own_files(line: _Line) -> None:
+def _check_own_files(line: Line) -> None:
     """Check each YAML file of the user's folder and of its groups."""
     if line.folder is None:
         return
@@ -288,6 +249,8 @@ def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
         _answer(f"# {command.module} has no settings; its flags are in --help\n{{}}\n")
     from omegaconf import OmegaConf
 
+    from foundation.compose import classes_of, composed_config, with_meanings
+
     if not {"job", "--cfg=job", "-c=job"} & {*words}:
         raise InputError("--cfg: job is all that it shows, `--cfg job`")
     others = [word for word in words if not re.fullmatch(r"((--cfg|-c)(=job)?)|job", word)]
@@ -298,38 +261,13 @@ def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
     overrides = [word for word in _overrides(command, others) if is_override(word)]
     config = composed_config(command.config, overrides)
     values: Any = OmegaConf.to_container(config, resolve=False)
-    _answer("".join(_with_meanings(values, classes_of(command.config))))
-
-
-def _with_meanings(
-    values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
-) -> Iterator[str]:
-    """Yield lines of YAML, each with what its setting means, where a class declares it."""
-    from omegaconf import OmegaConf
-
-    from foundation.plugin import TARGET
-    from foundation.settings import keys_in, settings_in
-
-    keys = {name: about for kind in reversed(kinds) for name, about in keys_in(kind).items()}
-    for name, value in values.items():
-        about = keys.get(name)
-        said = "module.Name of your own" if name == TARGET else about and about.description
-        meaning = f"  # {said}" if said else ""
-        if isinstance(value, dict) and value:
-            yield f"{indent}{name}:{meaning}\n"
-            inner = settings_in(about.annotation) if about else None
-            yield from _with_meanings(value, [inner] if inner else [], f"{indent}  ")
-        else:
-            first, *others = OmegaConf.to_yaml({name: value}).splitlines()
-            is_whole = not others or isinstance(value, list)
-            yield f"{indent}{first}{meaning if is_whole else ''}\n"
-            yield from (f"{indent}{line}\n" for line in others)
+    _answer("".join(with_meanings(values, classes_of(command.config))))
 
 
 def _work(
     command: Command,
     home: ModuleType,
-    line: _Line | None = None,
+    line: Line | None = None,
     config: DictConfig | None = None,
     folder: Path | None = None,
 ) -> None:
@@ -366,7 +304,7 @@ def _work(
 def _read(
     command: Command,
     home: ModuleType,
-    line: _Line | None,
+    line: Line | None,
     config: DictConfig | None,
     folder: Path | None,
 ) -> tuple[Any, Path | None]:
@@ -377,7 +315,9 @@ def _read(
         return settings, output
     assert command.config is not None
     if config is None:
-        config = _line_config(line or _Line(command.config, _overrides(command, words)))
+        from foundation.compose import Line, line_config
+
+        config = line_config(line or Line(command.config, _overrides(command, words)))
     settings = get_type_hints(home.run)["settings"].of(config)
     if hasattr(home, "output_of"):
         return settings, home.output_of(settings, config)
@@ -389,38 +329,18 @@ def _read(
     return settings, output
 
 
-def _work_several(command: Command, home: ModuleType, line: _Line) -> None:
-    """Do the work of every job of a multirun, by the launcher that it names."""
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+def _work_several(command: Command, home: ModuleType, line: Line) -> None:
+    """Do the work of every job of a multirun."""
+    from foundation.compose import run_jobs
 
-    run = partial(_work_job, command, home)
-    try:
-        with (
-            one_line_errors("what was finished stays"),
-            initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=line.name),
-        ):
-            # What `hydra.main` does with -m, whose parser of words would be a second one; that of
-            # Hydra 1.3 does not start on Python 3.14.
-            begun: Any = GlobalHydra.instance().hydra
-            begun.multirun(line.name, run, _hydras_words(line), with_log_configuration=False)
-    except FileExistsError as error:
-        fail(InputError(f"hydra.sweep.dir: {error.filename} is a file; name a folder"))
-    except _composing_errors() as error:
-        fail(_hydras_refusal(error, line))
+    with one_line_errors("what was finished stays"):
+        run_jobs(line, partial(_work_job, command, home))
 
 
-def _work_job(command: Command, home: ModuleType, config: DictConfig) -> None:
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    from foundation.plugin import allow_named
-
+def _work_job(command: Command, home: ModuleType, config: DictConfig, folder: Path) -> None:
     end_if_told()
-    allow_named(OmegaConf.to_container(config, resolve=False))
-    own = command.config in OWN_FOLDERS
-    folder = Path(HydraConfig.get().runtime.output_dir) if own else None
-    _work(command, home, config=config, folder=folder)
+    own = folder if command.config in OWN_FOLDERS else None
+    _work(command, home, config=config, folder=own)
 
 
 @contextmanager
@@ -465,337 +385,6 @@ def _end_while_loading(number: int, _: object) -> NoReturn:
     with suppress(OSError):  # nobody reads it
         os.write(2, b"interrupted: nothing had begun\n")
     os._exit(128 + number)
-
-
-def composed_config(name: str, overrides: Sequence[str]) -> DictConfig:
-    """Return the configuration `configs/<name>.yaml` with overrides applied, read-only.
-
-    Variables of the environment are read when it is made settings of, not here.
-    """
-    return _line_config(_Line(name, overrides))
-
-
-def _line_config(line: _Line) -> DictConfig:
-    from omegaconf import OmegaConf
-
-    from foundation.plugin import allow_named
-
-    try:
-        config = _composed(line, tuple(_hydras_words(line)))
-    except _composing_errors() as error:
-        raise _hydras_refusal(error, line) from error
-    allow_named(OmegaConf.to_container(config, resolve=False))
-    return config
-
-
-@cache
-def _composing_errors() -> tuple[type[Exception], ...]:
-    """Return what Hydra and OmegaConf raise where a line cannot be composed."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    return HydraException, OmegaConfBaseException, ValueError
-
-
-def _composed(line: _Line, words: tuple[str, ...] = ()) -> DictConfig:
-    return _compose(line.config, line.name, words, _search_words(line))
-
-
-@lru_cache(maxsize=256)
-def _compose(
-    config: str, name: str, words: tuple[str, ...], others: tuple[str, ...] = ()
-) -> DictConfig:
-    """Compose once for the same words: Hydra takes a quarter of a second."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    _lay_defaults(config)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        composed = compose(name, [*words, *others])
-    OmegaConf.set_readonly(composed, True)
-    return composed
-
-
-def _search_words(line: _Line) -> tuple[str, ...]:
-    """Return the word by which Hydra searches the user's folder, too."""
-    return (f"hydra.searchpath=['file://{line.folder.absolute()}']",) if line.folder else ()
-
-
-def _jobs(line: _Line) -> Iterator[DictConfig]:
-    """Yield the configuration of every run of a multirun: each combination of several values."""
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-            choices = [
-                [f"{each.get_key_element()}={value}" for value in each.sweep_string_iterator()]
-                if each.is_discrete_sweep()
-                else [str(each.input_line)]
-                for each in parser.parse_overrides(_hydras_words(line))
-            ]
-        for words in product(*choices):
-            yield _composed(line, words)
-    except _composing_errors() as error:
-        raise _hydras_refusal(error, line) from error
-
-
-@cache
-def _chain(config: str) -> tuple[str, ...]:
-    """Return a configuration and those that its file begins with, which have classes."""
-    from foundation.settings import plain_yaml
-
-    listed = plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
-    bases = [each for each in listed if (CONFIGS / f"{each}.yaml").is_file()]
-    return (config, *(each for base in bases for each in _chain(base)))
-
-
-@cache
-def _class_of(config: str) -> Any:
-    module, _, name = find("SETTINGS", config).partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def classes_of(config: str) -> list[Any]:
-    """Return the settings classes of a configuration; of two with the same key the first counts."""
-    return [_class_of(each) for each in _chain(config)]
-
-
-@cache
-def _lay_defaults(config: str) -> None:
-    """Have Hydra find the defaults of classes, which files list as `classes/NAME`."""
-    from hydra.core.config_store import ConfigStore
-
-    from foundation.settings import defaults_in, keys_in
-
-    others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # what groups of files lay
-    for name in reversed(_chain(config)):
-        kind = _class_of(name)
-        values = {key: each for key, each in defaults_in(kind).items() if key not in others}
-        ConfigStore.instance().store(name, values, group="classes", package="_global_")
-        others |= keys_in(kind).keys()
-
-
-def refuse_values(name: str, config: DictConfig) -> None:
-    """Refuse what the classes of a configuration refuse."""
-    from omegaconf import OmegaConf
-
-    from foundation.settings import settings_of
-
-    seen: set[str] = set()
-    for kind in classes_of(name):
-        keys = {each.name for each in fields(kind)} - seen
-        settings_of(kind, OmegaConf.masked_copy(config, [key for key in config if key in keys]))
-        seen |= keys
-
-
-def _hydras_words(line: _Line) -> list[str]:
-    """Return the words of a line as Hydra takes them.
-
-    Several values without brackets are a list, unless a multirun takes them one after the other. A
-    mapping that is empty takes any key, which Hydra's grammar marks by `++`.
-    """
-    refuse_empty(line.overrides)
-    refuse_underscored(line.overrides)
-    words = []
-    for word in map(with_home, line.overrides):
-        key, _, value = word.partition("=")
-        is_list = _SEVERAL.fullmatch(value) and not line.several and not (CONFIGS / key).is_dir()
-        words.append(f"{key}=[{value}]" if is_list else word)
-    return [f"++{word}" if _fills(line, word) else word for word in words]
-
-
-def _fills(line: _Line, word: str) -> bool:
-    """Return whether a word is of a mapping that is empty until words fill it."""
-    from omegaconf import DictConfig, OmegaConf
-
-    key, _, value = word.partition("=")
-    known = key in _known(line.config) and not value.startswith("{")
-    if "." not in key or key[0] == "+" or key.startswith("hydra.") or known:
-        return False
-    group = key
-    while group and (held := OmegaConf.select(_composed(line), group)) is None:
-        group = group.rpartition(".")[0]
-    return bool(group) and isinstance(held, DictConfig) and not held
-
-
-@cache
-def _known(config: str) -> frozenset[str]:
-    """Return the dotted keys of a configuration's classes."""
-    return frozenset(name for kind in classes_of(config) for name in _dotted(kind))
-
-
-def _dotted(kind: Any, group: str = "") -> Iterator[str]:
-    from foundation.settings import keys_in, settings_in
-
-    for name, about in keys_in(kind).items():
-        yield f"{group}{name}"
-        if (inner := settings_in(about.annotation)) is not None:
-            yield from _dotted(inner, f"{group}{name}.")
-
-
-def _hydras_refusal(error: Exception, line: _Line) -> InputError:
-    """Convert what Hydra or OmegaConf raises about a line to an error of one line."""
-    from omegaconf import OmegaConf
-
-    from foundation.settings import dotted_keys
-
-    if isinstance(error, InputError):
-        return error
-    said = f"{error}\n{error.__cause__!s}"
-    for pattern in _UNKNOWN_KEYS:
-        if key := pattern.search(said):
-            if others := _commands_with(key[1]):
-                return _setting_of_others(key[1], others)
-            values: Any = OmegaConf.to_container(_composed(line), resolve=False)
-            return unknown_key(key[1], dotted_keys(values), advice=ADVICE)
-    if there := re.search(r"already at '([^']*)'", said):
-        words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
-        return InputError(f"{there[1]}: it is a setting{did_you_mean(words)} ({ADVICE})")
-    if missing := getattr(error, "missing_cfg_file", None):
-        return _unknown_file(str(missing), error, line)
-    causes = (str(each or "").strip().split("\n")[0] for each in (error, error.__cause__))
-    reason = ": ".join(dict.fromkeys(filter(None, causes))) or type(error).__name__
-    if isinstance(error, ValueError) or not any(word in reason for word in line.overrides):
-        reason = f"{' '.join(line.overrides)}: {reason}"
-    return InputError(f"{reason} ({ADVICE})")
-
-
-def _commands_with(key: str) -> list[str]:
-    """List the modules of commands whose own settings class has this key."""
-    commands = (each for table in product_tables("COMMANDS") for each in table.values())
-    return sorted(
-        {
-            command.module
-            for command in commands
-            if command.config and key in _known_of(_class_of(command.config))
-        }
-    )
-
-
-def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
-    """Return the refusal of a setting that only other commands have."""
-    also = "; a sweep takes -m hydra/launcher=ray or joblib" if key == "launcher" else ""
-    return InputError(
-        f"{key}: there is no such setting here; it is one of {' and '.join(modules)}{also}"
-    )
-
-
-def _known_of(kind: Any) -> frozenset[str]:
-    from foundation.settings import keys_in
-
-    return frozenset(keys_in(kind))
-
-
-def _unknown_file(missing: str, error: Any, line: _Line) -> InputError:
-    """Return the refusal of a file of a group, or of a configuration, that does not exist."""
-    from foundation.plugin import SLOTS, TARGET
-
-    group, _, choice = missing.rpartition("/")
-    if group == "hydra/launcher" and choice in LAUNCHERS:
-        return not_installed(f"hydra-{choice}-launcher", f"{group}={choice}", choice)
-    if group.startswith("hydra/"):
-        return invalid_choice(group, choice, error.options or ())
-    if not group:
-        names = [path.stem for path in sorted((line.folder or CONFIGS).glob("*.yaml"))]
-        return invalid_choice("--config-name", choice, names)
-    also = f"{group}.{TARGET}=module.name" if group in SLOTS else ""
-    return invalid_choice(group, choice, group_choices(group, line.config), also=also)
-
-
-def group_choices(group: str, config: str) -> list[str]:
-    """List the files of a group in `configs` that fit a configuration's keys."""
-    from foundation.plugin import TARGET
-    from foundation.settings import keys_in, plain_yaml, settings_in
-
-    keys = {"defaults", TARGET}
-    for kind in classes_of(config):
-        if (about := keys_in(kind).get(group)) is not None:
-            keys |= keys_in(settings_in(about.annotation)).keys()
-            break
-    files = sorted((CONFIGS / group).glob("[!_]*.yaml"))  # an underscore: part of other files
-    return [path.stem for path in files if plain_yaml(path).keys() <= keys]
-
-
-def is_override(word: str) -> bool:
-    """Return whether a word is a setting, key=value."""
-    return bool(_OVERRIDE.match(word))
-
-
-def refuse_repeated(words: Iterable[str]) -> None:
-    """Refuse a key that two words give a value: Hydra would take the last one and say nothing.
-
-    A group in braces gives a value to each of its keys.
-    """
-    values: dict[str, str] = {}
-    for word in words:
-        if not is_override(word):
-            continue
-        key, _, value = word.lstrip("+").partition("=")
-        if key in values:
-            both = redacted(f"{values[key]} and {value}", {})
-            raise InputError(f"{key} was given twice: {both}; leave one of them")
-        values[key] = value
-    for group, value in values.items():
-        inner = [key for key in values if key.startswith(f"{group}.")]
-        if inner and value.lstrip().startswith("{"):
-            both = redacted(f"{group}={value} and {inner[0]}={values[inner[0]]}", {})
-            raise InputError(f"{group} was given twice: {both}; leave one of them")
-
-
-def refuse_words(words: Iterable[str]) -> None:
-    """Refuse `~key`, by which Hydra takes a setting away, the folder of a user who is none, and
-    code named in Hydra's own groups.
-
-    What is usual stands in a configuration: where it is taken away, a class's default may differ.
-    """
-    for before, word in pairwise(["", *words]):
-        if _REMOVAL.match(word):
-            raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
-        if _PLUGIN.match(word):
-            raise InputError(f"{word}: Hydra's own groups name no code here; leave it out")
-        if before.startswith("--"):  # what the flag's own command says better
-            continue
-        for home in _USERS.findall(word):
-            if os.path.expanduser(home) == home:
-                raise InputError(f"{word}: there is no user {home[1:]}, whose folder {home} is")
-
-
-def refuse_empty(words: Iterable[str]) -> None:
-    """Refuse words with nothing before or after their equals sign: no setting means that."""
-    for word in words:
-        if word.startswith("="):
-            raise InputError(f"{word!r}: a setting's name is missing before the =")
-        key, _, value = word.lstrip("+").partition("=")
-        if is_override(word) and value.strip() in _EMPTY and not key.startswith("hydra"):
-            raise InputError(f"{key}: it is empty; name a value, or leave it out for the usual one")
-
-
-def refuse_underscored(words: Iterable[str]) -> None:
-    """Refuse words whose value is a number of the form 1_000, which Hydra reads as 1000."""
-    for word in words:
-        key, _, value = word.partition("=")
-        if is_override(word) and _UNDERSCORED.fullmatch(value):
-            raise InputError(
-                f"{word}: it would be read as {key}={value.replace('_', '')}; write that, or where"
-                f" a word is meant '{key}=\"{value}\"'"
-            )
-
-
-def with_home(word: str) -> str:
-    """Return the word with the user's folder where a value, or one of several, begins with `~`.
-
-    A shell puts it there only at the beginning of a word, and Hydra cannot read it.
-    """
-    return _HOME.sub(lambda _: str(Path.home()), word) if is_override(word) else word
-
-
-def quoted_value(value: str) -> str:
-    """Return the value in quotes, in which Hydra's grammar does not count."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 class Parser(argparse.ArgumentParser):

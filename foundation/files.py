@@ -285,13 +285,13 @@ def write_whole(
             if len(writers) > 1:
                 (output / UNFINISHED).touch()
                 flush_to_disk(output)
-                _remove_replaced(output, writers)
+                _remove_stale(output, writers)
         (output / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
 
 
-def _remove_replaced(output: Path, writers: Collection[str]) -> None:
+def _remove_stale(output: Path, writers: Collection[str]) -> None:
     """Remove what an earlier run has left where a run is written anew.
 
     What was changed since is somebody's own, and stays.

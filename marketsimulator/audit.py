@@ -23,7 +23,8 @@ import numpy as np
 
 from execution.decision.decision import Decision
 from forecasting.forecast import Progress, silent
-from foundation.cli import Result, composed_config
+from foundation.cli import Result
+from foundation.compose import composed_config
 from foundation.errors import InputError, invalid_choice
 from foundation.tables import Table
 from marketsimulator.records import Run

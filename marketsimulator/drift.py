@@ -43,7 +43,8 @@ from execution.live.settings import LiveSettings
 from execution.orders.orders import Account, Fill, strategy_of
 from forecasting.forecast import Progress, silent
 from forecasting.settings import spoken_on
-from foundation.cli import Result, composed_config
+from foundation.cli import Result
+from foundation.compose import composed_config
 from foundation.decimals import ZERO
 from foundation.errors import InputError
 from foundation.files import output_of

@@ -28,10 +28,12 @@ from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from foundation.cli import Parser, Result, composed_config, is_override
+from foundation.cli import Parser, Result
+from foundation.compose import composed_config
 from foundation.errors import InputError, invalid_choice
 from foundation.files import output_of
 from foundation.settings import setting, settings_class, settings_of
+from foundation.words import is_override
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import (
     CHANGEABLE,

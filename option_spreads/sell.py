@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from execution.live.accounts import SPREADS
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.supervisor import Supervisor
 from option_spreads.selling.settings import SellingSettings
 from trainingdata.feed.bar_feed import BarFeed

@@ -25,7 +25,7 @@ import pandas as pd
 from scipy import stats
 
 from forecasting.forecast import Forecaster, ForecastTable, Progress, silent
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.settings import with_changes
 from marketsimulator.results.metrics import daily_equity
 from marketsimulator.runs.outcome import outcomes

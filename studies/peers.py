@@ -133,7 +133,7 @@ def synthetic(
 def decision_rows() -> None:
     """The whole decision at every bar, on forecasts of noise."""
     from forecasting.baseline import RandomWalk
-    from foundation.cli import composed_config
+    from foundation.compose import composed_config
     from foundation.settings import with_changes
     from marketsimulator.runs.outcome import outcomes
     from marketsimulator.runs.simulate import simulate_trading, step_trading

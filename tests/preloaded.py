@@ -29,7 +29,8 @@ from hydra.core.plugins import Plugins
 from numba.core.registry import cpu_target
 
 from foundation import PACKAGES
-from foundation.cli import _home, composed_config
+from foundation.cli import _home
+from foundation.compose import composed_config
 from foundation.entry_points import registered
 
 LETTERS = f"{ascii_letters}_{ascii_letters}"

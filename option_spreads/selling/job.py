@@ -21,7 +21,7 @@ from execution.live.page import Section
 from execution.live.settings import LiveSettings
 from execution.orders.broker import Broker
 from execution.orders.gate import AnyOrder, OrderGate, Part
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError
 from foundation.page import table_html

@@ -11,7 +11,7 @@ import pytest
 
 from execution.live.settings import LiveSettings
 from execution.orders.orders import Account
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instants import history_start
 from trainingdata.synthetic import SyntheticMarket

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results import report

@@ -11,7 +11,7 @@ import pytest
 
 from forecasting.baseline import RandomWalk
 from foundation.arrays import Array
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.kelly import Covariance, SizingProblem, kelly_weights

@@ -34,7 +34,7 @@ from execution.live.settings import LiveSettings
 from execution.orders.broker import place
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Account, Order
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.database import Database
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.alpaca import AlpacaServer, warm_up

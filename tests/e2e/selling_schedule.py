@@ -23,7 +23,7 @@ import pandas as pd
 
 from execution.journal.order_store import WAITING
 from execution.live.account_lock import JOURNAL
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from option_spreads.autoscaler.account import TRADES, AccountFiles, UnknownState
 from option_spreads.autoscaler.trades import Row, rows_of, total_of
 from option_spreads.selling.settings import SellingSettings

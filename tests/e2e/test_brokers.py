@@ -12,7 +12,7 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.testing import OPENING, BrokerContract, Stand
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, practising
 from trainingdata.feed.endpoint import BrokerSettings
@@ -60,7 +60,8 @@ class Account:
 class Shop:
     def __init__(self, venue): self.venue = venue
     def account(self): return self.venue.account()
-    def submit(self, orders): return self.venue.submit(orders)
+    def now(self): return self.venue.now()
+    def submit(self, orders, seen=None): return self.venue.submit(orders, seen)
     def cancel(self, ids): return self.venue.cancel(ids)
     def assets(self, symbols): return self.venue.assets(symbols)
 ''',
@@ -77,7 +78,7 @@ tenth = corner_shop.rules:tenth
     "test_shop.py": """import pytest
 from corner_shop.broker import Shop
 from execution.testing import OPENING, BrokerContract, Stand
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from marketsimulator.settings import BacktestSettings
 WORDS = ["data.start=2024-01-02", "start=2024-02-20", "end=2024-02-23", "forecaster=ewma"]
 class TestShop(BrokerContract):
@@ -93,7 +94,7 @@ class TestShop(BrokerContract):
 }
 LOOK = """
 from execution.brokers import account_at
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from trainingdata.feed.endpoint import BrokerSettings

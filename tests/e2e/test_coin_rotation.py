@@ -11,7 +11,7 @@ import pytest
 from execution.decision.decision import Decision
 from execution.decision.trader import Trader
 from foundation.arrays import Array
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from marketsimulator.records import Run
 from marketsimulator.runs.outcome import outcomes
 from marketsimulator.runs.simulate import simulate_trading

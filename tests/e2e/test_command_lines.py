@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.original_flags import overrides_of
 from marketsimulator.results.verdict import verdict

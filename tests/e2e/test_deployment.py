@@ -20,8 +20,8 @@ import yaml
 from execution.journal.cycles import SLACK, NextCycleBook
 from execution.live.account_lock import JOURNAL
 from execution.live.settings import LiveSettings
-from foundation.cli import composed_config
 from foundation.clock import Time, system_clock
+from foundation.compose import composed_config
 from foundation.database import Database
 from option_spreads.selling.settings import SellingSettings
 from tests.e2e.refused import answer_of

@@ -26,8 +26,8 @@ from execution.live.account_lock import JOURNAL, LOCK, account_lock, folder_lock
 from execution.live.settings import LiveSettings
 from execution.orders.orders import Order
 from forecasting.chronos2.checkpoint import SHIPPED
-from foundation.cli import composed_config
 from foundation.clock import OURS, Time
+from foundation.compose import composed_config
 from foundation.database import Database
 from marketsimulator.venue import alpaca
 from tests.commands import overridden

@@ -15,7 +15,7 @@ import pytest
 from execution.decision.decision import Decision
 from execution.live.account_lock import JOURNAL
 from execution.live.validation import BarValidator
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.database import rows_of
 from marketsimulator.records import Run
 from marketsimulator.runs.simulate import simulate_trading

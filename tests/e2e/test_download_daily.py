@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from examples.download_daily import main
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.test_examples import commands_in, text_of
 from trainingdata.bars import VOLUME

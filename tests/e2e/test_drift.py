@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from execution.live.account_lock import JOURNAL
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.decimals import CENT
 from foundation.errors import InputError
 from marketsimulator import drift as comparison

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import requests
 
-from foundation.cli import composed_config
 from foundation.clock import Time
+from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings

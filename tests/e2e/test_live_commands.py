@@ -15,7 +15,7 @@ from execution.journal.halts import Halts
 from execution.live.account_lock import JOURNAL, folder_lock, journal_of_account
 from execution.live.accounts import account_folder
 from execution.live.settings import LiveSettings
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.database import rows_of
 from tests.e2e.practice import OPENING, Practice, practising
 from tests.e2e.refused import answer_of

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from marketsimulator.records import prior_share
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings

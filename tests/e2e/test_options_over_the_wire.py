@@ -45,7 +45,7 @@ from execution.orders.option_orders import (
     SpreadOrder,
     contract_of,
 )
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.database import Database
 from foundation.database import rows_of as database_rows
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of

@@ -14,7 +14,7 @@ from forecasting.evaluate import EvaluationSettings, evaluate, evaluation_files
 from forecasting.settings import ForecasterSettings
 from foundation.arrays import Instants
 from foundation.charts import Chart, Form, Series
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.files import write_whole
 from foundation.page import CHART_SCRIPTS, CHART_STYLES, content_policy, script, style
 from marketsimulator.backtest import run_backtest

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from docs.settings_page import CLASSES, PAGE, page
-from foundation.cli import CONFIGS, composed_config, refuse_values
+from foundation.compose import CONFIGS, composed_config, refuse_values
 from foundation.errors import InputError
 
 

@@ -32,8 +32,8 @@ from execution.live.open_account import OpenAccount
 from execution.live.page import Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.orders.orders import Order
-from foundation.cli import composed_config
 from foundation.clock import Time
+from foundation.compose import composed_config
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
 from foundation.figures import multiple, usd

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from execution.live.account_lock import KILL_FILE
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.results.stress.book import account_book, option_risk
 from marketsimulator.results.stress.outcomes import Stress

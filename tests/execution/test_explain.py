@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from execution.decision.choice import SHOWN
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest

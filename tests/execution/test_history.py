@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from execution.live.settings import LiveSettings
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from trainingdata.instruments import instrument
 

@@ -14,7 +14,7 @@ from execution.decision.decision import Decision
 from execution.decision.rebalancing import reductions_decided_anew, replaced_orders
 from execution.decision.trader import SizingSettings, Trader
 from execution.orders.orders import Account, Order, client_order_id
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.limits import Limits

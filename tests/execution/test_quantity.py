@@ -20,7 +20,7 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.live.settings import LiveSettings
 from execution.orders.orders import Account
 from execution.quantity import SizedQuantity, sized_quantity
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from sizing.quantity import get_qty
 from sizing.strategies import Kelly

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundation import cli
+from foundation import compose
 from foundation.errors import InputError, unknown_key
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import refusal_of as refusal_of_command
@@ -38,14 +38,14 @@ def test_what_is_no_setting_or_no_value_of_one_is_one_line_with_the_key(
     config: str, word: str, says: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        BacktestSettings.of(cli.composed_config(config, [word]))
+        BacktestSettings.of(compose.composed_config(config, [word]))
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def refusal_of(*words: str, config: str = "backtest") -> str:
     with pytest.raises(InputError) as refused:
-        BacktestSettings.of(cli.composed_config(config, list(words)))
+        BacktestSettings.of(compose.composed_config(config, list(words)))
     return str(refused.value)
 
 
@@ -96,7 +96,7 @@ def test_multirun_refuses_a_wrong_job_before_the_first_runs(
 
 def test_multirun_composes_every_combination() -> None:
     words = ["sizing.fraction=0.1,0.2", "seed=range(1,3)", "forecaster=ewma", "symbols=[SYA,SYB]"]
-    jobs = list(cli._jobs(cli._Line("backtest", words, several=True)))
+    jobs = list(compose.jobs(compose.Line("backtest", words, several=True)))
     found = [(job.sizing.fraction, job.seed, job.forecaster.kind) for job in jobs]
     assert found == [(0.1, 1, "ewma"), (0.1, 2, "ewma"), (0.2, 1, "ewma"), (0.2, 2, "ewma")]
     assert {tuple(job.symbols) for job in jobs} == {("SYA", "SYB")}
@@ -129,7 +129,7 @@ def test_flags_that_do_not_exist_are_refused(words: list[str], says: str, tmp_pa
     ],
 )
 def test_own_class_and_its_arguments_need_no_plus(words: list[str]) -> None:
-    config = cli.composed_config("backtest", words)
+    config = compose.composed_config("backtest", words)
     group = words[-1].partition(".")[0]
     assert config[group]._target_ == "my.Class"
     assert config[group].arguments.x in (1, {"y": 1})

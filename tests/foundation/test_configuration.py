@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from pydantic_core import ValidationError
 
-from foundation.cli import classes_of
+from foundation.compose import classes_of
 from foundation.entry_points import registered
 from foundation.errors import InputError
 from foundation.settings import keys_in, refusal, setting, settings_class, settings_in, settings_of

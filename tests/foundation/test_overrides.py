@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from foundation.cli import (
+from foundation.errors import InputError
+from foundation.words import (
     refuse_empty,
     refuse_repeated,
     refuse_underscored,
     refuse_words,
     with_home,
 )
-from foundation.errors import InputError
 
 
 @pytest.mark.parametrize(

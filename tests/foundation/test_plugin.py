@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from foundation import plugin
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from foundation.plugin import called, is_own, load_own, put_own_code, user_code
 from marketsimulator.settings import BacktestSettings

@@ -14,7 +14,7 @@ import pandas as pd
 from execution.decision.beliefs import BeliefTable
 from execution.decision.decision import Decision
 from execution.decision.trader import Trader
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from marketsimulator.records import Run
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.simulate import simulate_trading, step_trading

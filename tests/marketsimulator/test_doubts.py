@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from marketsimulator.results.remarks import doubt_remarks, prices_text
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from forecasting.batch import BatchSettings
 from forecasting.evaluate import EvaluationSettings
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from foundation.settings import settings_of as settings_as
 from marketsimulator.account.broker import SimulatedBroker

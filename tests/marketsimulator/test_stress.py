@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.decimals import to_cents
 from foundation.errors import InputError
 from marketsimulator.results.stress.book import HeldBook

@@ -11,7 +11,7 @@ import pytest
 import marketsimulator.audit
 from execution.decision.trader import Trader
 from execution.live.settings import LiveSettings
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
 from marketsimulator.audit import look_ahead

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import VOLUME

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.decision.trader import SizingSettings
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.results.remarks import drawdown_remarks
 from marketsimulator.settings import BacktestSettings

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from marketsimulator.settings import BacktestSettings
 from tests.trainingdata.test_session_calendar import (

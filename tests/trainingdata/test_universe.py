@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundation.cli import composed_config
+from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from marketsimulator.settings import BacktestSettings
 from tests.own_module import own_module

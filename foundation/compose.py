@@ -1,0 +1,326 @@
+"""Settings composed by Hydra: defaults of the classes, YAML files, and words key=value.
+
+What Hydra refuses is an `InputError` of one line. Help does without this module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache, lru_cache, partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from foundation.entry_points import find, product_tables
+from foundation.errors import InputError, did_you_mean, invalid_choice, not_installed, unknown_key
+from foundation.plugin import SLOTS, TARGET, allow_named
+from foundation.settings import (
+    defaults_in,
+    dotted_keys,
+    keys_in,
+    plain_yaml,
+    settings_in,
+    settings_of,
+)
+from foundation.words import refuse_empty, refuse_underscored, with_home
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+ADVICE = "see `--cfg job` for every setting"  # every command answers it
+LAUNCHERS = ("joblib", "ray")  # of multiruns, each installed by the extra of its name
+COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # a line's own
+
+_SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
+_UNKNOWN_KEYS = (
+    re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
+    re.compile(r"Could not override '([^']*)'"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A command line as it is composed.
+
+    config: the command's file in `configs`.
+    overrides: words key=value.
+    own: the user's own file in place of it.
+    folder: of the user's own files, searched after the project's.
+    several: whether every combination of values between commas is a run.
+    """
+
+    config: str
+    overrides: Sequence[str]
+    own: str = ""
+    folder: Path | None = None
+    several: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file that is composed."""
+        return self.own or self.config
+
+
+def composed_config(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Return the configuration `configs/<name>.yaml` with overrides applied, read-only.
+
+    Variables of the environment are read when it is made settings of, not here.
+    """
+    return line_config(Line(name, overrides))
+
+
+def line_config(line: Line) -> DictConfig:
+
+    try:
+        config = _composed(line, tuple(_hydras_words(line)))
+    except COMPOSING_ERRORS as error:
+        raise _hydras_refusal(error, line) from error
+    allow_named(OmegaConf.to_container(config, resolve=False))
+    return config
+
+
+def _composed(line: Line, words: tuple[str, ...] = ()) -> DictConfig:
+    return _compose(line.config, line.name, words, _search_words(line))
+
+
+@lru_cache(maxsize=256)
+def _compose(
+    config: str, name: str, words: tuple[str, ...], others: tuple[str, ...] = ()
+) -> DictConfig:
+    """Compose once for the same words: Hydra takes a quarter of a second."""
+
+    _lay_defaults(config)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        composed = compose(name, [*words, *others])
+    OmegaConf.set_readonly(composed, True)
+    return composed
+
+
+def _search_words(line: Line) -> tuple[str, ...]:
+    """Return the word by which Hydra searches the user's folder, too."""
+    return (f"hydra.searchpath=['file://{line.folder.absolute()}']",) if line.folder else ()
+
+
+def jobs(line: Line) -> Iterator[DictConfig]:
+    """Yield the configuration of every run of a multirun: each combination of several values."""
+
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+            choices = [
+                [f"{each.get_key_element()}={value}" for value in each.sweep_string_iterator()]
+                if each.is_discrete_sweep()
+                else [str(each.input_line)]
+                for each in parser.parse_overrides(_hydras_words(line))
+            ]
+        for words in product(*choices):
+            yield _composed(line, words)
+    except COMPOSING_ERRORS as error:
+        raise _hydras_refusal(error, line) from error
+
+
+@cache
+def _chain(config: str) -> tuple[str, ...]:
+    """Return a configuration and those that its file begins with, which have classes."""
+
+    listed = plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
+    bases = [each for each in listed if (CONFIGS / f"{each}.yaml").is_file()]
+    return (config, *(each for base in bases for each in _chain(base)))
+
+
+@cache
+def _class_of(config: str) -> Any:
+    module, _, name = find("SETTINGS", config).partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def classes_of(config: str) -> list[Any]:
+    """Return the settings classes of a configuration; of two with the same key the first counts."""
+    return [_class_of(each) for each in _chain(config)]
+
+
+@cache
+def _lay_defaults(config: str) -> None:
+    """Have Hydra find the defaults of classes, which files list as `classes/NAME`."""
+
+    others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # what groups of files lay
+    for name in reversed(_chain(config)):
+        kind = _class_of(name)
+        values = {key: each for key, each in defaults_in(kind).items() if key not in others}
+        ConfigStore.instance().store(name, values, group="classes", package="_global_")
+        others |= keys_in(kind).keys()
+
+
+def refuse_values(name: str, config: DictConfig) -> None:
+    """Refuse what the classes of a configuration refuse."""
+
+    seen: set[str] = set()
+    for kind in classes_of(name):
+        keys = {each.name for each in fields(kind)} - seen
+        settings_of(kind, OmegaConf.masked_copy(config, [key for key in config if key in keys]))
+        seen |= keys
+
+
+def _hydras_words(line: Line) -> list[str]:
+    """Return the words of a line as Hydra takes them.
+
+    Several values without brackets are a list, unless a multirun takes them one after the other. A
+    mapping that is empty takes any key, which Hydra's grammar marks by `++`.
+    """
+    refuse_empty(line.overrides)
+    refuse_underscored(line.overrides)
+    words = []
+    for word in map(with_home, line.overrides):
+        key, _, value = word.partition("=")
+        is_list = _SEVERAL.fullmatch(value) and not line.several and not (CONFIGS / key).is_dir()
+        words.append(f"{key}=[{value}]" if is_list else word)
+    return [f"++{word}" if _fills(line, word) else word for word in words]
+
+
+def _fills(line: Line, word: str) -> bool:
+    """Return whether a word is of a mapping that is empty until words fill it."""
+
+    key, _, value = word.partition("=")
+    known = key in _known(line.config) and not value.startswith("{")
+    if "." not in key or key[0] == "+" or key.startswith("hydra.") or known:
+        return False
+    group = key
+    while group and (held := OmegaConf.select(_composed(line), group)) is None:
+        group = group.rpartition(".")[0]
+    return bool(group) and isinstance(held, DictConfig) and not held
+
+
+@cache
+def _known(config: str) -> frozenset[str]:
+    """Return the dotted keys of a configuration's classes."""
+    return frozenset(name for kind in classes_of(config) for name in _dotted(kind))
+
+
+def _dotted(kind: Any, group: str = "") -> Iterator[str]:
+
+    for name, about in keys_in(kind).items():
+        yield f"{group}{name}"
+        if (inner := settings_in(about.annotation)) is not None:
+            yield from _dotted(inner, f"{group}{name}.")
+
+
+def _hydras_refusal(error: Exception, line: Line) -> InputError:
+    """Convert what Hydra or OmegaConf raises about a line to an error of one line."""
+
+    if isinstance(error, InputError):
+        return error
+    said = f"{error}\n{error.__cause__!s}"
+    for pattern in _UNKNOWN_KEYS:
+        if key := pattern.search(said):
+            if others := _commands_with(key[1]):
+                return _setting_of_others(key[1], others)
+            values: Any = OmegaConf.to_container(_composed(line), resolve=False)
+            return unknown_key(key[1], dotted_keys(values), advice=ADVICE)
+    if there := re.search(r"already at '([^']*)'", said):
+        words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
+        return InputError(f"{there[1]}: it is a setting{did_you_mean(words)} ({ADVICE})")
+    if missing := getattr(error, "missing_cfg_file", None):
+        return _unknown_file(str(missing), error, line)
+    causes = (str(each or "").strip().split("\n")[0] for each in (error, error.__cause__))
+    reason = ": ".join(dict.fromkeys(filter(None, causes))) or type(error).__name__
+    if isinstance(error, ValueError) or not any(word in reason for word in line.overrides):
+        reason = f"{' '.join(line.overrides)}: {reason}"
+    return InputError(f"{reason} ({ADVICE})")
+
+
+def _commands_with(key: str) -> list[str]:
+    """List the modules of commands whose own settings class has this key."""
+    commands = (each for table in product_tables("COMMANDS") for each in table.values())
+    configured = (each for each in commands if each.config)
+    return sorted({each.module for each in configured if key in keys_in(_class_of(each.config))})
+
+
+def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
+    """Return the refusal of a setting that only other commands have."""
+    also = "; a sweep takes -m hydra/launcher=ray or joblib" if key == "launcher" else ""
+    return InputError(
+        f"{key}: there is no such setting here; it is one of {' and '.join(modules)}{also}"
+    )
+
+
+def _unknown_file(missing: str, error: Any, line: Line) -> InputError:
+    """Return the refusal of a file of a group, or of a configuration, that does not exist."""
+
+    group, _, choice = missing.rpartition("/")
+    if group == "hydra/launcher" and choice in LAUNCHERS:
+        return not_installed(f"hydra-{choice}-launcher", f"{group}={choice}", choice)
+    if group.startswith("hydra/"):
+        return invalid_choice(group, choice, error.options or ())
+    if not group:
+        names = [path.stem for path in sorted((line.folder or CONFIGS).glob("*.yaml"))]
+        return invalid_choice("--config-name", choice, names)
+    also = f"{group}.{TARGET}=module.name" if group in SLOTS else ""
+    return invalid_choice(group, choice, group_choices(group, line.config), also=also)
+
+
+def group_choices(group: str, config: str) -> list[str]:
+    """List the files of a group in `configs` that fit a configuration's keys."""
+
+    keys = {"defaults", TARGET}
+    for kind in classes_of(config):
+        if (about := keys_in(kind).get(group)) is not None:
+            keys |= keys_in(settings_in(about.annotation)).keys()
+            break
+    files = sorted((CONFIGS / group).glob("[!_]*.yaml"))  # an underscore: part of other files
+    return [path.stem for path in files if plain_yaml(path).keys() <= keys]
+
+
+def with_meanings(
+    values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
+) -> Iterator[str]:
+    """Yield lines of YAML, each with what its setting means, where a class declares it."""
+
+    keys = {name: about for kind in reversed(kinds) for name, about in keys_in(kind).items()}
+    for name, value in values.items():
+        about = keys.get(name)
+        said = "module.Name of your own" if name == TARGET else about and about.description
+        meaning = f"  # {said}" if said else ""
+        if isinstance(value, dict) and value:
+            yield f"{indent}{name}:{meaning}\n"
+            inner = settings_in(about.annotation) if about else None
+            yield from with_meanings(value, [inner] if inner else [], f"{indent}  ")
+        else:
+            first, *others = OmegaConf.to_yaml({name: value}).splitlines()
+            is_whole = not others or isinstance(value, list)
+            yield f"{indent}{first}{meaning if is_whole else ''}\n"
+            yield from (f"{indent}{line}\n" for line in others)
+
+
+def run_jobs(line: Line, run: Callable[[DictConfig, Path], None]) -> None:
+    """Run every job of a multirun, by the launcher that it names.
+
+    run: on a job's configuration, and the folder that Hydra has made for it.
+
+    Raises InputError for what Hydra refuses, and for a folder that cannot be made.
+    """
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=line.name):
+            # What `hydra.main` does with -m. Its parser of words would be a second one, and that of
+            # Hydra 1.3 does not start on Python 3.14.
+            begun: Any = GlobalHydra.instance().hydra
+            words = [*_hydras_words(line), *_search_words(line)]
+            begun.multirun(line.name, partial(_run_job, run), words, with_log_configuration=False)
+    except FileExistsError as error:
+        raise InputError(f"hydra.sweep.dir: {error.filename} is a file; name a folder") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _hydras_refusal(error, line) from error
+
+
+def _run_job(run: Callable[[DictConfig, Path], None], config: DictConfig) -> None:
+    allow_named(OmegaConf.to_container(config, resolve=False))
+    run(config, Path(HydraConfig.get().runtime.output_dir))
