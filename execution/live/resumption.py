@@ -13,9 +13,9 @@ import numpy as np
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.expected import NONE, Owned
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
+from execution.live.batch import OrderBatch, ended_in_trouble
 from execution.live.cycle import NOT_REDUCED, Reconciled
 from execution.live.holdings import Room, changes_of, fee_of
-from execution.live.plan import Plan, ended_in_trouble
 from execution.orders.auctions import taken_from
 from execution.orders.broker import Broker, is_whole
 from execution.orders.orders import Account
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 OTHER_HOLDINGS = "the account holds something else than when it was decided"
 
 
-def resumed_plans(
+def resumed_batches(
     broker: Broker, journal: Journal, book: OrderStore, tradable: Collection[str], live: Reconciled
-) -> Iterator[Plan]:
+) -> Iterator[OrderBatch]:
     """Yield what is left of decisions that are still in time, each to be sent, and end the others.
 
     An order that may have been sent is looked for first, and sent under the same id where the
@@ -60,7 +60,7 @@ def resumed_plans(
         log.info("%s is gone on with", decision.name)
         due = _due(intents, account.as_of)
         orders = [intent.single for intent in due]
-        plan = Plan(
+        batch = OrderBatch(
             decision.name,
             orders,
             decision.cancels,
@@ -68,9 +68,9 @@ def resumed_plans(
             # An auction is hours away: the same is tried again until its orders expire.
             retries=any(order.for_auction for order in orders),
         )
-        with ended_in_trouble(plan, journal):
-            plan.gate = live.gate(account.with_prices(decision.prices), decision.prices)
-        yield plan
+        with ended_in_trouble(batch, journal):
+            batch.gate = live.gate(account.with_prices(decision.prices), decision.prices)
+        yield batch
 
 
 def why_not_resumed(

@@ -19,12 +19,12 @@ from execution.journal.events import UNDECIDED
 from execution.journal.order_store import WAITING
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
+from execution.live.batch import OrderBatch, batch_of, sending, sent_cycle
 from execution.live.cycle import Cycle, decided_cycle, idle_cycle, next_instant
 from execution.live.desk import TradingDesk
 from execution.live.guards import why_stopped
 from execution.live.night import NightWatch, flattening_orders
-from execution.live.plan import Plan, plan_of, sending, sent_cycle
-from execution.live.resumption import resumed_plans
+from execution.live.resumption import resumed_batches
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
 from execution.live.validation import BarValidator, histories_gone
@@ -82,7 +82,8 @@ class TradingJob:
         self._next_sending: np.datetime64 | None = None
         self._night = NightWatch(self.desk, live, self._journal, settings)
         self._followed = False
-        self._waits = True
+        self._filled = False  # whether anything has in this cycle
+        self._waits = True  # whether the bars of a day that has ended are not there yet
         self._validator = BarValidator()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
         last = self._journal.cycles.last(ended=True)
@@ -118,36 +119,34 @@ class TradingJob:
         """
         now = self._connection.now()
         self._made += 1
-        with self._scheduling():
-            if self._settings.broker.on_this_machine:
-                self._live.refuse_another_account()
-            number = self._journal.cycles.begin(now)
-            with self._failure_noted(number):
-                try:
-                    self._follow()
-                    self._night.closes = self._connection.next_close()
-                    self._live.reconcile()
-                    account = self.desk.read_and_mark()
-                    cycle = self._idle(account)
-                    if cycle is None:
-                        filled = False
-                        for plan in self._plans():
-                            with sending(plan, self._journal):
-                                plan.fills = place(self.desk, plan.orders, plan.cancels, plan.gate)
-                            filled = filled or bool(plan.fills)
-                        cycle = self._sent(plan, filled=filled)
-                except ReadingRejected as error:
-                    cycle = self._rejected(error)
+        with self._begun(now) as number:
+            try:
+                self._follow()
+                self._night.closes = self._connection.next_close()
+                self._live.reconcile()
+                account = self.desk.read_and_mark()
+                cycle = self._idle(account)
+                if cycle is None:
+                    for batch in self._batches():
+                        with sending(batch, self._journal):
+                            batch.fills = place(self.desk, batch.orders, batch.cancels, batch.gate)
+                    cycle = self._sent(batch)
+            except ReadingRejected as error:
+                cycle = self._rejected(error)
             self._waits = self._waits_for_bars(cycle)
         self._record(number, cycle)
         return cycle
 
     @contextmanager
-    def _scheduling(self) -> Iterator[None]:
-        """Set the next instants once a cycle has ended, also by an error."""
+    def _begun(self, now: np.datetime64) -> Iterator[int]:
+        """Record the beginning of a cycle and its failure; its end sets the next instants."""
         self._waits = True
         try:
-            yield
+            if self._settings.broker.on_this_machine:
+                self._live.refuse_another_account()
+            number = self._journal.cycles.begin(now)
+            with self._failure_noted(number):
+                yield number
         finally:
             # Whoever moves a practice server's clock does so once the cycle has ended.
             self._next_cycle = self._instant_after(done=not self._waits)
@@ -231,28 +230,32 @@ class TradingJob:
         account = error.account.with_prices(closes_of(bars))
         return Cycle(account, bars, None, idle=str(error))
 
-    def _plans(self) -> Iterator[Plan]:
+    def _batches(self) -> Iterator[OrderBatch]:
         """Yield what earlier decisions have left to send, and then what is decided now.
 
-        The last plan is that of this cycle. It is decided once more where an order that it replaces
-        fills meanwhile.
+        The last batch is that of this cycle. It is decided once more where an order that it
+        replaces fills meanwhile.
         """
+        self._filled = False
         ours = self._settings.tradable_symbols
-        yield from resumed_plans(self.desk, self._journal, self._live.book, ours, self._live)
+        for batch in resumed_batches(self.desk, self._journal, self._live.book, ours, self._live):
+            yield batch
+            self._filled |= bool(batch.fills)
         seconds = self._settings.decision_seconds
         for is_last in (False, True):
-            plan = plan_of(self._decide(), self._journal, self._live, seconds, is_last=is_last)
-            yield plan
-            if not plan.changed:
+            batch = batch_of(self._decide(), self._journal, self._live, seconds, is_last=is_last)
+            yield batch
+            self._filled |= bool(batch.fills)
+            if not batch.changed:
                 return
 
-    def _sent(self, plan: Plan, *, filled: bool) -> Cycle:
-        """Return the cycle of a plan; the account is marked again where anything has filled."""
-        cycle = sent_cycle(plan)
+    def _sent(self, batch: OrderBatch) -> Cycle:
+        """Return the cycle of a batch; the account is marked again where anything has filled."""
+        cycle = sent_cycle(batch)
         self._tell_of_bars(
             {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.doubted}
         )
-        if filled:
+        if self._filled:
             with suppress(ReadingRejected):  # it has been told, and the cycle is what it did
                 self.desk.read_and_mark()
         return replace(cycle, unsent=self._live.book.unsent_of(cycle.name)) if cycle.name else cycle

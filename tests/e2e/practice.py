@@ -27,9 +27,9 @@ from execution.journal.decisions import Journal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import TRADE
+from execution.live.batch import batch_of, sending, sent_cycle
 from execution.live.cycle import Cycle, Reconciled, decided_cycle
-from execution.live.plan import plan_of, sending, sent_cycle
-from execution.live.resumption import resumed_plans
+from execution.live.resumption import resumed_batches
 from execution.live.settings import LiveSettings
 from execution.orders.broker import place
 from execution.orders.gate import UNGUARDED, OrderGate
@@ -204,9 +204,9 @@ def resume(
     mine: AlpacaBroker, journal: Journal, book: OrderStore, tradable: Collection[str]
 ) -> None:
     """Send what is left of earlier decisions."""
-    for plan in resumed_plans(mine, journal, book, tradable, UNGATED):
-        with sending(plan, journal):
-            place(mine, plan.orders, plan.cancels, plan.gate)
+    for batch in resumed_batches(mine, journal, book, tradable, UNGATED):
+        with sending(batch, journal):
+            place(mine, batch.orders, batch.cancels, batch.gate)
 
 
 def forgotten() -> tuple[Journal, OrderStore]:
@@ -279,9 +279,9 @@ class Live:
         seconds = self.settings.decision_seconds
         for is_last in (False, True):
             decided = self.decide(mine, journal=kept, **more)
-            plan = plan_of(decided, kept, live, seconds, is_last=is_last)
-            with sending(plan, kept):
-                plan.fills = place(mine, plan.orders, plan.cancels, plan.gate)
-            if not plan.changed:
+            batch = batch_of(decided, kept, live, seconds, is_last=is_last)
+            with sending(batch, kept):
+                batch.fills = place(mine, batch.orders, batch.cancels, batch.gate)
+            if not batch.changed:
                 break
-        return sent_cycle(plan)
+        return sent_cycle(batch)

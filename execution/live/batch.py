@@ -21,7 +21,7 @@ log = logging.getLogger("live")
 
 
 @dataclass(slots=True)
-class Plan:
+class OrderBatch:
     """Orders of one decision that are sent now, and what has come of them.
 
     name: of the decision in the journal; empty where nothing was decided.
@@ -48,17 +48,17 @@ class Plan:
     changed: bool = False
 
 
-def plan_of(
+def batch_of(
     cycle: Cycle, journal: Journal, live: Reconciled, seconds: float, *, is_last: bool = True
-) -> Plan:
-    """Record the decision of a cycle, and return its plan.
+) -> OrderBatch:
+    """Record the decision of a cycle, and return its batch.
 
     live: gives the gate of the orders.
     seconds: for which an order may be sent.
-    is_last: as for `Plan`.
+    is_last: as for `OrderBatch`.
     """
     if cycle.decision is None:
-        return Plan("", (), cycle=cycle, ends=False)
+        return OrderBatch("", (), cycle=cycle, ends=False)
     account = cycle.account
     life = np.timedelta64(round(seconds * 1000), "ms")
     orders = [
@@ -71,46 +71,48 @@ def plan_of(
     gate = live.gate(account.without(decision.cancels), {order.symbol for order in orders})
     name = journal.write(decision, account)
     now = [order for order in orders if order not in later]
-    return Plan(name, now, decision.cancelled, gate, cycle, later, ends=not later, is_last=is_last)
+    return OrderBatch(
+        name, now, decision.cancelled, gate, cycle, later, ends=not later, is_last=is_last
+    )
 
 
 @contextmanager
-def sending(plan: Plan, journal: Journal) -> Iterator[None]:
-    """Record how the sending of a plan has ended.
+def sending(batch: OrderBatch, journal: Journal) -> Iterator[None]:
+    """Record how the sending of a batch has ended.
 
     A cycle's decision is taken back where an order that it replaces has filled meanwhile.
     """
-    with ended_in_trouble(plan, journal):
+    with ended_in_trouble(batch, journal):
         try:
             yield
         except AccountChanged as error:
-            if plan.cycle is None:
+            if batch.cycle is None:
                 raise
-            journal.end(plan.name, str(error), taken_back=True)
-            plan.changed = True
-            if plan.is_last:
+            journal.end(batch.name, str(error), taken_back=True)
+            batch.changed = True
+            if batch.is_last:
                 raise
             log.warning("%s; deciding once more", error)
             return
-    if plan.ends:
-        journal.end(plan.name, NOT_REDUCED)
+    if batch.ends:
+        journal.end(batch.name, NOT_REDUCED)
 
 
 @contextmanager
-def ended_in_trouble(plan: Plan, journal: Journal) -> Iterator[None]:
-    """End the decision of a plan that fails, unless it was taken back or is tried again."""
+def ended_in_trouble(batch: OrderBatch, journal: Journal) -> Iterator[None]:
+    """End the decision of a batch that fails, unless it was taken back or is tried again."""
     try:
         yield
     except BrokerError as error:
-        if not (plan.retries or plan.changed):
-            journal.end(plan.name, str(error))
+        if not (batch.retries or batch.changed):
+            journal.end(batch.name, str(error))
         raise
 
 
-def sent_cycle(plan: Plan) -> Cycle:
-    """Return the cycle of a plan that was sent."""
-    if plan.cycle is None:
-        raise ValueError(f"plan {plan.name} follows from no cycle")
-    if not plan.name:
-        return plan.cycle
-    return replace(plan.cycle, fills=tuple(plan.fills), name=plan.name, planned=plan.later)
+def sent_cycle(batch: OrderBatch) -> Cycle:
+    """Return the cycle of a batch that was sent."""
+    if batch.cycle is None:
+        raise ValueError(f"batch {batch.name} follows from no cycle")
+    if not batch.name:
+        return batch.cycle
+    return replace(batch.cycle, fills=tuple(batch.fills), name=batch.name, planned=batch.later)
