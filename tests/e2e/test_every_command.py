@@ -124,7 +124,7 @@ def test_wrong_value_loads_no_model_or_broker_library(
     assert code == 2
     [line] = said.splitlines()
     assert line.startswith(f"error: {WRONG[name].partition('=')[0]}")
-    assert loaded & {"torch", "scipy.stats", "alpaca", "rich"} == set()
+    assert loaded & {"torch", "scipy.stats", "alpaca"} == set()
 
 
 @every_command
