@@ -30,7 +30,7 @@ from foundation.figures import (
 
 ROOT = Path(__file__).parents[2]
 READ = (  # what people read: results, pages, reports, what a terminal shows
-    "marketsimulator/results/*.py",
+    "marketsimulator/results/**/*.py",
     "forecasting/evaluation_*.py",
     "execution/live/page*.py",
     "marketsimulator/explain.py",
