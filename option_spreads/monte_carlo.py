@@ -177,11 +177,13 @@ def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) ->
             )
         middle = float(np.median(final))
         for value, color, label in ((start, BLACK, "start"), (middle, ORANGE, "median")):
-            panel.axvline(value, color=color, linewidth=1.4, label=f"{label} ${value:,.0f}")
-        panel.axvline(floor, color=RED, linestyle="--", linewidth=1.4, label=f"halt ${floor:,.0f}")
+            panel.axvline(value, color=color, linewidth=1.4, label=f"{label} {usd(value, 0)}")
+        panel.axvline(
+            floor, color=RED, linestyle="--", linewidth=1.4, label=f"halt {usd(floor, 0)}"
+        )
         panel.set(title=f"{name}, {WORDS.get(name, name)}: final balance", ylabel="runs")
         panel.tick_params(labelbottom=True, labelleft=True)
-        panel.xaxis.set_major_formatter("${x:,.0f}")
+        panel.xaxis.set_major_formatter(lambda x, _: usd(x, 0))
         # No frame above and at the right, lines from edge to edge, and what they are.
         panel.spines[["top", "right"]].set_visible(False)
         panel.margins(x=0)
@@ -194,6 +196,4 @@ def tail_text(final: Array, most: float) -> str:
     beyond = final[final > most]
     if not len(beyond):
         return ""
-    return (
-        f"not drawn: {counted(len(beyond), 'run')} above ${most:,.0f}, up to ${beyond.max():,.0f} →"
-    )
+    return f"not drawn: {counted(len(beyond), 'run')} above {usd(most, 0)}, up to {usd(beyond.max(), 0)} →"
