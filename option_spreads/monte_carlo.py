@@ -196,4 +196,5 @@ def tail_text(final: Array, most: float) -> str:
     beyond = final[final > most]
     if not len(beyond):
         return ""
-    return f"not drawn: {counted(len(beyond), 'run')} above {usd(most, 0)}, up to {usd(beyond.max(), 0)} →"
+    words = f"not drawn: {counted(len(beyond), 'run')} above {usd(most, 0)},"
+    return f"{words} up to {usd(beyond.max(), 0)} →"

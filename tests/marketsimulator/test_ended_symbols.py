@@ -312,7 +312,7 @@ def test_accountant_keeps_a_returned_symbol_too() -> None:
     bars = market.bars
     row = bars.symbols.index("SYA")
     days = bars.times.astype("datetime64[D]")
-    gap = (days >= np.datetime64("2024-02-21")) & (days <= np.datetime64("2024-02-23"))
+    gap = (days >= np.datetime64("2024-02-20")) & (days <= np.datetime64("2024-02-23"))
     mask = bars.mask.copy()
     mask[row, gap] = False
     values = np.where(mask[:, :, None], bars.values, np.nan)
