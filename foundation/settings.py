@@ -172,11 +172,11 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
     )
     # A check of a settings class names the key itself; pydantic's own message does not.
     reason = problem.get("ctx", {}).get("error")
-    if isinstance(reason, InputError):
-        return reason
     parts = [part for part in problem["loc"] if not str(part).endswith("]")]
     if parts and isinstance(parts[0], int):  # of an argument without its name
         parts[0] = dataclasses.fields(kind)[parts[0]].name
+    if isinstance(reason, InputError):
+        return _with_group(reason, kind, parts)
     place = ".".join(str(part) for part in ((group, *parts) if group else parts))
     if unknown:
         return unknown_key(place, _sibling_keys(kind, parts, place))
@@ -195,6 +195,18 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
         value = f"{place}: {problem['input']!r} is not a group of settings"
         return InputError(f"{value}; set {place}.NAME=…{which}")
     return InputError(f"{place}: {problem['input']!r} {_invalid_words(problem, kind, parts)}")
+
+
+def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> InputError:
+    """Prefix the key of a nested class's own check with the group that the class forms here.
+
+    A key that names its group already, or a setting of `kind`, stays.
+    """
+    name = str(reason).partition(":")[0].partition(".")[0]
+    nested = keys_in(class_at(kind, parts)) if parts else {}
+    if name not in nested or name in keys_in(kind):
+        return reason
+    return InputError(f"{'.'.join(map(str, parts))}.{reason}")
 
 
 def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:

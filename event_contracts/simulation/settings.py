@@ -75,15 +75,7 @@ class PlayedSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> Self:
-        try:
-            return settings_of(cls, config)
-        except InputError as error:
-            # An episode's own checks know nothing of the group that its keys stand in here.
-            name = str(error).partition(":")[0].partition(".")[0]
-            inner = {each.name for each in fields(EpisodeSettings)}
-            if name in inner - {each.name for each in fields(cls)}:
-                raise InputError(f"episode.{error}") from error
-            raise
+        return settings_of(cls, config)
 
 
 @settings_class("learner")
