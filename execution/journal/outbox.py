@@ -142,7 +142,6 @@ class Venue(Protocol[Placed]):
     time: Time
 
     def now(self) -> np.datetime64: ...
-
     def estimated_now(self) -> np.datetime64: ...
 
     def post(self, intent: OrderIntent, patience: float) -> Placed:
