@@ -1,4 +1,4 @@
-"""What the live loop asks of a stock broker, whoever that is, and which ones are registered."""
+"""Protocols of a broker for the live loop, and the registered ones."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Gateway(Broker, Protocol):
         """Apply the venue's rules beside this account until something unknown happens."""
 
     def follow(self) -> None:
-        """Record what has become of orders that still worked when they were last heard of."""
+        """Query orders that rested at their last answer, and record the answers."""
 
 
 class BrokerAccount(Protocol):

@@ -183,7 +183,7 @@ class LiveAccount:
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
         """Alert of a loan that no broker gives."""
-        text = f"the venue says that it lends {multiplier} times equity: {MOST_LENT} are believed"
+        text = f"the venue states a multiplier of {multiplier}: it counts as {MOST_LENT}"
         self.notices.tell("multiplier", text if multiplier > MOST_LENT else "")
 
     def read_activities(self) -> None:
@@ -226,7 +226,7 @@ class LiveAccount:
             listed = self.connection.activities_since(at - OVERLAP)
             cash = self.connection.cash()
             held = self.connection.held()
-            # What trades while the account is read is in the holdings or not: nobody knows which.
+            # A trade while the account is read may or may not be part of the holdings.
             unchanged = self.connection.activities_since(at - OVERLAP) == listed
             if unchanged and self.connection.cash() == cash:
                 quantities = {symbol: each.quantity for symbol, each in held.items()}
