@@ -39,7 +39,7 @@ _CHECKED_HASH = (3).to_bytes(4, "little")
 
 @cache
 def digest_of(module: str, project: Path = PROJECT) -> str:
-    """SHA-256 of what a module and the modules of the project that it imports execute.
+    """Return the SHA-256 of the code of a module and of the project's modules that it imports.
 
     module: dotted name below `project`, the folder that has the packages.
     """
@@ -63,7 +63,7 @@ def is_project_module(module: str, project: Path = PROJECT) -> bool:
 
 
 def imported_with(module: str, project: Path = PROJECT) -> set[str]:
-    """A module and every module of the project that it imports, directly or not."""
+    """Return a module and every module of the project that it imports, directly or not."""
     found: set[str] = set()
     waiting = {module}
     while waiting:
@@ -75,7 +75,7 @@ def imported_with(module: str, project: Path = PROJECT) -> set[str]:
 
 @cache
 def _imports(module: str, project: Path) -> set[str]:
-    """The modules that a module names: in imports, and in a package's tables."""
+    """Return the modules that a module names, in imports and in a package's tables."""
     files = _files(project)
     named = set()
     for code in _codes(_code_of(module, project)):
@@ -130,7 +130,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _executed(code: CodeType) -> tuple[object, ...]:
-    """What a piece of code does, its own pieces left out."""
+    """Return what a piece of code executes, without the pieces nested in it."""
     constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
     return (
         code.co_qualname,
@@ -222,7 +222,7 @@ _events.register("numba:compile", _CompilationLog())
 
 @cache
 def _cache_folder() -> Path:
-    """The cache beside this file, or the user's own where that cannot be written."""
+    """Return the cache beside this file, or the user's if that cannot be written."""
     folder = Path(__file__).resolve().parent
     beside = folder / "__pycache__"
     if os.access(beside if beside.exists() else folder, os.W_OK | os.X_OK):

@@ -1,6 +1,6 @@
 """Settings composed by Hydra: defaults of the classes, YAML files, and words key=value.
 
-What Hydra refuses is an `InputError` of one line. Help does without this module.
+Hydra's errors become an `InputError` of one line. Help does not load this module.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Line:
 def composed_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """Return the configuration `configs/<name>.yaml` with overrides applied, read-only.
 
-    Variables of the environment are read when it is made settings of, not here.
+    Environment variables are read when settings are made from it, not here.
     """
     return line_config(Line(name, overrides))
 
@@ -147,7 +147,7 @@ def classes_of(config: str) -> list[Any]:
 
 @cache
 def _lay_defaults(config: str) -> None:
-    """Have Hydra find the defaults of classes, which files list as `classes/NAME`."""
+    """Store the defaults of classes for Hydra, which files list as `classes/NAME`."""
     others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # what groups of files lay
     for name in reversed(_chain(config)):
         kind = _class_of(name)
@@ -157,7 +157,7 @@ def _lay_defaults(config: str) -> None:
 
 
 def refuse_values(name: str, config: DictConfig) -> None:
-    """Refuse what the classes of a configuration refuse."""
+    """Check a configuration by its settings classes; raises `InputError`."""
     seen: set[str] = set()
     for kind in classes_of(name):
         keys = {each.name for each in fields(kind)} - seen
@@ -182,7 +182,7 @@ def _hydras_words(line: Line) -> list[str]:
 
 
 def _fills(line: Line, word: str) -> bool:
-    """Return whether a word is of a mapping that is empty until words fill it."""
+    """Return whether a word adds a key to a mapping that is empty by default."""
     key, _, value = word.partition("=")
     known = key in _known(line.config) and not value.startswith("{")
     if "." not in key or key[0] == "+" or key.startswith("hydra.") or known:
@@ -207,7 +207,7 @@ def _dotted(kind: Any, group: str = "") -> Iterator[str]:
 
 
 def _hydras_refusal(error: Exception, line: Line) -> InputError:
-    """Convert what Hydra or OmegaConf raises about a line to an error of one line."""
+    """Convert an error of Hydra or OmegaConf about a line to one line."""
     if isinstance(error, InputError):
         return error
     said = f"{error}\n{error.__cause__!s}"
