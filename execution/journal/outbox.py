@@ -47,7 +47,7 @@ POLL_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)
 ONE_POLL = (0.0,)
 ENDED_POLLS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
 CANCELS = (0.0, 0.1, 0.5, 1.0)  # seconds before each try of a cancellation
-LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
+LOOKING = 20.0  # seconds that the queries for an order take together
 ENDING = 30.0  # seconds for the requests that end an order
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 

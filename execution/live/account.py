@@ -171,7 +171,7 @@ class LiveAccount:
         return self.reconciler.check(valued)
 
     def _check_hours(self, reading: Reading) -> None:
-        """Alert of an exchange that is open by one of the venue's clock and the calendar alone."""
+        """Alert of an exchange whose hours differ between the venue's clock and the calendar."""
         at = reading.account.as_of
         opened = bool(in_session(np.array([at]))[0])
         differs = reading.is_open is not None and reading.is_open != opened
@@ -182,7 +182,7 @@ class LiveAccount:
         self.notices.tell("hours", f"{text} it is not: {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
-        """Alert of a loan that no broker gives."""
+        """Alert of a multiplier above `MOST_LENT`."""
         text = f"the venue states a multiplier of {multiplier}: it counts as {MOST_LENT}"
         self.notices.tell("multiplier", text if multiplier > MOST_LENT else "")
 
@@ -238,9 +238,7 @@ class LiveAccount:
         raise BrokerError("the account: something trades in it whenever it is read")
 
     def mark(self, account: Account) -> None:
-        """Write down what an account is worth as it was read, and halt or resume by what it has
-        lost.
-        """
+        """Record the mark of an account, and halt or resume by its losses."""
         flows = self.flows() - self.account.marks.flows_before(account.as_of)
         mark = mark_of(account, self._settings.limits, flows)
         with self.account.database.transaction():
