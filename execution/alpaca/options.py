@@ -123,7 +123,7 @@ class AlpacaSpreads:
         """What an order of ours has traded, by its legs."""
         if placed == "unknown" or not placed.is_done:
             raise OutcomeUnknown(
-                f"{name}: the venue does not say what became of it; it may be working"
+                f"{name}: outcome unknown after every query; the order may be open at the venue"
             )
         chain = [self._venue.with_legs(each) for each in placed.chain]
         with self._venue.translated_errors(f"order {name}"):

@@ -418,7 +418,7 @@ class Outbox(Generic[Placed]):
         ):
             return NotReceived(f"{name}: the venue never took it")
         return OutcomeUnknown(
-            f"{name}: sent, and the venue does not say what became of it; it may be working"
+            f"{name}: outcome unknown after every query; the order may be open at the venue"
         )
 
     def _query(

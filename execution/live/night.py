@@ -101,7 +101,7 @@ class NightWatch:
         """Cut what is above the night's ceiling, and at the last look say where it still is."""
         self._ask_again(closes)
         self._desk.follow()
-        # What decisions and earlier looks have left working in stocks; an auction gives none back.
+        # Open stock orders of decisions and earlier cuts; an auction cannot be cancelled.
         self._desk.cancel(
             order.client_order_id
             for order in self._seen().open_orders
