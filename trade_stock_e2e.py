@@ -11,7 +11,7 @@
     a practice server's whole history:
         python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL
 
-Without a venue, `data.dir=[DIR] capital=50000 +positions.NVDA=100` describes bars and an account
+Without a venue, `data.dir=[DIR] capital=50000 positions.NVDA=100` describes bars and an account
 for a dry cycle. `execution/live/` is the loop, its journal and its guards.
 """
 

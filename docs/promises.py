@@ -41,12 +41,12 @@ HEAD = "# Made by `make promises`; CHANGELOG.md says what it means.\n"
 
 
 def promises() -> dict[str, dict[str, list[str]]]:
-    """As they are now: commands, public names a room, columns a file, entries of a summary."""
-    rooms = {room: importlib.import_module(room) for room in PACKAGES}
+    """Return commands, public names a package, columns a file, and entries of a summary."""
+    packages = {name: importlib.import_module(name) for name in PACKAGES}
     return {
         "commands": {"kelly-chronos": sorted(COMMANDS.values())},
         "names": {
-            room: sorted(each.__all__) for room, each in rooms.items() if "__all__" in vars(each)
+            name: sorted(each.__all__) for name, each in packages.items() if "__all__" in vars(each)
         },
         "columns": {name: list(columns) for name, columns in FILES.items()},
         "entries": {"summary.json": list(run_backtest(_small_run()).summary())},

@@ -1,4 +1,4 @@
-"""What the live loop asks of a stock broker, whoever that is, and which ones are registered."""
+"""Protocols of a broker for the live loop, and the registered ones."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class ReadAgain(BrokerError):
 
 
 class ReadingRejected(BrokerError):
-    """A second reading of an account that nothing explains; nothing is decided on it.
+    """A second reading of an account that the journal does not explain; no decision uses it.
 
     account: as it was read.
     """
@@ -92,7 +92,7 @@ class MarksRejected(ReadingRejected):
 
 
 def symbol_held(name: str) -> str:
-    """What is called here what the venue calls so: `BTC/USD` is BTCUSD; an option keeps its name.
+    """Return our name of a venue's symbol: `BTC/USD` is BTCUSD; an option keeps its name.
 
     A name that is neither of a stock nor of a coin nor of an option is a foreign symbol.
     """
@@ -123,7 +123,7 @@ class Gateway(Broker, Protocol):
         """Apply the venue's rules beside this account until something unknown happens."""
 
     def follow(self) -> None:
-        """Record what has become of orders that still worked when they were last heard of."""
+        """Query orders that rested at their last answer, and record the answers."""
 
 
 class BrokerAccount(Protocol):
@@ -140,10 +140,10 @@ class BrokerAccount(Protocol):
     def now(self) -> np.datetime64: ...
 
     def estimated_now(self) -> np.datetime64:
-        """The venue's time, from when it was last read; read now, where it never was."""
+        """Return the venue's time, estimated from its last reading; read now if there is none."""
 
     def known_now(self) -> np.datetime64:
-        """What the venue's clock shows, or must show by now where it does not answer."""
+        """Return the time of the venue's clock, estimated if it does not answer."""
 
     def next_close(self) -> np.datetime64 | None:
         """When the venue next closes for stocks; none where it does not say."""

@@ -1,11 +1,11 @@
-"""What any broker has to do, as tests: somebody's own broker needs no fork of them.
+"""Contract of a broker, as tests that a custom broker's tests subclass.
 
     class TestMine(BrokerContract):
         @pytest.fixture
         def stand(self):
             yield Stand(my_broker, bars, move)
 
-pytest runs every scenario on what `stand` gives: an account of 100,000 USD without positions at a
+pytest runs every scenario on the fixture `stand`: an account of 100,000 USD without positions at a
 venue where the bars' symbols SYA and SYB (stocks) and SYXUSD (crypto) trade, at 10:30 New York.
 """
 
@@ -33,7 +33,7 @@ CENTS = 0.05  # USD by which an account's cash may differ from a sum of prices
 
 @dataclass
 class Stand:
-    """A broker at 10:30 New York, 2024-02-20, and what moves its venue.
+    """A broker at 10:30 New York, 2024-02-20, and the clock of its venue.
 
     bars: of the venue's symbols, those of later hours among them.
     move: brings the venue to the instant of a number in `bars.times`.

@@ -226,7 +226,7 @@ def run(settings: EvaluationSettings, progress: Progress) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the search says of one symbol.
+    """Verdict of the search on one symbol.
 
     symbol: that was searched.
     best: the candidate that lost least over all folds.

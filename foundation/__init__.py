@@ -26,26 +26,26 @@ PACKAGES = (
 )
 
 
-def public(room: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+def public(name: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """The lazy `__getattr__`, the `__dir__` and the `__all__` of a package.
 
     The names are those that it imports from its own modules, where type checkers alone look.
     """
-    package = sys.modules[room]
+    package = sys.modules[name]
     assert package.__file__ is not None
     tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
     homes = {
         alias.name: node.module
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{room}.")
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{name}.")
         for alias in node.names
     }
 
-    def load(name: str) -> Any:
-        if name not in homes:
-            raise AttributeError(f"module {room!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(homes[name] or ""), name)
-        setattr(package, name, value)
+    def load(attribute: str) -> Any:
+        if attribute not in homes:
+            raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
+        value = getattr(importlib.import_module(homes[attribute] or ""), attribute)
+        setattr(package, attribute, value)
         return value
 
     def names() -> list[str]:

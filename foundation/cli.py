@@ -46,7 +46,7 @@ _WRONG_CHOICE = re.compile(r"argument (\S+): invalid choice: (.*) \(choose from 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What is known of a command before its module is imported.
+    """A command before its module is imported.
 
     The module's docstring is its help. Its `run(settings)` or `run(settings, progress)` does the
     work and returns a `Result`; the class in the annotation of `settings` reads a configuration
@@ -58,14 +58,14 @@ class Command:
     config: name of its file in configs; none where flags are all that it takes.
     output: file that each run leaves in the folder `output`, by which that folder is known as one
         of an earlier run; empty where the module checks it, or nothing is written.
-    interrupted: what is true once it was interrupted.
+    interrupted: what an interruption leaves, for its message.
     log: name of its file in `logs/`; empty: none.
     log_links: names in `logs/` of links to the newest of these files, without the suffix.
     words: `module:function` that makes settings of other words; empty: there are no others.
-    flags: by setting, flags that stand for it.
+    flags: by setting, its flag on the command line.
     hydra: whether it takes -m, --config-dir and --config-name.
-    private: whether it writes what an account has: only its owner may read that.
-    needs: libraries that a first backtest does without, and the extra that installs each.
+    private: whether only the owner may read its files, as those of an account.
+    needs: extra that installs each optional library.
     listed: whether `kelly-chronos` names it.
     """
 
@@ -85,11 +85,11 @@ class Command:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Result:
-    """What a command has come to; `start` writes its files and prints the rest.
+    """Result of a command; `start` writes its files and prints the rest.
 
     tables: of rich, or lines between them.
     sentences: printed below them.
-    files: what writes each, by its name in the output; all are put in place, or none.
+    files: writer of each file by its name in the output; all are written, or none.
     code: the exit code.
     """
 
@@ -113,7 +113,7 @@ def command_of(module: str) -> Command:
 def start(module: str) -> None:
     """Run a command on the words of this process: answer --help and --cfg job, or do its work.
 
-    Until its work has begun a signal that ends it is answered with one line, too.
+    A signal that ends it before its work begins leaves one line, too.
 
     module: as it is registered.
     """
@@ -138,9 +138,9 @@ def start(module: str) -> None:
 
 
 def _answer_or_refuse(command: Command, words: list[str]) -> Line | None:
-    """Answer --help and --cfg, or refuse what is wrong before the command is loaded.
+    """Answer --help and --cfg, or refuse wrong words before the command is loaded.
 
-    Returns the line where the command has settings that words key=value alone describe.
+    Return the line of a command whose settings are key=value words alone, else None.
     """
     if set(_HELP_FLAGS) & set(words):
         _answer(help_text(command))
@@ -157,7 +157,7 @@ def _answer_or_refuse(command: Command, words: list[str]) -> Line | None:
     from foundation.compose import jobs, line_config, refuse_values
 
     line = _parsed(command, words)
-    # What words alone ask for, as `status`, may need no settings, nor the time that they take.
+    # Words alone, as `status`, may need no settings, nor the time that they take.
     if line.overrides or not words:
         for config in jobs(line) if line.several else [line_config(line)]:
             refuse_values(command.config, config)
@@ -345,7 +345,7 @@ def _work_job(command: Command, home: ModuleType, config: DictConfig, folder: Pa
 
 @contextmanager
 def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
-    """Yield what shows how far the work is, where `run` takes that."""
+    """Yield the display of progress if `run` takes one, else nothing."""
     if run.__code__.co_argcount == 1:
         yield ()
         return

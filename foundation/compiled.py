@@ -33,52 +33,52 @@ from foundation.arrays import Index
 
 log = logging.getLogger(__name__)
 
-HOUSE = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent
 _CHECKED_HASH = (3).to_bytes(4, "little")
 
 
 @cache
-def digest_of(module: str, house: Path = HOUSE) -> str:
-    """SHA-256 of what a module and the modules of the house that it imports execute.
+def digest_of(module: str, project: Path = PROJECT) -> str:
+    """Return the SHA-256 of the code of a module and of the project's modules that it imports.
 
-    module: dotted name below `house`, the folder that has the rooms.
+    module: dotted name below `project`, the folder that has the packages.
     """
     digest = hashlib.sha256()
-    for name in sorted(imported_with(module, house)):
+    for name in sorted(imported_with(module, project)):
         digest.update(f"{name}\n".encode())
-        digest.update(_own_digest(name, house))
+        digest.update(_own_digest(name, project))
     return digest.hexdigest()
 
 
 @cache
-def _own_digest(module: str, house: Path) -> bytes:
+def _own_digest(module: str, project: Path) -> bytes:
     digest = hashlib.sha256()
-    for code in _codes(_code_of(module, house)):
+    for code in _codes(_code_of(module, project)):
         digest.update(repr(_executed(code)).encode())
     return digest.digest()
 
 
-def is_of_the_house(module: str, house: Path = HOUSE) -> bool:
-    return module in _files(house)
+def is_project_module(module: str, project: Path = PROJECT) -> bool:
+    return module in _files(project)
 
 
-def imported_with(module: str, house: Path = HOUSE) -> set[str]:
-    """A module and every module of the house that it imports, directly or not."""
+def imported_with(module: str, project: Path = PROJECT) -> set[str]:
+    """Return a module and every module of the project that it imports, directly or not."""
     found: set[str] = set()
     waiting = {module}
     while waiting:
         name = waiting.pop()
         found.add(name)
-        waiting |= _imports(name, house) - found
+        waiting |= _imports(name, project) - found
     return found
 
 
 @cache
-def _imports(module: str, house: Path) -> set[str]:
-    """The modules that a module names: in imports, and in a package's tables."""
-    files = _files(house)
+def _imports(module: str, project: Path) -> set[str]:
+    """Return the modules that a module names, in imports and in a package's tables."""
+    files = _files(project)
     named = set()
-    for code in _codes(_code_of(module, house)):
+    for code in _codes(_code_of(module, project)):
         words = {*code.co_names, *(each for each in code.co_consts if isinstance(each, str))}
         modules = words & files.keys()
         members = {f"{one}.{word}" for one in modules for word in code.co_names}
@@ -87,23 +87,23 @@ def _imports(module: str, house: Path) -> set[str]:
 
 
 @cache
-def _files(house: Path) -> dict[str, Path]:
-    """The file of every module of the rooms, by its dotted name."""
+def _files(project: Path) -> dict[str, Path]:
+    """The file of every module of the packages, by its dotted name."""
     files = {}
-    for room in PACKAGES:
-        for path in (house / room).rglob("*.py"):
-            parts = path.relative_to(house).with_suffix("").parts
+    for package in PACKAGES:
+        for path in (project / package).rglob("*.py"):
+            parts = path.relative_to(project).with_suffix("").parts
             files[".".join(parts).removesuffix(".__init__")] = path
     return files
 
 
 @cache
-def _code_of(module: str, house: Path) -> CodeType:
+def _code_of(module: str, project: Path) -> CodeType:
     """A module's code without docstrings, kept where Python keeps it, beside a hash of its source.
 
     See PEP 552 for the head of such a file.
     """
-    path = _files(house)[module]
+    path = _files(project)[module]
     source = path.read_bytes()
     head = importlib.util.MAGIC_NUMBER + _CHECKED_HASH + importlib.util.source_hash(source)
     kept = Path(importlib.util.cache_from_source(str(path), optimization=2))
@@ -130,7 +130,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _executed(code: CodeType) -> tuple[object, ...]:
-    """What a piece of code does, its own pieces left out."""
+    """Return what a piece of code executes, without the pieces nested in it."""
     constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
     return (
         code.co_qualname,
@@ -194,7 +194,7 @@ def _with_cache(function: Function, **options: Any) -> Function:
     # numba takes the folder of its cache from its settings, when the function is decorated.
     settings: Any = config
     before = settings.CACHE_DIR
-    kept = is_of_the_house(function.__module__)
+    kept = is_project_module(function.__module__)
     try:
         if kept:
             settings.CACHE_DIR = str(_cache_folder() / digest_of(function.__module__)[:16])
@@ -222,10 +222,10 @@ _events.register("numba:compile", _CompilationLog())
 
 @cache
 def _cache_folder() -> Path:
-    """The cache beside this file, or the user's own where that cannot be written."""
-    room = Path(__file__).resolve().parent
-    beside = room / "__pycache__"
-    if os.access(beside if beside.exists() else room, os.W_OK | os.X_OK):
+    """Return the cache beside this file, or the user's if that cannot be written."""
+    folder = Path(__file__).resolve().parent
+    beside = folder / "__pycache__"
+    if os.access(beside if beside.exists() else folder, os.W_OK | os.X_OK):
         return beside / "compiled"
     return user_cache_path("kelly-chronos") / "compiled"
 

@@ -1,6 +1,6 @@
 """Settings composed by Hydra: defaults of the classes, YAML files, and words key=value.
 
-What Hydra refuses is an `InputError` of one line. Help does without this module.
+Hydra's errors become an `InputError` of one line. Help does not load this module.
 """
 
 from __future__ import annotations
@@ -74,13 +74,12 @@ class Line:
 def composed_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """Return the configuration `configs/<name>.yaml` with overrides applied, read-only.
 
-    Variables of the environment are read when it is made settings of, not here.
+    Environment variables are read when settings are made from it, not here.
     """
     return line_config(Line(name, overrides))
 
 
 def line_config(line: Line) -> DictConfig:
-
     try:
         config = _composed(line, tuple(_hydras_words(line)))
     except COMPOSING_ERRORS as error:
@@ -98,7 +97,6 @@ def _compose(
     config: str, name: str, words: tuple[str, ...], others: tuple[str, ...] = ()
 ) -> DictConfig:
     """Compose once for the same words: Hydra takes a quarter of a second."""
-
     _lay_defaults(config)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         composed = compose(name, [*words, *others])
@@ -113,7 +111,6 @@ def _search_words(line: Line) -> tuple[str, ...]:
 
 def jobs(line: Line) -> Iterator[DictConfig]:
     """Yield the configuration of every run of a multirun: each combination of several values."""
-
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
@@ -132,7 +129,6 @@ def jobs(line: Line) -> Iterator[DictConfig]:
 @cache
 def _chain(config: str) -> tuple[str, ...]:
     """Return a configuration and those that its file begins with, which have classes."""
-
     listed = plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
     bases = [each for each in listed if (CONFIGS / f"{each}.yaml").is_file()]
     return (config, *(each for base in bases for each in _chain(base)))
@@ -151,8 +147,7 @@ def classes_of(config: str) -> list[Any]:
 
 @cache
 def _lay_defaults(config: str) -> None:
-    """Have Hydra find the defaults of classes, which files list as `classes/NAME`."""
-
+    """Store the defaults of classes for Hydra, which files list as `classes/NAME`."""
     others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # what groups of files lay
     for name in reversed(_chain(config)):
         kind = _class_of(name)
@@ -162,8 +157,7 @@ def _lay_defaults(config: str) -> None:
 
 
 def refuse_values(name: str, config: DictConfig) -> None:
-    """Refuse what the classes of a configuration refuse."""
-
+    """Check a configuration by its settings classes; raises `InputError`."""
     seen: set[str] = set()
     for kind in classes_of(name):
         keys = {each.name for each in fields(kind)} - seen
@@ -188,8 +182,7 @@ def _hydras_words(line: Line) -> list[str]:
 
 
 def _fills(line: Line, word: str) -> bool:
-    """Return whether a word is of a mapping that is empty until words fill it."""
-
+    """Return whether a word adds a key to a mapping that is empty by default."""
     key, _, value = word.partition("=")
     known = key in _known(line.config) and not value.startswith("{")
     if "." not in key or key[0] == "+" or key.startswith("hydra.") or known:
@@ -207,7 +200,6 @@ def _known(config: str) -> frozenset[str]:
 
 
 def _dotted(kind: Any, group: str = "") -> Iterator[str]:
-
     for name, about in keys_in(kind).items():
         yield f"{group}{name}"
         if (inner := settings_in(about.annotation)) is not None:
@@ -215,8 +207,7 @@ def _dotted(kind: Any, group: str = "") -> Iterator[str]:
 
 
 def _hydras_refusal(error: Exception, line: Line) -> InputError:
-    """Convert what Hydra or OmegaConf raises about a line to an error of one line."""
-
+    """Convert an error of Hydra or OmegaConf about a line to one line."""
     if isinstance(error, InputError):
         return error
     said = f"{error}\n{error.__cause__!s}"
@@ -255,7 +246,6 @@ def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
 
 def _unknown_file(missing: str, error: Any, line: Line) -> InputError:
     """Return the refusal of a file of a group, or of a configuration, that does not exist."""
-
     group, _, choice = missing.rpartition("/")
     if group == "hydra/launcher" and choice in LAUNCHERS:
         return not_installed(f"hydra-{choice}-launcher", f"{group}={choice}", choice)
@@ -270,7 +260,6 @@ def _unknown_file(missing: str, error: Any, line: Line) -> InputError:
 
 def group_choices(group: str, config: str) -> list[str]:
     """List the files of a group in `configs` that fit a configuration's keys."""
-
     keys = {"defaults", TARGET}
     for kind in classes_of(config):
         if (about := keys_in(kind).get(group)) is not None:
@@ -284,7 +273,6 @@ def with_meanings(
     values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
 ) -> Iterator[str]:
     """Yield lines of YAML, each with what its setting means, where a class declares it."""
-
     keys = {name: about for kind in reversed(kinds) for name, about in keys_in(kind).items()}
     for name, value in values.items():
         about = keys.get(name)

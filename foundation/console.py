@@ -1,6 +1,6 @@
-"""The terminal, and how far the work of a command is.
+"""The terminal, and the progress of a command.
 
-Text of others is text there, never markup and never a command to the terminal.
+Text from outside is printed as text, never as markup or a control sequence.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ def show_parts(console: Console, parts: Iterable[RenderableType]) -> None:
 
 
 class LoopTerminal(Terminal):
-    """A terminal whose reader may have gone: what is printed is lost, the loop is not."""
+    """A terminal whose reader may be gone: output is lost and the loop continues."""
 
     def on_broken_pipe(self) -> None:
-        """Raise what `printing` takes for a line that is lost."""
-        raise BrokenPipeError("nobody reads what is printed")
+        """Raise an error that `printing` takes for a lost line."""
+        raise BrokenPipeError("the reader of standard output is gone")
 
 
 @contextmanager
 def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
-    """Show the progress of several kinds of work; what it gives is called with kind, done, total.
+    """Show the progress of several kinds of work; yields a function of kind, done and total.
 
     On a terminal a bar each. Elsewhere a line at the first report, one every 15 seconds, and one at
     the end.

@@ -1,4 +1,4 @@
-"""What packages offer by name: entry points, those of this project and of any other installed.
+"""Entry points of this project and of any installed package.
 
     [project.entry-points."kelly_chronos.brokers"]
     mine = "my_package.broker:Account"
@@ -7,14 +7,14 @@ products     packages whose `COMMANDS` are words of `kelly-chronos`, each with i
              whose `SETTINGS` are files of `configs`, each with its class, `module:Class`
 jobs         words of `jobs=[…]` of the live loop: functions as `open_job`, each the context of a
              `ProductJob` (`execution/live/runner.py`), which brings its section of the page
-brokers      words of `broker.name=…`: what makes a `BrokerAccount` of settings and keys
-             (`execution/brokers.py`); `execution.testing.BrokerContract` tries one
-desks        what the practice Alpaca trades beside stocks and crypto: classes as `OptionDesk`
+brokers      words of `broker.name=…`: functions of settings and keys that return a `BrokerAccount`
+             (`execution/brokers.py`); `execution.testing.BrokerContract` tests one
+desks        classes as `OptionDesk`, for the practice Alpaca's instruments beside stocks and crypto
 forecasters, strategies, correlations, ranks, fees
              words of `GROUP._target_=…` in place of `module.Name`
 
-Nothing is imported before it is asked for. This project's own are read from its pyproject.toml in a
-source tree, which may have no metadata, or older ones; that costs no look at all that is installed.
+An entry point is imported when it is used. Those of this project are read from its pyproject.toml
+in a source tree, whose metadata may be missing or old, without a search of installed packages.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def offered(kind: str) -> list[str]:
 
 
 def place_of(kind: str, name: str) -> str | None:
-    """Return where a name of a kind leads to, `module:attribute`; None for a name of nobody."""
+    """Return the `module:attribute` of a name of a kind; None for an unknown name."""
     if (own := _own().get(PREFIX + kind, {}).get(name)) is not None:
         return own
     point = _installed(kind).get(name)
@@ -65,7 +65,7 @@ def place_of(kind: str, name: str) -> str | None:
 
 
 def loaded(kind: str, name: str) -> Any:
-    """Import what a name of a kind leads to."""
+    """Import and return the object of a name of a kind."""
     from importlib import import_module
 
     module, _, attribute = (place_of(kind, name) or "").partition(":")
@@ -76,7 +76,7 @@ def loaded(kind: str, name: str) -> Any:
 def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
     """Yield the `COMMANDS` or `SETTINGS` of every product, those of the project first.
 
-    What is installed is looked through only where the project's were not enough.
+    Installed packages are searched only after the project's own products.
     """
     for name in _own().get(f"{PREFIX}products", ()):
         yield getattr(loaded("products", name), table, {})
@@ -86,10 +86,10 @@ def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
 
 
 def find(table: str, word: str) -> Any:
-    """Return what a product has in a table under a word; None where no product has."""
+    """Return the entry of a word in a table of any product; None if there is none."""
     return next((each[word] for each in product_tables(table) if word in each), None)
 
 
 def registered(table: str) -> dict[str, Any]:
-    """Return a table of all products."""
+    """Return a table merged over all products."""
     return {word: value for each in product_tables(table) for word, value in each.items()}

@@ -1,4 +1,4 @@
-"""Pages: self-contained HTML from templates that lie in the rooms whose pages they are."""
+"""Pages: self-contained HTML from templates in the packages whose pages they are."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CHART_SCRIPTS = ("foundation/uPlot.iife.min.js", "foundation/charts.js")
 
 
 def text_of(name: str) -> str:
-    """The text of a template, style or script; name: ROOM/FILE, of the room's `templates`."""
-    room, file = name.split("/")
-    return (files(room) / "templates" / file).read_text(encoding="utf-8")
+    """The text of a template, style or script; name: PACKAGE/FILE, of the package's `templates`."""
+    package, file = name.split("/")
+    return (files(package) / "templates" / file).read_text(encoding="utf-8")
 
 
 def style(*names: str) -> Markup:

@@ -1,7 +1,7 @@
-"""Code of a user's own, which a group of settings names by `_target_`, as Hydra's groups do.
+"""Custom code, which a group of settings names by `_target_`, as Hydra's groups do.
 
-It is imported where the words of this command, or a file of settings that they name, have named it
-so, and nowhere else: no folder of results, journal or interpolation makes anything run.
+It is imported only if the words of this command, or a settings file that they name, name it: no
+folder of results, journal or interpolation runs code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from foundation.errors import (
 from foundation.files import file_digest
 
 TARGET = "_target_"
-# The groups in which a part is chosen, and the key of each that names what is chosen.
+# Groups in which custom code may be chosen, and the key of each that names the choice.
 SLOTS = {
     "forecaster": "kind",
     "sizing": "strategy",
@@ -37,7 +37,7 @@ SLOTS = {
     "universe": "rank",
     "fees": "",
 }
-# What an installed package may offer for a group under a name: a kind of `foundation.entry_points`.
+# By group, the kind of entry points (`foundation.entry_points`) with short names for it.
 KINDS = {
     "forecaster": "forecasters",
     "sizing": "strategies",
@@ -51,7 +51,7 @@ _named: set[str] = set()
 
 
 def is_own(name: str) -> bool:
-    """Whether a name is one of a user's own code, `module.name`."""
+    """Return whether a name is one of custom code, `module.name`."""
     return _DOTTED.fullmatch(name) is not None
 
 
@@ -60,7 +60,7 @@ def allow(name: str) -> None:
 
 
 def allow_named(values: Any) -> None:
-    """Let what settings name be imported: those of a command's own words, not yet resolved."""
+    """Allow imports of code that unresolved settings of a command's words name."""
     if isinstance(values, Mapping):
         name = values.get(TARGET)
         if isinstance(name, str):
@@ -70,9 +70,9 @@ def allow_named(values: Any) -> None:
 
 
 def put_own_code(values: dict[str, Any]) -> None:
-    """Put what `_target_` names in its group's place, in settings as plain mappings.
+    """Put custom code in its group's place, in settings as plain mappings.
 
-    Of fees it is a function without arguments, and they are what it answers.
+    For fees, `_target_` is a function without arguments that returns them.
     """
     for group, key in SLOTS.items():
         part = values.get(group)
@@ -89,7 +89,7 @@ def put_own_code(values: dict[str, Any]) -> None:
 
 
 def parts_of(values: Any) -> dict[str, Any]:
-    """The parts of a mapping or a list of plain values, by their names or numbers; else none."""
+    """Return the parts of a mapping or a list by name or number; of other values none."""
     if isinstance(values, Mapping):
         return {str(name): part for name, part in values.items()}
     return {str(k): part for k, part in enumerate(values)} if isinstance(values, list) else {}
@@ -134,7 +134,7 @@ def _refuse_unnamed(group: str, name: object) -> None:
 
 
 def load_own(group: str, name: str) -> Any:
-    """What `module.name` names, from the environment or the working folder.
+    """Import `module.name` from the environment or the working folder.
 
     group: whose `_target_` it is.
     """

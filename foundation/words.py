@@ -1,4 +1,4 @@
-"""Words key=value as people type them: what Hydra would misread is refused, or written for it."""
+"""Words key=value as people type them: refused or rewritten if Hydra would misread them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_override(word: str) -> bool:
 
 
 def refuse_repeated(words: Iterable[str]) -> None:
-    """Refuse a key that two words give a value: Hydra would take the last one and say nothing.
+    """Refuse a key that two words give a value: Hydra would take the last one silently.
 
     A group in braces gives a value to each of its keys.
     """
@@ -47,17 +47,16 @@ def refuse_repeated(words: Iterable[str]) -> None:
 
 
 def refuse_words(words: Iterable[str]) -> None:
-    """Refuse `~key`, by which Hydra takes a setting away, the folder of a user who is none, and
-    code named in Hydra's own groups.
+    """Refuse `~key`, which removes a setting, unknown homes, and code in Hydra's groups.
 
-    What is usual stands in a configuration: where it is taken away, a class's default may differ.
+    A removed setting would take its class's default, which may differ from the configuration's.
     """
     for before, word in pairwise(["", *words]):
         if _REMOVAL.match(word):
             raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
         if _PLUGIN.match(word):
             raise InputError(f"{word}: Hydra's own groups name no code here; leave it out")
-        if before.startswith("--"):  # what the flag's own command says better
+        if before.startswith("--"):  # the command of the flag reports it
             continue
         for home in _USERS.findall(word):
             if os.path.expanduser(home) == home:
@@ -65,13 +64,13 @@ def refuse_words(words: Iterable[str]) -> None:
 
 
 def quoted_value(value: str) -> str:
-    """Return the value in quotes, in which Hydra's grammar does not count."""
+    """Return the value in quotes, which Hydra's grammar takes literally."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
 def refuse_empty(words: Iterable[str]) -> None:
-    """Refuse words with nothing before or after their equals sign: no setting means that."""
+    """Refuse words with nothing before or after their equals sign."""
     for word in words:
         if word.startswith("="):
             raise InputError(f"{word!r}: a setting's name is missing before the =")

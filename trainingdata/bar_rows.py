@@ -1,4 +1,4 @@
-"""What the rows of a symbol say: when each of its bars became known, and its prices and volume."""
+"""Rows of a symbol in its files: known-at instants, prices and volume of each bar."""
 
 from __future__ import annotations
 

@@ -170,7 +170,6 @@ class DataSettings:
         end: np.datetime64 | None,
         timeframe: Timeframe | None,
     ) -> Bars:
-
         return read_bars(
             [Path(folder).expanduser() for folder in self.dir],
             symbols,

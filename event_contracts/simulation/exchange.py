@@ -518,7 +518,7 @@ class Exchange:
         self._note_remaining(ticker, market)
 
     def _note_remaining(self, ticker: str, market: _Market) -> None:
-        """Take over from the kernel what still rests of each order; others have ended."""
+        """Read from the kernel the remainder of each order; orders without one have ended."""
         left = market.remaining()
         for placed in [each for each in self._open.values() if each.order.market == ticker]:
             if placed.order_id in left:

@@ -43,7 +43,7 @@ from foundation.compiled import compiled, inlined
 def _book(
     market: Record, order: Record, fills: Records, terms: Terms, price: int, count: int, maker: bool
 ) -> bool:
-    """Book a fill; whether it may be. A purchase keeps the buffer and the limits."""
+    """Book a fill, and return whether it is allowed: a purchase keeps the buffer and the limits."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     revenue = price * count * POINT
@@ -99,7 +99,7 @@ def show_depth(market: Record, tick: Record) -> None:
 
 @inlined
 def _is_bid(intent: int) -> bool:
-    """Whether an intent's orders rest on the YES bid: purchases of YES and sales of NO."""
+    """Return whether an intent's orders rest on the YES bid: YES purchases and NO sales."""
     return is_purchase(intent) == is_yes(intent)
 
 
@@ -122,7 +122,7 @@ def _front(market: Record, tick: Record, order: Record) -> int:
 
 @inlined
 def _crosses_own(order: Record, intent: int, price: int) -> bool:
-    """Whether a new order would trade with a resting one of ours."""
+    """Return whether a new order would trade with a resting one of ours."""
     bid = _is_bid(intent)
     if order.remaining <= 0 or _is_bid(order.intent) == bid:
         return False
@@ -232,7 +232,7 @@ def _traded(
 def _at_the_quote(
     market: Record, order: Record, fills: Records, after: Record, terms: Terms
 ) -> bool:
-    """Trade a resting order with the other side of the book; whether that has come to it."""
+    """Trade a resting order with the other side of the book, and return whether they cross."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     met = best_ask(after, yes) if buys else best_bid(after, yes)

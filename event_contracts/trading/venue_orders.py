@@ -463,7 +463,7 @@ class OrderVenue(KalshiConnection):
         except BrokerError as error:
             raise NoAnswer(f"status {BUSY}, and {error}") from None
         if order is None:
-            raise OrderDenied(f"{name}: not sent: the venue has no room for requests ({BUSY})")
+            raise OrderDenied(f"{name}: not sent: the venue limits requests ({BUSY})")
         return order
 
     def is_dead(self, intent: OrderIntent, now: np.datetime64) -> bool:

@@ -172,7 +172,7 @@ class AlpacaBroker:
         self._read_at = self._time.elapsed()
 
     def follow(self) -> None:
-        """Write down what has become of orders that still worked when they were last heard of."""
+        """Query orders that rested at their last answer, and record the answers."""
         accepted = self._outbox.book.in_states(("accepted",))
         self._outbox.refresh(filter(_is_of_one_symbol, accepted))
 
@@ -191,7 +191,7 @@ class AlpacaBroker:
         Raises
         ------
         OutcomeUnknown
-            where nobody knows what became of an order; those after it are not sent.
+            for an order of unknown outcome; those after it are not sent.
         """
         if not orders:
             return []

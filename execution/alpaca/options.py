@@ -93,7 +93,7 @@ class AlpacaSpreads:
         OrderRejected
             for an order that the venue does not take.
         OutcomeUnknown
-            where nobody knows what became of it.
+            for an order of unknown outcome.
         """
         name = order.client_order_id
         posted = self._outbox.post(order, gate)
@@ -101,16 +101,16 @@ class AlpacaSpreads:
         return self._traded(name, self._outbox.cancel_and_wait(placed))
 
     def resume(self, client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
-        """What became of an order that was submitted before, cancelled if it still works.
+        """Return what an earlier order has traded; one that still rests is cancelled.
 
         again: as for `Outbox.resolve`.
 
         Raises
         ------
         OrderRejected
-            for an order that never came about; `NeverSent` for one that was not begun.
+            for an order that the venue never accepted; `NeverSent` for one that was not begun.
         OutcomeUnknown
-            where nobody knows what became of it.
+            for an order of unknown outcome.
         """
         placed = self._outbox.resolve(client_order_id, again=again)
         if placed is None:
@@ -123,7 +123,7 @@ class AlpacaSpreads:
         """What an order of ours has traded, by its legs."""
         if placed == "unknown" or not placed.is_done:
             raise OutcomeUnknown(
-                f"{name}: the venue does not say what became of it; it may be working"
+                f"{name}: outcome unknown after every query; the order may be open at the venue"
             )
         chain = [self._venue.with_legs(each) for each in placed.chain]
         with self._venue.translated_errors(f"order {name}"):

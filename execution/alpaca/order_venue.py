@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ORDERS_LISTED = 500  # the most that the venue lists at once
-READS = (0.0, 0.1)  # seconds before each reading of an order whose answers cannot be believed
-POSTS = 5  # tries of an order that the venue answers with 429, which says that it did nothing
+READS = (0.0, 0.1)  # seconds before each reading of an order whose answer is rejected
+POSTS = 5  # tries of an order that the venue answers with 429, which means that it did nothing
 SUCCESSORS = 10  # of an order that was replaced, each by the next
-EXPIRED = np.timedelta64(1, "h")  # after the last session of an option nobody trades it any more
+EXPIRED = np.timedelta64(1, "h")  # after the last session of an option it is not traded any more
 
 OTHER_STATE = 422  # also where an id was used before, or there is nothing to cancel any more
 BUSY = 429
-NOT_UNDERSTOOD = (408, 409, 425)  # statuses below 500 that do not say what became of a request
+NOT_UNDERSTOOD = (408, 409, 425)  # statuses below 500 that leave the outcome of a request open
 
 
 class OrderVenue(VenueConnection):
     """Requests about orders.
 
-    What cannot be believed of an order that the venue has taken is asked for once more.
+    An answer about an accepted order that contradicts itself is queried once more.
 
-    prices: USD at which symbols were seen last; a fill far from them is refused as nonsense.
+    prices: USD at which symbols were seen last; a fill far from them is rejected.
     """
 
     name: ClassVar[str] = "alpaca"
@@ -82,7 +82,7 @@ class OrderVenue(VenueConnection):
             self.time.wait(pause)
             if not intent.wanted(self.estimated_now()):
                 raise OrderDenied(f"{name}: not sent: {too_late(intent)}")
-        raise OrderDenied(f"{name}: not sent: the venue has no room for requests (429)")
+        raise OrderDenied(f"{name}: not sent: the venue limits requests (429)")
 
     def _pause_of(self, name: str, error: APIError) -> float:
         """Seconds that a busy venue asks to wait; what else it says of a POST is raised."""
@@ -112,7 +112,7 @@ class OrderVenue(VenueConnection):
             return self._followed(PlacedOrder.of(client_order_id, answer, self.prices))
 
     def open_entries(self) -> tuple[Response, ...]:
-        """What the venue says of the orders that work now, whoever sent them, the oldest first."""
+        """Return the venue's entries of all open orders, ours and others', oldest first."""
         query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
         return objects(self.client.get("/orders", query))[::-1]
 
@@ -123,7 +123,7 @@ class OrderVenue(VenueConnection):
             return self._followed(self._read(order))
 
     def awaited(self, orders: Sequence[PlacedOrder], patience: float) -> list[PlacedOrder]:
-        """The orders once all of them are done, or after so many seconds as they are then."""
+        """Return the orders once all are done, or their state after `patience` seconds."""
         seen = list(orders)
         end = self.time.elapsed() + patience
         step = 0.05
@@ -141,7 +141,7 @@ class OrderVenue(VenueConnection):
             return self._read(order)
 
     def _read(self, order: PlacedOrder) -> PlacedOrder:
-        """The order, asked for twice where the first answer cannot be believed."""
+        """Return the order, queried twice if the first answer contradicts itself."""
         return self.time.tried(READS, lambda: self._read_once(order), SenselessAnswer)
 
     def _read_once(self, order: PlacedOrder) -> PlacedOrder:
@@ -149,7 +149,7 @@ class OrderVenue(VenueConnection):
         return PlacedOrder.of(order.name, answer, self.prices, order.replaced)
 
     def _get(self, venue_id: str) -> Response:
-        """What the venue says of the order that has this id of its own."""
+        """Return the venue's entry of the order with an id of the venue."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
         if OrderEntry.id.of(answer) != venue_id:
             raise SenselessAnswer("it is about another order")

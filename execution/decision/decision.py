@@ -213,7 +213,7 @@ class Decision:
     rule: which rule sized which symbols, by asset class; empty where none did.
     failure: why enhanced sizing did not answer; empty where it did.
     optimality_gap: what the best book of `limits.most_positions` can be better at most, a return a
-        year net of risk and cost; NaN where nobody can say. It does not count for equality.
+        year net of risk and cost; NaN if unknown. It does not count for equality.
     cancels: the trader's own open orders that this decision replaces; they end before its orders
         are sent.
     """

@@ -325,7 +325,7 @@ class Trader:
 
         now = np.datetime64(belief.at[0])
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
-        # Where nothing can be sized they go on working, because taking them back would be new risk.
+        # If nothing can be sized, they stay open: cancelling them would be new risk.
         deciding = {bars.symbols[s] for s in np.flatnonzero(belief.deciding[0]).tolist()}
         withdrawn = reductions_decided_anew(self.order_name, account, deciding)
         book = account.without(withdrawn)

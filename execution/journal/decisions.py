@@ -94,7 +94,7 @@ class DecisionRow:
     positions: what was held then, signed quantities by symbol.
     job: that decided.
     ended: how it ended; empty while it is not sent whole.
-    gap: `Decision.optimality_gap`; none where nobody can say.
+    gap: `Decision.optimality_gap`; None if unknown.
     limits: names of the limits on groups.
     """
 

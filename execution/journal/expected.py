@@ -18,23 +18,23 @@ FILLS_UNCOUNTED = "filled != coalesce((SELECT qty FROM counted WHERE name = clie
 
 
 class Owned(NamedTuple):
-    """What should be held of a symbol, signed, and how much of it a fee in coin may have taken."""
+    """Expected position in a symbol, signed, and the fee in crypto that may be missing from it."""
 
     quantity: Decimal = NONE
     fee: Decimal = NONE
 
     def changed(self, change: Decimal, fee: Decimal = NONE) -> Owned:
-        """What should be held after a change, of which a fee may be taken."""
+        """Return the expected position after a change, of which a fee may be kept."""
         return Owned(EXACT.add(self.quantity, change), EXACT.add(self.fee, fee))
 
     def seen(self, actual: Decimal) -> Owned:
-        """What should be held once what is held was believed: a fee is taken once."""
+        """Return the expected position once the actual one is accepted: a fee is taken once."""
         return self if actual == self.quantity else Owned(actual)
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What should be held of a symbol, as it is written down."""
+    """Row of the expected position in a symbol."""
 
     symbol: Text
     qty: Exact
@@ -43,7 +43,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What of an order or a booking is in what should be held."""
+    """Row of the quantity of an order or a booking that expected positions include."""
 
     name: Text
     qty: Exact
@@ -55,15 +55,15 @@ COUNTED = Table("counted", Counted)
 
 @dataclass(frozen=True, slots=True)
 class OpeningBalance:
-    """What cash should be, USD.
+    """Expected cash, USD.
 
     begun_at: when the journal began.
-    cash: what there was then, and what trades and bookings have made of it since.
-    booked: what bookings that are no trades have come to, signed.
-    believed_beyond: how much more the venue had at the last reading that was believed, signed; none
-        before there was one.
-    believed_booked: what was booked by then.
-    number: there is one.
+    cash: opening balance plus trades and bookings since.
+    booked: signed sum of bookings that are no trades.
+    believed_beyond: signed difference of the venue's cash at the last accepted reading; None before
+        the first.
+    believed_booked: `booked` at that reading.
+    number: of the only row.
     """
 
     begun_at: Instant
@@ -75,7 +75,7 @@ class OpeningBalance:
 
     @property
     def believed(self) -> tuple[Decimal, Decimal] | None:
-        """The last reading that was believed: what was there beyond, and what was booked."""
+        """The last accepted reading: `believed_beyond` and `believed_booked`; None before it."""
         if self.believed_beyond is None or self.believed_booked is None:
             return None
         return self.believed_beyond, self.believed_booked

@@ -329,7 +329,7 @@ class OrderStore:
         return found[0] if found else None
 
     def unknown_outcomes(self) -> tuple[OrderIntent, ...]:
-        """Those of which nobody knows what became of them, oldest first."""
+        """Return intents of unknown outcome, oldest first."""
         return self.in_states(OUTCOME_UNKNOWN)
 
     def in_states(self, states: Iterable[State]) -> tuple[OrderIntent, ...]:
@@ -373,7 +373,7 @@ def intents_of(database: Database) -> tuple[OrderIntent, ...]:
 
 
 def unknown_outcome_count(journal: Path) -> int:
-    """How many orders there are in a journal of which nobody knows what became."""
+    """Return the number of orders of unknown outcome in a journal."""
     marks = ", ".join("?" * len(OUTCOME_UNKNOWN))
     query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
     return len(rows_of_table(journal, "intents", query, OUTCOME_UNKNOWN))

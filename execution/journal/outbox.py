@@ -47,7 +47,7 @@ POLL_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)
 ONE_POLL = (0.0,)
 ENDED_POLLS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
 CANCELS = (0.0, 0.1, 0.5, 1.0)  # seconds before each try of a cancellation
-LOOKING = 20.0  # seconds that the looks for an order take together, or asking again what became
+LOOKING = 20.0  # seconds that the queries for an order take together
 ENDING = 30.0  # seconds for the requests that end an order
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 
@@ -142,7 +142,6 @@ class Venue(Protocol[Placed]):
     time: Time
 
     def now(self) -> np.datetime64: ...
-
     def estimated_now(self) -> np.datetime64: ...
 
     def post(self, intent: OrderIntent, patience: float) -> Placed:
@@ -204,8 +203,8 @@ class Outbox(Generic[Placed]):
         OrderRejected
             for an order that it does not take, or that has expired.
         OutcomeUnknown
-            where nobody knows what became of it: it may be working, and counts as such until the
-            venue has said more.
+            for an unknown outcome: the order may rest, and counts as exposure until a query
+            answers.
         """
         name = order.client_order_id
         before = self.book.get(name)
@@ -272,28 +271,28 @@ class Outbox(Generic[Placed]):
         return intent is not None and intent.state != "planned"
 
     def is_unknown_outcome(self, client_order_id: str) -> bool:
-        """Whether an order was sent, and nobody knows what became of it."""
+        """Return whether an order was sent and its outcome is unknown."""
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state in OUTCOME_UNKNOWN
 
     def resolve(
         self, client_order_id: str, *, again: OrderGate | None = None
     ) -> Placed | Literal["unknown"] | None:
-        """What became of an order of an id of ours, once nothing more can happen to it.
+        """Return the final state of an order of ours.
 
-        An order that works is cancelled; one that may be on its way is `unknown`, as is one that
-        does not end when it is cancelled. None for one that never came about. Where that is not
-        known, the query takes 20 seconds at most.
+        An order that rests is cancelled. One that may be on its way is `unknown`, as is one that
+        does not end when it is cancelled. None for one that was never sent. The query takes 20
+        seconds at most.
 
-        again: the gate of a second try under its id, where the venue does not know it; None tries
-            no second time. It may trade then as if it were new, so what it assumes of the account
-            has to be so.
+        again: the gate of a second try under its id if the venue does not know it; None tries no
+            second time. The order may then trade as if it were new, so the account must still be
+            the one that it was decided for.
         """
         from foundation.transport import time_limit
 
         intent = self.book.get(client_order_id)
         if intent is None:
-            # It is written down before it is sent: what is not in the book was sent by nobody here.
+            # Orders are recorded before they are sent: one without a record was not sent here.
             answer = self._venue.find(client_order_id, None)
         elif is_unsent(intent):
             answer = None
@@ -395,9 +394,9 @@ class Outbox(Generic[Placed]):
         return self.record(answer)
 
     def _poll_again(self, intent: OrderIntent, other: Placed) -> Placed | LookupResult:
-        """What a second look says, where a first answer was of another order than was meant.
+        """Query an order again whose first answer described another order.
 
-        One answer could be wrong, and what was taken would be followed by nobody.
+        One answer may be wrong, and an accepted order would not be followed.
         """
         name = intent.client_order_id
         log.warning("%s: the venue describes another order than was sent; asked again", name)
@@ -409,7 +408,7 @@ class Outbox(Generic[Placed]):
         return LookupResult.NO_RESPONSE
 
     def _unknown(self, intent: OrderIntent, result: LookupResult) -> OrderRejected | OutcomeUnknown:
-        """What is to be said of an intent that the venue was asked for and does not show."""
+        """Return the error of an intent that queries do not find."""
         name = intent.client_order_id
         # One answer of the clock could be wrong: it is asked once more before an order is given up.
         if (
@@ -419,7 +418,7 @@ class Outbox(Generic[Placed]):
         ):
             return NotReceived(f"{name}: the venue never took it")
         return OutcomeUnknown(
-            f"{name}: sent, and the venue does not say what became of it; it may be working"
+            f"{name}: outcome unknown after every query; the order may be open at the venue"
         )
 
     def _query(
@@ -456,9 +455,9 @@ class Outbox(Generic[Placed]):
         return self._poll(name, polls)
 
     def _poll(self, name: str, polls: Sequence[float]) -> Placed | LookupResult:
-        """The order with this id of ours, or what the last look said in its place.
+        """Query an order by its id until it is found, and return it or the last result.
 
-        polls: seconds before each.
+        polls: seconds before each query.
         """
         from foundation.transport import time_limit
 

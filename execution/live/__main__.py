@@ -1,4 +1,4 @@
-"""What an operator asks of a live account, and tells it, while its loop runs or is down.
+"""Status and control of a live account, while its loop runs or is down.
 
     python -m execution.live status
     python -m execution.live clear positions --by NAME
@@ -11,7 +11,7 @@ The account is the one that there is in `data/live`, of several the one that is 
 `--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
 
 --by NAME            who has checked the halt, or the refused orders, that are cleared
---flatten            close everything too, besides cancelling what works
+--flatten            close everything too, besides cancelling open orders
 """
 
 from __future__ import annotations

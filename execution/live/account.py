@@ -171,7 +171,7 @@ class LiveAccount:
         return self.reconciler.check(valued)
 
     def _check_hours(self, reading: Reading) -> None:
-        """Alert of an exchange that is open by one of the venue's clock and the calendar alone."""
+        """Alert of an exchange whose hours differ between the venue's clock and the calendar."""
         at = reading.account.as_of
         opened = bool(in_session(np.array([at]))[0])
         differs = reading.is_open is not None and reading.is_open != opened
@@ -182,8 +182,8 @@ class LiveAccount:
         self.notices.tell("hours", f"{text} it is not: {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
-        """Alert of a loan that no broker gives."""
-        text = f"the venue says that it lends {multiplier} times equity: {MOST_LENT} are believed"
+        """Alert of a multiplier above `MOST_LENT`."""
+        text = f"the venue states a multiplier of {multiplier}: it counts as {MOST_LENT}"
         self.notices.tell("multiplier", text if multiplier > MOST_LENT else "")
 
     def read_activities(self) -> None:
@@ -226,7 +226,7 @@ class LiveAccount:
             listed = self.connection.activities_since(at - OVERLAP)
             cash = self.connection.cash()
             held = self.connection.held()
-            # What trades while the account is read is in the holdings or not: nobody knows which.
+            # A trade while the account is read may or may not be part of the holdings.
             unchanged = self.connection.activities_since(at - OVERLAP) == listed
             if unchanged and self.connection.cash() == cash:
                 quantities = {symbol: each.quantity for symbol, each in held.items()}
@@ -238,9 +238,7 @@ class LiveAccount:
         raise BrokerError("the account: something trades in it whenever it is read")
 
     def mark(self, account: Account) -> None:
-        """Write down what an account is worth as it was read, and halt or resume by what it has
-        lost.
-        """
+        """Record the mark of an account, and halt or resume by its losses."""
         flows = self.flows() - self.account.marks.flows_before(account.as_of)
         mark = mark_of(account, self._settings.limits, flows)
         with self.account.database.transaction():

@@ -1,12 +1,9 @@
-"""Whether the cash of an account is what is written down makes of it.
+"""Comparison of an account's cash with its journal.
 
-Everything that is decided divides by equity, so cash is compared as positions are. It should be
-what the account began with, and what trades and bookings have made of it since. Some of it
-is
-listed late: a coin's fee and those of the exchanges at the end of the day, interest with the month,
-a dividend or a deposit a day after. So cash may be away from that sum by a share of equity, and by
-no more than that share it may have moved since the last reading that was believed, whatever it was
-away by then.
+Every decision divides by equity, so cash is compared as positions are. Expected cash is the opening
+balance plus trades and bookings. Some bookings are listed late: fees in crypto and those of the
+exchanges at the end of the day, interest with the month, a dividend or a deposit a day later. Cash
+may therefore differ by a share of equity, in total or since the last accepted reading.
 """
 
 from __future__ import annotations
@@ -21,18 +18,17 @@ from foundation.decimals import plain
 # all of equity costs 0.25 %, what is lent over a long weekend 0.1 %, and a dividend of 1 % of a
 # share that is three quarters of equity 0.75 %.
 LATE = Decimal("0.01")
-# Share of equity beyond which a booking is believed only once a person has looked at it.
+# Share of equity beyond which a booking is accepted only once a person has acknowledged it.
 LARGE = Decimal("0.5")
 ROUNDING = Decimal(1)  # USD
 
 
 @dataclass(frozen=True, slots=True)
 class CashReading:
-    """Cash of the venue beside what is written down, USD.
+    """Cash of the venue beside the journal's, USD.
 
-    beyond: what it holds more than the opening balance, its trades and its bookings come to;
-        signed.
-    booked: what bookings that are no trades have come to, signed.
+    beyond: signed difference to opening balance plus trades and bookings.
+    booked: signed sum of bookings that are no trades.
     """
 
     beyond: Decimal
@@ -40,7 +36,7 @@ class CashReading:
 
     @property
     def cause(self) -> str:
-        """What a person who clears the halt lets be."""
+        """What clearing the halt acknowledges."""
         return json.dumps({"beyond": plain(self.beyond), "booked": plain(self.booked)})
 
     @classmethod
@@ -49,24 +45,24 @@ class CashReading:
         return cls(Decimal(said["beyond"]), Decimal(said["booked"]))
 
     def is_near(self, other: CashReading, room: Decimal) -> bool:
-        """Whether both are the same but for what is listed late."""
+        """Return whether both agree within a tolerance, `room`, USD."""
         apart = (self.beyond - other.beyond, self.booked - other.booked)
         return max(map(abs, apart)) <= room
 
 
 def room_of(equity: Decimal) -> Decimal:
-    """USD by which the cash of an account may be away."""
+    """Return the tolerance of an account's cash, USD."""
     return LATE * abs(equity) + ROUNDING
 
 
 def why_unexplained(
     now: CashReading, before: CashReading | None, equity: Decimal, bids: Decimal
 ) -> str:
-    """Why a reading is not to be believed; empty where it is.
+    """Return why a reading of cash is unexplained, or an empty string.
 
-    before: the last reading that was believed; none on an opening balance that was never read.
+    before: the last accepted reading; None before the first.
     equity: USD, of the account as it was read.
-    bids: USD that open purchases of coins may have taken off cash already.
+    bids: USD that open purchases of crypto may have taken off cash already.
     """
     last = before or CashReading(Decimal(0), now.booked)
     moved = now.beyond - last.beyond

@@ -137,12 +137,12 @@ def idle_cycle(account: Account, bars: Bars, why: str, validator: BarValidator) 
 
 
 def _unpriced_order(account: Account) -> str:
-    """Which open order nothing puts a price on, so that nobody can say what else fits."""
+    """Return which open order has no price, so that its exposure is unknown, or nothing."""
     for order in account.open_orders:
         if order.symbol not in account.prices:
             return (
-                f"order {order.client_order_id}: nothing says a price of {order.symbol}, of which"
-                f" {order.qty:f} wait for the market"
+                f"order {order.client_order_id}: no price for {order.symbol}, of which"
+                f" {order.qty:f} are ordered"
             )
     return ""
 

@@ -1,4 +1,4 @@
-"""One job's line from a reading of the account to its orders: every step calls the next one."""
+"""Steps of one job from a reading of the account to its orders."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TradingDesk:
         Raises
         ------
         ReadingRejected
-            for a second reading that nothing explains.
+            for a second reading that the journal does not explain.
         BrokerError
             for a venue that does not answer.
         """
@@ -60,9 +60,9 @@ class TradingDesk:
         return account.secured(sum(self._live.at_risk().values())) if self._secured else account
 
     def submit(self, orders: Sequence[Order], gate: OrderGate | None = None) -> list[Fill]:
-        """Send orders as `Broker.submit` has it, beside an account that was read within a minute.
+        """Send orders as `Broker.submit` does, by an account that was read within a minute.
 
-        What only reduces does not wait for a reading that is accepted.
+        Reductions do not wait for an accepted reading.
 
         gate: None judges without a snapshot, and opens nothing.
         """
@@ -82,14 +82,14 @@ class TradingDesk:
         return self._gateway.assets(symbols)
 
     def follow(self) -> None:
-        """Record what has become of orders that still worked when they were last heard of."""
+        """Query orders that rested at their last answer, and record the answers."""
         self._gateway.follow()
 
     def read_and_mark(self) -> Account:
-        """Return the snapshot of the account, marked with what was paid in and out by then.
+        """Return the snapshot of the account, and mark it beside deposits and withdrawals.
 
-        What is paid in between the two would count as profit, what is taken out as a loss. What the
-        account has lost may halt it.
+        A deposit between the two readings would count as profit, a withdrawal as a loss. A loss may
+        halt the account.
         """
         for _ in range(MARKED_READINGS):
             before = self._live.flows()

@@ -1,12 +1,12 @@
-"""What an account should hold by our own doing, kept up in its journal, and what of it differs.
+"""Expected holdings of an account, kept in its journal, and their discrepancies.
 
-It should hold what it held when its journal began, what our orders have filled since by their own
-answers, and what the venue books beside trades (splits, ends of options, shares of an exercise)
-where what is held shows it. A trade by hand is none of these, whether it is listed or not.
+Expected holdings are the opening balance, the fills of our orders by the venue's answers to them,
+and the bookings beside trades (splits, ends of options, shares of an exercise) that positions show.
+A trade by hand is a discrepancy, whether the venue lists it or not.
 
-Three things are no difference. An order that may fill yet explains as much as it may. Of a purchase
-of coins the venue keeps its fee in coin, and lists that hours later (Alpaca, "Crypto Fees"). An
-option whose last session has closed is held no more; its end is listed a day later.
+Three differences are tolerated. An order that may still fill explains its remainder. The venue
+keeps the fee of a crypto purchase in crypto and lists it hours later (Alpaca, "Crypto Fees"). An
+option is expected to be gone after its last session; its end is listed a day later.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ from trainingdata.instants import DAY
 from trainingdata.instruments import is_coin, is_symbol
 
 COIN_FEE = Decimal("0.01")  # of a purchase: more than the venue keeps of any
-TENTH = 10  # times what bookings leave of a difference that they explain otherwise
-TWICE = 2  # times the mean price of its order, or half of it, beyond which a trade's price is odd
-# For so long before the last trade is asked again: what has only a day is listed after a night,
-# a weekend, or with the statement of a month's last days.
+EXPLAINED_RATIO = 10  # least ratio of a difference to what bookings leave unexplained of it
+MAX_PRICE_RATIO = 2  # of a trade to the mean of its order, up or down
+# Activities are queried again from so long before the last trade: a booking that has only a date is
+# listed after a night, a weekend, or with the statement of a month's last days.
 OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
 # What orders have filled and what was booked, by name.
 _FILLED = "SELECT client_order_id, filled FROM intents"
@@ -65,19 +65,19 @@ SomeOrder = TypeVar("SomeOrder", Order, OtherOrder)
 
 
 class Room(NamedTuple):
-    """By how much less, and more, of a symbol may be held than should be; neither below 0."""
+    """Tolerance of a position, below and above what is expected; neither is negative."""
 
     below: Decimal = NONE
     above: Decimal = NONE
 
     def holds(self, surplus: Decimal) -> bool:
-        """Whether a surplus, signed, is no difference."""
+        """Return whether a signed surplus is within the tolerance."""
         return self.below.copy_negate() <= surplus <= self.above
 
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """What the journal does not explain: a position, or an order of others.
+    """A position or an order that the journal does not explain.
 
     symbol: or what options are on.
     expected, found: signed shares, coins or contracts of a position; numbers of an order.
@@ -98,25 +98,25 @@ class Discrepancy:
 
     @classmethod
     def of_order(cls, name: str, symbol: str, why: str = "") -> Discrepancy:
-        """Return the discrepancy of an unknown order; why: what makes no sense in it."""
+        """Return the discrepancy of an unknown order; why: what cannot be read of it."""
         reason = f"unknown order {name} ({symbol}): not in our journal"
         return cls(symbol, NONE, Decimal(1), f"{reason}: {why}" if why else reason, name)
 
     @property
     def surplus(self) -> Decimal:
-        """What is held beyond what should be, signed: our own trades leave it as it is."""
+        """Signed difference to the expected position, which our own trades do not change."""
         return EXACT.subtract(self.found, self.expected)
 
     @property
     def cause(self) -> str:
-        """What a person acknowledges who clears its halt: the order, or the surplus."""
+        """What clearing its halt acknowledges: the order, or the surplus."""
         return self.order or plain(self.surplus)
 
 
 class HoldingsBook:
-    """What an account should hold, and its cash; nothing else writes these tables.
+    """Expected positions and cash of an account, the only writer of these tables.
 
-    listed: what the venue has listed.
+    listed: activities that the venue has listed.
     """
 
     def __init__(self, database: Database, events: EventLog) -> None:
@@ -129,7 +129,7 @@ class HoldingsBook:
 
     @property
     def begun(self) -> bool:
-        """Whether it is written down what there was at first."""
+        """Return whether the opening balance is recorded."""
         return GROUND.last(self._database) is not None
 
     def begin(
@@ -139,12 +139,12 @@ class HoldingsBook:
         at: np.datetime64,
         listed: Iterable[Activity],
     ) -> None:
-        """Write down what the account holds, and what it has been through by then.
+        """Record the opening balance, and the fills and activities that it includes.
 
-        held: signed quantities by symbol, everything that is held.
+        held: signed quantities by symbol, of every position.
         cash: USD.
         at: instant by the venue's clock, read before the rest.
-        listed: activities since `at - OVERLAP`, which what is held has in it.
+        listed: activities since `at - OVERLAP`, which the positions include.
         """
         with self._database.transaction():
             GROUND.insert(self._database, OpeningBalance(at, cash))
@@ -156,7 +156,7 @@ class HoldingsBook:
             self._events.append("holdings begun", "1", {"cash": plain(cash), "held": texts})
 
     def add(self, activities: Iterable[Activity], at: np.datetime64) -> int:
-        """Write down what is not there yet, as one transaction, and return how many that were.
+        """Record new activities in one transaction, and return their number.
 
         at: instant by the venue's clock at which they were listed.
         """
@@ -171,14 +171,14 @@ class HoldingsBook:
         return len(written)
 
     def last_at(self) -> np.datetime64:
-        """From when on activities are to be asked for next: a week before the last trade."""
+        """Return from when on activities are queried next: a week before the last trade."""
         begun_at = self._opening().begun_at
         return np.datetime64(max(begun_at, self.listed.last_trade() or begun_at) - OVERLAP, "ns")
 
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Discrepancy]:
-        """Bring what should be held up to now, and return where something else is held.
+        """Bring expected positions up to date, and return discrepancies by symbol.
 
-        Trades go on between two answers: a difference counts once it is seen again.
+        Trades go on between two answers: a discrepancy counts once it is seen again.
 
         held: signed quantities by symbol.
         at: instant by the venue's clock.
@@ -209,7 +209,7 @@ class HoldingsBook:
         return found
 
     def acknowledge(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
-        """Expect what a person has acknowledged from now on; orders: ids of others' orders."""
+        """Expect acknowledged surpluses from now on; orders: ids of acknowledged unknown orders."""
         with self._database.transaction():
             owned = defaultdict(Owned, self.owned())
             self._expect({s: owned[s].changed(each) for s, each in surpluses.items()})
@@ -221,7 +221,7 @@ class HoldingsBook:
                 self._events.append("acknowledged", name)
 
     def unknown(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
-        """Open orders that are neither ours, nor in the place of one of ours, nor accepted."""
+        """Return orders that are not ours, replace none of ours, and are not acknowledged."""
         ours = "client_order_id = ?1 OR successor = ?1"
         return [
             order
@@ -231,10 +231,10 @@ class HoldingsBook:
         ]
 
     def unlisted(self, at: np.datetime64) -> str:
-        """An order that has answered more fills than the venue lists, in words; empty for none.
+        """Return which order has answered more fills than the venue lists, or an empty string.
 
-        A list that knows less than that is not believed. What it does not know after a day it never
-        will: positions and cash have to show it then.
+        Such a list is rejected. A fill that is not listed within a day never will be: positions and
+        cash have to show it then.
 
         at: instant by the venue's clock.
         """
@@ -248,7 +248,7 @@ class HoldingsBook:
         return ""
 
     def odd_prices(self, activities: Iterable[Activity]) -> str:
-        """Trades that are new, at another price than their order's, in a line; empty for none."""
+        """Return new trades at another price than their order's, or an empty string."""
         trades = [each for each in self.listed.unwritten(activities) if each.is_trade]
         orders = self._intents.select(
             f"venue_id IN ({', '.join('?' * len(trades))})", tuple(each.order_id for each in trades)
@@ -257,7 +257,11 @@ class HoldingsBook:
         odd = []
         for trade in trades:
             mean = means.get(trade.order_id)
-            if mean and trade.price and not mean / TWICE <= trade.price <= mean * TWICE:
+            if (
+                mean
+                and trade.price
+                and not mean / MAX_PRICE_RATIO <= trade.price <= mean * MAX_PRICE_RATIO
+            ):
                 odd.append(
                     f"activity {trade.id}: {trade.symbol} at {plain(trade.price)}, and its order"
                     f" filled at {plain(mean)}"
@@ -265,7 +269,7 @@ class HoldingsBook:
         return "; ".join(odd)
 
     def cash_reading(self, cash: Decimal) -> CashReading:
-        """The venue's cash beside what is written down; cash: USD."""
+        """Return the venue's cash beside the journal's; cash: USD."""
         opening = self._opening()
         return CashReading(EXACT.subtract(cash, opening.cash), opening.booked)
 
@@ -283,33 +287,33 @@ class HoldingsBook:
             GROUND.put(self._database, now)
 
     def owned(self) -> dict[str, Owned]:
-        """What should be held, by symbol."""
+        """Return the expected positions by symbol."""
         rows = EXPECTED.rows(self._database, "ORDER BY symbol")
         return {row.symbol: Owned(row.qty, row.fee) for row in rows}
 
     def _opening(self) -> OpeningBalance:
         opening = GROUND.last(self._database)
         if opening is None:
-            raise DatabaseFailed("the journal has no ground: its account was never read")
+            raise DatabaseFailed("the journal has no opening balance: its account was never read")
         return opening
 
     def _expect(self, expected: Mapping[str, Owned]) -> None:
-        """Write down what should be held of some symbols."""
+        """Record the expected positions of some symbols."""
         for symbol, owned in expected.items():
             EXPECTED.put(self._database, Expected(symbol, *owned))
 
     def _counted(self, name: str) -> Decimal | None:
-        """What of an order or a booking is in that; none where nothing is said of it."""
+        """Return the applied quantity of an order or a booking; None if there is none."""
         found = COUNTED.last(self._database, "WHERE name = ?", (name,))
         return None if found is None else found.qty
 
     def _count(self, query: str, *values: str) -> None:
-        """Have all be in that which a query lists, by name."""
+        """Mark the quantities that a query lists by name as applied."""
         for name, quantity in self._database.rows(query, values):
             COUNTED.put(self._database, Counted(name, exact(quantity)))
 
     def _count_fills(self, expected: defaultdict[str, Owned]) -> None:
-        """Have what orders have filled since they were counted be expected."""
+        """Add fills that are not yet applied to the expected positions."""
         for intent in self._intents.select(FILLS_UNCOUNTED):
             name, filled = intent.client_order_id, intent.progress.filled
             news = EXACT.subtract(filled, self._counted(name) or NONE)
@@ -319,7 +323,7 @@ class HoldingsBook:
             self._count(f"{_FILLED} WHERE client_order_id = ?", name)
 
     def _uncounted(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
-        """By how much bookings of a week, by name, change a symbol beyond what is counted."""
+        """Return the unapplied changes of a symbol by the bookings of a week, by name."""
         changes = {
             name: EXACT.subtract(quantity, self._counted(name) or NONE)
             for name, quantity in self.listed.changes(symbol, at - OVERLAP).items()
@@ -333,10 +337,10 @@ def unexplained(
     rooms: Mapping[str, Room],
     at: np.datetime64,
 ) -> dict[str, Discrepancy]:
-    """Every symbol of which more or less is held than should be.
+    """Return the discrepancies of positions, by symbol.
 
     expected, held: signed quantities by symbol; a symbol that is missing is 0.
-    rooms: by how much that may be otherwise.
+    rooms: tolerances by symbol.
     at: instant by the venue's clock.
     """
     found = {}
@@ -351,13 +355,13 @@ def unexplained(
 
 
 def explaining(surplus: Decimal, changes: Mapping[str, Decimal], room: Room) -> list[str]:
-    """Bookings that explain a surplus of a symbol, but for a tenth of it; none where none do.
+    """Return names of bookings that explain a surplus but for a tenth of it; none if none do.
 
-    All together do, or those do that bring it nearer to nothing one after the other: what was there
-    at the opening balance, or was accepted by a person, may be listed later, and explains nothing.
-    A split is one beside a few shares by hand too.
+    Either all of them together do, or those that reduce it one after the other. A booking that is
+    part of the opening balance or was acknowledged may be listed late and explains nothing. The
+    tenth lets a split explain a surplus beside a few shares that were traded by hand.
 
-    changes: of bookings that are not counted, by name, oldest first.
+    changes: of bookings that are not applied, by name, oldest first.
     """
     nearer = []
     left = surplus
@@ -368,11 +372,11 @@ def explaining(surplus: Decimal, changes: Mapping[str, Decimal], room: Room) -> 
     for names in (list(changes), nearer):
         if room.holds(EXACT.subtract(surplus, total(changes[name] for name in names))):
             return names
-    return nearer if TENTH * abs(left) <= abs(surplus) else []
+    return nearer if EXPLAINED_RATIO * abs(left) <= abs(surplus) else []
 
 
 def changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
-    """What so much of an order does to each position, signed: of one symbol, or of several legs."""
+    """Return the signed change of each position by a filled quantity of an order."""
     if isinstance(intent.order, SpreadOrder):
         legs = {leg.contract.symbol: leg.side for leg in intent.order.legs}
     else:
@@ -381,7 +385,7 @@ def changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
 
 
 def rooms_of(waiting: Iterable[OrderIntent]) -> defaultdict[str, Room]:
-    """What orders that may fill yet may do to each position."""
+    """Return the tolerances that orders which may still fill give positions."""
     rooms: defaultdict[str, Room] = defaultdict(Room)
     for intent in waiting:
         order = intent.order
@@ -394,10 +398,10 @@ def rooms_of(waiting: Iterable[OrderIntent]) -> defaultdict[str, Room]:
 
 
 def fee_of(symbol: str, change: Decimal, owned: Owned) -> Decimal:
-    """How much of a change the venue may keep: of a purchase of coins it does.
+    """Return the largest fee in crypto that the venue may keep of a purchase.
 
-    Beside what may be kept of earlier ones it is no more than that share of what was held at once:
-    where no fee is taken in coin, the room for one does not grow with what is bought and sold.
+    Together with earlier ones it is bounded by that share of the largest position: if no fee is
+    taken in crypto, the tolerance does not grow with turnover.
     """
     if not (change > 0 and is_symbol(symbol) and is_coin(symbol)):
         return NONE
@@ -407,9 +411,9 @@ def fee_of(symbol: str, change: Decimal, owned: Owned) -> Decimal:
 
 
 class Stake(NamedTuple):
-    """USD that what is held beyond what should be may come to; infinite where nobody knows.
+    """Largest value of surpluses, USD; infinite if it is unknown.
 
-    stocks: of stocks and coins. options: by root, what they may lose, at least what they are worth.
+    stocks: of stocks and crypto. options: by root, their largest loss, or their value if more.
     """
 
     stocks: Decimal = NONE
@@ -423,10 +427,9 @@ class Stake(NamedTuple):
 def at_stake(
     surpluses: Mapping[str, Decimal], units: Mapping[str, Decimal], marked: Mapping[str, float]
 ) -> Stake:
-    """What is held beyond what should be may come to so much.
+    """Return the largest value of surpluses.
 
-    More of something than should be, of which nothing says a price, counts nowhere as worth
-    anything: it puts nothing at stake.
+    A surplus without a price counts nowhere as worth anything, and puts nothing at stake.
 
     surpluses: signed quantities by symbol. units: USD of one share, coin or contract, by symbol.
     marked: USD of positions when the account was marked last, signed: what has no price now.

@@ -50,9 +50,9 @@ NOTHING_YET = np.datetime64("1970-01-01", "ns")
 class NightWatch:
     """Looks at one account's book ten and two minutes before each close.
 
-    A cut of which nobody knows what became of it counts as done, and is asked for again under its
-    own id: another one beside it could sell the same shares twice. What a decision was to take off
-    and may never counts as held, and other shares are cut for it.
+    A cut of unknown outcome counts as done and is sent again under its own id: a second order could
+    sell the same shares twice. Shares of a reduction that may never fill count as held, and other
+    shares are cut for them.
 
     journal: of the job that trades stocks.
     """
@@ -101,7 +101,7 @@ class NightWatch:
         """Cut what is above the night's ceiling, and at the last look say where it still is."""
         self._ask_again(closes)
         self._desk.follow()
-        # What decisions and earlier looks have left working in stocks; an auction gives none back.
+        # Open stock orders of decisions and earlier cuts; an auction cannot be cancelled.
         self._desk.cancel(
             order.client_order_id
             for order in self._seen().open_orders
@@ -150,19 +150,19 @@ class NightWatch:
             self._journal.end(name, "it was not sent")
 
     def _seen(self) -> Account:
-        """The account as it is, at the feed's prices where the venue's marks are not believed."""
+        """Return the account, at the feed's prices if the venue's marks are rejected."""
         try:
             return self._desk.account()
         except MarksRejected as error:
             return error.account
 
     def _of_unknown_fate(self, part: Part) -> list[Order]:
-        """Orders of ours that may be on their way."""
+        """Return our orders of unknown outcome."""
         intents = self._live.book.in_states(OUTCOME_UNKNOWN)
         return [each.single for each in intents if each.job == TRADE and each.part == part]
 
     def _ask_again(self, closes: np.datetime64) -> None:
-        """Have earlier cuts of unknown outcome taken under their own ids, or known not to be."""
+        """Send earlier cuts of unknown outcome again under their own ids."""
         cuts = [cut for cut in self._of_unknown_fate("night") if cut.expires_at == closes]
         if not cuts:
             return
@@ -176,9 +176,9 @@ class NightWatch:
         return strategy_of(order.client_order_id) == self._settings.order_name
 
     def _in_somebodys_way(self, account: Account) -> set[str]:
-        """Symbols whose cut would trade with an order of somebody else's, or for the auction.
+        """Return symbols whose cut would trade with an unknown order, or one for the auction.
 
-        The venue refuses such a cut as a wash trade: what can be cut has to make up for it.
+        The venue refuses such a cut as a wash trade; other symbols are cut more.
         """
         return {
             order.symbol

@@ -125,7 +125,7 @@ class Reconciler:
         return account
 
     def value(self, reading: Reading) -> ValuedReading:
-        """Validate the marks of a reading, and value what the venue puts no price on."""
+        """Validate the marks of a reading, and value positions without a price."""
         rejected = self._marks.rejected(reading.account, again=reading.again)
         known = {symbol: price for symbol, price in rejected.items() if price > 0}
         account = replace(reading.account, prices={**reading.account.prices, **known})
@@ -153,9 +153,9 @@ class Reconciler:
                 positions[symbol], prices[symbol] = quantity, price
                 proceeds += max(-float(quantity), 0.0) * price
                 if abs(float(quantity)) * price > float(MAX_DISCREPANCY) * account.equity:
-                    reasons[symbol] = f"nothing says a price of {held}, marked last at {price:g}"
+                    reasons[symbol] = f"no price for {held}, marked last at {price:g}"
             elif quantity < 0:
-                reasons[symbol] = f"nothing says what {held}, which are owed, would cost"
+                reasons[symbol] = f"no price for {held}, sold short and never marked"
         changed = replace(account, positions=positions, prices=prices, short_proceeds=proceeds)
         return changed, reasons
 
@@ -171,7 +171,7 @@ class Reconciler:
         cause = self._halts.cleared_cause("cash")
         if not cause or not now.is_near(CashReading.of_cause(cause), room_of(equity)):
             return False
-        log.warning("somebody has looked at it, and it is the opening balance from now on: %s", now)
+        log.warning("acknowledged, the opening balance from now on: %s", now)
         return True
 
     def _end_listed_halt(self, now: CashReading, equity: Decimal) -> None:
@@ -305,12 +305,9 @@ class Reconciler:
         return dict(found)
 
     def _acknowledge(self, found: Discrepancies) -> None:
-        """Have what a person has cleared be expected from now on."""
+        """Expect acknowledged discrepancies from now on."""
         differences = dict(self._differences or {})
-        log.warning(
-            "somebody has looked at it, and it is the opening balance from now on: %s",
-            _reasons(found),
-        )
+        log.warning("acknowledged, the opening balance from now on: %s", _reasons(found))
         surpluses = {s: differences.pop(s).surplus for s in found if s in differences}
         orders = [each.order for group in found.values() for each in group if each.order]
         self.holdings.acknowledge(surpluses, orders)
@@ -324,7 +321,7 @@ class Reconciler:
         return total(_order_value(order, market.get(order.symbol)) for order in orders)
 
     def _end_halts(self) -> None:
-        """End halts of discrepancies, and use up what a person has cleared."""
+        """End halts of discrepancies, and consume their clearings."""
         for kind in DISCREPANCY_HALTS:
             if self._halts.active_cause(kind) is not None:
                 self._account.end_halt(kind)

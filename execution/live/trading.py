@@ -287,9 +287,9 @@ class TradingJob:
             events.append(UNDECIDED, TRADE, dict(reasons))
 
     def _tell_of_bars(self, doubted: Mapping[str, str]) -> None:
-        """Have a person told of symbols whose last bars are not believed."""
-        whys = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(doubted.items()))
-        self._live.notices.tell("bars", f"not traded and not read: {whys}" if whys else "")
+        """Alert of symbols whose last bars are rejected."""
+        reasons = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(doubted.items()))
+        self._live.notices.tell("bars", f"bars rejected, not traded: {reasons}" if reasons else "")
 
     def _gone(self, account: Account) -> str:
         """Why nothing is decided at the first cycle on bars of which a symbol's history is gone.

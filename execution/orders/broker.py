@@ -44,7 +44,6 @@ class Broker(Protocol):
     """An account that fills orders."""
 
     def now(self) -> np.datetime64: ...
-
     def account(self) -> Account: ...
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:

@@ -232,7 +232,7 @@ class _Book:
         if contracts == 0:
             return "not_covered"
         held += Fraction(spread.collateral) * contracts
-        # The guard of a live account withholds the whole order: it makes none smaller.
+        # The guard of a live account denies the whole order: it makes none smaller.
         if held > self._max_position * self._balance:
             return "max_position"
         self.cut += contracts < size.number

@@ -45,7 +45,7 @@ def test_an_order_that_lands_late_is_exposure_until_then_and_stands_once(practic
     here.advance(OPENING)
     here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
     mine = broker(here)
-    with pytest.raises(OutcomeUnknown, match="it may be working"):
+    with pytest.raises(OutcomeUnknown, match="may be open at the venue"):
         mine.submit([order("late-1"), order("next-1", "SYB")])
     assert list(here.venue.tickets) == []
     here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600)

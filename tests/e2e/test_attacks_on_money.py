@@ -210,7 +210,7 @@ def test_no_more_than_four_times_equity_is_believed_to_be_lent(
         told.answers = ALWAYS
         desk.job.step()
         assert desk.cycles[-1].account.leverage == 4.0
-        assert "lends 1000 times equity: 4 are believed" in alerts(desk)
+        assert "a multiplier of 1000: it counts as 4" in alerts(desk)
 
 
 def test_nothing_is_sent_for_stocks_while_the_venues_clock_says_closed(

@@ -82,7 +82,7 @@ def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path
         buy_too_much(here, 3.3)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
         show(desk, 10)
-        with pytest.raises(BrokerError, match="may be working"):
+        with pytest.raises(BrokerError, match="may be open at the venue"):
             desk.job.step()
         # Of the other symbol nothing is unknown.
         states = {each.single.symbol: each.state for each in cuts_of(desk)}
@@ -100,7 +100,7 @@ def test_a_cut_of_unknown_fate_is_asked_for_again_under_its_own_id(
         buy_too_much(here)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
         show(desk, 10)
-        with pytest.raises(BrokerError, match="may be working"):
+        with pytest.raises(BrokerError, match="may be open at the venue"):
             desk.job.step()
         cut = next(each for each in cuts_of(desk) if each.single.symbol == "SYA")
         assert cut.state == "unknown"

@@ -266,7 +266,7 @@ def test_a_debt_that_nothing_says_a_price_of_is_no_account_to_decide_on_and_the_
         desk.job.step()
         cycle = desk.cycles[-1]
         assert cycle.decision is None
-        assert "nothing says what 3 SYC, which are owed, would cost" in cycle.idle
+        assert "no price for 3 SYC, sold short and never marked" in cycle.idle
         desk.stop.flattening = True
         assert desk.job.finish(flatten=True) == []
     assert {*here.venue.broker.account().positions} == {"SYC"}
