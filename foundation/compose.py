@@ -112,16 +112,17 @@ def _search_words(line: Line) -> tuple[str, ...]:
 def jobs(line: Line) -> Iterator[DictConfig]:
     """Yield the configuration of every run of a multirun: each combination of several values."""
     try:
+        words = _hydras_words(line)
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
             choices = [
                 [f"{each.get_key_element()}={value}" for value in each.sweep_string_iterator()]
                 if each.is_discrete_sweep()
                 else [str(each.input_line)]
-                for each in parser.parse_overrides(_hydras_words(line))
+                for each in parser.parse_overrides(words)
             ]
-        for words in product(*choices):
-            yield _composed(line, words)
+        for job in product(*choices):
+            yield _composed(line, job)
     except COMPOSING_ERRORS as error:
         raise _hydras_refusal(error, line) from error
 
@@ -297,11 +298,11 @@ def run_jobs(line: Line, run: Callable[[DictConfig, Path], None]) -> None:
     Raises InputError for what Hydra refuses, and for a folder that cannot be made.
     """
     try:
+        words = [*_hydras_words(line), *_search_words(line)]
         with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=line.name):
             # What `hydra.main` does with -m. Its parser of words would be a second one, and that of
             # Hydra 1.3 does not start on Python 3.14.
             begun: Any = GlobalHydra.instance().hydra
-            words = [*_hydras_words(line), *_search_words(line)]
             begun.multirun(line.name, partial(_run_job, run), words, with_log_configuration=False)
     except FileExistsError as error:
         raise InputError(f"hydra.sweep.dir: {error.filename} is a file; name a folder") from error

@@ -28,7 +28,14 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from foundation.errors import InputError, in_one_line, invalid_choice, list_choices, unknown_key
+from foundation.errors import (
+    InputError,
+    did_you_mean,
+    in_one_line,
+    invalid_choice,
+    list_choices,
+    unknown_key,
+)
 from foundation.files import OVERWRITE_KEY
 from foundation.plugin import put_own_code
 
@@ -212,7 +219,8 @@ def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> Input
 def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
     """Return what is wrong with a value of another type or beyond its bounds."""
     if problem["type"] == "string_type" and (unit := _unit_at(kind, parts)):
-        return f"has no unit; did you mean {problem['input']}{unit}?"
+        value = problem["input"]
+        return "has no unit" + did_you_mean([f"{value}{unit}"] if value > 0 else [])
     if problem["type"] in _WORDS:
         return _WORDS[problem["type"]].format(**problem.get("ctx", {}))
     message: str = problem["msg"]

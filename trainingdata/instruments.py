@@ -40,6 +40,8 @@ _OTHER_QUOTE = re.compile(
     rf"(?:([A-Z0-9]{{2,12}})[/_-]|([A-Z0-9]{{3,12}}))(BTC|ETH|BNB|USDC|BUSD|{_CURRENCY})"
 )
 _PAIR = re.compile(r"([A-Z0-9]{2,12})[/_-]?(USDT?)")
+# Shiba Inu against the dollar, which reads like a pair quoted in BUSD.
+_SHIB = re.compile(r"SHIB[/_-]?USDT?")
 # What the names of files add to a symbol: how long a bar lasts.
 _BAR_LENGTH = re.compile(
     r"[ ._-]+(\d{1,2}(M|MIN|MINS|H|HR|D)|[MH]\d{1,2}|D1|HOURLY|DAILY)$", re.IGNORECASE
@@ -141,7 +143,7 @@ def no_dollar_pair(text: str) -> str:
     if _EXCHANGE_RATE.fullmatch(name):
         return f"{name} is an exchange rate; only stocks and coins against the dollar can be used"
     pair = _OTHER_QUOTE.fullmatch(name)
-    if pair is None:
+    if pair is None or _SHIB.fullmatch(name):
         return ""
     base = pair[1] or pair[2]
     coin = "" if base == "USD" else f", as those of {base}USD are"

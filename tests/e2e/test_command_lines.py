@@ -59,7 +59,6 @@ BACKTEST = "marketsimulator.backtest"
         (BACKTEST, ["--config-name", "nope"], "nope"),
         (BACKTEST, ["-m", "capital=1,2", "output=out"], "output"),
         (BACKTEST, ["--cfg"], "--cfg"),
-        (BACKTEST, ["capital=5", "--multirun", "trials=null"], "trials"),
     ],
 )
 def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
