@@ -64,7 +64,7 @@ from foundation.logs import printing
 from foundation.signals import one_line_errors
 from foundation.supervisor import Supervisor
 from foundation.tables import Table
-from marketsimulator.replay import run_replay
+from marketsimulator.live_replay import run_replay
 from trainingdata.bars import Bars, closes_of
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import KEY, Keys

@@ -210,7 +210,8 @@ def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> Input
     A key that names its group already, or a setting of `kind`, stays.
     """
     name = str(reason).partition(":")[0].partition(".")[0]
-    nested = keys_in(class_at(kind, parts)) if parts else {}
+    owner = class_at(kind, parts) if parts else None
+    nested = keys_in(owner) if owner else {}
     if name not in nested or name in keys_in(kind):
         return reason
     return InputError(f"{'.'.join(map(str, parts))}.{reason}")
@@ -229,7 +230,8 @@ def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
 
 def _unit_at(kind: Any, parts: Sequence[object]) -> str:
     """Return the unit of a setting whose default is a duration, `d` of 60d; else nothing."""
-    field = keys_in(class_at(kind, parts[:-1])).get(str(parts[-1])) if parts else None
+    owner = class_at(kind, parts[:-1]) if parts else None
+    field = keys_in(owner).get(str(parts[-1])) if owner else None
     found = _DURATION.fullmatch(str(field.default)) if field else None
     return found[1] if found else ""
 

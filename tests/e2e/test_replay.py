@@ -22,7 +22,7 @@ from foundation.database import Database, rows_of_table
 from foundation.errors import InputError
 from foundation.files import DIGESTS, refuse_mixture
 from foundation.signals import Ended
-from marketsimulator.replay import REPLAY_FILE, WaitingClock, run_replay
+from marketsimulator.live_replay import REPLAY_FILE, WaitingClock, run_replay
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, environment, practising
 

@@ -87,7 +87,7 @@ def test_a_journal_without_tables_reads_as_empty(tmp_path: Path) -> None:
     before = path.read_bytes()
     refuse_unusable(path)
     with open_current_schema(path) as database:
-        assert opened(database).undetermined() == ()
+        assert opened(database).unknown_outcomes() == ()
     assert path.read_bytes() == before
     with closing(Database(path)) as database:
         opened(database)

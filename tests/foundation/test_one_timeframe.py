@@ -19,11 +19,11 @@ ALLOWED = {
     "trainingdata": "bar_files bar_rows bars confirmation download feed/market_data heads instants"
     " resampling schedule sessions slow_variance source stamp_checks synthetic timeframe"
     " universe",
-    "forecasting": "candidates chronos2/profile evaluate forecast settings",
+    "forecasting": "chronos2/profile evaluate forecast settings",
     "sizing": "quantity solver/cholesky",
-    "execution": "alpaca/order_venue decision/choices decision/decision decision/outlook"
+    "execution": "alpaca/order_venue decision/choice decision/decision decision/outlook"
     " decision/rebalancing journal/order_store live/validation live/guards live/holdings live/page"
-    " live/settings orders/auctions quantity",
+    " live/settings orders/auctions quantity testing",
     "marketsimulator": "records results/attribution results/metrics venue/faults venue/market_data"
     " venue/option_listing venue/portfolio_history",
 }
