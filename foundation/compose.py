@@ -24,7 +24,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from foundation.entry_points import find, product_tables
-from foundation.errors import InputError, did_you_mean, invalid_choice, not_installed, unknown_key
+from foundation.errors import (
+    InputError,
+    did_you_mean,
+    invalid_choice,
+    not_installed,
+    same_last_word,
+    unknown_key,
+)
 from foundation.plugin import SLOTS, TARGET, allow_named
 from foundation.settings import (
     defaults_in,
@@ -217,7 +224,11 @@ def _hydras_refusal(error: Exception, line: Line) -> InputError:
             if others := _commands_with(key[1]):
                 return _setting_of_others(key[1], others)
             values: Any = OmegaConf.to_container(_composed(line), resolve=False)
-            return unknown_key(key[1], dotted_keys(values), advice=ADVICE)
+            keys = list(dotted_keys(values))
+            if words := _accepted_elsewhere(key[1], keys, line):
+                said = f"{key[1]}: there is no such setting{did_you_mean(words)}"
+                return InputError(f"{said} ({ADVICE})")
+            return unknown_key(key[1], keys, advice=ADVICE)
     if there := re.search(r"already at '([^']*)'", said):
         words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
         return InputError(f"{there[1]}: it is a setting{did_you_mean(words)} ({ADVICE})")
@@ -228,6 +239,23 @@ def _hydras_refusal(error: Exception, line: Line) -> InputError:
     if isinstance(error, ValueError) or not any(word in reason for word in line.overrides):
         reason = f"{' '.join(line.overrides)}: {reason}"
     return InputError(f"{reason} ({ADVICE})")
+
+
+def _accepted_elsewhere(key: str, keys: Sequence[str], line: Line) -> list[str]:
+    """Return words key=value with the typed value that settings of the same name accept."""
+    typed = dict(word.lstrip("+").split("=", 1) for word in line.overrides if "=" in word)
+    if key not in typed:
+        return []
+    words = [f"{name}={typed[key]}" for name in same_last_word(key, keys)]
+    return [word for word in words if _is_accepted(word, line.config)]
+
+
+def _is_accepted(word: str, config: str) -> bool:
+    try:
+        refuse_values(config, line_config(Line(config, [word])))
+    except InputError:
+        return False
+    return True
 
 
 def _commands_with(key: str) -> list[str]:

@@ -25,6 +25,8 @@ from tests.e2e.refused import refusal_of as refusal_of_command
         ("backtest", "forecaster=ewna", "forecaster: 'ewna' is not one of"),
         ("backtest", "universe.window=60", "universe.window: 60 has no unit; did you mean 60d?"),
         ("backtest", "timeframe=60", "did you mean 1h?"),
+        ("backtest", "strategy=vol_target", "did you mean sizing.strategy=vol_target?"),
+        ("backtest", "strategy=vol_targets", "did you mean sizing.strategy?"),
         ("backtest", "launcher=ray", "it is one of forecasting.batch and marketsimulator.compare"),
         # of a group that the command does not have
         ("batch", "fees.commission_bps=3", "fees.commission_bps: there is no such setting"),
