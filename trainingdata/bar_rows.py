@@ -608,7 +608,12 @@ def _number_advice(cell: str) -> str:
         if mark in text:
             return f"it has {name}; write plain numbers, 1234.5"
     if re.fullmatch(_THOUSANDS, text):
-        return f"it has thousands separators; write {text.replace(',', '')}"
+        plain = text.replace(",", "")
+        if text.count(",") == 1 and "." not in text:
+            return (
+                f"is its comma for thousands or decimals? Write {plain} or {text.replace(',', '.')}"
+            )
+        return f"it has thousands separators; write {plain}"
     if re.fullmatch(r"-?[\d.]*,\d+", text):
         return "it has a decimal comma; write a point, 1234.5"
     return "write plain numbers, 1234.5, and leave a row out where there was no trade"

@@ -266,6 +266,7 @@ def spoilt(cell: str) -> str:
     ("content", "says"),
     [
         (spoilt('"14,922,900"'), "row 3: volume is '14,922,900', not a number; it has thousands"),
+        (spoilt('"99,946"'), "thousands or decimals? Write 99946 or 99.946"),
         (spoilt('"1002,5"'), "it has a decimal comma; write a point"),
         (spoilt("$1002.0"), "it has dollar signs; write plain numbers"),
         (spoilt('"1002.0'), "line 4 has a quotation mark that does not enclose a whole cell"),
