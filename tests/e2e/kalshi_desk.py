@@ -92,7 +92,7 @@ class KalshiStand:
     ) -> None:
         """Send an order of which nobody hears: one that lands `late`, or is gone."""
         self.practice.fault(kind, method="POST", path=POST, seconds=3600)
-        with pytest.raises(OutcomeUnknown, match=f"{wanted.client_order_id}: sent"):
+        with pytest.raises(OutcomeUnknown, match=f"{wanted.client_order_id}: outcome unknown"):
             manager.submit(wanted)
 
     def orders(self) -> Counter[str]:

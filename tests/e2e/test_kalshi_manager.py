@@ -189,7 +189,7 @@ def test_a_busy_venue_takes_nothing_and_is_not_asked_twice(stand: KalshiStand) -
     manager = stand.manager()
     price = bid_below(manager.view("SIM-1"))
     stand.practice.fault("status", method="POST", path=POST, status=429, seconds=0)
-    with pytest.raises(OrderRejected, match="o-1: not sent: the venue has no room"):
+    with pytest.raises(OrderRejected, match="o-1: not sent: the venue limits requests"):
         manager.submit(order("o-1", price))
     assert stand.state("o-1") == "denied"
     assert waiting(manager.view("SIM-1")) == {}
