@@ -38,10 +38,13 @@ from foundation.settings import (
     dotted_keys,
     keys_in,
     plain_yaml,
+    resolve_variables,
     settings_in,
     settings_of,
 )
 from foundation.words import refuse_empty, refuse_underscored, with_home
+
+resolve_variables()
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 ADVICE = "see `--cfg job` for every setting"  # every command answers it

@@ -15,14 +15,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_args, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    TypeVar,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_type_hints,
+)
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from omegaconf.resolvers import oc
 from pydantic import ConfigDict, Field, GetCoreSchemaHandler, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
@@ -38,6 +44,9 @@ from foundation.errors import (
 )
 from foundation.files import OVERWRITE_KEY
 from foundation.plugin import put_own_code
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 Class = TypeVar("Class")
 Value = TypeVar("Value")
@@ -299,6 +308,8 @@ def _variable(name: str, *default: object) -> str | None:
 
     Raises LookupError for one that is not set, without a default.
     """
+    from omegaconf.resolvers import oc
+
     word: str | None = oc.env(name, *(default or ("",)))
     if word is None or word.strip():
         return None if default == (None,) and word == "null" else word
@@ -307,11 +318,20 @@ def _variable(name: str, *default: object) -> str | None:
     return None if default[0] is None else str(default[0])
 
 
-OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
+@cache
+def resolve_variables() -> None:
+    """Have `${oc.env:NAME}` in a configuration read by `_variable`, once a process."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
 
 
 def settings_of(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
     """Return the checked settings of a composed configuration; group: the part that they form."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    resolve_variables()
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -346,6 +366,8 @@ def _named_variables(config: DictConfig) -> Iterator[None]:
 
 def _as_written(config: DictConfig, key: str) -> str:
     """Return the value of a dotted key, not resolved; empty without it."""
+    from omegaconf import OmegaConf
+
     raw: Any = OmegaConf.to_container(config, resolve=False)
     for part in key.split("."):
         raw = raw.get(part) if isinstance(raw, dict) else None
@@ -387,6 +409,9 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
     group: of settings that it is for, the folder below `configs`. examples: where such files are
     shown; none: in that folder.
     """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     here = Path.cwd()
     place = path.relative_to(here) if path.is_relative_to(here) else path
     examples = examples or f"see those in {Path('configs', group)}"
