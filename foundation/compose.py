@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache, partial
 from itertools import product
 from pathlib import Path
@@ -32,7 +32,7 @@ from foundation.errors import (
     same_last_word,
     unknown_key,
 )
-from foundation.plugin import SLOTS, TARGET, allow_named
+from foundation.plugin import SLOTS, TARGET, allow_named, is_own
 from foundation.settings import (
     defaults_in,
     dotted_keys,
@@ -226,12 +226,7 @@ def _hydras_refusal(error: Exception, line: Line) -> InputError:
         if key := pattern.search(said):
             if others := _commands_with(key[1]):
                 return _setting_of_others(key[1], others)
-            values: Any = OmegaConf.to_container(_composed(line), resolve=False)
-            keys = list(dotted_keys(values))
-            if words := _accepted_elsewhere(key[1], keys, line):
-                said = f"{key[1]}: there is no such setting{did_you_mean(words)}"
-                return InputError(f"{said} ({ADVICE})")
-            return unknown_key(key[1], keys, advice=ADVICE)
+            return _unknown_setting(key[1], line)
     if there := re.search(r"already at '([^']*)'", said):
         words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
         return InputError(f"{there[1]}: it is a setting{did_you_mean(words)} ({ADVICE})")
@@ -244,21 +239,37 @@ def _hydras_refusal(error: Exception, line: Line) -> InputError:
     return InputError(f"{reason} ({ADVICE})")
 
 
-def _accepted_elsewhere(key: str, keys: Sequence[str], line: Line) -> list[str]:
-    """Return words key=value with the typed value that settings of the same name accept."""
-    typed = dict(word.lstrip("+").split("=", 1) for word in line.overrides if "=" in word)
-    if key not in typed:
-        return []
-    words = [f"{name}={typed[key]}" for name in same_last_word(key, keys)]
-    return [word for word in words if _is_accepted(word, line.config)]
+def _unknown_setting(key: str, line: Line) -> InputError:
+    """Return the refusal of a key; the hint includes a value that another group's key accepts."""
+    values: Any = OmegaConf.to_container(_composed(line), resolve=False)
+    keys = list(dotted_keys(values))
+    typed = [
+        word.partition("=")[2] for word in line.overrides if word.lstrip("+").startswith(f"{key}=")
+    ]
+    moved = same_last_word(key, keys)
+    if len(moved) != 1 or not typed:
+        return unknown_key(key, keys, advice=ADVICE)
+    group, _, last = moved[0].rpartition(".")
+    if is_own(typed[0]) and SLOTS.get(group) == last:
+        word, reason = f"{group}.{TARGET}={typed[0]}", ""
+    else:
+        word = f"{moved[0]}={typed[0]}"
+        reason = _refusal_of(word, line)
+    said = f"{key}: there is no such setting"
+    if reason:
+        return InputError(f"{said}{did_you_mean(moved)} {reason}")
+    return InputError(f"{said}{did_you_mean([word])} ({ADVICE})")
 
 
-def _is_accepted(word: str, config: str) -> bool:
+def _refusal_of(word: str, line: Line) -> str:
+    """Return why a word alone is refused, or an empty string."""
+    single = replace(line, overrides=[word], own="", folder=None)
     try:
-        refuse_values(config, line_config(Line(config, [word])))
-    except InputError:
-        return False
-    return True
+        for config in jobs(single) if line.several else [line_config(single)]:
+            refuse_values(line.config, config)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _commands_with(key: str) -> list[str]:

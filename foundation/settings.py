@@ -228,8 +228,9 @@ def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> Input
 
 def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
     """Return what is wrong with a value of another type or beyond its bounds."""
-    if problem["type"] == "string_type" and (unit := _unit_at(kind, parts)):
-        value = problem["input"]
+    value = problem["input"]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if problem["type"] == "string_type" and is_number and (unit := _unit_at(kind, parts)):
         return "has no unit" + did_you_mean([f"{value}{unit}"] if value > 0 else [])
     if problem["type"] in _WORDS:
         return _WORDS[problem["type"]].format(**problem.get("ctx", {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,9 @@ from tests.e2e.refused import refusal_of as refusal_of_command
         ("backtest", "data.dir=/tmp/a;b", "data.dir=/tmp/a;b"),
         ("backtest", "forecaster=ewna", "forecaster: 'ewna' is not one of"),
         ("backtest", "universe.window=60", "universe.window: 60 has no unit; did you mean 60d?"),
+        ("backtest", "universe.window=[60]", "universe.window: [60] is no word"),
+        ("backtest", "universe.window=true", "universe.window: True is no word"),
         ("backtest", "timeframe=60", "did you mean 1h?"),
-        ("backtest", "strategy=vol_target", "did you mean sizing.strategy=vol_target?"),
-        ("backtest", "strategy=vol_targets", "did you mean sizing.strategy?"),
         ("backtest", "launcher=ray", "it is one of forecasting.batch and marketsimulator.compare"),
         # of a group that the command does not have
         ("batch", "fees.commission_bps=3", "fees.commission_bps: there is no such setting"),
@@ -57,9 +58,13 @@ def refusal_of(*words: str, config: str = "backtest") -> str:
         ("star=2024-01-02", "did you mean start?"),
         ("+star=2024-01-02", "did you mean start?"),
         ("limits.symbol_capp=.3", "did you mean limits.symbol_cap?"),
-        ("symbol_cap=.3", "did you mean limits.symbol_cap?"),
-        ("sizing.capital=3", "did you mean capital?"),
-        ("strategy=vol_target", "did you mean sizing.strategy?"),
+        ("symbol_cap=.3", "did you mean limits.symbol_cap=.3?"),
+        ("sizing.capital=3", "did you mean capital=3?"),
+        ("strategy=vol_target", "did you mean sizing.strategy=vol_target?"),
+        ("strategy=kelly_30", "did you mean sizing.strategy=kelly_30?"),
+        ("strategy=rules.mine", "did you mean sizing._target_=rules.mine?"),
+        ("strategy=mine", "did you mean sizing.strategy? sizing.strategy: 'mine' is not one of"),
+        ("strategy=kelly_150", "sizing.strategy: kelly_150 is 150 % of Kelly"),
         ("forecaster=ewna", "did you mean ewma?"),
         ("forecaster=base", "is not one of chronos2, ewma, file, garch, historical, mix, oracle,"),
         ("fees=kalsh", "fees: 'kalsh' is not one of alpaca"),
@@ -69,6 +74,15 @@ def refusal_of(*words: str, config: str = "backtest") -> str:
 )
 def test_misspelt_word_is_refused_with_nearest(word: str, hint: str) -> None:
     assert hint in refusal_of(word)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["strategy=risk_parity", "fraction=0.3", "symbol_cap=0.2", "strategy=mine", "cache=null"],
+)
+def test_proposed_settings_are_accepted(word: str) -> None:
+    if proposed := re.search(r"did you mean ([\w.]+=\S+)\?", refusal_of(word)):
+        BacktestSettings.of(compose.composed_config("backtest", [proposed[1]]))
 
 
 @settings(max_examples=30, deadline=None)
