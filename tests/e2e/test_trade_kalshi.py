@@ -67,7 +67,7 @@ def test_a_dry_run_decides_and_sends_nothing_and_says_why_there_is_no_order(
     assert any(entry.answer.endswith("mode=dry sends nothing") for entry in shown)
     capsys.readouterr()
     traded(practice, mode="dry", policy="nothing", steps=1)
-    ended = "Ended (all its cycles are made): 1 cycle, 0 orders sent, 0 orders filled"
+    ended = "Ended (no further cycle is due): 1 cycle, 0 orders sent, 0 orders filled"
     summary, why = capsys.readouterr().out.splitlines()
     assert summary.startswith(ended)
     assert why == "No order. RAIN: HOLD; SNOW: HOLD"

@@ -132,7 +132,7 @@ def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> 
     assert entry.reason == "always: BUY 5 YES"
     assert (entry.cash, entry.worth) == (D(1000), D(1000))
     assert len(entry.digest) == 64
-    assert entry.answer == "taken RAIN-0: 5 filled, 0 rest"
+    assert entry.answer == "accepted RAIN-0: 5 filled, 0 rest"
     assert log.entries() == [entry]
     [tick] = log.ticks(RAIN)
     assert (tick.at, tick.tick) == (exchange.now, exchange.shown(RAIN))
