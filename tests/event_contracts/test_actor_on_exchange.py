@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -93,6 +94,8 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
         if intent is not None:
             assert intent.state in ("filled", "canceled")
             assert intent.progress.filled == fates[entry.client_order_id].filled
+            counts = re.findall(r"(\d+) (?:filled|rest|cancelled)", entry.answer)
+            assert sum(map(int, counts)) == entry.sent, entry.answer
 
 
 def exchange_of() -> Exchange:
