@@ -20,8 +20,9 @@ from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import WHOLE
 from execution.live.account_lock import JOURNAL
 from execution.live.loop import Stop
+from foundation.clock import OURS, Time, system_clock
 from foundation.database import Database, rows_of
-from foundation.errors import BrokerError
+from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import POST, trading_settings
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
@@ -40,7 +41,9 @@ def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kalshi
         yield venue
 
 
-def traded(practice: KalshiPractice, most: int = 100, **more: Any) -> list[ActionEntry]:
+def traded(
+    practice: KalshiPractice, most: int = 100, time: Time = OURS, **more: Any
+) -> list[ActionEntry]:
     """Trade, with the venue's clock moved after every decision, until so many were made."""
     shown: list[ActionEntry] = []
     stop = Stop()
@@ -51,8 +54,14 @@ def traded(practice: KalshiPractice, most: int = 100, **more: Any) -> list[Actio
         if len(shown) == most:
             stop.tell("that is enough")
 
-    trade(trading_settings(practice, **{**BOTH, **more}), KEYS, stop, show)
+    trade(trading_settings(practice, **{**BOTH, **more}), KEYS, stop, show, time)
     return shown
+
+
+def clock_of(practice: KalshiPractice) -> Time:
+    """A clock that runs on from where the venue's stands."""
+    ahead = practice.exchange.now - system_clock()
+    return Time(lambda: system_clock() + ahead)
 
 
 def journals() -> list[Path]:
@@ -99,6 +108,25 @@ def test_the_summary_counts_orders_by_their_final_state(
         for name in ("sent", "filled", "in part", "not sent")
     }
     assert said == {name: counts[name] for name in said}
+
+
+def test_a_market_that_has_ended_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may end before the command has run for the first time."""
+    monkeypatch.chdir(tmp_path)
+    lengths = {"RAIN": 30, "SNOW": 3}
+    sessions = {
+        name: synthetic_session(seed, SyntheticMarket(steps=length))
+        for seed, (name, length) in enumerate(lengths.items())
+    }
+    with kalshi_practice(sessions=sessions) as venue:
+        venue.advance(5)
+        time = clock_of(venue)
+        assert {entry.market for entry in traded(venue, time=time, steps=2)} == {"RAIN"}
+        assert "SNOW: trading ends at" in capsys.readouterr().err
+        with pytest.raises(InputError, match="name open ones"):
+            traded(venue, time=time, markets=("SNOW",), steps=2)
 
 
 def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
