@@ -11,7 +11,7 @@ import pytest
 
 from execution.live.account_lock import PAGE
 from foundation.database import rows_of
-from marketsimulator.venue import alpaca, responses
+from marketsimulator.venue import alpaca
 from marketsimulator.venue.asked import Refused
 from tests.e2e.practice import Practice, buy, trading
 from tests.e2e.refused import answer_of
@@ -202,7 +202,7 @@ def test_later_rejections_and_a_busy_venue_are_refusals(
 def test_a_blocked_account_is_alerted(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = responses.account_response
+    answer = alpaca.account_response
     blocked = {"trading_blocked": True}
     monkeypatch.setattr(alpaca, "account_response", lambda venue: answer(venue) | blocked)
     for _ in range(3):
