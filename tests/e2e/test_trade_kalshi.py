@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from event_contracts import SyntheticMarket
-from event_contracts.simulation.journaled import journaled_decisions
+from event_contracts.compare import journaled_decisions
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
