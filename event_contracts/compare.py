@@ -29,68 +29,23 @@ from pathlib import Path
 
 import numpy as np
 
+from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import Comparison, Entrant, HeldOut, compare_policies
 from event_contracts.simulation.comparison_page import result_of
 from event_contracts.simulation.journaled import JournaledDecisions, journaled_decisions
 from event_contracts.simulation.recorded import events_of, recorded_markets
-from event_contracts.simulation.settings import EpisodeSettings, PlayedSettings
+from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.policies import About, BinaryKelly, Nothing, RandomPolicy, load_network
 from forecasting.forecast import Progress, silent
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.files import file_digest
-from foundation.settings import setting, settings_class
 
 HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
 VARIABLE = "variable"
 KELLY = "kelly"
 ACCOUNT = "account's policy, replayed"
-
-
-@settings_class()
-class ComparisonSettings(PlayedSettings):
-    """Settings of configs/kalshi_compare.yaml."""
-
-    variable: tuple[str, ...] = setting(
-        (), "checkpoints trained with all sizes, one for each seed of training"
-    )
-    fixed: tuple[str, ...] = setting((), "checkpoints trained with one size, as many")
-    fixed_size: int = setting(10, "contracts, the one size")
-    kelly_fraction: float = setting(0.5, "of full Kelly", ge=0.001, le=10)
-    judge_events: int = setting(4, "last recorded events, whose markets judge", ge=1, le=1_000_000)
-    sessions: int = setting(200, "synthetic ones", ge=1, le=1_000_000)
-    runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
-    seed: int = setting(0, "of synthetic sessions, random choices and intervals", ge=0, lt=2**63)
-    journal: str | None = setting(
-        None, "of an account, whose settled markets are the sessions and whose sizes play them"
-    )
-    output: str = setting("outputs/kalshi-compare", "folder for the results")
-
-    def __post_init__(self) -> None:
-        if self.episode.fixed_size is not None:
-            raise InputError(
-                f"episode.fixed_size: {self.episode.fixed_size} leaves nothing to compare; the one"
-                " size is fixed_size"
-            )
-        if self.fixed_size not in self.episode.position_sizes:
-            raise InputError(
-                f"fixed_size: {self.fixed_size} is none of {self.episode.position_sizes}"
-            )
-        if self.folder is not None and self.journal is not None:
-            raise InputError("folder, journal: both name sessions; name one of them")
-        if len(self.variable) != len(self.fixed) and self.variable and self.fixed:
-            raise InputError(
-                f"variable, fixed: {len(self.variable)} and {len(self.fixed)} checkpoints; as many"
-                " of each are needed, one for each seed of training"
-            )
-
-    @property
-    def fixed_name(self) -> str:
-        return f"fixed {self.fixed_size}"
-
-    def fixed_of(self, name: str) -> str:
-        return f"{name} {self.fixed_name}"
 
 
 def held_out_sessions(settings: ComparisonSettings) -> HeldOut:

@@ -37,8 +37,8 @@ COMMANDS = {
     ),
 }
 SETTINGS = {
-    "batch": "forecasting.batch:BatchSettings",
-    "evaluate": "forecasting.evaluate:EvaluationSettings",
+    "batch": "forecasting.settings:BatchSettings",
+    "evaluate": "forecasting.settings:EvaluationSettings",
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

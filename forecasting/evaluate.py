@@ -20,24 +20,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
 from rich.console import RenderableType
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS
 from forecasting.chronos2.profile import SymbolSettings, write_symbol_settings
 from forecasting.evaluation_page import CLASSES, HEADS, REACH, cells_of, render, span_text
-from forecasting.forecast import HORIZON, Progress, silent
+from forecasting.forecast import Progress, silent
 from forecasting.scores import clustered_mean, gain, scored_together, summary
-from forecasting.settings import ForecasterSettings, PanelSettings
+from forecasting.settings import EvaluationSettings, ForecasterSettings
 from forecasting.windows import Windows
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.figures import counted
-from foundation.settings import setting, settings_class, settings_of
 from foundation.tables import Row, Table
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
@@ -48,41 +46,9 @@ if __name__ == "__main__":
     start("forecasting.evaluate")
 
 
-Baseline = Literal["ewma", "mix", "garch", "historical"]
 FOLDS = 5
 STEPS = (1, 6, 24)
 MIN_FORECASTS = 100  # forecasts of a fold
-
-
-@settings_class()
-class EvaluationSettings(PanelSettings):
-    """What is scored, on which bars and beside what."""
-
-    steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "that are scored")
-    against: tuple[Baseline, ...] = setting(
-        ("ewma", "mix", "garch", "historical"), "baselines that it is compared with, uncalibrated"
-    )
-    raw: bool = setting(True, "also score the forecaster uncalibrated")
-    candidates: tuple[int, ...] = setting(
-        (),
-        "context lengths tried for each symbol with every augmentation; what proves "
-        "itself is written into `forecaster.per_symbol`",
-    )
-    output: str = setting("outputs/evaluation", "folder of figures and page")
-
-    def __post_init__(self) -> None:
-        PanelSettings.__post_init__(self)
-        wrong = [step for step in self.steps if not 1 <= step <= HORIZON]
-        if wrong or not self.steps:
-            raise InputError(f"steps: {wrong[0] if wrong else 'none'} is not among 1 … {HORIZON}")
-        if self.candidates and self.forecaster.kind != "chronos2":
-            raise InputError(
-                f"candidates: settings of a symbol are Chronos-2's, not {self.forecaster.kind}'s"
-            )
-
-    @classmethod
-    def of(cls, config: DictConfig) -> EvaluationSettings:
-        return settings_of(cls, config)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -28,6 +28,7 @@ from foundation.errors import (
     InputError,
     did_you_mean,
     invalid_choice,
+    meant_keys,
     not_installed,
     same_last_word,
     unknown_key,
@@ -224,8 +225,6 @@ def _hydras_refusal(error: Exception, line: Line) -> InputError:
     said = f"{error}\n{error.__cause__!s}"
     for pattern in _UNKNOWN_KEYS:
         if key := pattern.search(said):
-            if others := _commands_with(key[1]):
-                return _setting_of_others(key[1], others)
             return _unknown_setting(key[1], line)
     if there := re.search(r"already at '([^']*)'", said):
         words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
@@ -246,6 +245,8 @@ def _unknown_setting(key: str, line: Line) -> InputError:
     typed = [
         word.partition("=")[2] for word in line.overrides if word.lstrip("+").startswith(f"{key}=")
     ]
+    if "." not in key and not meant_keys(key, keys) and (others := _commands_with(key)):
+        return _setting_of_others(key, others)
     moved = same_last_word(key, keys)
     if len(moved) != 1 or not typed:
         return unknown_key(key, keys, advice=ADVICE)

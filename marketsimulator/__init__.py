@@ -67,9 +67,9 @@ COMMANDS = {
 }
 SETTINGS = {
     "backtest": "marketsimulator.settings:BacktestSettings",
-    "compare": "marketsimulator.compare:ComparedRuns",
-    "drift": "marketsimulator.drift:ComparisonWords",
-    "stress": "marketsimulator.stress:StressSettings",
+    "compare": "marketsimulator.settings:ComparedRuns",
+    "drift": "marketsimulator.settings:ComparisonWords",
+    "stress": "marketsimulator.settings:StressSettings",
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

@@ -34,8 +34,8 @@ COMMANDS = {
 }
 SETTINGS = {
     "autoscaling": "option_spreads.autoscaler.rules:AutoscalingSettings",
-    "spreads": "option_spreads.backtest:SpreadSettings",
+    "spreads": "option_spreads.simulation.settings:SpreadSettings",
     "sell_spreads": "option_spreads.selling.settings:SellingSettings",
-    "monte_carlo": "option_spreads.simulation.resampled_accounts:MonteCarloSettings",
-    "venue": "option_spreads.simulation.desk:PracticeSettings",
+    "monte_carlo": "option_spreads.simulation.settings:MonteCarloSettings",
+    "venue": "option_spreads.simulation.settings:PracticeSettings",
 }

@@ -2,95 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import cache
-
 import numpy as np
 
 from foundation.arrays import Array, Mask
 from foundation.compiled import copy_row, inlined
-from foundation.errors import InputError
-from foundation.settings import setting, settings_class
-from sizing.group_limits import KEY, NO_GROUPS, GroupLimits, read_group_limits
 from sizing.increments import whole_steps
 from sizing.problem import BookLimits, Holdings, Problem
 
 CENT = 0.01  # USD
 ROUNDED = 1e-9  # of a ceiling: what a solved problem may stand above it
 CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
-
-
-@settings_class("limits")
-class Limits:
-    """Ceilings in multiples of equity."""
-
-    symbol_cap: float = setting(0.6, "of one symbol, held and open", gt=0, le=4)
-    intraday_leverage: float = setting(
-        4.0, "of stock gross while the market stays open", gt=0, le=10
-    )
-    overnight_leverage: float = setting(2.0, "of stock gross into the night", gt=0, le=10)
-    overnight_buffer: float = setting(
-        0.02, "share of overnight_leverage kept free for moves until the close", ge=0, lt=1
-    )
-    crypto_leverage: float = setting(
-        1.0, "of all coins, bought with cash that is not borrowed", ge=0, le=1
-    )
-    margin_equity: float = setting(
-        2000.0, "USD below which stocks are held 1×, and not short", ge=0
-    )
-    groups: str | None = setting(
-        None, "YAML file of limits on groups and on market beta (docs/MATH.md)"
-    )
-    most_positions: int | None = setting(
-        None, "held after a decision, those that cannot change then among them", ge=1, le=100_000
-    )
-
-    def of_groups(self) -> GroupLimits:
-        """The limits on groups; none where no file is named."""
-        if self.groups is None:
-            return NO_GROUPS
-        leverage = max(self.intraday_leverage, self.crypto_leverage)
-        return _checked_groups(self.groups, self.symbol_cap, leverage)
-
-    def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
-        """Stock gross exposure allowed, in multiples of equity.
-
-        Intraday or overnight, and 1× at most for an account without margin.
-        """
-        leverage = self.overnight_ceiling if overnight else self.intraday_leverage
-        return granted_leverage(leverage, equity, self.margin_equity)
-
-    def with_account_leverage(self, leverage: float) -> Limits:
-        """These limits for an account whose broker lends so many times its equity at most."""
-        if leverage >= self.intraday_leverage:
-            return self
-        return replace(self, intraday_leverage=leverage)
-
-    @property
-    def overnight_ceiling(self) -> float:
-        """Stock gross that the last decision before the close may leave, in multiples of equity."""
-        return min(self.overnight_leverage * (1.0 - self.overnight_buffer), self.intraday_leverage)
-
-    @property
-    def caps(self) -> tuple[float, float, float, float]:
-        """Of a symbol, of all coins, the equity below which nothing is short, how many positions.
-
-        What compiled functions take of these limits.
-        """
-        most = np.inf if self.most_positions is None else float(self.most_positions)
-        return self.symbol_cap, self.crypto_leverage, self.margin_equity, most
-
-
-@cache
-def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimits:
-    """The limits of a file, once some book keeps to them."""
-    limits = read_group_limits(path)
-    if (row := limits.unmet(symbol_cap, leverage)) is not None:
-        raise InputError(
-            f"{KEY}: {path}: no book under limits.symbol_cap={symbol_cap:g}, the ceilings and the"
-            f" other groups' limits keeps to {row}; widen one of them"
-        )
-    return limits
 
 
 @inlined

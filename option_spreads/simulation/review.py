@@ -16,12 +16,9 @@ from foundation.errors import InputError
 from foundation.figures import FEWEST_FILLS, counted, number, usd
 from foundation.tables import Table
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.simulation.resampled_accounts import (
-    MonteCarloSettings,
-    limits_text,
-    simulate_accounts,
-)
+from option_spreads.simulation.resampled_accounts import limits_text, simulate_accounts
 from option_spreads.simulation.resampling import UNIT
+from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeRow, TradeSample, read_trades, sample_of
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import calendar

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from event_contracts import SyntheticMarket
+from event_contracts.settings import KalshiGuardSettings
 from event_contracts.simulation.journaled import journaled_decisions
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trade import KalshiGuardSettings, trade
+from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import WHOLE
 from execution.live.account_lock import JOURNAL

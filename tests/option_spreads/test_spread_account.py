@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.backtest import BarsSettings, SpreadSettings, run_account, run_summary
+from option_spreads.backtest import run_account, run_summary
 from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_of
 from option_spreads.simulation.path import IndexDays, IndexModel
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, offered_spreads, spread_account
+from option_spreads.simulation.settings import BarsSettings, SpreadSettings
 from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
