@@ -343,8 +343,8 @@ def run_jobs(line: Line, run: Callable[[DictConfig, Path], None]) -> None:
     try:
         words = [*_hydras_words(line), *_search_words(line)]
         with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=line.name):
-            # What `hydra.main` does with -m. Its parser of words would be a second one, and that of
-            # Hydra 1.3 does not start on Python 3.14.
+            # `hydra.main` calls this for -m, after a parser that fails on Python 3.14 up to Hydra
+            # 1.3.8: its help text is no string (facebookresearch/hydra#3121).
             begun: Any = GlobalHydra.instance().hydra
             begun.multirun(line.name, partial(_run_job, run), words, with_log_configuration=False)
     except FileExistsError as error:
