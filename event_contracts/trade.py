@@ -77,7 +77,14 @@ from execution.live.runner import SteadyClock, awaited, kept_loop
 from execution.orders.contract_orders import LimitOrder
 from execution.orders.gate import AnyOrder, OrderGate, Part
 from foundation.clock import OURS, Clock, Time
-from foundation.errors import AccessRefused, AnswerRefused, BrokerError, InputError
+from foundation.errors import (
+    AccessRefused,
+    AnswerRefused,
+    BrokerError,
+    InputError,
+    did_you_mean,
+    nearest,
+)
 from foundation.logs import printing
 from foundation.supervisor import Supervisor
 from trainingdata.instants import utc_text
@@ -87,6 +94,7 @@ log = logging.getLogger(__name__)
 Show = Callable[[ActionEntry], None]
 
 JOB = "kalshi"
+POLICIES = ("kelly", "random", "nothing")  # those that are no checkpoint
 DIFFERENCES = "kalshi books"  # a kind of alert
 NOT_LISTED_YET = "its settlement is not listed yet"
 _NAME = 16  # characters that tell accounts apart
@@ -346,8 +354,9 @@ def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpac
     try:
         network = load_network(settings.policy)
     except InputError as error:
+        hint = did_you_mean(nearest(settings.policy, POLICIES))
         raise InputError(
-            f"policy: {error}; name a checkpoint, or kelly, random or nothing"
+            f"policy: {error}; name a checkpoint, or kelly, random or nothing{hint}"
         ) from error
     if why := network.about.other_orders(settings):
         raise InputError(f"{settings.policy}: {why}")

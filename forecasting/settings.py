@@ -114,7 +114,9 @@ class ForecasterSettings(Profile):
         Raises InputError naming the setting and what it names.
         """
         if is_own(self.kind):
-            load_own(SLOT, self.kind)
+            own = load_own(SLOT, self.kind)
+            if isinstance(own, type):  # what a function makes is checked when it is made
+                _refuse_incomplete(self.kind, own)
             return
         if self.per_symbol is not None and not self.symbols_folder.is_dir():
             raise InputError(f"forecaster.per_symbol: {self.symbols_folder} is no folder")
@@ -125,8 +127,19 @@ class ForecasterSettings(Profile):
             make = load_own(SLOT, self.kind)
             origin = called(self.kind, self.arguments)
             with user_code(SLOT, origin):
-                return OwnForecaster(make(**self.arguments), origin)
+                made = make(**self.arguments)
+            _refuse_incomplete(self.kind, made)
+            return OwnForecaster(made, origin)
         return FORECASTERS[self.kind](self, symbols)
+
+
+def _refuse_incomplete(name: str, made: object) -> None:
+    """Refuse a class, or what a function has made, without the method `forecast`."""
+    if not callable(getattr(made, "forecast", None)):
+        raise InputError(
+            f"{KEY}: {name} has no method forecast(bars, since, progress); a forecaster needs it"
+            " (`forecasting.forecast.Forecaster`)"
+        )
 
 
 def _file(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:

@@ -187,7 +187,7 @@ def test_a_market_that_settles_ends_the_trading(
         ([], "markets: none is named"),
         (["markets=[RAIN]", "mode=live"], "say so with confirm_live=true"),
         (["markets=[RAIN]"], "KALSHI_API_KEY_ID: not set"),
-        (["markets=[RAIN]", "policy=keely"], "policy: keely: no checkpoint"),
+        (["markets=[RAIN]", "policy=keely"], "nothing; did you mean kelly?"),
         (["markets=[RAIN]", "policy=kelly", "estimates=own.csv"], "own.csv: estimates cannot"),
     ],
 )
