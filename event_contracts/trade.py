@@ -77,6 +77,7 @@ from execution.live.runner import SteadyClock, awaited, kept_loop
 from execution.orders.contract_orders import LimitOrder
 from execution.orders.gate import AnyOrder, OrderGate, Part
 from foundation.clock import OURS, Clock, Time
+from foundation.console import printing
 from foundation.errors import (
     AccessRefused,
     AnswerRefused,
@@ -85,8 +86,7 @@ from foundation.errors import (
     did_you_mean,
     nearest,
 )
-from foundation.logs import printing
-from foundation.supervisor import Supervisor
+from foundation.notices import Supervisor
 from trainingdata.instants import utc_text
 
 log = logging.getLogger(__name__)

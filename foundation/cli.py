@@ -24,9 +24,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
-from foundation.entry_points import product_tables
 from foundation.errors import InputError, did_you_mean, invalid_choice, nearest, not_installed
 from foundation.files import OTHERS, check_file, output_of, write_whole
+from foundation.plugin import product_tables
 from foundation.signals import ENDING, end_if_told, fail, handled_signals, one_line_errors
 from foundation.words import is_override, quoted_value, refuse_repeated, refuse_words
 
@@ -287,7 +287,7 @@ def _work(
         if output is not None:
             folders.append(output)
         if command.log:
-            from foundation.logs import log_to_file
+            from foundation.console import log_to_file
 
             log_to_file(command.log, command.log_links)
         end_if_told()

@@ -23,7 +23,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from foundation.entry_points import find, product_tables
 from foundation.errors import (
     InputError,
     did_you_mean,
@@ -33,7 +32,7 @@ from foundation.errors import (
     same_last_word,
     unknown_key,
 )
-from foundation.plugin import SLOTS, TARGET, allow_named, is_own
+from foundation.plugin import SLOTS, TARGET, allow_named, find, is_own, product_tables
 from foundation.settings import (
     defaults_in,
     dotted_keys,

@@ -17,7 +17,7 @@ import yaml
 
 from foundation import PACKAGES
 from foundation.cli import Command, about
-from foundation.entry_points import registered
+from foundation.plugin import registered
 from tests.commands import Started
 from tests.e2e.refused import answer_of, refusal_of
 
