@@ -66,8 +66,7 @@ from event_contracts.trading.endpoint import (
 from event_contracts.trading.orders import LimitOrder, TimeInForce
 from event_contracts.trading.sampler import COLUMNS
 from event_contracts.trading.venue_orders import WRITES, order_request
-from foundation.cli import overrides_of_flags
-from foundation.compose import composed_config
+from foundation.compose import composed_config, overrides_of_flags
 from foundation.errors import InputError
 from foundation.files import check_file, staged_file
 from marketsimulator.venue.asked import Asked, Refused, Response, Route

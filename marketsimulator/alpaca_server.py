@@ -26,8 +26,7 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foundation.cli import overrides_of_flags
-from foundation.compose import classes_of, composed_config
+from foundation.compose import classes_of, composed_config, overrides_of_flags
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.alpaca import AlpacaServer, warm_up
 from marketsimulator.venue.serving import Serving, ServingParser, serve

@@ -28,11 +28,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from foundation.cli import Parser, Result
-from foundation.compose import composed_config
+from foundation.compose import composed_config, is_override
 from foundation.errors import InputError
 from foundation.files import output_of
 from foundation.settings import settings_of
-from foundation.words import is_override
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import (
     CHANGEABLE,

@@ -20,12 +20,11 @@ from dataclasses import dataclass
 
 from foundation.cli import Result
 from foundation.clock import system_clock
-from foundation.compose import composed_config
+from foundation.compose import composed_config, is_override
 from foundation.errors import InputError, invalid_choice
 from foundation.figures import counted
 from foundation.notices import Notices
 from foundation.tables import Table
-from foundation.words import is_override
 from option_spreads.autoscaler.account import TRADES, AccountFiles, AccountState
 from option_spreads.autoscaler.now import Sizing, contracts_now
 from option_spreads.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from foundation.compose import is_override
 from foundation.errors import invalid_choice
-from foundation.words import is_override
 
 PREVIEW = "preview"
 QUANTITY = "quantity"
