@@ -57,6 +57,7 @@ class Command:
     config: name of its file in configs; none where flags are all that it takes.
     output: file that each run leaves in the folder `output`, by which that folder is known as one
         of an earlier run; empty where the module checks it, or nothing is written.
+    holds: keys that this JSON file has whatever was run.
     interrupted: what an interruption leaves, for its message.
     log: name of its file in `logs/`; empty: none.
     log_links: names in `logs/` of links to the newest of these files, without the suffix.
@@ -71,6 +72,7 @@ class Command:
     module: str
     config: str | None = None
     output: str = ""
+    holds: tuple[str, ...] = ()
     interrupted: str = "nothing was written"
     log: str = ""
     log_links: tuple[str, ...] = ()
@@ -325,7 +327,7 @@ def _read(
         return settings, home.output_of(settings, config)
     if not command.output:
         return settings, None
-    output = output_of(config, command.output, folder)
+    output = output_of(config, command.output, command.holds, folder)
     if Path(command.output).suffix:
         check_file(output / command.output, "output")
     return settings, output

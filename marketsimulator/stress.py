@@ -109,7 +109,7 @@ def read(words: Sequence[str]) -> tuple[Callable[[], Stress], Path]:
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
     named: list[str] = parser.parse_args(list(words)).words
     config = composed_config("stress", [word for word in named if is_override(word)])
-    output = output_of(config, JSON)
+    output = output_of(config, JSON, ("book", "scenarios"))
     return requested(config, named), output
 
 

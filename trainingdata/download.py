@@ -199,7 +199,9 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
         raise InputError("data.coin_day: files hold the days of UTC; load hours, timeframe=1h")
     if config.data.fills:
         raise InputError("data.fills: no order is filled here; leave it out")
-    check_output(flags.output, "*.parquet", overwrite=may_overwrite(config))
+    check_output(
+        flags.output, "*.parquet", ("timestamp", "open", "close"), overwrite=may_overwrite(config)
+    )
     settings = DownloadSettings(
         symbols=tuple(word for word in flags.symbols if not is_override(word)),
         start=start,
