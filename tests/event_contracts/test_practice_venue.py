@@ -53,7 +53,7 @@ def venue_of(*sessions: Array, **more: Any) -> Exchange:
         Listing(name, tape_of(checked_session(each)))
         for name, each in zip(names, sessions, strict=False)
     ]
-    return KalshiVenueSettings(**more).exchange(listings, NOW)
+    return exchange_of(KalshiVenueSettings(**more), listings, NOW)
 
 
 def selling(name: str, count: int = 7) -> LimitOrder:
