@@ -12,8 +12,8 @@ import sys
 
 from foundation import VERSION
 from foundation.cli import about, start
-from foundation.entry_points import registered
 from foundation.errors import invalid_choice
+from foundation.plugin import registered
 from foundation.signals import fail
 
 COMMANDS: dict[str, str] = {

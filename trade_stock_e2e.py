@@ -56,13 +56,12 @@ from execution.orders.venue_rules import VenueRules
 from execution.quantity import sized_quantity
 from foundation.cli import Result
 from foundation.compose import composed_config
-from foundation.console import LoopTerminal
+from foundation.console import LoopTerminal, printing
 from foundation.errors import InputError, invalid_choice
 from foundation.figures import counted, number, rounded_price, usd
 from foundation.files import may_overwrite
-from foundation.logs import printing
+from foundation.notices import Supervisor
 from foundation.signals import one_line_errors
-from foundation.supervisor import Supervisor
 from foundation.tables import Table
 from marketsimulator.live_replay import run_replay
 from trainingdata.bars import Bars, closes_of

@@ -18,9 +18,8 @@ import yaml
 from pydantic import TypeAdapter
 
 from foundation.compose import CONFIGS, classes_of
-from foundation.entry_points import registered
 from foundation.files import OVERWRITE_KEY
-from foundation.plugin import TARGET
+from foundation.plugin import TARGET, registered
 from foundation.settings import NO_KEY, settings_in
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from event_contracts.simulation.recorded import recorded_sessions as recorded_sessions
     from event_contracts.simulation.sessions import checked_session as checked_session
     from event_contracts.simulation.sessions import outcome_of as outcome_of
-    from event_contracts.simulation.synthetic import SyntheticMarket as SyntheticMarket
+    from event_contracts.simulation.settings import SyntheticMarket as SyntheticMarket
     from event_contracts.simulation.synthetic import synthetic_session as synthetic_session
     from event_contracts.simulation.synthetic import synthetic_sessions as synthetic_sessions
     from event_contracts.simulation.vector import MarketAgnosticKalshiEnv as MarketAgnosticKalshiEnv
@@ -49,6 +49,7 @@ COMMANDS = {
         "event_contracts.compare",
         config="kalshi_compare",
         output="comparison.json",
+        holds=("runs", "answers"),
         log="kalshi_compare",
         hydra=True,
         private=True,
@@ -56,10 +57,10 @@ COMMANDS = {
     ),
 }
 SETTINGS = {
-    "trade_kalshi": "event_contracts.trade:KalshiTradingSettings",
-    "kalshi_train": "event_contracts.train:TrainingSettings",
-    "kalshi_compare": "event_contracts.compare:ComparisonSettings",
-    "kalshi_venue": "event_contracts.practice_server:KalshiVenueSettings",
+    "trade_kalshi": "event_contracts.settings:KalshiTradingSettings",
+    "kalshi_train": "event_contracts.settings:TrainingSettings",
+    "kalshi_compare": "event_contracts.settings:ComparisonSettings",
+    "kalshi_venue": "event_contracts.settings:KalshiVenueSettings",
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

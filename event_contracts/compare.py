@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 
+from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import (
     MORE,
     Answer,
@@ -48,7 +49,7 @@ from event_contracts.simulation.comparison import (
 )
 from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.sessions import session_of
-from event_contracts.simulation.settings import EpisodeSettings, PlayedSettings
+from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.action_log import ACTION_TABLE, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
@@ -74,7 +75,6 @@ from foundation.decimals import CENT
 from foundation.errors import InputError
 from foundation.figures import Words, counted, interval, number, percent, usd
 from foundation.files import file_digest
-from foundation.settings import setting, settings_class
 from foundation.tables import Cell, Row, Table, json_text
 from marketsimulator.results.comparison_page import Sheet
 from marketsimulator.results.significance import LEVEL, SHORTEST
@@ -93,51 +93,6 @@ NO_FILLS = "No policy has any fill in these sessions: their figures compare noth
 AMOUNT = partial(number, sign=True)
 RATIO = partial(number, places=3, sign=True)
 LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
-
-
-@settings_class()
-class ComparisonSettings(PlayedSettings):
-    """Settings of configs/kalshi_compare.yaml."""
-
-    variable: tuple[str, ...] = setting(
-        (), "checkpoints trained with all sizes, one for each seed of training"
-    )
-    fixed: tuple[str, ...] = setting((), "checkpoints trained with one size, as many")
-    fixed_size: int = setting(10, "contracts, the one size")
-    kelly_fraction: float = setting(0.5, "of full Kelly", ge=0.001, le=10)
-    judge_events: int = setting(4, "last recorded events, whose markets judge", ge=1, le=1_000_000)
-    sessions: int = setting(200, "synthetic ones", ge=1, le=1_000_000)
-    runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
-    seed: int = setting(0, "of synthetic sessions, random choices and intervals", ge=0, lt=2**63)
-    journal: str | None = setting(
-        None, "of an account, whose settled markets are the sessions and whose sizes play them"
-    )
-    output: str = setting("outputs/kalshi-compare", "folder for the results")
-
-    def __post_init__(self) -> None:
-        if self.episode.fixed_size is not None:
-            raise InputError(
-                f"episode.fixed_size: {self.episode.fixed_size} leaves nothing to compare; the one"
-                " size is fixed_size"
-            )
-        if self.fixed_size not in self.episode.position_sizes:
-            raise InputError(
-                f"fixed_size: {self.fixed_size} is none of {self.episode.position_sizes}"
-            )
-        if self.folder is not None and self.journal is not None:
-            raise InputError("folder, journal: both name sessions; name one of them")
-        if len(self.variable) != len(self.fixed) and self.variable and self.fixed:
-            raise InputError(
-                f"variable, fixed: {len(self.variable)} and {len(self.fixed)} checkpoints; as many"
-                " of each are needed, one for each seed of training"
-            )
-
-    @property
-    def fixed_name(self) -> str:
-        return f"fixed {self.fixed_size}"
-
-    def fixed_of(self, name: str) -> str:
-        return f"{name} {self.fixed_name}"
 
 
 def held_out_sessions(settings: ComparisonSettings) -> HeldOut:

@@ -43,16 +43,15 @@ import numpy as np
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from omegaconf import DictConfig
 
+from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog, venue
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.sessions import tape_of
-from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_session
+from event_contracts.simulation.settings import SyntheticMarket
+from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest, milliseconds, placed_of, take, written
-from event_contracts.trading.actions import LIFE, NO_POSITION_LIMITS
 from event_contracts.trading.endpoint import (
     EXCHANGE_PAUSED,
     KEY,
@@ -63,7 +62,7 @@ from event_contracts.trading.endpoint import (
     TRADING_PAUSED,
     KalshiKeys,
 )
-from event_contracts.trading.fees import NOTHING, FeeRules, KalshiFees
+from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import (
     LimitOrder,
     MarketView,
@@ -75,11 +74,9 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.sampler import COLUMNS
 from event_contracts.trading.venue_orders import WRITES, order_request
-from foundation.cli import overrides_of_flags
-from foundation.compose import composed_config
+from foundation.compose import composed_config, overrides_of_flags
 from foundation.errors import InputError
 from foundation.files import check_file, staged_file
-from foundation.settings import setting, settings_class, settings_of
 from marketsimulator.venue.asked import Asked, Refused, Response, Route
 from marketsimulator.venue.faults import STATUSES, Status
 from marketsimulator.venue.server import PracticeServer
@@ -390,104 +387,48 @@ class Collateral:
         return total
 
 
-@settings_class()
-class KalshiVenueSettings:
-    """A practice venue of event contracts: its markets, the account, the rules."""
-
-    folder: str | None = setting(
-        None, "of `event_contracts.simulation.recorded` files; none: synthetic markets"
-    )
-    markets: tuple[str, ...] = setting(
-        (), "tickers of the recorded markets that are played; none: all"
-    )
-    synthetic: int = setting(
-        2, "how many synthetic markets, SIM-1, SIM-2, …, are played", ge=1, le=200
-    )
-    seed: int = setting(0, "of the synthetic markets", ge=0, le=2**62)
-    market: SyntheticMarket = setting(SyntheticMarket(), "parameters of the synthetic markets")
-    interval: int = setting(60, "seconds between ticks", ge=1, le=86_400)
-    starting_cash: float = setting(1000.0, "USD, in whole cents")
-    life: int = setting(
-        LIFE,
-        "ticks after which a resting order ends; Kalshi's own wait until cancelled",
-        ge=1,
-        le=1_000_000,
-    )
-    settlement: int = setting(
-        0, "ticks from the end of trading until a market pays", ge=0, le=10_000
-    )
-    reused_ids_refused: bool = setting(
-        True,
-        "whether an order is refused whose client_order_id has been used. Kalshi does not "
-        "say what becomes of one",
-        key=False,
-    )
-    fees: KalshiFees = setting(KalshiFees(), "rates and rounding by date; those of `as_of` hold")
-    estimates: str | None = setting(
-        None,
-        "file that is written at every tick with the markets' fair prices, for `estimates` of "
-        "`event_contracts.trade`; none: no file",
-    )
-    maintenance: bool = setting(
-        False, "whether trading pauses every Thursday from 3 to 5 in New York"
-    )
-
-    def __post_init__(self) -> None:
-        if self.markets and self.folder is None:
-            raise InputError("markets: tickers are of recorded markets; name their folder, too")
-        self.episode()
-
-    @classmethod
-    def of(cls, config: DictConfig) -> KalshiVenueSettings:
-        return settings_of(cls, config)
-
-    def episode(self) -> EpisodeSettings:
-        """Cash and fees as the exchange has them; Kalshi knows neither a buffer nor limits."""
-        return EpisodeSettings(
-            market=self.market,
-            starting_cash=self.starting_cash,
-            life=self.life,
-            fees=self.fees,
-            limits=NO_POSITION_LIMITS,
-            cash_buffer=0.0,
+def listings_of(settings: KalshiVenueSettings) -> list[Listing]:
+    """The markets; recorded ones begin as far after the first as they did."""
+    if settings.folder is None:
+        drawn = (
+            synthetic_session((settings.seed, k), settings.market)
+            for k in range(settings.synthetic)
         )
-
-    def listings(self) -> list[Listing]:
-        """The markets; recorded ones begin as far after the first as they did."""
-        if self.folder is None:
-            drawn = (synthetic_session((self.seed, k), self.market) for k in range(self.synthetic))
-            return [
-                Listing(f"{EVENT}-{k}", tape_of(session), event=EVENT)
-                for k, session in enumerate(drawn, start=1)
-            ]
-        step = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
-        recorded = {each.market: each for each in recorded_markets(self.folder, step)}
-        unknown = set(self.markets) - set(recorded)
-        if unknown:
-            raise InputError(f"markets: {self.folder} has no {sorted(unknown)[0]}")
-        chosen = [recorded[name] for name in self.markets or recorded]
-        begins = min(each.times[0] for each in chosen)
         return [
-            Listing(
-                each.market, tape_of(each.session), int((each.times[0] - begins) / step), each.event
-            )
-            for each in chosen
+            Listing(f"{EVENT}-{k}", tape_of(session), event=EVENT)
+            for k, session in enumerate(drawn, start=1)
         ]
+    step = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
+    recorded = {each.market: each for each in recorded_markets(settings.folder, step)}
+    unknown = set(settings.markets) - set(recorded)
+    if unknown:
+        raise InputError(f"markets: {settings.folder} has no {sorted(unknown)[0]}")
+    chosen = [recorded[name] for name in settings.markets or recorded]
+    begins = min(each.times[0] for each in chosen)
+    return [
+        Listing(
+            each.market, tape_of(each.session), int((each.times[0] - begins) / step), each.event
+        )
+        for each in chosen
+    ]
 
-    def exchange(self, listings: Sequence[Listing], now: np.datetime64) -> Exchange:
-        """The exchange of these markets; now: UTC, the instant of its first tick."""
-        interval = np.timedelta64(self.interval, "s").astype("timedelta64[ns]")
-        begins = now.astype("datetime64[ns]")
-        exchange = Exchange(listings, self.episode(), begins, interval, self.settlement)
-        exchange.admission = Collateral(exchange.space.fees, exchange.position)
-        return exchange
+
+def exchange_of(
+    settings: KalshiVenueSettings, listings: Sequence[Listing], now: np.datetime64
+) -> Exchange:
+    """The exchange of these markets; now: UTC, the instant of its first tick."""
+    interval = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
+    begins = now.astype("datetime64[ns]")
+    exchange = Exchange(listings, settings.episode(), begins, interval, settings.settlement)
+    exchange.admission = Collateral(exchange.space.fees, exchange.position)
+    return exchange
 
 
 def warm_up() -> None:
     """Compile what a venue needs, once: a client's first request would wait for that."""
     session = synthetic_session(0, SyntheticMarket(steps=3))
     listings = [Listing("SIM", tape_of(session))]
-    exchange = KalshiVenueSettings().exchange(listings, np.datetime64(0, "ns"))
+    exchange = exchange_of(KalshiVenueSettings(), listings, np.datetime64(0, "ns"))
     later = np.datetime64("2100-01-01", "ns")
     order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.99"), Decimal(1), later)
     for force in get_args(TimeInForce):
@@ -516,10 +457,10 @@ class Practice:
         estimates = None if name is None else Path(name).expanduser()
         if estimates is not None:
             check_file(estimates, "estimates")
-        listings = self.settings.listings()
+        listings = listings_of(self.settings)
         warm_up()
         keys = new_keys()
-        exchange = self.settings.exchange(listings, np.datetime64(time.time_ns(), "ns"))
+        exchange = exchange_of(self.settings, listings, np.datetime64(time.time_ns(), "ns"))
         with _key_errors(self.key_file), staged_file(key_file) as part:
             part.write_text(keys.private_key, encoding="utf-8")
         server = KalshiServer(

@@ -24,21 +24,20 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import numpy as np
-from omegaconf import DictConfig
 
+from event_contracts.settings import KalshiGuardSettings, KalshiTradingSettings
 from event_contracts.trading.action_log import ActionEntry, ActionLog
-from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
+from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.actor import ActorService, failure_alert
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
-from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.listings import (
     MarketFees,
     QuarantinedMarket,
@@ -78,11 +77,16 @@ from execution.live.runner import SteadyClock, awaited, kept_loop
 from execution.orders.contract_orders import LimitOrder
 from execution.orders.gate import AnyOrder, OrderGate, Part
 from foundation.clock import OURS, Clock, Time
-from foundation.errors import AccessRefused, AnswerRefused, BrokerError, InputError
-from foundation.logs import printing
-from foundation.notices import WatchedSettings
-from foundation.settings import setting, settings_class, settings_of
-from foundation.supervisor import Supervisor
+from foundation.console import printing
+from foundation.errors import (
+    AccessRefused,
+    AnswerRefused,
+    BrokerError,
+    InputError,
+    did_you_mean,
+    nearest,
+)
+from foundation.notices import Supervisor
 from trainingdata.instants import utc_text
 
 log = logging.getLogger(__name__)
@@ -90,36 +94,11 @@ log = logging.getLogger(__name__)
 Show = Callable[[ActionEntry], None]
 
 JOB = "kalshi"
+POLICIES = ("kelly", "random", "nothing")  # those that are no checkpoint
 DIFFERENCES = "kalshi books"  # a kind of alert
 NOT_LISTED_YET = "its settlement is not listed yet"
 _NAME = 16  # characters that tell accounts apart
 _TICK = np.timedelta64(1, "ns")
-
-
-@settings_class("guards")
-class KalshiGuardSettings:
-    """Bounds of what may be sent; reductions are refused by the kill file and halts alone.
-
-    A contract ends at $1 or nothing, so that a position of the largest share (`limits.share`, a
-    quarter) may be lost whole on a day on which nothing went wrong. By default one such loss halts
-    openings for the day, and two of them, 44 %, until a person or a recovery ends that.
-    """
-
-    max_order: float = setting(
-        100.0, "USD, price times contracts of one order that opens", ge=1, le=1e6
-    )
-    max_orders_per_hour: int = setting(
-        500, "orders sent in an hour, all jobs, after which none opens", ge=1, le=100_000
-    )
-    daily_loss: float = setting(
-        0.20, "share of the day's first equity whose loss halts openings", ge=0.001, le=1
-    )
-    drawdown: float = setting(
-        0.40, "share of the highest equity whose loss halts openings", ge=0.001, le=1
-    )
-    resume: float = setting(
-        0.5, "share of the drawdown limit at which its halt ends by itself", ge=0, le=0.9
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,67 +131,6 @@ class KalshiGate:
         return why_halted(self.halts, "openings") or why_too_many(
             self.book, order, now, self.settings.max_orders_per_hour
         )
-
-
-@settings_class()
-class KalshiTradingSettings(OrderSettings, WatchedSettings):
-    """An account, its markets, and who sizes its orders."""
-
-    mode: Literal["dry", "paper", "live"] = setting(
-        "paper",
-        "`dry` sends nothing; `paper` sends to the demo account; `live` with real money, "
-        "beside confirm_live",
-    )
-    confirm_live: bool = setting(False, "beside mode=live")
-    markets: tuple[str, ...] = setting((), "tickers")
-    policy: str = setting("nothing", "path of a checkpoint, or `kelly`, `random` or `nothing`")
-    kelly_fraction: float = setting(0.5, "of full Kelly", ge=1e-6, le=10)
-    seed: int = setting(0, "of the random policy", ge=0, lt=2**63)
-    estimates: str | None = setting(
-        None, "file of one's own probabilities (`event_contracts.trading.sampler`); none has none"
-    )
-    interval: float = setting(
-        300.0, "seconds between ticks, those that the policy was trained with", ge=0.1, le=86_400
-    )
-    steps: int | None = setting(None, "ticks; none: until every market has settled", ge=1)
-    fees: KalshiFees = setting(KalshiFees(), "by date")
-    decision_seconds: float = setting(
-        60.0, "after a tick, for which it may be decided on", ge=1, le=3600
-    )
-    guards: KalshiGuardSettings = setting(KalshiGuardSettings(), "bounds that no order goes beyond")
-    broker: KalshiSettings = setting(
-        KalshiSettings(), "how the venue is reached; its mode follows from this one"
-    )
-    folder: str = setting(
-        "data/kalshi-live", "where each account has a folder with its journal", min_length=1
-    )
-
-    def __post_init__(self) -> None:
-        if len(set(self.markets)) != len(self.markets):
-            raise InputError(f"markets: {list(self.markets)} names one twice")
-        if self.broker.mode != "demo" or self.broker.confirm_live:
-            raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
-        WatchedSettings.__post_init__(self)
-        self.venue()
-        self.space_at(FeeRules())
-
-    @classmethod
-    def of(cls, config: DictConfig) -> KalshiTradingSettings:
-        settings = settings_of(cls, config)
-        if not settings.markets:
-            raise InputError("markets: none is named; markets=[TICKER,…]")
-        return settings
-
-    @property
-    def step(self) -> np.timedelta64:
-        return np.timedelta64(round(self.interval * 1e9), "ns")
-
-    def venue(self) -> KalshiSettings:
-        if self.mode != "live":
-            return self.broker
-        if not self.confirm_live:
-            raise InputError("mode: live trades real money; say so with confirm_live=true")
-        return replace(self.broker, mode="live", confirm_live=True)
 
 
 @dataclass(slots=True)
@@ -434,8 +352,9 @@ def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpac
     try:
         network = load_network(settings.policy)
     except InputError as error:
+        hint = did_you_mean(nearest(settings.policy, POLICIES))
         raise InputError(
-            f"policy: {error}; name a checkpoint, or kelly, random or nothing"
+            f"policy: {error}; name a checkpoint, or kelly, random or nothing{hint}"
         ) from error
     if why := network.about.other_orders(settings):
         raise InputError(f"{settings.policy}: {why}")

@@ -19,8 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from event_contracts.settings import TrainingSettings
 from event_contracts.simulation.recorded import events_of, recorded_markets
-from event_contracts.simulation.settings import LearnerSettings, PlayedSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.policies import EARLIER, read_checkpoint
 from forecasting.forecast import Progress, silent
@@ -29,48 +29,12 @@ from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.figures import counted
 from foundation.files import check_file, check_output
-from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
     from event_contracts.simulation.learner import Learner
 
 CHECKPOINT = "checkpoint.safetensors"
 UPDATES = "updates.jsonl"
-MOST_STEPS = 10_000_000  # of an update
-
-
-@settings_class()
-class TrainingSettings(PlayedSettings):
-    """What a network is trained on, and for how long."""
-
-    steps: int = setting(
-        5_000_000,
-        "over all markets, a resumed run's included; in whole rounds of `markets` times "
-        "`learner.rollout`",
-        ge=1,
-        le=10**12,
-    )
-    markets: int = setting(512, "played at once", ge=1, le=100_000)
-    seed: int = setting(0, "of networks, choices and synthetic markets", ge=0, lt=2**32)
-    train_events: int = setting(
-        9, "first events that are trained on; the others are held out", ge=1, le=1_000_000
-    )
-    resume: str | None = setting(None, "checkpoint to go on from")
-    every: int = setting(500_000, "steps between checkpoints", ge=1, le=10**12)
-    learner: LearnerSettings = setting(LearnerSettings(), "of the learning")
-    output: str = setting("outputs/kalshi-train", "folder")
-
-    def __post_init__(self) -> None:
-        if self.round_steps > MOST_STEPS:
-            raise InputError(
-                f"markets, learner.rollout: {self.markets:,} times {self.learner.rollout:,} steps"
-                f" are more than {MOST_STEPS:,}, which an update holds in memory"
-            )
-
-    @property
-    def round_steps(self) -> int:
-        """Steps over all markets between two updates."""
-        return self.markets * self.learner.rollout
 
 
 def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:

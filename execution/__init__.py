@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from foundation import public
 from foundation.cli import Command
+from foundation.compose import is_override
 from foundation.errors import invalid_choice
-from foundation.words import is_override
 
 if TYPE_CHECKING:
     from execution.alpaca.broker import AlpacaBroker as AlpacaBroker
@@ -49,6 +49,8 @@ SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 def live_overrides(arguments: Sequence[str]) -> list[str]:
     """Hydra overrides for the words of the live command line; refuse one that is no setting."""
+    from foundation.compose import is_override
+
     words = []
     for word in arguments[3:] if is_quantity(arguments) else arguments:
         if word == PREVIEW:

@@ -14,8 +14,8 @@ from execution.orders.broker import Broker
 from execution.orders.option_orders import is_option
 from execution.orders.orders import Account
 from foundation.clock import Time
-from foundation.entry_points import loaded, offered
 from foundation.errors import BrokerError, invalid_choice
+from foundation.plugin import loaded, offered
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instruments import foreign_symbol, instrument, is_symbol
 

@@ -48,10 +48,10 @@ from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from foundation.cli import Result
 from foundation.clock import OURS, Clock
+from foundation.console import LOGS
 from foundation.database import Database, DatabaseFailed, copied, unfinished_commit
 from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
 from foundation.figures import time_text
-from foundation.logs import LOGS
 from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData

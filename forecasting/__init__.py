@@ -32,13 +32,14 @@ COMMANDS = {
         "forecasting.evaluate",
         config="evaluate",
         output="evaluation.json",
+        holds=("forecaster", "groups"),
         log="evaluate",
         hydra=True,
     ),
 }
 SETTINGS = {
-    "batch": "forecasting.batch:BatchSettings",
-    "evaluate": "forecasting.evaluate:EvaluationSettings",
+    "batch": "forecasting.settings:BatchSettings",
+    "evaluate": "forecasting.settings:EvaluationSettings",
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

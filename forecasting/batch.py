@@ -25,16 +25,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from omegaconf import DictConfig
 
 from forecasting.chronos2.cached import CachedForecaster, predictions_here
-from forecasting.chronos2.on_ray import RayPredictions, RaySettings
+from forecasting.chronos2.on_ray import RayPredictions
 from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
-from forecasting.from_file import ENDING, FORECASTER
-from forecasting.settings import PanelSettings
+from forecasting.from_file import FORECASTER
+from forecasting.settings import BatchSettings
 from forecasting.windows import Windows
 from foundation.arrays import Index, Instants, Mask
 from foundation.cli import Result
@@ -47,7 +47,6 @@ from foundation.files import (
     remove_unfinished,
     staged_file,
 )
-from foundation.settings import setting, settings_class, settings_of
 from foundation.threads import side_by_side
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.coverage import coverage_parts
@@ -61,38 +60,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("forecasting")
 
-Launcher = Literal["local", "ray"]
 _Issued = tuple[ForecastTable, Index]  # a table, and numbers of forecasts in it
-
-
-@settings_class()
-class BatchSettings(PanelSettings):
-    """What is forecast, from which bars and by what."""
-
-    output: str | None = setting(None, "Parquet file; none: the cache alone")
-    launcher: Launcher = setting(
-        "local", "`local` computes in this process, `ray` on a Ray cluster"
-    )
-    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
-
-    def __post_init__(self) -> None:
-        PanelSettings.__post_init__(self)
-        if self.output is not None and not self.output.endswith(ENDING):
-            raise InputError(f"output: {self.output} does not end in {ENDING}")
-        if self.launcher == "ray" and self.forecaster.device.startswith("cuda:"):
-            raise InputError(
-                f"forecaster.device: {self.forecaster.device} is one GPU of one machine, and"
-                " launcher=ray gives every task its own; use cuda or auto"
-            )
-        if self.launcher == "ray" and not self.forecaster.keeps:
-            raise InputError(
-                "launcher: ray computes what the cache lacks, and forecasts of"
-                f" {self.forecaster.kind} are not kept there; use launcher=local"
-            )
-
-    @classmethod
-    def of(cls, config: DictConfig) -> BatchSettings:
-        return settings_of(cls, config)
 
 
 def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:

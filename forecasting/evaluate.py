@@ -25,21 +25,19 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from omegaconf import DictConfig
 from rich.console import RenderableType
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS
 from forecasting.chronos2.profile import SymbolSettings, write_symbol_settings
-from forecasting.forecast import HORIZON, Progress, reads_future, silent
+from forecasting.forecast import Progress, reads_future, silent
 from forecasting.scores import clustered_mean, gain, scored_together, summary
-from forecasting.settings import ForecasterSettings, PanelSettings
+from forecasting.settings import EvaluationSettings, ForecasterSettings
 from forecasting.windows import Windows
 from foundation.charts import COLOURS, Chart, Series, level, transform_chart
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.figures import FEWEST_WEEKS, Words, around, counted, number, percent
 from foundation.page import render_page
-from foundation.settings import setting, settings_class, settings_of
 from foundation.tables import Cell, Row, Table
 from trainingdata.bars import Bars
 from trainingdata.instants import NEW_YORK, utc_text
@@ -47,7 +45,6 @@ from trainingdata.instruments import Kind
 from trainingdata.source import span_of
 from trainingdata.timeframe import Clock, Timeframe
 
-Baseline = Literal["ewma", "mix", "garch", "historical"]
 FOLDS = 5
 STEPS = (1, 6, 24)
 MIN_FORECASTS = 100  # forecasts of a fold
@@ -78,37 +75,6 @@ TRANSFORMS = 3  # forecasters whose transform is drawn
 HELD = 0.8  # of outcomes, by the interval that is drawn
 CLAIMS = {1.0: "loses less than", -1.0: "loses more than", 0.0: "cannot be told apart from"}
 TOO_FEW = "rests on too few weeks to be told from"
-
-
-@settings_class()
-class EvaluationSettings(PanelSettings):
-    """What is scored, on which bars and beside what."""
-
-    steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "that are scored")
-    against: tuple[Baseline, ...] = setting(
-        ("ewma", "mix", "garch", "historical"), "baselines that it is compared with, uncalibrated"
-    )
-    raw: bool = setting(True, "also score the forecaster uncalibrated")
-    candidates: tuple[int, ...] = setting(
-        (),
-        "context lengths tried for each symbol with every augmentation; what proves "
-        "itself is written into `forecaster.per_symbol`",
-    )
-    output: str = setting("outputs/evaluation", "folder of figures and page")
-
-    def __post_init__(self) -> None:
-        PanelSettings.__post_init__(self)
-        wrong = [step for step in self.steps if not 1 <= step <= HORIZON]
-        if wrong or not self.steps:
-            raise InputError(f"steps: {wrong[0] if wrong else 'none'} is not among 1 … {HORIZON}")
-        if self.candidates and self.forecaster.kind != "chronos2":
-            raise InputError(
-                f"candidates: settings of a symbol are Chronos-2's, not {self.forecaster.kind}'s"
-            )
-
-    @classmethod
-    def of(cls, config: DictConfig) -> EvaluationSettings:
-        return settings_of(cls, config)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +15,13 @@ from forecasting.forecast import (
     MEDIAN,
     ChosenQuantiles,
     ForecastTable,
+    Volatility,
     room,
 )
 from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index
 from foundation.compiled import compiled
 
-Volatility = Literal["original", "normal", "quantile"]
 Quantiles = Array32 | ChosenQuantiles  # [n, H, Q], of which one step of each is read at a time
 
 _Q = np.array(LEVELS)

@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from omegaconf import DictConfig
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
-from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
-from forecasting.calibration.kept import KeptFits
-from forecasting.chronos2.cached import CachedForecaster, Predictions, predictions_here
+from forecasting.calibration.settings import CalibrationSettings
 from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.on_ray import RaySettings
 from forecasting.chronos2.profile import Profile, read_symbol_settings
-from forecasting.forecast import CHUNK, Forecaster, ForecastTable, Progress, silent
-from forecasting.from_file import FileForecaster
+from forecasting.forecast import CHUNK, HORIZON, Forecaster, ForecastTable, Progress, silent
+from forecasting.from_file import ENDING, FileForecaster
 from forecasting.store import DEFAULT
 from foundation.arrays import Instants
 from foundation.errors import InputError, in_one_line, invalid_choice
 from foundation.plugin import TARGET, called, is_own, load_own, user_code
-from foundation.settings import setting, settings_class
+from foundation.settings import setting, settings_class, settings_of
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY, Fill, Timeframe, TimeframeName
+
+if TYPE_CHECKING:  # compiled code, which a refusal of settings does without
+    from forecasting.chronos2.cached import Predictions
+
+Baseline = Literal["ewma", "mix", "garch", "historical"]
 
 SLOT = "forecaster"  # the group that names one
 KEY = f"{SLOT}.{TARGET}"
@@ -80,17 +85,20 @@ class ForecasterSettings(Profile):
     def keeps(self) -> bool:
         return self.kind == "chronos2" and self.cache is not None
 
-    def build(
-        self, symbols: Sequence[str], predictions: Predictions = predictions_here
-    ) -> Forecaster:
+    def build(self, symbols: Sequence[str], predictions: Predictions | None = None) -> Forecaster:
         """The forecaster itself, for these symbols.
 
-        answers: computes forecasts that the cache lacks, where they are kept there.
+        predictions: computes forecasts that the cache lacks, where they are kept there; none: this
+            process.
 
         Raises InputError for a model, a file or a class that cannot be used.
         """
+        from forecasting.calibration.forecaster import CalibratedForecaster
+        from forecasting.calibration.kept import KeptFits
+        from forecasting.chronos2.cached import CachedForecaster
+
         raw = self._raw(symbols)
-        if isinstance(raw, CachedForecaster):
+        if isinstance(raw, CachedForecaster) and predictions is not None:
             raw = replace(raw, predictions=predictions)
         if not self.calibrated:
             return raw
@@ -106,7 +114,9 @@ class ForecasterSettings(Profile):
         Raises InputError naming the setting and what it names.
         """
         if is_own(self.kind):
-            load_own(SLOT, self.kind)
+            own = load_own(SLOT, self.kind)
+            if isinstance(own, type):  # what a function makes is checked when it is made
+                _refuse_incomplete(self.kind, own)
             return
         if self.per_symbol is not None and not self.symbols_folder.is_dir():
             raise InputError(f"forecaster.per_symbol: {self.symbols_folder} is no folder")
@@ -117,8 +127,19 @@ class ForecasterSettings(Profile):
             make = load_own(SLOT, self.kind)
             origin = called(self.kind, self.arguments)
             with user_code(SLOT, origin):
-                return OwnForecaster(make(**self.arguments), origin)
+                made = make(**self.arguments)
+            _refuse_incomplete(self.kind, made)
+            return OwnForecaster(made, origin)
         return FORECASTERS[self.kind](self, symbols)
+
+
+def _refuse_incomplete(name: str, made: object) -> None:
+    """Refuse a class, or what a function has made, without the method `forecast`."""
+    if not callable(getattr(made, "forecast", None)):
+        raise InputError(
+            f"{KEY}: {name} has no method forecast(bars, since, progress); a forecaster needs it"
+            " (`forecasting.forecast.Forecaster`)"
+        )
 
 
 def _file(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaster:
@@ -135,6 +156,8 @@ def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaste
     forecaster = Chronos2Forecaster(profile, settings.batch_size, per_symbol)
     if settings.cache is None:
         return forecaster
+    from forecasting.chronos2.cached import CachedForecaster
+
     return CachedForecaster(forecaster, Path(settings.cache).expanduser())
 
 
@@ -154,6 +177,9 @@ def spoken_on(forecaster: Forecaster) -> str:
 
     forecaster: as `ForecasterSettings.build` has made it.
     """
+    from forecasting.calibration.forecaster import CalibratedForecaster
+    from forecasting.chronos2.cached import CachedForecaster
+
     raw = forecaster.base if isinstance(forecaster, CalibratedForecaster) else forecaster
     model = raw.forecaster if isinstance(raw, CachedForecaster) else raw
     if not isinstance(model, Chronos2Forecaster):
@@ -218,6 +244,67 @@ class PanelSettings:
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market."""
         return self.data.bars(self.symbols, self.start, self.end, self.files_timeframe)
+
+
+@settings_class()
+class BatchSettings(PanelSettings):
+    """What is forecast, from which bars and by what."""
+
+    output: str | None = setting(None, "Parquet file; none: the cache alone")
+    launcher: Literal["local", "ray"] = setting(
+        "local", "`local` computes in this process, `ray` on a Ray cluster"
+    )
+    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
+
+    def __post_init__(self) -> None:
+        PanelSettings.__post_init__(self)
+        if self.output is not None and not self.output.endswith(ENDING):
+            raise InputError(f"output: {self.output} does not end in {ENDING}")
+        if self.launcher == "ray" and self.forecaster.device.startswith("cuda:"):
+            raise InputError(
+                f"forecaster.device: {self.forecaster.device} is one GPU of one machine, and"
+                " launcher=ray gives every task its own; use cuda or auto"
+            )
+        if self.launcher == "ray" and not self.forecaster.keeps:
+            raise InputError(
+                "launcher: ray computes what the cache lacks, and forecasts of"
+                f" {self.forecaster.kind} are not kept there; use launcher=local"
+            )
+
+    @classmethod
+    def of(cls, config: DictConfig) -> BatchSettings:
+        return settings_of(cls, config)
+
+
+@settings_class()
+class EvaluationSettings(PanelSettings):
+    """What is scored, on which bars and beside what."""
+
+    steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "that are scored")
+    against: tuple[Baseline, ...] = setting(
+        ("ewma", "mix", "garch", "historical"), "baselines that it is compared with, uncalibrated"
+    )
+    raw: bool = setting(True, "also score the forecaster uncalibrated")
+    candidates: tuple[int, ...] = setting(
+        (),
+        "context lengths tried for each symbol with every augmentation; what proves "
+        "itself is written into `forecaster.per_symbol`",
+    )
+    output: str = setting("outputs/evaluation", "folder of figures and page")
+
+    def __post_init__(self) -> None:
+        PanelSettings.__post_init__(self)
+        wrong = [step for step in self.steps if not 1 <= step <= HORIZON]
+        if wrong or not self.steps:
+            raise InputError(f"steps: {wrong[0] if wrong else 'none'} is not among 1 … {HORIZON}")
+        if self.candidates and self.forecaster.kind != "chronos2":
+            raise InputError(
+                f"candidates: settings of a symbol are Chronos-2's, not {self.forecaster.kind}'s"
+            )
+
+    @classmethod
+    def of(cls, config: DictConfig) -> EvaluationSettings:
+        return settings_of(cls, config)
 
 
 @dataclass(frozen=True, slots=True)

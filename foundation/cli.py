@@ -24,11 +24,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
-from foundation.entry_points import product_tables
 from foundation.errors import InputError, did_you_mean, invalid_choice, nearest, not_installed
 from foundation.files import OTHERS, check_file, output_of, write_whole
+from foundation.plugin import product_tables
 from foundation.signals import ENDING, end_if_told, fail, handled_signals, one_line_errors
-from foundation.words import is_override, quoted_value, refuse_repeated, refuse_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,6 +57,7 @@ class Command:
     config: name of its file in configs; none where flags are all that it takes.
     output: file that each run leaves in the folder `output`, by which that folder is known as one
         of an earlier run; empty where the module checks it, or nothing is written.
+    holds: keys that this JSON file has whatever was run.
     interrupted: what an interruption leaves, for its message.
     log: name of its file in `logs/`; empty: none.
     log_links: names in `logs/` of links to the newest of these files, without the suffix.
@@ -72,6 +72,7 @@ class Command:
     module: str
     config: str | None = None
     output: str = ""
+    holds: tuple[str, ...] = ()
     interrupted: str = "nothing was written"
     log: str = ""
     log_links: tuple[str, ...] = ()
@@ -132,7 +133,10 @@ def start(module: str) -> None:
             sys.stderr.flush()
         home = importlib.import_module(_home(module))
         if line is not None and line.several:
-            _work_several(command, home, line)
+            from foundation.compose import run_jobs
+
+            with one_line_errors("what was finished stays"):
+                run_jobs(line, partial(_work, command, home, None))
         else:
             _work(command, home, line)
 
@@ -144,11 +148,17 @@ def _answer_or_refuse(command: Command, words: list[str]) -> Line | None:
     """
     if set(_HELP_FLAGS) & set(words):
         _answer(help_text(command))
+    shows = any(word.partition("=")[0] in _SHOW_FLAGS for word in words)
+    if command.config is None and shows:
+        _answer(f"# {command.module} has no settings; its flags are in --help\n{{}}\n")
     if command.config is not None:
+        # Hydra is loaded with this module, and help does without.
+        from foundation.compose import refuse_repeated, refuse_words
+
         refuse_words(words)
         refuse_repeated(words)
-    if any(word.partition("=")[0] in _SHOW_FLAGS for word in words):
-        _show_settings(command, words)
+        if shows:
+            _show_settings(command, words)
     for library, extra in command.needs.items():
         if importlib.util.find_spec(library) is None:
             raise not_installed(library, command.module, extra)
@@ -166,7 +176,7 @@ def _answer_or_refuse(command: Command, words: list[str]) -> Line | None:
 
 def _parsed(command: Command, words: Sequence[str]) -> Line:
     """Tell flags of a command line from settings; a command without `hydra` reads its own flags."""
-    from foundation.compose import ADVICE, Line
+    from foundation.compose import Line, is_override, refuse_hydras
 
     assert command.config is not None
     if not command.hydra:
@@ -178,33 +188,27 @@ def _parsed(command: Command, words: Sequence[str]) -> Line:
     parser.add_argument("-cn", "--config-name", default="")
     parser.add_argument("-cd", "--config-dir", type=Path)
     typed = parser.parse_intermixed_args(list(words))
-    if typed.config_dir is not None and not typed.config_dir.is_dir():
-        raise InputError(f"--config-dir: {typed.config_dir} is no folder")
-    overrides = _overrides(command, typed.overrides)
-    for word in overrides:
-        key = word.lstrip("+").partition("=")[0]
-        if not is_override(word):
-            raise InputError(f"{word}: not a setting of the form key=value ({ADVICE})")
-        if key == "hydra.searchpath":
-            raise InputError(f"{word}: a folder of your own files is --config-dir FOLDER")
-        if re.match(r"hydra[./]", key) and not typed.multirun:
-            raise InputError(
-                f"{word}: it is a multirun's, -m; a single run writes to output=FOLDER"
-            )
-    own, folder = typed.config_name, typed.config_dir
-    line = Line(command.config, overrides, own, folder, several=typed.multirun)
-    _check_own_files(line)
+    line = Line(
+        command.config,
+        _overrides(command, typed.overrides),
+        typed.config_name,
+        typed.config_dir,
+        several=typed.multirun,
+    )
+    refuse_hydras(line)
+    if line.folder is not None:
+        _check_own_files(line.folder)
     return line
 
 
-def _check_own_files(line: Line) -> None:
+def _check_own_files(folder: Path) -> None:
     """Check each YAML file of the user's folder and of its groups."""
-    if line.folder is None:
-        return
     from foundation.settings import check_config_file
 
-    for path in sorted((*line.folder.glob("*.yaml"), *line.folder.glob("*/*.yaml"))):
-        group = path.parent.relative_to(line.folder)
+    if not folder.is_dir():
+        raise InputError(f"--config-dir: {folder} is no folder")
+    for path in sorted((*folder.glob("*.yaml"), *folder.glob("*/*.yaml"))):
+        group = path.parent.relative_to(folder)
         check_config_file(path, "" if group == Path() else str(group))
 
 
@@ -245,12 +249,11 @@ def _overrides(command: Command, words: Sequence[str]) -> list[str]:
 
 def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
     """Print the settings that a command line asks for, as YAML, each with its meaning."""
-    if command.config is None:
-        _answer(f"# {command.module} has no settings; its flags are in --help\n{{}}\n")
     from omegaconf import OmegaConf
 
-    from foundation.compose import classes_of, composed_config, with_meanings
+    from foundation.compose import classes_of, composed_config, is_override, with_meanings
 
+    assert command.config is not None
     if not {"job", "--cfg=job", "-c=job"} & {*words}:
         raise InputError("--cfg: job is all that it shows, `--cfg job`")
     others = [word for word in words if not re.fullmatch(r"((--cfg|-c)(=job)?)|job", word)]
@@ -274,8 +277,9 @@ def _work(
     """Read the settings, do the work, write and print the result.
 
     line: of settings alone; none where the command reads its words itself.
-    config, folder: of a multirun's job, and the folder of its output where that is Hydra's.
+    config, folder: of a multirun's job, and Hydra's folder for it.
     """
+    folder = folder if command.config in OWN_FOLDERS else None
     with (
         one_line_errors(command.interrupted) as folders,
         named_by_flags(command.flags, sys.argv[1:]),
@@ -287,7 +291,7 @@ def _work(
         if output is not None:
             folders.append(output)
         if command.log:
-            from foundation.logs import log_to_file
+            from foundation.console import log_to_file
 
             log_to_file(command.log, command.log_links)
         end_if_told()
@@ -323,24 +327,10 @@ def _read(
         return settings, home.output_of(settings, config)
     if not command.output:
         return settings, None
-    output = output_of(config, command.output, folder)
+    output = output_of(config, command.output, command.holds, folder)
     if Path(command.output).suffix:
         check_file(output / command.output, "output")
     return settings, output
-
-
-def _work_several(command: Command, home: ModuleType, line: Line) -> None:
-    """Do the work of every job of a multirun."""
-    from foundation.compose import run_jobs
-
-    with one_line_errors("what was finished stays"):
-        run_jobs(line, partial(_work_job, command, home))
-
-
-def _work_job(command: Command, home: ModuleType, config: DictConfig, folder: Path) -> None:
-    end_if_told()
-    own = folder if command.config in OWN_FOLDERS else None
-    _work(command, home, config=config, folder=own)
 
 
 @contextmanager
@@ -415,24 +405,11 @@ class Parser(argparse.ArgumentParser):
 
     def refuse_others(self, words: Iterable[str]) -> None:
         """Refuse the first word that is no key=value."""
+        from foundation.compose import is_override
+
         for word in words:
             if not is_override(word):
                 self.error(f"{word!r} is no flag and no key=value")
-
-
-def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
-    """Return words key=value for values by key; None and empty lists have none."""
-    overrides = []
-    for key, value in flags.items():
-        if value is None or value == []:
-            continue
-        if isinstance(value, list):
-            # Commas, brackets and colons are Hydra's grammar: a folder's name may have any of them.
-            text = f"[{','.join(map(quoted_value, value))}]"
-        else:
-            text = quoted_value(str(value))
-        overrides.append(f"{key}={text}")
-    return overrides
 
 
 def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:

@@ -6,11 +6,12 @@ Hydra's errors become an `InputError` of one line. Help does not load this modul
 from __future__ import annotations
 
 import importlib
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache, partial
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from foundation.entry_points import find, product_tables
 from foundation.errors import (
     InputError,
     did_you_mean,
     invalid_choice,
+    meant_keys,
     not_installed,
     same_last_word,
     unknown_key,
 )
-from foundation.plugin import SLOTS, TARGET, allow_named, is_own
+from foundation.plugin import SLOTS, TARGET, allow_named, find, is_own, product_tables
+from foundation.redaction import redacted
 from foundation.settings import (
     defaults_in,
     dotted_keys,
@@ -42,7 +44,6 @@ from foundation.settings import (
     settings_in,
     settings_of,
 )
-from foundation.words import refuse_empty, refuse_underscored, with_home
 
 resolve_variables()
 
@@ -56,6 +57,14 @@ _UNKNOWN_KEYS = (
     re.compile(r"is not in struct\s+full_key: (\S+\.\S+)"),
     re.compile(r"Could not override '([^']*)'"),
 )
+
+_OVERRIDE = re.compile(r"\+{0,2}[A-Za-z_][\w.@/]*=")
+_REMOVAL = re.compile(r"~(hydra/)?[\w.@]+(=|$)")
+_PLUGIN = re.compile(r"\+{0,2}hydra[\w.@/]*\._target_=")
+_USERS = re.compile(r"""(?:^|(?<=[=\[,'"]))~\w[^/,'"\]]*""")
+_HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
+_UNDERSCORED = re.compile(r"[+-]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_EMPTY = ("", "''", '""')
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,32 +198,24 @@ def _hydras_words(line: Line) -> list[str]:
         key, _, value = word.partition("=")
         is_list = _SEVERAL.fullmatch(value) and not line.several and not (CONFIGS / key).is_dir()
         words.append(f"{key}=[{value}]" if is_list else word)
-    return [f"++{word}" if _fills(line, word) else word for word in words]
-
-
-def _fills(line: Line, word: str) -> bool:
-    """Return whether a word adds a key to a mapping that is empty by default."""
-    key, _, value = word.partition("=")
-    known = key in _known(line.config) and not value.startswith("{")
-    if "." not in key or key[0] == "+" or key.startswith("hydra.") or known:
-        return False
-    group = key
-    while group and (held := OmegaConf.select(_composed(line), group)) is None:
-        group = group.rpartition(".")[0]
-    return bool(group) and isinstance(held, DictConfig) and not held
+    open_places = _open_mappings(line.config)
+    fills = [f"{word.partition('=')[0]}.".startswith(open_places) for word in words]
+    return [f"++{word}" if fill else word for word, fill in zip(words, fills, strict=True)]
 
 
 @cache
-def _known(config: str) -> frozenset[str]:
-    """Return the dotted keys of a configuration's classes."""
-    return frozenset(name for kind in classes_of(config) for name in _dotted(kind))
+def _open_mappings(config: str) -> tuple[str, ...]:
+    """Return the places of mappings that are empty by default, each with a dot."""
+    kinds = classes_of(config)
+    return tuple(place for kind in kinds for place in _empty_places(defaults_in(kind)))
 
 
-def _dotted(kind: Any, group: str = "") -> Iterator[str]:
-    for name, about in keys_in(kind).items():
-        yield f"{group}{name}"
-        if (inner := settings_in(about.annotation)) is not None:
-            yield from _dotted(inner, f"{group}{name}.")
+def _empty_places(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if value == {}:
+            yield f"{group}{name}."
+        elif isinstance(value, dict):
+            yield from _empty_places(value, f"{group}{name}.")
 
 
 def _hydras_refusal(error: Exception, line: Line) -> InputError:
@@ -224,8 +225,6 @@ def _hydras_refusal(error: Exception, line: Line) -> InputError:
     said = f"{error}\n{error.__cause__!s}"
     for pattern in _UNKNOWN_KEYS:
         if key := pattern.search(said):
-            if others := _commands_with(key[1]):
-                return _setting_of_others(key[1], others)
             return _unknown_setting(key[1], line)
     if there := re.search(r"already at '([^']*)'", said):
         words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
@@ -246,6 +245,8 @@ def _unknown_setting(key: str, line: Line) -> InputError:
     typed = [
         word.partition("=")[2] for word in line.overrides if word.lstrip("+").startswith(f"{key}=")
     ]
+    if "." not in key and not meant_keys(key, keys) and (others := _commands_with(key)):
+        return _setting_of_others(key, others)
     moved = same_last_word(key, keys)
     if len(moved) != 1 or not typed:
         return unknown_key(key, keys, advice=ADVICE)
@@ -342,8 +343,8 @@ def run_jobs(line: Line, run: Callable[[DictConfig, Path], None]) -> None:
     try:
         words = [*_hydras_words(line), *_search_words(line)]
         with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=line.name):
-            # What `hydra.main` does with -m. Its parser of words would be a second one, and that of
-            # Hydra 1.3 does not start on Python 3.14.
+            # `hydra.main` calls this for -m, after a parser that fails on Python 3.14 up to Hydra
+            # 1.3.8: its help text is no string (facebookresearch/hydra#3121).
             begun: Any = GlobalHydra.instance().hydra
             begun.multirun(line.name, partial(_run_job, run), words, with_log_configuration=False)
     except FileExistsError as error:
@@ -355,3 +356,110 @@ def run_jobs(line: Line, run: Callable[[DictConfig, Path], None]) -> None:
 def _run_job(run: Callable[[DictConfig, Path], None], config: DictConfig) -> None:
     allow_named(OmegaConf.to_container(config, resolve=False))
     run(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+def is_override(word: str) -> bool:
+    """Return whether a word is a setting, key=value."""
+    return bool(_OVERRIDE.match(word))
+
+
+def refuse_repeated(words: Iterable[str]) -> None:
+    """Refuse a key that two words give a value: Hydra would take the last one silently.
+
+    A group in braces gives a value to each of its keys.
+    """
+    values: dict[str, str] = {}
+    for word in words:
+        if not is_override(word):
+            continue
+        key, _, value = word.lstrip("+").partition("=")
+        if key in values:
+            both = redacted(f"{values[key]} and {value}", {})
+            raise InputError(f"{key} was given twice: {both}; leave one of them")
+        values[key] = value
+    for group, value in values.items():
+        inner = [key for key in values if key.startswith(f"{group}.")]
+        if inner and value.lstrip().startswith("{"):
+            both = redacted(f"{group}={value} and {inner[0]}={values[inner[0]]}", {})
+            raise InputError(f"{group} was given twice: {both}; leave one of them")
+
+
+def refuse_words(words: Iterable[str]) -> None:
+    """Refuse `~key`, which removes a setting, unknown homes, and code in Hydra's groups.
+
+    A removed setting would take its class's default, which may differ from the configuration's.
+    """
+    for before, word in pairwise(["", *words]):
+        if _REMOVAL.match(word):
+            raise InputError(f"{word}: ~ takes nothing away; leave the word out for what is usual")
+        if _PLUGIN.match(word):
+            raise InputError(f"{word}: Hydra's own groups name no code here; leave it out")
+        if before.startswith("--"):  # the command of the flag reports it
+            continue
+        for home in _USERS.findall(word):
+            if os.path.expanduser(home) == home:
+                raise InputError(f"{word}: there is no user {home[1:]}, whose folder {home} is")
+
+
+def quoted_value(value: str) -> str:
+    """Return the value in quotes, which Hydra's grammar takes literally."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
+    """Return words key=value for values by key; None and empty lists have none."""
+    overrides = []
+    for key, value in flags.items():
+        if value is None or value == []:
+            continue
+        if isinstance(value, list):
+            # Commas, brackets and colons are Hydra's grammar: a folder's name may have any of them.
+            text = f"[{','.join(map(quoted_value, value))}]"
+        else:
+            text = quoted_value(str(value))
+        overrides.append(f"{key}={text}")
+    return overrides
+
+
+def refuse_hydras(line: Line) -> None:
+    """Refuse words that are no key=value, and settings of Hydra's own where it runs no jobs."""
+    for word in line.overrides:
+        key = word.lstrip("+").partition("=")[0]
+        if not is_override(word):
+            raise InputError(f"{word}: not a setting of the form key=value ({ADVICE})")
+        if key == "hydra.searchpath":
+            raise InputError(f"{word}: a folder of your own files is --config-dir FOLDER")
+        if re.match(r"hydra[./]", key) and not line.several:
+            raise InputError(
+                f"{word}: it is a multirun's, -m; a single run writes to output=FOLDER"
+            )
+
+
+def refuse_empty(words: Iterable[str]) -> None:
+    """Refuse words with nothing before or after their equals sign."""
+    for word in words:
+        if word.startswith("="):
+            raise InputError(f"{word!r}: a setting's name is missing before the =")
+        key, _, value = word.lstrip("+").partition("=")
+        if is_override(word) and value.strip() in _EMPTY and not key.startswith("hydra"):
+            raise InputError(f"{key}: it is empty; name a value, or leave it out for the usual one")
+
+
+def refuse_underscored(words: Iterable[str]) -> None:
+    """Refuse words whose value is a number of the form 1_000, which Hydra reads as 1000."""
+    for word in words:
+        key, _, value = word.partition("=")
+        if is_override(word) and _UNDERSCORED.fullmatch(value):
+            raise InputError(
+                f"{word}: it would be read as {key}={value.replace('_', '')}; write that, or where"
+                f" a word is meant '{key}=\"{value}\"'"
+            )
+
+
+def with_home(word: str) -> str:
+    """Return the word with the user's folder where a value, or one of several, begins with `~`.
+
+    A shell puts it there only at the beginning of a word, and Hydra cannot read it.
+    """
+    return _HOME.sub(lambda _: str(Path.home()), word) if is_override(word) else word

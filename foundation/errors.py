@@ -13,6 +13,7 @@ _ENDS = (0x2028, 0x2029)
 MAX_LISTED = 24  # choices that a message names; it counts the others
 MAX_PROPOSED = 3  # settings with the same last word that a message proposes
 SIMILARITY = 0.6  # difflib's ratio of two words from which one is proposed for the other
+ELSEWHERE = 0.75  # the same of a key that belongs to another group
 
 
 class InputError(ValueError):
@@ -118,7 +119,7 @@ def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputErro
     known = list(keys)
     group = key.rpartition(".")[0]
     siblings = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == group]
-    meant = _meant_keys(key, known)
+    meant = meant_keys(key, known)
     inside = ""
     if siblings and (group or not meant):
         inside = f"; {group or 'the command'} has {list_choices(siblings)}"
@@ -157,10 +158,10 @@ def _same_duration(value: object, choices: Iterable[str]) -> list[str]:
     ]
 
 
-def nearest(word: str, choices: Sequence[str]) -> list[str]:
+def nearest(word: str, choices: Sequence[str], similarity: float = SIMILARITY) -> list[str]:
     """Return the choice most similar to a word, ignoring case; empty without a similar one."""
     by_fold = {choice.casefold(): choice for choice in reversed(choices)}
-    found = get_close_matches(word.casefold(), by_fold, n=1, cutoff=SIMILARITY)
+    found = get_close_matches(word.casefold(), by_fold, n=1, cutoff=similarity)
     return [by_fold[fold] for fold in found]
 
 
@@ -176,15 +177,16 @@ def list_choices(choices: Sequence[str]) -> str:
     return f"{names} and {more} more" if more > 0 else names
 
 
-def _meant_keys(key: str, known: Sequence[str]) -> list[str]:
+def meant_keys(key: str, known: Sequence[str]) -> list[str]:
     """Return the settings that a mistyped key may mean; only the most likely kind."""
     group, dot, word = key.rpartition(".")
-    siblings = [each for each in known if each.rpartition(".")[0] == group]
     if 0 < len(moved := same_last_word(key, known)) <= MAX_PROPOSED:
         return moved
-    if near := nearest(key, siblings):
-        return near
-    if dot and group in known:  # a group that is switched off is set as a whole
+    siblings = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == group}
+    near = nearest(word, list(siblings)) or [name for name in siblings if word in name.split("_")]
+    if 0 < len(near) <= MAX_PROPOSED:
+        return [siblings[name] for name in near]
+    if dot and group in known and not siblings:  # a group that is switched off is set as a whole
         return [group]
     by_word = {each.rpartition(".")[2]: each for each in reversed(known)}
-    return [by_word[near] for near in nearest(word, list(by_word))] or nearest(key, known)
+    return [by_word[near] for near in nearest(word, list(by_word), ELSEWHERE)]

@@ -27,7 +27,9 @@ DIGESTS = "digests"  # there, of the other files by name
 UNFINISHED = ".unfinished"  # in a folder while the files of a run are given their names
 
 
-def check_output(folder: Path, mark: str | None = None, *, overwrite: bool = False) -> None:
+def check_output(
+    folder: Path, mark: str | None = None, holds: Collection[str] = (), *, overwrite: bool = False
+) -> None:
     """Refuse a folder that cannot be written, before any work is done for it, and hold the others.
 
     One process at a time holds a folder: two that wrote it would leave a mixture. It is made, and
@@ -37,11 +39,12 @@ def check_output(folder: Path, mark: str | None = None, *, overwrite: bool = Fal
     mark: pattern of a file that each run of the command leaves: a folder that holds one, with what
         the command writes there, is an earlier run's, and written again. Any other has to be empty.
         None: whatever it holds stays.
+    holds: keys of that JSON file, or columns of that table, which it has whatever was run.
     overwrite: whether a folder that holds something else is written to all the same.
     """
     _refuse_folder(folder, f"output: {folder}")
     if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
-        _refuse_another(folder, mark)
+        _refuse_another(folder, mark, holds)
     _hold(folder)
 
 
@@ -53,10 +56,12 @@ def may_overwrite(config: DictConfig) -> bool:
     return word
 
 
-def output_of(config: DictConfig, mark: str, output: Path | None = None) -> Path:
+def output_of(
+    config: DictConfig, mark: str, holds: Collection[str] = (), output: Path | None = None
+) -> Path:
     """Return the folder that a command writes into, once it may.
 
-    mark: a file that each run of the command leaves there.
+    mark, holds: a file that each run of the command leaves there, as of `check_output`.
     output: the folder, where it is not the one that the configuration names.
     """
     if output is None:
@@ -64,7 +69,7 @@ def output_of(config: DictConfig, mark: str, output: Path | None = None) -> Path
             raise InputError("output: a folder's name is needed")
         output = Path(str(config.output)).expanduser()
     refuse_among_bars(config, output)
-    check_output(output, mark, overwrite=may_overwrite(config))
+    check_output(output, mark, holds, overwrite=may_overwrite(config))
     return output
 
 
@@ -76,12 +81,12 @@ def refuse_among_bars(config: DictConfig, output: Path) -> None:
             raise InputError(f"output: {output} is data.dir, where bars are read; name another")
 
 
-def _refuse_another(folder: Path, mark: str) -> None:
+def _refuse_another(folder: Path, mark: str, holds: Collection[str]) -> None:
     """Refuse a folder that holds something else than an earlier run of the command."""
     # Hidden files are what killed runs, editors and file managers have left.
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     of_that_name = sorted(folder.glob(mark))
-    if held and not any(is_of_an_earlier_run(path, mark) for path in of_that_name):
+    if held and not any(_has(path, holds) for path in of_that_name):
         foreign = f"a {of_that_name[0].name} of another kind" if of_that_name else held[0]
         raise InputError(
             f"output: {folder} holds something else ({foreign}); only a folder that an earlier run"
@@ -333,33 +338,12 @@ def flush_to_disk(path: Path) -> None:
         os.close(handle)
 
 
-# By the file that each run of a command leaves: keys, or columns, that it has whatever was run. One
-# of the lists is enough.
-CONTENT: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "summary.json": (("total_return", "comparisons"),),
-    "evaluation.json": (("forecaster", "groups"),),
-    "comparison.json": (("verdict", "runs"), ("runs", "answers")),
-    "monte_carlo*.json": (("trades", "starting_capital"), ("check", "months")),
-    "spreads.json": (("index", "strategies"),),
-    "replay.json": (("instants", "equity"),),
-    "stress.json": (("book", "scenarios"),),
-    "training.json": (("model", "steps"),),
-    "[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet": (("symbol", "issued_at", "step", "target_at"),),
-    "*.parquet": (("timestamp", "open", "close"),),
-}
-
-
-def is_of_an_earlier_run(path: Path, mark: str) -> bool:
-    """Whether a file holds what a command writes under its name.
-
-    mark: the name, or its pattern; of one that is not in `CONTENT` any content is.
-    """
-    wanted = CONTENT.get(mark)
+def _has(path: Path, names: Collection[str]) -> bool:
+    """Return whether a JSON file has these keys, or a table these columns; of none any file is."""
     # A folder in the place of a file is refused by whoever writes the file, in words of its own.
-    if wanted is None or path.is_dir():
+    if not names or path.is_dir():
         return True
-    found = _columns(path) if path.suffix == ".parquet" else _keys(path)
-    return any(found.issuperset(names) for names in wanted)
+    return (_columns(path) if path.suffix == ".parquet" else _keys(path)).issuperset(names)
 
 
 def _keys(path: Path) -> frozenset[str]:

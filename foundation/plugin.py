@@ -1,7 +1,23 @@
-"""Custom code, which a group of settings names by `_target_`, as Hydra's groups do.
+"""Code from outside this project: entry points of installed packages, and `_target_` of settings.
 
-It is imported only if the words of this command, or a settings file that they name, name it: no
-folder of results, journal or interpolation runs code.
+    [project.entry-points."kelly_chronos.brokers"]
+    mine = "my_package.broker:Account"
+
+products     packages whose `COMMANDS` are words of `kelly-chronos`, each with its `Command`, and
+             whose `SETTINGS` are files of `configs`, each with its class, `module:Class`
+jobs         words of `jobs=[…]` of the live loop: functions as `open_job`, each the context of a
+             `ProductJob` (`execution/live/runner.py`), which brings its section of the page
+brokers      words of `broker.name=…`: functions of settings and keys that return a `BrokerAccount`
+             (`execution/brokers.py`); `execution.testing.BrokerContract` tests one
+desks        classes as `OptionDesk`, for the practice Alpaca's instruments beside stocks and crypto
+forecasters, strategies, correlations, ranks, fees
+             words of `GROUP._target_=…` in place of `module.Name`
+
+An entry point is imported when it is used. Those of this project are read from its pyproject.toml
+in a source tree, whose metadata may be missing or old, without a search of installed packages.
+
+Code that `_target_` names is imported only if the words of this command, or a settings file that
+they name, name it: no folder of results, journal or interpolation runs code.
 """
 
 from __future__ import annotations
@@ -10,13 +26,12 @@ import importlib
 import importlib.util
 import re
 import sys
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from foundation.entry_points import offered, place_of
 from foundation.errors import (
     BrokerError,
     DataError,
@@ -28,6 +43,9 @@ from foundation.errors import (
 )
 from foundation.files import file_digest
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 TARGET = "_target_"
 # Groups in which custom code may be chosen, and the key of each that names the choice.
 SLOTS = {
@@ -37,7 +55,7 @@ SLOTS = {
     "universe": "rank",
     "fees": "",
 }
-# By group, the kind of entry points (`foundation.entry_points`) with short names for it.
+# By group, the kind of entry points with short names for it.
 KINDS = {
     "forecaster": "forecasters",
     "sizing": "strategies",
@@ -47,6 +65,8 @@ KINDS = {
 }
 _HYDRAS = (TARGET, "_partial_", "_args_", "_recursive_", "_convert_")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+PREFIX = "kelly_chronos."
+_PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 _named: set[str] = set()
 
 
@@ -199,9 +219,75 @@ def _place(error: BaseException, name: str) -> str:
 
     Where that module has no line in it, it is the very last one.
     """
+    import traceback  # help does without
+
     frames = traceback.extract_tb(error.__traceback__)
     module = name.partition("(")[0].rpartition(".")[0]
     home = getattr(sys.modules.get(module), "__file__", None)
     own = [frame for frame in frames if frame.filename == home]
     last = (own or frames)[-1]
     return f"{Path(last.filename).name} line {last.lineno}"
+
+
+@cache
+def _own() -> Mapping[str, Mapping[str, str]]:
+    """Return the entry points of a source tree, as text; none where the project is installed."""
+    import tomllib
+
+    if not _PROJECT.is_file():
+        return {}
+    groups: Mapping[str, Mapping[str, str]] = tomllib.loads(_PROJECT.read_text(encoding="utf-8"))[
+        "project"
+    ]["entry-points"]
+    return groups
+
+
+@cache
+def _installed(kind: str) -> Mapping[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=PREFIX + kind)}
+
+
+def offered(kind: str) -> list[str]:
+    """Return the names of a kind, the project's first."""
+    return list(dict.fromkeys([*_own().get(PREFIX + kind, ()), *_installed(kind)]))
+
+
+def place_of(kind: str, name: str) -> str | None:
+    """Return the `module:attribute` of a name of a kind; None for an unknown name."""
+    if (own := _own().get(PREFIX + kind, {}).get(name)) is not None:
+        return own
+    point = _installed(kind).get(name)
+    return None if point is None else point.value
+
+
+def loaded(kind: str, name: str) -> Any:
+    """Import and return the object of a name of a kind."""
+    from importlib import import_module
+
+    module, _, attribute = (place_of(kind, name) or "").partition(":")
+    value: Any = import_module(module)
+    return getattr(value, attribute) if attribute else value
+
+
+def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the `COMMANDS` or `SETTINGS` of every product, those of the project first.
+
+    Installed packages are searched only after the project's own products.
+    """
+    for name in _own().get(f"{PREFIX}products", ()):
+        yield getattr(loaded("products", name), table, {})
+    for name in _installed("products"):
+        if name not in _own().get(f"{PREFIX}products", ()):
+            yield getattr(loaded("products", name), table, {})
+
+
+def find(table: str, word: str) -> Any:
+    """Return the entry of a word in a table of any product; None if there is none."""
+    return next((each[word] for each in product_tables(table) if word in each), None)
+
+
+def registered(table: str) -> dict[str, Any]:
+    """Return a table merged over all products."""
+    return {word: value for each in product_tables(table) for word, value in each.items()}

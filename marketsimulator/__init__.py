@@ -29,6 +29,7 @@ COMMANDS = {
         "marketsimulator.backtest",
         config="backtest",
         output="summary.json",
+        holds=("total_return", "comparisons"),
         log="backtest",
         hydra=True,
     ),
@@ -36,6 +37,7 @@ COMMANDS = {
         "marketsimulator.backtest_kelly_chronos2",
         config="backtest",
         output="summary.json",
+        holds=("total_return", "comparisons"),
         log="backtest",
         words="marketsimulator.original_flags:overrides_of",
         flags={**FLAGS, "days": "--days", "output": "--output"},
@@ -45,6 +47,7 @@ COMMANDS = {
         "marketsimulator.compare",
         config="compare",
         output="comparison.json",
+        holds=("verdict", "runs"),
         log="compare",
         words="marketsimulator.run_words:overrides_of",
         hydra=True,
@@ -67,9 +70,9 @@ COMMANDS = {
 }
 SETTINGS = {
     "backtest": "marketsimulator.settings:BacktestSettings",
-    "compare": "marketsimulator.compare:ComparedRuns",
-    "drift": "marketsimulator.drift:ComparisonWords",
-    "stress": "marketsimulator.stress:StressSettings",
+    "compare": "marketsimulator.settings:ComparedRuns",
+    "drift": "marketsimulator.settings:ComparisonWords",
+    "stress": "marketsimulator.settings:StressSettings",
 }
 
 __getattr__, __dir__, __all__ = public(__name__)

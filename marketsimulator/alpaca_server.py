@@ -30,8 +30,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from foundation.cli import overrides_of_flags
-from foundation.compose import classes_of, composed_config
+from foundation.compose import classes_of, composed_config, overrides_of_flags
 from foundation.errors import InputError
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.asked import (

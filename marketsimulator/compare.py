@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,9 +41,9 @@ from forecasting.forecast import Progress, mark_as_future, reads_future, silent
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.plugin import allow, is_own
-from foundation.settings import setting, settings_class, settings_of, with_changes
+from foundation.settings import settings_of, with_changes
 from marketsimulator.results.comparison import Comparison, compared, table_rows
-from marketsimulator.results.counterfactuals import PLAIN, Counterfactual, Kind, counterfactuals
+from marketsimulator.results.counterfactuals import PLAIN, Counterfactual, counterfactuals
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
@@ -58,7 +58,7 @@ from marketsimulator.results.run_record import (
 from marketsimulator.results.trial_identity import data_hash, trial_of
 from marketsimulator.results.trials import NO_LEDGER, TrialStatistics, check_ledger, enter
 from marketsimulator.runs.outcome import Outcome, outcomes, outcomes_on_ray
-from marketsimulator.settings import BacktestSettings
+from marketsimulator.settings import BacktestSettings, ComparedRuns, Kind
 from trainingdata.correlation import KeptCorrelations
 from trainingdata.market import Market
 
@@ -258,28 +258,6 @@ def _by_beliefs(
         name = forecaster.name
         future = contains_future(beliefs, market.bars)
         yield beliefs, members, mark_as_future(name) if future else name
-
-
-@settings_class()
-class ComparedRuns:
-    """What is compared: folders, strategies, and what is varied."""
-
-    runs: tuple[str, ...] = setting((), "folders of backtests, or of such folders")
-    strategies: tuple[str, ...] = setting(
-        (), "as in sizing.strategy, each a run of its own; none: the configured one"
-    )
-    vary: dict[str, Any] | None = setting(
-        None, "`setting: [values]`, every combination with every strategy"
-    )
-    counterfactuals: tuple[Kind, ...] = setting(
-        (),
-        "beside each variant: `lag`, forecasts one decision older; `shuffled`, dealt anew "
-        "in time; `costs`, 0, 2 and 4 times all",
-    )
-    launcher: Literal["local", "ray"] = setting(
-        "local", "`local` runs variants in this process, `ray` on a Ray cluster"
-    )
-    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
 
 
 OF_COMPARISON = tuple(field.name for field in fields(ComparedRuns))

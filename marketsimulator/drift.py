@@ -48,7 +48,7 @@ from foundation.compose import composed_config
 from foundation.decimals import ZERO
 from foundation.errors import InputError
 from foundation.files import output_of
-from foundation.settings import setting, settings_class, settings_of
+from foundation.settings import settings_of
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.records import Held, Run
 from marketsimulator.results.drift.decisions import compare_decisions, journaled_account
@@ -65,7 +65,7 @@ from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE
 from marketsimulator.results.summary import Results, plain_runs
 from marketsimulator.runs.simulate import step_trading
-from marketsimulator.settings import BacktestSettings
+from marketsimulator.settings import BacktestSettings, ComparisonWords
 from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instants import history_start, utc_text
 from trainingdata.instruments import Kind
@@ -78,16 +78,6 @@ NO_TRIAL = (
     " the venue lists; what fills paid of the spread is in their prices."
 )
 OTHER_BARS = "name those that the live run met, data.dir=[DIR]"
-
-
-@settings_class()
-class ComparisonWords:
-    """What is compared, and where to."""
-
-    journal: str | None = setting(
-        None, "of the live account, the file data/live/ACCOUNT/journal.sqlite"
-    )
-    output: str | None = setting(None, "folder of the live account's report; none: nowhere")
 
 
 OF_JOURNAL = ("capital", "positions")  # settings of an account, which a journal has its own of

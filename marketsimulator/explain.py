@@ -23,12 +23,12 @@ from typing import Any
 import pandas as pd
 
 from foundation.cli import Parser, Result
-from foundation.errors import InputError
+from foundation.errors import InputError, did_you_mean
 from foundation.figures import basis_points, number, rounded_price
 from marketsimulator.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from marketsimulator.results.run_folder import RunFolder
 from trainingdata.instants import instant, utc_text
-from trainingdata.instruments import instrument
+from trainingdata.instruments import instrument, nearest_symbol
 
 
 def explain(
@@ -48,7 +48,9 @@ def explain(
     else:
         name = instrument(symbol or "").symbol
         asked = decisions[decisions["symbol"] == name]
-        what = f"--symbol: {name} was never decided in {run}"
+        known = sorted(set(decisions["symbol"]))
+        hint = did_you_mean(nearest_symbol(name, known))
+        what = f"--symbol: {name} was never decided in {run}{hint}"
         if at is not None and len(asked):
             what = f"--at: {name} was not decided at {at} in {run}"
             asked = asked[asked["at"] == pd.Timestamp(instant(at, name="--at"))]

@@ -126,7 +126,7 @@ def run_replay(
             "broker.url_override: a replay needs a practice server on this machine"
             " (marketsimulator.alpaca_server)"
         )
-    check_output(output, REPLAY_FILE, overwrite=overwrite)
+    check_output(output, REPLAY_FILE, ("instants", "equity"), overwrite=overwrite)
     connection = account_at(settings.broker, keys)
     account_id = connection.account_id()
     if not overwrite:

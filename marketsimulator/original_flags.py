@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from foundation.cli import Parser, command_of, overrides_of_flags, refuse_both
-from foundation.words import is_override
+from foundation.cli import Parser, command_of, refuse_both
+from foundation.compose import is_override, overrides_of_flags
 from trainingdata.instruments import symbols_of
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from foundation.compose import is_override, quoted_value
 from foundation.errors import InputError
-from foundation.words import is_override, quoted_value
 
 BESIDE = ("output", "overwrite")  # settings of a comparison of runs alone
 VARIANTS = ("strategies", "vary")  # that ask for runs beside them

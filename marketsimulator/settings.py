@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from omegaconf import DictConfig
 
 from execution.decision.settings import TradingSettings
 from execution.orders.orders import Account
-from foundation.errors import InputError
-from foundation.settings import setting, settings_class, settings_of
-from marketsimulator.account.book import Book, hold, new_book
+from forecasting.chronos2.on_ray import RaySettings
+from foundation.errors import InputError, invalid_choice
+from foundation.settings import about, setting, settings_class, settings_of
 from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
-from marketsimulator.account.timeline import Timeline, timeline
 from trainingdata.bars import Bars
+from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instants import DAY, instant, new_york_date, utc_text
-from trainingdata.instruments import data_symbol
+from trainingdata.instruments import data_symbol, instrument
 from trainingdata.market import Market
+from trainingdata.sessions import Session, session_of
 from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
 from trainingdata.volume_units import require_volume_units
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # compiled code, which a refusal of settings does without
+    from marketsimulator.account.book import Book
     from marketsimulator.account.broker import SimulatedBroker
+    from marketsimulator.account.timeline import Timeline
+
+Kind = Literal["lag", "shuffled", "costs"]  # of a counterfactual
+LARGEST_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
@@ -115,16 +121,21 @@ class BacktestSettings(TradingSettings):
 
     def book(self, bars: Bars) -> Book:
         """An account of `capital` in cash."""
+        from marketsimulator.account.book import new_book
+
         holding = holdings_of(bars.instruments, self.costs, self.margin, self.orders)
         return new_book(self.capital, holding, tier_table(self.fees))
 
     def timeline(self, market: Market, *, impact: bool = False) -> Timeline:
         """The market as settlement walks it; impact: whether ranges are needed by other costs."""
+        from marketsimulator.account.timeline import timeline
+
         impact = impact or bool(self.costs.impact(market.bars.crypto).any())
         return timeline(market, self.fees, self.margin, self.fills, impact=impact)
 
     def broker(self, market: Market, begins: Account | None = None) -> SimulatedBroker:
         """An account where a run begins; begins: its cash and positions; none for `capital`."""
+        from marketsimulator.account.book import hold
         from marketsimulator.account.broker import SimulatedBroker
 
         bars = market.bars
@@ -154,3 +165,103 @@ class VenueSettings(BacktestSettings):
     """A practice venue: the bars, costs and margin of a backtest, and options."""
 
     options: OptionTerms = setting(OptionTerms(), "that are traded on its stocks")
+
+
+@settings_class()
+class ComparedRuns:
+    """What is compared: folders, strategies, and what is varied."""
+
+    runs: tuple[str, ...] = setting((), "folders of backtests, or of such folders")
+    strategies: tuple[str, ...] = setting(
+        (), "as in sizing.strategy, each a run of its own; none: the configured one"
+    )
+    vary: dict[str, Any] | None = setting(
+        None, "`setting: [values]`, every combination with every strategy"
+    )
+    counterfactuals: tuple[Kind, ...] = setting(
+        (),
+        "beside each variant: `lag`, forecasts one decision older; `shuffled`, dealt anew "
+        "in time; `costs`, 0, 2 and 4 times all",
+    )
+    launcher: Literal["local", "ray"] = setting(
+        "local", "`local` runs variants in this process, `ray` on a Ray cluster"
+    )
+    ray: RaySettings = setting(RaySettings(), "which one, and what a task has of it")
+
+
+@settings_class()
+class ComparisonWords:
+    """What is compared, and where to."""
+
+    journal: str | None = setting(
+        None, "of the live account, the file data/live/ACCOUNT/journal.sqlite"
+    )
+    output: str | None = setting(None, "folder of the live account's report; none: nowhere")
+
+
+@settings_class("scenarios")
+class Scenario:
+    """What may happen to a book between two prices."""
+
+    name: Annotated[str, about("of the scenario", pattern=r"\S")]
+    source: Annotated[
+        str, about("of its moves, with a date, or that they are an assumption", pattern=r"\S")
+    ]
+    day: str | None = setting(
+        None, "New York date; a symbol's own bars of that session decide, if any"
+    )
+    stocks: float = setting(0.0, "move of every stock, a fraction", gt=-1, le=LARGEST_RISE)
+    shorts: float | None = setting(
+        None, "the same of every stock held short; none: as `stocks`", gt=-1, le=LARGEST_RISE
+    )
+    coins: float = setting(0.0, "the same of every coin", gt=-1, le=LARGEST_RISE)
+    symbols: Mapping[str, Annotated[float, about("a fraction", gt=-1, le=LARGEST_RISE)]] = setting(
+        {}, "moves of single symbols, in the place of their class's"
+    )
+    halted: Literal["largest"] | None = setting(
+        None,
+        "`largest`: the largest stock stops trading at its last price; none: everything trades",
+    )
+
+    def __post_init__(self) -> None:
+        try:
+            self.session()
+            for symbol in self.symbols:
+                instrument(symbol)
+        except InputError as error:
+            raise InputError(f"scenarios: {self.name}: {error}") from None
+
+    def session(self) -> Session | None:
+        """The session of its day; none without a day."""
+        if self.day is None:
+            return None
+        found = session_of(new_york_date(np.array([instant(self.day, name="day")]))[0])
+        if found is None:
+            raise InputError(f"day: {self.day} is no session of the stock exchange")
+        return found
+
+
+@settings_class()
+class StressSettings:
+    """What is put under stress."""
+
+    account: Literal["venue"] | None = setting(
+        None, "`venue`: the account there; none: the run that is named"
+    )
+    at: str = setting(
+        "end", "of a run: `end`, `worst` (most leverage), a New York date or an instant with a zone"
+    )
+    only: tuple[str, ...] = setting((), "names of scenarios; none means all")
+    output: str = setting("outputs/stress", "folder")
+    broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
+    scenarios: tuple[Scenario, ...] = setting((), "what may happen")
+    own: tuple[Scenario, ...] = setting((), "scenarios of the user's")
+
+    @property
+    def chosen(self) -> tuple[Scenario, ...]:
+        """The scenarios that are wanted, in the order in which they are defined."""
+        every = {scenario.name: scenario for scenario in (*self.scenarios, *self.own)}
+        for name in self.only:
+            if name not in every:
+                raise invalid_choice("only", name, every)
+        return tuple(each for name, each in every.items() if not self.only or name in self.only)

@@ -24,16 +24,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal
 
 from omegaconf import DictConfig, OmegaConf
 
 from foundation.cli import Parser, Result
-from foundation.compose import composed_config
-from foundation.errors import InputError, invalid_choice
+from foundation.compose import composed_config, is_override
+from foundation.errors import InputError
 from foundation.files import output_of
-from foundation.settings import setting, settings_class, settings_of
-from foundation.words import is_override
+from foundation.settings import settings_of
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import (
     CHANGEABLE,
@@ -49,48 +47,22 @@ from marketsimulator.results.stress.report import (
     stress_json,
     verdict_of,
 )
-from marketsimulator.results.stress.scenarios import Scenario
-from marketsimulator.settings import BacktestSettings
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from marketsimulator.settings import BacktestSettings, StressSettings
+from trainingdata.feed.endpoint import Keys
 from trainingdata.instruments import instrument
 
 JSON = "stress.json"
 
 
-@settings_class()
-class StressSettings:
-    """What is put under stress."""
-
-    account: Literal["venue"] | None = setting(
-        None, "`venue`: the account there; none: the run that is named"
-    )
-    at: str = setting(
-        "end", "of a run: `end`, `worst` (most leverage), a New York date or an instant with a zone"
-    )
-    only: tuple[str, ...] = setting((), "names of scenarios; none means all")
-    output: str = setting("outputs/stress", "folder")
-    broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
-    scenarios: tuple[Scenario, ...] = setting((), "what may happen")
-    own: tuple[Scenario, ...] = setting((), "scenarios of the user's")
-
-    @property
-    def chosen(self) -> tuple[Scenario, ...]:
-        """The scenarios that are wanted, in the order in which they are defined."""
-        every = {scenario.name: scenario for scenario in (*self.scenarios, *self.own)}
-        for name in self.only:
-            if name not in every:
-                raise invalid_choice("only", name, every)
-        return tuple(each for name, each in every.items() if not self.only or name in self.only)
-
-    def of_book(self, book: HeldBook, terms: BacktestSettings) -> Stress:
-        """A book under what is chosen; a note says which symbols of the user's it does not hold."""
-        notes = [
-            f"own: {each.name}: {symbol} is not in the book; nothing of it moves"
-            for each in self.own
-            for symbol in each.symbols
-            if instrument(symbol).symbol not in book.symbols
-        ]
-        return stress(replace(book, notes=(*book.notes, *notes)), self.chosen, terms)
+def stress_book(settings: StressSettings, book: HeldBook, terms: BacktestSettings) -> Stress:
+    """A book under what is chosen; a note says which symbols of the user's it does not hold."""
+    notes = [
+        f"own: {each.name}: {symbol} is not in the book; nothing of it moves"
+        for each in settings.own
+        for symbol in each.symbols
+        if instrument(symbol).symbol not in book.symbols
+    ]
+    return stress(replace(book, notes=(*book.notes, *notes)), settings.chosen, terms)
 
 
 OF_STRESS = tuple(each.name for each in fields(StressSettings))
@@ -108,13 +80,13 @@ def requested(config: DictConfig, words: Sequence[str]) -> Callable[[], Stress]:
     if runs:
         run = RunFolder(Path(runs[0]).expanduser())
         terms = run_settings(run, _changes(config, words))
-        return lambda: settings.of_book(run_book(run, settings.at, terms), terms)
+        return lambda: stress_book(settings, run_book(run, settings.at, terms), terms)
     if settings.at != "end":
         raise InputError(f"at: {settings.at} is of a run; an account is read as it is now")
     names = {each.name for each in fields(BacktestSettings)} - {"output"}
     terms = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
     keys = Keys.of(os.environ)
-    return lambda: settings.of_book(account_book(settings.broker, keys, terms), terms)
+    return lambda: stress_book(settings, account_book(settings.broker, keys, terms), terms)
 
 
 def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
@@ -137,7 +109,7 @@ def read(words: Sequence[str]) -> tuple[Callable[[], Stress], Path]:
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
     named: list[str] = parser.parse_args(list(words)).words
     config = composed_config("stress", [word for word in named if is_override(word)])
-    output = output_of(config, JSON)
+    output = output_of(config, JSON, ("book", "scenarios"))
     return requested(config, named), output
 
 

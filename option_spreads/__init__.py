@@ -20,6 +20,7 @@ COMMANDS = {
         "option_spreads.backtest",
         config="spreads",
         output="spreads.json",
+        holds=("index", "account"),
         log="spreads",
         hydra=True,
     ),
@@ -27,6 +28,7 @@ COMMANDS = {
         "option_spreads.monte_carlo",
         config="monte_carlo",
         output="monte_carlo.json",
+        holds=("trades", "starting_capital"),
         log="monte_carlo",
         hydra=True,
         needs={"matplotlib": "pictures"},
@@ -34,8 +36,8 @@ COMMANDS = {
 }
 SETTINGS = {
     "autoscaling": "option_spreads.autoscaler.rules:AutoscalingSettings",
-    "spreads": "option_spreads.backtest:SpreadSettings",
+    "spreads": "option_spreads.simulation.settings:SpreadSettings",
     "sell_spreads": "option_spreads.selling.settings:SellingSettings",
-    "monte_carlo": "option_spreads.simulation.resampled_accounts:MonteCarloSettings",
-    "venue": "option_spreads.simulation.desk:PracticeSettings",
+    "monte_carlo": "option_spreads.simulation.settings:MonteCarloSettings",
+    "venue": "option_spreads.simulation.settings:PracticeSettings",
 }

@@ -23,24 +23,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from forecasting.forecast import Progress
 from foundation.cli import Result
-from foundation.errors import DataError, InputError
-from foundation.figures import counted
-from foundation.settings import setting, settings_class
 from foundation.tables import json_text
-from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
-from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
-from option_spreads.simulation.path import IndexDays, IndexModel, index_days
-from option_spreads.simulation.pricing import Smile
-from option_spreads.simulation.selling import (
-    MAX_POSITION,
-    SpreadAccount,
-    offered_spreads,
-    spread_account,
-)
+from option_spreads.autoscaler.rules import strategies_of
+from option_spreads.simulation.path import IndexDays
+from option_spreads.simulation.selling import SpreadAccount, offered_spreads, spread_account
+from option_spreads.simulation.settings import SpreadSettings
 from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
@@ -48,12 +37,6 @@ from option_spreads.simulation.spread_report import (
     trade_figures,
     trade_table,
 )
-from trainingdata.bars import Bars
-from trainingdata.instants import check_zone, instant
-from trainingdata.sessions import calendar
-from trainingdata.source import DataSettings
-from trainingdata.timeframe import HOURLY
-from trainingdata.volatility_index import volatility_index
 
 log = logging.getLogger(__name__)
 
@@ -62,99 +45,6 @@ SIMULATED_NOTE = (
     " What a seller earns on the simulated index is the premium that is put in (index.premium),"
     " less costs (docs/STUDIES.md)."
 )
-
-
-@settings_class("bars")
-class BarsSettings:
-    """An index from hourly bars."""
-
-    dir: tuple[str, ...] = setting((), "folders of hourly bars; none means the model")
-    zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
-    symbol: str = setting("SPY", "whose bars they are")
-    scale: float = setting(10.0, "of its prices; 10 reads SPY as the S&P 500", gt=0, lt=1e6)
-    vix: str | None = setting(None, "a daily file of the volatility index")
-
-    def __post_init__(self) -> None:
-        check_zone(self.zone, "bars.zone")
-        if self.vix is not None and not self.dir:
-            raise InputError(
-                "bars.vix: it goes with bars, and none are named; name their folder, too,"
-                " bars.dir=[DIR]"
-            )
-        if self.dir and self.vix is None:
-            raise InputError(
-                "bars.vix: an index from bars needs a file of its volatility index,"
-                " bars.vix=VIX.parquet"
-            )
-
-    def read(self) -> Bars:
-        """The bars that others confirm; a session that lacks one is not traded."""
-        data = DataSettings(self.dir, self.zone, accept_jumps=True)
-        try:
-            bars = data.bars([self.symbol], None, None, HOURLY)
-        except DataError as error:
-            said = str(error).replace("data.dir:", "bars.dir:", 1)
-            raise DataError(said.replace("data.zone", "bars.zone")) from error
-        for doubt in bars.doubts:
-            log.warning("%s", doubt)
-        return bars
-
-
-@settings_class()
-class SpreadSettings(AutoscalingSettings):
-    """Settings of configs/spreads.yaml."""
-
-    strategies: tuple[str, ...] = setting(
-        ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"), "sold from one account, none twice"
-    )
-    years: int = setting(1, "of 252 sessions; bars are traded as far as they go", ge=1, le=100)
-    max_position: float = setting(
-        MAX_POSITION,
-        "collateral of all open spreads, multiples of the balance, as "
-        "`guards.max_position` live; beyond 1 the balance is the bound",
-        ge=0.01,
-        le=10,
-    )
-    start: str = setting("2024-01-02", "first date of a simulated index")
-    seed: int = setting(0, "of the simulated index", ge=0, lt=2**63)
-    output: str = setting("outputs/spreads", "folder for the results")
-    bars: BarsSettings = setting(BarsSettings(), "an index from files, instead of the model")
-    index: IndexModel = setting(IndexModel(), "the model")
-    rules: SpreadRules = setting(SpreadRules(), "what is sold, and when it is bought back")
-    costs: SpreadCosts = setting(SpreadCosts(), "of an order, by leg")
-    smile: Smile = setting(
-        Smile(), "implied volatility by strike; a simulated index takes level and session alone"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        strategies_of(self.strategies)
-        instant(self.start, name="start")
-        self.rules.refuse_late_entries()
-
-    @property
-    def quoted(self) -> Smile:
-        """What options are priced with: the smile on bars, its level alone on the model.
-
-        Moves of the model are normal: wings would pay the seller for falls that never come.
-        """
-        return self.smile if self.bars.dir else self.smile.flat
-
-    def days(self) -> IndexDays:
-        """The sessions that are traded."""
-        if self.bars.dir and self.bars.vix is not None:
-            bars = self.bars.read()
-            vix = volatility_index(self.bars.vix)
-            return index_days(bars, bars.symbols[0], vix, self.bars.scale)
-        sessions = calendar().dates
-        count = self.years * TRADING_DAYS
-        dates = sessions[sessions >= np.datetime64(self.start, "D")][:count]
-        if len(dates) < count:
-            raise InputError(
-                f"start, years: the calendar ends before {counted(self.years, 'year')} from"
-                f" {self.start} passed"
-            )
-        return self.index.days(dates, self.seed, self.smile)
 
 
 def run_account(settings: SpreadSettings, days: IndexDays) -> SpreadAccount:

@@ -27,21 +27,17 @@ from rich.text import Text
 from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.clock import system_clock
-from foundation.compose import composed_config
+from foundation.compose import composed_config, is_override
 from foundation.errors import InputError, invalid_choice
 from foundation.figures import FEWEST_FILLS, counted, number, usd
 from foundation.notices import Notices
 from foundation.tables import Table
-from foundation.words import is_override
 from option_spreads.autoscaler.account import TRADES, AccountFiles, AccountState
 from option_spreads.autoscaler.now import Sizing, contracts_now
 from option_spreads.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap
-from option_spreads.simulation.resampled_accounts import (
-    MonteCarloSettings,
-    limits_text,
-    simulate_accounts,
-)
+from option_spreads.simulation.resampled_accounts import limits_text, simulate_accounts
 from option_spreads.simulation.resampling import UNIT
+from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeRow, TradeSample, read_trades, sample_of
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import calendar

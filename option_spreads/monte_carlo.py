@@ -31,7 +31,6 @@ from foundation.errors import InputError
 from foundation.figures import counted, number, percent, usd
 from foundation.tables import json_text
 from option_spreads.simulation.resampled_accounts import (
-    MonteCarloSettings,
     doubts,
     limits_text,
     simulate_accounts,
@@ -39,6 +38,7 @@ from option_spreads.simulation.resampled_accounts import (
     summary,
 )
 from option_spreads.simulation.resampling import UNIT, AccountPaths
+from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.spread_report import figure_table
 from option_spreads.simulation.trade_sample import TradeSample, read_sample
 

@@ -26,7 +26,7 @@ from execution.live.accounts import SPREADS
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from foundation.compose import composed_config
-from foundation.supervisor import Supervisor
+from foundation.notices import Supervisor
 from option_spreads.selling.settings import SellingSettings
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sizing.kelly import SolverFailed as SolverFailed
     from sizing.kelly import kelly_weights as kelly_weights
     from sizing.kelly import unconstrained_kelly as unconstrained_kelly
-    from sizing.limits import Limits as Limits
-    from sizing.premium import PriorSettings as PriorSettings
     from sizing.quantity import get_qty as get_qty
+    from sizing.settings import Limits as Limits
+    from sizing.settings import PriorSettings as PriorSettings
 
 __getattr__, __dir__, __all__ = public(__name__)

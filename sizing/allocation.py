@@ -10,7 +10,6 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.compiled import inlined, merged
-from foundation.errors import InputError
 from sizing.binding import Bound, limits_met
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed, failure_text
@@ -84,15 +83,6 @@ class Strategy(Protocol):
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """The line operators grep for."""
-
-
-def check_fraction(fraction: float) -> None:
-    """Refuse a fraction of full Kelly that is none."""
-    if not 0 < fraction <= 1:
-        raise InputError(
-            f"sizing.fraction: {fraction:g} is outside 0 … 1; 0.5 is half of full Kelly,"
-            " and beyond 1 an account grows more slowly at more risk"
-        )
 
 
 def allocate(inputs: SizingInputs, fraction: float) -> Allocation:

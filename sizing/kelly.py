@@ -15,18 +15,15 @@ to name what is wrong with them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.compiled import compiled
-from foundation.settings import about, settings_class
 from sizing.solver.active_set import INFEASIBLE, SOLVED
 from sizing.solver.cholesky import factored_solve
 from sizing.solver.multi_period import SizingProblem as SizingProblem
@@ -77,25 +74,6 @@ def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> 
     if factored_solve(np.array(covariance, dtype=np.float64), weights):
         return weights
     return np.asarray(fraction * np.linalg.lstsq(covariance, mu, rcond=None)[0])
-
-
-@settings_class("sizing.drawdown")
-class Drawdown:
-    """Wealth is ever to fall by a share of what it was with some probability at most."""
-
-    depth: Annotated[float, about("the share that is lost", gt=0, lt=1)]
-    probability: Annotated[float, about("that it ever is", gt=0, lt=1)]
-
-    @property
-    def fraction(self) -> float:
-        """The fraction c of Kelly that keeps it: 2 / (1 + ln p / ln(1 - d)), 1 at most.
-
-        In a diffusion a fraction c of Kelly lets wealth ever fall to a share x of itself with
-        probability x^(2/c - 1) (Thorp 2006). A loose bound allows more than full Kelly, which
-        grows more slowly at more risk. At a depth of 0.2 and a probability of 0.1 it is 0.177.
-        """
-        aversion = math.log(self.probability) / math.log1p(-self.depth)
-        return min(2.0 / (1.0 + aversion), 1.0)
 
 
 def binary_kelly(probability: npt.ArrayLike, price: npt.ArrayLike, fraction: float = 0.5) -> Array:

@@ -29,40 +29,9 @@ import numpy as np
 
 from foundation.arrays import Array, Array32, Index, Mask
 from foundation.compiled import compiled
-from foundation.settings import setting, settings_class
 from trainingdata.correlation import MeanCorrelations
 
 PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts for
-
-
-@settings_class("prior")
-class PriorSettings:
-    """What is believed before any forecast has proven itself."""
-
-    stock_sharpe: float = setting(
-        0.3, "Sharpe ratio a year of the diversified stock market", ge=0, le=2
-    )
-    crypto_sharpe: float | None = setting(
-        None,
-        "the same of crypto; null: stock_sharpe × the correlation of crypto with stocks (CAPM)",
-        ge=0,
-        le=2,
-    )
-    horizon_days: int = setting(28, "how far a plan looks, in calendar days", ge=1, le=365)
-
-    def class_sharpe(self, crypto_correlation: Array) -> Array:
-        """Return yearly Sharpe ratios of the stock market and of crypto at each instant, [T, 2].
-
-        Parameters
-        ----------
-        crypto_correlation : [T]
-            correlation of crypto with the stock market.
-        """
-        stocks = np.full(len(crypto_correlation), self.stock_sharpe)
-        implied = self.stock_sharpe * crypto_correlation
-        stated = self.crypto_sharpe
-        crypto = implied if stated is None else np.full(len(crypto_correlation), stated)
-        return np.column_stack([stocks, crypto])
 
 
 @compiled

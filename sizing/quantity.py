@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -20,16 +20,14 @@ from sizing.allocation import Strategy
 from sizing.increments import whole_steps
 from sizing.inputs import AccountLike, SizingInputs, check_priced, no_equity
 from sizing.kelly import SolverFailed
-from sizing.limits import Limits
 from sizing.problem import AccountRow, BookLimits, Costs, Problem, Returns, holdings_of, with_betas
+from sizing.settings import Fallback, Limits
 from sizing.solver.multi_period import change_costs
 from sizing.strategies import Kelly, Legacy
 from trainingdata.instruments import Instrument, Kind, instrument
 from trainingdata.timeframe import HOURLY
 
 log = logging.getLogger(__name__)
-
-Fallback = Literal["none", "legacy"]
 
 HALF_KELLY = Kelly()
 MOST_COINS = 1e11  # quantity of one order, whatever it is worth

@@ -15,21 +15,21 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from foundation.arrays import Array, Index, first_row
 from foundation.errors import InputError, in_one_line, invalid_choice
 from foundation.plugin import TARGET, is_own, load_own, user_code
-from sizing.allocation import Allocation, Strategy, allocate, check_fraction, nearest
-from sizing.binding import Bound
-from sizing.inputs import SizingInputs
-from sizing.kelly import SolverFailed
-from sizing.problem import Costs, Problem
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
 from trainingdata.timeframe import DAYS_A_YEAR, Holding
+
+if TYPE_CHECKING:  # compiled code, which a refusal of settings does without
+    from sizing.allocation import Allocation, Strategy
+    from sizing.inputs import SizingInputs
+    from sizing.kelly import SolverFailed
 
 KELLY = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 ROUNDS = 500  # of risk parity's steps at most
@@ -65,6 +65,10 @@ class Kelly:
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Kelly under the limits, net of the cost of moving."""
+        from sizing.allocation import allocate
+        from sizing.binding import Bound
+        from sizing.problem import Costs, Problem
+
         if self.multiplier == 1.0:
             return allocate(inputs, self.fraction)
         times = np.where(inputs.crypto, 1.0, self.multiplier)
@@ -116,6 +120,8 @@ class WeightPattern:
         Where not all positions may stand, one that is held gives way to another that is larger by
         more than `band`.
         """
+        from sizing.allocation import nearest
+
         desired = self.rule(inputs)
         near = np.abs(desired - inputs.held) <= self.band * np.abs(desired)
         wanted = np.where(near, inputs.held, desired)
@@ -142,6 +148,8 @@ class Legacy:
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Each deciding symbol in turn, the book as the ones before it left it."""
+        from sizing.allocation import nearest
+
         # What is sold whole leaves its room to the others.
         held = np.where(inputs.problem.account.leaving, 0.0, inputs.held)
         unlimited = np.full(len(held), np.nan)
@@ -166,6 +174,15 @@ class Legacy:
 
     def phrase(self, kind: Kind, stock_ceiling: float) -> str:
         return "Legacy sizing"
+
+
+def check_fraction(fraction: float) -> None:
+    """Refuse a fraction of full Kelly that is none."""
+    if not 0 < fraction <= 1:
+        raise InputError(
+            f"sizing.fraction: {fraction:g} is outside 0 … 1; 0.5 is half of full Kelly,"
+            " and beyond 1 an account grows more slowly at more risk"
+        )
 
 
 def equal_weight(s: SizingInputs) -> Array:
@@ -362,6 +379,8 @@ def own_rule(name: str, rule: Callable[[SizingInputs], object]) -> Callable[[Siz
     """
 
     def weights(s: SizingInputs) -> Array:
+        from sizing.kelly import SolverFailed
+
         unsolved: SolverFailed | None = None
         with user_code(SLOT, name):
             try:

@@ -24,8 +24,12 @@ from scipy import stats
 from scipy.optimize import differential_evolution
 
 from event_contracts.simulation.learner import Learner, learner_of
-from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings, Reward
-from event_contracts.simulation.synthetic import SyntheticMarket
+from event_contracts.simulation.settings import (
+    EpisodeSettings,
+    LearnerSettings,
+    Reward,
+    SyntheticMarket,
+)
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.actions import POSITION_SIZES
 from event_contracts.trading.observation import FEATURES

@@ -31,7 +31,7 @@ from numba.core.registry import cpu_target
 from foundation import PACKAGES
 from foundation.cli import _home
 from foundation.compose import composed_config
-from foundation.entry_points import registered
+from foundation.plugin import registered
 
 LETTERS = f"{ascii_letters}_{ascii_letters}"
 

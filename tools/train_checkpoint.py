@@ -220,7 +220,7 @@ def main() -> None:
             raise InputError(f"--steps: {arguments.steps} is below 1")
         if arguments.seed < 0:
             raise InputError(f"--seed: {arguments.seed} is negative")
-        check_output(arguments.output, CARD)
+        check_output(arguments.output, CARD, ("model", "steps"))
         folders.append(arguments.output)
         arguments.output.mkdir(parents=True, exist_ok=True)
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -33,12 +33,11 @@ from omegaconf import OmegaConf
 from foundation.arrays import Array, Instants
 from foundation.cli import Parser, Result
 from foundation.clock import system_clock
-from foundation.compose import composed_config
+from foundation.compose import composed_config, is_override
 from foundation.errors import DataError, InputError
 from foundation.figures import counted
 from foundation.files import check_output, may_overwrite, staged_file
 from foundation.settings import settings_of
-from foundation.words import is_override
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -200,7 +199,9 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
         raise InputError("data.coin_day: files hold the days of UTC; load hours, timeframe=1h")
     if config.data.fills:
         raise InputError("data.fills: no order is filled here; leave it out")
-    check_output(flags.output, "*.parquet", overwrite=may_overwrite(config))
+    check_output(
+        flags.output, "*.parquet", ("timestamp", "open", "close"), overwrite=may_overwrite(config)
+    )
     settings = DownloadSettings(
         symbols=tuple(word for word in flags.symbols if not is_override(word)),
         start=start,

@@ -25,6 +25,8 @@ HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(1, "D")
 MINUTES_A_DAY = 1440
 
+Dates = npt.NDArray[np.datetime64]  # New York's, `datetime64[D]`
+
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _INSTANT = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?", re.IGNORECASE

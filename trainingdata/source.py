@@ -13,7 +13,6 @@ from foundation.arrays import Array, Instants, first_row
 from foundation.errors import DataError, InputError, did_you_mean
 from foundation.settings import setting, settings_class
 from trainingdata.actions import Action, read_actions, split_adjusted
-from trainingdata.bar_files import read_bars, read_finer_bars
 from trainingdata.bars import FIELDS, HIGH, LOW, VOLUME, Bars, panel
 from trainingdata.confirmation import left_out_doubts, unconfirmed
 from trainingdata.conventions import Conventions, EpochUnit, Side
@@ -170,6 +169,8 @@ class DataSettings:
         end: np.datetime64 | None,
         timeframe: Timeframe | None,
     ) -> Bars:
+        from trainingdata.bar_files import read_bars
+
         return read_bars(
             [Path(folder).expanduser() for folder in self.dir],
             symbols,
@@ -215,6 +216,7 @@ class DataSettings:
             return market
         if not self.dir:
             raise InputError("data.fills: the synthetic market has no finer bars; name data.dir")
+        from trainingdata.bar_files import read_finer_bars
 
         bars = market.bars
         try:

@@ -22,23 +22,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Index, Instants, Mask
-from foundation.compiled import compiled
+from foundation.arrays import Array, Instants, Mask
 from foundation.errors import DataError, InputError, did_you_mean, invalid_choice
 from foundation.plugin import TARGET, is_own, load_own, user_code
 from foundation.settings import setting, settings_class
-from trainingdata.bars import CLOSE, VOLUME, Bars
-from trainingdata.instants import date_of, midnight, new_york_date
+from trainingdata.bars import Bars
+from trainingdata.instants import Dates, date_of, midnight, new_york_date
 from trainingdata.instruments import Kind, instrument, names_symbol
-from trainingdata.sessions import calendar
 from trainingdata.text_rows import text_rows
-from trainingdata.timeframe import DAYS_A_YEAR
 from trainingdata.volume_units import require_volume_units
+
+if TYPE_CHECKING:
+    from trainingdata.known_days import KnownDays
 
 SLOT = "universe"  # the group that names a function of a user's own
 GROWTH = "growth"
@@ -50,8 +50,6 @@ TOP, KEEP = RULES.index("top"), RULES.index("keep")
 MOST_DAYS = 1000  # of a window
 COLUMNS = ("symbol", "from", "to")
 STILL = np.datetime64("9999-12-31", "D")
-
-Dates = npt.NDArray[np.datetime64]  # New York's, `datetime64[D]`
 
 Rule = npt.NDArray[np.int8]  # numbers of RULES; 0 is in the universe
 Rank = Callable[[Bars], Any]
@@ -195,8 +193,10 @@ class Universe:
 
     def _left_out_on(self, bars: Bars, days: Dates) -> Rule:
         """[R, S] which rule leaves each symbol out from each day's midnight on; days increase."""
+        from trainingdata.known_days import KnownDays
+
         settings = self.settings
-        known = _Known.before(bars, days, settings.days)
+        known = KnownDays.before(bars, days, settings.days)
         rule = np.zeros((len(days), len(bars.symbols)), dtype=np.int8)
 
         def leave_out(name: str, out: Mask) -> None:
@@ -221,7 +221,7 @@ class Universe:
             keep_best(rule, self._scores(bars, known, days), settings.keep, KEEP)
         return rule
 
-    def _scores(self, bars: Bars, known: _Known, days: Dates) -> Array:
+    def _scores(self, bars: Bars, known: KnownDays, days: Dates) -> Array:
         """[R, S] of the rank; NaN where it says nothing."""
         if self.rank is None:
             return known.closes_at(days) / known.closes_at(days - self.settings.days) - 1.0
@@ -257,157 +257,6 @@ def keep_best(rule: Rule, score: Array, most: int, number: int) -> None:
     best = np.zeros(rule.shape, dtype=bool)
     np.put_along_axis(best, order[:, :most], True, axis=1)
     rule[(rule == 0) & ~(best & taking_part)] = number
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Known:
-    """What was known of S symbols at midnights of R days, from bars by D New York days.
-
-    bars: the panel.
-    days: [R] increasing.
-    window: calendar days.
-    begin: the first day whose bars count one by one: the one before all windows.
-    counts: [D + 1, S] bars known at each midnight from `begin` on.
-    closes: [D + 1, S] the last close then; NaN before the first.
-    traded: [D, S] of each day, USD.
-    """
-
-    bars: Bars
-    days: Dates
-    window: int
-    begin: np.datetime64
-    counts: Index
-    closes: Array
-    traded: Array
-
-    @classmethod
-    def before(cls, bars: Bars, days: Dates, window: int) -> _Known:
-        """Over the windows before the days."""
-        begin = days[0] - window - 1
-        midnights = midnight(np.arange(begin, days[-1] + 1))
-        # A bar that ends at a midnight belongs to the day before it, and is known then.
-        rows = np.searchsorted(bars.times, midnights, side="right").astype(np.int64)
-        history = bars.between(0, rows[0])
-        size = len(bars.symbols)
-        counts = np.zeros((len(rows), size), dtype=np.int64)
-        closes = np.full((len(rows), size), np.nan)
-        traded = np.zeros((len(rows) - 1, size))
-        if len(history.times):
-            counts[0] = np.count_nonzero(history.mask, axis=1)
-            closes[0] = history.last_closes()
-        part = slice(rows[0], rows[-1])
-        mask = np.ascontiguousarray(bars.mask[:, part].T)
-        close = np.ascontiguousarray(bars.values[:, part, CLOSE].T)
-        volume = np.ascontiguousarray(bars.values[:, part, VOLUME].T)
-        _write_days(mask, close, volume, rows - rows[0], counts, closes, traded)
-        return cls(bars, days, window, begin, counts, closes, traded)
-
-    def counts_at(self, days: Dates) -> Index:
-        return self.counts[self._places(days)]
-
-    def closes_at(self, days: Dates) -> Array:
-        """[R, S] the last close known at the midnight of each day; NaN before the first."""
-        return self.closes[self._places(days)]
-
-    def volatility(self) -> Array:
-        """[R, S] a year, of the returns of days in the window; NaN without two of them."""
-        a_year = np.array([DAYS_A_YEAR[item.kind] for item in self.bars.instruments])
-        last = self._places(self.days)
-        variance = _variances(self.counts, self.closes, last - self.window, last)
-        return np.asarray(np.sqrt(variance * a_year))
-
-    def dollar_volume(self) -> Array:
-        """[R, S] the median of a day in the window, USD; minus infinity where nothing traded."""
-        found = np.full((len(self.days), len(self.bars.symbols)), -np.inf)
-        last = self._places(self.days)
-        sessions = np.isin(np.arange(self.begin, self.days[-1]), calendar().dates)
-        for members, open_days in (
-            (~self.bars.crypto, sessions),
-            (self.bars.crypto, np.ones_like(sessions)),
-        ):
-            place = np.concatenate([[0], np.cumsum(open_days)])
-            daily = np.ascontiguousarray(self.traded[np.ix_(open_days, members)].T)
-            found[:, members] = _medians(daily, place[last - self.window], place[last])
-        return np.where(found > 0.0, found, -np.inf)
-
-    def _places(self, days: Dates) -> Index:
-        return (days - self.begin).astype(np.int64)
-
-
-@compiled
-def _write_days(
-    mask: Mask,
-    close: Array,
-    volume: Array,
-    rows: Index,
-    counts: Index,
-    closes: Array,
-    traded: Array,
-) -> None:
-    """Write what was known after each of D days, as of `_Known`, from bars [T, S] of theirs.
-
-    rows: [D + 1] how many of the bars' rows were known by then.
-    """
-    for d in range(len(traded)):
-        for s in range(counts.shape[1]):
-            counts[d + 1, s] = counts[d, s]
-            closes[d + 1, s] = closes[d, s]
-        for t in range(rows[d], rows[d + 1]):
-            for s in range(counts.shape[1]):
-                if mask[t, s]:
-                    counts[d + 1, s] += 1
-                    closes[d + 1, s] = close[t, s]
-                    traded[d, s] += close[t, s] * volume[t, s]
-
-
-@compiled
-def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Array:
-    """[R, S] mean square of the log returns of days [first, last) with a bar; NaN below two."""
-    moves = np.full((len(closes) - 1, closes.shape[1]), np.nan)
-    for d in range(len(moves)):
-        for s in range(moves.shape[1]):
-            if counts[d + 1, s] > counts[d, s]:
-                moves[d, s] = np.log(closes[d + 1, s] / closes[d, s]) ** 2
-    found = np.full((len(first), moves.shape[1]), np.nan)
-    for r in range(len(first)):
-        total = np.zeros(moves.shape[1])
-        count = np.zeros(moves.shape[1])
-        for d in range(first[r], last[r]):
-            for s in range(moves.shape[1]):
-                if not np.isnan(moves[d, s]):
-                    total[s] += moves[d, s]
-                    count[s] += 1.0
-        for s in range(moves.shape[1]):
-            if count[s] > 1.0:
-                found[r, s] = total[s] / count[s]
-    return found
-
-
-@compiled
-def _medians(daily: Array, first: Index, last: Index) -> Array:
-    """[R, S] medians of daily values [S, D] in [first, last), both of which never fall."""
-    found = np.full((len(first), len(daily)), -np.inf)
-    ordered = np.empty(daily.shape[1])
-    for s in range(len(daily)):
-        begin = end = size = 0
-        for r in range(len(first)):
-            # The window's values stay in order: what comes in and goes out is moved past others.
-            while end < last[r]:
-                k = size
-                while k > 0 and ordered[k - 1] > daily[s, end]:
-                    ordered[k] = ordered[k - 1]
-                    k -= 1
-                ordered[k] = daily[s, end]
-                size += 1
-                end += 1
-            while begin < first[r]:
-                size -= 1
-                for k in range(np.searchsorted(ordered[: size + 1], daily[s, begin]), size):
-                    ordered[k] = ordered[k + 1]
-                begin += 1
-            if size > 0:
-                found[r, s] = (ordered[(size - 1) // 2] + ordered[size // 2]) / 2.0
-    return found
 
 
 @dataclass(frozen=True, eq=False, slots=True)

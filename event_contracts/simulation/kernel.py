@@ -21,20 +21,18 @@ nothing trades: resting orders are cancelled, and the market pays.
 
 from __future__ import annotations
 
-from event_contracts.trading.records import DOLLAR, MOST, POINT, WHOLE, Record
-from event_contracts.trading.rules import (
-    Terms,
+from event_contracts.trading.record_rules import (
     best_ask,
     best_bid,
-    fee_of,
     fits,
     held_of,
     is_beyond_limits,
-    is_immediate,
     is_purchase,
     is_yes,
     room_for,
 )
+from event_contracts.trading.records import DOLLAR, MOST, POINT, WHOLE, Record
+from event_contracts.trading.rules import Terms, fee_of, is_immediate
 from foundation.arrays import Records
 from foundation.compiled import compiled, inlined
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from omegaconf import DictConfig
 
-from event_contracts.simulation.synthetic import SyntheticMarket
+from event_contracts.simulation.sessions import TICK, ticks_in_a_dollar
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.records import DOLLAR
@@ -23,6 +23,44 @@ CENTS = 100
 LARGEST_CASH = 1_000_000  # USD
 MOST_LAYERS = 8
 MOST_UNITS = 4096
+
+
+@settings_class("market")
+class SyntheticMarket:
+    """Parameters of the market."""
+
+    steps: int = setting(300, "of a session, which has one row more", ge=1, le=100_000)
+    level: float = setting(
+        0.5, "probability that the log-odds revert to", ge=0.001, le=0.999, key=False
+    )
+    start_deviation: float = setting(
+        4.0, "of the first row's log-odds around it", ge=0, le=10, key=False
+    )
+    reversion: float = setting(1.0, "pull back to it, a session", ge=0, le=1000, key=False)
+    volatility: float = setting(
+        4.0, "deviation of the log-odds over a session without the pull", ge=0, le=100
+    )
+    tick: float = setting(TICK, "USD between prices, a whole share of a dollar")
+    width: float = setting(2.0, "mean of the quote, ticks", ge=1, le=20)
+    depth: float = setting(100.0, "mean contracts at the top", ge=1, le=1e6)
+    lot: int = setting(20, "contracts of a market order", ge=1, le=10_000, key=False)
+    informed: float = setting(
+        1.0,
+        "orders expected a step for each tick that the price moves beyond a quote",
+        ge=0,
+        le=100,
+    )
+    noise: float = setting(0.0, "uninformed orders expected a step, each side", ge=0, le=20)
+    edge: float = setting(0.0, "deviation of the mispricing, USD", ge=0, le=0.25)
+    memory: float = setting(
+        0.95, "share of the mispricing that a step keeps", ge=0, le=0.9999, key=False
+    )
+    estimate_noise: float = setting(
+        0.0, "deviation of the estimate around the fair price, USD", ge=0, le=0.5
+    )
+
+    def __post_init__(self) -> None:
+        ticks_in_a_dollar(self.tick)
 
 
 @settings_class()

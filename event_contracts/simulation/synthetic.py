@@ -36,15 +36,14 @@ from event_contracts.simulation.sessions import (
     COLUMNS,
     ESTIMATE,
     SOLD,
-    TICK,
     YES_ASK,
     YES_BID,
     ticks_in_a_dollar,
 )
+from event_contracts.simulation.settings import SyntheticMarket
 from foundation.arrays import Array
 from foundation.compiled import compiled, inlined
 from foundation.errors import InputError
-from foundation.settings import setting, settings_class
 
 Seed = int | Sequence[int]
 
@@ -60,44 +59,6 @@ MOST_ORDERS = 50.0  # that are expected in a step, however far the price moves
 LATENT, MISPRICING, ESTIMATION = range(3)  # what the normal draws are for
 WIDTH, BID_DEPTH, ASK_DEPTH, SELLERS, BUYERS = range(5)  # what the uniform draws are for
 OUTCOME = WIDTH  # of the last row, which needs no width
-
-
-@settings_class("market")
-class SyntheticMarket:
-    """Parameters of the market."""
-
-    steps: int = setting(300, "of a session, which has one row more", ge=1, le=100_000)
-    level: float = setting(
-        0.5, "probability that the log-odds revert to", ge=0.001, le=0.999, key=False
-    )
-    start_deviation: float = setting(
-        4.0, "of the first row's log-odds around it", ge=0, le=10, key=False
-    )
-    reversion: float = setting(1.0, "pull back to it, a session", ge=0, le=1000, key=False)
-    volatility: float = setting(
-        4.0, "deviation of the log-odds over a session without the pull", ge=0, le=100
-    )
-    tick: float = setting(TICK, "USD between prices, a whole share of a dollar")
-    width: float = setting(2.0, "mean of the quote, ticks", ge=1, le=20)
-    depth: float = setting(100.0, "mean contracts at the top", ge=1, le=1e6)
-    lot: int = setting(20, "contracts of a market order", ge=1, le=10_000, key=False)
-    informed: float = setting(
-        1.0,
-        "orders expected a step for each tick that the price moves beyond a quote",
-        ge=0,
-        le=100,
-    )
-    noise: float = setting(0.0, "uninformed orders expected a step, each side", ge=0, le=20)
-    edge: float = setting(0.0, "deviation of the mispricing, USD", ge=0, le=0.25)
-    memory: float = setting(
-        0.95, "share of the mispricing that a step keeps", ge=0, le=0.9999, key=False
-    )
-    estimate_noise: float = setting(
-        0.0, "deviation of the estimate around the fair price, USD", ge=0, le=0.5
-    )
-
-    def __post_init__(self) -> None:
-        ticks_in_a_dollar(self.tick)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

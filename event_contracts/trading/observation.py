@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from event_contracts.trading.record_rules import masks
 from event_contracts.trading.records import (
     BUY_NO,
     BUY_YES,
@@ -16,7 +17,7 @@ from event_contracts.trading.records import (
     WHOLE,
     Record,
 )
-from event_contracts.trading.rules import Terms, masks
+from event_contracts.trading.rules import Terms
 from foundation.arrays import Mask, Records
 from foundation.compiled import compiled, inlined
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from execution.journal.order_store import OrderIntent
 from execution.orders.contract_orders import COUNT_STEP as COUNT_STEP
 from execution.orders.contract_orders import PAYOUT as PAYOUT
 from execution.orders.contract_orders import PRICE_STEP as PRICE_STEP
@@ -23,6 +22,9 @@ from execution.orders.contract_orders import TimeInForce as TimeInForce
 from execution.orders.contract_orders import Verb as Verb
 from execution.orders.contract_orders import check_terms as check_terms
 from foundation.decimals import CENT
+
+if TYPE_CHECKING:
+    from execution.journal.order_store import OrderIntent
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,23 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from event_contracts.trading.records import (
-    AGGRESSIVE,
-    BUY_NO,
-    BUY_YES,
-    DOLLAR,
-    MID,
-    MOST,
-    NONE,
-    POINT,
-    SELL_NO,
-    SELL_YES,
-    SLOTS,
-    WHOLE,
-    Record,
-)
-from foundation.arrays import Mask, Records
-from foundation.compiled import inlined, shared
+from event_contracts.trading.records import AGGRESSIVE, DOLLAR, MID, MOST, POINT, WHOLE
 
 # Version of how orders are sent and filled; a policy plays under the rules that it learned with.
 # 1: new orders met the next tick. 2: they trade with the book shown; sales cancel own purchases.
@@ -113,7 +97,6 @@ def usd(millionths: Number) -> Decimal:
     return Decimal(millionths.numerator) / millionths.denominator / DOLLAR
 
 
-@shared
 def fee_of(fees: Fees, price: Number, count: Number, maker: bool) -> Number:
     """The rate's fee of a fill, rounded up."""
     rate = fees.maker if maker else fees.taker
@@ -121,14 +104,12 @@ def fee_of(fees: Fees, price: Number, count: Number, maker: bool) -> Number:
     return -(-(rate * count * price * (WHOLE - price)) // unit) * fees.fee_step
 
 
-@shared
 def most_cost(fees: Fees, price: Number, count: Number) -> Number:
     """What buying so many contracts can cost at most, fees included: `FeeRules.most_cost`."""
     fee = fee_of(fees, price, count, fees.maker > fees.taker)
     return price * count * POINT + fee + count * fees.fee_step + fees.balance_step
 
 
-@shared
 def reach_of(
     price: Number, count: Number, held: Number, resting: Number, money: Number
 ) -> tuple[Number, Number, Number]:
@@ -143,7 +124,6 @@ def reach_of(
     return position, position * price * POINT, money + worth * POINT
 
 
-@shared
 def broken_limit(
     limits: Limits,
     position: Number,
@@ -178,7 +158,6 @@ def broken_limit(
     return NO_LIMIT
 
 
-@shared
 def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) -> Number:
     """The price of an order at its own side's quote; 0 where the quote has none."""
     if style == MID:
@@ -191,7 +170,6 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
     return price if 0 < price < WHOLE else 0
 
 
-@shared
 def is_immediate(buys: bool, style: int) -> bool:
     """Return whether an order is immediate-or-cancel: a sale at the other side's price.
 
@@ -200,7 +178,6 @@ def is_immediate(buys: bool, style: int) -> bool:
     return not buys and style == AGGRESSIVE
 
 
-@shared
 def most_to_sell(held: Number, sales: Number, purchases: Number, immediate: bool) -> Number:
     """Return the contracts that a sale may take from the position.
 
@@ -210,7 +187,6 @@ def most_to_sell(held: Number, sales: Number, purchases: Number, immediate: bool
     return held - sales if immediate else held - sales - purchases
 
 
-@shared
 def most_to_buy(held: Number, sales: Number, purchases: Number) -> Number:
     """Return the contracts that a purchase may buy while sales of the other side rest.
 
@@ -221,135 +197,3 @@ def most_to_buy(held: Number, sales: Number, purchases: Number) -> Number:
     of resting purchases of the side that is bought.
     """
     return held - sales - purchases if sales > 0 else MOST
-
-
-# Over records
-
-
-@inlined
-def is_purchase(intent: int) -> bool:
-    return intent in (BUY_YES, BUY_NO)
-
-
-@inlined
-def is_yes(intent: int) -> bool:
-    return intent in (BUY_YES, SELL_YES)
-
-
-@inlined
-def best_bid(tick: Record, yes: bool) -> int:
-    return int(tick.bid if yes else WHOLE - tick.ask)
-
-
-@inlined
-def best_ask(tick: Record, yes: bool) -> int:
-    return int(tick.ask if yes else WHOLE - tick.bid)
-
-
-@inlined
-def held_of(market: Record, yes: bool) -> int:
-    return int(market.yes if yes else market.no)
-
-
-@inlined
-def _resting(orders: Records, market: Record, intent: int) -> int:
-    """Contracts that resting orders of an intent can still fill."""
-    total = 0
-    for k in range(market.resting):
-        if orders[k].intent == intent:
-            total += orders[k].remaining
-    return total
-
-
-@inlined
-def _free_cash(orders: Records, market: Record, terms: Terms) -> int:
-    """Cash beyond the buffer that resting purchases cannot take."""
-    free = market.cash - market.reserved - terms.cash_buffer
-    for k in range(market.resting):
-        if is_purchase(orders[k].intent):
-            free -= most_cost(terms.fees, orders[k].price, orders[k].remaining)
-    return int(free)
-
-
-@inlined
-def room_for(
-    market: Record, orders: Records, tick: Record, terms: Terms, intent: int
-) -> tuple[int, int, int, int]:
-    """Return the bounds of an intent's orders, BUY_YES … SELL_NO, before a tick, for `fits`.
-
-    Returns the price, 0 without one; the most contracts that may trade; and, for a purchase, the
-    cash that it may use and the contracts that resting orders may still add to the position.
-    """
-    yes = is_yes(intent)
-    buys = is_purchase(intent)
-    style = terms.styles[intent]
-    price = int(limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.tick, buys, style))
-    if market.resting == SLOTS:
-        price = 0
-    same = _resting(orders, market, intent)
-    if not buys:
-        immediate = is_immediate(buys, style)
-        against = 0 if immediate else _resting(orders, market, BUY_NO if yes else BUY_YES)
-        return price, int(most_to_sell(held_of(market, yes), same, against, immediate)), 0, 0
-    sales = _resting(orders, market, SELL_NO if yes else SELL_YES)
-    most = int(most_to_buy(held_of(market, not yes), sales, same))
-    return price, most, _free_cash(orders, market, terms), same + sales
-
-
-@inlined
-def is_beyond_limits(
-    market: Record, terms: Terms, yes: bool, price: int, count: int, resting: int
-) -> bool:
-    """Whether a position after an order of a side, and resting ones, breaks a limit."""
-    held = held_of(market, yes) - held_of(market, not yes)
-    money = market.cash + market.elsewhere
-    position, value, portfolio = reach_of(price, count, held, resting, money)
-    event = value + (market.event_if_no if yes else market.event_if_yes)
-    account = event + market.other_events
-    broken = broken_limit(terms.limits, position, value, portfolio, event, account)
-    return broken != NO_LIMIT
-
-
-@inlined
-def fits(
-    market: Record,
-    terms: Terms,
-    intent: int,
-    count: int,
-    price: int,
-    most: int,
-    free: int,
-    towards: int,
-    size_limit: int,
-) -> bool:
-    """Return whether an order of `count` contracts may be sent.
-
-    price, most, free, towards: from `room_for`. size_limit: contracts that its size may lead to.
-    """
-    if price == 0 or count > most:
-        return False
-    if not is_purchase(intent):
-        return True
-    yes = is_yes(intent)
-    if held_of(market, yes) - held_of(market, not yes) + towards + count > size_limit:
-        return False
-    if free < most_cost(terms.fees, price, count):
-        return False
-    return not is_beyond_limits(market, terms, yes, price, count, towards)
-
-
-@inlined
-def masks(market: Record, orders: Records, tick: Record, terms: Terms, allowed: Mask) -> None:
-    """Write which of the 25 actions may be sent: HOLD always. No mask is written of the reserved
-    ones, which stay as they came, False.
-    """
-    allowed[NONE] = True
-    for intent in range(BUY_YES, SELL_NO + 1):
-        price, most, free, towards = room_for(market, orders, tick, terms, intent)
-        for size in range(5):
-            count = terms.sizes[size]
-            code = (intent - 1) * 5 + size + 1
-            size_limit = terms.size_limits[size]
-            allowed[code] = size_limit >= 0 and fits(
-                market, terms, intent, count, price, most, free, towards, size_limit
-            )

@@ -11,12 +11,20 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable, Periods
-from forecasting.forecast import HORIZON, ChosenQuantiles, Forecaster, ForecastTable, Progress
-from forecasting.moments import Volatility, expected_between, variance_beyond, variance_until
+from forecasting.forecast import (
+    HORIZON,
+    ChosenQuantiles,
+    Forecaster,
+    ForecastTable,
+    Progress,
+    Volatility,
+)
+from forecasting.moments import expected_between, variance_beyond, variance_until
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.errors import DataError
 from foundation.threads import side_by_side
-from sizing.premium import PriorSettings, unit_premiums
+from sizing.premium import unit_premiums
+from sizing.settings import PriorSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource, MeanCorrelations, correlations_over
 from trainingdata.instants import DAY, utc_text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from execution.decision.trader import SizingSettings, Trader
+from execution.decision.sizing import SizingSettings
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import OrderTerms
@@ -15,8 +15,7 @@ from forecasting.forecast import Forecaster
 from forecasting.settings import PanelSettings
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
-from sizing.limits import Limits
-from sizing.premium import PriorSettings
+from sizing.settings import Limits, PriorSettings
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
 from trainingdata.endings import Ending
@@ -25,6 +24,9 @@ from trainingdata.schedule import Schedule
 from trainingdata.stored_correlation import CorrelationSettings
 from trainingdata.timeframe import Timeframe
 from trainingdata.universe import UniverseSettings
+
+if TYPE_CHECKING:
+    from execution.decision.trader import Trader
 
 
 @settings_class()
@@ -139,6 +141,8 @@ class TradingSettings(PanelSettings):
         return replace(bars, instruments=tuple(instruments))
 
     def trader(self, forecaster: Forecaster) -> Trader:
+        from execution.decision.trader import Trader
+
         return Trader(
             self.order_name,
             forecaster,

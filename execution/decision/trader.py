@@ -38,29 +38,23 @@ from execution.decision.rebalancing import (
     reductions_decided_anew,
     replaced_orders,
 )
+from execution.decision.sizing import SizingSettings
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import TERMS, Account, OrderTerms
-from forecasting.forecast import HORIZON, Forecaster, Progress, silent
-from forecasting.moments import Volatility
+from forecasting.forecast import Forecaster, Progress, silent
 from foundation.arrays import Array, Index
-from foundation.errors import InputError
-from foundation.plugin import is_own
-from foundation.settings import setting, settings_class
 from foundation.threads import undivided
 from sizing.allocation import Allocation, Strategy
 from sizing.inputs import SizingInputs, check_priced, no_equity
-from sizing.kelly import Drawdown, SolverFailed
-from sizing.limits import Limits
-from sizing.premium import PriorSettings
+from sizing.kelly import SolverFailed
 from sizing.problem import AccountRow
-from sizing.quantity import Fallback
-from sizing.strategies import Kelly, Legacy, named, with_fraction
+from sizing.settings import Limits, PriorSettings
+from sizing.strategies import Legacy
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
 from trainingdata.market import Market
 from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.timeframe import Holding
 from trainingdata.universe import Universe
 
 _NOTHING = Decimal(0)
@@ -72,99 +66,6 @@ class Decider(Protocol):
     def decide(self, bars: Bars, account: Account) -> Decision | None:
         """The decision at the panel's last instant; None where nothing decides then."""
         ...
-
-
-@settings_class("sizing")
-class SizingSettings:
-    """How much."""
-
-    strategy: str = setting(
-        "kelly_50",
-        "kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, fixed_fraction, "
-        "vol_target, inverse_volatility, risk_parity, buy_and_hold or legacy",
-    )
-    fraction: float | None = setting(None, "of full Kelly, instead of that in the strategy's name")
-    drawdown: Drawdown | None = setting(
-        None,
-        "{depth: 0.2, probability: 0.1} chooses the fraction: a fall by a fifth, ever, "
-        "with 10 % at most",
-    )
-    volatility: Volatility = setting("quantile", "the rule that reads sigma from quantiles")
-    holding: Holding = setting("plan", "a `plan`, or one interval, `next` or `session`")
-    signal_bars: int = setting(
-        3,
-        "own bars after which a plan's second period ends, and with it a forecast's worth",
-        ge=1,
-        le=HORIZON,
-    )
-    enhanced: bool = setting(True, "false sizes by the legacy rule whatever the strategy")
-    risk_multiplier: float = setting(1.0, "the legacy rule's factor for stocks", gt=0, le=10)
-    fallback: Fallback = setting("none", "what answers when sizing cannot, `none` or `legacy`")
-    position: float = setting(0.1, "the weight that `fixed_fraction` takes", gt=0, le=10)
-    target_volatility: float = setting(0.15, "a year, of `vol_target`", gt=0, le=10)
-    band: float = setting(
-        0.25,
-        "relative distance within which strategies that hold a pattern leave a weight alone",
-        ge=0,
-        lt=1,
-    )
-
-    def __post_init__(self) -> None:
-        if self.drawdown is not None:
-            self._check_drawdown()
-        if not is_own(self.strategy):  # that is loaded when a run asks for it
-            self.chosen_strategy()
-
-    def _check_drawdown(self) -> None:
-        """Refuse a bound beside a stated fraction, and for what holds no fraction of Kelly."""
-        if self.fraction is not None:
-            raise InputError(
-                "sizing.drawdown: it chooses the fraction of Kelly, and sizing.fraction states"
-                " one; name one of the two"
-            )
-        rule = None if is_own(self.strategy) else named(self.strategy)
-        if not (self.enhanced and isinstance(rule, Kelly) and rule.multiplier == 1.0):
-            name = self.strategy if self.enhanced else "legacy (sizing.enhanced=false)"
-            raise InputError(
-                f"sizing.drawdown: {name} holds no fraction of Kelly that it could choose; name"
-                " kelly_… or premium_…"
-            )
-
-    @property
-    def kelly_fraction(self) -> float | None:
-        """The fraction of full Kelly in the place of the name's; None for the name's own."""
-        return self.fraction if self.drawdown is None else self.drawdown.fraction
-
-    @property
-    def label(self) -> str:
-        """The strategy's name with the fraction that is used: `kelly_30` for kelly_50 with 0.3."""
-        if not self.enhanced:
-            return "legacy"
-        return with_fraction(self.strategy, self.kelly_fraction)
-
-    def chosen_strategy(self) -> Strategy:
-        strategy = named(
-            self.strategy,
-            fraction=self.kelly_fraction,
-            size=self.position,
-            deviation=self.target_volatility,
-            band=self.band,
-            risk_multiplier=self.risk_multiplier,
-        )
-        return strategy if self.enhanced else self.legacy()
-
-    def strategies(self) -> tuple[Strategy, ...]:
-        """The strategy, then the one that answers where its program is not solved, if any does."""
-        if self.fallback == "legacy":
-            return self.chosen_strategy(), self.legacy()
-        return (self.chosen_strategy(),)
-
-    def interval(self) -> Holding:
-        """The holding interval of beliefs: the strategy's own, else the one named here."""
-        return self.chosen_strategy().holding or self.holding
-
-    def legacy(self) -> Legacy:
-        return Legacy(self.risk_multiplier)
 
 
 class SizingResult(NamedTuple):

@@ -18,7 +18,7 @@ from trainingdata.instruments import is_stock
 from trainingdata.sessions import session_of
 
 if TYPE_CHECKING:
-    from sizing.limits import Limits  # its machine code is none of a page's
+    from sizing.settings import Limits
 
 _ONE = Decimal(1)
 _NOTHING = Decimal(0)

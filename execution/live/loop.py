@@ -18,8 +18,8 @@ from typing import Protocol
 
 import numpy as np
 
+from foundation.console import printing
 from foundation.errors import BrokerError, DataError
-from foundation.logs import printing
 from foundation.notices import Notices
 from foundation.signals import Ended, handled_signals
 

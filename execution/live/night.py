@@ -33,7 +33,8 @@ from execution.orders.orders import (
     time_in_force,
 )
 from foundation.errors import BrokerError
-from sizing.limits import ROUNDED, Limits
+from sizing.limits import ROUNDED
+from sizing.settings import Limits
 from trainingdata.instants import compact_text, new_york_date, utc_text
 from trainingdata.instruments import instrument, is_stock
 from trainingdata.sessions import in_session, session_of

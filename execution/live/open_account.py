@@ -19,9 +19,9 @@ from execution.journal.positions import PositionBook
 from execution.journal.refusals import RefusalBook
 from execution.live.account_lock import KILL_FILE, is_there, journal_of_account
 from foundation.clock import Clock
+from foundation.console import printing
 from foundation.database import Database
 from foundation.errors import InputError
-from foundation.logs import printing
 from foundation.notices import Notices, heading
 from foundation.redaction import Redactor
 

@@ -35,10 +35,10 @@ from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from foundation.clock import Time, system_clock
 from foundation.database import DatabaseFailed
-from foundation.entry_points import loaded
 from foundation.errors import AccessRefused, AnswerRefused, BrokerError
 from foundation.figures import counted, usd
-from foundation.supervisor import Supervisor
+from foundation.notices import Supervisor
+from foundation.plugin import loaded
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import utc_text

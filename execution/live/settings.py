@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 from execution.decision.settings import TradingSettings
 from execution.live.accounts import TRADE
 from execution.live.guards import GuardSettings
-from foundation.entry_points import offered
 from foundation.errors import InputError, invalid_choice
 from foundation.notices import WatchedSettings
+from foundation.plugin import offered
 from foundation.settings import setting, settings_class, settings_of
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import Kind, instrument

@@ -6,9 +6,10 @@ import numpy as np
 
 from execution.live.cycle import Cycle, decision_end
 from execution.live.settings import LiveSettings
+from foundation.errors import did_you_mean
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import Kind, instrument, nearest_symbol
 from trainingdata.universe import RULES
 
 
@@ -62,7 +63,7 @@ def short_history(bars: Bars, symbol: str, settings: LiveSettings) -> str:
     least = settings.forecaster.own_bars
     count = len(bars.real_bars(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0
     if not count:
-        return "it has no bars"
+        return f"it has no bars{did_you_mean(nearest_symbol(symbol, bars.symbols))}"
     if count >= least:
         return ""
     return f"it has {count} bars, and a forecast needs {least} (forecaster.context_length)"

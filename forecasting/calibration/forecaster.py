@@ -28,6 +28,7 @@ import numpy as np
 from forecasting.calibration.fit import CalibrationFit, fit_calibration
 from forecasting.calibration.history import ClassHistory
 from forecasting.calibration.kept import KeptFits
+from forecasting.calibration.settings import CalibrationSettings
 from forecasting.forecast import (
     HORIZON,
     LEVELS,
@@ -41,7 +42,6 @@ from forecasting.forecast import (
 from forecasting.moments import LogMoments
 from forecasting.windows import Windows, last_before
 from foundation.arrays import Array, Index, Instants
-from foundation.settings import setting, settings_class
 from foundation.threads import side_by_side
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
@@ -52,14 +52,6 @@ _Key = tuple[str, str]  # source of the base forecasts, digest of the bars
 _Taught = tuple[_Key, CalibrationFit, Array, Array]
 
 MAX_FITS = 64  # kept in memory
-
-
-@settings_class("forecaster.calibration")
-class CalibrationSettings:
-    """How much is learned from, and how sure a median must be."""
-
-    window: int = setting(3000, "own bars of each symbol that are learned from", ge=100)
-    confidence: float = setting(3.0, "standard errors above zero that a median's slope needs", ge=0)
 
 
 @runtime_checkable

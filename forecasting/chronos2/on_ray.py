@@ -18,11 +18,10 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from forecasting.chronos2.cached import Prediction
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, Progress, room
@@ -32,6 +31,9 @@ from foundation.arrays import Array32, Index
 from foundation.errors import InputError, in_one_line, not_installed
 from foundation.figures import counted
 from foundation.settings import setting, settings_class
+
+if TYPE_CHECKING:  # compiled code, which a refusal of settings does without
+    from forecasting.chronos2.cached import Prediction
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ class RayPredictions:
         progress: Progress,
     ) -> Generator[Prediction, None, None]:
         """Compute portions of windows that share a profile; they come as they are ready."""
+        from forecasting.chronos2.cached import Prediction
+
         ray = connected(self.settings.address)
         total = sum(map(len, portions))
         places, share = _places(self.settings, ray.nodes(), profile)

@@ -12,7 +12,6 @@ from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import OrderTerms
 from foundation.arrays import Array, Instants, Records
 from foundation.settings import setting, settings_class
-from marketsimulator.account.book import DAY, HOLDING
 from trainingdata.instruments import Instrument, Kind, instrument
 
 PATTERN_RULE_ENDS = np.datetime64("2026-06-04", "D")  # SEC order of 2026-04-14, FINRA notice 26-10
@@ -47,6 +46,8 @@ def holdings_of(
     orders: OrderTerms | None = None,
 ) -> Records:
     """Return the constants of each symbol, [S] HOLDING; without `orders` there is no minimum."""
+    from marketsimulator.account.book import HOLDING
+
     terms = margin or MarginTerms()
     crypto = np.array([item.kind is Kind.CRYPTO for item in instruments], dtype=bool)
     symbols = [item.symbol for item in instruments]
@@ -71,6 +72,8 @@ def tier_table(fees: FeeSchedule) -> Array:
 
 def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms) -> Records:
     """The terms of each New York date, increasing, as settlement reads them: [D] DAY."""
+    from marketsimulator.account.book import DAY
+
     days = np.asarray(dates, dtype="datetime64[D]")
     table = np.zeros(len(days), DAY)
     table["date"] = days.astype(np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,12 +13,11 @@ from execution.decision.beliefs import BeliefTable
 from execution.orders.fees import FeeSchedule
 from execution.orders.lending import MarginTerms
 from foundation.settings import with_changes
-from marketsimulator.settings import BacktestSettings
+from marketsimulator.settings import BacktestSettings, Kind
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, Unread
 from trainingdata.endings import Ending, opens_after
 from trainingdata.market import Market
 
-Kind = Literal["lag", "shuffled", "costs"]
 SCALES = (0.0, 2.0, 4.0)  # multiples of the costs
 DEVIATION = 0.02  # of a bar's log return, in a scrambled future
 DATED_RATES = ("sec_per_dollar", "taf_per_share", "cat_per_share")

@@ -10,7 +10,7 @@ import numpy as np
 
 from execution.decision.choice import Choice
 from execution.decision.decision import UNSENT
-from execution.decision.trader import SizingSettings
+from execution.decision.sizing import SizingSettings
 from execution.orders.fees import FeeSchedule
 from execution.orders.orders import TERMS, OrderTerms
 from foundation.arrays import Mask
@@ -28,8 +28,7 @@ from foundation.figures import (
 )
 from foundation.plugin import is_own
 from marketsimulator.records import ENDED, Run
-from sizing.kelly import Drawdown
-from sizing.limits import Limits
+from sizing.settings import Drawdown, Limits
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars, Doubt
 from trainingdata.endings import Absence

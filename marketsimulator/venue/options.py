@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from execution.orders.option_orders import SHARES, Contract, Quote, SpreadOrder, contract_of
-from foundation.entry_points import loaded
 from foundation.errors import InputError, OrderRejected
+from foundation.plugin import loaded
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
 from marketsimulator.venue.asked import Refused, Response, refuse_other_keys, whole_number

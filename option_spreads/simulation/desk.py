@@ -23,32 +23,17 @@ from execution.orders.option_orders import (
     net_price,
 )
 from foundation.errors import OrderRejected
-from foundation.settings import setting, settings_class
-from marketsimulator.settings import OptionTerms, VenueSettings
 from marketsimulator.venue.spread_tickets import SpreadTicket, Status
 from marketsimulator.venue.underlying import Underlying
 from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, taken_until
-from option_spreads.simulation.pricing import Smile, bid_and_ask, option_value
+from option_spreads.simulation.pricing import bid_and_ask, option_value
+from option_spreads.simulation.settings import QuotedTerms
 from trainingdata.sessions import session_of, sessions_between
 
 DAYS_AHEAD = 10  # sessions for which there are options
 # Listed strikes lie within this share of the underlying's last price; others are quoted too.
 LISTED_WITHIN = 0.1
 MINUTE = np.timedelta64(1, "m")
-
-
-@settings_class("options")
-class QuotedTerms(OptionTerms):
-    """Options that a practice venue trades, and how it quotes them."""
-
-    smile: Smile = setting(Smile(), "of implied volatility over strikes")
-
-
-@settings_class()
-class PracticeSettings(VenueSettings):
-    """A practice venue: the bars, costs and margin of a backtest, and quoted options."""
-
-    options: QuotedTerms = setting(QuotedTerms(), "that are traded on its stocks")
 
 
 class OptionDesk:

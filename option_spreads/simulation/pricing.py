@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from foundation.arrays import Array
 from foundation.settings import setting, settings_class
@@ -83,6 +82,8 @@ def black_scholes(
     volatility: a year.
     call: false for puts.
     """
+    from scipy.special import ndtr
+
     s, k, t, v = (np.asarray(each, dtype=float) for each in (spot, strike, years, volatility))
     side = np.where(np.asarray(call, dtype=bool), 1.0, -1.0)
     deviation = v * np.sqrt(t)

@@ -7,15 +7,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from foundation.arrays import Array
 from foundation.errors import InputError
 from foundation.figures import FEWEST_FILLS, counted
-from foundation.settings import about, setting, settings_class
-from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.selling.rules import TRADING_DAYS
 from option_spreads.simulation.resampling import (
     AccountPaths,
@@ -24,40 +22,10 @@ from option_spreads.simulation.resampling import (
     draw_trades,
     with_full_losses,
 )
+from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeSample
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
-
-
-@settings_class()
-class MonteCarloSettings(AutoscalingSettings):
-    """Settings of configs/monte_carlo.yaml."""
-
-    trades: str | None = setting(None, "a file of closed trades")
-    runs: int = setting(10_000, "number of them", ge=1, le=1_000_000)
-    days: int = setting(252, "trading days of a run", ge=1, le=100_000)
-    seed: int = setting(0, "of the draws", ge=0, lt=2**63)
-    trades_per_day: float | None = setting(
-        None, "on average; none: the file's, by sessions from first trade to last", gt=0, le=1000
-    )
-    block: int | None = setting(
-        None, "trades that stay together in the block bootstrap; none: a week's", ge=1, le=100_000
-    )
-    stress: float | None = setting(
-        None,
-        "chance of a maximum loss; none: 1 - 0.05^(1/n), the most that n trades without "
-        "one leave possible at 95 %",
-        ge=0,
-        le=1,
-    )
-    final_above: tuple[Annotated[float, about("USD", ge=0, le=1e15)], ...] = setting(
-        (), "balances in USD: the chance that a run ends above each is reported"
-    )
-    output: str = setting("outputs/monte-carlo", "folder for the results")
-
-    def block_length(self, trades_a_day: float) -> int:
-        """Trades that stay together: those of a week, five sessions, where none are named."""
-        return self.block or max(round(5 * trades_a_day), 1)
 
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:

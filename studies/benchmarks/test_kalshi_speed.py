@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from event_contracts import MarketAgnosticKalshiEnv
+from event_contracts.settings import TrainingSettings
 from event_contracts.simulation.learner import learner_of
 from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.train import TrainingSettings
 from tests.event_contracts.test_env import unexplained_money
 
 pytestmark = pytest.mark.bench

@@ -12,11 +12,7 @@ import pytest
 
 from foundation.arrays import Index
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.simulation.resampled_accounts import (
-    MonteCarloSettings,
-    simulate_accounts,
-    summary,
-)
+from option_spreads.simulation.resampled_accounts import simulate_accounts, summary
 from option_spreads.simulation.resampling import (
     UNIT,
     ResamplingRules,
@@ -24,6 +20,7 @@ from option_spreads.simulation.resampling import (
     account_paths,
     draw_trades,
 )
+from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeSample
 
 pytestmark = pytest.mark.bench

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from event_contracts.settings import KalshiTradingSettings
 from event_contracts.simulation.exchange import Exchange
-from event_contracts.trade import KalshiTradingSettings
 from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules

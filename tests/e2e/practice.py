@@ -39,7 +39,7 @@ from foundation.database import Database
 from marketsimulator.alpaca_server import AlpacaServer, warm_up
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.stocks import Venue
-from option_spreads.simulation.desk import PracticeSettings
+from option_spreads.simulation.settings import PracticeSettings
 from tests.passing import HURRIED
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.bar_feed import BarFeed

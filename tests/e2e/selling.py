@@ -24,9 +24,10 @@ from option_spreads.selling.rules import Implied, SpreadCosts, SpreadRules
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, SellerState, write_state
-from option_spreads.simulation.desk import OptionDesk, QuotedTerms
+from option_spreads.simulation.desk import OptionDesk
 from option_spreads.simulation.path import IndexDays, index_days
 from option_spreads.simulation.pricing import Smile
+from option_spreads.simulation.settings import QuotedTerms
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument

@@ -8,7 +8,7 @@ from runpy import run_module
 
 import pytest
 
-from foundation import entry_points
+from foundation import plugin as entry_points
 from tests.e2e.practice import Start, environment
 from tests.e2e.refused import answer_of
 

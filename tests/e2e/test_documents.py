@@ -27,7 +27,7 @@ from docs.settings_page import CLASSES
 from examples.make_bars import random_bars, starts_of_stock_bars
 from foundation.settings import settings_in
 from kelly_chronos import COMMANDS
-from sizing.limits import Limits
+from sizing.settings import Limits
 from tests.commands import Started, run_command
 from trainingdata.source import DataSettings
 

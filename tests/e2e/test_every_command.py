@@ -17,7 +17,7 @@ import yaml
 
 from foundation import PACKAGES
 from foundation.cli import Command, about
-from foundation.entry_points import registered
+from foundation.plugin import registered
 from tests.commands import Started
 from tests.e2e.refused import answer_of, refusal_of
 
@@ -123,14 +123,14 @@ def test_help_needs_no_library(ended: dict[str, tuple[int, str, set[str]]]) -> N
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_value_loads_no_model_or_broker_library(
+def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(
     ended: dict[str, tuple[int, str, set[str]]], name: str
 ) -> None:
     code, said, loaded = ended[name]
     assert code == 2
     [line] = said.splitlines()
     assert line.startswith(f"error: {WRONG[name].partition('=')[0]}")
-    assert loaded & {"torch", "scipy.stats", "alpaca"} == set()
+    assert loaded & {"torch", "numba", "pandas", "scipy.stats", "alpaca", "rich"} == set()
 
 
 @every_command

@@ -16,15 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts.trade import (
-    JOB,
-    KalshiAccount,
-    KalshiGate,
-    KalshiGuardSettings,
-    KalshiTradingSettings,
-    kalshi_account,
-    trade,
-)
+from event_contracts.settings import KalshiGuardSettings, KalshiTradingSettings
+from event_contracts.trade import JOB, KalshiAccount, KalshiGate, kalshi_account, trade
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService

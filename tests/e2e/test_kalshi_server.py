@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import requests
 
-from event_contracts.practice_server import KalshiVenueSettings
+from event_contracts.practice_server import exchange_of, listings_of
+from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog
 from tests.commands import Started
 from tests.e2e.refused import refusal_of
@@ -62,7 +63,7 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
     ]
     write_files(tmp_path, quotes, {"E-1-A": 1, "E-1-B": 0})
     settings = KalshiVenueSettings(folder=str(tmp_path), interval=300)
-    exchange = settings.exchange(settings.listings(), np.datetime64("2026-01-01", "ns"))
+    exchange = exchange_of(settings, listings_of(settings), np.datetime64("2026-01-01", "ns"))
     told = []
     for _ in range(4):
         listed = catalog.markets(exchange, {})["markets"]

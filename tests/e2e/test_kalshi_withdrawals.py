@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from event_contracts.trade import KalshiGate, KalshiGuardSettings
+from event_contracts.settings import KalshiGuardSettings
+from event_contracts.trade import KalshiGate
 from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService

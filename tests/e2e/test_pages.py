@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from forecasting.evaluate import EvaluationSettings, evaluate, evaluation_files
-from forecasting.settings import ForecasterSettings
+from forecasting.evaluate import evaluate, evaluation_files
+from forecasting.settings import EvaluationSettings, ForecasterSettings
 from foundation.arrays import Instants
 from foundation.charts import Chart, Form, Series
 from foundation.compose import composed_config

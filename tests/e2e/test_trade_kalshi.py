@@ -12,10 +12,11 @@ import pytest
 
 from event_contracts import SyntheticMarket
 from event_contracts.compare import journaled_decisions
+from event_contracts.settings import KalshiGuardSettings
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trade import KalshiGuardSettings, trade
+from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import WHOLE
 from execution.live.account_lock import JOURNAL
@@ -214,7 +215,7 @@ def test_a_market_that_settles_ends_the_trading(
         ([], "markets: none is named"),
         (["markets=[RAIN]", "mode=live"], "say so with confirm_live=true"),
         (["markets=[RAIN]"], "KALSHI_API_KEY_ID: not set"),
-        (["markets=[RAIN]", "policy=keely"], "policy: keely: no checkpoint"),
+        (["markets=[RAIN]", "policy=keely"], "nothing; did you mean kelly?"),
         (["markets=[RAIN]", "policy=kelly", "estimates=own.csv"], "own.csv: estimates cannot"),
     ],
 )

@@ -28,7 +28,14 @@ import numpy as np
 import requests
 from aiohttp import web
 
-from event_contracts.practice_server import KalshiServer, KalshiVenueSettings, new_keys, warm_up
+from event_contracts.practice_server import (
+    KalshiServer,
+    exchange_of,
+    listings_of,
+    new_keys,
+    warm_up,
+)
+from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.trading.endpoint import KalshiKeys
@@ -189,9 +196,9 @@ def kalshi_practice(
 ) -> Iterator[KalshiPractice]:
     """A server in a thread of its own on a free loopback port; see the head of this module."""
     chosen = KalshiVenueSettings(**settings)
-    listings = chosen.listings() if sessions is None else _listings(sessions)
+    listings = listings_of(chosen) if sessions is None else _listings(sessions)
     _rehearse_once()
-    exchange = chosen.exchange(listings, np.datetime64(time.time_ns(), "ns"))
+    exchange = exchange_of(chosen, listings, np.datetime64(time.time_ns(), "ns"))
     server = KalshiServer(
         exchange, KEYS, reused_ids_refused=chosen.reused_ids_refused, maintenance=chosen.maintenance
     )

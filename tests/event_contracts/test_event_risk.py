@@ -30,8 +30,8 @@ from event_contracts.trading.event_risk import (
     strike_fields,
 )
 from event_contracts.trading.orders import Exposure, LimitOrder, Outcome, Quote, other
+from event_contracts.trading.record_rules import masks
 from event_contracts.trading.records import DOLLAR, MARKET, ORDER, SLOTS, TICK, WHOLE
-from event_contracts.trading.rules import masks
 from foundation.decimals import CENT
 from foundation.errors import InputError, OrderRejected
 from tests.e2e.kalshi_desk import quotes

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from event_contracts import SyntheticMarket
-from event_contracts.compare import ACCOUNT, ComparisonSettings, compare, journaled_decisions
+from event_contracts.compare import ACCOUNT, compare, journaled_decisions
+from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import rollout
 from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
 from event_contracts.simulation.sessions import tape_of

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from event_contracts.settings import KalshiTradingSettings
 from event_contracts.simulation.learner import (
     Experience,
     Learner,
@@ -25,10 +26,9 @@ from event_contracts.simulation.learner import (
     learner_of,
     surrogate_and_entropy,
 )
-from event_contracts.simulation.settings import LearnerSettings
-from event_contracts.simulation.synthetic import SyntheticMarket
+from event_contracts.simulation.settings import LearnerSettings, SyntheticMarket
 from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.trade import KalshiTradingSettings, policy_of
+from event_contracts.trade import policy_of
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.policies import CHOICE, About, load_network, read_checkpoint
 from event_contracts.trading.rules import ORDER_RULES

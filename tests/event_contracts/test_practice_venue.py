@@ -14,7 +14,14 @@ import pytest
 import requests
 
 from event_contracts import SyntheticMarket
-from event_contracts.practice_server import PATIENCE, KalshiServer, KalshiVenueSettings, new_keys
+from event_contracts.practice_server import (
+    PATIENCE,
+    KalshiServer,
+    exchange_of,
+    listings_of,
+    new_keys,
+)
+from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
@@ -46,7 +53,7 @@ def venue_of(*sessions: Array, **more: Any) -> Exchange:
         Listing(name, tape_of(checked_session(each)))
         for name, each in zip(names, sessions, strict=False)
     ]
-    return KalshiVenueSettings(**more).exchange(listings, NOW)
+    return exchange_of(KalshiVenueSettings(**more), listings, NOW)
 
 
 def selling(name: str, count: int = 7) -> LimitOrder:
@@ -317,7 +324,7 @@ def test_the_venue_writes_estimates_that_a_client_reads(tmp_path: Path) -> None:
     """Without them a policy that learned on estimates finds no edge at a practice venue."""
     path = tmp_path / "own.csv"
     settings = KalshiVenueSettings(market=SyntheticMarket(steps=5, edge=0.2))
-    exchange = settings.exchange(settings.listings(), np.datetime64("2026-11-28", "ns"))
+    exchange = exchange_of(settings, listings_of(settings), np.datetime64("2026-11-28", "ns"))
     server = KalshiServer(exchange, KEYS, estimates=path)
     for _ in range(4):
         for market, (chance, until) in read_estimates(path).items():
@@ -332,7 +339,7 @@ def test_the_venue_writes_estimates_that_a_client_reads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("speed", [1, 60, 3600, 0.5])
 def test_a_faster_clock_has_shorter_ticks(speed: float) -> None:
     settings = KalshiVenueSettings()
-    exchange = settings.exchange(settings.listings(), np.datetime64("2026-11-28", "ns"))
+    exchange = exchange_of(settings, listings_of(settings), np.datetime64("2026-11-28", "ns"))
     server = KalshiServer(exchange, KEYS, speed)
     assert server.speed == 1
     assert exchange.interval / np.timedelta64(1, "s") == pytest.approx(60 / speed)

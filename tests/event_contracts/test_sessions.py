@@ -26,11 +26,11 @@ from event_contracts.simulation.sessions import (
     mids_of,
     outcome_of,
 )
+from event_contracts.simulation.settings import SyntheticMarket
 from event_contracts.simulation.synthetic import (
     LATENT,
     OUTCOME,
     Draws,
-    SyntheticMarket,
     draws_of,
     sessions_from,
     synthetic_session,

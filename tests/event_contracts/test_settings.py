@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
-from event_contracts.compare import ComparisonSettings
-from event_contracts.practice_server import KalshiVenueSettings
-from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings
-from event_contracts.simulation.synthetic import SyntheticMarket
+from event_contracts.settings import (
+    ComparisonSettings,
+    KalshiTradingSettings,
+    KalshiVenueSettings,
+    TrainingSettings,
+)
+from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings, SyntheticMarket
 from event_contracts.simulation.vector import MarketAgnosticKalshiEnv
-from event_contracts.trade import KalshiTradingSettings
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from event_contracts.trading.policies import BinaryKelly
-from event_contracts.train import TrainingSettings
 from execution.orders.fees import DatedRate
 from foundation.errors import InputError
 

@@ -22,7 +22,7 @@ from execution.live.night import (
     with_reductions,
 )
 from execution.orders.orders import Account, Order, OrderTerms
-from sizing.limits import Limits
+from sizing.settings import Limits
 
 LIMITS = Limits()
 CLOSE = np.datetime64("2024-03-05T21:00", "ns")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from execution.journal.marks import Point, exposure_line, mark_of
 from execution.orders.orders import Account
-from sizing.limits import Limits
+from sizing.settings import Limits
 
 NOON = np.datetime64("2024-03-05T17:30", "ns")
 HOUR = np.timedelta64(1, "h")

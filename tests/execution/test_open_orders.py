@@ -12,12 +12,13 @@ import pytest
 
 from execution.decision.decision import Decision
 from execution.decision.rebalancing import reductions_decided_anew, replaced_orders
-from execution.decision.trader import SizingSettings, Trader
+from execution.decision.sizing import SizingSettings
+from execution.decision.trader import Trader
 from execution.orders.orders import Account, Order, client_order_id
 from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from sizing.limits import Limits
+from sizing.settings import Limits
 from tests.execution.traders import Tilted, account_of, allowing, decided, known, trader_of
 from trainingdata.bars import VOLUME, Bars
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.trader import SizingSettings, Trader
+from execution.decision.sizing import SizingSettings
+from execution.decision.trader import Trader
 from execution.orders.lending import MarginTerms
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from forecasting.moments import variance_until
-from sizing.premium import PriorSettings
+from sizing.settings import PriorSettings
 from tests.execution.traders import LAST, MIDDAY, NIGHT, STOCKS, Tilted, decided, known, trader_of
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind

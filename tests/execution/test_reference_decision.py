@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from execution.decision.beliefs import BeliefTable
 from execution.decision.decision import Decision
-from execution.decision.trader import SizingSettings, Trader
+from execution.decision.sizing import SizingSettings
+from execution.decision.trader import Trader
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import Account
 from foundation.arrays import Array
 from marketsimulator.runs.instants import Kept, target_quantities
 from marketsimulator.runs.walk import walk_inputs
 from marketsimulator.settings import BacktestSettings
-from sizing.limits import Limits
-from sizing.premium import PriorSettings
+from sizing.settings import Limits, PriorSettings
 from tests.execution import reference_decision as reference
 from trainingdata.bars import Bars
 from trainingdata.instruments import instrument

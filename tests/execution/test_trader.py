@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from execution.decision.choice import reason_text
-from execution.decision.trader import SizingSettings, Trader
+from execution.decision.sizing import SizingSettings
+from execution.decision.trader import Trader
 from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
-from sizing.limits import Limits
-from sizing.premium import PriorSettings
+from sizing.settings import Limits, PriorSettings
 from sizing.strategies import Kelly
 from tests.execution.traders import (
     LAST,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from execution.decision.decision import Decision
-from execution.decision.trader import SizingSettings
+from execution.decision.sizing import SizingSettings
 from execution.orders.orders import Account, Order
 from foundation.errors import InputError
 from sizing.strategies import Kelly

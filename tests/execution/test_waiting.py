@@ -12,7 +12,7 @@ from execution.live import runner
 from execution.live.account import LiveAccount
 from execution.live.runner import WatchedClock
 from foundation.errors import BrokerError, InputError
-from foundation.supervisor import Supervisor
+from foundation.notices import Supervisor
 
 NOON = np.datetime64("2024-10-01T12:00", "ns")
 SECOND = np.timedelta64(1, "s")

@@ -12,14 +12,15 @@ import numpy as np
 from execution.decision.beliefs import BeliefTable, returns_of
 from execution.decision.choice import Choice
 from execution.decision.decision import Decision
-from execution.decision.trader import SizingSettings, Trader
+from execution.decision.sizing import SizingSettings
+from execution.decision.trader import Trader
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.orders import Account, Order
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from foundation.arrays import Array
 from sizing.kelly import SizingProblem, SolverFailed
-from sizing.limits import Limits
+from sizing.settings import Limits
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 

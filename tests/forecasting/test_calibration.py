@@ -19,9 +19,10 @@ from forecasting.calibration import fit as fits
 from forecasting.calibration import forecaster as calibration
 from forecasting.calibration.dispersion import Sample, learned_dispersion
 from forecasting.calibration.fit import autocorrelation, shrinkage
-from forecasting.calibration.forecaster import CalibratedForecaster, CalibrationSettings
+from forecasting.calibration.forecaster import CalibratedForecaster
 from forecasting.calibration.history import ClassHistory
 from forecasting.calibration.kept import KeptFits
+from forecasting.calibration.settings import CalibrationSettings
 from forecasting.calibration.variance import SPANS, averages, bar_variance, day_pattern
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
 from forecasting.moments import LogMoments, log_moments, volatility

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from forecasting.baseline import RandomWalk
-from forecasting.batch import Batch, BatchSettings, is_batch, run_batch, write_batch
+from forecasting.batch import Batch, is_batch, run_batch, write_batch
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, reads_future
 from forecasting.from_file import FileForecaster
 from forecasting.scores import scored_together
-from forecasting.settings import ForecasterSettings
+from forecasting.settings import BatchSettings, ForecasterSettings
 from foundation.errors import DataError, InputError
 from tests.latest import latest
 from trainingdata.bars import Bars, panel

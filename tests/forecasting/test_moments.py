@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN
-from forecasting.moments import (
-    Volatility,
-    expected_between,
-    log_moments,
-    variance_until,
-    volatility,
-)
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Volatility
+from forecasting.moments import expected_between, log_moments, variance_until, volatility
 from foundation.arrays import Array
 from tests.latest import Latest
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 
-from forecasting.batch import BatchSettings
 from forecasting.chronos2 import on_ray
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.engine import Engine
@@ -21,7 +20,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.on_ray import RayPredictions, RaySettings
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import Progress, silent
-from forecasting.settings import ForecasterSettings
+from forecasting.settings import BatchSettings, ForecasterSettings
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError

@@ -42,6 +42,8 @@ class Leaves(Walk):
     def forecast(self, bars, since, progress=None): raise SystemExit(0)
 class Choosy:
     def __init__(self, window): RandomWalk(window)
+class Mute:
+    name = "mute"
 """
 PRICES = "quantiles of closes in USD must be finite, above zero and not fall along the levels, got "
 BAD = {
@@ -92,6 +94,11 @@ def test_what_is_not_there_is_said_before_a_bar_is_read(own: str) -> None:
         said = f"^forecaster._target_: {kind} cannot be loaded from "
         with pytest.raises(InputError, match=said):
             ForecasterSettings(kind=kind).check()
+
+
+def test_class_without_forecast_is_refused_before_bars(own: str) -> None:
+    with pytest.raises(InputError, match=rf"{own}.Mute has no method forecast\("):
+        ForecasterSettings(kind=f"{own}.Mute").check()
 
 
 def test_a_sound_answer_is_passed_on_as_it_is(own: str, market: Bars) -> None:

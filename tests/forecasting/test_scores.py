@@ -15,14 +15,7 @@ from scipy.stats import norm
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, write_symbol_settings
-from forecasting.evaluate import (
-    EvaluationSettings,
-    evaluate,
-    evaluation_files,
-    figure_parts,
-    verdicts,
-    write_symbols,
-)
+from forecasting.evaluate import evaluate, evaluation_files, figure_parts, verdicts, write_symbols
 from forecasting.forecast import LEVELS, MEDIAN, reads_future
 from forecasting.scores import (
     CRPS_WEIGHTS,
@@ -36,7 +29,7 @@ from forecasting.scores import (
     score_frame,
     summary,
 )
-from forecasting.settings import ForecasterSettings
+from forecasting.settings import EvaluationSettings, ForecasterSettings
 from foundation.console import show_parts, terminal
 from foundation.errors import DataError, InputError
 from foundation.files import write_whole

@@ -13,8 +13,7 @@ from typing import TextIO
 
 import pytest
 
-from foundation.console import LoopTerminal
-from foundation.logs import _RunLog, log_to_file, printing
+from foundation.console import LoopTerminal, _RunLog, log_to_file, printing
 from foundation.signals import Ended, ended_by_signals, one_line_errors
 from tests.e2e.refused import restored_logging
 
@@ -137,7 +136,7 @@ def test_a_file_under_a_links_name_is_kept(log_folder: Path) -> None:
 
 MANY = """
 import logging
-from foundation.logs import log_to_file
+from foundation.console import log_to_file
 for number in range(50):
     log_to_file(f"run{number}", ("newest",))
     logging.getLogger().warning("something")

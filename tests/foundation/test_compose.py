@@ -76,6 +76,11 @@ def test_misspelt_word_is_refused_with_nearest(word: str, hint: str) -> None:
     assert hint in refusal_of(word)
 
 
+@pytest.mark.parametrize("word", ["++sizing.foo=1", "+foo=1", "foo=1"])
+def test_key_like_no_other_gets_no_proposal(word: str) -> None:
+    assert "did you mean" not in refusal_of(word)
+
+
 @pytest.mark.parametrize(
     "word",
     ["strategy=risk_parity", "fraction=0.3", "symbol_cap=0.2", "strategy=mine", "cache=null"],

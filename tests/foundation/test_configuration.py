@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from pydantic_core import ValidationError
 
 from foundation.compose import classes_of
-from foundation.entry_points import registered
 from foundation.errors import InputError
+from foundation.plugin import registered
 from foundation.settings import keys_in, refusal, setting, settings_class, settings_in, settings_of
 
 

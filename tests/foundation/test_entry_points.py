@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from foundation import PACKAGES
-from foundation.entry_points import loaded, offered
+from foundation.plugin import loaded, offered
 from tests.e2e.refused import refusal_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -24,7 +24,7 @@ def test_every_entry_point_leads_to_something(kind: str) -> None:
 
 def test_listing_entry_points_loads_no_library() -> None:
     code = (
-        f"import sys, {', '.join(PACKAGES)}; from foundation.entry_points import offered;"
+        f"import sys, {', '.join(PACKAGES)}; from foundation.plugin import offered;"
         f" print(sum(len(offered(kind)) for kind in {KINDS}),"
         " {'numpy', 'pandas', 'torch', 'numba'} & {*sys.modules})"
     )

@@ -25,6 +25,8 @@ from foundation.files import (
 )
 from tests.commands import run_command
 
+KEYS = ("total_return", "comparisons")
+COLUMNS = ("timestamp", "open", "close")
 RUN = '{"total_return": 0.1, "comparisons": {}}'  # what a backtest's summary has whatever was run
 
 
@@ -74,16 +76,16 @@ def test_a_folder_is_written_to_where_it_is_empty_or_an_earlier_runs(tmp_path: P
     assert (tmp_path / "new" / "below").is_dir(), "it is held"
     release_outputs()
     assert list(tmp_path.iterdir()) == [], "nothing was written to it"
-    check_output(tmp_path, "summary.json")
+    check_output(tmp_path, "summary.json", KEYS)
     (tmp_path / ".left").touch()
-    check_output(tmp_path, "summary.json")
+    check_output(tmp_path, "summary.json", KEYS)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match=r"holds something else \(notes.txt\).*overwrite=true$"):
-        check_output(tmp_path, "summary.json")
-    check_output(tmp_path, "summary.json", overwrite=True)
+        check_output(tmp_path, "summary.json", KEYS)
+    check_output(tmp_path, "summary.json", KEYS, overwrite=True)
     check_output(tmp_path)
     (tmp_path / "summary.json").write_text(RUN)
-    check_output(tmp_path, "summary.json")
+    check_output(tmp_path, "summary.json", KEYS)
     with pytest.raises(InputError, match="holds something else"):
         check_output(tmp_path, "sweep.parquet")
 
@@ -94,12 +96,12 @@ def test_a_folder_is_written_to_where_it_is_empty_or_an_earlier_runs(tmp_path: P
 def test_a_file_of_the_same_name_that_is_somebody_elses_is_not_written_over(
     tmp_path: Path, content: str
 ) -> None:
-    for name in ("summary.json", "*.parquet"):
+    for name, holds in (("summary.json", KEYS), ("*.parquet", COLUMNS)):
         path = tmp_path / name.replace("*", "NVDA")
         path.write_text(content)
         with pytest.raises(InputError, match=rf"holds something else \(a .*{path.name} of another"):
-            check_output(tmp_path, name)
-        check_output(tmp_path, name, overwrite=True)
+            check_output(tmp_path, name, holds)
+        check_output(tmp_path, name, holds, overwrite=True)
         assert path.read_text() == content
         path.unlink()
 
@@ -107,10 +109,10 @@ def test_a_file_of_the_same_name_that_is_somebody_elses_is_not_written_over(
 def test_a_table_of_the_same_name_is_known_by_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "NVDA.parquet"
     pd.DataFrame({"timestamp": [0], "open": [0.1], "close": [1.0]}).to_parquet(path)
-    check_output(tmp_path, "*.parquet")
+    check_output(tmp_path, "*.parquet", COLUMNS)
     pd.DataFrame({"width": [0.1]}).to_parquet(path)
     with pytest.raises(InputError, match="holds something else"):
-        check_output(tmp_path, "*.parquet")
+        check_output(tmp_path, "*.parquet", COLUMNS)
 
 
 def test_the_folder_of_a_file_is_made_with_it(tmp_path: Path) -> None:

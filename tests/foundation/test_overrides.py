@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from foundation.errors import InputError
-from foundation.words import (
+from foundation.compose import (
     refuse_empty,
     refuse_repeated,
     refuse_underscored,
     refuse_words,
     with_home,
 )
+from foundation.errors import InputError
 
 
 @pytest.mark.parametrize(

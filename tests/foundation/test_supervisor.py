@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from foundation.supervisor import SEND_SECONDS, Supervisor
+from foundation.notices import SEND_SECONDS, Supervisor
 
 
 def listener(address: str) -> socket.socket:
@@ -58,7 +58,7 @@ def test_a_supervisor_that_is_none_or_has_gone_ends_nothing(
 def test_a_supervisor_that_does_not_read_holds_nobody_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("foundation.supervisor.SEND_SECONDS", 0.05)
+    monkeypatch.setattr("foundation.notices.SEND_SECONDS", 0.05)
     assert SEND_SECONDS <= 5, "within one look of the loop"
     address = str(tmp_path / "s")
     supervisor = Supervisor(address)

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from foundation.console import terminal
+from foundation.console import ShownFormatter, terminal
 from foundation.errors import InputError, shown
-from foundation.logs import ShownFormatter
 from foundation.signals import fail
 
 HOSTILE = "\x1b[2J\x07[/nope][bold]:smile:\u202egnp.exe\x9b"

@@ -21,8 +21,7 @@ from marketsimulator.results.report import plain
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import HeldBook, run_book, run_settings
 from marketsimulator.results.stress.outcomes import Outcome, Stress, stress
-from marketsimulator.results.stress.scenarios import Scenario
-from marketsimulator.settings import BacktestSettings
+from marketsimulator.settings import BacktestSettings, Scenario
 from tests.marketsimulator.accounts import FREE, market
 from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import FIELDS, NO_INSTANTS, panel

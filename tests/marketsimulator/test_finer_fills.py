@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecasting.batch import BatchSettings
-from forecasting.evaluate import EvaluationSettings
+from forecasting.settings import BatchSettings, EvaluationSettings
 from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from foundation.settings import settings_of as settings_as

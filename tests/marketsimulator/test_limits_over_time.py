@@ -11,14 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from execution.decision.decision import Decision
-from execution.decision.trader import SizingSettings, Trader
+from execution.decision.sizing import SizingSettings
+from execution.decision.trader import Trader
 from execution.orders.broker import place
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.orders import Account
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from marketsimulator.account.broker import SimulatedBroker
-from sizing.limits import Limits
+from sizing.settings import Limits
 from sizing.strategies import NAMES
 from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import Bars

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from forecasting import evaluate
-from forecasting.batch import BatchSettings, run_batch
-from forecasting.evaluate import EvaluationSettings
-from forecasting.settings import ForecasterSettings
+from forecasting.batch import run_batch
+from forecasting.settings import BatchSettings, EvaluationSettings, ForecasterSettings
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import settings_of

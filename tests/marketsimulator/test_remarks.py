@@ -11,7 +11,7 @@ import pytest
 
 from execution.decision.choice import Choice
 from execution.decision.decision import decision_of_choices
-from execution.decision.trader import SizingSettings
+from execution.decision.sizing import SizingSettings
 from foundation.charts import Chart
 from marketsimulator.results.metrics import figure_text
 from marketsimulator.results.remarks import (

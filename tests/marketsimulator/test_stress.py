@@ -18,7 +18,8 @@ from foundation.decimals import to_cents
 from foundation.errors import InputError
 from marketsimulator.results.stress.book import HeldBook
 from marketsimulator.results.stress.report import scenario_table, stress_json, verdict_of
-from marketsimulator.results.stress.scenarios import Scenario, moves_of
+from marketsimulator.results.stress.scenarios import moves_of
+from marketsimulator.settings import Scenario
 from tests.e2e.refused import answer_of
 from tests.marketsimulator.stressed import (
     CHEAP,

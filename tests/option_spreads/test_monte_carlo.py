@@ -19,7 +19,6 @@ from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
 from option_spreads.monte_carlo import runs_figure
 from option_spreads.simulation.resampled_accounts import (
-    MonteCarloSettings,
     doubts,
     simulate_accounts,
     stress_chance,
@@ -34,6 +33,7 @@ from option_spreads.simulation.resampling import (
     draw_trades,
     with_full_losses,
 )
+from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.trade_sample import TradeSample, read_sample
 from tests.e2e.refused import answer_of, refusal_of
 from tests.option_spreads.sold import file_of

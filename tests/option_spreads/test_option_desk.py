@@ -23,7 +23,8 @@ from execution.orders.option_orders import (
     largest_loss,
 )
 from foundation.errors import InputError, OrderRejected
-from option_spreads.simulation.desk import OptionDesk, QuotedTerms
+from option_spreads.simulation.desk import OptionDesk
+from option_spreads.simulation.settings import QuotedTerms
 
 DAY = date(2024, 4, 2)
 NEXT = date(2024, 4, 3)

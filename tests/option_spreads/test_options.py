@@ -19,11 +19,11 @@ from execution.orders.option_orders import SHARES
 from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import rows_of
-from option_spreads.backtest import BarsSettings, SpreadSettings
 from option_spreads.selling.rules import SpreadCosts, SpreadRules, spread_of
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, sell_spread
+from option_spreads.simulation.settings import BarsSettings, SpreadSettings
 from option_spreads.simulation.spread_report import figures, trade_table
 from option_spreads.simulation.trade_sample import read_sample
 from tests.e2e.refused import answer_of, refusal_of

@@ -15,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
+from option_spreads import COMMANDS
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.backtest import BarsSettings, SpreadSettings, run_account, run_summary
+from option_spreads.backtest import run_account, run_summary
 from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_of
 from option_spreads.simulation.path import IndexDays, IndexModel
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, offered_spreads, spread_account
+from option_spreads.simulation.settings import BarsSettings, SpreadSettings
 from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
@@ -193,6 +195,7 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     run = SpreadSettings(strategies=("PUT",), rules=SpreadRules(credit_least=100.0))
     days = path(20)
     summary = run_summary(run, days, run_account(run, days))
+    assert summary.keys() >= {*COMMANDS["spread_backtest"].holds}, "its folder is known again"
     told = summary["account"]
     assert (told["profit_factor"], told["worst_day"]) == (None, None)
     assert told["trades"] == told["offers"] == 0

@@ -9,8 +9,9 @@ import numpy as np
 
 from foundation.arrays import Array
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILINGS, Limits, bounds_of, ceilings_of
+from sizing.limits import CEILINGS, bounds_of, ceilings_of
 from sizing.problem import BookLimits, Costs, Holdings, Problem, Returns
+from sizing.settings import Limits
 from sizing.solver.multi_period import SizingProblem
 
 TOLERANCE = 1e-8  # in weight

@@ -16,8 +16,8 @@ from foundation.errors import InputError
 from sizing.allocation import allocate, nearest
 from sizing.inputs import SizingInputs, check_priced
 from sizing.kelly import SolverFailed
-from sizing.limits import Limits
 from sizing.problem import AccountRow, holdings_of
+from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.sizing.books import changed, random_inputs, rich_book, under
 

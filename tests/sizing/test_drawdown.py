@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.decision.trader import SizingSettings
+from execution.decision.sizing import SizingSettings
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.results.remarks import drawdown_remarks
 from marketsimulator.settings import BacktestSettings
-from sizing.kelly import Drawdown
+from sizing.settings import Drawdown
 from sizing.strategies import Kelly
 
 shares = st.floats(0.01, 0.99)

@@ -8,7 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sizing.increments import whole_steps
-from sizing.limits import CEILINGS, CENT, Limits, affordable_weights, ceilings_of
+from sizing.limits import CEILINGS, CENT, affordable_weights, ceilings_of
+from sizing.settings import Limits
 from tests.sizing.books import rich_book, under
 
 COINS = st.lists(st.booleans(), min_size=1, max_size=6)

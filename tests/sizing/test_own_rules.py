@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from foundation.errors import InputError
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
-from sizing.limits import Limits
+from sizing.settings import Limits
 from sizing.strategies import NAMES, WeightPattern, named, own_rule
 from tests.own_module import own_module
 from tests.sizing.books import broken_limits, changed, random_inputs, under

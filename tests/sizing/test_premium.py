@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.kelly import unconstrained_kelly
-from sizing.premium import PriorSettings, unit_premiums
+from sizing.premium import unit_premiums
+from sizing.settings import PriorSettings
 from trainingdata.correlation import MeanCorrelations
 
 

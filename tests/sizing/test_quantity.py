@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.increments import whole_steps
-from sizing.limits import Limits
 from sizing.quantity import get_qty, target_quantity, truncate_to_increment
+from sizing.settings import Limits
 from sizing.strategies import named
 
 

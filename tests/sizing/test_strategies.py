@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.decision.trader import SizingSettings
+from execution.decision.sizing import SizingSettings
 from foundation.errors import InputError
 from sizing.allocation import allocate
 from sizing.inputs import SizingInputs
-from sizing.limits import Limits
+from sizing.settings import Limits
 from sizing.strategies import (
     NAMES,
     Kelly,

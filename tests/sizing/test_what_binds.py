@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sizing.allocation import Allocation, allocate
 from sizing.binding import TOUCH
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILINGS, Limits, ceilings_of
+from sizing.limits import CEILINGS, ceilings_of
 from sizing.problem import Rows
+from sizing.settings import Limits
 from tests.sizing.books import random_inputs, rich_book, under
 
 

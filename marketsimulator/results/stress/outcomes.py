@@ -22,8 +22,8 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import close_margin, required_equity
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.results.stress.book import HeldBook
-from marketsimulator.results.stress.scenarios import HALTED, Move, Scenario, moves_of
-from marketsimulator.settings import BacktestSettings
+from marketsimulator.results.stress.scenarios import HALTED, Move, moves_of
+from marketsimulator.settings import BacktestSettings, Scenario
 from trainingdata.bars import panel
 from trainingdata.instruments import Kind
 from trainingdata.market import Market

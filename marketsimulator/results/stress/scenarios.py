@@ -4,64 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Mask
-from foundation.errors import InputError
-from foundation.settings import about, setting, settings_class
 from marketsimulator.results.stress.book import HeldBook
+from marketsimulator.settings import Scenario
 from trainingdata.bars import CLOSE
-from trainingdata.instants import instant, new_york_date, utc_text
+from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument
 from trainingdata.sessions import Session, session_of
 
 HALTED = "halted"  # the basis of what does not trade
-LARGEST_RISE = 20.0  # GME rose to twenty times its price in January 2021
-
-
-@settings_class("scenarios")
-class Scenario:
-    """What may happen to a book between two prices."""
-
-    name: Annotated[str, about("of the scenario", pattern=r"\S")]
-    source: Annotated[
-        str, about("of its moves, with a date, or that they are an assumption", pattern=r"\S")
-    ]
-    day: str | None = setting(
-        None, "New York date; a symbol's own bars of that session decide, if any"
-    )
-    stocks: float = setting(0.0, "move of every stock, a fraction", gt=-1, le=LARGEST_RISE)
-    shorts: float | None = setting(
-        None, "the same of every stock held short; none: as `stocks`", gt=-1, le=LARGEST_RISE
-    )
-    coins: float = setting(0.0, "the same of every coin", gt=-1, le=LARGEST_RISE)
-    symbols: Mapping[str, Annotated[float, about("a fraction", gt=-1, le=LARGEST_RISE)]] = setting(
-        {}, "moves of single symbols, in the place of their class's"
-    )
-    halted: Literal["largest"] | None = setting(
-        None,
-        "`largest`: the largest stock stops trading at its last price; none: everything trades",
-    )
-
-    def __post_init__(self) -> None:
-        try:
-            self.session()
-            for symbol in self.symbols:
-                instrument(symbol)
-        except InputError as error:
-            raise InputError(f"scenarios: {self.name}: {error}") from None
-
-    def session(self) -> Session | None:
-        """The session of its day; none without a day."""
-        if self.day is None:
-            return None
-        found = session_of(new_york_date(np.array([instant(self.day, name="day")]))[0])
-        if found is None:
-            raise InputError(f"day: {self.day} is no session of the stock exchange")
-        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,253 @@
+"""Settings of the commands of event contracts: keys of `configs/*kalshi*.yaml`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from omegaconf import DictConfig
+
+from event_contracts.simulation.settings import (
+    EpisodeSettings,
+    LearnerSettings,
+    PlayedSettings,
+    SyntheticMarket,
+)
+from event_contracts.trading.actions import LIFE, NO_POSITION_LIMITS, OrderSettings
+from event_contracts.trading.endpoint import KalshiSettings
+from event_contracts.trading.fees import FeeRules, KalshiFees
+from foundation.errors import InputError
+from foundation.notices import WatchedSettings
+from foundation.settings import setting, settings_class, settings_of
+
+MOST_STEPS = 10_000_000  # of an update
+
+
+@settings_class("guards")
+class KalshiGuardSettings:
+    """Bounds of what may be sent; reductions are refused by the kill file and halts alone.
+
+    A contract ends at $1 or nothing, so that a position of the largest share (`limits.share`, a
+    quarter) may be lost whole on a day on which nothing went wrong. By default one such loss halts
+    openings for the day, and two of them, 44 %, until a person or a recovery ends that.
+    """
+
+    max_order: float = setting(
+        100.0, "USD, price times contracts of one order that opens", ge=1, le=1e6
+    )
+    max_orders_per_hour: int = setting(
+        500, "orders sent in an hour, all jobs, after which none opens", ge=1, le=100_000
+    )
+    daily_loss: float = setting(
+        0.20, "share of the day's first equity whose loss halts openings", ge=0.001, le=1
+    )
+    drawdown: float = setting(
+        0.40, "share of the highest equity whose loss halts openings", ge=0.001, le=1
+    )
+    resume: float = setting(
+        0.5, "share of the drawdown limit at which its halt ends by itself", ge=0, le=0.9
+    )
+
+
+@settings_class()
+class KalshiTradingSettings(OrderSettings, WatchedSettings):
+    """An account, its markets, and who sizes its orders."""
+
+    mode: Literal["dry", "paper", "live"] = setting(
+        "paper",
+        "`dry` sends nothing; `paper` sends to the demo account; `live` with real money, "
+        "beside confirm_live",
+    )
+    confirm_live: bool = setting(False, "beside mode=live")
+    markets: tuple[str, ...] = setting((), "tickers")
+    policy: str = setting("nothing", "path of a checkpoint, or `kelly`, `random` or `nothing`")
+    kelly_fraction: float = setting(0.5, "of full Kelly", ge=1e-6, le=10)
+    seed: int = setting(0, "of the random policy", ge=0, lt=2**63)
+    estimates: str | None = setting(
+        None, "file of one's own probabilities (`event_contracts.trading.sampler`); none has none"
+    )
+    interval: float = setting(
+        300.0, "seconds between ticks, those that the policy was trained with", ge=0.1, le=86_400
+    )
+    steps: int | None = setting(None, "ticks; none: until every market has settled", ge=1)
+    fees: KalshiFees = setting(KalshiFees(), "by date")
+    decision_seconds: float = setting(
+        60.0, "after a tick, for which it may be decided on", ge=1, le=3600
+    )
+    guards: KalshiGuardSettings = setting(KalshiGuardSettings(), "bounds that no order goes beyond")
+    broker: KalshiSettings = setting(
+        KalshiSettings(), "how the venue is reached; its mode follows from this one"
+    )
+    folder: str = setting(
+        "data/kalshi-live", "where each account has a folder with its journal", min_length=1
+    )
+
+    def __post_init__(self) -> None:
+        if len(set(self.markets)) != len(self.markets):
+            raise InputError(f"markets: {list(self.markets)} names one twice")
+        if self.broker.mode != "demo" or self.broker.confirm_live:
+            raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
+        WatchedSettings.__post_init__(self)
+        self.venue()
+        self.space_at(FeeRules())
+
+    @classmethod
+    def of(cls, config: DictConfig) -> KalshiTradingSettings:
+        settings = settings_of(cls, config)
+        if not settings.markets:
+            raise InputError("markets: none is named; markets=[TICKER,…]")
+        return settings
+
+    @property
+    def step(self) -> np.timedelta64:
+        return np.timedelta64(round(self.interval * 1e9), "ns")
+
+    def venue(self) -> KalshiSettings:
+        if self.mode != "live":
+            return self.broker
+        if not self.confirm_live:
+            raise InputError("mode: live trades real money; say so with confirm_live=true")
+        return replace(self.broker, mode="live", confirm_live=True)
+
+
+@settings_class()
+class TrainingSettings(PlayedSettings):
+    """What a network is trained on, and for how long."""
+
+    steps: int = setting(
+        5_000_000,
+        "over all markets, a resumed run's included; in whole rounds of `markets` times "
+        "`learner.rollout`",
+        ge=1,
+        le=10**12,
+    )
+    markets: int = setting(512, "played at once", ge=1, le=100_000)
+    seed: int = setting(0, "of networks, choices and synthetic markets", ge=0, lt=2**32)
+    train_events: int = setting(
+        9, "first events that are trained on; the others are held out", ge=1, le=1_000_000
+    )
+    resume: str | None = setting(None, "checkpoint to go on from")
+    every: int = setting(500_000, "steps between checkpoints", ge=1, le=10**12)
+    learner: LearnerSettings = setting(LearnerSettings(), "of the learning")
+    output: str = setting("outputs/kalshi-train", "folder")
+
+    def __post_init__(self) -> None:
+        if self.round_steps > MOST_STEPS:
+            raise InputError(
+                f"markets, learner.rollout: {self.markets:,} times {self.learner.rollout:,} steps"
+                f" are more than {MOST_STEPS:,}, which an update holds in memory"
+            )
+
+    @property
+    def round_steps(self) -> int:
+        """Steps over all markets between two updates."""
+        return self.markets * self.learner.rollout
+
+
+@settings_class()
+class ComparisonSettings(PlayedSettings):
+    """Settings of configs/kalshi_compare.yaml."""
+
+    variable: tuple[str, ...] = setting(
+        (), "checkpoints trained with all sizes, one for each seed of training"
+    )
+    fixed: tuple[str, ...] = setting((), "checkpoints trained with one size, as many")
+    fixed_size: int = setting(10, "contracts, the one size")
+    kelly_fraction: float = setting(0.5, "of full Kelly", ge=0.001, le=10)
+    judge_events: int = setting(4, "last recorded events, whose markets judge", ge=1, le=1_000_000)
+    sessions: int = setting(200, "synthetic ones", ge=1, le=1_000_000)
+    runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
+    seed: int = setting(0, "of synthetic sessions, random choices and intervals", ge=0, lt=2**63)
+    journal: str | None = setting(
+        None, "of an account, whose settled markets are the sessions and whose sizes play them"
+    )
+    output: str = setting("outputs/kalshi-compare", "folder for the results")
+
+    def __post_init__(self) -> None:
+        if self.episode.fixed_size is not None:
+            raise InputError(
+                f"episode.fixed_size: {self.episode.fixed_size} leaves nothing to compare; the one"
+                " size is fixed_size"
+            )
+        if self.fixed_size not in self.episode.position_sizes:
+            raise InputError(
+                f"fixed_size: {self.fixed_size} is none of {self.episode.position_sizes}"
+            )
+        if self.folder is not None and self.journal is not None:
+            raise InputError("folder, journal: both name sessions; name one of them")
+        if len(self.variable) != len(self.fixed) and self.variable and self.fixed:
+            raise InputError(
+                f"variable, fixed: {len(self.variable)} and {len(self.fixed)} checkpoints; as many"
+                " of each are needed, one for each seed of training"
+            )
+
+    @property
+    def fixed_name(self) -> str:
+        return f"fixed {self.fixed_size}"
+
+    def fixed_of(self, name: str) -> str:
+        return f"{name} {self.fixed_name}"
+
+
+@settings_class()
+class KalshiVenueSettings:
+    """A practice venue of event contracts: its markets, the account, the rules."""
+
+    folder: str | None = setting(
+        None, "of `event_contracts.simulation.recorded` files; none: synthetic markets"
+    )
+    markets: tuple[str, ...] = setting(
+        (), "tickers of the recorded markets that are played; none: all"
+    )
+    synthetic: int = setting(
+        2, "how many synthetic markets, SIM-1, SIM-2, …, are played", ge=1, le=200
+    )
+    seed: int = setting(0, "of the synthetic markets", ge=0, le=2**62)
+    market: SyntheticMarket = setting(SyntheticMarket(), "parameters of the synthetic markets")
+    interval: int = setting(60, "seconds between ticks", ge=1, le=86_400)
+    starting_cash: float = setting(1000.0, "USD, in whole cents")
+    life: int = setting(
+        LIFE,
+        "ticks after which a resting order ends; Kalshi's own wait until cancelled",
+        ge=1,
+        le=1_000_000,
+    )
+    settlement: int = setting(
+        0, "ticks from the end of trading until a market pays", ge=0, le=10_000
+    )
+    reused_ids_refused: bool = setting(
+        True,
+        "whether an order is refused whose client_order_id has been used. Kalshi does not "
+        "say what becomes of one",
+        key=False,
+    )
+    fees: KalshiFees = setting(KalshiFees(), "rates and rounding by date; those of `as_of` hold")
+    estimates: str | None = setting(
+        None,
+        "file that is written at every tick with the markets' fair prices, for `estimates` of "
+        "`event_contracts.trade`; none: no file",
+    )
+    maintenance: bool = setting(
+        False, "whether trading pauses every Thursday from 3 to 5 in New York"
+    )
+
+    def __post_init__(self) -> None:
+        if self.markets and self.folder is None:
+            raise InputError("markets: tickers are of recorded markets; name their folder, too")
+        self.episode()
+
+    @classmethod
+    def of(cls, config: DictConfig) -> KalshiVenueSettings:
+        return settings_of(cls, config)
+
+    def episode(self) -> EpisodeSettings:
+        """Cash and fees as the exchange has them; Kalshi knows neither a buffer nor limits."""
+        return EpisodeSettings(
+            market=self.market,
+            starting_cash=self.starting_cash,
+            life=self.life,
+            fees=self.fees,
+            limits=NO_POSITION_LIMITS,
+            cash_buffer=0.0,
+        )

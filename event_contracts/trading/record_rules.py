@@ -1,0 +1,169 @@
+"""The rules of orders over records, for compiled code: what is held, what fits, which actions."""
+
+from __future__ import annotations
+
+from event_contracts.trading.records import (
+    BUY_NO,
+    BUY_YES,
+    NONE,
+    SELL_NO,
+    SELL_YES,
+    SLOTS,
+    WHOLE,
+    Record,
+)
+from event_contracts.trading.rules import (
+    NO_LIMIT,
+    Terms,
+    broken_limit,
+    fee_of,
+    is_immediate,
+    limit_price,
+    most_cost,
+    most_to_buy,
+    most_to_sell,
+    reach_of,
+)
+from foundation.arrays import Mask, Records
+from foundation.compiled import inlined, shared
+
+for each in (
+    fee_of,
+    most_cost,
+    reach_of,
+    broken_limit,
+    limit_price,
+    is_immediate,
+    most_to_sell,
+    most_to_buy,
+):
+    shared(each)  # compiled code takes in the rules that Python asks
+
+
+@inlined
+def is_purchase(intent: int) -> bool:
+    return intent in (BUY_YES, BUY_NO)
+
+
+@inlined
+def is_yes(intent: int) -> bool:
+    return intent in (BUY_YES, SELL_YES)
+
+
+@inlined
+def best_bid(tick: Record, yes: bool) -> int:
+    return int(tick.bid if yes else WHOLE - tick.ask)
+
+
+@inlined
+def best_ask(tick: Record, yes: bool) -> int:
+    return int(tick.ask if yes else WHOLE - tick.bid)
+
+
+@inlined
+def held_of(market: Record, yes: bool) -> int:
+    return int(market.yes if yes else market.no)
+
+
+@inlined
+def _resting(orders: Records, market: Record, intent: int) -> int:
+    """Contracts that resting orders of an intent can still fill."""
+    total = 0
+    for k in range(market.resting):
+        if orders[k].intent == intent:
+            total += orders[k].remaining
+    return total
+
+
+@inlined
+def _free_cash(orders: Records, market: Record, terms: Terms) -> int:
+    """Cash beyond the buffer that resting purchases cannot take."""
+    free = market.cash - market.reserved - terms.cash_buffer
+    for k in range(market.resting):
+        if is_purchase(orders[k].intent):
+            free -= most_cost(terms.fees, orders[k].price, orders[k].remaining)
+    return int(free)
+
+
+@inlined
+def room_for(
+    market: Record, orders: Records, tick: Record, terms: Terms, intent: int
+) -> tuple[int, int, int, int]:
+    """Return the bounds of an intent's orders, BUY_YES … SELL_NO, before a tick, for `fits`.
+
+    Returns the price, 0 without one; the most contracts that may trade; and, for a purchase, the
+    cash that it may use and the contracts that resting orders may still add to the position.
+    """
+    yes = is_yes(intent)
+    buys = is_purchase(intent)
+    style = terms.styles[intent]
+    price = int(limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.tick, buys, style))
+    if market.resting == SLOTS:
+        price = 0
+    same = _resting(orders, market, intent)
+    if not buys:
+        immediate = is_immediate(buys, style)
+        against = 0 if immediate else _resting(orders, market, BUY_NO if yes else BUY_YES)
+        return price, int(most_to_sell(held_of(market, yes), same, against, immediate)), 0, 0
+    sales = _resting(orders, market, SELL_NO if yes else SELL_YES)
+    most = int(most_to_buy(held_of(market, not yes), sales, same))
+    return price, most, _free_cash(orders, market, terms), same + sales
+
+
+@inlined
+def is_beyond_limits(
+    market: Record, terms: Terms, yes: bool, price: int, count: int, resting: int
+) -> bool:
+    """Whether a position after an order of a side, and resting ones, breaks a limit."""
+    held = held_of(market, yes) - held_of(market, not yes)
+    money = market.cash + market.elsewhere
+    position, value, portfolio = reach_of(price, count, held, resting, money)
+    event = value + (market.event_if_no if yes else market.event_if_yes)
+    account = event + market.other_events
+    broken = broken_limit(terms.limits, position, value, portfolio, event, account)
+    return broken != NO_LIMIT
+
+
+@inlined
+def fits(
+    market: Record,
+    terms: Terms,
+    intent: int,
+    count: int,
+    price: int,
+    most: int,
+    free: int,
+    towards: int,
+    size_limit: int,
+) -> bool:
+    """Return whether an order of `count` contracts may be sent.
+
+    price, most, free, towards: from `room_for`. size_limit: contracts that its size may lead to.
+    """
+    if price == 0 or count > most:
+        return False
+    if not is_purchase(intent):
+        return True
+    yes = is_yes(intent)
+    if held_of(market, yes) - held_of(market, not yes) + towards + count > size_limit:
+        return False
+    if free < most_cost(terms.fees, price, count):
+        return False
+    return not is_beyond_limits(market, terms, yes, price, count, towards)
+
+
+@inlined
+def masks(market: Record, orders: Records, tick: Record, terms: Terms, allowed: Mask) -> None:
+    """Write which of the 25 actions may be sent: HOLD always. No mask is written of the reserved
+    ones, which stay as they came, False.
+    """
+    allowed[NONE] = True
+    for intent in range(BUY_YES, SELL_NO + 1):
+        price, most, free, towards = room_for(market, orders, tick, terms, intent)
+        for size in range(5):
+            count = terms.sizes[size]
+            code = (intent - 1) * 5 + size + 1
+            size_limit = terms.size_limits[size]
+            allowed[code] = size_limit >= 0 and fits(
+                market, terms, intent, count, price, most, free, towards, size_limit
+            )

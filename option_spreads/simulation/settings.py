@@ -1,0 +1,164 @@
+"""Settings of backtests of spreads, of their Monte Carlo and of a venue that quotes options."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import numpy as np
+
+from foundation.errors import DataError, InputError
+from foundation.figures import counted
+from foundation.settings import about, setting, settings_class
+from marketsimulator.settings import OptionTerms, VenueSettings
+from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
+from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
+from option_spreads.simulation.path import IndexDays, IndexModel, index_days
+from option_spreads.simulation.pricing import Smile
+from option_spreads.simulation.selling import MAX_POSITION
+from trainingdata.bars import Bars
+from trainingdata.instants import check_zone, instant
+from trainingdata.sessions import calendar
+from trainingdata.source import DataSettings
+from trainingdata.timeframe import HOURLY
+from trainingdata.volatility_index import volatility_index
+
+log = logging.getLogger(__name__)
+
+
+@settings_class("bars")
+class BarsSettings:
+    """An index from hourly bars."""
+
+    dir: tuple[str, ...] = setting((), "folders of hourly bars; none means the model")
+    zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
+    symbol: str = setting("SPY", "whose bars they are")
+    scale: float = setting(10.0, "of its prices; 10 reads SPY as the S&P 500", gt=0, lt=1e6)
+    vix: str | None = setting(None, "a daily file of the volatility index")
+
+    def __post_init__(self) -> None:
+        check_zone(self.zone, "bars.zone")
+        if self.vix is not None and not self.dir:
+            raise InputError(
+                "bars.vix: it goes with bars, and none are named; name their folder, too,"
+                " bars.dir=[DIR]"
+            )
+        if self.dir and self.vix is None:
+            raise InputError(
+                "bars.vix: an index from bars needs a file of its volatility index,"
+                " bars.vix=VIX.parquet"
+            )
+
+    def read(self) -> Bars:
+        """The bars that others confirm; a session that lacks one is not traded."""
+        data = DataSettings(self.dir, self.zone, accept_jumps=True)
+        try:
+            bars = data.bars([self.symbol], None, None, HOURLY)
+        except DataError as error:
+            said = str(error).replace("data.dir:", "bars.dir:", 1)
+            raise DataError(said.replace("data.zone", "bars.zone")) from error
+        for doubt in bars.doubts:
+            log.warning("%s", doubt)
+        return bars
+
+
+@settings_class()
+class SpreadSettings(AutoscalingSettings):
+    """Settings of configs/spreads.yaml."""
+
+    strategies: tuple[str, ...] = setting(
+        ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"), "sold from one account, none twice"
+    )
+    years: int = setting(1, "of 252 sessions; bars are traded as far as they go", ge=1, le=100)
+    max_position: float = setting(
+        MAX_POSITION,
+        "collateral of all open spreads, multiples of the balance, as "
+        "`guards.max_position` live; beyond 1 the balance is the bound",
+        ge=0.01,
+        le=10,
+    )
+    start: str = setting("2024-01-02", "first date of a simulated index")
+    seed: int = setting(0, "of the simulated index", ge=0, lt=2**63)
+    output: str = setting("outputs/spreads", "folder for the results")
+    bars: BarsSettings = setting(BarsSettings(), "an index from files, instead of the model")
+    index: IndexModel = setting(IndexModel(), "the model")
+    rules: SpreadRules = setting(SpreadRules(), "what is sold, and when it is bought back")
+    costs: SpreadCosts = setting(SpreadCosts(), "of an order, by leg")
+    smile: Smile = setting(
+        Smile(), "implied volatility by strike; a simulated index takes level and session alone"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        strategies_of(self.strategies)
+        instant(self.start, name="start")
+        self.rules.refuse_late_entries()
+
+    @property
+    def quoted(self) -> Smile:
+        """What options are priced with: the smile on bars, its level alone on the model.
+
+        Moves of the model are normal: wings would pay the seller for falls that never come.
+        """
+        return self.smile if self.bars.dir else self.smile.flat
+
+    def days(self) -> IndexDays:
+        """The sessions that are traded."""
+        if self.bars.dir and self.bars.vix is not None:
+            bars = self.bars.read()
+            vix = volatility_index(self.bars.vix)
+            return index_days(bars, bars.symbols[0], vix, self.bars.scale)
+        sessions = calendar().dates
+        count = self.years * TRADING_DAYS
+        dates = sessions[sessions >= np.datetime64(self.start, "D")][:count]
+        if len(dates) < count:
+            raise InputError(
+                f"start, years: the calendar ends before {counted(self.years, 'year')} from"
+                f" {self.start} passed"
+            )
+        return self.index.days(dates, self.seed, self.smile)
+
+
+@settings_class()
+class MonteCarloSettings(AutoscalingSettings):
+    """Settings of configs/monte_carlo.yaml."""
+
+    trades: str | None = setting(None, "a file of closed trades")
+    runs: int = setting(10_000, "number of them", ge=1, le=1_000_000)
+    days: int = setting(252, "trading days of a run", ge=1, le=100_000)
+    seed: int = setting(0, "of the draws", ge=0, lt=2**63)
+    trades_per_day: float | None = setting(
+        None, "on average; none: the file's, by sessions from first trade to last", gt=0, le=1000
+    )
+    block: int | None = setting(
+        None, "trades that stay together in the block bootstrap; none: a week's", ge=1, le=100_000
+    )
+    stress: float | None = setting(
+        None,
+        "chance of a maximum loss; none: 1 - 0.05^(1/n), the most that n trades without "
+        "one leave possible at 95 %",
+        ge=0,
+        le=1,
+    )
+    final_above: tuple[Annotated[float, about("USD", ge=0, le=1e15)], ...] = setting(
+        (), "balances in USD: the chance that a run ends above each is reported"
+    )
+    output: str = setting("outputs/monte-carlo", "folder for the results")
+
+    def block_length(self, trades_a_day: float) -> int:
+        """Trades that stay together: those of a week, five sessions, where none are named."""
+        return self.block or max(round(5 * trades_a_day), 1)
+
+
+@settings_class("options")
+class QuotedTerms(OptionTerms):
+    """Options that a practice venue trades, and how it quotes them."""
+
+    smile: Smile = setting(Smile(), "of implied volatility over strikes")
+
+
+@settings_class()
+class PracticeSettings(VenueSettings):
+    """A practice venue: the bars, costs and margin of a backtest, and quoted options."""
+
+    options: QuotedTerms = setting(QuotedTerms(), "that are traded on its stocks")

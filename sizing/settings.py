@@ -1,0 +1,150 @@
+"""Settings of how much: limits on a book, the bound on drawdowns, and the premium prior.
+
+They load no compiled code, so that a wrong value is refused at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+
+from foundation.arrays import Array
+from foundation.errors import InputError
+from foundation.settings import about, setting, settings_class
+
+if TYPE_CHECKING:
+    from sizing.group_limits import GroupLimits
+
+Fallback = Literal["none", "legacy"]
+
+
+@settings_class("limits")
+class Limits:
+    """Ceilings in multiples of equity."""
+
+    symbol_cap: float = setting(0.6, "of one symbol, held and open", gt=0, le=4)
+    intraday_leverage: float = setting(
+        4.0, "of stock gross while the market stays open", gt=0, le=10
+    )
+    overnight_leverage: float = setting(2.0, "of stock gross into the night", gt=0, le=10)
+    overnight_buffer: float = setting(
+        0.02, "share of overnight_leverage kept free for moves until the close", ge=0, lt=1
+    )
+    crypto_leverage: float = setting(
+        1.0, "of all coins, bought with cash that is not borrowed", ge=0, le=1
+    )
+    margin_equity: float = setting(
+        2000.0, "USD below which stocks are held 1×, and not short", ge=0
+    )
+    groups: str | None = setting(
+        None, "YAML file of limits on groups and on market beta (docs/MATH.md)"
+    )
+    most_positions: int | None = setting(
+        None, "held after a decision, those that cannot change then among them", ge=1, le=100_000
+    )
+
+    def of_groups(self) -> GroupLimits:
+        """The limits on groups; none where no file is named."""
+        from sizing.group_limits import NO_GROUPS
+
+        if self.groups is None:
+            return NO_GROUPS
+        leverage = max(self.intraday_leverage, self.crypto_leverage)
+        return _checked_groups(self.groups, self.symbol_cap, leverage)
+
+    def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
+        """Stock gross exposure allowed, in multiples of equity.
+
+        Intraday or overnight, and 1× at most for an account without margin.
+        """
+        from sizing.limits import granted_leverage
+
+        leverage = self.overnight_ceiling if overnight else self.intraday_leverage
+        return granted_leverage(leverage, equity, self.margin_equity)
+
+    def with_account_leverage(self, leverage: float) -> Limits:
+        """These limits for an account whose broker lends so many times its equity at most."""
+        if leverage >= self.intraday_leverage:
+            return self
+        return replace(self, intraday_leverage=leverage)
+
+    @property
+    def overnight_ceiling(self) -> float:
+        """Stock gross that the last decision before the close may leave, in multiples of equity."""
+        return min(self.overnight_leverage * (1.0 - self.overnight_buffer), self.intraday_leverage)
+
+    @property
+    def caps(self) -> tuple[float, float, float, float]:
+        """Of a symbol, of all coins, the equity below which nothing is short, how many positions.
+
+        What compiled functions take of these limits.
+        """
+        most = np.inf if self.most_positions is None else float(self.most_positions)
+        return self.symbol_cap, self.crypto_leverage, self.margin_equity, most
+
+
+@cache
+def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimits:
+    """The limits of a file, once some book keeps to them."""
+    from sizing.group_limits import KEY, read_group_limits
+
+    limits = read_group_limits(path)
+    if (row := limits.unmet(symbol_cap, leverage)) is not None:
+        raise InputError(
+            f"{KEY}: {path}: no book under limits.symbol_cap={symbol_cap:g}, the ceilings and the"
+            f" other groups' limits keeps to {row}; widen one of them"
+        )
+    return limits
+
+
+@settings_class("sizing.drawdown")
+class Drawdown:
+    """Wealth is ever to fall by a share of what it was with some probability at most."""
+
+    depth: Annotated[float, about("the share that is lost", gt=0, lt=1)]
+    probability: Annotated[float, about("that it ever is", gt=0, lt=1)]
+
+    @property
+    def fraction(self) -> float:
+        """The fraction c of Kelly that keeps it: 2 / (1 + ln p / ln(1 - d)), 1 at most.
+
+        In a diffusion a fraction c of Kelly lets wealth ever fall to a share x of itself with
+        probability x^(2/c - 1) (Thorp 2006). A loose bound allows more than full Kelly, which
+        grows more slowly at more risk. At a depth of 0.2 and a probability of 0.1 it is 0.177.
+        """
+        aversion = math.log(self.probability) / math.log1p(-self.depth)
+        return min(2.0 / (1.0 + aversion), 1.0)
+
+
+@settings_class("prior")
+class PriorSettings:
+    """What is believed before any forecast has proven itself."""
+
+    stock_sharpe: float = setting(
+        0.3, "Sharpe ratio a year of the diversified stock market", ge=0, le=2
+    )
+    crypto_sharpe: float | None = setting(
+        None,
+        "the same of crypto; null: stock_sharpe × the correlation of crypto with stocks (CAPM)",
+        ge=0,
+        le=2,
+    )
+    horizon_days: int = setting(28, "how far a plan looks, in calendar days", ge=1, le=365)
+
+    def class_sharpe(self, crypto_correlation: Array) -> Array:
+        """Return yearly Sharpe ratios of the stock market and of crypto at each instant, [T, 2].
+
+        Parameters
+        ----------
+        crypto_correlation : [T]
+            correlation of crypto with the stock market.
+        """
+        stocks = np.full(len(crypto_correlation), self.stock_sharpe)
+        implied = self.stock_sharpe * crypto_correlation
+        stated = self.crypto_sharpe
+        crypto = implied if stated is None else np.full(len(crypto_correlation), stated)
+        return np.column_stack([stocks, crypto])
