@@ -49,7 +49,6 @@ SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 def live_overrides(arguments: Sequence[str]) -> list[str]:
     """Hydra overrides for the words of the live command line; refuse one that is no setting."""
-    from foundation.compose import is_override
 
     words = []
     for word in arguments[3:] if is_quantity(arguments) else arguments:
