@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from foundation import public
 from foundation.cli import Command
-from foundation.compose import is_override
 from foundation.errors import invalid_choice
 
 if TYPE_CHECKING:
