@@ -48,10 +48,11 @@ from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from execution.live.undecided import short_history, undecided_reasons
 from execution.live.words import PREVIEW, is_quantity, words_of
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import taken_from
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.orders import Account, Fill, Order
+from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from execution.quantity import sized_quantity
 from foundation.cli import Result
@@ -92,7 +93,7 @@ def dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle
     if unpriced:
         raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
     lent = settings.margin.leverage
-    account = Account(settings.capital, positions, prices, bars.now, leverage=lent)
+    account = AccountSnapshot(settings.capital, positions, prices, bars.now, leverage=lent)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     decision = trader.decide(settings.data.market(bars).view(), account)
     return Cycle(account, bars, decision, idle="" if decision else nothing_due(settings))
@@ -225,9 +226,9 @@ class PreviewedAccount:
         self._gateway = gateway
         self._quarantined = quarantined
 
-    def account(self) -> Account:
+    def account(self) -> AccountSnapshot:
         account = self._gateway.account()
-        return replace(account, undetermined=account.undetermined | self._quarantined)
+        return replace(account, unknown=account.unknown | self._quarantined)
 
     def now(self) -> np.datetime64:
         return self._gateway.now()

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from execution.decision.settings import TradingSettings as TradingSettings
     from execution.decision.trader import Trader as Trader
     from execution.live.settings import LiveSettings as LiveSettings
+    from execution.orders.account_snapshot import AccountSnapshot as AccountSnapshot
     from execution.orders.broker import Asset as Asset
     from execution.orders.broker import Broker as Broker
-    from execution.orders.orders import Account as Account
     from execution.orders.orders import Fill as Fill
     from execution.orders.orders import Order as Order
     from execution.quantity import get_qty as get_qty

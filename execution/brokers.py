@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from execution.journal.activities import Activity
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Broker
 from execution.orders.option_orders import is_option
-from execution.orders.orders import Account
 from foundation.clock import Time
 from foundation.entry_points import loaded, offered
 from foundation.errors import BrokerError, invalid_choice
@@ -63,7 +63,7 @@ class Reading:
     unpriced: signed quantities that are held and not among the account's, of what has no price.
     """
 
-    account: Account
+    account: AccountSnapshot
     cash: Decimal
     multiplier: Decimal
     is_open: bool | None
@@ -82,7 +82,7 @@ class ReadingRejected(BrokerError):
     account: as it was read.
     """
 
-    def __init__(self, why: str, account: Account) -> None:
+    def __init__(self, why: str, account: AccountSnapshot) -> None:
         super().__init__(why)
         self.account = account
 
@@ -119,7 +119,7 @@ class Gateway(Broker, Protocol):
     def is_read(self) -> bool:
         """Whether the account was read recently, and nothing unknown has happened since."""
 
-    def accept(self, account: Account) -> None:
+    def accept(self, account: AccountSnapshot) -> None:
         """Apply the venue's rules beside this account until something unknown happens."""
 
     def follow(self) -> None:

@@ -40,7 +40,8 @@ from execution.decision.trader import Decider, Trader
 from execution.live.accounts import TRADE
 from execution.live.cycle import decision_end
 from execution.live.settings import LiveSettings
-from execution.orders.orders import Account, Fill, strategy_of
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Fill, strategy_of
 from forecasting.forecast import Progress, silent
 from forecasting.settings import spoken_on
 from foundation.cli import Result
@@ -137,7 +138,7 @@ class _Witness:
         self.fills = 0
         self.bookings = 0
 
-    def decide(self, bars: Bars, account: Account) -> Decision | None:
+    def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """What the decider decides; nothing later."""
         if bars.now > self._until:
             return None
@@ -303,7 +304,7 @@ def _simulated(
     for symbol, quantity in start.positions.items():
         # What is not simulated is worth the same all the time.
         cash += ZERO if symbol in closes else quantity * start.prices[symbol]
-    begins = Account(
+    begins = AccountSnapshot(
         cash=float(cash),
         positions={symbol: held for symbol, held in positions.items() if symbol in closes},
         prices=closes,
@@ -339,7 +340,7 @@ def _simulated(
     return run, side, {order.client_order_id: at for at, order in orders}
 
 
-def _held(begins: Account, fills: Iterable[Fill]) -> dict[str, Decimal]:
+def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
     """What an account holds after these fills, signed quantities by symbol."""
     held = dict(begins.positions)
     for fill in fills:

@@ -9,7 +9,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from execution.decision.settings import TradingSettings
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class, settings_of
 from marketsimulator.account.book import Book, hold, new_book
@@ -123,7 +123,7 @@ class BacktestSettings(TradingSettings):
         impact = impact or bool(self.costs.impact(market.bars.crypto).any())
         return timeline(market, self.fees, self.margin, self.fills, impact=impact)
 
-    def broker(self, market: Market, begins: Account | None = None) -> SimulatedBroker:
+    def broker(self, market: Market, begins: AccountSnapshot | None = None) -> SimulatedBroker:
         """An account where a run begins; begins: its cash and positions; none for `capital`."""
         from marketsimulator.account.broker import SimulatedBroker
 

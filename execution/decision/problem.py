@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable, picked_and_padded, returns_of
-from execution.orders.orders import Account, OrderTerms
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import OrderTerms
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined, picked
 from sizing.increments import least_value, whole_steps
@@ -88,7 +89,7 @@ class BookState(NamedTuple):
     reductions: tuple[str, ...] = ()
 
 
-def book_state(bars: Bars, account: Account, terms: OrderTerms) -> BookState:
+def book_state(bars: Bars, account: AccountSnapshot, terms: OrderTerms) -> BookState:
     """The account over the panel's symbols, then over what it holds outside the panel."""
     exposure = account.exposure
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]

@@ -38,9 +38,10 @@ from execution.decision.rebalancing import (
     reductions_decided_anew,
     replaced_orders,
 )
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
-from execution.orders.orders import TERMS, Account, OrderTerms
+from execution.orders.orders import TERMS, OrderTerms
 from forecasting.forecast import HORIZON, Forecaster, Progress, silent
 from forecasting.moments import Volatility
 from foundation.arrays import Array, Index
@@ -69,7 +70,7 @@ _NOTHING = Decimal(0)
 class Decider(Protocol):
     """Anything that turns what is known and what is held into a decision."""
 
-    def decide(self, bars: Bars, account: Account) -> Decision | None:
+    def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """The decision at the panel's last instant; None where nothing decides then."""
         ...
 
@@ -279,7 +280,7 @@ class Trader:
             periods=self.periods,
         )
 
-    def decide(self, bars: Bars, account: Account) -> Decision | None:
+    def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """The decision at the panel's last instant, from nothing but the panel and the account.
 
         None where nothing decides then. The steps from a bar to an order:
@@ -315,7 +316,7 @@ class Trader:
         decision = self.decide_on(belief, bars.at_last(symbols), account)
         return decision if decision.symbols or belief.deciding.any() else None
 
-    def decide_on(self, belief: BeliefTable, bars: Bars, account: Account) -> Decision:
+    def decide_on(self, belief: BeliefTable, bars: Bars, account: AccountSnapshot) -> Decision:
         """The decision that a belief leads to: steps 5 to 7 of `decide`."""
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():

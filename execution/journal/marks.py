@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Json
 
 from execution.journal.rows import Exact, Instant, Real, Table, stamp
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from foundation.database import Database
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import is_stock
@@ -142,7 +142,7 @@ def _each_of(mark: EquitySnapshot, digits: str) -> str:
     return f"; {', '.join(parts)}" if parts else ""
 
 
-def mark_of(account: Account, limits: Limits, flows: float) -> EquitySnapshot:
+def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquitySnapshot:
     """The mark of an account as it was read.
 
     flows: USD paid in less taken out since the mark before.

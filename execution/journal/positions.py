@@ -23,7 +23,7 @@ from execution.journal.activities import Kind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.journal.rows import Exact, Table, Text
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from foundation.database import Database
 from foundation.decimals import ZERO, as_written
 from trainingdata.instruments import is_coin, is_symbol
@@ -156,7 +156,7 @@ class PositionBook:
         for position in opening:
             _OPENING.put(self._database, position)
 
-    def read(self, account: Account) -> None:
+    def read(self, account: AccountSnapshot) -> None:
         """Record the account's positions now, in place of the earlier ones."""
         with self._database.transaction():
             self._database.execute(f"DELETE FROM {_HELD.name}")

@@ -31,8 +31,9 @@ from execution.live.cash import CashReading, room_of, why_unexplained
 from execution.live.holdings import Discrepancy, HoldingsBook, Stake, at_stake
 from execution.live.open_account import OpenAccount
 from execution.live.validation import MarkValidator
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, last_prices
-from execution.orders.orders import Account, Order, coin_bids
+from execution.orders.orders import Order, coin_bids
 from foundation.decimals import INFINITE, plain, total
 from trainingdata.endings import MOST_PAID
 
@@ -55,7 +56,7 @@ class ValuedReading:
     """
 
     reading: Reading
-    account: Account
+    account: AccountSnapshot
     rejected: str
     unpriced: Sequence[str]
 
@@ -87,7 +88,7 @@ class Reconciler:
         self._unknown_orders: Sequence[OtherOrder] = ()  # at the last reading
         self._cleared: set[str] = set()  # causes that were cleared before the comparison
 
-    def check(self, valued: ValuedReading) -> Account:
+    def check(self, valued: ValuedReading) -> AccountSnapshot:
         """Return the snapshot that is decided on: discrepancies are quarantined in it.
 
         Unexplained cash at a second reading halts the account. What a person has cleared then
@@ -135,8 +136,8 @@ class Reconciler:
         return ValuedReading(reading, account, marks, held)
 
     def _at_last_marks(
-        self, account: Account, unpriced: Mapping[str, Decimal]
-    ) -> tuple[Account, dict[str, str]]:
+        self, account: AccountSnapshot, unpriced: Mapping[str, Decimal]
+    ) -> tuple[AccountSnapshot, dict[str, str]]:
         """Return the account with unpriced positions at their last marks, and why not the others.
 
         A last mark is too old for a large part of the account. Unpriced debt that was never marked
@@ -256,7 +257,9 @@ class Reconciler:
         last = last_prices(self._feed, {*symbols} - {*units})
         return {**units, **{symbol: Decimal(repr(price)) for symbol, price in last.items()}}
 
-    def _quarantine(self, account: Account, others: Sequence[OtherOrder]) -> Account:
+    def _quarantine(
+        self, account: AccountSnapshot, others: Sequence[OtherOrder]
+    ) -> AccountSnapshot:
         """Return the account in which symbols with discrepancies take no orders.
 
         Beyond a share of equity the account is halted until all of it is settled. What a person
@@ -267,7 +270,7 @@ class Reconciler:
             return account
         found = self._discrepancies(account, others)
         if {*map(self._halts.cleared_cause, DISCREPANCY_HALTS)} - self._cleared - {""}:
-            return replace(account, undetermined=account.undetermined | {*found})
+            return replace(account, unknown=account.unknown | {*found})
         cleared: dict[str, list[str]] = {}
         for each in filter(None, self._cleared):
             cleared |= json.loads(each)
@@ -289,9 +292,11 @@ class Reconciler:
         if standing is None or standing[1] != cause:
             self._end_halts()
             self._account.halt(kind, _reasons(found), cause=cause)
-        return replace(account, undetermined=account.undetermined | {*found})
+        return replace(account, unknown=account.unknown | {*found})
 
-    def _discrepancies(self, account: Account, others: Sequence[OtherOrder]) -> Discrepancies:
+    def _discrepancies(
+        self, account: AccountSnapshot, others: Sequence[OtherOrder]
+    ) -> Discrepancies:
         """Return what the journal does not explain, by symbol, or by what options are on."""
         found: defaultdict[str, list[Discrepancy]] = defaultdict(list)
         for symbol, each in (self._differences or {}).items():
@@ -313,7 +318,7 @@ class Reconciler:
         self.holdings.acknowledge(surpluses, orders)
         self._put_differences(differences)
 
-    def _order_value(self, orders: Iterable[Order], account: Account) -> Decimal:
+    def _order_value(self, orders: Iterable[Order], account: AccountSnapshot) -> Decimal:
         """Return USD that orders may trade, at their own prices or at the market's, if more."""
         seen = {symbol: Decimal(repr(price)) for symbol, price in account.prices.items()}
         unseen = {order.symbol for order in orders} - {*seen}

@@ -16,9 +16,9 @@ from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderSto
 from execution.live.batch import OrderBatch, ended_in_trouble
 from execution.live.cycle import NOT_REDUCED, Reconciled
 from execution.live.holdings import Room, changes_of, fee_of
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import taken_from
 from execution.orders.broker import Broker, is_whole
-from execution.orders.orders import Account
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def resumed_batches(
 def why_not_resumed(
     decision: DecisionRow,
     intents: Sequence[OrderIntent],
-    account: Account,
+    account: AccountSnapshot,
     tradable: Collection[str],
 ) -> str:
     """Why what is left of a decision is not sent any more; empty where it is.
@@ -119,7 +119,7 @@ def _holds_what_it_should(
     decision: DecisionRow,
     intents: Sequence[OrderIntent],
     left: Sequence[OrderIntent],
-    account: Account,
+    account: AccountSnapshot,
 ) -> bool:
     """Whether of each symbol that is left the account holds what the decision's fills made of it.
 

@@ -25,7 +25,7 @@ from execution.live.desk import TradingDesk
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.trading import TradingJob
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from foundation.clock import system_clock
 from foundation.database import Database, rows_of
 from foundation.files import put_whole
@@ -96,7 +96,7 @@ class Desk:
         self.job.step()
         return self.cycles[-1]
 
-    def mark(self, account: Account) -> None:
+    def mark(self, account: AccountSnapshot) -> None:
         """Mark an account as if it had been read so."""
         self.live.mark(account)
 

@@ -23,7 +23,8 @@ from execution.journal.positions import (
     Trade,
     position_profit,
 )
-from execution.orders.orders import Account, Order, Side
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Order, Side
 from foundation.database import Database
 
 AT = np.datetime64("2024-02-20T15:30", "ns")
@@ -92,9 +93,9 @@ def test_profits_add_up_to_cash_and_value(
     assert found.quantity == sum(q for q, _ in trades)
 
 
-def account(**held: str) -> Account:
+def account(**held: str) -> AccountSnapshot:
     positions = {symbol: D(quantity) for symbol, quantity in held.items()}
-    return Account(1000.0, positions, dict.fromkeys(positions, 60.0), AT)
+    return AccountSnapshot(1000.0, positions, dict.fromkeys(positions, 60.0), AT)
 
 
 class Journal:

@@ -12,9 +12,10 @@ import pandas as pd
 import yaml
 from omegaconf import OmegaConf
 
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import TradingCosts
 from execution.orders.lending import MarginTerms
-from execution.orders.orders import Account, exact_decimal
+from execution.orders.orders import exact_decimal
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.records import Run, writers_of
 from marketsimulator.results.report import plain
@@ -53,7 +54,7 @@ def book_of(
     tables = [(instrument(symbol), *nothing) for symbol in held]
     bars = panel(tables, "by hand", besides=np.array([at]))
     sold = {s: -quantity * mark for s, (quantity, mark) in held.items() if quantity < 0}
-    account = Account(cash, quantities, marks, at)
+    account = AccountSnapshot(cash, quantities, marks, at)
     return HeldBook(account, "by hand", sold, bars, bars, option_risk)
 
 

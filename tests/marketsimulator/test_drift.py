@@ -24,8 +24,9 @@ from execution.journal.decisions import DecisionRow
 from execution.journal.marks import EquitySnapshot
 from execution.journal.order_store import OrderIntent, State
 from execution.live.cycle import decision_end
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import Part
-from execution.orders.orders import Account, Fill, Order
+from execution.orders.orders import Fill, Order
 from foundation.database import Database
 from foundation.decimals import as_written, to_cents
 from foundation.errors import InputError
@@ -437,16 +438,16 @@ class Watched:
 
     def __init__(self, decider: Decider) -> None:
         self.decider = decider
-        self.seen: list[tuple[Account, Decision]] = []
+        self.seen: list[tuple[AccountSnapshot, Decision]] = []
 
-    def decide(self, bars: Bars, account: Account) -> Decision | None:
+    def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         decision = self.decider.decide(bars, account)
         if decision is not None:
             self.seen.append((account, decision))
         return decision
 
 
-def journal_of(run: Run, seen: list[tuple[Account, Decision]]) -> JournalRecord:
+def journal_of(run: Run, seen: list[tuple[AccountSnapshot, Decision]]) -> JournalRecord:
     """What a live journal would have written down of a simulated run."""
     decisions = []
     marks = []

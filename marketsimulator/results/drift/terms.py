@@ -21,7 +21,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from execution.orders.orders import Account, Fill, Order, strategy_of
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Fill, Order, strategy_of
 from foundation.decimals import ZERO, as_written, cents_that_add_up, to_cents
 from marketsimulator.records import BookingKind, Run, is_trade
 from marketsimulator.results.journal_record import Reading, foreign_name
@@ -162,7 +163,7 @@ class Side:
         return self.profit - sum((flow.worth(self.end_marks) for flow in self.listed({})), ZERO)
 
 
-def reading_of(account: Account) -> Reading:
+def reading_of(account: AccountSnapshot) -> Reading:
     """A simulated account as a live one is read."""
     prices = {symbol: as_written(price) for symbol, price in account.prices.items()}
     positions = {symbol: as_written(held) for symbol, held in account.positions.items()}

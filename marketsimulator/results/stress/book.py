@@ -20,8 +20,8 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import Position
 from execution.alpaca.holdings import holdings_of
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.option_orders import Contract, contract_of, is_option, largest_loss
-from execution.orders.orders import Account
 from foundation.arrays import Array, Instants, Mask
 from foundation.decimals import to_cents
 from foundation.errors import DataError, InputError
@@ -57,7 +57,7 @@ class HeldBook:
     notes: what a reader should know about it.
     """
 
-    account: Account
+    account: AccountSnapshot
     source: str
     proceeds: Mapping[str, float]
     bars: Bars
@@ -145,7 +145,7 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
             raise InputError(
                 f"data.dir: {bars.source} has no bar of {symbol} by {when}; {_OWN_BARS}"
             )
-    account = Account(held.cash, held.positions, marks, held.at)
+    account = AccountSnapshot(held.cash, held.positions, marks, held.at)
     if abs(account.equity - held.equity) > _TOLERANCE:
         raise InputError(
             f"data.dir: {bars.source} values the book of {when} at {account.equity:,.2f} USD, and"
