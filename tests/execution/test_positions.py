@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from fractions import Fraction
 
@@ -24,6 +25,7 @@ from execution.journal.positions import (
     position_profit,
 )
 from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.average_cost import average_cost
 from execution.orders.orders import Order, Side
 from foundation.database import Database
 
@@ -91,6 +93,20 @@ def test_profits_add_up_to_cash_and_value(
     unrealised = found.quantity * last - found.cost
     assert found.realised + unrealised == cash + found.quantity * last
     assert found.quantity == sum(q for q, _ in trades)
+
+
+@given(TRADES)
+def test_average_cost_is_equal_in_every_number_type(trades: list[tuple[int, Fraction]]) -> None:
+    held, exact, cents, binary = 0, Fraction(0), D(0), 0.0
+    for change, price in trades:
+        exact, earned = average_cost(Fraction(held), exact, Fraction(change), price)
+        written = D(price.numerator) / price.denominator
+        cents, earned_cents = average_cost(D(held), cents, D(change), written)
+        binary, _ = average_cost(float(held), binary, float(change), float(price))
+        held += change
+        assert math.isclose(cents, exact, rel_tol=1e-15)
+        assert math.isclose(binary, exact, rel_tol=1e-12)
+        assert math.isclose(earned_cents, earned, rel_tol=1e-12, abs_tol=1e-12)
 
 
 def account(**held: str) -> AccountSnapshot:
@@ -163,7 +179,7 @@ def test_an_unexplained_quantity_has_no_entry() -> None:
 
 
 def test_an_unlisted_fee_in_coin_is_a_loss() -> None:
-    coins = Ledger(Fraction(2), Fraction(200))
+    coins = Ledger(Fraction(2), Fraction(100))
     held = HeldPosition("BTCUSD", D("1.995"), D(110))
     found = position_profit("BTCUSD", held, coins)
     assert (found.entry, found.realised) == (Fraction(100), Fraction("-0.5"))
