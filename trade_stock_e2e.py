@@ -33,7 +33,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from execution.brokers import Gateway, account_at
+from execution.brokers import Gateway, broker_connection
 from execution.decision.choice import Choice, no_order_text
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
@@ -245,7 +245,7 @@ class PreviewedAccount:
 
 def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Trader) -> None:
     """Print what would be decided at the venue now, and what keeps a loop from sending it."""
-    connection = account_at(settings.broker, keys)
+    connection = broker_connection(settings.broker, keys)
     stops, quarantined = _stopped(settings, connection.account_id())
 
     gateway = connection.broker(terms=settings.orders, feed=feed)

@@ -25,14 +25,14 @@ SETBACK = np.timedelta64(60, "s")  # by which a clock may be put right
 MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
 
 
-class Holding(NamedTuple):
+class VenuePosition(NamedTuple):
     """What is held of a symbol, signed, and what it is worth at the venue's mark, USD, no sign."""
 
     quantity: Decimal
     worth: Decimal
 
 
-NOTHING = Holding(Decimal(0), Decimal(0))
+NOTHING = VenuePosition(Decimal(0), Decimal(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,15 @@ class OtherOrder:
 class Reading:
     """An account as it was read, with what the venue says of it beside.
 
-    account: what the answers describe together.
+    account: what the answers describe together; once it is valued, at the prices that are decided
+        at: rejected marks at the feed's price, unpriced positions at their last mark.
     cash: USD, in the venue's own sum; what is owed for options is not taken off.
     multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not accepted.
     is_open: whether the venue says that the exchange is open; none where it does not.
     again: whether it was read once more, as the reading before was rejected.
     other_orders: open orders that are not among the account's.
-    unpriced: signed quantities that are held and not among the account's, of what has no price.
+    unpriced: signed quantities that are held and that the venue gives no price.
+    rejected: why marks are rejected, once it is valued; empty if none is.
     """
 
     account: AccountSnapshot
@@ -70,6 +72,7 @@ class Reading:
     again: bool
     other_orders: tuple[OtherOrder, ...] = ()
     unpriced: Mapping[str, Decimal] = field(default_factory=dict)
+    rejected: str = ""
 
 
 class ReadAgain(BrokerError):
@@ -126,7 +129,7 @@ class Gateway(Broker, Protocol):
         """Query orders that rested at their last answer, and record the answers."""
 
 
-class BrokerAccount(Protocol):
+class BrokerConnection(Protocol):
     """An account at a broker; in every method a `BrokerError` is no answer, or one of no sense.
 
     time: by which whatever is asked of it waits.
@@ -151,7 +154,7 @@ class BrokerAccount(Protocol):
     def cash(self) -> Decimal:
         """USD; below 0 it is borrowed."""
 
-    def held(self) -> dict[str, Holding]:
+    def held(self) -> dict[str, VenuePosition]:
         """What the account holds of everything, by symbol."""
 
     def activities_since(self, after: np.datetime64) -> list[Activity]:
@@ -164,16 +167,16 @@ class BrokerAccount(Protocol):
 class EstimatedClock:
     """The venue's clock, carried on since it was last read."""
 
-    def __init__(self, connection: BrokerAccount) -> None:
+    def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection
 
     def now(self) -> np.datetime64:
         return self._connection.estimated_now()
 
 
-def account_at(settings: BrokerSettings, keys: Keys) -> BrokerAccount:
+def broker_connection(settings: BrokerSettings, keys: Keys) -> BrokerConnection:
     """The account at the registered broker that the settings name."""
     if settings.name not in (names := offered("brokers")):
         raise invalid_choice("broker.name", settings.name, names)
-    account: BrokerAccount = loaded("brokers", settings.name)(settings, keys)
+    account: BrokerConnection = loaded("brokers", settings.name)(settings, keys)
     return account

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.brokers import account_at
+from execution.brokers import broker_connection
 from execution.decision.choice import no_order_text, reason_text
 from execution.decision.outlook import NoForecast
 from execution.live.exposure import prices_of_orders
@@ -72,7 +72,7 @@ def sized_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
         raise InputError(f"price: {price:g} is not above 0")
     settings = LiveSettings.of(composed_config("live", list(overrides)))
     keys = Keys.of(os.environ)
-    broker = account_at(settings.broker, keys).broker()
+    broker = broker_connection(settings.broker, keys).broker()
     account = broker.account()
     asset = broker.assets([item.symbol]).get(item.symbol)
     # Neither can trade whatever is forecast: bars and model are not asked for.

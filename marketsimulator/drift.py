@@ -51,13 +51,13 @@ from foundation.errors import InputError
 from foundation.files import output_of
 from foundation.settings import setting, settings_class, settings_of
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.records import Held, Run
+from marketsimulator.records import InitialPosition, Run
 from marketsimulator.results.drift.decisions import compare_decisions, journaled_account
 from marketsimulator.results.drift.live_run import marked_at_closes
 from marketsimulator.results.drift.orders import NotCompared, compare_orders, meant_orders, slippage
 from marketsimulator.results.drift.report import Drift, drift_json, drift_parts
-from marketsimulator.results.drift.terms import Side, profit_terms, reading_of, side_of
-from marketsimulator.results.journal_record import JournalRecord, Reading, read_journal
+from marketsimulator.results.drift.terms import Side, exact_account_of, profit_terms, side_of
+from marketsimulator.results.journal_record import ExactAccount, JournalRecord, read_journal
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE
 from marketsimulator.results.summary import Results, plain_runs
@@ -166,8 +166,8 @@ class LiveHours:
 
     journal: Path
     record: JournalRecord
-    start: Reading
-    end: Reading
+    start: ExactAccount
+    end: ExactAccount
     simulation: BacktestSettings
     market: Market
     trader: Trader
@@ -288,7 +288,7 @@ def _simulated(
     market: Market,
     trader: Trader,
     record: JournalRecord,
-    end: Reading,
+    end: ExactAccount,
     progress: Progress,
 ) -> tuple[Run, Side, dict[str, np.datetime64]]:
     """The simulation of an account that begins as the live one was read first.
@@ -313,7 +313,9 @@ def _simulated(
     broker = settings.broker(market, begins)
     witness = _Witness(trader, broker, end.at)
     run = step_trading(settings, market, "simulation", witness, broker, progress)
-    met = {symbol: Held(held, closes[symbol]) for symbol, held in begins.positions.items()}
+    met = {
+        symbol: InitialPosition(held, closes[symbol]) for symbol, held in begins.positions.items()
+    }
     run = replace(run, begins=met)
     last = witness.account.as_of
     ends = witness.account
@@ -335,7 +337,7 @@ def _simulated(
         ],
     )
     orders = [(decision.at, order) for decision in sent for order in decision.orders]
-    readings = reading_of(begins), reading_of(ends)
+    readings = exact_account_of(begins), exact_account_of(ends)
     side = side_of(counted, *readings, [order for _, order in orders])
     return run, side, {order.client_order_id: at for at, order in orders}
 

@@ -37,7 +37,7 @@ from foundation.words import is_override
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import (
     CHANGEABLE,
-    HeldBook,
+    StressedBook,
     account_book,
     run_book,
     run_settings,
@@ -82,7 +82,7 @@ class StressSettings:
                 raise invalid_choice("only", name, every)
         return tuple(each for name, each in every.items() if not self.only or name in self.only)
 
-    def of_book(self, book: HeldBook, terms: BacktestSettings) -> Stress:
+    def of_book(self, book: StressedBook, terms: BacktestSettings) -> Stress:
         """A book under what is chosen; a note says which symbols of the user's it does not hold."""
         notes = [
             f"own: {each.name}: {symbol} is not in the book; nothing of it moves"

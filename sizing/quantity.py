@@ -21,7 +21,15 @@ from sizing.increments import whole_steps
 from sizing.inputs import AccountLike, SizingInputs, check_priced, no_equity
 from sizing.kelly import SolverFailed
 from sizing.limits import Limits
-from sizing.problem import AccountRow, BookLimits, Costs, Problem, Returns, holdings_of, with_betas
+from sizing.problem import (
+    AccountRow,
+    BookLimits,
+    Costs,
+    Problem,
+    Returns,
+    current_weights,
+    with_betas,
+)
 from sizing.solver.multi_period import change_costs
 from sizing.strategies import Kelly, Legacy
 from trainingdata.instruments import Instrument, Kind, instrument
@@ -263,7 +271,7 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
             long_only=np.array([not item.shortable for item in items]),
             rows=with_betas(groups.rows_over(symbols), covariance),
         ),
-        holdings_of(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
+        current_weights(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
     )
     return SizingInputs(problem, tuple(symbols), group_limit_names=groups.names), symbols.index(
         symbol

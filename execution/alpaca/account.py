@@ -15,9 +15,9 @@ from typing import Any
 
 from execution.alpaca.fields import AccountFacts, Clock, OrderEntry, Position, stated_cash
 from execution.alpaca.holdings import (
-    Holdings,
+    ParsedPositions,
     has_price,
-    holdings_of,
+    parse_positions,
     refuse_other_equity,
     refuse_other_sums,
 )
@@ -89,7 +89,7 @@ def reading_of(answers: Responses) -> Reading:
                 raise
             place = symbol_held(str(entry.get("symbol") or ""))
             others.append(OtherOrder(name, place, INFINITE, in_one_line(str(error))))
-    holdings = holdings_of(answers.positions, answers.last_prices)
+    holdings = parse_positions(answers.positions, answers.last_prices)
     return Reading(
         _account_of(replace(answers, orders=understood), holdings, others),
         stated_cash(answers.facts),
@@ -136,7 +136,7 @@ def _looked_at(entry: Entry) -> list[OtherOrder]:
 
 
 def _account_of(
-    answers: Responses, holdings: Holdings, others: Sequence[OtherOrder]
+    answers: Responses, holdings: ParsedPositions, others: Sequence[OtherOrder]
 ) -> AccountSnapshot:
     """The account that the venue's answers describe; orders are those that are understood.
 

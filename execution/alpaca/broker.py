@@ -314,8 +314,8 @@ class AlpacaBroker:
             return answers
 
 
-class AlpacaAccount(VenueConnection):
-    """The account that keys open there, as a `BrokerAccount`."""
+class AlpacaConnection(VenueConnection):
+    """The account that keys open there, as a `BrokerConnection`."""
 
     held = held_in
     activities_since = activities_since

@@ -24,10 +24,10 @@ from execution.decision.decision import (
 )
 from execution.decision.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
 from execution.decision.problem import (
-    BookState,
+    LabelledRow,
     RoundedTargets,
     Terms,
-    book_state,
+    labelled_row,
     problem_of,
     round_to_lots,
 )
@@ -330,13 +330,13 @@ class Trader:
         deciding = {bars.symbols[s] for s in np.flatnonzero(belief.deciding[0]).tolist()}
         withdrawn = reductions_decided_anew(self.order_name, account, deciding)
         book = account.without(withdrawn)
-        state = book_state(bars, book, self.terms)
+        state = labelled_row(bars, book, self.terms)
         sizing = self._size(bars, state, belief)
         allocation = sizing.allocation
         if allocation is None and withdrawn:
             withdrawn = ()
             book = account
-            state = book_state(bars, book, self.terms)
+            state = labelled_row(bars, book, self.terms)
             sizing = sizing._replace(inputs=self._inputs(bars, state, belief, sizing.strategy))
         problem = sizing.inputs.problem
         rule: tuple[ClassRule, ...] = ()
@@ -398,7 +398,7 @@ class Trader:
         self,
         bars: Bars,
         belief: BeliefTable,
-        state: BookState,
+        state: LabelledRow,
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
@@ -420,7 +420,7 @@ class Trader:
         )
         return place[1], columns
 
-    def _size(self, bars: Bars, state: BookState, belief: BeliefTable) -> SizingResult:
+    def _size(self, bars: Bars, state: LabelledRow, belief: BeliefTable) -> SizingResult:
         """Return the strategy's result; where its program is unsolved, that of its fallback."""
         chosen, *fallbacks = self.sizing.strategies()
         result = run_strategy(chosen, self._inputs(bars, state, belief, chosen), state.row)
@@ -437,7 +437,7 @@ class Trader:
         return result
 
     def _inputs(
-        self, bars: Bars, state: BookState, belief: BeliefTable, strategy: Strategy
+        self, bars: Bars, state: LabelledRow, belief: BeliefTable, strategy: Strategy
     ) -> SizingInputs:
         beside = len(state.symbols) - state.row.positions
         traded = state.crypto[: state.row.positions]

@@ -33,26 +33,17 @@ MAX_COIN_FEE = Fraction(1, 100)  # of a position: largest fee in coin that the v
 
 
 @dataclass(frozen=True, slots=True)
-class OpeningPosition:
-    """A position at the journal's beginning; price: USD at the venue, None if it has none."""
+class PositionRow:
+    """A position as the venue states it; price: USD there, None if it has none."""
 
     symbol: Text
     quantity: Exact
     price: Exact | None
 
 
-@dataclass(frozen=True, slots=True)
-class HeldPosition:
-    """A position by the venue's last reading; price: USD there."""
-
-    symbol: Text
-    quantity: Exact
-    price: Exact
-
-
 _FILLED_SINGLES = "filled != '0' AND json_extract(terms, '$.kind') = 'single'"
-_OPENING = Table("opening_positions", OpeningPosition)
-_HELD = Table("held_positions", HeldPosition)
+_OPENING = Table("opening_positions", PositionRow)  # when the journal began
+_HELD = Table("held_positions", PositionRow)  # at the last accepted reading
 
 
 class Trade(NamedTuple):
@@ -150,7 +141,7 @@ class PositionBook:
         for table in (_OPENING, _HELD):
             table.create(database)
 
-    def begin(self, opening: Iterable[OpeningPosition]) -> None:
+    def begin(self, opening: Iterable[PositionRow]) -> None:
         """Record the account's positions at the journal's beginning."""
         for position in opening:
             _OPENING.put(self._database, position)
@@ -162,7 +153,7 @@ class PositionBook:
             for symbol, quantity in account.positions.items():
                 if quantity:
                     price = Decimal(repr(account.prices[symbol]))
-                    _HELD.put(self._database, HeldPosition(symbol, quantity, price))
+                    _HELD.put(self._database, PositionRow(symbol, quantity, price))
 
     def profits(self) -> list[PositionProfit]:
         """Return open positions and closed ones with a profit or loss, by symbol."""
@@ -213,7 +204,7 @@ def ledgers_of(trades: Iterable[Trade]) -> dict[str, Ledger]:
     return dict(ledgers)
 
 
-def position_profit(symbol: str, held: HeldPosition | None, ledger: Ledger) -> PositionProfit:
+def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> PositionProfit:
     """Return the profit of a position by its ledger; without an entry if quantities differ."""
     quantity = Decimal(0) if held is None else held.quantity
     difference = as_written(quantity) - ledger.quantity
@@ -223,8 +214,8 @@ def position_profit(symbol: str, held: HeldPosition | None, ledger: Ledger) -> P
         difference = ZERO
     if held is None:
         return PositionProfit(symbol, quantity, None, None, None, ledger.realised)
-    last = as_written(held.price)
-    if difference or not ledger.priced:
+    last = None if held.price is None else as_written(held.price)
+    if difference or last is None or not ledger.priced:
         return PositionProfit(symbol, quantity, None, last, None, ledger.realised)
     unrealised = as_written(quantity) * last - ledger.cost
     return PositionProfit(symbol, quantity, ledger.entry, last, unrealised, ledger.realised)

@@ -10,10 +10,10 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.brokers import MOST_LENT, READINGS, BrokerAccount, Holding, Reading
+from execution.brokers import MOST_LENT, READINGS, BrokerConnection, Reading, VenuePosition
 from execution.journal.activities import ALL_TIME
 from execution.journal.marks import exposure_line, mark_of, profit_line
-from execution.journal.positions import OpeningPosition
+from execution.journal.positions import PositionRow
 from execution.live.exposure import prices_of_orders
 from execution.live.guards import Guards, SnapshotGate
 from execution.live.holdings import OVERLAP
@@ -51,7 +51,7 @@ class LiveAccount:
 
     def __init__(
         self,
-        connection: BrokerAccount,
+        connection: BrokerConnection,
         account: OpenAccount,
         settings: LiveSettings,
         feed: TradeSource,
@@ -167,11 +167,11 @@ class LiveAccount:
             return reading.account
         if not self.reconciler.holdings.begun:
             self._begin()
-        valued = self.reconciler.value(reading)
-        if self.reconciler.unexplained_cash(valued):
+        reading = self.reconciler.value(reading)
+        if self.reconciler.unexplained_cash(reading):
             # What explains it may have been listed since.
             self.read_activities()
-        return self.reconciler.check(valued)
+        return self.reconciler.check(reading)
 
     def _check_hours(self, reading: Reading) -> None:
         """Alert of an exchange whose hours differ between the venue's clock and the calendar."""
@@ -263,8 +263,8 @@ class LiveAccount:
         return float(self.reconciler.holdings.listed.transferred(ALL_TIME))
 
 
-def _opening(held: Mapping[str, Holding]) -> Iterator[OpeningPosition]:
+def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:
     """Yield stocks and coins at the venue's present price; options are kept elsewhere."""
     for symbol, (quantity, worth) in held.items():
         if quantity and not is_option(symbol):
-            yield OpeningPosition(symbol, quantity, worth / abs(quantity) if worth else None)
+            yield PositionRow(symbol, quantity, worth / abs(quantity) if worth else None)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
-from execution.journal.expected import NONE, Owned
+from execution.journal.expected import NONE, ExpectedPosition
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
 from execution.live.batch import OrderBatch, ended_in_trouble
 from execution.live.cycle import NOT_REDUCED, Reconciled
@@ -126,7 +126,7 @@ def _holds_what_it_should(
     Somebody may have traded it by hand since: the order would do the same once more.
     """
     for symbol in {intent.single.symbol for intent in left}:
-        owned = Owned(decision.positions.get(symbol, NONE))
+        owned = ExpectedPosition(decision.positions.get(symbol, NONE))
         for intent in intents:
             change = changes_of(intent, intent.progress.filled).get(symbol, NONE)
             owned = owned.changed(change, fee_of(symbol, change, owned))

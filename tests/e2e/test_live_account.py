@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import trade_stock_e2e
-from execution.alpaca.broker import AlpacaAccount
+from execution.alpaca.broker import AlpacaConnection
 from execution.brokers import EstimatedClock
 from execution.journal.cycles import next_cycle_of
 from execution.live.__main__ import status
@@ -69,7 +69,7 @@ class Desk:
         """A process that has begun, its journal in a folder."""
         parts = Live.at(here, *WORDS, *words)
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-        connection = AlpacaAccount(settings, KEYS, AT_ONCE)
+        connection = AlpacaConnection(settings, KEYS, AT_ONCE)
         told = Notices(None, None), KEYS, EstimatedClock(connection)
         database = Database(folder / JOURNAL)
         account = OpenAccount(here.venue.record.account_id, database, folder, *told)

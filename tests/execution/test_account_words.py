@@ -19,7 +19,7 @@ from execution.alpaca.account import Responses, reading_of
 from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import order_request
 from execution.alpaca.placed_order import PlacedOrder
-from execution.brokers import Holding, Reading
+from execution.brokers import Reading, VenuePosition
 from execution.journal.order_store import OrderIntent
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.option_orders import is_option
@@ -601,16 +601,18 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
         translated_errors=lambda what: nullcontext(),
     )
     assert held_in(connection) == {
-        "NVDA": Holding(Decimal(4), Decimal(40)),
-        "SPY": Holding(Decimal(-2), Decimal(9)),
-        "OLD": Holding(Decimal(5), Decimal(0)),
+        "NVDA": VenuePosition(Decimal(4), Decimal(40)),
+        "SPY": VenuePosition(Decimal(-2), Decimal(9)),
+        "OLD": VenuePosition(Decimal(5), Decimal(0)),
     }
     option = "SPY240315P00500000"
     rows += [worth(option, "-1", "-50"), worth("BAD", "3", "n/a", side="short")]
     with pytest.raises(SenselessAnswer):
         held_in(connection)
     stops_need = held_in(connection, is_option)
-    assert stops_need == {option: Holding(Decimal(-1), Decimal(50))}, "no odd stock is in its way"
+    assert stops_need == {option: VenuePosition(Decimal(-1), Decimal(50))}, (
+        "no odd stock is in its way"
+    )
 
 
 def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> None:

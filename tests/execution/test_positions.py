@@ -16,11 +16,10 @@ from execution.journal.activities import Kind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress
 from execution.journal.positions import (
-    HeldPosition,
     Ledger,
-    OpeningPosition,
     PositionBook,
     PositionProfit,
+    PositionRow,
     Trade,
     position_profit,
 )
@@ -70,7 +69,7 @@ def test_a_position_has_its_average_cost(
 def test_shares_moved_without_a_price_have_no_entry() -> None:
     moved = Trade(AT, "SYA", Fraction(5), None, "share transfer")
     found = ledger(trade(10, 50), moved)
-    held = HeldPosition("SYA", D(15), D(60))
+    held = PositionRow("SYA", D(15), D(60))
     assert position_profit("SYA", held, found) == PositionProfit(
         "SYA", D(15), None, Fraction(60), None, Fraction(0)
     )
@@ -135,7 +134,7 @@ class Journal:
         fill = Activity(
             name, "trade", AT, "SYA", D(quantity), D(price), -D(quantity) * D(price), order_id
         )
-        self.activities.write([fill], AT + HOUR, ground=1)
+        self.activities.write([fill], AT + HOUR, since_opening=1)
 
     def only(self) -> PositionProfit:
         [found] = self.positions.profits()
@@ -158,7 +157,7 @@ def test_an_order_and_its_fills_count_once() -> None:
 
 def test_an_opening_balance_has_its_price_then() -> None:
     journal = Journal()
-    journal.positions.begin([OpeningPosition("SYA", D(10), D(40))])
+    journal.positions.begin([PositionRow("SYA", D(10), D(40))])
     journal.filled("one", "-4", "50")
     journal.positions.read(account(SYA="6"))
     found = journal.only()
@@ -180,7 +179,7 @@ def test_an_unexplained_quantity_has_no_entry() -> None:
 
 def test_an_unlisted_fee_in_coin_is_a_loss() -> None:
     coins = Ledger(Fraction(2), Fraction(100))
-    held = HeldPosition("BTCUSD", D("1.995"), D(110))
+    held = PositionRow("BTCUSD", D("1.995"), D(110))
     found = position_profit("BTCUSD", held, coins)
     assert (found.entry, found.realised) == (Fraction(100), Fraction("-0.5"))
     assert found.unrealised == Fraction("19.95")

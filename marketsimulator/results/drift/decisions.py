@@ -164,7 +164,7 @@ def journaled_account(
 
     closes: USD by symbol, of what the journal does not price then.
     """
-    reading = record.reading(decision)
+    reading = record.account_of(decision)
     proceeds, fresh, net = _shorts(record, decision)
     margin = settings.margin
     lends = decision.equity >= margin.margin_equity

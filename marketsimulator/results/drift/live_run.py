@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from marketsimulator.records import Booking, Held, Run
+from marketsimulator.records import Booking, InitialPosition, Run
 from marketsimulator.results.attribution import fees_in_coin, marks_of
 from trainingdata.market import Market
 
@@ -40,7 +40,7 @@ def marked_at_closes(run: Run, market: Market) -> Run:
         equity += worth
         gross[bool(bars.crypto[s])] += np.abs(worth)
         if symbol in run.begins:
-            begins[symbol] = Held(run.begins[symbol].quantity, float(marks[0]))
+            begins[symbol] = InitialPosition(run.begins[symbol].quantity, float(marks[0]))
     listed = np.array([row.other - row.interest for row in run.rows])
     unlisted = np.diff(cash, prepend=cash[0]) + paid - listed
     rows = [
