@@ -314,6 +314,38 @@ def test_bookings_explain_a_surplus_together_or_those_that_bring_it_nearer(
     assert explaining(10 * sign, {"less": Decimal("8.9") * sign}, Room()) == []
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ("listed 3", "listed 2", "answered 5"),
+        ("answered 5", "listed 3", "listed 2"),
+        ("listed 3", "answered 5", "listed 2"),
+        ("answered 3", "listed 3", "listed 2", "answered 5"),
+    ],
+)
+@pytest.mark.parametrize("compared", [False, True])
+def test_fill_is_expected_once_listed_or_answered_first(
+    steps: tuple[str, ...], compared: bool
+) -> None:
+    """Bought 5 at 10 USD beside 10 held; `compared` between the steps as well, or only at last."""
+    books = Books.begun({"NVDA": "10"})
+    books.order("a", "NVDA", "5", "0", "submitting")
+    for step in steps:
+        what, quantity = step.split()
+        if what == "listed":
+            entry = replace(fill(step, quantity), order_id="o-a")
+            books.holdings.add([entry], BEGUN)
+        else:
+            books.order("a", "NVDA", "5", quantity, "filled" if quantity == "5" else "accepted")
+        if compared:
+            assert not books.found(NVDA="15"), step
+    assert not books.found(NVDA="15")
+    assert books.holdings.expected()["NVDA"].quantity == 15
+    assert books.holdings.cash_difference(Decimal(950)).beyond == 0
+    for held in ("10", "20"):
+        assert list(books.found(NVDA=held)) == ["NVDA"], held
+
+
 def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     """Bought at noon, split at nine: both are listed again for a week after the journal began."""
     books = Books.of(Database())
