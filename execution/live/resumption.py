@@ -13,12 +13,13 @@ import numpy as np
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
 from execution.journal.expected import NONE, ExpectedPosition
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
-from execution.live.batch import OrderBatch, ended_in_trouble
+from execution.live.batch import OrderBatch
 from execution.live.cycle import NOT_REDUCED, Reconciled
 from execution.live.holdings import Room, changes_of, fee_of
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import taken_from
 from execution.orders.broker import Broker, is_whole
+from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
@@ -60,17 +61,16 @@ def resumed_batches(
         log.info("%s is gone on with", decision.name)
         due = _due(intents, account.as_of)
         orders = [intent.single for intent in due]
-        batch = OrderBatch(
-            decision.name,
-            orders,
-            decision.cancels,
-            ends=len(due) == sum(map(_is_left, intents)),
-            # An auction is hours away: the same is tried again until its orders expire.
-            retries=any(order.for_auction for order in orders),
-        )
-        with ended_in_trouble(batch, journal):
-            batch.gate = live.gate(account.with_prices(decision.prices), decision.prices)
-        yield batch
+        # An auction is hours away: the same is tried again until its orders expire.
+        retries = any(order.for_auction for order in orders)
+        try:
+            gate = live.gate(account.with_prices(decision.prices), decision.prices)
+        except BrokerError as error:
+            if not retries:
+                journal.end(decision.name, str(error))
+            raise
+        ends = len(due) == sum(map(_is_left, intents))
+        yield OrderBatch(decision.name, orders, gate, decision.cancels, ends=ends, retries=retries)
 
 
 def why_not_resumed(
