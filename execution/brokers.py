@@ -26,7 +26,7 @@ MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, 
 
 
 class VenuePosition(NamedTuple):
-    """What is held of a symbol, signed, and what it is worth at the venue's mark, USD, no sign."""
+    """A position at a venue: signed quantity, and its unsigned value at the venue's mark, USD."""
 
     quantity: Decimal
     worth: Decimal
@@ -130,7 +130,9 @@ class Gateway(Broker, Protocol):
 
 
 class BrokerConnection(Protocol):
-    """An account at a broker; in every method a `BrokerError` is no answer, or one of no sense.
+    """A connection to one account at a broker.
+
+    Every method raises `BrokerError` for no answer, and for one that makes no sense.
 
     time: by which whatever is asked of it waits.
     unread: activities of the last list that could not be read, each in words.
@@ -175,8 +177,8 @@ class EstimatedClock:
 
 
 def broker_connection(settings: BrokerSettings, keys: Keys) -> BrokerConnection:
-    """The account at the registered broker that the settings name."""
+    """Return a connection to the registered broker that the settings name."""
     if settings.name not in (names := offered("brokers")):
         raise invalid_choice("broker.name", settings.name, names)
-    account: BrokerConnection = loaded("brokers", settings.name)(settings, keys)
-    return account
+    connection: BrokerConnection = loaded("brokers", settings.name)(settings, keys)
+    return connection

@@ -315,7 +315,7 @@ class AlpacaBroker:
 
 
 class AlpacaConnection(VenueConnection):
-    """The account that keys open there, as a `BrokerConnection`."""
+    """A `BrokerConnection` to the account that keys open at Alpaca."""
 
     held = held_in
     activities_since = activities_since

@@ -58,7 +58,7 @@ def held_in(
 
 @dataclass(slots=True)
 class ParsedPositions:
-    """Positions in stocks, coins and what is neither, by symbol.
+    """The entries of /positions: stocks, crypto and what is neither, by symbol.
 
     quantities: signed. prices: USD. available: that nothing holds back, where the venue says it.
     short_proceeds: USD that shorts were sold for.
@@ -93,7 +93,7 @@ def has_price(position: Entry) -> bool:
 def parse_positions(
     positions: Sequence[Entry], trades: Mapping[str, float] = MappingProxyType({})
 ) -> ParsedPositions:
-    """What the entries of /positions add up to.
+    """Parse the entries of /positions, and add up what they are worth.
 
     trades: USD that symbols traded at last, of positions that say no price.
     """

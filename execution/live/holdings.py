@@ -189,8 +189,8 @@ class ExpectedPositions:
             self._apply_fills(expected)
             rooms = rooms_of(self._intents.in_states((*OUTCOME_UNKNOWN, "accepted")))
             moving = set(rooms)
-            for symbol, owned in expected.items():
-                rooms[symbol] = Room(rooms[symbol].below + owned.fee, rooms[symbol].above)
+            for symbol, position in expected.items():
+                rooms[symbol] = Room(rooms[symbol].below + position.fee, rooms[symbol].above)
             found = unexplained(expected, held, rooms, at)
             for symbol, each in list(found.items()):
                 changes = self._unapplied(symbol, at)
@@ -211,8 +211,8 @@ class ExpectedPositions:
     def acknowledge(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
         """Expect acknowledged surpluses from now on; orders: ids of acknowledged unknown orders."""
         with self._database.transaction():
-            owned = defaultdict(ExpectedPosition, self.expected())
-            self._expect({s: owned[s].changed(each) for s, each in surpluses.items()})
+            expected = defaultdict(ExpectedPosition, self.expected())
+            self._expect({s: expected[s].changed(each) for s, each in surpluses.items()})
             for symbol, surplus in surpluses.items():
                 self._apply(f"{_BOOKED} WHERE symbol = ?", symbol)
                 self._events.append("acknowledged", symbol, plain(surplus))
@@ -274,13 +274,15 @@ class ExpectedPositions:
         return CashDifference(EXACT.subtract(cash, opening.cash), opening.booked)
 
     def last_cash(self) -> CashDifference | None:
-        """Return the last accepted reading of cash; None before the first."""
+        """Return the last accepted difference in cash; None before the first."""
         accepted = self._opening().accepted
         return CashDifference(*accepted) if accepted else None
 
-    def accept_cash(self, reading: CashDifference) -> None:
-        """Accept a reading of cash, to the cent: later ones are compared with it."""
-        cents = [each.quantize(CENT, context=EXACT) for each in (reading.beyond, reading.booked)]
+    def accept_cash(self, difference: CashDifference) -> None:
+        """Accept a difference in cash, to the cent: later ones are compared with it."""
+        cents = [
+            each.quantize(CENT, context=EXACT) for each in (difference.beyond, difference.booked)
+        ]
         if CashDifference(*cents) != self.last_cash():
             beyond, booked = cents
             now = replace(self._opening(), accepted_beyond=beyond, accepted_booked=booked)
@@ -299,8 +301,8 @@ class ExpectedPositions:
 
     def _expect(self, expected: Mapping[str, ExpectedPosition]) -> None:
         """Record the expected positions of some symbols."""
-        for symbol, owned in expected.items():
-            EXPECTED.put(self._database, ExpectedRow(symbol, *owned))
+        for symbol, position in expected.items():
+            EXPECTED.put(self._database, ExpectedRow(symbol, *position))
 
     def _applied(self, name: str) -> Decimal | None:
         """Return the applied quantity of an order or a booking; None if there is none."""
@@ -318,8 +320,8 @@ class ExpectedPositions:
             name, filled = intent.client_order_id, intent.progress.filled
             news = EXACT.subtract(filled, self._applied(name) or NONE)
             for symbol, change in changes_of(intent, news).items():
-                owned = expected[symbol]
-                expected[symbol] = owned.changed(change, fee_of(symbol, change, owned))
+                position = expected[symbol]
+                expected[symbol] = position.changed(change, fee_of(symbol, change, position))
             self._apply(f"{_FILLED} WHERE client_order_id = ?", name)
 
     def _unapplied(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
@@ -397,7 +399,7 @@ def rooms_of(waiting: Iterable[OrderIntent]) -> defaultdict[str, Room]:
     return rooms
 
 
-def fee_of(symbol: str, change: Decimal, owned: ExpectedPosition) -> Decimal:
+def fee_of(symbol: str, change: Decimal, position: ExpectedPosition) -> Decimal:
     """Return the largest fee in crypto that the venue may keep of a purchase.
 
     Together with earlier ones it is bounded by that share of the largest position: if no fee is
@@ -405,8 +407,8 @@ def fee_of(symbol: str, change: Decimal, owned: ExpectedPosition) -> Decimal:
     """
     if not (change > 0 and is_symbol(symbol) and is_coin(symbol)):
         return NONE
-    largest = max(abs(owned.quantity), abs(EXACT.add(owned.quantity, change)))
-    room = EXACT.subtract(EXACT.multiply(largest, COIN_FEE), owned.fee)
+    largest = max(abs(position.quantity), abs(EXACT.add(position.quantity, change)))
+    room = EXACT.subtract(EXACT.multiply(largest, COIN_FEE), position.fee)
     return max(min(EXACT.multiply(change, COIN_FEE), room), NONE)
 
 

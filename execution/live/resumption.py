@@ -126,11 +126,11 @@ def _holds_what_it_should(
     Somebody may have traded it by hand since: the order would do the same once more.
     """
     for symbol in {intent.single.symbol for intent in left}:
-        owned = ExpectedPosition(decision.positions.get(symbol, NONE))
+        position = ExpectedPosition(decision.positions.get(symbol, NONE))
         for intent in intents:
             change = changes_of(intent, intent.progress.filled).get(symbol, NONE)
-            owned = owned.changed(change, fee_of(symbol, change, owned))
-        surplus = account.positions.get(symbol, NONE) - owned.quantity
-        if not Room(below=owned.fee).holds(surplus):
+            position = position.changed(change, fee_of(symbol, change, position))
+        surplus = account.positions.get(symbol, NONE) - position.quantity
+        if not Room(below=position.fee).holds(surplus):
             return False
     return True

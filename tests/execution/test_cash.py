@@ -19,9 +19,7 @@ NONE = Decimal(0)
 
 
 @given(usd, shares)
-def test_what_may_be_listed_late_is_believed_and_twice_as_much_is_not(
-    beyond: Decimal, share: Decimal
-) -> None:
+def test_cash_listed_late_is_accepted_up_to_the_tolerance(beyond: Decimal, share: Decimal) -> None:
     before = CashDifference(beyond, NONE)
     late = share * room_of(EQUITY)
     for sign in (-1, 1):
@@ -32,7 +30,7 @@ def test_what_may_be_listed_late_is_believed_and_twice_as_much_is_not(
         assert bool(why_unexplained(far, before, EQUITY, NONE)) != whole
 
 
-def test_what_explains_itself_since_the_ground_is_believed_wherever_the_last_reading_was() -> None:
+def test_cash_explained_since_the_opening_balance_is_accepted() -> None:
     before = CashDifference(Decimal(5_000), NONE)
     listed = CashDifference(NONE, Decimal(5_000))
     assert why_unexplained(listed, before, EQUITY, NONE) == ""

@@ -133,8 +133,8 @@ def histories(draw: st.DrawFn) -> tuple[list[Activity], list[list[Activity]]]:
     return activities, pages
 
 
-def sums_of(ground: dict[str, Decimal], activities: list[Activity]) -> dict[str, Decimal]:
-    sums = {symbol: Fraction(quantity) for symbol, quantity in ground.items()}
+def sums_of(opening: dict[str, Decimal], activities: list[Activity]) -> dict[str, Decimal]:
+    sums = {symbol: Fraction(quantity) for symbol, quantity in opening.items()}
     for each in activities:
         if each.symbol and not each.is_trade:
             sums[each.symbol] = sums.get(each.symbol, Fraction(0)) + Fraction(each.quantity)
@@ -148,15 +148,15 @@ def exact(number: Fraction) -> Decimal:
 
 @given(histories(), st.dictionaries(st.sampled_from(SYMBOLS), quantities), usd)
 def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
-    history: tuple[list[Activity], list[list[Activity]]], ground: dict[str, Decimal], cash: Decimal
+    history: tuple[list[Activity], list[list[Activity]]], opening: dict[str, Decimal], cash: Decimal
 ) -> None:
     """Trades by hand are listed among them, and are expected of nobody."""
     activities, pages = history
     books = Books.of(Database())
-    books.holdings.begin(ground, cash, BEGUN, ())
+    books.holdings.begin(opening, cash, BEGUN, ())
     written = sum(books.holdings.add(page, BEGUN + HOUR) for page in pages)
     assert written == len(activities)
-    held = sums_of(ground, activities)
+    held = sums_of(opening, activities)
     assert not books.holdings.compare(held, BEGUN + HOUR)
     owned = books.holdings.expected()
     assert {s: each.quantity for s, each in owned.items() if each.quantity} == {
@@ -346,7 +346,7 @@ def test_fill_is_expected_once_listed_or_answered_first(
         assert list(books.found(NVDA=held)) == ["NVDA"], held
 
 
-def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
+def test_the_opening_balance_is_never_counted_twice() -> None:
     """Bought at noon, split at nine: both are listed again for a week after the journal began."""
     books = Books.of(Database())
     books.order("a", "NVDA", "5", "3", "accepted")
