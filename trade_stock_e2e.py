@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
+from execution import PREVIEW, is_quantity, live_overrides
 from execution.brokers import Gateway, broker_connection
 from execution.decision.choice import Choice, no_order_text
 from execution.decision.trader import Trader
@@ -47,7 +48,6 @@ from execution.live.loop import print_line, print_warning
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from execution.live.undecided import short_history, undecided_reasons
-from execution.live.words import PREVIEW, is_quantity, words_of
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import taken_from
 from execution.orders.broker import Asset
@@ -399,7 +399,7 @@ class LiveRequest:
 
 def read(words: Sequence[str]) -> tuple[LiveRequest, None]:
     """The configuration of one of the modes."""
-    overrides = words_of(words)
+    overrides = live_overrides(words)
     config = composed_config("live", overrides)
     if config.mode not in MODES:
         raise invalid_choice("mode", config.mode, MODES)

@@ -24,28 +24,75 @@ from foundation.cli import start
 if __name__ == "__main__":
     start("event_contracts.compare")
 
-from dataclasses import replace
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from decimal import Decimal
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from event_contracts.simulation.comparison import Comparison, Entrant, HeldOut, compare_policies
-from event_contracts.simulation.comparison_page import result_of
-from event_contracts.simulation.journaled import JournaledDecisions, journaled_decisions
+from event_contracts.simulation.comparison import (
+    MORE,
+    Answer,
+    Booked,
+    Comparison,
+    Entrant,
+    Estimate,
+    HeldOut,
+    Standing,
+    compare_policies,
+)
 from event_contracts.simulation.recorded import events_of, recorded_markets
+from event_contracts.simulation.sessions import session_of
 from event_contracts.simulation.settings import EpisodeSettings, PlayedSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
-from event_contracts.trading.policies import About, BinaryKelly, Nothing, RandomPolicy, load_network
+from event_contracts.trading.action_log import ACTION_TABLE, ActionRecords
+from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
+from event_contracts.trading.actor import MarketMemory
+from event_contracts.trading.manager import ORDER_LIFE
+from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.policies import (
+    About,
+    BinaryKelly,
+    Codes,
+    Nothing,
+    Observations,
+    RandomPolicy,
+    load_network,
+)
+from event_contracts.trading.position_sizes import SHOWN, PositionSizeMetrics, size_view
+from execution.journal.order_store import intents_of
+from execution.journal.schema import open_current_schema
 from forecasting.forecast import Progress, silent
+from foundation.arrays import Array, Index, Mask
 from foundation.cli import Result
+from foundation.decimals import CENT
 from foundation.errors import InputError
+from foundation.figures import Words, counted, interval, number, percent, usd
 from foundation.files import file_digest
 from foundation.settings import setting, settings_class
+from foundation.tables import Cell, Row, Table, json_text
+from marketsimulator.results.comparison_page import Sheet
+from marketsimulator.results.significance import LEVEL, SHORTEST
+from marketsimulator.results.verdict import Verdict
 
 HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
 VARIABLE = "variable"
 KELLY = "kelly"
 ACCOUNT = "account's policy, replayed"
+HEADS = (
+    *("run", "growth", "profit, USD", "Sharpe", "orders", "fills"),
+    *(head for _, head, _, _ in SHOWN),
+)
+BOOKED = "account, as booked"
+NO_FILLS = "No policy has any fill in these sessions: their figures compare nothing."
+AMOUNT = partial(number, sign=True)
+RATIO = partial(number, places=3, sign=True)
+LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
 
 
 @settings_class()
@@ -219,3 +266,291 @@ def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Com
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
     return result_of(compare(settings, progress=progress))
+
+
+def result_of(comparison: Comparison) -> Result:
+    """The answers, a row a policy, and the sizes of each; the page and everything but its plots."""
+    standings = comparison.standings
+    sizes = {each.name: PositionSizeMetrics.of(each.episodes) for each in standings}
+    first, *others = (_sentence(pair, answer) for pair, answer in comparison.answers.items())
+    level = LEVELS[next(iter(comparison.answers.values())).verdict]
+    groups = comparison.held_out.independent
+    few = f"{counted(groups, 'group')} {'is' if groups == 1 else 'are'} fewer than {SHORTEST}"
+    warning = f"{few}: nothing has an interval, and no question an answer."
+    source = comparison.held_out.source
+    sheet = Sheet(
+        title="Policies over the same held-out sessions",
+        subtitle=source,
+        verdict=Verdict(level, first, " ".join([*others, *_booked_words(comparison)])),
+        table=Table(source, HEADS, _rows(comparison, sizes)),
+        warnings=[
+            *([] if comparison.has_fills else [NO_FILLS]),
+            *([warning] if groups < SHORTEST else []),
+        ],
+        notes=_notes(comparison),
+    )
+    views = {each.name: size_view(each.episodes) for each in standings}
+    page = sheet.page("event_contracts/policies.html.j2", views=views)
+    text = json_text(_content(comparison, sizes))
+    files: dict[str, Callable[[Path], object]] = {
+        "comparison.json": lambda path: path.write_text(text, encoding="utf-8"),
+        "comparison.html": lambda path: path.write_text(page, encoding="utf-8"),
+    }
+    said = [first, *others, *_booked_words(comparison), *sheet.warnings, *sheet.notes]
+    return Result([sheet.table], said, files)
+
+
+def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> list[Row]:
+    """The account as booked, and a row a policy."""
+    rows = _booked_row(comparison)
+    for each in comparison.standings:
+        rows.append((each.name, *_cells(each, sizes[each.name])))
+    return rows
+
+
+def _booked_row(comparison: Comparison) -> list[Row]:
+    """Return the account's own result, an episode; no policy played this row."""
+    booked = comparison.booked
+    if booked is None:
+        return []
+    count = len(comparison.held_out.sessions)
+    cells = {
+        "profit, USD": Cell(AMOUNT(float(booked.profit) / count)),
+        "orders": Cell(number(booked.orders / count, 1)),
+    }
+    return [(BOOKED, *(cells.get(head, Cell(number(None))) for head in HEADS[1:]))]
+
+
+def _booked_words(comparison: Comparison) -> list[str]:
+    """Return the account's own result in words; nothing without a journal."""
+    booked = comparison.booked
+    if booked is None:
+        return []
+    missing = f"; no profit is stated for {', '.join(booked.unstated)}" if booked.unstated else ""
+    return [
+        f"{BOOKED}: {usd(booked.profit, sign=True)} of settled profit, {booked.filled} of"
+        f" {counted(booked.orders, 'order')} filled{missing}. The other rows are replays."
+    ]
+
+
+def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
+    """A row's cells, one for each of `HEADS`."""
+    figures = standing.judgement
+    return (
+        _estimate_cell(figures.growth, partial(percent, places=3, sign=True)),
+        _estimate_cell(figures.profit_usd, AMOUNT),
+        _estimate_cell(figures.sharpe, RATIO),
+        Cell(number(standing.orders, 1)),
+        Cell(number(standing.fills, 1)),
+        # The histogram shows how many orders each size had.
+        *(Cell(words(getattr(sizes, name))) for name, _, _, words in SHOWN),
+    )
+
+
+def _estimate_cell(estimate: Estimate, words: Words) -> Cell:
+    """A figure, and its interval below it."""
+    return Cell(words(estimate.value), below=interval(estimate.interval, words, " … "))
+
+
+def _sentence(pair: tuple[str, str], answer: Answer) -> str:
+    """The answer of a pair, in words."""
+    one, other = pair
+    excess = _estimate_cell(answer.excess_usd, AMOUNT)
+    sharpe = _estimate_cell(answer.sharpe_difference, RATIO)
+    return (
+        f"Does {one} earn more than {percent(MORE, 0)} more than {other}, at a better Sharpe ratio?"
+        f" {answer.verdict.capitalize()}: USD an episode beyond that {excess}; Sharpe ratio beyond"
+        f" the other's {sharpe}."
+    )
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """What has to be known to read the table."""
+    groups = comparison.held_out.independent
+    return [
+        f"Figures are of an episode that begins with {usd(comparison.cash)}: growth of the"
+        " account as a mean logarithm, mean profit after fees, and the Sharpe ratio, not annual."
+        f" Intervals hold {percent(LEVEL, 0)}:"
+        f" {counted(len(comparison.held_out.sessions), 'session')} in"
+        f" {counted(groups, 'independent group')}, and the runs of a policy, are drawn anew.",
+        "Yes: both differences lie above 0. No: one of them does not. No power: these sessions do"
+        " not decide it.",
+    ]
+
+
+def _booked_content(booked: Booked | None) -> dict[str, Any] | None:
+    if booked is None:
+        return None
+    return {
+        "run": BOOKED,
+        "total_profit_usd": float(booked.profit),
+        "unstated": list(booked.unstated),
+        "orders": booked.orders,
+        "orders_filled": booked.filled,
+    }
+
+
+def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
+    """Everything but the plots, as JSON writes it; money in USD, growth and returns fractions."""
+    held_out = comparison.held_out
+    return {
+        "data": held_out.source,
+        "sessions": len(held_out.sessions),
+        "groups": held_out.independent,
+        "starting_cash": comparison.cash,
+        "interval": LEVEL,
+        "booked": _booked_content(comparison.booked),
+        "runs": [
+            {
+                "run": each.name,
+                "seeds": each.runs,
+                **asdict(each.judgement),
+                "total_profit_usd": each.profit,
+                "orders": each.orders,
+                "fills": each.fills,
+                "sizes": sizes[each.name].as_json(),
+            }
+            for each in comparison.standings
+        ],
+        "answers": [
+            {"run": one, "against": other, **asdict(answer)}
+            for (one, other), answer in comparison.answers.items()
+        ],
+    }
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class JournaledDecisions:
+    """The settled markets of a journal.
+
+    codes: what was sent on each row of each market [N, T]; HOLD where nothing was.
+    cash: USD before the first decision, in whole cents.
+    booked: what the account itself came to in these markets.
+    """
+
+    held_out: HeldOut
+    codes: Codes = field(repr=False)
+    cash: Decimal
+    booked: Booked
+
+    def policy(self, size_index: int | None = None) -> DecidedPolicy:
+        """Who decides as it was decided; size_index: of every order instead of its own."""
+        if size_index is None:
+            return DecidedPolicy(self.codes)
+        first = (self.codes - 1) // len(POSITION_SIZES) * len(POSITION_SIZES) + 1
+        return DecidedPolicy(np.where(self.codes > 0, first + size_index, 0))
+
+
+class DecidedPolicy:
+    """The code of each row of each market [N, T], where it is allowed; else HOLD.
+
+    It plays these markets once: a call is a row.
+    """
+
+    name = "account"
+
+    def __init__(self, codes: Codes) -> None:
+        self._rows = iter(codes.T)
+
+    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+        codes = next(self._rows)
+        return np.where(allowed[np.arange(len(codes)), codes], codes, 0)
+
+
+def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
+    """The decisions in a journal of event contracts, as sessions and a policy that plays them.
+
+    Every market that has settled is a session, from the first tick that was seen of it on. It is
+    played by itself with what the account had at its first decision, and every order that was not
+    rejected is sent again at its tick. Orders are sent and filled at recorded ticks only: quotes
+    between them are unknown. An order meets `life` recorded ticks, as the account's orders did. A
+    gap in which an order would end at the venue stays in the session, and nothing trades there.
+
+    space: of what its ticks are shown in.
+    """
+    # Unlike the path's own question this one has an answer for a name that no file can have.
+    if not os.path.isfile(path):
+        raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
+    with open_current_schema(path) as database:
+        if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE,)):
+            raise InputError(f"journal: {path} has no decisions on event contracts")
+        return _decisions(ActionRecords(database), space)
+
+
+def _booked(records: ActionRecords, markets: Collection[str]) -> Booked:
+    """Return what the journal states of the account's own orders and settlements."""
+    paid = [each for each in records.paid() if each.market in markets]
+    stated = {each.market: each.profit for each in paid if each.profit is not None}
+    orders = [
+        intent
+        for intent in intents_of(records.database)
+        if isinstance(intent.order, LimitOrder) and intent.order.market in markets
+    ]
+    return Booked(
+        profit=sum(stated.values(), Decimal(0)),
+        unstated=tuple(market for market in markets if market not in stated),
+        orders=sum(intent.taken for intent in orders),
+        filled=sum(intent.progress.filled > 0 for intent in orders),
+    )
+
+
+def _kept_rows(is_recorded: Mask, life: int) -> Index:
+    """Return the rows of a session: recorded ones, settlement, and gaps longer than `life` rows."""
+    seen = np.flatnonzero(is_recorded)
+    ends = np.append(seen, len(is_recorded) - 1)
+    keep = is_recorded.copy()
+    keep[-1] = True
+    for first, last in pairwise(ends):
+        if last - first > life:
+            keep[first:last] = True
+    return np.flatnonzero(keep)
+
+
+def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> JournaledDecisions:
+    entries = records.entries()
+    spans = records.spans()
+    kept: dict[str, Index] = {}
+    sessions: list[Array] = []
+    recorded: list[Mask] = []
+    for market, span in spans.items():
+        ticks = records.ticks(market)
+        rows = [span.row(each.at) for each in ticks]
+        # Of a market that was first seen as it settled nothing was decided.
+        if len(rows) < 2 or rows[-1] != span.rows - 1:
+            continue
+        memory = MarketMemory(span, space, began=1)
+        for each in ticks:
+            memory.show(each.at, each.tick)
+        is_recorded = np.zeros(span.rows, dtype=bool)
+        is_recorded[rows[:-1]] = True
+        # The quote of a row without a tick is unknown: nothing trades there.
+        for side in ("bid_size", "ask_size"):
+            memory.tape[side][~is_recorded] = 0
+        life = int(max(space.life * span.interval, ORDER_LIFE) // span.interval)
+        kept[market] = rows[0] + _kept_rows(is_recorded[rows[0] :], life)
+        sessions.append(session_of(memory.tape[kept[market]]))
+        recorded.append(is_recorded[kept[market]])
+    if not entries or not sessions:
+        raise InputError(f"journal: {records.database.path} has no settled market that was traded")
+    shape = len(sessions), max(map(len, sessions))
+    may_trade = np.zeros(shape, dtype=bool)
+    for place, is_recorded in enumerate(recorded):
+        may_trade[place, : len(is_recorded)] = is_recorded
+    codes = np.zeros(shape, np.int64)
+    places = {market: place for place, market in enumerate(kept)}
+    for entry in entries:
+        if entry.market in places and entry.sent:
+            row = np.searchsorted(kept[entry.market], spans[entry.market].row(entry.at))
+            codes[places[entry.market], row] = entry.action
+    events = [market.rpartition("-")[0] or market for market in kept]
+    return JournaledDecisions(
+        HeldOut(
+            sessions=sessions,
+            groups=np.unique(events, return_inverse=True)[1],
+            source=f"{counted(len(sessions), 'settled market')} of {records.database.path}",
+            recorded=may_trade,
+        ),
+        codes,
+        entries[0].cash // CENT * CENT,
+        _booked(records, tuple(kept)),
+    )

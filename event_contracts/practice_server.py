@@ -31,7 +31,7 @@ import base64
 import binascii
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -45,8 +45,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from omegaconf import DictConfig
 
-from event_contracts.simulation import catalog, portfolio, venue
-from event_contracts.simulation.collateral import Collateral
+from event_contracts.simulation import catalog, venue
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.recorded import recorded_markets
 from event_contracts.simulation.sessions import tape_of
@@ -64,8 +63,16 @@ from event_contracts.trading.endpoint import (
     TRADING_PAUSED,
     KalshiKeys,
 )
-from event_contracts.trading.fees import KalshiFees
-from event_contracts.trading.orders import LimitOrder, TimeInForce
+from event_contracts.trading.fees import NOTHING, FeeRules, KalshiFees
+from event_contracts.trading.orders import (
+    LimitOrder,
+    MarketView,
+    Outcome,
+    RestingOrder,
+    TimeInForce,
+    Verb,
+    other,
+)
 from event_contracts.trading.sampler import COLUMNS
 from event_contracts.trading.venue_orders import WRITES, order_request
 from foundation.cli import overrides_of_flags
@@ -191,12 +198,12 @@ class KalshiServer(PracticeServer):
         reads = {
             "portfolio/orders": self._orders,
             "portfolio/orders/{name}": self._order,
-            "portfolio/fills": lambda asked: portfolio.fills(
+            "portfolio/fills": lambda asked: venue.fills(
                 exchange, asked.query, self._hidden(asked)
             ),
-            "portfolio/positions": lambda asked: portfolio.positions(exchange, asked.query),
-            "portfolio/settlements": lambda asked: portfolio.settlements(exchange, asked.query),
-            "portfolio/balance": lambda asked: portfolio.balance(exchange, asked.query),
+            "portfolio/positions": lambda asked: venue.positions(exchange, asked.query),
+            "portfolio/settlements": lambda asked: venue.settlements(exchange, asked.query),
+            "portfolio/balance": lambda asked: venue.balance(exchange, asked.query),
             "exchange/status": lambda _: catalog.exchange_status(self.pause, self.resumes_at),
             "markets": lambda asked: catalog.markets(exchange, asked.query),
             "markets/{name}": lambda asked: {
@@ -333,6 +340,54 @@ class KalshiServer(PracticeServer):
     def _hidden(self, asked: Asked) -> int:
         """How many of the newest rows a read leaves out, on demand."""
         return int(self.faults.take(asked, "unlisted") is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Collateral:
+    """The venue's own admission: no limits, no buffer, and no cash for what closes a position.
+
+    A sale is capped at the position before it is checked. Purchases first close what is held of
+    the other side, in the order in which they were placed.
+
+    positions: contracts held by market, YES above 0 and NO below.
+    """
+
+    fees: FeeRules
+    positions: Callable[[str], Decimal]
+
+    def refusal(
+        self,
+        action: Verb,
+        side: Outcome,
+        price: Decimal,
+        count: Decimal,
+        view: MarketView,
+        *,
+        rests: bool,
+    ) -> str | None:
+        """Return why an order may not be sent, or None."""
+        del rests
+        if action == "SELL":
+            return None
+        free = view.cash - self._reserved(view.resting)
+        closes = view.held(other(side)) - view.resting_count("BUY", side)
+        opens = count - max(closes, NOTHING)
+        cost = self.fees.most_cost(price, opens) if opens > 0 else NOTHING
+        return None if cost <= free else f"buying {count} {side} may cost ${cost}; ${free} is free"
+
+    def _reserved(self, resting: Iterable[RestingOrder]) -> Decimal:
+        """Return the USD that resting orders may use."""
+        closing: dict[tuple[str, Outcome], Decimal] = {}
+        total = NOTHING
+        for each in resting:
+            market, side = each.order.market, each.order.side
+            held = self.positions(market)
+            left = closing.get((market, side), max(-held if side == "YES" else held, NOTHING))
+            closes = min(left, each.remaining)
+            closing[market, side] = left - closes
+            if closes < each.remaining:
+                total += self.fees.most_cost(each.order.price, each.remaining - closes)
+        return total
 
 
 @settings_class()

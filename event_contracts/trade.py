@@ -383,11 +383,9 @@ def trade(
                 halted=ours.opens_nothing,
                 show=show,
             )
-            # The steps of an earlier process go on.
-            earlier = ours.actions.spans()
-            for market in followed:
-                span = earlier.get(market) or sampler.span(market, listings[market], account.now())
-                sampler.spans[market] = span
+            shown = {market: listings[market] for market in followed}
+            sampler.begin(shown, ours.actions.spans(), account.now())
+            for market, span in sampler.spans.items():
                 service.follow(market, span)
             ours.mark(manager, left_out)
             return KalshiJob(service, sampler, manager, ours, stop, settings.steps, left_out)

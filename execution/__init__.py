@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from foundation import public
 from foundation.cli import Command
+from foundation.errors import invalid_choice
+from foundation.words import is_override
 
 if TYPE_CHECKING:
     from execution.alpaca.broker import AlpacaBroker as AlpacaBroker
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
     from execution.orders.orders import Order as Order
     from execution.quantity import get_qty as get_qty
 
+# Words of the live command line that are no settings.
+PREVIEW = "preview"
+QUANTITY = "quantity"
+
 COMMANDS = {
     "trade_stock_e2e": Command(
         "trade_stock_e2e",
@@ -27,7 +34,7 @@ COMMANDS = {
         interrupted="nothing was sent",
         log="live",
         log_links=("trade_stock_e2e", "sizing_utils"),
-        words="execution.live.words:words_of",
+        words="execution:live_overrides",
         private=True,
     ),
     "doctor": Command(
@@ -38,5 +45,24 @@ COMMANDS = {
     ),
 }
 SETTINGS = {"live": "execution.live.settings:LiveSettings"}
+
+
+def live_overrides(arguments: Sequence[str]) -> list[str]:
+    """Hydra overrides for the words of the live command line; refuse one that is no setting."""
+    words = []
+    for word in arguments[3:] if is_quantity(arguments) else arguments:
+        if word == PREVIEW:
+            continue
+        if not is_override(word):
+            also = "a setting as key=value (status, clear, kill: `python -m execution.live`)"
+            raise invalid_choice("word", word, (PREVIEW, QUANTITY), also=also)
+        words.append(word)
+    # A later word wins: beside whatever else a preview is asked for, nothing is sent.
+    return [*words, f"mode={PREVIEW}"] if PREVIEW in arguments else words
+
+
+def is_quantity(arguments: Sequence[str]) -> bool:
+    return list(arguments[:1]) == [QUANTITY]
+
 
 __getattr__, __dir__, __all__ = public(__name__)

@@ -59,10 +59,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-if __name__ == "__main__":
-    start("forecasting.batch")
-
-
 log = logging.getLogger("forecasting")
 
 Launcher = Literal["local", "ray"]

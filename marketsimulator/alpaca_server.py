@@ -23,16 +23,407 @@ from foundation.cli import start
 if __name__ == "__main__":
     start("marketsimulator.alpaca_server")
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
 
 from foundation.cli import overrides_of_flags
 from foundation.compose import classes_of, composed_config
+from foundation.errors import InputError
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.alpaca import AlpacaServer, warm_up
+from marketsimulator.venue.asked import (
+    Asked,
+    Refused,
+    Response,
+    Route,
+    refuse_other_keys,
+    whole_number,
+)
+from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
+from marketsimulator.venue.options import option_contracts
+from marketsimulator.venue.portfolio_history import extended_hours, portfolio_history
+from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import Serving, ServingParser, serve
-from marketsimulator.venue.stocks import Venue
-from marketsimulator.venue.tickets import timestamp
+from marketsimulator.venue.stocks import FLAGS, Venue
+from marketsimulator.venue.tickets import made_id, quantity_text, timestamp
+from trainingdata.instants import date_of, instant, new_york_minutes, time_text
+from trainingdata.instruments import instrument, is_coin, venue_spelling
+from trainingdata.market import Market
+from trainingdata.sessions import calendar, in_session, session_of
+
+MOST_ORDERS = 500  # an answer holds
+INSTANTS = 9  # that a rehearsal goes through: a session with its end
+
+
+class AlpacaServer(PracticeServer):
+    """The venue behind HTTP."""
+
+    def __init__(self, venue: Venue, speed: float | None = None) -> None:
+        super().__init__(speed)
+        self.venue = venue
+        venue.record.running = self.now
+
+    def routes(self) -> list[Route]:
+        """The account, its orders and positions, what may be traded when, and prices."""
+        venue = self.venue
+        find = venue.record.order
+        return [
+            Route("GET", "/v2/account", lambda _: account_response(venue)),
+            Route(
+                "GET", "/v2/account/activities", lambda asked: activities_answer(venue, asked.query)
+            ),
+            Route("GET", "/v2/account/configurations", lambda _: configurations_answer(venue)),
+            Route("GET", "/v2/account/portfolio/history", self._portfolio_history),
+            Route("GET", "/v2/positions", lambda _: positions_response(venue)),
+            Route("GET", "/v2/positions/{symbol:.+}", self._position),
+            Route("GET", "/v2/clock", self._clock),
+            Route("GET", "/v2/calendar", lambda asked: calendar_answer(asked.query)),
+            Route(
+                "GET",
+                "/v2/options/contracts",
+                lambda asked: option_contracts(venue.options.listed(), venue.now, asked.query),
+            ),
+            Route("GET", "/v2/assets", self._assets),
+            Route("GET", "/v2/assets/{symbol:.+}", self._asset),
+            Route("GET", "/v2/orders", self._orders),
+            Route("POST", "/v2/orders", self._submit),
+            Route("GET", "/v2/orders:by_client_order_id", self._order_of_client),
+            Route("GET", "/v2/orders/{number}", self._order),
+            Route(
+                "DELETE",
+                "/v2/orders/{number}",
+                lambda asked: venue.cancel(find(asked.names["number"])),
+                status=204,
+            ),
+            Route("GET", "/v1beta1/options/quotes/latest", self._option_quotes),
+            *self._prices("/v2/stocks/bars", "/v2/stocks/bars/latest", "/v2/stocks/trades/latest"),
+            *self._prices(
+                "/v1beta3/crypto/us/bars",
+                "/v1beta3/crypto/us/latest/bars",
+                "/v1beta3/crypto/us/latest/trades",
+            ),
+        ]
+
+    def controls(self) -> list[Route]:
+        """Late activities, flags of assets."""
+        return [
+            Route("POST", "activities", self._list_activities_late),
+            Route("POST", "assets", self._flag_asset),
+        ]
+
+    def why_unsigned(self, asked: Asked) -> str | None:
+        """Alpaca gives prices of coins without keys."""
+        keyless = asked.path.startswith("/v1beta3") or asked.headers.get("APCA-API-KEY-ID")
+        return None if keyless else "request is not authorized"
+
+    def refusal(self, status: int, code: int | str | None, message: str) -> Response:
+        """Its code has the status in front."""
+        return {"code": code or status * 100_000 + 10_000, "message": message}
+
+    def clock(self) -> Response:
+        """As Alpaca's clock, and how many instants are left."""
+        left = len(self.venue.stops) - 1 - self.venue.stop
+        return {**clock_answer(self.venue.now), "left": left}
+
+    @property
+    def stands_at(self) -> np.datetime64:
+        return self.venue.now
+
+    @property
+    def next_at(self) -> np.datetime64 | None:
+        return None if self.venue.over else self.venue.stops[self.venue.stop + 1]
+
+    @property
+    def passed(self) -> int:
+        return self.venue.stop
+
+    def step(self) -> None:
+        self.venue.step()
+
+    def _prices(self, bars: str, latest: str, trades: str) -> list[Route]:
+        """Those of stocks, or of coins."""
+        return [
+            Route("GET", bars, lambda asked: bars_page(self.venue, asked.query)),
+            Route("GET", latest, lambda asked: latest_bars(self.venue, asked.query)),
+            Route("GET", trades, lambda asked: latest_trades(self.venue, self.now(), asked.query)),
+        ]
+
+    def _clock(self, asked: Asked) -> Response:
+        skew = self.faults.take(asked, "skew")
+        return clock_answer(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
+
+    def _position(self, asked: Asked) -> Response:
+        name = asked.names["symbol"].replace("/", "")
+        for position in positions_response(self.venue):
+            if name in (position["symbol"], position["asset_id"]):
+                return position
+        raise Refused(404, None, f"position does not exist for {name[:40]}")
+
+    def _portfolio_history(self, asked: Asked) -> Response:
+        venue = self.venue
+        equities = [*venue.equities, (venue.now, venue.equity)]
+        return portfolio_history(equities, venue.settings.capital, asked.query)
+
+    def _assets(self, asked: Asked) -> list[Response]:
+        """Those of a class, stocks where none is named."""
+        refuse_other_keys(asked.query, "status", "asset_class")
+        wanted = asked.query.get("asset_class", "us_equity")
+        answers = [asset_answer(self.venue, each) for each in self.venue.market.bars.symbols]
+        return [answer for answer in answers if answer["class"] == wanted]
+
+    def _asset(self, asked: Asked) -> Response:
+        symbol = instrument(asked.names["symbol"]).symbol
+        if symbol not in self.venue.market.bars.symbols:
+            raise Refused(404, None, f"asset not found for {symbol}")
+        return asset_answer(self.venue, symbol)
+
+    def _orders(self, asked: Asked) -> list[Response]:
+        """The newest first; they are kept in the order they came."""
+        query = asked.query
+        refuse_other_keys(query, "status", "limit", "nested")
+        status = query.get("status", "open")
+        chosen = [
+            order
+            for order in self.venue.record.orders.values()
+            if status == "all" or order.open == (status == "open")
+        ]
+        newest = chosen[::-1][: whole_number(query, "limit", 50, 1, MOST_ORDERS)]
+        return [order.answer(nested=_is_nested(asked)) for order in newest]
+
+    def _submit(self, asked: Asked) -> Response:
+        request = asked.json_object()
+        return self.in_fault(self.venue.submit(request, **self.order_faults(asked)), asked)
+
+    def _order_of_client(self, asked: Asked) -> Response:
+        order = self.venue.record.order_of_client(asked.query.get("client_order_id", ""))
+        return self.in_fault(order.answer(), asked)
+
+    def _order(self, asked: Asked) -> Response:
+        order = self.venue.record.order(asked.names["number"])
+        return self.in_fault(order.answer(nested=_is_nested(asked)), asked)
+
+    def _option_quotes(self, asked: Asked) -> Response:
+        names = [name for name in asked.query.get("symbols", "").split(",") if name]
+        return {"quotes": self.venue.options.quotes(names, self.now())}
+
+    def _list_activities_late(self, asked: Asked) -> None:
+        """List kinds of activities only once the next session opens: {"late": ["OPEXP", "SPLIT"]}.
+
+        [] lists everything at once.
+        """
+        kinds = asked.json_object().get("late")
+        if not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
+            raise Refused(422, None, "late: a list of kinds of activities, as OPEXP, is needed")
+        self.venue.record.list_late(kinds)
+
+    def _flag_asset(self, asked: Asked) -> None:
+        """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
+
+        "halted": orders wait.
+        """
+        body = asked.json_object()
+        symbol = instrument(str(body.get("symbol"))).symbol
+        flags = {key: value for key, value in body.items() if key != "symbol"}
+        served = symbol in self.venue.market.bars.symbols and not set(flags) - {*FLAGS, "halted"}
+        if not served or not all(isinstance(value, bool) for value in flags.values()):
+            names = ", ".join(FLAGS)
+            needed = f"a symbol of this venue with {names} or halted, true or false, is needed"
+            raise Refused(422, None, needed)
+        if "halted" in flags:
+            self.venue.halt(symbol, flags.pop("halted"))
+        self.venue.flags[symbol] = {**self.venue.flags.get(symbol, {}), **flags}
+
+
+def warm_up(settings: VenueSettings, market: Market) -> None:
+    """Trade a little on a venue of its own, and throw it away.
+
+    Whatever a venue needs is compiled then, which takes a minute after an installation: a client's
+    first request would wait for that longer than it waits for any.
+    """
+    venue = Venue(settings, market)
+    shared = {"side": "buy", "qty": "1", "type": "market", "time_in_force": "gtc"}
+    for symbol in market.bars.symbols:
+        # What the venue would refuse compiles what refuses it.
+        with suppress(Refused):
+            venue.submit({"symbol": venue_spelling(symbol), **shared})
+    venue.advance(market.first + INSTANTS)
+
+
+def account_response(venue: Venue) -> Response:
+    """`GET /v2/account`."""
+    account = venue.broker.account()
+    values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
+    coins = sum(v for s, v in values.items() if is_coin(s))
+    stocks = sum(abs(v) for s, v in values.items() if not is_coin(s))
+    # At Alpaca equity is cash plus the worth of all positions, options among them.
+    options = [float(position["market_value"]) for position in venue.options.positions()]
+    worth = [*values.values(), *options]
+    equity = venue.equity
+    # Coins are no security for a loan: only what is not in coins is multiplied. Coins and options
+    # are bought with cash that is not borrowed.
+    marginable = account.equity - coins
+    return {
+        "id": venue.record.account_id,
+        "account_number": "SIMULATED",
+        "status": "ACTIVE",
+        "crypto_status": "ACTIVE",
+        "currency": "USD",
+        "cash": repr(account.cash + venue.options.reserved),
+        "equity": repr(equity),
+        "portfolio_value": repr(equity),
+        "buying_power": repr(max(account.leverage * marginable - stocks, 0.0)),
+        "non_marginable_buying_power": repr(account.unborrowed_cash),
+        "options_buying_power": repr(max(account.unborrowed_cash, 0.0)),
+        "options_approved_level": options_level(venue),
+        "long_market_value": repr(sum(v for v in worth if v > 0)),
+        "short_market_value": repr(sum(v for v in worth if not v > 0)),
+        "multiplier": f"{account.leverage:g}",
+        "shorting_enabled": equity >= venue.settings.margin.margin_equity,
+        "trading_blocked": False,
+        "account_blocked": False,
+        "trade_suspended_by_user": False,
+    }
+
+
+def positions_response(venue: Venue) -> list[Response]:
+    """`GET /v2/positions`."""
+    account = venue.broker.account()
+    short_proceeds = venue.broker.short_proceeds()
+    positions = []
+    for symbol, quantity in account.positions.items():
+        coin = is_coin(symbol)
+        price = account.prices[symbol]
+        # Settlement records the proceeds of a short.
+        entry = short_proceeds[symbol] / float(-quantity) if quantity < 0 else None
+        # What an open order would close is not there for a second one.
+        closing_side = "buy" if quantity < 0 else "sell"
+        closing = sum(
+            (o.qty for o in account.open_orders if o.symbol == symbol and o.side == closing_side),
+            Decimal(0),
+        )
+        available = (abs(quantity) - closing) * (1 if quantity > 0 else -1)
+        positions.append(
+            {
+                "asset_id": made_id(symbol),
+                # Alpaca writes a coin's position without the slash that its orders have.
+                "symbol": symbol,
+                "exchange": exchange_of(symbol),
+                "asset_class": "crypto" if coin else "us_equity",
+                "asset_marginable": not coin,
+                "qty": quantity_text(quantity),
+                "qty_available": quantity_text(available),
+                "side": "long" if quantity > 0 else "short",
+                "current_price": repr(price),
+                **venue.entries.results(symbol, float(quantity), price, entry),
+            }
+        )
+    return [*positions, *venue.options.positions()]
+
+
+def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Response]:
+    """`GET /v2/account/activities`: a page of them, newest first unless `direction` is `asc`."""
+    refuse_other_keys(query, "after", "direction", "page_size", "page_token")
+    activities = venue.record.listed()
+    if "after" in query:
+        since = timestamp(instant(query["after"], name="after"))
+        # Trades have an instant, everything else a day: as texts the two compare in time order.
+        activities = [
+            each
+            for each in activities
+            if str(each.get("transaction_time", each.get("date"))) > since
+        ]
+    if query.get("direction") != "asc":
+        activities = activities[::-1]
+    token = query.get("page_token")
+    begin = next((k + 1 for k, each in enumerate(activities) if each["id"] == token), 0)
+    return activities[begin : begin + whole_number(query, "page_size", 100, 1, 100)]
+
+
+def clock_answer(now: np.datetime64) -> Response:
+    """`GET /v2/clock`."""
+    days = calendar()
+    current = int(np.searchsorted(days.closes, now, side="right"))
+    opened = bool(in_session(np.array([now]))[0])
+    following = current + 1 if opened else current
+    return {
+        "timestamp": timestamp(now),
+        "is_open": opened,
+        "next_open": timestamp(days.opens[following]),
+        "next_close": timestamp(days.closes[current]),
+    }
+
+
+def exchange_of(symbol: str) -> str:
+    """Return a symbol's exchange, from the list in Alpaca's document of 2026-06-29.
+
+    The list has no exchange for crypto, which is OTC here.
+    """
+    return "OTC" if is_coin(symbol) else "NASDAQ"
+
+
+def calendar_answer(query: Mapping[str, str]) -> list[Response]:
+    """`GET /v2/calendar`: sessions, with extended hours and settlement."""
+    refuse_other_keys(query, "start", "end", "date_type")
+    kind = query.get("date_type", "TRADING")
+    if kind not in ("TRADING", "SETTLEMENT"):
+        raise InputError(f"date_type: {kind[:40]!r} is not one of TRADING, SETTLEMENT")
+    # This account settles trades with the next session (T+1) on every date, so the first session
+    # settles none, and the last one has no settlement.
+    dates, settled = calendar().dates[1:-1], calendar().dates[2:]
+    by = dates if kind == "TRADING" else settled
+    first, last = (_query_date(query, name, by[k]) for name, k in (("start", 0), ("end", -1)))
+    rows = np.flatnonzero((by >= first) & (by <= last))
+    return [_session_answer(dates[k], settled[k]) for k in rows.tolist()]
+
+
+def configurations_answer(venue: Venue) -> Response:
+    """`GET /v2/account/configurations`: the account's permissions.
+
+    Fields of pattern day trading, which ended on 2026-07-06, are left out.
+    """
+    margin = venue.settings.margin
+    return {
+        "fractional_trading": True,
+        "max_margin_multiplier": f"{margin.leverage:g}",
+        "no_shorting": False,
+        "suspend_trade": False,
+        "trade_confirm_email": "none",
+        "ptp_no_exception_entry": False,
+        "max_options_trading_level": options_level(venue),
+    }
+
+
+def options_level(venue: Venue) -> int:
+    """Return the level of options trading: 3 (spreads) if options trade, else 0."""
+    return 3 if venue.options.desks else 0
+
+
+def asset_answer(venue: Venue, symbol: str) -> Response:
+    """`GET /v2/assets/{symbol}`, for a symbol of the panel."""
+    coin = is_coin(symbol)
+    asset = venue.asset(symbol)
+    answer = {
+        "id": made_id(symbol),
+        "class": "crypto" if coin else "us_equity",
+        "exchange": exchange_of(symbol),
+        "symbol": venue_spelling(symbol),
+        "name": symbol,
+        "status": "active",
+        "tradable": asset.tradable,
+        "marginable": not coin,
+        "shortable": asset.shortable,
+        "easy_to_borrow": asset.easy_to_borrow,
+        "fractionable": asset.fractionable,
+    }
+    if coin:
+        # Alpaca states increments for coins alone.
+        answer["min_order_size"] = f"{asset.smallest:f}"
+        answer["min_trade_increment"] = f"{asset.increment:f}"
+        answer["price_increment"] = "0.000000001"
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +458,30 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
 
 def run(settings: Practice) -> None:
     serve(settings.serving, settings.prepared)
+
+
+def _is_nested(asked: Asked) -> bool:
+    return asked.query.get("nested") in ("true", "True")
+
+
+def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:
+    """Return a query's New York date, which may be written as an instant."""
+    if name not in query:
+        return default
+    text = query[name]
+    return date_of(text[:10]) if "T" in text else date_of(text)
+
+
+def _session_answer(date: np.datetime64, settled: np.datetime64) -> Response:
+    session = session_of(date)
+    assert session is not None
+    ends = np.array([session.opens, session.closes, *extended_hours(session)])
+    opens, closes, first, last = map(time_text, new_york_minutes(ends).tolist())
+    return {
+        "date": str(date),
+        "open": opens,
+        "close": closes,
+        "session_open": first.replace(":", ""),
+        "session_close": last.replace(":", ""),
+        "settlement_date": str(settled),
+    }

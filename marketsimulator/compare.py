@@ -57,8 +57,7 @@ from marketsimulator.results.run_record import (
 )
 from marketsimulator.results.trial_identity import data_hash, trial_of
 from marketsimulator.results.trials import NO_LEDGER, TrialStatistics, check_ledger, enter
-from marketsimulator.runs.on_ray import outcomes_on_ray
-from marketsimulator.runs.outcome import Outcome, outcomes
+from marketsimulator.runs.outcome import Outcome, outcomes, outcomes_on_ray
 from marketsimulator.settings import BacktestSettings
 from trainingdata.correlation import KeptCorrelations
 from trainingdata.market import Market

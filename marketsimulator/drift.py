@@ -53,11 +53,15 @@ from foundation.settings import setting, settings_class, settings_of
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.records import InitialPosition, Run
 from marketsimulator.results.drift.decisions import compare_decisions, journaled_account
-from marketsimulator.results.drift.live_run import marked_at_closes
 from marketsimulator.results.drift.orders import NotCompared, compare_orders, meant_orders, slippage
 from marketsimulator.results.drift.report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift.terms import Side, exact_account_of, profit_terms, side_of
-from marketsimulator.results.journal_record import ExactAccount, JournalRecord, read_journal
+from marketsimulator.results.journal_record import (
+    ExactAccount,
+    JournalRecord,
+    marked_at_closes,
+    read_journal,
+)
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE
 from marketsimulator.results.summary import Results, plain_runs

@@ -46,9 +46,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-if __name__ == "__main__":
-    start("option_spreads.monte_carlo")
-
 BINS = 60
 CUT = 0.995  # quantile of all final balances at which their axis ends: a few runs are far beyond
 BLUE, ORANGE, RED, BLACK = "#2456c8", "#c2700c", "#b42318", "#1c2430"

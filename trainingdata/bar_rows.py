@@ -394,6 +394,7 @@ def _instants(
         if epoch is None:
             raise _unsaid_unit(column, path)
         return *_counted(column, [Epoch(epoch)], path, "data.epoch says"), False
+    _refuse_lone_times(column, path)
     column = _as_iso(column, head.forms or FORMS, path)
     if _are_dates(column):
         return instants_of_column(column, path, zone="UTC"), "dates", True
@@ -418,7 +419,8 @@ def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
     joined: pd.Series = column + " " + other if head.forms else date + " " + time
     if head.forms:
         return joined.rename(name)
-    apart = date.str.fullmatch(_DATE) & time.str.fullmatch(_TIME)
+    # A vendor whose clock is known writes dates in one form.
+    apart = time.str.fullmatch(_TIME) & (date.str.fullmatch(_DATE) | (not head.zone))
     if not apart.all():
         row = first_row(~apart.to_numpy(dtype=bool))
         raise row_fault(
@@ -439,10 +441,12 @@ def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
     if not pd.api.types.is_string_dtype(column) and column.dtype != object:
         return column
     first = str(column.iloc[0]).strip()
+    year_first = bool(re.match(_DATE, first))
     tried = [
         (form, pd.to_datetime(column, format=form, errors="coerce", utc=True))
         for form in forms
-        if pd.notna(pd.to_datetime(first, format=form, errors="coerce", utc=True))
+        if form.startswith("%Y-") == year_first
+        and pd.notna(pd.to_datetime(first, format=form, errors="coerce", utc=True))
     ]
     if not tried:
         return column
@@ -502,6 +506,22 @@ def _unsaid_unit(column: pd.Series, path: str) -> DataError:
     )
 
 
+def _refuse_lone_times(column: pd.Series, path: str) -> None:
+    """Refuse a time of day below dates, such as the running session's row at the end."""
+    if pd.api.types.is_datetime64_any_dtype(column) or not re.fullmatch(_DATE, str(column.iloc[0])):
+        return
+    dates = column.astype(str).str.strip().str.fullmatch(_DAY).to_numpy(dtype=bool)
+    if not dates.all() and dates.sum() > len(dates) / 2:
+        row = first_row(~dates)
+        raise row_fault(
+            path,
+            row,
+            f"{column.name} {cell_text(column.iloc[row])} is no date, and"
+            f" {counted(int(dates.sum()), 'other row')} are dates; leave it out, or keep bars of"
+            " one length in a file",
+        )
+
+
 def _are_dates(column: pd.Series) -> bool:
     """Return True if cells are dates without a time: they are the same in every zone.
 
@@ -522,7 +542,7 @@ def _counted(
     numbers = pd.to_numeric(column, errors="coerce")
     exact = numbers.astype("Int64") if pd.api.types.is_integer_dtype(numbers) else numbers
     times: Instants = np.full(len(column), np.datetime64("NaT", "ns"))
-    unit = epochs[0].unit
+    units = []
     for epoch in epochs:
         first, last = epoch.bounds
         fits = (exact.between(first, last, inclusive="left") & (exact % 1 == 0)).fillna(False)
@@ -530,19 +550,19 @@ def _counted(
         if rows.any():
             counts = np.asarray(exact[rows], dtype=np.int64)
             times[rows] = counts.astype(f"datetime64[{epoch.unit}]")
-            unit = epoch.unit
+            units.append(epoch.unit)
     if np.isnat(times).any():
         row = first_row(np.isnat(times))
-        units = " or ".join(
+        known = " or ".join(
             f"{epoch.unit} (from {epoch.since} to {epoch.until})" for epoch in epochs
         )
         raise row_fault(
             path,
             row,
-            f"{column.name} {cell_text(column.iloc[row])} is no count of {units} since 1970, as"
+            f"{column.name} {cell_text(column.iloc[row])} is no count of {known} since 1970, as"
             f" {source}",
         )
-    return times, f"UTC, epoch {unit}"
+    return times, f"UTC, epoch {' and '.join(units)}"
 
 
 def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, path: str) -> None:
@@ -565,17 +585,24 @@ def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, 
 
 def _values(frame: pd.DataFrame, head: Head, path: str) -> Array:
     """Open, high, low, close and volume, [N, 5] float64; finite but in rows without a trade."""
-    columns = []
+    columns: list[Array] = []
     gaps = np.zeros(len(frame), dtype=bool)
     if head.gaps:
         cells = frame[list(head.fields)]
         gaps = (cells.isna() | cells.isin(_NO_NUMBER)).all(axis=1).to_numpy(dtype=bool)
     for field, name in zip(FIELDS, head.fields, strict=True):
-        cells_of = _undecorated(frame[name], field) if head.decorated else frame[name]
+        cells_of = frame[name]
+        grouped = field == FIELDS[VOLUME] and any(map(_has_points, columns))
+        if head.decorated or (grouped and _is_grouped(cells_of)):
+            cells_of = _undecorated(cells_of, field)
         numbers = pd.to_numeric(cells_of, errors="coerce")
         column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
         finite = np.isfinite(column) | gaps
         # True and false would pass for 1 and 0.
+        if not finite.any():
+            raise DataError(
+                f"{path}: column {name} of the {field} is empty; download it again with it"
+            )
         if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
             row = 0 if finite.all() else first_row(~finite)
             raise row_fault(
@@ -601,9 +628,27 @@ def _undecorated(column: pd.Series, field: str) -> pd.Series:
     return numbers * text.str[-1].map(_MULTIPLES).fillna(1).astype(float)
 
 
+def _has_points(prices: Array) -> bool:
+    """Return True if any of a column of prices [N] has decimals."""
+    return bool((prices[np.isfinite(prices)] % 1 != 0).any())
+
+
+def _is_grouped(column: pd.Series) -> bool:
+    """Return True if every number of a column from 1,000 on has commas between its thousands.
+
+    Beside prices with decimal points they are no decimal commas.
+    """
+    if pd.api.types.is_numeric_dtype(column):
+        return False
+    cells = column.astype("string").str.strip()
+    return bool(cells.str.fullmatch(rf"{_THOUSANDS}|-?\d{{1,3}}(?:\.\d+)?").fillna(False).all())
+
+
 def _number_advice(cell: str) -> str:
     """Return how to write a cell that is not a number."""
     text = cell.strip()
+    if text == "nan":
+        return "fill the cell in, or leave the row out where there was no trade"
     for mark, name in (("$", "dollar signs"), ("%", "percent signs")):
         if mark in text:
             return f"it has {name}; write plain numbers, 1234.5"

@@ -32,6 +32,7 @@ _PLAIN: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "low_memo
 # A quoted cell on one line (RFC 4180); a mark inside is doubled.
 _QUOTED = re.compile(rb'(?<![^,\r\n])"(?:[^"\r\n]|"")*"(?=[,\r\n]|\Z)')
 _ADDRESS = re.compile(rb'"?(?:https?://|www\.)[^\s,]+"?,*', re.IGNORECASE)
+_FOOTER = re.compile(rb'"?Downloaded from Barchart[^\r\n]*\s*\Z')
 _OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 
@@ -196,13 +197,29 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
     names = _cells(first)
     if not any(names):
         raise DataError(f"{path}: the file is empty, or begins with an empty line")
+    rest = _FOOTER.sub(b"", rest)
+    _refuse_second_head(first, rest, path)
     if names[0] == _PRICE:
         return _of_yfinance(text, path)
     head = head_of(names, path)
-    body, columns = (text, head.columns) if head.headless else (rest, _distinct(names))
+    body, columns = (
+        (first + b"\n" + rest, head.columns) if head.headless else (rest, _distinct(names))
+    )
     # What is a date may not be taken for a number.
     words = () if head.epochs else head.stamp
     return _table(path, head, _frame(body, columns, (*words, head.symbol), path))
+
+
+def _refuse_second_head(first: bytes, rest: bytes, path: str) -> None:
+    """Refuse a file whose line of headings stands within it again, as when files are joined."""
+    head = first.strip()
+    at = rest.find(b"\n" + head)
+    if at >= 0 and not head[:1].isdigit():
+        line = rest.count(b"\n", 0, at) + 3
+        raise DataError(
+            f"{path}: line {line} repeats the headings of the first line; remove it, and see that"
+            " the rows of joined files do not overlap"
+        )
 
 
 def _is_address(line: bytes) -> bool:

@@ -198,11 +198,17 @@ def _side(stamp: tuple[str, ...]) -> bool | None:
     return False if meanings <= {*_BEGINS} else None
 
 
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"-?\d+(\.\d+)?", cell))
+
+
 def _unknown_head(names: Sequence[str], path: str, why: str) -> DataError:
     line = ",".join(names)
     for separator, name in _OTHER_SEPARATORS.items():
         if len(names) == 1 and separator in line:
             why = f"its cells are separated by {name}; save it with commas"
+    if sum(map(_is_number, names)) >= len(FIELDS):
+        why = "its first line is a row; put a line of headings above it"
     return DataError(
         f"{path}: unknown head: {in_one_line(line)}; {why}; columns are found by"
         f" name in any case and order; a good file begins with the two lines {GOOD[0]} and"

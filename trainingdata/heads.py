@@ -112,7 +112,10 @@ _BINANCE = (Epoch("ms"), Epoch("us", since="2025-01-01"))
 _UNIX = (Epoch("s"), Epoch("ms"))
 # Forms of dates that are no ISO text. A file is of the one that fits all its rows.
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
-_DATES = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y.%m.%d", "%b %d, %Y")
+_DATES = (
+    *("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y.%m.%d"),
+    *("%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%m/%d/%y", "%d/%m/%y"),
+)
 FORMS = (
     *(date + time for date in _DATES for time in _TIMES),
     "%Y-%m-%d %I-%p",  # CryptoDataDownload's hours, 2020-03-01 05-PM
@@ -254,6 +257,9 @@ VENDORS = (
         close="price",
         daily=True,
         decorated=True,
+    ),
+    Vendor(
+        "Barchart", frozenset({"time", "last", "change", "chg"}), "time", close="last", ends=None
     ),
     # Columns as clients of Binance's API name them.
     Vendor("Binance", frozenset({"opentime", "closetime"}), "opentime", epochs=_BINANCE),

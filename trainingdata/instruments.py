@@ -44,16 +44,21 @@ _PAIR = re.compile(r"([A-Z0-9]{2,12})[/_-]?(USDT?)")
 _SHIB = re.compile(r"SHIB[/_-]?USDT?")
 # What the names of files add to a symbol: how long a bar lasts.
 _BAR_LENGTH = re.compile(
-    r"[ ._-]+(\d{1,2}(M|MIN|MINS|H|HR|D)|[MH]\d{1,2}|D1|HOURLY|DAILY)$", re.IGNORECASE
+    r"[ ._-]+(\d{1,2}-?(M|MIN|MINS|H|HR|D)|[MH]\d{1,2}|D1|HOURLY|DAILY)(_data)?$", re.IGNORECASE
 )
+# Names of exchanges in the names of files, as of bitstampUSD (Kaggle).
+_EXCHANGES = "binance|bitfinex|bitstamp|bittrex|coinbase|exmo|gemini|kraken|kucoin|okx|poloniex"
+_EXCHANGE_ALONE = re.compile(rf"({_EXCHANGES})[/_-]?USDT?", re.IGNORECASE)
 # The month or day that an archive's file holds: BTCUSDT-1h-2023-01.
-_PERIOD = re.compile(r"[._-](?:19|20)\d{2}(?:[_-]\d{2}){0,2}$")
+_DATE = r"(?:19|20)\d{2}(?:[_-]\d{2}){0,2}"
+_PERIOD = re.compile(rf"[._-]{_DATE}(?:_to_{_DATE})?$")
 # Pairs as archives name their files: BTCUSD_PERP-1h (Binance), XBTUSD_60 (Kraken, in minutes),
-# Bitstamp_BTCUSD_d (CryptoDataDownload).
+# Bitstamp_BTCUSD_d (CryptoDataDownload), BTCUSD60 (MetaTrader, in minutes).
 _PAIR_FILE = re.compile(
-    r"(?:(?:binance|bitfinex|bitstamp|bittrex|coinbase|exmo|gemini|kraken|kucoin|okx|poloniex)_)?"
+    rf"(?:(?:{_EXCHANGES})_)?"
     r"([a-z0-9]{2,12}[/_-]?usdt?)(?:_perp)?"
-    r"(?:[ ._-]+(?:\d{1,4}|\d{0,2}(?:m|min|minute|h|hr|hour|d|daily|hourly)|d1|[mh]\d{1,2}))?",
+    r"(?:\d{1,4}|[ ._-]+(?:\d{1,4}|d1|[mh]\d{1,2}"
+    r"|\d{0,2}(?:m|min|minute|h|hr|hour|d|daily|hourly)))?",
     re.IGNORECASE,
 )
 # Dukascopy: BTCUSD_Candlestick_1_Hour_BID_01.01.2020-31.12.2020, AAPL.USUSD_Candlestick_….
@@ -142,6 +147,8 @@ def no_dollar_pair(text: str) -> str:
     name = text.strip().upper()
     if _EXCHANGE_RATE.fullmatch(name):
         return f"{name} is an exchange rate; only stocks and coins against the dollar can be used"
+    if _EXCHANGE_ALONE.fullmatch(name):
+        return f"{name} names an exchange and no coin; call the file after its pair, as BTCUSD"
     pair = _OTHER_QUOTE.fullmatch(name)
     if pair is None or _SHIB.fullmatch(name):
         return ""

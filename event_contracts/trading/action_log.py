@@ -120,7 +120,7 @@ class ActionEntry:
     cash: USD of the account before.
     worth: USD, with positions at the middle of their quotes.
     client_order_id: of the order; empty without one.
-    answer: what the venue said, `taken …`, `rejected: …` or `unknown: …`; empty where it was not
+    answer: what the venue said, `accepted …`, `rejected: …` or `unknown: …`; empty where it was not
         asked, or the process ended before it answered.
     """
 

@@ -27,7 +27,7 @@ from event_contracts.trading.actions import (
     reserved,
 )
 from event_contracts.trading.observation import FEATURES, observe
-from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, other
+from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, Receipt, other
 from event_contracts.trading.policies import Observations, Policy
 from event_contracts.trading.records import (
     DOLLAR,
@@ -210,7 +210,7 @@ class ActorService:
         self.actions.write(update, entry, intent)
         try:
             receipt = self.manager.submit(order)
-            said = f"taken {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
+            said = _accepted(order, receipt)
             self.notices.end_alert(failure_alert(update.market))
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
@@ -260,6 +260,13 @@ class ActorService:
             worth=view.worth,
             job=self.actions.job,
         )
+
+
+def _accepted(order: LimitOrder, receipt: Receipt) -> str:
+    """Say how much of an accepted order filled, rests, and was cancelled at once."""
+    text = f"accepted {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
+    missed = order.count - receipt.filled - receipt.remaining
+    return f"{text}, {missed} cancelled: the book showed no more" if missed else text
 
 
 def _reduces(order: LimitOrder, view: MarketView) -> bool:

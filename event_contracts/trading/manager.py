@@ -38,13 +38,14 @@ from event_contracts.trading.listings import (
     Listing,
     MarketEvents,
     QuarantinedMarket,
+    Settlement,
     bid_value,
+    position_payout,
     read_markets,
     refuse_unknown,
     unread,
 )
 from event_contracts.trading.orders import LimitOrder, MarketView, Receipt, RestingOrder
-from event_contracts.trading.settlements import Settlement, position_payout
 from event_contracts.trading.venue_orders import (
     FILLS,
     OrderVenue,

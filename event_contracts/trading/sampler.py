@@ -26,9 +26,11 @@ from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.listings import Listing, read_markets, unread
 from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.records import TICK, WHOLE, MarketUpdate, Record, SamplingSchedule
+from execution.live.loop import print_warning
 from foundation.errors import InputError, in_one_line
 from foundation.notices import Notices
 from trainingdata.feed.fields import an_instant
+from trainingdata.instants import utc_text
 
 log = logging.getLogger(__name__)
 
@@ -132,13 +134,37 @@ class Sampler:
         instant: np.datetime64 = epoch + ((now - epoch) // self.interval + 1) * self.interval
         return instant
 
-    def span(self, market: str, listing: Listing, now: np.datetime64) -> SamplingSchedule:
-        """The steps of a market first seen now: the last one settles, after trading ends."""
+    def begin(
+        self,
+        listings: Mapping[str, Listing],
+        earlier: Mapping[str, SamplingSchedule],
+        now: np.datetime64,
+    ) -> None:
+        """Follow markets over the steps of an earlier process, or over those first seen now.
+
+        A market in which trading ends before the next tick is warned of and not followed.
+
+        Raises InputError if none is followed.
+        """
+        for market, listing in listings.items():
+            if span := earlier.get(market) or self.span(listing, now):
+                self.spans[market] = span
+            else:
+                print_warning(
+                    f"{market}: trading ends at {utc_text(listing.closes)}, before the next tick;"
+                    " it is not followed"
+                )
+        if not self.spans:
+            raise InputError("markets: in none trading goes on to the next tick; name open ones")
+
+    def span(self, listing: Listing, now: np.datetime64) -> SamplingSchedule | None:
+        """The steps of a market first seen now: the last one settles, after trading ends.
+
+        None if trading ends before the first step.
+        """
         begins = self.tick_after(now)
         steps = -int(-(listing.closes - begins) // self.interval)
-        if steps < 1:
-            raise InputError(f"{market}: trading ends at {listing.closes}, before a first tick")
-        return SamplingSchedule(begins, self.interval, steps + 1)
+        return SamplingSchedule(begins, self.interval, steps + 1) if steps >= 1 else None
 
     def read(self) -> dict[str, Listing]:
         return read_markets(self.connection, self.markets)

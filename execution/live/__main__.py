@@ -257,8 +257,14 @@ def run(settings: Namespace) -> Result:
     if settings.command == "kill":
         return kill(folder, flatten=settings.flatten)
     if settings.command == "clear":
-        journal = journal_in(traded_folder(folder.absolute()))
+        traded = traded_folder(folder.absolute())
+        journal = journal_in(traded)
         if settings.kind == REFUSED:
-            return clear_refused(journal, settings.by)
-        return clear(journal, settings.kind, settings.by)
+            result = clear_refused(journal, settings.by)
+        else:
+            result = clear(journal, settings.kind, settings.by)
+        if traded != folder.absolute():
+            where = f"in {traded}, where the account is traded, and not in {folder}"
+            return Result(sentences=[*result.sentences, where])
+        return result
     return status(journal_in(folder), system_clock())

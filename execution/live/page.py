@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 OWNER_ALONE = 0o600
 REST = 20.0  # times as long as a page took to write, before the next one is
 SHOWN = 20  # orders and alerts
-CYCLES_MADE = "all its cycles are made"  # why a loop has ended without being stopped
+NO_CYCLE_DUE = "no further cycle is due"  # why a loop has ended without being stopped
 OVER = tuple(state for state in STATES if state not in WAITING)
 
 CHOICES = (
@@ -169,7 +169,7 @@ class StatusPage:
         except BaseException as error:
             self._try_to_write(str(error) or type(error).__name__, failed=True)
             raise
-        self._try_to_write(stop.why or CYCLES_MADE)
+        self._try_to_write(stop.why or NO_CYCLE_DUE)
 
     @property
     def path(self) -> Path | None:
@@ -271,7 +271,7 @@ def _verdict(
     if change.failed:
         return f"Stopped by an error: {change.end}", "bad"
     if change.end:
-        word = "Finished" if change.end == CYCLES_MADE else "Stopped"
+        word = "Finished" if change.end == NO_CYCLE_DUE else "Stopped"
         level = "bad" if "everything" in forbidden or urgent else ""
         level = level or ("warn" if forbidden or refusals or trouble else "open")
         also = f"; {first.claim}" if first else ""

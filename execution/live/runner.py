@@ -30,7 +30,7 @@ from execution.live.loop import (
     stopped_by_signals,
 )
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.page import CYCLES_MADE, Bounds, Section, StatusPage
+from execution.live.page import NO_CYCLE_DUE, Bounds, Section, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from foundation.clock import Time, system_clock
@@ -212,7 +212,7 @@ def kept_loop(
         yield Loop(jobs, clock, stop, account.notices, keeper, halt_after)
         if not stop:
             account.next_cycle.expect_none()
-            account.events.append("stopped", jobs[-1].name, {"why": CYCLES_MADE})
+            account.events.append("stopped", jobs[-1].name, {"why": NO_CYCLE_DUE})
         else:
             supervisor.notify(STOPPING=1)
             finish(jobs, account, stop)
@@ -225,7 +225,7 @@ def summary_printed(account: OpenAccount, stop: Stop) -> Iterator[None]:
     end = "by an error"
     try:
         yield
-        end = stop.why or CYCLES_MADE
+        end = stop.why or NO_CYCLE_DUE
     finally:
         # An unreadable journal has already ended the loop with an error.
         with suppress(DatabaseFailed):

@@ -1,45 +1,61 @@
 """A Chronos-2 checkpoint on a device, answering whole histories in passes of one shape.
 
-Answers come back once a pass, while the next is already under way. An engine knows what makes them,
-which can differ from what was planned: weights are written over, a compilation fails, memory runs
-out. B windows a pass, L bars, n windows, H steps, Q levels.
+The library loads the weights, from safetensors alone; `network` computes with them. Bars go to the
+device once a call, and answers come back once a pass, while the next is already under way.
+
+An engine knows what makes its answers, which can differ from what was planned: weights are written
+over, a compilation fails, memory runs out. B windows a pass, L bars, n windows, H steps, Q levels.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from forecasting.chronos2.augmentation import Augmentation, augment, restore
-from forecasting.chronos2.checkpoint import Checkpoint
+from forecasting.chronos2.checkpoint import Checkpoint, Contents
 from forecasting.chronos2.compilation import (
     CompilationError,
     Compiled,
     Graphed,
     multiplying,
     out_of_memory,
+    reason_of,
     release,
 )
 from forecasting.chronos2.devices import default_batch_size, device_of
-from forecasting.chronos2.library import Loaded, loaded
+from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Dtype, Profile, no_tf32
-from forecasting.chronos2.transfer import Arrival, History, Return
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError
+from foundation.figures import counted
+
+if TYPE_CHECKING:
+    from chronos.chronos2.model import Chronos2Model
 
 log = logging.getLogger(__name__)
 
 Way = Literal["compiled", "eager"]
 
 FEW = (64, 512, 4096)  # windows a pass for calls that ask for no more
+MAX_CACHED_NETWORKS = 4  # of a process; engines that compute in different ways share them
+BUFFERS = 2  # one that is read while the other is filled
+
+# Waits for an answer [B, H, Q], which is valid until the next but one is sent, and for whether what
+# it was sent with holds.
+Arrival = Callable[[], tuple[Array32, bool]]
 
 
 @dataclass(eq=False, slots=True)
@@ -258,3 +274,184 @@ def _kept_engine(
 def _computation_text(device: torch.device, way: Way, batch_size: int) -> str:
     said = "compiled by layer" if way == "compiled" else way
     return f"{device.type}, {said}, {batch_size} windows a pass"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Loaded:
+    """A network on a device, and the checkpoint's contents that it was loaded from.
+
+    digest: of these contents.
+    """
+
+    network: Network
+    digest: str
+
+
+_kept: OrderedDict[tuple[str, torch.device, Dtype, bool], Loaded] = OrderedDict()
+
+
+def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed: bool) -> Loaded:
+    """A network with the weights that lie in the checkpoint now; kept for the next call.
+
+    packed: whether its matrices are packed for a CPU.
+    """
+    key = checkpoint.digest, device, dtype, packed
+    if key in _kept:
+        _kept.move_to_end(key)
+        return _kept[key]
+    contents = checkpoint.contents()
+    levels = contents.checkpoint.levels
+    model = load(contents, device)
+    network = Network(model, HORIZON, levels, dtype, device, packed=packed).eval()
+    # It is named by what was read, whatever lay there when somebody looked before.
+    found = Loaded(network, contents.digest)
+    _kept[contents.digest, device, dtype, packed] = found
+    while len(_kept) > MAX_CACHED_NETWORKS:
+        _kept.popitem(last=False)
+    return found
+
+
+def load(contents: Contents, device: torch.device) -> Chronos2Model:
+    """The library's model of the contents of a checkpoint, from safetensors only."""
+    from chronos.chronos2.model import Chronos2Model
+    from safetensors import SafetensorError
+    from safetensors.torch import load as tensors_of
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.getLogger("chronos").setLevel(logging.WARNING)
+    # The library draws what it misses at random and only warns: that is refused below instead.
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    name_of_model = contents.checkpoint.name
+    try:
+        weights: dict[str, Tensor] = {}
+        for name, content in contents.files.items():
+            if name.endswith(".safetensors"):
+                weights |= tensors_of(content)
+        model, loaded = Chronos2Model.from_pretrained(
+            None,
+            config=Chronos2Model.config_class.from_dict(json.loads(contents.files["config.json"])),
+            state_dict=weights,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        model.to(device)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        AssertionError,
+        SafetensorError,
+    ) as error:
+        if out_of_memory(error):
+            raise InputError(
+                f"forecaster.device: {device.type} has too little memory for {name_of_model}"
+            ) from error
+        reason = reason_of(error)
+        raise InputError(
+            f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: {reason}"
+        ) from error
+    # Answers that are not finite would be blamed on the bars later.
+    loaded["not finite_keys"] = [name for name, tensor in weights.items() if not _finite(tensor)]
+    for kind in ("missing", "unexpected", "mismatched", "not finite"):
+        if tensors := loaded[f"{kind}_keys"]:
+            first = min(each if isinstance(each, str) else each[0] for each in tensors)
+            raise InputError(
+                f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: "
+                f"{counted(len(tensors), 'tensor')} {kind}: {first}"
+            )
+    return model
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all its numbers are finite: one pass, which copies nothing."""
+    if not tensor.numel() or not tensor.is_floating_point():
+        return True
+    return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
+
+
+class History:
+    """What the windows of a call see, on its device once, as numbers of one kind.
+
+    rows: their numbers, all equally long.
+    """
+
+    def __init__(
+        self, windows: Windows, rows: Index, kind: torch.dtype, device: torch.device
+    ) -> None:
+        symbol = windows.symbol[rows]
+        last = windows.last[rows]
+        length = int(windows.lengths[symbol[0]])
+        # Of each symbol only the bars from its first window to its last go to the device.
+        begin = np.full(len(windows.closes), np.iinfo(np.int64).max)
+        end = np.zeros(len(windows.closes), dtype=np.int64)
+        np.minimum.at(begin, symbol, last - length + 1)
+        np.maximum.at(end, symbol, last + 1)
+        spans = zip(windows.closes, begin, end, strict=True)
+        closes = [history[first:stop] for history, first, stop in spans]
+        sizes = [len(part) for part in closes]
+        bars = sent(torch.from_numpy(np.concatenate(closes)).to(kind), device)
+        self._windows = windows
+        # [bars - L + 1, L] every stretch of L bars.
+        self._views = bars.unfold(0, length, 1)
+        # [S] where the bar number 0 of a symbol would stand, less L - 1.
+        self._offsets = np.cumsum([0, *sizes])[:-1] - begin - length + 1
+
+    def contexts(self, rows: Index, size: int) -> torch.Tensor:
+        """[size, L] of these windows, at least one; the last of them fills what is left."""
+        starts = self._offsets[self._windows.symbol[rows]] + self._windows.last[rows]
+        starts = np.append(starts, np.full(size - len(rows), starts[-1]))
+        return self._views.index_select(0, sent(torch.from_numpy(starts), self._views.device))
+
+
+class Return:
+    """The way back of the answers of one call, all of one shape.
+
+    On CUDA they are copied on a stream of their own into pinned memory [B, H, Q], so that neither
+    the device nor the host waits for a copy.
+    """
+
+    def __init__(self, device: torch.device, shape: tuple[int, ...]) -> None:
+        self._device = device
+        self._sent = 0
+        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._stream: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            for _ in range(BUFFERS):
+                truth = torch.empty((), dtype=torch.bool, pin_memory=True)
+                self._buffers.append((torch.empty(shape, pin_memory=True), truth))
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> Arrival:
+        """Begin to copy an answer, and one truth about it; what waits for both.
+
+        An answer that was sent two before must have been read.
+        """
+        if self._stream is None:
+            return lambda: (answer.numpy(), bool(holds))
+        values, truth = self._buffers[self._sent % BUFFERS]
+        self._sent += 1
+        # The copy begins when the answer has been computed, and the device goes on meanwhile.
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            values.copy_(answer, non_blocking=True)
+            truth.copy_(holds, non_blocking=True)
+            copied = self._stream.record_event()
+
+        def arrived() -> tuple[Array32, bool]:
+            copied.synchronize()
+            return values.numpy(), bool(truth)
+
+        # The allocator must not give their memory to the next pass while they are copied.
+        answer.record_stream(self._stream)
+        holds.record_stream(self._stream)
+        return arrived
+
+
+def sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same on a device. A GPU fetches them when it comes to it, and the host does not wait."""
+    if device.type == "cpu":
+        return numbers
+    return numbers.pin_memory().to(device, non_blocking=True)

@@ -10,28 +10,43 @@ computed once:
 - tokens of the future (time, nothing observed) and the register token are embedded once;
 - in the last layer only the future's tokens go on.
 
-B windows, L bars, P bars a patch, T tokens = context patches + register + future patches, d width,
-Q levels, H steps. h [B, T, d] is the state of the tokens, x a layer's normed state, y an output.
+On CUDA a compiled layer attends by one kernel of our own where tokens are few, as they are by
+default (10 of 100 bars): one program a window and head, which rotates queries and keys as it reads
+them. A library's kernel is made for long sequences, and spends its blocks on padding.
+
+B windows, L bars, P bars a patch, T tokens = context patches + register + future patches, U tokens
+that are attended to, d width, Q levels, H steps. h [B, T, d] is the state of the tokens, x a
+layer's normed state, y an output; q, k and v [B, tokens, heads, width] are queries, keys and
+values.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from forecasting.chronos2.layer import Form, Layer, Linear, normed
 from forecasting.chronos2.profile import Dtype
+
+try:
+    import triton
+    from triton import language as tl
+except ImportError:  # a torch that is built for CPUs comes without
+    triton = None
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 ZERO_DEVIATION = 1e-5  # stands for a deviation of zero, as in the library's InstanceNorm
+BLOCKS = 65_535  # of a CUDA grid's second and third dimension
+FEW_TOKENS = 64  # of a window, that one program holds at once
+WIDTHS = (32, 64, 128)  # of a head, that its matrix units take
 
 RunLayer = Callable[..., Tensor]  # a layer and what its `forward` takes → what that answers
 
@@ -175,3 +190,286 @@ def standardised(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     scale = torch.nan_to_num((context - loc).square().nanmean(dim=-1, keepdim=True).sqrt(), nan=1.0)
     scale = torch.where(scale == 0, ZERO_DEVIATION, scale)
     return (context - loc) / scale, loc, scale
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How matrices are kept.
+
+    dtype: of their numbers.
+    device: where they lie.
+    packed: whether they are packed for oneDNN.
+    """
+
+    dtype: torch.dtype
+    device: torch.device
+    packed: bool
+
+
+class Linear(nn.Module):
+    """x @ weight.T + bias, then relu or the sum with a residual."""
+
+    # torch multiplies float32 on a CPU with MKL, which leaves half of an AMD core's width unused.
+    # oneDNN, which `torch.compile` calls there, does not: its operators are called directly, with
+    # weights packed once.
+
+    weight: Tensor
+    bias: Tensor | None
+
+    if TYPE_CHECKING:
+
+        def __call__(
+            self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None
+        ) -> Tensor:
+            """What `forward` answers."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, form: Form) -> None:
+        super().__init__()
+        weight = weight.detach().to(form.device, form.dtype).contiguous()
+        self.packed = form.packed
+        if self.packed:
+            weight = torch.ops.mkldnn._reorder_linear_weight(weight)
+        if bias is not None:
+            bias = bias.detach().to(form.device, form.dtype)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None) -> Tensor:
+        """[…, in] → […, out]."""
+        y: Tensor
+        if self.packed and residual is not None:
+            y = torch.ops.mkldnn._linear_pointwise.binary(
+                x, residual, self.weight, self.bias, "add"
+            )
+            return y
+        if self.packed:
+            y = torch.ops.mkldnn._linear_pointwise(
+                x, self.weight, self.bias, "relu" if relu else "none", [], ""
+            )
+            return y
+        if relu:
+            # The product's kernel cuts off what is negative before it writes.
+            assert self.bias is not None
+            y = torch._addmm_activation(self.bias, x.flatten(0, -2), self.weight.T)
+            return y.view(*x.shape[:-1], -1)
+        y = functional.linear(x, self.weight, self.bias)
+        return y if residual is None else y + residual
+
+
+class Layer(nn.Module):
+    """One encoder layer: attention over time, attention within the group, feed-forward.
+
+    The gains of its norms are folded into the matrices behind them.
+    """
+
+    def __init__(self, block: Any, form: Form) -> None:
+        super().__init__()
+        time, group, forward = block.layer
+        attention = time.self_attention
+        self.heads = attention.n_heads
+        self.width = attention.kv_proj_dim
+        self.activation = forward.mlp.act
+        self.relu = isinstance(self.activation, nn.ReLU)
+
+        def linear(weight: Tensor, gain: Tensor | None = None) -> Linear:
+            return Linear(weight if gain is None else weight * gain, None, form)
+
+        def activated(weight: Tensor, gain: Tensor) -> Linear:
+            bias = None if form.packed else torch.zeros(len(weight))
+            return Linear(weight * gain, bias, form)
+
+        # The library rotates the first half of a head's width against the second. On a CPU rows of
+        # queries and keys are put side by side instead, because neighbours rotate as one complex
+        # number; their products stay the same.
+        pairs = torch.arange(self.heads * self.width)
+        if form.packed:
+            pairs = pairs.view(self.heads, 2, self.width // 2).mT.reshape(-1)
+        # Matrices are folded in float64 and rounded once.
+        gain = time.layer_norm.weight.double()
+        query = attention.q.weight.double()
+        key = attention.k.weight.double()
+        value = attention.v.weight.double()
+        self.qkv = linear(torch.cat([query[pairs], key[pairs], value]), gain)
+        self.query = linear(query[pairs], gain)
+        self.key_value = linear(torch.cat([key[pairs], value]), gain)
+        self.out = linear(attention.o.weight)
+        attention = group.self_attention
+        gain = group.layer_norm.weight.double()
+        query = attention.q.weight.double()
+        key = attention.k.weight.double()
+        value = attention.v.weight.double()
+        # A series that attends to itself alone has a weight of one on its own value.
+        self.alone = linear(attention.o.weight.double() @ value, gain)
+        self.group_qkv = linear(torch.cat([query, key, value]), gain)
+        self.group_out = linear(attention.o.weight)
+        self.wide = activated(forward.mlp.wi.weight.double(), forward.layer_norm.weight.double())
+        self.narrow = linear(forward.mlp.wo.weight)
+
+    def forward(self, h: Tensor, turn: Tensor, first: int, group: int, epsilon: float) -> Tensor:
+        """h [B, T, d] → [B, T - first, d]: the tokens from `first` on, after attending to all.
+
+        turn: rotation of each token, see `rotated`.
+        group: consecutive rows that attend to each other.
+        epsilon: added to a mean square before its root.
+        """
+        batch, tokens, _ = h.shape
+        split = (self.heads, self.width)
+        x = normed(h, epsilon)
+        if first:
+            q = self.query(x[:, first:].contiguous()).view(batch, tokens - first, *split)
+            k, v = self.key_value(x).view(batch, tokens, 2, *split).unbind(2)
+        else:
+            q, k, v = self.qkv(x).view(batch, tokens, 3, *split).unbind(2)
+        if fits_one_program(q, k):
+            mixed = attended_in_one_program(q, k, v, turn)
+        else:
+            mixed = attended(rotated(q, turn[first:]), rotated(k, turn), v)
+        h = self.out(mixed, residual=h[:, first:])
+        h = self._within_groups(h, group, epsilon)
+        x = self.wide(normed(h, epsilon), relu=self.relu)
+        return self.narrow(x if self.relu else self.activation(x), residual=h)
+
+    def _within_groups(self, h: Tensor, group: int, epsilon: float) -> Tensor:
+        """Attention between the series of one group, token by token; h [B, T, d]."""
+        x = normed(h, epsilon)
+        if group == 1:
+            return self.alone(x, residual=h)
+        batch, tokens, _ = h.shape
+        blocks = batch // group
+        qkv = self.group_qkv(x).view(blocks, group, tokens, 3, self.heads, self.width)
+        # Every token of a block of series is a batch of its own, of `group` tokens.
+        qkv = qkv.transpose(1, 2).reshape(blocks * tokens, group, 3, self.heads, self.width)
+        q, k, v = qkv.unbind(2)
+        mixed = attended(q, k, v).view(blocks, tokens, group, -1)
+        mixed = mixed.transpose(1, 2).reshape(batch, tokens, -1)
+        return self.group_out(mixed, residual=h)
+
+
+def normed(h: Tensor, epsilon: float) -> Tensor:
+    """h over its root mean square along the width, computed in float32."""
+    length = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=torch.float32)
+    mean_square = length.square() / h.shape[-1]
+    scaled: Tensor = h * (mean_square + epsilon).rsqrt()
+    return scaled.to(h.dtype)
+
+
+def fits_one_program(q: Tensor, k: Tensor) -> bool:
+    """Whether `attended_in_one_program` answers these: few tokens, in a compilation."""
+    # Triton needs a C compiler where it runs. `torch.compile` needs it as well, and goes on
+    # without.
+    if triton is None or not (q.is_cuda and torch.compiler.is_compiling()):
+        return False
+    return k.shape[1] <= FEW_TOKENS and k.shape[3] in WIDTHS
+
+
+def rotated(x: Tensor, turn: Tensor) -> Tensor:
+    """Rotary positions of x [B, T, heads, width].
+
+    turn: complex [T, width/2], for neighbouring pairs; or cosine and sine [T, 2, width/2], for the
+        first half of a width against the second.
+    """
+    if turn.is_complex():
+        pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(pairs * turn[:, None]).flatten(-2)
+    cosine, sine = turn[:, :, None].unbind(1)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k) v, heads side by side: [B, T, heads * width]."""
+    # Every series and head is a block of a CUDA kernel's grid, which has room for so many: groups
+    # attend token by token, and soon have more.
+    most = max(BLOCKS // q.shape[2], 1)
+    if len(q) <= most:
+        return _attended_at_once(q, k, v)
+    parts = [slice(first, first + most) for first in range(0, len(q), most)]
+    return torch.cat([_attended_at_once(q[part], k[part], v[part]) for part in parts])
+
+
+def _attended_at_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    # Chronos-2 scales by one, not by the root of the width.
+    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+    mixed = functional.scaled_dot_product_attention(q, k, v, scale=1.0)
+    return mixed.transpose(1, 2).flatten(-2)
+
+
+def attended_in_one_program(q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
+    """softmax(q k) v of q and k that are not rotated yet: [B, T, heads * width].
+
+    turn: [U, 2, width/2] cosine and sine of each token that is attended to; the queries are those
+    of the last T.
+    """
+    mixed: Tensor = _program(q, k, v, turn)
+    return mixed
+
+
+if triton is not None:
+
+    @triton.jit  # type: ignore[untyped-decorator]
+    def _kernel(  # type: ignore[no-untyped-def]
+        q_at, k_at, v_at, turn_at, out_at,
+        q_window, q_token, q_head,
+        k_window, k_token, k_head,
+        v_window, v_token, v_head,
+        heads,
+        T: tl.constexpr, U: tl.constexpr,
+        ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr,
+    ):  # fmt: skip
+        """One window and head: its T × U scores lie in registers."""
+        program = tl.program_id(0).to(tl.int64)
+        window = program // heads
+        head = program % heads
+        row = tl.arange(0, ROWS)[:, None]
+        column = tl.arange(0, COLUMNS)[:, None]
+        half = tl.arange(0, WIDTH // 2)[None, :]
+        place = tl.arange(0, WIDTH)[None, :]
+        asked = row < T
+        there = column < U
+
+        at = turn_at + (row + U - T) * WIDTH + half
+        cosine = tl.load(at, mask=asked, other=0.0).to(tl.float32)
+        sine = tl.load(at + WIDTH // 2, mask=asked, other=0.0).to(tl.float32)
+        at = q_at + window * q_window + row * q_token + head * q_head + half
+        first = tl.load(at, mask=asked, other=0.0)
+        second = tl.load(at + WIDTH // 2, mask=asked, other=0.0)
+        q_first = (first * cosine - second * sine).to(first.dtype)
+        q_second = (second * cosine + first * sine).to(first.dtype)
+
+        at = turn_at + column * WIDTH + half
+        cosine = tl.load(at, mask=there, other=0.0).to(tl.float32)
+        sine = tl.load(at + WIDTH // 2, mask=there, other=0.0).to(tl.float32)
+        at = k_at + window * k_window + column * k_token + head * k_head + half
+        first = tl.load(at, mask=there, other=0.0)
+        second = tl.load(at + WIDTH // 2, mask=there, other=0.0)
+        k_first = (first * cosine - second * sine).to(first.dtype)
+        k_second = (second * cosine + first * sine).to(first.dtype)
+
+        score = tl.dot(q_first, tl.trans(k_first), input_precision="ieee")
+        score += tl.dot(q_second, tl.trans(k_second), input_precision="ieee")
+        score = tl.where(tl.arange(0, COLUMNS)[None, :] < U, score, float("-inf"))
+        weight = tl.exp(score - tl.max(score, axis=1)[:, None])
+        weight = weight / tl.sum(weight, axis=1)[:, None]
+
+        at = v_at + window * v_window + column * v_token + head * v_head + place
+        value = tl.load(at, mask=there, other=0.0)
+        mixed = tl.dot(weight.to(value.dtype), value, input_precision="ieee")
+        at = out_at + (window * T + row) * (heads * WIDTH) + head * WIDTH + place
+        tl.store(at, mixed.to(value.dtype), mask=asked)
+
+    @torch.library.triton_op("kelly_chronos::attended", mutates_args={})
+    def _program(q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
+        windows, asked, heads, width = q.shape
+        there = k.shape[1]
+        out = q.new_empty(windows, asked, heads * width)
+        strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
+        sizes = {"T": asked, "U": there, "ROWS": _room(asked), "COLUMNS": _room(there)}
+        kernel = torch.library.wrap_triton(_kernel)
+        kernel[(windows * heads,)](
+            q, k, v, turn, out, *strides, heads, **sizes, WIDTH=width, num_warps=1
+        )
+        return out
+
+    def _room(tokens: int) -> int:
+        """A power of two from 16 on that holds them: matrix units take no fewer rows."""
+        return max(16, 1 << (tokens - 1).bit_length())

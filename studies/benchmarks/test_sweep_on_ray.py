@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from forecasting.chronos2.on_ray import RaySettings
-from marketsimulator.runs.on_ray import outcomes_on_ray
-from marketsimulator.runs.outcome import outcomes
+from marketsimulator.runs.outcome import outcomes, outcomes_on_ray
 from tests.marketsimulator.on_ray_checks import content, sweep_of
 from tests.ray_nodes import ray_head
 

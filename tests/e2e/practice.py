@@ -37,8 +37,8 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Order
 from foundation.compose import composed_config
 from foundation.database import Database
+from marketsimulator.alpaca_server import AlpacaServer, warm_up
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.alpaca import AlpacaServer, warm_up
 from marketsimulator.venue.stocks import Venue
 from option_spreads.simulation.desk import PracticeSettings
 from tests.passing import HURRIED

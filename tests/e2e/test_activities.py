@@ -31,7 +31,7 @@ from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders.orders import Side
 from foundation.database import Database
 from foundation.errors import BrokerError
-from marketsimulator.venue import alpaca, responses
+from marketsimulator import alpaca_server
 from tests.e2e import test_live_account as live
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, order
 from tests.passing import AT_ONCE
@@ -193,12 +193,12 @@ def test_pages_are_read_to_the_last_and_once_each_and_one_that_comes_again_is_re
     listed = desk.listed()
     assert [each.amount for each in listed] == [Decimal(number) for number in range(count)]
     assert desk.book.add(listed, desk.connection.now()) == count
-    whole = responses.activities_answer
+    whole = alpaca_server.activities_answer
 
     def without_token(venue: Any, query: Any) -> Any:
         return whole(venue, {k: v for k, v in query.items() if k != "page_token"})
 
-    monkeypatch.setattr(alpaca, "activities_answer", without_token)
+    monkeypatch.setattr(alpaca_server, "activities_answer", without_token)
     first = here.venue.record.activities[0]["id"]
     with pytest.raises(BrokerError, match=rf"activities: .*activity {first} is listed twice"):
         activities_since(desk.connection, np.datetime64("2024-01-01", "ns"))

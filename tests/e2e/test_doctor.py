@@ -29,7 +29,7 @@ from forecasting.chronos2.checkpoint import SHIPPED
 from foundation.clock import OURS, Time
 from foundation.compose import composed_config
 from foundation.database import Database
-from marketsimulator.venue import alpaca
+from marketsimulator import alpaca_server
 from tests.commands import overridden
 from tests.e2e.practice import KEYS, OPENING, Practice, environment, live_settings, practising
 from tests.e2e.refused import answer_of
@@ -190,9 +190,9 @@ def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
     says: str,
 ) -> None:
     """None: the venue says nothing of it."""
-    usual = alpaca.account_response
+    usual = alpaca_server.account_response
     told = lambda venue: {k: v for k, v in {**usual(venue), **facts}.items() if v is not None}  # noqa: E731
-    monkeypatch.setattr(alpaca, "account_response", told)
+    monkeypatch.setattr(alpaca_server, "account_response", told)
     sick = examined(here, tmp_path)
     assert sick[name].level == level, sick[name]
     assert says in sick[name].found

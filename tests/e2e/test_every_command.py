@@ -56,6 +56,12 @@ def test_every_command_is_registered_and_there_are_at_most_22() -> None:
 
 
 @every_command
+def test_a_command_run_as_a_module_starts_once(command: Command) -> None:
+    """`start` returns after the work, so a second call would do all of it again."""
+    assert source_of(command.module).read_text().count(f'    {START}("') == 1
+
+
+@every_command
 def test_a_command_starts_before_it_imports_anything_else(command: Command) -> None:
     """So that its word is on the terminal at once, and its help needs no library."""
     body = ast.parse(source_of(command.module).read_text()).body

@@ -153,7 +153,7 @@ def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
 ) -> None:
     with process(here) as now:
         now.mark()
-        assert now.decide(BUY_YES_100).startswith("taken")
+        assert now.decide(BUY_YES_100).startswith("accepted")
         assert now.advance(1) == []
         # 100 at 0.51 cost 51 and a fee of 1.75; they are worth 50 at the middle, and then 10.
         assert now.marks() == [(100.0, 0.0), (97.25, 0.0)]
@@ -166,7 +166,7 @@ def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
         now.mark()
         assert now.standing == ["daily_loss", "drawdown"]
         assert "halted: daily_loss" in now.decide(BUY_YES_100)
-        assert now.decide(SELL_YES_100).startswith("taken")
+        assert now.decide(SELL_YES_100).startswith("accepted")
         assert len(now.notices) == 2
         here.advance()
         now.mark()
@@ -176,7 +176,7 @@ def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
         # What the person saw halts no more.
         now.mark()
         assert now.standing == []
-        assert now.decide(BUY_YES_100).startswith("taken")
+        assert now.decide(BUY_YES_100).startswith("accepted")
 
 
 def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_processes(
@@ -253,11 +253,11 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
     assert cycles == [("kalshi", "ticks of RAIN", "")] * 2
     assert rows_of(journal(), "SELECT count(*) FROM marks") == [(3,)]
     [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
-    assert json.loads(why) == {"why": "all its cycles are made"}
+    assert json.loads(why) == {"why": "no further cycle is due"}
     assert [text.count("<title>Running ·") for text in pages] == [1, 1]
     assert "Next cycle: kalshi at" in text_of(pages[0])
     last = text_of(journal().with_name(PAGE).read_text())
-    assert last.startswith("Finished: all its cycles are made ·")
+    assert last.startswith("Finished: no further cycle is due ·")
 
 
 def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(here: KalshiPractice) -> None:

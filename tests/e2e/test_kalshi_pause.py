@@ -95,7 +95,7 @@ def test_decision_after_a_pause_sends_a_new_id(stand: KalshiStand) -> None:
     assert second is not None
     assert first.answer.startswith("rejected: ")
     assert first.sent == 0
-    assert second.answer.startswith("taken ")
+    assert second.answer.startswith("accepted ")
     assert first.client_order_id != second.client_order_id
     assert stand.orders() == {second.client_order_id: 1}
     assert trading.alerts.told == []

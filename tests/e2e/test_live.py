@@ -14,9 +14,9 @@ import requests
 from foundation.clock import Time
 from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError
+from marketsimulator import alpaca_server
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue import alpaca
 from marketsimulator.venue import market_data as alpaca_data
 from marketsimulator.venue.stocks import Venue
 from tests.e2e.practice import KEYS, OPENING, SPAN, Live, Practice, Start, broker, trading
@@ -318,8 +318,8 @@ def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
     here = practice("symbols=[SYA,SYB,SYC,SYD]")
     told = {}
     here.advance(OPENING)
-    real = alpaca.account_response
-    monkeypatch.setattr(alpaca, "account_response", lambda venue: real(venue) | told)
+    real = alpaca_server.account_response
+    monkeypatch.setattr(alpaca_server, "account_response", lambda venue: real(venue) | told)
     live = Live.at(here)
     mine = broker(here)
     free = live.cycle(mine).decision

@@ -190,6 +190,7 @@ def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(
     shutil.copytree(there, here)
     code, text = asked(here, "clear", "cash", "--by", "Ada", "--account", "moved")
     assert code == 0, text
+    assert f"in {there / 'data' / 'live' / 'moved'}, where the account is traded" in text
     query = "SELECT cleared_by FROM halts"
     assert rows_of(there / "data" / "live" / "moved" / JOURNAL, query) == [("Ada",)]
     assert rows_of(here / "data" / "live" / "moved" / JOURNAL, query) == [("",)]

@@ -33,11 +33,11 @@ def test_a_loop_prints_its_page_and_summary(here: Practice, tmp_path: Path) -> N
     [file] = tmp_path.glob(f"data/live/*/{PAGE}")
     assert lines[0] == f"Status page: {file}"
     assert re.fullmatch(
-        r"Ended \(all its cycles are made\): 1 cycle, 2 orders sent, 2 orders filled,"
+        r"Ended \(no further cycle is due\): 1 cycle, 2 orders sent, 2 orders filled,"
         r" equity \$[\d,]+\.\d\d, no halt\.",
         lines[-1],
     )
-    assert "Finished: all its cycles are made" in page_of(tmp_path)
+    assert "Finished: no further cycle is due" in page_of(tmp_path)
     assert 'class="verdict open"' in page_of(tmp_path)
 
 

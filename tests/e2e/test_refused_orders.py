@@ -11,7 +11,7 @@ import pytest
 
 from execution.live.account_lock import PAGE
 from foundation.database import rows_of
-from marketsimulator.venue import alpaca, responses
+from marketsimulator import alpaca_server
 from marketsimulator.venue.asked import Refused
 from tests.e2e.practice import Practice, buy, trading
 from tests.e2e.refused import answer_of
@@ -70,8 +70,8 @@ def refuse(
 
 def state_account(patch: pytest.MonkeyPatch, **facts: Any) -> None:
     """Make the venue state other facts of the account."""
-    usual = alpaca.account_response
-    patch.setattr(alpaca, "account_response", lambda venue: {**usual(venue), **facts})
+    usual = alpaca_server.account_response
+    patch.setattr(alpaca_server, "account_response", lambda venue: {**usual(venue), **facts})
 
 
 def test_six_refused_cycles_alert_once(here: Practice, tmp_path: Path) -> None:
@@ -202,9 +202,9 @@ def test_later_rejections_and_a_busy_venue_are_refusals(
 def test_a_blocked_account_is_alerted(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = responses.account_response
+    answer = alpaca_server.account_response
     blocked = {"trading_blocked": True}
-    monkeypatch.setattr(alpaca, "account_response", lambda venue: answer(venue) | blocked)
+    monkeypatch.setattr(alpaca_server, "account_response", lambda venue: answer(venue) | blocked)
     for _ in range(3):
         cycle(here, tmp_path)
     assert kinds(tmp_path) == ["refused"]

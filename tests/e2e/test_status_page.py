@@ -322,7 +322,7 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
     [
         ("SIGTERM", "Stopped: SIGTERM"),
         ("the kill file is there", "Stopped: the kill file is there"),
-        ("", "Finished: all its cycles are made"),
+        ("", "Finished: no further cycle is due"),
     ],
 )
 def test_an_ordinary_end_is_not_red(written: Written, told: str, claim: str) -> None:

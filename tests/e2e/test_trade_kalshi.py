@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from event_contracts import SyntheticMarket
-from event_contracts.simulation.journaled import journaled_decisions
+from event_contracts.compare import journaled_decisions
 from event_contracts.simulation.sessions import outcome_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
@@ -20,8 +20,9 @@ from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import WHOLE
 from execution.live.account_lock import JOURNAL
 from execution.live.loop import Stop
+from foundation.clock import OURS, Time, system_clock
 from foundation.database import Database, rows_of
-from foundation.errors import BrokerError
+from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import POST, trading_settings
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
@@ -40,7 +41,9 @@ def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kalshi
         yield venue
 
 
-def traded(practice: KalshiPractice, most: int = 100, **more: Any) -> list[ActionEntry]:
+def traded(
+    practice: KalshiPractice, most: int = 100, time: Time = OURS, **more: Any
+) -> list[ActionEntry]:
     """Trade, with the venue's clock moved after every decision, until so many were made."""
     shown: list[ActionEntry] = []
     stop = Stop()
@@ -51,8 +54,14 @@ def traded(practice: KalshiPractice, most: int = 100, **more: Any) -> list[Actio
         if len(shown) == most:
             stop.tell("that is enough")
 
-    trade(trading_settings(practice, **{**BOTH, **more}), KEYS, stop, show)
+    trade(trading_settings(practice, **{**BOTH, **more}), KEYS, stop, show, time)
     return shown
+
+
+def clock_of(practice: KalshiPractice) -> Time:
+    """A clock that runs on from where the venue's stands."""
+    ahead = practice.exchange.now - system_clock()
+    return Time(lambda: system_clock() + ahead)
 
 
 def journals() -> list[Path]:
@@ -67,7 +76,7 @@ def test_a_dry_run_decides_and_sends_nothing_and_says_why_there_is_no_order(
     assert any(entry.answer.endswith("mode=dry sends nothing") for entry in shown)
     capsys.readouterr()
     traded(practice, mode="dry", policy="nothing", steps=1)
-    ended = "Ended (all its cycles are made): 1 cycle, 0 orders sent, 0 orders filled"
+    ended = "Ended (no further cycle is due): 1 cycle, 0 orders sent, 0 orders filled"
     summary, why = capsys.readouterr().out.splitlines()
     assert summary.startswith(ended)
     assert why == "No order. RAIN: HOLD; SNOW: HOLD"
@@ -99,6 +108,25 @@ def test_the_summary_counts_orders_by_their_final_state(
         for name in ("sent", "filled", "in part", "not sent")
     }
     assert said == {name: counts[name] for name in said}
+
+
+def test_a_market_that_has_ended_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may end before the command has run for the first time."""
+    monkeypatch.chdir(tmp_path)
+    lengths = {"RAIN": 30, "SNOW": 3}
+    sessions = {
+        name: synthetic_session(seed, SyntheticMarket(steps=length))
+        for seed, (name, length) in enumerate(lengths.items())
+    }
+    with kalshi_practice(sessions=sessions) as venue:
+        venue.advance(5)
+        time = clock_of(venue)
+        assert {entry.market for entry in traded(venue, time=time, steps=2)} == {"RAIN"}
+        assert "SNOW: trading ends at" in capsys.readouterr().err
+        with pytest.raises(InputError, match="name open ones"):
+            traded(venue, time=time, markets=("SNOW",), steps=2)
 
 
 def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:

@@ -264,7 +264,9 @@ def test_a_market_between_yes_and_no_ends(
     sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
     for market, listing in sampler.read().items():
-        sampler.spans[market] = sampler.span(market, listing, now)
+        span = sampler.span(listing, now)
+        assert span is not None
+        sampler.spans[market] = span
     with changed_rows("/markets", with_fields(status="finalized", **said), market=RAIN):
         updates = sampler.sample(sampler.tick_after(now))
         listing = sampler.read()[RAIN]
@@ -279,7 +281,9 @@ def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
     sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
     for market, listing in sampler.read().items():
-        sampler.spans[market] = sampler.span(market, listing, now)
+        span = sampler.span(listing, now)
+        assert span is not None
+        sampler.spans[market] = span
     with changed_rows("/markets", with_fields(yes_bid_dollars="0.99"), market=RAIN):
         updates = sampler.sample(sampler.tick_after(now))
     assert [update.market for update in updates] == [SNOW]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from event_contracts.trading.endpoint import PAGES, KalshiConnection, KalshiSettings, StatusAnswer
 from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.listings import Settlement
 from event_contracts.trading.manager import (
     SMALLEST_FLOW,
     AccountBooks,
@@ -24,7 +25,6 @@ from event_contracts.trading.manager import (
     explained,
 )
 from event_contracts.trading.orders import Fill, LimitOrder
-from event_contracts.trading.settlements import Settlement
 from event_contracts.trading.venue_orders import VenueFill, own_terms, yes_price
 from execution.journal.order_store import OrderStore
 from foundation.errors import BrokerError, OutcomeUnknown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -93,6 +94,8 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
         if intent is not None:
             assert intent.state in ("filled", "canceled")
             assert intent.progress.filled == fates[entry.client_order_id].filled
+            counts = re.findall(r"(\d+) (?:filled|rest|cancelled)", entry.answer)
+            assert sum(map(int, counts)) == entry.sent, entry.answer
 
 
 def exchange_of() -> Exchange:
@@ -132,7 +135,7 @@ def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> 
     assert entry.reason == "always: BUY 5 YES"
     assert (entry.cash, entry.worth) == (D(1000), D(1000))
     assert len(entry.digest) == 64
-    assert entry.answer == "taken RAIN-0: 5 filled, 0 rest"
+    assert entry.answer == "accepted RAIN-0: 5 filled, 0 rest"
     assert log.entries() == [entry]
     [tick] = log.ticks(RAIN)
     assert (tick.at, tick.tick) == (exchange.now, exchange.shown(RAIN))

@@ -14,9 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts.compare import ComparisonSettings, compare, held_out_sessions, questions_of
+from event_contracts.compare import (
+    ComparisonSettings,
+    compare,
+    held_out_sessions,
+    questions_of,
+    result_of,
+)
 from event_contracts.simulation.comparison import Comparison, Rollout, Standing, Trials, rollout
-from event_contracts.simulation.comparison_page import result_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import SyntheticMarket, synthetic_sessions
 from event_contracts.trading.actions import POSITION_SIZES

@@ -13,18 +13,17 @@ import numpy as np
 import pytest
 
 from event_contracts import SyntheticMarket
-from event_contracts.compare import ACCOUNT, ComparisonSettings, compare
+from event_contracts.compare import ACCOUNT, ComparisonSettings, compare, journaled_decisions
 from event_contracts.simulation.comparison import rollout
 from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
-from event_contracts.simulation.journaled import journaled_decisions
 from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.actions import PriceStyle
+from event_contracts.trading.listings import Settlement
 from event_contracts.trading.manager import AccountBooks, PaidPosition
 from event_contracts.trading.policies import Codes, Observations, RandomPolicy
-from event_contracts.trading.settlements import Settlement
 from foundation.arrays import Mask
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.listings import Settlement, position_payout
 from event_contracts.trading.manager import AccountBooks, News, explained
-from event_contracts.trading.settlements import Settlement, position_payout
 from foundation.decimals import CENT
 from foundation.errors import SenselessAnswer
 

@@ -10,9 +10,9 @@ import pytest
 
 from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionLog
+from event_contracts.trading.listings import Settlement
 from event_contracts.trading.manager import PaidPosition
 from event_contracts.trading.orders import LimitOrder
-from event_contracts.trading.settlements import Settlement
 from event_contracts.trading.status_sections import sections
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress

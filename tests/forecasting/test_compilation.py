@@ -22,9 +22,8 @@ from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.compilation import Compiled, Graphed
-from forecasting.chronos2.engine import Engine, planned_computation
+from forecasting.chronos2.engine import Engine, load, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.library import load
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, silent

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.chronos2 import devices, transfer
+from forecasting.chronos2 import devices
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.devices import (
@@ -302,11 +302,11 @@ class TwoBuffers:
     """A way back, as from a device, where an answer is overwritten by the next but one."""
 
     def __init__(self, device: object, shape: tuple[int, ...]) -> None:
-        self.buffers = [np.full(shape, np.nan, np.float32) for _ in range(transfer.BUFFERS)]
+        self.buffers = [np.full(shape, np.nan, np.float32) for _ in range(engines.BUFFERS)]
         self.sent = 0
 
-    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> transfer.Arrival:
-        buffer = self.buffers[self.sent % transfer.BUFFERS]
+    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> engines.Arrival:
+        buffer = self.buffers[self.sent % engines.BUFFERS]
         self.sent += 1
         np.copyto(buffer, answer.numpy())
         return lambda: (buffer, bool(holds))

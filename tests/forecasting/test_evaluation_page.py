@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.evaluation_page import gains_chart, judgement, span_text
+from forecasting.evaluate import gains_chart, judgement, span_text
 from forecasting.scores import gain
 from foundation.arrays import Array
 

@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from forecasting.chronos2 import engine as engines
-from forecasting.chronos2.attention import attended, attended_in_one_program, rotated
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.compilation import GRAPHED, Graphed
 from forecasting.chronos2.devices import bytes_a_window
+from forecasting.chronos2.engine import Return
 from forecasting.chronos2.forecaster import Chronos2Forecaster
+from forecasting.chronos2.network import attended, attended_in_one_program, rotated
 from forecasting.chronos2.profile import Dtype, Profile
-from forecasting.chronos2.transfer import Return
 from forecasting.forecast import silent
 from forecasting.windows import Windows
 from studies.benchmarks.forecast_speed import walks

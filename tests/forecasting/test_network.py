@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from forecasting.chronos2 import attention
+from forecasting.chronos2 import network as networks
 from forecasting.chronos2.augmentation import AUGMENTATIONS, augment, restore
 from forecasting.chronos2.checkpoint import SHIPPED
 from forecasting.chronos2.network import Network
@@ -102,7 +102,7 @@ def test_more_attentions_than_a_grid_holds_are_computed_in_parts(
             return real(q, *rest, **how)
 
         monkeypatch.setattr(functional, "scaled_dot_product_attention", noted)
-        monkeypatch.setattr(attention, "BLOCKS", 23)
+        monkeypatch.setattr(networks, "BLOCKS", 23)
         for group, expected_answer in zip((1, 4), whole, strict=True):
             torch.testing.assert_close(
                 network(context, group=group), expected_answer, rtol=2e-6, atol=0

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from forecasting.chronos2 import checkpoint as checkpoints
-from forecasting.chronos2 import library
+from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached import CachedForecaster
 from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, Checkpoint, Contents, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
@@ -85,11 +85,11 @@ def answers(folder: Path, market: Bars, batch_size: int | None = None) -> np.nda
 
 
 def test_of_many_networks_those_stay_that_were_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "KEPT", 2)
-    monkeypatch.setattr(library, "_kept", OrderedDict())
+    monkeypatch.setattr(engines, "MAX_CACHED_NETWORKS", 2)
+    monkeypatch.setattr(engines, "_kept", OrderedDict())
 
-    def network(dtype: Dtype, packed: bool) -> library.Loaded:
-        return library.loaded(checkpoint(str(SHIPPED)), torch.device("cpu"), dtype, packed=packed)
+    def network(dtype: Dtype, packed: bool) -> engines.Loaded:
+        return engines.loaded(checkpoint(str(SHIPPED)), torch.device("cpu"), dtype, packed=packed)
 
     first = network("fp32", packed=True)
     second = network("fp32", packed=False)

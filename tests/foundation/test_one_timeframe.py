@@ -25,7 +25,7 @@ ALLOWED = {
     " decision/rebalancing journal/order_store live/validation live/guards live/holdings live/page"
     " live/settings orders/auctions quantity testing",
     "marketsimulator": "records results/attribution results/metrics venue/faults venue/market_data"
-    " venue/option_listing venue/portfolio_history",
+    " venue/options venue/portfolio_history",
 }
 
 

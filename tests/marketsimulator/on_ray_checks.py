@@ -16,9 +16,8 @@ from execution.decision.beliefs import BeliefTable
 from forecasting.chronos2.on_ray import RaySettings
 from foundation.errors import InputError
 from foundation.settings import with_changes
-from marketsimulator.runs import on_ray
-from marketsimulator.runs.on_ray import outcomes_on_ray
-from marketsimulator.runs.outcome import Outcome, outcomes
+from marketsimulator.runs import outcome
+from marketsimulator.runs.outcome import Outcome, outcomes, outcomes_on_ray
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
 from tests.ray_nodes import ray_head
@@ -62,7 +61,7 @@ def test_a_machine_that_dies_in_the_middle_loses_nothing(
     variants, market, beliefs = sweep_of(60)
     alone = outcomes(variants, market, beliefs)
     assert len({each.equity[-1] for each in alone}) > 40
-    monkeypatch.setattr(on_ray, "CHUNK", 3)
+    monkeypatch.setattr(outcome, "CHUNK", 3)
     told = []
     node = cluster.add_node(num_cpus=1)
 
@@ -90,6 +89,6 @@ def test_what_a_variant_refuses_is_one_line_wherever_it_is_walked(cluster: Any) 
 def test_a_machine_with_another_version_is_refused(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray, "VERSION", "0.0")
+    monkeypatch.setattr(outcome, "VERSION", "0.0")
     with pytest.raises(InputError, match=r"^ray: a machine has version .*, and 0\.0 asks; install"):
         outcomes_on_ray(*sweep_of(1), RaySettings(address=cluster.address))

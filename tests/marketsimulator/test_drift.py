@@ -37,7 +37,6 @@ from marketsimulator.results.drift.decisions import (
     compare_decisions,
     journaled_account,
 )
-from marketsimulator.results.drift.live_run import marked_at_closes
 from marketsimulator.results.drift.orders import (
     compare_orders,
     meant_orders,
@@ -45,7 +44,7 @@ from marketsimulator.results.drift.orders import (
     why_not_decided,
 )
 from marketsimulator.results.drift.terms import Flow, Side, Term, Trade, cents, profit_terms
-from marketsimulator.results.journal_record import JournalRecord, read_journal
+from marketsimulator.results.journal_record import JournalRecord, marked_at_closes, read_journal
 from marketsimulator.runs.simulate import simulate_trading
 from tests.marketsimulator.runs import BARS, settings_of
 from trainingdata.bars import Bars, closes_of, panel

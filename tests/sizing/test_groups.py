@@ -15,9 +15,8 @@ from execution.decision.problem import round_to_lots
 from foundation.arrays import Array
 from foundation.errors import InputError
 from sizing.allocation import allocate, best_weights
-from sizing.group_limits import GroupLimits, read_group_limits
 from sizing.inputs import SizingInputs
-from sizing.limits import Limits
+from sizing.limits import GroupLimits, Limits, read_group_limits
 from sizing.problem import AccountRow, Rows, with_betas
 from sizing.solver.segments import Program
 from sizing.strategies import NAMES, named

@@ -141,6 +141,9 @@ def test_an_unreadable_column_of_symbols_is_the_reason(tmp_path: Path) -> None:
         "XBTUSD_60",
         "Bitstamp_BTCUSD_1h",
         "BTCUSD_H1",
+        "BTCUSD60",
+        "btcusd_1-min_data",
+        "BTCUSD_1-min_data_2012-01-01_to_2021-03-31",
     ],
 )
 def test_vendors_file_names_name_the_symbol(tmp_path: Path, name: str) -> None:
@@ -148,6 +151,14 @@ def test_vendors_file_names_name_the_symbol(tmp_path: Path, name: str) -> None:
     hours(2).to_csv(path, index=False)
     assert load_bars(tmp_path, symbols=["BTCUSD"]).symbols == ("BTCUSD",)
     assert load_bars(path).symbols == ("BTCUSD",)
+
+
+def test_a_file_named_after_an_exchange_is_refused(tmp_path: Path) -> None:
+    """Kaggle's bitstampUSD holds Bitcoin; its name does not say so."""
+    hours(2).to_csv(tmp_path / "bitstampUSD_1-min_data_2012-01-01_to_2021-03-31.csv", index=False)
+    for symbols in (["BTCUSD"], []):
+        with pytest.raises(DataError, match=r"bitstampUSD.*call the file after its"):
+            load_bars(tmp_path, symbols=symbols)
 
 
 def hours(count: int, day: str = "2024-01-31") -> pd.DataFrame:

@@ -215,6 +215,14 @@ def plain(head: str, row: str, *, newest_first: bool = False) -> Write:
     return write
 
 
+def barchart(bars: pd.DataFrame) -> str:
+    """A page that was downloaded, with its closing line."""
+    head = "Symbol,Time,Open,High,Low,Last,Change,%Chg,Volume"
+    row = "AAA,{date:%m/%d/%Y},{open},{high},{low},{close},0.5,+0.30%,{volume}"
+    rows = plain(head, row, newest_first=True)(bars)
+    return rows + '"Downloaded from Barchart.com as of 05-01-2024 03:10pm CDT"\n'
+
+
 SESSIONS_OF_A_STOCK: dict[str, Write] = {
     "Nasdaq": nasdaq,
     "Investing.com": investing("%m/%d/%Y"),
@@ -255,6 +263,17 @@ SESSIONS_OF_A_STOCK: dict[str, Write] = {
     "pandas of Tiingo": plain(
         "symbol,date,close,high,low,open,volume",
         "AAA,{date:%Y-%m-%d} 00:00:00+00:00,{close},{high},{low},{open},{volume}",
+    ),
+    "Barchart": barchart,
+    "Excel, English": plain(
+        "Date,Open,High,Low,Close,Volume", "{date:%d-%b-%Y},{open},{high},{low},{close},{volume}"
+    ),
+    "Excel, two digits": plain(
+        "Date,Open,High,Low,Close,Volume", "{date:%m/%d/%y},{open},{high},{low},{close},{volume}"
+    ),
+    "thousands": plain(
+        "Date,Open,High,Low,Close,Volume",
+        '{date:%Y-%m-%d},{open},{high},{low},{close},"{volume:,.3f}"',
     ),
     "slashes": plain(
         "Date,Open,High,Low,Close,Volume", "{date:%Y/%m/%d},{open},{high},{low},{close},{volume}"
@@ -349,6 +368,9 @@ def test_one_row_out_of_order_is_refused(tmp_path: Path) -> None:
         load_bars(tmp_path)
 
 
+DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -383,6 +405,18 @@ def test_one_row_out_of_order_is_refused(tmp_path: Path) -> None:
         (
             "unix,open,high,low,close,volume\n1709562600,100,101.5,99,100.25,7\n",
             "a stamp may be the begin or the end of its bar; state data.stamps=begin",
+        ),
+        (
+            DAY_ROWS + "2024-05-01 14:30:00,100,101,99,100,7\n",
+            "row 41: Date '2024-05-01 14:30:00' is no date, and 40 other rows are dates",
+        ),
+        (DAY_ROWS + DAY_ROWS, "line 42 repeats the headings of the first line"),
+        (DAY_ROWS.split("\n", 1)[1], "its first line is a row; put a line of headings above it"),
+        (
+            plain(
+                "Date,Open,High,Low,Close,Volume", "{date:%Y-%m-%d},{open},{high},{low},{close},"
+            )(DAILY),
+            "column Volume of the volume is empty; download it again with it",
         ),
     ],
 )
