@@ -34,7 +34,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from execution import PREVIEW, is_quantity, live_overrides
-from execution.brokers import Gateway, account_at
+from execution.brokers import Gateway, broker_connection
 from execution.decision.choice import Choice, no_order_text
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
@@ -48,10 +48,11 @@ from execution.live.loop import print_line, print_warning
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from execution.live.undecided import short_history, undecided_reasons
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import taken_from
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.orders import Account, Fill, Order
+from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from execution.quantity import sized_quantity
 from foundation.cli import Result
@@ -91,7 +92,7 @@ def dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle
     if unpriced:
         raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
     lent = settings.margin.leverage
-    account = Account(settings.capital, positions, prices, bars.now, leverage=lent)
+    account = AccountSnapshot(settings.capital, positions, prices, bars.now, leverage=lent)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     decision = trader.decide(settings.data.market(bars).view(), account)
     return Cycle(account, bars, decision, idle="" if decision else nothing_due(settings))
@@ -224,9 +225,9 @@ class PreviewedAccount:
         self._gateway = gateway
         self._quarantined = quarantined
 
-    def account(self) -> Account:
+    def account(self) -> AccountSnapshot:
         account = self._gateway.account()
-        return replace(account, undetermined=account.undetermined | self._quarantined)
+        return replace(account, unknown=account.unknown | self._quarantined)
 
     def now(self) -> np.datetime64:
         return self._gateway.now()
@@ -243,7 +244,7 @@ class PreviewedAccount:
 
 def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Trader) -> None:
     """Print what would be decided at the venue now, and what keeps a loop from sending it."""
-    connection = account_at(settings.broker, keys)
+    connection = broker_connection(settings.broker, keys)
     stops, quarantined = _stopped(settings, connection.account_id())
 
     gateway = connection.broker(terms=settings.orders, feed=feed)

@@ -51,7 +51,7 @@ from event_contracts.trading.manager import (
     NO_MARKETS,
     ORDER_LIFE,
     KalshiMultiMarketOrderManager,
-    Reading,
+    KalshiReading,
 )
 from event_contracts.trading.policies import (
     BinaryKelly,
@@ -65,7 +65,7 @@ from event_contracts.trading.status_sections import sections
 from event_contracts.trading.venue_orders import OrderVenue
 from execution.journal.decisions import Journal
 from execution.journal.halts import Halts
-from execution.journal.marks import EquitySnapshot
+from execution.journal.marks import EquityMark
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import CONTRACTS
 from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
@@ -206,7 +206,7 @@ class KalshiJob:
         if reasons and not self.stop:
             raise BrokerError(f"ended without booking {'; '.join(reasons)}; start again to book it")
 
-    def _unbooked(self, held: Collection[str], reading: Reading) -> dict[str, str]:
+    def _unbooked(self, held: Collection[str], reading: KalshiReading) -> dict[str, str]:
         """Return why held markets that have ended are not booked, by ticker.
 
         A market that was left out as the process began is looked at while it is held.
@@ -394,7 +394,7 @@ class KalshiAccount:
 
     def mark(
         self, manager: KalshiMultiMarketOrderManager, unsampled: Mapping[str, str] = NO_MARKETS
-    ) -> Reading:
+    ) -> KalshiReading:
         """Read and mark the account, and halt or resume trading by its losses.
 
         unsampled: why followed markets could not be read, by ticker.
@@ -411,7 +411,7 @@ class KalshiAccount:
             market: listings[market].value_of(count, sales[market])
             for market, count in positions.items()
         }
-        mark = EquitySnapshot(
+        mark = EquityMark(
             at=self._instant(reading.books.at),
             equity=float(sum(values.values(), cash)),
             cash=float(cash),

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from execution.decision.settings import TradingSettings as TradingSettings
     from execution.decision.trader import Trader as Trader
     from execution.live.settings import LiveSettings as LiveSettings
+    from execution.orders.account_snapshot import AccountSnapshot as AccountSnapshot
     from execution.orders.broker import Asset as Asset
     from execution.orders.broker import Broker as Broker
-    from execution.orders.orders import Account as Account
     from execution.orders.orders import Fill as Fill
     from execution.orders.orders import Order as Order
     from execution.quantity import get_qty as get_qty
@@ -48,6 +48,8 @@ SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 def live_overrides(arguments: Sequence[str]) -> list[str]:
     """Hydra overrides for the words of the live command line; refuse one that is no setting."""
+
+    from foundation.compose import is_override
 
     words = []
     for word in arguments[3:] if is_quantity(arguments) else arguments:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from execution.journal.activities import Activity
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Broker
 from execution.orders.option_orders import is_option
-from execution.orders.orders import Account
 from foundation.clock import Time
 from foundation.errors import BrokerError, invalid_choice
 from foundation.plugin import loaded, offered
@@ -25,14 +25,14 @@ SETBACK = np.timedelta64(60, "s")  # by which a clock may be put right
 MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
 
 
-class Holding(NamedTuple):
-    """What is held of a symbol, signed, and what it is worth at the venue's mark, USD, no sign."""
+class VenuePosition(NamedTuple):
+    """A position at a venue: signed quantity, and its unsigned value at the venue's mark, USD."""
 
     quantity: Decimal
     worth: Decimal
 
 
-NOTHING = Holding(Decimal(0), Decimal(0))
+NOTHING = VenuePosition(Decimal(0), Decimal(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +54,25 @@ class OtherOrder:
 class Reading:
     """An account as it was read, with what the venue says of it beside.
 
-    account: what the answers describe together.
+    account: what the answers describe together; once it is valued, at the prices that are decided
+        at: rejected marks at the feed's price, unpriced positions at their last mark.
     cash: USD, in the venue's own sum; what is owed for options is not taken off.
     multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not accepted.
     is_open: whether the venue says that the exchange is open; none where it does not.
     again: whether it was read once more, as the reading before was rejected.
     other_orders: open orders that are not among the account's.
-    unpriced: signed quantities that are held and not among the account's, of what has no price.
+    unpriced: signed quantities that are held and that the venue gives no price.
+    rejected: why marks are rejected, once it is valued; empty if none is.
     """
 
-    account: Account
+    account: AccountSnapshot
     cash: Decimal
     multiplier: Decimal
     is_open: bool | None
     again: bool
     other_orders: tuple[OtherOrder, ...] = ()
     unpriced: Mapping[str, Decimal] = field(default_factory=dict)
+    rejected: str = ""
 
 
 class ReadAgain(BrokerError):
@@ -82,7 +85,7 @@ class ReadingRejected(BrokerError):
     account: as it was read.
     """
 
-    def __init__(self, why: str, account: Account) -> None:
+    def __init__(self, why: str, account: AccountSnapshot) -> None:
         super().__init__(why)
         self.account = account
 
@@ -119,15 +122,17 @@ class Gateway(Broker, Protocol):
     def is_read(self) -> bool:
         """Whether the account was read recently, and nothing unknown has happened since."""
 
-    def accept(self, account: Account) -> None:
+    def accept(self, account: AccountSnapshot) -> None:
         """Apply the venue's rules beside this account until something unknown happens."""
 
     def follow(self) -> None:
         """Query orders that rested at their last answer, and record the answers."""
 
 
-class BrokerAccount(Protocol):
-    """An account at a broker; in every method a `BrokerError` is no answer, or one of no sense.
+class BrokerConnection(Protocol):
+    """A connection to one account at a broker.
+
+    Every method raises `BrokerError` for no answer, and for one that makes no sense.
 
     time: by which whatever is asked of it waits.
     unread: activities of the last list that could not be read, each in words.
@@ -151,7 +156,7 @@ class BrokerAccount(Protocol):
     def cash(self) -> Decimal:
         """USD; below 0 it is borrowed."""
 
-    def held(self) -> dict[str, Holding]:
+    def held(self) -> dict[str, VenuePosition]:
         """What the account holds of everything, by symbol."""
 
     def activities_since(self, after: np.datetime64) -> list[Activity]:
@@ -164,16 +169,16 @@ class BrokerAccount(Protocol):
 class EstimatedClock:
     """The venue's clock, carried on since it was last read."""
 
-    def __init__(self, connection: BrokerAccount) -> None:
+    def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection
 
     def now(self) -> np.datetime64:
         return self._connection.estimated_now()
 
 
-def account_at(settings: BrokerSettings, keys: Keys) -> BrokerAccount:
-    """The account at the registered broker that the settings name."""
+def broker_connection(settings: BrokerSettings, keys: Keys) -> BrokerConnection:
+    """Return a connection to the registered broker that the settings name."""
     if settings.name not in (names := offered("brokers")):
         raise invalid_choice("broker.name", settings.name, names)
-    account: BrokerAccount = loaded("brokers", settings.name)(settings, keys)
-    return account
+    connection: BrokerConnection = loaded("brokers", settings.name)(settings, keys)
+    return connection

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.brokers import account_at
+from execution.brokers import broker_connection
 from execution.decision.choice import no_order_text, reason_text
 from execution.decision.outlook import NoForecast
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.last_trades import NoTrades
-from execution.orders.orders import Account
 from execution.orders.venue_rules import with_venue_rules
 from foundation.compose import composed_config
 from foundation.errors import BrokerError, DataError, InputError
@@ -72,7 +72,7 @@ def sized_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
         raise InputError(f"price: {price:g} is not above 0")
     settings = LiveSettings.of(composed_config("live", list(overrides)))
     keys = Keys.of(os.environ)
-    broker = account_at(settings.broker, keys).broker()
+    broker = broker_connection(settings.broker, keys).broker()
     account = broker.account()
     asset = broker.assets([item.symbol]).get(item.symbol)
     # Neither can trade whatever is forecast: bars and model are not asked for.
@@ -87,7 +87,7 @@ def decide(
     symbol: str,
     price: float,
     settings: LiveSettings,
-    account: Account,
+    account: AccountSnapshot,
     fetch: Fetch,
     asset: Asset | None = None,
 ) -> SizedQuantity:
@@ -133,7 +133,7 @@ def decide(
     return SizedQuantity(symbol, choice.qty, why)
 
 
-def _panel_symbols(symbol: str, settings: LiveSettings, account: Account) -> list[str]:
+def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot) -> list[str]:
     """The symbol and the configured ones, or else what is held and open.
 
     A symbol is sized beside the others: they take their part of the ceilings and of the risk.
@@ -146,7 +146,7 @@ def _panel_symbols(symbol: str, settings: LiveSettings, account: Account) -> lis
 
 
 def _without_forecast(
-    symbol: str, price: float, settings: LiveSettings, account: Account, why: str
+    symbol: str, price: float, settings: LiveSettings, account: AccountSnapshot, why: str
 ) -> SizedQuantity:
     """No new risk, or what the legacy rule says where it is asked to answer."""
     sizing = settings.sizing
@@ -197,7 +197,7 @@ def _bar_source(settings: LiveSettings, keys: Keys) -> Fetch:
     return from_files if folders else from_venue
 
 
-def _fully_priced(account: Account) -> Account:
+def _fully_priced(account: AccountSnapshot) -> AccountSnapshot:
     """The account, once everything in it has a price."""
     for symbol, quantity in account.exposure.items():
         if quantity and symbol not in account.prices:

@@ -1,14 +1,15 @@
 """Code from outside this project: entry points of installed packages, and `_target_` of settings.
 
     [project.entry-points."kelly_chronos.brokers"]
-    mine = "my_package.broker:Account"
+    mine = "my_package.broker:Connection"
 
 products     packages whose `COMMANDS` are words of `kelly-chronos`, each with its `Command`, and
              whose `SETTINGS` are files of `configs`, each with its class, `module:Class`
 jobs         words of `jobs=[…]` of the live loop: functions as `open_job`, each the context of a
              `ProductJob` (`execution/live/runner.py`), which brings its section of the page
-brokers      words of `broker.name=…`: functions of settings and keys that return a `BrokerAccount`
-             (`execution/brokers.py`); `execution.testing.BrokerContract` tests one
+brokers      words of `broker.name=…`: functions of settings and keys that return a
+             `BrokerConnection` (`execution/brokers.py`); `BrokerContract` of `execution.testing`
+             tests one
 desks        classes as `OptionDesk`, for the practice Alpaca's instruments beside stocks and crypto
 forecasters, strategies, correlations, ranks, fees
              words of `GROUP._target_=…` in place of `module.Name`

@@ -40,7 +40,8 @@ from execution.decision.trader import Decider, Trader
 from execution.live.accounts import TRADE
 from execution.live.cycle import decision_end
 from execution.live.settings import LiveSettings
-from execution.orders.orders import Account, Fill, strategy_of
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Fill, strategy_of
 from forecasting.forecast import Progress, silent
 from forecasting.settings import spoken_on
 from foundation.cli import Result
@@ -50,14 +51,14 @@ from foundation.errors import InputError
 from foundation.files import output_of
 from foundation.settings import settings_of
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.records import Held, Run
+from marketsimulator.records import InitialPosition, Run
 from marketsimulator.results.drift.decisions import compare_decisions, journaled_account
 from marketsimulator.results.drift.orders import NotCompared, compare_orders, meant_orders, slippage
 from marketsimulator.results.drift.report import Drift, drift_json, drift_parts
-from marketsimulator.results.drift.terms import Side, profit_terms, reading_of, side_of
+from marketsimulator.results.drift.terms import Side, exact_account_of, profit_terms, side_of
 from marketsimulator.results.journal_record import (
+    ExactAccount,
     JournalRecord,
-    Reading,
     marked_at_closes,
     read_journal,
 )
@@ -131,7 +132,7 @@ class _Witness:
         self.fills = 0
         self.bookings = 0
 
-    def decide(self, bars: Bars, account: Account) -> Decision | None:
+    def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """What the decider decides; nothing later."""
         if bars.now > self._until:
             return None
@@ -159,8 +160,8 @@ class LiveHours:
 
     journal: Path
     record: JournalRecord
-    start: Reading
-    end: Reading
+    start: ExactAccount
+    end: ExactAccount
     simulation: BacktestSettings
     market: Market
     trader: Trader
@@ -281,7 +282,7 @@ def _simulated(
     market: Market,
     trader: Trader,
     record: JournalRecord,
-    end: Reading,
+    end: ExactAccount,
     progress: Progress,
 ) -> tuple[Run, Side, dict[str, np.datetime64]]:
     """The simulation of an account that begins as the live one was read first.
@@ -297,7 +298,7 @@ def _simulated(
     for symbol, quantity in start.positions.items():
         # What is not simulated is worth the same all the time.
         cash += ZERO if symbol in closes else quantity * start.prices[symbol]
-    begins = Account(
+    begins = AccountSnapshot(
         cash=float(cash),
         positions={symbol: held for symbol, held in positions.items() if symbol in closes},
         prices=closes,
@@ -306,7 +307,9 @@ def _simulated(
     broker = settings.broker(market, begins)
     witness = _Witness(trader, broker, end.at)
     run = step_trading(settings, market, "simulation", witness, broker, progress)
-    met = {symbol: Held(held, closes[symbol]) for symbol, held in begins.positions.items()}
+    met = {
+        symbol: InitialPosition(held, closes[symbol]) for symbol, held in begins.positions.items()
+    }
     run = replace(run, begins=met)
     last = witness.account.as_of
     ends = witness.account
@@ -328,12 +331,12 @@ def _simulated(
         ],
     )
     orders = [(decision.at, order) for decision in sent for order in decision.orders]
-    readings = reading_of(begins), reading_of(ends)
+    readings = exact_account_of(begins), exact_account_of(ends)
     side = side_of(counted, *readings, [order for _, order in orders])
     return run, side, {order.client_order_id: at for at, order in orders}
 
 
-def _held(begins: Account, fills: Iterable[Fill]) -> dict[str, Decimal]:
+def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
     """What an account holds after these fills, signed quantities by symbol."""
     held = dict(begins.positions)
     for fill in fills:

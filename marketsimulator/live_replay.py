@@ -20,7 +20,7 @@ import numpy as np
 import requests
 import yaml
 
-from execution.brokers import EstimatedClock, account_at
+from execution.brokers import EstimatedClock, broker_connection
 from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.order_store import NOT_SUBMITTED
@@ -127,7 +127,7 @@ def run_replay(
             " (marketsimulator.alpaca_server)"
         )
     check_output(output, REPLAY_FILE, ("instants", "equity"), overwrite=overwrite)
-    connection = account_at(settings.broker, keys)
+    connection = broker_connection(settings.broker, keys)
     account_id = connection.account_id()
     if not overwrite:
         _refuse_other_account(output, account_id)

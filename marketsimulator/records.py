@@ -251,7 +251,7 @@ def is_trade(fill: Fill) -> bool:
     return fill.price > 0 and strategy_of(fill.client_order_id) != ENDED
 
 
-class Held(NamedTuple):
+class InitialPosition(NamedTuple):
     """A position that an account begins with.
 
     quantity: signed, shares or coins.
@@ -281,7 +281,7 @@ class Run:
     rows: list[Row]
     margin: dict[str, int]
     bookings: list[Booking] = field(default_factory=list)
-    begins: Mapping[str, Held] = field(default_factory=dict)
+    begins: Mapping[str, InitialPosition] = field(default_factory=dict)
 
     @cached_property
     def log(self) -> DecisionLog:

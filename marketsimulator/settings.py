@@ -9,7 +9,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from execution.decision.settings import TradingSettings
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.chronos2.on_ray import RaySettings
 from foundation.errors import InputError, invalid_choice
 from foundation.settings import about, setting, settings_class, settings_of
@@ -133,7 +133,7 @@ class BacktestSettings(TradingSettings):
         impact = impact or bool(self.costs.impact(market.bars.crypto).any())
         return timeline(market, self.fees, self.margin, self.fills, impact=impact)
 
-    def broker(self, market: Market, begins: Account | None = None) -> SimulatedBroker:
+    def broker(self, market: Market, begins: AccountSnapshot | None = None) -> SimulatedBroker:
         """An account where a run begins; begins: its cash and positions; none for `capital`."""
         from marketsimulator.account.book import hold
         from marketsimulator.account.broker import SimulatedBroker

@@ -35,7 +35,7 @@ from foundation.settings import settings_of
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import (
     CHANGEABLE,
-    HeldBook,
+    StressedBook,
     account_book,
     run_book,
     run_settings,
@@ -54,7 +54,7 @@ from trainingdata.instruments import instrument
 JSON = "stress.json"
 
 
-def stress_book(settings: StressSettings, book: HeldBook, terms: BacktestSettings) -> Stress:
+def stress_book(settings: StressSettings, book: StressedBook, terms: BacktestSettings) -> Stress:
     """A book under what is chosen; a note says which symbols of the user's it does not hold."""
     notes = [
         f"own: {each.name}: {symbol} is not in the book; nothing of it moves"

@@ -7,7 +7,7 @@ import numpy as np
 from foundation.arrays import Array, Mask
 from foundation.compiled import copy_row, inlined
 from sizing.increments import whole_steps
-from sizing.problem import BookLimits, Holdings, Problem
+from sizing.problem import BookLimits, CurrentWeights, Problem
 
 CENT = 0.01  # USD
 ROUNDED = 1e-9  # of a ceiling: what a solved problem may stand above it
@@ -41,7 +41,7 @@ def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) 
 
 
 @inlined
-def bounds_of(limits: BookLimits, account: Holdings) -> tuple[Array, Array]:
+def bounds_of(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array]:
     """Lower and upper weight, [S] each: ± the cap, or what is held where a symbol is fixed.
 
     What is sold because it may not be held any more is fixed at 0, and takes no room.

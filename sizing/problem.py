@@ -130,7 +130,7 @@ class BookLimits(NamedTuple):
     rows: Rows = NO_ROWS
 
 
-class Holdings(NamedTuple):
+class CurrentWeights(NamedTuple):
     """An account as weights.
 
     held: [S] weight held plus open orders.
@@ -158,7 +158,7 @@ class Problem(NamedTuple):
     returns: Returns
     costs: Costs
     limits: BookLimits
-    account: Holdings
+    account: CurrentWeights
 
 
 class AccountRow(NamedTuple):
@@ -196,9 +196,9 @@ class AccountRow(NamedTuple):
 
 
 @inlined
-def holdings_of(
+def current_weights(
     account: AccountRow, deciding: Mask, leaving: Mask, order_margin: float
-) -> Holdings:
+) -> CurrentWeights:
     """The account as weights; NaN without equity. deciding, leaving: [N]."""
     equity = account.equity if account.equity > 0.0 else np.nan
     held = np.zeros(len(account.quantity))
@@ -209,4 +209,4 @@ def holdings_of(
             held[s] = account.quantity[s] * account.price[s] / equity
             increment[s] = account.increment[s] * account.price[s] / equity
     unborrowed = account.unborrowed / equity / order_margin
-    return Holdings(held, deciding, leaving, increment, equity, unborrowed, order_margin)
+    return CurrentWeights(held, deciding, leaving, increment, equity, unborrowed, order_margin)

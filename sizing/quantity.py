@@ -20,7 +20,15 @@ from sizing.allocation import Strategy
 from sizing.increments import whole_steps
 from sizing.inputs import AccountLike, SizingInputs, check_priced, no_equity
 from sizing.kelly import SolverFailed
-from sizing.problem import AccountRow, BookLimits, Costs, Problem, Returns, holdings_of, with_betas
+from sizing.problem import (
+    AccountRow,
+    BookLimits,
+    Costs,
+    Problem,
+    Returns,
+    current_weights,
+    with_betas,
+)
 from sizing.settings import Fallback, Limits
 from sizing.solver.multi_period import change_costs
 from sizing.strategies import Kelly, Legacy
@@ -261,7 +269,7 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
             long_only=np.array([not item.shortable for item in items]),
             rows=with_betas(groups.rows_over(symbols), covariance),
         ),
-        holdings_of(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
+        current_weights(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
     )
     return SizingInputs(problem, tuple(symbols), group_limit_names=groups.names), symbols.index(
         symbol

@@ -52,6 +52,7 @@ from event_contracts.trading.venue_orders import (
     own_terms,
     yes_price,
 )
+from execution.orders.average_cost import average_cost
 from foundation.errors import InputError, OrderRejected
 from marketsimulator.venue.asked import Query, Refused, Response, refuse_other_keys, whole_number
 
@@ -383,12 +384,7 @@ class PositionCost:
         price = yes_price(fill.side, fill.price)
         is_bid = book_side(fill.action, fill.side) == "bid"
         change = fill.count if is_bid else -fill.count
-        closes = self.held * change < 0
-        closed = min(abs(self.held), fill.count) if closes else NOTHING
-        opened = fill.count - closed
-        kept = abs(self.held) - closed
-        gain = price - self.price if self.held > 0 else self.price - price
-        mean = (kept * self.price + opened * price) / (kept + opened) if kept + opened else NOTHING
+        mean, realized = average_cost(self.held, self.price, change, price)
         (yes, yes_cost), (no, no_cost) = self.yes_bought, self.no_bought
         if is_bid:
             yes, yes_cost = yes + fill.count, yes_cost + fill.count * price
@@ -399,7 +395,7 @@ class PositionCost:
             held=self.held + change,
             price=mean,
             traded=self.traded + fill.price * fill.count,
-            realized=self.realized + closed * gain,
+            realized=self.realized + realized,
             fees=self.fees + fill.fee,
             tick=fill.tick,
             yes_bought=(yes, yes_cost),

@@ -37,17 +37,13 @@ class _Began:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    cash: Amount
-    positions: Mapping[str, Amount]
-    fills: frozenset[str]
-    settlements: frozenset[tuple[str, Instant]]
+    books: AccountBooks
     sales: Mapping[str, tuple[Amount, Amount]]  # USD of YES and of NO
 
 
 @dataclass(frozen=True, slots=True)
-class _Books:
+class _BooksRow:
     name: Text
-    at: Instant
     content: Json[_Kept]
 
 
@@ -103,7 +99,7 @@ class PaidMarket:
 
 _BEGAN = Table("kalshi_began", _Began)
 _PAID = Table("kalshi_settlements", PaidMarket, key="market, at")
-_BOOKS = Table("kalshi_books", _Books)
+_BOOKS = Table("kalshi_books", _BooksRow)
 _SPANS = Table("kalshi_markets", _Span)
 _TICKS = Table("kalshi_ticks", _Tick, key="market, at")
 PAYOUT_STEP = Decimal("0.000001")  # USD of a contract's payout, which may be a quotient
@@ -242,17 +238,14 @@ class ActionLog(ActionRecords):
 
     def keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
         """Write down how the account stands; sales: what its contracts could last be sold for."""
-        kept = _Kept(books.cash, books.positions, books.fills, books.settlements, sales)
-        _BOOKS.put(self.database, _Books(_ACCOUNT, books.at, kept))
+        _BOOKS.put(self.database, _BooksRow(_ACCOUNT, _Kept(books, sales)))
 
     def kept(self) -> tuple[AccountBooks, Mapping[str, Sides]] | None:
         """What was kept last, if anything was."""
         row = _BOOKS.last(self.database)
         if row is None:
             return None
-        kept = row.content
-        books = AccountBooks(row.at, kept.cash, kept.positions, kept.fills, kept.settlements)
-        return books, kept.sales
+        return row.content.books, row.content.sales
 
     def record_paid(self, paid: Iterable[PaidPosition]) -> None:
         """Record payouts of markets; the first record of a market and an instant stays.

@@ -58,6 +58,7 @@ from event_contracts.trading.venue_orders import (
 )
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import ONE_POLL, POLL_DELAYS, Outbox
+from execution.journal.rows import Amount, Instant
 from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.clock import OURS, Time
 from foundation.decimals import CENT
@@ -103,11 +104,11 @@ class AccountBooks:
     settlements: markets that had paid and were still listed, and when.
     """
 
-    at: np.datetime64
-    cash: Decimal
-    positions: Positions = field(default_factory=dict)
+    at: Instant
+    cash: Amount
+    positions: Mapping[str, Amount] = field(default_factory=dict)
     fills: frozenset[str] = frozenset()
-    settlements: frozenset[tuple[str, np.datetime64]] = frozenset()
+    settlements: frozenset[tuple[str, Instant]] = frozenset()
 
     @classmethod
     def of(cls, at: np.datetime64, cash: Decimal, positions: Positions, news: News) -> AccountBooks:
@@ -136,17 +137,15 @@ class PaidPosition:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What books come to with all that is listed beyond them.
+    """What the venue lists beyond books, and the books that follow from it.
 
-    cash: USD.
-    positions: contracts by market.
-    fills: those that are not in the books.
+    expected: the books with the cash and positions that the list explains.
+    fills: number of fills that are not in the books.
     fees: what the venue charged beyond our rules, in words.
     paid: positions that were paid out and have left the books.
     """
 
-    cash: Decimal
-    positions: Positions
+    expected: AccountBooks
     fills: int = 0
     fees: tuple[str, ...] = ()
     paid: tuple[PaidPosition, ...] = ()
@@ -160,15 +159,16 @@ class Explained:
 
     def flow(self, books: AccountBooks) -> Decimal:
         """USD that was paid in less what was taken out, by the books of a later reading."""
-        flow = books.cash - self.cash
+        flow = books.cash - self.expected.cash
         return NOTHING if self.contracts(books) or abs(flow) < SMALLEST_FLOW else flow
 
     def contracts(self, books: AccountBooks, but: Collection[str] = ()) -> tuple[str, ...]:
         """Return unexplained positions of a later reading, in words; but: markets left out."""
+        positions = self.expected.positions
         return tuple(
             f"{market}: {_words(expected)} by its fills, {_words(shown)} at the venue"
-            for market in sorted({*self.positions, *books.positions} - {*but})
-            if (expected := self.positions.get(market, NOTHING))
+            for market in sorted({*positions, *books.positions} - {*but})
+            if (expected := positions.get(market, NOTHING))
             != (shown := books.positions.get(market, NOTHING))
         )
 
@@ -205,11 +205,12 @@ def explained(books: AccountBooks, news: News, rules_of: RulesOf) -> Explained:
         cash += payout - max(-count, NOTHING)
         held[each.market] = held.get(each.market, NOTHING) - count
     held = {market: count for market, count in held.items() if count}
-    return Explained(cash - _set_aside(held), held, len(new), tuple(fees), tuple(paid))
+    expected = replace(books, cash=cash - _set_aside(held), positions=held)
+    return Explained(expected, len(new), tuple(fees), tuple(paid))
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class KalshiReading:
     """An account that was read, beside the books before.
 
     resting: orders that wait, whoever sent them, oldest first, and orders of ours that are not
@@ -275,7 +276,7 @@ class AccountReader:
             self._answered[order.order_id] = max(said, order.filled)
             self._market_of[order.order_id] = order.market
 
-    def read(self) -> Reading:
+    def read(self) -> KalshiReading:
         """The account, read until it stands still and knows our answers, and is explained or not
         for longer than it takes to list things.
         """
@@ -298,7 +299,8 @@ class AccountReader:
             if self.books is None:
                 self.books = books
             come_to = explained(self.books, news, self._rules_of)
-            expected = {row.market: come_to.positions.get(row.market) for row in unread_positions}
+            before = come_to.expected.positions
+            expected = {row.market: before.get(row.market) for row in unread_positions}
             known = {market: count for market, count in expected.items() if count}
             books = replace(books, positions={**positions, **known})
             unexplained = (come_to.flow(books), come_to.contracts(books))
@@ -311,11 +313,11 @@ class AccountReader:
         if any(unexplained) and unexplained != self._lasting:
             log.warning("the account: $%s and contracts %s are not explained", *unexplained)
         self._lasting = unexplained
-        return Reading(
+        return KalshiReading(
             books=books,
             resting=resting,
             fills=come_to.fills,
-            cash=min(books.cash, come_to.cash),
+            cash=min(books.cash, come_to.expected.cash),
             flow=come_to.flow(books),
             differences=(*come_to.contracts(books, quarantined), *come_to.remarks),
             paid=come_to.paid,
@@ -489,7 +491,7 @@ class KalshiMultiMarketOrderManager:
         with self._turn:
             self._account.begin(books)
 
-    def reading(self) -> Reading:
+    def reading(self) -> KalshiReading:
         """The account now, beside the books before; what was paid in since is not spent yet."""
         with self._turn:
             return self._account.read()

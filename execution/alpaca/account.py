@@ -1,4 +1,4 @@
-"""Alpaca's words about an account, its positions and its open orders, as an `Account`.
+"""Alpaca's words about an account, its positions and its open orders, as an `AccountSnapshot`.
 
 Whatever it holds counts: a position that is neither stock nor coin here, at its last mark.
 """
@@ -15,17 +15,18 @@ from typing import Any
 
 from execution.alpaca.fields import AccountFacts, Clock, OrderEntry, Position, stated_cash
 from execution.alpaca.holdings import (
-    Holdings,
+    ParsedPositions,
     has_price,
-    holdings_of,
+    parse_positions,
     refuse_other_equity,
     refuse_other_sums,
 )
 from execution.brokers import MOST_LENT, OtherOrder, Reading, symbol_held
 from execution.journal.order_store import OrderIntent
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
-from execution.orders.orders import PRICES, TIMES_IN_FORCE, Account, Fill, Order, coin_bids
+from execution.orders.orders import PRICES, TIMES_IN_FORCE, Fill, Order, coin_bids
 from execution.orders.venue_rules import BLOCKED
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, in_one_line
@@ -51,7 +52,7 @@ class Responses:
     """What the venue answers about an account.
 
     facts, positions, orders, clock: to /account, /positions, /orders (open ones) and /clock.
-    undetermined: orders that may be on their way.
+    in_flight: orders of unknown outcome.
     again: whether the answers before these did not go together: prices that have moved between
         these are no reason to refuse them as well.
     last_prices: USD of last trades, of the symbols that these answers price nowhere.
@@ -64,7 +65,7 @@ class Responses:
     positions: Sequence[Entry]
     orders: Sequence[Entry]
     clock: Entry
-    undetermined: Sequence[OrderIntent] = ()
+    in_flight: Sequence[OrderIntent] = ()
     again: bool = False
     last_prices: Mapping[str, float] = field(default_factory=dict)
     sent: Mapping[str, AnyOrder] = field(default_factory=dict)
@@ -88,7 +89,7 @@ def reading_of(answers: Responses) -> Reading:
                 raise
             place = symbol_held(str(entry.get("symbol") or ""))
             others.append(OtherOrder(name, place, INFINITE, in_one_line(str(error))))
-    holdings = holdings_of(answers.positions, answers.last_prices)
+    holdings = parse_positions(answers.positions, answers.last_prices)
     return Reading(
         _account_of(replace(answers, orders=understood), holdings, others),
         stated_cash(answers.facts),
@@ -134,7 +135,9 @@ def _looked_at(entry: Entry) -> list[OtherOrder]:
     return []
 
 
-def _account_of(answers: Responses, holdings: Holdings, others: Sequence[OtherOrder]) -> Account:
+def _account_of(
+    answers: Responses, holdings: ParsedPositions, others: Sequence[OtherOrder]
+) -> AccountSnapshot:
     """The account that the venue's answers describe; orders are those that are understood.
 
     others: orders that are not among the account's.
@@ -150,7 +153,7 @@ def _account_of(answers: Responses, holdings: Holdings, others: Sequence[OtherOr
     # One that has landed since it was asked for is among the open ones, or has filled.
     waiting = [
         intent.order
-        for intent in answers.undetermined
+        for intent in answers.in_flight
         if isinstance(intent.order, Order) and intent.client_order_id not in listed
     ]
     listed_orders = [order for entry in orders for order in open_orders(entry)]
@@ -168,7 +171,7 @@ def _account_of(answers: Responses, holdings: Holdings, others: Sequence[OtherOr
     unsettled = min(covered, max(free, 0.0))
     if settled is not None:
         unsettled = max(free - float(settled), unsettled)
-    account = Account(
+    account = AccountSnapshot(
         cash=cash,
         positions=holdings.quantities,
         prices=holdings.prices,
@@ -180,14 +183,14 @@ def _account_of(answers: Responses, holdings: Holdings, others: Sequence[OtherOr
         shorting=AccountFacts.shorting.of(facts),
         blocked=_block_reason(facts, paper=answers.paper),
         coins=status_trades(AccountFacts.crypto_status.of(facts), paper=answers.paper),
-        undetermined=frozenset(order.symbol for order in waiting)
+        unknown=frozenset(order.symbol for order in waiting)
         | {other.place for other in others if is_symbol(other.place)}
         | {*holdings.unpriced},
     )
     return _with_held_back(account, holdings.available)
 
 
-def with_fills(account: Account, fills: Sequence[Fill]) -> Account:
+def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapshot:
     """The account with the positions that fills have made of it.
 
     Its cash stays as it was: the account is read anew before anything is decided on it.
@@ -222,8 +225,8 @@ def _block_reason(facts: Entry, *, paper: bool) -> str:
     return f"{BLOCKED}: it {' and '.join(blocks)}" if blocks else ""
 
 
-def _with_held_back(account: Account, available: Mapping[str, Decimal]) -> Account:
-    """The account, where symbols of which something else holds a part back are undetermined."""
+def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) -> AccountSnapshot:
+    """The account, where symbols of which something else holds a part back are unknown."""
     reductions = account.open_reductions
     held_back = set()
     for symbol, quantity in available.items():
@@ -233,7 +236,7 @@ def _with_held_back(account: Account, available: Mapping[str, Decimal]) -> Accou
     if not held_back:
         return account
     log.warning("part of it is held back, nothing is ordered: %s", " ".join(sorted(held_back)))
-    return replace(account, undetermined=account.undetermined | held_back)
+    return replace(account, unknown=account.unknown | held_back)
 
 
 def _is_by_value(entry: Entry) -> bool:

@@ -26,10 +26,11 @@ from execution.alpaca.placed_order import PlacedOrder
 from execution.brokers import READ_AGAIN_SECONDS, ReadAgain, Reading
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.last_trades import NoTrades, TradeSource, last_prices
-from execution.orders.orders import TERMS, Account, Fill, Order, OrderTerms
+from execution.orders.orders import TERMS, Fill, Order, OrderTerms
 from execution.orders.venue_rules import refusal
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
@@ -80,10 +81,10 @@ class AlpacaBroker:
         self._assets: dict[str, Asset] = {}
         self._terms = terms
         self._unknown: tuple[OrderIntent, ...] = ()
-        self._last: Account | None = None
+        self._last: AccountSnapshot | None = None
         self._read_at = 0.0
 
-    def account(self) -> Account:
+    def account(self) -> AccountSnapshot:
         """Return the account as the venue states it, unreconciled.
 
         Answers that contradict each other are read once more after a pause.
@@ -100,7 +101,7 @@ class AlpacaBroker:
     def read_account(self, *, again: bool = False) -> Reading:
         """Return the account as the venue states it now, with open orders and the venue's prices.
 
-        An order that may be on its way counts as an open one, and makes its symbol undetermined.
+        An order that may be on its way counts as an open one, and makes its symbol unknown.
 
         Cash that may buy crypto is never more than what the venue says is not marginable. Positions
         that are neither stocks nor crypto count at their last mark; what sold options would cost to
@@ -166,7 +167,7 @@ class AlpacaBroker:
         """Whether the account was read within a minute, and nothing unknown has happened since."""
         return self._last is not None and self._time.elapsed() - self._read_at <= RECENT
 
-    def accept(self, account: Account) -> None:
+    def accept(self, account: AccountSnapshot) -> None:
         """Apply the venue's rules beside this account for a minute, with fills added."""
         self._last = account
         self._read_at = self._time.elapsed()
@@ -244,13 +245,13 @@ class AlpacaBroker:
                 fills += _fills_of(order, last)
         return fills, done
 
-    def _refusal(self, order: Order, account: Account) -> str:
+    def _refusal(self, order: Order, account: AccountSnapshot) -> str:
         """Why the venue would not take an order beside an account; empty where it would."""
         others = account.without(self._not_against(order, account))
         asset = self._assets.get(order.symbol)
         return refusal(order, asset, others, self._terms, self._venue.estimated_now())
 
-    def _not_against(self, order: Order, account: Account) -> list[Order]:
+    def _not_against(self, order: Order, account: AccountSnapshot) -> list[Order]:
         """Open orders that are no reason to keep an order back."""
         # One that may be on its way already counts as open, but not against itself. Nor does a
         # reduction wait for an opening of unknown outcome: a venue that has that refuses this
@@ -313,8 +314,8 @@ class AlpacaBroker:
             return answers
 
 
-class AlpacaAccount(VenueConnection):
-    """The account that keys open there, as a `BrokerAccount`."""
+class AlpacaConnection(VenueConnection):
+    """A `BrokerConnection` to the account that keys open at Alpaca."""
 
     held = held_in
     activities_since = activities_since

@@ -12,7 +12,7 @@ from typing import Any
 
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import AccountFacts, Position, stated_cash
-from execution.brokers import NOTHING, Holding, symbol_held
+from execution.brokers import NOTHING, VenuePosition, symbol_held
 from execution.orders.option_orders import SHARES, is_option
 from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer
@@ -36,12 +36,12 @@ OTHERS = "other"  # of another class, or without any price of today
 
 def held_in(
     connection: VenueConnection, concerned: Callable[[str], bool] = lambda name: True
-) -> dict[str, Holding]:
+) -> dict[str, VenuePosition]:
     """What the account holds of everything, foreign symbols and options too, by symbol.
 
     concerned: by the venue's names, of what it is asked; what is odd elsewhere is no trouble then.
     """
-    held: dict[str, Holding] = {}
+    held: dict[str, VenuePosition] = {}
     with connection.translated_errors("positions"):
         for position in objects(connection.client.get_all_positions()):
             if not concerned(Position.symbol.of(position)):
@@ -52,13 +52,13 @@ def held_in(
                 worth = abs(Position.market_value.of(position) or Decimal(0))
                 before = held.get(symbol, NOTHING)
                 whole = EXACT.add(before.quantity, quantity)
-                held[symbol] = Holding(whole, EXACT.add(before.worth, worth))
+                held[symbol] = VenuePosition(whole, EXACT.add(before.worth, worth))
     return held
 
 
 @dataclass(slots=True)
-class Holdings:
-    """Positions in stocks, coins and what is neither, by symbol.
+class ParsedPositions:
+    """The entries of /positions: stocks, crypto and what is neither, by symbol.
 
     quantities: signed. prices: USD. available: that nothing holds back, where the venue says it.
     short_proceeds: USD that shorts were sold for.
@@ -90,14 +90,14 @@ def has_price(position: Entry) -> bool:
     return bool(Position.price.of(position) or Position.market_value.of(position))
 
 
-def holdings_of(
+def parse_positions(
     positions: Sequence[Entry], trades: Mapping[str, float] = MappingProxyType({})
-) -> Holdings:
-    """What the entries of /positions add up to.
+) -> ParsedPositions:
+    """Parse the entries of /positions, and add up what they are worth.
 
     trades: USD that symbols traded at last, of positions that say no price.
     """
-    found = Holdings()
+    found = ParsedPositions()
     for position in positions:
         _refuse_contradicting_signs(position)
         kind = _asset_class(position)
@@ -134,7 +134,7 @@ def holdings_of(
     return found
 
 
-def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
+def refuse_other_sums(facts: Entry, holdings: ParsedPositions, *, again: bool) -> None:
     """Refuse positions that are not worth what the account says of them, long or short.
 
     An empty list is what an account without positions answers; what was sold short would count as
@@ -166,7 +166,7 @@ def refuse_other_sums(facts: Entry, holdings: Holdings, *, again: bool) -> None:
 
 
 def refuse_other_equity(
-    facts: Entry, holdings: Holdings, set_aside: Decimal, *, again: bool
+    facts: Entry, holdings: ParsedPositions, set_aside: Decimal, *, again: bool
 ) -> None:
     """Refuse an account whose equity is not its cash and the worth of its positions.
 
@@ -244,7 +244,7 @@ def _asset_class(position: Entry) -> str:
     return kind if kind in (STOCKS, COINS) and is_symbol(name) else OTHERS
 
 
-def _add_worth(found: Holdings, kind: str, position: Entry, at_last_mark: Decimal) -> None:
+def _add_worth(found: ParsedPositions, kind: str, position: Entry, at_last_mark: Decimal) -> None:
     """Add what a position is worth in the venue's words, USD; at its last mark without any."""
     value = Position.market_value.of(position)
     price = Position.price.of(position)

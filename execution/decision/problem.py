@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable, picked_and_padded, returns_of
-from execution.orders.orders import Account, OrderTerms
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import OrderTerms
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined, picked
 from sizing.increments import least_value, whole_steps
@@ -22,7 +23,7 @@ from sizing.problem import (
     Costs,
     Problem,
     Rows,
-    holdings_of,
+    current_weights,
     rows_of,
     with_betas,
 )
@@ -73,13 +74,13 @@ def terms_of(terms: Terms, chosen: Index) -> Terms:
     )
 
 
-class BookState(NamedTuple):
-    """The rows of an account, N of them.
+class LabelledRow(NamedTuple):
+    """An `AccountRow` with the names of its N columns.
 
-    symbols: [N] their names; empty for what an open order has yet to take off a position.
-    crypto: [N] which are coins.
-    reductions: symbols of these last ones.
-    row: what is held and open.
+    symbols: [N] names; empty for what an open order has yet to take off a position.
+    crypto: [N] which are crypto.
+    row: quantities held plus open.
+    reductions: symbols of the columns without a name.
     """
 
     symbols: tuple[str, ...]
@@ -88,8 +89,8 @@ class BookState(NamedTuple):
     reductions: tuple[str, ...] = ()
 
 
-def book_state(bars: Bars, account: Account, terms: OrderTerms) -> BookState:
-    """The account over the panel's symbols, then over what it holds outside the panel."""
+def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderTerms) -> LabelledRow:
+    """Return the row of an account: the panel's symbols, then what it holds beside the panel."""
     exposure = account.exposure
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]
     # An open reduction is counted as done in the exposure. Until it has filled the position is
@@ -120,7 +121,7 @@ def book_state(bars: Bars, account: Account, terms: OrderTerms) -> BookState:
     beside = [is_coin(symbol) for symbol in named[len(bars.symbols) :]]
     crypto = np.append(bars.crypto, np.array(beside, dtype=bool))
     names = (*symbols, *[""] * len(reductions))
-    return BookState(names, crypto, row, tuple(reductions))
+    return LabelledRow(names, crypto, row, tuple(reductions))
 
 
 def _smallest_values(bars: Bars, price: Array, terms: OrderTerms) -> tuple[Array, Array]:
@@ -196,7 +197,7 @@ def problem_of(
         returns,
         Costs(change_costs(terms.cost, signal, len(financing)), financing),
         limits,
-        holdings_of(account, deciding, leaving, terms.order_margin),
+        current_weights(account, deciding, leaving, terms.order_margin),
     )
 
 

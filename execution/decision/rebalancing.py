@@ -10,9 +10,9 @@ import numpy as np
 
 from execution.decision.choice import OrderReason
 from execution.decision.decision import DecisionColumns
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import (
     UNLIMITED,
-    Account,
     Order,
     OrderTerms,
     Side,
@@ -131,7 +131,7 @@ def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
 
 
 def reductions_decided_anew(
-    strategy: str, account: Account, deciding: Collection[str]
+    strategy: str, account: AccountSnapshot, deciding: Collection[str]
 ) -> tuple[Order, ...]:
     """Return the strategy's own open orders that reduce a position in a symbol that decides now."""
     # How much is sold is decided anew, from what is held. Left open, a reduction would go on taking
@@ -147,7 +147,7 @@ def reductions_decided_anew(
 
 
 def replaced_orders(
-    strategy: str, account: Account, quantities: Mapping[str, Decimal]
+    strategy: str, account: AccountSnapshot, quantities: Mapping[str, Decimal]
 ) -> tuple[Order, ...]:
     """Return the strategy's own open orders that a new order of their symbol replaces.
 
@@ -169,7 +169,7 @@ def replaced_orders(
 
 
 def quantities_without(
-    quantities: Mapping[str, Decimal], account: Account, replaced: Sequence[Order]
+    quantities: Mapping[str, Decimal], account: AccountSnapshot, replaced: Sequence[Order]
 ) -> dict[str, Decimal]:
     """Return the quantities that lead to the same targets once some open orders are cancelled."""
     before = account.exposure

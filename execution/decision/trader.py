@@ -24,10 +24,10 @@ from execution.decision.decision import (
 )
 from execution.decision.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
 from execution.decision.problem import (
-    BookState,
+    LabelledRow,
     RoundedTargets,
     Terms,
-    book_state,
+    labelled_row,
     problem_of,
     round_to_lots,
 )
@@ -39,9 +39,10 @@ from execution.decision.rebalancing import (
     replaced_orders,
 )
 from execution.decision.sizing import SizingSettings
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
-from execution.orders.orders import TERMS, Account, OrderTerms
+from execution.orders.orders import TERMS, OrderTerms
 from forecasting.forecast import Forecaster, Progress, silent
 from foundation.arrays import Array, Index
 from foundation.threads import undivided
@@ -63,7 +64,7 @@ _NOTHING = Decimal(0)
 class Decider(Protocol):
     """Anything that turns what is known and what is held into a decision."""
 
-    def decide(self, bars: Bars, account: Account) -> Decision | None:
+    def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """The decision at the panel's last instant; None where nothing decides then."""
         ...
 
@@ -180,7 +181,7 @@ class Trader:
             periods=self.periods,
         )
 
-    def decide(self, bars: Bars, account: Account) -> Decision | None:
+    def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """The decision at the panel's last instant, from nothing but the panel and the account.
 
         None where nothing decides then. The steps from a bar to an order:
@@ -216,7 +217,7 @@ class Trader:
         decision = self.decide_on(belief, bars.at_last(symbols), account)
         return decision if decision.symbols or belief.deciding.any() else None
 
-    def decide_on(self, belief: BeliefTable, bars: Bars, account: Account) -> Decision:
+    def decide_on(self, belief: BeliefTable, bars: Bars, account: AccountSnapshot) -> Decision:
         """The decision that a belief leads to: steps 5 to 7 of `decide`."""
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
@@ -230,13 +231,13 @@ class Trader:
         deciding = {bars.symbols[s] for s in np.flatnonzero(belief.deciding[0]).tolist()}
         withdrawn = reductions_decided_anew(self.order_name, account, deciding)
         book = account.without(withdrawn)
-        state = book_state(bars, book, self.terms)
+        state = labelled_row(bars, book, self.terms)
         sizing = self._size(bars, state, belief)
         allocation = sizing.allocation
         if allocation is None and withdrawn:
             withdrawn = ()
             book = account
-            state = book_state(bars, book, self.terms)
+            state = labelled_row(bars, book, self.terms)
             sizing = sizing._replace(inputs=self._inputs(bars, state, belief, sizing.strategy))
         problem = sizing.inputs.problem
         rule: tuple[ClassRule, ...] = ()
@@ -298,7 +299,7 @@ class Trader:
         self,
         bars: Bars,
         belief: BeliefTable,
-        state: BookState,
+        state: LabelledRow,
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
@@ -320,7 +321,7 @@ class Trader:
         )
         return place[1], columns
 
-    def _size(self, bars: Bars, state: BookState, belief: BeliefTable) -> SizingResult:
+    def _size(self, bars: Bars, state: LabelledRow, belief: BeliefTable) -> SizingResult:
         """Return the strategy's result; where its program is unsolved, that of its fallback."""
         chosen, *fallbacks = self.sizing.strategies()
         result = run_strategy(chosen, self._inputs(bars, state, belief, chosen), state.row)
@@ -337,7 +338,7 @@ class Trader:
         return result
 
     def _inputs(
-        self, bars: Bars, state: BookState, belief: BeliefTable, strategy: Strategy
+        self, bars: Bars, state: LabelledRow, belief: BeliefTable, strategy: Strategy
     ) -> SizingInputs:
         beside = len(state.symbols) - state.row.positions
         traded = state.crypto[: state.row.positions]

@@ -1,6 +1,6 @@
 """What happened to an account, as its venue lists it: trades in `fills`, all else in `activities`.
 
-`ground` of a row is 0 where what the account held as its journal began has it in it, else 1.
+`since_opening` of a row is 0 if the opening balance of the journal includes it, else 1.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class FillRow:
 
     id: the venue's of it. order: our id of its order; empty for a trade that no order of ours made.
     order_id: the venue's id of that. quantity: signed. price: USD. at: when it traded.
-    listed_at: when it was read. ground: as above.
+    listed_at: when it was read. since_opening: as above.
     """
 
     id: Text
@@ -115,7 +115,7 @@ class FillRow:
     price: Exact
     at: Instant
     listed_at: Instant
-    ground: Whole = 1
+    since_opening: Whole = 1
 
     @property
     def amount(self) -> Decimal:
@@ -129,7 +129,7 @@ class BookingRow:
 
     id: the venue's of it. at: its day. symbol: empty for cash alone.
     quantity: by which it changed a position, signed. amount: USD by which it changed cash, signed.
-    listed_at: when it was read. ground: as above.
+    listed_at: when it was read. since_opening: as above.
     """
 
     id: Text
@@ -139,7 +139,7 @@ class BookingRow:
     quantity: Exact
     amount: Exact
     listed_at: Instant
-    ground: Whole = 1
+    since_opening: Whole = 1
 
 
 _FILLS = Table(
@@ -171,7 +171,7 @@ class ActivityBook:
         return [each for each in activities if self._changed(each, ALL_TIME, 0) is not None]
 
     def write(
-        self, activities: Iterable[Activity], at: np.datetime64, *, ground: int
+        self, activities: Iterable[Activity], at: np.datetime64, *, since_opening: int
     ) -> list[tuple[Activity, Decimal]]:
         """Write down what is not there, and what is listed with another content, in its own place.
 
@@ -181,12 +181,12 @@ class ActivityBook:
         knows that; legs of options and exits have other orders, and are linked to none.
 
         at: instant by the venue's clock at which they were listed.
-        ground: 0 for those that what the account held as its journal began has in it.
+        since_opening: 0 for those that the opening balance of the journal includes.
         """
         written = []
         with self._database.transaction():
             for activity in activities:
-                changed = self._changed(activity, at, ground)
+                changed = self._changed(activity, at, since_opening)
                 if changed is None:
                     continue
                 before, after = changed
@@ -197,7 +197,9 @@ class ActivityBook:
                     said = {"before": str(before), "after": str(after)}
                     self._events.append("activity changed", name, said)
                 earlier = Decimal(0) if before is None else before.amount
-                change = EXACT.subtract(after.amount, earlier) if after.ground else Decimal(0)
+                change = (
+                    EXACT.subtract(after.amount, earlier) if after.since_opening else Decimal(0)
+                )
                 written.append((activity, change))
             for order_id, name in self._database.rows(_LINKS):
                 unlinked = "WHERE order_id = ? AND client_order_id = ''"
@@ -219,7 +221,7 @@ class ActivityBook:
         """Deposits less withdrawals that were listed after an instant, beyond the opening
         balance; USD.
         """
-        condition = "WHERE kind = 'transfer' AND listed_at > ? AND ground > 0"
+        condition = "WHERE kind = 'transfer' AND listed_at > ? AND since_opening > 0"
         return total(
             each.amount for each in _BOOKINGS.rows(self._database, condition, (stamp(since),))
         )
@@ -234,14 +236,17 @@ class ActivityBook:
         return {each.id: each.quantity for each in found}
 
     def _changed(
-        self, activity: Activity, at: np.datetime64, ground: int
+        self, activity: Activity, at: np.datetime64, since_opening: int
     ) -> tuple[FillRow | BookingRow | None, FillRow | BookingRow] | None:
         """The row of an activity before and after; none where it says the same."""
         table = _table(activity)
         before = table.last(self._database, "WHERE id = ?", (activity.id,))
-        after = _row(activity, at, ground)
+        after = _row(activity, at, since_opening)
         if before is not None:
-            kept: dict[str, Any] = {"listed_at": before.listed_at, "ground": before.ground}
+            kept: dict[str, Any] = {
+                "listed_at": before.listed_at,
+                "since_opening": before.since_opening,
+            }
             if isinstance(before, FillRow):
                 kept["order"] = before.order
             after = replace(after, **kept)
@@ -250,13 +255,13 @@ class ActivityBook:
 
 def fills_of(database: Database, since: np.datetime64) -> list[FillRow]:
     """Trades after an instant, beyond the opening balance, oldest first."""
-    condition = "WHERE ground > 0 AND at > ? ORDER BY at, rowid"
+    condition = "WHERE since_opening > 0 AND at > ? ORDER BY at, rowid"
     return _FILLS.rows(database, condition, (stamp(since),))
 
 
 def bookings_of(database: Database) -> list[BookingRow]:
     """All that is no trade, beyond the opening balance, in the order in which it was listed."""
-    return _BOOKINGS.rows(database, "WHERE ground > 0 ORDER BY listed_at, rowid")
+    return _BOOKINGS.rows(database, "WHERE since_opening > 0 ORDER BY listed_at, rowid")
 
 
 def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
@@ -269,11 +274,11 @@ def _table(activity: Activity) -> Table[Any]:
     return _FILLS if activity.is_trade else _BOOKINGS
 
 
-def _row(activity: Activity, at: np.datetime64, ground: int) -> FillRow | BookingRow:
+def _row(activity: Activity, at: np.datetime64, since_opening: int) -> FillRow | BookingRow:
     """What is written down of an activity that is listed at an instant."""
     same = ("id", "symbol", "quantity", "at")
     said: dict[str, Any] = {name: getattr(activity, name) for name in same}
-    said |= {"listed_at": at, "ground": ground}
+    said |= {"listed_at": at, "since_opening": since_opening}
     if activity.is_trade:
         price = activity.price or Decimal(0)
         return FillRow(order="", order_id=activity.order_id, price=price, **said)

@@ -21,7 +21,8 @@ from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, part_of
 from execution.journal.rows import Exact, Instant, Real, Table, Text, stamp
-from execution.orders.orders import Account, Order
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Order
 from foundation.database import Database
 from trainingdata.instants import compact_text
 
@@ -157,7 +158,7 @@ class Journal:
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
         return bool(self._database.rows(query, (self._job, stamp(at), TAKEN_BACK)))
 
-    def write(self, decision: Decision, account: Account) -> str:
+    def write(self, decision: Decision, account: AccountSnapshot) -> str:
         """Write a decision and its orders down as one, and return its name.
 
         A decision of an instant that was decided before takes its place, as after an account that

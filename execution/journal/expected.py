@@ -1,7 +1,4 @@
-"""What an account should hold, and what of each order and booking is in that: `counted`.
-
-And the cash that its trades and bookings come to since its journal began: `ground`.
-"""
+"""Expected positions and cash of an account, and the fills and bookings that they include."""
 
 from __future__ import annotations
 
@@ -13,27 +10,29 @@ from execution.journal.rows import Exact, Instant, Table, Text, Whole
 from foundation.decimals import EXACT
 
 NONE = Decimal(0)
-# An SQL condition on intents: of the order more has filled than is counted.
-FILLS_UNCOUNTED = "filled != coalesce((SELECT qty FROM counted WHERE name = client_order_id), '0')"
+# An SQL condition on intents: more of the order has filled than is applied.
+FILLS_UNAPPLIED = (
+    "filled != coalesce((SELECT qty FROM applied_fills WHERE name = client_order_id), '0')"
+)
 
 
-class Owned(NamedTuple):
+class ExpectedPosition(NamedTuple):
     """Expected position in a symbol, signed, and the fee in crypto that may be missing from it."""
 
     quantity: Decimal = NONE
     fee: Decimal = NONE
 
-    def changed(self, change: Decimal, fee: Decimal = NONE) -> Owned:
+    def changed(self, change: Decimal, fee: Decimal = NONE) -> ExpectedPosition:
         """Return the expected position after a change, of which a fee may be kept."""
-        return Owned(EXACT.add(self.quantity, change), EXACT.add(self.fee, fee))
+        return ExpectedPosition(EXACT.add(self.quantity, change), EXACT.add(self.fee, fee))
 
-    def seen(self, actual: Decimal) -> Owned:
+    def seen(self, actual: Decimal) -> ExpectedPosition:
         """Return the expected position once the actual one is accepted: a fee is taken once."""
-        return self if actual == self.quantity else Owned(actual)
+        return self if actual == self.quantity else ExpectedPosition(actual)
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedRow:
     """Row of the expected position in a symbol."""
 
     symbol: Text
@@ -42,15 +41,15 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class AppliedFill:
     """Row of the quantity of an order or a booking that expected positions include."""
 
     name: Text
     qty: Exact
 
 
-EXPECTED = Table("expected", Expected)
-COUNTED = Table("counted", Counted)
+EXPECTED = Table("expected", ExpectedRow)
+APPLIED_FILLS = Table("applied_fills", AppliedFill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +59,25 @@ class OpeningBalance:
     begun_at: when the journal began.
     cash: opening balance plus trades and bookings since.
     booked: signed sum of bookings that are no trades.
-    believed_beyond: signed difference of the venue's cash at the last accepted reading; None before
+    accepted_beyond: signed difference of the venue's cash at the last accepted reading; None before
         the first.
-    believed_booked: `booked` at that reading.
+    accepted_booked: `booked` at that reading.
     number: of the only row.
     """
 
     begun_at: Instant
     cash: Exact
     booked: Exact = Decimal(0)
-    believed_beyond: Exact | None = None
-    believed_booked: Exact | None = None
+    accepted_beyond: Exact | None = None
+    accepted_booked: Exact | None = None
     number: Whole = 1
 
     @property
-    def believed(self) -> tuple[Decimal, Decimal] | None:
-        """The last accepted reading: `believed_beyond` and `believed_booked`; None before it."""
-        if self.believed_beyond is None or self.believed_booked is None:
+    def accepted(self) -> tuple[Decimal, Decimal] | None:
+        """The last accepted reading: `accepted_beyond` and `accepted_booked`; None before it."""
+        if self.accepted_beyond is None or self.accepted_booked is None:
             return None
-        return self.believed_beyond, self.believed_booked
+        return self.accepted_beyond, self.accepted_booked
 
 
-GROUND = Table("ground", OpeningBalance, key="number")
+OPENING_BALANCE = Table("opening_balance", OpeningBalance, key="number")

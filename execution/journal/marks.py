@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Json
 
 from execution.journal.rows import Exact, Instant, Real, Table, stamp
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from foundation.database import Database
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import is_stock
@@ -25,7 +25,7 @@ _NOTHING = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)
-class EquitySnapshot:
+class EquityMark:
     """What an account was worth at an instant, and its place in the index; USD.
 
     at: by the venue's clock.
@@ -59,7 +59,7 @@ class EquitySnapshot:
         index = (self.linked, self.peak, self.day, self.let_daily_loss, self.let_drawdown)
         return Point(self.at, exact(self.equity), *index)
 
-    def placed(self, point: Point) -> EquitySnapshot:
+    def placed(self, point: Point) -> EquityMark:
         return replace(
             self,
             linked=point.index,
@@ -70,7 +70,7 @@ class EquitySnapshot:
         )
 
 
-MARKS = Table("marks", EquitySnapshot)
+MARKS = Table("marks", EquityMark)
 
 
 class MarkBook:
@@ -83,7 +83,7 @@ class MarkBook:
         self._database = database
         MARKS.create(database)
 
-    def mark(self, mark: EquitySnapshot, point: Point) -> None:
+    def mark(self, mark: EquityMark, point: Point) -> None:
         """Write down what the account is worth; of one instant the last word counts."""
         MARKS.put(self._database, mark.placed(point))
 
@@ -96,7 +96,7 @@ class MarkBook:
         last = MARKS.last(self._database, f"{condition} ORDER BY at DESC", values)
         return None if last is None else last.point
 
-    def last_mark(self) -> EquitySnapshot | None:
+    def last_mark(self) -> EquityMark | None:
         """The latest mark; none before there was one."""
         return MARKS.last(self._database, "ORDER BY at DESC")
 
@@ -105,17 +105,17 @@ class MarkBook:
         query = "SELECT coalesce(sum(flows), 0) FROM marks WHERE at < ?"
         return float(self._database.rows(query, (stamp(at),))[0][0])
 
-    def marks(self, since: np.datetime64) -> list[EquitySnapshot]:
+    def marks(self, since: np.datetime64) -> list[EquityMark]:
         """Marks from an instant on, oldest first."""
         return marks_of(self._database, since)
 
 
-def marks_of(database: Database, since: np.datetime64) -> list[EquitySnapshot]:
+def marks_of(database: Database, since: np.datetime64) -> list[EquityMark]:
     """The same of a journal that is only read."""
     return MARKS.rows(database, "WHERE at >= ? ORDER BY at", (stamp(since),))
 
 
-def exposure_line(mark: EquitySnapshot) -> str:
+def exposure_line(mark: EquityMark) -> str:
     """What is held, in multiples of equity."""
     if mark.equity <= 0:
         held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
@@ -127,7 +127,7 @@ def exposure_line(mark: EquitySnapshot) -> str:
     )
 
 
-def contracts_line(mark: EquitySnapshot) -> str:
+def contracts_line(mark: EquityMark) -> str:
     """What is held in contracts, in multiples of equity."""
     worth = sum(mark.positions.values())
     if mark.equity <= 0:
@@ -135,14 +135,14 @@ def contracts_line(mark: EquitySnapshot) -> str:
     return f"exposure: contracts {worth / mark.equity:.3f}x{_each_of(mark, '.3f')}"
 
 
-def _each_of(mark: EquitySnapshot, digits: str) -> str:
+def _each_of(mark: EquityMark, digits: str) -> str:
     """Each position in multiples of equity."""
     shares = {symbol: value / mark.equity for symbol, value in sorted(mark.positions.items())}
     parts = [f"{symbol} {share:{digits}}" for symbol, share in shares.items()]
     return f"; {', '.join(parts)}" if parts else ""
 
 
-def mark_of(account: Account, limits: Limits, flows: float) -> EquitySnapshot:
+def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMark:
     """The mark of an account as it was read.
 
     flows: USD paid in less taken out since the mark before.
@@ -153,7 +153,7 @@ def mark_of(account: Account, limits: Limits, flows: float) -> EquitySnapshot:
     session = session_of(new_york_date(np.array([account.as_of]))[0])
     night = session is None or not session.opens <= account.as_of < session.closes
     granted = limits.with_account_leverage(account.leverage)
-    return EquitySnapshot(
+    return EquityMark(
         at=account.as_of,
         equity=account.equity,
         cash=account.cash,

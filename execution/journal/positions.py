@@ -23,7 +23,8 @@ from execution.journal.activities import Kind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.journal.rows import Exact, Table, Text
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.average_cost import average_cost
 from foundation.database import Database
 from foundation.decimals import ZERO, as_written
 from trainingdata.instruments import is_coin, is_symbol
@@ -32,26 +33,17 @@ MAX_COIN_FEE = Fraction(1, 100)  # of a position: largest fee in coin that the v
 
 
 @dataclass(frozen=True, slots=True)
-class OpeningPosition:
-    """A position at the journal's beginning; price: USD at the venue, None if it has none."""
+class PositionRow:
+    """A position as the venue states it; price: USD there, None if it has none."""
 
     symbol: Text
     quantity: Exact
     price: Exact | None
 
 
-@dataclass(frozen=True, slots=True)
-class HeldPosition:
-    """A position by the venue's last reading; price: USD there."""
-
-    symbol: Text
-    quantity: Exact
-    price: Exact
-
-
 _FILLED_SINGLES = "filled != '0' AND json_extract(terms, '$.kind') = 'single'"
-_OPENING = Table("opening_positions", OpeningPosition)
-_HELD = Table("held_positions", HeldPosition)
+_OPENING = Table("opening_positions", PositionRow)  # when the journal began
+_HELD = Table("held_positions", PositionRow)  # at the last accepted reading
 
 
 class Trade(NamedTuple):
@@ -75,55 +67,53 @@ class Ledger:
     """A position by its trades, at average cost.
 
     quantity: signed.
-    cost: USD paid for it; below 0 the proceeds of a short.
+    entry: mean price of a unit, USD; 0 without units.
     realised: profit of closed units, USD.
     priced: whether every unit has a known cost.
     """
 
     quantity: Fraction = ZERO
-    cost: Fraction = ZERO
+    entry: Fraction = ZERO
     realised: Fraction = ZERO
     priced: bool = True
 
+    @property
+    def cost(self) -> Fraction:
+        """USD paid for the position; below 0 the proceeds of a short."""
+        return self.entry * self.quantity
+
     def apply(self, trade: Trade) -> None:
         if trade.kind == "split":
-            self.quantity += trade.quantity
+            self._split(trade.quantity)
         elif trade.amount is None:
             self._move(trade.quantity)
-        else:
-            self._exchange(trade.quantity, trade.amount)
+        elif trade.quantity:
+            self._exchange(trade.quantity, -trade.amount / trade.quantity)
         if not self.quantity:
-            self.cost, self.priced = ZERO, True
+            self.entry, self.priced = ZERO, True
 
-    def _exchange(self, change: Fraction, amount: Fraction) -> None:
-        """Close the part of the change that reduces the position, and open the rest."""
-        closed = min(abs(change), abs(self.quantity)) if change * self.quantity < 0 else ZERO
-        released = self._release(closed)
-        paid = amount * closed / abs(change) if change else ZERO
-        if self.priced:
-            self.realised += paid - released
-        if not self.quantity:
-            self.cost, self.priced = ZERO, True
-        rest = abs(change) - closed
-        self.quantity += rest if change > 0 else -rest
-        self.cost -= amount - paid
+    def _split(self, change: Fraction) -> None:
+        """Add units without changing the cost of the position."""
+        cost = self.cost
+        self.quantity += change
+        if self.quantity:
+            self.entry = cost / self.quantity
 
     def _move(self, change: Fraction) -> None:
         """Remove units without a profit, or add units without a known cost."""
-        if change * self.quantity < 0 and abs(change) <= abs(self.quantity):
-            self._release(abs(change))
-        elif change:
-            self.quantity += change
-            self.priced = False
+        reduces = change * self.quantity < 0 and abs(change) <= abs(self.quantity)
+        self.quantity += change
+        self.priced = self.priced and reduces
 
-    def _release(self, closed: Fraction) -> Fraction:
-        """Remove closed units, and return their cost."""
-        if not closed:
-            return ZERO
-        released = self.cost * closed / abs(self.quantity)
-        self.cost -= released
-        self.quantity += closed if self.quantity < 0 else -closed
-        return released
+    def _exchange(self, change: Fraction, price: Fraction) -> None:
+        """Close the part of the change that reduces the position, and open the rest."""
+        before = self.quantity
+        self.entry, realised = average_cost(before, self.entry, change, price)
+        self.quantity += change
+        if self.priced:
+            self.realised += realised
+        # Units beyond 0 are all of this trade.
+        self.priced = self.priced or before * self.quantity < 0
 
 
 class PositionProfit(NamedTuple):
@@ -151,19 +141,19 @@ class PositionBook:
         for table in (_OPENING, _HELD):
             table.create(database)
 
-    def begin(self, opening: Iterable[OpeningPosition]) -> None:
+    def begin(self, opening: Iterable[PositionRow]) -> None:
         """Record the account's positions at the journal's beginning."""
         for position in opening:
             _OPENING.put(self._database, position)
 
-    def read(self, account: Account) -> None:
+    def read(self, account: AccountSnapshot) -> None:
         """Record the account's positions now, in place of the earlier ones."""
         with self._database.transaction():
             self._database.execute(f"DELETE FROM {_HELD.name}")
             for symbol, quantity in account.positions.items():
                 if quantity:
                     price = Decimal(repr(account.prices[symbol]))
-                    _HELD.put(self._database, HeldPosition(symbol, quantity, price))
+                    _HELD.put(self._database, PositionRow(symbol, quantity, price))
 
     def profits(self) -> list[PositionProfit]:
         """Return open positions and closed ones with a profit or loss, by symbol."""
@@ -214,7 +204,7 @@ def ledgers_of(trades: Iterable[Trade]) -> dict[str, Ledger]:
     return dict(ledgers)
 
 
-def position_profit(symbol: str, held: HeldPosition | None, ledger: Ledger) -> PositionProfit:
+def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> PositionProfit:
     """Return the profit of a position by its ledger; without an entry if quantities differ."""
     quantity = Decimal(0) if held is None else held.quantity
     difference = as_written(quantity) - ledger.quantity
@@ -224,12 +214,11 @@ def position_profit(symbol: str, held: HeldPosition | None, ledger: Ledger) -> P
         difference = ZERO
     if held is None:
         return PositionProfit(symbol, quantity, None, None, None, ledger.realised)
-    last = as_written(held.price)
-    if difference or not ledger.priced:
+    last = None if held.price is None else as_written(held.price)
+    if difference or last is None or not ledger.priced:
         return PositionProfit(symbol, quantity, None, last, None, ledger.realised)
-    entry = ledger.cost / ledger.quantity
     unrealised = as_written(quantity) * last - ledger.cost
-    return PositionProfit(symbol, quantity, entry, last, unrealised, ledger.realised)
+    return PositionProfit(symbol, quantity, ledger.entry, last, unrealised, ledger.realised)
 
 
 def _is_coin_fee(symbol: str, difference: Fraction, quantity: Fraction) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from foundation.database import Database, rows_of
 from foundation.errors import InputError
 
-SCHEMA_VERSION = 29
+SCHEMA_VERSION = 30
 _VERSION = "SELECT user_version, (SELECT count(*) FROM sqlite_master) FROM pragma_user_version"
 
 

@@ -32,7 +32,7 @@ import numpy as np
 from execution.journal.cycles import latest_cycles, next_cycle_of
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halt, HaltKind, Halts
-from execution.journal.marks import EquitySnapshot, MarkBook, contracts_line, exposure_line
+from execution.journal.marks import EquityMark, MarkBook, contracts_line, exposure_line
 from execution.journal.order_store import WAITING, OrderStore
 from execution.journal.orders import words_of
 from execution.journal.refusals import REFUSED, RefusalBook, active_refusals
@@ -183,7 +183,7 @@ def _written_journal(path: Path) -> Iterator[Database]:
         yield database
 
 
-def _last_known(halts: Sequence[Halt], mark: EquitySnapshot | None) -> np.datetime64:
+def _last_known(halts: Sequence[Halt], mark: EquityMark | None) -> np.datetime64:
     """The venue's latest time by some halts, at least one, and by the last mark."""
     instants = [halt.raised_at for halt in halts]
     return max(instants if mark is None else [*instants, mark.at])

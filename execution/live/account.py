@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
 
-from execution.brokers import MOST_LENT, READINGS, BrokerAccount, Holding, Reading
+from execution.brokers import MOST_LENT, READINGS, BrokerConnection, Reading, VenuePosition
 from execution.journal.activities import ALL_TIME
 from execution.journal.marks import exposure_line, mark_of, profit_line
-from execution.journal.positions import OpeningPosition
+from execution.journal.positions import PositionRow
 from execution.live.exposure import prices_of_orders
 from execution.live.guards import Guards, SnapshotGate
 from execution.live.holdings import OVERLAP
@@ -21,11 +22,11 @@ from execution.live.losses import write_mark
 from execution.live.open_account import OpenAccount
 from execution.live.reconciler import Reconciler
 from execution.live.settings import LiveSettings
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource
 from execution.orders.option_orders import is_option
-from execution.orders.orders import Account
-from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.errors import BrokerError, InputError, SenselessAnswer
+from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import utc_text
 from trainingdata.sessions import in_session
 
@@ -50,7 +51,7 @@ class LiveAccount:
 
     def __init__(
         self,
-        connection: BrokerAccount,
+        connection: BrokerConnection,
         account: OpenAccount,
         settings: LiveSettings,
         feed: TradeSource,
@@ -83,25 +84,26 @@ class LiveAccount:
 
     def gate(
         self,
-        account: Account,
+        account: AccountSnapshot,
         symbols: Iterable[str],
         *,
         needed: bool = True,
         at_risk: Mapping[str, float] | None = None,
     ) -> SnapshotGate:
-        """Return the gate of orders in some symbols; parameters are those of `snapshot`."""
-        return self.guards.check(self.snapshot(account, symbols, needed=needed, at_risk=at_risk))
+        """Return the gate of orders in some symbols; parameters are those of `complete`."""
+        return self.guards.check(self.complete(account, symbols, needed=needed, at_risk=at_risk))
 
-    def snapshot(
+    def complete(
         self,
-        account: Account,
+        account: AccountSnapshot,
         symbols: Iterable[str],
         *,
         needed: bool = True,
         at_risk: Mapping[str, float] | None = None,
-    ) -> RiskSnapshot:
-        """Return what guards judge orders of some symbols by: the account, and their last trades.
+    ) -> AccountSnapshot:
+        """Return the snapshot with the parts that guards judge orders of some symbols by.
 
+        These are their last trades, None if the feed does not answer, and the risk of spreads.
         Orders of others count as what they would cost, and discrepancies in options as what they
         could lose.
 
@@ -109,6 +111,7 @@ class LiveAccount:
         at_risk: USD that spreads can lose, by root; none asks for it.
         """
         names = sorted(set(symbols))
+        trades: Mapping[str, LastTrade] | None
         try:
             trades = self.feed.last_trades(names) if names else {}
             account = account.with_prices(prices_of_orders(account, self.feed))
@@ -116,11 +119,11 @@ class LiveAccount:
             if needed:
                 raise
             log.warning("judged without last trades: %s", error)
-            trades = {}
+            trades = None
         risks = self.at_risk() if at_risk is None else dict(at_risk)
         for place, stake in self.reconciler.option_risks().items():
             risks[place] = risks.get(place, 0.0) + stake
-        return RiskSnapshot(account, trades, risks)
+        return replace(account, last_trades=trades, at_risk=risks)
 
     def at_risk(self) -> dict[str, float]:
         """Return USD that what products have open can lose, by the root of its options."""
@@ -156,7 +159,7 @@ class LiveAccount:
             raise SenselessAnswer(late)
         self.reconciler.quarantine(found, held)
 
-    def check(self, reading: Reading) -> Account:
+    def check(self, reading: Reading) -> AccountSnapshot:
         """Return the snapshot of a reading; errors are those of `Reconciler.check`."""
         self._check_hours(reading)
         self._check_multiplier(reading.multiplier)
@@ -164,11 +167,11 @@ class LiveAccount:
             return reading.account
         if not self.reconciler.holdings.begun:
             self._begin()
-        valued = self.reconciler.value(reading)
-        if self.reconciler.unexplained_cash(valued):
+        reading = self.reconciler.value(reading)
+        if self.reconciler.unexplained_cash(reading):
             # What explains it may have been listed since.
             self.read_activities()
-        return self.reconciler.check(valued)
+        return self.reconciler.check(reading)
 
     def _check_hours(self, reading: Reading) -> None:
         """Alert of an exchange whose hours differ between the venue's clock and the calendar."""
@@ -237,7 +240,7 @@ class LiveAccount:
                 return
         raise BrokerError("the account: something trades in it whenever it is read")
 
-    def mark(self, account: Account) -> None:
+    def mark(self, account: AccountSnapshot) -> None:
         """Record the mark of an account, and halt or resume by its losses."""
         flows = self.flows() - self.account.marks.flows_before(account.as_of)
         mark = mark_of(account, self._settings.limits, flows)
@@ -260,8 +263,8 @@ class LiveAccount:
         return float(self.reconciler.holdings.listed.transferred(ALL_TIME))
 
 
-def _opening(held: Mapping[str, Holding]) -> Iterator[OpeningPosition]:
+def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:
     """Yield stocks and coins at the venue's present price; options are kept elsewhere."""
     for symbol, (quantity, worth) in held.items():
         if quantity and not is_option(symbol):
-            yield OpeningPosition(symbol, quantity, worth / abs(quantity) if worth else None)
+            yield PositionRow(symbol, quantity, worth / abs(quantity) if worth else None)

@@ -115,7 +115,7 @@ def is_held(account_id: str, folder: Path) -> bool:
         return True
 
 
-class AccountJournal(NamedTuple):
+class LockedJournal(NamedTuple):
     """The journal of an account whose locks are held.
 
     database: its file.
@@ -131,7 +131,7 @@ class AccountJournal(NamedTuple):
 @contextmanager
 def journal_of_account(
     account_id: str, root: Path, *, replace_damaged: bool = False
-) -> Iterator[AccountJournal]:
+) -> Iterator[LockedJournal]:
     """Hold the locks of an account, and open its journal in `root/<account id>`.
 
     replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
@@ -150,7 +150,7 @@ def journal_of_account(
                     raise InputError(
                         f"{folder / _NOTE}: cannot be written: {error.strerror or error}"
                     ) from error
-                yield AccountJournal(database, path.parent, set_aside)
+                yield LockedJournal(database, path.parent, set_aside)
 
 
 def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:

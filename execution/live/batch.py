@@ -25,6 +25,7 @@ class OrderBatch:
     """Orders of one decision that are sent now, and what has come of them.
 
     name: of the decision in the journal; empty where nothing was decided.
+    gate: of its orders.
     cancels: what the decision saw as not filled of each order that it replaces, by id.
     cycle: that has decided; None for a decision of an earlier process.
     later: orders of the decision that the venue takes later.
@@ -37,8 +38,8 @@ class OrderBatch:
 
     name: str
     orders: Sequence[Order]
+    gate: OrderGate
     cancels: Mapping[str, Decimal] = field(default_factory=dict)
-    gate: OrderGate = UNGUARDED
     cycle: Cycle | None = None
     later: tuple[Order, ...] = ()
     ends: bool = True
@@ -58,7 +59,7 @@ def batch_of(
     is_last: as for `OrderBatch`.
     """
     if cycle.decision is None:
-        return OrderBatch("", (), cycle=cycle, ends=False)
+        return OrderBatch("", (), UNGUARDED, cycle=cycle, ends=False)  # without any order
     account = cycle.account
     life = np.timedelta64(round(seconds * 1000), "ms")
     orders = [
@@ -72,7 +73,7 @@ def batch_of(
     name = journal.write(decision, account)
     now = [order for order in orders if order not in later]
     return OrderBatch(
-        name, now, decision.cancelled, gate, cycle, later, ends=not later, is_last=is_last
+        name, now, gate, decision.cancelled, cycle, later, ends=not later, is_last=is_last
     )
 
 
@@ -82,7 +83,7 @@ def sending(batch: OrderBatch, journal: Journal) -> Iterator[None]:
 
     A cycle's decision is taken back where an order that it replaces has filled meanwhile.
     """
-    with ended_in_trouble(batch, journal):
+    with _ended_in_trouble(batch, journal):
         try:
             yield
         except AccountChanged as error:
@@ -99,7 +100,7 @@ def sending(batch: OrderBatch, journal: Journal) -> Iterator[None]:
 
 
 @contextmanager
-def ended_in_trouble(batch: OrderBatch, journal: Journal) -> Iterator[None]:
+def _ended_in_trouble(batch: OrderBatch, journal: Journal) -> Iterator[None]:
     """End the decision of a batch that fails, unless it was taken back or is tried again."""
     try:
         yield

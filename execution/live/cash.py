@@ -24,8 +24,8 @@ ROUNDING = Decimal(1)  # USD
 
 
 @dataclass(frozen=True, slots=True)
-class CashReading:
-    """Cash of the venue beside the journal's, USD.
+class CashDifference:
+    """How the venue's cash differs from the journal's, USD.
 
     beyond: signed difference to opening balance plus trades and bookings.
     booked: signed sum of bookings that are no trades.
@@ -40,11 +40,11 @@ class CashReading:
         return json.dumps({"beyond": plain(self.beyond), "booked": plain(self.booked)})
 
     @classmethod
-    def of_cause(cls, cause: str) -> CashReading:
+    def of_cause(cls, cause: str) -> CashDifference:
         said = json.loads(cause)
         return cls(Decimal(said["beyond"]), Decimal(said["booked"]))
 
-    def is_near(self, other: CashReading, room: Decimal) -> bool:
+    def is_near(self, other: CashDifference, room: Decimal) -> bool:
         """Return whether both agree within a tolerance, `room`, USD."""
         apart = (self.beyond - other.beyond, self.booked - other.booked)
         return max(map(abs, apart)) <= room
@@ -56,15 +56,15 @@ def room_of(equity: Decimal) -> Decimal:
 
 
 def why_unexplained(
-    now: CashReading, before: CashReading | None, equity: Decimal, bids: Decimal
+    now: CashDifference, before: CashDifference | None, equity: Decimal, bids: Decimal
 ) -> str:
-    """Return why a reading of cash is unexplained, or an empty string.
+    """Return why a difference in cash is unexplained, or an empty string.
 
     before: the last accepted reading; None before the first.
     equity: USD, of the account as it was read.
     bids: USD that open purchases of crypto may have taken off cash already.
     """
-    last = before or CashReading(Decimal(0), now.booked)
+    last = before or CashDifference(Decimal(0), now.booked)
     moved = now.beyond - last.beyond
     booked = now.booked - last.booked
     if abs(booked) > LARGE * abs(equity - booked) + ROUNDING:

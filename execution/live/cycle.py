@@ -16,10 +16,11 @@ from execution.journal.decisions import Journal
 from execution.live.exposure import prices_of_orders
 from execution.live.settings import LiveSettings
 from execution.live.validation import BarValidator
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import sending_end
 from execution.orders.broker import Broker
 from execution.orders.gate import OrderGate
-from execution.orders.orders import Account, Fill, Order
+from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from foundation.clock import OURS, Time
 from foundation.figures import counted
@@ -48,7 +49,7 @@ class Reconciled(Protocol):
         """Compare what the account holds with what its journal expects."""
         ...
 
-    def gate(self, account: Account, symbols: Iterable[str]) -> OrderGate:
+    def gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
         """Return the gate of orders in some symbols, by an account that was read just now."""
         ...
 
@@ -68,7 +69,7 @@ class Cycle:
     planned: orders of the decision that the venue takes later, and are sent then.
     """
 
-    account: Account
+    account: AccountSnapshot
     bars: Bars
     decision: Decision | None
     fills: tuple[Fill, ...] = ()
@@ -120,7 +121,7 @@ def decided_cycle(
     # What the venue values a position at stands in where it has no price of the last hours.
     marks = {symbol: account.prices[symbol] for symbol in closed if symbol in account.prices}
     bars, doubted = validator.validate(bars, {**marks, **prices})
-    bars = _without_undetermined(bars, account)
+    bars = _without_unknown(bars, account)
     account = account.with_prices({**closes_of(bars), **prices})
     account = account.with_prices(prices_of_orders(account, feed))
     idle = _unpriced_order(account)
@@ -130,13 +131,13 @@ def decided_cycle(
     return Cycle(account, bars, decision, idle=idle, doubted=doubted)
 
 
-def idle_cycle(account: Account, bars: Bars, why: str, validator: BarValidator) -> Cycle:
+def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarValidator) -> Cycle:
     """A cycle that decides nothing: why, and the account at the prices of the bars."""
     bars, doubted = validator.validate(bars, {})
     return Cycle(account.with_prices(closes_of(bars)), bars, None, idle=why, doubted=doubted)
 
 
-def _unpriced_order(account: Account) -> str:
+def _unpriced_order(account: AccountSnapshot) -> str:
     """Return which open order has no price, so that its exposure is unknown, or nothing."""
     for order in account.open_orders:
         if order.symbol not in account.prices:
@@ -170,7 +171,7 @@ def _say_missing(bars: Bars) -> None:
             log.warning("%s: no bar for %s, it does not decide", symbol, counted(count, "session"))
 
 
-def _idle_reason(account: Account, bars: Bars) -> str:
+def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
     """Why nothing may be decided; empty where something may."""
     if account.blocked:
         return account.blocked
@@ -180,15 +181,15 @@ def _idle_reason(account: Account, bars: Bars) -> str:
     return ""
 
 
-def _without_undetermined(bars: Bars, account: Account) -> Bars:
+def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
     """The panel, where what the account allows no orders of is not tradable."""
-    if account.undetermined:
-        names = " ".join(sorted(account.undetermined))
+    if account.unknown:
+        names = " ".join(sorted(account.unknown))
         log.warning("what is held and open is not certain, nothing is ordered: %s", names)
     items = []
     for item in bars.instruments:
         shut = item.kind is Kind.CRYPTO and not account.coins
-        if shut or item.symbol in account.undetermined:
+        if shut or item.symbol in account.unknown:
             item = replace(item, tradable=False)
         items.append(item)
     return replace(bars, instruments=tuple(items))

@@ -10,9 +10,10 @@ import numpy as np
 
 from execution.brokers import READ_AGAIN_SECONDS, Gateway, ReadAgain, ReadingRejected
 from execution.live.account import LiveAccount
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import OrderGate
-from execution.orders.orders import Account, Fill, Order
+from execution.orders.orders import Fill, Order
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class TradingDesk:
     def now(self) -> np.datetime64:
         return self._gateway.now()
 
-    def account(self) -> Account:
+    def account(self) -> AccountSnapshot:
         """Return the snapshot of the account: read, and once more where the first is rejected.
 
         Raises
@@ -54,7 +55,7 @@ class TradingDesk:
         self._gateway.accept(account)
         return account
 
-    def _read(self, *, again: bool) -> Account:
+    def _read(self, *, again: bool) -> AccountSnapshot:
         reading = self._gateway.read_account(again=again)
         account = self._live.check(reading)
         return account.secured(sum(self._live.at_risk().values())) if self._secured else account
@@ -85,7 +86,7 @@ class TradingDesk:
         """Query orders that rested at their last answer, and record the answers."""
         self._gateway.follow()
 
-    def read_and_mark(self) -> Account:
+    def read_and_mark(self) -> AccountSnapshot:
         """Return the snapshot of the account, and mark it beside deposits and withdrawals.
 
         A deposit between the two readings would count as profit, a withdrawal as a loss. A loss may

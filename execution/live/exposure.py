@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from execution.journal.order_store import OrderIntent
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.gate import GuardedOrder
 from execution.orders.last_trades import TradeSource
-from execution.orders.orders import Account, Order
-from execution.orders.risk_snapshot import GuardedOrder, RiskSnapshot
+from execution.orders.orders import Order
 from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Exposure:
         risk = self.at_risk.get(order.root, 0.0) + order.at_risk(filled + left)
         return Exposure(self.reaches, {**self.at_risk, order.root: risk})
 
-    def gross(self, snapshot: RiskSnapshot) -> float:
+    def gross(self, snapshot: AccountSnapshot) -> float:
         """USD of all positions at their largest, and of what spreads can lose."""
         total = sum(self.at_risk.values())
         for symbol, reach in self.reaches.items():
@@ -80,7 +81,7 @@ class Exposure:
 
 
 def exposure_of(
-    snapshot: RiskSnapshot,
+    snapshot: AccountSnapshot,
     sent: Iterable[tuple[GuardedOrder, OrderIntent | None]],
     besides: str = "",
 ) -> Exposure:
@@ -90,10 +91,9 @@ def exposure_of(
         about to be written there.
     besides: the id of an order that is left out.
     """
-    account = snapshot.account
-    reaches = {symbol: Reach(held, held) for symbol, held in account.positions.items()}
-    exposure = Exposure(reaches, snapshot.at_risk)
-    for waiting in account.open_orders:
+    reaches = {symbol: Reach(held, held) for symbol, held in snapshot.positions.items()}
+    exposure = Exposure(reaches, snapshot.spread_risks)
+    for waiting in snapshot.open_orders:
         if waiting.client_order_id != besides:
             exposure = exposure.with_order(waiting)
     for order, intent in sent:
@@ -101,7 +101,7 @@ def exposure_of(
     return exposure
 
 
-def prices_of_orders(account: Account, source: TradeSource) -> dict[str, float]:
+def prices_of_orders(account: AccountSnapshot, source: TradeSource) -> dict[str, float]:
     """USD at which open orders of symbols without a price would trade.
 
     Somebody may wait for a stock that nobody here knows; it counts as what it would cost. One that

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 
 from execution.journal.halts import Forbidden, Halts
-from execution.journal.order_store import OrderStore
+from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import is_there
 from execution.live.exposure import Exposure, exposure_of
 from execution.live.loop import Stop
-from execution.orders.gate import AnyOrder, Part
+from execution.orders.account_snapshot import AccountSnapshot, ValueUnknown
+from execution.orders.gate import AnyOrder, GuardedOrder, Part
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
-from execution.orders.risk_snapshot import GuardedOrder, PriceUnseen, RiskSnapshot
 from foundation.settings import setting, settings_class
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import HOUR
@@ -94,7 +94,7 @@ class Guards:
         self._stop = stop
         self.shut = False  # by the venue's clock, within a session of the calendar
 
-    def check(self, snapshot: RiskSnapshot | None) -> SnapshotGate:
+    def check(self, snapshot: AccountSnapshot | None) -> SnapshotGate:
         """Return the gate of orders that are judged by a snapshot.
 
         snapshot: the account, read just now: no order may be on its way to the venue since, but
@@ -103,9 +103,17 @@ class Guards:
         return SnapshotGate(self, snapshot)
 
     def refusal(
-        self, order: AnyOrder, part: Part, now: np.datetime64, snapshot: RiskSnapshot | None
+        self,
+        order: AnyOrder,
+        part: Part,
+        now: np.datetime64,
+        snapshot: AccountSnapshot | None,
+        passed: Mapping[str, GuardedOrder],
     ) -> str:
-        """Return why an order may not be sent at an instant of the venue's clock, or nothing."""
+        """Return why an order may not be sent at an instant of the venue's clock, or nothing.
+
+        passed: orders that were let pass since the snapshot, by id.
+        """
         if self._stop.flattening:
             return "" if part in REDUCING else "everything is being closed"
         if self._stop:
@@ -119,12 +127,8 @@ class Guards:
         if self.shut and _waits_for_the_open(part, order, now):
             return "the exchange is closed by the venue's clock, and it would wait for the open"
         if part in REDUCING:
-            why = self._senseless_reduction(order, now, snapshot)
-        else:
-            why = self._refused_opening(order, now, snapshot)
-        if snapshot and not why:
-            snapshot.let_pass(order)
-        return why
+            return self._senseless_reduction(order, now, snapshot)
+        return self._refused_opening(order, now, snapshot, passed)
 
     def _buys_back(self, order: object) -> bool:
         """Whether an order ends what options owe, which a halt of what is held or of cash lets be.
@@ -138,46 +142,48 @@ class Guards:
         return kinds <= {"positions", "cash"} and not is_there(self._kill_file)
 
     def _senseless_reduction(
-        self, order: GuardedOrder, now: np.datetime64, snapshot: RiskSnapshot | None
+        self, order: GuardedOrder, now: np.datetime64, snapshot: AccountSnapshot | None
     ) -> str:
         """Why the limit of a reduction makes no sense; an old last trade says nothing of it."""
         if snapshot is None or isinstance(order, SpreadOrder):
             return ""
-        trade = snapshot.trades.get(order.symbol)
+        trade = snapshot.last_trade(order.symbol)
         if trade is None or _is_old(trade, now, self._settings.quote_age):
             return ""
         return _beyond_collar(order, trade, self._settings.collar)
 
     def _refused_opening(
-        self, order: GuardedOrder, now: np.datetime64, snapshot: RiskSnapshot | None
+        self,
+        order: GuardedOrder,
+        now: np.datetime64,
+        snapshot: AccountSnapshot | None,
+        passed: Mapping[str, GuardedOrder],
     ) -> str:
         if why := why_halted(self._halts, "openings"):
             return why
         if snapshot is None:
             return "the account was not looked at before it"
-        if not snapshot.account.equity > 0:
-            return (
-                f"equity is {snapshot.account.equity:,.2f} USD, and nothing is opened without any"
-            )
+        if not snapshot.equity > 0:
+            return f"equity is {snapshot.equity:,.2f} USD, and nothing is opened without any"
         try:
             return (
                 self._untrusted_price(order, snapshot, now)
                 or self._too_large(order, snapshot)
                 or why_too_many(self._book, order, now, self._settings.max_orders_per_hour)
-                or self._too_much(order, snapshot)
+                or self._too_much(order, snapshot, passed)
             )
-        except PriceUnseen as error:
+        except ValueUnknown as error:
             return str(error)
 
     def _untrusted_price(
-        self, order: GuardedOrder, snapshot: RiskSnapshot, now: np.datetime64
+        self, order: GuardedOrder, snapshot: AccountSnapshot, now: np.datetime64
     ) -> str:
         """Why the prices that an opening rests on are none; spreads are valued without any."""
         if isinstance(order, SpreadOrder):
             return ""
         settings = self._settings
         symbol = order.symbol
-        trade = snapshot.trades.get(symbol)
+        trade = snapshot.last_trade(symbol)
         if trade is None:
             return f"no last trade of {symbol} was seen"
         if _is_open(symbol, now) and _is_old(trade, now, settings.quote_age):
@@ -188,7 +194,7 @@ class Guards:
             )
         if order.limit_price is not None:
             return _beyond_collar(order, trade, settings.collar)
-        sized = snapshot.account.prices.get(symbol)
+        sized = snapshot.prices.get(symbol)
         if sized is None:
             return f"no price that {symbol} was sized at was seen"
         if not abs(trade.price - sized) <= settings.collar * sized:
@@ -198,7 +204,7 @@ class Guards:
             )
         return ""
 
-    def _too_large(self, order: GuardedOrder, snapshot: RiskSnapshot) -> str:
+    def _too_large(self, order: GuardedOrder, snapshot: AccountSnapshot) -> str:
         if isinstance(order, SpreadOrder):
             value = order.at_risk(Decimal(order.contracts))
         else:
@@ -211,17 +217,20 @@ class Guards:
             return ""
         return f"{value:,.0f} USD are at stake; guards.max_order is {largest:,.0f} USD"
 
-    def _too_much(self, order: GuardedOrder, snapshot: RiskSnapshot) -> str:
+    def _too_much(
+        self, order: GuardedOrder, snapshot: AccountSnapshot, passed: Mapping[str, GuardedOrder]
+    ) -> str:
         """Why an opening would make a position or all of them too large.
 
         One that makes its position no larger is let pass, also where prices have carried it beyond
         its limit.
         """
         settings = self._settings
-        before = self._exposure(order.client_order_id, snapshot)
+        others = {name: each for name, each in passed.items() if name != order.client_order_id}
+        before = exposure_of(snapshot, self._progress(others), order.client_order_id)
         after = before.with_order(order)
         name, position = _position(order, after, snapshot)
-        gross = after.gross(snapshot) / snapshot.account.equity
+        gross = after.gross(snapshot) / snapshot.equity
         if position <= _position(order, before, snapshot)[1]:
             return ""
         whole, of_what = _measure(order, snapshot)
@@ -238,28 +247,43 @@ class Guards:
             )
         return ""
 
-    def _exposure(self, besides: str, snapshot: RiskSnapshot) -> Exposure:
-        passed = {name: order for name, order in snapshot.passed.items() if name != besides}
+    def _progress(
+        self, passed: Mapping[str, GuardedOrder]
+    ) -> list[tuple[GuardedOrder, OrderIntent | None]]:
+        """Return orders that were let pass, each with its intent in the book by now."""
         marks = ", ".join("?" * len(passed))
         found = self._book.select(f"client_order_id IN ({marks})", tuple(passed))
         by_name = {intent.client_order_id: intent for intent in found}
-        sent = [(order, by_name.get(name)) for name, order in passed.items()]
-        return exposure_of(snapshot, sent, besides)
+        return [(order, by_name.get(name)) for name, order in passed.items()]
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotGate:
-    """An `OrderGate`: the guards of an account, and the snapshot that they judge by."""
+    """An `OrderGate`: the guards of an account, and the snapshot that they judge by.
+
+    passed: orders that guards let pass since the snapshot, by id: two that are judged by one
+        snapshot must not both take the same headroom.
+    """
 
     guards: Guards
-    snapshot: RiskSnapshot | None
+    snapshot: AccountSnapshot | None
+    passed: dict[str, GuardedOrder] = field(default_factory=dict, compare=False)
 
     @property
     def prices(self) -> Mapping[str, float]:
-        return {} if self.snapshot is None else self.snapshot.prices
+        return {} if self.snapshot is None else self.snapshot.market_prices
 
     def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
-        return self.guards.refusal(order, part, now, self.snapshot)
+        why = self.guards.refusal(order, part, now, self.snapshot, self.passed)
+        if not why and isinstance(order, GuardedOrder):
+            self._let_pass(order)
+        return why
+
+    def _let_pass(self, order: GuardedOrder) -> None:
+        """Record an order, unless it is sent again and an open one of the snapshot already."""
+        name = order.client_order_id
+        if self.snapshot and all(o.client_order_id != name for o in self.snapshot.open_orders):
+            self.passed[name] = order
 
 
 def why_stopped(halts: Halts, kill_file: Path) -> str:
@@ -291,7 +315,9 @@ def why_too_many(book: OrderStore, order: AnyOrder, now: np.datetime64, most: in
     return f"{were} sent within an hour; guards.max_orders_per_hour is {most}"
 
 
-def _position(order: GuardedOrder, exposure: Exposure, snapshot: RiskSnapshot) -> tuple[str, float]:
+def _position(
+    order: GuardedOrder, exposure: Exposure, snapshot: AccountSnapshot
+) -> tuple[str, float]:
     """What an order adds to, and what that comes to at most, USD."""
     if isinstance(order, SpreadOrder):
         return f"what spreads on {order.root} can lose", exposure.at_risk.get(order.root, 0.0)
@@ -299,20 +325,16 @@ def _position(order: GuardedOrder, exposure: Exposure, snapshot: RiskSnapshot) -
     return order.symbol, float(largest) * snapshot.price(order.symbol)
 
 
-def _measure(order: GuardedOrder, snapshot: RiskSnapshot) -> tuple[float, str]:
+def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str]:
     """USD that `max_position` is a share of, and what they are.
 
     What spreads can lose has to be there in the account that they are sized from as well as at the
     venue, which may hold more.
     """
-    equity = snapshot.account.equity
-    if (
-        isinstance(order, SpreadOrder)
-        and snapshot.balance is not None
-        and snapshot.balance < equity
-    ):
-        return snapshot.balance, f"the balance of {snapshot.balance:,.2f} USD"
-    return equity, "equity"
+    balance = snapshot.balance
+    if isinstance(order, SpreadOrder) and balance is not None and balance < snapshot.equity:
+        return balance, f"the balance of {balance:,.2f} USD"
+    return snapshot.equity, "equity"
 
 
 def _waits_for_the_open(part: Part, order: GuardedOrder, now: np.datetime64) -> bool:

@@ -24,19 +24,19 @@ from execution.brokers import OtherOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
 from execution.journal.expected import (
-    COUNTED,
+    APPLIED_FILLS,
     EXPECTED,
-    FILLS_UNCOUNTED,
-    GROUND,
+    FILLS_UNAPPLIED,
     NONE,
-    Counted,
-    Expected,
+    OPENING_BALANCE,
+    AppliedFill,
+    ExpectedPosition,
+    ExpectedRow,
     OpeningBalance,
-    Owned,
 )
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
 from execution.journal.rows import exact
-from execution.live.cash import CashReading
+from execution.live.cash import CashDifference
 from execution.orders.option_orders import (
     Contract,
     SpreadOrder,
@@ -113,7 +113,7 @@ class Discrepancy:
         return self.order or plain(self.surplus)
 
 
-class HoldingsBook:
+class ExpectedPositions:
     """Expected positions and cash of an account, the only writer of these tables.
 
     listed: activities that the venue has listed.
@@ -124,13 +124,13 @@ class HoldingsBook:
         self._events = events
         self._intents = OrderStore(database, events)
         self.listed = ActivityBook(database, events)
-        for table in (EXPECTED, COUNTED, GROUND):
+        for table in (EXPECTED, APPLIED_FILLS, OPENING_BALANCE):
             table.create(database)
 
     @property
     def begun(self) -> bool:
         """Return whether the opening balance is recorded."""
-        return GROUND.last(self._database) is not None
+        return OPENING_BALANCE.last(self._database) is not None
 
     def begin(
         self,
@@ -147,11 +147,11 @@ class HoldingsBook:
         listed: activities since `at - OVERLAP`, which the positions include.
         """
         with self._database.transaction():
-            GROUND.insert(self._database, OpeningBalance(at, cash))
-            self._expect({symbol: Owned(quantity) for symbol, quantity in held.items()})
-            self._count(_FILLED)
-            self.listed.write(listed, at, ground=0)
-            self._count(_BOOKED)
+            OPENING_BALANCE.insert(self._database, OpeningBalance(at, cash))
+            self._expect({symbol: ExpectedPosition(quantity) for symbol, quantity in held.items()})
+            self._apply(_FILLED)
+            self.listed.write(listed, at, since_opening=0)
+            self._apply(_BOOKED)
             texts = {symbol: plain(quantity) for symbol, quantity in held.items()}
             self._events.append("holdings begun", "1", {"cash": plain(cash), "held": texts})
 
@@ -161,13 +161,13 @@ class HoldingsBook:
         at: instant by the venue's clock at which they were listed.
         """
         with self._database.transaction():
-            written = self.listed.write(activities, at, ground=1)
+            written = self.listed.write(activities, at, since_opening=1)
             cash = total(change for _, change in written)
             booked = total(change for activity, change in written if not activity.is_exchange)
             if cash or booked:
                 last = self._opening()
                 cash, booked = EXACT.add(last.cash, cash), EXACT.add(last.booked, booked)
-                GROUND.put(self._database, replace(last, cash=cash, booked=booked))
+                OPENING_BALANCE.put(self._database, replace(last, cash=cash, booked=booked))
         return len(written)
 
     def last_at(self) -> np.datetime64:
@@ -184,19 +184,19 @@ class HoldingsBook:
         at: instant by the venue's clock.
         """
         with self._database.transaction():
-            before = self.owned()
-            expected = defaultdict(Owned, before)
-            self._count_fills(expected)
+            before = self.expected()
+            expected = defaultdict(ExpectedPosition, before)
+            self._apply_fills(expected)
             rooms = rooms_of(self._intents.in_states((*OUTCOME_UNKNOWN, "accepted")))
             moving = set(rooms)
-            for symbol, owned in expected.items():
-                rooms[symbol] = Room(rooms[symbol].below + owned.fee, rooms[symbol].above)
+            for symbol, position in expected.items():
+                rooms[symbol] = Room(rooms[symbol].below + position.fee, rooms[symbol].above)
             found = unexplained(expected, held, rooms, at)
             for symbol, each in list(found.items()):
-                changes = self._uncounted(symbol, at)
+                changes = self._unapplied(symbol, at)
                 for name in explaining(each.surplus, changes, rooms[symbol]):
                     expected[symbol] = expected[symbol].changed(changes[name])
-                    self._count(f"{_BOOKED} WHERE id = ?", name)
+                    self._apply(f"{_BOOKED} WHERE id = ?", name)
                 found[symbol] = Discrepancy.of_position(
                     symbol, expected[symbol].quantity, each.found
                 )
@@ -211,13 +211,13 @@ class HoldingsBook:
     def acknowledge(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
         """Expect acknowledged surpluses from now on; orders: ids of acknowledged unknown orders."""
         with self._database.transaction():
-            owned = defaultdict(Owned, self.owned())
-            self._expect({s: owned[s].changed(each) for s, each in surpluses.items()})
+            expected = defaultdict(ExpectedPosition, self.expected())
+            self._expect({s: expected[s].changed(each) for s, each in surpluses.items()})
             for symbol, surplus in surpluses.items():
-                self._count(f"{_BOOKED} WHERE symbol = ?", symbol)
+                self._apply(f"{_BOOKED} WHERE symbol = ?", symbol)
                 self._events.append("acknowledged", symbol, plain(surplus))
             for name in orders:
-                COUNTED.put(self._database, Counted(name, NONE))
+                APPLIED_FILLS.put(self._database, AppliedFill(name, NONE))
                 self._events.append("acknowledged", name)
 
     def unknown(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
@@ -227,7 +227,7 @@ class HoldingsBook:
             order
             for order in orders
             if not self._intents.select(ours, (order.client_order_id,))
-            and self._counted(order.client_order_id) is None
+            and self._applied(order.client_order_id) is None
         ]
 
     def unlisted(self, at: np.datetime64) -> str:
@@ -239,7 +239,7 @@ class HoldingsBook:
         at: instant by the venue's clock.
         """
         single = "symbol IS NOT NULL AND successor = '' AND sent_at > ?"
-        for intent in self._intents.select(f"{FILLS_UNCOUNTED} AND {single}", (str(at - DAY),)):
+        for intent in self._intents.select(f"{FILLS_UNAPPLIED} AND {single}", (str(at - DAY),)):
             filled = intent.progress.filled
             listed = self.listed.traded(intent.single.symbol, intent.progress.venue_id)
             if listed < filled:
@@ -268,71 +268,73 @@ class HoldingsBook:
                 )
         return "; ".join(odd)
 
-    def cash_reading(self, cash: Decimal) -> CashReading:
-        """Return the venue's cash beside the journal's; cash: USD."""
+    def cash_difference(self, cash: Decimal) -> CashDifference:
+        """Return how the venue's cash differs from the journal's; cash: USD."""
         opening = self._opening()
-        return CashReading(EXACT.subtract(cash, opening.cash), opening.booked)
+        return CashDifference(EXACT.subtract(cash, opening.cash), opening.booked)
 
-    def last_cash(self) -> CashReading | None:
-        """Return the last accepted reading of cash; None before the first."""
-        accepted = self._opening().believed
-        return CashReading(*accepted) if accepted else None
+    def last_cash(self) -> CashDifference | None:
+        """Return the last accepted difference in cash; None before the first."""
+        accepted = self._opening().accepted
+        return CashDifference(*accepted) if accepted else None
 
-    def accept_cash(self, reading: CashReading) -> None:
-        """Accept a reading of cash, to the cent: later ones are compared with it."""
-        cents = [each.quantize(CENT, context=EXACT) for each in (reading.beyond, reading.booked)]
-        if CashReading(*cents) != self.last_cash():
+    def accept_cash(self, difference: CashDifference) -> None:
+        """Accept a difference in cash, to the cent: later ones are compared with it."""
+        cents = [
+            each.quantize(CENT, context=EXACT) for each in (difference.beyond, difference.booked)
+        ]
+        if CashDifference(*cents) != self.last_cash():
             beyond, booked = cents
-            now = replace(self._opening(), believed_beyond=beyond, believed_booked=booked)
-            GROUND.put(self._database, now)
+            now = replace(self._opening(), accepted_beyond=beyond, accepted_booked=booked)
+            OPENING_BALANCE.put(self._database, now)
 
-    def owned(self) -> dict[str, Owned]:
+    def expected(self) -> dict[str, ExpectedPosition]:
         """Return the expected positions by symbol."""
         rows = EXPECTED.rows(self._database, "ORDER BY symbol")
-        return {row.symbol: Owned(row.qty, row.fee) for row in rows}
+        return {row.symbol: ExpectedPosition(row.qty, row.fee) for row in rows}
 
     def _opening(self) -> OpeningBalance:
-        opening = GROUND.last(self._database)
+        opening = OPENING_BALANCE.last(self._database)
         if opening is None:
             raise DatabaseFailed("the journal has no opening balance: its account was never read")
         return opening
 
-    def _expect(self, expected: Mapping[str, Owned]) -> None:
+    def _expect(self, expected: Mapping[str, ExpectedPosition]) -> None:
         """Record the expected positions of some symbols."""
-        for symbol, owned in expected.items():
-            EXPECTED.put(self._database, Expected(symbol, *owned))
+        for symbol, position in expected.items():
+            EXPECTED.put(self._database, ExpectedRow(symbol, *position))
 
-    def _counted(self, name: str) -> Decimal | None:
+    def _applied(self, name: str) -> Decimal | None:
         """Return the applied quantity of an order or a booking; None if there is none."""
-        found = COUNTED.last(self._database, "WHERE name = ?", (name,))
+        found = APPLIED_FILLS.last(self._database, "WHERE name = ?", (name,))
         return None if found is None else found.qty
 
-    def _count(self, query: str, *values: str) -> None:
+    def _apply(self, query: str, *values: str) -> None:
         """Mark the quantities that a query lists by name as applied."""
         for name, quantity in self._database.rows(query, values):
-            COUNTED.put(self._database, Counted(name, exact(quantity)))
+            APPLIED_FILLS.put(self._database, AppliedFill(name, exact(quantity)))
 
-    def _count_fills(self, expected: defaultdict[str, Owned]) -> None:
+    def _apply_fills(self, expected: defaultdict[str, ExpectedPosition]) -> None:
         """Add fills that are not yet applied to the expected positions."""
-        for intent in self._intents.select(FILLS_UNCOUNTED):
+        for intent in self._intents.select(FILLS_UNAPPLIED):
             name, filled = intent.client_order_id, intent.progress.filled
-            news = EXACT.subtract(filled, self._counted(name) or NONE)
+            news = EXACT.subtract(filled, self._applied(name) or NONE)
             for symbol, change in changes_of(intent, news).items():
-                owned = expected[symbol]
-                expected[symbol] = owned.changed(change, fee_of(symbol, change, owned))
-            self._count(f"{_FILLED} WHERE client_order_id = ?", name)
+                position = expected[symbol]
+                expected[symbol] = position.changed(change, fee_of(symbol, change, position))
+            self._apply(f"{_FILLED} WHERE client_order_id = ?", name)
 
-    def _uncounted(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
+    def _unapplied(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
         """Return the unapplied changes of a symbol by the bookings of a week, by name."""
         changes = {
-            name: EXACT.subtract(quantity, self._counted(name) or NONE)
+            name: EXACT.subtract(quantity, self._applied(name) or NONE)
             for name, quantity in self.listed.changes(symbol, at - OVERLAP).items()
         }
         return {name: change for name, change in changes.items() if change}
 
 
 def unexplained(
-    expected: Mapping[str, Owned],
+    expected: Mapping[str, ExpectedPosition],
     held: Mapping[str, Decimal],
     rooms: Mapping[str, Room],
     at: np.datetime64,
@@ -345,7 +347,7 @@ def unexplained(
     """
     found = {}
     for symbol in sorted({*expected, *held}):
-        wanted = expected.get(symbol, Owned()).quantity
+        wanted = expected.get(symbol, ExpectedPosition()).quantity
         each = Discrepancy.of_position(symbol, wanted, held.get(symbol, NONE))
         if is_option(symbol) and not each.found and contract_of(symbol).has_expired(at):
             continue
@@ -397,7 +399,7 @@ def rooms_of(waiting: Iterable[OrderIntent]) -> defaultdict[str, Room]:
     return rooms
 
 
-def fee_of(symbol: str, change: Decimal, owned: Owned) -> Decimal:
+def fee_of(symbol: str, change: Decimal, position: ExpectedPosition) -> Decimal:
     """Return the largest fee in crypto that the venue may keep of a purchase.
 
     Together with earlier ones it is bounded by that share of the largest position: if no fee is
@@ -405,8 +407,8 @@ def fee_of(symbol: str, change: Decimal, owned: Owned) -> Decimal:
     """
     if not (change > 0 and is_symbol(symbol) and is_coin(symbol)):
         return NONE
-    largest = max(abs(owned.quantity), abs(EXACT.add(owned.quantity, change)))
-    room = EXACT.subtract(EXACT.multiply(largest, COIN_FEE), owned.fee)
+    largest = max(abs(position.quantity), abs(EXACT.add(position.quantity, change)))
+    room = EXACT.subtract(EXACT.multiply(largest, COIN_FEE), position.fee)
     return max(min(EXACT.multiply(change, COIN_FEE), room), NONE)
 
 

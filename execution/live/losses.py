@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.journal.halts import ITSELF, Halt, HaltChanges, HaltKind, Halts
-from execution.journal.marks import EquitySnapshot, MarkBook, Point, date_of, exact
+from execution.journal.marks import EquityMark, MarkBook, Point, date_of, exact
 
 # By how much of its limit a loss grows before it halts again what a person has let go on.
 GROWTH = Decimal("0.25")
@@ -36,7 +36,7 @@ class LossLimits(Protocol):
 
 
 def write_mark(
-    book: MarkBook, halts: Halts, mark: EquitySnapshot, limits: LossLimits
+    book: MarkBook, halts: Halts, mark: EquityMark, limits: LossLimits
 ) -> tuple[Point, HaltChanges]:
     """Write a mark down, and halt or resume by what was lost; its point, and what has changed."""
     latest = halts.latest()

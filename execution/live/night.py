@@ -21,10 +21,10 @@ from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
 from execution.live.desk import TradingDesk
 from execution.live.settings import LiveSettings
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place_each
 from execution.orders.gate import Part
 from execution.orders.orders import (
-    Account,
     Order,
     OrderTerms,
     Side,
@@ -139,7 +139,7 @@ class NightWatch:
             text = "the book is above the night's ceiling two minutes before the close"
             self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
 
-    def send(self, orders: Sequence[Order], account: Account, name: str) -> None:
+    def send(self, orders: Sequence[Order], account: AccountSnapshot, name: str) -> None:
         """Write orders that only reduce down, under a name, and send them."""
         gate = self._live.gate(account, {order.symbol for order in orders}, needed=False)
         self._journal.write_orders(name, orders, account.as_of)
@@ -150,7 +150,7 @@ class NightWatch:
         finally:
             self._journal.end(name, "it was not sent")
 
-    def _seen(self) -> Account:
+    def _seen(self) -> AccountSnapshot:
         """Return the account, at the feed's prices if the venue's marks are rejected."""
         try:
             return self._desk.account()
@@ -176,7 +176,7 @@ class NightWatch:
     def _is_ours(self, order: Order) -> bool:
         return strategy_of(order.client_order_id) == self._settings.order_name
 
-    def _in_somebodys_way(self, account: Account) -> set[str]:
+    def _in_somebodys_way(self, account: AccountSnapshot) -> set[str]:
         """Return symbols whose cut would trade with an unknown order, or one for the auction.
 
         The venue refuses such a cut as a wash trade; other symbols are cut more.
@@ -202,14 +202,14 @@ def close_of_day(now: np.datetime64, closes: np.datetime64 | None = None) -> np.
     return session.closes
 
 
-def is_over_the_ceiling(account: Account, limits: Limits) -> bool:
+def is_over_the_ceiling(account: AccountSnapshot, limits: Limits) -> bool:
     """Whether the account holds more than its broker lends overnight."""
     needed = _equity_needed(account, limits, limits.overnight_leverage, account.positions)
     return needed > max(account.equity, 0.0) * (1 + ROUNDED)
 
 
 def night_cuts(
-    account: Account,
+    account: AccountSnapshot,
     certain: Mapping[str, Decimal],
     limits: Limits,
     strategy: str,
@@ -250,7 +250,7 @@ def night_cuts(
     return tuple(orders)
 
 
-def with_reductions(account: Account, reductions: Iterable[Order]) -> Account:
+def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> AccountSnapshot:
     """The account as if orders that may be on their way had filled at the latest prices.
 
     None goes beyond nothing, and what the account is worth stays.
@@ -266,13 +266,13 @@ def with_reductions(account: Account, reductions: Iterable[Order]) -> Account:
     return replace(account, positions=positions, cash=cash)
 
 
-def after_the_auction(account: Account) -> Account:
+def after_the_auction(account: AccountSnapshot) -> AccountSnapshot:
     """The account as if what waits for the closing auction had taken off what it can."""
     return with_reductions(account, (each for each in account.open_orders if each.for_auction))
 
 
 def flattening_orders(
-    account: Account, strategy: str, tradable: Collection[str], terms: OrderTerms
+    account: AccountSnapshot, strategy: str, tradable: Collection[str], terms: OrderTerms
 ) -> tuple[Order, ...]:
     """Market orders that close every position of ours whose market is open now.
 
@@ -301,7 +301,7 @@ def _reduction(name: str, symbol: str, held: Decimal, quantity: Decimal, reason:
 
 
 def _equity_needed(
-    account: Account, limits: Limits, overnight: float, positions: Mapping[str, Decimal]
+    account: AccountSnapshot, limits: Limits, overnight: float, positions: Mapping[str, Decimal]
 ) -> float:
     """USD of equity that positions rest on overnight: stocks on a part, coins on all of it."""
     lent = limits.with_account_leverage(account.leverage).intraday_leverage

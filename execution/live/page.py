@@ -27,7 +27,7 @@ from execution.journal.cycles import NextCycle, latest_cycles
 from execution.journal.decisions import ChoiceRow
 from execution.journal.events import NoticeBook, NoticeRow
 from execution.journal.halts import Halt
-from execution.journal.marks import EquitySnapshot
+from execution.journal.marks import EquityMark
 from execution.journal.order_store import STATES, WAITING, OrderIntent
 from execution.journal.orders import words_of
 from execution.journal.positions import PositionProfit
@@ -312,7 +312,7 @@ class Curve:
         """The last mark's instant, from which on marks may be new."""
         return self.marks["at"][-1] if len(self.marks) else np.datetime64(0, "ns")
 
-    def extended(self, marks: Sequence[EquitySnapshot]) -> Curve:
+    def extended(self, marks: Sequence[EquityMark]) -> Curve:
         """The curve with the marks from `last_at` on; of one instant the last word counts."""
         if not marks:
             return self
@@ -380,9 +380,7 @@ class Curve:
         )
 
 
-def position_table(
-    mark: EquitySnapshot, bounds: Bounds, profits: Sequence[PositionProfit]
-) -> Table:
+def position_table(mark: EquityMark, bounds: Bounds, profits: Sequence[PositionProfit]) -> Table:
     """Return the table of positions, largest first, then closed ones.
 
     Values are in USD and multiples of equity. Gross exposures come first, the sum of profits last.
@@ -486,7 +484,7 @@ def _unit_price(price: Fraction | None) -> str:
     return figures.usd(to_cents(price)) if price >= 1 else figures.price(f"{float(price):.4g}")
 
 
-def _weight(mark: EquitySnapshot, value: float, ceiling: float | None) -> Row:
+def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
     """Return value (USD), weight and ceiling (multiples of equity) of a position."""
     weight = value / mark.equity if mark.equity > 0 else np.nan
     above = ceiling is not None and abs(weight) > ceiling

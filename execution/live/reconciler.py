@@ -10,29 +10,30 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
 
 from execution.brokers import (
     NOTHING,
-    Holding,
     MarksRejected,
     OtherOrder,
     ReadAgain,
     Reading,
     ReadingRejected,
+    VenuePosition,
 )
 from execution.journal.activities import ALL_TIME, Activity
 from execution.journal.expected import NONE
 from execution.journal.halts import HaltKind
-from execution.live.cash import CashReading, room_of, why_unexplained
-from execution.live.holdings import Discrepancy, HoldingsBook, Stake, at_stake
+from execution.live.cash import CashDifference, room_of, why_unexplained
+from execution.live.holdings import Discrepancy, ExpectedPositions, Stake, at_stake
 from execution.live.open_account import OpenAccount
 from execution.live.validation import MarkValidator
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, last_prices
-from execution.orders.orders import Account, Order, coin_bids
+from execution.orders.orders import Order, coin_bids
 from foundation.decimals import INFINITE, plain, total
 from trainingdata.endings import MOST_PAID
 
@@ -45,25 +46,6 @@ DISCREPANCY_HALTS: tuple[HaltKind, HaltKind] = ("positions", "symbols")
 Discrepancies = Mapping[str, Sequence[Discrepancy]]  # by symbol, or by what options are on
 
 
-@dataclass(frozen=True, slots=True)
-class ValuedReading:
-    """A reading with its account at the prices that it is decided at.
-
-    account: rejected marks at the feed's price, and unpriced positions at their last mark.
-    rejected: why marks are rejected; empty where none is.
-    unpriced: quantities that no mark values, in words.
-    """
-
-    reading: Reading
-    account: Account
-    rejected: str
-    unpriced: Sequence[str]
-
-    @property
-    def equity(self) -> Decimal:
-        return Decimal(repr(self.account.equity))
-
-
 class Reconciler:
     """Compares readings of one account with its journal.
 
@@ -72,7 +54,7 @@ class Reconciler:
     """
 
     def __init__(self, account: OpenAccount, feed: TradeSource) -> None:
-        self.holdings = HoldingsBook(account.database, account.events)
+        self.holdings = ExpectedPositions(account.database, account.events)
         self._account = account
         self._halts = account.halts
         self._notices = account.notices
@@ -87,8 +69,10 @@ class Reconciler:
         self._unknown_orders: Sequence[OtherOrder] = ()  # at the last reading
         self._cleared: set[str] = set()  # causes that were cleared before the comparison
 
-    def check(self, valued: ValuedReading) -> Account:
+    def check(self, reading: Reading) -> AccountSnapshot:
         """Return the snapshot that is decided on: discrepancies are quarantined in it.
+
+        reading: as `value` returns it.
 
         Unexplained cash at a second reading halts the account. What a person has cleared then
         counts: once, and for the difference that the halt was raised for.
@@ -100,43 +84,47 @@ class Reconciler:
         ReadingRejected
             at the second one; `MarksRejected` with the account at the feed's prices.
         """
-        reading, marks = valued.reading, valued.rejected
-        why = self.unexplained_cash(valued)
-        now = self.holdings.cash_reading(reading.cash)
+        marks = reading.rejected
+        equity = _equity(reading.account)
+        why = self.unexplained_cash(reading)
+        now = self.holdings.cash_difference(reading.cash)
         if not reading.again and (reason := why or marks):
             raise ReadAgain(reason)
-        account = self._quarantine(valued.account, reading.other_orders)
-        if why and not self._is_cleared(now, valued.equity):
+        account = self._quarantine(reading.account, reading.other_orders)
+        if why and not self._is_cleared(now, equity):
             late = self.holdings.unlisted(self._listed_at)
             if not late:
                 self._account.halt("cash", why, cause=now.cause)
             raise ReadingRejected(late or why, account)
         self._notices.tell("marks", marks)
-        held = ", ".join(sorted(valued.unpriced))
+        held = ", ".join(sorted(f"{plain(q)} {s}" for s, q in reading.unpriced.items()))
         text = f"no price for {held}: quarantined, valued at its last mark or at nothing"
         self._notices.tell("unpriced", text if held else "")
         if marks:
             raise MarksRejected(marks, account)
-        self._end_listed_halt(now, valued.equity)
+        self._end_listed_halt(now, equity)
         self._use_clearing("cash")
         self.holdings.accept_cash(now)
-        self._equity = valued.equity
+        self._equity = equity
         self._marks.accept(account)
         return account
 
-    def value(self, reading: Reading) -> ValuedReading:
-        """Validate the marks of a reading, and value positions without a price."""
+    def value(self, reading: Reading) -> Reading:
+        """Return a reading with validated marks, and with its unpriced positions valued.
+
+        `unpriced` keeps those that are not rejected.
+        """
         rejected = self._marks.rejected(reading.account, again=reading.again)
         known = {symbol: price for symbol, price in rejected.items() if price > 0}
         account = replace(reading.account, prices={**reading.account.prices, **known})
         account, reasons = self._at_last_marks(account, reading.unpriced)
         marks = "; ".join((*_rejections(rejected, reading.account.prices), *reasons.values()))
-        held = [f"{plain(q)} {s}" for s, q in reading.unpriced.items() if s not in reasons]
-        return ValuedReading(reading, account, marks, held)
+        unpriced = {s: q for s, q in reading.unpriced.items() if s not in reasons}
+        return replace(reading, account=account, unpriced=unpriced, rejected=marks)
 
     def _at_last_marks(
-        self, account: Account, unpriced: Mapping[str, Decimal]
-    ) -> tuple[Account, dict[str, str]]:
+        self, account: AccountSnapshot, unpriced: Mapping[str, Decimal]
+    ) -> tuple[AccountSnapshot, dict[str, str]]:
         """Return the account with unpriced positions at their last marks, and why not the others.
 
         A last mark is too old for a large part of the account. Unpriced debt that was never marked
@@ -159,27 +147,27 @@ class Reconciler:
         changed = replace(account, positions=positions, prices=prices, short_proceeds=proceeds)
         return changed, reasons
 
-    def unexplained_cash(self, valued: ValuedReading) -> str:
+    def unexplained_cash(self, reading: Reading) -> str:
         """Return why the cash of a reading is unexplained by the journal, or an empty string."""
-        account = valued.account
-        now = self.holdings.cash_reading(valued.reading.cash)
+        account = reading.account
+        now = self.holdings.cash_difference(reading.cash)
         bids = Decimal(repr(coin_bids(account.open_orders, account.prices)))
-        return why_unexplained(now, self.holdings.last_cash(), valued.equity, bids)
+        return why_unexplained(now, self.holdings.last_cash(), _equity(account), bids)
 
-    def _is_cleared(self, now: CashReading, equity: Decimal) -> bool:
+    def _is_cleared(self, now: CashDifference, equity: Decimal) -> bool:
         """Return whether a person has cleared this difference; it is the opening balance then."""
         cause = self._halts.cleared_cause("cash")
-        if not cause or not now.is_near(CashReading.of_cause(cause), room_of(equity)):
+        if not cause or not now.is_near(CashDifference.of_cause(cause), room_of(equity)):
             return False
         log.warning("acknowledged, the opening balance from now on: %s", now)
         return True
 
-    def _end_listed_halt(self, now: CashReading, equity: Decimal) -> None:
+    def _end_listed_halt(self, now: CashDifference, equity: Decimal) -> None:
         """End the halt whose whole difference the venue has listed since, late."""
         standing = self._halts.active_cause("cash")
         if standing is None:
             return
-        booked = now.booked - CashReading.of_cause(standing[1]).booked
+        booked = now.booked - CashDifference.of_cause(standing[1]).booked
         if abs(booked) > room_of(equity):
             self._account.end_halt("cash")
 
@@ -191,7 +179,7 @@ class Reconciler:
         """Return an order that has answered more fills than were listed, or an empty string."""
         return self.holdings.unlisted(self._listed_at)
 
-    def compare(self, held: Mapping[str, Holding]) -> Mapping[str, Discrepancy]:
+    def compare(self, held: Mapping[str, VenuePosition]) -> Mapping[str, Discrepancy]:
         """Return what differs from what should be held; `quarantine` has it take effect.
 
         held: read after activities were last recorded.
@@ -203,7 +191,9 @@ class Reconciler:
         """Return whether a comparison needs no other: nothing differs, or nothing new does."""
         return not found or _surpluses(found) == _surpluses(self._differences or {})
 
-    def quarantine(self, found: Mapping[str, Discrepancy], held: Mapping[str, Holding]) -> None:
+    def quarantine(
+        self, found: Mapping[str, Discrepancy], held: Mapping[str, VenuePosition]
+    ) -> None:
         """Quarantine what differs at a last comparison from now on."""
         self._units = self._unit_values(held, found)
         self._put_differences(found)
@@ -245,7 +235,7 @@ class Reconciler:
         return {} if mark is None else mark.positions
 
     def _unit_values(
-        self, held: Mapping[str, Holding], symbols: Iterable[str]
+        self, held: Mapping[str, VenuePosition], symbols: Iterable[str]
     ) -> dict[str, Decimal]:
         """Return USD of a share, coin or contract at the venue's mark, else at its last trade."""
         units = {}
@@ -256,7 +246,9 @@ class Reconciler:
         last = last_prices(self._feed, {*symbols} - {*units})
         return {**units, **{symbol: Decimal(repr(price)) for symbol, price in last.items()}}
 
-    def _quarantine(self, account: Account, others: Sequence[OtherOrder]) -> Account:
+    def _quarantine(
+        self, account: AccountSnapshot, others: Sequence[OtherOrder]
+    ) -> AccountSnapshot:
         """Return the account in which symbols with discrepancies take no orders.
 
         Beyond a share of equity the account is halted until all of it is settled. What a person
@@ -267,7 +259,7 @@ class Reconciler:
             return account
         found = self._discrepancies(account, others)
         if {*map(self._halts.cleared_cause, DISCREPANCY_HALTS)} - self._cleared - {""}:
-            return replace(account, undetermined=account.undetermined | {*found})
+            return replace(account, unknown=account.unknown | {*found})
         cleared: dict[str, list[str]] = {}
         for each in filter(None, self._cleared):
             cleared |= json.loads(each)
@@ -283,15 +275,17 @@ class Reconciler:
         orders = self.holdings.unknown(account.open_orders)
         stake = self._at_stake.total + self._order_value(orders, account)
         stake += total(order.at_risk for order in self._unknown_orders)
-        large = stake > MAX_DISCREPANCY * Decimal(repr(account.equity))
+        large = stake > MAX_DISCREPANCY * _equity(account)
         kind = positions if large or self._halts.active_cause(positions) else symbols
         standing = self._halts.active_cause(kind)
         if standing is None or standing[1] != cause:
             self._end_halts()
             self._account.halt(kind, _reasons(found), cause=cause)
-        return replace(account, undetermined=account.undetermined | {*found})
+        return replace(account, unknown=account.unknown | {*found})
 
-    def _discrepancies(self, account: Account, others: Sequence[OtherOrder]) -> Discrepancies:
+    def _discrepancies(
+        self, account: AccountSnapshot, others: Sequence[OtherOrder]
+    ) -> Discrepancies:
         """Return what the journal does not explain, by symbol, or by what options are on."""
         found: defaultdict[str, list[Discrepancy]] = defaultdict(list)
         for symbol, each in (self._differences or {}).items():
@@ -313,7 +307,7 @@ class Reconciler:
         self.holdings.acknowledge(surpluses, orders)
         self._put_differences(differences)
 
-    def _order_value(self, orders: Iterable[Order], account: Account) -> Decimal:
+    def _order_value(self, orders: Iterable[Order], account: AccountSnapshot) -> Decimal:
         """Return USD that orders may trade, at their own prices or at the market's, if more."""
         seen = {symbol: Decimal(repr(price)) for symbol, price in account.prices.items()}
         unseen = {order.symbol for order in orders} - {*seen}
@@ -367,8 +361,8 @@ class Reconciler:
         overpaid = {each.id: why for each in large if (why := self._why_overpaid(each))}
         hidden = list(overpaid.values())
         large = [each for each in large if each.id not in overpaid]
-        last = self.holdings.last_cash() or CashReading(NONE, NONE)
-        away = self.holdings.cash_reading(cash).beyond - last.beyond
+        last = self.holdings.last_cash() or CashDifference(NONE, NONE)
+        away = self.holdings.cash_difference(cash).beyond - last.beyond
         tolerance = room_of(self._equity or NONE)
         if not hidden and abs(away - total(each.amount for each in large)) <= tolerance:
             return large
@@ -396,6 +390,11 @@ class Reconciler:
             f"activity {each.id}: {each.symbol} is exchanged for {plain(each.amount)} USD, and was"
             f" worth {worth:,.2f}: it is left out"
         )
+
+
+def _equity(account: AccountSnapshot) -> Decimal:
+    """Return the equity of an account, USD, as it is written."""
+    return Decimal(repr(account.equity))
 
 
 def _common(held: Decimal, expected: Decimal) -> Decimal:

@@ -11,14 +11,15 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from execution.journal.decisions import EXPIRED, DecisionRow, Journal
-from execution.journal.expected import NONE, Owned
+from execution.journal.expected import NONE, ExpectedPosition
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
-from execution.live.batch import OrderBatch, ended_in_trouble
+from execution.live.batch import OrderBatch
 from execution.live.cycle import NOT_REDUCED, Reconciled
 from execution.live.holdings import Room, changes_of, fee_of
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import taken_from
 from execution.orders.broker import Broker, is_whole
-from execution.orders.orders import Account
+from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
@@ -60,23 +61,22 @@ def resumed_batches(
         log.info("%s is gone on with", decision.name)
         due = _due(intents, account.as_of)
         orders = [intent.single for intent in due]
-        batch = OrderBatch(
-            decision.name,
-            orders,
-            decision.cancels,
-            ends=len(due) == sum(map(_is_left, intents)),
-            # An auction is hours away: the same is tried again until its orders expire.
-            retries=any(order.for_auction for order in orders),
-        )
-        with ended_in_trouble(batch, journal):
-            batch.gate = live.gate(account.with_prices(decision.prices), decision.prices)
-        yield batch
+        # An auction is hours away: the same is tried again until its orders expire.
+        retries = any(order.for_auction for order in orders)
+        try:
+            gate = live.gate(account.with_prices(decision.prices), decision.prices)
+        except BrokerError as error:
+            if not retries:
+                journal.end(decision.name, str(error))
+            raise
+        ends = len(due) == sum(map(_is_left, intents))
+        yield OrderBatch(decision.name, orders, gate, decision.cancels, ends=ends, retries=retries)
 
 
 def why_not_resumed(
     decision: DecisionRow,
     intents: Sequence[OrderIntent],
-    account: Account,
+    account: AccountSnapshot,
     tradable: Collection[str],
 ) -> str:
     """Why what is left of a decision is not sent any more; empty where it is.
@@ -119,18 +119,18 @@ def _holds_what_it_should(
     decision: DecisionRow,
     intents: Sequence[OrderIntent],
     left: Sequence[OrderIntent],
-    account: Account,
+    account: AccountSnapshot,
 ) -> bool:
     """Whether of each symbol that is left the account holds what the decision's fills made of it.
 
     Somebody may have traded it by hand since: the order would do the same once more.
     """
     for symbol in {intent.single.symbol for intent in left}:
-        owned = Owned(decision.positions.get(symbol, NONE))
+        position = ExpectedPosition(decision.positions.get(symbol, NONE))
         for intent in intents:
             change = changes_of(intent, intent.progress.filled).get(symbol, NONE)
-            owned = owned.changed(change, fee_of(symbol, change, owned))
-        surplus = account.positions.get(symbol, NONE) - owned.quantity
-        if not Room(below=owned.fee).holds(surplus):
+            position = position.changed(change, fee_of(symbol, change, position))
+        surplus = account.positions.get(symbol, NONE) - position.quantity
+        if not Room(below=position.fee).holds(surplus):
             return False
     return True

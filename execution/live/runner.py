@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from execution.brokers import SETBACK, EstimatedClock, account_at
+from execution.brokers import SETBACK, EstimatedClock, broker_connection
 from execution.decision.trader import Trader
 from execution.journal.cycles import cycle_count
 from execution.journal.order_store import OrderStore, State
@@ -93,7 +93,7 @@ def trading_loop(
     stop = Stop()
     with ExitStack() as held:
         held.enter_context(stopped_by_signals(stop))
-        connection = account_at(settings.broker, keys)
+        connection = broker_connection(settings.broker, keys)
         account_id = awaited(connection.account_id, stop, supervisor, patient=cycles is None)
         if account_id is None:
             yield None

@@ -28,9 +28,10 @@ from execution.live.resumption import resumed_batches
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
 from execution.live.validation import BarValidator, histories_gone
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import next_sending, sending_end
 from execution.orders.broker import place
-from execution.orders.orders import Account, Order
+from execution.orders.orders import Order
 from execution.orders.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
 from trainingdata.bars import Bars, closes_of
@@ -215,7 +216,7 @@ class TradingJob:
         except BrokerError:
             return self._next_sending
 
-    def _idle(self, account: Account) -> Cycle | None:
+    def _idle(self, account: AccountSnapshot) -> Cycle | None:
         """Return a cycle that decides nothing, where halts, the kill file or bars forbid it."""
         stopped = why_stopped(self._live.halts, self._live.account.kill_file)
         why = stopped or self._gone(account)
@@ -291,7 +292,7 @@ class TradingJob:
         reasons = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(doubted.items()))
         self._live.notices.tell("bars", f"bars rejected, not traded: {reasons}" if reasons else "")
 
-    def _gone(self, account: Account) -> str:
+    def _gone(self, account: AccountSnapshot) -> str:
         """Why nothing is decided at the first cycle on bars of which a symbol's history is gone.
 
         Without its forecasts the others would be given its room. What a second cycle finds too is

@@ -40,7 +40,7 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.doubted:
         return cycle.doubted[symbol]
-    if symbol in account.undetermined:
+    if symbol in account.unknown:
         return "its position or open orders are uncertain"
     if short := short_history(bars, symbol, settings):
         return short

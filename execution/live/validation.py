@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, trades_of
-from execution.orders.orders import Account
 from foundation.arrays import Mask
 from foundation.figures import counted
 from trainingdata.bars import CLOSE, OPEN, Bars, closes_of
@@ -116,7 +116,7 @@ class MarkValidator:
         self._accepted: Mapping[str, float] = {}  # USD by symbol
         self._read: Mapping[str, float] = {}  # the same, at the last reading
 
-    def rejected(self, account: Account, *, again: bool) -> dict[str, float]:
+    def rejected(self, account: AccountSnapshot, *, again: bool) -> dict[str, float]:
         """Return symbols with rejected marks, each with its price, USD; NaN for an unknown one.
 
         again: whether the reading before was rejected.
@@ -131,7 +131,7 @@ class MarkValidator:
             if not _is_near(self._read[symbol], prices.get(symbol))
         }
 
-    def accept(self, account: Account) -> None:
+    def accept(self, account: AccountSnapshot) -> None:
         self._accepted = _marks(account)
 
     def accepted(self, symbol: str) -> float | None:
@@ -144,7 +144,7 @@ class MarkValidator:
         return {symbol: trade.price for symbol, trade in trades.items() if now - trade.at < OLD}
 
 
-def _marks(account: Account) -> dict[str, float]:
+def _marks(account: AccountSnapshot) -> dict[str, float]:
     return {symbol: account.prices[symbol] for symbol, held in account.positions.items() if held}
 
 

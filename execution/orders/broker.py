@@ -9,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.orders import Account, Fill, Order
+from execution.orders.orders import Fill, Order
 from foundation.errors import AccountChanged, BrokerError
 
 # The part of an order that counts as all of it: tens of millions of a coin are no exact number of
@@ -44,7 +45,7 @@ class Broker(Protocol):
     """An account that fills orders."""
 
     def now(self) -> np.datetime64: ...
-    def account(self) -> Account: ...
+    def account(self) -> AccountSnapshot: ...
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
         """Send orders, in their order, and return what has filled.

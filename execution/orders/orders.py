@@ -1,10 +1,10 @@
-"""Orders, the fills they lead to, and the account they move."""
+"""Orders, and the fills they lead to."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from operator import attrgetter
 from typing import Literal, NamedTuple, get_args
@@ -26,7 +26,6 @@ TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
 PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent")
 QTY_LIMIT = 10**12  # no order is for as much
 UNLIMITED = float("inf")
-LEAST_FREE = 1e-6  # of equity; a ceiling of 0 has no multiples
 # The venue takes ids of 128 characters at most.
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _prices = attrgetter(*PRICES)
@@ -239,110 +238,6 @@ class Fill(NamedTuple):
     def booked_at(self) -> np.datetime64:
         """The instant of the account's row that counts it."""
         return self.at if self.row_at is None else self.row_at
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """An account as of an instant.
-
-    cash: USD; below 0 it is borrowed.
-    positions: signed quantities, by symbol.
-    prices: last known closes in USD, by symbol.
-    as_of: the instant.
-    open_orders: what still waits.
-    unsettled: USD, net proceeds of stock trades that settle on the next session, without those of
-        shorts that are still open.
-    short_proceeds: USD that open shorts were sold for.
-    leverage: stock gross that the venue allows at most, in multiples of equity.
-    shorting: whether the venue lends shares.
-    blocked: why the venue takes no orders of the account; empty if it takes them.
-    coins: whether the venue takes orders of coins.
-    undetermined: symbols of which an order may be on its way, or something else holds a part back;
-        nothing is ordered of them.
-    free: share of equity that stocks may rest on, above 0, 1 at most; the rest secures open
-        spreads.
-    equity: USD, cash plus positions at these prices.
-    """
-
-    cash: float
-    positions: Mapping[str, Decimal]
-    prices: Mapping[str, float]
-    as_of: np.datetime64
-    open_orders: tuple[Order, ...] = ()
-    unsettled: float = 0.0
-    short_proceeds: float = 0.0
-    leverage: float = float("inf")
-    shorting: bool = True
-    blocked: str = ""
-    coins: bool = True
-    undetermined: frozenset[str] = frozenset()
-    free: float = 1.0
-    equity: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        prices = self.prices
-        value = 0.0
-        for symbol, quantity in self.positions.items():
-            if quantity:
-                if symbol not in prices:
-                    raise ValueError(f"positions: {symbol} has no price")
-                value += float(quantity) * prices[symbol]
-        object.__setattr__(self, "equity", self.cash + value)
-
-    def secured(self, collateral: float) -> Account:
-        """The account, of which so many USD secure spreads and buy neither stock nor coin."""
-        if collateral <= 0:
-            return self
-        share = 1.0 - collateral / self.equity if self.equity > 0 else 0.0
-        # What is set aside is no debt: it takes the cash there is, and nothing of what a coin that
-        # is sold will bring.
-        reserved = min(collateral, max(self.unborrowed_cash, 0.0))
-        return replace(
-            self, free=max(share, LEAST_FREE), unsettled=max(self.unsettled, 0.0) + reserved
-        )
-
-    @property
-    def exposure(self) -> Mapping[str, Decimal]:
-        """Signed quantity held plus open, by symbol."""
-        total = dict(self.positions)
-        for order in self.open_orders:
-            total[order.symbol] = total.get(order.symbol, Decimal(0)) + order.signed_qty
-        return total
-
-    @property
-    def open_reductions(self) -> Mapping[str, Decimal]:
-        """Signed quantity held that open orders would take off a position, by symbol.
-
-        It counts as held until they have filled.
-        """
-        reductions: dict[str, Decimal] = {}
-        for order in self.open_orders:
-            held = self.positions.get(order.symbol, Decimal(0))
-            if held * order.signed_qty < 0:
-                # Several orders together take off no more than is held.
-                before = abs(reductions.get(order.symbol, Decimal(0)))
-                reductions[order.symbol] = min(before + order.qty, abs(held)).copy_sign(held)
-        return reductions
-
-    def without(self, orders: Collection[Order]) -> Account:
-        """The account once these of its open orders have been cancelled."""
-        if not orders:
-            return self
-        cancelled = {order.client_order_id for order in orders}
-        remaining = [o for o in self.open_orders if o.client_order_id not in cancelled]
-        return replace(self, open_orders=tuple(remaining))
-
-    def with_prices(self, prices: Mapping[str, float]) -> Account:
-        return replace(self, prices={**prices, **self.prices})
-
-    @property
-    def unborrowed_cash(self) -> float:
-        """Cash in USD that may buy coins; below 0 what is missing until there is any."""
-        # Coins are bought with settled cash alone. Proceeds of stocks settle a session later, what
-        # open shorts were sold for is held against them, and open bids will take their part.
-        proceeds = max(self.unsettled, 0.0)
-        bids = coin_bids(self.open_orders, self.prices)
-        return self.cash - self.short_proceeds - proceeds - bids
 
 
 def coin_bids(orders: Iterable[Order], prices: Mapping[str, float]) -> float:

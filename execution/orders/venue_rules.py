@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import auction_refusal
 from execution.orders.broker import Asset, Broker
 from execution.orders.orders import TERMS, Order, OrderTerms
@@ -20,30 +21,10 @@ Steps = Literal["original", "broker"]
 BLOCKED = "the venue has blocked this account from trading"
 
 
-class OrderingAccount(Protocol):
-    """What of an account decides whether an order is taken."""
-
-    @property
-    def positions(self) -> Mapping[str, Decimal]:
-        """Signed quantities, by symbol."""
-
-    @property
-    def prices(self) -> Mapping[str, float]:
-        """Last known price in USD, by symbol."""
-
-    @property
-    def open_orders(self) -> Sequence[Order]:
-        """What still waits."""
-
-    @property
-    def blocked(self) -> str:
-        """Why the venue takes no orders of the account; empty if it takes them."""
-
-
 def refusal(
     order: Order,
     asset: Asset | None = None,
-    account: OrderingAccount | None = None,
+    account: AccountSnapshot | None = None,
     terms: OrderTerms = TERMS,
     at: np.datetime64 | None = None,
 ) -> str:
@@ -110,7 +91,7 @@ def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> st
 
 
 def _account_refusal(
-    order: Order, coin: bool, fraction: bool, account: OrderingAccount, terms: OrderTerms
+    order: Order, coin: bool, fraction: bool, account: AccountSnapshot, terms: OrderTerms
 ) -> str:
     """Too small or too large, against the account's own open order, or through zero."""
     held = account.positions.get(order.symbol, _NOTHING)

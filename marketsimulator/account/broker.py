@@ -11,9 +11,10 @@ from typing import Literal
 
 import numpy as np
 
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.orders import TERMS, Account, Fill, Order, OrderTerms, exact_decimal
+from execution.orders.orders import TERMS, Fill, Order, OrderTerms, exact_decimal
 from execution.orders.venue_rules import refusal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
@@ -139,7 +140,7 @@ class SimulatedBroker:
             self._opening = open_bars(self._book, self._line, tape, self._row)
             self._record(tape)
 
-    def account(self) -> Account:
+    def account(self) -> AccountSnapshot:
         """The account at this instant, before its bars open."""
         state = self._book.account[0]
         day = self._line.days[self._line.day[self._row]]
@@ -156,7 +157,7 @@ class SimulatedBroker:
                 prices[symbol] = mark
         # What shorts were sold for today has not settled and is collateral: it counts once, as
         # the latter.
-        return Account(
+        return AccountSnapshot(
             cash=float(state["cash"]),
             positions=positions,
             prices=prices,
@@ -198,7 +199,7 @@ class SimulatedBroker:
         self._drop_done_orders()
         return fills
 
-    def _accepts(self, order: Order, account: Account) -> bool:
+    def _accepts(self, order: Order, account: AccountSnapshot) -> bool:
         """Whether the venue accepts an order, which is noted then; a refusal is logged."""
         if order.client_order_id in self._numbers:
             why = "its client_order_id was used before"

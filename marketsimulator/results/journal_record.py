@@ -21,7 +21,7 @@ from execution.decision.decision import Decision, decision_of_choices
 from execution.journal.activities import ALL_TIME, BookingRow, FillRow, Kind, bookings_of, fills_of
 from execution.journal.cycles import CycleRow, cycles_of
 from execution.journal.decisions import DecisionRow, decisions_of
-from execution.journal.marks import EquitySnapshot, marks_of
+from execution.journal.marks import EquityMark, marks_of
 from execution.journal.order_store import OrderIntent, intents_of
 from execution.journal.schema import open_current_schema
 from execution.orders.option_orders import SHARES, is_option
@@ -30,7 +30,7 @@ from foundation.arrays import Instants
 from foundation.database import Database
 from foundation.decimals import ZERO, as_written
 from foundation.errors import InputError
-from marketsimulator.records import COIN_FEE, ENDED, Booking, BookingKind, Held, Row, Run
+from marketsimulator.records import COIN_FEE, ENDED, Booking, BookingKind, InitialPosition, Row, Run
 from marketsimulator.results import attribution
 from trainingdata.instants import utc_text
 from trainingdata.instruments import is_coin
@@ -50,8 +50,8 @@ _CAUSES: Mapping[Kind, str] = {"coin fee": COIN_FEE, "merger": ENDED}
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """The account as a cycle read it, before anything that the cycle sent.
+class ExactAccount:
+    """An account in exact numbers, as a cycle read it before it sent anything.
 
     at: by the venue's clock.
     equity: USD, as stated.
@@ -75,10 +75,12 @@ class Reading:
         return {symbol: held * self.prices[symbol] for symbol, held in self.positions.items()}
 
     @property
-    def held(self) -> dict[str, Held]:
+    def held(self) -> dict[str, InitialPosition]:
         """The positions as a run begins with them."""
         return {
-            symbol: Held(Decimal(held.numerator) / held.denominator, float(self.prices[symbol]))
+            symbol: InitialPosition(
+                Decimal(held.numerator) / held.denominator, float(self.prices[symbol])
+            )
             for symbol, held in self.positions.items()
         }
 
@@ -96,7 +98,7 @@ class JournalRecord:
     intents: Mapping[str, OrderIntent]
     fills: tuple[FillRow, ...]
     activities: tuple[BookingRow, ...]
-    marks: tuple[EquitySnapshot, ...]
+    marks: tuple[EquityMark, ...]
     cycles: tuple[CycleRow, ...]
 
     @classmethod
@@ -121,18 +123,18 @@ class JournalRecord:
             raise InputError(f"the journal has no order {name}, which a decision replaces")
         return self.intents[name].single
 
-    def beginning(self) -> Reading:
-        return self.reading(self.decisions[0])
+    def beginning(self) -> ExactAccount:
+        return self.account_of(self.decisions[0])
 
-    def ends(self) -> tuple[Reading, Reading]:
+    def ends(self) -> tuple[ExactAccount, ExactAccount]:
         """The account as it was marked first, if it held nothing then, and last."""
         first, last = self.marks[0], self.marks[-1]
-        begin = Reading(first.at, as_written(first.equity), {}, {})
+        begin = ExactAccount(first.at, as_written(first.equity), {}, {})
         if first.positions and self.decisions:
             begin = self.beginning()
         return begin, self._marked(last, begin)
 
-    def end(self, covered: Callable[[np.datetime64], bool]) -> Reading:
+    def end(self, covered: Callable[[np.datetime64], bool]) -> ExactAccount:
         """The account at the last cycle that read it at a covered instant.
 
         What a cycle sends is listed by the next one: of the last cycle only what it met counts.
@@ -140,18 +142,18 @@ class JournalRecord:
         for each in reversed(self.cycles):
             decided = [d for d in self.decisions if _within(d.decided_at, each)]
             if decided and covered(decided[0].decided_at):
-                return self.reading(decided[0])
+                return self.account_of(decided[0])
             marked = [mark for mark in self.marks if _within(mark.at, each)]
             if not decided and marked and covered(marked[0].at):
                 return self._marked(marked[0], self.beginning())
         return self.beginning()
 
-    def sent_before(self, instant: np.datetime64, reading: Reading) -> bool:
+    def sent_before(self, instant: np.datetime64, reading: ExactAccount) -> bool:
         """Whether orders that are decided at an instant were sent before the account was read."""
         later = [d for d in self.decisions if d.at == instant and d.decided_at >= reading.at]
         return bool(reading.at > instant) and not later
 
-    def reading(self, decision: DecisionRow) -> Reading:
+    def account_of(self, decision: DecisionRow) -> ExactAccount:
         """The account that a decision was made for."""
         known = bisect_right(self.marks, decision.decided_at, key=attrgetter("at"))
         values = self.marks[known - 1].positions if known else {}
@@ -163,9 +165,9 @@ class JournalRecord:
             if symbol not in values:
                 raise InputError(f"{decision.name}: the journal has no price of {symbol} then")
             prices[symbol] = as_written(values[symbol]) / held
-        return Reading(decision.decided_at, as_written(decision.equity), positions, prices)
+        return ExactAccount(decision.decided_at, as_written(decision.equity), positions, prices)
 
-    def _marked(self, mark: EquitySnapshot, start: Reading) -> Reading:
+    def _marked(self, mark: EquityMark, start: ExactAccount) -> ExactAccount:
         """The account at a mark, which says what positions are worth and not how many they are."""
         held = dict(start.positions)
         for fill in self.fills_between(start.at, mark.at):
@@ -177,7 +179,7 @@ class JournalRecord:
         known = {symbol: value for symbol, value in mark.positions.items() if symbol in positions}
         prices = {symbol: as_written(value) / positions[symbol] for symbol, value in known.items()}
         priced = {symbol: quantity for symbol, quantity in positions.items() if symbol in prices}
-        return Reading(mark.at, as_written(mark.equity), priced, prices)
+        return ExactAccount(mark.at, as_written(mark.equity), priced, prices)
 
     def fills_between(self, since: np.datetime64, until: np.datetime64) -> list[FillRow]:
         """What an account that was read at two instants did between them."""
@@ -231,7 +233,11 @@ class JournalRecord:
         return sum(paid_in, ZERO)
 
     def run(
-        self, name: str, begin: Reading, end: Reading, symbols: Collection[str] | None = None
+        self,
+        name: str,
+        begin: ExactAccount,
+        end: ExactAccount,
+        symbols: Collection[str] | None = None,
     ) -> Run:
         """What the account did between two readings, as its venue lists it.
 
@@ -431,7 +437,7 @@ def marked_at_closes(run: Run, market: Market) -> Run:
         equity += worth
         gross[bool(bars.crypto[s])] += np.abs(worth)
         if symbol in run.begins:
-            begins[symbol] = Held(run.begins[symbol].quantity, float(marks[0]))
+            begins[symbol] = InitialPosition(run.begins[symbol].quantity, float(marks[0]))
     listed = np.array([row.other - row.interest for row in run.rows])
     unlisted = np.diff(cash, prepend=cash[0]) + paid - listed
     rows = [

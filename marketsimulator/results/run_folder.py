@@ -23,7 +23,7 @@ from marketsimulator.records import (
     FILL_COLUMNS,
     INSTANTS,
     TEXT_COLUMNS,
-    Held,
+    InitialPosition,
 )
 from trainingdata.instants import instant, utc_text
 
@@ -143,11 +143,11 @@ class RunFolder:
         own = (bookings["kind"] == "transfer") & (bookings["at"] <= now)
         return float(bookings["usd"][own].sum())
 
-    def _begins(self, summary: Mapping[str, Any]) -> Mapping[str, Held]:
+    def _begins(self, summary: Mapping[str, Any]) -> Mapping[str, InitialPosition]:
         """What the account of a run held before its first row; of a backtest nothing."""
         try:
             return {
-                symbol: Held(Decimal(held["quantity"]), float(held["price"]))
+                symbol: InitialPosition(Decimal(held["quantity"]), float(held["price"]))
                 for symbol, held in summary.get("begins", {}).items()
             }
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
@@ -178,7 +178,7 @@ def _row_at(rows: pd.DataFrame, at: str) -> int:
 
 
 def _held(
-    begins: Mapping[str, Held], fills: pd.DataFrame
+    begins: Mapping[str, InitialPosition], fills: pd.DataFrame
 ) -> tuple[dict[str, Decimal], dict[str, float]]:
     """Signed quantities by symbol, none 0, and what open shorts of them were sold for, USD.
 

@@ -14,7 +14,8 @@ from execution.decision.decision import Decision, decision_of_choices
 from execution.decision.outlook import deciding_symbols
 from execution.decision.rebalancing import rebalance
 from execution.decision.trader import Decider, Trader
-from execution.orders.orders import TERMS, Account, OrderTerms
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import TERMS, OrderTerms
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress
 from foundation.arrays import Array, Mask
@@ -327,7 +328,7 @@ class BuyAndHold:
 
     terms: OrderTerms = TERMS
 
-    def decide(self, bars: Bars, account: Account) -> Decision | None:
+    def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """Buy what decides now and is not held yet."""
         deciding = np.flatnonzero(deciding_symbols(bars))
         missing = [s for s in deciding if bars.symbols[s] not in account.positions]

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from execution.orders.average_cost import average_cost
 from trainingdata.instants import new_york_date
 
 _AN_INSTANT_BEFORE = np.timedelta64(1, "ns")
@@ -26,15 +27,11 @@ class EntryPrices:
     def add(self, symbol: str, quantity: Decimal, price: float) -> None:
         """Add a fill: an opening fill moves the mean price, a closing one leaves it.
 
-        A crypto fee, a fill at price 0, reduces the quantity only.
+        A crypto fee is a fill at price 0.
         """
         before, entry = self._held.get(symbol, _NOTHING)
-        after = before + quantity
-        if before * after <= 0:
-            entry = price
-        elif abs(after) > abs(before) and price > 0:
-            entry = (entry * float(before) + price * float(quantity)) / float(after)
-        self._held[symbol] = after, entry
+        entry, _ = average_cost(float(before), entry, float(quantity), price)
+        self._held[symbol] = before + quantity, entry
 
     def split(self, symbol: str, quantity: Decimal) -> float:
         """Add the new shares of a split, signed, and return old shares per new one.

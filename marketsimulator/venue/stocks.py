@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import EVENING
 from execution.orders.broker import Asset
-from execution.orders.orders import Account, Fill, Order, Side, strategy_of
+from execution.orders.orders import Fill, Order, Side, strategy_of
 from execution.orders.venue_rules import refusal
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
@@ -169,7 +170,7 @@ class Venue:
         self.broker.cancel([order.client_order_id])
         self._update_tickets()
 
-    def _check(self, order: Order, account: Account) -> None:
+    def _check(self, order: Order, account: AccountSnapshot) -> None:
         """Refuse an order that the venue would not take."""
         self.record.refuse_used_id(order.client_order_id)
         if order.symbol not in self.market.bars.symbols:

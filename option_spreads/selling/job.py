@@ -113,7 +113,7 @@ class SpreadGate:
         except UnknownState as error:
             why = f"unknown state: {error}"
         else:
-            snapshot = self._live.snapshot(self._desk.account(), (), at_risk=self._at_risk)
+            snapshot = self._live.complete(self._desk.account(), (), at_risk=self._at_risk)
             gate = self._live.guards.check(replace(snapshot, balance=balance))
             why = gate.refusal(order, part, now)
         name = order.client_order_id

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from execution.live.settings import LiveSettings
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from foundation.compose import composed_config
 from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instants import history_start
@@ -44,7 +44,7 @@ def test_a_pass_without_the_network(tmp_path: Path) -> None:
     taken = []
     for now in bars.times[-HOURS:]:
         known = known_bars(bars, now, settings.days_of_history)
-        account = Account(100_000.0, {}, closes_of(known), now, leverage=4.0)
+        account = AccountSnapshot(100_000.0, {}, closes_of(known), now, leverage=4.0)
         began = time.perf_counter()
         trader.decide(settings.data.market(known).view(), account)
         taken.append(time.perf_counter() - began)

@@ -31,9 +31,10 @@ from execution.live.batch import batch_of, sending, sent_cycle
 from execution.live.cycle import Cycle, Reconciled, decided_cycle
 from execution.live.resumption import resumed_batches
 from execution.live.settings import LiveSettings
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.orders import Account, Order
+from execution.orders.orders import Order
 from foundation.compose import composed_config
 from foundation.database import Database
 from marketsimulator.alpaca_server import AlpacaServer, warm_up
@@ -192,7 +193,7 @@ class Ungated:
     def reconcile(self) -> None:
         pass
 
-    def gate(self, account: Account, symbols: Iterable[str]) -> OrderGate:
+    def gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
         del account, symbols
         return UNGUARDED
 

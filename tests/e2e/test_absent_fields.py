@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from execution.alpaca import fields
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from foundation.errors import BrokerError
 from tests.e2e import test_live_account as live
 from tests.e2e.changed_answers import changed_answers
@@ -97,7 +97,7 @@ def held() -> Iterator[Practice]:
         yield here
 
 
-def read(here: Practice, book: Any) -> Account:
+def read(here: Practice, book: Any) -> AccountSnapshot:
     return broker(here, book=book).account()
 
 
@@ -119,7 +119,7 @@ def test_an_absent_field_leaves_the_account_readable(held: Practice) -> None:
                 unread[path, name, way is None] = str(error)
                 continue
         what = (path, name, way is None)
-        known = {s: q for s, q in account.positions.items() if s not in account.undetermined}
+        known = {s: q for s, q in account.positions.items() if s not in account.unknown}
         assert known.items() <= whole.positions.items(), what
         assert account.leverage <= whole.leverage, what
         assert account.cash == pytest.approx(whole.cash), what

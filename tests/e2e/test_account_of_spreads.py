@@ -4,7 +4,7 @@ money and the account's guards are the bounds of both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ from execution.journal.halts import Halts
 from execution.journal.order_store import OrderStore
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import UNGUARDED, OrderGate, Part
 from execution.orders.option_orders import SpreadFill, SpreadOrder
-from execution.orders.orders import Account
-from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.database import Database
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
@@ -51,11 +50,11 @@ class Watched:
     guards: Guards
     notices: Notices
 
-    def snapshot(
-        self, account: Account, symbols: tuple[str, ...], *, at_risk: dict[str, float]
-    ) -> RiskSnapshot:
+    def complete(
+        self, account: AccountSnapshot, symbols: tuple[str, ...], *, at_risk: dict[str, float]
+    ) -> AccountSnapshot:
         del symbols
-        return RiskSnapshot(account, at_risk=at_risk)
+        return replace(account, at_risk=at_risk)
 
 
 @dataclass
@@ -74,9 +73,9 @@ class Funded(DeskVenue):
     def files(self) -> AccountFiles:
         return AccountFiles(self.here.folder, self.here.settings.STARTING_CAPITAL)
 
-    def account(self) -> Account:
+    def account(self) -> AccountSnapshot:
         equity = float(self.files.read().balance) + self.beyond
-        return Account(equity, {}, {}, self.now())
+        return AccountSnapshot(equity, {}, {}, self.now())
 
     def held_against(self) -> Decimal:
         spreads = read_state(self.here.folder).spreads

@@ -17,16 +17,16 @@ import pytest
 import requests
 
 from execution.alpaca.activities import activities_since
-from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
+from execution.alpaca.broker import AlpacaBroker, AlpacaConnection
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.holdings import held_in
 from execution.alpaca.placed_order import PlacedOrder
-from execution.brokers import Holding
+from execution.brokers import VenuePosition
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
 from execution.journal.halts import ITSELF
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.live.holdings import OVERLAP, Discrepancy, HoldingsBook
+from execution.live.holdings import OVERLAP, Discrepancy, ExpectedPositions
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders.orders import Side
 from foundation.database import Database
@@ -58,7 +58,7 @@ class Desk:
     here: Practice
     connection: VenueConnection
     database: Database
-    book: HoldingsBook
+    book: ExpectedPositions
     broker: AlpacaBroker
 
     @classmethod
@@ -69,7 +69,7 @@ class Desk:
         intents = OrderStore(database, events)
         broker = AlpacaBroker(settings, KEYS, patience=0.0, time=AT_ONCE, book=intents, job="test")
         connection = VenueConnection(settings, KEYS)
-        return cls(here, connection, database, HoldingsBook(database, events), broker)
+        return cls(here, connection, database, ExpectedPositions(database, events), broker)
 
     def begin(self) -> None:
         at = self.connection.now()
@@ -77,7 +77,7 @@ class Desk:
         self.book.begin(self.held(), Decimal(0), at, listed)
 
     def expected(self) -> dict[str, Decimal]:
-        owned = HoldingsBook(self.database, EventLog(self.database)).owned()
+        owned = ExpectedPositions(self.database, EventLog(self.database)).expected()
         return {symbol: each.quantity for symbol, each in owned.items() if each.quantity}
 
     def held(self) -> Mapping[str, Decimal]:
@@ -259,8 +259,8 @@ def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_differ
     desk = live.Desk.at(here, tmp_path, *PLAIN)
     held = {"SYA": 10, "SYB": 5}
 
-    def shown(_: AlpacaAccount) -> dict[str, Holding]:
-        return {s: Holding(Decimal(q), Decimal(1000 * q)) for s, q in held.items()}
+    def shown(_: AlpacaConnection) -> dict[str, VenuePosition]:
+        return {s: VenuePosition(Decimal(q), Decimal(1000 * q)) for s, q in held.items()}
 
     def looked() -> list[str]:
         desk.live.reconcile()
@@ -268,7 +268,7 @@ def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_differ
         return live.halted_by(desk)
 
     with pytest.MonkeyPatch.context() as venue:
-        venue.setattr(AlpacaAccount, "held", shown)
+        venue.setattr(AlpacaConnection, "held", shown)
         assert looked() == []
         here.advance(STOCKS_TRADE)
         held["SYA"] = 30

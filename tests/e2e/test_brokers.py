@@ -93,14 +93,15 @@ class TestShop(BrokerContract):
 """,
 }
 LOOK = """
-from execution.brokers import account_at
+from execution.brokers import broker_connection
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from trainingdata.feed.endpoint import BrokerSettings
-print(account_at(BrokerSettings(name="corner"), None).name)
+print(broker_connection(BrokerSettings(name="corner"), None).name)
 print(BacktestSettings.of(composed_config("backtest", ["sizing._target_=tenth"])).sizing.strategy)
-for name, what in (("cornr", lambda: account_at(BrokerSettings(name="cornr"), None)), ("tent",
+for name, what in (("cornr",
+        lambda: broker_connection(BrokerSettings(name="cornr"), None)), ("tent",
         lambda: BacktestSettings.of(composed_config("backtest", ["sizing._target_=tent"])))):
     try: what()
     except InputError as error: print(error)

@@ -22,7 +22,7 @@ from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.manager import KalshiMultiMarketOrderManager, Reading
+from event_contracts.trading.manager import KalshiMultiMarketOrderManager, KalshiReading
 from event_contracts.trading.orders import LimitOrder
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
@@ -83,7 +83,7 @@ class Process:
         query = "SELECT equity, flows FROM marks ORDER BY at"
         return [(equity, flows) for equity, flows in self.ours.account.database.rows(query)]
 
-    def mark(self) -> Reading:
+    def mark(self) -> KalshiReading:
         return self.ours.mark(self.manager)
 
     def advance(self, steps: int) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import trade_stock_e2e
-from execution.alpaca.broker import AlpacaAccount
+from execution.alpaca.broker import AlpacaConnection
 from execution.brokers import EstimatedClock
 from execution.journal.cycles import next_cycle_of
 from execution.live.__main__ import status
@@ -25,7 +25,7 @@ from execution.live.desk import TradingDesk
 from execution.live.loop import Stop
 from execution.live.open_account import OpenAccount
 from execution.live.trading import TradingJob
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from foundation.clock import system_clock
 from foundation.database import Database, rows_of
 from foundation.files import put_whole
@@ -69,7 +69,7 @@ class Desk:
         """A process that has begun, its journal in a folder."""
         parts = Live.at(here, *WORDS, *words)
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-        connection = AlpacaAccount(settings, KEYS, AT_ONCE)
+        connection = AlpacaConnection(settings, KEYS, AT_ONCE)
         told = Notices(None, None), KEYS, EstimatedClock(connection)
         database = Database(folder / JOURNAL)
         account = OpenAccount(here.venue.record.account_id, database, folder, *told)
@@ -96,7 +96,7 @@ class Desk:
         self.job.step()
         return self.cycles[-1]
 
-    def mark(self, account: Account) -> None:
+    def mark(self, account: AccountSnapshot) -> None:
         """Mark an account as if it had been read so."""
         self.live.mark(account)
 

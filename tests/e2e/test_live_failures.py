@@ -144,7 +144,7 @@ def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
         mine.submit([order("late-1", qty="1")])
     here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600)
     cycle = Live.at(here, "sizing.strategy=equal_weight").cycle(mine)
-    assert cycle.account.undetermined == {"SYA"}
+    assert cycle.account.unknown == {"SYA"}
     assert cycle.decision is not None
     assert {each.symbol for each in cycle.decision.orders} == {"SYB"}
     here.land()

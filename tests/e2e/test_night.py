@@ -15,7 +15,6 @@ import pytest
 from execution.journal.order_store import STATES, OrderIntent
 from execution.live.accounts import TRADE
 from execution.orders.orders import Order
-from execution.orders.risk_snapshot import RiskSnapshot
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, Start, buy, order, trading
 from tests.e2e.test_live_account import Desk, halted_by
@@ -115,7 +114,7 @@ def test_an_opening_of_unknown_fate_keeps_no_cut_back(here: Practice, tmp_path: 
     with desk_at(here, tmp_path) as desk:
         trades = desk.job._feed.last_trades(["SYA"])
         account = desk.broker.account().with_prices({"SYA": trades["SYA"].price})
-        gate = desk.live.guards.check(RiskSnapshot(account, trades))
+        gate = desk.live.guards.check(replace(account, last_trades=trades, at_risk={}))
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
         with suppress(BrokerError):
             desk.broker.submit([order("kelly_50-20240220T203000Z-SYA-7-0", qty="10")], gate)

@@ -21,7 +21,7 @@ from alpaca.trading.requests import (
     OptionLegRequest,
 )
 
-from execution.alpaca.broker import AlpacaAccount, AlpacaBroker
+from execution.alpaca.broker import AlpacaBroker, AlpacaConnection
 from execution.alpaca.options import AlpacaSpreads
 from execution.brokers import EstimatedClock
 from execution.journal.events import HELD, EventLog
@@ -197,7 +197,7 @@ def test_a_loss_at_expiry_that_the_venue_lists_is_explained_cash(
     here = options(practice, vix)
     here.advance(AT)
     settings = LiveSettings.of(composed_config("live", [f"broker.url_override={here.url}"]))
-    connection = AlpacaAccount(settings.broker, KEYS)
+    connection = AlpacaConnection(settings.broker, KEYS)
     told = Notices(None, None), KEYS, EstimatedClock(connection)
     account = OpenAccount("account", Database(), tmp_path, *told)
     live = LiveAccount(connection, account, settings, NoTrades(), Stop())

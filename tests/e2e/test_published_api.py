@@ -38,7 +38,7 @@ from alpaca.trading.requests import (
 )
 from requests import PreparedRequest, Response
 
-from execution.alpaca.broker import AlpacaAccount
+from execution.alpaca.broker import AlpacaConnection
 from tests.e2e.practice import KEYS, Practice, Start, broker, order, trading
 from tests.e2e.published import Document
 from tests.e2e.test_options_over_the_wire import AT, LONG, SHORT, UNDER, options, put, spreads
@@ -73,7 +73,7 @@ def listening() -> Iterator[Traffic]:
 
 def use_everything(here: Practice) -> None:
     """Send every kind of request that our clients send."""
-    account = AlpacaAccount(BrokerSettings(url_override=here.url), KEYS)
+    account = AlpacaConnection(BrokerSettings(url_override=here.url), KEYS)
     ours = broker(here)
     ours.account()
     ours.assets(["SYA", "SYXUSD"])

@@ -390,8 +390,8 @@ def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
         options={"SYC": Decimal(700), "SYD": Decimal("Infinity")}
     )
     desk.live.at_risk_of |= {"one": {"SYC": 150.0}, "other": {"SYC": 50.0}}
-    snapshot = desk.live.snapshot(desk.broker.account(), ())
+    snapshot = desk.live.complete(desk.broker.account(), ())
     assert snapshot.at_risk == {"SYC": 900.0}, "what nobody can bound halts the account"
-    assert desk.live.snapshot(snapshot.account, (), at_risk={}).at_risk == {"SYC": 700.0}
+    assert desk.live.complete(snapshot, (), at_risk={}).at_risk == {"SYC": 700.0}
     desk.live.reconciler._unknown_orders = [OtherOrder("by-hand", "options on SYC", Decimal(50))]
-    assert sum(desk.live.snapshot(snapshot.account, (), at_risk={}).at_risk.values()) == 750.0
+    assert sum(desk.live.complete(snapshot, (), at_risk={}).at_risk.values()) == 750.0

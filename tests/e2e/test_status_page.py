@@ -23,7 +23,7 @@ from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import HALT_RULES, Halts
-from execution.journal.marks import EquitySnapshot, MarkBook, Point
+from execution.journal.marks import EquityMark, MarkBook, Point
 from execution.journal.order_store import OrderIntent, OrderStore, Progress
 from execution.live.account_lock import JOURNAL, KILL_FILE, PAGE
 from execution.live.accounts import TRADE
@@ -84,7 +84,7 @@ class Written:
 
     def mark(self, at: np.datetime64, equity: float, flows: float = 0.0, **held: float) -> None:
         gross = sum(abs(value) for value in held.values())
-        mark = EquitySnapshot(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
+        mark = EquityMark(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
         before = self.marks.point_before(at)
         point = before.next(at, equity, flows) if before else Point.first(at, equity)
         self.marks.mark(mark, point)

@@ -13,7 +13,7 @@ import pytest
 from execution.journal.cycles import next_cycle_of
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.journal.marks import EquitySnapshot, MarkBook
+from execution.journal.marks import EquityMark, MarkBook
 from execution.journal.order_store import WAITING
 from execution.live.__main__ import clear
 from execution.live.account_lock import JOURNAL
@@ -210,7 +210,7 @@ def test_what_an_account_has_lost_halts_a_seller_that_trades_nothing_else(
     folder = tmp_path / "live" / here.venue.record.account_id
     database = Database(folder / JOURNAL)
     before = NOW - np.timedelta64(3, "D")
-    mark = EquitySnapshot(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
+    mark = EquityMark(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
     halts = Halts(database, EventLog(database))
     write_mark(MarkBook(database), halts, mark, GuardSettings())
     database.close()

@@ -13,7 +13,7 @@ import pytest
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.listings import MarketFees, QuarantinedMarket, read_markets
-from event_contracts.trading.manager import Reading
+from event_contracts.trading.manager import KalshiReading
 from event_contracts.trading.sampler import Sampler
 from foundation.errors import InputError
 from tests.e2e.kalshi_desk import KalshiStand, flat, kalshi_stand, order
@@ -74,7 +74,7 @@ def traded() -> Iterator[KalshiStand]:
         yield stand
 
 
-def account(stand: KalshiStand, market: str = SNOW) -> tuple[Reading, Any]:
+def account(stand: KalshiStand, market: str = SNOW) -> tuple[KalshiReading, Any]:
     """Return the reading of a new process, and its view of a market."""
     manager = stand.manager()
     reading = manager.reading()
@@ -98,7 +98,7 @@ def test_an_absent_field_changes_no_account(
     assert lacking[1] == whole[1]
 
 
-def _comparable(reading: Reading) -> Any:
+def _comparable(reading: KalshiReading) -> Any:
     """A reading without the profit that a market states, and the rate of a quotient."""
     paid = [(each.settlement.market, each.held, each.payout) for each in reading.paid]
     return replace(reading, paid=()), paid

@@ -107,7 +107,7 @@ def test_what_is_listed_comes_to_the_exact_account_whether_it_was_meant_as_a_sal
     """The venue says bid or ask, not what was meant: by the cent it makes no difference."""
     fills, account = booked(rows, rules, sold=sold)
     end = come_to(START, *fills)
-    assert end.cash == account.cash
+    assert end.expected.cash == account.cash
     assert end.contracts(shown(account)) == ()
 
 
@@ -123,10 +123,10 @@ def test_each_fill_is_booked_once_however_often_and_in_what_order_it_is_listed(
         rng.shuffle(news)
         # What an earlier reading had is listed again.
         end = come_to(books, *news)
-        assert (end.cash, end.contracts(shown(until))) == (until.cash, ())
+        assert (end.expected.cash, end.contracts(shown(until))) == (until.cash, ())
         assert end.fills == len({fill.fill_id for fill in part} - books.fills)
         books = shown(until, *part)
-    assert come_to(books, *fills).cash == account.cash
+    assert come_to(books, *fills).expected.cash == account.cash
 
 
 @given(FILLS, st.decimals("-10000", "10000", places=2), st.integers(0, 20))
@@ -156,21 +156,21 @@ def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: De
     # 3.00 and 0.07 · 6 · 0.25 = 0.105 of fee, where the venue does not say it.
     cash = D("996.895") + pays
     before = come_to(START, BOUGHT, ends=(end,))
-    assert (before.cash, before.positions) == (cash, {})
+    assert (before.expected.cash, before.expected.positions) == (cash, {})
     paid = shown(Account(cash + 7), BOUGHT, ends=(end,))
     assert before.flow(paid) == 7
-    assert come_to(paid, BOUGHT, ends=(end,)).cash == cash + 7
+    assert come_to(paid, BOUGHT, ends=(end,)).expected.cash == cash + 7
     other = replace(BOUGHT, side="ask")  # 6 NO
-    assert come_to(START, other, ends=(end,)).cash == D("996.895") + 6 - pays
+    assert come_to(START, other, ends=(end,)).expected.cash == D("996.895") + 6 - pays
 
 
 def test_a_fill_that_is_listed_after_its_market_has_paid_is_paid_out_as_well() -> None:
     end = Settlement("RAIN", D(1), BOUGHT.at + np.timedelta64(1, "m"))
     late = filled(1, "bid", 5000, 600, taker=True, order=2)
     at_once = come_to(START, BOUGHT, late, ends=(end,))
-    paid = shown(Account(come_to(START, BOUGHT, ends=(end,)).cash), BOUGHT, ends=(end,))
-    assert come_to(paid, BOUGHT, late, ends=(end,)).cash == at_once.cash
-    assert at_once.positions == {}
+    paid = shown(Account(come_to(START, BOUGHT, ends=(end,)).expected.cash), BOUGHT, ends=(end,))
+    assert come_to(paid, BOUGHT, late, ends=(end,)).expected.cash == at_once.expected.cash
+    assert at_once.expected.positions == {}
 
 
 @pytest.mark.parametrize(("paid", "flow"), [("0.99", 0), ("-0.99", 0), ("1", 1), ("-1", -1)])
@@ -181,7 +181,7 @@ def test_what_is_below_a_dollar_is_no_flow(paid: str, flow: int) -> None:
 def test_what_the_venue_charges_counts_and_what_our_rules_would_have_charged_is_told() -> None:
     dear = replace(BOUGHT, fee=D("2.18"))
     end = come_to(START, dear)
-    assert end.cash == D("994.82")
+    assert end.expected.cash == D("994.82")
     assert end.fees == ("fill f-0: a fee of $0.105 by our rules, $2.18 charged",)
     # Rounding, and what comes back of it, is no difference.
     assert come_to(START, replace(BOUGHT, fee=D("0.11"))).fees == ()

@@ -164,13 +164,15 @@ def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
     sales = {"RAIN": (D("0.4"), D(0))}
     log.keep(books, sales)
     assert log.kept() == (books, sales)
-    # As every version has written it.
     [(content,)] = log.database.rows("SELECT content FROM kalshi_books")
     assert json.loads(content) == {
-        "cash": "9.5",
-        "positions": {"RAIN": "-3"},
-        "fills": ["f"],
-        "settlements": [["SNOW", "2026-11-21T00:00:00.000000000"]],
+        "books": {
+            "at": "2026-11-22T10:00:00.123456789",
+            "cash": "9.5",
+            "positions": {"RAIN": "-3"},
+            "fills": ["f"],
+            "settlements": [["SNOW", "2026-11-21T00:00:00.000000000"]],
+        },
         "sales": {"RAIN": ["0.4", "0"]},
     }
     change_rows(log.database, "kalshi_books", "content = replace(content, '9.5', 'NaN')")

@@ -39,8 +39,8 @@ def payout_of(held: Decimal, entry: dict[str, Any]) -> tuple[Decimal, tuple[str,
     """Return the USD that a settlement pays for a position, and the remarks on it."""
     books = AccountBooks(AT, D(0), {"RAIN": held} if held else {})
     end = explained(books, News((), (Settlement.of(entry),)), lambda *_: FeeRules())
-    assert end.positions == {}
-    return end.cash, end.remarks
+    assert end.expected.positions == {}
+    return end.expected.cash, end.remarks
 
 
 @given(COUNTS, COUNTS, VALUES)
@@ -111,7 +111,7 @@ def test_a_late_fill_is_paid_at_that_rate() -> None:
     paid = row(10, revenue=330)
     books = AccountBooks(AT, D(0), {"RAIN": D(6)})
     end = explained(books, News((), (Settlement.of(paid),)), lambda *_: FeeRules())
-    assert end.cash == D("1.98")
+    assert end.expected.cash == D("1.98")
 
 
 @pytest.mark.parametrize("value", [101, -1, "much", 0.5])

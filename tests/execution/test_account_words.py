@@ -19,10 +19,11 @@ from execution.alpaca.account import Responses, reading_of
 from execution.alpaca.holdings import held_in
 from execution.alpaca.order_venue import order_request
 from execution.alpaca.placed_order import PlacedOrder
-from execution.brokers import Holding, Reading
+from execution.brokers import Reading, VenuePosition
 from execution.journal.order_store import OrderIntent
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.option_orders import is_option
-from execution.orders.orders import Account, Order, Side
+from execution.orders.orders import Order, Side
 from execution.orders.venue_rules import BLOCKED
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, SenselessAnswer
@@ -39,7 +40,7 @@ def read(
     facts: dict[str, Any] | None = None,
     positions: list[dict[str, Any]] | None = None,
     orders: list[dict[str, Any]] | None = None,
-) -> Account:
+) -> AccountSnapshot:
     answers = Responses({"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK)
     return reading_of(replace(answers, sent=Ours())).account
 
@@ -196,10 +197,10 @@ def test_what_has_no_price_is_set_aside_and_counts_at_its_last_trade_where_there
     reading = of_a_feed([odd, held("SPY", "1", "50")], {})
     assert reading.unpriced == {"NVDA": Decimal(f"{sign}3")}
     assert dict(reading.account.positions) == {"SPY": 1}
-    assert reading.account.undetermined == {"NVDA"}, "nothing is ordered of it"
+    assert reading.account.unknown == {"NVDA"}, "nothing is ordered of it"
     if "market_value" not in bare:
         traded = of_a_feed([odd, held("SPY", "1", "50")], {}, NVDA=20.0)
-        assert (traded.unpriced, traded.account.undetermined) == ({}, frozenset())
+        assert (traded.unpriced, traded.account.unknown) == ({}, frozenset())
         assert dict(traded.account.positions) == {"SPY": 1, "NVDA": int(f"{sign}3")}
         assert traded.account.equity == 1050 + int(f"{sign}60")
 
@@ -417,7 +418,7 @@ def test_of_what_something_else_holds_a_part_back_nothing_is_ordered(
 ) -> None:
     orders = [] if waits is None else [open_order(**waits)]
     account = read(None, [held("NVDA", qty, qty_available=free)], orders)
-    assert account.undetermined == ({"NVDA"} if odd else frozenset())
+    assert account.unknown == ({"NVDA"} if odd else frozenset())
 
 
 @pytest.mark.parametrize(
@@ -576,7 +577,7 @@ def test_what_is_ordered_by_value_counts_as_that_and_nothing_is_ordered_beside_i
     reading = reading_of(Responses({"cash": "1000"}, [held("NVDA", "1", "50")], [order], CLOCK))
     (other,) = reading.other_orders
     assert (other.client_order_id, other.place, other.at_risk) == ("o-1", place, 100)
-    assert reading.account.undetermined == {place} - {"?BRK_B"}, "what is foreign is never traded"
+    assert reading.account.unknown == {place} - {"?BRK_B"}, "what is foreign is never traded"
     assert reading.account.exposure == {"NVDA": 1}
 
 
@@ -600,16 +601,18 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
         translated_errors=lambda what: nullcontext(),
     )
     assert held_in(connection) == {
-        "NVDA": Holding(Decimal(4), Decimal(40)),
-        "SPY": Holding(Decimal(-2), Decimal(9)),
-        "OLD": Holding(Decimal(5), Decimal(0)),
+        "NVDA": VenuePosition(Decimal(4), Decimal(40)),
+        "SPY": VenuePosition(Decimal(-2), Decimal(9)),
+        "OLD": VenuePosition(Decimal(5), Decimal(0)),
     }
     option = "SPY240315P00500000"
     rows += [worth(option, "-1", "-50"), worth("BAD", "3", "n/a", side="short")]
     with pytest.raises(SenselessAnswer):
         held_in(connection)
     stops_need = held_in(connection, is_option)
-    assert stops_need == {option: Holding(Decimal(-1), Decimal(50))}, "no odd stock is in its way"
+    assert stops_need == {option: VenuePosition(Decimal(-1), Decimal(50))}, (
+        "no odd stock is in its way"
+    )
 
 
 def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> None:

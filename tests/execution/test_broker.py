@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from execution.decision.rebalancing import rebalance
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset, is_whole, place, place_each
-from execution.orders.orders import Account, Fill, Order
-from execution.orders.risk_snapshot import RiskSnapshot
+from execution.orders.gate import UNGUARDED, OrderGate
+from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError
 from trainingdata.bars import Bars
@@ -37,13 +38,13 @@ class Halting:
         self.sent: list[Order] = []
         self.left: dict[str, Decimal] = {}
 
-    def account(self) -> Account:
-        return Account(0.0, {}, {}, AT)
+    def account(self) -> AccountSnapshot:
+        return AccountSnapshot(0.0, {}, {}, AT)
 
     def cancel(self, names: Iterable[str]) -> dict[str, Decimal]:
         return self.left
 
-    def submit(self, orders: Sequence[Order], seen: RiskSnapshot | None = None) -> list[Fill]:
+    def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
         self.sent += orders
         for order in orders:
             if self.trouble and order.symbol in self.halted:

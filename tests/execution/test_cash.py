@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.live.cash import CashReading, room_of, why_unexplained
-from execution.live.holdings import HoldingsBook
+from execution.live.cash import CashDifference, room_of, why_unexplained
+from execution.live.holdings import ExpectedPositions
 from foundation.database import Database
 from tests.execution.test_holdings import BEGUN, booking, fill, usd
 
@@ -19,41 +19,39 @@ NONE = Decimal(0)
 
 
 @given(usd, shares)
-def test_what_may_be_listed_late_is_believed_and_twice_as_much_is_not(
-    beyond: Decimal, share: Decimal
-) -> None:
-    before = CashReading(beyond, NONE)
+def test_cash_listed_late_is_accepted_up_to_the_tolerance(beyond: Decimal, share: Decimal) -> None:
+    before = CashDifference(beyond, NONE)
     late = share * room_of(EQUITY)
     for sign in (-1, 1):
-        near = CashReading(beyond + sign * late, NONE)
+        near = CashDifference(beyond + sign * late, NONE)
         assert why_unexplained(near, before, EQUITY, NONE) == ""
-        far = CashReading(beyond + sign * 3 * room_of(EQUITY), NONE)
+        far = CashDifference(beyond + sign * 3 * room_of(EQUITY), NONE)
         whole = abs(far.beyond) <= room_of(EQUITY - (far.beyond - beyond))
         assert bool(why_unexplained(far, before, EQUITY, NONE)) != whole
 
 
-def test_what_explains_itself_since_the_ground_is_believed_wherever_the_last_reading_was() -> None:
-    before = CashReading(Decimal(5_000), NONE)
-    listed = CashReading(NONE, Decimal(5_000))
+def test_cash_explained_since_the_opening_balance_is_accepted() -> None:
+    before = CashDifference(Decimal(5_000), NONE)
+    listed = CashDifference(NONE, Decimal(5_000))
     assert why_unexplained(listed, before, EQUITY, NONE) == ""
 
 
 def test_open_bids_for_coins_may_have_taken_cash_and_brought_none() -> None:
     bids = Decimal(20_000)
-    assert why_unexplained(CashReading(-bids, NONE), None, EQUITY, bids) == ""
-    assert why_unexplained(CashReading(bids, NONE), None, EQUITY, bids)
+    assert why_unexplained(CashDifference(-bids, NONE), None, EQUITY, bids) == ""
+    assert why_unexplained(CashDifference(bids, NONE), None, EQUITY, bids)
 
 
 def test_trades_change_what_cash_should_be_and_bookings_count_apart_as_well() -> None:
     database = Database()
-    book = HoldingsBook(database, EventLog(database))
+    book = ExpectedPositions(database, EventLog(database))
     book.begin({}, Decimal(1_000), BEGUN, ())
     book.add([fill("a", "3")], BEGUN)
-    assert book.cash_reading(Decimal(970)) == CashReading(NONE, NONE)
+    assert book.cash_difference(Decimal(970)) == CashDifference(NONE, NONE)
     book.add([booking("f", "fee", amount="-2")], BEGUN)
-    assert book.cash_reading(Decimal(968)) == CashReading(NONE, Decimal(-2))
+    assert book.cash_difference(Decimal(968)) == CashDifference(NONE, Decimal(-2))
     assert book.last_cash() is None
-    book.accept_cash(CashReading(Decimal("0.254"), Decimal(-2)))
-    again = HoldingsBook(database, EventLog(database))
-    assert again.last_cash() == CashReading(Decimal("0.25"), Decimal(-2))
-    assert database.rows("SELECT number FROM ground") == [(1,)], "as earlier journals have it"
+    book.accept_cash(CashDifference(Decimal("0.254"), Decimal(-2)))
+    again = ExpectedPositions(database, EventLog(database))
+    assert again.last_cash() == CashDifference(Decimal("0.25"), Decimal(-2))
+    assert database.rows("SELECT number FROM opening_balance") == [(1,)]

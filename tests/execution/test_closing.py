@@ -21,7 +21,8 @@ from execution.live.night import (
     night_cuts,
     with_reductions,
 )
-from execution.orders.orders import Account, Order, OrderTerms
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Order, OrderTerms
 from sizing.settings import Limits
 
 LIMITS = Limits()
@@ -34,17 +35,17 @@ prices = st.floats(1.0, 900.0).map(lambda price: round(price, 2))
 
 
 @st.composite
-def accounts(draw: st.DrawFn) -> Account:
+def accounts(draw: st.DrawFn) -> AccountSnapshot:
     positions = {symbol: draw(shares) for symbol in STOCKS}
     coins = Decimal(draw(st.integers(0, 500))) / 1000
     positions |= {"BTCUSD": coins, "OTHER": draw(shares)}
     marks = {symbol: draw(prices) for symbol in positions}
     equity = draw(st.floats(2_000, 2_000_000))
     value = sum(float(held) * marks[symbol] for symbol, held in positions.items())
-    return Account(equity - value, positions, marks, NOW, leverage=4.0)
+    return AccountSnapshot(equity - value, positions, marks, NOW, leverage=4.0)
 
 
-def load(account: Account, cut: dict[str, Decimal]) -> float:
+def load(account: AccountSnapshot, cut: dict[str, Decimal]) -> float:
     """Stock gross over the ceiling plus coins, in equity, once these were traded."""
     held = {s: q + cut.get(s, Decimal(0)) for s, q in account.positions.items()}
     worth = {s: abs(float(q)) * account.prices[s] / account.equity for s, q in held.items()}
@@ -52,7 +53,7 @@ def load(account: Account, cut: dict[str, Decimal]) -> float:
     return stocks / LIMITS.overnight_leverage + worth["BTCUSD"]
 
 
-def cuts(account: Account, *uncertain: Order, number: int = 0) -> tuple[Order, ...]:
+def cuts(account: AccountSnapshot, *uncertain: Order, number: int = 0) -> tuple[Order, ...]:
     certain = with_reductions(account, uncertain).positions
     return night_cuts(account, certain, LIMITS, "k", CLOSE, number, STOCKS)
 
@@ -67,7 +68,9 @@ def orders_of(changes: dict[str, Decimal]) -> list[Order]:
 
 
 @given(accounts())
-def test_the_cut_ends_under_the_ceiling_and_takes_no_more_than_it_needs(account: Account) -> None:
+def test_the_cut_ends_under_the_ceiling_and_takes_no_more_than_it_needs(
+    account: AccountSnapshot,
+) -> None:
     orders = cuts(account)
     cut = {order.symbol: order.signed_qty for order in orders}
     assert all(order.reduces for order in orders)
@@ -103,7 +106,9 @@ def test_the_cut_ends_under_the_ceiling_and_takes_no_more_than_it_needs(account:
 )
 def test_a_cut_by_hand(equity: float, held: int, leverage: float, sold: int) -> None:
     positions = {"NVDA": Decimal(held)}
-    account = Account(equity - held * 100.0, positions, {"NVDA": 100.0}, NOW, leverage=leverage)
+    account = AccountSnapshot(
+        equity - held * 100.0, positions, {"NVDA": 100.0}, NOW, leverage=leverage
+    )
     (order,) = cuts(account)
     side = "sell" if held > 0 else "buy"
     assert (order.side, order.qty, order.expires_at) == (side, Decimal(sold), CLOSE)
@@ -114,7 +119,7 @@ def test_a_cut_by_hand(equity: float, held: int, leverage: float, sold: int) -> 
 
 @given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
 def test_what_is_on_its_way_makes_nobody_richer_and_turns_no_position(
-    account: Account, changes: dict[str, Decimal]
+    account: AccountSnapshot, changes: dict[str, Decimal]
 ) -> None:
     after = with_reductions(account, orders_of(changes))
     assert after.equity == pytest.approx(account.equity, abs=1e-6 * (1 + abs(account.cash)))
@@ -133,7 +138,7 @@ def test_what_is_on_its_way_makes_nobody_richer_and_turns_no_position(
 
 @given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
 def test_what_may_never_fill_counts_as_held_and_is_not_cut_a_second_time(
-    account: Account, uncertain: dict[str, Decimal]
+    account: AccountSnapshot, uncertain: dict[str, Decimal]
 ) -> None:
     sales = orders_of(uncertain)
     cut = {order.symbol: order.signed_qty for order in cuts(account, *sales)}
@@ -166,7 +171,7 @@ def test_an_order_for_more_of_what_is_held_keeps_it_from_being_cut_unless_it_can
     (order,) = orders_of({"NVDA": Decimal(change)})
     waits = replace(order, client_order_id=name, tif=tif)
     positions = {"NVDA": Decimal(held)} if held else {}
-    account = Account(1e5, positions, {"NVDA": 100.0}, NOW, (waits,))
+    account = AccountSnapshot(1e5, positions, {"NVDA": 100.0}, NOW, (waits,))
     settings: Any = SimpleNamespace(order_name="k")
     nothing: Any = None
     watch = NightWatch(nothing, nothing, nothing, settings)
@@ -175,7 +180,7 @@ def test_an_order_for_more_of_what_is_held_keeps_it_from_being_cut_unless_it_can
 
 def test_a_book_at_what_the_broker_lends_overnight_is_not_over_it() -> None:
     for cash, over in ((-100_000.0, False), (-100_000.00001, False), (-100_001.0, True)):
-        account = Account(cash, {"NVDA": Decimal(2000)}, {"NVDA": 100.0}, NOW, leverage=4.0)
+        account = AccountSnapshot(cash, {"NVDA": Decimal(2000)}, {"NVDA": 100.0}, NOW, leverage=4.0)
         assert is_over_the_ceiling(account, LIMITS) is over
 
 
@@ -209,7 +214,7 @@ def test_what_closes_everything_is_of_ours_and_of_markets_that_are_open(
 ) -> None:
     at = NOW if open_now else CLOSE
     positions = {symbol: Decimal(held) for symbol, held in HELD.items()}
-    account = Account(0.0, positions, dict.fromkeys(HELD, 100.0), at)
+    account = AccountSnapshot(0.0, positions, dict.fromkeys(HELD, 100.0), at)
     orders = flattening_orders(account, "k", OURS, OrderTerms())
     stocks = [("NVDA", "sell", Decimal(10), "day"), ("SPY", "buy", Decimal(4), "day")]
     assert [(each.symbol, each.side, each.qty, each.tif) for each in orders] == [
@@ -224,7 +229,7 @@ def test_what_closes_everything_is_of_ours_and_of_markets_that_are_open(
 
 
 def test_a_coin_worth_more_than_one_order_may_be_is_closed_in_parts() -> None:
-    account = Account(0.0, {"BTCUSD": Decimal(5)}, {"BTCUSD": 90_000.0}, NOW)
+    account = AccountSnapshot(0.0, {"BTCUSD": Decimal(5)}, {"BTCUSD": 90_000.0}, NOW)
     orders = flattening_orders(account, "k", OURS, OrderTerms())
     assert sum(each.qty for each in orders) == 5
     assert [each.client_order_id[-4:] for each in orders] == ["-9-0", "-9-1", "-9-2"]

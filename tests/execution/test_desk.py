@@ -12,13 +12,14 @@ import pytest
 
 from execution.brokers import ReadAgain, Reading, ReadingRejected
 from execution.live.desk import TradingDesk
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate, Unguarded
-from execution.orders.orders import Account, Fill, Order
+from execution.orders.orders import Fill, Order
 from tests.passing import Passing
 
 NOW = np.datetime64("2024-03-05T17:30:20", "ns")
-HELD = Account(1_000.0, {"NVDA": Decimal(5)}, {"NVDA": 10.0}, NOW)
+HELD = AccountSnapshot(1_000.0, {"NVDA": Decimal(5)}, {"NVDA": 10.0}, NOW)
 OPENING = Order("o-1", "NVDA", "buy", Decimal(1), "test")
 REDUCTION = Order("o-2", "NVDA", "sell", Decimal(1), "test", reduces=True)
 CLOSED = Unguarded()  # the gate of guards that were shown no snapshot
@@ -29,7 +30,7 @@ class Gateway:
     """A gateway that counts its readings, and keeps what it was told."""
 
     read: list[bool] = field(default_factory=list)
-    accepted: list[Account] = field(default_factory=list)
+    accepted: list[AccountSnapshot] = field(default_factory=list)
     sent: list[tuple[Order, OrderGate]] = field(default_factory=list)
     is_read: bool = False
 
@@ -37,7 +38,7 @@ class Gateway:
         self.read.append(again)
         return Reading(HELD, Decimal(1000), Decimal(4), None, again)
 
-    def accept(self, account: Account) -> None:
+    def accept(self, account: AccountSnapshot) -> None:
         self.accepted.append(account)
         self.is_read = True
 
@@ -48,7 +49,7 @@ class Gateway:
     def now(self) -> np.datetime64:
         return NOW
 
-    def account(self) -> Account:
+    def account(self) -> AccountSnapshot:
         return HELD
 
     def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
@@ -71,7 +72,7 @@ class Checked:
         self.guards = SimpleNamespace(check=lambda snapshot: CLOSED)
         self.rejected = rejected
 
-    def check(self, reading: Reading) -> Account:
+    def check(self, reading: Reading) -> AccountSnapshot:
         if not reading.again and self.rejected > 0:
             raise ReadAgain("cash")
         if self.rejected > 1:

@@ -23,12 +23,12 @@ from execution.live.account_lock import KILL_FILE
 from execution.live.exposure import prices_of_orders
 from execution.live.guards import Guards, GuardSettings
 from execution.live.loop import Stop
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.contract_orders import LimitOrder
 from execution.orders.gate import Part
 from execution.orders.last_trades import last_prices
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders.orders import Account, Order
-from execution.orders.risk_snapshot import RiskSnapshot
+from execution.orders.orders import Order
 from foundation.clock import Time
 from foundation.database import Database
 from foundation.errors import BrokerError
@@ -53,14 +53,21 @@ def seen(
     open_orders: tuple[Order, ...] = (),
     at_risk: Mapping[str, float] | None = None,
     prices: Mapping[str, float] = PRICES,
-) -> RiskSnapshot:
+) -> AccountSnapshot:
     """An account of this equity; last trades are of now, at the prices of the sizing."""
     held = {symbol: Decimal(quantity) for symbol, quantity in (positions or {}).items()}
     worth = sum(float(quantity) * prices[symbol] for symbol, quantity in held.items())
-    account = Account(equity - worth, held, prices, NOW, open_orders=open_orders)
     if trades is None:
         trades = {symbol: LastTrade(price, NOW) for symbol, price in prices.items()}
-    return RiskSnapshot(account, trades, at_risk or {})
+    return AccountSnapshot(
+        equity - worth,
+        held,
+        prices,
+        NOW,
+        open_orders=open_orders,
+        last_trades=trades,
+        at_risk=at_risk or {},
+    )
 
 
 def intent(
@@ -108,7 +115,7 @@ class Desk:
     settings: GuardSettings = field(default_factory=GuardSettings)
     kill_file: Path = Path("nowhere") / KILL_FILE
     database: Database = field(default_factory=Database)
-    snapshot: RiskSnapshot | None = None
+    snapshot: AccountSnapshot | None = None
 
     def __post_init__(self) -> None:
         events = EventLog(self.database, clock=Time(now=lambda: NOW))
@@ -116,9 +123,12 @@ class Desk:
         self.halts = Halts(self.database, events)
         self.stop = Stop()
         self.guards = Guards(self.settings, self.halts, self.book, self.kill_file, self.stop)
+        self.gate = self.guards.check(self.snapshot)
 
     def judge(self, one: OrderIntent, now: np.datetime64) -> str:
-        return self.guards.check(self.snapshot).refusal(one.order, one.part, now)
+        if self.gate.snapshot is not self.snapshot:
+            self.gate = self.guards.check(self.snapshot)
+        return self.gate.refusal(one.order, one.part, now)
 
     def send(self, one: OrderIntent, now: np.datetime64 = NOW) -> str:
         """As an outbox does it: judged, and recorded or denied."""
@@ -131,7 +141,10 @@ class Desk:
 
 
 def judged(
-    one: OrderIntent, snapshot: RiskSnapshot | None = None, now: np.datetime64 = NOW, **bounds: Any
+    one: OrderIntent,
+    snapshot: AccountSnapshot | None = None,
+    now: np.datetime64 = NOW,
+    **bounds: Any,
 ) -> str:
     """What guards say of one intent."""
     desk = Desk(GuardSettings(**bounds), snapshot=seen() if snapshot is None else snapshot)
@@ -367,7 +380,7 @@ def test_a_limit_is_not_far_beyond_the_last_trade_on_the_paying_side(
 
 def traded(
     symbol: str, price: float = 100.0, age: int = 0, at: np.datetime64 = NOW
-) -> RiskSnapshot:
+) -> AccountSnapshot:
     """A sight in which one symbol alone was traded, some seconds before an instant."""
     return seen(trades={symbol: LastTrade(price, at - age * SECOND)})
 
@@ -380,7 +393,10 @@ FAR = "which it was sized at; guards.collar is 0.1"
 OVER = seen(positions={"NVDA": "90", "MSFT": "-100"})
 SAME = {s: LastTrade(100.0, NOW) for s in PRICES}
 STRANGE = seen(open_orders=(Order("w", "TSLA", "buy", Decimal(1), "by somebody else"),))
-NAN = replace(seen().account, prices={**PRICES, "MSFT": float("nan")}, positions={"NVDA": 1})
+NAN = replace(
+    seen(positions={"NVDA": "1"}, trades={"MSFT": LastTrade(50.0, NOW)}),
+    prices={**PRICES, "MSFT": float("nan")},
+)
 PUT = ("P95 sell", "P90 buy")
 RISKY = seen(at_risk={"SPXW": 5_000, "SPY": 1_000})
 BESIDE = seen(positions={"NVDA": "40"}, at_risk={"SPXW": 5_000})
@@ -412,7 +428,7 @@ LEAST = "guards.max_position is 0.75"
         (intent(), seen(trades={}), "no last trade of NVDA was seen", {}),
         (
             intent(symbol="MSFT"),
-            RiskSnapshot(NAN, {"MSFT": LastTrade(50.0, NOW)}),
+            NAN,
             "too far from nan",
             {},
         ),
@@ -454,7 +470,7 @@ LEAST = "guards.max_position is 0.75"
     ],
 )  # fmt: skip
 def test_an_order_passes_to_the_edge_of_each_rule_and_is_told_which_it_breaks(
-    one: OrderIntent, snapshot: RiskSnapshot | None, why: str, bounds: dict[str, float]
+    one: OrderIntent, snapshot: AccountSnapshot | None, why: str, bounds: dict[str, float]
 ) -> None:
     found = judged(one, snapshot, **bounds)
     assert why in found
@@ -481,6 +497,16 @@ def test_an_old_trade_opens_nothing_while_its_market_is_open(
 @pytest.mark.parametrize("one", [intent(), spread(*CONDOR)])
 def test_before_the_account_was_seen_nothing_is_opened(one: OrderIntent) -> None:
     assert Desk().judge(one, NOW) == "the account was not looked at before it"
+
+
+def test_parts_that_were_not_read_open_nothing() -> None:
+    unpriced = replace(seen(), last_trades=None)
+    assert judged(intent(), unpriced) == "no last trade of NVDA was seen"
+    assert judged(intent(part="reduction"), unpriced) == ""
+    unread = replace(seen(), at_risk=None)
+    for one in (intent(), spread(*CONDOR)):
+        assert judged(one, unread) == "what open spreads can lose was not read"
+    assert judged(intent(part="reduction"), unread) == ""
 
 
 def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path: Path) -> None:
@@ -598,10 +624,10 @@ def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -
     limited = intent(symbol="AAA", limit_price=7).single
     stopped = replace(intent(symbol="BBB").single, type="stop", stop_price=8.0)
     at_market = [intent(symbol=name).single for name in ("CCC", "GONE", "NVDA", "?BRK_B")]
-    account = seen(open_orders=(limited, stopped, *at_market)).account
+    account = seen(open_orders=(limited, stopped, *at_market))
     assert prices_of_orders(account, trades) == {"AAA": 7.0, "BBB": 8.0, "CCC": 30.0}
     assert asked == [["CCC", "GONE"]]
-    assert prices_of_orders(seen(open_orders=(limited,)).account, trades) == {"AAA": 7.0}
+    assert prices_of_orders(seen(open_orders=(limited,)), trades) == {"AAA": 7.0}
     assert last_prices(trades, {"CCC", "?BRK_B", "GONE"}) == {"CCC": 30.0}
     assert last_prices(trades, {"?BRK_B"}) == last_prices(silent, {"NVDA"}) == {}
     assert len(asked) == 2, "where nothing is missing, nobody is asked"

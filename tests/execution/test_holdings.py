@@ -22,7 +22,14 @@ from execution.alpaca.activities import kind_of
 from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
-from execution.live.holdings import OVERLAP, Discrepancy, HoldingsBook, Room, at_stake, explaining
+from execution.live.holdings import (
+    OVERLAP,
+    Discrepancy,
+    ExpectedPositions,
+    Room,
+    at_stake,
+    explaining,
+)
 from execution.orders.option_orders import SHARES, OptionLeg, SpreadOrder, contract_of, is_option
 from execution.orders.orders import Order, Side
 from foundation.database import Database
@@ -65,7 +72,7 @@ class Books:
     """The books of one journal: what is held, and orders."""
 
     database: Database
-    holdings: HoldingsBook
+    holdings: ExpectedPositions
     intents: OrderStore
 
     @classmethod
@@ -80,7 +87,7 @@ class Books:
     @classmethod
     def of(cls, database: Database) -> Books:
         events = EventLog(database)
-        return cls(database, HoldingsBook(database, events), OrderStore(database, events))
+        return cls(database, ExpectedPositions(database, events), OrderStore(database, events))
 
     def order(self, name: str, symbol: str, quantity: str, filled: str, state: State) -> None:
         """An order of ours as it was answered; quantities are signed."""
@@ -126,8 +133,8 @@ def histories(draw: st.DrawFn) -> tuple[list[Activity], list[list[Activity]]]:
     return activities, pages
 
 
-def sums_of(ground: dict[str, Decimal], activities: list[Activity]) -> dict[str, Decimal]:
-    sums = {symbol: Fraction(quantity) for symbol, quantity in ground.items()}
+def sums_of(opening: dict[str, Decimal], activities: list[Activity]) -> dict[str, Decimal]:
+    sums = {symbol: Fraction(quantity) for symbol, quantity in opening.items()}
     for each in activities:
         if each.symbol and not each.is_trade:
             sums[each.symbol] = sums.get(each.symbol, Fraction(0)) + Fraction(each.quantity)
@@ -141,24 +148,24 @@ def exact(number: Fraction) -> Decimal:
 
 @given(histories(), st.dictionaries(st.sampled_from(SYMBOLS), quantities), usd)
 def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
-    history: tuple[list[Activity], list[list[Activity]]], ground: dict[str, Decimal], cash: Decimal
+    history: tuple[list[Activity], list[list[Activity]]], opening: dict[str, Decimal], cash: Decimal
 ) -> None:
     """Trades by hand are listed among them, and are expected of nobody."""
     activities, pages = history
     books = Books.of(Database())
-    books.holdings.begin(ground, cash, BEGUN, ())
+    books.holdings.begin(opening, cash, BEGUN, ())
     written = sum(books.holdings.add(page, BEGUN + HOUR) for page in pages)
     assert written == len(activities)
-    held = sums_of(ground, activities)
+    held = sums_of(opening, activities)
     assert not books.holdings.compare(held, BEGUN + HOUR)
-    owned = books.holdings.owned()
+    owned = books.holdings.expected()
     assert {s: each.quantity for s, each in owned.items() if each.quantity} == {
         s: q for s, q in held.items() if q
     }
     for each in activities:
         units = SHARES if is_option(each.symbol) else 1
         cash += -each.quantity * each.price * units if each.is_trade else each.amount
-    assert abs(books.holdings.cash_reading(cash).beyond) < Decimal("1e-6")
+    assert abs(books.holdings.cash_difference(cash).beyond) < Decimal("1e-6")
     flows = sum(Fraction(each.amount) for each in activities if each.kind == "transfer")
     assert Fraction(books.holdings.listed.transferred(BEGUN)) == flows
 
@@ -307,7 +314,39 @@ def test_bookings_explain_a_surplus_together_or_those_that_bring_it_nearer(
     assert explaining(10 * sign, {"less": Decimal("8.9") * sign}, Room()) == []
 
 
-def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ("listed 3", "listed 2", "answered 5"),
+        ("answered 5", "listed 3", "listed 2"),
+        ("listed 3", "answered 5", "listed 2"),
+        ("answered 3", "listed 3", "listed 2", "answered 5"),
+    ],
+)
+@pytest.mark.parametrize("compared", [False, True])
+def test_fill_is_expected_once_listed_or_answered_first(
+    steps: tuple[str, ...], compared: bool
+) -> None:
+    """Bought 5 at 10 USD beside 10 held; `compared` between the steps as well, or only at last."""
+    books = Books.begun({"NVDA": "10"})
+    books.order("a", "NVDA", "5", "0", "submitting")
+    for step in steps:
+        what, quantity = step.split()
+        if what == "listed":
+            entry = replace(fill(step, quantity), order_id="o-a")
+            books.holdings.add([entry], BEGUN)
+        else:
+            books.order("a", "NVDA", "5", quantity, "filled" if quantity == "5" else "accepted")
+        if compared:
+            assert not books.found(NVDA="15"), step
+    assert not books.found(NVDA="15")
+    assert books.holdings.expected()["NVDA"].quantity == 15
+    assert books.holdings.cash_difference(Decimal(950)).beyond == 0
+    for held in ("10", "20"):
+        assert list(books.found(NVDA=held)) == ["NVDA"], held
+
+
+def test_the_opening_balance_is_never_counted_twice() -> None:
     """Bought at noon, split at nine: both are listed again for a week after the journal began."""
     books = Books.of(Database())
     books.order("a", "NVDA", "5", "3", "accepted")
@@ -318,7 +357,7 @@ def test_nothing_that_the_ground_holds_is_counted_a_second_time() -> None:
     assert not books.found(NVDA="13"), "one of before the opening balance may be listed late"
     assert list(books.found(NVDA="22")) == ["NVDA"]
     assert books.holdings.listed.transferred(BEGUN - DAY) == 0
-    assert books.holdings.cash_reading(Decimal(0)).beyond == 0
+    assert books.holdings.cash_difference(Decimal(0)).beyond == 0
     books.order("a", "NVDA", "5", "5", "filled")
     assert not books.found(NVDA="15")
 
@@ -416,7 +455,7 @@ def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
         books = Books.of(database)
         assert books.holdings.begun
         assert not books.found(NVDA="3")
-        assert books.holdings.cash_reading(Decimal(1000)).beyond == 0
+        assert books.holdings.cash_difference(Decimal(1000)).beyond == 0
         entries = [split(name, "4") for name in ("b", "c")]
         assert [books.holdings.add(entries, BEGUN) for _ in range(2)] == [2, 0]
         assert not books.found(NVDA="11")
@@ -437,7 +476,7 @@ def test_a_fill_finds_its_intent_even_where_that_learns_its_order_later() -> Non
     books.intents.note("second", Progress("filled", "o-b", Decimal(1), Decimal(10)))
     books.holdings.add([], BEGUN)
     assert links() == {"a": "first", "b": "second", "c": ""}
-    assert books.database.rows("SELECT DISTINCT ground FROM fills") == [(1,)]
+    assert books.database.rows("SELECT DISTINCT since_opening FROM fills") == [(1,)]
 
 
 def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(
@@ -452,7 +491,7 @@ def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(
         back = replace(split, quantity=Decimal(0), amount=Decimal(0))
         assert books.holdings.add([back], BEGUN) == 1
     assert not books.found()
-    assert books.holdings.cash_reading(Decimal(985)).beyond == 0
+    assert books.holdings.cash_difference(Decimal(985)).beyond == 0
     assert "activity s" in caplog.text
     (event,) = EventLog(books.database).events("s")
     assert "quantity=Decimal('9')" in event.content["before"]

@@ -16,14 +16,15 @@ from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import Journal
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halts
-from execution.journal.marks import EquitySnapshot, MarkBook
+from execution.journal.marks import EquityMark, MarkBook
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.schema import SCHEMA_VERSION, open_current_schema
 from execution.live.account_lock import refuse_unusable
 from execution.live.guards import GuardSettings
-from execution.live.holdings import HoldingsBook
+from execution.live.holdings import ExpectedPositions
 from execution.live.losses import write_mark
-from execution.orders.orders import Account, Order
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Order
 from foundation.clock import Time
 from foundation.database import Damaged, Database
 from foundation.errors import InputError
@@ -42,7 +43,7 @@ def opened(database: Database) -> OrderStore:
     Journal(database, events, book, "trade")
     Halts(database, events)
     MarkBook(database)
-    HoldingsBook(database, events)
+    ExpectedPositions(database, events)
     NextCycleBook(database, 1.0)
     NoticeBook(database, NO_SECRETS, Time(now=lambda: NOW))
     return book
@@ -118,9 +119,9 @@ def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Pa
         halts.raise_halt("cash", "12.50 USD are missing", NOW, cause="12.50")
         decision = decision_of_choices(SOON, NOW, 100_000.0, 2.0, (), group_limit_names=("banks",))
         Journal(database, EventLog(database), book, "trade").write(
-            decision, Account(100_000.0, {}, {}, SOON)
+            decision, AccountSnapshot(100_000.0, {}, {}, SOON)
         )
-        mark = EquitySnapshot(NOW, 100_000.0, 100_000.0, 0.0, 0.0, 4.0, 0.0, {"NVDA": 0.5})
+        mark = EquityMark(NOW, 100_000.0, 100_000.0, 0.0, 0.0, 4.0, 0.0, {"NVDA": 0.5})
         write_mark(MarkBook(database), halts, mark, GuardSettings())
     before, bytes_before = content(path), path.read_bytes()
     written = [at for at, byte in enumerate(bytes_before) if byte and at >= 100]
@@ -151,7 +152,7 @@ def test_a_record_says_how_far_a_decision_may_be_from_the_best_book(
     with closing(Database(tmp_path / "journal")) as database:
         events = EventLog(database)
         journal = Journal(database, events, opened(database), "trade")
-        journal.write(decision, Account(100_000.0, {}, {}, SOON))
+        journal.write(decision, AccountSnapshot(100_000.0, {}, {}, SOON))
         database.execute("PRAGMA query_only = ON")  # a loop may be writing it meanwhile
         [read] = JournalRecord.of(database, "trade").made()
     assert (read.at, read.equity, read.group_limit_names) == (SOON, 100_000.0, ("banks",))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltChanges, HaltKind, Halts
-from execution.journal.marks import EquitySnapshot, MarkBook, Point, date_of
+from execution.journal.marks import EquityMark, MarkBook, Point, date_of
 from execution.live.guards import GuardSettings
 from execution.live.losses import GROWTH, loss_halts, next_point, write_mark
 from foundation.clock import Time
@@ -297,7 +297,7 @@ def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
     database = Database()
     halts = Halts(database, EventLog(database, clock=Time(now=lambda: NOON)))
     for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
-        mark = EquitySnapshot(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
+        mark = EquityMark(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
         _, changes = write_mark(MarkBook(database), halts, mark, SETTINGS)
         assert ("drawdown" in changes.raised) == (equity in (69.0, 61.0))
         halts.clear("drawdown", "Ada", mark.at)

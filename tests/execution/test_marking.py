@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.marks import Point, exposure_line, mark_of
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from sizing.settings import Limits
 
 NOON = np.datetime64("2024-03-05T17:30", "ns")
@@ -22,7 +22,7 @@ usd = st.integers(1_000, 1_000_000).map(float)
 def test_what_is_held_is_told_by_class_and_symbol_foreign_ones_as_stocks() -> None:
     positions = {"NVDA": Decimal(-100), "BTCUSD": Decimal("0.5"), "~XYZ": Decimal(10)}
     prices = {"NVDA": 100.0, "BTCUSD": 20_000.0, "~XYZ": 50.0}
-    account = Account(29_500.0, positions, prices, NOON, leverage=4.0)
+    account = AccountSnapshot(29_500.0, positions, prices, NOON, leverage=4.0)
     found = mark_of(account, Limits(), 0.0)
     assert (found.equity, found.gross_stock, found.gross_crypto) == (30_000.0, 10_500.0, 10_000.0)
     assert exposure_line(found) == (
@@ -35,7 +35,7 @@ def test_what_is_held_is_told_by_class_and_symbol_foreign_ones_as_stocks() -> No
     [("2024-03-05T17:30", 4.0), ("2024-03-05T21:00", 1.96), ("2024-03-09T17:30", 1.96)],
 )
 def test_the_ceiling_is_that_of_the_hour(at: str, ceiling: float) -> None:
-    account = Account(30_000.0, {}, {}, np.datetime64(at, "ns"), leverage=4.0)
+    account = AccountSnapshot(30_000.0, {}, {}, np.datetime64(at, "ns"), leverage=4.0)
     assert mark_of(account, Limits(), 0.0).stock_ceiling == pytest.approx(ceiling)
 
 

@@ -14,7 +14,8 @@ from execution.decision.decision import Decision
 from execution.decision.rebalancing import reductions_decided_anew, replaced_orders
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
-from execution.orders.orders import Account, Order, client_order_id
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Order, client_order_id
 from foundation.compose import composed_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -37,7 +38,7 @@ def holder(position: float) -> Trader:
     return trader_of(Tilted(100.0, at_once=True), sizing)
 
 
-def after(decision: Decision, before: Account, symbol: str) -> Decimal:
+def after(decision: Decision, before: AccountSnapshot, symbol: str) -> Decimal:
     """What is held and open once the decision has been carried out."""
     left = [o for o in before.open_orders if o not in decision.cancels]
     quantity = before.positions.get(symbol, Decimal(0))

@@ -14,17 +14,10 @@ from hypothesis import strategies as st
 
 from execution.decision.rebalancing import rebalance
 from execution.journal.orders import is_same, order_of, words_of
+from execution.orders.account_snapshot import MIN_FREE, AccountSnapshot
 from execution.orders.contract_orders import LimitOrder
 from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders.orders import (
-    LEAST_FREE,
-    QTY_LIMIT,
-    Account,
-    Order,
-    OrderTerms,
-    Side,
-    client_order_id,
-)
+from execution.orders.orders import QTY_LIMIT, Order, OrderTerms, Side, client_order_id
 from foundation.errors import InputError
 from trainingdata.bars import HIGH
 from trainingdata.instruments import instrument
@@ -260,7 +253,7 @@ def test_an_order_goes_out_in_parts_as_large_as_one_may_be_and_in_whole_incremen
 def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
     waiting = (order("sell", 3), order("buy", 2, "o-2", symbol="AAPL"))
     held = {"NVDA": Decimal(10), "GONE": Decimal(0)}
-    account = Account(100.0, held, {"NVDA": 5.0}, AT, open_orders=waiting)
+    account = AccountSnapshot(100.0, held, {"NVDA": 5.0}, AT, open_orders=waiting)
     assert account.exposure == {"NVDA": Decimal(7), "GONE": Decimal(0), "AAPL": Decimal(2)}
     assert account.equity == 150.0
     priced = account.with_prices({"NVDA": 9.0, "AAPL": 1.0})
@@ -268,7 +261,7 @@ def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
     assert (account.unsettled, account.short_proceeds, account.leverage) == (0.0, 0.0, INF)
     assert (account.shorting, account.blocked) == (True, "")
     with pytest.raises(ValueError, match="NVDA has no price"):
-        Account(1.0, {"NVDA": Decimal(1)}, {}, AT)
+        AccountSnapshot(1.0, {"NVDA": Decimal(1)}, {}, AT)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +280,7 @@ def test_what_open_orders_would_take_off_is_not_off_yet(
     waiting = tuple(
         order("buy" if size > 0 else "sell", abs(size), f"o-{k}") for k, size in enumerate(changes)
     )
-    account = Account(0.0, {"NVDA": Decimal(held)}, {"NVDA": 5.0}, AT, open_orders=waiting)
+    account = AccountSnapshot(0.0, {"NVDA": Decimal(held)}, {"NVDA": 5.0}, AT, open_orders=waiting)
     assert account.open_reductions == left
     assert account.without(waiting[:1]).open_orders == waiting[1:]
 
@@ -297,18 +290,18 @@ def test_what_open_orders_would_take_off_is_not_off_yet(
     [
         (80_000.0, 25_000.0, 0.75, 45_000.0),
         (80_000.0, 75_000.0, 0.25, 0.0),
-        (80_000.0, 100_000.0, LEAST_FREE, 0.0),
-        (80_000.0, 300_000.0, LEAST_FREE, 0.0),
+        (80_000.0, 100_000.0, MIN_FREE, 0.0),
+        (80_000.0, 300_000.0, MIN_FREE, 0.0),
         (-10_000.0, 5_000.0, 0.5, -20_000.0),  # of a debt nothing is set aside
-        (-20_000.0, 5_000.0, LEAST_FREE, -30_000.0),  # no equity
-        (-30_000.0, 5_000.0, LEAST_FREE, -40_000.0),
+        (-20_000.0, 5_000.0, MIN_FREE, -30_000.0),  # no equity
+        (-30_000.0, 5_000.0, MIN_FREE, -40_000.0),
     ],
 )
 def test_what_secures_spreads_is_lent_against_no_stock_and_buys_no_coin(
     cash: float, collateral: float, free: float, coins: float
 ) -> None:
     """20,000 USD of a stock; of what was sold, 10,000 settle tomorrow."""
-    account = Account(cash, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled=10_000.0)
+    account = AccountSnapshot(cash, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled=10_000.0)
     secured = account.secured(collateral)
     assert (secured.free, secured.unborrowed_cash) == (pytest.approx(free, rel=1e-12), coins)
     assert (secured.equity, secured.cash) == (account.equity, account.cash)
@@ -324,4 +317,4 @@ def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:
     )
     prices = {"BTCUSD": 100.0, "ETHUSD": 12.0, "NVDA": 7.0}
     for cash, left in ((100.0, 30.0), (60.0, -10.0)):
-        assert Account(cash, {}, prices, AT, open_orders=sent).unborrowed_cash == left
+        assert AccountSnapshot(cash, {}, prices, AT, open_orders=sent).unborrowed_cash == left

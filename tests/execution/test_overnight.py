@@ -10,7 +10,8 @@ import pytest
 
 from execution.decision.decision import Decision
 from execution.decision.trader import Trader
-from execution.orders.orders import Account, Order, client_order_id
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Order, client_order_id
 from sizing.strategies import Kelly
 from tests.execution.traders import (
     STOCKS,
@@ -34,7 +35,7 @@ def mute(*symbols: str) -> Trader:
     return trader_of(Tilted(mute=symbols))
 
 
-def carried(decision: Decision, account: Account) -> float:
+def carried(decision: Decision, account: AccountSnapshot) -> float:
     """Stock gross over equity once the decision's orders have filled."""
     held = {**dict.fromkeys(STOCKS, Decimal(0)), **account.positions}
     for order in decision.orders:

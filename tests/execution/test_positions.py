@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from fractions import Fraction
 
@@ -15,15 +16,16 @@ from execution.journal.activities import Kind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, Progress
 from execution.journal.positions import (
-    HeldPosition,
     Ledger,
-    OpeningPosition,
     PositionBook,
     PositionProfit,
+    PositionRow,
     Trade,
     position_profit,
 )
-from execution.orders.orders import Account, Order, Side
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.average_cost import average_cost
+from execution.orders.orders import Order, Side
 from foundation.database import Database
 
 AT = np.datetime64("2024-02-20T15:30", "ns")
@@ -67,7 +69,7 @@ def test_a_position_has_its_average_cost(
 def test_shares_moved_without_a_price_have_no_entry() -> None:
     moved = Trade(AT, "SYA", Fraction(5), None, "share transfer")
     found = ledger(trade(10, 50), moved)
-    held = HeldPosition("SYA", D(15), D(60))
+    held = PositionRow("SYA", D(15), D(60))
     assert position_profit("SYA", held, found) == PositionProfit(
         "SYA", D(15), None, Fraction(60), None, Fraction(0)
     )
@@ -92,9 +94,23 @@ def test_profits_add_up_to_cash_and_value(
     assert found.quantity == sum(q for q, _ in trades)
 
 
-def account(**held: str) -> Account:
+@given(TRADES)
+def test_average_cost_is_equal_in_every_number_type(trades: list[tuple[int, Fraction]]) -> None:
+    held, exact, cents, binary = 0, Fraction(0), D(0), 0.0
+    for change, price in trades:
+        exact, earned = average_cost(Fraction(held), exact, Fraction(change), price)
+        written = D(price.numerator) / price.denominator
+        cents, earned_cents = average_cost(D(held), cents, D(change), written)
+        binary, _ = average_cost(float(held), binary, float(change), float(price))
+        held += change
+        assert math.isclose(cents, exact, rel_tol=1e-15)
+        assert math.isclose(binary, exact, rel_tol=1e-12)
+        assert math.isclose(earned_cents, earned, rel_tol=1e-12, abs_tol=1e-12)
+
+
+def account(**held: str) -> AccountSnapshot:
     positions = {symbol: D(quantity) for symbol, quantity in held.items()}
-    return Account(1000.0, positions, dict.fromkeys(positions, 60.0), AT)
+    return AccountSnapshot(1000.0, positions, dict.fromkeys(positions, 60.0), AT)
 
 
 class Journal:
@@ -118,7 +134,7 @@ class Journal:
         fill = Activity(
             name, "trade", AT, "SYA", D(quantity), D(price), -D(quantity) * D(price), order_id
         )
-        self.activities.write([fill], AT + HOUR, ground=1)
+        self.activities.write([fill], AT + HOUR, since_opening=1)
 
     def only(self) -> PositionProfit:
         [found] = self.positions.profits()
@@ -141,7 +157,7 @@ def test_an_order_and_its_fills_count_once() -> None:
 
 def test_an_opening_balance_has_its_price_then() -> None:
     journal = Journal()
-    journal.positions.begin([OpeningPosition("SYA", D(10), D(40))])
+    journal.positions.begin([PositionRow("SYA", D(10), D(40))])
     journal.filled("one", "-4", "50")
     journal.positions.read(account(SYA="6"))
     found = journal.only()
@@ -162,8 +178,8 @@ def test_an_unexplained_quantity_has_no_entry() -> None:
 
 
 def test_an_unlisted_fee_in_coin_is_a_loss() -> None:
-    coins = Ledger(Fraction(2), Fraction(200))
-    held = HeldPosition("BTCUSD", D("1.995"), D(110))
+    coins = Ledger(Fraction(2), Fraction(100))
+    held = PositionRow("BTCUSD", D("1.995"), D(110))
     found = position_profit("BTCUSD", held, coins)
     assert (found.entry, found.realised) == (Fraction(100), Fraction("-0.5"))
     assert found.unrealised == Fraction("19.95")

@@ -18,7 +18,7 @@ import pytest
 import execution
 from execution.alpaca.broker import AlpacaBroker
 from execution.live.settings import LiveSettings
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.quantity import SizedQuantity, sized_quantity
 from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
@@ -130,7 +130,7 @@ def test_at_the_instant_of_a_decision_it_is_the_decision(
     mask = np.ones((1, len(times)), bool)
     lone = Bars(known.instruments[:1], times, values[None], mask, "test")
     price = float(lone.last_closes()[0])
-    account = Account(100_000.0, {}, {"SYA": price}, lone.now)
+    account = AccountSnapshot(100_000.0, {}, {"SYA": price}, lone.now)
     trader = LiveSettings.of(composed_config("live", [])).trader(rising(20.0))
     decision = trader.decide(lone, account)
     assert decision is not None

@@ -15,8 +15,8 @@ from execution.decision.beliefs import BeliefTable
 from execution.decision.decision import Decision
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import MarginTerms
-from execution.orders.orders import Account
 from foundation.arrays import Array
 from marketsimulator.runs.instants import Kept, target_quantities
 from marketsimulator.runs.walk import walk_inputs
@@ -42,7 +42,7 @@ class Case(NamedTuple):
     settings: BacktestSettings
     bars: Bars
     table: BeliefTable
-    account: Account
+    account: AccountSnapshot
     believed: reference.Believed
     held: reference.Held
     rules: reference.Rules
@@ -150,7 +150,7 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
     )
 
 
-def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> Account:
+def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> AccountSnapshot:
     """An account, as the broker of `terms` sees it: what is held is whole or dust beside it."""
     equity = float(rng.choice(EQUITIES))
     prices = np.exp(rng.uniform(0.0, 6.0, len(bars.symbols))).round(2)
@@ -168,7 +168,7 @@ def drawn_account(rng: np.random.Generator, bars: Bars, terms: MarginTerms) -> A
     held = np.array([float(quantity) for quantity in positions.values()])
     cash = round(equity - float(held @ prices), 2)
     short = float(-np.minimum(held * prices, 0.0).sum())
-    account = Account(
+    account = AccountSnapshot(
         cash,
         positions,
         dict(zip(bars.symbols, prices.tolist(), strict=True)),

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
-from execution.orders.orders import Account, Order, OrderTerms
+from execution.orders.orders import Order, OrderTerms
 from execution.orders.venue_rules import refusal
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
@@ -27,10 +28,10 @@ def order(
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 
-def account(*open_orders: Order, blocked: str = "", **held: str) -> Account:
+def account(*open_orders: Order, blocked: str = "", **held: str) -> AccountSnapshot:
     prices = {"NVDA": 100.0, "AAPL": 50.0, "BTCUSD": 50_000.0}
     positions = {symbol: Decimal(qty) for symbol, qty in held.items()}
-    return Account(1e6, positions, prices, AT, open_orders=open_orders, blocked=blocked)
+    return AccountSnapshot(1e6, positions, prices, AT, open_orders=open_orders, blocked=blocked)
 
 
 def asset(symbol: str = "NVDA", **changes: Any) -> Asset:
@@ -148,7 +149,7 @@ ACCOUNTS = [
     ],
 )
 def test_an_order_is_taken_or_what_its_shape_its_asset_or_the_account_forbids_is_named(
-    given_order: Order, facts: dict[str, Any] | None, state: Account | None, says: str
+    given_order: Order, facts: dict[str, Any] | None, state: AccountSnapshot | None, says: str
 ) -> None:
     of = None if facts is None else asset(given_order.symbol, **facts)
     found = refusal(given_order, of, state)

@@ -12,7 +12,8 @@ import pytest
 
 from execution.decision.decision import Decision
 from execution.decision.sizing import SizingSettings
-from execution.orders.orders import Account, Order
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Order
 from foundation.errors import InputError
 from sizing.strategies import Kelly
 from tests.execution.traders import (
@@ -37,7 +38,9 @@ def decided_beside(
     panel = known(bars, at)
     prices = prices_of(panel) | {s: price for s, (_, price) in held.items()}
     cash = 100_000 - sum(quantity * price for quantity, price in held.values())
-    account = Account(cash, {s: Decimal(q) for s, (q, _) in held.items()}, prices, panel.now)
+    account = AccountSnapshot(
+        cash, {s: Decimal(q) for s, (q, _) in held.items()}, prices, panel.now
+    )
     decision = decided(bars, at, trader_of(Tilted(**tilts)), account)
     assert not set(held) & {o.symbol for o in decision.orders}
     return decision
@@ -84,7 +87,7 @@ def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
     assert decided(market, MIDDAY, who).orders != ()
     monkeypatch.setattr(Kelly, "allocate", without_an_answer)
     for cash in (50_000.0, 0.5 - 100 * prices["SYA"]):
-        account = Account(cash, {"SYA": Decimal(100)}, prices, panel.now)
+        account = AccountSnapshot(cash, {"SYA": Decimal(100)}, prices, panel.now)
         decision = decided(market, MIDDAY, who, account)
         weight = 100 * prices["SYA"] / account.equity
         for symbol, stays in (("SYA", pytest.approx(weight)), ("SYB", 0.0)):
@@ -92,7 +95,7 @@ def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
             assert (choice.held, choice.target, choice.qty) == (stays, stays, 0)
             assert choice.bound_by == "failed"
         assert (decision.failure, decision.orders) == ("no convergence", ())
-    broke = Account(-1e6, {"SYA": Decimal(100)}, prices, panel.now)
+    broke = AccountSnapshot(-1e6, {"SYA": Decimal(100)}, prices, panel.now)
     choice = decided(market, MIDDAY, who, broke).choices[0]
     assert (choice.target, choice.qty, choice.binding.keys()) == (0.0, -100, {"failed"})
     assert np.isnan([choice.held, choice.kelly, choice.cost]).all()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.live.validation import OLD, BarValidator, MarkValidator, histories_gone
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import instrument
@@ -163,9 +163,9 @@ class Feed:
         return {symbol: self.trades[symbol] for symbol in symbols if symbol in self.trades}
 
 
-def account(**prices: float) -> Account:
+def account(**prices: float) -> AccountSnapshot:
     held = {symbol: Decimal(-2 if symbol == "BBB" else 10) for symbol in prices}
-    return Account(1_000.0, {**held, "SOLD": Decimal(0)}, {**prices, "SOLD": 1.0}, NOW)
+    return AccountSnapshot(1_000.0, {**held, "SOLD": Decimal(0)}, {**prices, "SOLD": 1.0}, NOW)
 
 
 @given(factor=st.floats(0.01, 100.0))

@@ -12,7 +12,7 @@ import pytest
 from execution.alpaca import fields
 from execution.alpaca.account import Responses, reading_of
 from execution.alpaca.broker import _asset
-from execution.orders.orders import Account
+from execution.orders.account_snapshot import AccountSnapshot
 from foundation.errors import BrokerError
 from tests.execution.scripted_venue import Ours
 from trainingdata.bars import check_bars
@@ -120,12 +120,12 @@ ANSWERS: dict[str, Any] = {
 }
 
 
-def read(answers: dict[str, Any]) -> Account:
+def read(answers: dict[str, Any]) -> AccountSnapshot:
     parts = answers["facts"], answers["positions"], answers["orders"], answers["clock"]
     return reading_of(Responses(*parts, sent=Ours())).account
 
 
-def gross(account: Account) -> float:
+def gross(account: AccountSnapshot) -> float:
     return sum(
         abs(float(qty)) * account.prices[symbol] for symbol, qty in account.positions.items()
     )

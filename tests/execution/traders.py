@@ -14,8 +14,9 @@ from execution.decision.choice import Choice
 from execution.decision.decision import Decision
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import FeeSchedule, TradingCosts
-from execution.orders.orders import Account, Order
+from execution.orders.orders import Order
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from foundation.arrays import Array
@@ -86,21 +87,21 @@ def prices_of(bars: Bars) -> dict[str, float]:
     return {symbol: float(price) for symbol, price in closes if np.isfinite(price)}
 
 
-def account_of(bars: Bars, *open_orders: Order, **quantities: float) -> Account:
+def account_of(bars: Bars, *open_orders: Order, **quantities: float) -> AccountSnapshot:
     """100,000 USD of equity, of which so much is held."""
     prices = prices_of(bars)
     cash = 100_000 - sum(quantity * prices[s] for s, quantity in quantities.items())
     held = {s: Decimal(repr(quantity)) for s, quantity in quantities.items()}
-    return Account(cash, held, prices, bars.now, open_orders)
+    return AccountSnapshot(cash, held, prices, bars.now, open_orders)
 
 
-def account_in(bars: Bars, **weights: float) -> Account:
+def account_in(bars: Bars, **weights: float) -> AccountSnapshot:
     """100,000 USD of equity in these weights, in whole units."""
     prices = prices_of(bars)
     return account_of(bars, **{s: int(100_000 * w / prices[s]) for s, w in weights.items()})
 
 
-def decided(bars: Bars, at: str, who: Trader, held: Account | None = None) -> Decision:
+def decided(bars: Bars, at: str, who: Trader, held: AccountSnapshot | None = None) -> Decision:
     """A decision, which there is."""
     panel = known(bars, at)
     answer = who.decide(panel, held or account_of(panel))

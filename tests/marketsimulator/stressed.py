@@ -12,14 +12,15 @@ import pandas as pd
 import yaml
 from omegaconf import OmegaConf
 
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import TradingCosts
 from execution.orders.lending import MarginTerms
-from execution.orders.orders import Account, exact_decimal
+from execution.orders.orders import exact_decimal
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.records import Run, writers_of
 from marketsimulator.results.report import plain
 from marketsimulator.results.run_folder import RunFolder
-from marketsimulator.results.stress.book import HeldBook, run_book, run_settings
+from marketsimulator.results.stress.book import StressedBook, run_book, run_settings
 from marketsimulator.results.stress.outcomes import Outcome, Stress, stress
 from marketsimulator.settings import BacktestSettings, Scenario
 from tests.marketsimulator.accounts import FREE, market
@@ -42,7 +43,7 @@ def book_of(
     equity: float,
     at: np.datetime64 = CLOSE,
     option_risk: float = 0.0,
-) -> HeldBook:
+) -> StressedBook:
     """A book without bars: symbol → quantity and mark; what equity lacks is borrowed."""
     held = {symbol: positions[symbol] for symbol in sorted(positions)}
     cash = equity - sum(quantity * mark for quantity, mark in held.values())
@@ -52,8 +53,8 @@ def book_of(
     tables = [(instrument(symbol), *nothing) for symbol in held]
     bars = panel(tables, "by hand", besides=np.array([at]))
     sold = {s: -quantity * mark for s, (quantity, mark) in held.items() if quantity < 0}
-    account = Account(cash, quantities, marks, at)
-    return HeldBook(account, "by hand", sold, bars, bars, option_risk)
+    account = AccountSnapshot(cash, quantities, marks, at)
+    return StressedBook(account, "by hand", sold, bars, bars, option_risk)
 
 
 def terms(costs: TradingCosts = FREE, **margin: float) -> BacktestSettings:
@@ -63,7 +64,7 @@ def terms(costs: TradingCosts = FREE, **margin: float) -> BacktestSettings:
 
 
 def stress_of(
-    book: HeldBook, settled_by: BacktestSettings | None = None, **scenario: object
+    book: StressedBook, settled_by: BacktestSettings | None = None, **scenario: object
 ) -> Stress:
     """The book under one scenario."""
     one = Scenario(**{"name": "one", "source": "a test", **scenario})  # type: ignore[arg-type]
@@ -71,13 +72,13 @@ def stress_of(
 
 
 def outcome_of(
-    book: HeldBook, settled_by: BacktestSettings | None = None, **scenario: object
+    book: StressedBook, settled_by: BacktestSettings | None = None, **scenario: object
 ) -> Outcome:
     """What one scenario does to a book."""
     return stress_of(book, settled_by, **scenario).outcomes[0]
 
 
-def book_at(run: Path, at: str, *changes: str) -> tuple[HeldBook, BacktestSettings]:
+def book_at(run: Path, at: str, *changes: str) -> tuple[StressedBook, BacktestSettings]:
     """The book of a run in its folder, and what it is settled by."""
     folder = RunFolder(run)
     settings = run_settings(folder, OmegaConf.from_dotlist(list(changes)))

@@ -21,16 +21,17 @@ from execution.decision.trader import Decider
 from execution.journal.activities import FillRow
 from execution.journal.cycles import CycleRow
 from execution.journal.decisions import DecisionRow
-from execution.journal.marks import EquitySnapshot
+from execution.journal.marks import EquityMark
 from execution.journal.order_store import OrderIntent, State
 from execution.live.cycle import decision_end
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import Part
-from execution.orders.orders import Account, Fill, Order
+from execution.orders.orders import Fill, Order
 from foundation.database import Database
 from foundation.decimals import as_written, to_cents
 from foundation.errors import InputError
 from marketsimulator.drift import is_covered, read
-from marketsimulator.records import Booking, Held, Row, Run
+from marketsimulator.records import Booking, InitialPosition, Row, Run
 from marketsimulator.results.drift.decisions import (
     DecisionComparison,
     compare_decisions,
@@ -241,7 +242,9 @@ def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_st
     at = bars.times[-3:-1]
     rest = [0.0] * (len(Row._fields) - 5)
     rows = [Row(instant, 1_000.0, 1_013.0, 10.0, 2.0, *rest) for instant in at]
-    begins = {s: Held(Decimal(q), 1.0) for s, q in (("SYA", 10), ("SYXUSD", 2), ("ZZZ", 1))}
+    begins = {
+        s: InitialPosition(Decimal(q), 1.0) for s, q in (("SYA", 10), ("SYXUSD", 2), ("ZZZ", 1))
+    }
     foreign = Fill("x", "ZZZ", Decimal(1), 1.0, 0.0, at[1])
     told = Run("", [], [foreign], rows, {}, [Booking(at[1], "ZZZ", "dividend", 3.0)], begins)
     found = marked_at_closes(told, Market(bars))
@@ -293,8 +296,8 @@ def decided(
     )
 
 
-def marked(at: np.datetime64, equity: float, values: dict[str, float]) -> EquitySnapshot:
-    return EquitySnapshot(at, equity, 0.0, 0.0, 0.0, 2.0, 0.0, values)
+def marked(at: np.datetime64, equity: float, values: dict[str, float]) -> EquityMark:
+    return EquityMark(at, equity, 0.0, 0.0, 0.0, 2.0, 0.0, values)
 
 
 def record(*intents: OrderIntent, cycles: tuple[CycleRow, ...] = (), **more: Any) -> JournalRecord:
@@ -436,16 +439,16 @@ class Watched:
 
     def __init__(self, decider: Decider) -> None:
         self.decider = decider
-        self.seen: list[tuple[Account, Decision]] = []
+        self.seen: list[tuple[AccountSnapshot, Decision]] = []
 
-    def decide(self, bars: Bars, account: Account) -> Decision | None:
+    def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         decision = self.decider.decide(bars, account)
         if decision is not None:
             self.seen.append((account, decision))
         return decision
 
 
-def journal_of(run: Run, seen: list[tuple[Account, Decision]]) -> JournalRecord:
+def journal_of(run: Run, seen: list[tuple[AccountSnapshot, Decision]]) -> JournalRecord:
     """What a live journal would have written down of a simulated run."""
     decisions = []
     marks = []

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from execution.decision.decision import Decision
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place
 from execution.orders.fees import FeeSchedule, TradingCosts
-from execution.orders.orders import Account
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
 from marketsimulator.account.broker import SimulatedBroker
@@ -79,7 +79,9 @@ def broker_with(
     return SimulatedBroker(market, SETTINGS.timeline(market), book)
 
 
-def check(before: Account, after: Account, decision: Decision, limits: Limits) -> None:
+def check(
+    before: AccountSnapshot, after: AccountSnapshot, decision: Decision, limits: Limits
+) -> None:
     """At the prices decided on: no limit is passed that the symbols which decided could keep.
 
     A coin that lies less than an increment beyond stays: fees taken in coin leave quantities that
@@ -94,7 +96,7 @@ def check(before: Account, after: Account, decision: Decision, limits: Limits) -
     )
     deciding = {choice.symbol for choice in decision.choices}
 
-    def weight(account: Account, symbol: str) -> float:
+    def weight(account: AccountSnapshot, symbol: str) -> float:
         return float(account.positions.get(symbol, Decimal(0))) * prices[symbol] / equity
 
     held = set(before.positions) | set(after.positions)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from foundation.compose import composed_config
 from foundation.decimals import to_cents
 from foundation.errors import InputError
-from marketsimulator.results.stress.book import HeldBook
+from marketsimulator.results.stress.book import StressedBook
 from marketsimulator.results.stress.report import scenario_table, stress_json, verdict_of
 from marketsimulator.results.stress.scenarios import moves_of
 from marketsimulator.settings import Scenario
@@ -185,7 +185,7 @@ def test_options_count_as_lost_in_every_scenario() -> None:
     assert outcome.margin.collateral == 100_000 - Decimal("1234.56")
 
 
-def fractions(scenario: Scenario, book: HeldBook) -> np.ndarray:
+def fractions(scenario: Scenario, book: StressedBook) -> np.ndarray:
     return np.array([each.move for each in moves_of(scenario, book).values()])
 
 

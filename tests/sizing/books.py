@@ -10,7 +10,7 @@ import numpy as np
 from foundation.arrays import Array
 from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS, bounds_of, ceilings_of
-from sizing.problem import BookLimits, Costs, Holdings, Problem, Returns
+from sizing.problem import BookLimits, Costs, CurrentWeights, Problem, Returns
 from sizing.settings import Limits
 from sizing.solver.multi_period import SizingProblem
 
@@ -124,7 +124,7 @@ def rich_book(n: int, *, later: LaterBlocks | None = None, **fields: Any) -> Siz
             Returns(mu, earned, risks, of["universe"], of["years"]),
             Costs(costs, financing),
             BookLimits(*Limits().caps, *granted, crypto, of["long_only"]),
-            Holdings(*(of[name] for name in Holdings._fields)),
+            CurrentWeights(*(of[name] for name in CurrentWeights._fields)),
         ),
         tuple(f"SY{chr(65 + k)}" for k in range(n)),
     )

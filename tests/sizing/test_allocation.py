@@ -16,7 +16,7 @@ from foundation.errors import InputError
 from sizing.allocation import allocate, nearest
 from sizing.inputs import SizingInputs, check_priced
 from sizing.kelly import SolverFailed
-from sizing.problem import AccountRow, holdings_of
+from sizing.problem import AccountRow, current_weights
 from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.sizing.books import changed, random_inputs, rich_book, under
@@ -215,13 +215,13 @@ def test_an_accounts_weights_are_its_signed_values_over_its_equity() -> None:
         shorting=True,
         free=1.0,
     )
-    s = holdings_of(row, np.zeros(3, dtype=bool), np.zeros(3, dtype=bool), 1.25)
+    s = current_weights(row, np.zeros(3, dtype=bool), np.zeros(3, dtype=bool), 1.25)
     assert s.held.tolist() == [-0.2, 0.0, 0.2]
     assert s.increment.tolist() == [0.005, 0.0, 0.0004]
     assert (s.equity, s.unborrowed, s.order_margin) == (20_000.0, 0.2, 1.25)
     for equity in (0.0, -1.0, np.nan):
         assert np.isnan(
-            holdings_of(row._replace(equity=equity), s.deciding, s.leaving, 1.25).held[0]
+            current_weights(row._replace(equity=equity), s.deciding, s.leaving, 1.25).held[0]
         )
     unpriced = row._replace(price=np.array([100.0, np.nan, np.nan]))
     check_priced(("AAA", "BBB", "CCC"), row)

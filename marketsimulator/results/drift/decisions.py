@@ -21,8 +21,8 @@ from execution.decision.choice import Choice
 from execution.decision.decision import Decision
 from execution.decision.settings import TradingSettings
 from execution.journal.decisions import DecisionRow
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import proceeds_of_short
-from execution.orders.orders import Account
 from foundation.decimals import ZERO, as_written
 from marketsimulator.results.drift.orders import Deadline, why_not_decided
 from marketsimulator.results.journal_record import JournalRecord
@@ -159,18 +159,18 @@ def journaled_account(
     decision: DecisionRow,
     settings: TradingSettings,
     closes: Mapping[str, float],
-) -> Account:
+) -> AccountSnapshot:
     """The account of a decision.
 
     closes: USD by symbol, of what the journal does not price then.
     """
-    reading = record.reading(decision)
+    reading = record.account_of(decision)
     proceeds, fresh, net = _shorts(record, decision)
     margin = settings.margin
     lends = decision.equity >= margin.margin_equity
     open_orders = [replace(record.order(name), qty=left) for name, left in decision.cancels.items()]
     prices = {symbol: float(price) for symbol, price in reading.prices.items()}
-    account = Account(
+    account = AccountSnapshot(
         cash=float(reading.cash),
         positions={symbol: held for symbol, held in decision.positions.items() if held},
         prices={**closes, **prices},

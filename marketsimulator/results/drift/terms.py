@@ -21,10 +21,11 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from execution.orders.orders import Account, Fill, Order, strategy_of
+from execution.orders.account_snapshot import AccountSnapshot
+from execution.orders.orders import Fill, Order, strategy_of
 from foundation.decimals import ZERO, as_written, cents_that_add_up, to_cents
 from marketsimulator.records import BookingKind, Run, is_trade
-from marketsimulator.results.journal_record import Reading, foreign_name
+from marketsimulator.results.journal_record import ExactAccount, foreign_name
 
 Term = Literal[
     "undecided",
@@ -162,19 +163,19 @@ class Side:
         return self.profit - sum((flow.worth(self.end_marks) for flow in self.listed({})), ZERO)
 
 
-def reading_of(account: Account) -> Reading:
+def exact_account_of(account: AccountSnapshot) -> ExactAccount:
     """A simulated account as a live one is read."""
     prices = {symbol: as_written(price) for symbol, price in account.prices.items()}
     positions = {symbol: as_written(held) for symbol, held in account.positions.items()}
     worth = (held * prices[symbol] for symbol, held in positions.items())
     equity = as_written(account.cash) + sum(worth, ZERO)
-    return Reading(account.as_of, equity, positions, prices)
+    return ExactAccount(account.as_of, equity, positions, prices)
 
 
 def side_of(
     run: Run,
-    start: Reading,
-    end: Reading,
+    start: ExactAccount,
+    end: ExactAccount,
     orders: Iterable[Order],
     marks: Mapping[str, Fraction] | None = None,
     transfers: Fraction = ZERO,

@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import Position
-from execution.alpaca.holdings import holdings_of
+from execution.alpaca.holdings import parse_positions
+from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.option_orders import Contract, contract_of, is_option, largest_loss
-from execution.orders.orders import Account
 from foundation.arrays import Array, Instants, Mask
 from foundation.decimals import to_cents
 from foundation.errors import DataError, InputError
@@ -45,7 +45,7 @@ _OWN_BARS = "name the bars that the run was made of, data.dir=[DIR]"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class HeldBook:
+class StressedBook:
     """An account, and all that there is of its S symbols.
 
     account: its positions and their marks.
@@ -57,7 +57,7 @@ class HeldBook:
     notes: what a reader should know about it.
     """
 
-    account: Account
+    account: AccountSnapshot
     source: str
     proceeds: Mapping[str, float]
     bars: Bars
@@ -131,7 +131,7 @@ def _finite(value: Any) -> Any:
     return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
-def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
+def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> StressedBook:
     """The book of a backtest at an instant, as `RunFolder.book_at` takes it."""
     held = run.book_at(at)
     files = settings.files_timeframe
@@ -145,7 +145,7 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
             raise InputError(
                 f"data.dir: {bars.source} has no bar of {symbol} by {when}; {_OWN_BARS}"
             )
-    account = Account(held.cash, held.positions, marks, held.at)
+    account = AccountSnapshot(held.cash, held.positions, marks, held.at)
     if abs(account.equity - held.equity) > _TOLERANCE:
         raise InputError(
             f"data.dir: {bars.source} values the book of {when} at {account.equity:,.2f} USD, and"
@@ -156,7 +156,7 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
     if held.beside:
         names = ", ".join(held.beside)
         notes.append(f"The account held {names} as well: cash here, and nothing moves it.")
-    return HeldBook(
+    return StressedBook(
         account,
         f"{run.path} at {when}",
         held.proceeds,
@@ -166,7 +166,7 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> HeldBook:
     )
 
 
-def account_book(broker: BrokerSettings, keys: Keys, settings: BacktestSettings) -> HeldBook:
+def account_book(broker: BrokerSettings, keys: Keys, settings: BacktestSettings) -> StressedBook:
     """The book that an account at the venue holds now.
 
     settings: whose `data.dir` names bars of the symbols; without it there are none.
@@ -188,7 +188,7 @@ def account_book(broker: BrokerSettings, keys: Keys, settings: BacktestSettings)
         notes.append(f"Open options count as lost in every scenario: {usd(to_cents(risk))}.")
     if account.open_orders:
         notes.append("What the account's open orders would still trade is left out.")
-    return HeldBook(
+    return StressedBook(
         account,
         f"{'paper account' if broker.paper else 'account'} at {utc_text(account.as_of)}",
         {symbol: round(worth * share, 6) for symbol, worth in shorts.items()},
@@ -230,6 +230,6 @@ def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:
         raise InputError(
             "account: calls were sold without as many bought: what options can lose has no bound"
         )
-    holdings = holdings_of(positions)
+    holdings = parse_positions(positions)
     counted_in_cash = min(holdings.owed, holdings.options) - holdings.owed
     return max(counted_in_cash + float(loss), 0.0)

@@ -21,7 +21,7 @@ from marketsimulator.account.book import hold
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import close_margin, required_equity
 from marketsimulator.account.terms import FillTerms
-from marketsimulator.results.stress.book import HeldBook
+from marketsimulator.results.stress.book import StressedBook
 from marketsimulator.results.stress.scenarios import HALTED, Move, moves_of
 from marketsimulator.settings import BacktestSettings, Scenario
 from trainingdata.bars import panel
@@ -77,7 +77,7 @@ class Outcome:
 class Stress:
     """A book under all scenarios."""
 
-    book: HeldBook
+    book: StressedBook
     outcomes: tuple[Outcome, ...]
 
     @property
@@ -86,7 +86,7 @@ class Stress:
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
 
-def stress(book: HeldBook, scenarios: Sequence[Scenario], settings: BacktestSettings) -> Stress:
+def stress(book: StressedBook, scenarios: Sequence[Scenario], settings: BacktestSettings) -> Stress:
     """The book under each scenario, settled as a backtest of these settings is."""
     # Where no bar says what a symbol trades, nothing is bounded by its volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
@@ -101,7 +101,7 @@ def leverage_of(gross: float, equity: float) -> float | None:
 
 
 def _outcome(
-    book: HeldBook, scenario: Scenario, moves: Mapping[str, Move], settings: BacktestSettings
+    book: StressedBook, scenario: Scenario, moves: Mapping[str, Move], settings: BacktestSettings
 ) -> Outcome:
     """What becomes of the book, until no margin call stands or none can end."""
     fractions = np.array([each.move for each in moves.values()])
@@ -173,7 +173,7 @@ def _outcome(
     )
 
 
-def _moved_market(book: HeldBook, prices: Array) -> Market:
+def _moved_market(book: StressedBook, prices: Array) -> Market:
     """The book's last bars, then bars that stand at prices [S]; no action comes beside the move.
 
     Stocks have every bar of the sessions that follow; a coin, which nobody liquidates, one. Each

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Mask
-from marketsimulator.results.stress.book import HeldBook
+from marketsimulator.results.stress.book import StressedBook
 from marketsimulator.settings import Scenario
 from trainingdata.bars import CLOSE
 from trainingdata.instants import utc_text
@@ -27,7 +27,7 @@ class Move:
     basis: str  # what decided that, in words
 
 
-def moves_of(scenario: Scenario, book: HeldBook) -> Mapping[str, Move]:
+def moves_of(scenario: Scenario, book: StressedBook) -> Mapping[str, Move]:
     """The moves of a book's symbols, `HALTED` that which does not trade."""
     trading = np.ones(len(book.symbols), dtype=bool)
     stocks = np.where(book.crypto, 0.0, np.abs(book.values))
@@ -41,7 +41,7 @@ def moves_of(scenario: Scenario, book: HeldBook) -> Mapping[str, Move]:
     return {s: Move(move + 0.0, why) if on else Move(0.0, HALTED) for s, move, why, on in each}
 
 
-def _stated_moves(scenario: Scenario, book: HeldBook) -> tuple[Array, list[str]]:
+def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[str]]:
     """[S] moves of the symbols or of their classes, and which."""
     single = {instrument(symbol).symbol: move for symbol, move in scenario.symbols.items()}
     shorts = scenario.stocks if scenario.shorts is None else scenario.shorts
@@ -53,7 +53,7 @@ def _stated_moves(scenario: Scenario, book: HeldBook) -> tuple[Array, list[str]]
 
 
 def _own_moves(
-    book: HeldBook, trading: Mask, session: Session, stated: Array, basis: list[str]
+    book: StressedBook, trading: Mask, session: Session, stated: Array, basis: list[str]
 ) -> tuple[Array, list[str]]:
     """[S] moves of a day by the symbols' own bars, where both days have some; else those stated.
 

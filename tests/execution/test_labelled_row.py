@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from execution.decision.problem import book_state, round_to_lots
+from execution.decision.problem import labelled_row, round_to_lots
 from execution.orders.orders import TERMS, Order
 from sizing.problem import AccountRow
 from tests.execution.traders import Tilted, account_in, known, trader_of
@@ -35,7 +35,7 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
         free=0.5,
     )
     assert abs(held.equity - 100_000.0) < 1e-6
-    state = book_state(bars, held, TERMS)
+    state = labelled_row(bars, held, TERMS)
     assert state.symbols == (*bars.symbols, "DOGEUSD", "ZZZ", "")
     assert state.row.quantity[-3:].tolist() == [2_000.0, -50.0, -50.0]
     decision = trader_of(Tilted(mute=bars.symbols)).decide(bars, held)

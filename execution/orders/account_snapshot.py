@@ -1,0 +1,177 @@
+"""The account at an instant, as every decision and every guard sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from execution.orders.orders import Order, coin_bids
+from foundation.errors import InputError
+
+if TYPE_CHECKING:
+    from trainingdata.feed.market_data import LastTrade  # a backtest needs no feed
+
+MIN_FREE = 1e-6  # of equity; a ceiling of 0 has no multiples
+
+
+class ValueUnknown(InputError):
+    """A part of the account has no known value: a symbol without a price, or spreads not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSnapshot:
+    """An account at an instant, from a simulation, a venue or a journal.
+
+    The last three fields are parts that only the guards of a live account need: None states that
+    nobody has read the part, an empty mapping that there is nothing.
+
+    cash: USD; below 0 it is borrowed.
+    positions: signed quantities, by symbol.
+    prices: last known closes in USD, by symbol; orders are sized at them.
+    as_of: the instant.
+    open_orders: orders that still rest, or may.
+    unsettled: USD, net proceeds of stock trades that settle on the next session, without those of
+        shorts that are still open.
+    short_proceeds: USD that open shorts were sold for.
+    leverage: stock gross that the venue allows at most, in multiples of equity.
+    shorting: whether the venue lends shares.
+    blocked: why the venue takes no orders of the account; empty if it takes them.
+    coins: whether the venue takes orders of crypto.
+    unknown: symbols of which an order may be on its way, or something else holds a part back;
+        nothing is ordered of them.
+    free: share of equity that stocks may rest on, above 0, 1 at most; the rest secures open
+        spreads.
+    last_trades: last trade of each symbol that may be ordered.
+    at_risk: USD that open spreads and those on their way can lose, by the root of their options.
+    balance: USD that spreads are sized from, of the account's files.
+    equity: USD, cash plus positions at these prices.
+    """
+
+    cash: float
+    positions: Mapping[str, Decimal]
+    prices: Mapping[str, float]
+    as_of: np.datetime64
+    open_orders: tuple[Order, ...] = ()
+    unsettled: float = 0.0
+    short_proceeds: float = 0.0
+    leverage: float = float("inf")
+    shorting: bool = True
+    blocked: str = ""
+    coins: bool = True
+    unknown: frozenset[str] = frozenset()
+    free: float = 1.0
+    last_trades: Mapping[str, LastTrade] | None = None
+    at_risk: Mapping[str, float] | None = None
+    balance: float | None = None
+    equity: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        prices = self.prices
+        value = 0.0
+        for symbol, quantity in self.positions.items():
+            if quantity:
+                if symbol not in prices:
+                    raise ValueError(f"positions: {symbol} has no price")
+                value += float(quantity) * prices[symbol]
+        equity = self.cash + value
+        if not math.isfinite(equity):
+            raise ValueError(f"equity must be a finite number, got {equity}")
+        if self.balance is not None and not math.isfinite(self.balance):
+            raise ValueError(f"balance must be a finite number, got {self.balance}")
+        for root, risk in (self.at_risk or {}).items():
+            if not 0 <= risk < math.inf:
+                raise ValueError(f"at_risk: {root} must be at least 0, got {risk}")
+        object.__setattr__(self, "equity", equity)
+
+    def secured(self, collateral: float) -> AccountSnapshot:
+        """Return the snapshot with USD set aside for spreads, which buy no stock and no crypto."""
+        if collateral <= 0:
+            return self
+        share = 1.0 - collateral / self.equity if self.equity > 0 else 0.0
+        # What is set aside is no debt: it takes the cash there is, and nothing of what a coin that
+        # is sold will bring.
+        reserved = min(collateral, max(self.unborrowed_cash, 0.0))
+        return replace(
+            self, free=max(share, MIN_FREE), unsettled=max(self.unsettled, 0.0) + reserved
+        )
+
+    @property
+    def exposure(self) -> Mapping[str, Decimal]:
+        """Signed quantity held plus open, by symbol."""
+        total = dict(self.positions)
+        for order in self.open_orders:
+            total[order.symbol] = total.get(order.symbol, Decimal(0)) + order.signed_qty
+        return total
+
+    @property
+    def open_reductions(self) -> Mapping[str, Decimal]:
+        """Signed quantity held that open orders would take off a position, by symbol.
+
+        It counts as held until they have filled.
+        """
+        reductions: dict[str, Decimal] = {}
+        for order in self.open_orders:
+            held = self.positions.get(order.symbol, Decimal(0))
+            if held * order.signed_qty < 0:
+                # Several orders together take off no more than is held.
+                before = abs(reductions.get(order.symbol, Decimal(0)))
+                reductions[order.symbol] = min(before + order.qty, abs(held)).copy_sign(held)
+        return reductions
+
+    def without(self, orders: Collection[Order]) -> AccountSnapshot:
+        """Return the snapshot once these of its open orders have been cancelled."""
+        if not orders:
+            return self
+        cancelled = {order.client_order_id for order in orders}
+        remaining = [o for o in self.open_orders if o.client_order_id not in cancelled]
+        return replace(self, open_orders=tuple(remaining))
+
+    def with_prices(self, prices: Mapping[str, float]) -> AccountSnapshot:
+        """Return the snapshot with prices, USD, of symbols that have none."""
+        return replace(self, prices={**prices, **self.prices})
+
+    def last_trade(self, symbol: str) -> LastTrade | None:
+        """Return the last trade of a symbol; None if there is none, or trades were not read."""
+        return None if self.last_trades is None else self.last_trades.get(symbol)
+
+    def price(self, symbol: str) -> float:
+        """Return the USD of one unit of a symbol: at its last trade, or as it was sized.
+
+        Raises
+        ------
+        ValueUnknown
+            for a symbol without a price.
+        """
+        trade = self.last_trade(symbol)
+        if trade is not None:
+            return trade.price
+        if symbol not in self.prices:
+            raise ValueUnknown(f"no price of {symbol} was seen, and it is held or ordered")
+        return self.prices[symbol]
+
+    @property
+    def spread_risks(self) -> Mapping[str, float]:
+        """`at_risk`; raises ValueUnknown if nobody has read it."""
+        if self.at_risk is None:
+            raise ValueUnknown("what open spreads can lose was not read")
+        return self.at_risk
+
+    @property
+    def market_prices(self) -> dict[str, float]:
+        """USD of each symbol with a price, as `price` returns it."""
+        trades = {symbol: trade.price for symbol, trade in (self.last_trades or {}).items()}
+        return {**self.prices, **trades}
+
+    @property
+    def unborrowed_cash(self) -> float:
+        """Cash in USD that may buy crypto; below 0 what is missing until there is any."""
+        # Coins are bought with settled cash alone. Proceeds of stocks settle a session later, what
+        # open shorts were sold for is held against them, and open bids will take their part.
+        proceeds = max(self.unsettled, 0.0)
+        bids = coin_bids(self.open_orders, self.prices)
+        return self.cash - self.short_proceeds - proceeds - bids

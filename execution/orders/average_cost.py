@@ -1,0 +1,34 @@
+"""Average cost: what the units of a position have cost, and what closed units have earned."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import TypeVar
+
+Number = TypeVar("Number", float, Fraction, Decimal)
+
+
+def average_cost(
+    held: Number, entry: Number, change: Number, price: Number
+) -> tuple[Number, Number]:
+    """Return the mean entry price after a trade, and the profit of the units that it closes, USD.
+
+    A closing trade leaves the mean price of the rest; a trade through 0 opens a position at its own
+    price. All numbers are of one type, and the result is exact where that type is.
+
+    held: signed quantity before the trade.
+    entry: mean price of a unit held, USD.
+    change: signed quantity of the trade; price: USD of a unit.
+    """
+    nothing = held * 0
+    closed = min(abs(held), abs(change)) if held * change < 0 else nothing
+    kept = abs(held) - closed
+    opened = abs(change) - closed
+    gain = closed * (price - entry)
+    realised = gain if held > 0 else -gain
+    if not opened:
+        return (entry if kept else nothing), realised
+    if not kept:
+        return price, realised
+    return (kept * entry + opened * price) / (kept + opened), realised
