@@ -116,7 +116,7 @@ class TradingJob:
     def cycle_now(self) -> Cycle:
         """Follow what was sent, decide and send what can be decided now; return what came of it.
 
-        The order is that of OPERATIONS, "What a cycle does".
+        The order is that of OPERATIONS, "Know what a cycle does".
         """
         now = self._connection.now()
         self._made += 1

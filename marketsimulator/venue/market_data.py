@@ -105,7 +105,7 @@ def bars_answer(
     adjustment: str = "raw",
     latest: int = 0,
 ) -> dict[str, list[Response]]:
-    """Hourly bars that begin between two instants and are known by now, by symbol.
+    """Bars that begin between two instants and are known by now, by symbol.
 
     symbols: those that the panel lacks are left out.
     start, end: both included.
