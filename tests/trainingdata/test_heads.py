@@ -218,7 +218,7 @@ def test_a_count_in_another_unit_than_the_vendors_is_refused_and_none_is_guessed
     said = refusal(put(tmp_path, f"{count},5,5,5,5,9,1709566199999,1,9,1,1,0\n", "BTCUSDT.csv"))
     assert "unknown head" in said or "row 1: open_time" in said
     content = VENDORS["Polygon"].replace("1709562600000000000", count)
-    assert "is no count of ns (from 1990-01-01 to 2200-01-01) since 1970, as Polygon" in refusal(
+    assert "is not a count of ns (from 1990-01-01 to 2200-01-01) since 1970, as Polygon" in refusal(
         put(tmp_path, content, "BBB.csv")
     )
 
@@ -334,7 +334,7 @@ def test_folders_and_files_stand_side_by_side_and_one_named_twice_is_one(tmp_pat
     ("names", "says"),
     [
         (["AAA.csv.gz"], r"AAA\.csv\.gz is no \.parquet or \.csv file; unpack or convert it"),
-        (["prices of aaa.csv"], r"the name of .*prices of aaa\.csv says no symbol; call the file"),
+        (["prices of aaa.csv"], r"the name of .*prices of aaa\.csv says no symbol; name the file"),
         (["BRK_B.csv"], "says no symbol"),
         (["nowhere/AAA.csv"], r"nowhere/AAA\.csv is no folder and no file"),
         (["BTC-USD.csv", "BTCUSDT.csv"], r"BTCUSD: two files, .*BTC-USD.* and .*BTCUSDT"),
