@@ -86,7 +86,7 @@ def find_files(
             raise DataError(f"{file}: {reason}; name the symbols you want, or move it")
         if not is_symbol(symbol):
             raise DataError(
-                f"{file}: {symbol!r} is not a symbol; {_NAMING}, move it, or name the symbols"
+                f"{file}: {symbol!r} is no symbol; {_NAMING}, move it, or name the symbols"
                 " that you want of the others"
             )
     wanted = [*names, *(name for name in besides if name in found)] if names else list(found)

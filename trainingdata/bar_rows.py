@@ -516,7 +516,7 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
         raise row_fault(
             path,
             row,
-            f"{column.name} {cell_text(column.iloc[row])} is not a date, and"
+            f"{column.name} {cell_text(column.iloc[row])} is no date, and"
             f" {counted(int(dates.sum()), 'other row')} are dates; leave it out, or keep bars of"
             " one length in a file",
         )
@@ -559,7 +559,7 @@ def _counted(
         raise row_fault(
             path,
             row,
-            f"{column.name} {cell_text(column.iloc[row])} is not a count of {known} since 1970, as"
+            f"{column.name} {cell_text(column.iloc[row])} is no count of {known} since 1970, as"
             f" {source}",
         )
     return times, f"UTC, epoch {' and '.join(units)}"

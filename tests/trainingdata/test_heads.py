@@ -218,7 +218,7 @@ def test_a_count_in_another_unit_than_the_vendors_is_refused_and_none_is_guessed
     said = refusal(put(tmp_path, f"{count},5,5,5,5,9,1709566199999,1,9,1,1,0\n", "BTCUSDT.csv"))
     assert "unknown head" in said or "row 1: open_time" in said
     content = VENDORS["Polygon"].replace("1709562600000000000", count)
-    assert "is not a count of ns (from 1990-01-01 to 2200-01-01) since 1970, as Polygon" in refusal(
+    assert "is no count of ns (from 1990-01-01 to 2200-01-01) since 1970, as Polygon" in refusal(
         put(tmp_path, content, "BBB.csv")
     )
 

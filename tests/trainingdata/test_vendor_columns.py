@@ -408,7 +408,7 @@ DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)
         ),
         (
             DAY_ROWS + "2024-05-01 14:30:00,100,101,99,100,7\n",
-            "row 41: Date '2024-05-01 14:30:00' is not a date, and 40 other rows are dates",
+            "row 41: Date '2024-05-01 14:30:00' is no date, and 40 other rows are dates",
         ),
         (DAY_ROWS + DAY_ROWS, "line 42 repeats the headings of the first line"),
         (DAY_ROWS.split("\n", 1)[1], "its first line is data; put a line of headings above it"),
