@@ -416,7 +416,7 @@ DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)
             plain(
                 "Date,Open,High,Low,Close,Volume", "{date:%Y-%m-%d},{open},{high},{low},{close},"
             )(DAILY),
-            "column Volume (volume) is empty; download the file again with it",
+            r"column Volume \(volume\) is empty; download the file again with it",
         ),
     ],
 )
