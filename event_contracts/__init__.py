@@ -49,7 +49,7 @@ COMMANDS = {
         "event_contracts.compare",
         config="kalshi_compare",
         output="comparison.json",
-        holds=("runs", "answers"),
+        keys=("runs", "answers"),
         log="kalshi_compare",
         hydra=True,
         private=True,

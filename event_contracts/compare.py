@@ -320,7 +320,7 @@ def _sentence(pair: tuple[str, str], answer: Answer) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """What has to be known to read the table."""
+    """Return the notes that explain the table."""
     groups = comparison.held_out.independent
     return [
         f"Figures are of an episode that begins with {usd(comparison.cash)}: growth of the"
@@ -389,7 +389,7 @@ class JournaledDecisions:
     booked: Booked
 
     def policy(self, size_index: int | None = None) -> DecidedPolicy:
-        """Who decides as it was decided; size_index: of every order instead of its own."""
+        """Return the policy that repeats the decisions; size_index: one size for every order."""
         if size_index is None:
             return DecidedPolicy(self.codes)
         first = (self.codes - 1) // len(POSITION_SIZES) * len(POSITION_SIZES) + 1
@@ -413,9 +413,9 @@ class DecidedPolicy:
 
 
 def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
-    """The decisions in a journal of event contracts, as sessions and a policy that plays them.
+    """Return the decisions of a journal of event contracts, as sessions and a policy for them.
 
-    Every market that has settled is a session, from the first tick that was seen of it on. It is
+    Every settled market is a session that begins with the first tick recorded for it. It is
     played by itself with what the account had at its first decision, and every order that was not
     rejected is sent again at its tick. Orders are sent and filled at recorded ticks only: quotes
     between them are unknown. An order meets `life` recorded ticks, as the account's orders did. A

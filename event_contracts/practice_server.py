@@ -388,7 +388,7 @@ class Collateral:
 
 
 def listings_of(settings: KalshiVenueSettings) -> list[Listing]:
-    """The markets; recorded ones begin as far after the first as they did."""
+    """Return the markets; recorded ones keep their offsets to the first."""
     if settings.folder is None:
         drawn = (
             synthetic_session((settings.seed, k), settings.market)
@@ -416,7 +416,7 @@ def listings_of(settings: KalshiVenueSettings) -> list[Listing]:
 def exchange_of(
     settings: KalshiVenueSettings, listings: Sequence[Listing], now: np.datetime64
 ) -> Exchange:
-    """The exchange of these markets; now: UTC, the instant of its first tick."""
+    """Return the exchange of these markets; now: UTC, the instant of its first tick."""
     interval = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
     begins = now.astype("datetime64[ns]")
     exchange = Exchange(listings, settings.episode(), begins, interval, settings.settlement)

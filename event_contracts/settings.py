@@ -113,7 +113,7 @@ class KalshiTradingSettings(OrderSettings, WatchedSettings):
 
 @settings_class()
 class TrainingSettings(PlayedSettings):
-    """What a network is trained on, and for how long."""
+    """Settings of training: markets, length and output."""
 
     steps: int = setting(
         5_000_000,

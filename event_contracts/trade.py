@@ -94,7 +94,7 @@ log = logging.getLogger(__name__)
 Show = Callable[[ActionEntry], None]
 
 JOB = "kalshi"
-POLICIES = ("kelly", "random", "nothing")  # those that are no checkpoint
+BUILT_IN_POLICIES = ("kelly", "random", "nothing")
 DIFFERENCES = "kalshi books"  # a kind of alert
 NOT_LISTED_YET = "its settlement is not listed yet"
 _NAME = 16  # characters that tell accounts apart
@@ -352,7 +352,7 @@ def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpac
     try:
         network = load_network(settings.policy)
     except InputError as error:
-        hint = did_you_mean(nearest(settings.policy, POLICIES))
+        hint = did_you_mean(nearest(settings.policy, BUILT_IN_POLICIES))
         raise InputError(
             f"policy: {error}; name a checkpoint, or kelly, random or nothing{hint}"
         ) from error

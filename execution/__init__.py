@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from execution.orders.orders import Order as Order
     from execution.quantity import get_qty as get_qty
 
-# Words of the live command line that are no settings.
+# Words of the live command line that are not settings.
 PREVIEW = "preview"
 QUANTITY = "quantity"
 
@@ -47,7 +47,7 @@ SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 
 def live_overrides(arguments: Sequence[str]) -> list[str]:
-    """Hydra overrides for the words of the live command line; refuse one that is no setting."""
+    """Return Hydra overrides for the live command line; refuse a word that is not a setting."""
 
     from foundation.compose import is_override
 

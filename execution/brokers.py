@@ -52,17 +52,17 @@ class OtherOrder:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An account as it was read, with what the venue says of it beside.
+    """An account as it was read, with the venue's own figures.
 
-    account: what the answers describe together; once it is valued, at the prices that are decided
-        at: rejected marks at the feed's price, unpriced positions at their last mark.
+    account: the snapshot; once it is valued, at decision prices: rejected marks at the feed's
+        price, unpriced positions at their last mark.
     cash: USD, in the venue's own sum; what is owed for options is not taken off.
     multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not accepted.
     is_open: whether the venue says that the exchange is open; none where it does not.
     again: whether it was read once more, as the reading before was rejected.
     other_orders: open orders that are not among the account's.
-    unpriced: signed quantities that are held and that the venue gives no price.
-    rejected: why marks are rejected, once it is valued; empty if none is.
+    unpriced: signed quantities of positions without a price at the venue.
+    rejected: why marks are rejected, once it is valued; an empty string if none is.
     """
 
     account: AccountSnapshot
@@ -120,10 +120,10 @@ class Gateway(Broker, Protocol):
 
     @property
     def is_read(self) -> bool:
-        """Whether the account was read recently, and nothing unknown has happened since."""
+        """Return whether the account was read recently, without an unknown event since."""
 
     def accept(self, account: AccountSnapshot) -> None:
-        """Apply the venue's rules beside this account until something unknown happens."""
+        """Apply the venue's rules to this account until an unknown event."""
 
     def follow(self) -> None:
         """Query orders that rested at their last answer, and record the answers."""
@@ -132,7 +132,7 @@ class Gateway(Broker, Protocol):
 class BrokerConnection(Protocol):
     """A connection to one account at a broker.
 
-    Every method raises `BrokerError` for no answer, and for one that makes no sense.
+    Every method raises `BrokerError` for a missing answer and for an invalid one.
 
     time: by which whatever is asked of it waits.
     unread: activities of the last list that could not be read, each in words.
@@ -157,7 +157,7 @@ class BrokerConnection(Protocol):
         """USD; below 0 it is borrowed."""
 
     def held(self) -> dict[str, VenuePosition]:
-        """What the account holds of everything, by symbol."""
+        """Return every position by symbol."""
 
     def activities_since(self, after: np.datetime64) -> list[Activity]:
         """Everything that happened to the account after an instant, oldest first."""

@@ -134,9 +134,9 @@ def decide(
 
 
 def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot) -> list[str]:
-    """The symbol and the configured ones, or else what is held and open.
+    """Return the symbol and the configured ones, or else those held or ordered.
 
-    A symbol is sized beside the others: they take their part of the ceilings and of the risk.
+    The others are sized with it, as they share the ceilings and the risk.
     """
     if settings.symbols:
         others = {instrument(name).symbol for name in settings.symbols}

@@ -32,7 +32,7 @@ COMMANDS = {
         "forecasting.evaluate",
         config="evaluate",
         output="evaluation.json",
-        holds=("forecaster", "groups"),
+        keys=("forecaster", "groups"),
         log="evaluate",
         hydra=True,
     ),

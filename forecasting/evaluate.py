@@ -327,12 +327,12 @@ def score_table(figures: dict[str, Any], group: str) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What the scores amount to.
+    """The verdict of the scores.
 
     level: `good` where less is lost than by every other forecaster beyond error, `bad` where more
         is by any, or it is no result; `open` otherwise.
-    claim: in a line.
-    rest: what it rests on.
+    claim: the verdict in a line.
+    rest: the evidence for it.
     """
 
     level: Literal["good", "bad", "open"]
@@ -434,7 +434,7 @@ def gains_chart(group: dict[str, Any], against: Sequence[str], steps: Sequence[s
 
 
 def held_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
-    """What the 80 % interval holds by hour, and what is meant as a dashed line."""
+    """Return the chart of the 80 % interval's coverage by hour; its target is a dashed line."""
     places = np.arange(float(len(hours)))
     held = np.array([scores["inside80"] for scores in hours.values()])
     weekend = {place: ", weekend" if clock.on_weekend(int(place)) else "" for place in hours}

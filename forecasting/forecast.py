@@ -31,7 +31,7 @@ CHUNK = 4096  # windows looked at at once where a whole table is walked
 LARGE = 256 * 2**20  # bytes from which on an array lies in a file
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
-Volatility = Literal["original", "normal", "quantile"]  # rule that reads sigma from quantiles
+Volatility = Literal["original", "normal", "quantile"]  # rule that derives sigma from quantiles
 
 
 def at_levels(values: Array32, levels: Sequence[float]) -> Array32:

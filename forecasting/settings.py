@@ -26,7 +26,7 @@ from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY, Fill, Timeframe, TimeframeName
 
-if TYPE_CHECKING:  # compiled code, which a refusal of settings does without
+if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from forecasting.chronos2.cached import Predictions
 
 Baseline = Literal["ewma", "mix", "garch", "historical"]
@@ -88,8 +88,7 @@ class ForecasterSettings(Profile):
     def build(self, symbols: Sequence[str], predictions: Predictions | None = None) -> Forecaster:
         """The forecaster itself, for these symbols.
 
-        predictions: computes forecasts that the cache lacks, where they are kept there; none: this
-            process.
+        predictions: computes forecasts that the cache lacks; None: this process computes them.
 
         Raises InputError for a model, a file or a class that cannot be used.
         """
@@ -115,7 +114,7 @@ class ForecasterSettings(Profile):
         """
         if is_own(self.kind):
             own = load_own(SLOT, self.kind)
-            if isinstance(own, type):  # what a function makes is checked when it is made
+            if isinstance(own, type):  # a function's result is checked when it is made
                 _refuse_incomplete(self.kind, own)
             return
         if self.per_symbol is not None and not self.symbols_folder.is_dir():
@@ -134,7 +133,7 @@ class ForecasterSettings(Profile):
 
 
 def _refuse_incomplete(name: str, made: object) -> None:
-    """Refuse a class, or what a function has made, without the method `forecast`."""
+    """Refuse a class, or the result of a function, without a method `forecast`."""
     if not callable(getattr(made, "forecast", None)):
         raise InputError(
             f"{KEY}: {name} has no method forecast(bars, since, progress); a forecaster needs it"
@@ -248,7 +247,7 @@ class PanelSettings:
 
 @settings_class()
 class BatchSettings(PanelSettings):
-    """What is forecast, from which bars and by what."""
+    """Settings of a batch of forecasts: bars, forecaster and output."""
 
     output: str | None = setting(None, "Parquet file; none: the cache alone")
     launcher: Literal["local", "ray"] = setting(
@@ -278,7 +277,7 @@ class BatchSettings(PanelSettings):
 
 @settings_class()
 class EvaluationSettings(PanelSettings):
-    """What is scored, on which bars and beside what."""
+    """Settings of an evaluation: bars, scored steps and baselines."""
 
     steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "that are scored")
     against: tuple[Baseline, ...] = setting(

@@ -57,7 +57,7 @@ class Command:
     config: name of its file in configs; none where flags are all that it takes.
     output: file that each run leaves in the folder `output`, by which that folder is known as one
         of an earlier run; empty where the module checks it, or nothing is written.
-    holds: keys that this JSON file has whatever was run.
+    keys: those that this JSON file has after every run.
     interrupted: what an interruption leaves, for its message.
     log: name of its file in `logs/`; empty: none.
     log_links: names in `logs/` of links to the newest of these files, without the suffix.
@@ -72,7 +72,7 @@ class Command:
     module: str
     config: str | None = None
     output: str = ""
-    holds: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
     interrupted: str = "nothing was written"
     log: str = ""
     log_links: tuple[str, ...] = ()
@@ -152,7 +152,7 @@ def _answer_or_refuse(command: Command, words: list[str]) -> Line | None:
     if command.config is None and shows:
         _answer(f"# {command.module} has no settings; its flags are in --help\n{{}}\n")
     if command.config is not None:
-        # Hydra is loaded with this module, and help does without.
+        # This module imports Hydra, which help does not need.
         from foundation.compose import refuse_repeated, refuse_words
 
         refuse_words(words)
@@ -176,7 +176,7 @@ def _answer_or_refuse(command: Command, words: list[str]) -> Line | None:
 
 def _parsed(command: Command, words: Sequence[str]) -> Line:
     """Tell flags of a command line from settings; a command without `hydra` reads its own flags."""
-    from foundation.compose import Line, is_override, refuse_hydras
+    from foundation.compose import Line, is_override, refuse_hydra_settings
 
     assert command.config is not None
     if not command.hydra:
@@ -195,7 +195,7 @@ def _parsed(command: Command, words: Sequence[str]) -> Line:
         typed.config_dir,
         several=typed.multirun,
     )
-    refuse_hydras(line)
+    refuse_hydra_settings(line)
     if line.folder is not None:
         _check_own_files(line.folder)
     return line
@@ -327,7 +327,7 @@ def _read(
         return settings, home.output_of(settings, config)
     if not command.output:
         return settings, None
-    output = output_of(config, command.output, command.holds, folder)
+    output = output_of(config, command.output, command.keys, folder)
     if Path(command.output).suffix:
         check_file(output / command.output, "output")
     return settings, output

@@ -28,7 +28,7 @@ from foundation.errors import (
     InputError,
     did_you_mean,
     invalid_choice,
-    meant_keys,
+    nearest_keys,
     not_installed,
     same_last_word,
     unknown_key,
@@ -198,24 +198,24 @@ def _hydras_words(line: Line) -> list[str]:
         key, _, value = word.partition("=")
         is_list = _SEVERAL.fullmatch(value) and not line.several and not (CONFIGS / key).is_dir()
         words.append(f"{key}=[{value}]" if is_list else word)
-    open_places = _open_mappings(line.config)
-    fills = [f"{word.partition('=')[0]}.".startswith(open_places) for word in words]
+    open_prefixes = _open_prefixes(line.config)
+    fills = [f"{word.partition('=')[0]}.".startswith(open_prefixes) for word in words]
     return [f"++{word}" if fill else word for word, fill in zip(words, fills, strict=True)]
 
 
 @cache
-def _open_mappings(config: str) -> tuple[str, ...]:
-    """Return the places of mappings that are empty by default, each with a dot."""
+def _open_prefixes(config: str) -> tuple[str, ...]:
+    """Return the key prefixes of mappings that are empty by default, each ending in a dot."""
     kinds = classes_of(config)
-    return tuple(place for kind in kinds for place in _empty_places(defaults_in(kind)))
+    return tuple(prefix for kind in kinds for prefix in _empty_prefixes(defaults_in(kind)))
 
 
-def _empty_places(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
+def _empty_prefixes(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
     for name, value in values.items():
         if value == {}:
             yield f"{group}{name}."
         elif isinstance(value, dict):
-            yield from _empty_places(value, f"{group}{name}.")
+            yield from _empty_prefixes(value, f"{group}{name}.")
 
 
 def _hydras_refusal(error: Exception, line: Line) -> InputError:
@@ -245,7 +245,7 @@ def _unknown_setting(key: str, line: Line) -> InputError:
     typed = [
         word.partition("=")[2] for word in line.overrides if word.lstrip("+").startswith(f"{key}=")
     ]
-    if "." not in key and not meant_keys(key, keys) and (others := _commands_with(key)):
+    if "." not in key and not nearest_keys(key, keys) and (others := _commands_with(key)):
         return _setting_of_others(key, others)
     moved = same_last_word(key, keys)
     if len(moved) != 1 or not typed:
@@ -344,7 +344,7 @@ def run_jobs(line: Line, run: Callable[[DictConfig, Path], None]) -> None:
         words = [*_hydras_words(line), *_search_words(line)]
         with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=line.name):
             # `hydra.main` calls this for -m, after a parser that fails on Python 3.14 up to Hydra
-            # 1.3.8: its help text is no string (facebookresearch/hydra#3121).
+            # 1.3.8: its help text is not a string (facebookresearch/hydra#3121).
             begun: Any = GlobalHydra.instance().hydra
             begun.multirun(line.name, partial(_run_job, run), words, with_log_configuration=False)
     except FileExistsError as error:
@@ -422,8 +422,8 @@ def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
     return overrides
 
 
-def refuse_hydras(line: Line) -> None:
-    """Refuse words that are no key=value, and settings of Hydra's own where it runs no jobs."""
+def refuse_hydra_settings(line: Line) -> None:
+    """Refuse words that are not key=value, and Hydra's own settings of a single run."""
     for word in line.overrides:
         key = word.lstrip("+").partition("=")[0]
         if not is_override(word):

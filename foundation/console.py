@@ -164,7 +164,7 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """What a loop prints within may be lost: a full disk or a closed terminal does not end it."""
+    """Log output that cannot be printed: a full disk or a closed terminal does not end a loop."""
     try:
         yield
         # A process that was started without a standard output has none.

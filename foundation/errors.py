@@ -13,7 +13,7 @@ _ENDS = (0x2028, 0x2029)
 MAX_LISTED = 24  # choices that a message names; it counts the others
 MAX_PROPOSED = 3  # settings with the same last word that a message proposes
 SIMILARITY = 0.6  # difflib's ratio of two words from which one is proposed for the other
-ELSEWHERE = 0.75  # the same of a key that belongs to another group
+CROSS_GROUP_SIMILARITY = 0.75  # the same ratio for a key of another group
 
 
 class InputError(ValueError):
@@ -119,7 +119,7 @@ def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputErro
     known = list(keys)
     group = key.rpartition(".")[0]
     siblings = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == group]
-    meant = meant_keys(key, known)
+    meant = nearest_keys(key, known)
     inside = ""
     if siblings and (group or not meant):
         inside = f"; {group or 'the command'} has {list_choices(siblings)}"
@@ -177,8 +177,8 @@ def list_choices(choices: Sequence[str]) -> str:
     return f"{names} and {more} more" if more > 0 else names
 
 
-def meant_keys(key: str, known: Sequence[str]) -> list[str]:
-    """Return the settings that a mistyped key may mean; only the most likely kind."""
+def nearest_keys(key: str, known: Sequence[str]) -> list[str]:
+    """Return the settings nearest to a mistyped key: moved, in its group, or in another group."""
     group, dot, word = key.rpartition(".")
     if 0 < len(moved := same_last_word(key, known)) <= MAX_PROPOSED:
         return moved
@@ -186,7 +186,7 @@ def meant_keys(key: str, known: Sequence[str]) -> list[str]:
     near = nearest(word, list(siblings)) or [name for name in siblings if word in name.split("_")]
     if 0 < len(near) <= MAX_PROPOSED:
         return [siblings[name] for name in near]
-    if dot and group in known and not siblings:  # a group that is switched off is set as a whole
+    if dot and group in known and not siblings:  # a group that is null has no keys to propose
         return [group]
     by_word = {each.rpartition(".")[2]: each for each in reversed(known)}
-    return [by_word[near] for near in nearest(word, list(by_word), ELSEWHERE)]
+    return [by_word[near] for near in nearest(word, list(by_word), CROSS_GROUP_SIMILARITY)]

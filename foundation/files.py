@@ -28,7 +28,7 @@ UNFINISHED = ".unfinished"  # in a folder while the files of a run are given the
 
 
 def check_output(
-    folder: Path, mark: str | None = None, holds: Collection[str] = (), *, overwrite: bool = False
+    folder: Path, mark: str | None = None, keys: Collection[str] = (), *, overwrite: bool = False
 ) -> None:
     """Refuse a folder that cannot be written, before any work is done for it, and hold the others.
 
@@ -39,12 +39,12 @@ def check_output(
     mark: pattern of a file that each run of the command leaves: a folder that holds one, with what
         the command writes there, is an earlier run's, and written again. Any other has to be empty.
         None: whatever it holds stays.
-    holds: keys of that JSON file, or columns of that table, which it has whatever was run.
-    overwrite: whether a folder that holds something else is written to all the same.
+    keys: of that JSON file, or columns of that table, which it has after every run.
+    overwrite: whether a folder that holds something else may be written to.
     """
     _refuse_folder(folder, f"output: {folder}")
     if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
-        _refuse_another(folder, mark, holds)
+        _refuse_another(folder, mark, keys)
     _hold(folder)
 
 
@@ -57,11 +57,11 @@ def may_overwrite(config: DictConfig) -> bool:
 
 
 def output_of(
-    config: DictConfig, mark: str, holds: Collection[str] = (), output: Path | None = None
+    config: DictConfig, mark: str, keys: Collection[str] = (), output: Path | None = None
 ) -> Path:
     """Return the folder that a command writes into, once it may.
 
-    mark, holds: a file that each run of the command leaves there, as of `check_output`.
+    mark, keys: the file that each run of the command leaves there, as in `check_output`.
     output: the folder, where it is not the one that the configuration names.
     """
     if output is None:
@@ -69,7 +69,7 @@ def output_of(
             raise InputError("output: a folder's name is needed")
         output = Path(str(config.output)).expanduser()
     refuse_among_bars(config, output)
-    check_output(output, mark, holds, overwrite=may_overwrite(config))
+    check_output(output, mark, keys, overwrite=may_overwrite(config))
     return output
 
 
@@ -81,12 +81,12 @@ def refuse_among_bars(config: DictConfig, output: Path) -> None:
             raise InputError(f"output: {output} is data.dir, where bars are read; name another")
 
 
-def _refuse_another(folder: Path, mark: str, holds: Collection[str]) -> None:
+def _refuse_another(folder: Path, mark: str, keys: Collection[str]) -> None:
     """Refuse a folder that holds something else than an earlier run of the command."""
     # Hidden files are what killed runs, editors and file managers have left.
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     of_that_name = sorted(folder.glob(mark))
-    if held and not any(_has(path, holds) for path in of_that_name):
+    if held and not any(_has(path, keys) for path in of_that_name):
         foreign = f"a {of_that_name[0].name} of another kind" if of_that_name else held[0]
         raise InputError(
             f"output: {folder} holds something else ({foreign}); only a folder that an earlier run"
@@ -339,15 +339,15 @@ def flush_to_disk(path: Path) -> None:
 
 
 def _has(path: Path, names: Collection[str]) -> bool:
-    """Return whether a JSON file has these keys, or a table these columns; of none any file is."""
-    # A folder in the place of a file is refused by whoever writes the file, in words of its own.
+    """Return whether a JSON file has these keys, or a table these columns; True without any."""
+    # The command that writes the file refuses a folder in its place.
     if not names or path.is_dir():
         return True
     return (_columns(path) if path.suffix == ".parquet" else _keys(path)).issuperset(names)
 
 
 def _keys(path: Path) -> frozenset[str]:
-    """The keys of a JSON object; none of anything else."""
+    """Return the keys of a JSON object; empty for anything else."""
     try:
         content: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -356,7 +356,7 @@ def _keys(path: Path) -> frozenset[str]:
 
 
 def _columns(path: Path) -> frozenset[str]:
-    """The columns of a Parquet file; none of anything else."""
+    """Return the columns of a Parquet file; empty for anything else."""
     from pyarrow import ArrowException, parquet
 
     try:

@@ -1,9 +1,9 @@
 """Notices to the operator, and signs of life to the supervisor of a process.
 
-A heartbeat every five minutes, and an alert when something needs a person, go to addresses of the
-operator's, from a thread of their own: an address that does not answer holds nothing up. An alert
-is sent again and again until it has been taken, also after a restart; one that is refused holds up
-no other. Addresses may hold secrets: only their host is ever printed.
+A separate thread sends a heartbeat every five minutes, and an alert when something needs a person,
+to the operator's addresses: an address that does not answer delays nothing. An alert is sent until
+it is accepted, also after a restart; a refused one delays no other. Addresses may contain secrets:
+only their host is ever printed.
 
 systemd listens on a datagram socket that the environment names, and restarts a process that has
 been silent for too long (sd_notify(3), sd_watchdog_enabled(3)).

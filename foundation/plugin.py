@@ -17,8 +17,8 @@ forecasters, strategies, correlations, ranks, fees
 An entry point is imported when it is used. Those of this project are read from its pyproject.toml
 in a source tree, whose metadata may be missing or old, without a search of installed packages.
 
-Code that `_target_` names is imported only if the words of this command, or a settings file that
-they name, name it: no folder of results, journal or interpolation runs code.
+Code that `_target_` names is imported only if the command line, or a settings file that it names,
+names it: no folder of results, journal or interpolation runs code.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SLOTS = {
     "universe": "rank",
     "fees": "",
 }
-# By group, the kind of entry points with short names for it.
+# Kind of entry points that give short names, by group of settings.
 KINDS = {
     "forecaster": "forecasters",
     "sizing": "strategies",
@@ -220,7 +220,7 @@ def _place(error: BaseException, name: str) -> str:
 
     Where that module has no line in it, it is the very last one.
     """
-    import traceback  # help does without
+    import traceback  # not needed for help
 
     frames = traceback.extract_tb(error.__traceback__)
     module = name.partition("(")[0].rpartition(".")[0]
@@ -285,7 +285,7 @@ def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
 
 
 def find(table: str, word: str) -> Any:
-    """Return the entry of a word in a table of any product; None if there is none."""
+    """Return the entry of a word in a table of any product; None without one."""
     return next((each[word] for each in product_tables(table) if word in each), None)
 
 

@@ -123,7 +123,7 @@ class AlpacaServer(PracticeServer):
         return {"code": code or status * 100_000 + 10_000, "message": message}
 
     def clock(self) -> Response:
-        """As Alpaca's clock, and how many instants are left."""
+        """Return Alpaca's clock, and the number of instants left."""
         left = len(self.venue.stops) - 1 - self.venue.stop
         return {**clock_answer(self.venue.now), "left": left}
 
@@ -143,7 +143,7 @@ class AlpacaServer(PracticeServer):
         self.venue.step()
 
     def _prices(self, bars: str, latest: str, trades: str) -> list[Route]:
-        """Those of stocks, or of coins."""
+        """Return the routes of prices of stocks, or of crypto."""
         return [
             Route("GET", bars, lambda asked: bars_page(self.venue, asked.query)),
             Route("GET", latest, lambda asked: latest_bars(self.venue, asked.query)),
@@ -167,7 +167,7 @@ class AlpacaServer(PracticeServer):
         return portfolio_history(equities, venue.settings.capital, asked.query)
 
     def _assets(self, asked: Asked) -> list[Response]:
-        """Those of a class, stocks where none is named."""
+        """Return the assets of a class; stocks if none is named."""
         refuse_other_keys(asked.query, "status", "asset_class")
         wanted = asked.query.get("asset_class", "us_equity")
         answers = [asset_answer(self.venue, each) for each in self.venue.market.bars.symbols]
@@ -237,10 +237,9 @@ class AlpacaServer(PracticeServer):
 
 
 def warm_up(settings: VenueSettings, market: Market) -> None:
-    """Trade a little on a venue of its own, and throw it away.
+    """Compile what a venue needs, by a few trades on a temporary one.
 
-    Whatever a venue needs is compiled then, which takes a minute after an installation: a client's
-    first request would wait for that longer than it waits for any.
+    Compilation takes a minute after an installation; a client's first request would time out.
     """
     venue = Venue(settings, market)
     shared = {"side": "buy", "qty": "1", "type": "market", "time_in_force": "gtc"}

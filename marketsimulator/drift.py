@@ -133,7 +133,7 @@ class _Witness:
         self.bookings = 0
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """What the decider decides; nothing later."""
+        """Return the decider's decision; None after the last instant."""
         if bars.now > self._until:
             return None
         self.account = account
@@ -337,7 +337,7 @@ def _simulated(
 
 
 def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
-    """What an account holds after these fills, signed quantities by symbol."""
+    """Return the positions of an account after these fills, signed, by symbol."""
     held = dict(begins.positions)
     for fill in fills:
         held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty

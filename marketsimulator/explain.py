@@ -50,7 +50,7 @@ def explain(
         asked = decisions[decisions["symbol"] == name]
         known = sorted(set(decisions["symbol"]))
         hint = did_you_mean(nearest_symbol(name, known))
-        what = f"--symbol: {name} was never decided in {run}{hint}"
+        what = f"--symbol: {run} has no decision of {name}{hint}"
         if at is not None and len(asked):
             what = f"--at: {name} was not decided at {at} in {run}"
             asked = asked[asked["at"] == pd.Timestamp(instant(at, name="--at"))]

@@ -24,12 +24,12 @@ from trainingdata.source import Span, span_of
 from trainingdata.volatility_index import RESPONSE
 from trainingdata.volume_units import require_volume_units
 
-if TYPE_CHECKING:  # compiled code, which a refusal of settings does without
+if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from marketsimulator.account.book import Book
     from marketsimulator.account.broker import SimulatedBroker
     from marketsimulator.account.timeline import Timeline
 
-Kind = Literal["lag", "shuffled", "costs"]  # of a counterfactual
+Kind = Literal["lag", "shuffled", "costs"]  # of counterfactual
 LARGEST_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 
@@ -169,7 +169,7 @@ class VenueSettings(BacktestSettings):
 
 @settings_class()
 class ComparedRuns:
-    """What is compared: folders, strategies, and what is varied."""
+    """Settings of a comparison: folders, strategies and varied settings."""
 
     runs: tuple[str, ...] = setting((), "folders of backtests, or of such folders")
     strategies: tuple[str, ...] = setting(
@@ -191,7 +191,7 @@ class ComparedRuns:
 
 @settings_class()
 class ComparisonWords:
-    """What is compared, and where to."""
+    """Settings of a drift report: the journal, and the report's folder."""
 
     journal: str | None = setting(
         None, "of the live account, the file data/live/ACCOUNT/journal.sqlite"
@@ -201,7 +201,7 @@ class ComparisonWords:
 
 @settings_class("scenarios")
 class Scenario:
-    """What may happen to a book between two prices."""
+    """A scenario: moves of prices between two bars."""
 
     name: Annotated[str, about("of the scenario", pattern=r"\S")]
     source: Annotated[
@@ -243,7 +243,7 @@ class Scenario:
 
 @settings_class()
 class StressSettings:
-    """What is put under stress."""
+    """Settings of a stress test: the book and the scenarios."""
 
     account: Literal["venue"] | None = setting(
         None, "`venue`: the account there; none: the run that is named"

@@ -48,7 +48,7 @@ CAPITAL = "STARTING_CAPITAL"
 TASKS = ("init", "recover", "review")
 SESSIONS = 21  # of a month
 RANGE = (5.0, 95.0)  # percentiles of the 90 % range
-UNLIMITED_CAPITAL = 1e9  # USD; no run of single contracts can lose it
+UNLIMITED_CAPITAL = 1e9  # USD; more than any run of single contracts can lose
 SETS = {"iid": "one by one", "block": "in blocks of a week", "stress": "with maximum losses"}
 
 

@@ -8,9 +8,9 @@ The second-order expansion of expected log growth (Kelly 1956; Thorp 2006); `fra
 solved together, as one quadratic program (`solver`).
 
 The program itself checks nothing: a NaN in it would travel through every weight, and an indefinite
-covariance would let it gain without end. So a problem's numbers are checked here once. A sound one
-passes a compiled loop and a Cholesky factorisation; only unsound vectors are looked through again,
-to name what is wrong with them.
+covariance would make it unbounded. So a problem's numbers are checked here once. A valid one
+passes a compiled loop and a Cholesky factorisation; only invalid vectors are searched again, to
+name the fault.
 """
 
 from __future__ import annotations
@@ -351,7 +351,7 @@ def group_arrays(groups: Sequence[Group], symbols: int) -> tuple[Array, Array]:
 
 @compiled
 def _are_sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> bool:
-    """Whether nothing is wrong with a problem's vectors [S]."""
+    """Return whether a problem's vectors [S] are valid."""
     for i in range(len(mu)):
         if not (np.isfinite(mu[i]) and np.isfinite(held[i]) and 0.0 <= cost[i] < np.inf):
             return False
@@ -361,7 +361,7 @@ def _are_sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) 
 
 
 def _is_covariance(matrix: Array) -> bool:
-    """Whether [S, S] is finite, symmetric and positive semi-definite, but for rounding."""
+    """Return whether [S, S] is finite, symmetric and positive semi-definite, up to rounding."""
     from scipy.linalg.lapack import dpotrf  # a tenth of a second that no backtest needs
 
     n = len(matrix)
@@ -382,7 +382,7 @@ def _is_covariance(matrix: Array) -> bool:
 
 
 def _is_symmetric(matrix: Array) -> bool:
-    """Whether Σᵢⱼ and Σⱼᵢ differ by rounding at most."""
+    """Return whether Σᵢⱼ and Σⱼᵢ differ by rounding at most."""
     if np.array_equal(matrix, matrix.T):
         return True
     if not np.isfinite(matrix).all():

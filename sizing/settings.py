@@ -1,6 +1,6 @@
-"""Settings of how much: limits on a book, the bound on drawdowns, and the premium prior.
+"""Settings of position sizes: limits on a book, the bound on drawdowns, and the premium prior.
 
-They load no compiled code, so that a wrong value is refused at once.
+This module loads no compiled code, so that a wrong value is refused at once.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ class Limits:
 
     @property
     def caps(self) -> tuple[float, float, float, float]:
-        """Of a symbol, of all coins, the equity below which nothing is short, how many positions.
+        """Limits for compiled functions: of a symbol, of crypto, equity for shorts, position count.
 
-        What compiled functions take of these limits.
+        Weights are multiples of equity; shorts need an equity of at least the third, USD.
         """
         most = np.inf if self.most_positions is None else float(self.most_positions)
         return self.symbol_cap, self.crypto_leverage, self.margin_equity, most
@@ -122,7 +122,7 @@ class Drawdown:
 
 @settings_class("prior")
 class PriorSettings:
-    """What is believed before any forecast has proven itself."""
+    """The prior before any forecast has proven itself."""
 
     stock_sharpe: float = setting(
         0.3, "Sharpe ratio a year of the diversified stock market", ge=0, le=2

@@ -26,7 +26,7 @@ from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
 from trainingdata.timeframe import DAYS_A_YEAR, Holding
 
-if TYPE_CHECKING:  # compiled code, which a refusal of settings does without
+if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from sizing.allocation import Allocation, Strategy
     from sizing.inputs import SizingInputs
     from sizing.kelly import SolverFailed
@@ -177,7 +177,7 @@ class Legacy:
 
 
 def check_fraction(fraction: float) -> None:
-    """Refuse a fraction of full Kelly that is none."""
+    """Refuse a fraction of full Kelly outside 0 … 1."""
     if not 0 < fraction <= 1:
         raise InputError(
             f"sizing.fraction: {fraction:g} is outside 0 … 1; 0.5 is half of full Kelly,"

@@ -39,7 +39,7 @@ from trainingdata.timeframe import DAILY, HOURLY, MINUTE, TIMEFRAMES, Timeframe
 SUFFIXES = (".parquet", ".csv")
 _ENDINGS = " or ".join(SUFFIXES)
 STRICT = Conventions()
-_CALL_IT = "call the file after its symbol, as NVDA.csv or BTCUSD.csv"
+_NAMING = "name the file after its symbol, as NVDA.csv or BTCUSD.csv"
 _TETHERS = "quoted in USDT, which is taken for USD"
 
 
@@ -76,7 +76,7 @@ def find_files(
                 f"{symbol}: no {symbol}.parquet or .csv in {where}; symbols there:"
                 f" {list_choices(there) or 'none'}{did_you_mean(nearest_symbol(symbol, there))}"
                 + (
-                    f"; {found[unnamed[0]][0].path} is named after none: {_CALL_IT}"
+                    f"; {found[unnamed[0]][0].path} is named after no symbol: {_NAMING}"
                     if unnamed
                     else ""
                 )
@@ -86,7 +86,7 @@ def find_files(
             raise DataError(f"{file}: {reason}; name the symbols you want, or move it")
         if not is_symbol(symbol):
             raise DataError(
-                f"{file}: {symbol!r} is no symbol; {_CALL_IT}, move it, or name the symbols"
+                f"{file}: {symbol!r} is no symbol; {_NAMING}, move it, or name the symbols"
                 " that you want of the others"
             )
     wanted = [*names, *(name for name in besides if name in found)] if names else list(found)
@@ -151,7 +151,7 @@ def _bar_files(place: Path) -> Iterator[Path]:
         symbol = _symbol_of(place)
         reason = no_dollar_pair(symbol) or other_security(symbol)
         if (reason or not is_symbol(symbol)) and not symbols_inside(place):
-            says = reason or _CALL_IT
+            says = reason or _NAMING
             raise DataError(f"data.dir: the name of {place} says no symbol; {says}")
         yield place
 

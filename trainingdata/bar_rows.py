@@ -419,7 +419,7 @@ def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
     joined: pd.Series = column + " " + other if head.forms else date + " " + time
     if head.forms:
         return joined.rename(name)
-    # A vendor whose clock is known writes dates in one form.
+    # The date check applies only if the vendor's zone is known: such a vendor writes one form.
     apart = time.str.fullmatch(_TIME) & (date.str.fullmatch(_DATE) | (not head.zone))
     if not apart.all():
         row = first_row(~apart.to_numpy(dtype=bool))
@@ -507,7 +507,7 @@ def _unsaid_unit(column: pd.Series, path: str) -> DataError:
 
 
 def _refuse_lone_times(column: pd.Series, path: str) -> None:
-    """Refuse a time of day below dates, such as the running session's row at the end."""
+    """Refuse a time of day among dates, such as the last row of a session that is still open."""
     if pd.api.types.is_datetime64_any_dtype(column) or not re.fullmatch(_DATE, str(column.iloc[0])):
         return
     dates = column.astype(str).str.strip().str.fullmatch(_DAY).to_numpy(dtype=bool)
@@ -592,8 +592,8 @@ def _values(frame: pd.DataFrame, head: Head, path: str) -> Array:
         gaps = (cells.isna() | cells.isin(_NO_NUMBER)).all(axis=1).to_numpy(dtype=bool)
     for field, name in zip(FIELDS, head.fields, strict=True):
         cells_of = frame[name]
-        grouped = field == FIELDS[VOLUME] and any(map(_has_points, columns))
-        if head.decorated or (grouped and _is_grouped(cells_of)):
+        decimal_points = field == FIELDS[VOLUME] and any(map(_has_decimals, columns))
+        if head.decorated or (decimal_points and _has_thousands_commas(cells_of)):
             cells_of = _undecorated(cells_of, field)
         numbers = pd.to_numeric(cells_of, errors="coerce")
         column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -601,7 +601,7 @@ def _values(frame: pd.DataFrame, head: Head, path: str) -> Array:
         # True and false would pass for 1 and 0.
         if not finite.any():
             raise DataError(
-                f"{path}: column {name} of the {field} is empty; download it again with it"
+                f"{path}: column {name} ({field}) is empty; download the file again with it"
             )
         if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
             row = 0 if finite.all() else first_row(~finite)
@@ -628,15 +628,15 @@ def _undecorated(column: pd.Series, field: str) -> pd.Series:
     return numbers * text.str[-1].map(_MULTIPLES).fillna(1).astype(float)
 
 
-def _has_points(prices: Array) -> bool:
+def _has_decimals(prices: Array) -> bool:
     """Return True if any of a column of prices [N] has decimals."""
     return bool((prices[np.isfinite(prices)] % 1 != 0).any())
 
 
-def _is_grouped(column: pd.Series) -> bool:
+def _has_thousands_commas(column: pd.Series) -> bool:
     """Return True if every number of a column from 1,000 on has commas between its thousands.
 
-    Beside prices with decimal points they are no decimal commas.
+    With decimal points in the prices these are not decimal commas.
     """
     if pd.api.types.is_numeric_dtype(column):
         return False

@@ -211,13 +211,13 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
 
 
 def _refuse_second_head(first: bytes, rest: bytes, path: str) -> None:
-    """Refuse a file whose line of headings stands within it again, as when files are joined."""
+    """Refuse a file that repeats its heading line, as joined files do."""
     head = first.strip()
     at = rest.find(b"\n" + head)
     if at >= 0 and not head[:1].isdigit():
         line = rest.count(b"\n", 0, at) + 3
         raise DataError(
-            f"{path}: line {line} repeats the headings of the first line; remove it, and see that"
+            f"{path}: line {line} repeats the headings of the first line; remove it, and check that"
             " the rows of joined files do not overlap"
         )
 

@@ -208,7 +208,7 @@ def _unknown_head(names: Sequence[str], path: str, why: str) -> DataError:
         if len(names) == 1 and separator in line:
             why = f"its cells are separated by {name}; save it with commas"
     if sum(map(_is_number, names)) >= len(FIELDS):
-        why = "its first line is a row; put a line of headings above it"
+        why = "its first line is data; put a line of headings above it"
     return DataError(
         f"{path}: unknown head: {in_one_line(line)}; {why}; columns are found by"
         f" name in any case and order; a good file begins with the two lines {GOOD[0]} and"

@@ -46,7 +46,7 @@ _SHIB = re.compile(r"SHIB[/_-]?USDT?")
 _BAR_LENGTH = re.compile(
     r"[ ._-]+(\d{1,2}-?(M|MIN|MINS|H|HR|D)|[MH]\d{1,2}|D1|HOURLY|DAILY)(_data)?$", re.IGNORECASE
 )
-# Names of exchanges in the names of files, as of bitstampUSD (Kaggle).
+# Exchanges in the names of files, as in bitstampUSD (Kaggle).
 _EXCHANGES = "binance|bitfinex|bitstamp|bittrex|coinbase|exmo|gemini|kraken|kucoin|okx|poloniex"
 _EXCHANGE_ALONE = re.compile(rf"({_EXCHANGES})[/_-]?USDT?", re.IGNORECASE)
 # The month or day that an archive's file holds: BTCUSDT-1h-2023-01.
@@ -148,7 +148,7 @@ def no_dollar_pair(text: str) -> str:
     if _EXCHANGE_RATE.fullmatch(name):
         return f"{name} is an exchange rate; only stocks and coins against the dollar can be used"
     if _EXCHANGE_ALONE.fullmatch(name):
-        return f"{name} names an exchange and no coin; call the file after its pair, as BTCUSD"
+        return f"{name} is an exchange, not a coin; name the file after its pair, as BTCUSD"
     pair = _OTHER_QUOTE.fullmatch(name)
     if pair is None or _SHIB.fullmatch(name):
         return ""

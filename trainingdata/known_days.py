@@ -1,4 +1,4 @@
-"""What each day's midnight knew of a panel: closes, volatility and traded value, compiled."""
+"""Values of a panel that were known at each midnight: closes, volatility, traded value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainingdata.timeframe import DAYS_A_YEAR
 
 @dataclass(frozen=True, eq=False, slots=True)
 class KnownDays:
-    """What was known of S symbols at midnights of R days, from bars by D New York days.
+    """Values of S symbols known at midnights of R days, from bars of D New York days.
 
     bars: the panel.
     days: [R] increasing.
@@ -37,7 +37,7 @@ class KnownDays:
 
     @classmethod
     def before(cls, bars: Bars, days: Dates, window: int) -> KnownDays:
-        """Over the windows before the days."""
+        """Return the values over the windows before the days."""
         begin = days[0] - window - 1
         midnights = midnight(np.arange(begin, days[-1] + 1))
         # A bar that ends at a midnight belongs to the day before it, and is known then.

@@ -137,7 +137,7 @@ class PaidPosition:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What the venue lists beyond books, and the books that follow from it.
+    """Expected books: earlier books plus the fills and settlements that the venue lists since.
 
     expected: the books with the cash and positions that the list explains.
     fills: number of fills that are not in the books.
@@ -211,9 +211,9 @@ def explained(books: AccountBooks, news: News, rules_of: RulesOf) -> Explained:
 
 @dataclass(frozen=True, slots=True)
 class KalshiReading:
-    """An account that was read, beside the books before.
+    """An account as it was read, compared with the books before.
 
-    resting: orders that wait, whoever sent them, oldest first, and orders of ours that are not
+    resting: orders that wait, from any sender, oldest first, and orders of ours that are not
         listed and may still trade.
     fills: listed beyond the books before.
     cash: USD that may be spent: no deposit before it is booked, no cash of a fill twice.
@@ -492,7 +492,7 @@ class KalshiMultiMarketOrderManager:
             self._account.begin(books)
 
     def reading(self) -> KalshiReading:
-        """The account now, beside the books before; what was paid in since is not spent yet."""
+        """Return the account compared with the books before; deposits since are not spent yet."""
         with self._turn:
             return self._account.read()
 

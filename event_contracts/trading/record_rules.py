@@ -1,4 +1,4 @@
-"""The rules of orders over records, for compiled code: what is held, what fits, which actions."""
+"""Rules of orders over records, for compiled code: positions, sizes, limits, allowed actions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ for each in (
     most_to_sell,
     most_to_buy,
 ):
-    shared(each)  # compiled code takes in the rules that Python asks
+    shared(each)  # Python and compiled code call the same rules
 
 
 @inlined
@@ -114,7 +114,7 @@ def room_for(
 def is_beyond_limits(
     market: Record, terms: Terms, yes: bool, price: int, count: int, resting: int
 ) -> bool:
-    """Whether a position after an order of a side, and resting ones, breaks a limit."""
+    """Return whether an order and the resting ones would break a limit."""
     held = held_of(market, yes) - held_of(market, not yes)
     money = market.cash + market.elsewhere
     position, value, portfolio = reach_of(price, count, held, resting, money)

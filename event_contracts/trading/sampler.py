@@ -140,9 +140,9 @@ class Sampler:
         earlier: Mapping[str, SamplingSchedule],
         now: np.datetime64,
     ) -> None:
-        """Follow markets over the steps of an earlier process, or over those first seen now.
+        """Schedule the markets: by the steps of an earlier process, or by new ones from now on.
 
-        A market in which trading ends before the next tick is warned of and not followed.
+        A market whose trading ends before the next tick is logged and not followed.
 
         Raises InputError if none is followed.
         """
@@ -155,10 +155,12 @@ class Sampler:
                     " it is not followed"
                 )
         if not self.spans:
-            raise InputError("markets: in none trading goes on to the next tick; name open ones")
+            raise InputError(
+                "markets: trading ends before the next tick in all of them; name open ones"
+            )
 
     def span(self, listing: Listing, now: np.datetime64) -> SamplingSchedule | None:
-        """The steps of a market first seen now: the last one settles, after trading ends.
+        """Return the steps of a market first seen now; the last one settles, after trading ends.
 
         None if trading ends before the first step.
         """

@@ -191,9 +191,9 @@ def _account_of(
 
 
 def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapshot:
-    """The account with the positions that fills have made of it.
+    """Return the account with fills added to its positions.
 
-    Its cash stays as it was: the account is read anew before anything is decided on it.
+    Its cash is unchanged: the account is read again before the next decision.
     """
     held = dict(account.positions)
     prices = dict(account.prices)
@@ -226,7 +226,7 @@ def _block_reason(facts: Entry, *, paper: bool) -> str:
 
 
 def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) -> AccountSnapshot:
-    """The account, where symbols of which something else holds a part back are unknown."""
+    """Return the account; symbols with a part that is not available become unknown."""
     reductions = account.open_reductions
     held_back = set()
     for symbol, quantity in available.items():

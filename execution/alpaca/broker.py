@@ -168,7 +168,7 @@ class AlpacaBroker:
         return self._last is not None and self._time.elapsed() - self._read_at <= RECENT
 
     def accept(self, account: AccountSnapshot) -> None:
-        """Apply the venue's rules beside this account for a minute, with fills added."""
+        """Apply the venue's rules to this account for a minute, with fills added."""
         self._last = account
         self._read_at = self._time.elapsed()
 
@@ -246,7 +246,7 @@ class AlpacaBroker:
         return fills, done
 
     def _refusal(self, order: Order, account: AccountSnapshot) -> str:
-        """Why the venue would not take an order beside an account; empty where it would."""
+        """Return why the venue would refuse an order of an account, or an empty string."""
         others = account.without(self._not_against(order, account))
         asset = self._assets.get(order.symbol)
         return refusal(order, asset, others, self._terms, self._venue.estimated_now())

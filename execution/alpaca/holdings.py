@@ -37,9 +37,9 @@ OTHERS = "other"  # of another class, or without any price of today
 def held_in(
     connection: VenueConnection, concerned: Callable[[str], bool] = lambda name: True
 ) -> dict[str, VenuePosition]:
-    """What the account holds of everything, foreign symbols and options too, by symbol.
+    """Return every position by symbol, foreign symbols and options included.
 
-    concerned: by the venue's names, of what it is asked; what is odd elsewhere is no trouble then.
+    concerned: whether a symbol, by the venue's name, is needed; faults in others are ignored.
     """
     held: dict[str, VenuePosition] = {}
     with connection.translated_errors("positions"):

@@ -77,7 +77,7 @@ def terms_of(terms: Terms, chosen: Index) -> Terms:
 class LabelledRow(NamedTuple):
     """An `AccountRow` with the names of its N columns.
 
-    symbols: [N] names; empty for what an open order has yet to take off a position.
+    symbols: [N] names; empty for the part of a position that an open order would close.
     crypto: [N] which are crypto.
     row: quantities held plus open.
     reductions: symbols of the columns without a name.
@@ -90,7 +90,7 @@ class LabelledRow(NamedTuple):
 
 
 def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderTerms) -> LabelledRow:
-    """Return the row of an account: the panel's symbols, then what it holds beside the panel."""
+    """Return the row of an account: the panel's symbols, then positions outside the panel."""
     exposure = account.exposure
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]
     # An open reduction is counted as done in the exposure. Until it has filled the position is

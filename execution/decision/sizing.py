@@ -1,4 +1,4 @@
-"""Settings of how much a trader holds: the strategy by name, and its numbers."""
+"""Settings of position sizing: the strategy by name, and its parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @settings_class("sizing")
 class SizingSettings:
-    """How much."""
+    """The sizing strategy and its parameters."""
 
     strategy: str = setting(
         "kelly_50",
@@ -58,7 +58,7 @@ class SizingSettings:
             self.chosen_strategy()
 
     def _check_drawdown(self) -> None:
-        """Refuse a bound beside a stated fraction, and for what holds no fraction of Kelly."""
+        """Refuse a bound with a stated fraction, and for strategies without a Kelly fraction."""
         if self.fraction is not None:
             raise InputError(
                 "sizing.drawdown: it chooses the fraction of Kelly, and sizing.fraction states"

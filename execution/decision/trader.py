@@ -231,14 +231,14 @@ class Trader:
         deciding = {bars.symbols[s] for s in np.flatnonzero(belief.deciding[0]).tolist()}
         withdrawn = reductions_decided_anew(self.order_name, account, deciding)
         book = account.without(withdrawn)
-        state = labelled_row(bars, book, self.terms)
-        sizing = self._size(bars, state, belief)
+        labelled = labelled_row(bars, book, self.terms)
+        sizing = self._size(bars, labelled, belief)
         allocation = sizing.allocation
         if allocation is None and withdrawn:
             withdrawn = ()
             book = account
-            state = labelled_row(bars, book, self.terms)
-            sizing = sizing._replace(inputs=self._inputs(bars, state, belief, sizing.strategy))
+            labelled = labelled_row(bars, book, self.terms)
+            sizing = sizing._replace(inputs=self._inputs(bars, labelled, belief, sizing.strategy))
         problem = sizing.inputs.problem
         rule: tuple[ClassRule, ...] = ()
         if allocation is not None:
@@ -248,9 +248,9 @@ class Trader:
         # 6. The night, and whole quantities.
         weights = problem.account.held if allocation is None else allocation.target
         rounded = round_to_lots(
-            problem, weights, allocation is not None, state.row, bool(belief.cuts[0])
+            problem, weights, allocation is not None, labelled.row, bool(belief.cuts[0])
         )
-        chosen, columns = self._columns(bars, belief, state, sizing, rounded)
+        chosen, columns = self._columns(bars, belief, labelled, sizing, rounded)
         instruments = [bars.instruments[s] for s in chosen.tolist()]
         exposure = book.exposure
         quantities = {}
@@ -299,7 +299,7 @@ class Trader:
         self,
         bars: Bars,
         belief: BeliefTable,
-        state: LabelledRow,
+        labelled: LabelledRow,
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
@@ -307,7 +307,7 @@ class Trader:
 
         The symbols are numbers of the panel's.
         """
-        price = state.row.price[: len(bars.symbols)]
+        price = labelled.row.price[: len(bars.symbols)]
         arrays = decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
         place = decided_places(belief, arrays)
         strategy = sizing.strategy
@@ -321,41 +321,41 @@ class Trader:
         )
         return place[1], columns
 
-    def _size(self, bars: Bars, state: LabelledRow, belief: BeliefTable) -> SizingResult:
+    def _size(self, bars: Bars, labelled: LabelledRow, belief: BeliefTable) -> SizingResult:
         """Return the strategy's result; where its program is unsolved, that of its fallback."""
         chosen, *fallbacks = self.sizing.strategies()
-        result = run_strategy(chosen, self._inputs(bars, state, belief, chosen), state.row)
+        result = run_strategy(chosen, self._inputs(bars, labelled, belief, chosen), labelled.row)
         if not result.unsolved:
             return result
         for strategy in fallbacks:
             # Each answers a problem of its own: the legacy rule goes by the forecast alone, and
             # a premium that the strategy counted would turn its direction around.
-            inputs = self._inputs(bars, state, belief, strategy)
-            second = run_strategy(strategy, inputs, state.row)
+            inputs = self._inputs(bars, labelled, belief, strategy)
+            second = run_strategy(strategy, inputs, labelled.row)
             if second.allocation is None:
                 return second
             return second._replace(failure=result.failure)
         return result
 
     def _inputs(
-        self, bars: Bars, state: LabelledRow, belief: BeliefTable, strategy: Strategy
+        self, bars: Bars, labelled: LabelledRow, belief: BeliefTable, strategy: Strategy
     ) -> SizingInputs:
-        beside = len(state.symbols) - state.row.positions
-        traded = state.crypto[: state.row.positions]
-        positions = state.row.positions
+        beside = len(labelled.symbols) - labelled.row.positions
+        traded = labelled.crypto[: labelled.row.positions]
+        positions = labelled.row.positions
         groups = self.limits.of_groups()
         terms = Terms(
-            crypto=state.crypto,
+            crypto=labelled.crypto,
             # What is fixed beside the panel is never traded.
             long_only=np.append(
-                bars.long_only, np.ones(len(state.crypto) - len(bars.symbols), bool)
+                bars.long_only, np.ones(len(labelled.crypto) - len(bars.symbols), bool)
             ),
             cost=np.append(self.costs.expected(traded, self.fees), np.zeros(beside)),
             forecast=strategy.uses_forecast,
             caps=self.limits.caps,
             leverage=(self.limits.intraday_leverage, self.limits.overnight_ceiling),
             order_margin=self.margin.order_margin,
-            rows=groups.rows_over(state.symbols[:positions], state.reductions),
+            rows=groups.rows_over(labelled.symbols[:positions], labelled.reductions),
         )
         (nightly,) = self.margin.nightly_rate(belief.at).tolist()
         class_sharpe = self._class_sharpe(belief, strategy)[0]
@@ -365,10 +365,10 @@ class Trader:
             np.arange(len(bars.symbols)),
             class_sharpe,
             nightly * belief.nights[0],
-            state.row,
+            labelled.row,
             terms,
         )
-        return SizingInputs(problem, state.symbols, belief.at[0], groups.names)
+        return SizingInputs(problem, labelled.symbols, belief.at[0], groups.names)
 
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:
         """Return the Sharpe ratios of stocks and crypto that a strategy uses, or zeros; [T, 2]."""

@@ -1,4 +1,4 @@
-"""What happened to an account, as its venue lists it: trades in `fills`, all else in `activities`.
+"""Activities of an account as its venue lists them: trades in `fills`, others in `activities`.
 
 `since_opening` of a row is 0 if the opening balance of the journal includes it, else 1.
 """
@@ -275,7 +275,7 @@ def _table(activity: Activity) -> Table[Any]:
 
 
 def _row(activity: Activity, at: np.datetime64, since_opening: int) -> FillRow | BookingRow:
-    """What is written down of an activity that is listed at an instant."""
+    """Return the row of an activity that was listed at an instant."""
     same = ("id", "symbol", "quantity", "at")
     said: dict[str, Any] = {name: getattr(activity, name) for name in same}
     said |= {"listed_at": at, "since_opening": since_opening}

@@ -159,10 +159,10 @@ class Journal:
         return bool(self._database.rows(query, (self._job, stamp(at), TAKEN_BACK)))
 
     def write(self, decision: Decision, account: AccountSnapshot) -> str:
-        """Write a decision and its orders down as one, and return its name.
+        """Write a decision and its orders in one transaction, and return its name.
 
-        A decision of an instant that was decided before takes its place, as after an account that
-        changed meanwhile; orders of it that were not sent are planned anew.
+        A second decision of an instant replaces the first, as after the account has changed; its
+        orders that were not sent are planned again.
         """
         name = f"{self._job}-{compact_text(decision.at)}"
         with self._database.transaction():

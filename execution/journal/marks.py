@@ -26,7 +26,7 @@ _NOTHING = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class EquityMark:
-    """What an account was worth at an instant, and its place in the index; USD.
+    """Equity of an account at an instant, and its place in the index; USD.
 
     at: by the venue's clock.
     equity: cash plus positions.
@@ -116,7 +116,7 @@ def marks_of(database: Database, since: np.datetime64) -> list[EquityMark]:
 
 
 def exposure_line(mark: EquityMark) -> str:
-    """What is held, in multiples of equity."""
+    """Return the exposure of stocks and crypto in words, in multiples of equity."""
     if mark.equity <= 0:
         held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
         return f"exposure: no equity; {held}"
@@ -128,7 +128,7 @@ def exposure_line(mark: EquityMark) -> str:
 
 
 def contracts_line(mark: EquityMark) -> str:
-    """What is held in contracts, in multiples of equity."""
+    """Return the exposure of contracts in words, in multiples of equity."""
     worth = sum(mark.positions.values())
     if mark.equity <= 0:
         return f"exposure: no equity; contracts {worth:,.2f} USD"

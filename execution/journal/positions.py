@@ -34,7 +34,7 @@ MAX_COIN_FEE = Fraction(1, 100)  # of a position: largest fee in coin that the v
 
 @dataclass(frozen=True, slots=True)
 class PositionRow:
-    """A position as the venue states it; price: USD there, None if it has none."""
+    """Row of a position at the venue; price: the venue's, USD, or None."""
 
     symbol: Text
     quantity: Exact

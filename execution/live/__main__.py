@@ -264,7 +264,7 @@ def run(settings: Namespace) -> Result:
         else:
             result = clear(journal, settings.kind, settings.by)
         if traded != folder.absolute():
-            where = f"in {traded}, where the account is traded, and not in {folder}"
+            where = f"cleared in {traded}, where the account is traded; {folder} is unchanged"
             return Result(sentences=[*result.sentences, where])
         return result
     return status(journal_in(folder), system_clock())

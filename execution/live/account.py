@@ -101,14 +101,14 @@ class LiveAccount:
         needed: bool = True,
         at_risk: Mapping[str, float] | None = None,
     ) -> AccountSnapshot:
-        """Return the snapshot with the parts that guards judge orders of some symbols by.
+        """Return the snapshot with the parts that guards need for orders in some symbols.
 
         These are their last trades, None if the feed does not answer, and the risk of spreads.
-        Orders of others count as what they would cost, and discrepancies in options as what they
-        could lose.
+        Open orders in other symbols count at their cost, discrepancies in options at the loss that
+        they allow.
 
-        needed: whether they may not be judged without last trades; what only reduces may.
-        at_risk: USD that spreads can lose, by root; none asks for it.
+        needed: whether last trades are required; reducing orders do without.
+        at_risk: USD that spreads can lose, by root; None reads it from the products.
         """
         names = sorted(set(symbols))
         trades: Mapping[str, LastTrade] | None

@@ -25,9 +25,9 @@ ROUNDING = Decimal(1)  # USD
 
 @dataclass(frozen=True, slots=True)
 class CashDifference:
-    """How the venue's cash differs from the journal's, USD.
+    """Difference of the venue's cash from the journal's, USD.
 
-    beyond: signed difference to opening balance plus trades and bookings.
+    beyond: cash less opening balance, trades and bookings; signed.
     booked: signed sum of bookings that are no trades.
     """
 

@@ -87,7 +87,7 @@ class TradingDesk:
         self._gateway.follow()
 
     def read_and_mark(self) -> AccountSnapshot:
-        """Return the snapshot of the account, and mark it beside deposits and withdrawals.
+        """Return the snapshot of the account, and mark it net of deposits and withdrawals.
 
         A deposit between the two readings would count as profit, a withdrawal as a loss. A loss may
         halt the account.

@@ -83,18 +83,17 @@ class Exposure:
 def exposure_of(
     snapshot: AccountSnapshot,
     sent: Iterable[tuple[GuardedOrder, OrderIntent | None]],
-    besides: str = "",
+    excluded: str = "",
 ) -> Exposure:
-    """What an account may come to hold by what was seen and what was sent since.
+    """Return the reach of every position: the snapshot plus orders sent since.
 
-    sent: orders that were sent since, each with what the book says of it by now; none where it is
-        about to be written there.
-    besides: the id of an order that is left out.
+    sent: orders sent since the snapshot, each with its intent; None if it is not recorded yet.
+    excluded: the id of an order that is left out.
     """
     reaches = {symbol: Reach(held, held) for symbol, held in snapshot.positions.items()}
     exposure = Exposure(reaches, snapshot.spread_risks)
     for waiting in snapshot.open_orders:
-        if waiting.client_order_id != besides:
+        if waiting.client_order_id != excluded:
             exposure = exposure.with_order(waiting)
     for order, intent in sent:
         exposure = exposure.with_order(order, intent)
@@ -102,10 +101,10 @@ def exposure_of(
 
 
 def prices_of_orders(account: AccountSnapshot, source: TradeSource) -> dict[str, float]:
-    """USD at which open orders of symbols without a price would trade.
+    """Return USD at which open orders of symbols without a price would trade.
 
-    Somebody may wait for a stock that nobody here knows; it counts as what it would cost. One that
-    waits for the market counts at the last trade, which may be of the day before.
+    An open order may be in a symbol that is neither held nor traded here; it counts at its cost. A
+    market order counts at the last trade, which may be of the day before.
 
     source: of last trades. Raises `BrokerError` if it does not answer.
     """

@@ -95,10 +95,10 @@ class Guards:
         self.shut = False  # by the venue's clock, within a session of the calendar
 
     def check(self, snapshot: AccountSnapshot | None) -> SnapshotGate:
-        """Return the gate of orders that are judged by a snapshot.
+        """Return the gate of orders that are checked against a snapshot.
 
-        snapshot: the account, read just now: no order may be on its way to the venue since, but
-            those that this gate allows. Without one nothing is opened.
+        snapshot: the account, read just now: since then only orders that this gate allows may be
+            sent. Without a snapshot no order may open a position.
         """
         return SnapshotGate(self, snapshot)
 
@@ -112,7 +112,7 @@ class Guards:
     ) -> str:
         """Return why an order may not be sent at an instant of the venue's clock, or nothing.
 
-        passed: orders that were let pass since the snapshot, by id.
+        passed: orders that were allowed since the snapshot, by id.
         """
         if self._stop.flattening:
             return "" if part in REDUCING else "everything is being closed"
@@ -164,7 +164,7 @@ class Guards:
         if snapshot is None:
             return "the account was not looked at before it"
         if not snapshot.equity > 0:
-            return f"equity is {snapshot.equity:,.2f} USD, and nothing is opened without any"
+            return f"equity is {snapshot.equity:,.2f} USD; opening orders need positive equity"
         try:
             return (
                 self._untrusted_price(order, snapshot, now)
@@ -250,7 +250,7 @@ class Guards:
     def _progress(
         self, passed: Mapping[str, GuardedOrder]
     ) -> list[tuple[GuardedOrder, OrderIntent | None]]:
-        """Return orders that were let pass, each with its intent in the book by now."""
+        """Return allowed orders, each with its intent; None if it is not recorded yet."""
         marks = ", ".join("?" * len(passed))
         found = self._book.select(f"client_order_id IN ({marks})", tuple(passed))
         by_name = {intent.client_order_id: intent for intent in found}
@@ -259,10 +259,10 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotGate:
-    """An `OrderGate`: the guards of an account, and the snapshot that they judge by.
+    """An `OrderGate`: the guards of an account, and the snapshot that they check orders against.
 
-    passed: orders that guards let pass since the snapshot, by id: two that are judged by one
-        snapshot must not both take the same headroom.
+    passed: orders that the guards allowed since the snapshot, by id: two orders of one snapshot
+        must not use the same headroom.
     """
 
     guards: Guards
@@ -276,11 +276,11 @@ class SnapshotGate:
     def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
         why = self.guards.refusal(order, part, now, self.snapshot, self.passed)
         if not why and isinstance(order, GuardedOrder):
-            self._let_pass(order)
+            self._record_passed(order)
         return why
 
-    def _let_pass(self, order: GuardedOrder) -> None:
-        """Record an order, unless it is sent again and an open one of the snapshot already."""
+    def _record_passed(self, order: GuardedOrder) -> None:
+        """Record an allowed order, unless it is among the snapshot's open orders already."""
         name = order.client_order_id
         if self.snapshot and all(o.client_order_id != name for o in self.snapshot.open_orders):
             self.passed[name] = order
@@ -318,7 +318,7 @@ def why_too_many(book: OrderStore, order: AnyOrder, now: np.datetime64, most: in
 def _position(
     order: GuardedOrder, exposure: Exposure, snapshot: AccountSnapshot
 ) -> tuple[str, float]:
-    """What an order adds to, and what that comes to at most, USD."""
+    """Return the position that an order adds to, and its largest size with the order, USD."""
     if isinstance(order, SpreadOrder):
         return f"what spreads on {order.root} can lose", exposure.at_risk.get(order.root, 0.0)
     largest = exposure.reach(order.symbol).largest
@@ -326,10 +326,10 @@ def _position(
 
 
 def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str]:
-    """USD that `max_position` is a share of, and what they are.
+    """Return the USD that `max_position` is a share of, and their name.
 
-    What spreads can lose has to be there in the account that they are sized from as well as at the
-    venue, which may hold more.
+    The risk of spreads is limited by the balance that they are sized from as well as by the
+    venue's equity, which may be larger.
     """
     balance = snapshot.balance
     if isinstance(order, SpreadOrder) and balance is not None and balance < snapshot.equity:

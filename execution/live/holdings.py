@@ -269,7 +269,7 @@ class ExpectedPositions:
         return "; ".join(odd)
 
     def cash_difference(self, cash: Decimal) -> CashDifference:
-        """Return how the venue's cash differs from the journal's; cash: USD."""
+        """Return the difference of the venue's cash from the journal's; cash: USD."""
         opening = self._opening()
         return CashDifference(EXACT.subtract(cash, opening.cash), opening.booked)
 
@@ -305,7 +305,7 @@ class ExpectedPositions:
             EXPECTED.put(self._database, ExpectedRow(symbol, *position))
 
     def _applied(self, name: str) -> Decimal | None:
-        """Return the applied quantity of an order or a booking; None if there is none."""
+        """Return the applied quantity of an order or a booking; None without one."""
         found = APPLIED_FILLS.last(self._database, "WHERE name = ?", (name,))
         return None if found is None else found.qty
 

@@ -203,7 +203,7 @@ def close_of_day(now: np.datetime64, closes: np.datetime64 | None = None) -> np.
 
 
 def is_over_the_ceiling(account: AccountSnapshot, limits: Limits) -> bool:
-    """Whether the account holds more than its broker lends overnight."""
+    """Return whether the account holds more than its broker lends overnight."""
     needed = _equity_needed(account, limits, limits.overnight_leverage, account.positions)
     return needed > max(account.equity, 0.0) * (1 + ROUNDED)
 

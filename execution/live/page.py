@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 OWNER_ALONE = 0o600
 REST = 20.0  # times as long as a page took to write, before the next one is
 SHOWN = 20  # orders and alerts
-NO_CYCLE_DUE = "no further cycle is due"  # why a loop has ended without being stopped
+NO_CYCLE_DUE = "no further cycle is due"  # reason of an end that no stop caused
 OVER = tuple(state for state in STATES if state not in WAITING)
 
 CHOICES = (

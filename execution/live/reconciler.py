@@ -70,7 +70,7 @@ class Reconciler:
         self._cleared: set[str] = set()  # causes that were cleared before the comparison
 
     def check(self, reading: Reading) -> AccountSnapshot:
-        """Return the snapshot that is decided on: discrepancies are quarantined in it.
+        """Return the snapshot for decisions, with discrepancies quarantined.
 
         reading: as `value` returns it.
 
@@ -112,7 +112,7 @@ class Reconciler:
     def value(self, reading: Reading) -> Reading:
         """Return a reading with validated marks, and with its unpriced positions valued.
 
-        `unpriced` keeps those that are not rejected.
+        `unpriced` keeps the positions that are not rejected.
         """
         rejected = self._marks.rejected(reading.account, again=reading.again)
         known = {symbol: price for symbol, price in rejected.items() if price > 0}
@@ -393,7 +393,7 @@ class Reconciler:
 
 
 def _equity(account: AccountSnapshot) -> Decimal:
-    """Return the equity of an account, USD, as it is written."""
+    """Return the equity of an account, USD, in the decimals of its shortest text."""
     return Decimal(repr(account.equity))
 
 

@@ -79,10 +79,10 @@ def why_not_resumed(
     account: AccountSnapshot,
     tradable: Collection[str],
 ) -> str:
-    """Why what is left of a decision is not sent any more; empty where it is.
+    """Return why the rest of a decision is not sent any more, or an empty string.
 
     intents: all of the decision's, as the book has them by now.
-    account: as it is now.
+    account: read just now.
     tradable: symbols that are ours to trade by now.
     """
     left = _due(intents, account.as_of)

@@ -1,4 +1,4 @@
-"""The account at an instant, as every decision and every guard sees it."""
+"""The account at an instant, as decisions and guards see it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ MIN_FREE = 1e-6  # of equity; a ceiling of 0 has no multiples
 
 
 class ValueUnknown(InputError):
-    """A part of the account has no known value: a symbol without a price, or spreads not read."""
+    """A part of the account is not known: a symbol's price, or the risk of spreads."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountSnapshot:
     """An account at an instant, from a simulation, a venue or a journal.
 
-    The last three fields are parts that only the guards of a live account need: None states that
-    nobody has read the part, an empty mapping that there is nothing.
+    Only the guards of a live account need `last_trades`, `at_risk` and `balance`: None states that
+    the part was not read, an empty mapping that it is empty.
 
     cash: USD; below 0 it is borrowed.
     positions: signed quantities, by symbol.
@@ -42,13 +42,13 @@ class AccountSnapshot:
     shorting: whether the venue lends shares.
     blocked: why the venue takes no orders of the account; empty if it takes them.
     coins: whether the venue takes orders of crypto.
-    unknown: symbols of which an order may be on its way, or something else holds a part back;
-        nothing is ordered of them.
+    unknown: symbols with an order of unknown outcome or a part that is not available; no order is
+        planned in them.
     free: share of equity that stocks may rest on, above 0, 1 at most; the rest secures open
         spreads.
     last_trades: last trade of each symbol that may be ordered.
     at_risk: USD that open spreads and those on their way can lose, by the root of their options.
-    balance: USD that spreads are sized from, of the account's files.
+    balance: USD that spreads are sized from, as the account's files state it.
     equity: USD, cash plus positions at these prices.
     """
 
@@ -136,7 +136,7 @@ class AccountSnapshot:
         return replace(self, prices={**prices, **self.prices})
 
     def last_trade(self, symbol: str) -> LastTrade | None:
-        """Return the last trade of a symbol; None if there is none, or trades were not read."""
+        """Return the last trade of a symbol; None without one, or if trades were not read."""
         return None if self.last_trades is None else self.last_trades.get(symbol)
 
     def price(self, symbol: str) -> float:
@@ -151,19 +151,19 @@ class AccountSnapshot:
         if trade is not None:
             return trade.price
         if symbol not in self.prices:
-            raise ValueUnknown(f"no price of {symbol} was seen, and it is held or ordered")
+            raise ValueUnknown(f"no price for {symbol}, which is held or ordered")
         return self.prices[symbol]
 
     @property
     def spread_risks(self) -> Mapping[str, float]:
-        """`at_risk`; raises ValueUnknown if nobody has read it."""
+        """Return `at_risk`; raises ValueUnknown if it was not read."""
         if self.at_risk is None:
-            raise ValueUnknown("what open spreads can lose was not read")
+            raise ValueUnknown("the risk of open spreads was not read")
         return self.at_risk
 
     @property
     def market_prices(self) -> dict[str, float]:
-        """USD of each symbol with a price, as `price` returns it."""
+        """Return the USD of one unit of each symbol that `price` knows."""
         trades = {symbol: trade.price for symbol, trade in (self.last_trades or {}).items()}
         return {**self.prices, **trades}
 

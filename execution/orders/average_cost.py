@@ -1,4 +1,4 @@
-"""Average cost: what the units of a position have cost, and what closed units have earned."""
+"""Average cost: the mean entry price of a position, and the profit of closed units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def average_cost(
     """Return the mean entry price after a trade, and the profit of the units that it closes, USD.
 
     A closing trade leaves the mean price of the rest; a trade through 0 opens a position at its own
-    price. All numbers are of one type, and the result is exact where that type is.
+    price. All numbers have one type; the result is exact for exact types.
 
     held: signed quantity before the trade.
     entry: mean price of a unit held, USD.

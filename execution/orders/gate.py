@@ -12,7 +12,7 @@ from execution.orders.contract_orders import LimitOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
 
-GuardedOrder = Order | SpreadOrder  # what guards judge by a snapshot
+GuardedOrder = Order | SpreadOrder  # orders that guards check against a snapshot
 AnyOrder = GuardedOrder | LimitOrder
 # What an order is of its decision; `night` cuts the book before the close.
 Part = Literal["", "reduction", "opening", "night"]

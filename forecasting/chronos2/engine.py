@@ -3,8 +3,10 @@
 The library loads the weights, from safetensors alone; `network` computes with them. Bars go to the
 device once a call, and answers come back once a pass, while the next is already under way.
 
-An engine knows what makes its answers, which can differ from what was planned: weights are written
-over, a compilation fails, memory runs out. B windows a pass, L bars, n windows, H steps, Q levels.
+An engine records how its answers are computed. That can differ from the plan: weights are
+overwritten, a compilation fails, memory runs out.
+
+B windows a pass, L bars, n windows, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -366,16 +368,16 @@ def load(contents: Contents, device: torch.device) -> Chronos2Model:
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Whether all its numbers are finite: one pass, which copies nothing."""
+    """Return whether all numbers are finite: one pass, which copies nothing."""
     if not tensor.numel() or not tensor.is_floating_point():
         return True
     return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
 
 
 class History:
-    """What the windows of a call see, on its device once, as numbers of one kind.
+    """The history that the windows of a call read, on the device once, in one dtype.
 
-    rows: their numbers, all equally long.
+    rows: indices of the windows; all are equally long.
     """
 
     def __init__(

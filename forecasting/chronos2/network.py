@@ -194,10 +194,10 @@ def standardised(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How matrices are kept.
+    """The storage of matrices.
 
     dtype: of their numbers.
-    device: where they lie.
+    device: that holds them.
     packed: whether they are packed for oneDNN.
     """
 
@@ -221,7 +221,7 @@ class Linear(nn.Module):
         def __call__(
             self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None
         ) -> Tensor:
-            """What `forward` answers."""
+            """Return what `forward` returns."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, form: Form) -> None:
         super().__init__()
@@ -354,9 +354,8 @@ def normed(h: Tensor, epsilon: float) -> Tensor:
 
 
 def fits_one_program(q: Tensor, k: Tensor) -> bool:
-    """Whether `attended_in_one_program` answers these: few tokens, in a compilation."""
-    # Triton needs a C compiler where it runs. `torch.compile` needs it as well, and goes on
-    # without.
+    """Return whether `attended_in_one_program` applies: few tokens, in a compilation."""
+    # Triton needs a C compiler at run time. `torch.compile` needs it as well, but falls back.
     if triton is None or not (q.is_cuda and torch.compiler.is_compiling()):
         return False
     return k.shape[1] <= FEW_TOKENS and k.shape[3] in WIDTHS

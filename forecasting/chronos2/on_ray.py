@@ -32,7 +32,7 @@ from foundation.errors import InputError, in_one_line, not_installed
 from foundation.figures import counted
 from foundation.settings import setting, settings_class
 
-if TYPE_CHECKING:  # compiled code, which a refusal of settings does without
+if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from forecasting.chronos2.cached import Prediction
 
 log = logging.getLogger(__name__)

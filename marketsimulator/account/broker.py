@@ -200,7 +200,7 @@ class SimulatedBroker:
         return fills
 
     def _accepts(self, order: Order, account: AccountSnapshot) -> bool:
-        """Whether the venue accepts an order, which is noted then; a refusal is logged."""
+        """Return whether the venue accepts an order, and record it; log a refusal."""
         if order.client_order_id in self._numbers:
             why = "its client_order_id was used before"
         else:

@@ -1,6 +1,6 @@
 """When an order fills: market orders at an open, the others where a bar trades through them.
 
-Orders that wait hold back buying power, and none may trade with another of the same account.
+Waiting orders reserve buying power; no two orders of an account may trade with each other.
 
 A bar is read as its open, then the extreme that hurts the position held, then the other one: it
 does not say which came first, and the account gets the worse order. A limit fills at its price once
@@ -280,22 +280,22 @@ def _fill_stop(
 
 @inlined
 def is_better(price: float, level: float, buys: bool) -> bool:
-    """Whether a price lies on an order's good side of a level: below for a buy, above for a sale.
+    """Return whether a price is better than a level: below it for a buy, above it for a sale.
 
-    There a limit order fills; there a stop has not been reached.
+    A limit order fills there; a stop has not been reached there.
     """
     return price < level if buys else price > level
 
 
 @inlined
 def is_worse(price: float, level: float, buys: bool) -> bool:
-    """Whether a price lies beyond a level to an order's disadvantage."""
+    """Return whether a price is worse than a level: above it for a buy, below it for a sale."""
     return price > level if buys else price < level
 
 
 @compiled
 def trailed_stop(order: Record, price: float) -> float:
-    """Where a trailing stop stands once the price has been there.
+    """Return the level of a trailing stop once the price has been there.
 
     It follows the market at its distance and never moves away from it.
     """
@@ -342,7 +342,7 @@ def end_at_zero(book: Book, k: int, filled: float) -> None:
 
 @compiled
 def is_wash_trade(book: Book, k: int) -> bool:
-    """Whether a new order would meet the account's own opposite order.
+    """Return whether a new order would meet the account's own opposite order.
 
     Alpaca rejects it (403), on paper as well. A market order meets whatever is open; two limit
     orders meet where the bid reaches the offer.
@@ -367,9 +367,9 @@ def is_wash_trade(book: Book, k: int) -> bool:
 
 @compiled
 def is_affordable(book: Book, day: Record, k: int) -> bool:
-    """Whether buying power covers an order that may wait, beside all that wait already.
+    """Return whether buying power covers an order in addition to all waiting ones.
 
-    Closing needs none, and no coin can be sold short.
+    A closing order needs none, and crypto cannot be sold short.
     """
     order = book.orders[k]
     position = book.holding[order.symbol]

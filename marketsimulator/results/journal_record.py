@@ -1,6 +1,6 @@
-"""A whole journal, read once: what was decided, sent, filled, booked and held, as a run.
+"""A whole journal, read once: decisions, orders, fills, bookings and positions, as a run.
 
-`marked_at_closes` shows it as a backtest is shown, with all of its money.
+`marked_at_closes` values it as a backtest is valued, with all of its cash.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _CAUSES: Mapping[Kind, str] = {"coin fee": COIN_FEE, "merger": ENDED}
 
 @dataclass(frozen=True, slots=True)
 class ExactAccount:
-    """An account in exact numbers, as a cycle read it before it sent anything.
+    """An account in exact numbers, as a cycle read it before it sent orders.
 
     at: by the venue's clock.
     equity: USD, as stated.
@@ -149,7 +149,7 @@ class JournalRecord:
         return self.beginning()
 
     def sent_before(self, instant: np.datetime64, reading: ExactAccount) -> bool:
-        """Whether orders that are decided at an instant were sent before the account was read."""
+        """Return whether orders decided at an instant were sent before the account was read."""
         later = [d for d in self.decisions if d.at == instant and d.decided_at >= reading.at]
         return bool(reading.at > instant) and not later
 
@@ -239,10 +239,10 @@ class JournalRecord:
         end: ExactAccount,
         symbols: Collection[str] | None = None,
     ) -> Run:
-        """What the account did between two readings, as its venue lists it.
+        """Return the account between two readings as a run, as its venue lists it.
 
         Its rows are the readings, with equity and cash as stated, less what was paid in since it
-        began; what is none of its symbols is cash. Prices of fills have the spread in them, which
+        began; any other symbol is cash. Prices of fills have the spread in them, which
         no venue lists. A fee is `rounding`, as one that is a whole day's.
 
         name: of the decider.
@@ -406,15 +406,15 @@ def _second(at: np.datetime64) -> np.datetime64:
 
 
 def foreign_name(symbol: str, at: np.datetime64) -> str:
-    """What a trade without an order of ours is called."""
+    """Return the name of a trade without an order of ours."""
     return f"{symbol} {utc_text(at)}"
 
 
 def marked_at_closes(run: Run, market: Market) -> Run:
-    """The run of a journal, with rows whose worth follows from the bars alone.
+    """Return the run of a journal with rows valued by the bars alone.
 
-    A position is worth what its last close makes it, as in a backtest; what is not among the bars
-    is cash. Cash that neither a fill nor a booking explains is `other` of the account.
+    A position is valued at its last close, as in a backtest; a symbol without bars is cash. Cash
+    that neither a fill nor a booking explains is `other` of the account.
     """
     bars = market.bars
     fills = [fill for fill in run.fills if fill.symbol in bars.symbols]

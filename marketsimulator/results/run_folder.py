@@ -144,7 +144,7 @@ class RunFolder:
         return float(bookings["usd"][own].sum())
 
     def _begins(self, summary: Mapping[str, Any]) -> Mapping[str, InitialPosition]:
-        """What the account of a run held before its first row; of a backtest nothing."""
+        """Return the positions before a run's first row; a backtest has none."""
         try:
             return {
                 symbol: InitialPosition(Decimal(held["quantity"]), float(held["price"]))

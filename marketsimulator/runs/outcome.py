@@ -4,8 +4,8 @@ Beliefs are computed once; a variant changes what depends on the account: strate
 fees, margin, fills, capital. Compiled walks hold no lock and share the cores.
 
 On a Ray cluster the outcomes are the same, byte for byte. The market and the beliefs are put into
-Ray's object store once, and every process of the cluster copies them once. A task walks some
-variants, one after the other; Ray gives the tasks of a machine that dies to the others, up to
+Ray's object store once, and every process of the cluster copies them once. A task runs some
+variants, one after the other; Ray retries the tasks of a failed machine on the others, up to
 `ATTEMPTS` times each.
 """
 
@@ -224,8 +224,9 @@ def _walk(shared: list[Any], variants: list[BacktestSettings], version: str) -> 
 
 @lru_cache(maxsize=1)
 def _copied(reference: Any) -> tuple[Market, BeliefTable]:
-    """What a reference stands for. Ray's arrays cannot be written to, which is another type to
-    compiled code: a copy is what the other processes have.
+    """Return a copy of a referenced market and its beliefs.
+
+    Ray's arrays are read-only, which is another type to compiled code.
     """
     import ray
 

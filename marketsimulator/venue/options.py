@@ -1,4 +1,4 @@
-"""The options that a `Venue` lists and trades: a desk for each underlying, within one account."""
+"""Options that a `Venue` lists and trades: a desk for each underlying, in one account."""
 
 from __future__ import annotations
 

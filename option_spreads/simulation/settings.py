@@ -96,7 +96,7 @@ class SpreadSettings(AutoscalingSettings):
 
     @property
     def quoted(self) -> Smile:
-        """What options are priced with: the smile on bars, its level alone on the model.
+        """Return the smile that options are priced with: on bars the whole, on the model its level.
 
         Moves of the model are normal: wings would pay the seller for falls that never come.
         """

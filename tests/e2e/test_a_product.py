@@ -8,7 +8,7 @@ from runpy import run_module
 
 import pytest
 
-from foundation import plugin as entry_points
+from foundation import plugin
 from tests.e2e.practice import Start, environment
 from tests.e2e.refused import answer_of
 
@@ -52,7 +52,7 @@ def test_a_product_brings_a_command_a_job_and_a_section_of_the_page_by_its_name_
     for name, text in FILES.items():
         (tmp_path / "dividend_notes" / name).write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(entry_points, "_installed", entry_points._installed.__wrapped__)
+    monkeypatch.setattr(plugin, "_installed", plugin._installed.__wrapped__)
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
 

@@ -111,7 +111,7 @@ def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
         (["--symbol", "SYA", "--at", "noon"], "--at: 'noon'"),
         (["--symbol", "ZZZ"], "ZZZ"),
         (["--symbol", "SYAA"], "; did you mean SYA?"),
-        (["--symbol", "ZZZ", "--at", "2024-02-26T15:30Z"], "ZZZ was never decided"),
+        (["--symbol", "ZZZ", "--at", "2024-02-26T15:30Z"], "has no decision of ZZZ"),
         (["--symbol", "not a symbol"], "'not a symbol'"),
         (["--order", "nobody", "--at", "2024-02-26T15:30Z"], "--at"),
         ([], "--order or --symbol"),

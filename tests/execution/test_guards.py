@@ -432,7 +432,7 @@ LEAST = "guards.max_position is 0.75"
             "too far from nan",
             {},
         ),
-        (intent(), STRANGE, "no price of TSLA was seen, and it is held or ordered", {}),
+        (intent(), STRANGE, "no price for TSLA, which is held or ordered", {}),
         (intent(qty="10.01"), None, "1,001 USD are at stake; guards.max_order is 1,000 USD",
          {"max_order": 1_000}),
         (intent(qty=1), OVER, f"NVDA would come to 0.91 of equity; {LEAST}", {}),
@@ -446,7 +446,7 @@ LEAST = "guards.max_position is 0.75"
         (intent(qty=50), seen(positions={"MSFT": "100"}, trades=SAME), "come to 1.5 of",
          {"max_gross": 1}),
         # Nothing is opened without equity.
-        *((one, seen(equity), "nothing is opened without any", {})
+        *((one, seen(equity), "opening orders need positive equity", {})
           for one in (intent(), spread(*CONDOR)) for equity in (0.0, -5.0)),
         # What spreads can lose counts for every limit.
         (spread(*PUT, qty=15), None, "", {}),
@@ -505,7 +505,7 @@ def test_parts_that_were_not_read_open_nothing() -> None:
     assert judged(intent(part="reduction"), unpriced) == ""
     unread = replace(seen(), at_risk=None)
     for one in (intent(), spread(*CONDOR)):
-        assert judged(one, unread) == "what open spreads can lose was not read"
+        assert judged(one, unread) == "the risk of open spreads was not read"
     assert judged(intent(part="reduction"), unread) == ""
 
 

@@ -35,9 +35,9 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
         free=0.5,
     )
     assert abs(held.equity - 100_000.0) < 1e-6
-    state = labelled_row(bars, held, TERMS)
-    assert state.symbols == (*bars.symbols, "DOGEUSD", "ZZZ", "")
-    assert state.row.quantity[-3:].tolist() == [2_000.0, -50.0, -50.0]
+    labelled = labelled_row(bars, held, TERMS)
+    assert labelled.symbols == (*bars.symbols, "DOGEUSD", "ZZZ", "")
+    assert labelled.row.quantity[-3:].tolist() == [2_000.0, -50.0, -50.0]
     decision = trader_of(Tilted(mute=bars.symbols)).decide(bars, held)
     assert decision is not None
     (choice,) = decision.choices

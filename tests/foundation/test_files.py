@@ -96,12 +96,12 @@ def test_a_folder_is_written_to_where_it_is_empty_or_an_earlier_runs(tmp_path: P
 def test_a_file_of_the_same_name_that_is_somebody_elses_is_not_written_over(
     tmp_path: Path, content: str
 ) -> None:
-    for name, holds in (("summary.json", KEYS), ("*.parquet", COLUMNS)):
+    for name, keys in (("summary.json", KEYS), ("*.parquet", COLUMNS)):
         path = tmp_path / name.replace("*", "NVDA")
         path.write_text(content)
         with pytest.raises(InputError, match=rf"holds something else \(a .*{path.name} of another"):
-            check_output(tmp_path, name, holds)
-        check_output(tmp_path, name, holds, overwrite=True)
+            check_output(tmp_path, name, keys)
+        check_output(tmp_path, name, keys, overwrite=True)
         assert path.read_text() == content
         path.unlink()
 

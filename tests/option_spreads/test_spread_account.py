@@ -195,7 +195,7 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
     run = SpreadSettings(strategies=("PUT",), rules=SpreadRules(credit_least=100.0))
     days = path(20)
     summary = run_summary(run, days, run_account(run, days))
-    assert summary.keys() >= {*COMMANDS["spread_backtest"].holds}, "its folder is known again"
+    assert summary.keys() >= {*COMMANDS["spread_backtest"].keys}, "its folder is known again"
     told = summary["account"]
     assert (told["profit_factor"], told["worst_day"]) == (None, None)
     assert told["trades"] == told["offers"] == 0

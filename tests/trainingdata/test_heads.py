@@ -334,7 +334,7 @@ def test_folders_and_files_stand_side_by_side_and_one_named_twice_is_one(tmp_pat
     ("names", "says"),
     [
         (["AAA.csv.gz"], r"AAA\.csv\.gz is no \.parquet or \.csv file; unpack or convert it"),
-        (["prices of aaa.csv"], r"the name of .*prices of aaa\.csv says no symbol; call the file"),
+        (["prices of aaa.csv"], r"the name of .*prices of aaa\.csv says no symbol; name the file"),
         (["BRK_B.csv"], "says no symbol"),
         (["nowhere/AAA.csv"], r"nowhere/AAA\.csv is no folder and no file"),
         (["BTC-USD.csv", "BTCUSDT.csv"], r"BTCUSD: two files, .*BTC-USD.* and .*BTCUSDT"),

@@ -157,7 +157,7 @@ def test_a_file_named_after_an_exchange_is_refused(tmp_path: Path) -> None:
     """Kaggle's bitstampUSD holds Bitcoin; its name does not say so."""
     hours(2).to_csv(tmp_path / "bitstampUSD_1-min_data_2012-01-01_to_2021-03-31.csv", index=False)
     for symbols in (["BTCUSD"], []):
-        with pytest.raises(DataError, match=r"bitstampUSD.*call the file after its"):
+        with pytest.raises(DataError, match=r"bitstampUSD.*name the file after its"):
             load_bars(tmp_path, symbols=symbols)
 
 

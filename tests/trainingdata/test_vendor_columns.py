@@ -411,12 +411,12 @@ DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)
             "row 41: Date '2024-05-01 14:30:00' is no date, and 40 other rows are dates",
         ),
         (DAY_ROWS + DAY_ROWS, "line 42 repeats the headings of the first line"),
-        (DAY_ROWS.split("\n", 1)[1], "its first line is a row; put a line of headings above it"),
+        (DAY_ROWS.split("\n", 1)[1], "its first line is data; put a line of headings above it"),
         (
             plain(
                 "Date,Open,High,Low,Close,Volume", "{date:%Y-%m-%d},{open},{high},{low},{close},"
             )(DAILY),
-            "column Volume of the volume is empty; download it again with it",
+            r"column Volume \(volume\) is empty; download the file again with it",
         ),
     ],
 )

@@ -180,7 +180,7 @@ def side_of(
     marks: Mapping[str, Fraction] | None = None,
     transfers: Fraction = ZERO,
 ) -> Side:
-    """What a run did between two readings of its account.
+    """Return one side of the comparison: a run between two readings of its account.
 
     orders: that were meant then.
     marks: prices at the end of what that reading does not price, as what was sold.

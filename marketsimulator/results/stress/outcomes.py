@@ -103,7 +103,7 @@ def leverage_of(gross: float, equity: float) -> float | None:
 def _outcome(
     book: StressedBook, scenario: Scenario, moves: Mapping[str, Move], settings: BacktestSettings
 ) -> Outcome:
-    """What becomes of the book, until no margin call stands or none can end."""
+    """Return the outcome of a scenario: the book until no margin call is open, or none can end."""
     fractions = np.array([each.move for each in moves.values()])
     prices = book.marks * (1.0 + fractions)
     parts = dict(zip(book.symbols, (-book.values * fractions).tolist(), strict=True))
@@ -174,10 +174,10 @@ def _outcome(
 
 
 def _moved_market(book: StressedBook, prices: Array) -> Market:
-    """The book's last bars, then bars that stand at prices [S]; no action comes beside the move.
+    """Return the book's last bars, then bars at constant prices [S], without corporate actions.
 
-    Stocks have every bar of the sessions that follow; a coin, which nobody liquidates, one. Each
-    has the volume that its symbol's bars usually have.
+    Stocks have every bar of the sessions that follow; crypto, which is not liquidated, has one.
+    Each bar has its symbol's usual volume.
     """
     timeframe = book.known.timeframe
     ends = _ends_of_stock_bars(timeframe, book.account.as_of)
