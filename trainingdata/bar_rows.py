@@ -592,14 +592,13 @@ def _values(frame: pd.DataFrame, head: Head, path: str) -> Array:
         gaps = (cells.isna() | cells.isin(_NO_NUMBER)).all(axis=1).to_numpy(dtype=bool)
     for field, name in zip(FIELDS, head.fields, strict=True):
         cells_of = frame[name]
-        grouped = field == FIELDS[VOLUME] and any(map(_has_points, columns))
-        if head.decorated or (grouped and _is_grouped(cells_of)):
+        if head.decorated or _is_grouped(cells_of, beside=columns):
             cells_of = _undecorated(cells_of, field)
         numbers = pd.to_numeric(cells_of, errors="coerce")
         column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
         finite = np.isfinite(column) | gaps
         # True and false would pass for 1 and 0.
-        if not finite.any():
+        if cells_of.isna().all() and not finite.all():
             raise DataError(
                 f"{path}: column {name} of the {field} is empty; download it again with it"
             )
@@ -633,15 +632,24 @@ def _has_points(prices: Array) -> bool:
     return bool((prices[np.isfinite(prices)] % 1 != 0).any())
 
 
-def _is_grouped(column: pd.Series) -> bool:
+def _is_grouped(column: pd.Series, beside: Sequence[Array]) -> bool:
     """Return True if every number of a column from 1,000 on has commas between its thousands.
 
-    Beside prices with decimal points they are no decimal commas.
+    A decimal point, in the column or in the prices beside it, shows that they are no decimal
+    commas.
+
+    beside: columns of prices [N] each.
     """
     if pd.api.types.is_numeric_dtype(column):
         return False
     cells = column.astype("string").str.strip()
-    return bool(cells.str.fullmatch(rf"{_THOUSANDS}|-?\d{{1,3}}(?:\.\d+)?").fillna(False).all())
+    form = rf"{_THOUSANDS}|-?\d{{1,3}}(?:\.\d+)?"
+    if (
+        not re.fullmatch(form, str(cells.iloc[0]))
+        or not cells.str.fullmatch(form).fillna(False).all()
+    ):
+        return False
+    return any(map(_has_points, beside)) or bool(cells.str.contains(".", regex=False).any())
 
 
 def _number_advice(cell: str) -> str:
