@@ -592,14 +592,13 @@ def _values(frame: pd.DataFrame, head: Head, path: str) -> Array:
         gaps = (cells.isna() | cells.isin(_NO_NUMBER)).all(axis=1).to_numpy(dtype=bool)
     for field, name in zip(FIELDS, head.fields, strict=True):
         cells_of = frame[name]
-        decimal_points = field == FIELDS[VOLUME] and any(map(_has_decimals, columns))
-        if head.decorated or (decimal_points and _has_thousands_commas(cells_of)):
+        if head.decorated or _has_thousands_commas(cells_of, prices=columns):
             cells_of = _undecorated(cells_of, field)
         numbers = pd.to_numeric(cells_of, errors="coerce")
         column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
         finite = np.isfinite(column) | gaps
         # True and false would pass for 1 and 0.
-        if not finite.any():
+        if cells_of.isna().all() and not finite.all():
             raise DataError(
                 f"{path}: column {name} ({field}) is empty; download the file again with it"
             )
@@ -633,15 +632,23 @@ def _has_decimals(prices: Array) -> bool:
     return bool((prices[np.isfinite(prices)] % 1 != 0).any())
 
 
-def _has_thousands_commas(column: pd.Series) -> bool:
+def _has_thousands_commas(column: pd.Series, prices: Sequence[Array]) -> bool:
     """Return True if every number of a column from 1,000 on has commas between its thousands.
 
-    With decimal points in the prices these are not decimal commas.
+    With decimal points, in the column or in the prices, these are not decimal commas.
+
+    prices: the columns read before this one, [N] each.
     """
     if pd.api.types.is_numeric_dtype(column):
         return False
     cells = column.astype("string").str.strip()
-    return bool(cells.str.fullmatch(rf"{_THOUSANDS}|-?\d{{1,3}}(?:\.\d+)?").fillna(False).all())
+    form = rf"{_THOUSANDS}|-?\d{{1,3}}(?:\.\d+)?"
+    if (
+        not re.fullmatch(form, str(cells.iloc[0]))
+        or not cells.str.fullmatch(form).fillna(False).all()
+    ):
+        return False
+    return any(map(_has_decimals, prices)) or bool(cells.str.contains(".", regex=False).any())
 
 
 def _number_advice(cell: str) -> str:

@@ -129,7 +129,7 @@ class OrderReason(NamedTuple):
 def reason_text(choice: Choice, hours: float) -> str:
     """Why a choice is what it is, in a line. hours: length of the holding interval."""
     if math.isnan(choice.sigma):
-        text = f"no forecast: {_CHANGE % (choice.held, choice.target)}"
+        text = f"no forecast: {_change_text(choice)}"
     else:
         text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
         text += plan_text(choice.rationale, hours)
@@ -137,13 +137,20 @@ def reason_text(choice: Choice, hours: float) -> str:
         unlimited = ""
         if not math.isnan(choice.kelly):
             unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.rationale)},"
-        text += f":{unlimited} {_CHANGE % (choice.held, choice.target)}"
+        text += f":{unlimited} {_change_text(choice)}"
     if not choice.binding and choice.cost != 0 and abs(choice.kelly - choice.target) >= SHOWN:
         text += f", {KEPT_OFF}"
     cost = ""
     if choice.qty and not math.isnan(choice.cost):
         cost = f", cost ${choice.change_cost:,.2f} ({choice.cost * 1e4:.3g} bp)"
     return f"{text}{_binding_text(choice)}{cost}"
+
+
+def _change_text(choice: Choice) -> str:
+    """Return the change of weight; an account without equity has none and closes what it can."""
+    if math.isnan(choice.held):
+        return "no equity is left, the position is closed"
+    return _CHANGE % (choice.held, choice.target)
 
 
 def no_order_text(choice: Choice, equity: float) -> str:
@@ -165,7 +172,7 @@ def no_order_text(choice: Choice, equity: float) -> str:
 
 
 def _why_unchanged(choice: Choice) -> str:
-    change = _CHANGE % (choice.held, choice.target)
+    change = _change_text(choice)
     if "cost" in choice.binding:
         return f"{change}, a change is worth less than it costs ({choice.cost * 1e4:.3g} bp)"
     return f"{change}, {_below_one_unit(choice, choice.price)}"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Index, Instants
+from foundation.arrays import Array, Index, Instants, first_row
 from foundation.figures import NONE, Words, multiple, number, percent, usd
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import calendar, sessions_between
@@ -152,7 +152,7 @@ def daily_performance(
         last 16:00 and may be shorter.
     """
     returns = daily_returns(daily)
-    days = len(returns)
+    days = len(returns)  # none where the account was lost on the way
     root = np.sqrt(per_year)
     annual = _annualised(float(daily[-1] / daily[0]), per_year / days) if days else None
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
@@ -181,7 +181,7 @@ def daily_performance(
         skewness=skewness,
         kurtosis=kurtosis,
         autocorrelation=autocorrelation,
-        days=days,
+        days=len(daily) - 1,
         periods_per_year=per_year,
     )
 
@@ -217,6 +217,15 @@ def daily_returns(daily: Array) -> Array:
     Beyond a day without equity a return has no base, and one from a debt has the wrong sign.
     """
     return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
+
+
+def lost_on(days: Instants, daily: Array) -> str | None:
+    """The New York date of the first of these days [D] that ends without equity, else None.
+
+    daily: equity [1 + D], the first value the starting capital.
+    """
+    lost = daily[1:] <= 0
+    return str(new_york_date(days)[first_row(lost)]) if lost.any() else None
 
 
 def returns_until_ruin(daily: Array) -> Array:

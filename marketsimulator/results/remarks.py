@@ -334,7 +334,7 @@ def broker_remarks(run: Run) -> list[str]:
     short = run.not_filled_whole()
     if short:
         orders = len(run.log.orders)
-        why = "for want of volume, a bar or buying power"
+        why = "for want of volume, a bar, buying power or a position"
         notes.append(f"{short:,} of {counted(orders, 'order')} did not fill whole, {why}.")
     return notes
 

@@ -24,7 +24,14 @@ from marketsimulator.records import Run, prior_share
 from marketsimulator.results.attribution import run_attribution
 from marketsimulator.results.figures import account_figures, contributions, fill_figures
 from marketsimulator.results.forecast_outcomes import coverage_remarks
-from marketsimulator.results.metrics import Performance, daily_equity, daily_returns, performance
+from marketsimulator.results.metrics import (
+    Performance,
+    daily_equity,
+    daily_marks,
+    daily_returns,
+    lost_on,
+    performance,
+)
 from marketsimulator.results.remarks import (
     account_remarks,
     broker_remarks,
@@ -171,6 +178,7 @@ class Results:
             **figures,
             **significance,
             **({"fills": fills} if fills else {}),
+            "lost_on": self.lost_on(),
             "annual_figures": allows_annual_figures(figures["trades"], figures["days"]),
             "leads": self.leads(),
             "attribution": self.attribution(),
@@ -217,6 +225,12 @@ class Results:
             return {}
         met = {finer.timeframe.bars: self.main, self.market.bars.timeframe.bars: self.coarse}
         return {bars: fill_figures(run, self.settings.capital) for bars, run in met.items()}
+
+    def lost_on(self) -> str | None:
+        """New York date of the first day that ends without equity; None if the account lives."""
+        at, equity = self.main.curve()
+        marks, daily = daily_marks(at, equity, capital=self.settings.capital, coins=self.coins)
+        return lost_on(marks[1:], daily)
 
     def leads(self) -> dict[str, dict[str, Any] | None]:
         """How far the main run ends ahead of each comparison, with an interval of whole days.

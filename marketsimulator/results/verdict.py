@@ -59,7 +59,10 @@ def verdict(summary: dict[str, Any]) -> Verdict:
     claim = f"{claim}." if claim else "There is nothing to compare it with."
     level: Literal["good", "bad", "open"] = "good" if list(names) == ["ahead"] else "open"
     reason = no_result(summary["forecaster"], summary["data"])
-    if reason or "behind" in names:
+    lost = summary.get("lost_on")
+    if lost:
+        claim = f"The account was lost: no equity was left on {lost}."
+    if reason or lost or "behind" in names:
         level = "bad"
     return Verdict(level, f"{reason} {claim}".lstrip(), _rest(summary))
 

@@ -18,6 +18,7 @@ from marketsimulator.records import ENDED
 from marketsimulator.results.counterfactuals import ended_market
 from marketsimulator.results.remarks import ended_remarks
 from marketsimulator.results.report import result_files
+from marketsimulator.results.verdict import verdict
 from marketsimulator.runs.outcome import Outcome, outcomes
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -26,6 +27,7 @@ from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of, stock_ends
 from tests.marketsimulator.runs import eager, settings_of, trader_of, walked_as_stepped, wild
+from tests.own_module import own_module
 from trainingdata.bars import Bars
 from trainingdata.confirmation import confirmed
 from trainingdata.endings import Ending, Endings
@@ -37,6 +39,7 @@ WORDS = (
     *("forecaster=ewma", "forecaster.calibrated=false", "symbols=[SYA,SYB,SYC,SYXUSD,SYYUSD]"),
     *("limits.symbol_cap=1.2", "limits.overnight_leverage=3.5", "margin.borrow_rate=0.02"),
 )
+SHORT = "def short(inputs):\n    return [-0.9 for _ in inputs.symbols]\n"
 
 
 def flat(last: int, *, sessions: int = 8) -> Bars:
@@ -190,14 +193,20 @@ def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
     assert venue.broker.account().positions == {}
 
 
-def squeezed(folder: Path, *, ends: bool = False) -> list[str]:
-    """Words of a run over two stocks of days; WILD squeezes, and its bars may stop after it."""
+def squeezed(folder: Path, *, ends: bool = False, stays: bool = False) -> list[str]:
+    """Words of a run over two stocks of days; WILD squeezes, and its bars may stop after it.
+
+    stays: whether its price stays at 3.4 times the one before instead.
+    """
     days = calendar().dates
     first = int(np.searchsorted(days, np.datetime64("2022-01-03")))
     dates = days[first : first + 144].astype(str)
     calm = np.full(144, 40.0)
     wild = calm.copy()
     wild[124:138:2] = 68.0
+    if stays:
+        wild = 40.0 * np.exp(np.cumsum(np.random.default_rng(7).normal(0, 0.01, 144)))
+        wild[124:] *= 3.4
     for symbol, closes in (("CALM", calm), ("WILD", wild)):
         opens = np.concatenate([closes[:1], closes[:-1]])
         top, low = np.maximum(opens, closes) * 1.001, np.minimum(opens, closes) * 0.999
@@ -207,6 +216,22 @@ def squeezed(folder: Path, *, ends: bool = False) -> list[str]:
         frame.iloc[:rows].to_csv(folder / f"{symbol}.csv", index=False)
     words = [f"data.dir=[{folder}]", "start=2022-06-13", "end=2022-07-29", "trials=null"]
     return [*words, "forecaster=ewma", "forecaster.calibrated=false"]
+
+
+def test_a_lost_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short of which the price triples costs more than there is."""
+    module = own_module(SHORT, tmp_path, monkeypatch)
+    words = [*squeezed(tmp_path, stays=True), f"sizing._target_={module}.short"]
+    results = run_backtest(settings_of(*words))
+    summary = results.summary()
+    told = verdict(summary)
+    assert results.main.rows[-1].equity < 0
+    assert told.level == "bad"
+    assert told.claim == f"The account was lost: no equity was left on {summary['lost_on']}."
+    assert summary["lost_on"] == "2022-07-05"
+    assert summary["days"] == len(results.main.rows) > 20
+    reasons = [order.reason for decision in results.main.log for order in decision.orders]
+    assert not any("nan" in str(reason) for reason in reasons)
 
 
 def test_squeezed_symbol_does_not_end(tmp_path: Path) -> None:

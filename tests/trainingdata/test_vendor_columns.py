@@ -275,6 +275,10 @@ SESSIONS_OF_A_STOCK: dict[str, Write] = {
         "Date,Open,High,Low,Close,Volume",
         '{date:%Y-%m-%d},{open},{high},{low},{close},"{volume:,.3f}"',
     ),
+    "thousands everywhere": plain(
+        "Date,Open,High,Low,Close,Volume",
+        '{date:%Y-%m-%d},"{open:,.9f}","{high:,.9f}","{low:,.9f}","{close:,.9f}","{volume:,.3f}"',
+    ),
     "slashes": plain(
         "Date,Open,High,Low,Close,Volume", "{date:%Y/%m/%d},{open},{high},{low},{close},{volume}"
     ),
@@ -417,6 +421,13 @@ DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)
                 "Date,Open,High,Low,Close,Volume", "{date:%Y-%m-%d},{open},{high},{low},{close},"
             )(DAILY),
             r"column Volume \(volume\) is empty; download the file again with it",
+        ),
+        (
+            plain(
+                "Date,Open,High,Low,Close,Volume",
+                "{date:%Y-%m-%d},{open},{high},{low},${close},{volume}",
+            )(DAILY),
+            r"row 1: close is '\$.*', not a number; it has dollar signs",
         ),
     ],
 )
