@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # compiled code, which a refusal of settings does without
     from marketsimulator.account.timeline import Timeline
 
 Kind = Literal["lag", "shuffled", "costs"]  # of a counterfactual
+BOOKS = ("end", "worst")  # of a run, that a stress takes by name
 LARGEST_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 
@@ -243,6 +244,10 @@ class StressSettings:
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
     scenarios: tuple[Scenario, ...] = setting((), "what may happen")
     own: tuple[Scenario, ...] = setting((), "scenarios of the user's")
+
+    def __post_init__(self) -> None:
+        if self.at not in BOOKS and not self.at[:1].isdecimal():
+            raise invalid_choice("at", self.at, BOOKS, also="a New York date or an instant")
 
     @property
     def chosen(self) -> tuple[Scenario, ...]:
