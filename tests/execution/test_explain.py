@@ -124,10 +124,7 @@ def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], n
 
 def test_date_shows_each_decision_of_its_day(run: Path) -> None:
     decisions, _, _ = frames(run)
-    days = (
-        decisions["at"].dt.tz_localize("UTC") if decisions["at"].dt.tz is None else decisions["at"]
-    )
-    that_day = days.dt.tz_convert("America/New_York").dt.date == date(2024, 2, 27)
+    that_day = decisions["at"].dt.tz_convert("America/New_York").dt.date == date(2024, 2, 27)
     mine = decisions[that_day & (decisions["symbol"] == "SYA")]
     story = explain(run, symbol="SYA", at="2024-02-27")
     assert len(mine) > 3
