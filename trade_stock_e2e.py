@@ -44,6 +44,7 @@ from execution.journal.schema import open_current_schema
 from execution.live.account_lock import JOURNAL, KILL_FILE, is_there
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle, decided_cycle, next_instant, nothing_due
+from execution.live.listed import refuse_unlisted
 from execution.live.loop import print_line, print_warning
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
@@ -248,6 +249,7 @@ def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Tra
     stops, quarantined = _stopped(settings, connection.account_id())
 
     gateway = connection.broker(terms=settings.orders, feed=feed)
+    refuse_unlisted(gateway, settings.tradable_symbols)
     broker = PreviewedAccount(gateway, quarantined)
     cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
     _log(cycle)

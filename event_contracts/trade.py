@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
@@ -253,8 +254,10 @@ def trade(
     patient = settings.steps is None
     connection = OrderVenue(venue, keys, time)
     is_new = not (Path(settings.folder) / account_name(venue, keys)).exists()
-    # Keys that open nothing have no account here: none gets a folder.
-    if is_new and awaited(connection.cash, stop, supervisor, patient=patient) is None:
+    hopeless = (AccessRefused, UnknownMarket)
+    # Keys that open nothing and markets that do not exist leave no folder of an account.
+    check = partial(_checked, connection, settings.markets)
+    if is_new and not awaited(check, stop, supervisor, patient=patient, hopeless=hopeless):
         return
     with kalshi_account(settings, venue, keys, time) as ours:
         account = ours.account
@@ -308,9 +311,7 @@ def trade(
             ours.mark(manager, left_out)
             return KalshiJob(service, sampler, manager, ours, stop, settings.steps, left_out)
 
-        job = awaited(
-            begin, stop, supervisor, patient=patient, hopeless=(AccessRefused, UnknownMarket)
-        )
+        job = awaited(begin, stop, supervisor, patient=patient, hopeless=hopeless)
         if job is not None:
             with kept_loop(
                 [job],
@@ -328,6 +329,16 @@ def trade(
             if not job.orders:
                 said = dict.fromkeys(settings.markets, "it shows nothing") | job.said
                 print_line(f"No order. {'; '.join(f'{name}: {said[name]}' for name in said)}")
+
+
+def _checked(connection: OrderVenue, markets: Sequence[str]) -> bool:
+    """Return True once the keys open the account and the venue lists the markets.
+
+    Raises UnknownMarket for the first market that it does not list.
+    """
+    connection.cash()
+    refuse_unknown(read_markets(connection, markets).values())
+    return True
 
 
 def _worth(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> Decimal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
@@ -121,6 +121,12 @@ class Gateway(Broker, Protocol):
     @property
     def is_read(self) -> bool:
         """Return whether the account was read recently, without an unknown event since."""
+
+    def listed_symbols(self) -> Sequence[str]:
+        """Return the symbols of all active assets; a class that the venue does not list has none.
+
+        They are proposed for a symbol that the venue does not have.
+        """
 
     def accept(self, account: AccountSnapshot) -> None:
         """Apply the venue's rules to this account until an unknown event."""

@@ -29,6 +29,7 @@ from typing import Any, Literal
 import numpy as np
 
 from execution.alpaca.account import account_blocks, status_trades
+from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection, refuse_another
 from execution.alpaca.fields import AccountFacts
 from execution.journal.halts import standing_halts
@@ -44,6 +45,7 @@ from execution.live.account_lock import (
     refuse_unusable,
     state_folder,
 )
+from execution.live.listed import refuse_unlisted
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from foundation.cli import Result
@@ -245,6 +247,14 @@ def clock_said(offset: float, *, on_this_machine: bool) -> Said:
     return "ok", f"{abs(offset):.1f} s between the venue's and this machine's"
 
 
+def _symbols(start: Start) -> Said:
+    """Check whether the venue has an asset of every symbol."""
+    if not start.symbols:
+        return "ok", "none is named"
+    refuse_unlisted(AlpacaBroker(start.settings.broker, start.given_keys()), start.symbols)
+    return "ok", f"the venue has {', '.join(start.symbols)}"
+
+
 def _feed(start: Start) -> Said:
     """Whether bars can be read, and whether they are the latest there can be."""
     settings = start.settings
@@ -392,7 +402,8 @@ CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
     "shorting": (_shorting, "keys"),
     "crypto": (_crypto, "keys"),
     "clock": (_clock, "keys"),
-    "feed": (_feed, "clock"),
+    "symbols": (_symbols, "clock"),
+    "feed": (_feed, "symbols"),
     "checkpoint": (_checkpoint, ""),
     "disk": (_disk, ""),
     "process": (_process, "keys"),

@@ -15,6 +15,7 @@ from execution.brokers import broker_connection
 from execution.decision.choice import no_order_text, reason_text
 from execution.decision.outlook import NoForecast
 from execution.live.exposure import prices_of_orders
+from execution.live.listed import refuse_unlisted
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
@@ -74,6 +75,7 @@ def sized_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     keys = Keys.of(os.environ)
     broker = broker_connection(settings.broker, keys).broker()
     account = broker.account()
+    refuse_unlisted(broker, {item.symbol, *settings.tradable_symbols})
     asset = broker.assets([item.symbol]).get(item.symbol)
     # Neither can trade whatever is forecast: bars and model are not asked for.
     if account.blocked:

@@ -23,6 +23,7 @@ from foundation.errors import InputError, in_one_line, invalid_choice
 from foundation.plugin import TARGET, called, is_own, load_own, user_code
 from foundation.settings import setting, settings_class, settings_of
 from trainingdata.bars import Bars
+from trainingdata.instruments import data_symbol
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY, Fill, Timeframe, TimeframeName
 
@@ -188,6 +189,18 @@ def spoken_on(forecaster: Forecaster) -> str:
     return f"on {' and '.join(sorted(model.computed_on))}"
 
 
+def _refuse_twice(words: Sequence[str]) -> None:
+    """Refuse a symbol that several of the words of `symbols` name, written alike or not."""
+    seen: set[str] = set()
+    for part in ",".join(words).split(","):
+        if not part.strip():
+            continue
+        symbol = data_symbol(part)
+        if symbol in seen:
+            raise InputError(f"symbols: {symbol} stands twice; leave one of them")
+        seen.add(symbol)
+
+
 @settings_class()
 class PanelSettings:
     """Symbols and a span of their bars, and what forecasts them."""
@@ -211,6 +224,7 @@ class PanelSettings:
     fills_orders = False
 
     def __post_init__(self) -> None:
+        _refuse_twice(self.symbols)
         if self.data.fills and not self.fills_orders:
             raise InputError(
                 "data.fills: no order is filled on bars here, as in a backtest; leave it out"

@@ -299,18 +299,23 @@ def _unknown_file(missing: str, error: Any, line: Line) -> InputError:
         names = [path.stem for path in sorted((line.folder or CONFIGS).glob("*.yaml"))]
         return invalid_choice("--config-name", choice, names)
     also = f"{group}.{TARGET}=module.name" if group in SLOTS else ""
-    return invalid_choice(group, choice, group_choices(group, line.config), also=also)
+    return invalid_choice(group, choice, group_choices(group, line.config, line.folder), also=also)
 
 
-def group_choices(group: str, config: str) -> list[str]:
-    """List the files of a group in `configs` that fit a configuration's keys."""
+def group_choices(group: str, config: str, folder: Path | None = None) -> list[str]:
+    """List the files of a group in `configs` that fit a configuration's keys.
+
+    folder: of the user's own files, which are listed too.
+    """
     keys = {"defaults", TARGET}
     for kind in classes_of(config):
         if (about := keys_in(kind).get(group)) is not None:
             keys |= keys_in(settings_in(about.annotation)).keys()
             break
     files = sorted((CONFIGS / group).glob("[!_]*.yaml"))  # an underscore: part of other files
-    return [path.stem for path in files if plain_yaml(path).keys() <= keys]
+    fitting = [path.stem for path in files if plain_yaml(path).keys() <= keys]
+    own = [] if folder is None else [path.stem for path in (folder / group).glob("*.yaml")]
+    return sorted({*fitting, *own})
 
 
 def with_meanings(

@@ -11,7 +11,7 @@ from functools import cache
 _TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ENDS = (0x2028, 0x2029)
 MAX_LISTED = 24  # choices that a message names; it counts the others
-MAX_PROPOSED = 3  # settings with the same last word that a message proposes
+MAX_PROPOSED = 3  # settings with the same last word, or choices with the same first part
 SIMILARITY = 0.6  # difflib's ratio of two words from which one is proposed for the other
 CROSS_GROUP_SIMILARITY = 0.75  # the same ratio for a key of another group
 
@@ -159,10 +159,17 @@ def _same_duration(value: object, choices: Iterable[str]) -> list[str]:
 
 
 def nearest(word: str, choices: Sequence[str], similarity: float = SIMILARITY) -> list[str]:
-    """Return the choice most similar to a word, ignoring case; empty without a similar one."""
+    """Return the choice most similar to a word, ignoring case; empty without a similar one.
+
+    Where no choice is, those whose first part is: `drop_before` and `drop_after` for `dropp`.
+    """
     by_fold = {choice.casefold(): choice for choice in reversed(choices)}
-    found = get_close_matches(word.casefold(), by_fold, n=1, cutoff=similarity)
-    return [by_fold[fold] for fold in found]
+    if found := get_close_matches(word.casefold(), by_fold, n=1, cutoff=similarity):
+        return [by_fold[fold] for fold in found]
+    firsts = {choice.casefold().partition("_")[0] for choice in choices if "_" in choice}
+    first = get_close_matches(word.casefold(), sorted(firsts), n=1, cutoff=similarity)
+    begun = [choice for choice in choices if choice.casefold().partition("_")[0] in first]
+    return begun if len(begun) <= MAX_PROPOSED else []
 
 
 def did_you_mean(choices: Sequence[str]) -> str:

@@ -57,6 +57,7 @@ _NO_KEY: dict[str, Any] = {NO_KEY: True}
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 _DURATION = re.compile(r"\d+([smhd])")  # default of a setting that is a duration, 60d
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", re.ASCII)
 _NUMBERS = ("int", "float", "decimal")
 # What pydantic calls wrong, by what a person calls it.
 _WORDS = {
@@ -210,7 +211,19 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
         which = f"; {place} has {list_choices(names)}" if names else ""
         value = f"{place}: {problem['input']!r} is not a group of settings"
         return InputError(f"{value}; set {place}.NAME=…{which}")
+    if problem["type"].startswith(_NUMBERS) and (text := _separated(problem["input"])):
+        return InputError(f"{place}: {text}: write {text.replace(',', '')}")
     return InputError(f"{place}: {problem['input']!r} {_invalid_words(problem, kind, parts)}")
+
+
+def _separated(value: object) -> str:
+    """Return a number with separators of thousands, 20,000, as it was typed; else "".
+
+    On a command line it has become a list, [20, '000'].
+    """
+    parts = value if isinstance(value, list | tuple) else [value]
+    text = ",".join(map(str, parts))
+    return text if _THOUSANDS.fullmatch(text) else ""
 
 
 def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> InputError:

@@ -31,18 +31,18 @@ from decimal import Decimal
 import numpy as np
 
 from foundation.compose import classes_of, composed_config, overrides_of_flags
-from foundation.errors import InputError
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.asked import (
     Asked,
     Refused,
     Response,
     Route,
+    chosen_word,
     refuse_other_keys,
     whole_number,
 )
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
-from marketsimulator.venue.options import option_contracts
+from marketsimulator.venue.options import ACTIVITY, option_contracts
 from marketsimulator.venue.portfolio_history import extended_hours, portfolio_history
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import Serving, ServingParser, serve
@@ -54,6 +54,8 @@ from trainingdata.market import Market
 from trainingdata.sessions import calendar, in_session, session_of
 
 MOST_ORDERS = 500  # an answer holds
+ASSET_CLASSES = ("us_equity", "us_option", "crypto")
+TRUTHS = ("true", "false", "True", "False")
 INSTANTS = 9  # that a rehearsal goes through: a session with its end
 
 
@@ -169,7 +171,10 @@ class AlpacaServer(PracticeServer):
     def _assets(self, asked: Asked) -> list[Response]:
         """Return the assets of a class; stocks if none is named."""
         refuse_other_keys(asked.query, "status", "asset_class")
-        wanted = asked.query.get("asset_class", "us_equity")
+        status = chosen_word(asked.query, "status", ACTIVITY, ACTIVITY[0])
+        wanted = chosen_word(asked.query, "asset_class", ASSET_CLASSES, ASSET_CLASSES[0])
+        if status != "active":
+            return []
         answers = [asset_answer(self.venue, each) for each in self.venue.market.bars.symbols]
         return [answer for answer in answers if answer["class"] == wanted]
 
@@ -183,14 +188,15 @@ class AlpacaServer(PracticeServer):
         """The newest first; they are kept in the order they came."""
         query = asked.query
         refuse_other_keys(query, "status", "limit", "nested")
-        status = query.get("status", "open")
+        status = chosen_word(query, "status", ("open", "closed", "all"), "open")
+        nested = _is_nested(asked)
         chosen = [
             order
             for order in self.venue.record.orders.values()
             if status == "all" or order.open == (status == "open")
         ]
         newest = chosen[::-1][: whole_number(query, "limit", 50, 1, MOST_ORDERS)]
-        return [order.answer(nested=_is_nested(asked)) for order in newest]
+        return [order.answer(nested=nested) for order in newest]
 
     def _submit(self, asked: Asked) -> Response:
         request = asked.json_object()
@@ -205,6 +211,8 @@ class AlpacaServer(PracticeServer):
         return self.in_fault(order.answer(nested=_is_nested(asked)), asked)
 
     def _option_quotes(self, asked: Asked) -> Response:
+        refuse_other_keys(asked.query, "symbols", "feed")
+        chosen_word(asked.query, "feed", ("indicative", "opra"))
         names = [name for name in asked.query.get("symbols", "").split(",") if name]
         return {"quotes": self.venue.options.quotes(names, self.now())}
 
@@ -333,7 +341,7 @@ def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Response]:
             for each in activities
             if str(each.get("transaction_time", each.get("date"))) > since
         ]
-    if query.get("direction") != "asc":
+    if chosen_word(query, "direction", ("asc", "desc"), "desc") == "desc":
         activities = activities[::-1]
     token = query.get("page_token")
     begin = next((k + 1 for k, each in enumerate(activities) if each["id"] == token), 0)
@@ -365,9 +373,7 @@ def exchange_of(symbol: str) -> str:
 def calendar_answer(query: Mapping[str, str]) -> list[Response]:
     """`GET /v2/calendar`: sessions, with extended hours and settlement."""
     refuse_other_keys(query, "start", "end", "date_type")
-    kind = query.get("date_type", "TRADING")
-    if kind not in ("TRADING", "SETTLEMENT"):
-        raise InputError(f"date_type: {kind[:40]!r} is not one of TRADING, SETTLEMENT")
+    kind = chosen_word(query, "date_type", ("TRADING", "SETTLEMENT"), "TRADING")
     # This account settles trades with the next session (T+1) on every date, so the first session
     # settles none, and the last one has no settlement.
     dates, settled = calendar().dates[1:-1], calendar().dates[2:]
@@ -459,7 +465,7 @@ def run(settings: Practice) -> None:
 
 
 def _is_nested(asked: Asked) -> bool:
-    return asked.query.get("nested") in ("true", "True")
+    return chosen_word(asked.query, "nested", TRUTHS, "false").lower() == "true"
 
 
 def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:

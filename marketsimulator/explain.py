@@ -4,8 +4,8 @@
     python -m marketsimulator.explain RUN --symbol NVDA [--at 2024-10-01T14:30Z]
 
 RUN is the folder of a backtest's results, or of a live account's report. --at is an instant with a
-zone; without it, it is that of the symbol's last order, or of its last decision where it never had
-one.
+zone, or a New York date, of which every decision is shown; without it, it is that of the symbol's
+last order, or of its last decision where it never had one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from foundation.cli import Parser, Result
-from foundation.errors import InputError, did_you_mean
+from foundation.errors import InputError, did_you_mean, list_choices
 from foundation.figures import basis_points, number, rounded_price
 from marketsimulator.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from marketsimulator.results.run_folder import RunFolder
@@ -34,9 +34,9 @@ from trainingdata.instruments import instrument, nearest_symbol
 def explain(
     run: Path, *, order: str | None = None, symbol: str | None = None, at: str | None = None
 ) -> str:
-    """The story of one order, or of the decision on a symbol at an instant, in lines.
+    """The story of one order, or of the decisions on a symbol at an instant or a day, in lines.
 
-    Without an instant it is that of the symbol's last order.
+    Without either it is that of the symbol's last order.
     """
     folder = RunFolder(run)
     decisions = folder.table("decisions", DECISION_COLUMNS)
@@ -50,23 +50,31 @@ def explain(
         asked = decisions[decisions["symbol"] == name]
         known = sorted(set(decisions["symbol"]))
         hint = did_you_mean(nearest_symbol(name, known))
-        what = f"--symbol: {run} has no decision of {name}{hint}"
+        there = list_choices(known) or "nothing"
+        what = f"--symbol: {run} has no decision of {name}; it has decisions of {there}{hint}"
         if at is not None and len(asked):
             what = f"--at: {name} was not decided at {at} in {run}"
-            asked = asked[asked["at"] == pd.Timestamp(instant(at, name="--at"))]
+            asked = asked[asked["at"].between(*_span(at))]
         elif (orders["symbol"] == name).any():
             asked = orders[orders["symbol"] == name]
     found = decisions.merge(asked[["symbol", "at"]], on=["symbol", "at"]).to_dict("records")
     if not found:
         raise InputError(what)
-    decided = found[-1]
-    same = (orders["symbol"] == decided["symbol"]) & (orders["at"] == decided["at"])
-    sent = orders[same].to_dict("records")
-    lines = _decision_lines(decided, reasoned=not sent)
-    for row in sent:
-        own = fills[fills["client_order_id"] == row["client_order_id"]]
-        lines += _order_lines(row, own)
+    lines = []
+    for decided in found if at is not None else found[-1:]:
+        same = (orders["symbol"] == decided["symbol"]) & (orders["at"] == decided["at"])
+        sent = orders[same].to_dict("records")
+        lines += _decision_lines(decided, reasoned=not sent)
+        for row in sent:
+            own = fills[fills["client_order_id"] == row["client_order_id"]]
+            lines += _order_lines(row, own)
     return "\n".join(lines)
+
+
+def _span(at: str) -> tuple[pd.Timestamp, pd.Timestamp]:
+    """Return the first and the last instant that are meant: those of a date, or one twice."""
+    first, last = (instant(at, name="--at", end_of_day=end) for end in (False, True))
+    return pd.Timestamp(first), pd.Timestamp(last)
 
 
 def _decision_lines(row: dict[Any, Any], *, reasoned: bool) -> list[str]:

@@ -26,6 +26,7 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import NOT_SUBMITTED
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE
+from execution.live.listed import refuse_unlisted
 from execution.live.loop import Stop, print_warning, stopped_by_signals
 from execution.live.open_account import open_account
 from execution.live.runner import CycleReports
@@ -131,6 +132,8 @@ def run_replay(
     account_id = connection.account_id()
     if not overwrite:
         _refuse_other_account(output, account_id)
+    gateway = connection.broker(terms=settings.orders, feed=feed)
+    refuse_unlisted(gateway, settings.tradable_symbols)
     clock = WaitingClock(url, connection.now())
     with ExitStack() as held:
         account = held.enter_context(
@@ -139,10 +142,6 @@ def run_replay(
         # No guard hears of a stop: the orders of the cycle in flight are sent.
         live = LiveAccount(connection, account, settings, feed, Stop())
         job = TradingJob(live, feed, trader, settings, cycles=None, patience=0.0)
-        wanted = sorted(settings.tradable_symbols)
-        known = job.desk.assets(wanted)
-        if unknown := [symbol for symbol in wanted if symbol not in known]:
-            raise InputError(f"symbols: the practice server does not have {', '.join(unknown)}")
         config = keys.redact(yaml.safe_dump(plain_settings(settings), sort_keys=False))
         records = Records(live, trader.forecaster.name, config, output)
         begun = account.journal(TRADE).last_decision() is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
@@ -17,7 +17,7 @@ from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instants import DAY, instant, new_york_date, utc_text
-from trainingdata.instruments import data_symbol, instrument
+from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.sessions import Session, session_of
 from trainingdata.source import Span, span_of
@@ -30,19 +30,8 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from marketsimulator.account.timeline import Timeline
 
 Kind = Literal["lag", "shuffled", "costs"]  # of counterfactual
+BOOKS = ("end", "worst")  # of a run, that a stress takes by name
 LARGEST_RISE = 20.0  # GME rose to twenty times its price in January 2021
-
-
-def _refuse_twice(words: Sequence[str]) -> None:
-    """Refuse a symbol that several of the words of `symbols` name, written alike or not."""
-    seen: set[str] = set()
-    for part in ",".join(words).split(","):
-        if not part.strip():
-            continue
-        symbol = data_symbol(part)
-        if symbol in seen:
-            raise InputError(f"symbols: {symbol} stands twice; leave one of them")
-        seen.add(symbol)
 
 
 @settings_class("options")
@@ -78,7 +67,6 @@ class BacktestSettings(TradingSettings):
 
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
-        _refuse_twice(self.symbols)
         if self.days is not None and (self.start or self.end):
             raise InputError("days: give either start and end, or days")
 
@@ -256,6 +244,10 @@ class StressSettings:
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
     scenarios: tuple[Scenario, ...] = setting((), "what may happen")
     own: tuple[Scenario, ...] = setting((), "scenarios of the user's")
+
+    def __post_init__(self) -> None:
+        if self.at not in BOOKS and not self.at[:1].isdecimal():
+            raise invalid_choice("at", self.at, BOOKS, also="a New York date or an instant")
 
     @property
     def chosen(self) -> tuple[Scenario, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -36,7 +37,7 @@ from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import objects
-from trainingdata.instruments import BILLIONTH, Kind, instrument, venue_spelling
+from trainingdata.instruments import BILLIONTH, Kind, instrument, is_symbol, venue_spelling
 
 log = logging.getLogger(__name__)
 
@@ -301,6 +302,13 @@ class AlpacaBroker:
                     assets[symbol] = _asset(symbol, answer)
         self._assets |= assets
         return assets
+
+    def listed_symbols(self) -> list[str]:
+        names: list[str] = []
+        for kind in Kind:
+            with suppress(BrokerError):
+                names += self._listed(kind)
+        return sorted(instrument(name).symbol for name in names if is_symbol(name))
 
     def _listed(self, kind: Kind) -> dict[str, Response]:
         """What the venue says of every asset of a class that is active, by its name there."""

@@ -17,9 +17,10 @@ from execution.journal.cycles import cycle_count
 from execution.journal.order_store import OrderStore, State
 from execution.journal.refusals import PAUSE_CAUSE
 from execution.live.account import LiveAccount
-from execution.live.account_lock import FLATTEN
+from execution.live.account_lock import FLATTEN, JOURNAL
 from execution.live.accounts import TRADE
 from execution.live.cycle import Cycle
+from execution.live.listed import refuse_misspelt
 from execution.live.loop import (
     VENUE_RETRY,
     Job,
@@ -98,6 +99,10 @@ def trading_loop(
         if account_id is None:
             yield None
             return
+        if trader is not None:
+            gateway = connection.broker(terms=settings.orders, feed=feed)
+            journal = Path(settings.folder) / account_id / JOURNAL
+            refuse_misspelt(gateway, settings.tradable_symbols, journal)
         account = held.enter_context(
             open_account(
                 account_id,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foundation.errors import InputError
+from foundation.errors import InputError, invalid_choice
 
 Response = dict[str, Any]
 Query = Mapping[str, str]
+LONGEST_WORD = 40  # characters of a refused word that are shown
 
 
 class Refused(Exception):
@@ -84,6 +85,16 @@ def whole_number(
         shown = text if len(text) < 40 else f"{text[:40]}…"
         raise InputError(f"{name}: {shown!r} is no whole number of {low} to {high}")
     return int(text)
+
+
+def chosen_word(
+    query: Mapping[str, str], name: str, words: Sequence[str], default: str = ""
+) -> str:
+    """The word of a query, one of those that are served; `InputError` for any other."""
+    word = query.get(name, default)
+    if name in query and word not in words:
+        raise invalid_choice(name, word[:LONGEST_WORD], words)
+    return word
 
 
 def refuse_other_keys(given: Iterable[str], *served: str) -> None:

@@ -8,7 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from foundation.errors import InputError
-from marketsimulator.venue.asked import Refused, Response, whole_number
+from marketsimulator.venue.asked import (
+    Refused,
+    Response,
+    chosen_word,
+    refuse_other_keys,
+    whole_number,
+)
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
 from trainingdata.actions import split_adjusted
@@ -20,6 +26,8 @@ from trainingdata.timeframe import Timeframe
 
 PAGE = 10_000  # bars an answer holds
 LATEST = 10 * DAY  # how old the latest bar may be
+ADJUSTMENTS = ("raw", "split", "all")  # of Alpaca's, those that are served
+FEEDS = ("iex", "sip", "delayed_sip", "boats", "overnight", "otc")  # every one has the same bars
 MINUTE = np.timedelta64(1, "m")
 UNITS = str.maketrans({"m": "Min", "h": "Hour", "d": "Day"})  # of the venue's names, as 30Min
 _TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
@@ -27,6 +35,13 @@ _TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
 
 def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
     """`GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`: one page of them."""
+    refuse_other_keys(
+        query,
+        *("symbols", "timeframe", "start", "end", "limit", "page_token"),
+        *("adjustment", "feed", "currency", "sort"),
+    )
+    _refuse_other_data(query)
+    chosen_word(query, "sort", ("asc",))
     timeframe = query.get("timeframe", "1Hour")
     asked = query_symbols(query)
     kinds = {instrument(symbol).kind for symbol in asked}
@@ -38,7 +53,7 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
     today = now.astype("datetime64[D]").astype("datetime64[ns]")
     start = instant(query["start"], name="start") if "start" in query else today
     end = instant(query["end"], name="end") if "end" in query else now
-    adjustment = query.get("adjustment", "raw")
+    adjustment = chosen_word(query, "adjustment", ADJUSTMENTS, "raw")
     left = min(whole_number(query, "limit", PAGE, 1), PAGE)
     place, begin = _place_of(query.get("page_token") or "0-0")
     # A page counts bars over all symbols: a symbol's may go on in the next page, which begins there
@@ -69,6 +84,8 @@ def _place_of(token: str) -> tuple[int, int]:
 
 def latest_bars(venue: Venue, query: Mapping[str, str]) -> Response:
     """`GET /v2/stocks/bars/latest` and `/v1beta3/crypto/us/latest/bars`: by symbol."""
+    refuse_other_keys(query, "symbols", "feed", "currency")
+    _refuse_other_data(query)
     since = venue.now - LATEST
     bars = bars_answer(venue, query_symbols(query), since, venue.now, latest=1)
     return {"bars": {venue_spelling(symbol): rows[-1] for symbol, rows in bars.items() if rows}}
@@ -79,6 +96,8 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
 
     now: of the clock, which passes on between two instants of the panel.
     """
+    refuse_other_keys(query, "symbols", "feed", "currency")
+    _refuse_other_data(query)
     shared = {"t": timestamp(now), "s": 1, "i": 1}
     of_stocks = {**shared, "x": "V", "c": ["@"], "z": "C"}
     of_crypto = {**shared, "tks": "B"}
@@ -89,6 +108,12 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
             fields = of_crypto if is_coin(symbol) else of_stocks
             trades[venue_spelling(symbol)] = {**fields, "p": price}
     return {"trades": trades}
+
+
+def _refuse_other_data(query: Mapping[str, str]) -> None:
+    """Refuse a feed that Alpaca does not have, and prices in other currencies than dollars."""
+    chosen_word(query, "feed", FEEDS)
+    chosen_word(query, "currency", ("USD",))
 
 
 def query_symbols(query: Mapping[str, str]) -> list[str]:

@@ -14,7 +14,13 @@ from foundation.errors import InputError, OrderRejected
 from foundation.plugin import loaded
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
-from marketsimulator.venue.asked import Refused, Response, refuse_other_keys, whole_number
+from marketsimulator.venue.asked import (
+    Refused,
+    Response,
+    chosen_word,
+    refuse_other_keys,
+    whole_number,
+)
 from marketsimulator.venue.entry_prices import DailyEntries
 from marketsimulator.venue.record import Record
 from marketsimulator.venue.spread_tickets import (
@@ -227,6 +233,8 @@ class VenueOptions:
 DEFAULT_PER_PAGE = 100
 MAX_PER_PAGE = 10_000
 STYLE = "american"  # of options on stocks and funds
+STYLES = (STYLE, "european")
+ACTIVITY = ("active", "inactive")  # states of an asset or an option
 
 
 def option_contracts(
@@ -243,7 +251,8 @@ def option_contracts(
         *("strike_price_gte", "strike_price_lte"),
     )
     tests = [*_tests_of_names(query), *_tests_of_bounds(query, now)]
-    active = query.get("status", "active") == "active" and query.get("style", STYLE) == STYLE
+    status = chosen_word(query, "status", ACTIVITY, ACTIVITY[0])
+    active = status == "active" and chosen_word(query, "style", STYLES, STYLE) == STYLE
     chosen = [each for each in listed if active and all(test(each) for test in tests)]
     chosen.sort(key=lambda contract: contract.symbol)
     limit = whole_number(query, "limit", DEFAULT_PER_PAGE, 1, MAX_PER_PAGE)
@@ -262,9 +271,8 @@ def _tests_of_names(query: Mapping[str, str]) -> Iterable[Callable[[Contract], b
     if "root_symbol" in query:
         yield lambda contract: contract.root == query["root_symbol"]
     if "type" in query:
-        if query["type"] not in ("call", "put"):
-            raise InputError(f"type: {query['type'][:40]!r} is not one of call, put")
-        yield lambda contract: contract.call == (query["type"] == "call")
+        call = chosen_word(query, "type", ("call", "put")) == "call"
+        yield lambda contract: contract.call == call
 
 
 def _tests_of_bounds(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from foundation.errors import InputError
-from marketsimulator.venue.asked import Response, refuse_other_keys
+from marketsimulator.venue.asked import Response, chosen_word, refuse_other_keys
 from marketsimulator.venue.entry_prices import trading_day
 from trainingdata.instants import DAY, instant, midnight, on_new_york_clock
 from trainingdata.sessions import Session, session_of
@@ -44,12 +44,12 @@ def portfolio_history(
     served = ("period", "timeframe", "start", "end", "pnl_reset", "intraday_reporting")
     refuse_other_keys(query, *served)
     start, end = _span(query, equities[-1][0])
-    timeframe = _chosen(query, "timeframe", tuple(_WINDOWS), _default_timeframe(end - start))
+    timeframe = chosen_word(query, "timeframe", tuple(_WINDOWS), _default_timeframe(end - start))
     daily = timeframe == "1D"
     if not daily and end - start > LONGEST_INTRADAY:
         raise InputError(f"timeframe: {timeframe} serves 30 days at most; longer ones need 1D")
-    hours = _chosen(query, "intraday_reporting", REPORTED, "market_hours")
-    resets = _chosen(query, "pnl_reset", RESETS, "per_day") == "per_day" and not daily
+    hours = chosen_word(query, "intraday_reporting", REPORTED, "market_hours")
+    resets = chosen_word(query, "pnl_reset", RESETS, "per_day") == "per_day" and not daily
     windows = _daily(equities) if daily else _intraday(equities, _WINDOWS[timeframe], hours)
     listed = [(at, equity) for at, equity in windows if start <= at <= end]
     closes = dict(_daily(equities))
@@ -146,10 +146,3 @@ def _default_timeframe(length: np.timedelta64) -> str:
     if length < 7 * DAY:
         return "1Min"
     return "15Min" if length < 30 * DAY else "1D"
-
-
-def _chosen(query: Mapping[str, str], name: str, words: tuple[str, ...], default: str) -> str:
-    word = query.get(name, default)
-    if word not in words:
-        raise InputError(f"{name}: {word[:40]!r} is none of {', '.join(words)}")
-    return word

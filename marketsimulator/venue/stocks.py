@@ -19,7 +19,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import EVENING
 from execution.orders.broker import Asset
 from execution.orders.orders import Fill, Order, Side, strategy_of
-from execution.orders.venue_rules import refusal
+from execution.orders.venue_rules import price_refusal, refusal
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.records import ENDED, BookingKind
@@ -50,6 +50,7 @@ _LISTED_AS: Mapping[BookingKind, str] = {
     "borrow": "PTC",
 }
 _OF_A_SYMBOL = ("DIV", "SPLIT", "PTC")
+SUB_PENNY = 42210000  # Alpaca's code of a price between two increments
 FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 
 
@@ -175,6 +176,8 @@ class Venue:
         self.record.refuse_used_id(order.client_order_id)
         if order.symbol not in self.market.bars.symbols:
             raise Refused(422, None, f"asset {order.symbol} is not tradable here")
+        if reason := price_refusal(order):
+            raise Refused(422, SUB_PENNY, reason)
         # A request does not say whether it opens or closes: the venue sees that from what is held.
         # Only an order marked as one that opens is held to what the asset allows for shorts.
         held = account.positions.get(order.symbol, Decimal(0))

@@ -231,6 +231,50 @@ def test_a_number_of_a_query_that_cannot_be_is_refused_by_its_field(
         assert here.ask("GET", f"{path}1").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/v2/orders?status=bogus", "status: 'bogus' is not one of open, closed, all"),
+        ("/v2/orders?status=opne", "all; did you mean open?"),
+        ("/v2/orders?nested=perhaps", "nested: 'perhaps'"),
+        ("/v2/assets?status=bogus", "status: 'bogus' is not one of active, inactive"),
+        ("/v2/assets?asset_class=bogus", "asset_class: 'bogus' is not one of us_equity"),
+        ("/v2/account/activities?direction=up", "direction: 'up' is not one of asc, desc"),
+        ("/v2/account/portfolio/history?timeframe=1W", "timeframe: '1W' is not one of 1Min"),
+        ("/v2/account/portfolio/history?pnl_reset=no", "pnl_reset: 'no' is not one of per_day"),
+        ("/v2/calendar?date_type=TRADE", "date_type: 'TRADE' is not one of TRADING"),
+        ("/v2/options/contracts?status=bogus", "status: 'bogus' is not one of active, inactive"),
+        ("/v2/options/contracts?style=asian", "style: 'asian' is not one of american, european"),
+        ("/v2/options/contracts?type=calls", "type: 'calls' is not one of call, put"),
+        ("/v2/stocks/bars?symbols=SYA&adjustment=bogus", "adjustment: 'bogus' is not one of raw"),
+        ("/v2/stocks/bars?symbols=SYA&feed=spi", "otc; did you mean sip?"),
+        ("/v2/stocks/bars?symbols=SYA&sort=desc", "sort: 'desc' is not one of asc"),
+        ("/v2/stocks/bars?symbols=SYA&currency=EUR", "currency: 'EUR' is not one of USD"),
+        ("/v2/stocks/bars?symbols=SYA&adjusted=raw", "adjusted is not served here: symbols"),
+        ("/v2/stocks/bars/latest?symbols=SYA&feed=bogus", "feed: 'bogus' is not one of iex"),
+        ("/v2/stocks/trades/latest?symbols=SYA&feed=bogus", "feed: 'bogus' is not one of iex"),
+        ("/v1beta1/options/quotes/latest?symbols=SYA&feed=sip", "feed: 'sip' is not one of"),
+    ],
+)
+def test_unknown_query_word_is_refused_with_its_values(
+    servers: dict[str, Served], path: str, says: str
+) -> None:
+    answer = servers[ALPACA].ask("GET", path)
+    assert answer.status_code == 422
+    assert says in answer.json()["message"]
+
+
+def test_query_words_of_alpaca_are_served(servers: dict[str, Served]) -> None:
+    here = servers[ALPACA]
+    for path in (
+        *("/v2/orders?status=closed&nested=True", "/v2/assets?status=inactive"),
+        "/v2/stocks/bars?symbols=SYA&adjustment=all&feed=sip&sort=asc&currency=USD",
+        *("/v2/account/activities?direction=asc", "/v2/options/contracts?style=european"),
+    ):
+        assert here.ask("GET", path).status_code == 200, path
+    assert here.ask("GET", "/v2/assets?status=inactive").json() == []
+
+
 @pytest.mark.first_example
 @pytest.mark.parametrize(("name", "number"), [(ALPACA, signal.SIGTERM), (KALSHI, signal.SIGINT)])
 def test_silent_and_half_requests_keep_nobody_out_are_one_line_and_hold_no_end_up(

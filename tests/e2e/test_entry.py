@@ -35,6 +35,10 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
         (["preveiw"], "preveiw"),
         (["quantity"], "a symbol and its price in USD are needed"),
         (["symbols=[SYA]", "+positions.SYA=1", "+positions.sya=2"], "SYA is there twice"),
+        *(
+            ([mode, "symbols=[SYA,SYA]"], "symbols: SYA stands twice; leave one of them")
+            for mode in ("mode=dry", "preview", "mode=paper", "mode=replay")
+        ),
         (["mode=live"], "say so once more with confirm_live=true"),
         (["mode=live", "confirm_live=true"], "mode=live trades no paper account"),
         (["mode=paper"], "symbols: "),

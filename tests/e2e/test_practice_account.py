@@ -62,7 +62,7 @@ def test_portfolio_history_refuses_a_query_by_name(practice: Start) -> None:
     here = practice("symbols=[SYA]")
     url = f"{here.url}/v2/account/portfolio/history"
     for query, says in (
-        ({"timeframe": "7Min"}, "timeframe: '7Min' is none of"),
+        ({"timeframe": "7Min"}, "timeframe: '7Min' is not one of"),
         ({"period": "soon"}, "period: 'soon' is not a period"),
         ({"timeframe": "1H", "period": "2M"}, "30 days at most"),
         ({"cashflow_types": "ALL"}, "cashflow_types is not served here"),

@@ -243,7 +243,7 @@ def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_wit
     assert not (desk.output / REPLAY_FILE).exists(), "the journal has all of it"
     for more, words in (
         ("sizing.band=0.1", "sizing: the replay on this server was begun with other settings"),
-        ("symbols=[SYA,SIB]", "symbols: the practice server does not have SIB"),
+        ("symbols=[SYA,SIB]", "SIB: the venue has no such asset; did you mean SYB?"),
     ):
         with pytest.raises(InputError) as refused:
             desk.replay(nothing, more)

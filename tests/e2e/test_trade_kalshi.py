@@ -240,3 +240,4 @@ def test_what_no_waiting_mends_ends_it_at_once_and_wrong_keys_leave_no_folder(
     practice.clear_faults()
     with pytest.raises(BrokerError, match="HAIL: the venue has no such market"):
         traded(practice, steps=None, markets=("HAIL",))
+    assert not list(Path().iterdir())

@@ -12,6 +12,11 @@ from tests.trainingdata.loopback import Raw, answered_by
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 
+OPEN_TO_ALL = {
+    "status": "active",
+    **dict.fromkeys(("tradable", "shortable", "easy_to_borrow", "fractionable"), True),
+}
+
 
 @dataclass
 class Venue:
@@ -84,6 +89,7 @@ def venue(market: Bars) -> Iterator[Venue]:
             "multiplier": "4",
             "shorting_enabled": True,
         },
+        assets={symbol: OPEN_TO_ALL for symbol in market.symbols},
     )
     with answered_by(state.answer, "KEYKEYKEY") as state.url:
         yield state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
         (["--symbol", "SYA", "--at", "2030-01-01"], "not decided at 2030-01-01"),
         (["--symbol", "SYA", "--at", "noon"], "--at: 'noon'"),
         (["--symbol", "ZZZ"], "ZZZ"),
-        (["--symbol", "SYAA"], "; did you mean SYA?"),
+        (["--symbol", "SYAA"], "decisions of SYA, SYB, SYXUSD; did you mean SYA?"),
         (["--symbol", "ZZZ", "--at", "2024-02-26T15:30Z"], "has no decision of ZZZ"),
         (["--symbol", "not a symbol"], "'not a symbol'"),
         (["--order", "nobody", "--at", "2024-02-26T15:30Z"], "--at"),
@@ -119,6 +120,17 @@ def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
 )
 def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], named: str) -> None:
     assert named in refusal_of("marketsimulator.explain", str(run), *words)
+
+
+def test_date_shows_each_decision_of_its_day(run: Path) -> None:
+    decisions, _, _ = frames(run)
+    that_day = decisions["at"].dt.tz_convert("America/New_York").dt.date == date(2024, 2, 27)
+    mine = decisions[that_day & (decisions["symbol"] == "SYA")]
+    story = explain(run, symbol="SYA", at="2024-02-27")
+    assert len(mine) > 3
+    assert story.count("SYA, decided ") == len(mine)
+    for at in mine["at"]:
+        assert f"SYA, decided {at:%Y-%m-%dT%H:%MZ} for" in story
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:

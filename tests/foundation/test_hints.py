@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import kelly_chronos
 from foundation.cli import Parser
 from foundation.errors import InputError, invalid_choice, not_installed
+from tests.e2e.refused import refusal_of
 from trainingdata.bar_files import find_files
 from trainingdata.source import DataSettings
 
@@ -28,6 +29,25 @@ def test_one_missing_letter_finds_the_word(word: str, data: st.DataObject) -> No
 
 def test_word_like_no_other_gets_no_proposal() -> None:
     assert "did you mean" not in str(invalid_choice("key", "zzz", WORDS))
+
+
+def test_word_like_first_part_proposes_each_choice() -> None:
+    known = ("delay", "drop_before", "drop_after", "status")
+    assert str(invalid_choice("kind", "dropp", known)).endswith("mean drop_before or drop_after?")
+
+
+def test_misspelt_file_of_own_group_has_nearest(tmp_path: Path) -> None:
+    (tmp_path / "fees").mkdir()
+    (tmp_path / "fees" / "flat.yaml").write_text("commission_bps: 1.0\n")
+    line = refusal_of("marketsimulator.backtest", "--config-dir", str(tmp_path), "fees=flatt")
+    assert "fees: 'flatt' is not one of alpaca, flat" in line
+    assert line.endswith("did you mean flat?")
+
+
+def test_misspelt_instant_of_stress_has_nearest(tmp_path: Path) -> None:
+    line = refusal_of("marketsimulator.stress", str(tmp_path), "at=wurst")
+    assert line.startswith("error: at: 'wurst' is not one of end, worst, or a New York date")
+    assert line.endswith("did you mean worst?")
 
 
 def test_long_lists_are_cut_and_counted() -> None:

@@ -21,6 +21,7 @@ from trainingdata.stored_correlation import CorrelationSettings
     ("words", "says"),
     [
         (["+fees.comission_bps=1"], "fees.comission_bps: there is no such setting"),
+        (["capital=20,000"], "capital: 20,000: write 20000"),
         (["symbols=[ACME,ZINC,ACME]"], "symbols: ACME stands twice; leave one of them"),
         (["symbols=[BTCUSD,BTC/USD]"], "symbols: BTCUSD stands twice"),
         (["symbols=[NVDA]"], "symbols: the synthetic market has no NVDA"),

@@ -4,6 +4,7 @@ tickets agree with its broker.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
@@ -15,11 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from execution.orders.venue_rules import refusal
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.asked import Refused
 from marketsimulator.venue.faults import OPEN_STATUSES, Fault
 from marketsimulator.venue.stocks import Venue
+from marketsimulator.venue.tickets import parse_order
 from tests.marketsimulator.runs import BARS, settings_of
 from trainingdata.market import Market
 
@@ -137,6 +140,36 @@ def test_an_order_that_cannot_be_says_which_of_its_fields_is_wrong(
     with pytest.raises(Refused, match=f"^{says}$") as refused:
         Venue(*practised()).submit({key: value for key, value in asked.items() if value is not ...})
     assert (refused.value.status, refused.value.code) == (422, 40010001)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "changed", "wrong"),
+    [
+        ("SYA", {"limit_price": "49.12345"}, "limit_price 49.12345"),
+        ("SYA", {"limit_price": "1.005"}, "limit_price 1.005"),
+        ("SYA", {"limit_price": "0.12345"}, "limit_price 0.12345"),
+        ("SYA", {"type": "stop", "limit_price": ..., "stop_price": "80.001"}, "stop_price 80.001"),
+        ("SYA", {"limit_price": "49.12"}, ""),
+        ("SYA", {"limit_price": "0.9999"}, ""),
+        ("SYX/USD", {"limit_price": "49.12345", "time_in_force": "gtc"}, ""),
+    ],
+)
+def test_stock_prices_between_increments_are_refused(
+    symbol: str, changed: dict[str, Any], wrong: str
+) -> None:
+    asked = {"time_in_force": "day", **PLAIN, "symbol": symbol, **changed}
+    request = {key: value for key, value in asked.items() if value is not ...}
+    venue = Venue(*practised())
+    order = parse_order(request, 0)
+    if not wrong:
+        assert refusal(order) == ""
+        assert venue.submit(request)["status"] in OPEN_STATUSES
+        return
+    says = f"invalid {wrong}. sub-penny increment does not fulfill minimum pricing criteria"
+    assert refusal(order) == says
+    with pytest.raises(Refused, match=re.escape(says)) as refused:
+        venue.submit(request)
+    assert (refused.value.status, refused.value.code) == (422, 42210000)
 
 
 @pytest.mark.parametrize("fault", [{"method": "post"}, {"path": "v2/orders"}])

@@ -1,0 +1,79 @@
+"""Refusal of symbols that the venue does not have, before anything is decided or written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from execution.brokers import Gateway
+from execution.journal.decisions import Journal
+from execution.journal.events import EventLog
+from execution.journal.order_store import OrderStore
+from execution.journal.schema import open_current_schema
+from execution.live.accounts import TRADE
+from foundation.database import DatabaseFailed
+from foundation.errors import BrokerError, InputError, did_you_mean
+from trainingdata.instruments import nearest_symbol, no_dollar_pair
+
+log = logging.getLogger("live")
+
+
+def refuse_unlisted(gateway: Gateway, symbols: Iterable[str]) -> None:
+    """Refuse the first symbol that the venue does not have; the message names the nearest one.
+
+    Raises
+    ------
+    InputError
+        naming the symbol.
+    BrokerError
+        for a venue that does not answer.
+    """
+    if unlisted := _unlisted(gateway, symbols):
+        raise _refusal(gateway, unlisted[0])
+
+
+def refuse_misspelt(gateway: Gateway, symbols: Iterable[str], journal: Path) -> None:
+    """Refuse a symbol that the venue does not have and that a loop has not decided before.
+
+    A decided symbol has been delisted since: a restart resumes the others. A venue that does not
+    answer refuses nothing; the cycles query it again.
+
+    journal: of the account, whether it exists or not.
+    """
+    try:
+        unlisted = _unlisted(gateway, symbols)
+        decided = _decided(journal) if unlisted else frozenset[str]()
+        for symbol in unlisted:
+            if symbol not in decided:
+                raise _refusal(gateway, symbol)
+            log.warning("%s: the venue has no such asset any more", symbol)
+    except BrokerError as error:
+        log.warning("symbols are not compared with the venue's assets: %s", error)
+
+
+def _unlisted(gateway: Gateway, symbols: Iterable[str]) -> list[str]:
+    """Return the symbols of which the venue has no asset, sorted."""
+    wanted = sorted(symbols)
+    listed = gateway.assets(wanted)
+    # A list holds active assets only: what it lacks is looked up, as it may be inactive.
+    return [each for each in wanted if each not in listed and not gateway.assets([each])]
+
+
+def _refusal(gateway: Gateway, symbol: str) -> InputError:
+    if reason := no_dollar_pair(symbol):
+        return InputError(f"symbols: {reason}")
+    hint = did_you_mean(nearest_symbol(symbol, gateway.listed_symbols()))
+    return InputError(f"{symbol}: the venue has no such asset{hint}")
+
+
+def _decided(journal: Path) -> frozenset[str]:
+    """Return the symbols of the journal's last decisions; none without a readable journal."""
+    if not journal.is_file():
+        return frozenset()
+    try:
+        with open_current_schema(journal) as database:
+            decisions = Journal(database, EventLog(database), OrderStore(database), TRADE)
+            return frozenset(row.choice.symbol for row in decisions.last_choices())
+    except DatabaseFailed:
+        return frozenset()

@@ -1,0 +1,109 @@
+"""A symbol that the venue does not have is refused before anything is decided or written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.practice import OPENING, Practice, environment, practising
+from tests.e2e.refused import answer_of, refusal_of
+
+RAW = ("forecaster=ewma", "forecaster.calibrated=false", "bar_patience=0", "broker.attempts=1")
+EQUAL = "sizing.strategy=equal_weight"
+MISSPELT = "SYBB: the venue has no such asset; did you mean SYB?"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Practice]:
+    with practising() as start:
+        here = start("symbols=[SYA,SYB,SYXUSD]")
+        here.advance(OPENING)
+        yield here
+
+
+@pytest.fixture
+def here(server: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Practice:
+    """The server, and an empty folder in which commands run with the account's keys."""
+    server.clear_faults()
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment(tmp_path).items():
+        if name != "PATH":
+            monkeypatch.setenv(name, value)
+    return server
+
+
+def at(here: Practice, *words: str) -> tuple[str, ...]:
+    return (*words, f"broker.url_override={here.url}", *RAW)
+
+
+@pytest.mark.parametrize("mode", ["preview", "mode=paper", "mode=replay"])
+@pytest.mark.parametrize(
+    ("symbols", "says"),
+    [
+        ("symbols=[SYA,SYBB]", MISSPELT),
+        ("symbols=[SYA,SYX]", "SYX: the venue has no such asset; did you mean SYXUSD?"),
+        ("symbols=[SYA,SYBEUR]", "SYBEUR is quoted in EUR; prices have to be in dollars"),
+    ],
+)
+def test_unlisted_symbol_is_refused_and_nothing_written(
+    here: Practice, tmp_path: Path, mode: str, symbols: str, says: str
+) -> None:
+    assert says in refusal_of("trade_stock_e2e", *at(here, mode, symbols, "output=out"))
+    assert here.posts == []
+    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("SYBB", "150"), MISSPELT),
+        (("SYBEUR", "150"), "SYBEUR is quoted in EUR"),
+        (("SYA", "150", "symbols=[SYA,SYBB]"), MISSPELT),
+    ],
+)
+def test_quantity_of_unlisted_symbol_is_refused(
+    here: Practice, words: tuple[str, ...], says: str
+) -> None:
+    assert says in refusal_of("trade_stock_e2e", *at(here, "quantity", *words))
+
+
+def test_doctor_fails_for_unlisted_symbol(here: Practice) -> None:
+    code, said, _ = answer_of("execution.doctor", *at(here, "symbols=[SYA,SYBB]"))
+    assert code == 1
+    assert f"failure symbols: {MISSPELT}\n" in said
+    assert "feed: not checked, because of symbols" in said
+
+
+def test_long_list_refuses_unlisted_symbol(here: Practice) -> None:
+    """Of more than 50 symbols the whole list is read, which holds active assets only."""
+    more = ",".join(f"N{number}" for number in range(60))
+    line = refusal_of("trade_stock_e2e", *at(here, "preview", f"symbols=[SYA,{more}]"))
+    assert "N0: the venue has no such asset" in line
+
+
+def test_asset_that_is_not_tradable_is_no_missing_one(here: Practice) -> None:
+    here.venue.flags["SYB"] = {"tradable": False}
+    try:
+        code, said, _ = answer_of("trade_stock_e2e", *at(here, "preview", "symbols=[SYA,SYB]"))
+    finally:
+        here.venue.flags.clear()
+    assert code == 0
+    assert "SYB is not decided: the venue takes no orders for it." in said
+
+
+def test_venue_without_answer_is_no_missing_asset(here: Practice) -> None:
+    here.fail(kind="status", status=500, path="/v2/assets", count=99)
+    words = at(here, "mode=paper", "symbols=[SYA,SYB]", "cycles=1", EQUAL)
+    assert "no such asset" not in answer_of("trade_stock_e2e", *words)[2]
+
+
+def test_delisted_symbol_does_not_keep_loop_from_starting(here: Practice) -> None:
+    words = at(here, "mode=paper", "symbols=[SYA,SYB]", "cycles=1", EQUAL)
+    assert answer_of("trade_stock_e2e", *words)[0] == 0
+    here.fail(kind="status", status=404, path="/v2/assets/SYB", count=99)
+    code, _, said = answer_of("trade_stock_e2e", *words)
+    assert code == 0, said
+    assert "no such asset" not in said
