@@ -14,7 +14,7 @@ from foundation.arrays import Array, Instants, first_row
 from foundation.errors import DataError
 from foundation.figures import counted
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Origin, check_bars, regular_bars, row_fault
-from trainingdata.conventions import Conventions, EpochUnit
+from trainingdata.conventions import Conventions, EpochUnit, Side
 from trainingdata.heads import FORMS, Epoch, Head
 from trainingdata.instants import DAY, cell_text, instants_of_column, new_york_date, utc_text
 from trainingdata.instruments import Instrument, Kind, data_symbol
@@ -161,13 +161,15 @@ def rows_of(
             notes.append(f"{head.adjusted} is ignored")
     longest = _LONGEST_DAILY[item.kind]
     minutes = _minutes(listed, path, longest, daily=dates or (head.daily and _are_days(listed)))
+    if not dates:
+        _refuse_other_side(head, conventions.stamps, path)
     ends = head.ends
     if ends is None:
         ends = _are_ends(stamps, item, minutes, zone, path, conventions, dates=dates)
     volume_known = True
     _check_coin(head, item, path)
     if item.kind is Kind.CRYPTO:
-        volume = crypto_volume(values, frame, head, conventions.volume_unit)
+        volume = crypto_volume(values, frame, head, conventions.volume_unit, path)
         values[:, VOLUME] = volume.coins
         volume_known = volume.known
         notes += [volume.note] if volume.note else []
@@ -241,6 +243,17 @@ def _check_coin(head: Head, item: Instrument, path: str) -> None:
             f"{path}: column {head.fields[VOLUME]!r} counts {head.volume_coin}, and the file's"
             f" symbol is {item.symbol}; name the file after its pair"
         )
+
+
+def _refuse_other_side(head: Head, stated: Side | None, path: str) -> None:
+    """Refuse data.stamps where the head states the other side of a bar."""
+    if stated is None or head.ends is None or head.ends == (stated == "end"):
+        return
+    raise DataError(
+        f"{path}: data.stamps={stated} contradicts its head ({head.vendor}), by which"
+        f" {' '.join(head.stamp)} is the {'end' if head.ends else 'begin'} of a bar; leave the"
+        f" setting out, or call the column {stated}"
+    )
 
 
 def _are_days(stamps: Instants) -> bool:
@@ -389,6 +402,13 @@ def _instants(
     """When the stamps [N] are, their zone in words, and whether they are dates alone."""
     column = _with_hyphens(_stamp_column(frame, head, path))
     if head.epochs:
+        units = [each.unit for each in head.epochs]
+        if epoch is not None and epoch not in units:
+            raise DataError(
+                f"{path}: data.epoch={epoch} contradicts its head ({head.vendor}), by which"
+                f" {column.name} counts {' or '.join(units)}; leave the setting out, or call the"
+                " column time"
+            )
         return *_counted(column, head.epochs, path, f"{head.vendor} writes it"), False
     if _are_counts(column):
         if epoch is None:

@@ -87,6 +87,7 @@ def _named_columns(names: Sequence[str], path: str) -> Head:
         crypto_volume=volume.unit,
         quote_volume=volume.quote,
         volume_coin=volume.coin,
+        volume_named=volume.unit is not None,
         decorated=vendor.decorated,
         gaps=vendor.gaps,
         ignored=tuple(name for name in names if name and name not in used),

@@ -64,6 +64,7 @@ class Head:
         Empty: no other vendor has this head.
     quote_volume: column of the volume in the other currency of a pair, which shows the unit.
     volume_coin: coin that the volume's heading names, BTC in `Volume BTC`.
+    volume_named: whether the volume's heading names its unit.
     decorated: whether numbers may have a dollar sign, commas, or K, M or B behind the volume.
     gaps: whether a row without any number stands for a time without a trade.
     ignored: columns of the file that are not read.
@@ -86,6 +87,7 @@ class Head:
     marks: tuple[str, ...] = ()
     quote_volume: str = ""
     volume_coin: str = ""
+    volume_named: bool = False
     decorated: bool = False
     gaps: bool = False
     ignored: tuple[str, ...] = ()
