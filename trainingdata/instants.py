@@ -45,7 +45,7 @@ _ABBREVIATIONS = {
     "EET": ("Europe/Athens", 2),
 }
 _HOURS = re.compile(r"(?:UTC|GMT)?([+-])0?(\d{1,2})(?::?00)?")
-_SAME_CITY = 0.75  # difflib's ratio; of words below it, Iceland is near Auckland
+_SAME_CITY = 0.87  # difflib's ratio; below it Cuba is near Cuiaba, and WET near Brazil/West
 
 _NO_DATE = "{value} is no date and time; write it as 2024-10-01T13:30Z (YYYY-MM-DD)"
 

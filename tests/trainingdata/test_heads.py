@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import tempfile
 import zoneinfo
@@ -360,6 +361,17 @@ def test_proposed_zones_are_accepted(zone: str) -> None:
         for word in re.findall(r"UTC\b(?! \()|\w+/[\w/+-]+", hint):
             assert word != zone
             DataSettings(zone=word)
+
+
+@pytest.mark.parametrize("zone", [each for each in ZONES if "/" not in each and each != "UTC"])
+def test_a_proposed_place_is_on_the_typed_clock(zone: str) -> None:
+    with pytest.raises(InputError) as refused:
+        DataSettings(zone=zone)
+    if proposed := re.search(r"did you mean (\S+)\?", str(refused.value)):
+        for month in (1, 7):
+            at = datetime.datetime(2024, month, 1)  # noqa: DTZ001
+            meant, place = (zoneinfo.ZoneInfo(name) for name in (zone, proposed[1]))
+            assert meant.utcoffset(at) == place.utcoffset(at)
 
 
 def test_folders_and_files_stand_side_by_side_and_one_named_twice_is_one(tmp_path: Path) -> None:
