@@ -21,7 +21,13 @@ import pandas as pd
 from foundation.arrays import Index, first_row
 from foundation.errors import DataError, InputError, in_one_line
 from trainingdata.bars import row_fault
-from trainingdata.columns import UNNAMED, head_of, names_companies
+from trainingdata.columns import (
+    UNNAMED,
+    head_of,
+    names_companies,
+    refuse_other_separator,
+    separator_of,
+)
 from trainingdata.heads import Head
 from trainingdata.instruments import data_symbol
 
@@ -161,7 +167,7 @@ def _columns(path: Path) -> list[str]:
     with path.open("rb") as file:
         if path.suffix.lower() != ".parquet":
             first = file.readline()
-            return _cells(file.readline() if _is_address(first) else first)
+            return _cells(_with_commas(file.readline() if _is_address(first) else first))
         import pyarrow.parquet as pq
 
         return _headings(pq.read_schema(file).names)
@@ -187,14 +193,15 @@ def read_table(path: Path) -> BarTable:
 
 def _of_csv(raw: bytes, path: str) -> BarTable:
     _refuse_damage(raw, path)
-    text = raw.removeprefix(codecs.BOM_UTF8)
+    text = _with_commas(raw.removeprefix(codecs.BOM_UTF8))
     _refuse_other_formats(text, path)
-    _refuse_open_quotes(text, path)
     first, _, rest = text.partition(b"\n")
     if _is_address(first):
         text = rest
         first, _, rest = text.partition(b"\n")
     names = _cells(first)
+    refuse_other_separator(names, path)
+    _refuse_open_quotes(text, path)
     if not any(names):
         raise DataError(f"{path}: the file is empty, or begins with an empty line")
     rest = _FOOTER.sub(b"", rest)
@@ -293,6 +300,18 @@ def _refuse_damage(text: bytes, path: str) -> None:
 def _cells(line: bytes) -> list[str]:
     text = line.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n")
     return [name.strip() for name in next(csv.reader([text]), []) or [""]]
+
+
+def _with_commas(text: bytes) -> bytes:
+    """Return text with commas in place of semicolons, where its vendor separates cells by these.
+
+    Text that has commas besides is unchanged, and its head is refused.
+    """
+    head = text.partition(b"\n")[0]
+    if b";" not in head or b"," in text:
+        return text
+    separator = separator_of(head.decode()).encode()
+    return text.replace(separator, b",")
 
 
 def _of_yfinance(text: bytes, path: str) -> BarTable:

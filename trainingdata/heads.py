@@ -209,6 +209,7 @@ class Vendor:
     marks: names without case, blanks and punctuation that only this vendor writes together.
     stamp: name of the column that says when a bar is.
     close: name of the column of closes.
+    semicolons: whether it separates cells by semicolons.
 
     The others as of `Head`.
     """
@@ -221,8 +222,10 @@ class Vendor:
     epochs: tuple[Epoch, ...] = ()
     ends: bool | None = False
     daily: bool = False
+    crypto_volume: VolumeUnit | None = None
     decorated: bool = False
     gaps: bool = False
+    semicolons: bool = False
 
 
 VENDORS = (
@@ -262,6 +265,15 @@ VENDORS = (
     ),
     Vendor(
         "Barchart", frozenset({"time", "last", "change", "chg"}), "time", close="last", ends=None
+    ),
+    # Its other stamp is the day's last millisecond; its volume is in USD.
+    Vendor(
+        "CoinMarketCap",
+        frozenset({"timeopen", "timeclose", "marketcap"}),
+        "timeopen",
+        daily=True,
+        crypto_volume="usd",
+        semicolons=True,
     ),
     # Columns as clients of Binance's API name them.
     Vendor("Binance", frozenset({"opentime", "closetime"}), "opentime", epochs=_BINANCE),
