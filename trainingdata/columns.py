@@ -16,6 +16,7 @@ from foundation.errors import DataError, in_one_line
 from trainingdata.bars import CLOSE, FIELDS
 from trainingdata.heads import GOOD, HEADS, VENDORS, Head, Vendor, VolumeUnit
 from trainingdata.instruments import is_symbol
+from trainingdata.text_rows import other_separator
 
 UNNAMED = ""  # pandas writes its index without a heading
 # Names that state which side of a bar a stamp is.
@@ -28,7 +29,6 @@ _STAMPS = ("date", "time", "datetime", *_BEGINS, *_ENDS)
 _UTC = ("utc", "gmt")
 _ADJUSTED = {"adjclose", "adjustedclose"}
 _SYMBOLS = {"symbol", "ticker"}
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 # Headings that name the unit of the volume: Volume BTC, Volume_(BTC), Volume USDT.
 _UNIT = re.compile(r"volume[ _]+\(?(\w{2,10})\)?", re.IGNORECASE)
 _DOLLARS = {"USD", "USDT", "USDC", "CURRENCY", "QUOTE"}
@@ -99,10 +99,8 @@ def _named_columns(names: Sequence[str], path: str) -> Head:
 
 def refuse_other_separator(names: Sequence[str], path: str) -> None:
     """Refuse a line of headings whose cells are separated by semicolons or tabs."""
-    for separator, name in _OTHER_SEPARATORS.items():
-        if len(names) == 1 and separator in names[0]:
-            why = f"its cells are separated by {name}; save it with commas"
-            raise _unknown_head(names, path, why)
+    if why := other_separator(names):
+        raise _unknown_head(names, path, why)
 
 
 def separator_of(headings: str) -> str:
