@@ -39,6 +39,8 @@ _PLAIN: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "low_memo
 _QUOTED = re.compile(rb'(?<![^,\r\n])"(?:[^"\r\n]|"")*"(?=[,\r\n]|\Z)')
 _ADDRESS = re.compile(rb'"?(?:https?://|www\.)[^\s,]+"?,*', re.IGNORECASE)
 _FOOTER = re.compile(rb'"?Downloaded from Barchart[^\r\n]*\s*\Z')
+_SCIENTIFIC = re.compile(r"\d(?:\.(\d+))?e\+?(\d+)", re.IGNORECASE)
+_IN_FULL = 16
 _OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 
@@ -212,9 +214,25 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
     body, columns = (
         (first + b"\n" + rest, head.columns) if head.headless else (rest, _distinct(names))
     )
+    _refuse_rounded(head, columns, body, path)
     # What is a date may not be taken for a number.
     words = () if head.epochs else head.stamp
     return _table(path, head, _frame(body, columns, (*words, head.symbol), path))
+
+
+def _refuse_rounded(head: Head, names: Sequence[str], body: bytes, path: str) -> None:
+    """Refuse a count since 1970 in the first row that lost digits in a spreadsheet."""
+    first = dict(zip(names, _cells(io.BytesIO(body).readline()), strict=False))
+    cell = first.get(head.stamp[0], "")
+    found = _SCIENTIFIC.fullmatch(cell)
+    # Programs write floats below 1e16 in full.
+    if found and len(found[1] or "") < int(found[2]) < _IN_FULL:
+        raise row_fault(
+            path,
+            0,
+            f"{head.stamp[0]} {cell!r} is rounded, as spreadsheets write long numbers; save the"
+            " column as whole numbers, or download the file again",
+        )
 
 
 def _refuse_second_head(first: bytes, rest: bytes, path: str) -> None:

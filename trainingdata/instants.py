@@ -45,6 +45,7 @@ _ABBREVIATIONS = {
     "EET": ("Europe/Athens", 2),
 }
 _HOURS = re.compile(r"(?:UTC|GMT)?([+-])0?(\d{1,2})(?::?00)?")
+_ABBREVIATED = re.compile(r".*\d:\d{2}\S* ?((?!AM|PM)[A-Z]{2,5})", re.IGNORECASE)
 _SAME_CITY = 0.87  # difflib's ratio; below it Cuba is near Cuiaba, and WET near Brazil/West
 
 _NO_DATE = "{value} is no date and time; write it as 2024-10-01T13:30Z (YYYY-MM-DD)"
@@ -200,7 +201,8 @@ def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str
 
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
     if stamps.isna().any():
-        raise fault(first_row(stamps.isna().to_numpy()), _NO_DATE)
+        row = first_row(stamps.isna().to_numpy())
+        raise fault(row, _abbreviation_fault(str(text.iloc[row]), advice) or _NO_DATE)
     # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
     zoned = _has_zone(text)
     if zoned.all():
@@ -215,6 +217,19 @@ def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str
     naive = stamps[~zoned].dt.tz_localize(None)
     moved = _on_clock(naive, zone, np.flatnonzero(~zoned), fault)
     return moved if not zoned.any() else stamps.where(zoned, moved)
+
+
+def _abbreviation_fault(cell: str, advice: str) -> str:
+    """Return what is wrong with a stamp that ends in a zone's abbreviation; else empty."""
+    found = _ABBREVIATED.fullmatch(cell)
+    if found is None:
+        return ""
+    if found[1].upper() in _UTC_NAMES:
+        return f"{{value}} ends in {found[1]}; write Z instead"
+    return (
+        f"{{value}} ends in {found[1]}, and abbreviations of zones are ambiguous; write the offset"
+        f" from UTC instead, as -05:00{advice}"
+    )
 
 
 def _has_zone(text: pd.Series) -> Mask:

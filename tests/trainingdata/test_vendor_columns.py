@@ -275,6 +275,12 @@ SESSIONS_OF_A_STOCK: dict[str, Write] = {
         "Date,Open,High,Low,Close,Volume",
         '{date:%Y-%m-%d},{open},{high},{low},{close},"{volume:,.3f}"',
     ),
+    "hyphens, day first": plain(
+        "Date,Open,High,Low,Close,Volume", "{date:%d-%m-%Y},{open},{high},{low},{close},{volume}"
+    ),
+    "hyphens, month first": plain(
+        "Date,Open,High,Low,Close,Volume", "{date:%m-%d-%Y},{open},{high},{low},{close},{volume}"
+    ),
     "slashes": plain(
         "Date,Open,High,Low,Close,Volume", "{date:%Y/%m/%d},{open},{high},{low},{close},{volume}"
     ),
@@ -366,6 +372,50 @@ def test_one_row_out_of_order_is_refused(tmp_path: Path) -> None:
     (tmp_path / "BTCUSD.csv").write_text("\n".join([*rows, ""]))
     with pytest.raises(DataError, match="earlier than the row before"):
         load_bars(tmp_path)
+
+
+ROUNDED = [
+    (HOURLY["Binance's archive"][1], "", "open_time"),
+    (HOURLY["Binance's API"][1], "", "Open time"),
+    (
+        plain("time,open,high,low,close,volume", "1,{open},{high},{low},{close},{volume}"),
+        "1",
+        "time",
+    ),
+]
+
+
+@pytest.mark.parametrize(("write", "typed", "name"), ROUNDED)
+@pytest.mark.parametrize("cell", ["1.704206e+12", "1.70421E+12", "2E+12"])
+def test_counts_rounded_by_a_spreadsheet_are_refused(
+    tmp_path: Path, write: Write, typed: str, name: str, cell: str
+) -> None:
+    rows = write(HOURS).splitlines()
+    at = 0 if rows[0][0].isdigit() else 1
+    rows[at:] = [",".join([cell, *row.split(",")[1:]]) for row in rows[at:]]
+    (tmp_path / "BTCUSDT.csv").write_text("\n".join([*rows, ""]))
+    with pytest.raises(DataError) as refused:
+        load_bars(tmp_path, epoch="ms")
+    assert f"row 1: {name} '{cell}' is rounded, as spreadsheets write" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "says"),
+    [
+        ("2023-06-01 09:30:00 EST", "ends in EST, and abbreviations of zones are ambiguous; write"),
+        ("2023-06-01 09:30 CET", "write the offset from UTC instead, as -05:00, or name its zone"),
+        ("2023-06-01 09:30:00 UTC", "ends in UTC; write Z instead"),
+        ("2023-06-01 09:30 AMX PM", "is no date and time"),
+    ],
+)
+@pytest.mark.parametrize("zone", [None, NEW_YORK])
+def test_a_zones_abbreviation_is_refused_by_name(
+    tmp_path: Path, stamp: str, says: str, zone: str | None
+) -> None:
+    rows = f"timestamp,open,high,low,close,volume\n{stamp},1,1,1,1,1\n"
+    (tmp_path / "AAA.csv").write_text(rows)
+    with pytest.raises(DataError, match=says):
+        load_bars(tmp_path, zone=zone)
 
 
 DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)
