@@ -83,14 +83,16 @@ def _zone_hint(zone: str) -> str:
         return did_you_mean(["UTC"])
     if word in _ABBREVIATIONS:
         place, offset = _ABBREVIATIONS[word]
-        return f"; write {place} (with daylight saving) or {_fixed_zone(offset)} (without)"
+        return (
+            f"; for {word} write {place} (with daylight saving) or {_fixed_zone(offset)} (without)"
+        )
     if found := _HOURS.fullmatch(word):
         hours = int(found[2]) if found[1] == "+" else -int(found[2])
         fixed = _fixed_zone(hours)
         if not _is_zone(fixed):
             return ""
         ahead = f"{abs(hours)} h {'ahead of' if hours > 0 else 'behind'} UTC"
-        return f"; write {fixed}" + (
+        return f"; for {word} write {fixed}" + (
             f" for a clock {ahead} (its sign is reversed)" if hours else ""
         )
     places = [each for each in sorted(available_timezones()) if "/" in each]
