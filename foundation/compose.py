@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache, partial
@@ -20,7 +21,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -64,6 +65,9 @@ _PLUGIN = re.compile(r"\+{0,2}hydra[\w.@/]*\._target_=")
 _USERS = re.compile(r"""(?:^|(?<=[=\[,'"]))~\w[^/,'"\]]*""")
 _HOME = re.compile(r"(?<=[=\[,])~(?=[/,\]]|$)")
 _UNDERSCORED = re.compile(r"[+-]?\d[\d_]*_[\d_]*(\.[\d_]*)?(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_PLAIN = re.compile(r"[\w./+:-]+", re.ASCII)
+_MEANT_BY_SHELLS = re.compile(r"[\"$`!\\]")  # within double quotes
+_BEFORE_QUOTE = re.compile(r"(\\*)('|\Z)")
 _EMPTY = ("", "''", '""')
 
 
@@ -226,6 +230,8 @@ def _hydras_refusal(error: Exception, line: Line) -> InputError:
     for pattern in _UNKNOWN_KEYS:
         if key := pattern.search(said):
             return _unknown_setting(key[1], line)
+    if isinstance(error, OverrideParseException):
+        return _unreadable_word(error.override.lstrip("+"))
     if there := re.search(r"already at '([^']*)'", said):
         words = [word.lstrip("+") for word in line.overrides if word.startswith(f"+{there[1]}=")]
         return InputError(f"{there[1]}: it is a setting{did_you_mean(words)} ({ADVICE})")
@@ -236,6 +242,39 @@ def _hydras_refusal(error: Exception, line: Line) -> InputError:
     if isinstance(error, ValueError) or not any(word in reason for word in line.overrides):
         reason = f"{' '.join(line.overrides)}: {reason}"
     return InputError(f"{reason} ({ADVICE})")
+
+
+def _unreadable_word(word: str) -> InputError:
+    """Return the refusal of a word that Hydra's grammar rejects, with the word to type instead."""
+    key, _, value = word.partition("=")
+    quoted = f"{key}={_with_quotes(value)}"
+    if "${" in value or not _is_readable(quoted):
+        cure = "close each bracket, and put text in quotes"
+    elif _MEANT_BY_SHELLS.search(value):
+        cure = f"its value needs quotes; write {shlex.quote(quoted)}"
+    else:
+        cure = f'its value needs quotes; write "{quoted}"'
+    return InputError(f"{word}: {cure} ({ADVICE})")
+
+
+def _with_quotes(value: str) -> str:
+    """Return a value in quotes; of a list, those items that are no plain words."""
+    if not value.startswith(("[", "{")):
+        return quoted_value(value.strip("'\""))
+    inside = value[1:-1].split(",")
+    items = (
+        each if _PLAIN.fullmatch(each) else quoted_value(each.strip(" '\"")) for each in inside
+    )
+    return f"{value[0]}{','.join(items)}{value[-1]}"
+
+
+def _is_readable(word: str) -> bool:
+    """Return True if Hydra's grammar accepts a word."""
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        return False
+    return True
 
 
 def _unknown_setting(key: str, line: Line) -> InputError:
@@ -408,7 +447,8 @@ def refuse_words(words: Iterable[str]) -> None:
 
 def quoted_value(value: str) -> str:
     """Return the value in quotes, which Hydra's grammar takes literally."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    # The grammar reads a backslash as an escape only before a quote.
+    escaped = _BEFORE_QUOTE.sub(lambda found: found[1] * 2 + found[2].replace("'", "\\'"), value)
     return f"'{escaped}'"
 
 

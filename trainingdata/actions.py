@@ -1,6 +1,7 @@
 """Dividends, splits and ends of symbols: read from a file; splits applied to a history of prices.
 
-Settlement applies them to a book. A file (CSV or Parquet) has a row an event:
+Settlement applies them to a book. A file (CSV or Parquet) has a row an event;
+columns and kinds are read in any case:
 
     symbol  of a stock; of a coin, too, where it ends
     date    New York, YYYY-MM-DD, the first day without it
@@ -30,7 +31,7 @@ from trainingdata.bars import VOLUME, Bars
 from trainingdata.endings import Ending, Rename
 from trainingdata.instants import date_of, instant
 from trainingdata.instruments import instrument, is_coin, names_symbol
-from trainingdata.sessions import calendar, session_open
+from trainingdata.sessions import calendar, calendar_lacks, session_open
 from trainingdata.text_rows import text_rows
 
 COLUMNS = ("symbol", "date", "kind", "value")
@@ -78,7 +79,7 @@ def read_actions(path: Path) -> tuple[Listed, ...]:
     rows: dict[tuple[object, ...], int] = {}
     found = text_rows(path, COLUMNS, ("corporate actions", "have"), MORE)
     for number, cells in enumerate(found, 1):
-        row = _Row(**cells)
+        row = _Row(**{**cells, "kind": cells["kind"].casefold()})
         try:
             event = _event(row)
         except DataError as error:
@@ -141,16 +142,13 @@ def _event(row: _Row) -> Listed:
             raise DataError(f"{kind} has no {column!r}; leave it empty")
     try:
         day = date_of(row.date)
-        value = float(row.value or {"ended": "nan", "rename": "1"}.get(kind, ""))
-        cash = float(row.cash or "0")
     except ValueError:
-        raise DataError(
-            f"date {row.date!r} (YYYY-MM-DD) or value {row.value!r}"
-            f"{f' or cash {row.cash!r}' if row.cash else ''} cannot be read"
-        ) from None
+        raise DataError(f"date {row.date!r} cannot be read; write it as YYYY-MM-DD") from None
+    value = _number("value", row.value or {"ended": "nan", "rename": "1"}.get(kind, ""))
+    cash = _number("cash", row.cash or "0")
     opens = session_open(day)
     if opens is None:
-        raise DataError(f"{row.date} lies beyond the exchange calendar")
+        raise DataError(f"{row.date} {calendar_lacks(day)}")
     name = instrument(symbol).symbol
     if kind in ENDS:
         return _end(row, name, opens, value, cash)
@@ -159,6 +157,13 @@ def _event(row: _Row) -> Listed:
     if kind == "split":
         return Action(name, opens, ratio=value)
     return Action(name, opens, dividend=value)
+
+
+def _number(column: str, cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        raise DataError(f"{column} {cell!r} cannot be read; write a number, 0.25") from None
 
 
 def _check_kind(symbol: str, kind: str) -> None:
@@ -208,5 +213,5 @@ def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
     sessions = calendar().opens
     k = int(np.searchsorted(sessions, known))
     if k == len(sessions):
-        raise DataError(f"known {row.known} lies beyond the exchange calendar")
+        raise DataError(f"known {row.known} {calendar_lacks(known)}")
     return np.datetime64(sessions[k])

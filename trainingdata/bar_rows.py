@@ -10,11 +10,11 @@ from typing import NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Instants, first_row
+from foundation.arrays import Array, Instants, Mask, first_row
 from foundation.errors import DataError
 from foundation.figures import counted
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Origin, check_bars, regular_bars, row_fault
-from trainingdata.conventions import Conventions, EpochUnit
+from trainingdata.conventions import Conventions, EpochUnit, Side
 from trainingdata.heads import FORMS, Epoch, Head
 from trainingdata.instants import DAY, cell_text, instants_of_column, new_york_date, utc_text
 from trainingdata.instruments import Instrument, Kind, data_symbol
@@ -161,13 +161,19 @@ def rows_of(
             notes.append(f"{head.adjusted} is ignored")
     longest = _LONGEST_DAILY[item.kind]
     minutes = _minutes(listed, path, longest, daily=dates or (head.daily and _are_days(listed)))
-    ends = head.ends
-    if ends is None:
-        ends = _are_ends(stamps, item, minutes, zone, path, conventions, dates=dates)
+    ends = _are_ends(stamps, head, item, minutes, zone, path, conventions, dates=dates)
+    # A stock's days are read by their date.
+    if ends and (item.kind is Kind.CRYPTO or minutes != DAILY.minutes):
+        late = _in_last_second(stamps)
+        if late.any():
+            stamps = np.where(late, _next_minute(stamps), stamps)
+            notes.append(
+                f"{counted(int(late.sum()), 'stamp')} of :59 s are read as the next minute"
+            )
     volume_known = True
     _check_coin(head, item, path)
     if item.kind is Kind.CRYPTO:
-        volume = crypto_volume(values, frame, head, conventions.volume_unit)
+        volume = crypto_volume(values, frame, head, conventions.volume_unit, path)
         values[:, VOLUME] = volume.coins
         volume_known = volume.known
         notes += [volume.note] if volume.note else []
@@ -243,6 +249,40 @@ def _check_coin(head: Head, item: Instrument, path: str) -> None:
         )
 
 
+def _refuse_other_side(head: Head, stated: Side | None, path: str) -> None:
+    """Refuse data.stamps where the head states the other side of a bar."""
+    if stated is None or head.ends is None or head.ends == (stated == "end"):
+        return
+    raise DataError(
+        f"{path}: data.stamps={stated} contradicts its head ({head.vendor}), by which"
+        f" {' '.join(head.stamp)} is the {'end' if head.ends else 'begin'} of a bar; leave the"
+        f" setting out, or call the column {stated}"
+    )
+
+
+def _in_last_second(stamps: Instants) -> Mask:
+    """Return which stamps [N] are within the last second of a minute, as 23:59:59.999."""
+    return np.asarray(stamps - stamps.astype("datetime64[m]") >= np.timedelta64(59, "s"))
+
+
+def _next_minute(stamps: Instants) -> Instants:
+    return np.asarray(stamps.astype("datetime64[m]") + np.timedelta64(1, "m"))
+
+
+def _refuse_last_seconds(stamps: Instants, head: Head, path: str) -> None:
+    """Refuse stamps in the last second of a minute under a head that does not call them ends."""
+    if not _in_last_second(stamps[:1]).any() or not _in_last_second(stamps).all():
+        return
+    name = " ".join(head.stamp) or "the first column"
+    cure = "state data.stamps=end" if head.ends is None else f"call column {name} end"
+    raise row_fault(
+        path,
+        0,
+        f"{name} {np.datetime_as_string(stamps[0], unit='ms')}Z looks like the end of a bar, as all"
+        f" stamps do; {cure}",
+    )
+
+
 def _are_days(stamps: Instants) -> bool:
     """Return True if most stamps under a head of daily bars are a day apart, or if they are few."""
     return bool(len(stamps) <= 2 or usual_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
@@ -250,6 +290,7 @@ def _are_days(stamps: Instants) -> bool:
 
 def _are_ends(
     stamps: Instants,
+    head: Head,
     item: Instrument,
     minutes: int,
     zone: str,
@@ -258,12 +299,16 @@ def _are_ends(
     *,
     dates: bool,
 ) -> bool:
-    """Return True if stamps are the ends of their bars, under a head that does not state it."""
+    """Return True if stamps are the ends of their bars, by the head, the user or the calendar."""
     if dates:
-        return False
-    if conventions.stamps is not None:
-        return conventions.stamps == "end"
-    if minutes == DAILY.minutes:
+        return bool(head.ends)
+    _refuse_other_side(head, conventions.stamps, path)
+    if head.ends or conventions.stamps == "end":
+        return True
+    daily = minutes == DAILY.minutes
+    if item.kind is Kind.CRYPTO or not daily:
+        _refuse_last_seconds(stamps, head, path)
+    if daily or head.ends is not None or conventions.stamps is not None:
         return False
     if item.kind is Kind.STOCK:
         if (ends := ends_by_calendar(stamps)) is not None:
@@ -389,6 +434,13 @@ def _instants(
     """When the stamps [N] are, their zone in words, and whether they are dates alone."""
     column = _with_hyphens(_stamp_column(frame, head, path))
     if head.epochs:
+        units = [each.unit for each in head.epochs]
+        if epoch is not None and epoch not in units:
+            raise DataError(
+                f"{path}: data.epoch={epoch} contradicts its head ({head.vendor}), by which"
+                f" {column.name} counts {' or '.join(units)}; leave the setting out, or call the"
+                " column time"
+            )
         return *_counted(column, head.epochs, path, f"{head.vendor} writes it"), False
     if _are_counts(column):
         if epoch is None:

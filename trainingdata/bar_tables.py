@@ -21,7 +21,13 @@ import pandas as pd
 from foundation.arrays import Index, first_row
 from foundation.errors import DataError, InputError, in_one_line
 from trainingdata.bars import row_fault
-from trainingdata.columns import UNNAMED, head_of, names_companies
+from trainingdata.columns import (
+    UNNAMED,
+    head_of,
+    names_companies,
+    refuse_other_separator,
+    separator_of,
+)
 from trainingdata.heads import Head
 from trainingdata.instruments import data_symbol
 
@@ -33,6 +39,8 @@ _PLAIN: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "low_memo
 _QUOTED = re.compile(rb'(?<![^,\r\n])"(?:[^"\r\n]|"")*"(?=[,\r\n]|\Z)')
 _ADDRESS = re.compile(rb'"?(?:https?://|www\.)[^\s,]+"?,*', re.IGNORECASE)
 _FOOTER = re.compile(rb'"?Downloaded from Barchart[^\r\n]*\s*\Z')
+_SCIENTIFIC = re.compile(r"\d(?:\.(\d+))?e\+?(\d+)", re.IGNORECASE)
+_IN_FULL = 16
 _OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 
@@ -161,7 +169,7 @@ def _columns(path: Path) -> list[str]:
     with path.open("rb") as file:
         if path.suffix.lower() != ".parquet":
             first = file.readline()
-            return _cells(file.readline() if _is_address(first) else first)
+            return _cells(_with_commas(file.readline() if _is_address(first) else first))
         import pyarrow.parquet as pq
 
         return _headings(pq.read_schema(file).names)
@@ -187,14 +195,15 @@ def read_table(path: Path) -> BarTable:
 
 def _of_csv(raw: bytes, path: str) -> BarTable:
     _refuse_damage(raw, path)
-    text = raw.removeprefix(codecs.BOM_UTF8)
+    text = _with_commas(raw.removeprefix(codecs.BOM_UTF8))
     _refuse_other_formats(text, path)
-    _refuse_open_quotes(text, path)
     first, _, rest = text.partition(b"\n")
     if _is_address(first):
         text = rest
         first, _, rest = text.partition(b"\n")
     names = _cells(first)
+    refuse_other_separator(names, path)
+    _refuse_open_quotes(text, path)
     if not any(names):
         raise DataError(f"{path}: the file is empty, or begins with an empty line")
     rest = _FOOTER.sub(b"", rest)
@@ -205,9 +214,25 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
     body, columns = (
         (first + b"\n" + rest, head.columns) if head.headless else (rest, _distinct(names))
     )
+    _refuse_rounded(head, columns, body, path)
     # What is a date may not be taken for a number.
     words = () if head.epochs else head.stamp
     return _table(path, head, _frame(body, columns, (*words, head.symbol), path))
+
+
+def _refuse_rounded(head: Head, names: Sequence[str], body: bytes, path: str) -> None:
+    """Refuse a count since 1970 in the first row that lost digits in a spreadsheet."""
+    first = dict(zip(names, _cells(io.BytesIO(body).readline()), strict=False))
+    cell = first.get(head.stamp[0], "")
+    found = _SCIENTIFIC.fullmatch(cell)
+    # Programs write floats below 1e16 in full.
+    if found and len(found[1] or "") < int(found[2]) < _IN_FULL:
+        raise row_fault(
+            path,
+            0,
+            f"{head.stamp[0]} {cell!r} is rounded, as spreadsheets write long numbers; save the"
+            " column as whole numbers, or download the file again",
+        )
 
 
 def _refuse_second_head(first: bytes, rest: bytes, path: str) -> None:
@@ -293,6 +318,18 @@ def _refuse_damage(text: bytes, path: str) -> None:
 def _cells(line: bytes) -> list[str]:
     text = line.decode(errors="replace").removeprefix("\ufeff").rstrip("\r\n")
     return [name.strip() for name in next(csv.reader([text]), []) or [""]]
+
+
+def _with_commas(text: bytes) -> bytes:
+    """Return text with commas in place of semicolons, where its vendor separates cells by these.
+
+    Text that has commas besides is unchanged, and its head is refused.
+    """
+    head = text.partition(b"\n")[0]
+    if b";" not in head or b"," in text:
+        return text
+    separator = separator_of(head.decode()).encode()
+    return text.replace(separator, b",")
 
 
 def _of_yfinance(text: bytes, path: str) -> BarTable:

@@ -16,16 +16,19 @@ from foundation.errors import DataError, in_one_line
 from trainingdata.bars import CLOSE, FIELDS
 from trainingdata.heads import GOOD, HEADS, VENDORS, Head, Vendor, VolumeUnit
 from trainingdata.instruments import is_symbol
+from trainingdata.text_rows import other_separator
 
 UNNAMED = ""  # pandas writes its index without a heading
 # Names that state which side of a bar a stamp is.
 _BEGINS = ("timestamp", "begin", "start")
 _ENDS = ("end",)
+# The same, of files without any of the usual names.
+_OPENINGS = ("opentime", "timeopen")
+_CLOSINGS = ("closetime", "timeclose")
 _STAMPS = ("date", "time", "datetime", *_BEGINS, *_ENDS)
 _UTC = ("utc", "gmt")
 _ADJUSTED = {"adjclose", "adjustedclose"}
 _SYMBOLS = {"symbol", "ticker"}
-_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 # Headings that name the unit of the volume: Volume BTC, Volume_(BTC), Volume USDT.
 _UNIT = re.compile(r"volume[ _]+\(?(\w{2,10})\)?", re.IGNORECASE)
 _DOLLARS = {"USD", "USDT", "USDC", "CURRENCY", "QUOTE"}
@@ -84,13 +87,27 @@ def _named_columns(names: Sequence[str], path: str) -> Head:
         epochs=vendor.epochs,
         ends=vendor.ends if vendor.stamp else _side(stamp),
         daily=vendor.daily,
-        crypto_volume=volume.unit,
+        crypto_volume=volume.unit or vendor.crypto_volume,
         quote_volume=volume.quote,
         volume_coin=volume.coin,
+        volume_named=volume.unit is not None,
         decorated=vendor.decorated,
         gaps=vendor.gaps,
         ignored=tuple(name for name in names if name and name not in used),
     )
+
+
+def refuse_other_separator(names: Sequence[str], path: str) -> None:
+    """Refuse a line of headings whose cells are separated by semicolons or tabs."""
+    if why := other_separator(names):
+        raise _unknown_head(names, path, why)
+
+
+def separator_of(headings: str) -> str:
+    """Return the separator of a vendor's cells by its line of headings; a comma but for few."""
+    meanings = {_meaning(name) for name in headings.split(";")}
+    written = any(one.semicolons and one.marks <= meanings for one in VENDORS)
+    return ";" if written else ","
 
 
 class _Volume(NamedTuple):
@@ -170,8 +187,12 @@ class _Columns:
             )
         if there:
             return tuple(there.values())
-        letter = self.one({"t"}, "time")
-        return (letter,) if letter else tuple(self.by_meaning.get(UNNAMED, ())[:1])
+        other = (
+            self.one({"t"}, "time")
+            or self.one(_OPENINGS, "begin of a bar")
+            or self.one(_CLOSINGS, "end of a bar")
+        )
+        return (other,) if other else tuple(self.by_meaning.get(UNNAMED, ())[:1])
 
 
 def names_companies(head: Head, cells: Iterable[str]) -> bool:
@@ -193,9 +214,9 @@ def _on_utc(name: str) -> bool:
 def _side(stamp: tuple[str, ...]) -> bool | None:
     """Return True if stamps under a heading are ends; None if it does not state it."""
     meanings = {re.sub("utc$|gmt$", "", _meaning(name)) for name in stamp}
-    if meanings <= {*_ENDS}:
+    if meanings <= {*_ENDS, *_CLOSINGS}:
         return True
-    return False if meanings <= {*_BEGINS} else None
+    return False if meanings <= {*_BEGINS, *_OPENINGS} else None
 
 
 def _is_number(cell: str) -> bool:
@@ -204,9 +225,6 @@ def _is_number(cell: str) -> bool:
 
 def _unknown_head(names: Sequence[str], path: str, why: str) -> DataError:
     line = ",".join(names)
-    for separator, name in _OTHER_SEPARATORS.items():
-        if len(names) == 1 and separator in line:
-            why = f"its cells are separated by {name}; save it with commas"
     if sum(map(_is_number, names)) >= len(FIELDS):
         why = "its first line is data; put a line of headings above it"
     return DataError(

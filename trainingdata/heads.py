@@ -64,6 +64,7 @@ class Head:
         Empty: no other vendor has this head.
     quote_volume: column of the volume in the other currency of a pair, which shows the unit.
     volume_coin: coin that the volume's heading names, BTC in `Volume BTC`.
+    volume_named: whether the volume's heading names its unit.
     decorated: whether numbers may have a dollar sign, commas, or K, M or B behind the volume.
     gaps: whether a row without any number stands for a time without a trade.
     ignored: columns of the file that are not read.
@@ -86,6 +87,7 @@ class Head:
     marks: tuple[str, ...] = ()
     quote_volume: str = ""
     volume_coin: str = ""
+    volume_named: bool = False
     decorated: bool = False
     gaps: bool = False
     ignored: tuple[str, ...] = ()
@@ -113,7 +115,7 @@ _UNIX = (Epoch("s"), Epoch("ms"))
 # Forms of dates that are no ISO text. A file is of the one that fits all its rows.
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _DATES = (
-    *("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y.%m.%d"),
+    *("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d"),
     *("%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%m/%d/%y", "%d/%m/%y"),
 )
 FORMS = (
@@ -207,6 +209,7 @@ class Vendor:
     marks: names without case, blanks and punctuation that only this vendor writes together.
     stamp: name of the column that says when a bar is.
     close: name of the column of closes.
+    semicolons: whether it separates cells by semicolons.
 
     The others as of `Head`.
     """
@@ -219,8 +222,10 @@ class Vendor:
     epochs: tuple[Epoch, ...] = ()
     ends: bool | None = False
     daily: bool = False
+    crypto_volume: VolumeUnit | None = None
     decorated: bool = False
     gaps: bool = False
+    semicolons: bool = False
 
 
 VENDORS = (
@@ -260,6 +265,15 @@ VENDORS = (
     ),
     Vendor(
         "Barchart", frozenset({"time", "last", "change", "chg"}), "time", close="last", ends=None
+    ),
+    # Its other stamp is the day's last millisecond; its volume is in USD.
+    Vendor(
+        "CoinMarketCap",
+        frozenset({"timeopen", "timeclose", "marketcap"}),
+        "timeopen",
+        daily=True,
+        crypto_volume="usd",
+        semicolons=True,
     ),
     # Columns as clients of Binance's API name them.
     Vendor("Binance", frozenset({"opentime", "closetime"}), "opentime", epochs=_BINANCE),

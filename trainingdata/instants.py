@@ -31,7 +31,22 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _INSTANT = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?", re.IGNORECASE
 )
-
+# Names of UTC that are no names of its zone here.
+_UTC_NAMES = {"UTC", "GMT", "Z", "ZULU", "UCT", "GMT0", "GREENWICH", "UNIVERSAL"}
+# Places that abbreviations mean, and hours ahead of UTC of a clock without daylight saving. Those
+# of several countries, as CST and IST, are missing.
+_ABBREVIATIONS = {
+    **dict.fromkeys(("EST", "EST5EDT", "ET"), ("America/New_York", -5)),
+    "EDT": ("America/New_York", -4),
+    "CST6CDT": ("America/Chicago", -6),
+    **dict.fromkeys(("MST", "MST7MDT"), ("America/Denver", -7)),
+    **dict.fromkeys(("PST", "PST8PDT"), ("America/Los_Angeles", -8)),
+    "CET": ("Europe/Berlin", 1),
+    "EET": ("Europe/Athens", 2),
+}
+_HOURS = re.compile(r"(?:UTC|GMT)?([+-])0?(\d{1,2})(?::?00)?")
+_ABBREVIATED = re.compile(r".*\d:\d{2}\S* ?((?!AM|PM)[A-Z]{2,5})", re.IGNORECASE)
+_SAME_CITY = 0.87  # difflib's ratio; below it Cuba is near Cuiaba, and WET near Brazil/West
 
 _NO_DATE = "{value} is no date and time; write it as 2024-10-01T13:30Z (YYYY-MM-DD)"
 
@@ -43,17 +58,54 @@ def check_zone(zone: str | None, name: str) -> None:
 
     EST and its like are fixed offsets: half of the year they are an hour off New York's.
     """
-    if zone is None or zone == "UTC":
-        return
-    try:
-        found = ZoneInfo(zone) if "/" in zone else None
-    except (OSError, ValueError, ZoneInfoNotFoundError):
-        found = None
-    if found is None:
+    if zone is not None and not _is_zone(zone):
         raise InputError(
             f"{name}: {zone!r} is no zone; write UTC or a place as in America/New_York"
-            f"{did_you_mean(nearest(zone, sorted(available_timezones())))}"
+            f"{_zone_hint(zone)}"
         )
+
+
+def _is_zone(zone: str) -> bool:
+    """Return True for UTC and for a place of the time-zone database."""
+    if "/" not in zone:
+        return zone == "UTC"
+    try:
+        ZoneInfo(zone)
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        return False
+    return True
+
+
+def _zone_hint(zone: str) -> str:
+    """Return the end of a message: the accepted zones that a refused word means; else empty."""
+    word = zone.strip().upper()
+    if word in _UTC_NAMES:
+        return did_you_mean(["UTC"])
+    if word in _ABBREVIATIONS:
+        place, offset = _ABBREVIATIONS[word]
+        return (
+            f"; for {word} write {place} (with daylight saving) or {_fixed_zone(offset)} (without)"
+        )
+    if found := _HOURS.fullmatch(word):
+        hours = int(found[2]) if found[1] == "+" else -int(found[2])
+        fixed = _fixed_zone(hours)
+        if not _is_zone(fixed):
+            return ""
+        ahead = f"{abs(hours)} h {'ahead of' if hours > 0 else 'behind'} UTC"
+        return f"; for {word} write {fixed}" + (
+            f" for a clock {ahead} (its sign is reversed)" if hours else ""
+        )
+    places = [each for each in sorted(available_timezones()) if "/" in each]
+    if "/" in zone:
+        return did_you_mean(nearest(zone, places))
+    by_city = {place.rpartition("/")[2]: place for place in places}
+    found_cities = nearest(zone.strip().replace(" ", "_"), list(by_city), _SAME_CITY)
+    return did_you_mean([by_city[city] for city in found_cities])
+
+
+def _fixed_zone(hours: int) -> str:
+    """Return the zone whose clock is so many hours ahead of UTC; its name reverses the sign."""
+    return f"Etc/GMT{-hours:+d}" if hours else "UTC"
 
 
 def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
@@ -151,7 +203,8 @@ def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str
 
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
     if stamps.isna().any():
-        raise fault(first_row(stamps.isna().to_numpy()), _NO_DATE)
+        row = first_row(stamps.isna().to_numpy())
+        raise fault(row, _abbreviation_fault(str(text.iloc[row]), advice) or _NO_DATE)
     # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
     zoned = _has_zone(text)
     if zoned.all():
@@ -166,6 +219,19 @@ def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str
     naive = stamps[~zoned].dt.tz_localize(None)
     moved = _on_clock(naive, zone, np.flatnonzero(~zoned), fault)
     return moved if not zoned.any() else stamps.where(zoned, moved)
+
+
+def _abbreviation_fault(cell: str, advice: str) -> str:
+    """Return what is wrong with a stamp that ends in a zone's abbreviation; else empty."""
+    found = _ABBREVIATED.fullmatch(cell)
+    if found is None:
+        return ""
+    if found[1].upper() in _UTC_NAMES:
+        return f"{{value}} ends in {found[1]}; write Z instead"
+    return (
+        f"{{value}} ends in {found[1]}, and abbreviations of zones are ambiguous; write the offset"
+        f" from UTC instead, as -05:00{advice}"
+    )
 
 
 def _has_zone(text: pd.Series) -> Mask:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Array, Instants, first_row
+from foundation.clock import system_clock
 from foundation.errors import InputError
 from trainingdata.instants import DAY, HOUR, four_pm, new_york_date, utc_text
 
@@ -226,5 +227,10 @@ def calendar_lacks(now: np.datetime64) -> str:
     dates = calendar().dates
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"
     early = now < dates[0] + (dates[-1] - dates[0]) // 2
-    cure = "leave out what is earlier" if early else "update exchange_calendars"
+    if early:
+        cure = "leave out what is earlier"
+    elif now > system_clock():
+        cure = "it is in the future: correct the date"
+    else:
+        cure = "update exchange_calendars"
     return f"{place}; {cure}"

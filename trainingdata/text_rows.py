@@ -7,11 +7,15 @@ from pathlib import Path
 
 from foundation.errors import DataError
 
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+
 
 def text_rows(
     path: Path, columns: Sequence[str], what: tuple[str, str], more: Sequence[str] = ()
 ) -> list[dict[str, str]]:
     """The stripped cells of each row, by column; empty for one that is missing.
+
+    Columns are found in any case.
 
     columns: that a file has to have. more: that it may have.
     what: the file is, and the verb that goes with it, `have` or `has`.
@@ -27,6 +31,12 @@ def text_rows(
     except (OSError, ValueError, pd.errors.EmptyDataError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
         raise DataError(f"{path}: cannot be read as {words}: {reason}") from error
+    if why := other_separator(list(map(str, frame.columns))):
+        raise DataError(f"{path}: {why}")
+    frame.columns = pd.Index([str(name).strip().casefold() for name in frame.columns])
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(f"{path}: column {twice!r} appears twice; keep one")
     missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise DataError(
@@ -41,3 +51,11 @@ def text_rows(
         }
         for cells in frame[names].itertuples(index=False, name=None)
     ]
+
+
+def other_separator(names: Sequence[str]) -> str:
+    """Return why headings are one cell: semicolons or tabs separate them; else an empty string."""
+    for separator, name in _OTHER_SEPARATORS.items():
+        if len(names) == 1 and separator in names[0]:
+            return f"its cells are separated by {name}; save it with commas"
+    return ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from foundation.arrays import Array
-from foundation.errors import InputError
+from foundation.errors import DataError, InputError
 from trainingdata.bars import CLOSE, HIGH, LOW, VOLUME, Bars
 from trainingdata.heads import Head, VolumeUnit
 
@@ -38,18 +38,29 @@ class CryptoVolume(NamedTuple):
 
 
 def crypto_volume(
-    values: Array, frame: pd.DataFrame, head: Head, unit: VolumeUnit | None
+    values: Array, frame: pd.DataFrame, head: Head, unit: VolumeUnit | None, path: str
 ) -> CryptoVolume:
     """Convert the volume of rows [N, 5] to coins.
 
     frame: the rows, with the head's columns.
     unit: stated by the user; none: the head's.
+    path: of the file, for messages.
 
-    The rows' own evidence comes first, then the user's unit, then the vendor's usual unit.
+    The rows' own evidence comes first, then the user's unit, then the vendor's usual unit. Raises
+    DataError for a user's unit that contradicts the rows, or a heading that names another.
     """
     volume = values[:, VOLUME]
+    heading = head.fields[VOLUME]
+    if head.volume_named and unit is not None and unit != head.crypto_volume:
+        raise _contradiction(path, unit, f"by its heading {heading!r} is in {head.crypto_volume}")
     if head.quote_volume in frame.columns:
         shown = _shown_by_quote_volume(values, frame[head.quote_volume])
+        if shown is not None and unit == "usd":
+            raise _contradiction(
+                path,
+                unit,
+                f"beside {head.quote_volume} is in {'contracts' if shown.note else 'coins'}",
+            )
         if shown is not None:
             return shown
     usual = head.crypto_volume
@@ -64,6 +75,13 @@ def crypto_volume(
         note = f"volume is in coins (data.volume_unit), not in USD as {_vendor(head)} writes it"
         return CryptoVolume(volume, known=True, note=note)
     return CryptoVolume(volume, known=used is not None)
+
+
+def _contradiction(path: str, unit: VolumeUnit, states: str) -> DataError:
+    return DataError(
+        f"{path}: data.volume_unit={unit} contradicts its head: the volume {states}; leave the"
+        " setting out, or correct the heading"
+    )
 
 
 def _vendor(head: Head) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation import compose
+from foundation.compose import quoted_value
 from foundation.errors import InputError, unknown_key
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import refusal_of as refusal_of_command
@@ -50,6 +53,50 @@ def refusal_of(*words: str, config: str = "backtest") -> str:
     with pytest.raises(InputError) as refused:
         BacktestSettings.of(compose.composed_config(config, list(words)))
     return str(refused.value)
+
+
+@given(st.text("ab'\"\\é (,;[", min_size=1))
+def test_quoted_values_are_read_literally(value: str) -> None:
+    read = OverridesParser.create().parse_override(f"key={quoted_value(value)}").value()
+    assert str(read) == value
+
+
+@pytest.mark.parametrize(
+    ("word", "typed"),
+    [
+        ("data.dir=cases/été", "\"data.dir='cases/été'\""),
+        ("data.dir=cases/p (1)", "\"data.dir='cases/p (1)'\""),
+        ("data.dir=[cases/été,b]", "\"data.dir=['cases/été',b]\""),
+        ("data.dir=cases/été,b", "\"data.dir=['cases/été',b]\""),
+        ("data.dir=it's", "\"data.dir='it\\'s'\""),
+        ("data.dir='open", "\"data.dir='open'\""),
+        ("data.dir=p(1)", "\"data.dir='p(1)'\""),
+        ("data.dir=a=b", "\"data.dir='a=b'\""),
+        ("data.actions=a#b.csv", "\"data.actions='a#b.csv'\""),
+        ("forecaster.path=a;b", "\"forecaster.path='a;b'\""),
+        ("data.dir=a!b", "a!b"),
+        ("data.dir=C:\\é", "é"),
+    ],
+)
+def test_unreadable_words_are_told_what_to_type(word: str, typed: str) -> None:
+    said = refusal_of(word)
+    assert "Exception" not in said
+    assert "input" not in said
+    key, value = word.split("=", 1)
+    assert said.startswith(f"{key}=")
+    (proposed,) = shlex.split(re.search(r"; write (.*) \(see", said)[1])  # type: ignore[index]
+    assert typed in said
+    composed = OverridesParser.create().parse_override(proposed).value()
+    texts = composed if isinstance(composed, list) else [composed]
+    assert [str(getattr(each, "text", each)) for each in texts] == value.strip("'[]").split(",")
+
+
+@pytest.mark.parametrize(
+    "word", ["data.dir=${oc.env:X", "sizing={fraction 1", "data.dir=[a b (1)", "data.dir=[a,[b"]
+)
+def test_open_brackets_are_named(word: str) -> None:
+    said = refusal_of(word)
+    assert said.startswith(f"{word}: close each bracket, and put text in quotes")
 
 
 @pytest.mark.parametrize(

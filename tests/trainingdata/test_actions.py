@@ -53,15 +53,45 @@ def test_an_action_takes_hold_when_its_session_opens(tmp_path: Path) -> None:
     assert (actions[1].ratio, actions[1].dividend) == (1.0, 0.25)
 
 
+@pytest.mark.parametrize("head", ["Symbol,Date,Kind,Value", "SYMBOL, DATE ,KIND,VALUE"])
+@pytest.mark.parametrize("kind", ["Split", "SPLIT"])
+def test_columns_and_kinds_are_read_in_any_case(tmp_path: Path, head: str, kind: str) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text(f"{head}\nNVDA,2024-06-10,{kind},10\n")
+    assert read_actions(path) == read_actions(file(tmp_path, "NVDA,2024-06-10,split,10"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("Symbol;Date;Kind;Value\nNVDA;2024-06-10;split;10\n", "separated by semicolons; save it"),
+        (
+            "symbol,date,kind,value,Kind\nNVDA,2024-06-10,split,10,x\n",
+            "column 'kind' appears twice",
+        ),
+    ],
+)
+def test_other_heads_are_refused_by_cause(tmp_path: Path, content: str, says: str) -> None:
+    path = tmp_path / "actions.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=says):
+        read_actions(path)
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [
         ("NVDA,2024-06-10,split,0", "row 1: split of 0"),
         ("NVDA,2024-06-10,bonus,1", "kind is 'bonus'"),
         ("BTCUSD,2024-06-10,split,2", "BTCUSD is a crypto pair, which has no split"),
-        ("NVDA,someday,split,2", "cannot be read"),
-        ("NVDA,2099-06-10,split,2", "beyond the exchange calendar"),
-        ("NVDA,2024,split,2", r"row 1: date '2024' \(YYYY-MM-DD\)"),
+        ("NVDA,someday,split,2", "row 1: date 'someday' cannot be read"),
+        ("NVDA,02/20/2024,split,2", "date '02/20/2024' cannot be read; write it as YYYY-MM-DD"),
+        ("NVDA,2024-06-10,split,2:1", "row 1: value '2:1' cannot be read; write a number"),
+        (
+            "NVDA,2099-06-10,split,2",
+            "outside the exchange calendar .*; it is in the future: correct",
+        ),
+        ("NVDA,2024,split,2", "row 1: date '2024' cannot be read; write it as YYYY-MM-DD"),
         (",2024-06-10,split,2", "'' is no symbol"),
         # One session has no two splits and no dividend twice, on whatever days they are listed.
         *(

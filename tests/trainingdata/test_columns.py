@@ -205,6 +205,35 @@ def test_stamps_without_a_side_are_refused(tmp_path: Path) -> None:
     assert load_bars(put(tmp_path, both, "AAAUSD.csv")).times.tolist() == begins.times.tolist()
 
 
+@pytest.mark.parametrize(
+    ("stamp", "state", "other"), [("timestamp", "begin", "end"), ("end", "end", "begin")]
+)
+@pytest.mark.parametrize("case", [str, str.title])
+def test_a_side_against_the_head_is_refused(
+    tmp_path: Path, stamp: str, state: str, other: str, case: Callable[[str], str]
+) -> None:
+    path = put(tmp_path, hours(COIN_HOURS, stamp).rename(columns=case), "AAAUSD.csv")
+    said = refusal(path, stamps=other)
+    assert f"data.stamps={other} contradicts its head" in said
+    assert f"{case(stamp)} is the {state} of a bar" in said
+    assert said.endswith(f"call the column {other}")
+    assert load_bars(path, stamps=state).times.tolist() == load_bars(path).times.tolist()
+
+
+def test_dates_are_read_under_either_side(tmp_path: Path) -> None:
+    path = put(tmp_path, days("timestamp"))
+    for side in ("begin", "end"):
+        np.testing.assert_array_equal(load_bars(path, stamps=side).values[0], VALUES)
+
+
+def test_a_unit_against_the_head_is_refused(tmp_path: Path) -> None:
+    counts = COIN_HOURS["start"].dt.as_unit("s").astype("int64").astype(str)
+    path = put(tmp_path, hours(COIN_HOURS, "unix").assign(unix=counts), "AAAUSD.csv")
+    said = refusal(path, epoch="ns", stamps="begin")
+    assert "data.epoch=ns contradicts its head (unix), by which unix counts s or ms" in said
+    assert load_bars(path, epoch="s", stamps="begin").mask.all()
+
+
 @pytest.mark.parametrize("date", ["1962-01-02", "1969-07-03", "1985-10-01", "1999-12-31"])
 def test_sessions_of_the_last_century_are_read(tmp_path: Path, date: str) -> None:
     rows = DAYS.iloc[:1].assign(date=date)

@@ -164,12 +164,15 @@ def test_a_row_ends_a_symbol_at_the_open_after_its_day_and_after_it_was_known(
         ("AAA,2024-06-10,merger,0,BBB,,", "merger of 0 shares; a value must be above 0"),
         ("AAA,2024-06-10,merger,,BBB,,", "value '' cannot be read"),
         ("AAA,2024-06-10,merger,1,AAA,,", "a merger of AAA into itself"),
-        ("AAA,2024-06-10,merger,1,BBB,much,", "or cash 'much' cannot be read"),
+        ("AAA,2024-06-10,merger,1,BBB,much,", "row 1: cash 'much' cannot be read"),
         ("AAA,2024-06-10,rename,2,BBB,,", "rename with a value of 2; it is 1, or a merger"),
         ("AAA,2024-06-10,ended,-1,,,", "ended with -1; a share is paid 0 USD or more"),
         ("AAA,2024-06-10,ended,1,BBB,,", "ended has no 'into'; leave it empty"),
         ("AAA,2024-06-10,dividend,1,,,2024-06-01", "dividend has no 'known'; leave it empty"),
-        ("AAA,2024-06-10,ended,1,,,2099-01-01", "known 2099-01-01 lies beyond the exchange"),
+        (
+            "AAA,2024-06-10,ended,1,,,2099-01-01",
+            "known 2099-01-01 lies outside the exchange calendar",
+        ),
         ("AAA,2024-06-10,ended,1,,,\nAAA,2024-07-10,ended,2,,,", "rows 1 and 2: AAA ends twice"),
     ],
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import tempfile
+import zoneinfo
 from pathlib import Path
 
 import numpy as np
@@ -316,6 +319,59 @@ def test_a_zone_that_is_none_or_has_no_summer_is_refused_by_name(zone: str) -> N
 def test_a_mistyped_zone_gets_the_nearest() -> None:
     with pytest.raises(InputError, match=r"did you mean America/New_York\?"):
         DataSettings(zone="America/NewYork")
+
+
+@pytest.mark.parametrize(
+    ("zone", "hint"),
+    [
+        ("EST", "America/New_York (with daylight saving) or Etc/GMT+5 (without)"),
+        ("EST5EDT", "America/New_York (with daylight saving) or Etc/GMT+5 (without)"),
+        ("GMT", "did you mean UTC?"),
+        ("Z", "did you mean UTC?"),
+        ("utc", "did you mean UTC?"),
+        ("UTC+5", "Etc/GMT-5 for a clock 5 h ahead of UTC (its sign is reversed)"),
+        ("-05:00", "Etc/GMT+5 for a clock 5 h behind UTC (its sign is reversed)"),
+        ("+0000", "write UTC"),
+        ("New York", "did you mean America/New_York?"),
+        ("Iceland", "or a place as in America/New_York"),
+    ],
+)
+def test_an_abbreviated_zone_is_told_its_place(zone: str, hint: str) -> None:
+    with pytest.raises(InputError) as refused:
+        DataSettings(zone=zone)
+    assert str(refused.value).endswith(hint)
+
+
+ZONES = sorted(zoneinfo.available_timezones())
+
+
+@given(
+    st.one_of(
+        st.sampled_from(ZONES),
+        st.sampled_from(ZONES).map(str.lower),
+        st.sampled_from(["UTC+15", "GMT-13", "UTC+5:30", "IST", "CST", "Japan", "Eastern", "+99"]),
+        st.from_regex(r"(UTC|GMT)?[+-]\d{1,2}", fullmatch=True),
+    )
+)
+def test_proposed_zones_are_accepted(zone: str) -> None:
+    try:
+        DataSettings(zone=zone)
+    except InputError as error:
+        hint = str(error).partition("as in America/New_York")[2]
+        for word in re.findall(r"UTC\b(?! \()|\w+/[\w/+-]+", hint):
+            assert word != zone
+            DataSettings(zone=word)
+
+
+@pytest.mark.parametrize("zone", [each for each in ZONES if "/" not in each and each != "UTC"])
+def test_a_proposed_place_is_on_the_typed_clock(zone: str) -> None:
+    with pytest.raises(InputError) as refused:
+        DataSettings(zone=zone)
+    if proposed := re.search(r"did you mean (\S+)\?", str(refused.value)):
+        for month in (1, 7):
+            at = datetime.datetime(2024, month, 1)  # noqa: DTZ001
+            meant, place = (zoneinfo.ZoneInfo(name) for name in (zone, proposed[1]))
+            assert meant.utcoffset(at) == place.utcoffset(at)
 
 
 def test_folders_and_files_stand_side_by_side_and_one_named_twice_is_one(tmp_path: Path) -> None:

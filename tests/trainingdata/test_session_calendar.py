@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
+from trainingdata import sessions
 from trainingdata.instants import (
     compact_text,
     four_pm,
@@ -360,12 +361,17 @@ def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(
     assert share == pytest.approx(expected, rel=1e-9)
 
 
-def test_refusal_names_the_end_that_is_outside() -> None:
+def test_refusal_names_the_end_that_is_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     dates = calendar().dates
     for early in (dates[0] - 40, dates[0], dates[0] + 30):
         assert calendar_lacks(early).endswith("leave out what is earlier")
-    for late in (dates[-1] - 30, dates[-1], dates[-1] + 40):
-        assert calendar_lacks(late).endswith("update exchange_calendars")
+    ends = (dates[-1] - 30, dates[-1], dates[-1] + 40)
+    for now, cure in (
+        (dates[-1] - 60, "it is in the future: correct the date"),
+        (dates[-1] + 60, "update exchange_calendars"),
+    ):
+        monkeypatch.setattr(sessions, "system_clock", lambda now=now: now)
+        assert all(calendar_lacks(late).endswith(cure) for late in ends)
 
 
 def test_first_days_have_a_mark_before_them() -> None:

@@ -279,6 +279,12 @@ SESSIONS_OF_A_STOCK: dict[str, Write] = {
         "Date,Open,High,Low,Close,Volume",
         '{date:%Y-%m-%d},"{open:,.9f}","{high:,.9f}","{low:,.9f}","{close:,.9f}","{volume:,.3f}"',
     ),
+    "hyphens, day first": plain(
+        "Date,Open,High,Low,Close,Volume", "{date:%d-%m-%Y},{open},{high},{low},{close},{volume}"
+    ),
+    "hyphens, month first": plain(
+        "Date,Open,High,Low,Close,Volume", "{date:%m-%d-%Y},{open},{high},{low},{close},{volume}"
+    ),
     "slashes": plain(
         "Date,Open,High,Low,Close,Volume", "{date:%Y/%m/%d},{open},{high},{low},{close},{volume}"
     ),
@@ -372,6 +378,50 @@ def test_one_row_out_of_order_is_refused(tmp_path: Path) -> None:
         load_bars(tmp_path)
 
 
+ROUNDED = [
+    (HOURLY["Binance's archive"][1], "", "open_time"),
+    (HOURLY["Binance's API"][1], "", "Open time"),
+    (
+        plain("time,open,high,low,close,volume", "1,{open},{high},{low},{close},{volume}"),
+        "1",
+        "time",
+    ),
+]
+
+
+@pytest.mark.parametrize(("write", "typed", "name"), ROUNDED)
+@pytest.mark.parametrize("cell", ["1.704206e+12", "1.70421E+12", "2E+12"])
+def test_counts_rounded_by_a_spreadsheet_are_refused(
+    tmp_path: Path, write: Write, typed: str, name: str, cell: str
+) -> None:
+    rows = write(HOURS).splitlines()
+    at = 0 if rows[0][0].isdigit() else 1
+    rows[at:] = [",".join([cell, *row.split(",")[1:]]) for row in rows[at:]]
+    (tmp_path / "BTCUSDT.csv").write_text("\n".join([*rows, ""]))
+    with pytest.raises(DataError) as refused:
+        load_bars(tmp_path, epoch="ms")
+    assert f"row 1: {name} '{cell}' is rounded, as spreadsheets write" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "says"),
+    [
+        ("2023-06-01 09:30:00 EST", "ends in EST, and abbreviations of zones are ambiguous; write"),
+        ("2023-06-01 09:30 CET", "write the offset from UTC instead, as -05:00, or name its zone"),
+        ("2023-06-01 09:30:00 UTC", "ends in UTC; write Z instead"),
+        ("2023-06-01 09:30 AMX PM", "is no date and time"),
+    ],
+)
+@pytest.mark.parametrize("zone", [None, NEW_YORK])
+def test_a_zones_abbreviation_is_refused_by_name(
+    tmp_path: Path, stamp: str, says: str, zone: str | None
+) -> None:
+    rows = f"timestamp,open,high,low,close,volume\n{stamp},1,1,1,1,1\n"
+    (tmp_path / "AAA.csv").write_text(rows)
+    with pytest.raises(DataError, match=says):
+        load_bars(tmp_path, zone=zone)
+
+
 DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)
 
 
@@ -458,6 +508,80 @@ def test_prices_below_the_least_are_refused(tmp_path: Path) -> None:
     least = HOURS.assign(**{name: HOURS[name] * 1.2e-13 for name in prices})
     (tmp_path / "BTCUSDT-1h.csv").write_text(binance(least))
     expected(load_bars(tmp_path), least)
+
+
+def coin_market_cap(separator: str) -> str:
+    """Days of a coin, newest first, as its page of historical data downloads them."""
+    days = DAILY.assign(date=pd.date_range("2024-03-04", periods=len(DAILY)))
+    head = "timeOpen,timeClose,timeHigh,timeLow,name,open,high,low,close,volume,marketCap,timestamp"
+    rows = (
+        f'"{day}T00:00:00.000Z","{day}T23:59:59.999Z","{day}T09:11:00.000Z","{day}T17:02:00.000Z",'
+        f'"2781",{bar.open},{bar.high},{bar.low},{bar.close},{bar.volume * bar.close},1e12,'
+        f'"{day}T23:59:59.999Z"'
+        for bar in rows_of(days)
+        for day in [f"{bar.date:%Y-%m-%d}"]
+    )
+    return "\ufeff" + lines(head, rows, newest_first=True).replace(",", separator)
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_days_of_coin_market_cap_are_read(tmp_path: Path, separator: str) -> None:
+    (tmp_path / "BTCUSD.csv").write_text(coin_market_cap(separator))
+    bars = load_bars(tmp_path)
+    first, last = bars.times[[0, -1]]
+    assert first == np.datetime64("2024-03-05")
+    assert last == np.datetime64("2024-03-04") + len(DAILY)
+    np.testing.assert_allclose(bars.values[0], DAILY[list(FIELDS)], rtol=1e-9)
+    require_volume_units(bars, "this test")
+
+
+def test_semicolons_beside_commas_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "BTCUSD.csv").write_text(coin_market_cap(";").replace("1e12", "1,5"))
+    with pytest.raises(DataError, match="cells are separated by semicolons; save it with commas"):
+        load_bars(tmp_path)
+
+
+def last_instants(bars: pd.DataFrame, heading: str, before: str, symbol: str) -> str:
+    """Bars stamped some time before their end."""
+    stamps = bars["end"] - pd.Timedelta(before)
+    frame = bars[list(FIELDS)].assign(**{heading: stamps.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")})
+    return frame.assign(symbol=symbol).to_csv(index=False)
+
+
+COIN_DAYS = HOURS.iloc[:4].assign(end=pd.date_range("2024-03-02", periods=4, tz="UTC"))
+
+
+@pytest.mark.parametrize("before", ["1ms", "1s", "1us"])
+@pytest.mark.parametrize(
+    ("bars", "symbol"), [(HOURS, "BTCUSD"), (COIN_DAYS, "BTCUSD"), (table("AAA"), "AAA")]
+)
+def test_last_instants_of_bars_are_ends(
+    tmp_path: Path, bars: pd.DataFrame, symbol: str, before: str
+) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_text(last_instants(bars, "time", before, symbol))
+    expected(load_bars(path, stamps="end"), bars)
+    with pytest.raises(
+        DataError, match=r"59.*looks like the end of a bar.*; state data\.stamps=end"
+    ):
+        load_bars(path)
+    path.write_text(last_instants(bars, "timestamp", before, symbol))
+    with pytest.raises(
+        DataError, match=r"looks like the end of a bar.*; call column timestamp end"
+    ):
+        load_bars(path)
+    for heading in ("end", "Close time", "timeClose"):
+        path.write_text(last_instants(bars, heading, before, symbol))
+        read = load_bars(path)
+        expected(read, bars)
+        assert f"{len(bars)} stamps of :59 s are read as the next minute" in read.origins[0].notes
+
+
+def test_binances_close_times_are_ends(tmp_path: Path) -> None:
+    counts = HOURS["end"].dt.as_unit("ms").astype("int64") - 1
+    frame = HOURS[list(FIELDS)].assign(close_time=counts)
+    frame.to_csv(tmp_path / "BTCUSD.csv", index=False)
+    expected(load_bars(tmp_path, epoch="ms"), HOURS)
 
 
 def test_a_coins_name_proposes_its_pair(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.errors import InputError
+from foundation.errors import DataError, InputError
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.heads import HEADS
@@ -85,6 +85,24 @@ def test_a_stated_unit_overrides_the_vendors(tmp_path: Path) -> None:
         require_volume_units(bars, "universe.top")
 
 
+@pytest.mark.parametrize(
+    ("heading", "unit", "more", "says"),
+    [
+        ("Volume BTC", "usd", {}, "by its heading 'Volume BTC' is in coins"),
+        ("Volume USD", "coins", {}, "by its heading 'Volume USD' is in usd"),
+        ("Volume", "usd", {"quote_volume": COINS * CLOSES}, "beside quote_volume is in coins"),
+        ("Volume", "usd", {"quote_volume": 10 * COINS / CLOSES}, "beside quote_volume is in contr"),
+    ],
+)
+def test_a_unit_against_the_heading_is_refused(
+    tmp_path: Path, heading: str, unit: str, more: dict[str, Any], says: str
+) -> None:
+    frame = YAHOO.rename(columns={"Volume": heading}).assign(**more)
+    assert read(tmp_path, frame, "BTCUSD.csv").mask.all()
+    with pytest.raises(DataError, match=rf"data\.volume_unit={unit} contradicts .* {says}"):
+        read(tmp_path, frame, "BTCUSD.csv", volume_unit=unit)
+
+
 BINANCE = next(head for head in HEADS if head.vendor == "Binance")
 
 
@@ -99,11 +117,11 @@ def test_quote_volume_tells_contracts_from_coins(size: float, price: float, seed
     ambiguous = low.min() <= np.sqrt(size) * 1.02 and high.max() >= np.sqrt(size) / 1.02
     if ambiguous:
         return
-    coins = crypto_volume(values, pd.DataFrame({"quote_volume": count * mean}), BINANCE, None)
+    coins = crypto_volume(values, pd.DataFrame({"quote_volume": count * mean}), BINANCE, None, "")
     assert coins.known
     assert coins.coins.tolist() == count.tolist()
     margined = pd.DataFrame({"quote_volume": count * size / mean})
-    contracts = crypto_volume(values, margined, BINANCE, None)
+    contracts = crypto_volume(values, margined, BINANCE, None, "")
     assert contracts.known
     assert contracts.coins.tolist() == margined["quote_volume"].tolist()
     assert "counts contracts" in contracts.note
@@ -113,7 +131,7 @@ def test_inconsistent_quote_volume_shows_no_unit() -> None:
     values = np.full((5, 5), 50.0)
     for column in (0.0, 1.0):
         frame = pd.DataFrame({"quote_volume": np.full(5, column)})
-        assert not crypto_volume(values, frame, BINANCE, None).known
-        assert crypto_volume(values, frame, BINANCE, "coins").known
-    assert crypto_volume(values, frame, BINANCE, "usd").coins.tolist() == [1.0] * 5
+        assert not crypto_volume(values, frame, BINANCE, None, "").known
+        assert crypto_volume(values, frame, BINANCE, "coins", "").known
+    assert crypto_volume(values, frame, BINANCE, "usd", "").coins.tolist() == [1.0] * 5
     assert values[0, CLOSE] == 50.0
