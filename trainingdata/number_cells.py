@@ -1,0 +1,107 @@
+"""Cells of prices and volumes as numbers; a cell that is none is refused by its cause."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from foundation.arrays import Array, first_row
+from foundation.errors import DataError
+from trainingdata.bars import FIELDS, VOLUME, row_fault
+from trainingdata.heads import Head
+from trainingdata.instants import cell_text
+
+_THOUSANDS = r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?"
+_MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9}
+_NO_NUMBER = ("NaN", "nan")
+
+
+def number_columns(frame: pd.DataFrame, head: Head, path: str) -> Array:
+    """Open, high, low, close and volume, [N, 5] float64; finite but in rows without a trade."""
+    columns: list[Array] = []
+    gaps = np.zeros(len(frame), dtype=bool)
+    if head.gaps:
+        cells = frame[list(head.fields)]
+        gaps = (cells.isna() | cells.isin(_NO_NUMBER)).all(axis=1).to_numpy(dtype=bool)
+    for field, name in zip(FIELDS, head.fields, strict=True):
+        cells_of = frame[name]
+        if head.decorated or _has_thousands_commas(cells_of, prices=columns):
+            cells_of = _undecorated(cells_of, field)
+        numbers = pd.to_numeric(cells_of, errors="coerce")
+        column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+        finite = np.isfinite(column) | gaps
+        # True and false would pass for 1 and 0.
+        if cells_of.isna().all() and not finite.all():
+            raise DataError(
+                f"{path}: column {name} ({field}) is empty; download the file again with it"
+            )
+        if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
+            row = 0 if finite.all() else first_row(~finite)
+            raise row_fault(
+                path,
+                row,
+                f"{field} is {cell_text(frame[name].iloc[row])}, not a number;"
+                f" {_number_advice(str(frame[name].iloc[row]))}",
+            )
+        columns.append(column)
+    return np.stack(columns, axis=1)
+
+
+def _undecorated(column: pd.Series, field: str) -> pd.Series:
+    """Return cells without dollar signs and commas: $1,234.5 is 1234.5, and a volume 1.5K 1500."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    text = column.astype("string").str.strip().str.removeprefix("$")
+    thousands = text.str.fullmatch(_THOUSANDS).fillna(False)
+    text = text.where(~thousands, text.str.replace(",", ""))
+    if field != FIELDS[VOLUME]:
+        return text
+    numbers = pd.to_numeric(text.str.replace("[KMB]$", "", regex=True), errors="coerce")
+    return numbers * text.str[-1].map(_MULTIPLES).fillna(1).astype(float)
+
+
+def _has_decimals(prices: Array) -> bool:
+    """Return True if any of a column of prices [N] has decimals."""
+    return bool((prices[np.isfinite(prices)] % 1 != 0).any())
+
+
+def _has_thousands_commas(column: pd.Series, prices: Sequence[Array]) -> bool:
+    """Return True if every number of a column from 1,000 on has commas between its thousands.
+
+    With decimal points, in the column or in the prices, these are not decimal commas.
+
+    prices: the columns read before this one, [N] each.
+    """
+    if pd.api.types.is_numeric_dtype(column):
+        return False
+    cells = column.astype("string").str.strip()
+    form = rf"{_THOUSANDS}|-?\d{{1,3}}(?:\.\d+)?"
+    if (
+        not re.fullmatch(form, str(cells.iloc[0]))
+        or not cells.str.fullmatch(form).fillna(False).all()
+    ):
+        return False
+    return any(map(_has_decimals, prices)) or bool(cells.str.contains(".", regex=False).any())
+
+
+def _number_advice(cell: str) -> str:
+    """Return how to write a cell that is not a number."""
+    text = cell.strip()
+    if text == "nan":
+        return "fill the cell in, or leave the row out where there was no trade"
+    for mark, name in (("$", "dollar signs"), ("%", "percent signs")):
+        if mark in text:
+            return f"it has {name}; write plain numbers, 1234.5"
+    if re.fullmatch(_THOUSANDS, text):
+        plain = text.replace(",", "")
+        if text.count(",") == 1 and "." not in text:
+            return (
+                f"is its comma for thousands or decimals? Write {plain} or {text.replace(',', '.')}"
+            )
+        return f"it has thousands separators; write {plain}"
+    if re.fullmatch(r"-?[\d.]*,\d+", text):
+        return "it has a decimal comma; write a point, 1234.5"
+    return "write plain numbers, 1234.5, and leave a row out where there was no trade"
