@@ -209,9 +209,13 @@ def _hydras_words(line: Line) -> list[str]:
 
 @cache
 def _open_prefixes(config: str) -> tuple[str, ...]:
-    """Return the key prefixes of mappings that are empty by default, each ending in a dot."""
-    kinds = classes_of(config)
-    return tuple(prefix for kind in kinds for prefix in _empty_prefixes(defaults_in(kind)))
+    """Return the key prefixes of mappings that are empty by default, each ending in a dot.
+
+    A key may be in a class or in a file alone, as `positions` of `configs/live.yaml`.
+    """
+    in_files = [plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
+    defaults = [*map(defaults_in, classes_of(config)), *in_files]
+    return tuple(prefix for values in defaults for prefix in _empty_prefixes(values))
 
 
 def _empty_prefixes(values: Mapping[str, Any], group: str = "") -> Iterator[str]:

@@ -201,3 +201,9 @@ def test_own_class_and_its_arguments_need_no_plus(words: list[str]) -> None:
     group = words[-1].partition(".")[0]
     assert config[group]._target_ == "my.Class"
     assert config[group].arguments.x in (1, {"y": 1})
+
+
+def test_a_position_needs_no_plus() -> None:
+    """`positions` is in `configs/live.yaml` and in no settings class."""
+    config = compose.composed_config("live", ["positions.ACME=100"])
+    assert config.positions == {"ACME": 100}
