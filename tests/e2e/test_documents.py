@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
