@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -201,10 +200,8 @@ class Reader:
 @pytest.mark.parametrize("page", [name for name in WITH_COMMANDS if name not in OWN_TEST])
 def test_every_command_of_a_page_runs_in_the_order_it_is_read(page: str, tmp_path: Path) -> None:
     lines = lines_of(page)
-    for name in ("examples", "marketsimulator", "trainingdata", "trade_stock_e2e.py"):
+    for name in ("examples", "configs", "marketsimulator", "trainingdata", "trade_stock_e2e.py"):
         (tmp_path / name).symlink_to(ROOT / name)
-    # A command of the page writes a symbol's settings there.
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     has_an_account = any(entry(BESIDE, line) for line in lines)
     with account(tmp_path) if has_an_account else nullcontext("") as venue:
         reader = Reader(tmp_path, venue)
