@@ -334,7 +334,7 @@ def _variable(name: str, *default: object) -> str | None:
 
 @cache
 def resolve_variables() -> None:
-    """Have `${oc.env:NAME}` in a configuration read by `_variable`, once a process."""
+    """Register `_variable` as the reader of `${oc.env:NAME}`, once a process."""
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("oc.env", _variable, replace=True)

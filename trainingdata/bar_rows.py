@@ -444,10 +444,10 @@ def _instants(
         if epoch is None:
             raise _unsaid_unit(column, path)
         return *_counted(column, [Epoch(epoch)], path, "data.epoch says"), False
-    _refuse_lone_times(column, path)
     column = _as_iso(column, head.forms or FORMS, path)
     if _are_dates(column):
         return instants_of_column(column, path, zone="UTC"), "dates", True
+    _refuse_lone_times(column, path)
     instants = instants_of_column(column, path, zone=clock, advice=_ADVICE)
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return instants, str(column.dtype.tz), False

@@ -33,11 +33,11 @@ def number_columns(frame: pd.DataFrame, head: Head, path: str) -> Array:
         numbers = pd.to_numeric(cells_of, errors="coerce")
         column = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
         finite = np.isfinite(column) | gaps
-        # True and false would pass for 1 and 0.
-        if cells_of.isna().all() and not finite.all():
+        if not finite.all() and cells_of.isna().all():
             raise DataError(
                 f"{path}: column {name} ({field}) is empty; download the file again with it"
             )
+        # True and false would pass for 1 and 0.
         if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
             row = 0 if finite.all() else first_row(~finite)
             raise row_fault(
