@@ -243,10 +243,10 @@ def before_the_close(one: Trading) -> Iterator[None]:
     one.counts["nights"] += 1
     # A venue refuses a cut that a person's open order would trade with: it is told, and stays.
     persons = [t for name, t in one.here.venue.tickets.items() if name.startswith("by-hand")]
-    # Seen by a cycle, what the person has bought halts the account. What was set aside is left
+    # Seen by a cycle, what the person has bought halts the account. What is quarantined is left
     # alone; everything else is cut for it.
     with one.halts() as halts:
-        aside = halts.set_aside()
+        aside = halts.quarantined()
         halted = any(halt.kind == "positions" for halt in halts.active())
     left = {symbol for symbol, held in account.positions.items() if held} - aside - {"SYXUSD"}
     kept = any(ticket.open for ticket in persons) or halted or (aside and not left)
