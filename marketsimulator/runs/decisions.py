@@ -25,7 +25,7 @@ from execution.decision.decision import (
 from execution.decision.rebalancing import decision_orders, ordered_quantity
 from execution.orders.orders import Order, exact_decimal
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.compiled import compiled, spread
+from foundation.compiled import any_of, compiled, spread
 from foundation.threads import side_by_side
 from marketsimulator.records import DecisionLog, decision_frame
 from marketsimulator.runs.instants import Kept, WalkInputs, decision_again
@@ -356,9 +356,9 @@ def _explain(
         spread(arrays.unsent[row], chosen, rounded.unsent)
         ceiling[row] = problem.limits.stock_ceiling
         granted[row] = problem.limits.granted
-        if kept.status[row] == SOLVED and problem.account.deciding.any():
+        if kept.status[row] == SOLVED and any_of(problem.account.deciding):
             by_span, without_factor = kelly_by_span(problem, inputs.fraction)
-            if without_factor.any():
+            if any_of(without_factor):
                 singular[row] = True
                 continue
             why = explained(problem, weights, kept.shadow_prices[row], by_span, inputs.fraction)

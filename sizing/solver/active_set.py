@@ -172,7 +172,7 @@ def _set_start(program: Program, weight: Array) -> bool:
     return feasible
 
 
-@merged
+@compiled
 def _keep_to_net(program: Program, weight: Array) -> None:
     """Bring weights [n] within the net groups with few changes, or as near as they come.
 
