@@ -339,10 +339,20 @@ def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
     if run.__code__.co_argcount == 1:
         yield ()
         return
+    from itertools import count
+
+    from foundation.compiled import COMPILATIONS, compilations_told
     from foundation.console import progress_shown
 
+    compiled = count(1)
     with progress_shown() as progress:
-        yield (progress,)
+
+        def tell(_: str) -> None:
+            done = next(compiled)
+            progress("compiling, once after an installation:", done, max(done, COMPILATIONS))
+
+        with compilations_told(tell):
+            yield (progress,)
 
 
 def _print(result: Result, output: Path | None) -> None:

@@ -42,6 +42,7 @@ from foundation.arrays import Array, Cube, Index, Mask, Matrix
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
+COMPILATIONS = 240  # about as many as a first backtest makes
 LINKED = "-linked"
 _CHECKED_HASH = (3).to_bytes(4, "little")
 
@@ -426,6 +427,9 @@ class _Compilations(event.Listener):
     def on_start(self, event: event.Event) -> None:
         name = event.data["dispatcher"].py_func.__qualname__
         log.info("compiling %s", name)
+        self.tell(name)
+
+    def tell(self, name: str) -> None:
         if self.told is not None:
             self.told(name)
 
@@ -447,6 +451,11 @@ def compilations_told(told: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         _compilations.told = before
+
+
+def tell_compilation(name: str) -> None:
+    """Tell of a function that another process compiles for this one."""
+    _compilations.tell(name)
 
 
 @cache

@@ -23,6 +23,7 @@ from forecasting.settings import spoken_on
 from foundation.cli import Result
 from foundation.console import show_parts, terminal
 from foundation.errors import InputError
+from marketsimulator.rehearsal import rehearsed
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.report import result_files, result_parts
@@ -104,7 +105,8 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
         bars, doubts = market.bars, market.doubts
         show_parts(console, coverage_parts(bars, settings.start, settings.end, doubts))
 
-    results = run_backtest(settings, progress, show)
+    with rehearsed():
+        results = run_backtest(settings, progress, show)
     summary = results.summary()
     table, sentences = result_parts(summary, results.seconds)
     # The first lines have printed these; the page and `summary.json` repeat them with the figures.
