@@ -186,9 +186,9 @@ def head(*cells: str) -> None:
     row(*["---"] * len(cells))
 
 
-def followed(symbols: int, count: int) -> dict[str, Any]:
+def followed(symbols: int, count: int, first: str = "2024-01-02") -> dict[str, Any]:
     """Prices and long target weights [T, S] of synthetic stocks, 0.95 of equity at most in all."""
-    bars = synthetic(symbols, count)
+    bars = synthetic(symbols, count, first)
     rng = np.random.default_rng(7)
     raw = np.clip(rng.normal(0, 0.15, (count, symbols)), 0, 0.6)
     weights = raw * np.minimum(1, 0.95 / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
@@ -355,7 +355,7 @@ def length_rows() -> None:
     if python is None:
         return
     head("NautilusTrader, 10 symbols", "bars of each", "k symbol-bars/s, processor", "orders")
-    with Program(python, "nautilus", followed(10, 7056)) as program:
+    with Program(python, "nautilus", followed(10, 7056, "2020-01-02")) as program:
         program.run("220")
         for count, runs in ((441, 3), (1764, 3), (7056, 1)):
             found = [program.run(str(count)) for _ in range(runs)]
@@ -395,7 +395,7 @@ def solver_cell(program: Program, name: str, given: list[dict[str, Any]], times:
     from sizing.kelly import kelly_weights
 
     taken, ratios, below, passed = [], [], [], []
-    # Solvers of dense programs take a minute for one of 500 symbols.
+    # Solvers of dense programs take half a minute for one of 500 symbols.
     wide = len(given[0]["mu"]) >= WIDE and name in ("DAQP", "ProxQP")
     for k, p in enumerate(given[:1] if wide else given):
         turn = partial(kelly_weights, **p), partial(program.run, name, str(k))
