@@ -20,13 +20,16 @@ import marshal
 import os
 import pickle
 import py_compile
+import subprocess
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from types import CodeType
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -261,7 +264,7 @@ class _Unit:
         known: Any = result
         known.__signature__ = inspect.signature(self.function)
         type_callable(call)(lambda context: known)
-        lower_builtin(call, _types.VarArg(_types.Any))(self.write_call)
+        _lower(call, _types.VarArg(_types.Any))(self.write_call)
         seen: Any = call
         seen.py_func = self.function
         return call
@@ -366,6 +369,7 @@ def is_compiled(module: str) -> bool:
 
 
 _ir: Any = cgutils
+_lower: Any = lower_builtin
 _new_reference: Any = imputils.impl_ret_new_ref
 _types: Any = numba.types
 _POINTER = ir.IntType(8).as_pointer()
@@ -453,9 +457,38 @@ def compilations_told(told: Callable[[str], None]) -> Iterator[None]:
         _compilations.told = before
 
 
-def tell_compilation(name: str) -> None:
-    """Tell of a function that another process compiles for this one."""
-    _compilations.tell(name)
+@contextmanager
+def compiled_beside(program: str, unless: str) -> Iterator[None]:
+    """Have a second process run a module of the project, which compiles what this one will call.
+
+    It prints the name of each function that it compiles. It is not started where machine code of
+    the module `unless` is kept already, and ended with the block.
+    """
+    if is_compiled(unless):
+        yield
+        return
+    paths = (str(PROJECT), os.environ.get("PYTHONPATH"))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def tell() -> None:
+        for name in cast(IO[str], process.stdout):
+            _compilations.tell(name.strip())
+
+    reader = Thread(target=tell, daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        reader.join()
+        process.__exit__(None, None, None)
 
 
 @cache

@@ -21,9 +21,9 @@ from dataclasses import replace
 from forecasting.forecast import Progress, mark_as_future, silent
 from forecasting.settings import spoken_on
 from foundation.cli import Result
+from foundation.compiled import compiled_beside
 from foundation.console import show_parts, terminal
 from foundation.errors import InputError
-from marketsimulator.rehearsal import rehearsed
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.report import result_files, result_parts
@@ -105,7 +105,7 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
         bars, doubts = market.bars, market.doubts
         show_parts(console, coverage_parts(bars, settings.start, settings.end, doubts))
 
-    with rehearsed():
+    with compiled_beside("marketsimulator.rehearsal", unless="marketsimulator.runs.instants"):
         results = run_backtest(settings, progress, show)
     summary = results.summary()
     table, sentences = result_parts(summary, results.seconds)
