@@ -4,8 +4,10 @@ machine without a GPU can tell.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -293,6 +295,82 @@ def test_an_answer_that_is_not_finite_is_refused(number: float) -> None:
         says = rf"^forecaster\.dtype: {dtype} on cpu .*finite{cure}$"
         with pytest.raises(InputError, match=says):
             next(engine.quantiles(walks(1, 8, 40), [np.arange(8)], "none", progress=silent))
+
+
+# ----- threads of a CPU -----
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("given", "workers", "each"), [(3, 3, 1), (7, 6, 1), (13, 6, 2)])
+def test_threads_compute_whole_passes_side_by_side(given: int, workers: int, each: int) -> None:
+    """Six passes, each of which waits until all workers have one."""
+    together = threading.Barrier(workers, timeout=60)
+    seen = set()
+
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        together.wait()
+        seen.add((torch.get_num_threads(), torch.is_inference_mode_enabled()))
+        return last_prices(context)
+
+    windows = walks(1, 48, 40)
+    engine = Engine(network, CPU, 8, "", on_cpu=True)
+    rows = np.arange(48)[::-1]
+    with threads(given):
+        (values,) = engine.quantiles(windows, [rows], "none", progress=silent)
+        assert torch.get_num_threads() == given
+    assert seen == {(each, True)}
+    np.testing.assert_array_equal(values[:, 3, 4], windows.price[rows].astype(np.float32))
+
+
+def test_no_pass_is_under_way_between_portions_of_a_cpu() -> None:
+    """What a program allows there changes no product."""
+    begun: list[int] = []
+
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        begun.append(len(context))
+        return last_prices(context)
+
+    windows = walks(1, 50, 40)
+    engine = Engine(network, CPU, 8, "", on_cpu=True)
+    portions = np.split(np.arange(50), [30, 30])
+    with threads(2):
+        stream = engine.quantiles(windows, portions, "none", progress=silent)
+        assert [(len(values), len(begun)) for values in stream] == [(30, 4), (0, 4), (20, 7)]
+
+
+def test_memory_that_runs_out_in_a_thread_halves_the_batch() -> None:
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        if len(context) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return last_prices(context)
+
+    windows = walks(1, 30, 40)
+    engine = Engine(network, CPU, 8, "", on_cpu=True)
+    with threads(2):
+        (values,) = engine.quantiles(windows, [np.arange(30)], "none", progress=silent)
+    assert engine.batch_size == 2
+    np.testing.assert_array_equal(values[:, 0, 0], windows.price.astype(np.float32))
+
+
+def test_answers_do_not_depend_on_the_number_of_threads() -> None:
+    model, profile = checkpoint(str(SHIPPED)), Profile(device="cpu")
+    windows = walks(1, 60)
+
+    def answer(count: int) -> np.ndarray:
+        with threads(count):
+            engine = engines.engine(model, profile, 16)
+            (values,) = engine.quantiles(windows, [np.arange(60)], "none", progress=silent)
+        return values
+
+    for count in (2, 4):
+        np.testing.assert_array_equal(answer(count), answer(1))
 
 
 # ----- there and back -----
