@@ -40,7 +40,7 @@ from forecasting.chronos2.compilation import (
     reason_of,
     release,
 )
-from forecasting.chronos2.devices import default_batch_size, device_of
+from forecasting.chronos2.devices import bf16_unit, cpu_capabilities, default_batch_size, device_of
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Dtype, Profile, no_tf32
 from forecasting.forecast import HORIZON, LEVELS, Progress
@@ -77,6 +77,7 @@ class Engine:
     weights: digest of what was loaded.
     way: compiled or eager.
     fallback: the network that answers where it does not compile; none where that is an error.
+    unit: of a CPU that multiplies bf16 (`devices.bf16_unit`); empty where none does.
     on_cpu: whether each portion has passes of its own, which threads compute side by side unless
         they are compiled.
     """
@@ -88,12 +89,13 @@ class Engine:
     way: Way = "eager"
     fallback: Callable[..., torch.Tensor] | None = None
     dtype: Dtype = "fp32"
+    unit: str = ""
     on_cpu: bool = False
 
     @property
     def computation(self) -> str:
         """How its answers come about, in words: what the last bits of short numbers depend on."""
-        return _computation_text(self.device, self.way, self.batch_size)
+        return _computation_text(self.device, self.way, self.unit, self.batch_size)
 
     def quantiles(
         self,
@@ -285,13 +287,13 @@ def in_threads(begin: Begin, workers: int) -> Iterator[tuple[Begin, int]]:
 
 def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
     """The weights that lie in the checkpoint now, on their device; kept for the next call."""
-    device, way, size = _plan(checkpoint, profile, batch_size)
+    device, way, unit, size = _plan(checkpoint, profile, batch_size)
     if profile.dtype == "tf32" and device.type == "cpu":
         raise no_tf32()
-    packed = way == "eager" and device.type == "cpu"
+    packed = way == "eager" and device.type == "cpu" and (profile.dtype == "fp32" or bool(unit))
     source = loaded(checkpoint, device, profile.dtype, packed=packed)
     # An engine that may fall back is another one than that which must compile.
-    return _kept_engine(source, device, profile.dtype, way, profile.compile is True, size)
+    return _kept_engine(source, device, profile.dtype, way, profile.compile is True, unit, size)
 
 
 def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> str:
@@ -301,18 +303,26 @@ def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: in
 
 def _plan(
     checkpoint: Checkpoint, profile: Profile, batch_size: int | None
-) -> tuple[torch.device, Way, int]:
-    """Where, how and in passes of how many windows a profile's forecasts are computed."""
+) -> tuple[torch.device, Way, str, int]:
+    """Where, how, by what unit and in passes of how many windows forecasts are computed."""
     place, length = device_of(profile.device), profile.context_length
     size = batch_size or default_batch_size(checkpoint, place, length, profile.dtype)
     compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
     way: Way = "compiled" if compiled else "eager"
-    return torch.device(place), way, size
+    short = profile.dtype == "bf16" and place == "cpu" and not compiled
+    unit = bf16_unit(cpu_capabilities()) if short else ""
+    return torch.device(place), way, unit, size
 
 
 @lru_cache(maxsize=8)
 def _kept_engine(
-    source: Loaded, device: torch.device, dtype: Dtype, way: Way, strict: bool, batch_size: int
+    source: Loaded,
+    device: torch.device,
+    dtype: Dtype,
+    way: Way,
+    strict: bool,
+    unit: str,
+    batch_size: int,
 ) -> Engine:
     network: Callable[..., torch.Tensor] = source.network
     fallback: Callable[..., torch.Tensor] | None = None
@@ -325,12 +335,13 @@ def _kept_engine(
         # What a pass frees is memory of the next one: glibc would give it back to the system, which
         # clears each page anew. A large block that is freed raises its limit, mallopt(3).
         torch.empty(KEPT_BYTES, dtype=torch.uint8)
-    return Engine(network, device, batch_size, source.digest, way, fallback, dtype, on_cpu)
+    return Engine(network, device, batch_size, source.digest, way, fallback, dtype, unit, on_cpu)
 
 
-def _computation_text(device: torch.device, way: Way, batch_size: int) -> str:
+def _computation_text(device: torch.device, way: Way, unit: str, batch_size: int) -> str:
     said = "compiled by layer" if way == "compiled" else way
-    return f"{device.type}, {said}, {batch_size} windows a pass"
+    by = f", {unit}" if unit else ""
+    return f"{device.type}, {said}{by}, {batch_size} windows a pass"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

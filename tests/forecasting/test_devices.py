@@ -24,6 +24,7 @@ from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.devices import (
     LEAST,
     MOST,
+    bf16_unit,
     bytes_a_window,
     default_batch_size,
     device_of,
@@ -163,6 +164,56 @@ def test_a_configured_batch_size_wins_and_memory_is_asked_once(
     assert planned_computation(model, profile, 777).endswith(" 777 windows a pass")
     devices.free_memory.cache_clear()
     assert planned_computation(model, profile, None).endswith(" 64 windows a pass")
+
+
+# ----- bf16 on a CPU -----
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "unit"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "AMX"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "AVX-512"),
+        ({"avx512_f": True}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_processor_chooses_how_bf16_is_multiplied(
+    capabilities: dict[str, object], unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fp32, the default, stays fp32 on all of them."""
+    assert bf16_unit(capabilities) == unit
+    monkeypatch.setattr(engines, "cpu_capabilities", lambda: capabilities)
+    model = checkpoint(str(SHIPPED))
+
+    def planned(**settings: Any) -> str:
+        return planned_computation(model, Profile(device="cpu", **settings), 8)
+
+    by = f", {unit}" if unit else ""
+    assert planned(dtype="bf16") == f"cpu, eager{by}, 8 windows a pass"
+    assert planned(dtype="bf16", compile=True) == "cpu, compiled by layer, 8 windows a pass"
+    assert planned() == "cpu, eager, 8 windows a pass"
+
+
+def test_forecasts_of_two_precisions_are_never_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp32 and what each unit makes of bf16 have addresses of their own."""
+    made = []
+    for dtype, capability in (
+        ("fp32", "amx_bf16"),
+        ("bf16", "amx_bf16"),
+        ("bf16", "avx512_bf16"),
+        ("bf16", "avx2"),
+    ):
+        found = {capability: True}
+        monkeypatch.setattr(engines, "cpu_capabilities", lambda found=found: found)
+        profile = Profile(device="cpu", dtype=dtype)  # type: ignore[arg-type]
+        made.append(str(Chronos2Forecaster(profile).specification(profile)))
+    assert len(set(made)) == 4
+
+
+def test_a_torch_that_does_not_tell_has_no_bf16_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert bf16_unit(devices.cpu_capabilities()) == ""
 
 
 # ----- few windows -----
