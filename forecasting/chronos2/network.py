@@ -375,12 +375,12 @@ def fits_one_program(q: Tensor, k: Tensor) -> bool:
 def rotated(x: Tensor, turn: Tensor) -> Tensor:
     """Rotary positions of x [B, T, heads, width].
 
-    turn: complex [T, width/2], for neighbouring pairs; or cosine and sine [T, 2, width/2], for the
-        first half of a width against the second.
+    turn: complex [T, width/2], for neighbouring pairs, which x is overwritten with; or cosine and
+        sine [T, 2, width/2], for the first half of a width against the second.
     """
     if turn.is_complex():
-        pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs * turn[:, None]).flatten(-2)
+        torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(turn[:, None])
+        return x
     cosine, sine = turn[:, :, None].unbind(1)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)

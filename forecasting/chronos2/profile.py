@@ -50,8 +50,8 @@ class Profile:
     )
     dtype: Dtype = setting(
         "fp32",
-        "of matrices; tf32 multiplies 10 bits of a factor's 23, on CUDA alone; bf16 multiplies 7, on "
-        "CPUs with AMX or AVX-512 bf16 in the layers alone",
+        "of matrices; tf32 multiplies 10 bits of a factor's 23, on CUDA alone; bf16 multiplies 7, "
+        "on CPUs with AMX or AVX-512 bf16 in the layers alone",
     )
     compile: Compile = setting(
         "auto",

@@ -104,12 +104,21 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def medians(works: Sequence[Callable[[], object]], runs: int = 3) -> list[float]:
-    """Median seconds of each work, all called in turn `runs` times after one warm-up."""
+def medians(works: Sequence[Callable[[], object]], runs: int = 5) -> list[tuple[float, float]]:
+    """Median seconds of each work, by the clock and of processors.
+
+    All are called in turn `runs` times after one warm-up.
+    """
     for work in works:
         work()
-    taken = [[timed(work) for work in works] for _ in range(runs)]
-    return [statistics.median(each) for each in zip(*taken, strict=True)]
+
+    def both(work: Callable[[], object]) -> tuple[float, float]:
+        began = time.process_time()
+        return timed(work), time.process_time() - began
+
+    rounds = [[both(work) for work in works] for _ in range(runs)]
+    columns = zip(*rounds, strict=True)
+    return [tuple(map(statistics.median, zip(*each, strict=True))) for each in columns]
 
 
 def beside_the_pipeline(
@@ -152,9 +161,9 @@ def beside_the_pipeline(
             torch.cuda.reset_peak_memory_stats()
             ours()
         memory = torch.cuda.max_memory_allocated() / 2**30 if gpu else 0.0
-        taken, *theirs = medians([ours, *map(peer, sizes)])
+        (taken, spent), *theirs = medians([ours, *map(peer, sizes)])
         load = os.getloadavg()[0]
-        best, size = min(zip(theirs, sizes, strict=True))
+        (best, spent_theirs), size = min(zip(theirs, sizes, strict=True))
         # A reference on all cores would slow down whoever measures beside it.
         exact = on_the_cpu(model, windows, check) if gpu else by(pipeline, windows, check)
         answers = forecaster.answer(windows, check, profile, by=engine)
@@ -164,6 +173,7 @@ def beside_the_pipeline(
         layers = len(pipeline.model.encoder.block)
         work = gates.flops_a_window(checkpoint(model), layers, LENGTH) * count / taken
         share = 100 * work / peak
+    each, of_pipeline = (1e6 * s / n for s, n in ((spent, count), (spent_theirs, len(shared))))
     name = "shipped" if Path(model) == SHIPPED else "120 M"
     return Row(
         what=f"{name}, {dtype}",
@@ -175,7 +185,8 @@ def beside_the_pipeline(
         memory=memory,
         largest=float(error.max()),
         mean=float(error.max(axis=(1, 2)).mean()),
-        note=f"{engine.computation}; load {load:.1f}",
+        note=f"{engine.computation}; load {load:.1f}; µs of processors a window: {each:.0f}, the"
+        f" pipeline {of_pipeline:.0f}",
     )
 
 
