@@ -67,22 +67,11 @@ def predictions_here(
 
     progress: is told how many of all have been computed.
     """
-    total = sum(map(len, portions))
-    engine = forecaster.engine(profile.for_job(total))
+    engine = forecaster.engine(profile.for_job(sum(map(len, portions))))
     yield Prediction.empty(forecaster.specification(profile, engine))
-    # Where a CPU's threads share a matrix, an answer's last bit depends on its place in a pass.
-    # There each portion has passes of its own: its bytes are the same whoever was killed before it.
-    alone = engine.device.type == "cpu"
-    done = 0
-
-    def of_all(work: str, count: int, _: int) -> None:
-        progress(work, done + count, total)
-
-    for stream in [[rows] for rows in portions] if alone else [portions]:
-        values = engine.quantiles(windows, stream, profile.augmentation, progress=of_all)
-        for rows, part in zip(stream, values, strict=True):
-            yield Prediction(rows, part, forecaster.specification(profile, engine))
-        done += sum(map(len, stream))
+    values = engine.quantiles(windows, portions, profile.augmentation, progress=progress)
+    for rows, part in zip(portions, values, strict=True):
+        yield Prediction(rows, part, forecaster.specification(profile, engine))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
