@@ -365,7 +365,8 @@ def _one_process(name: str) -> Iterator[None]:
 
 def is_compiled(module: str) -> bool:
     """Whether a run has kept machine code of a module of the project as it is now."""
-    return (_cache_folder() / f"{digest_of(module)[:16]}{LINKED}").exists()
+    folder = _cache_folder() / f"{digest_of(module)[:16]}{LINKED}"
+    return next(folder.rglob("*.nbi"), None) is not None
 
 
 _ir: Any = cgutils

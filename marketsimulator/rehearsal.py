@@ -11,10 +11,13 @@ from functools import partial
 
 import numpy as np
 
+from forecasting.forecast import silent
 from foundation.compiled import compilations_told
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report import result_files
+from marketsimulator.results.summary import BUY_AND_HOLD, BuyAndHold
+from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.kelly import kelly_weights
 
@@ -22,18 +25,17 @@ WORDS = (
     *("forecaster=ewma", "trials=null", "capital=100000", "data.start=2023-01-02"),
     *("start=2023-09-06", "end=2023-09-08"),
 )
-STRATEGIES = ("equal_weight", "kelly_50")  # the account first, then decision and explanation
 
 
 def rehearse() -> None:
     """Call what a first backtest calls, on few synthetic bars; nothing is written."""
     variances = np.array([0.0004, 0.0001])
     kelly_weights(np.array([0.001, 0.0]), np.diag(variances), lower=-np.ones(2), upper=np.ones(2))
-    for strategy in STRATEGIES:
-        config = composed_config("backtest", (*WORDS, f"sizing.strategy={strategy}"))
-        settings = BacktestSettings.of(config)
-        results = run_backtest(settings, lambda *_: None, lambda _: None)
-        result_files(results, results.summary())
+    settings = BacktestSettings.of(composed_config("backtest", WORDS))
+    hold = BuyAndHold(settings.orders)
+    simulate_trading(settings, settings.market(), BUY_AND_HOLD, hold, silent)
+    results = run_backtest(settings, silent, lambda _: None)
+    result_files(results, results.summary())
 
 
 if __name__ == "__main__":
