@@ -198,11 +198,10 @@ class _Part:
     def complete(self, progress: Progress) -> None:
         """Compute and keep what lies nowhere yet."""
         missing = np.flatnonzero(self.missing)
-        count = len(self.rows)
-        of_cache = f"forecasts, {count - len(missing):,} of {count:,} from cache"
-        if not len(missing):
-            progress(of_cache, count, count)
-        work = "forecasts" if len(missing) == count else f"{of_cache}, new ones"
+        count, kept = len(self.rows), len(self.rows) - len(missing)
+        if kept:
+            progress("forecasts from cache", kept, count)
+        work = "new forecasts" if kept else "forecasts"
         while len(missing):
             self._fill(self.rows[missing], lambda _, done, total: progress(work, done, total))
             missing = np.flatnonzero(self.missing)

@@ -6,8 +6,10 @@ import ast
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -154,20 +156,62 @@ def test_a_result_unlike_its_annotation_is_refused() -> None:
         first(2)
 
 
-def test_another_process_reads_what_one_compiled() -> None:
-    code = (
-        "import logging, numpy as np; logging.basicConfig(level=logging.INFO);"
-        "from foundation.compiled import numbers_of;"
-        "print(numbers_of(np.array([True, False, True])).tolist())"
-    )
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+CALL = """
+import logging
+import numpy as np
+logging.basicConfig(level=logging.INFO)
+from foundation.compiled import numbers_of
+print(numbers_of(np.array([True, False, True])).tolist())
+"""
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start a process that calls a compiled function of a copied foundation."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "foundation", tmp_path / "foundation", ignore=ignored)
+
+    def start(**env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", CALL],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        for _ in range(2)
-    ]
-    assert [run.stdout for run in runs] == ["[0, 2]\n"] * 2
-    assert "compiling" not in runs[1].stderr
+
+    return start
+
+
+def test_another_process_reads_what_one_compiled(
+    call: Callable[..., subprocess.Popen[str]],
+) -> None:
+    first, second = (call().communicate() for _ in range(2))
+    assert "compiling numbers_of" in first[1]
+    assert second == ("[0, 2]\n", "")
+
+
+def test_another_processors_code_is_not_used(call: Callable[..., subprocess.Popen[str]]) -> None:
+    runs = [call(**env).communicate() for env in ({}, {"NUMBA_CPU_NAME": "generic"}, {})]
+    assert [output for output, _ in runs] == ["[0, 2]\n"] * 3
+    assert ["compiling numbers_of" in said for _, said in runs] == [True, True, False]
+
+
+def test_a_killed_compilation_is_made_again(call: Callable[..., subprocess.Popen[str]]) -> None:
+    with call() as killed:
+        assert killed.stderr is not None
+        assert "compiling numbers_of" in killed.stderr.readline()
+        killed.kill()
+    output, said = call().communicate()
+    assert output == "[0, 2]\n"
+    assert "compiling numbers_of" in said
+
+
+def test_two_processes_compile_a_function_once(call: Callable[..., subprocess.Popen[str]]) -> None:
+    runs = [one.communicate() for one in [call(), call()]]
+    assert [output for output, _ in runs] == ["[0, 2]\n"] * 2
+    assert sum("compiling numbers_of\n" in said for _, said in runs) == 1
 
 
 @pytest.mark.slow
