@@ -219,7 +219,7 @@ def tape_with_room(tape: Records, written: int, more: int) -> Records:
     return longer
 
 
-@compiled
+@inlined
 def _trade_in_parts(
     account: Record,
     position: Record,

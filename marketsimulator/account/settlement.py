@@ -129,7 +129,7 @@ def charge_fees(
     return float(fee + regulatory)
 
 
-@compiled
+@inlined
 def settle_fill(
     account: Record,
     position: Record,
@@ -185,7 +185,7 @@ def settle_fill(
             write_fill(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0, 0.0, 0.0)
 
 
-@compiled
+@inlined
 def trade_at_market(
     account: Record,
     position: Record,
@@ -216,7 +216,7 @@ def trade_at_market(
     return filled
 
 
-@compiled
+@inlined
 def trade_at_open(
     account: Record,
     position: Record,
