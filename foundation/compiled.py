@@ -18,7 +18,6 @@ import inspect
 import logging
 import marshal
 import os
-import pickle
 import py_compile
 import subprocess
 import sys
@@ -240,11 +239,13 @@ class _Unit:
 
     def as_function(self) -> Any:
         """Return the function for Python and for compiled code, which calls `write_call`."""
+        signature = inspect.signature(self.function)
+        parameters = len(signature.parameters)
 
         @functools.wraps(self.function)
         def call(*arguments: Any, **named: Any) -> Any:
-            if named:
-                bound = inspect.signature(self.function).bind(*arguments, **named)
+            if named or len(arguments) < parameters:
+                bound = signature.bind(*arguments, **named)
                 bound.apply_defaults()
                 arguments = bound.args
             try:
@@ -262,7 +263,7 @@ class _Unit:
         entry = _with_cache(enter, "-entries", self.function.__module__)
         _units[self.name] = self
         known: Any = result
-        known.__signature__ = inspect.signature(self.function)
+        known.__signature__ = signature
         type_callable(call)(lambda context: known)
         _lower(call, _types.VarArg(_types.Any))(self.write_call)
         seen: Any = call
@@ -321,19 +322,24 @@ class _Linked(_Unit):
         return super().result_type(types) if declared is None else declared
 
     def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
-        described = pickle.dumps((self.name, signature.args, signature.return_type))
         module = builder.module
+        wanted = (self.name, signature.args, signature.return_type)
         # A cell of each caller's own: code that is read from disk finds its own callees anew.
-        cell_name = f"{self.name}.{hashlib.sha256(described).hexdigest()[:16]}"
+        cell_name = f"{self.name}.{hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]}"
         cell = module.globals.get(cell_name)
         if cell is None:
             cell = ir.GlobalVariable(module, _POINTER, cell_name)
             cell.linkage, cell.initializer = "internal", _POINTER(None)
         with _ir.if_unlikely(builder, _ir.is_null(builder, builder.load(cell))):
-            text = context.insert_const_bytes(module, described, name=f"{cell_name}.text")
-            looks_up = ir.FunctionType(_POINTER, [_POINTER, _LENGTH])
-            look_up = _ir.get_or_insert_function(module, looks_up, _LOOK_UP)
-            builder.store(builder.call(look_up, [text, _LENGTH(len(described))]), cell)
+            python = context.get_python_api(builder)
+            locked = python.gil_ensure()
+            described = python.unserialize(python.serialize_object(wanted))
+            look_up = _ir.get_or_insert_function(
+                module, ir.FunctionType(_POINTER, [python.pyobj]), _LOOK_UP
+            )
+            builder.store(builder.call(look_up, [described]), cell)
+            python.decref(described)
+            python.gil_release(locked)
             with _ir.if_unlikely(builder, _ir.is_null(builder, builder.load(cell))):
                 context.call_conv.return_user_exc(builder, _NotCompiled, (self.name,))
         kind = context.call_conv.get_function_type(signature.return_type, signature.args)
@@ -374,7 +380,6 @@ _lower: Any = lower_builtin
 _new_reference: Any = imputils.impl_ret_new_ref
 _types: Any = numba.types
 _POINTER = ir.IntType(8).as_pointer()
-_LENGTH = ir.IntType(64)
 _LOOK_UP = "kelly_chronos_address"
 _RESULTS = {
     type(None): _types.none,
@@ -400,25 +405,23 @@ def _unliteral(types: Types) -> Types:
     return tuple(_types.unliteral(each) for each in types)
 
 
-def _address(described: bytes) -> int:
-    # These bytes are part of machine code that this project has compiled.
-    name, types, expected = pickle.loads(described)
+def _address(name: str, types: Types, expected: Any) -> int:
     code = _units[name].compiled_for(types)
     if code.signature.return_type != expected:
         raise TypeError(f"{name} returns {code.signature.return_type}, its annotation {expected}")
     return int(code.library.get_pointer_to_function(code.fndesc.llvm_func_name))
 
 
-def _looked_up(described: int, length: int) -> int | None:
+def _looked_up(wanted: tuple[str, Types, Any]) -> int | None:
     try:
-        return _address(ctypes.string_at(described, length))
+        return _address(*wanted)
     # It is raised again once the callers have returned.
     except BaseException as error:  # noqa: BLE001
         _why_not.append(error)
         return None
 
 
-_look_up = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(_looked_up)
+_look_up = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(_looked_up)
 # Machine code holds this address for as long as the process lives, also if this module does not.
 ctypes.pythonapi.Py_IncRef(ctypes.py_object(_look_up))
 binding.add_symbol(_LOOK_UP, cast(int, ctypes.cast(_look_up, ctypes.c_void_p).value))
@@ -468,10 +471,9 @@ def compiled_beside(program: str, unless: str) -> Iterator[None]:
     if is_compiled(unless):
         yield
         return
-    paths = (str(PROJECT), os.environ.get("PYTHONPATH"))
+    code = f"sys.path.insert(0, {str(PROJECT)!r}); runpy.run_module({program!r}, None, '__main__')"
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        [sys.executable, "-P", "-c", f"import runpy, sys; {code}"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
