@@ -38,8 +38,9 @@ slow: $(VENV)/.installed-dev          ## the longer tests
 long: $(VENV)/.installed-dev          ## the longest ones, beyond what continuous integration runs
 	$(TESTS) -m long
 
-bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANCE.md
+bench: $(VENV)/.installed-dev         ## the measurements behind docs/PERFORMANCE.md, then beside peers
 	$(BIN)/pytest -m bench -s studies/benchmarks
+	$(BIN)/python studies/peers.py
 
 settings-page: $(VENV)/.installed     ## write docs/SETTINGS.md anew from the configurations and the settings classes
 	$(BIN)/python docs/settings_page.py

@@ -152,13 +152,14 @@ def _without_forecast(
 ) -> SizedQuantity:
     """No new risk, or what the legacy rule says where it is asked to answer."""
     sizing = settings.sizing
+    stocks = settings.named_timeframe.stocks
     qty = sizing_quantity.get_qty(
         symbol,
         price,
         account=account,
         moments=None,
         limits=settings.limits.with_account_leverage(account.leverage),
-        overnight=not settings.named_timeframe.stocks.intraday_ceiling_holds(account.as_of),
+        overnight=not stocks.intraday_ceiling_holds(np.array([account.as_of]))[0],
         enhanced=sizing.enhanced,
         fallback=sizing.fallback,
         risk_multiplier=sizing.risk_multiplier,

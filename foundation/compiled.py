@@ -9,31 +9,43 @@ are no part of the digest. Functions outside the project are not kept.
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
+import functools
 import hashlib
 import importlib.util
+import inspect
 import logging
 import marshal
 import os
 import py_compile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import subprocess
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from threading import Thread
 from types import CodeType
-from typing import Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core import config, event
-from numba.extending import intrinsic, overload, register_jitable
+from llvmlite import binding, ir
+from numba.core import cgutils, config, event, imputils
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic, lower_builtin, overload, register_jitable, type_callable
 from platformdirs import user_cache_path
 
 from foundation import PACKAGES
-from foundation.arrays import Index
+from foundation.arrays import Array, Cube, Index, Mask, Matrix
 
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
+COMPILATIONS = 240  # about as many as a first backtest makes
+LINKED = "-linked"
 _CHECKED_HASH = (3).to_bytes(4, "little")
 
 
@@ -147,12 +159,13 @@ AnyArray = TypeVar("AnyArray", bound=np.ndarray[Any, Any])
 
 
 def compiled(function: Function) -> Function:
-    """The function as machine code, compiled when it is first called and read from disk after that.
+    """The function as machine code of its own, compiled when it is first called and kept on disk.
 
-    Divisions by zero give inf or nan, as numpy's do. Only arrays, numbers and named tuples of them
-    go in and out.
+    Compiled code calls it at its address, as one calls a function of a shared library: no caller
+    takes a copy in, and nobody waits for the code of what is never called. Divisions by zero give
+    inf or nan, as numpy's do. Only arrays, numbers and named tuples of them go in and out.
     """
-    return _with_cache(function)
+    return cast(Function, _Linked(function, LINKED).as_function())
 
 
 def inlined(function: Function) -> Function:
@@ -161,14 +174,13 @@ def inlined(function: Function) -> Function:
     A call then costs nothing; otherwise the references to every array among the arguments are
     counted in and out. The caller takes longer to compile.
     """
-    return _with_cache(function, forceinline=True)
+    return cast(Function, _Inlined(function, "-inlined", forceinline=True).as_function())
 
 
 def merged(function: Function) -> Function:
     """The function written into its caller before that is compiled, for a part with one caller.
 
-    It is compiled once. What is `inlined` is compiled alone as well, and its arguments are made
-    ready for a call from Python that never comes. What many places call takes longer this way.
+    It is compiled once. What many places call takes longer this way.
     """
     return _with_cache(function, inline="always")
 
@@ -190,14 +202,16 @@ def reordered(function: Function) -> Function:
     return _with_cache(function, fastmath={"reassoc"})
 
 
-def _with_cache(function: Function, **options: Any) -> Function:
+def _with_cache(function: Function, part: str = "", module: str = "", **options: Any) -> Function:
+    """The function by numba, kept below the digest of a module, its own if none is named."""
     # numba takes the folder of its cache from its settings, when the function is decorated.
     settings: Any = config
     before = settings.CACHE_DIR
-    kept = is_project_module(function.__module__)
+    module = module or function.__module__
+    kept = is_project_module(module)
     try:
         if kept:
-            settings.CACHE_DIR = str(_cache_folder() / digest_of(function.__module__)[:16])
+            settings.CACHE_DIR = str(_cache_folder() / f"{digest_of(module)[:16]}{part}")
         # Calls from C come never; to be ready for them takes a twentieth of the compiling.
         options |= {"cache": kept, "nogil": True, "no_cfunc_wrapper": True}
         decorate = numba.njit(error_model="numpy", **options)
@@ -206,18 +220,278 @@ def _with_cache(function: Function, **options: Any) -> Function:
         settings.CACHE_DIR = before
 
 
-class _CompilationLog(event.Listener):
-    """Names every function that is compiled: the first ones of an installation take a minute."""
+Types = tuple[Any, ...]
+
+
+class _Unit:
+    """A function compiled once, without what only a call from Python needs.
+
+    Taking a named tuple of twenty arrays from Python is half of the code of a short function. Where
+    Python does call one, a second function takes the arguments and hands them on.
+    """
+
+    def __init__(self, function: Callable[..., Any], part: str, **options: Any) -> None:
+        self.function = function
+        self.name = f"{function.__module__}:{function.__qualname__}"
+        if not is_project_module(function.__module__):
+            self.name += f":{id(self)}"  # several may have one name, and none is kept on disk
+        self.code: Any = _with_cache(function, part, no_cpython_wrapper=True, **options)
+
+    def as_function(self) -> Any:
+        """Return the function for Python and for compiled code, which calls `write_call`."""
+        signature = inspect.signature(self.function)
+        parameters = len(signature.parameters)
+
+        @functools.wraps(self.function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            if named or len(arguments) < parameters:
+                bound = signature.bind(*arguments, **named)
+                bound.apply_defaults()
+                arguments = bound.args
+            try:
+                return entry(*arguments)
+            except _NotCompiled as error:
+                raise _why_not.pop() from error
+
+        def result(*types: Any) -> Any:
+            return self.result_type(_unliteral(types))
+
+        def enter(*arguments: Any) -> Any:
+            return call(*arguments)
+
+        enter.__qualname__ = f"{self.function.__qualname__}.enter"
+        entry = _with_cache(enter, "-entries", self.function.__module__)
+        _units[self.name] = self
+        known: Any = result
+        known.__signature__ = signature
+        type_callable(call)(lambda context: known)
+        _lower(call, _types.VarArg(_types.Any))(self.write_call)
+        seen: Any = call
+        seen.py_func = self.function
+        return call
+
+    def compiled_for(self, types: Types) -> Any:
+        """Return what numba keeps of the code for arguments of these types, compiled or read."""
+        if types not in self.code.overloads:
+            with global_compiler_lock, _one_process(self.name):
+                self.code.compile(types)
+        return self.code.overloads[types]
+
+    def result_type(self, types: Types) -> Any:
+        return self.compiled_for(types).signature.return_type
+
+    def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
+        raise NotImplementedError
+
+    def write_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        """Write a call into a caller's code; what the function raises the caller raises."""
+        signature = signature.replace(args=_unliteral(signature.args))
+        result, types = signature.return_type, signature.args
+        address = self.write_address(context, builder, signature)
+        status, value = context.call_conv.call_function(builder, address, result, types, arguments)
+        with _ir.if_unlikely(builder, status.is_error):
+            context.call_conv.return_status_propagate(builder, status)
+        return _new_reference(context, builder, result, value)
+
+
+class _Inlined(_Unit):
+    """A function whose code each caller takes in."""
+
+    def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
+        code = self.compiled_for(signature.args)
+        context.add_linking_libs([code.library])
+        return context.declare_function(builder.module, code.fndesc)
+
+
+class _Linked(_Unit):
+    """A function called at its address, which a caller's first call looks up."""
+
+    def result_type(self, types: Types) -> Any:
+        """Return the type that the annotation says, so that a caller compiles without the callee.
+
+        That of any other class is the type of the parameters of that class. Where there is none,
+        or they differ, the function is compiled.
+        """
+        hints = typing.get_type_hints(self.function, include_extras=True)
+        returned = hints.pop("return")
+        by_class: dict[Any, set[Any]] = {}
+        for hint, each in zip(hints.values(), types, strict=False):
+            by_class.setdefault(hint, set()).add(each)
+        same = {hint: next(iter(found)) for hint, found in by_class.items() if len(found) == 1}
+        declared = _declared(returned, same | _RESULTS)
+        return super().result_type(types) if declared is None else declared
+
+    def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
+        module = builder.module
+        wanted = (self.name, signature.args, signature.return_type)
+        # A cell of each caller's own: code that is read from disk finds its own callees anew.
+        cell_name = f"{self.name}.{hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]}"
+        cell = module.globals.get(cell_name)
+        if cell is None:
+            cell = ir.GlobalVariable(module, _POINTER, cell_name)
+            cell.linkage, cell.initializer = "internal", _POINTER(None)
+        with _ir.if_unlikely(builder, _ir.is_null(builder, builder.load(cell))):
+            python = context.get_python_api(builder)
+            locked = python.gil_ensure()
+            described = python.unserialize(python.serialize_object(wanted))
+            look_up = _ir.get_or_insert_function(
+                module, ir.FunctionType(_POINTER, [python.pyobj]), _LOOK_UP
+            )
+            builder.store(builder.call(look_up, [described]), cell)
+            python.decref(described)
+            python.gil_release(locked)
+            with _ir.if_unlikely(builder, _ir.is_null(builder, builder.load(cell))):
+                context.call_conv.return_user_exc(builder, _NotCompiled, (self.name,))
+        kind = context.call_conv.get_function_type(signature.return_type, signature.args)
+        return builder.bitcast(builder.load(cell), kind.as_pointer())
+
+
+class _NotCompiled(Exception):
+    """Compiled code called a function that could not be compiled; `_why_not` has the reason."""
+
+
+_why_not: list[BaseException] = []
+_units: dict[str, _Unit] = {}
+
+
+@contextmanager
+def _one_process(name: str) -> Iterator[None]:
+    """Keep other processes from compiling a function while this one does: they wait and read it.
+
+    A function waits only for functions that it calls, so that no two wait for each other.
+    """
+    folder = _cache_folder()
+    with ExitStack() as held:
+        with suppress(OSError):  # where nothing can be kept each process compiles its own
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
+            fcntl.flock(held.enter_context(open(path, "a")), fcntl.LOCK_EX)
+        yield
+
+
+def is_compiled(module: str) -> bool:
+    """Whether a run has kept machine code of a module of the project as it is now."""
+    folder = _cache_folder() / f"{digest_of(module)[:16]}{LINKED}"
+    return next(folder.rglob("*.nbi"), None) is not None
+
+
+_ir: Any = cgutils
+_lower: Any = lower_builtin
+_new_reference: Any = imputils.impl_ret_new_ref
+_types: Any = numba.types
+_POINTER = ir.IntType(8).as_pointer()
+_LOOK_UP = "kelly_chronos_address"
+_RESULTS = {
+    type(None): _types.none,
+    bool: _types.boolean,
+    float: _types.float64,
+    int: _types.int64,
+    Array: _types.float64[::1],
+    Matrix: _types.float64[:, ::1],
+    Cube: _types.float64[:, :, ::1],
+    Index: _types.int64[::1],
+    Mask: _types.boolean[::1],
+}
+
+
+def _declared(annotation: Any, known: Mapping[Any, Any]) -> Any:
+    if typing.get_origin(annotation) is not tuple:
+        return known.get(annotation)
+    parts = [_declared(part, known) for part in typing.get_args(annotation)]
+    return None if None in parts else _types.BaseTuple.from_types(parts)
+
+
+def _unliteral(types: Types) -> Types:
+    return tuple(_types.unliteral(each) for each in types)
+
+
+def _address(name: str, types: Types, expected: Any) -> int:
+    code = _units[name].compiled_for(types)
+    if code.signature.return_type != expected:
+        raise TypeError(f"{name} returns {code.signature.return_type}, its annotation {expected}")
+    return int(code.library.get_pointer_to_function(code.fndesc.llvm_func_name))
+
+
+def _looked_up(wanted: tuple[str, Types, Any]) -> int | None:
+    try:
+        return _address(*wanted)
+    # It is raised again once the callers have returned.
+    except BaseException as error:  # noqa: BLE001
+        _why_not.append(error)
+        return None
+
+
+_look_up = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(_looked_up)
+# Machine code holds this address for as long as the process lives, also if this module does not.
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_look_up))
+binding.add_symbol(_LOOK_UP, cast(int, ctypes.cast(_look_up, ctypes.c_void_p).value))
+
+
+class _Compilations(event.Listener):
+    """Names every function that is compiled, in the log and to whoever is told."""
+
+    told: Callable[[str], None] | None = None
 
     def on_start(self, event: event.Event) -> None:
-        log.info("compiling %s", event.data["dispatcher"].py_func.__qualname__)
+        name = event.data["dispatcher"].py_func.__qualname__
+        log.info("compiling %s", name)
+        self.tell(name)
+
+    def tell(self, name: str) -> None:
+        if self.told is not None:
+            self.told(name)
 
     def on_end(self, event: event.Event) -> None:
         """Nothing: the next function's line says so."""
 
 
+_compilations = _Compilations()
 _events: Any = event
-_events.register("numba:compile", _CompilationLog())
+_events.register("numba:compile", _compilations)
+
+
+@contextmanager
+def compilations_told(told: Callable[[str], None]) -> Iterator[None]:
+    """Tell the name of every function whose compiling begins in this process; from any thread."""
+    before = _compilations.told
+    _compilations.told = told
+    try:
+        yield
+    finally:
+        _compilations.told = before
+
+
+@contextmanager
+def compiled_beside(program: str, unless: str) -> Iterator[None]:
+    """Have a second process run a module of the project, which compiles what this one will call.
+
+    It prints the name of each function that it compiles. It is not started where machine code of
+    the module `unless` is kept already, and ended with the block.
+    """
+    if is_compiled(unless):
+        yield
+        return
+    code = f"sys.path.insert(0, {str(PROJECT)!r}); runpy.run_module({program!r}, None, '__main__')"
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", f"import runpy, sys; {code}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def tell() -> None:
+        for name in cast(IO[str], process.stdout):
+            _compilations.tell(name.strip())
+
+    reader = Thread(target=tell, daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        reader.join()
+        process.__exit__(None, None, None)
 
 
 @cache
@@ -238,6 +512,30 @@ def copy_row(into: AnyArray, values: AnyArray) -> None:
     """
     for k in range(len(values)):
         into[k] = values[k]
+
+
+@inlined
+def any_of(marked: Mask) -> bool:
+    """Whether any of a row of marks [n] is set; numba's own takes six functions for it."""
+    for k in range(len(marked)):  # noqa: SIM110
+        if marked[k]:
+            return True
+    return False
+
+
+@compiled
+def numbers_of(marked: Mask) -> Index:
+    """Return the numbers [m] of the marks [n] that are set, rising."""
+    count = 0
+    for k in range(len(marked)):
+        count += marked[k]
+    numbers = np.empty(count, np.int64)
+    place = 0
+    for k in range(len(marked)):
+        if marked[k]:
+            numbers[place] = k
+            place += 1
+    return numbers
 
 
 @inlined

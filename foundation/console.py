@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import IO, Any
 
 from rich.console import Console, RenderableType
@@ -35,7 +36,7 @@ from foundation.files import keep_private
 log = logging.getLogger(__name__)
 
 WIDTH = 160  # characters of a line where there is no terminal
-BETWEEN_LINES = 15.0  # seconds
+BETWEEN_LINES = 2.0  # seconds
 LOGS = Path("logs")
 
 
@@ -77,13 +78,14 @@ class LoopTerminal(Terminal):
 def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
     """Show the progress of several kinds of work; yields a function of kind, done and total.
 
-    On a terminal a bar each. Elsewhere a line at the first report, one every 15 seconds, and one at
-    the end.
+    On a terminal a bar each. Elsewhere a line at the first report, one every two seconds, also
+    where nothing has been reported since, and one at the end.
     """
     console = Terminal(stderr=True) if console is None else console
     if not console.is_terminal:
         lines = Lines(console)
-        yield lines.tell
+        with _every(BETWEEN_LINES, lines.tick):
+            yield lines.tell
         lines.end()
         return
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()
@@ -96,6 +98,24 @@ def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, in
             bars.update(tasks[work], completed=done)
 
         yield tell
+
+
+@contextmanager
+def _every(seconds: float, call: Callable[[], None]) -> Iterator[None]:
+    """Call a function every so many seconds, from a thread of its own."""
+    ended = Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            call()
+
+    thread = Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 class _Rate(ProgressColumn):
@@ -118,23 +138,36 @@ class Lines:
         self._clock = clock
         self._began = self._last = clock()
         self._work: dict[str, tuple[int, int]] = {}
+        self._lock = Lock()
 
     def tell(self, work: str, done: int, total: int) -> None:
-        """Note how far a kind of work is; it is written where the last line is 15 seconds old."""
-        due = not self._work or self._clock() - self._last >= BETWEEN_LINES
-        self._work[work] = (done, total)
-        if due:
-            self._write("")
+        """Note how far a kind of work is; it is written where the last line is two seconds old."""
+        with self._lock:
+            first = not self._work
+            self._work[work] = (done, total)
+            if first or self._is_due():
+                self._write("")
+
+    def tick(self) -> None:
+        """Write how far the work is where the last line is two seconds old."""
+        with self._lock:
+            if self._is_due():
+                self._write("")
 
     def end(self) -> None:
         """Write what was done; an error has its own line instead."""
-        if self._work:
-            self._write("done, ")
+        with self._lock:
+            if self._work:
+                self._write("done, ")
+
+    def _is_due(self) -> bool:
+        return self._clock() - self._last >= BETWEEN_LINES
 
     def _write(self, prefix: str) -> None:
         self._last = self._clock()
         parts = [f"{work} {done:,} of {total:,}" for work, (done, total) in self._work.items()]
-        line = f"{prefix}{self._last - self._began:.0f} s: {'; '.join(parts)}"
+        words = "; ".join(parts) or "starting"
+        line = f"{prefix}{self._last - self._began:.0f} s: {words}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -85,7 +85,8 @@ def shown(text: str) -> str:
 
     Ends of lines and tabs stay.
     """
-    return text.translate(_escapes())
+    plain = text.isascii() and text.isprintable()
+    return text if plain else text.translate(_escapes())
 
 
 @cache

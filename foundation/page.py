@@ -6,12 +6,14 @@ import base64
 import hashlib
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from foundation.tables import Table
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 CHART_STYLES = ("foundation/uPlot.min.css", "foundation/charts.css")
 CHART_SCRIPTS = ("foundation/uPlot.iife.min.js", "foundation/charts.js")
@@ -63,6 +65,8 @@ def table_html(table: Table) -> Markup:
 @lru_cache(maxsize=16)
 def _template(name: str) -> Template:
     """A template, compiled: that takes longer than to fill it in. A name without a value fails."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
     loader = FunctionLoader(text_of)
     made = Environment(autoescape=True, loader=loader, undefined=StrictUndefined)
     made.globals |= {"style": style, "script": script, "policy": content_policy, "text_of": text_of}

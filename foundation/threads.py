@@ -6,12 +6,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 from typing import TypeVar
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 
 Part = TypeVar("Part")
 Made = TypeVar("Made")
@@ -38,20 +38,19 @@ def side_by_side(
 
 
 class _Undivided:
-    """How many ask for it now, the threads there were before, and what gives them back."""
+    """How many ask for it now, and the threads each library had before."""
 
     lock = Lock()
     users = 0
-    threads = 1
-    limits = ExitStack()
+    before: tuple[int, ...] = ()
 
 
 @cache
-def _linear_algebra() -> ThreadpoolController:
+def _linear_algebra() -> tuple[LibController, ...]:
     """The libraries of NumPy and SciPy. To look for them takes milliseconds: it is done once."""
     import scipy.linalg  # noqa: F401  # so that its library is found
 
-    return ThreadpoolController().select(user_api="blas")
+    return tuple(ThreadpoolController().select(user_api="blas").lib_controllers)
 
 
 @contextmanager
@@ -64,15 +63,15 @@ def undivided() -> Generator[int, None, None]:
     """
     with _Undivided.lock:
         if not _Undivided.users:
-            libraries = _linear_algebra()
-            found = [library["num_threads"] for library in libraries.info()]
-            _Undivided.threads = max(found, default=os.cpu_count() or 1)
-            _Undivided.limits.enter_context(libraries.limit(limits=1))
+            _Undivided.before = tuple([each.num_threads for each in _linear_algebra()])
+            for library in _linear_algebra():
+                library.set_num_threads(1)
         _Undivided.users += 1
     try:
-        yield _Undivided.threads
+        yield max(_Undivided.before) if _Undivided.before else os.cpu_count() or 1
     finally:
         with _Undivided.lock:
             _Undivided.users -= 1
             if not _Undivided.users:
-                _Undivided.limits.close()
+                for library, threads in zip(_linear_algebra(), _Undivided.before, strict=True):
+                    library.set_num_threads(threads)

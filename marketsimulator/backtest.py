@@ -21,6 +21,7 @@ from dataclasses import replace
 from forecasting.forecast import Progress, mark_as_future, silent
 from forecasting.settings import spoken_on
 from foundation.cli import Result
+from foundation.compiled import compiled_beside
 from foundation.console import show_parts, terminal
 from foundation.errors import InputError
 from marketsimulator.results.forecast_outcomes import contains_future
@@ -104,7 +105,8 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
         bars, doubts = market.bars, market.doubts
         show_parts(console, coverage_parts(bars, settings.start, settings.end, doubts))
 
-    results = run_backtest(settings, progress, show)
+    with compiled_beside("marketsimulator.rehearsal", unless="marketsimulator.runs.instants"):
+        results = run_backtest(settings, progress, show)
     summary = results.summary()
     table, sentences = result_parts(summary, results.seconds)
     # The first lines have printed these; the page and `summary.json` repeat them with the figures.

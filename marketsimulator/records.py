@@ -291,12 +291,14 @@ class Run:
 
     def equity(self) -> pd.DataFrame:
         """USD; a row for every instant at which a bar became known."""
-        return frame_of(
-            EQUITY_COLUMNS, [tuple(getattr(r, c) for c in EQUITY_COLUMNS) for r in self.rows]
-        )
+        return frame_of(EQUITY_COLUMNS, list(map(attrgetter(*EQUITY_COLUMNS), self.rows)))
 
     def curve(self) -> tuple[Instants, Array]:
         """Instants and equity of every row, [N] each."""
+        return self._curve
+
+    @cached_property
+    def _curve(self) -> tuple[Instants, Array]:
         return np.array([r.at for r in self.rows]), np.array([r.equity for r in self.rows])
 
     def quantities(self, symbols: Sequence[str]) -> Array:

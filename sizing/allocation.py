@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import inlined, merged
+from foundation.compiled import compiled, merged
 from sizing.binding import Bound, limits_met
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed, failure_text
@@ -17,7 +17,7 @@ from sizing.limits import bounds_of, priced_count, size_rows
 from sizing.problem import Costs, Problem
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cardinality import sparse_weights
-from sizing.solver.multi_period import SizingProblem
+from sizing.solver.multi_period import SizingProblem, optimal_weights
 from sizing.spans import explanation_of
 from trainingdata.instruments import Kind
 from trainingdata.timeframe import Holding
@@ -170,10 +170,14 @@ def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array, 
     gap
         of `sparse_weights`.
     """
-    return sparse_weights(sizing_problem(problem, fraction), problem.limits.most_positions)
+    program = sizing_problem(problem, fraction)
+    if problem.limits.most_positions < len(program.held):
+        return sparse_weights(program, problem.limits.most_positions)
+    status, weights, prices = optimal_weights(program)
+    return status, weights, prices, 0.0
 
 
-@inlined
+@compiled
 def sizing_problem(problem: Problem, fraction: float) -> SizingProblem:
     """The program's form of a problem: the book's limits as bounds and ceilings."""
     lower, upper = bounds_of(problem.limits, problem.account)

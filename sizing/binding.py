@@ -111,8 +111,13 @@ def limits_met(
     # periods count longs less shorts: going further short gives some back.
     full_net = _full_net(limits.rows, target)
     first_period = prices[len(rooms) + len(full_net)]
-    later_periods = prices[len(rooms) + len(full_net) + 1 :].sum()
-    many = (target != 0.0).sum() >= limits.most_positions
+    later_periods = 0.0
+    for c in range(len(rooms) + len(full_net) + 1, len(prices)):
+        later_periods += prices[c]
+    positions = 0
+    for k in range(len(target)):
+        positions += target[k] != 0.0
+    many = positions >= limits.most_positions
     for c in range(len(rooms)):
         full[c] = np.dot(rows[c], np.abs(target)) >= rooms[c] - TOUCH
     for k in range(len(target)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.arrays import Array, Mask
-from foundation.compiled import copy_row, inlined
+from foundation.arrays import Array, Mask, Matrix
+from foundation.compiled import compiled, copy_row, inlined
 from sizing.increments import whole_steps
 from sizing.problem import BookLimits, CurrentWeights, Problem
 
@@ -40,7 +40,7 @@ def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) 
     return max(1.0 - (load - 1.0) / part_loose, 0.0)
 
 
-@inlined
+@compiled
 def bounds_of(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array]:
     """Lower and upper weight, [S] each: ± the cap, or what is held where a symbol is fixed.
 
@@ -93,8 +93,8 @@ def ceilings_of(problem: Problem) -> tuple[Array, Array]:
     return coefficients, rooms
 
 
-@inlined
-def size_rows(problem: Problem) -> tuple[Array, Array]:
+@compiled
+def size_rows(problem: Problem) -> tuple[Matrix, Array]:
     """The CEILINGS, then the groups' limits of sizes: [4 + G, S] and [4 + G]."""
     rows, rooms = ceilings_of(problem)
     groups = problem.limits.rows
@@ -142,7 +142,7 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
     return whole_steps(held - left, increment) * increment
 
 
-@inlined
+@compiled
 def affordable_weights(problem: Problem, weights: Array) -> Array:
     """The weights [S], purchases of coins cut alike to what the venue takes of them.
 

@@ -27,8 +27,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.arrays import Array, Array32, Index, Mask
-from foundation.compiled import compiled
+from foundation.arrays import Array, Array32, Index, Mask, Matrix
+from foundation.compiled import compiled, numbers_of
 from trainingdata.correlation import MeanCorrelations
 
 PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts for
@@ -37,7 +37,7 @@ PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts fo
 @compiled
 def unit_premiums(
     variance: Array, matrix: Index, correlations: Array32, crypto: Mask, prior: MeanCorrelations
-) -> tuple[Array, Array]:
+) -> tuple[Matrix, Array]:
     """Return premiums at a Sharpe ratio of one for each class, and crypto's correlation.
 
     Parameters
@@ -65,8 +65,8 @@ def unit_premiums(
     for t in range(len(variance)):
         correlation = correlations[matrix[t]]
         known = variance[t] > 0.0
-        stocks = np.flatnonzero(known & ~crypto)
-        coins = np.flatnonzero(known & crypto)
+        stocks = numbers_of(known & ~crypto)
+        coins = numbers_of(known & crypto)
         within = np.sqrt(
             _write_class_premiums(premiums[t], variance[t], correlation, stocks, prior.stocks)
             * _write_class_premiums(premiums[t], variance[t], correlation, coins, prior.crypto)

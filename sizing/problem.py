@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.compiled import inlined, picked_columns
+from foundation.compiled import compiled, inlined, picked_columns
 
 
 class Returns(NamedTuple):
@@ -80,7 +80,7 @@ def rows_of(rows: Rows, chosen: Index) -> Rows:
     )
 
 
-@inlined
+@compiled
 def with_betas(rows: Rows, covariance: Array) -> Rows:
     """The rows with each symbol's beta to the market; covariance [K, S, S].
 
@@ -195,7 +195,7 @@ class AccountRow(NamedTuple):
     free: float
 
 
-@inlined
+@compiled
 def current_weights(
     account: AccountRow, deciding: Mask, leaving: Mask, order_margin: float
 ) -> CurrentWeights:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foundation.arrays import Array, Index, Mask
-from foundation.compiled import compiled, inlined
+from foundation.arrays import Array, Cube, Index, Mask
+from foundation.compiled import compiled, inlined, numbers_of
 from sizing.binding import COST, LONG_ONLY, limits_met
 from sizing.kelly import unconstrained_kelly
 from sizing.problem import Problem, Returns
@@ -62,7 +62,7 @@ def _spread_evenly(problem: Problem, by_span: Array, singular: Mask, fraction: f
 
 
 @compiled
-def kelly_by_span(problem: Problem, fraction: float) -> tuple[Array, Mask]:
+def kelly_by_span(problem: Problem, fraction: float) -> tuple[Cube, Mask]:
     """Fractional Kelly without limits or costs, over the first period, the first two, and so on.
 
     Without limits or costs nothing keeps periods apart: a weight held through some of them has the
@@ -76,7 +76,7 @@ def kelly_by_span(problem: Problem, fraction: float) -> tuple[Array, Mask]:
         whether the covariance over these periods has no factor: there the weights are none.
     """
     returns = problem.returns
-    chosen = np.flatnonzero(problem.account.deciding)
+    chosen = numbers_of(problem.account.deciding)
     periods, size = returns.mu.shape
     count = len(chosen)
     by_span = np.full((periods, 2, size), np.nan)
@@ -129,8 +129,11 @@ def explained(
     periods = np.full(size, whole)
     premium = np.full(size, np.nan)
     forecast = np.full(size, np.nan)
-    known = not np.isnan(returns.premium).any()
-    chosen = np.flatnonzero(problem.account.deciding)
+    known = True
+    for k in range(whole):
+        for s in range(size):
+            known &= not np.isnan(returns.premium[k, s])
+    chosen = numbers_of(problem.account.deciding)
     for a in range(len(chosen)):
         s = chosen[a]
         way = _way(target[s], problem.account.held[s], held_by[s])
@@ -150,7 +153,7 @@ def explained(
     return Explanation(unlimited, held_by, own_price, periods, premium, forecast)
 
 
-@inlined
+@compiled
 def _explaining_span(
     returns: Returns, by_span: Array, target: Array, s: int, way: float, fraction: float
 ) -> tuple[int, bool]:

@@ -1,11 +1,13 @@
 """Our speeds beside those of the peers, in the same run: tables of docs/PERFORMANCE.md.
 
-    python studies/peers.py [replay] [decision] [sizing] [plan] [loading]
+    python studies/peers.py [replay] [strategy] [length] [solver] [decision] [sizing] [plan]
+                            [loading]
 
-A peer runs where its interpreter is named: VECTORBT_PYTHON, NAUTILUS_PYTHON, CVXPORTFOLIO_PYTHON,
-and SIZING_PYTHON for cvxpy, skfolio, Riskfolio-Lib and PyPortfolioOpt. PEER_BENCH is the folder of
-their scripts and of the common input. Ours are medians after a warm-up. The peers of `sizing` solve
-its plainest form: no costs, nothing held. pandas, the peer of `loading`, is installed beside us.
+Each peer has a virtual environment of its own in the folder PEERS (`.peers`); where that is absent
+a line says how to make it. `studies/peer_programs.py` is what runs there. Its runs alternate with
+ours; a ratio is the median of the pairs', by processor time where a row says so. PEER_BENCH is the
+folder of the scripts of cvxportfolio and of the peers of `sizing`, which solve its plainest form:
+no costs, nothing held. pandas, the peer of `loading`, is installed beside us.
 """
 
 from __future__ import annotations
@@ -19,34 +21,144 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from decimal import Decimal
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
+    from execution.orders.orders import Side
+    from foundation.arrays import Array
+    from sizing.inputs import SizingInputs
     from sizing.kelly import SizingProblem
     from trainingdata.bars import Bars
     from trainingdata.timeframe import TimeframeName
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(os.environ.get("PEER_BENCH", ROOT.parent / "shared" / "bench"))
+ENVIRONMENTS = Path(os.environ.get("PEERS", ROOT / ".peers"))
+PACKAGES = {
+    "vectorbt": "vectorbt vectorbt-rust",
+    "backtesting": "backtesting",
+    "nautilus": "nautilus_trader",
+    "solvers": "daqp proxsuite piqp clarabel osqp scipy",
+    "cvxportfolio": "cvxportfolio",
+    "sizing": "cvxpy skfolio riskfolio-lib pyportfolioopt",
+}
 SIZES = (10, 20, 50, 200)  # symbols of a sizing problem
 PROBLEMS = 200  # a size
 PLANS = 60
+SOLVERS = ("DAQP", "ProxQP", "PIQP", "Clarabel", "OSQP")
+WIDE = 200  # symbols
 BARS = (1, 2, 28 * 7 - 3)  # of a plan's periods
 
 
+def interpreter(name: str) -> Path | None:
+    """A peer's Python; None, with a line that says how to install it, where there is none."""
+    folder = ENVIRONMENTS / name
+    python = folder / "bin" / "python"
+    if python.exists():
+        return python
+    made = f"python3 -m venv {folder} && {folder}/bin/pip install {PACKAGES[name]}"
+    print(f"{name} is not installed, its rows are left out: {made}", flush=True)
+    return None
+
+
 def peer(name: str, script: str | Path, *words: str | Path) -> list[dict[str, Any]]:
-    """What a peer's script prints; nothing where its interpreter is not named."""
-    python = os.environ.get(f"{name}_PYTHON")
+    """What a peer's script prints; nothing where it is not installed."""
+    python = interpreter(name)
     if python is None:
         return []
     command = [python, script, *words]
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+class Program:
+    """A peer's program that waits for its next run."""
+
+    def __init__(self, python: Path, name: str, given: dict[str, Any]) -> None:
+        """name: of PROGRAMS in `studies/peer_programs.py`; given: the arrays that it reads."""
+        self._folder = tempfile.TemporaryDirectory()
+        path = Path(self._folder.name, "given.npz")
+        np.savez(path, **given)
+        self._process = subprocess.Popen(
+            [python, Path(__file__).with_name("peer_programs.py"), name, path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    @cached_property
+    def versions(self) -> str:
+        """The peer's packages."""
+        return ", ".join(f"{name} {version}" for name, version in self._answer().items())
+
+    def run(self, *words: str, times: int = 1) -> dict[str, Any]:
+        """Run it some times: processor and wall seconds of one, and what came of the last."""
+        assert self.versions
+        assert self._process.stdin is not None
+        self._process.stdin.write(" ".join((str(times), *words)) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        raise RuntimeError(f"the peer's program ended with code {self._process.wait()}")
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+        self._folder.cleanup()
+
+
+class Paired(NamedTuple):
+    """Medians of runs that alternate: processor seconds of ours and theirs, and their ratio.
+
+    spread: the ratios' quartiles. theirs: the answer of the peer's last run.
+    """
+
+    ours: float
+    peer: float
+    ratio: float
+    spread: tuple[float, float]
+    theirs: dict[str, Any]
+
+
+def paired(
+    work: Callable[[], object], theirs: Callable[..., dict[str, Any]], runs: int, times: int = 1
+) -> Paired:
+    """Run both in turn, after a warm-up of each; times: of each turn, so that caches are warm."""
+    work()
+    answer = theirs()
+    own, other = [], []
+    for _ in range(runs):
+        began = time.process_time()
+        for _ in range(times):
+            work()
+        own.append((time.process_time() - began) / times)
+        answer = theirs(times=times)
+        other.append(answer["cpu"])
+    ratios = np.array(other) / np.array(own)
+    low, middle, high = np.percentile(ratios, (25, 50, 75)).tolist()
+    return Paired(statistics.median(own), statistics.median(other), middle, (low, high), answer)
+
+
+def ratio_text(found: Paired) -> str:
+    """A ratio with its quartiles."""
+    low, high = found.spread
+    return f"{found.ratio:.2f} × ({low:.2f} to {high:.2f})"
 
 
 def seconds(
@@ -74,34 +186,228 @@ def head(*cells: str) -> None:
     row(*["---"] * len(cells))
 
 
+def followed(symbols: int, count: int, first: str = "2024-01-02") -> dict[str, Any]:
+    """Prices and long target weights [T, S] of synthetic stocks, 0.95 of equity at most in all."""
+    bars = synthetic(symbols, count, first)
+    rng = np.random.default_rng(7)
+    raw = np.clip(rng.normal(0, 0.15, (count, symbols)), 0, 0.6)
+    weights = raw * np.minimum(1, 0.95 / np.maximum(raw.sum(axis=1, keepdims=True), 1e-9))
+    prices = {
+        name: np.ascontiguousarray(bars.values[:, :, k].T)
+        for k, name in enumerate(("open", "high", "low", "close"))
+    }
+    return {"at": bars.times, **prices, "weights": weights}
+
+
+class Replayed:
+    """Weights at every bar, one account, as our `replay` does them."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        index = pd.DatetimeIndex(given["at"], tz="UTC")
+        names = [f"S{k:03d}" for k in range(given["close"].shape[1])]
+        frame = {k: pd.DataFrame(v, index, names) for k, v in given.items() if k != "at"}
+        self.weights = frame["weights"]
+        self.bars = {name: frame[name] for name in ("open", "high", "low", "close")}
+        self._arguments: tuple[Any, ...] = ()
+
+    def run(self, **words: Any) -> Any:
+        """The whole call; neither fills nor equity are read."""
+        from marketsimulator import replay
+
+        costs = {"capital": 1e6, "fee_bps": 1.0, "slippage_bps": 1.0}
+        return replay(self.weights, self.bars, **costs, **words)
+
+    def read(self) -> tuple[float, int]:
+        """The call, its fills and its equity."""
+        done = self.run()
+        return float(done.equity.iloc[-1]), len(done.fills)
+
+    def kernel(self) -> object:
+        """The compiled loop alone, with what a call gives it."""
+        from marketsimulator.runs import weights
+
+        def fresh(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+            book = arguments[0]  # a run changes it
+            return (book._make([each.copy() for each in book]), *arguments[1:])
+
+        loop = weights._follow_weights
+        if not self._arguments:
+
+            def noted(*arguments: Any) -> Any:
+                self._arguments = fresh(arguments)
+                return loop(*arguments)
+
+            with patch.object(weights, "_follow_weights", noted):
+                self.run()
+        return loop(*fresh(self._arguments))
+
+
 def replay_rows() -> None:
-    """Weights at every bar, beside vectorbt's `from_orders`."""
-    sys.path.insert(0, str(FOLDER))
-    from common import make  # type: ignore[import-not-found]
+    """Weights at every bar, beside vectorbt's `from_orders` with cash shared."""
+    python = interpreter("vectorbt")
+    head("replay", "read on both", "ours, M symbol-bars/s", "engine", "vectorbt", "ratio", "error")
+    for symbols, count in ((10, 1764), (100, 1764)):
+        given = followed(symbols, count)
+        ours = Replayed(given)
+        works: tuple[tuple[str, str, Callable[[], object]], ...] = (
+            ("fills, last equity", "read", ours.read),
+            ("fills, equity curve", "curve", ours.read),
+            ("nothing", "unread", ours.run),
+            ("the kernel alone", "kernel", ours.kernel),
+        )
+        size = f"{symbols} × {count:,}"
+        if python is None:
+            for label, _, work in works:
+                rate = symbols * count / seconds(work, 31, time.process_time) / 1e6
+                row(size, label, f"{rate:.1f}", "", "", "", "")
+            continue
+        with Program(python, "vectorbt", given) as program:
+            exact = ours.run(increments=1e-9, interest_rate=0.0, symbol_cap=1.0)
+            same = program.run("rust", "next")
+            apart = abs(float(exact.equity.iloc[-1]) / same["final"] - 1)
+            error = f"{len(exact.fills):,} and {same['fills']:,} fills, equity {apart:.1e} apart"
+            for engine, (label, what, work) in product(("rust", "numba"), works):
+                found = paired(work, partial(program.run, engine, what), 15, 100 // symbols)
+                mine, theirs = (f"{symbols * count / each / 1e6:.2f}" for each in found[:2])
+                named = f"{engine}, {program.versions}"
+                row(size, label, mine, named, theirs, ratio_text(found), error)
 
-    from marketsimulator import replay
 
-    head("replay", "M symbol-bars/s", "vectorbt", "last equity")
-    theirs = peer("VECTORBT", "b_vectorbt.py") or [{}, {}]
-    for found, (symbols, count) in zip(theirs, ((10, 1764), (100, 1764)), strict=False):
-        *prices, weights = make(symbols, count)
-        bars = dict(zip(("open", "high", "low", "close", "volume"), prices, strict=True))
-        for what, times in (("the weights", 1), ("three times the weights, on margin", 3)):
+def follow(inputs: SizingInputs) -> Array:
+    """A strategy in Python: the forecast is a hundredth of the weight to hold."""
+    return 100.0 * inputs.mu
 
-            def run(w: pd.DataFrame = times * weights, b: dict[str, Any] = bars) -> Any:
-                return replay(w, b, capital=1e6, fee_bps=1.0, slippage_bps=1.0)
 
-            taken = seconds(run, 31)
-            beside = f"{found['median_s'] / taken:.1f} ×" if found else ""
-            ends = f"{run().equity.iloc[-1]:,.0f}"
-            if found and times == 1:
-                ends += f"; {found['final']:,.0f}, filled at the close"
-            row(
-                f"{symbols} × {count:,}, {what}",
-                f"{symbols * count / taken / 1e6:.1f}",
-                beside,
-                ends,
+def strategy_rows() -> None:
+    """A strategy in Python asked at every bar of one symbol, beside backtesting.py."""
+    from execution.orders.orders import Order
+    from forecasting.baseline import RandomWalk
+    from foundation.compose import composed_config
+    from marketsimulator.runs.simulate import simulate_trading, step_trading
+    from marketsimulator.settings import BacktestSettings
+    from trainingdata.market import Market
+
+    given = followed(1, 1764)
+    words = ["capital=100000", "trials=null", "sizing.band=0"]
+    words.append("sizing._target_=studies.peers.follow")
+    settings = BacktestSettings.of(composed_config("backtest", words))
+    market = Market(synthetic(1, 1764))
+    trader = settings.trader(RandomWalk())
+    table = trader.belief_table(market)
+    wanted = given["weights"][np.searchsorted(given["at"], table.at)]
+    mu = np.where(table.deciding[:, None], wanted[:, None] / 100, table.mu)
+    trader = replace(trader, table=table._replace(mu=mu))
+
+    symbol = market.bars.symbols[0]
+    weights = given["weights"][:, 0].tolist()
+
+    def by_hand() -> tuple[list[Any], list[Any]]:
+        broker = settings.broker(market)
+        rows = []
+        for t, weight in enumerate(weights):
+            broker.advance(t)
+            account = broker.account()
+            held = int(account.positions.get(symbol, 0))
+            change = int(account.equity * weight / account.prices[symbol]) - held
+            if change:
+                side: Side = "buy" if change > 0 else "sell"
+                order = Order(f"follow-{t}", symbol, side, Decimal(abs(change)), reason="")
+                broker.submit((order,))
+            broker.open()
+            rows.append(broker.row())
+        return rows, broker.fills
+
+    def walked() -> tuple[pd.DataFrame, pd.DataFrame]:
+        run = simulate_trading(settings, market, "follow", trader)
+        return run.equity(), run.fill_frame()
+
+    def stepped() -> tuple[pd.DataFrame, pd.DataFrame]:
+        run = step_trading(settings, market, "follow", trader, settings.broker(market))
+        return run.equity(), run.fill_frame()
+
+    python = interpreter("backtesting")
+    head("one symbol, 1,764 bars", "k symbol-bars/s", "backtesting.py", "ratio", "error")
+    equity, fills = walked()
+    again, others = stepped()
+    same = equity.equals(again) and fills.equals(others)
+    error = f"{len(fills)} fills, walked and stepped {'the same bytes' if same else 'DIFFER'}"
+    labels: tuple[tuple[str, Callable[[], object], str], ...] = (
+        ("a simulated broker stepped by hand", by_hand, f"{len(by_hand()[1])} fills"),
+        ("a rule of weights, walked, as in a backtest", walked, error),
+        ("a rule of weights, stepped, as live", stepped, error),
+    )
+    if python is None:
+        for what, work, error in labels:
+            row(what, f"{1.764 / seconds(work, 5, time.process_time):.1f}", "", "", error)
+        return
+    with Program(python, "backtesting", given) as program:
+        for what, work, error in labels:
+            found = paired(work, program.run, 9)
+            beside = (
+                f"{1.764 / found.peer:.1f} ({program.versions}, {found.theirs['fills']} trades)"
             )
+            row(what, f"{1.764 / found.ours:.1f}", beside, ratio_text(found), error)
+
+
+def length_rows() -> None:
+    """NautilusTrader's rate by the length of the run: weights followed at every bar."""
+    python = interpreter("nautilus")
+    if python is None:
+        return
+    head("NautilusTrader, 10 symbols", "bars of each", "k symbol-bars/s, processor", "orders")
+    with Program(python, "nautilus", followed(10, 7056, "2020-01-02")) as program:
+        program.run("220")
+        for count, runs in ((441, 3), (1764, 3), (7056, 1)):
+            found = [program.run(str(count)) for _ in range(runs)]
+            rate = 10 * count / statistics.median([each["cpu"] for each in found]) / 1e3
+            row(program.versions, f"{count:,}", f"{rate:.2f}", f"{found[-1]['fills']:,}")
+
+
+def solver_rows() -> None:
+    """One sizing problem with costs and a book, beside general solvers of quadratic programs."""
+    from sizing.kelly import kelly_weights
+
+    python = interpreter("solvers")
+    head(
+        "n", "ours, ms (5 to 95 %)", *[f"{name}, ms; ratio; return below ours" for name in SOLVERS]
+    )
+    for n, count, times in ((10, 20, 20), (50, 10, 5), (200, 4, 1), (500, 4, 1)):
+        given = problems(n, count)
+        work = [partial(kelly_weights, **each) for each in given for _ in range(5)]
+        mine = [1e3 * seconds(each, 1, time.process_time) for each in work]
+        low, middle, high = np.percentile(mine, (5, 50, 95))
+        cells = [f"{middle:.3f} ({low:.3f} to {high:.3f})"]
+        if python is not None:
+            names = ("mu", "covariance", "held", "cost")
+            arrays = {name: np.array([each[name] for each in given]) for name in names}
+            parts, ceilings = zip(*given[0]["groups"], strict=True)
+            arrays |= {"groups": np.array(parts), "ceilings": np.array(ceilings)}
+            with Program(python, "solvers", arrays) as program:
+                cells += [solver_cell(program, name, given, times) for name in SOLVERS]
+                versions = program.versions
+        row(str(n), *cells)
+    if python is not None:
+        print(versions)
+
+
+def solver_cell(program: Program, name: str, given: list[dict[str, Any]], times: int) -> str:
+    """A solver's milliseconds, its ratio to ours and how far below ours its return is at most."""
+    from sizing.kelly import kelly_weights
+
+    taken, ratios, below, passed = [], [], [], []
+    # Solvers of dense programs take half a minute for one of 500 symbols.
+    wide = len(given[0]["mu"]) >= WIDE and name in ("DAQP", "ProxQP")
+    for k, p in enumerate(given[:1] if wide else given):
+        turn = partial(kelly_weights, **p), partial(program.run, name, str(k))
+        found = paired(*turn, runs=1 if wide else 3, times=1 if wide else times)
+        w = kelly_weights(**p)
+        worth = p["mu"] @ w - w @ p["covariance"] @ w - p["cost"] @ np.abs(w - p["held"])
+        taken.append(1e3 * found.peer)
+        ratios.append(found.ratio)
+        below.append(worth - found.theirs["worth"])
+        passed.append(found.theirs["passed"])
+    text = f"{statistics.median(taken):.2f}; {statistics.median(ratios):.1f} ×; {max(below):.1e}"
+    return text + (f", limits passed by {max(passed):.0e}" if max(passed) > 1e-6 else "")
 
 
 def synthetic(
@@ -177,8 +483,8 @@ def decision_rows() -> None:
         ),
     }
     theirs = {
-        "NautilusTrader": peer("NAUTILUS", "b_nautilus.py", "trade"),
-        "cvxportfolio": peer("CVXPORTFOLIO", "b_cvx.py"),
+        "NautilusTrader": peer("nautilus", "b_nautilus.py", "trade"),
+        "cvxportfolio": peer("cvxportfolio", "b_cvx.py"),
     }
     head("10 × 1,764, the whole decision a bar", "k symbol-bars/s", *theirs)
     for what, work in works.items():
@@ -199,10 +505,10 @@ def decision_rows() -> None:
     )
 
 
-def problems(n: int) -> list[dict[str, Any]]:
+def problems(n: int, count: int = PROBLEMS) -> list[dict[str, Any]]:
     """Factor covariances, edges of the size of costs for every symbol, a book within its limits."""
     made = []
-    for seed in range(PROBLEMS):
+    for seed in range(count):
         rng = np.random.default_rng([n, seed])
         factors = rng.normal(0, 0.01, (1000, 3)) @ rng.normal(0, 0.5, (3, n))
         returns = factors + rng.normal(0, 0.01, (1000, n))
@@ -232,7 +538,7 @@ def sizing_rows() -> None:
     from sizing.kelly import kelly_weights
 
     theirs: dict[int, dict[str, float]] = {}
-    for found in peer("SIZING", "b_sizing.py"):
+    for found in peer("sizing", "b_sizing.py"):
         theirs.setdefault(found["n"], {})[found["name"]] = found["median_ms"]
     names = ("cvxpy DPP OSQP", "skfolio MeanRisk", "Riskfolio-Lib kelly=approx", "PyPortfolioOpt")
     head("n", "with costs, ms (worst)", "without", *names)
@@ -274,14 +580,14 @@ def plan_rows() -> None:
         given = plans(n)
         median, worst = milliseconds(lambda p: p.solve(), given)
         beside = apart = ""
-        if "CVXPORTFOLIO_PYTHON" in os.environ:
+        if interpreter("cvxportfolio"):
             mu = np.array([p.mu for p in given])
             risks = np.array([p.covariance for p in given])
             held = np.array([p.held for p in given])
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "problems.npz")
                 np.savez(path, mu=mu, covariance=risks, held=held, cost=given[0].cost[0, 0])
-                peer("CVXPORTFOLIO", Path(__file__).resolve(), path)
+                peer("cvxportfolio", Path(__file__).resolve(), path)
                 with np.load(path, allow_pickle=False) as found:
                     taken, weights = found["seconds"], found["weights"]
             ms = 1e3 * float(np.median(taken[1:]))
@@ -382,6 +688,9 @@ def loading_rows() -> None:
 
 TABLES = {
     "replay": replay_rows,
+    "strategy": strategy_rows,
+    "length": length_rows,
+    "solver": solver_rows,
     "decision": decision_rows,
     "sizing": sizing_rows,
     "plan": plan_rows,

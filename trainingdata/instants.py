@@ -285,6 +285,11 @@ def utc_text(at: np.datetime64) -> str:
     return f"{np.datetime_as_string(at, unit='m')}Z"
 
 
+def utc_texts(instants: Instants) -> list[str]:
+    """`utc_text` of each instant, [N]."""
+    return [f"{text}Z" for text in np.datetime_as_string(instants, unit="m").tolist()]
+
+
 def compact_text(at: np.datetime64) -> str:
     """An instant as names of files and orders write it: 20240305T173000Z."""
     return str(at.astype("datetime64[s]")).replace("-", "").replace(":", "") + "Z"
@@ -327,18 +332,23 @@ def new_york_minutes(instants: Instants) -> npt.NDArray[np.int64]:
 
 def _new_york_time(instants: Instants) -> Instants:
     """What New York's clock shows at each instant."""
-    changes, offsets = _new_york_clock()
+    changes, offsets = new_york_clock()
     return np.asarray(instants + offsets[np.searchsorted(changes, instants, side="right")])
 
 
 @cache
-def _new_york_clock() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
+def new_york_clock() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
     """Instants [N] at which New York's offset from UTC changes, and the offsets [N + 1] around."""
     import pandas as pd
 
-    hours = pd.date_range("1961-01-01", "2100-01-01", freq="h", tz="UTC")
-    utc = hours.tz_localize(None)
-    offsets = hours.tz_convert(NEW_YORK).tz_localize(None).to_numpy() - utc.to_numpy()
+    def offsets_at(utc: Instants) -> npt.NDArray[np.timedelta64]:
+        local = pd.DatetimeIndex(utc).tz_localize("UTC").tz_convert(NEW_YORK).tz_localize(None)
+        return np.asarray(local.to_numpy("datetime64[ns]") - utc)
+
+    days = np.arange(np.datetime64("1961-01-01", "ns"), np.datetime64("2100-01-01", "ns"), DAY)
+    # Clocks change at a full hour, and once a day at most.
+    eves = days[:-1][np.diff(offsets_at(days)) != 0 * HOUR]
+    hours = (eves[:, None] + np.arange(25) * HOUR).ravel()
+    offsets = offsets_at(hours)
     changed = np.flatnonzero(np.diff(offsets)) + 1
-    changes = utc.to_numpy("datetime64[ns]")[changed]
-    return changes, np.append(offsets[0], offsets[changed])
+    return hours[changed], np.append(offsets[0], offsets[changed])

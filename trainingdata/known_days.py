@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foundation.arrays import Array, Index, Mask
+from foundation.arrays import Array, Index, Mask, Matrix
 from foundation.compiled import compiled
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import Dates, midnight
@@ -116,7 +116,7 @@ def _write_days(
 
 
 @compiled
-def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Array:
+def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Matrix:
     """[R, S] mean square of the log returns of days [first, last) with a bar; NaN below two."""
     moves = np.full((len(closes) - 1, closes.shape[1]), np.nan)
     for d in range(len(moves)):
@@ -139,7 +139,7 @@ def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Array
 
 
 @compiled
-def _medians(daily: Array, first: Index, last: Index) -> Array:
+def _medians(daily: Array, first: Index, last: Index) -> Matrix:
     """[R, S] medians of daily values [S, D] in [first, last), both of which never fall."""
     found = np.full((len(first), len(daily)), -np.inf)
     ordered = np.empty(daily.shape[1])

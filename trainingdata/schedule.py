@@ -89,9 +89,7 @@ class Schedule:
 
         It is that of the clock, or the first decision of the schedule after it.
         """
-        ends = np.array(
-            [clock.holding_end(now, holding) for now in instants], dtype="datetime64[ns]"
-        )
+        ends = clock.holding_ends(instants, holding)
         if self.period == "bars" or not len(ends):
             return ends
         ahead = clock.decisions_between(ends.min(), ends.max() + _APART)

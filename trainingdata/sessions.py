@@ -5,16 +5,23 @@ It is New York's (`exchange_calendars`, XNYS). All instants are UTC `datetime64[
 
 from __future__ import annotations
 
+import hashlib
+import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from platformdirs import user_cache_path
 
-from foundation.arrays import Array, Instants, first_row
+from foundation.arrays import Array, Index, Instants, first_row
 from foundation.clock import system_clock
 from foundation.errors import InputError
-from trainingdata.instants import DAY, HOUR, four_pm, new_york_date, utc_text
+from trainingdata.instants import DAY, HOUR, four_pm, new_york_clock, new_york_date, utc_text
 
 FULL_SESSION = np.timedelta64(390, "m")
 # Yahoo's daily bars begin in 1962. Before 1952 the exchange traded on Saturdays as well, which
@@ -24,6 +31,7 @@ CALENDAR_START = "1962-01-01"
 _DAYS_BEFORE = np.timedelta64(32, "D")
 # pandas applies holiday rules by default from this date on.
 _HOLIDAYS_APPLY = "1970-01-01"
+_SEAL = hashlib.sha256().digest_size  # bytes in front of what is kept
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,7 +50,54 @@ class Calendar:
 
 @cache
 def calendar() -> Calendar:
-    """New York's sessions."""
+    """New York's sessions. The user's cache keeps them: the library takes a quarter of a second."""
+    path = user_cache_path("kelly-chronos") / "sessions"
+    key = _calendar_key()
+    columns = _kept_columns(path, key)
+    if columns is None:
+        columns = _listed_columns()
+        _keep_columns(path, key, columns)
+    opens, closes, dates = columns
+    return Calendar(
+        opens=opens.view("datetime64[ns]"),
+        closes=closes.view("datetime64[ns]"),
+        dates=dates.view("datetime64[D]"),
+    )
+
+
+def _calendar_key() -> bytes:
+    """All that the sessions rest on: this file, the libraries, New York's clock and the date."""
+    libraries = [version(name) for name in ("exchange_calendars", "pandas")]
+    # The library lists sessions up to a year from today.
+    words = [*libraries, time.strftime("%Y-%m-%d"), Path(__file__).read_text(encoding="utf-8")]
+    return b"".join([repr(words).encode(), *(each.tobytes() for each in new_york_clock())])
+
+
+def _kept_columns(path: Path, key: bytes) -> Index | None:
+    """Return the columns [3, D] that were kept under a key; None for others or damaged ones."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    rows = content[_SEAL:]
+    if hashlib.sha256(key + rows).digest() != content[:_SEAL]:
+        return None
+    # A copy can be written: to compiled code an array that cannot is of another type.
+    return np.frombuffer(rows, dtype=np.int64).reshape(3, -1).copy()
+
+
+def _keep_columns(path: Path, key: bytes, columns: Index) -> None:
+    """Keep columns [3, D] under a key, in place of others; a disk that takes none keeps nothing."""
+    rows = columns.tobytes()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(hashlib.sha256(key + rows).digest() + rows)
+        part.replace(path)
+
+
+def _listed_columns() -> Index:
+    """Return opens, closes and dates [3, D] of the library's sessions, as whole numbers."""
     import exchange_calendars
 
     listed = exchange_calendars.get_calendar("XNYS", start=CALENDAR_START)
@@ -50,11 +105,12 @@ def calendar() -> Calendar:
     # The library lists regular holidays of earlier years, as 4 July 1962, as sessions.
     holidays = rules.holidays(CALENDAR_START, _HOLIDAYS_APPLY) if rules is not None else []
     open_days = ~listed.sessions.isin(holidays)
-    return Calendar(
-        opens=listed.opens[open_days].to_numpy("datetime64[ns]"),
-        closes=listed.closes[open_days].to_numpy("datetime64[ns]"),
-        dates=listed.sessions[open_days].to_numpy("datetime64[D]"),
+    columns = (
+        listed.opens[open_days].to_numpy("datetime64[ns]"),
+        listed.closes[open_days].to_numpy("datetime64[ns]"),
+        listed.sessions[open_days].to_numpy("datetime64[D]"),
     )
+    return np.stack([column.astype(np.int64) for column in columns])
 
 
 def in_session(starts: Instants) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Instants
+from foundation.arrays import Array, Instants, Matrix
 from foundation.compiled import compiled
 from trainingdata.bars import Bars
 from trainingdata.correlation import session_closes
@@ -39,7 +39,7 @@ def slow_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64
 
 
 @compiled
-def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Array:
+def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Matrix:
     """Averages [D, S] of the first `seen` [D] squared returns [N, S], weighed from the last one on.
 
     A squared return is NaN where a symbol has none; `prior` [S] is a variance a year.

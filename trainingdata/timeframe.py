@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Index, Instants, Mask
+from foundation.arrays import Array, Index, Instants, Mask, first_row
 from foundation.errors import InputError
 from trainingdata.instants import (
     DAY,
@@ -239,22 +239,22 @@ class ListedClock:
         k = np.minimum(self.bars_ended(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
 
-    def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
-        """End of the holding interval of a decision at `now`: the next that can change it.
+    def holding_ends(self, instants: Instants, holding: Holding = "next") -> Instants:
+        """End of the holding interval of a decision at each instant, [N]: the next decision.
 
         It is the end of a plan's first block, too. `session` moves it to the same decision of the
         next session (its last one where that session is shorter), and to a day later for a coin.
         """
-        k = int(np.searchsorted(self.decisions, now, side="right"))
-        if k >= len(self.decisions) - 10:
-            raise beyond_calendar(now)
+        k = np.searchsorted(self.decisions, instants, side="right")
+        beyond = k >= len(self.decisions) - 10
+        if beyond.any():
+            raise beyond_calendar(instants[first_row(beyond)])
         if holding != "session":
-            return np.datetime64(self.decisions[k])
-        session = int(self.decision_session[k - 1])
-        numbers = (session, session + 1, session + 2)
-        first, next_first, next_end = np.searchsorted(self.decision_session, numbers)
+            return np.asarray(self.decisions[k])
+        sessions = self.decision_session[k - 1][:, None] + np.arange(3)
+        first, next_first, next_end = np.searchsorted(self.decision_session, sessions).T
         place = k - 1 - first
-        return np.datetime64(self.decisions[min(next_first + place, next_end - 1)])
+        return np.asarray(self.decisions[np.minimum(next_first + place, next_end - 1)])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -302,21 +302,21 @@ class StockClock(ListedClock):
         """Whether a place is one of weekends."""
         return False
 
-    def intraday_ceiling_holds(self, now: np.datetime64) -> bool:
-        """Whether the market is open and a later decision of the session can still cut the book.
+    def intraday_ceiling_holds(self, instants: Instants) -> Mask:
+        """Whether a later decision of an open session can still cut the book, at instants [N].
 
         While one can, the intraday ceiling holds; from the session's last decision until the next
         open, the overnight one. With daily bars none ever can.
         """
+        if self.whole == 1:
+            return np.zeros(len(instants), dtype=bool)
         days = calendar()
-        k = int(np.searchsorted(days.opens, now, side="right")) - 1
-        if k < 0 or self.whole == 1:
-            return False
+        k = np.searchsorted(days.opens, instants, side="right") - 1
         # On a shortened session the cut is made at the last decision but one: feeds often lack the
         # half hour that would fill the orders of the last.
         shortened = days.closes[k] - days.opens[k] < FULL_SESSION
-        end = int(np.searchsorted(self.decision_session, k, side="right"))
-        return bool(now < self.decisions[end - (2 if shortened else 1)])
+        end = np.searchsorted(self.decision_session, k, side="right")
+        return np.asarray((k >= 0) & (instants < self.decisions[end - 1 - shortened]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,9 +395,9 @@ class CoinClock:
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
         return np.asarray(instants.astype("datetime64[D]"))
 
-    def holding_end(self, now: np.datetime64, holding: Holding = "next") -> np.datetime64:
-        begun = now - (now - _EPOCH) % self.length
-        return np.datetime64(begun + (DAY if holding == "session" else self.length))
+    def holding_ends(self, instants: Instants, holding: Holding = "next") -> Instants:
+        begun = instants - (instants - _EPOCH) % self.length
+        return np.asarray(begun + (DAY if holding == "session" else self.length))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

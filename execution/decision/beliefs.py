@@ -156,7 +156,7 @@ def counted(sigma: Array, outside: Rule, held: Mask) -> Index:
     return chosen[:count]
 
 
-@inlined
+@compiled
 def returns_of(
     beliefs: BeliefTable, row: int, chosen: Index, class_sharpe: Array, forecast: bool, size: int
 ) -> Returns:

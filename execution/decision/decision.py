@@ -348,10 +348,11 @@ class DecisionArrays(NamedTuple):
         )
 
     def write(self, row: int, chosen: Index, instant: DecisionArrays) -> None:
-        """Write one instant's arrays for those chosen [m] of the symbols."""
+        """Write one instant's arrays for those chosen [m] of the symbols, in their order."""
+        every = len(chosen) == self.held.shape[1]
         for name, column, values in zip(self._fields, self, instant, strict=True):
-            place = row if name in ("sized", "shadow_prices", "optimality_gap") else (row, chosen)
-            column[place] = values[0]
+            whole = every or name in ("sized", "shadow_prices", "optimality_gap")
+            column[row if whole else (row, chosen)] = values[0]
 
 
 def decided_places(believed: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:

@@ -104,7 +104,7 @@ def belief_table(
     stocks = bars.timeframe.stocks
     # Stocks are cut for the night also where nothing decides, and where nothing has a forecast: the
     # ceiling is the broker's.
-    late = np.array([not stocks.intraday_ceiling_holds(now) for now in part.times], dtype=bool)
+    late = ~stocks.intraday_ceiling_holds(part.times)
     cuts = np.asarray(late & stocks.is_decision(part.times) & closed.any(axis=1))
     looked_at = np.flatnonzero(scheduled.any(axis=1) | cuts)
     rows = first + looked_at
@@ -218,7 +218,7 @@ def belief_of_symbol(
         )
     numbers = np.zeros(1, dtype=np.int64)
     stocks = bars.timeframe.stocks
-    late = not stocks.intraday_ceiling_holds(now)
+    late = ~stocks.intraday_ceiling_holds(here)
     return _assembled_beliefs(
         bars,
         here,
@@ -226,7 +226,7 @@ def belief_of_symbol(
         deciding=deciding,
         outside=np.zeros(deciding.shape, dtype=np.int8),
         leaving=np.zeros(deciding.shape, dtype=bool),
-        overnight=np.array([late]) | periods.schedule.leaves_night(stocks, here),
+        overnight=late | periods.schedule.leaves_night(stocks, here),
         # One symbol is asked about. The rest of the book is cut by the trader's own decisions.
         cuts=np.zeros(1, dtype=bool),
         moments=moments,

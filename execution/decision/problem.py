@@ -59,7 +59,7 @@ class Terms(NamedTuple):
     rows: Rows = NO_ROWS
 
 
-@inlined
+@compiled
 def terms_of(terms: Terms, chosen: Index) -> Terms:
     """The terms of those chosen [m] of a panel's symbols."""
     return Terms(
@@ -221,7 +221,7 @@ def round_to_lots(
     crypto = problem.limits.crypto
     count = account.positions
     kept = affordable_weights(problem, weights) if sized else held
-    target = np.where(leaving, 0.0, kept)
+    target = _without(kept, leaving)
     lots = np.full(len(held), np.nan)
     unsent = np.zeros(len(held), dtype=np.int64)
     trimmable = np.zeros(len(held), dtype=np.bool_)
@@ -255,6 +255,16 @@ def round_to_lots(
 
 
 @inlined
+def _without(weights: Array, leaving: Mask) -> Array:
+    """A copy of weights [N] in which what leaves is 0."""
+    target = weights.copy()
+    for s in range(len(target)):
+        if leaving[s]:
+            target[s] = 0.0
+    return target
+
+
+@inlined
 def _leave_small_changes(
     target: Array, lots: Array, unsent: Index, held: Array, account: AccountRow
 ) -> None:
@@ -278,7 +288,7 @@ def _leave_small_changes(
             unsent[s] = DUST if closes else TOO_SMALL
 
 
-@inlined
+@compiled
 def _keep_to_net_limits(
     problem: Problem, weights: Array, sized: bool, lots: Array, account: AccountRow
 ) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from forecasting.calibration.variance import FLOOR, SPANS
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
-from foundation.arrays import Array, Index, Mask
+from foundation.arrays import Array, Index, Mask, Matrix
 from foundation.compiled import compiled
 
 PRIOR_ROWS = 300.0  # the weight of the prior regression, in rows of one bar ahead
@@ -160,7 +160,7 @@ def _regression_weights(sample: Sample, target: Array) -> Array:
 
 
 @compiled
-def _level(past: Array, base: Array, weights: Array) -> Array:
+def _level(past: Array, base: Array, weights: Array) -> Matrix:
     """Log variance a bar [n, H], the day's pattern divided out, before corrections."""
     # A matrix product would sum in an order that depends on how many rows there are.
     out = np.empty(base.shape)

@@ -186,7 +186,8 @@ def class_sample(
     first = history.begin[:-1] + since
     column = history.column[bar]
     by_instant = pattern[history.slots]
-    past = averages(history.variance, history.column, by_instant[:, 0], first, member, bar)
+    of_day = np.ascontiguousarray(by_instant[:, 0])  # another layout is compiled for again
+    past = averages(history.variance, history.column, of_day, first, member, bar)
     season = np.cumsum(by_instant[column, 1:], axis=1)
     return Sample(
         past=np.log(past),

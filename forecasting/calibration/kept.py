@@ -1,21 +1,21 @@
 """Lessons that are learned once: files addressed by what they come from.
 
-    FOLDER/<digest of the code that learns>/<digest of base, settings, bars>.npz
+    FOLDER/<digest of the code that learns>/<digest of base, settings, bars>.fit
 
-The archive has a checksum of each array. A file that cannot be read, or is not what was written, is
-no reason to stop: its fit is learned again.
+A file is a line of JSON that lists its arrays, their bytes, and a checksum of both. A file that
+cannot be read, or is not what was written, is no reason to stop: its fit is learned again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import json
 import logging
 import zlib
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from foundation.files import put_whole
 
 log = logging.getLogger(__name__)
 
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError)
+_CHECKSUM = 4  # bytes at the end of a file
 _DISPERSION = tuple(field.name for field in fields(Dispersion))
 _FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "dispersion")
 
@@ -40,35 +40,49 @@ class KeptFits:
         """The fit that was kept under this key; none where it was not."""
         path = self._path(key)
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
-                table = dict(held)
-            dispersion = Dispersion(**{name: table.pop(name) for name in _DISPERSION})
-            persistence, skill = (float(table.pop(name)) for name in ("persistence", "skill"))
-            return CalibrationFit(
-                dispersion=dispersion, persistence=persistence, skill=skill, **table
-            )
+            table = _arrays_in(path.read_bytes())
         except FileNotFoundError:
             return None
-        # Of a changed archive `zipfile` says as well that it is encrypted, or of another version.
-        except (*_UNREADABLE, BadZipFile, zlib.error) as error:
+        except (OSError, ValueError) as error:
             log.warning("%s: learned again, it cannot be read: %s", path, error)
             return None
+        dispersion = Dispersion(**{name: table.pop(name) for name in _DISPERSION})
+        persistence, skill = (float(table.pop(name)) for name in ("persistence", "skill"))
+        return CalibrationFit(dispersion=dispersion, persistence=persistence, skill=skill, **table)
 
     def put(self, key: str, fit: CalibrationFit) -> None:
         """Keep a fit, whole or not at all."""
-        content = io.BytesIO()
         table = {name: getattr(fit, name) for name in _FIT}
         table |= {name: getattr(fit.dispersion, name) for name in _DISPERSION}
-        np.savez(content, **table)
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            put_whole(path, content.getvalue())
+            put_whole(path, _content_of({name: np.asarray(each) for name, each in table.items()}))
         except OSError as error:
             log.warning("%s: not kept: %s", path, error.strerror or error)
 
     def _path(self, key: str) -> Path:
-        return self.folder / folder_of_code() / f"{key}.npz"
+        return self.folder / folder_of_code() / f"{key}.fit"
+
+
+def _content_of(table: dict[str, np.ndarray]) -> bytes:
+    head = json.dumps({name: (each.dtype.str, each.shape) for name, each in table.items()})
+    content = b"\n".join([head.encode(), b"".join(each.tobytes() for each in table.values())])
+    return content + zlib.crc32(content).to_bytes(_CHECKSUM, "big")
+
+
+def _arrays_in(content: bytes) -> dict[str, Any]:
+    """Return the arrays of a file; raises ValueError if it is not as it was written."""
+    whole = content[:-_CHECKSUM]
+    if zlib.crc32(whole).to_bytes(_CHECKSUM, "big") != content[-_CHECKSUM:]:
+        raise ValueError("its checksum is that of other content")
+    head, _, values = whole.partition(b"\n")
+    table, begin = {}, 0
+    for name, (kind, shape) in json.loads(head).items():
+        # A copy can be written: to compiled code an array that cannot is of another type.
+        table[name] = np.ndarray(shape, kind, values, begin).copy()
+        begin += table[name].nbytes
+    return table
 
 
 @cache

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Index
+from foundation.arrays import Array, Index, Matrix
 from foundation.compiled import compiled
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN
 
@@ -70,7 +70,7 @@ def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, co
 @compiled
 def averages(
     variance: Array, column: Index, pattern: Array, first: Index, member: Index, bar: Index
-) -> Array:
+) -> Matrix:
     """Mean of the last 4, 16, 64 and 256 variances up to bars [n], the pattern divided out: [n, K].
 
     Of fewer where there are fewer. A short average is at least a thousandth of the longest, so that

@@ -67,22 +67,11 @@ def predictions_here(
 
     progress: is told how many of all have been computed.
     """
-    total = sum(map(len, portions))
-    engine = forecaster.engine(profile.for_job(total))
+    engine = forecaster.engine(profile.for_job(sum(map(len, portions))))
     yield Prediction.empty(forecaster.specification(profile, engine))
-    # Where a CPU's threads share a matrix, an answer's last bit depends on its place in a pass.
-    # There each portion has passes of its own: its bytes are the same whoever was killed before it.
-    alone = engine.device.type == "cpu"
-    done = 0
-
-    def of_all(work: str, count: int, _: int) -> None:
-        progress(work, done + count, total)
-
-    for stream in [[rows] for rows in portions] if alone else [portions]:
-        values = engine.quantiles(windows, stream, profile.augmentation, progress=of_all)
-        for rows, part in zip(stream, values, strict=True):
-            yield Prediction(rows, part, forecaster.specification(profile, engine))
-        done += sum(map(len, stream))
+    values = engine.quantiles(windows, portions, profile.augmentation, progress=progress)
+    for rows, part in zip(portions, values, strict=True):
+        yield Prediction(rows, part, forecaster.specification(profile, engine))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -209,11 +198,10 @@ class _Part:
     def complete(self, progress: Progress) -> None:
         """Compute and keep what lies nowhere yet."""
         missing = np.flatnonzero(self.missing)
-        count = len(self.rows)
-        of_cache = f"forecasts, {count - len(missing):,} of {count:,} from cache"
-        if not len(missing):
-            progress(of_cache, count, count)
-        work = "forecasts" if len(missing) == count else f"{of_cache}, new ones"
+        count, kept = len(self.rows), len(self.rows) - len(missing)
+        if kept:
+            progress("forecasts from cache", kept, count)
+        work = "new forecasts" if kept else "forecasts"
         while len(missing):
             self._fill(self.rows[missing], lambda _, done, total: progress(work, done, total))
             missing = np.flatnonzero(self.missing)

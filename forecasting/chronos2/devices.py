@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from collections.abc import Mapping
 from functools import cache
 
 import torch
@@ -27,6 +28,8 @@ ON_CPU = 64  # windows a pass on a CPU: more fall out of its caches
 LEAST = 64
 MOST = 16_384
 SHARE = 1 / 4  # of the free memory, for what a pass holds at once
+# What multiplies bf16 on a CPU, the quickest first, as torch names it and as we do.
+BF16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 
 
 def device_of(device: Device) -> str:
@@ -62,6 +65,18 @@ def _why_no_gpu() -> str:
     except (RuntimeError, AssertionError) as error:
         return reason_of(error).partition(". ")[0].rstrip(".")
     return "it shows none"
+
+
+def cpu_capabilities() -> Mapping[str, object]:
+    """What torch detects of this machine's CPU; nothing where it is too old to tell."""
+    detect = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities: Mapping[str, object] = detect()
+    return capabilities
+
+
+def bf16_unit(capabilities: Mapping[str, object]) -> str:
+    """The unit of a CPU that multiplies bf16: AMX, AVX-512, or empty where there is none."""
+    return next((unit for name, unit in BF16_UNITS.items() if capabilities.get(name)), "")
 
 
 def default_batch_size(checkpoint: Checkpoint, place: str, length: int, dtype: Dtype) -> int:

@@ -6,6 +6,9 @@ device once a call, and answers come back once a pass, while the next is already
 An engine records how its answers are computed. That can differ from the plan: weights are
 overwritten, a compilation fails, memory runs out.
 
+On a CPU each thread computes passes of its own. Threads that share an operator wait for each other
+at its end: where another program takes a core, each of a pass's 300 operators waits for its turn.
+
 B windows a pass, L bars, n windows, H steps, Q levels.
 """
 
@@ -14,8 +17,10 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -35,7 +40,7 @@ from forecasting.chronos2.compilation import (
     reason_of,
     release,
 )
-from forecasting.chronos2.devices import default_batch_size, device_of
+from forecasting.chronos2.devices import bf16_unit, cpu_capabilities, default_batch_size, device_of
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Dtype, Profile, no_tf32
 from forecasting.forecast import HORIZON, LEVELS, Progress
@@ -54,10 +59,13 @@ Way = Literal["compiled", "eager"]
 FEW = (64, 512, 4096)  # windows a pass for calls that ask for no more
 MAX_CACHED_NETWORKS = 4  # of a process; engines that compute in different ways share them
 BUFFERS = 2  # one that is read while the other is filled
+MAX_WORKERS = 8  # threads with passes of their own; more wait for the interpreter
+KEPT_BYTES = 31 << 20  # glibc adapts to freed blocks of up to 32 MiB
 
 # Waits for an answer [B, H, Q], which is valid until the next but one is sent, and for whether what
 # it was sent with holds.
 Arrival = Callable[[], tuple[Array32, bool]]
+Begin = Callable[[int], Arrival]  # begins the pass over the windows from this one on
 
 
 @dataclass(eq=False, slots=True)
@@ -69,6 +77,9 @@ class Engine:
     weights: digest of what was loaded.
     way: compiled or eager.
     fallback: the network that answers where it does not compile; none where that is an error.
+    unit: of a CPU that multiplies bf16 (`devices.bf16_unit`); empty where none does.
+    on_cpu: whether each portion has passes of its own, which threads compute side by side unless
+        they are compiled.
     """
 
     network: Callable[..., torch.Tensor]
@@ -78,11 +89,13 @@ class Engine:
     way: Way = "eager"
     fallback: Callable[..., torch.Tensor] | None = None
     dtype: Dtype = "fp32"
+    unit: str = ""
+    on_cpu: bool = False
 
     @property
     def computation(self) -> str:
         """How its answers come about, in words: what the last bits of short numbers depend on."""
-        return _computation_text(self.device, self.way, self.batch_size)
+        return _computation_text(self.device, self.way, self.unit, self.batch_size)
 
     def quantiles(
         self,
@@ -96,7 +109,9 @@ class Engine:
         """Quantiles [n, H, Q] in USD of each portion of windows that are equally long.
 
         Portions are one stream of passes: what is done with one is done beside the passes of the
-        next. When a portion is given, the engine says how it was computed.
+        next. On a CPU each is a stream of its own: where threads share a matrix, an answer's last
+        bit depends on its place in a pass, and its bytes must not depend on what was computed
+        before it. When a portion is given, the engine says how it was computed.
 
         portions: the numbers [n] of the windows of each.
         group: how many consecutive windows attend to each other.
@@ -123,7 +138,8 @@ class Engine:
             if reason:
                 self._leave_compilation(reason)
             else:
-                self._halve(self._windows_a_pass(sum(map(len, left)), group), group)
+                count = len(portions[given]) if self.on_cpu else sum(map(len, left))
+                self._halve(self._windows_a_pass(count, group), group)
             release(self.device)
 
     def _windows_a_pass(self, count: int, group: int) -> int:
@@ -169,25 +185,28 @@ class Engine:
         progress: Progress,
     ) -> Iterator[Array32]:
         """The answers of each portion in turn; of `total` windows, these are the last."""
-        rows = np.concatenate(portions)
-        passes = self._passes(windows, rows, augmentation, group)
-        predictions = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
-        read = 0
-        for portion in portions:
-            out = np.empty((len(portion), *predictions.shape[1:]), dtype=np.float32)
-            filled = 0
-            # What a program allows between two portions is its own affair.
-            with multiplying(self.dtype), torch.inference_mode():
-                while filled < len(out):
-                    if not len(predictions):
-                        predictions = next(passes)[: len(rows) - read]
-                        read += len(predictions)
-                        progress("forecasts", total - len(rows) + read, total)
-                    count = min(len(predictions), len(out) - filled)
-                    out[filled : filled + count] = predictions[:count]
-                    predictions = predictions[count:]
-                    filled += count
-            yield out
+        left = sum(map(len, portions))
+        for stream in [[portion] for portion in portions] if self.on_cpu else [portions]:
+            rows = np.concatenate(stream)
+            passes = self._passes(windows, rows, augmentation, group)
+            predictions = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
+            unread = len(rows)
+            for portion in stream:
+                out = np.empty((len(portion), *predictions.shape[1:]), dtype=np.float32)
+                filled = 0
+                # What a program allows between two portions is its own affair.
+                with multiplying(self.dtype), torch.inference_mode():
+                    while filled < len(out):
+                        if not len(predictions):
+                            predictions = next(passes)[:unread]
+                            unread -= len(predictions)
+                            left -= len(predictions)
+                            progress("forecasts", total - left, total)
+                        count = min(len(predictions), len(out) - filled)
+                        out[filled : filled + count] = predictions[:count]
+                        predictions = predictions[count:]
+                        filled += count
+                yield out
 
     def _passes(
         self, windows: Windows, rows: Index, augmentation: Augmentation, group: int
@@ -197,17 +216,24 @@ class Engine:
         # A trend that is taken out and put back in float32 would cost prices their last digits.
         kind = torch.float32 if augmentation == "none" else torch.float64
         back = Return(self.device, (size, HORIZON, len(LEVELS)))
-        waiting: list[Arrival] = []
+        waiting: deque[Arrival] = deque()
         history = History(windows, rows, kind, self.device)
-        for first in range(0, len(rows), size):
+
+        def begin(first: int) -> Arrival:
             context = history.contexts(rows[first : first + size], size)
-            waiting.append(self._begun(back, context, augmentation, group))
-            # One pass is always under way: the device computes it while the one before is read and
-            # the next is prepared.
-            if len(waiting) > 1:
-                yield self._checked(waiting.pop(0))
-        for arrival in waiting:
-            yield self._checked(arrival)
+            return self._begun(back, context, augmentation, group)
+
+        firsts = range(0, len(rows), size)
+        threads = torch.get_num_threads() if self.on_cpu and self.way == "eager" else 1
+        with in_threads(begin, min(len(firsts), threads, MAX_WORKERS)) as (begun, ahead):
+            for first in firsts:
+                waiting.append(begun(first))
+                # Passes are always under way: they are computed while the one before is read and
+                # the next is prepared.
+                if len(waiting) > ahead:
+                    yield self._checked(waiting.popleft())
+        while waiting:
+            yield self._checked(waiting.popleft())
 
     def _begun(
         self, back: Return, context: torch.Tensor, augmentation: Augmentation, group: int
@@ -233,15 +259,41 @@ class Engine:
         return predictions
 
 
+@contextmanager
+def in_threads(begin: Begin, workers: int) -> Iterator[tuple[Begin, int]]:
+    """`begin` in so many threads, and how many passes are under way then.
+
+    Each thread has an equal share of the caller's threads of torch for its operators. One worker
+    is the caller itself. What was begun has been computed when the context ends.
+    """
+    if workers <= 1:
+        yield begin, 1
+        return
+    threads = torch.get_num_threads()
+
+    @torch.inference_mode()
+    def computed(first: int) -> tuple[Array32, bool]:
+        return begin(first)()
+
+    # torch counts threads for each thread; a new one starts with what was set last.
+    try:
+        with ThreadPoolExecutor(
+            workers, "pass", torch.set_num_threads, (threads // workers,)
+        ) as pool:
+            yield lambda first: pool.submit(computed, first).result, workers
+    finally:
+        torch.set_num_threads(threads)
+
+
 def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
     """The weights that lie in the checkpoint now, on their device; kept for the next call."""
-    device, way, size = _plan(checkpoint, profile, batch_size)
+    device, way, unit, size = _plan(checkpoint, profile, batch_size)
     if profile.dtype == "tf32" and device.type == "cpu":
         raise no_tf32()
-    packed = way == "eager" and device.type == "cpu"
+    packed = way == "eager" and device.type == "cpu" and (profile.dtype == "fp32" or bool(unit))
     source = loaded(checkpoint, device, profile.dtype, packed=packed)
     # An engine that may fall back is another one than that which must compile.
-    return _kept_engine(source, device, profile.dtype, way, profile.compile is True, size)
+    return _kept_engine(source, device, profile.dtype, way, profile.compile is True, unit, size)
 
 
 def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> str:
@@ -251,18 +303,26 @@ def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: in
 
 def _plan(
     checkpoint: Checkpoint, profile: Profile, batch_size: int | None
-) -> tuple[torch.device, Way, int]:
-    """Where, how and in passes of how many windows a profile's forecasts are computed."""
+) -> tuple[torch.device, Way, str, int]:
+    """Where, how, by what unit and in passes of how many windows forecasts are computed."""
     place, length = device_of(profile.device), profile.context_length
     size = batch_size or default_batch_size(checkpoint, place, length, profile.dtype)
     compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
     way: Way = "compiled" if compiled else "eager"
-    return torch.device(place), way, size
+    short = profile.dtype == "bf16" and place == "cpu" and not compiled
+    unit = bf16_unit(cpu_capabilities()) if short else ""
+    return torch.device(place), way, unit, size
 
 
 @lru_cache(maxsize=8)
 def _kept_engine(
-    source: Loaded, device: torch.device, dtype: Dtype, way: Way, strict: bool, batch_size: int
+    source: Loaded,
+    device: torch.device,
+    dtype: Dtype,
+    way: Way,
+    strict: bool,
+    unit: str,
+    batch_size: int,
 ) -> Engine:
     network: Callable[..., torch.Tensor] = source.network
     fallback: Callable[..., torch.Tensor] | None = None
@@ -270,12 +330,18 @@ def _kept_engine(
         network, fallback = Compiled(network), None if strict else network
     elif way == "eager" and device.type == "cuda":
         network = Graphed(network)
-    return Engine(network, device, batch_size, source.digest, way, fallback, dtype)
+    on_cpu = device.type == "cpu"
+    if on_cpu:
+        # What a pass frees is memory of the next one: glibc would give it back to the system, which
+        # clears each page anew. A large block that is freed raises its limit, mallopt(3).
+        torch.empty(KEPT_BYTES, dtype=torch.uint8)
+    return Engine(network, device, batch_size, source.digest, way, fallback, dtype, unit, on_cpu)
 
 
-def _computation_text(device: torch.device, way: Way, batch_size: int) -> str:
+def _computation_text(device: torch.device, way: Way, unit: str, batch_size: int) -> str:
     said = "compiled by layer" if way == "compiled" else way
-    return f"{device.type}, {said}, {batch_size} windows a pass"
+    by = f", {unit}" if unit else ""
+    return f"{device.type}, {said}{by}, {batch_size} windows a pass"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

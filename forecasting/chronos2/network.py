@@ -14,6 +14,9 @@ On CUDA a compiled layer attends by one kernel of our own where tokens are few, 
 default (10 of 100 bars): one program a window and head, which rotates queries and keys as it reads
 them. A library's kernel is made for long sequences, and spends its blocks on padding.
 
+On a CPU whose matrix unit takes bf16 the layers' factors are bf16; states, norms, attention, the
+embedding and the head, which lose most by it, stay float32.
+
 B windows, L bars, P bars a patch, T tokens = context patches + register + future patches, U tokens
 that are attended to, d width, Q levels, H steps. h [B, T, d] is the state of the tokens, x a
 layer's normed state, y an output; q, k and v [B, tokens, heads, width] are queries, keys and
@@ -65,7 +68,8 @@ class Network(nn.Module):
     levels: rows of the model's quantiles to give back, in rising order of level.
     dtype: of matrices and states; tf32 is fp32 here, and for whoever multiplies to allow.
     device: where it computes.
-    packed: whether matrices may be packed for oneDNN; they are for float32 on a CPU.
+    packed: whether matrices may be packed for oneDNN; they are on a CPU. Only the layers' are bf16
+        then, and states are float32.
     """
 
     tail: Tensor
@@ -83,8 +87,8 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        packed = packed and dtype == "fp32" and device.type == "cpu" and onednn
-        form = Form(DTYPES[dtype], device, packed)
+        packed = packed and device.type == "cpu" and onednn
+        form = Form(torch.float32 if packed else DTYPES[dtype], device, packed)
         config = model.chronos_config
         self.patch = config.input_patch_size
         self.steps = steps
@@ -107,7 +111,8 @@ class Network(nn.Module):
             self.embed = Linear(weight, torch.cat([embed.hidden_layer.bias, skip_bias]), form)
             self.embed_out = Linear(embed.output_layer.weight, None, form)
             blocks = model.encoder.block
-            self.layers = nn.ModuleList(Layer(block, form) for block in blocks)
+            short = Form(DTYPES[dtype], device, packed)
+            self.layers = nn.ModuleList(Layer(block, short) for block in blocks)
             gain = model.encoder.final_layer_norm.weight.double()
             # The model answers [Q, P] of a patch: its rows are read in the order [P, Q].
             rows = torch.tensor(levels)[:, None] * self.patch + torch.arange(self.patch)
@@ -235,8 +240,13 @@ class Linear(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """[…, in] → […, out]."""
+        """[…, in] → […, out], in the dtype of x, or of the residual."""
         y: Tensor
+        if self.packed and self.weight.dtype == torch.bfloat16:
+            y = torch.ops.mkldnn._linear_pointwise(
+                x.bfloat16(), self.weight, self.bias, "relu" if relu else "none", [], ""
+            )
+            return y.to(x.dtype) if residual is None else residual + y
         if self.packed and residual is not None:
             y = torch.ops.mkldnn._linear_pointwise.binary(
                 x, residual, self.weight, self.bias, "add"
@@ -270,6 +280,7 @@ class Layer(nn.Module):
         self.width = attention.kv_proj_dim
         self.activation = forward.mlp.act
         self.relu = isinstance(self.activation, nn.ReLU)
+        self.dtype = form.dtype
 
         def linear(weight: Tensor, gain: Tensor | None = None) -> Linear:
             return Linear(weight if gain is None else weight * gain, None, form)
@@ -326,7 +337,7 @@ class Layer(nn.Module):
             mixed = attended(rotated(q, turn[first:]), rotated(k, turn), v)
         h = self.out(mixed, residual=h[:, first:])
         h = self._within_groups(h, group, epsilon)
-        x = self.wide(normed(h, epsilon), relu=self.relu)
+        x = self.wide(normed(h, epsilon).to(self.dtype), relu=self.relu)
         return self.narrow(x if self.relu else self.activation(x), residual=h)
 
     def _within_groups(self, h: Tensor, group: int, epsilon: float) -> Tensor:
@@ -364,12 +375,12 @@ def fits_one_program(q: Tensor, k: Tensor) -> bool:
 def rotated(x: Tensor, turn: Tensor) -> Tensor:
     """Rotary positions of x [B, T, heads, width].
 
-    turn: complex [T, width/2], for neighbouring pairs; or cosine and sine [T, 2, width/2], for the
-        first half of a width against the second.
+    turn: complex [T, width/2], for neighbouring pairs, which x is overwritten with; or cosine and
+        sine [T, 2, width/2], for the first half of a width against the second.
     """
     if turn.is_complex():
-        pairs = torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))
-        return torch.view_as_real(pairs * turn[:, None]).flatten(-2)
+        torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(turn[:, None])
+        return x
     cosine, sine = turn[:, :, None].unbind(1)
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)

@@ -49,7 +49,9 @@ class Profile:
         "auto", "auto (CUDA if there is one), cpu, cuda, or cuda:N of several GPUs"
     )
     dtype: Dtype = setting(
-        "fp32", "of matrices; tf32 multiplies 10 bits of a factor's 23, on CUDA alone"
+        "fp32",
+        "of matrices; tf32 multiplies 10 bits of a factor's 23, on CUDA alone; bf16 multiplies 7, "
+        "on CPUs with AMX or AVX-512 bf16 in the layers alone",
     )
     compile: Compile = setting(
         "auto",

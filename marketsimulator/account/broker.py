@@ -62,7 +62,18 @@ STATES: tuple[State, ...] = ("working", "filled", "canceled", "expired")
 
 _NO_ORDERS = np.zeros(0, ORDER)
 _ROW_FIELDS = ("cash", "equity", "stock", "coins", *FLOWS)
-_row_values = itemgetter(*((ACCOUNT.names or ()).index(name) for name in _ROW_FIELDS))
+_SNAPSHOT_FIELDS = ("cash", "equity", "unsettled", "fresh_proceeds", "proceeds")
+
+
+def _columns_of(fields: Iterable[str]) -> list[int]:
+    """Numbers of fields of ACCOUNT, each of which has eight bytes."""
+    names = ACCOUNT.names or ()
+    return [names.index(field) for field in fields]
+
+
+_row_values = itemgetter(*_columns_of(_ROW_FIELDS))
+_snapshot_values = itemgetter(*_columns_of(_SNAPSHOT_FIELDS))
+_FLOW_COLUMNS = _columns_of(FLOWS)
 
 
 class SimulatedBroker:
@@ -104,7 +115,9 @@ class SimulatedBroker:
         self._cancels = cancels and market.finer is not None
         self._opening: Opens | None = None
         self._recorded: np.ndarray | None = None
-        self._flows = book.account[list(FLOWS)]  # a view
+        self._columns = book.account.view(np.float64)
+        self._leverage = line.days["leverage"].tolist()
+        self._margin_equity = line.days["margin_equity"].tolist()
         self._room = new_tape(0)
         mark_positions(book.account[0], book.holding, market.history.last_closes())
 
@@ -114,7 +127,7 @@ class SimulatedBroker:
         It steps through every instant between, because orders fill and sessions close in them.
         """
         self.open()
-        self._flows[...] = 0.0
+        self._columns[_FLOW_COLUMNS] = 0.0
         while self._index < index:
             self.open()
             self._opening = None
@@ -142,9 +155,11 @@ class SimulatedBroker:
 
     def account(self) -> AccountSnapshot:
         """The account at this instant, before its bars open."""
-        state = self._book.account[0]
-        day = self._line.days[self._line.day[self._row]]
-        lends = bool(state["equity"] >= day["margin_equity"])
+        state = self._book.account.item()
+        cash, equity, unsettled, fresh_proceeds, short_proceeds = _snapshot_values(state)
+        day = self._line.day[self._row]
+        lends = equity >= self._margin_equity[day]
+        leverage = self._leverage[day]
         quantities = self._book.holding["quantity"].tolist()
         marks = self._book.holding["mark"].tolist()
         positions: dict[str, Decimal] = {}
@@ -158,14 +173,14 @@ class SimulatedBroker:
         # What shorts were sold for today has not settled and is collateral: it counts once, as
         # the latter.
         return AccountSnapshot(
-            cash=float(state["cash"]),
+            cash=cash,
             positions=positions,
             prices=prices,
             as_of=self.now(),
             open_orders=tuple(self._open_orders()),
-            unsettled=float(state["unsettled"] - state["fresh_proceeds"]),
-            short_proceeds=float(state["proceeds"]),
-            leverage=float(day["leverage"]) if lends else min(float(day["leverage"]), 1.0),
+            unsettled=unsettled - fresh_proceeds,
+            short_proceeds=short_proceeds,
+            leverage=leverage if lends else min(leverage, 1.0),
             shorting=lends,
         )
 
@@ -286,8 +301,7 @@ class SimulatedBroker:
 
     def row(self) -> Row:
         """The account after what has filled at this instant so far."""
-        state = self._book.account[0]
-        return Row(self.now(), *_row_values(state.item()))
+        return Row(self.now(), *_row_values(self._book.account.item()))
 
     def margin_events(self) -> dict[str, int]:
         """How often the broker stepped in since the account began.
@@ -351,6 +365,8 @@ class SimulatedBroker:
 
     def _open_orders(self) -> Iterable[Order]:
         """Working orders with what is left of them."""
+        if not len(self._book.orders):
+            return
         for row in self._book.orders:
             if row["state"] == WORKING and row["quantity"] != 0:
                 remaining = exact_decimal(abs(float(row["quantity"])))

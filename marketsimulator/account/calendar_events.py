@@ -119,7 +119,9 @@ def update_coin_tier(book: Book, before: int, date: int) -> None:
     for day in range(before + 1, min(date, before + len(volumes)) + 1):
         volumes[day % len(volumes)] = 0.0
     account.coins_traded = 0.0
-    traded = volumes.sum()
+    traded = 0.0
+    for k in range(len(volumes)):
+        traded += volumes[k]
     for k in range(len(book.tiers)):
         if traded >= book.tiers[k, 0]:
             account.maker = book.tiers[k, 1]

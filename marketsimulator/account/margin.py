@@ -132,7 +132,9 @@ def open_margin(book: Book, day: Record) -> None:
         day_trades[k] = day_trades[k - 1]
     day_trades[0] = account.trades_today
     account.trades_today = 0
-    account.trades_before = day_trades.sum()
+    account.trades_before = 0
+    for k in range(len(day_trades)):
+        account.trades_before += day_trades[k]
     for s in range(len(book.holding)):
         book.holding[s].opened = 0.0
     if day.pattern_rule:

@@ -32,7 +32,7 @@ from sizing.increments import whole_steps
 from sizing.quantity import largest_coin_order, part_count, part_steps
 
 
-@inlined
+@compiled
 def move_to_targets(
     account: Record,
     holding: Records,
@@ -57,7 +57,9 @@ def move_to_targets(
     Returns whether all reductions have filled whole.
     """
     done = True
-    coins = holding["crypto"].sum()
+    coins = 0
+    for k in range(len(holding)):
+        coins += holding[k].crypto
     for k in range(_queue_reductions(before, targets, queue)):
         s = queue[k]
         position = holding[s]
@@ -149,6 +151,16 @@ def order_for_auction(
         book = with_orders(book, orders[:sent])
         send_orders(book, day, tape, first, Opens(none, none, none), at)
     return book
+
+
+@compiled
+def coin_targets(holding: Records, held: Array, targets: Array) -> Array:
+    """The targets [S] of coins, beside what is held of stocks, which wait for the auction."""
+    chosen = held.copy()
+    for s in range(len(holding)):
+        if holding[s].crypto:
+            chosen[s] = targets[s]
+    return chosen
 
 
 # In both queues, whether a symbol belongs to it is a coin toss to the processor. The count is added

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
 
 from execution.decision.beliefs import BeliefTable
 from execution.decision.outlook import closed_and_due
@@ -57,6 +56,8 @@ class ForecastOutcomes:
 
     def pit(self) -> Array:
         """[N] probability, as forecast, of a return below the one that followed."""
+        from scipy.special import ndtr  # a fifth of a second, which only a report takes
+
         return np.asarray(ndtr(self.scores()))
 
 

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from foundation.arrays import Array, Index, Instants
 from foundation.charts import Chart, Form, Series, Unit, transform_chart
@@ -86,6 +85,8 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
 
     None for a symbol with fewer than two.
     """
+    from scipy.special import ndtri
+
     rows = np.flatnonzero(outcomes.symbol == s)[-CONES:]
     if len(rows) < 2:
         return None

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from foundation.arrays import Array, Index, Mask
 from foundation.figures import FEWEST_DAYS
@@ -45,6 +44,8 @@ def probabilistic_sharpe(
     Φ((SR - SR*) · √((D - 1) / v)) with v from `sharpe_variance`; sharpe (SR) and benchmark (SR*)
     per day, not annual. None for fewer than two days, or without variance.
     """
+    from scipy.special import ndtr
+
     variance = sharpe_variance(sharpe, skewness, kurtosis, autocorrelation)
     if days < 2 or variance <= 0:
         return None
@@ -74,6 +75,8 @@ def expected_maximum_sharpe(trials: int, variance: float) -> float:
     √V · ((1 - γ) · Φ⁻¹(1 - 1/N) + γ · Φ⁻¹(1 - 1/(N·e))), N trials whose ratios have the variance V,
     γ Euler's constant (Bailey and López de Prado 2014).
     """
+    from scipy.special import ndtri
+
     if trials < 2:
         return 0.0
     typical = (1.0 - EULER) * ndtri(1.0 - 1.0 / trials)

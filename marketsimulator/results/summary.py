@@ -344,9 +344,11 @@ class BuyAndHold:
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """Buy what decides now and is not held yet."""
-        deciding = np.flatnonzero(deciding_symbols(bars))
-        missing = [s for s in deciding if bars.symbols[s] not in account.positions]
         equity = account.equity
+        missing = [s for s, symbol in enumerate(bars.symbols) if symbol not in account.positions]
+        if missing:
+            deciding = deciding_symbols(bars)
+            missing = [s for s in missing if deciding[s]]
         if not missing or equity <= 0:
             return None
         weight = 1 / len(bars.symbols)

@@ -25,7 +25,7 @@ from execution.decision.decision import (
 from execution.decision.rebalancing import decision_orders, ordered_quantity
 from execution.orders.orders import Order, exact_decimal
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.compiled import compiled, spread
+from foundation.compiled import any_of, compiled, spread
 from foundation.threads import side_by_side
 from marketsimulator.records import DecisionLog, decision_frame
 from marketsimulator.runs.instants import Kept, WalkInputs, decision_again
@@ -219,10 +219,17 @@ class WalkedDecisions(DecisionLog):
     @cached_property
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
         """Every order, with the instant of its decision."""
-        ordered = np.unique(self._every.number[self._quantities != 0.0]).tolist()
         return [
-            (self._table.at[self._rows[d]], order) for d in ordered for order in self.orders_of(d)
+            (self._table.at[self._rows[d]], order)
+            for d, orders in self._orders.items()
+            for order in orders
         ]
+
+    @cached_property
+    def _orders(self) -> dict[int, tuple[Order, ...]]:
+        """The orders of each decision that has any."""
+        ordered = np.unique(self._every.number[self._quantities != 0.0])
+        return {d: self._made_orders(d) for d in ordered.tolist()}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -289,10 +296,11 @@ class WalkedDecisions(DecisionLog):
 
     def orders_of(self, number: int) -> tuple[Order, ...]:
         """The orders of one."""
+        return self._orders.get(number, ())
+
+    def _made_orders(self, number: int) -> tuple[Order, ...]:
         chosen = np.arange(*self._begins[number : number + 2])
         chosen = chosen[self._quantities[chosen] != 0.0]
-        if not len(chosen):
-            return ()
         row = int(self._rows[number])
         items, held, quantities = self._ordered(row, chosen)
         return decision_orders(
@@ -356,9 +364,9 @@ def _explain(
         spread(arrays.unsent[row], chosen, rounded.unsent)
         ceiling[row] = problem.limits.stock_ceiling
         granted[row] = problem.limits.granted
-        if kept.status[row] == SOLVED and problem.account.deciding.any():
+        if kept.status[row] == SOLVED and any_of(problem.account.deciding):
             by_span, without_factor = kelly_by_span(problem, inputs.fraction)
-            if without_factor.any():
+            if any_of(without_factor):
                 singular[row] = True
                 continue
             why = explained(problem, weights, kept.shadow_prices[row], by_span, inputs.fraction)

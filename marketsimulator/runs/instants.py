@@ -12,10 +12,11 @@ import numpy as np
 from execution.decision.beliefs import BeliefTable, counted
 from execution.decision.problem import RoundedTargets, Terms, problem_of, round_to_lots, terms_of
 from foundation.arrays import Array, Index, Mask, Records
-from foundation.compiled import compiled, copy_row, inlined, picked, picked_columns, spread
+from foundation.compiled import any_of, compiled, copy_row, inlined, picked, picked_columns, spread
 from marketsimulator.account.book import BY_END, FLOWS, WORKING, Book, most_flows, with_orders
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
+    coin_targets,
     most_fills,
     move_to_targets,
     order_for_auction,
@@ -196,7 +197,7 @@ def trade(
         day, now = line.days[line.day[t]], line.now[t]
         at_once = targets
         if line.auction:
-            at_once = np.where(book.holding["crypto"] == 1, targets, held)
+            at_once = coin_targets(book.holding, held, targets)
         queue = np.zeros(len(held), np.int64)
         done = move_to_targets(
             account, book.holding, day, tape, now, held, at_once, opens, largest_coin, queue
@@ -220,7 +221,7 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
     status = SOLVED
     if not account.equity > 0.0:
         status = UNFINISHED
-    elif problem.account.deciding.any():
+    elif any_of(problem.account.deciding):
         status, plan, prices, gap = best_weights(problem, inputs.fraction)
         weights = plan[0]
         if len(kept.status) > 0:
@@ -336,7 +337,7 @@ def decision_again(
     chosen, account, problem = decision_inputs(inputs, begin + row, shown)
     sized = kept.status[row] == SOLVED
     weights = picked_columns(kept.weights[row], chosen)
-    first = weights[0] if sized and problem.account.deciding.any() else problem.account.held
+    first = weights[0] if sized and any_of(problem.account.deciding) else problem.account.held
     return (
         chosen,
         problem,

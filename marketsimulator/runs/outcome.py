@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,7 +115,7 @@ class Outcome:
     @classmethod
     def of_run(cls, run: Run) -> Outcome:
         """Of a run's rows and fills."""
-        flows: Any = {name: sum(getattr(row, name) for row in run.rows) for name in _FLOWS}
+        flows: Any = {name: sum(map(attrgetter(name), run.rows)) for name in _FLOWS}
         trades = [fill for fill in run.fills if is_trade(fill)]
         totals = Totals(
             notional=sum(abs(float(fill.qty)) * fill.price for fill in trades),

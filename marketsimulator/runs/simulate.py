@@ -22,7 +22,7 @@ from marketsimulator.records import Booking, Row, Run
 from marketsimulator.runs.decisions import WalkedDecisions
 from marketsimulator.runs.walk import walked
 from marketsimulator.settings import BacktestSettings
-from trainingdata.instants import compact_text, utc_text
+from trainingdata.instants import compact_text, utc_text, utc_texts
 from trainingdata.market import Market
 
 log = logging.getLogger("marketsimulator")
@@ -124,10 +124,11 @@ def _walk(
     run = Run(name, decisions, fills, rows, margin_events(walk.book), bookings)
     if log.isEnabledFor(level):
         row_at = np.searchsorted(at, decisions.at)
-        for k, t in enumerate(row_at.tolist()):
+        stamps = utc_texts(decisions.at)
+        for k, (t, stamp) in enumerate(zip(row_at.tolist(), stamps, strict=True)):
             what = decisions.failure_of(k), decisions.rule_of(k), decisions.orders_of(k)
             ceiling = float(decisions.stock_ceilings[k])
-            _log_decision(level, name, *what, ceiling, rows[t], settings.capital)
+            _log_decision(level, stamp, name, *what, ceiling, rows[t], settings.capital)
     return run
 
 
@@ -163,7 +164,8 @@ def step_trading(
                 if decision is not None and log.isEnabledFor(level):
                     what = decision.failure, decision.rule, decision.orders
                     ceiling = decision.stock_ceiling
-                    _log_decision(level, name, *what, ceiling, rows[-1], settings.capital)
+                    stamp = utc_text(rows[-1].at)
+                    _log_decision(level, stamp, name, *what, ceiling, rows[-1], settings.capital)
                 if index % 64 == 0 or index == total - 1:
                     progress(work, index + 1 - first, total - first)
     return Run(name, decisions, broker.fills, rows, broker.margin_events(), broker.bookings)
@@ -191,6 +193,7 @@ def _only_young_garbage() -> Iterator[None]:
 
 def _log_decision(
     level: int,
+    at: str,
     name: str,
     failure: str,
     rule: Sequence[ClassRule],
@@ -200,7 +203,7 @@ def _log_decision(
     capital: float,
 ) -> None:
     """The lines operators grep for, once a decision."""
-    stamp = f"{utc_text(row.at)} {name}:"
+    stamp = f"{at} {name}:"
     if failure:
         log.warning("%s Enhanced sizing failed: %s", stamp, failure)
     for each in rule:

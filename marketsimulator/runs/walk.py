@@ -2,9 +2,9 @@
 
 A backtest and every variant of a sweep take it. By Kelly it is one compiled loop; any other
 strategy is called in Python at every decision, in place of the solver. Stepping such a strategy
-instead (`runs.simulate.step_trading`) gives the same fills and takes twice as long: half a year of
-`examples.best_two` on 18 hourly symbols takes 5.8 s of processor time walked and 11.1 s stepped. A
-backtest also keeps what each decision saw and returned; `runs.decisions` explains it.
+instead (`runs.simulate.step_trading`) gives the same fills and takes three times as long
+(`studies/peers.py strategy`). A backtest also keeps what each decision saw and returned;
+`runs.decisions` explains it.
 """
 
 from __future__ import annotations
@@ -174,15 +174,16 @@ def walked(
     for begin in range(first, count, step):
         end = min(begin + step, count)
         span = first, begin, end
-        if trace is None:
-            with undivided():
+        # To set the threads of linear algebra at every decision takes longer than a decision.
+        with undivided():
+            if trace is None:
                 book, tape = walk_instants(
                     book, line, span, rows, inputs, tape, account, written, kept
                 )
-        else:
-            names = settings.limits.of_groups().names
-            stepper = _StrategyCalls(strategy, bars.symbols, inputs, kept, trace, names)
-            book, tape = _call_instants(book, line, span, rows, stepper, tape, account, written)
+            else:
+                names = settings.limits.of_groups().names
+                calls = _StrategyCalls(strategy, bars.symbols, inputs, kept, trace, names)
+                book, tape = _call_instants(book, line, span, rows, calls, tape, account, written)
         if progress:
             progress(end - first)
     tape = tape[: int(book.account["entries"][0])]

@@ -172,7 +172,7 @@ def _set_start(program: Program, weight: Array) -> bool:
     return feasible
 
 
-@merged
+@compiled
 def _keep_to_net(program: Program, weight: Array) -> None:
     """Bring weights [n] within the net groups with few changes, or as near as they come.
 
@@ -186,7 +186,7 @@ def _keep_to_net(program: Program, weight: Array) -> None:
     penalty = program.penalty.copy()
     room = program.room.copy()
     for k in range(m):
-        if is_net(program, k):
+        if is_net(program.net, program.penalty, k):
             penalty[k] = CAP_PENALTY if room[k] >= 0.0 else FLOOR_PENALTY
         elif penalty[k] < np.inf:
             room[k] = np.inf
@@ -211,8 +211,10 @@ def _keep_to_net(program: Program, weight: Array) -> None:
     for i in range(n):
         weight[i] = moved[i]
     for k in range(m):
-        if is_net(program, k):
-            program.room[k] = max(program.room[k], group_use(program, k, weight))
+        if is_net(program.net, program.penalty, k):
+            program.room[k] = max(
+                program.room[k], group_use(program.groups, program.net, k, weight)
+            )
 
 
 @merged
@@ -222,7 +224,7 @@ def _state_at(program: Program, weight: Array) -> State:
     m = len(program.room)
     state = State(
         weight=weight,
-        gradient=gradient_at(program, weight),
+        gradient=gradient_at(program.pull, program.risk, program.variance, weight),
         low=np.empty(n),
         high=np.empty(n),
         sign=np.empty(n),
@@ -236,13 +238,16 @@ def _state_at(program: Program, weight: Array) -> State:
         counts=np.zeros(3, dtype=np.int64),
     )
     for k in range(m):
-        if program.penalty[k] < np.inf and group_use(program, k, weight) > program.room[k]:
+        if (
+            program.penalty[k] < np.inf
+            and group_use(program.groups, program.net, k, weight) > program.room[k]
+        ):
             state.active[k] = BOUGHT
             state.price[k] = program.penalty[k]
     for i in range(n):
         w = weight[i]
         at_held = w == program.held[i] and program.cost[i] > 0.0
-        at_zero = w == 0.0 and bends_at_zero(program, i)
+        at_zero = w == 0.0 and bends_at_zero(program.groups, program.net, i)
         if at_held or at_zero or w == program.lower[i] or w == program.upper[i]:
             continue
         below = neighbour(program, i, w, -1.0)
@@ -262,15 +267,15 @@ def _take_step(program: Program, state: State, step: Array) -> bool:
             moved = length * step[a]
             at = state.free[a]
             state.weight[at] += moved
-            move_gradient(program, state.gradient, at, moved)
+            move_gradient(program.risk, program.variance, state.gradient, at, moved)
             if abs(moved) > STILL:
                 # From another point a weight that could not move before may be able to. The weight
                 # freed last has moved as well, and may cross the next knot that it meets.
-                _clear_bars(state)
+                _clear_bars(state.barred)
                 state.counts[FREED_LAST] = -1
     if to_ceiling < 1.0 and to_ceiling <= to_knot:
         state.active[k] = AT
-        _clear_bars(state)
+        _clear_bars(state.barred)
         return True
     if to_knot < 1.0:
         # A weight that was freed and is back at its knot without having moved would be freed again
@@ -285,12 +290,12 @@ def _take_step(program: Program, state: State, step: Array) -> bool:
 
 
 @inlined
-def _clear_bars(state: State) -> None:
-    for i in range(len(state.barred)):
-        state.barred[i] = 0
+def _clear_bars(barred: Index) -> None:
+    for i in range(len(barred)):
+        barred[i] = 0
 
 
-@inlined
+@merged
 def _nearest_knot(state: State, step: Array) -> tuple[float, int]:
     """The first free weight to reach the end of its segment.
 
@@ -309,7 +314,7 @@ def _nearest_knot(state: State, step: Array) -> tuple[float, int]:
     return nearest, which
 
 
-@inlined
+@merged
 def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float, int]:
     """The first group to come to its ceiling, from below or from what it bought beyond.
 
@@ -324,13 +329,16 @@ def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float
         size = 0.0
         for a in range(state.counts[FREE]):
             i = state.free[a]
-            rise += group_slope(program, state, k, i) * step[a]
+            rise += group_slope(program.groups, program.net, state.sign, k, i) * step[a]
             size += abs(program.groups[k, i]) * abs(step[a])
         toward = -rise if state.active[k] == BOUGHT else rise
         # A group of the same weights as one that is full already rises by rounding alone. Taken for
         # a rise it would stop every step at length 0.
         if toward > max(1e-10 * size, STILL):
-            share = max((program.room[k] - group_use(program, k, state.weight)) / rise, 0.0)
+            share = max(
+                (program.room[k] - group_use(program.groups, program.net, k, state.weight)) / rise,
+                0.0,
+            )
             if share < nearest:
                 nearest = share
                 which = k
@@ -361,7 +369,7 @@ def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
     if at >= 0:
         state.active[at] = side
         state.price[at] = program.penalty[at] if side == BOUGHT else 0.0
-        _clear_bars(state)
+        _clear_bars(state.barred)
     return at >= 0
 
 
@@ -389,13 +397,13 @@ def _free_one(program: Program, state: State, tolerance: float) -> bool:
             else:
                 price += state.price[k] * program.groups[k, i]
         if w < program.upper[i]:
-            slope = _slope_above(program, i, w, price)
+            slope = _slope_above(program.cost, program.held, i, w, price)
             if gradient - slope > worst:
                 worst = gradient - slope
                 chosen = i
                 way = 1.0
         if w > program.lower[i]:
-            slope = _slope_below(program, i, w, price)
+            slope = _slope_below(program.cost, program.held, i, w, price)
             if slope - gradient > worst:
                 worst = slope - gradient
                 chosen = i
@@ -424,16 +432,16 @@ def _priced_groups(state: State) -> Index:
 
 
 @inlined
-def _slope_above(program: Program, i: int, w: float, price: float) -> float:
+def _slope_above(cost: Array, held: Array, i: int, w: float, price: float) -> float:
     """What one more of weight i costs, from w upwards: trading, and room at `price`."""
-    trading = program.cost[i] if w >= program.held[i] else -program.cost[i]
+    trading = cost[i] if w >= held[i] else -cost[i]
     return float(trading + (price if w >= 0.0 else -price))
 
 
 @inlined
-def _slope_below(program: Program, i: int, w: float, price: float) -> float:
+def _slope_below(cost: Array, held: Array, i: int, w: float, price: float) -> float:
     """What one less of weight i saves, from w downwards: trading, and room at `price`."""
-    trading = -program.cost[i] if w <= program.held[i] else program.cost[i]
+    trading = -cost[i] if w <= held[i] else cost[i]
     return float(trading + (-price if w <= 0.0 else price))
 
 
@@ -458,7 +466,7 @@ def find_step(program: Program, state: State, step: Array) -> None:
         step[a] = 0.0
         rest[a] = _net_gradient(program, state, i)
         for r in range(rows):
-            lines[r, a] = group_slope(program, state, full[r], i)
+            lines[r, a] = group_slope(program.groups, program.net, state.sign, full[r], i)
     # Where R is nearly singular the step without ceilings is huge, and the ceilings take most of it
     # back: a difference of large numbers. What that loses is found from the gradient that is left.
     for _ in range(REPEATS):
@@ -475,7 +483,7 @@ def find_step(program: Program, state: State, step: Array) -> None:
             i = state.free[a]
             for b in range(count):
                 j = state.free[b]
-                shared = program.variance[i] if i == j else covariance(program, i, j)
+                shared = program.variance[i] if i == j else covariance(program.risk, i, j)
                 rest[a] -= shared * part[b]
 
 
@@ -507,7 +515,7 @@ def _net_gradient(program: Program, state: State, i: int) -> float:
     net = state.gradient[i] - program.cost[i] * state.side[i]
     for k in range(len(program.room)):
         if state.price[k] != 0.0:
-            net -= state.price[k] * group_slope(program, state, k, i)
+            net -= state.price[k] * group_slope(program.groups, program.net, state.sign, k, i)
     return float(net)
 
 

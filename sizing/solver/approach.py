@@ -34,13 +34,13 @@ def approach(program: Program, weight: Array, least: Array) -> None:
     """
     m = len(program.room)
     members = _groups_of_each(program)
-    gradient = gradient_at(program, weight)
+    gradient = gradient_at(program.pull, program.risk, program.variance, weight)
     price = np.zeros(m)
     settled = np.zeros(m)
     stiffness = np.empty(m)
     use = np.empty(m)
     for k in range(m):
-        use[k] = group_use(program, k, weight)
+        use[k] = group_use(program.groups, program.net, k, weight)
     for _ in range(ROUNDS):
         _set_stiffness(program, members, weight, stiffness)
         for k in range(m):
@@ -59,7 +59,7 @@ def approach(program: Program, weight: Array, least: Array) -> None:
                 use[k] += program.groups[k, i] * grown
                 price[k] = _price(program, k, use[k], settled[k], stiffness[k])
             weight[i] = best
-            move_gradient(program, gradient, i, change)
+            move_gradient(program.risk, program.variance, gradient, i, change)
         if furthest <= NEAR:
             break
     keep_to_rooms(program, weight, least)
@@ -157,7 +157,7 @@ def keep_to_rooms(program: Program, weight: Array, least: Array) -> None:
     for k in range(len(program.room)):
         over = 0.0
         if program.penalty[k] == np.inf and not program.net[k]:
-            over = group_use(program, k, weight) - program.room[k]
+            over = group_use(program.groups, program.net, k, weight) - program.room[k]
         for knots in (False, True):
             for i in range(len(weight)):
                 part = program.groups[k, i]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.arrays import Array, Index, Mask
-from foundation.compiled import compiled, inlined
+from foundation.arrays import Array, Index, Mask, Matrix
+from foundation.compiled import compiled, inlined, numbers_of
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem, fixed_use, never_borrows, optimal_weights
 
@@ -22,7 +22,7 @@ PASSED = 1e-9  # of equity: a net limit passed by less is kept to
 
 
 @compiled
-def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Array, Array, float]:
+def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Matrix, Array, float]:
     """Solve the plan with at most so many weights of its first period that are not zero.
 
     What is fixed and not zero counts among them. What does not stand is left out of the whole plan.
@@ -61,7 +61,7 @@ def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Array, Arr
         tried[come] = True
         changed = stands.copy()
         changed[come] = True
-        if _count(np.where(changed, 1.0, 0.0)) > places:
+        if len(numbers_of(changed)) > places:
             changed[_least_inside(_parts(problem, weights), stands)] = False
         found, others, other_prices = optimal_weights(_of_standing(problem, changed))
         value = _worth(problem, others) - MISSED * _missed(problem, others)
@@ -82,7 +82,7 @@ def _count(values: Array) -> int:
     return count
 
 
-@inlined
+@compiled
 def _of_standing(problem: SizingProblem, stands: Mask) -> SizingProblem:
     """The problem in which nothing stands beside these weights [S] and what is fixed."""
     lower = problem.lower.copy()
@@ -162,7 +162,7 @@ def _parts(problem: SizingProblem, weights: Array) -> Array:
     return parts
 
 
-@inlined
+@compiled
 def _keep_largest(parts: Array, count: int, stands: Mask) -> None:
     """Leave those of the largest parts [S] standing, in place; of equal ones the first."""
     order: Index = np.argsort(-parts, kind="mergesort")

@@ -140,7 +140,9 @@ def factored_solve(matrix: Array, solution: Array) -> bool:
     times it. Where the answer is False the contents of both are undefined.
     """
     n = len(solution)
-    variance = np.diag(matrix).copy()
+    variance = np.empty(n)
+    for k in range(n):
+        variance[k] = matrix[k, k]
     panel = np.empty((PANEL, n))
     for begin in range(0, n, PANEL):
         end = min(begin + PANEL, n)

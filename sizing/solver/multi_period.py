@@ -23,7 +23,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from foundation.arrays import Array, Index
+from foundation.arrays import Array, Index, Matrix
 from foundation.compiled import compiled, inlined, merged
 from foundation.errors import InputError
 from sizing.solver.active_set import solve
@@ -94,7 +94,7 @@ class SizingProblem(NamedTuple):
 
 
 @compiled
-def change_costs(cost: Array, signal: Array, periods: int) -> Array:
+def change_costs(cost: Array, signal: Array, periods: int) -> Matrix:
     """What the changes into the periods count in a plan, [K, S].
 
     Every change counts its cost, but the last one of a plan only P(|Z|·signal < cost) of it, Z
@@ -124,7 +124,7 @@ def change_costs(cost: Array, signal: Array, periods: int) -> Array:
 
 
 @compiled
-def optimal_weights(problem: SizingProblem) -> tuple[int, Array, Array]:
+def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     """Solve the plan, whose numbers are not checked.
 
     Returns

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.compiled import copy_row, inlined
+from foundation.compiled import copy_row, inlined, merged
 from sizing.solver.cholesky import append_row, delete_row
 
 # Where a group stands: under its room, exactly at it, or beyond it at the financing cost.
@@ -95,20 +95,20 @@ class State(NamedTuple):
 
 
 @inlined
-def covariance(program: Program, i: int, j: int) -> float:
+def covariance(risk: Array, i: int, j: int) -> float:
     """R of two different weights."""
-    size = program.risk.shape[1]
-    return float(program.risk[max(i // size, j // size), i % size, j % size])
+    size = risk.shape[1]
+    return float(risk[max(i // size, j // size), i % size, j % size])
 
 
 @inlined
-def move_gradient(program: Program, gradient: Array, i: int, change: float) -> None:
+def move_gradient(risk: Array, variance: Array, gradient: Array, i: int, change: float) -> None:
     """Take from a gradient [n] what a change of weight i takes."""
-    size = program.risk.shape[1]
+    size = risk.shape[1]
     period = i // size
-    own = gradient[i] - program.variance[i] * change
-    for k in range(len(program.risk)):
-        row = program.risk[max(k, period), i - period * size]
+    own = gradient[i] - variance[i] * change
+    for k in range(len(risk)):
+        row = risk[max(k, period), i - period * size]
         part = gradient[k * size : (k + 1) * size]
         for j in range(size):
             part[j] -= row[j] * change
@@ -116,25 +116,25 @@ def move_gradient(program: Program, gradient: Array, i: int, change: float) -> N
 
 
 @inlined
-def gradient_at(program: Program, weight: Array) -> Array:
+def gradient_at(pull: Array, risk: Array, variance: Array, weight: Array) -> Array:
     """What one more of each weight adds before costs and prices, [n]."""
-    gradient = program.pull.copy()
+    gradient = pull.copy()
     for i in range(len(weight)):
         if weight[i] != 0.0:
-            move_gradient(program, gradient, i, weight[i])
+            move_gradient(risk, variance, gradient, i, weight[i])
     return gradient
 
 
 @inlined
-def group_slope(program: Program, state: State, k: int, i: int) -> float:
+def group_slope(groups: Array, net: Mask, sign: Array, k: int, i: int) -> float:
     """What one more of free weight i takes of group k: less than nothing where it is short."""
-    return float(program.groups[k, i] if program.net[k] else program.groups[k, i] * state.sign[i])
+    return float(groups[k, i] if net[k] else groups[k, i] * sign[i])
 
 
 @inlined
-def is_net(program: Program, k: int) -> bool:
+def is_net(net: Mask, penalty: Array, k: int) -> bool:
     """Whether group k counts wᵢ and may not be passed: holding nothing need not keep to it."""
-    return bool(program.net[k] and program.penalty[k] == np.inf)
+    return bool(net[k] and penalty[k] == np.inf)
 
 
 @inlined
@@ -144,7 +144,10 @@ def exceeds_room(program: Program, weight: Array) -> bool:
     for k in range(len(program.room)):
         if program.penalty[k] == np.inf and not program.net[k]:
             # What is held may fill a group exactly, and its sum may round upwards.
-            passed |= group_use(program, k, weight) > program.room[k] * (1.0 + 1e-12) + 1e-15
+            passed |= (
+                group_use(program.groups, program.net, k, weight)
+                > program.room[k] * (1.0 + 1e-12) + 1e-15
+            )
     return passed
 
 
@@ -153,28 +156,30 @@ def exceeds_net(program: Program, weight: Array) -> bool:
     """Whether weights [n] take more than the room of a net group that has no penalty."""
     passed = False
     for k in range(len(program.room)):
-        if is_net(program, k):
-            passed |= group_use(program, k, weight) > program.room[k] + NET_ROUNDED
+        if is_net(program.net, program.penalty, k):
+            passed |= (
+                group_use(program.groups, program.net, k, weight) > program.room[k] + NET_ROUNDED
+            )
     return passed
 
 
 @inlined
-def group_use(program: Program, k: int, weight: Array) -> float:
+def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
     """What weights [n] take of group k."""
     total = 0.0
     for i in range(len(weight)):
         # Most groups are of a few weights.
-        if program.groups[k, i] != 0.0:
-            total += program.groups[k, i] * (weight[i] if program.net[k] else abs(weight[i]))
+        if groups[k, i] != 0.0:
+            total += groups[k, i] * (weight[i] if net[k] else abs(weight[i]))
     return total
 
 
 @inlined
-def bends_at_zero(program: Program, i: int) -> bool:
+def bends_at_zero(groups: Array, net: Mask, i: int) -> bool:
     """Whether weight i has a knot at 0, because a group counts its size."""
     bends = False
-    for k in range(len(program.room)):
-        bends |= program.groups[k, i] > 0.0 and not program.net[k]
+    for k in range(len(groups)):
+        bends |= groups[k, i] > 0.0 and not net[k]
     return bends
 
 
@@ -185,7 +190,8 @@ def neighbour(program: Program, i: int, w: float, way: float) -> float:
     held: float = program.held[i]
     if program.cost[i] > 0.0 and (held - w) * way > 0.0 and (nearest - held) * way > 0.0:
         nearest = held
-    if (0.0 - w) * way > 0.0 and (nearest - 0.0) * way > 0.0 and bends_at_zero(program, i):
+    crosses = (0.0 - w) * way > 0.0 and (nearest - 0.0) * way > 0.0
+    if crosses and bends_at_zero(program.groups, program.net, i):
         nearest = 0.0
     return nearest
 
@@ -203,20 +209,20 @@ def free_weight(program: Program, state: State, i: int, low: float, high: float)
     state.free[state.counts[FREE]] = i
     state.place[i] = state.counts[FREE]
     state.counts[FREE] += 1
-    _extend_factor(program, state, state.counts[FREE] - 1)
+    _extend_factor(program.risk, program.variance, state.free, state.factor, state.counts[FREE] - 1)
 
 
 @inlined
-def _extend_factor(program: Program, state: State, last: int) -> None:
+def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, last: int) -> None:
     """Append the row of free weight number `last` to the factor of those before it."""
-    i = state.free[last]
+    i = free[last]
     for a in range(last):
-        state.factor[last, a] = covariance(program, i, state.free[a])
-    state.factor[last, last] = program.variance[i]
-    append_row(state.factor, last)
+        factor[last, a] = covariance(risk, i, free[a])
+    factor[last, last] = variance[i]
+    append_row(factor, last)
 
 
-@inlined
+@merged
 def fix_weight(program: Program, state: State, i: int, w: float) -> None:
     """Put weight i on the knot w; its row leaves the factor."""
     removed = state.place[i]
@@ -225,7 +231,7 @@ def fix_weight(program: Program, state: State, i: int, w: float) -> None:
     change = w - state.weight[i]
     if change != 0.0:
         state.weight[i] = w
-        move_gradient(program, state.gradient, i, change)
+        move_gradient(program.risk, program.variance, state.gradient, i, change)
     state.place[i] = -1
     state.counts[FREE] -= 1
     state.counts[CHANGES] += 1
@@ -236,6 +242,8 @@ def fix_weight(program: Program, state: State, i: int, w: float) -> None:
     delete_row(state.factor, removed, count)
     if state.counts[CHANGES] >= REFRESH:
         for a in range(count):
-            _extend_factor(program, state, a)
-        copy_row(state.gradient, gradient_at(program, state.weight))
+            _extend_factor(program.risk, program.variance, state.free, state.factor, a)
+        copy_row(
+            state.gradient, gradient_at(program.pull, program.risk, program.variance, state.weight)
+        )
         state.counts[CHANGES] = 0

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -91,14 +92,33 @@ def walks(symbols: int, each: int, length: int = LENGTH) -> Windows:
 def seconds(work: Callable[[], object], runs: int = 3) -> float:
     """Median seconds of `runs` calls after one warm-up, the GPU waited for where there is one."""
     work()
-    taken = []
-    for _ in range(runs):
-        began = time.perf_counter()
+    return statistics.median(timed(work) for _ in range(runs))
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of one call, the GPU waited for where there is one."""
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def medians(works: Sequence[Callable[[], object]], runs: int = 5) -> list[tuple[float, float]]:
+    """Median seconds of each work, by the clock and of processors.
+
+    All are called in turn `runs` times after one warm-up.
+    """
+    for work in works:
         work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+
+    def both(work: Callable[[], object]) -> tuple[float, float]:
+        began = time.process_time()
+        return timed(work), time.process_time() - began
+
+    rounds = [[both(work) for work in works] for _ in range(runs)]
+    columns = zip(*rounds, strict=True)
+    return [tuple(map(statistics.median, zip(*each, strict=True))) for each in columns]
 
 
 def beside_the_pipeline(
@@ -110,7 +130,7 @@ def beside_the_pipeline(
     checked: int,
     alone: Alone,
 ) -> Row:
-    """Ours and the pipeline's at its best batch size.
+    """Ours and the pipeline's at its best batch size, measured in turn.
 
     peers, checked: how many windows the pipeline answers, and how many are compared.
     """
@@ -132,18 +152,18 @@ def beside_the_pipeline(
     shared = rows[:: -(-count // peers)]
     contexts = [torch.tensor(c, dtype=torch.float32) for c in windows.contexts(shared)]
 
-    def peer(size: int) -> float:
-        return seconds(
-            lambda: pipeline.predict(contexts, prediction_length=HORIZON, batch_size=size), runs=1
-        )
+    def peer(size: int) -> Callable[[], object]:
+        return lambda: pipeline.predict(contexts, prediction_length=HORIZON, batch_size=size)
 
     check = rows[:: -(-count // checked)]
     with alone():
         if gpu:
             torch.cuda.reset_peak_memory_stats()
-        taken = seconds(ours)
+            ours()
         memory = torch.cuda.max_memory_allocated() / 2**30 if gpu else 0.0
-        best, size = min((peer(size), size) for size in sizes)
+        (taken, spent), *theirs = medians([ours, *map(peer, sizes)])
+        load = os.getloadavg()[0]
+        (best, spent_theirs), size = min(zip(theirs, sizes, strict=True))
         # A reference on all cores would slow down whoever measures beside it.
         exact = on_the_cpu(model, windows, check) if gpu else by(pipeline, windows, check)
         answers = forecaster.answer(windows, check, profile, by=engine)
@@ -153,6 +173,7 @@ def beside_the_pipeline(
         layers = len(pipeline.model.encoder.block)
         work = gates.flops_a_window(checkpoint(model), layers, LENGTH) * count / taken
         share = 100 * work / peak
+    each, of_pipeline = (1e6 * s / n for s, n in ((spent, count), (spent_theirs, len(shared))))
     name = "shipped" if Path(model) == SHIPPED else "120 M"
     return Row(
         what=f"{name}, {dtype}",
@@ -164,7 +185,8 @@ def beside_the_pipeline(
         memory=memory,
         largest=float(error.max()),
         mean=float(error.max(axis=(1, 2)).mean()),
-        note=engine.computation,
+        note=f"{engine.computation}; load {load:.1f}; µs of processors a window: {each:.0f}, the"
+        f" pipeline {of_pipeline:.0f}",
     )
 
 
@@ -209,7 +231,8 @@ def main() -> None:
             row = few(model, dtype, int(count), alone)
         else:
             sizes = (512, 2048) if torch.cuda.is_available() else (16, 64)
-            row = beside_the_pipeline(model, dtype, int(count), sizes, 8192, 200, alone)
+            peers = 8192 if torch.cuda.is_available() else 2048
+            row = beside_the_pipeline(model, dtype, int(count), sizes, peers, 200, alone)
     sys.stdout.write(f"{json.dumps(asdict(row))}\n")
 
 

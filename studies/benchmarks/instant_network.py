@@ -43,7 +43,8 @@ class InstantEngine:
         windows: Windows,
         portions: Sequence[Index],
         augmentation: str,
-        group: int,
+        group: int = 1,
+        *,
         progress: Any,
     ) -> Iterator[Array32]:
         """[n, H, Q] in USD of each portion."""

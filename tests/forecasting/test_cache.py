@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forecasting.batch import Batch, write_batch
+from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached import CachedForecaster, Prediction, _portions, predictions_here
 from forecasting.chronos2.checkpoint import SHIPPED
 from forecasting.chronos2.engine import Engine
@@ -405,12 +406,15 @@ def test_what_is_kept_is_read_without_torch(tmp_path: Path) -> None:
     assert said == ["True", "False"]
 
 
-def test_bf16_is_kept_by_how_it_was_computed_and_fp32_is_not() -> None:
+def test_bf16_is_kept_by_how_it_was_computed_and_fp32_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def specification(dtype: str, batch_size: int | None = None, **settings: object) -> object:
         profile = Profile(dtype=dtype, **{"device": "cpu", **settings})  # type: ignore[arg-type]
         return Chronos2Forecaster(profile, batch_size).specification(profile)
 
     assert specification("fp32") == specification("fp32", 7) == specification("fp32", compile=True)
+    monkeypatch.setattr(engines, "cpu_capabilities", dict)
     assert specification("bf16")["computed"] == "cpu, eager, 64 windows a pass"  # type: ignore[index]
     different = [
         specification("bf16"),

@@ -286,8 +286,9 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
     first = len(market.times) - 60
 
     def built(*arguments: Any) -> Engine:
-        return Engine(small(real, 8, MEMORY["torch's"]), CPU, 32, inner.weights)
+        return Engine(small(real, 8, MEMORY["torch's"]), CPU, 32, inner.weights, unit=inner.unit)
 
+    by = f", {inner.unit}" if inner.unit else ""
     monkeypatch.setattr("forecasting.chronos2.cached.FILE_ROWS", 40)
     for _ in range(2):
         # A process keeps its engine, as the real function does.
@@ -296,7 +297,7 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
         table = cached.forecast(market, market.times[first])
         [path] = files(tmp_path)
         [[specification]] = answered(path, "SELECT DISTINCT specification FROM portions")
-        assert '"computed": "cpu, eager, 8 windows a pass"' in specification
+        assert f'"computed": "cpu, eager{by}, 8 windows a pass"' in specification
         assert len(table.values) > 100
     plain = Chronos2Forecaster(profile, 8)
     monkeypatch.setattr(engines, "engine", lambda *_: pytest.fail("all of it is there"))

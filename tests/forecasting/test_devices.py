@@ -4,8 +4,10 @@ machine without a GPU can tell.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from forecasting.chronos2.devices import (
     LEAST,
     MOST,
+    bf16_unit,
     bytes_a_window,
     default_batch_size,
     device_of,
@@ -163,6 +166,56 @@ def test_a_configured_batch_size_wins_and_memory_is_asked_once(
     assert planned_computation(model, profile, None).endswith(" 64 windows a pass")
 
 
+# ----- bf16 on a CPU -----
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "unit"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "AMX"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "AVX-512"),
+        ({"avx512_f": True}, ""),
+        ({}, ""),
+    ],
+)
+def test_the_processor_chooses_how_bf16_is_multiplied(
+    capabilities: dict[str, object], unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fp32, the default, stays fp32 on all of them."""
+    assert bf16_unit(capabilities) == unit
+    monkeypatch.setattr(engines, "cpu_capabilities", lambda: capabilities)
+    model = checkpoint(str(SHIPPED))
+
+    def planned(**settings: Any) -> str:
+        return planned_computation(model, Profile(device="cpu", **settings), 8)
+
+    by = f", {unit}" if unit else ""
+    assert planned(dtype="bf16") == f"cpu, eager{by}, 8 windows a pass"
+    assert planned(dtype="bf16", compile=True) == "cpu, compiled by layer, 8 windows a pass"
+    assert planned() == "cpu, eager, 8 windows a pass"
+
+
+def test_forecasts_of_two_precisions_are_never_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp32 and what each unit makes of bf16 have addresses of their own."""
+    made = []
+    for dtype, capability in (
+        ("fp32", "amx_bf16"),
+        ("bf16", "amx_bf16"),
+        ("bf16", "avx512_bf16"),
+        ("bf16", "avx2"),
+    ):
+        found = {capability: True}
+        monkeypatch.setattr(engines, "cpu_capabilities", lambda found=found: found)
+        profile = Profile(device="cpu", dtype=dtype)  # type: ignore[arg-type]
+        made.append(str(Chronos2Forecaster(profile).specification(profile)))
+    assert len(set(made)) == 4
+
+
+def test_a_torch_that_does_not_tell_has_no_bf16_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert bf16_unit(devices.cpu_capabilities()) == ""
+
+
 # ----- few windows -----
 
 
@@ -293,6 +346,82 @@ def test_an_answer_that_is_not_finite_is_refused(number: float) -> None:
         says = rf"^forecaster\.dtype: {dtype} on cpu .*finite{cure}$"
         with pytest.raises(InputError, match=says):
             next(engine.quantiles(walks(1, 8, 40), [np.arange(8)], "none", progress=silent))
+
+
+# ----- threads of a CPU -----
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("given", "workers", "each"), [(3, 3, 1), (7, 6, 1), (13, 6, 2)])
+def test_threads_compute_whole_passes_side_by_side(given: int, workers: int, each: int) -> None:
+    """Six passes, each of which waits until all workers have one."""
+    together = threading.Barrier(workers, timeout=60)
+    seen = set()
+
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        together.wait()
+        seen.add((torch.get_num_threads(), torch.is_inference_mode_enabled()))
+        return last_prices(context)
+
+    windows = walks(1, 48, 40)
+    engine = Engine(network, CPU, 8, "", on_cpu=True)
+    rows = np.arange(48)[::-1]
+    with threads(given):
+        (values,) = engine.quantiles(windows, [rows], "none", progress=silent)
+        assert torch.get_num_threads() == given
+    assert seen == {(each, True)}
+    np.testing.assert_array_equal(values[:, 3, 4], windows.price[rows].astype(np.float32))
+
+
+def test_no_pass_is_under_way_between_portions_of_a_cpu() -> None:
+    """What a program allows there changes no product."""
+    begun: list[int] = []
+
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        begun.append(len(context))
+        return last_prices(context)
+
+    windows = walks(1, 50, 40)
+    engine = Engine(network, CPU, 8, "", on_cpu=True)
+    portions = np.split(np.arange(50), [30, 30])
+    with threads(2):
+        stream = engine.quantiles(windows, portions, "none", progress=silent)
+        assert [(len(values), len(begun)) for values in stream] == [(30, 4), (0, 4), (20, 7)]
+
+
+def test_memory_that_runs_out_in_a_thread_halves_the_batch() -> None:
+    def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
+        if len(context) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return last_prices(context)
+
+    windows = walks(1, 30, 40)
+    engine = Engine(network, CPU, 8, "", on_cpu=True)
+    with threads(2):
+        (values,) = engine.quantiles(windows, [np.arange(30)], "none", progress=silent)
+    assert engine.batch_size == 2
+    np.testing.assert_array_equal(values[:, 0, 0], windows.price.astype(np.float32))
+
+
+def test_answers_do_not_depend_on_the_number_of_threads() -> None:
+    model, profile = checkpoint(str(SHIPPED)), Profile(device="cpu")
+    windows = walks(1, 60)
+
+    def answer(count: int) -> np.ndarray:
+        with threads(count):
+            engine = engines.engine(model, profile, 16)
+            (values,) = engine.quantiles(windows, [np.arange(60)], "none", progress=silent)
+        return values
+
+    for count in (2, 4):
+        np.testing.assert_array_equal(answer(count), answer(1))
 
 
 # ----- there and back -----

@@ -6,14 +6,18 @@ import ast
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from foundation import PACKAGES
 from foundation import compiled as kept_code
+from foundation.arrays import Array
 from foundation.compiled import compiled
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -97,8 +101,117 @@ def test_what_is_compiled_is_named_so_that_the_first_minute_is_not_silent(
 
     with caplog.at_level(logging.INFO):
         assert compiled(doubled)(1.5) == 3.0
-    assert [line.split(".")[-1] for line in caplog.messages] == ["doubled"]
+    assert [line.split(".")[-1] for line in caplog.messages] == ["enter", "doubled"]
     assert caplog.messages[0].startswith("compiling ")
+
+
+def test_a_callee_is_compiled_at_its_first_call(caplog: pytest.LogCaptureFixture) -> None:
+    @compiled
+    def halved(x: float) -> float:
+        return x / 2.0
+
+    @compiled
+    def magnitude(x: float) -> float:
+        return halved(-x) if x < 0.0 else x
+
+    def named() -> set[str]:
+        return {line.split(".")[-1] for line in caplog.messages}
+
+    with caplog.at_level(logging.INFO):
+        assert magnitude(3.0) == 3.0
+        assert "halved" not in named()
+        assert magnitude(x=-3.0) == 1.5
+        assert "halved" in named()
+
+
+def test_what_a_callee_raises_reaches_python() -> None:
+    @compiled
+    def checked(x: float) -> float:
+        if x < 0.0:
+            raise ValueError("below zero")
+        return x
+
+    @compiled
+    def summed(values: Array) -> float:
+        total = 0.0
+        for value in values:
+            total += checked(value)
+        return total
+
+    assert summed(np.array([1.0, 2.0])) == 3.0
+    with pytest.raises(ValueError, match="below zero"):
+        summed(np.array([1.0, -2.0]))
+
+
+def test_a_result_unlike_its_annotation_is_refused() -> None:
+    @compiled
+    def table(size: int) -> Array:
+        return np.zeros((size, size))
+
+    @compiled
+    def first(size: int) -> float:
+        return table(size)[0]
+
+    with pytest.raises(TypeError, match=r"table.*returns array\(float64, 2d, C\)"):
+        first(2)
+
+
+CALL = """
+import logging
+import numpy as np
+logging.basicConfig(level=logging.INFO)
+from foundation.compiled import numbers_of
+print(numbers_of(np.array([True, False, True])).tolist())
+"""
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Start a process that calls a compiled function of a copied foundation."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "foundation", tmp_path / "foundation", ignore=ignored)
+
+    def start(**env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", CALL],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(tmp_path), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def test_another_process_reads_what_one_compiled(
+    call: Callable[..., subprocess.Popen[str]],
+) -> None:
+    first, second = (call().communicate() for _ in range(2))
+    assert "compiling numbers_of" in first[1]
+    assert second == ("[0, 2]\n", "")
+
+
+def test_another_processors_code_is_not_used(call: Callable[..., subprocess.Popen[str]]) -> None:
+    runs = [call(**env).communicate() for env in ({}, {"NUMBA_CPU_NAME": "generic"}, {})]
+    assert [output for output, _ in runs] == ["[0, 2]\n"] * 3
+    assert ["compiling numbers_of" in said for _, said in runs] == [True, True, False]
+
+
+def test_a_killed_compilation_is_made_again(call: Callable[..., subprocess.Popen[str]]) -> None:
+    with call() as killed:
+        assert killed.stderr is not None
+        assert "compiling numbers_of" in killed.stderr.readline()
+        killed.kill()
+    output, said = call().communicate()
+    assert output == "[0, 2]\n"
+    assert "compiling numbers_of" in said
+
+
+def test_two_processes_compile_a_function_once(call: Callable[..., subprocess.Popen[str]]) -> None:
+    runs = [one.communicate() for one in [call(), call()]]
+    assert [output for output, _ in runs] == ["[0, 2]\n"] * 2
+    assert sum("compiling numbers_of\n" in said for _, said in runs) == 1
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Progress is bars on a terminal; elsewhere a line at the start, every 15 seconds, and the end."""
+"""Progress is bars on a terminal; elsewhere a line at the start, every two seconds, and the end."""
 
 from __future__ import annotations
 
@@ -10,22 +10,35 @@ from rich.console import Console
 from foundation.console import Lines, progress_shown
 
 
-def test_a_line_is_the_first_report_one_every_fifteen_seconds_and_one_at_the_end() -> None:
+def test_lines_come_every_two_seconds_and_last() -> None:
     seconds = [100.0]
     stream = io.StringIO()
     lines = Lines(Console(file=stream, width=200), lambda: seconds[0])
     written: list[int] = []
-    for second in range(35):
+    for second in range(5):
         seconds[0] = 100.0 + second
         lines.tell("forecasts", second + 1, 4000)
         if stream.getvalue().count("\n") > len(written):
             written.append(second)
-    assert written == [0, 15, 30]
-    assert stream.getvalue().startswith("0 s: forecasts 1 of 4,000\n15 s: forecasts 16 of 4,000\n")
+    assert written == [0, 2, 4]
+    assert stream.getvalue().startswith("0 s: forecasts 1 of 4,000\n2 s: forecasts 3 of 4,000\n")
     lines.tell("bars", 2, 2)
     lines.end()
     last = stream.getvalue().splitlines()[-1]
-    assert last == "done, 34 s: forecasts 35 of 4,000; bars 2 of 2"
+    assert last == "done, 4 s: forecasts 5 of 4,000; bars 2 of 2"
+
+
+def test_a_silent_step_is_still_told() -> None:
+    seconds = [0.0]
+    stream = io.StringIO()
+    lines = Lines(Console(file=stream, width=200), lambda: seconds[0])
+    for second in (1.0, 2.0, 3.0, 4.0):
+        seconds[0] = second
+        lines.tick()
+    lines.tell("bars", 1, 2)
+    seconds[0] = 6.0
+    lines.tick()
+    assert stream.getvalue() == "2 s: starting\n4 s: starting\n4 s: bars 1 of 2\n6 s: bars 1 of 2\n"
 
 
 def test_an_error_has_its_own_line_and_work_without_a_report_none() -> None:

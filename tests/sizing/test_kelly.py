@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from foundation.errors import InputError
 from sizing.kelly import (
@@ -254,3 +255,20 @@ def test_figures_to_check_by_hand() -> None:
 def test_what_is_no_bet_is_refused(chance: float, price: float, fraction: float, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         binary_kelly(chance, price, fraction)
+
+
+def test_a_wide_program_is_solved_by_one_thread() -> None:
+    threads: list[int] = []
+
+    class Watched:
+        """A covariance that notes how many threads linear algebra has when it is read."""
+
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+            blas = [each for each in threadpool_info() if each["user_api"] == "blas"]
+            threads.extend(each["num_threads"] for each in blas)
+            return np.eye(100) * 1e-4
+
+    bounds = {"lower": np.full(100, -0.6), "upper": np.full(100, 0.6)}
+    with threadpool_limits(2, user_api="blas"):
+        kelly_weights(np.full(100, 1e-4), Watched(), **bounds)  # type: ignore[arg-type]
+    assert set(threads) == {1}

@@ -128,10 +128,10 @@ def test_what_is_held_is_held_until_the_next_decision_that_is_made(
     end = schedule.holding_end(clock, at64(at))
     assert end == chosen[0] > at64(at)
     if text == "bars":
-        assert end == clock.holding_end(at64(at))
+        assert end == clock.holding_ends(all64(at))
     session = schedule.holding_end(clock, at64(at), "session")
     assert session in chosen
-    assert session >= clock.holding_end(at64(at), "session")
+    assert session >= clock.holding_ends(all64(at), "session")
     both = schedule.holding_ends(clock, all64(at, at + length(timeframe)), "next")
     assert both[0] == end
 
@@ -149,7 +149,7 @@ def test_a_session_whose_decisions_are_over_leaves_its_stocks_for_the_night(
     leaves = Schedule.of(text).leaves_night(timeframe.stocks, all64(at))
     assert leaves.tolist() == [not later]
     if text == "bars":
-        assert not leaves[0] or not timeframe.stocks.intraday_ceiling_holds(at64(at))
+        assert not leaves[0] or not timeframe.stocks.intraday_ceiling_holds(all64(at))
 
 
 @pytest.mark.parametrize(

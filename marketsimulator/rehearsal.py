@@ -1,0 +1,62 @@
+"""What a first backtest calls, compiled by a second process while the first reads and forecasts.
+
+Machine code is kept on disk, and what one process compiles the other one reads. This one begins
+with the solver and what explains its answer, then the account; the first one with the decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from decimal import Decimal
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from forecasting.forecast import silent
+from foundation.arrays import Array
+from foundation.compiled import compilations_told
+from foundation.compose import composed_config
+from marketsimulator.backtest import run_backtest
+from marketsimulator.results.report import result_files
+from marketsimulator.results.summary import BUY_AND_HOLD, BuyAndHold
+from marketsimulator.runs.simulate import simulate_trading
+from marketsimulator.settings import BacktestSettings
+from sizing.quantity import get_qty
+
+WORDS = (
+    *("forecaster=ewma", "trials=null", "capital=100000", "data.start=2023-01-02"),
+    *("start=2023-09-06", "end=2023-09-08"),
+)
+
+
+class _Account(NamedTuple):
+    equity: float
+    exposure: Mapping[str, Decimal]
+    prices: Mapping[str, float]
+    unborrowed_cash: float
+
+
+class _Moments(NamedTuple):
+    symbols: tuple[str, ...]
+    mu: Array
+    sigma: Array
+
+
+def rehearse() -> None:
+    """Call what a first backtest calls, on few synthetic bars; nothing is written."""
+    account = _Account(1e5, {}, {"SPY": 100.0}, 1e5)
+    moments = _Moments(("SPY",), np.array([1e-3]), np.array([1e-2]))
+    get_qty("SPY", 100.0, account=account, moments=moments)
+    settings = BacktestSettings.of(composed_config("backtest", WORDS))
+    hold = BuyAndHold(settings.orders)
+    simulate_trading(settings, settings.market(), BUY_AND_HOLD, hold, silent)
+    results = run_backtest(settings, silent, lambda _: None)
+    result_files(results, results.summary())
+
+
+if __name__ == "__main__":
+    # Whoever started this may be gone by now, and nobody reads the names.
+    with suppress(BrokenPipeError), compilations_told(partial(print, flush=True)):
+        rehearse()

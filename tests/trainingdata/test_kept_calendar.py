@@ -1,0 +1,91 @@
+"""Sessions kept in the user's cache are those of the library, and never another key's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainingdata import sessions
+from trainingdata.instants import new_york_clock
+
+made = sessions.calendar.__wrapped__  # without what this process holds
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of sessions kept under the key of now."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made()
+    return tmp_path / "kelly-chronos" / "sessions"
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Whether the library was asked."""
+    listed = sessions._listed_columns
+    calls: list[str] = []
+
+    def ask() -> np.ndarray:
+        calls.append("library")
+        return listed()
+
+    monkeypatch.setattr(sessions, "_listed_columns", ask)
+    return calls
+
+
+def assert_of_the_library() -> None:
+    found, listed = made(), sessions._listed_columns()
+    for column, expected in zip((found.opens, found.closes, found.dates), listed, strict=True):
+        assert np.array_equal(column.astype(np.int64), expected)
+
+
+def test_kept_sessions_are_those_of_the_library(kept: Path, asked: list[str]) -> None:
+    made()
+    assert not asked
+    assert_of_the_library()
+
+
+@pytest.mark.parametrize("changed", ["date", "library", "clock", "code"])
+def test_sessions_of_another_key_are_never_used(
+    changed: str, kept: Path, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if changed == "date":
+        monkeypatch.setattr("time.strftime", lambda _: "2020-02-29")
+    elif changed == "library":
+        monkeypatch.setattr(sessions, "version", lambda name: f"{name} of tomorrow")
+    elif changed == "clock":
+        changes, offsets = new_york_clock()
+        monkeypatch.setattr(sessions, "new_york_clock", lambda: (changes[:-1], offsets[:-1]))
+    else:
+        other = tmp_path / "sessions.py"
+        other.write_text("FULL_SESSION = 391\n")
+        monkeypatch.setattr(sessions, "__file__", str(other))
+    made()
+    assert asked == ["library"]
+    made()
+    assert asked == ["library"], "they are kept under the new key"
+
+
+@pytest.mark.parametrize("place", [0, 31, 32, -1])
+def test_damaged_sessions_are_listed_again(place: int, kept: Path, asked: list[str]) -> None:
+    content = bytearray(kept.read_bytes())
+    content[place] ^= 1
+    kept.write_bytes(content)
+    made()
+    assert asked == ["library"]
+    assert_of_the_library()
+    kept.write_bytes(kept.read_bytes()[:-8])
+    assert_of_the_library()
+
+
+def test_cache_that_cannot_be_written_keeps_nothing(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    assert_of_the_library()
+    made()
+    assert asked.count("library") == 3
