@@ -6,16 +6,14 @@ with the solver and what explains its answer, then the account; the first one wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from decimal import Decimal
 from functools import partial
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from forecasting.forecast import silent
-from foundation.arrays import Array
 from foundation.compiled import compilations_told
 from foundation.compose import composed_config
 from marketsimulator.backtest import run_backtest
@@ -31,23 +29,12 @@ WORDS = (
 )
 
 
-class _Account(NamedTuple):
-    equity: float
-    exposure: Mapping[str, Decimal]
-    prices: Mapping[str, float]
-    unborrowed_cash: float
-
-
-class _Moments(NamedTuple):
-    symbols: tuple[str, ...]
-    mu: Array
-    sigma: Array
-
-
 def rehearse() -> None:
     """Call what a first backtest calls, on few synthetic bars; nothing is written."""
-    account = _Account(1e5, {}, {"SPY": 100.0}, 1e5)
-    moments = _Moments(("SPY",), np.array([1e-3]), np.array([1e-2]))
+    account: Any = SimpleNamespace(
+        equity=1e5, exposure={}, prices={"SPY": 100.0}, unborrowed_cash=1e5
+    )
+    moments: Any = SimpleNamespace(symbols=("SPY",), mu=np.array([1e-3]), sigma=np.array([1e-2]))
     get_qty("SPY", 100.0, account=account, moments=moments)
     settings = BacktestSettings.of(composed_config("backtest", WORDS))
     hold = BuyAndHold(settings.orders)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from platformdirs import user_cache_path
 
 from foundation.arrays import Array, Index, Instants, first_row
 from foundation.clock import system_clock
@@ -51,6 +50,8 @@ class Calendar:
 @cache
 def calendar() -> Calendar:
     """New York's sessions. The user's cache keeps them: the library takes a quarter of a second."""
+    from platformdirs import user_cache_path
+
     path = user_cache_path("kelly-chronos") / "sessions"
     key = _calendar_key()
     columns = _kept_columns(path, key)

@@ -198,9 +198,9 @@ class _Part:
     def complete(self, progress: Progress) -> None:
         """Compute and keep what lies nowhere yet."""
         missing = np.flatnonzero(self.missing)
-        count, kept = len(self.rows), len(self.rows) - len(missing)
+        kept = len(self.rows) - len(missing)
         if kept:
-            progress("forecasts from cache", kept, count)
+            progress("forecasts from cache", kept, kept)
         work = "new forecasts" if kept else "forecasts"
         while len(missing):
             self._fill(self.rows[missing], lambda _, done, total: progress(work, done, total))

@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import pandas as pd
 import pytest
+import yaml
 
 from docs.settings_page import CLASSES
 from examples.make_bars import random_bars, starts_of_stock_bars
@@ -310,6 +311,16 @@ def test_the_readme_is_short_and_every_place_that_a_page_links_to_is_there() -> 
             linked = page.parent / target if target else page
             assert linked.exists(), f"{page.name}: {target}"
             assert not anchor or anchor in anchors_of(linked), f"{page.name}: {target}#{anchor}"
+
+
+def test_the_readme_gives_the_measured_first_run() -> None:
+    measured = yaml.safe_load((ROOT / "docs" / "first_run.yaml").read_text())
+    first, again = measured["first_backtest"], measured["next_backtest"]
+    sentence = (
+        f"Installing takes {measured['installation']} s, the first `make backtest` after it {first}"
+        f" s, the next one {again} s, `make test` {measured['tests']} s"
+    )
+    assert sentence in " ".join((ROOT / "README.md").read_text().split())
 
 
 def anchors_of(page: Path) -> set[str]:
