@@ -17,7 +17,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -356,20 +356,13 @@ def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
     if run.__code__.co_argcount == 1:
         yield ()
         return
-    from itertools import count
-
-    from foundation.compiled import COMPILATIONS, compilations_told
     from foundation.console import progress_shown
 
-    compiled = count(1)
-    with progress_shown() as progress:
-
-        def tell(_: str) -> None:
-            done = next(compiled)
-            progress("compiling, once after an installation:", done, max(done, COMPILATIONS))
-
-        with compilations_told(tell):
-            yield (progress,)
+    # A command that calls no compiled code has not loaded the compiler, and does not now.
+    compiled = sys.modules.get("foundation.compiled")
+    counted = compiled.compilations_counted if compiled else nullcontext
+    with progress_shown() as progress, counted(progress):
+        yield (progress,)
 
 
 def _print(result: Result, output: Path | None) -> None:

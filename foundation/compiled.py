@@ -22,11 +22,12 @@ import py_compile
 import subprocess
 import sys
 import typing
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
+from itertools import count
 from pathlib import Path
-from threading import Thread
 from types import CodeType
 from typing import IO, Any, TypeVar, cast
 
@@ -40,6 +41,7 @@ from platformdirs import user_cache_path
 
 from foundation import PACKAGES
 from foundation.arrays import Array, Cube, Index, Mask, Matrix
+from foundation.threads import beside
 
 log = logging.getLogger(__name__)
 
@@ -223,7 +225,7 @@ def _with_cache(function: Function, part: str = "", module: str = "", **options:
 Types = tuple[Any, ...]
 
 
-class _Unit:
+class _Unit(ABC):
     """A function compiled once, without what only a call from Python needs.
 
     Taking a named tuple of twenty arrays from Python is half of the code of a short function. Where
@@ -233,8 +235,9 @@ class _Unit:
     def __init__(self, function: Callable[..., Any], part: str, **options: Any) -> None:
         self.function = function
         self.name = f"{function.__module__}:{function.__qualname__}"
-        if not is_project_module(function.__module__):
-            self.name += f":{id(self)}"  # several may have one name, and none is kept on disk
+        self.kept = is_project_module(function.__module__)
+        if not self.kept:
+            self.name += f":{id(self)}"  # several may have one name
         self.code: Any = _with_cache(function, part, no_cpython_wrapper=True, **options)
 
     def as_function(self) -> Any:
@@ -273,15 +276,17 @@ class _Unit:
     def compiled_for(self, types: Types) -> Any:
         """Return what numba keeps of the code for arguments of these types, compiled or read."""
         if types not in self.code.overloads:
-            with global_compiler_lock, _one_process(self.name):
+            alone = _one_process(self.name) if self.kept else nullcontext()
+            with global_compiler_lock, alone:
                 self.code.compile(types)
         return self.code.overloads[types]
 
     def result_type(self, types: Types) -> Any:
         return self.compiled_for(types).signature.return_type
 
+    @abstractmethod
     def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
-        raise NotImplementedError
+        """Write into a caller's code where the function's code is."""
 
     def write_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         """Write a call into a caller's code; what the function raises the caller raises."""
@@ -289,7 +294,7 @@ class _Unit:
         result, types = signature.return_type, signature.args
         address = self.write_address(context, builder, signature)
         status, value = context.call_conv.call_function(builder, address, result, types, arguments)
-        with _ir.if_unlikely(builder, status.is_error):
+        with _cgutils.if_unlikely(builder, status.is_error):
             context.call_conv.return_status_propagate(builder, status)
         return _new_reference(context, builder, result, value)
 
@@ -330,17 +335,17 @@ class _Linked(_Unit):
         if cell is None:
             cell = ir.GlobalVariable(module, _POINTER, cell_name)
             cell.linkage, cell.initializer = "internal", _POINTER(None)
-        with _ir.if_unlikely(builder, _ir.is_null(builder, builder.load(cell))):
+        with _cgutils.if_unlikely(builder, _cgutils.is_null(builder, builder.load(cell))):
             python = context.get_python_api(builder)
             locked = python.gil_ensure()
             described = python.unserialize(python.serialize_object(wanted))
-            look_up = _ir.get_or_insert_function(
+            look_up = _cgutils.get_or_insert_function(
                 module, ir.FunctionType(_POINTER, [python.pyobj]), _LOOK_UP
             )
             builder.store(builder.call(look_up, [described]), cell)
             python.decref(described)
             python.gil_release(locked)
-            with _ir.if_unlikely(builder, _ir.is_null(builder, builder.load(cell))):
+            with _cgutils.if_unlikely(builder, _cgutils.is_null(builder, builder.load(cell))):
                 context.call_conv.return_user_exc(builder, _NotCompiled, (self.name,))
         kind = context.call_conv.get_function_type(signature.return_type, signature.args)
         return builder.bitcast(builder.load(cell), kind.as_pointer())
@@ -369,13 +374,13 @@ def _one_process(name: str) -> Iterator[None]:
         yield
 
 
-def is_compiled(module: str) -> bool:
-    """Whether a run has kept machine code of a module of the project as it is now."""
+def _is_kept(module: str) -> bool:
+    """Return whether the cache holds machine code of a module's present code."""
     folder = _cache_folder() / f"{digest_of(module)[:16]}{LINKED}"
     return next(folder.rglob("*.nbi"), None) is not None
 
 
-_ir: Any = cgutils
+_cgutils: Any = cgutils
 _lower: Any = lower_builtin
 _new_reference: Any = imputils.impl_ret_new_ref
 _types: Any = numba.types
@@ -462,36 +467,43 @@ def compilations_told(told: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
+def compilations_counted(progress: Callable[[str, int, int], None]) -> Iterator[None]:
+    """Show the number of compiled functions as progress."""
+    numbers = count(1)
+
+    def tell(_: str) -> None:
+        done = next(numbers)
+        progress("compiling, once after an installation:", done, max(done, COMPILATIONS))
+
+    with compilations_told(tell):
+        yield
+
+
+@contextmanager
 def compiled_beside(program: str, unless: str) -> Iterator[None]:
     """Have a second process run a module of the project, which compiles what this one will call.
 
     It prints the name of each function that it compiles. It is not started where machine code of
     the module `unless` is kept already, and ended with the block.
     """
-    if is_compiled(unless):
+    if _is_kept(unless):
         yield
         return
     code = f"sys.path.insert(0, {str(PROJECT)!r}); runpy.run_module({program!r}, None, '__main__')"
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-P", "-c", f"import runpy, sys; {code}"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-    )
+    ) as process:
 
-    def tell() -> None:
-        for name in cast(IO[str], process.stdout):
-            _compilations.tell(name.strip())
+        def tell() -> None:
+            for name in cast(IO[str], process.stdout):
+                _compilations.tell(name.strip())
 
-    reader = Thread(target=tell, daemon=True)
-    reader.start()
-    try:
-        yield
-    finally:
-        process.terminate()
-        reader.join()
-        process.__exit__(None, None, None)
+        with beside(tell, process.terminate):
+            yield
 
 
 @cache

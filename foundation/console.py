@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import IO, Any
 
 from rich.console import Console, RenderableType
@@ -32,6 +32,7 @@ from rich.text import Text
 
 from foundation.errors import InputError, shown
 from foundation.files import keep_private
+from foundation.threads import beside
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,13 @@ def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, in
     console = Terminal(stderr=True) if console is None else console
     if not console.is_terminal:
         lines = Lines(console)
-        with _every(BETWEEN_LINES, lines.tick):
+        ended = Event()
+
+        def tick() -> None:
+            while not ended.wait(BETWEEN_LINES):
+                lines.tick()
+
+        with beside(tick, ended.set):
             yield lines.tell
         lines.end()
         return
@@ -98,24 +105,6 @@ def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, in
             bars.update(tasks[work], completed=done)
 
         yield tell
-
-
-@contextmanager
-def _every(seconds: float, call: Callable[[], None]) -> Iterator[None]:
-    """Call a function every so many seconds, from a thread of its own."""
-    ended = Event()
-
-    def repeat() -> None:
-        while not ended.wait(seconds):
-            call()
-
-    thread = Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 class _Rate(ProgressColumn):

@@ -1,4 +1,4 @@
-"""Parts of a whole, made in several threads."""
+"""Work in several threads: parts of a whole, and what goes on beside a block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from threading import Lock
+from threading import Lock, Thread
 from typing import TypeVar
 
 from threadpoolctl import LibController, ThreadpoolController
@@ -35,6 +35,18 @@ def side_by_side(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@contextmanager
+def beside(work: Callable[[], object], end: Callable[[], object]) -> Generator[None]:
+    """Run `work` in another thread during the block; `end` then makes it return."""
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end()
+        thread.join()
 
 
 class _Undivided:
