@@ -6,7 +6,6 @@ It is New York's (`exchange_calendars`, XNYS). All instants are UTC `datetime64[
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy.typing as npt
 from foundation.arrays import Array, Index, Instants, first_row
 from foundation.clock import system_clock
 from foundation.errors import InputError
+from foundation.files import put_whole
 from trainingdata.instants import DAY, HOUR, four_pm, new_york_clock, new_york_date, utc_text
 
 FULL_SESSION = np.timedelta64(390, "m")
@@ -90,11 +90,8 @@ def _kept_columns(path: Path, key: bytes) -> Index | None:
 def _keep_columns(path: Path, key: bytes, columns: Index) -> None:
     """Keep columns [3, D] under a key, in place of others; a disk that takes none keeps nothing."""
     rows = columns.tobytes()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(hashlib.sha256(key + rows).digest() + rows)
-        part.replace(path)
+        put_whole(path, hashlib.sha256(key + rows).digest() + rows)
 
 
 def _listed_columns() -> Index:
