@@ -1,10 +1,10 @@
 """Functions compiled to machine code by numba, kept on disk between processes.
 
-numba drops a function from its cache when the function's own file changes, not when a function or a
-number that it takes from another file does. So what is kept lies under the digest of all that the
-function's module and the modules that it imports execute: no stale arithmetic is ever run, and
-another docstring compiles its own file again at most. Docstrings, comments and the places of lines
-are no part of the digest. Functions outside the project are not kept.
+numba invalidates its cache when a function's own file changes. It does not notice changes in other
+files that the function calls or takes numbers from. This module therefore stores machine code under
+a digest of the code of the function's module and of the modules that it imports. The digest ignores
+docstrings, comments and line numbers. Stale machine code never runs; a changed docstring compiles
+at most its own file again. Functions outside the project are not kept.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from foundation.threads import beside
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
-COMPILATIONS = 240  # about as many as a first backtest makes
+COMPILATIONS = 240  # approximate number in a first backtest
 LINKED = "-linked"
 _CHECKED_HASH = (3).to_bytes(4, "little")
 
@@ -74,11 +74,12 @@ def _own_digest(module: str, project: Path) -> bytes:
 
 
 def is_project_module(module: str, project: Path = PROJECT) -> bool:
+    """Return whether a dotted name is a module of the project."""
     return module in _files(project)
 
 
 def imported_with(module: str, project: Path = PROJECT) -> set[str]:
-    """Return a module and every module of the project that it imports, directly or not."""
+    """Return a module and the project modules that it imports, directly or indirectly."""
     found: set[str] = set()
     waiting = {module}
     while waiting:
@@ -90,7 +91,7 @@ def imported_with(module: str, project: Path = PROJECT) -> set[str]:
 
 @cache
 def _imports(module: str, project: Path) -> set[str]:
-    """Return the modules that a module names, in imports and in a package's tables."""
+    """Return the project modules that a module names, in imports or in a package's tables."""
     files = _files(project)
     named = set()
     for code in _codes(_code_of(module, project)):
@@ -103,7 +104,7 @@ def _imports(module: str, project: Path) -> set[str]:
 
 @cache
 def _files(project: Path) -> dict[str, Path]:
-    """The file of every module of the packages, by its dotted name."""
+    """Map the dotted name of every module of the packages to its file."""
     files = {}
     for package in PACKAGES:
         for path in (project / package).rglob("*.py"):
@@ -114,9 +115,9 @@ def _files(project: Path) -> dict[str, Path]:
 
 @cache
 def _code_of(module: str, project: Path) -> CodeType:
-    """A module's code without docstrings, kept where Python keeps it, beside a hash of its source.
+    """Return a module's code without docstrings, cached in Python's hash-based `.pyc` file.
 
-    See PEP 552 for the head of such a file.
+    PEP 552 defines the header of such a file.
     """
     path = _files(project)[module]
     source = path.read_bytes()
@@ -137,7 +138,7 @@ def _code_of(module: str, project: Path) -> CodeType:
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
-    """A piece of code and all that stand in it: functions, classes, comprehensions."""
+    """Yield a code object and all nested ones: functions, classes, comprehensions."""
     yield code
     for each in code.co_consts:
         if isinstance(each, CodeType):
@@ -145,12 +146,12 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _executed(code: CodeType) -> tuple[object, ...]:
-    """Return what a piece of code executes, without the pieces nested in it."""
+    """Return what a code object executes, without its nested code objects."""
     constants = [each for each in code.co_consts if not isinstance(each, CodeType)]
     return (
         code.co_qualname,
         code.co_code,
-        # A set's order is another one in every process.
+        # The order of a set differs between processes.
         [sorted(map(repr, each)) if isinstance(each, frozenset) else each for each in constants],
         *(code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars),
         *(code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags),
@@ -162,43 +163,43 @@ AnyArray = TypeVar("AnyArray", bound=np.ndarray[Any, Any])
 
 
 def compiled(function: Function) -> Function:
-    """The function as machine code of its own, compiled when it is first called and kept on disk.
+    """Compile a function to machine code of its own at its first call, and keep it on disk.
 
-    Compiled code calls it at its address, as one calls a function of a shared library: no caller
-    takes a copy in, and nobody waits for the code of what is never called. Divisions by zero give
-    inf or nan, as numpy's do. Only arrays, numbers and named tuples of them go in and out.
+    Compiled callers call it at its address, like a function of a shared library. They contain no
+    copy of its code, and a function that is never called is never compiled. Division by zero gives
+    inf or nan, as in numpy. Arguments and results are arrays, numbers and named tuples of them.
     """
     return cast(Function, _Linked(function, LINKED).as_function())
 
 
 def inlined(function: Function) -> Function:
-    """The function compiled into its callers, for what a loop calls at every step.
+    """Inline a function's machine code into compiled callers, for calls at every step of a loop.
 
-    A call then costs nothing; otherwise the references to every array among the arguments are
-    counted in and out. The caller takes longer to compile.
+    An inlined call is free. Any other call counts references to each array among its arguments.
+    Callers take longer to compile.
     """
     return cast(Function, _Inlined(function, "-inlined", forceinline=True).as_function())
 
 
 def merged(function: Function) -> Function:
-    """The function written into its caller before that is compiled, for a part with one caller.
+    """Inline a function's source into its caller before compilation, for a part with one caller.
 
-    It is compiled once. What many places call takes longer this way.
+    It is compiled once, as part of the caller. With several callers compilation takes longer.
     """
     return _with_cache(function, inline="always")
 
 
 def shared(function: Function) -> Function:
-    """The function as Python has it, which compiled code takes in as `inlined` does.
+    """Leave a function in Python, and inline it into compiled callers as `inlined` does.
 
-    For a rule that both ask: compiled code with 64 bits, Python with numbers that are exact however
-    large.
+    For a rule that both use: compiled code with 64-bit numbers, Python with exact integers of any
+    size.
     """
     return register_jitable(forceinline=True)(function)
 
 
 def reordered(function: Function) -> Function:
-    """The function as machine code, with sums in whatever order is fastest.
+    """Compile a function, and let the compiler reorder its sums for speed.
 
     The last bits of its results depend on the processor.
     """
@@ -206,8 +207,8 @@ def reordered(function: Function) -> Function:
 
 
 def _with_cache(function: Function, part: str = "", module: str = "", **options: Any) -> Function:
-    """The function by numba, kept below the digest of a module, its own if none is named."""
-    # numba takes the folder of its cache from its settings, when the function is decorated.
+    """Return a function compiled by numba, kept under the digest of `module` (default: its own)."""
+    # numba reads the cache folder from its settings when it decorates a function.
     settings: Any = config
     before = settings.CACHE_DIR
     module = module or function.__module__
@@ -215,7 +216,7 @@ def _with_cache(function: Function, part: str = "", module: str = "", **options:
     try:
         if kept:
             settings.CACHE_DIR = str(_cache_folder() / f"{digest_of(module)[:16]}{part}")
-        # Calls from C come never; to be ready for them takes a twentieth of the compiling.
+        # C code never calls these functions; a wrapper for it takes 5 % of the compilation time.
         options |= {"cache": kept, "nogil": True, "no_cfunc_wrapper": True}
         decorate = numba.njit(error_model="numpy", **options)
         return cast(Function, decorate(function))
@@ -227,10 +228,10 @@ Types = tuple[Any, ...]
 
 
 class _Unit(ABC):
-    """A function compiled once, without what only a call from Python needs.
+    """A function compiled once, without a wrapper for calls from Python.
 
-    Taking a named tuple of twenty arrays from Python is half of the code of a short function. Where
-    Python does call one, a second function takes the arguments and hands them on.
+    Unpacking a named tuple of twenty arrays is half of the code of a short function. For calls from
+    Python a second function, the entry, unpacks the arguments and calls the first.
     """
 
     def __init__(self, function: Callable[..., Any], part: str, **options: Any) -> None:
@@ -238,11 +239,11 @@ class _Unit(ABC):
         self.name = f"{function.__module__}:{function.__qualname__}"
         self.kept = is_project_module(function.__module__)
         if not self.kept:
-            self.name += f":{id(self)}"  # several may have one name
+            self.name += f":{id(self)}"  # several functions may share a name
         self.code: Any = _with_cache(function, part, no_cpython_wrapper=True, **options)
 
     def as_function(self) -> Any:
-        """Return the function for Python and for compiled code, which calls `write_call`."""
+        """Return the function for Python; numba compiles calls to it with `write_call`."""
         signature = inspect.signature(self.function)
         parameters = len(signature.parameters)
 
@@ -275,7 +276,7 @@ class _Unit(ABC):
         return call
 
     def compiled_for(self, types: Types) -> Any:
-        """Return what numba keeps of the code for arguments of these types, compiled or read."""
+        """Return numba's compile result for argument types, compiled now or read from disk."""
         if types not in self.code.overloads:
             alone = _one_process(self.name) if self.kept else nullcontext()
             with global_compiler_lock, _garbage_kept(), alone:
@@ -287,10 +288,10 @@ class _Unit(ABC):
 
     @abstractmethod
     def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
-        """Write into a caller's code where the function's code is."""
+        """Write the function's address into a caller's code."""
 
     def write_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        """Write a call into a caller's code; what the function raises the caller raises."""
+        """Write a call into a caller's code. The caller raises the function's errors."""
         signature = signature.replace(args=_unliteral(signature.args))
         result, types = signature.return_type, signature.args
         address = self.write_address(context, builder, signature)
@@ -301,7 +302,7 @@ class _Unit(ABC):
 
 
 class _Inlined(_Unit):
-    """A function whose code each caller takes in."""
+    """A function whose machine code is linked into each caller."""
 
     def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
         code = self.compiled_for(signature.args)
@@ -310,13 +311,13 @@ class _Inlined(_Unit):
 
 
 class _Linked(_Unit):
-    """A function called at its address, which a caller's first call looks up."""
+    """A function called at its address. A caller looks the address up at its first call."""
 
     def result_type(self, types: Types) -> Any:
-        """Return the type that the annotation says, so that a caller compiles without the callee.
+        """Return the annotated result type, so that a caller compiles without the callee.
 
-        That of any other class is the type of the parameters of that class. Where there is none,
-        or they differ, the function is compiled.
+        A class outside `_RESULTS` has the type of the parameters with that annotation. If no
+        parameter has it, or their types differ, the function is compiled to find its result type.
         """
         hints = typing.get_type_hints(self.function, include_extras=True)
         returned = hints.pop("return")
@@ -330,7 +331,7 @@ class _Linked(_Unit):
     def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
         module = builder.module
         wanted = (self.name, signature.args, signature.return_type)
-        # A cell of each caller's own: code that is read from disk finds its own callees anew.
+        # Each caller has its own cell: code that is read from disk looks its callees up again.
         cell_name = f"{self.name}.{hashlib.sha256(repr(wanted).encode()).hexdigest()[:16]}"
         cell = module.globals.get(cell_name)
         if cell is None:
@@ -353,7 +354,7 @@ class _Linked(_Unit):
 
 
 class _NotCompiled(Exception):
-    """Compiled code called a function that could not be compiled; `_why_not` has the reason."""
+    """Compiled code called a function that failed to compile; `_why_not` holds the cause."""
 
 
 _why_not: list[BaseException] = []
@@ -362,13 +363,13 @@ _units: dict[str, _Unit] = {}
 
 @contextmanager
 def _one_process(name: str) -> Iterator[None]:
-    """Keep other processes from compiling a function while this one does: they wait and read it.
+    """Lock a function while this process compiles it; other processes wait, then read the result.
 
-    A function waits only for functions that it calls, so that no two wait for each other.
+    A compilation waits only for functions that it calls, so that no deadlock can occur.
     """
     folder = _cache_folder()
     with ExitStack() as held:
-        with suppress(OSError):  # where nothing can be kept each process compiles its own
+        with suppress(OSError):  # without a writable cache each process compiles for itself
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
             fcntl.flock(held.enter_context(open(path, "a")), fcntl.LOCK_EX)
@@ -377,7 +378,7 @@ def _one_process(name: str) -> Iterator[None]:
 
 @contextmanager
 def _garbage_kept() -> Iterator[None]:
-    """Pause the garbage collector, which takes a tenth of the compiling and finds little."""
+    """Pause the garbage collector: it takes a tenth of the compilation time and frees little."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -388,7 +389,7 @@ def _garbage_kept() -> Iterator[None]:
 
 
 def _is_kept(module: str) -> bool:
-    """Return whether the cache holds machine code of a module's present code."""
+    """Return whether the cache holds machine code of a module's current code."""
     folder = _cache_folder() / f"{digest_of(module)[:16]}{LINKED}"
     return next(folder.rglob("*.nbi"), None) is not None
 
@@ -426,27 +427,28 @@ def _unliteral(types: Types) -> Types:
 def _address(name: str, types: Types, expected: Any) -> int:
     code = _units[name].compiled_for(types)
     if code.signature.return_type != expected:
-        raise TypeError(f"{name} returns {code.signature.return_type}, its annotation {expected}")
+        found = code.signature.return_type
+        raise TypeError(f"{name} returns {found}, annotated as {expected}: correct the annotation")
     return int(code.library.get_pointer_to_function(code.fndesc.llvm_func_name))
 
 
 def _looked_up(wanted: tuple[str, Types, Any]) -> int | None:
     try:
         return _address(*wanted)
-    # It is raised again once the callers have returned.
+    # `call` raises the error again after the compiled callers have returned.
     except BaseException as error:  # noqa: BLE001
         _why_not.append(error)
         return None
 
 
 _look_up = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.py_object)(_looked_up)
-# Machine code holds this address for as long as the process lives, also if this module does not.
+# Machine code uses this address until the process ends, even if this module is unloaded before.
 ctypes.pythonapi.Py_IncRef(ctypes.py_object(_look_up))
 binding.add_symbol(_LOOK_UP, cast(int, ctypes.cast(_look_up, ctypes.c_void_p).value))
 
 
 class _Compilations(event.Listener):
-    """Names every function that is compiled, in the log and to whoever is told."""
+    """Log the name of every function that is compiled, and pass it to the `told` callback."""
 
     told: Callable[[str], None] | None = None
 
@@ -460,7 +462,7 @@ class _Compilations(event.Listener):
             self.told(name)
 
     def on_end(self, event: event.Event) -> None:
-        """Nothing: the next function's line says so."""
+        """Do nothing: the start of the next compilation marks the end of this one."""
 
 
 _compilations = _Compilations()
@@ -470,7 +472,7 @@ _events.register("numba:compile", _compilations)
 
 @contextmanager
 def compilations_told(told: Callable[[str], None]) -> Iterator[None]:
-    """Tell the name of every function whose compiling begins in this process; from any thread."""
+    """Call `told` with the name of each function when its compilation begins, in any thread."""
     before = _compilations.told
     _compilations.told = told
     try:
@@ -481,12 +483,12 @@ def compilations_told(told: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def compilations_counted(progress: Callable[[str, int, int], None]) -> Iterator[None]:
-    """Show the number of compiled functions as progress."""
+    """Report the number of compilations as progress."""
     numbers = count(1)
 
     def tell(_: str) -> None:
         done = next(numbers)
-        progress("compiling, once after an installation:", done, max(done, COMPILATIONS))
+        progress("compiling (once per installation)", done, max(done, COMPILATIONS))
 
     with compilations_told(tell):
         yield
@@ -494,10 +496,10 @@ def compilations_counted(progress: Callable[[str, int, int], None]) -> Iterator[
 
 @contextmanager
 def compiled_beside(program: str, unless: str) -> Iterator[None]:
-    """Have a second process run a module of the project, which compiles what this one will call.
+    """Run a project module in a second process, which compiles the functions of this process.
 
-    It prints the name of each function that it compiles. It is not started where machine code of
-    the module `unless` is kept already, and ended with the block.
+    The second process prints the name of each function that it compiles. It starts only if the
+    cache holds no machine code of the module `unless`. It is terminated when the block ends.
     """
     if _is_kept(unless):
         yield
@@ -521,7 +523,7 @@ def compiled_beside(program: str, unless: str) -> Iterator[None]:
 
 @cache
 def _cache_folder() -> Path:
-    """Return the cache beside this file, or the user's if that cannot be written."""
+    """Return the cache folder beside this file, or the user's if that is not writable."""
     folder = Path(__file__).resolve().parent
     beside = folder / "__pycache__"
     if os.access(beside if beside.exists() else folder, os.W_OK | os.X_OK):
@@ -531,9 +533,9 @@ def _cache_folder() -> Path:
 
 @inlined
 def copy_row(into: AnyArray, values: AnyArray) -> None:
-    """Write values [n] into an array of their length.
+    """Write values [n] into an array of the same length.
 
-    numba's own assignment of a slice brings twenty functions along, for the words of an error.
+    numba's assignment of a slice compiles twenty more functions, only to format an error message.
     """
     for k in range(len(values)):
         into[k] = values[k]
@@ -541,7 +543,7 @@ def copy_row(into: AnyArray, values: AnyArray) -> None:
 
 @inlined
 def any_of(marked: Mask) -> bool:
-    """Whether any of a row of marks [n] is set; numba's own takes six functions for it."""
+    """Return whether any mark [n] is set; numba's own `any` compiles six more functions."""
     for k in range(len(marked)):  # noqa: SIM110
         if marked[k]:
             return True
@@ -550,7 +552,7 @@ def any_of(marked: Mask) -> bool:
 
 @compiled
 def numbers_of(marked: Mask) -> Index:
-    """Return the numbers [m] of the marks [n] that are set, rising."""
+    """Return the ascending positions [m] of the marks [n] that are set."""
     count = 0
     for k in range(len(marked)):
         count += marked[k]
@@ -565,7 +567,7 @@ def numbers_of(marked: Mask) -> Index:
 
 @inlined
 def picked(values: AnyArray, chosen: Index) -> AnyArray:
-    """Values [n] of those chosen [m], by number; the array itself where that is all of them."""
+    """Return values [n] at positions `chosen` [m], or the array itself if m = n."""
     if len(chosen) == len(values):
         return values
     part: AnyArray = np.empty(len(chosen), dtype=values.dtype)  # type: ignore[assignment]
@@ -576,7 +578,7 @@ def picked(values: AnyArray, chosen: Index) -> AnyArray:
 
 @inlined
 def picked_columns(values: AnyArray, chosen: Index) -> AnyArray:
-    """`picked` for every row of values [K, n]."""
+    """Return `picked` of every row of values [K, n]: [K, m]."""
     if len(chosen) == values.shape[1]:
         return values
     part: AnyArray = np.empty((len(values), len(chosen)), dtype=values.dtype)  # type: ignore[assignment]
@@ -588,16 +590,16 @@ def picked_columns(values: AnyArray, chosen: Index) -> AnyArray:
 
 @inlined
 def spread(into: AnyArray, chosen: Index, values: AnyArray) -> None:
+    """Write values [m] into an array [n] at positions `chosen` [m]."""
     for a in range(len(chosen)):
         into[chosen[a]] = values[a]
 
 
 def unowned(array: AnyArray) -> AnyArray:
-    """The array without a count of its references, in compiled code.
+    """Return an array whose references compiled code does not count.
 
-    For an argument of a compiled function that passes it on at every step of a loop: counting who
-    holds it, in and out of every call, is a fifth of a loop of small steps. It must not outlive the
-    argument.
+    For an argument that a compiled function passes on at every step of a loop. Counting references
+    at every call takes a fifth of a loop of small steps. The result must not outlive the argument.
     """
     return array
 

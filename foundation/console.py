@@ -42,7 +42,7 @@ LOGS = Path("logs")
 
 
 class Terminal(Console):
-    """Standard output, without markup: `[/x]` in a name stands there as `[/x]`."""
+    """Standard output without markup: a name with `[/x]` prints as `[/x]`."""
 
     def __init__(self, width: int | None = None, **options: Any) -> None:
         super().__init__(width=width, markup=False, emoji=False, **options)
@@ -52,26 +52,26 @@ class Terminal(Console):
 
 
 def terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
-    """Where a command prints: as wide as the terminal, or `WIDTH` where there is none.
+    """Return the console of a command, as wide as its terminal; `WIDTH` wide without a terminal.
 
-    stream: standard output unless it is given; options: of rich's console.
+    stream: default standard output; options: of rich's console.
     """
     on_terminal = (stream or sys.stdout).isatty()
     return Terminal(None if on_terminal else WIDTH, file=stream, **options)
 
 
 def show_parts(console: Console, parts: Iterable[RenderableType]) -> None:
-    """Print tables and lines; off a terminal lines stay whole, on it they break between words."""
+    """Print tables and lines. A terminal wraps lines between words; other outputs keep them whole."""
     for part in parts:
         is_line = isinstance(part, str) and not console.is_terminal
         console.print(part, highlight=False, soft_wrap=is_line)
 
 
 class LoopTerminal(Terminal):
-    """A terminal whose reader may be gone: output is lost and the loop continues."""
+    """A terminal for loops: after its reader is gone, output is lost and the loop continues."""
 
     def on_broken_pipe(self) -> None:
-        """Raise an error that `printing` takes for a lost line."""
+        """Raise an error, which `printing` logs as lost output."""
         raise BrokenPipeError("the reader of standard output is gone")
 
 
@@ -79,8 +79,8 @@ class LoopTerminal(Terminal):
 def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
     """Show the progress of several kinds of work; yields a function of kind, done and total.
 
-    On a terminal a bar each. Elsewhere a line at the first report, one every two seconds, also
-    where nothing has been reported since, and one at the end.
+    A terminal shows one bar for each kind. Other outputs get a line at the first report, one every
+    two seconds even without new reports, and one at the end.
     """
     console = Terminal(stderr=True) if console is None else console
     if not console.is_terminal:
@@ -108,18 +108,18 @@ def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, in
 
 
 class _Rate(ProgressColumn):
-    """How many a second."""
+    """The rate of a kind of work."""
 
     def render(self, task: Task) -> Text:
-        """The rate as 1,234/s."""
+        """Return the rate as 1,234/s."""
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
 class Lines:
-    """Plain lines, for a file or a pipe.
+    """Progress as plain lines, for a file or a pipe.
 
-    clock: seconds that only increase.
+    clock: seconds of a monotonic clock.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -130,7 +130,7 @@ class Lines:
         self._lock = Lock()
 
     def tell(self, work: str, done: int, total: int) -> None:
-        """Note how far a kind of work is; it is written where the last line is two seconds old."""
+        """Record the progress of a kind of work; write a line if the last is two seconds old."""
         with self._lock:
             first = not self._work
             self._work[work] = (done, total)
@@ -138,13 +138,13 @@ class Lines:
                 self._write("")
 
     def tick(self) -> None:
-        """Write how far the work is where the last line is two seconds old."""
+        """Write the progress if the last line is two seconds old."""
         with self._lock:
             if self._is_due():
                 self._write("")
 
     def end(self) -> None:
-        """Write what was done; an error has its own line instead."""
+        """Write the final counts. A command that fails does not call this: its error is printed."""
         with self._lock:
             if self._work:
                 self._write("done, ")
@@ -161,9 +161,9 @@ class Lines:
 
 
 def log_to_file(name: str, links: Sequence[str] = ()) -> None:
-    """Send every log line, and libraries' warnings, to a file of this run in `logs/`.
+    """Send log lines and libraries' warnings to this run's file in `logs/`, none to the screen.
 
-    None of them goes to the screen. Only the owner may read them.
+    Only the owner may read the file. Raises `InputError` if `logs` is a file.
 
     links: names in `logs/`, without the suffix, of links to this file, made at its first line. A
         later run redirects them.
@@ -186,10 +186,10 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Log output that cannot be printed: a full disk or a closed terminal does not end a loop."""
+    """Log an output error of the block: a full disk or a closed terminal does not end a loop."""
     try:
         yield
-        # A process that was started without a standard output has none.
+        # `sys.stdout` is None in a process that was started without standard output.
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
@@ -197,7 +197,7 @@ def printing() -> Iterator[None]:
 
 
 class ShownFormatter(logging.Formatter):
-    """Lines of a log without characters that a terminal would obey."""
+    """A formatter that escapes control characters in log lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         return shown(super().format(record))
@@ -215,18 +215,18 @@ class _RunLog(logging.FileHandler):
         self._is_closed = False
 
     def close(self) -> None:
-        """Close the file for good: a line of a thread that is still running opens none."""
+        """Close the file for good: later lines of running threads do not reopen it."""
         self._is_closed = True
         super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line; a disk that takes none stops nothing that the line is about."""
+        """Write a line. A write error is reported on standard error and does not stop the caller."""
         if self._is_closed:
             return
         try:
             super().emit(record)
         except OSError as error:
-            # Nothing is logged about it: that would come here again.
+            # Logging the error would call this method again.
             with suppress(OSError):
                 sys.stderr.write(f"{self.baseFilename}: cannot be written: {error.strerror}\n")
 
@@ -247,7 +247,7 @@ def _link_to(file: Path, link: Path) -> None:
     staged = link.with_name(f".{link.name}.{os.getpid()}")
     try:
         if link.exists() and not link.is_symlink():
-            with suppress(FileNotFoundError):  # another process has kept it
+            with suppress(FileNotFoundError):  # another process has renamed it
                 link.rename(file.with_name(f"{link.stem}-before-{file.name}"))
         staged.unlink(missing_ok=True)
         staged.symlink_to(file.name)

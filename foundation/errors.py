@@ -81,9 +81,9 @@ def in_one_line(text: str, most: int = 300) -> str:
 
 
 def shown(text: str) -> str:
-    """The text with every character that would move, hide or turn others as its escape, `\\x1b`.
+    """Return the text with control and direction characters as escapes, such as `\\x1b`.
 
-    Ends of lines and tabs stay.
+    Line ends and tabs stay.
     """
     plain = text.isascii() and text.isprintable()
     return text if plain else text.translate(_escapes())

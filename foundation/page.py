@@ -64,7 +64,7 @@ def table_html(table: Table) -> Markup:
 
 @lru_cache(maxsize=16)
 def _template(name: str) -> Template:
-    """A template, compiled: that takes longer than to fill it in. A name without a value fails."""
+    """Return a compiled template, cached because compiling is slow. An undefined name is an error."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     loader = FunctionLoader(text_of)

@@ -1,4 +1,4 @@
-"""Work in several threads: parts of a whole, and what goes on beside a block."""
+"""Work in several threads: parts of a result, and background work during a block."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def side_by_side(
 
 @contextmanager
 def beside(work: Callable[[], object], end: Callable[[], object]) -> Generator[None]:
-    """Run `work` in another thread during the block; `end` then makes it return."""
+    """Run `work` in another thread during the block. `end` makes it return at the block's end."""
     thread = Thread(target=work, daemon=True)
     thread.start()
     try:
@@ -50,7 +50,7 @@ def beside(work: Callable[[], object], end: Callable[[], object]) -> Generator[N
 
 
 class _Undivided:
-    """How many ask for it now, and the threads each library had before."""
+    """The number of active `undivided` blocks, and the threads of each library before them."""
 
     lock = Lock()
     users = 0
@@ -59,7 +59,7 @@ class _Undivided:
 
 @cache
 def _linear_algebra() -> tuple[LibController, ...]:
-    """The libraries of NumPy and SciPy. To look for them takes milliseconds: it is done once."""
+    """Return the BLAS libraries of NumPy and SciPy, found once because the search takes ms."""
     import scipy.linalg  # noqa: F401  # so that its library is found
 
     return tuple(ThreadpoolController().select(user_api="blas").lib_controllers)
@@ -67,11 +67,10 @@ def _linear_algebra() -> tuple[LibController, ...]:
 
 @contextmanager
 def undivided() -> Generator[int, None, None]:
-    """Linear algebra by the calling thread alone, in the whole process; gives its threads before.
+    """Limit linear algebra to one thread in the whole process; yields its former thread count.
 
-    The threads that it takes for a product wait for each other, and where several ask at once for
-    those of all. Without them the last bits of a sum do not depend on how many processors there
-    are.
+    Threads that share a product wait for each other, and for the threads of concurrent products.
+    With one thread the last bits of a sum do not depend on the number of processors.
     """
     with _Undivided.lock:
         if not _Undivided.users:
