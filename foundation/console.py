@@ -61,7 +61,7 @@ def terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
 
 
 def show_parts(console: Console, parts: Iterable[RenderableType]) -> None:
-    """Print tables and lines. A terminal wraps lines between words; other outputs keep them whole."""
+    """Print tables and lines. Only a terminal wraps long lines, between words."""
     for part in parts:
         is_line = isinstance(part, str) and not console.is_terminal
         console.print(part, highlight=False, soft_wrap=is_line)
@@ -193,7 +193,7 @@ def printing() -> Iterator[None]:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        log.warning("it could not be printed: %s", error.strerror or error)
+        log.warning("output could not be printed: %s", error.strerror or error)
 
 
 class ShownFormatter(logging.Formatter):
@@ -220,7 +220,7 @@ class _RunLog(logging.FileHandler):
         super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line. A write error is reported on standard error and does not stop the caller."""
+        """Write a line. Report a write error on standard error instead of raising it."""
         if self._is_closed:
             return
         try:

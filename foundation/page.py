@@ -64,7 +64,10 @@ def table_html(table: Table) -> Markup:
 
 @lru_cache(maxsize=16)
 def _template(name: str) -> Template:
-    """Return a compiled template, cached because compiling is slow. An undefined name is an error."""
+    """Return a compiled template; compiling takes longer than filling it in.
+
+    A name without a value is an error.
+    """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     loader = FunctionLoader(text_of)

@@ -186,7 +186,8 @@ def class_sample(
     first = history.begin[:-1] + since
     column = history.column[bar]
     by_instant = pattern[history.slots]
-    of_day = np.ascontiguousarray(by_instant[:, 0])  # another layout is compiled for again
+    # `averages` would be compiled again for a strided array.
+    of_day = np.ascontiguousarray(by_instant[:, 0])
     past = averages(history.variance, history.column, of_day, first, member, bar)
     season = np.cumsum(by_instant[column, 1:], axis=1)
     return Sample(

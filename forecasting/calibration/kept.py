@@ -1,9 +1,9 @@
-"""Lessons that are learned once: files addressed by what they come from.
+"""A disk cache of calibration fits, addressed by the digests of their inputs.
 
-    FOLDER/<digest of the code that learns>/<digest of base, settings, bars>.fit
+    FOLDER/<digest of the code that fits>/<digest of base, settings, bars>.fit
 
-A file is a line of JSON that lists its arrays, their bytes, and a checksum of both. A file that
-cannot be read, or is not what was written, is no reason to stop: its fit is learned again.
+A file holds a line of JSON that lists its arrays, the bytes of the arrays, and a checksum of both.
+A fit whose file is unreadable or damaged is made again.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "di
 
 @dataclass(frozen=True, slots=True)
 class KeptFits:
-    """The fits of a folder; one that cannot be written keeps nothing."""
+    """The fits of a folder. A folder that is not writable keeps nothing."""
 
     folder: Path
 
     def get(self, key: str) -> CalibrationFit | None:
-        """The fit that was kept under this key; none where it was not."""
+        """Return the fit of a key, or None if there is none or its file is damaged."""
         path = self._path(key)
         try:
             table = _arrays_in(path.read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            log.warning("%s: learned again, it cannot be read: %s", path, error)
+            log.warning("%s: unreadable, calibration is fitted again: %s", path, error)
             return None
         dispersion = Dispersion(**{name: table.pop(name) for name in _DISPERSION})
         persistence, skill = (float(table.pop(name)) for name in ("persistence", "skill"))
         return CalibrationFit(dispersion=dispersion, persistence=persistence, skill=skill, **table)
 
     def put(self, key: str, fit: CalibrationFit) -> None:
-        """Keep a fit, whole or not at all."""
+        """Write a fit atomically. A write error is logged and does not stop the run."""
         table = {name: getattr(fit, name) for name in _FIT}
         table |= {name: getattr(fit.dispersion, name) for name in _DISPERSION}
         path = self._path(key)
@@ -59,7 +59,9 @@ class KeptFits:
             path.parent.mkdir(parents=True, exist_ok=True)
             put_whole(path, _content_of({name: np.asarray(each) for name, each in table.items()}))
         except OSError as error:
-            log.warning("%s: not kept: %s", path, error.strerror or error)
+            log.warning(
+                "%s: cannot be written, the fit is not cached: %s", path, error.strerror or error
+            )
 
     def _path(self, key: str) -> Path:
         return self.folder / folder_of_code() / f"{key}.fit"
@@ -72,14 +74,14 @@ def _content_of(table: dict[str, np.ndarray]) -> bytes:
 
 
 def _arrays_in(content: bytes) -> dict[str, Any]:
-    """Return the arrays of a file; raises ValueError if it is not as it was written."""
+    """Return the arrays of a file, by name. Raises ValueError if its checksum does not match."""
     whole = content[:-_CHECKSUM]
     if zlib.crc32(whole).to_bytes(_CHECKSUM, "big") != content[-_CHECKSUM:]:
-        raise ValueError("its checksum is that of other content")
+        raise ValueError("its checksum does not match its content")
     head, _, values = whole.partition(b"\n")
     table, begin = {}, 0
     for name, (kind, shape) in json.loads(head).items():
-        # A copy can be written: to compiled code an array that cannot is of another type.
+        # A copy is writable. Compiled code would treat a read-only array as another type.
         table[name] = np.ndarray(shape, kind, values, begin).copy()
         begin += table[name].nbytes
     return table
@@ -87,7 +89,7 @@ def _arrays_in(content: bytes) -> dict[str, Any]:
 
 @cache
 def folder_of_code() -> str:
-    """Digest of the code that a fit is a result of, beside its bars and forecasts."""
+    """Return the digest of the code that a fit depends on."""
     room = Path(__file__).resolve().parent
     root = room.parent.parent
     beyond = ("forecasting/forecast.py", "forecasting/moments.py", "trainingdata/timeframe.py")

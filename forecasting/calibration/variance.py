@@ -73,8 +73,8 @@ def averages(
 ) -> Matrix:
     """Mean of the last 4, 16, 64 and 256 variances up to bars [n], the pattern divided out: [n, K].
 
-    Of fewer where there are fewer. A short average is at least a thousandth of the longest, so that
-    its logarithm exists.
+    An average early in the history covers fewer. A short average is at least a thousandth of the
+    longest, so that its logarithm exists.
 
     variance, column, pattern: [M] variance and number of the instant of all bars, and [T] the day's
         pattern by instant.

@@ -65,7 +65,7 @@ def predictions_here(
 ) -> Generator[Prediction, None, None]:
     """Compute portions of windows that share a profile, one after the other, in this process.
 
-    progress: is told how many of all have been computed.
+    progress: receives the number of computed windows and the total.
     """
     engine = forecaster.engine(profile.for_job(sum(map(len, portions))))
     yield Prediction.empty(forecaster.specification(profile, engine))
@@ -196,7 +196,7 @@ class _Part:
                     self.missing[places[order]] = False
 
     def complete(self, progress: Progress) -> None:
-        """Compute and keep what lies nowhere yet."""
+        """Compute and keep the forecasts that are not in the cache."""
         missing = np.flatnonzero(self.missing)
         kept = len(self.rows) - len(missing)
         if kept:

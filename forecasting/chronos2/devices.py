@@ -28,7 +28,7 @@ ON_CPU = 64  # windows a pass on a CPU: more fall out of its caches
 LEAST = 64
 MOST = 16_384
 SHARE = 1 / 4  # of the free memory, for what a pass holds at once
-# What multiplies bf16 on a CPU, the quickest first, as torch names it and as we do.
+# Instruction sets that multiply bf16 on a CPU, fastest first: torch's name and ours.
 BF16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 
 
@@ -68,14 +68,14 @@ def _why_no_gpu() -> str:
 
 
 def cpu_capabilities() -> Mapping[str, object]:
-    """What torch detects of this machine's CPU; nothing where it is too old to tell."""
+    """Return the CPU features that torch detects; an older torch reports none."""
     detect = getattr(torch.cpu, "get_capabilities", dict)
     capabilities: Mapping[str, object] = detect()
     return capabilities
 
 
 def bf16_unit(capabilities: Mapping[str, object]) -> str:
-    """The unit of a CPU that multiplies bf16: AMX, AVX-512, or empty where there is none."""
+    """Return the CPU's unit for bf16 products: AMX, AVX-512, or an empty string if it has none."""
     return next((unit for name, unit in BF16_UNITS.items() if capabilities.get(name)), "")
 
 

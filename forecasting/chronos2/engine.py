@@ -6,8 +6,8 @@ device once a call, and answers come back once a pass, while the next is already
 An engine records how its answers are computed. That can differ from the plan: weights are
 overwritten, a compilation fails, memory runs out.
 
-On a CPU each thread computes passes of its own. Threads that share an operator wait for each other
-at its end: where another program takes a core, each of a pass's 300 operators waits for its turn.
+On a CPU each thread computes whole passes. Threads that share an operator wait for each other at
+its end. If another program takes a core, all threads then wait at each of a pass's 300 operators.
 
 B windows a pass, L bars, n windows, H steps, Q levels.
 """
@@ -59,13 +59,13 @@ Way = Literal["compiled", "eager"]
 FEW = (64, 512, 4096)  # windows a pass for calls that ask for no more
 MAX_CACHED_NETWORKS = 4  # of a process; engines that compute in different ways share them
 BUFFERS = 2  # one that is read while the other is filled
-MAX_WORKERS = 8  # threads with passes of their own; more wait for the interpreter
-KEPT_BYTES = 31 << 20  # glibc adapts to freed blocks of up to 32 MiB
+MAX_WORKERS = 8  # threads that compute passes; more would wait for the interpreter lock
+KEPT_BYTES = 31 << 20  # below 32 MiB, the largest freed block that raises glibc's threshold
 
 # Waits for an answer [B, H, Q], which is valid until the next but one is sent, and for whether what
 # it was sent with holds.
 Arrival = Callable[[], tuple[Array32, bool]]
-Begin = Callable[[int], Arrival]  # begins the pass over the windows from this one on
+Begin = Callable[[int], Arrival]  # number of the first window → its pass, started
 
 
 @dataclass(eq=False, slots=True)
@@ -77,9 +77,9 @@ class Engine:
     weights: digest of what was loaded.
     way: compiled or eager.
     fallback: the network that answers where it does not compile; none where that is an error.
-    unit: of a CPU that multiplies bf16 (`devices.bf16_unit`); empty where none does.
-    on_cpu: whether each portion has passes of its own, which threads compute side by side unless
-        they are compiled.
+    unit: the CPU's unit for bf16 products (`devices.bf16_unit`); empty if none is used.
+    on_cpu: each portion has passes of its own. Threads compute them in parallel, unless `way` is
+        compiled.
     """
 
     network: Callable[..., torch.Tensor]
@@ -94,7 +94,7 @@ class Engine:
 
     @property
     def computation(self) -> str:
-        """How its answers come about, in words: what the last bits of short numbers depend on."""
+        """Describe how forecasts are computed. The last bits of tf32 and bf16 depend on it."""
         return _computation_text(self.device, self.way, self.unit, self.batch_size)
 
     def quantiles(
@@ -106,12 +106,12 @@ class Engine:
         group: int = 1,
         progress: Progress,
     ) -> Iterator[Array32]:
-        """Quantiles [n, H, Q] in USD of each portion of windows that are equally long.
+        """Yield the quantiles [n, H, Q] in USD of each portion of windows of equal length.
 
-        Portions are one stream of passes: what is done with one is done beside the passes of the
-        next. On a CPU each is a stream of its own: where threads share a matrix, an answer's last
-        bit depends on its place in a pass, and its bytes must not depend on what was computed
-        before it. When a portion is given, the engine says how it was computed.
+        On a GPU all portions are one stream of passes: the next is computed while the caller uses
+        the last. On a CPU each portion is a stream of its own. There the last bit of a forecast can
+        depend on its place in a pass, and must not depend on earlier portions. `computation`
+        describes the portion that was yielded last.
 
         portions: the numbers [n] of the windows of each.
         group: how many consecutive windows attend to each other.
@@ -184,7 +184,7 @@ class Engine:
         total: int,
         progress: Progress,
     ) -> Iterator[Array32]:
-        """The answers of each portion in turn; of `total` windows, these are the last."""
+        """Yield the quantiles of each portion: the last of `total` windows."""
         left = sum(map(len, portions))
         for stream in [[portion] for portion in portions] if self.on_cpu else [portions]:
             rows = np.concatenate(stream)
@@ -194,7 +194,7 @@ class Engine:
             for portion in stream:
                 out = np.empty((len(portion), *predictions.shape[1:]), dtype=np.float32)
                 filled = 0
-                # What a program allows between two portions is its own affair.
+                # Between two portions the caller's own settings of torch apply.
                 with multiplying(self.dtype), torch.inference_mode():
                     while filled < len(out):
                         if not len(predictions):
@@ -228,8 +228,8 @@ class Engine:
         with in_threads(begin, min(len(firsts), threads, MAX_WORKERS)) as (begun, ahead):
             for first in firsts:
                 waiting.append(begun(first))
-                # Passes are always under way: they are computed while the one before is read and
-                # the next is prepared.
+                # Some passes are always running, while the previous one is read and the next one
+                # is prepared.
                 if len(waiting) > ahead:
                     yield self._checked(waiting.popleft())
         while waiting:
@@ -261,10 +261,10 @@ class Engine:
 
 @contextmanager
 def in_threads(begin: Begin, workers: int) -> Iterator[tuple[Begin, int]]:
-    """`begin` in so many threads, and how many passes are under way then.
+    """Run `begin` in worker threads; yields that function and the number of concurrent passes.
 
-    Each thread has an equal share of the caller's threads of torch for its operators. One worker
-    is the caller itself. What was begun has been computed when the context ends.
+    Each worker gets an equal share of the caller's torch threads for its operators. A single worker
+    is the calling thread. All passes that were started are complete when the context ends.
     """
     if workers <= 1:
         yield begin, 1
@@ -275,7 +275,7 @@ def in_threads(begin: Begin, workers: int) -> Iterator[tuple[Begin, int]]:
     def computed(first: int) -> tuple[Array32, bool]:
         return begin(first)()
 
-    # torch counts threads for each thread; a new one starts with what was set last.
+    # torch keeps a thread count for each thread; a new thread takes the value that was set last.
     try:
         with ThreadPoolExecutor(
             workers, "pass", torch.set_num_threads, (threads // workers,)
@@ -304,7 +304,7 @@ def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: in
 def _plan(
     checkpoint: Checkpoint, profile: Profile, batch_size: int | None
 ) -> tuple[torch.device, Way, str, int]:
-    """Where, how, by what unit and in passes of how many windows forecasts are computed."""
+    """Return the device, way, bf16 unit and windows a pass that a profile asks for."""
     place, length = device_of(profile.device), profile.context_length
     size = batch_size or default_batch_size(checkpoint, place, length, profile.dtype)
     compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
@@ -332,8 +332,8 @@ def _kept_engine(
         network = Graphed(network)
     on_cpu = device.type == "cpu"
     if on_cpu:
-        # What a pass frees is memory of the next one: glibc would give it back to the system, which
-        # clears each page anew. A large block that is freed raises its limit, mallopt(3).
+        # Keep memory that a pass frees for the next pass. glibc would return it to the system,
+        # which clears each page again. Freeing one large block raises its threshold, mallopt(3).
         torch.empty(KEPT_BYTES, dtype=torch.uint8)
     return Engine(network, device, batch_size, source.digest, way, fallback, dtype, unit, on_cpu)
 

@@ -14,8 +14,8 @@ On CUDA a compiled layer attends by one kernel of our own where tokens are few, 
 default (10 of 100 bars): one program a window and head, which rotates queries and keys as it reads
 them. A library's kernel is made for long sequences, and spends its blocks on padding.
 
-On a CPU whose matrix unit takes bf16 the layers' factors are bf16; states, norms, attention, the
-embedding and the head, which lose most by it, stay float32.
+On a CPU with a bf16 matrix unit only the factors of the layers' products are bf16. States, norms
+and attention stay float32, as do the embedding and the head, which lose most accuracy by bf16.
 
 B windows, L bars, P bars a patch, T tokens = context patches + register + future patches, U tokens
 that are attended to, d width, Q levels, H steps. h [B, T, d] is the state of the tokens, x a
@@ -68,8 +68,8 @@ class Network(nn.Module):
     levels: rows of the model's quantiles to give back, in rising order of level.
     dtype: of matrices and states; tf32 is fp32 here, and for whoever multiplies to allow.
     device: where it computes.
-    packed: whether matrices may be packed for oneDNN; they are on a CPU. Only the layers' are bf16
-        then, and states are float32.
+    packed: allows packing matrices for oneDNN, which is done on a CPU. Then bf16 applies to the
+        layers' matrices only, and states are float32.
     """
 
     tail: Tensor
@@ -240,7 +240,7 @@ class Linear(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """[…, in] → […, out], in the dtype of x, or of the residual."""
+        """Map […, in] to […, out], in the dtype of the residual, or of x without one."""
         y: Tensor
         if self.packed and self.weight.dtype == torch.bfloat16:
             y = torch.ops.mkldnn._linear_pointwise(
@@ -373,10 +373,10 @@ def fits_one_program(q: Tensor, k: Tensor) -> bool:
 
 
 def rotated(x: Tensor, turn: Tensor) -> Tensor:
-    """Rotary positions of x [B, T, heads, width].
+    """Apply rotary positions to x [B, T, heads, width].
 
-    turn: complex [T, width/2], for neighbouring pairs, which x is overwritten with; or cosine and
-        sine [T, 2, width/2], for the first half of a width against the second.
+    turn: complex [T, width/2] rotates neighbouring pairs and overwrites x; cosine and sine
+        [T, 2, width/2] rotate the first half of a width against the second.
     """
     if turn.is_complex():
         torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(turn[:, None])

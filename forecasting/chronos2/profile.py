@@ -50,8 +50,8 @@ class Profile:
     )
     dtype: Dtype = setting(
         "fp32",
-        "of matrices; tf32 multiplies 10 bits of a factor's 23, on CUDA alone; bf16 multiplies 7, "
-        "on CPUs with AMX or AVX-512 bf16 in the layers alone",
+        "precision of matrix products; tf32 keeps 10 of fp32's 23 mantissa bits, on CUDA only; "
+        "bf16 keeps 7, on CPUs with AMX or AVX-512 bf16 in the layers only",
     )
     compile: Compile = setting(
         "auto",
