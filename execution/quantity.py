@@ -150,7 +150,7 @@ def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot
 def _without_forecast(
     symbol: str, price: float, settings: LiveSettings, account: AccountSnapshot, why: str
 ) -> SizedQuantity:
-    """No new risk, or what the legacy rule says where it is asked to answer."""
+    """Return no new risk, or the legacy rule's quantity if a setting enables it."""
     sizing = settings.sizing
     stocks = settings.named_timeframe.stocks
     qty = sizing_quantity.get_qty(

@@ -290,11 +290,11 @@ class Run:
         return DecisionLog(self.decisions)
 
     def equity(self) -> pd.DataFrame:
-        """USD; a row for every instant at which a bar became known."""
+        """Return the account in USD, a row for every instant at which a bar became known."""
         return frame_of(EQUITY_COLUMNS, list(map(attrgetter(*EQUITY_COLUMNS), self.rows)))
 
     def curve(self) -> tuple[Instants, Array]:
-        """Instants and equity of every row, [N] each."""
+        """Return instants and equity of every row, [N] each."""
         return self._curve
 
     @cached_property

@@ -1,7 +1,7 @@
-"""What a first backtest calls, compiled by a second process while the first reads and forecasts.
+"""The second process of a first backtest: it compiles while the first reads bars and forecasts.
 
-Machine code is kept on disk, and what one process compiles the other one reads. This one begins
-with the solver and what explains its answer, then the account; the first one with the decision.
+Each process reads from disk the machine code that the other has compiled. This process begins with
+the solver and its explanations, then the account. The first process begins with the decision.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WORDS = (
 
 
 def rehearse() -> None:
-    """Call what a first backtest calls, on few synthetic bars; nothing is written."""
+    """Run the functions of a first backtest on a few synthetic bars; writes no results."""
     account: Any = SimpleNamespace(
         equity=1e5, exposure={}, prices={"SPY": 100.0}, unborrowed_cash=1e5
     )
@@ -44,6 +44,6 @@ def rehearse() -> None:
 
 
 if __name__ == "__main__":
-    # Whoever started this may be gone by now, and nobody reads the names.
+    # The pipe breaks if the first process has ended, which reads the names.
     with suppress(BrokenPipeError), compilations_told(partial(print, flush=True)):
         rehearse()

@@ -141,9 +141,9 @@ def joined_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
 
 @compiled
 def counted(sigma: Array, outside: Rule, held: Mask) -> Index:
-    """The symbols [m] that a decision reckons with: what may be held, and what is.
+    """Return the symbols [m] of a decision: those that are held or may be held.
 
-    All others have no weight and get none, whatever is decided.
+    All others have weight 0 and keep it.
 
     sigma [K, S], outside [S]: of one instant, as of `BeliefTable`. held: [S].
     """

@@ -348,7 +348,7 @@ class DecisionArrays(NamedTuple):
         )
 
     def write(self, row: int, chosen: Index, instant: DecisionArrays) -> None:
-        """Write one instant's arrays for those chosen [m] of the symbols, in their order."""
+        """Write one instant's arrays for the symbols at ascending positions `chosen` [m]."""
         every = len(chosen) == self.held.shape[1]
         for name, column, values in zip(self._fields, self, instant, strict=True):
             whole = every or name in ("sized", "shadow_prices", "optimality_gap")

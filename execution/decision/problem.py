@@ -61,7 +61,7 @@ class Terms(NamedTuple):
 
 @compiled
 def terms_of(terms: Terms, chosen: Index) -> Terms:
-    """The terms of those chosen [m] of a panel's symbols."""
+    """Return the terms of the symbols at positions `chosen` [m] of a panel."""
     return Terms(
         picked(terms.crypto, chosen),
         picked(terms.long_only, chosen),
@@ -207,13 +207,12 @@ def round_to_lots(
 ) -> RoundedTargets:
     """Round weights [N] towards zero to the lots of each row.
 
-    Stocks that nothing has sized (no forecast, a missing bar, a solver that failed) are brought
-    under the overnight ceiling before the night, which is the broker's and not the model's: each
-    keeps the same share. An account without equity keeps nothing of what decides or is cut. What
-    leaves the universe is sold whether anything is sized or not.
+    Stocks without new weights (no forecast, a missing bar, a failed solver) are cut to the broker's
+    overnight ceiling before the night, all by the same share. Without equity, every position that
+    decides or is cut is closed. Symbols that leave the universe are closed in any case.
 
-    sized: whether `weights` answer the problem; without an answer what is held stays.
-    cuts: whether stocks can still be cut for the night now.
+    sized: `weights` solve the problem. Otherwise positions stay.
+    cuts: stocks can be cut for the night at this instant.
     """
     held = problem.account.held
     deciding = problem.account.deciding
@@ -243,8 +242,8 @@ def round_to_lots(
             if trimmable[s]:
                 target[s] = held[s] * share
     for s in range(count):
-        # A fee in coin leaves quantities off the grid of increments. Rounding what already stands
-        # where it should would sell that dust in every decision.
+        # A fee in coin leaves quantities off the grid of increments. Rounding a position that is
+        # at its target would sell that dust in every decision.
         if target[s] != held[s]:
             lots[s] = whole_steps(
                 target[s] * account.equity / account.price[s], account.increment[s]
@@ -256,7 +255,7 @@ def round_to_lots(
 
 @inlined
 def _without(weights: Array, leaving: Mask) -> Array:
-    """A copy of weights [N] in which what leaves is 0."""
+    """Return a copy of weights [N], with 0 for symbols that leave the universe."""
     target = weights.copy()
     for s in range(len(target)):
         if leaving[s]:
@@ -292,9 +291,9 @@ def _leave_small_changes(
 def _keep_to_net_limits(
     problem: Problem, weights: Array, sized: bool, lots: Array, account: AccountRow
 ) -> None:
-    """Take whole increments off what decides, where rounding a short passes a net limit.
+    """Reduce deciding positions by whole increments if rounding a short exceeds a net limit.
 
-    weights [N]: as solved. A limit that asks for a position may be missed by what is rounded off.
+    weights [N]: as solved. Rounding may miss a limit that requires a position.
     """
     rows = problem.limits.rows
     if len(rows.net_most) == 0 or not sized:

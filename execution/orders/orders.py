@@ -255,9 +255,9 @@ def time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForc
     return "gtc" if is_coin(symbol) else auction or "day"
 
 
-@lru_cache(maxsize=1 << 12)  # a backtest asks for the same positions at every bar
+@lru_cache(maxsize=1 << 12)  # a backtest converts the same positions at every bar
 def exact_decimal(quantity: float) -> Decimal:
-    """The quantity a float was rounded to: 3, not 3.0; 0.123 as written."""
+    """Return the decimal that a float was rounded to: 3, not 3.0; 0.123 as written."""
     return Decimal(int(quantity)) if quantity.is_integer() else Decimal(repr(quantity))
 
 

@@ -66,7 +66,7 @@ _SNAPSHOT_FIELDS = ("cash", "equity", "unsettled", "fresh_proceeds", "proceeds")
 
 
 def _columns_of(fields: Iterable[str]) -> list[int]:
-    """Numbers of fields of ACCOUNT, each of which has eight bytes."""
+    """Return the column numbers of fields of ACCOUNT, whose fields all have eight bytes."""
     names = ACCOUNT.names or ()
     return [names.index(field) for field in fields]
 
@@ -147,14 +147,14 @@ class SimulatedBroker:
         self._drop_done_orders()
 
     def open(self) -> None:
-        """The bars that start at this instant open; what waited for an open meets it, once."""
+        """Open the bars that start at this instant, once, and match the orders that wait for it."""
         if self._opening is None:
             tape = self._tape()
             self._opening = open_bars(self._book, self._line, tape, self._row)
             self._record(tape)
 
     def account(self) -> AccountSnapshot:
-        """The account at this instant, before its bars open."""
+        """Return the account at this instant, before its bars open."""
         state = self._book.account.item()
         cash, equity, unsettled, fresh_proceeds, short_proceeds = _snapshot_values(state)
         day = self._line.day[self._row]
@@ -167,11 +167,11 @@ class SimulatedBroker:
         for symbol, quantity, mark in zip(self._bars.symbols, quantities, marks, strict=True):
             if quantity:
                 positions[symbol] = exact_decimal(quantity)
-            # NaN, which equals nothing, before a symbol's first close.
+            # A mark is NaN, which differs from itself, before a symbol's first close.
             if mark == mark:
                 prices[symbol] = mark
-        # What shorts were sold for today has not settled and is collateral: it counts once, as
-        # the latter.
+        # Today's short proceeds have not settled and are collateral: count them once, as
+        # collateral.
         return AccountSnapshot(
             cash=cash,
             positions=positions,

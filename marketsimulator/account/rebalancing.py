@@ -45,16 +45,16 @@ def move_to_targets(
     largest: float,
     queue: Index,
 ) -> bool:
-    """Send what brings every symbol [S] from what was held when it was decided to its target.
+    """Send the orders that bring symbols [S] from the decision's quantities to their targets.
 
-    On the tape an order's number is its leg: that among the decision's orders of its symbol.
+    On the tape an order's number is its leg: its place among the decision's orders of its symbol.
 
-    before: [S] held then; what the broker has closed since does not change the orders.
+    before: [S] held at the decision. Closings by the broker since then do not change the orders.
     opens: of the bars that start now.
-    largest: USD of one coin order at most.
-    queue: [S] room for the numbers of the symbols that have an order to send.
+    largest: limit of one coin order, USD.
+    queue: [S] scratch space for the numbers of the symbols that have an order to send.
 
-    Returns whether all reductions have filled whole.
+    Returns whether all reductions have filled completely.
     """
     done = True
     coins = 0
@@ -105,14 +105,14 @@ def order_for_auction(
     targets: Array,
     opens: bool,
 ) -> Book:
-    """Send what brings every stock [S] to its target as orders for the next auction.
+    """Send the orders that bring every stock [S] to its target into the next auction.
 
-    The book with them: reductions first, then what opens, each by symbol. All meet one price, so
-    that openings wait for no reduction. Of a change of sign the closing order goes alone. An
-    order's number is that of its instant.
+    Return the book with them: reductions first, then openings, each by symbol. All fill at one
+    price, so that openings do not wait for reductions. A change of sign sends only the closing
+    order. An order's number is that of its instant.
 
-    before: [S] held when it was decided.
-    opens: whether anything may be opened.
+    before: [S] held at the decision.
+    opens: openings are allowed.
     """
     holding = book.holding
     size = len(targets)
@@ -155,7 +155,10 @@ def order_for_auction(
 
 @compiled
 def coin_targets(holding: Records, held: Array, targets: Array) -> Array:
-    """The targets [S] of coins, beside what is held of stocks, which wait for the auction."""
+    """Return the targets of coins and the held quantities of stocks, [S].
+
+    Stocks wait for the auction.
+    """
     chosen = held.copy()
     for s in range(len(holding)):
         if holding[s].crypto:
@@ -163,11 +166,11 @@ def coin_targets(holding: Records, held: Array, targets: Array) -> Array:
     return chosen
 
 
-# In both queues, whether a symbol belongs to it is a coin toss to the processor. The count is added
-# up instead of branched on: the next symbol overwrites one that does not count.
+# A branch on a symbol's membership would be unpredictable for the processor. Both queues add up the
+# count instead: the next symbol overwrites one that does not belong.
 @inlined
 def _queue_reductions(before: Array, targets: Array, queue: Index) -> int:
-    """How many symbols are to be held less, or the other way round; `queue` has their numbers."""
+    """Write the symbols to reduce or reverse into `queue`, and return their number."""
     count = 0
     for s in range(len(targets)):
         queue[count] = s
@@ -179,9 +182,9 @@ def _queue_reductions(before: Array, targets: Array, queue: Index) -> int:
 def _queue_openings(
     holding: Records, before: Array, targets: Array, opens: Array, kind: int, queue: Index
 ) -> int:
-    """How many symbols with an open are to be held more, or the other way round.
+    """Write symbols with an open to increase or reverse into `queue`, and return their number.
 
-    kind: 1 for coins. `queue` has their numbers.
+    kind: 1 for coins, 0 for stocks.
     """
     count = 0
     for s in range(len(targets)):
@@ -194,10 +197,10 @@ def _queue_openings(
 
 @inlined
 def most_fills(holding: Records, targets: Array, largest: float) -> int:
-    """How many fills `move_to_targets` can write.
+    """Return the most fills that `move_to_targets` can write.
 
-    Two a stock; for every part of a coin order itself and its fee in coin. Whole increments make
-    parts smaller than `largest`, but never as small as half of it.
+    Two a stock; two for every part of a coin order: the fill and its fee in coin. Whole increments
+    make parts smaller than `largest`, but larger than half of it.
     """
     count = 4.0 * len(targets)
     for s in range(len(targets)):

@@ -51,12 +51,12 @@ class ForecastOutcomes:
         return len(self.at)
 
     def scores(self) -> Array:
-        """[N] what followed beyond the mean, in deviations."""
+        """Return the realised returns less their forecast means, in forecast deviations, [N]."""
         return (self.outcome - self.mu) / self.sigma
 
     def pit(self) -> Array:
-        """[N] probability, as forecast, of a return below the one that followed."""
-        from scipy.special import ndtr  # a fifth of a second, which only a report takes
+        """Return the forecast probability of a return below the realised one, [N]."""
+        from scipy.special import ndtr  # only reports need it; it loads in 0.2 s
 
         return np.asarray(ndtr(self.scores()))
 

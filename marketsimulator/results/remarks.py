@@ -318,7 +318,7 @@ def universe_remarks(
 
 
 def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
-    """Which of the run's symbols never decided."""
+    """List the symbols of the run that never decided."""
     decided = set(run.decision_frame()["symbol"].unique())
     silent = sorted(set(symbols) - decided)
     return [f"Never decided, for want of a forecast: {', '.join(silent)}."] if silent else []
@@ -340,7 +340,7 @@ def broker_remarks(run: Run) -> list[str]:
 
 
 def small_order_remarks(run: Run, terms: OrderTerms) -> list[str]:
-    """Count the crypto orders that were not made because the venue refuses their value."""
+    """Count crypto orders that were not made because their value is below the venue's minimum."""
     binding = run.decision_frame()["binding"].value_counts()
     small, dust = (
         sum(count for text, count in binding.items() if name in str(text).split("+"))

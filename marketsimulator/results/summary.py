@@ -343,7 +343,7 @@ class BuyAndHold:
     terms: OrderTerms = TERMS
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """Buy what decides now and is not held yet."""
+        """Buy the deciding symbols that are not held yet."""
         equity = account.equity
         missing = [s for s, symbol in enumerate(bars.symbols) if symbol not in account.positions]
         if missing:
@@ -352,7 +352,7 @@ class BuyAndHold:
         if not missing or equity <= 0:
             return None
         weight = 1 / len(bars.symbols)
-        # Nothing is expected and nothing binds: what a choice says of that has no value.
+        # Buy and hold has neither expected returns nor binding limits: those columns are NaN.
         nan = float("nan")
         choices = []
         items = []

@@ -218,7 +218,7 @@ class WalkedDecisions(DecisionLog):
 
     @cached_property
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
-        """Every order, with the instant of its decision."""
+        """Every order with the instant of its decision."""
         return [
             (self._table.at[self._rows[d]], order)
             for d, orders in self._orders.items()
@@ -227,7 +227,7 @@ class WalkedDecisions(DecisionLog):
 
     @cached_property
     def _orders(self) -> dict[int, tuple[Order, ...]]:
-        """The orders of each decision that has any."""
+        """The orders of each decision that has orders, by the decision's number."""
         ordered = np.unique(self._every.number[self._quantities != 0.0])
         return {d: self._made_orders(d) for d in ordered.tolist()}
 
@@ -246,7 +246,7 @@ class WalkedDecisions(DecisionLog):
         )
 
     def decision(self, number: int) -> Decision:
-        """The object of one."""
+        """Return the decision with a number."""
         row = int(self._rows[number])
         chosen = np.arange(*self._begins[number : number + 2])
         items, _, quantities = self._ordered(row, chosen)
@@ -265,7 +265,7 @@ class WalkedDecisions(DecisionLog):
         )
 
     def failure_of(self, number: int) -> str:
-        """Why one was not sized; empty where it was, or nothing was to be."""
+        """Return why a decision was not sized; empty if it was, or nothing was due."""
         if not self._unsized[number]:
             return ""
         row = int(self._rows[number])
@@ -278,7 +278,7 @@ class WalkedDecisions(DecisionLog):
         return failure_text(int(self._kept.status[row]), len(chosen))
 
     def rule_of(self, number: int) -> tuple[ClassRule, ...]:
-        """Which rule sized which symbols of one."""
+        """Return the rules that sized a decision, with their symbols."""
         if not self._every.sized[number]:
             return ()
         deciding = self._table.deciding[self._rows[number]]
@@ -295,7 +295,7 @@ class WalkedDecisions(DecisionLog):
         return {}
 
     def orders_of(self, number: int) -> tuple[Order, ...]:
-        """The orders of one."""
+        """Return the orders of a decision."""
         return self._orders.get(number, ())
 
     def _made_orders(self, number: int) -> tuple[Order, ...]:

@@ -114,7 +114,7 @@ class Outcome:
 
     @classmethod
     def of_run(cls, run: Run) -> Outcome:
-        """Of a run's rows and fills."""
+        """Build the outcome of a run's rows and fills."""
         flows: Any = {name: sum(map(attrgetter(name), run.rows)) for name in _FLOWS}
         trades = [fill for fill in run.fills if is_trade(fill)]
         totals = Totals(

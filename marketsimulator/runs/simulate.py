@@ -202,7 +202,7 @@ def _log_decision(
     row: Row,
     capital: float,
 ) -> None:
-    """The lines operators grep for, once a decision."""
+    """Log the lines of one decision, whose phrases operators search for."""
     stamp = f"{at} {name}:"
     if failure:
         log.warning("%s Enhanced sizing failed: %s", stamp, failure)

@@ -1,10 +1,10 @@
 """The walk through a panel: advance, decide, fill, record.
 
-A backtest and every variant of a sweep take it. By Kelly it is one compiled loop; any other
-strategy is called in Python at every decision, in place of the solver. Stepping such a strategy
-instead (`runs.simulate.step_trading`) gives the same fills and takes three times as long
-(`studies/peers.py strategy`). A backtest also keeps what each decision saw and returned;
-`runs.decisions` explains it.
+Backtests and all variants of a sweep use it. For Kelly it is one compiled loop. Any other strategy
+is called in Python at every decision, in place of the solver. Stepping such a strategy
+(`runs.simulate.step_trading`) gives the same fills in three times the time
+(`studies/peers.py strategy`). A backtest also keeps the inputs and results of each decision, which
+`runs.decisions` explains.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def walked(
     for begin in range(first, count, step):
         end = min(begin + step, count)
         span = first, begin, end
-        # To set the threads of linear algebra at every decision takes longer than a decision.
+        # Set the threads of linear algebra once: setting them takes longer than a decision.
         with undivided():
             if trace is None:
                 book, tape = walk_instants(
