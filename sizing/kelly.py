@@ -35,7 +35,7 @@ Group = tuple[npt.ArrayLike, npt.ArrayLike]
 
 DEFINITE = 1e-9  # of the largest variance: how far below zero an eigenvalue is rounding
 SYMMETRY = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rounding
-DIVISIBLE = 64  # numbers from which linear algebra may divide a product among threads
+DIVISIBLE = 64  # numbers from which BLAS may split a product among threads
 
 
 class SolverFailed(RuntimeError):
@@ -163,8 +163,8 @@ def kelly_weights(
             "cost, held: a history [T, S] is solved without costs; with them, solve one instant"
             " at a time"
         )
-    # Threads that share a product wait for each other busily. On cores that other programs use too,
-    # a program of 500 symbols takes them four times as long as one thread.
+    # Threads that share a product wait actively for each other. On busy cores two threads take four
+    # times as long as one for 500 symbols.
     with undivided() if expected.size >= DIVISIBLE else nullcontext():
         given = expected, covariance, float(fraction), lower, upper, groups
         return _history_weights(*given) if history else _instant_weights(*given, held, cost)

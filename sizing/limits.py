@@ -42,11 +42,10 @@ def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) 
 
 @compiled
 def bounds_of(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array]:
-    """Lower and upper weight, [S] each: ± the cap, or what is held where a symbol is fixed.
+    """Return lower and upper weights, [S] each: ± the cap, or the held weight of a fixed symbol.
 
-    What is sold because it may not be held any more is fixed at 0, and takes no room.
-    The lower bound of what is long only, and of every symbol where the account may not be short, is
-    0.
+    A symbol that leaves the universe is fixed at 0 and uses no headroom. The lower bound is 0 for
+    long-only symbols, and for all symbols if the account may not be short.
     """
     held = account.held
     least = -limits.symbol_cap if account.equity >= limits.margin_equity else 0.0
@@ -95,7 +94,7 @@ def ceilings_of(problem: Problem) -> tuple[Array, Array]:
 
 @compiled
 def size_rows(problem: Problem) -> tuple[Matrix, Array]:
-    """The CEILINGS, then the groups' limits of sizes: [4 + G, S] and [4 + G]."""
+    """Return coefficients [4 + G, S] and limits [4 + G]: CEILINGS, then the groups' sizes."""
     rows, rooms = ceilings_of(problem)
     groups = problem.limits.rows
     count = len(groups.gross_most)
@@ -144,11 +143,11 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
 
 @compiled
 def affordable_weights(problem: Problem, weights: Array) -> Array:
-    """The weights [S], purchases of coins cut alike to what the venue takes of them.
+    """Return the weights [S], with all crypto purchases cut by one share to the cash at hand.
 
-    Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_margin, over coins. What a sale
-    brings is in whole increments, unless it closes, less a fee that is rounded up to the cent. What
-    the venue does not take yet is left to the next decision.
+    Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_margin, over coins. A sale brings
+    whole increments, unless it closes, less a fee rounded up to the cent. The next decision buys
+    the rest.
     """
     # `ceilings_of` bounds what coins come to: there a sale frees its whole worth. The venue checks
     # the purchase above its price against the cash that the sale has brought, and refuses all of it

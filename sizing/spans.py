@@ -65,15 +65,15 @@ def _spread_evenly(problem: Problem, by_span: Array, singular: Mask, fraction: f
 def kelly_by_span(problem: Problem, fraction: float) -> tuple[Cube, Mask]:
     """Fractional Kelly without limits or costs, over the first period, the first two, and so on.
 
-    Without limits or costs nothing keeps periods apart: a weight held through some of them has the
-    sum of their returns and of their risks.
+    Without limits or costs a weight held through several periods has the sum of their returns and
+    of their risks.
 
     Returns
     -------
     by_span : [K, 2, S]
-        of the premium alone, and of all that is expected; NaN for what does not decide.
+        of the premium alone, and of the whole expected return; NaN for symbols that do not decide.
     singular : [K]
-        whether the covariance over these periods has no factor: there the weights are none.
+        true if the covariance over these periods has no factor, and there are no weights.
     """
     returns = problem.returns
     chosen = numbers_of(problem.account.deciding)
@@ -157,9 +157,9 @@ def explained(
 def _explaining_span(
     returns: Returns, by_span: Array, target: Array, s: int, way: float, fraction: float
 ) -> tuple[int, bool]:
-    """How many periods explain the target of s, and whether beside the others' targets.
+    """Return the number of periods that explain the target of s, all if none does.
 
-    All of them where none does.
+    The second value is true if they explain it beside the others' targets.
     """
     for span in range(len(by_span), 0, -1):
         if _explains(by_span[span - 1, ALL, s], target[s], way):

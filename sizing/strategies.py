@@ -372,9 +372,9 @@ def _own_strategy(name: str, band: float) -> Strategy:
 
 
 def own_rule(name: str, rule: Callable[[SizingInputs], object]) -> Callable[[SizingInputs], Array]:
-    """A rule of one's own, which answers one finite weight a symbol or ends the run with one line.
+    """Wrap a user's rule: anything but one finite weight a symbol ends the run with a message.
 
-    It is handed a copy of the inputs: whatever it writes there, the limits stay as they are.
+    The rule receives a copy of the inputs. Writing to it does not change the limits.
     """
 
     def weights(s: SizingInputs) -> Array:
@@ -395,14 +395,14 @@ def own_rule(name: str, rule: Callable[[SizingInputs], object]) -> Callable[[Siz
 
 
 def _copied(value: Any) -> Any:
-    """A named tuple with copies of all its arrays; a tenth of what `deepcopy` takes."""
+    """Return a named tuple with copies of all its arrays, in a tenth of the time of `deepcopy`."""
     if isinstance(value, np.ndarray):
         return value.copy()
     return value._make(map(_copied, value)) if hasattr(value, "_make") else value
 
 
 def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
-    """The weights [S] of a rule's answer, each no larger than MOST."""
+    """Return the weights [S] of a rule's answer, clipped to ±MOST."""
     needed = f"{OWN}: {name}: one finite weight a symbol is needed"
     wanted = None
     # What names its symbols itself may name them in another order.

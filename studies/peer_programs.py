@@ -1,9 +1,9 @@
-"""What the peers run, each in its own interpreter, some runs a line of its input.
+"""The peers' programs, each run in its own interpreter: a request a line of standard input.
 
     .peers/vectorbt/bin/python studies/peer_programs.py vectorbt INPUT.npz
 
-`studies/peers.py` starts it and reads its answers, a JSON object a line: first the version, then
-what a run took. Both sides read the same arrays, and their runs alternate.
+`studies/peers.py` starts it and reads its answers, a JSON object a line: first the versions, then
+the times of each request. Both sides read the same arrays, and their runs alternate.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Program = Callable[[Arrays], Callable[..., Answer]]
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """What some work returns, and its seconds: of the processor and of the clock."""
+    """Return the result of a call, and its processor and wall seconds."""
     wall, cpu = time.perf_counter(), time.process_time()
     done = work()
     return done, {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
 
 def frames(given: Arrays) -> dict[str, Any]:
-    """The arrays [T, S] as frames over UTC instants."""
+    """Return the arrays [T, S] as data frames indexed by UTC instants."""
     import pandas as pd
 
     index = pd.DatetimeIndex(given["at"], tz="UTC")
@@ -42,11 +42,11 @@ def frames(given: Arrays) -> dict[str, Any]:
 
 
 def vectorbt(given: Arrays) -> Callable[..., Answer]:
-    """`Portfolio.from_orders`: target weights, cash shared, sales first; it fills at the close.
+    """Prepare `Portfolio.from_orders`: target weights, shared cash, sales first, fills at close.
 
-    A run's words are the engine, numba or rust, and what is done: `read` fills and the last equity,
-    `curve` (all equity), `unread`, `kernel` (the simulation alone, within the call) or `next`
-    (read, filled at the next open from targets of this close, as our `replay` does).
+    A request names the engine (numba or rust) and the work. `read` reads fills and last equity,
+    `curve` fills and all equity, `unread` nothing. `kernel` times the simulation within the call.
+    `next` is `read` with fills at the next open from targets of this close, as in our `replay`.
     """
     import vectorbt as vbt
     import vectorbt_rust.portfolio as rust
@@ -100,11 +100,11 @@ def vectorbt(given: Arrays) -> Callable[..., Answer]:
 
 
 def backtesting(given: Arrays) -> Callable[..., Answer]:
-    """A `Strategy` that trades to a target weight at every bar; `run` reads fills and equity."""
+    """Prepare a `Strategy` that trades to a target weight at every bar; reads fills and equity."""
     import backtesting
     import pandas as pd
 
-    backtesting.backtesting._tqdm = lambda each, **_: each  # no bar of progress
+    backtesting.backtesting._tqdm = lambda each, **_: each  # no progress bar
     warnings.filterwarnings("ignore")
     names = {"open": "Open", "high": "High", "low": "Low", "close": "Close", "weights": "W"}
     index = pd.DatetimeIndex(given["at"])
@@ -133,9 +133,9 @@ def backtesting(given: Arrays) -> Callable[..., Answer]:
 
 
 def nautilus(given: Arrays) -> Callable[..., Answer]:
-    """`BacktestEngine.run`: bars fill market orders, an order a symbol that changes at every bar.
+    """Prepare `BacktestEngine.run`: one market order a bar for each symbol whose target changes.
 
-    Making the engine and its bars is not counted. A run's word is the number of bars a symbol.
+    Making the engine and its bars is not timed. A request names the number of bars a symbol.
     """
     import pandas as pd
     from nautilus_trader.backtest.engine import BacktestEngine, BacktestEngineConfig
@@ -218,12 +218,12 @@ def nautilus(given: Arrays) -> Callable[..., Answer]:
 
 
 def solvers(given: Arrays) -> Callable[..., Answer]:
-    """Sizing programs, each as the solver's documentation calls it: set up and solved.
+    """Prepare QP solvers of sizing problems; each is called as in its documentation.
 
-    Making its matrices is not counted. A run's words are the solver and the number of the problem.
-    ProxQP has its objective in basis points: of returns, whose slopes are 1e-4, it says that there
-    is no answer. The program is
-    min ½w'(Σ/f)w − mu'w + c'(b + s) under w = held + b − s, |w| ≤ t and the groups' ceilings.
+    Setting up and solving is timed, making the matrices is not. A request names the solver and the
+    problem's number. ProxQP's objective is in basis points; with slopes of 1e-4 it reports
+    infeasibility. The program is
+    min ½w'(Σ/f)w − mu'w + c'(b + s) subject to w = held + b − s, |w| ≤ t and the groups' ceilings.
     """
     import clarabel
     import daqp
@@ -330,7 +330,7 @@ PROGRAMS: dict[str, tuple[tuple[str, ...], Program]] = {
 
 
 def answers(name: str, path: str) -> Iterator[Answer]:
-    """The versions, then for each line (how many runs, their words) the last one, in the mean."""
+    """Yield the versions, then for each request the last result with the mean times of its runs."""
     packages, program = PROGRAMS[name]
     with np.load(path, allow_pickle=False) as file:
         run = program(dict(file))

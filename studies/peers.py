@@ -1,13 +1,13 @@
-"""Our speeds beside those of the peers, in the same run: tables of docs/PERFORMANCE.md.
+"""Benchmarks of this project and its peers in the same run: tables of docs/PERFORMANCE.md.
 
     python studies/peers.py [replay] [strategy] [length] [solver] [decision] [sizing] [plan]
                             [loading]
 
-Each peer has a virtual environment of its own in the folder PEERS (`.peers`); where that is absent
-a line says how to make it. `studies/peer_programs.py` is what runs there. Its runs alternate with
-ours; a ratio is the median of the pairs', by processor time where a row says so. PEER_BENCH is the
-folder of the scripts of cvxportfolio and of the peers of `sizing`, which solve its plainest form:
-no costs, nothing held. pandas, the peer of `loading`, is installed beside us.
+Each peer has its own virtual environment in the folder PEERS (default `.peers`). If it is absent,
+this prints the command that makes it. `studies/peer_programs.py` runs there, alternately with our
+code. A ratio is the median of the pairs' ratios, of processor time if the row says so. PEER_BENCH
+is the folder of the scripts of `decision` and `sizing`. The peers of `sizing` solve the plainest
+problem: no costs and no positions. pandas, the peer of `loading`, is installed with this project.
 """
 
 from __future__ import annotations
@@ -59,18 +59,18 @@ BARS = (1, 2, 28 * 7 - 3)  # of a plan's periods
 
 
 def interpreter(name: str) -> Path | None:
-    """A peer's Python; None, with a line that says how to install it, where there is none."""
+    """Return a peer's Python, or None after printing how to install the peer."""
     folder = ENVIRONMENTS / name
     python = folder / "bin" / "python"
     if python.exists():
         return python
     made = f"python3 -m venv {folder} && {folder}/bin/pip install {PACKAGES[name]}"
-    print(f"{name} is not installed, its rows are left out: {made}", flush=True)
+    print(f"{name} is not installed: its rows are omitted; install it by {made}", flush=True)
     return None
 
 
 def peer(name: str, script: str | Path, *words: str | Path) -> list[dict[str, Any]]:
-    """What a peer's script prints; nothing where it is not installed."""
+    """Run a peer's script and return the JSON objects it prints; none if not installed."""
     python = interpreter(name)
     if python is None:
         return []
@@ -80,10 +80,10 @@ def peer(name: str, script: str | Path, *words: str | Path) -> list[dict[str, An
 
 
 class Program:
-    """A peer's program that waits for its next run."""
+    """A running peer program, which waits for the next request on its standard input."""
 
     def __init__(self, python: Path, name: str, given: dict[str, Any]) -> None:
-        """name: of PROGRAMS in `studies/peer_programs.py`; given: the arrays that it reads."""
+        """Start a program of PROGRAMS in `studies/peer_programs.py`; given: its input arrays."""
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name, "given.npz")
         np.savez(path, **given)
@@ -97,11 +97,11 @@ class Program:
 
     @cached_property
     def versions(self) -> str:
-        """The peer's packages."""
+        """The peer's packages with their versions."""
         return ", ".join(f"{name} {version}" for name, version in self._answer().items())
 
     def run(self, *words: str, times: int = 1) -> dict[str, Any]:
-        """Run it some times: processor and wall seconds of one, and what came of the last."""
+        """Run it `times` times; return mean processor and wall seconds, and the last result."""
         assert self.versions
         assert self._process.stdin is not None
         self._process.stdin.write(" ".join((str(times), *words)) + "\n")
@@ -113,7 +113,9 @@ class Program:
         for line in self._process.stdout:
             if line.startswith("{"):
                 return dict(json.loads(line))
-        raise RuntimeError(f"the peer's program ended with code {self._process.wait()}")
+        raise RuntimeError(
+            f"the peer program exited with code {self._process.wait()}: run it alone"
+        )
 
     def __enter__(self) -> Program:
         return self
@@ -124,9 +126,9 @@ class Program:
 
 
 class Paired(NamedTuple):
-    """Medians of runs that alternate: processor seconds of ours and theirs, and their ratio.
+    """Medians over alternating runs: processor seconds of both sides, and their ratio.
 
-    spread: the ratios' quartiles. theirs: the answer of the peer's last run.
+    spread: quartiles of the ratios. theirs: the result of the peer's last run.
     """
 
     ours: float
@@ -139,7 +141,7 @@ class Paired(NamedTuple):
 def paired(
     work: Callable[[], object], theirs: Callable[..., dict[str, Any]], runs: int, times: int = 1
 ) -> Paired:
-    """Run both in turn, after a warm-up of each; times: of each turn, so that caches are warm."""
+    """Run both sides in turn after a warm-up; times: calls a turn, so that caches are warm."""
     work()
     answer = theirs()
     own, other = [], []
@@ -156,7 +158,7 @@ def paired(
 
 
 def ratio_text(found: Paired) -> str:
-    """A ratio with its quartiles."""
+    """Format a ratio with its quartiles."""
     low, high = found.spread
     return f"{found.ratio:.2f} × ({low:.2f} to {high:.2f})"
 
@@ -164,7 +166,7 @@ def ratio_text(found: Paired) -> str:
 def seconds(
     work: Callable[[], object], runs: int = 3, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Median seconds of some calls after one more."""
+    """Return the median seconds of `runs` calls after one warm-up."""
     work()
     taken = []
     for _ in range(runs):
@@ -175,19 +177,19 @@ def seconds(
 
 
 def row(*cells: str) -> None:
-    """A row of a table."""
+    """Print a row of a table."""
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def head(*cells: str) -> None:
-    """A table's first two lines."""
+    """Print the first two lines of a table."""
     print()
     row(*cells)
     row(*["---"] * len(cells))
 
 
 def followed(symbols: int, count: int, first: str = "2024-01-02") -> dict[str, Any]:
-    """Prices and long target weights [T, S] of synthetic stocks, 0.95 of equity at most in all."""
+    """Return prices and long target weights [T, S] of synthetic stocks; gross at most 0.95."""
     bars = synthetic(symbols, count, first)
     rng = np.random.default_rng(7)
     raw = np.clip(rng.normal(0, 0.15, (count, symbols)), 0, 0.6)
@@ -200,7 +202,7 @@ def followed(symbols: int, count: int, first: str = "2024-01-02") -> dict[str, A
 
 
 class Replayed:
-    """Weights at every bar, one account, as our `replay` does them."""
+    """Our `replay` of target weights at every bar in one account."""
 
     def __init__(self, given: dict[str, Any]) -> None:
         index = pd.DatetimeIndex(given["at"], tz="UTC")
@@ -211,23 +213,23 @@ class Replayed:
         self._arguments: tuple[Any, ...] = ()
 
     def run(self, **words: Any) -> Any:
-        """The whole call; neither fills nor equity are read."""
+        """Call `replay` without reading fills or equity."""
         from marketsimulator import replay
 
         costs = {"capital": 1e6, "fee_bps": 1.0, "slippage_bps": 1.0}
         return replay(self.weights, self.bars, **costs, **words)
 
     def read(self) -> tuple[float, int]:
-        """The call, its fills and its equity."""
+        """Call `replay`; return its last equity and its number of fills."""
         done = self.run()
         return float(done.equity.iloc[-1]), len(done.fills)
 
     def kernel(self) -> object:
-        """The compiled loop alone, with what a call gives it."""
+        """Call only the compiled loop, with the arguments that `replay` passes."""
         from marketsimulator.runs import weights
 
         def fresh(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-            book = arguments[0]  # a run changes it
+            book = arguments[0]  # each run changes the book
             return (book._make([each.copy() for each in book]), *arguments[1:])
 
         loop = weights._follow_weights
@@ -243,7 +245,7 @@ class Replayed:
 
 
 def replay_rows() -> None:
-    """Weights at every bar, beside vectorbt's `from_orders` with cash shared."""
+    """Print `replay` of weights at every bar beside vectorbt's `from_orders`, cash shared."""
     python = interpreter("vectorbt")
     head("replay", "read on both", "ours, M symbol-bars/s", "engine", "vectorbt", "ratio", "error")
     for symbols, count in ((10, 1764), (100, 1764)):
@@ -274,12 +276,12 @@ def replay_rows() -> None:
 
 
 def follow(inputs: SizingInputs) -> Array:
-    """A strategy in Python: the forecast is a hundredth of the weight to hold."""
+    """Return weights of 100 times the forecast, as a strategy in Python."""
     return 100.0 * inputs.mu
 
 
 def strategy_rows() -> None:
-    """A strategy in Python asked at every bar of one symbol, beside backtesting.py."""
+    """Print a strategy in Python called at every bar of one symbol, beside backtesting.py."""
     from execution.orders.orders import Order
     from forecasting.baseline import RandomWalk
     from foundation.compose import composed_config
@@ -350,7 +352,7 @@ def strategy_rows() -> None:
 
 
 def length_rows() -> None:
-    """NautilusTrader's rate by the length of the run: weights followed at every bar."""
+    """Print NautilusTrader's rate by run length, with target weights at every bar."""
     python = interpreter("nautilus")
     if python is None:
         return
@@ -364,7 +366,7 @@ def length_rows() -> None:
 
 
 def solver_rows() -> None:
-    """One sizing problem with costs and a book, beside general solvers of quadratic programs."""
+    """Print a sizing problem with costs and positions, beside general QP solvers."""
     from sizing.kelly import kelly_weights
 
     python = interpreter("solvers")
@@ -391,11 +393,11 @@ def solver_rows() -> None:
 
 
 def solver_cell(program: Program, name: str, given: list[dict[str, Any]], times: int) -> str:
-    """A solver's milliseconds, its ratio to ours and how far below ours its return is at most."""
+    """Format a solver's milliseconds, its ratio to ours and its largest shortfall of return."""
     from sizing.kelly import kelly_weights
 
     taken, ratios, below, passed = [], [], [], []
-    # Solvers of dense programs take half a minute for one of 500 symbols.
+    # Dense solvers take half a minute for a program of 500 symbols.
     wide = len(given[0]["mu"]) >= WIDE and name in ("DAQP", "ProxQP")
     for k, p in enumerate(given[:1] if wide else given):
         turn = partial(kelly_weights, **p), partial(program.run, name, str(k))
@@ -407,13 +409,13 @@ def solver_cell(program: Program, name: str, given: list[dict[str, Any]], times:
         below.append(worth - found.theirs["worth"])
         passed.append(found.theirs["passed"])
     text = f"{statistics.median(taken):.2f}; {statistics.median(ratios):.1f} ×; {max(below):.1e}"
-    return text + (f", limits passed by {max(passed):.0e}" if max(passed) > 1e-6 else "")
+    return text + (f", limits exceeded by {max(passed):.0e}" if max(passed) > 1e-6 else "")
 
 
 def synthetic(
     symbols: int, count: int, first: str = "2024-01-02", name: TimeframeName = "1h"
 ) -> Bars:
-    """Synthetic stocks on the regular New York grid."""
+    """Return bars of synthetic stocks on New York's regular grid."""
     from trainingdata.bars import panel
     from trainingdata.instruments import instrument
     from trainingdata.timeframe import Timeframe
@@ -437,7 +439,7 @@ def synthetic(
 
 
 def decision_rows() -> None:
-    """The whole decision at every bar, on forecasts of noise."""
+    """Print the rate of whole decisions at every bar, on forecasts of noise."""
     from forecasting.baseline import RandomWalk
     from foundation.compose import composed_config
     from foundation.settings import with_changes
@@ -446,7 +448,7 @@ def decision_rows() -> None:
     from marketsimulator.settings import BacktestSettings
     from trainingdata.market import Market
 
-    words = ["capital=1000000", "trials=null", "sizing.holding=next"]  # as far as the peers look
+    words = ["capital=1000000", "trials=null", "sizing.holding=next"]  # the peers' horizon
     settings = BacktestSettings.of(composed_config("backtest", words))
 
     def believed(market: Market, settings: BacktestSettings) -> Any:
@@ -506,7 +508,7 @@ def decision_rows() -> None:
 
 
 def problems(n: int, count: int = PROBLEMS) -> list[dict[str, Any]]:
-    """Factor covariances, edges of the size of costs for every symbol, a book within its limits."""
+    """Return random problems: factor covariances, returns near costs, positions within limits."""
     made = []
     for seed in range(count):
         rng = np.random.default_rng([n, seed])
@@ -528,13 +530,13 @@ def problems(n: int, count: int = PROBLEMS) -> list[dict[str, Any]]:
 
 
 def milliseconds(work: Callable[[Any], object], given: list[Any]) -> tuple[float, float]:
-    """Median and largest over the problems, each solved twice, the second time counted."""
+    """Return median and largest milliseconds over the problems, each timed after a warm-up."""
     taken = [1e3 * seconds(partial(work, p), 1) for p in given]
     return statistics.median(taken), max(taken)
 
 
 def sizing_rows() -> None:
-    """One sizing problem, beside the solvers that portfolios are known for."""
+    """Print a sizing problem beside the established portfolio optimisers."""
     from sizing.kelly import kelly_weights
 
     theirs: dict[int, dict[str, float]] = {}
@@ -559,7 +561,7 @@ def sizing_rows() -> None:
 
 
 def plans(n: int) -> list[SizingProblem]:
-    """The same over three periods: a signal that lasts three bars, a premium of 6 % a year."""
+    """Return `problems` over three periods: a three-bar signal, a premium of 6 % a year."""
     from sizing.kelly import SizingProblem
 
     made = []
@@ -574,7 +576,7 @@ def plans(n: int) -> list[SizingProblem]:
 
 
 def plan_rows() -> None:
-    """A plan of three periods, beside cvxportfolio's multi-period policy."""
+    """Print a plan of three periods beside cvxportfolio's multi-period policy."""
     head("n", "plan, ms (worst)", "cvxportfolio", "largest difference of first weights")
     for n in SIZES[:3]:
         given = plans(n)
@@ -598,7 +600,7 @@ def plan_rows() -> None:
 
 
 def answer_plans(path: Path) -> None:
-    """In cvxportfolio's interpreter: its first weights [P, S] of a file's problems, and seconds."""
+    """Solve a file's problems in cvxportfolio's interpreter; write first weights and seconds."""
     import cvxportfolio as cvx  # type: ignore[import-not-found]
 
     with np.load(path, allow_pickle=False) as given:
@@ -637,7 +639,7 @@ def answer_plans(path: Path) -> None:
 
 
 def write_files(bars: Bars, folder: Path, ending: str) -> list[Path]:
-    """Write a file a symbol: days by their date, other bars by their start."""
+    """Write one file a symbol: daily bars by date, other bars by their start."""
     from trainingdata.bars import FIELDS
     from trainingdata.instruments import Kind
 
@@ -670,7 +672,7 @@ def read_frames(paths: list[Path]) -> pd.DataFrame:
 
 
 def loading_rows() -> None:
-    """Files of synthetic stocks read, checked and put on one clock, beside pandas."""
+    """Print the time to read, check and align files of synthetic stocks, beside pandas."""
     from trainingdata import load_bars
 
     head("loading, processor seconds", "ours", "pandas, without checks", "pandas over ours")
@@ -702,6 +704,6 @@ if __name__ == "__main__":
         answer_plans(Path(sys.argv[1]))
         sys.exit()
     if unknown := [word for word in sys.argv[1:] if word not in TABLES]:
-        sys.exit(f"{unknown[0]} is none of {', '.join(TABLES)}")
+        sys.exit(f"unknown table {unknown[0]}: choose from {', '.join(TABLES)}")
     for name in sys.argv[1:] or TABLES:
         TABLES[name]()

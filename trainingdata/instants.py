@@ -286,7 +286,7 @@ def utc_text(at: np.datetime64) -> str:
 
 
 def utc_texts(instants: Instants) -> list[str]:
-    """`utc_text` of each instant, [N]."""
+    """Return `utc_text` of each instant, [N]."""
     return [f"{text}Z" for text in np.datetime_as_string(instants, unit="m").tolist()]
 
 
@@ -331,14 +331,14 @@ def new_york_minutes(instants: Instants) -> npt.NDArray[np.int64]:
 
 
 def _new_york_time(instants: Instants) -> Instants:
-    """What New York's clock shows at each instant."""
+    """Return New York's local time at each instant."""
     changes, offsets = new_york_clock()
     return np.asarray(instants + offsets[np.searchsorted(changes, instants, side="right")])
 
 
 @cache
 def new_york_clock() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
-    """Instants [N] at which New York's offset from UTC changes, and the offsets [N + 1] around."""
+    """Return the instants [N] of changes of New York's UTC offset, and the offsets [N + 1]."""
     import pandas as pd
 
     def offsets_at(utc: Instants) -> npt.NDArray[np.timedelta64]:
@@ -346,7 +346,7 @@ def new_york_clock() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
         return np.asarray(local.to_numpy("datetime64[ns]") - utc)
 
     days = np.arange(np.datetime64("1961-01-01", "ns"), np.datetime64("2100-01-01", "ns"), DAY)
-    # Clocks change at a full hour, and once a day at most.
+    # The offset changes on a full hour, at most once a day.
     eves = days[:-1][np.diff(offsets_at(days)) != 0 * HOUR]
     hours = (eves[:, None] + np.arange(25) * HOUR).ravel()
     offsets = offsets_at(hours)

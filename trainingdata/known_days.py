@@ -117,7 +117,7 @@ def _write_days(
 
 @compiled
 def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Matrix:
-    """[R, S] mean square of the log returns of days [first, last) with a bar; NaN below two."""
+    """Return the mean squared log return of days [first, last), [R, S]; NaN below two returns."""
     moves = np.full((len(closes) - 1, closes.shape[1]), np.nan)
     for d in range(len(moves)):
         for s in range(moves.shape[1]):
@@ -140,7 +140,7 @@ def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Matri
 
 @compiled
 def _medians(daily: Array, first: Index, last: Index) -> Matrix:
-    """[R, S] medians of daily values [S, D] in [first, last), both of which never fall."""
+    """Return medians [R, S] of daily values [S, D] in [first, last); both bounds never fall."""
     found = np.full((len(first), len(daily)), -np.inf)
     ordered = np.empty(daily.shape[1])
     for s in range(len(daily)):

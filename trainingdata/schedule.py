@@ -85,9 +85,9 @@ class Schedule:
         return np.asarray(decides & (here != there))
 
     def holding_ends(self, clock: Clock, instants: Instants, holding: Holding) -> Instants:
-        """End of the holding interval of a decision at each instant, [N].
+        """Return the end of the holding interval of a decision at each instant, [N].
 
-        It is that of the clock, or the first decision of the schedule after it.
+        It is the first decision of the schedule at or after the end by the clock.
         """
         ends = clock.holding_ends(instants, holding)
         if self.period == "bars" or not len(ends):

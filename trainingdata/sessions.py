@@ -30,7 +30,7 @@ CALENDAR_START = "1962-01-01"
 _DAYS_BEFORE = np.timedelta64(32, "D")
 # pandas applies holiday rules by default from this date on.
 _HOLIDAYS_APPLY = "1970-01-01"
-_SEAL = hashlib.sha256().digest_size  # bytes in front of what is kept
+_SEAL = hashlib.sha256().digest_size  # bytes of the digest before the rows of the cache file
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -49,7 +49,7 @@ class Calendar:
 
 @cache
 def calendar() -> Calendar:
-    """New York's sessions. The user's cache keeps them: the library takes a quarter of a second."""
+    """Return New York's sessions. The user's cache saves a quarter of a second a process."""
     from platformdirs import user_cache_path
 
     path = user_cache_path("kelly-chronos") / "sessions"
@@ -67,15 +67,15 @@ def calendar() -> Calendar:
 
 
 def _calendar_key() -> bytes:
-    """All that the sessions rest on: this file, the libraries, New York's clock and the date."""
+    """Return all inputs of the sessions: this file, library versions, New York's clock, date."""
     libraries = [version(name) for name in ("exchange_calendars", "pandas")]
-    # The library lists sessions up to a year from today.
+    # The library lists sessions up to one year after today.
     words = [*libraries, time.strftime("%Y-%m-%d"), Path(__file__).read_text(encoding="utf-8")]
     return b"".join([repr(words).encode(), *(each.tobytes() for each in new_york_clock())])
 
 
 def _kept_columns(path: Path, key: bytes) -> Index | None:
-    """Return the columns [3, D] that were kept under a key; None for others or damaged ones."""
+    """Return the cached columns [3, D] of a key, or None if absent, damaged or of another key."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -83,24 +83,24 @@ def _kept_columns(path: Path, key: bytes) -> Index | None:
     rows = content[_SEAL:]
     if hashlib.sha256(key + rows).digest() != content[:_SEAL]:
         return None
-    # A copy can be written: to compiled code an array that cannot is of another type.
+    # A copy is writable. Compiled code would treat a read-only array as another type.
     return np.frombuffer(rows, dtype=np.int64).reshape(3, -1).copy()
 
 
 def _keep_columns(path: Path, key: bytes, columns: Index) -> None:
-    """Keep columns [3, D] under a key, in place of others; a disk that takes none keeps nothing."""
+    """Replace the cached columns [3, D] under a key. A write error is ignored."""
     rows = columns.tobytes()
     with suppress(OSError):
         put_whole(path, hashlib.sha256(key + rows).digest() + rows)
 
 
 def _listed_columns() -> Index:
-    """Return opens, closes and dates [3, D] of the library's sessions, as whole numbers."""
+    """Return opens, closes and dates of the library's sessions, [3, D] int64."""
     import exchange_calendars
 
     listed = exchange_calendars.get_calendar("XNYS", start=CALENDAR_START)
     rules = listed.regular_holidays
-    # The library lists regular holidays of earlier years, as 4 July 1962, as sessions.
+    # The library lists regular holidays before 1970, such as 4 July 1962, as sessions.
     holidays = rules.holidays(CALENDAR_START, _HOLIDAYS_APPLY) if rules is not None else []
     open_days = ~listed.sessions.isin(holidays)
     columns = (

@@ -40,9 +40,10 @@ def slow_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64
 
 @compiled
 def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Matrix:
-    """Averages [D, S] of the first `seen` [D] squared returns [N, S], weighed from the last one on.
+    """Return exponential averages [D, S] of the first `seen` [D] squared returns [N, S].
 
-    A squared return is NaN where a symbol has none; `prior` [S] is a variance a year.
+    The last return weighs most. A squared return is NaN if a symbol has none; `prior` [S] is a
+    variance a year.
     """
     result = np.empty((len(seen), len(prior)))
     fading = 0.5 ** (1.0 / HALF_LIFE)

@@ -240,10 +240,10 @@ class ListedClock:
         return new_york_date(self.starts[k])
 
     def holding_ends(self, instants: Instants, holding: Holding = "next") -> Instants:
-        """End of the holding interval of a decision at each instant, [N]: the next decision.
+        """Return the end of the holding interval of a decision at each instant, [N].
 
-        It is the end of a plan's first block, too. `session` moves it to the same decision of the
-        next session (its last one where that session is shorter), and to a day later for a coin.
+        It is the next decision, and also the end of a plan's first block. With `session` it is the
+        same decision of the next session, or that session's last one; for a coin a day later.
         """
         k = np.searchsorted(self.decisions, instants, side="right")
         beyond = k >= len(self.decisions) - 10
@@ -303,17 +303,17 @@ class StockClock(ListedClock):
         return False
 
     def intraday_ceiling_holds(self, instants: Instants) -> Mask:
-        """Whether a later decision of an open session can still cut the book, at instants [N].
+        """Return whether a later decision of the open session can still cut the book, [N].
 
-        While one can, the intraday ceiling holds; from the session's last decision until the next
-        open, the overnight one. With daily bars none ever can.
+        Until then the intraday ceiling applies, and from the session's last decision until the next
+        open the overnight ceiling. With daily bars the intraday ceiling never applies.
         """
         if self.whole == 1:
             return np.zeros(len(instants), dtype=bool)
         days = calendar()
         k = np.searchsorted(days.opens, instants, side="right") - 1
-        # On a shortened session the cut is made at the last decision but one: feeds often lack the
-        # half hour that would fill the orders of the last.
+        # In a shortened session the last decision but one makes the cut. Feeds often lack the half
+        # hour that would fill the orders of the last decision.
         shortened = days.closes[k] - days.opens[k] < FULL_SESSION
         end = np.searchsorted(self.decision_session, k, side="right")
         return np.asarray((k >= 0) & (instants < self.decisions[end - 1 - shortened]))

@@ -211,8 +211,8 @@ def round_to_lots(
     overnight ceiling before the night, all by the same share. Without equity, every position that
     decides or is cut is closed. Symbols that leave the universe are closed in any case.
 
-    sized: `weights` solve the problem. Otherwise positions stay.
-    cuts: stocks can be cut for the night at this instant.
+    sized: true if `weights` solve the problem. Otherwise positions stay.
+    cuts: true if stocks can be cut for the night at this instant.
     """
     held = problem.account.held
     deciding = problem.account.deciding

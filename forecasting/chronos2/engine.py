@@ -78,8 +78,8 @@ class Engine:
     way: compiled or eager.
     fallback: the network that answers where it does not compile; none where that is an error.
     unit: the CPU's unit for bf16 products (`devices.bf16_unit`); empty if none is used.
-    on_cpu: each portion has passes of its own. Threads compute them in parallel, unless `way` is
-        compiled.
+    on_cpu: true if each portion has passes of its own. Threads compute them in parallel, unless
+        `way` is compiled.
     """
 
     network: Callable[..., torch.Tensor]

@@ -112,7 +112,7 @@ def order_for_auction(
     order. An order's number is that of its instant.
 
     before: [S] held at the decision.
-    opens: openings are allowed.
+    opens: true if openings are allowed.
     """
     holding = book.holding
     size = len(targets)

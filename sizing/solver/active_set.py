@@ -174,10 +174,10 @@ def _set_start(program: Program, weight: Array) -> bool:
 
 @compiled
 def _keep_to_net(program: Program, weight: Array) -> None:
-    """Bring weights [n] within the net groups with few changes, or as near as they come.
+    """Bring weights [n] within the net limits with few changes, or as close as possible.
 
-    No group of sizes is passed for it. Where net groups contradict each other those give way that
-    ask for a position. A group that is passed for all that gets the room that it takes.
+    This exceeds no limit of sizes. If net limits contradict each other, those that require a
+    position give way. A limit that is still exceeded is widened to its use.
     """
     # This is the same kind of program: passing a net group has a penalty far above what changes
     # cost, so that it is passed only where nothing else is possible.
@@ -219,7 +219,7 @@ def _keep_to_net(program: Program, weight: Array) -> None:
 
 @merged
 def _state_at(program: Program, weight: Array) -> State:
-    """The method at feasible weights [n]."""
+    """Return the state of the method at feasible weights [n]."""
     n = len(program.pull)
     m = len(program.room)
     state = State(
@@ -258,7 +258,7 @@ def _state_at(program: Program, weight: Array) -> State:
 
 @merged
 def _take_step(program: Program, state: State, step: Array) -> bool:
-    """Take the step [free] as far as knots and ceilings let it; whether one of them stopped it."""
+    """Take the step [free] up to the first knot or ceiling; return whether one stopped it."""
     to_knot, i = _nearest_knot(state, step)
     to_ceiling, k = _nearest_ceiling(program, state, step)
     length = min(to_knot, to_ceiling, 1.0)
@@ -297,9 +297,9 @@ def _clear_bars(barred: Index) -> None:
 
 @merged
 def _nearest_knot(state: State, step: Array) -> tuple[float, int]:
-    """The first free weight to reach the end of its segment.
+    """Find the first free weight that reaches the end of its segment.
 
-    Share of the step after which it does, infinite where none does, and the weight's number.
+    Return the share of the step up to there, infinite if none does, and the weight's number.
     """
     nearest = np.inf
     which = -1
@@ -316,9 +316,9 @@ def _nearest_knot(state: State, step: Array) -> tuple[float, int]:
 
 @merged
 def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float, int]:
-    """The first group to come to its ceiling, from below or from what it bought beyond.
+    """Find the first group that reaches its ceiling, from below or from above.
 
-    Share of the step after which it does, infinite where none does, and the group's number.
+    Return the share of the step up to there, infinite if none does, and the group's number.
     """
     nearest = np.inf
     which = -1
@@ -347,10 +347,10 @@ def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float
 
 @merged
 def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
-    """Release the full group whose price is most out of place; whether there is one.
+    """Release the full group whose price is furthest out of range; return whether one is.
 
-    A price below 0 says that taking less of the room would be better, a price above the penalty
-    that more of it is worth buying.
+    With a price below 0 less use of the group is better. With a price above the penalty exceeding
+    its ceiling is better.
     """
     worst = tolerance
     at = -1
@@ -377,8 +377,8 @@ def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
 def _free_one(program: Program, state: State, tolerance: float) -> bool:
     """Free the weight whose gradient lies furthest outside the slopes around its knot, if any.
 
-    Where none lies outside, every condition of an optimum holds, and the objective is concave: it
-    is the best there is.
+    If none lies outside, every condition of an optimum holds. The objective is concave, so that
+    the optimum is global.
     """
     priced = _priced_groups(state)
     worst = tolerance
@@ -433,14 +433,14 @@ def _priced_groups(state: State) -> Index:
 
 @inlined
 def _slope_above(cost: Array, held: Array, i: int, w: float, price: float) -> float:
-    """What one more of weight i costs, from w upwards: trading, and room at `price`."""
+    """Return the cost of one more of weight i from w upwards: trading, and headroom at `price`."""
     trading = cost[i] if w >= held[i] else -cost[i]
     return float(trading + (price if w >= 0.0 else -price))
 
 
 @inlined
 def _slope_below(cost: Array, held: Array, i: int, w: float, price: float) -> float:
-    """What one less of weight i saves, from w downwards: trading, and room at `price`."""
+    """Return the saving of one less of weight i below w: trading, and headroom at `price`."""
     trading = -cost[i] if w <= held[i] else cost[i]
     return float(trading + (-price if w <= 0.0 else price))
 
@@ -511,7 +511,7 @@ def largest_residual(program: Program, state: State) -> float:
 
 @inlined
 def _net_gradient(program: Program, state: State, i: int) -> float:
-    """Gradient of free weight i, net of trading costs and of the groups' prices."""
+    """Return the gradient of free weight i, net of trading costs and group prices."""
     net = state.gradient[i] - program.cost[i] * state.side[i]
     for k in range(len(program.room)):
         if state.price[k] != 0.0:

@@ -150,9 +150,9 @@ def _best_alone(
 
 @compiled
 def keep_to_rooms(program: Program, weight: Array, least: Array) -> None:
-    """Take what still passes a room without a penalty off the weights between knots, then off all.
+    """Shrink weights that violate a hard limit: first those between knots, then all.
 
-    A net group is left as it is: taking weights off need not bring it within its room.
+    Net limits are not enforced here: shrinking weights need not satisfy them.
     """
     for k in range(len(program.room)):
         over = 0.0

@@ -84,7 +84,7 @@ def _count(values: Array) -> int:
 
 @compiled
 def _of_standing(problem: SizingProblem, stands: Mask) -> SizingProblem:
-    """The problem in which nothing stands beside these weights [S] and what is fixed."""
+    """Return the problem in which only these weights [S] and fixed ones may be nonzero."""
     lower = problem.lower.copy()
     upper = problem.upper.copy()
     for i in range(len(lower)):
@@ -164,7 +164,7 @@ def _parts(problem: SizingProblem, weights: Array) -> Array:
 
 @compiled
 def _keep_largest(parts: Array, count: int, stands: Mask) -> None:
-    """Leave those of the largest parts [S] standing, in place; of equal ones the first."""
+    """Keep only the weights of the largest parts [S], in place; among equal parts the first."""
     order: Index = np.argsort(-parts, kind="mergesort")
     for rank in range(len(order)):
         stands[order[rank]] = rank < count

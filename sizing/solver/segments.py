@@ -96,14 +96,14 @@ class State(NamedTuple):
 
 @inlined
 def covariance(risk: Array, i: int, j: int) -> float:
-    """R of two different weights."""
+    """Return the element of R for two different weights."""
     size = risk.shape[1]
     return float(risk[max(i // size, j // size), i % size, j % size])
 
 
 @inlined
 def move_gradient(risk: Array, variance: Array, gradient: Array, i: int, change: float) -> None:
-    """Take from a gradient [n] what a change of weight i takes."""
+    """Subtract from a gradient [n] the effect of a change of weight i."""
     size = risk.shape[1]
     period = i // size
     own = gradient[i] - variance[i] * change
@@ -117,7 +117,7 @@ def move_gradient(risk: Array, variance: Array, gradient: Array, i: int, change:
 
 @inlined
 def gradient_at(pull: Array, risk: Array, variance: Array, weight: Array) -> Array:
-    """What one more of each weight adds before costs and prices, [n]."""
+    """Return the objective's gradient before costs and prices, [n]."""
     gradient = pull.copy()
     for i in range(len(weight)):
         if weight[i] != 0.0:
@@ -127,19 +127,19 @@ def gradient_at(pull: Array, risk: Array, variance: Array, weight: Array) -> Arr
 
 @inlined
 def group_slope(groups: Array, net: Mask, sign: Array, k: int, i: int) -> float:
-    """What one more of free weight i takes of group k: less than nothing where it is short."""
+    """Return the use of group k by one more of free weight i; negative if weight i is short."""
     return float(groups[k, i] if net[k] else groups[k, i] * sign[i])
 
 
 @inlined
 def is_net(net: Mask, penalty: Array, k: int) -> bool:
-    """Whether group k counts wᵢ and may not be passed: holding nothing need not keep to it."""
+    """Return whether group k is a hard limit of net weight, which zero weights can violate."""
     return bool(net[k] and penalty[k] == np.inf)
 
 
 @inlined
 def exceeds_room(program: Program, weight: Array) -> bool:
-    """Whether weights [n] take more than the room of a group of sizes that has no penalty."""
+    """Return whether weights [n] exceed a hard limit of sizes."""
     passed = False
     for k in range(len(program.room)):
         if program.penalty[k] == np.inf and not program.net[k]:
@@ -153,7 +153,7 @@ def exceeds_room(program: Program, weight: Array) -> bool:
 
 @inlined
 def exceeds_net(program: Program, weight: Array) -> bool:
-    """Whether weights [n] take more than the room of a net group that has no penalty."""
+    """Return whether weights [n] exceed a hard net limit."""
     passed = False
     for k in range(len(program.room)):
         if is_net(program.net, program.penalty, k):
@@ -165,7 +165,7 @@ def exceeds_net(program: Program, weight: Array) -> bool:
 
 @inlined
 def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
-    """What weights [n] take of group k."""
+    """Return the use of group k by weights [n]."""
     total = 0.0
     for i in range(len(weight)):
         # Most groups are of a few weights.
@@ -176,7 +176,7 @@ def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
 
 @inlined
 def bends_at_zero(groups: Array, net: Mask, i: int) -> bool:
-    """Whether weight i has a knot at 0, because a group counts its size."""
+    """Return whether weight i has a knot at 0, because a group counts its size."""
     bends = False
     for k in range(len(groups)):
         bends |= groups[k, i] > 0.0 and not net[k]
@@ -185,7 +185,7 @@ def bends_at_zero(groups: Array, net: Mask, i: int) -> bool:
 
 @inlined
 def neighbour(program: Program, i: int, w: float, way: float) -> float:
-    """The nearest knot of weight i beyond w; way: 1.0 upwards, -1.0 downwards."""
+    """Return the nearest knot of weight i beyond w; way: 1.0 upwards, -1.0 downwards."""
     nearest: float = program.upper[i] if way > 0.0 else program.lower[i]
     held: float = program.held[i]
     if program.cost[i] > 0.0 and (held - w) * way > 0.0 and (nearest - held) * way > 0.0:
@@ -198,7 +198,7 @@ def neighbour(program: Program, i: int, w: float, way: float) -> float:
 
 @inlined
 def free_weight(program: Program, state: State, i: int, low: float, high: float) -> None:
-    """Let weight i move between two neighbouring knots; its row joins the factor."""
+    """Free weight i to move between two neighbouring knots, and add its row to the factor."""
     # At the knot itself w and w - held may be 0 and have no sign. Inside the segment the signs are
     # those of its middle, as no knot lies between its ends.
     middle = 0.5 * (low + high)
@@ -224,7 +224,7 @@ def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, las
 
 @merged
 def fix_weight(program: Program, state: State, i: int, w: float) -> None:
-    """Put weight i on the knot w; its row leaves the factor."""
+    """Fix weight i at the knot w, and remove its row from the factor."""
     removed = state.place[i]
     # The step ended at the knot but for rounding. The weight is set to the knot itself, so that
     # comparisons with held, zero and bounds are exact, and the gradient follows.

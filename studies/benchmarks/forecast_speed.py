@@ -90,13 +90,13 @@ def walks(symbols: int, each: int, length: int = LENGTH) -> Windows:
 
 
 def seconds(work: Callable[[], object], runs: int = 3) -> float:
-    """Median seconds of `runs` calls after one warm-up, the GPU waited for where there is one."""
+    """Return the median seconds of `runs` calls after one warm-up, including GPU work."""
     work()
     return statistics.median(timed(work) for _ in range(runs))
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds of one call, the GPU waited for where there is one."""
+    """Return the wall seconds of one call, including GPU work."""
     began = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -105,7 +105,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def medians(works: Sequence[Callable[[], object]], runs: int = 5) -> list[tuple[float, float]]:
-    """Median seconds of each work, by the clock and of processors.
+    """Return the median wall and processor seconds of each work.
 
     All are called in turn `runs` times after one warm-up.
     """
@@ -130,9 +130,9 @@ def beside_the_pipeline(
     checked: int,
     alone: Alone,
 ) -> Row:
-    """Ours and the pipeline's at its best batch size, measured in turn.
+    """Measure our forecasts and the pipeline's at its best batch size, in turn.
 
-    peers, checked: how many windows the pipeline answers, and how many are compared.
+    peers, checked: number of windows that the pipeline forecasts, and number that are compared.
     """
     from chronos import Chronos2Pipeline
 
@@ -185,7 +185,7 @@ def beside_the_pipeline(
         memory=memory,
         largest=float(error.max()),
         mean=float(error.max(axis=(1, 2)).mean()),
-        note=f"{engine.computation}; load {load:.1f}; µs of processors a window: {each:.0f}, the"
+        note=f"{engine.computation}; load {load:.1f}; processor µs a window: {each:.0f},"
         f" pipeline {of_pipeline:.0f}",
     )
 
