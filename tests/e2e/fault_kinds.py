@@ -241,10 +241,11 @@ def before_the_close(one: Trading) -> Iterator[None]:
         if symbol != "SYXUSD"
     )
     one.counts["nights"] += 1
-    # A venue refuses a cut that a person's open order would trade with: it is told, and stays.
+    # A venue refuses a cut that a person's open order would trade with: the refusal is alerted, and
+    # the position stays.
     persons = [t for name, t in one.here.venue.tickets.items() if name.startswith("by-hand")]
-    # Seen by a cycle, what the person has bought halts the account. What is quarantined is left
-    # alone; everything else is cut for it.
+    # Once a cycle has read the person's purchase, the account is halted. Quarantined positions
+    # stay; all others are cut.
     with one.halts() as halts:
         aside = halts.quarantined()
         halted = any(halt.kind == "positions" for halt in halts.active())

@@ -181,7 +181,7 @@ def test_a_configured_batch_size_wins_and_memory_is_asked_once(
 def test_the_processor_chooses_how_bf16_is_multiplied(
     capabilities: dict[str, object], unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """fp32, the default, stays fp32 on all of them."""
+    """fp32, the default, does not depend on the processor."""
     assert bf16_unit(capabilities) == unit
     monkeypatch.setattr(engines, "cpu_capabilities", lambda: capabilities)
     model = checkpoint(str(SHIPPED))
@@ -196,7 +196,7 @@ def test_the_processor_chooses_how_bf16_is_multiplied(
 
 
 def test_forecasts_of_two_precisions_are_never_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fp32 and what each unit makes of bf16 have addresses of their own."""
+    """fp32 and the bf16 of each unit have different addresses in the cache."""
     made = []
     for dtype, capability in (
         ("fp32", "amx_bf16"),
@@ -211,7 +211,7 @@ def test_forecasts_of_two_precisions_are_never_mixed(monkeypatch: pytest.MonkeyP
     assert len(set(made)) == 4
 
 
-def test_a_torch_that_does_not_tell_has_no_bf16_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_torch_reports_no_bf16_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert bf16_unit(devices.cpu_capabilities()) == ""
 
@@ -361,7 +361,7 @@ def threads(count: int) -> Iterator[None]:
 
 @pytest.mark.parametrize(("given", "workers", "each"), [(3, 3, 1), (7, 6, 1), (13, 6, 2)])
 def test_threads_compute_whole_passes_side_by_side(given: int, workers: int, each: int) -> None:
-    """Six passes, each of which waits until all workers have one."""
+    """Each of six passes waits until every worker has one."""
     together = threading.Barrier(workers, timeout=60)
     seen = set()
 
@@ -380,8 +380,8 @@ def test_threads_compute_whole_passes_side_by_side(given: int, workers: int, eac
     np.testing.assert_array_equal(values[:, 3, 4], windows.price[rows].astype(np.float32))
 
 
-def test_no_pass_is_under_way_between_portions_of_a_cpu() -> None:
-    """What a program allows there changes no product."""
+def test_no_pass_runs_between_portions_on_a_cpu() -> None:
+    """The caller may change settings of torch between portions without affecting a pass."""
     begun: list[int] = []
 
     def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -396,7 +396,7 @@ def test_no_pass_is_under_way_between_portions_of_a_cpu() -> None:
         assert [(len(values), len(begun)) for values in stream] == [(30, 4), (0, 4), (20, 7)]
 
 
-def test_memory_that_runs_out_in_a_thread_halves_the_batch() -> None:
+def test_out_of_memory_in_a_thread_halves_batches() -> None:
     def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
         if len(context) > 2:
             raise torch.OutOfMemoryError("out of memory")

@@ -142,7 +142,7 @@ def test_packed_bf16_errs_less_than_bf16_throughout(name: str, seed: int, length
         packed = network_of(model, "bf16")(context)
         throughout = network_of(model, "bf16", packed=False)(context)
     unit = context.std(dim=1, correction=0)[:, None, None]
-    # The largest of each window, in its deviations, in the mean.
+    # Mean over the windows of the largest error in a window's deviations.
     error, other = (((y - exact).abs() / unit).amax((1, 2)).mean() for y in (packed, throughout))
     assert 1e-4 < error < 0.05
     assert error < other / 2
@@ -150,7 +150,7 @@ def test_packed_bf16_errs_less_than_bf16_throughout(name: str, seed: int, length
 
 
 @needs_bf16
-def test_only_the_layers_of_a_packed_network_are_bf16() -> None:
+def test_only_layers_of_a_packed_network_are_bf16() -> None:
     network = network_of(library_model("random"), "bf16")
     dtypes = {name: x.dtype for name, x in network.named_buffers()}
     assert len(dtypes) > 20
@@ -161,8 +161,8 @@ def test_only_the_layers_of_a_packed_network_are_bf16() -> None:
 
 @needs_bf16
 @pytest.mark.parametrize("group", [1, 4])
-def test_a_packed_bf16_answer_does_not_depend_on_the_scale(group: int) -> None:
-    """Powers of two scale prices exactly: deviations and rounding stay what they are."""
+def test_packed_bf16_answers_do_not_depend_on_scale(group: int) -> None:
+    """Powers of two scale prices exactly, so that rounding does not change."""
     network = network_of(library_model("random"), "bf16")
     context = contexts(9, 16, 100)[8:]
     with torch.inference_mode():

@@ -152,7 +152,7 @@ def test_a_result_unlike_its_annotation_is_refused() -> None:
     def first(size: int) -> float:
         return table(size)[0]
 
-    with pytest.raises(TypeError, match=r"table.*returns array\(float64, 2d, C\)"):
+    with pytest.raises(TypeError, match=r"table.*returns array\(float64, 2d, C\), annotated as"):
         first(2)
 
 
@@ -167,7 +167,7 @@ print(numbers_of(np.array([True, False, True])).tolist())
 
 @pytest.fixture
 def call(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Start a process that calls a compiled function of a copied foundation."""
+    """Return a function that starts a process, which calls a compiled function of a copy."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "foundation", tmp_path / "foundation", ignore=ignored)
 

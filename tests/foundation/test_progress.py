@@ -1,4 +1,4 @@
-"""Progress is bars on a terminal; elsewhere a line at the start, every two seconds, and the end."""
+"""A terminal shows bars; other outputs get a line first, every two seconds, and last."""
 
 from __future__ import annotations
 

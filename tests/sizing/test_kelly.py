@@ -261,7 +261,7 @@ def test_a_wide_program_is_solved_by_one_thread() -> None:
     threads: list[int] = []
 
     class Watched:
-        """A covariance that notes how many threads linear algebra has when it is read."""
+        """A covariance that records the thread count of linear algebra when it is read."""
 
         def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
             blas = [each for each in threadpool_info() if each["user_api"] == "blas"]

@@ -1,4 +1,4 @@
-"""Sessions kept in the user's cache are those of the library, and never another key's."""
+"""Sessions from the user's cache equal the library's, and those of another key are ignored."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from trainingdata import sessions
 from trainingdata.instants import new_york_clock
 
-made = sessions.calendar.__wrapped__  # without what this process holds
+made = sessions.calendar.__wrapped__  # without the cache of this process
 
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of sessions kept under the key of now."""
+    """Write the sessions to an empty cache, and return their file."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     made()
     return tmp_path / "kelly-chronos" / "sessions"
@@ -23,7 +23,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Whether the library was asked."""
+    """Return a list that grows with each call of the library."""
     listed = sessions._listed_columns
     calls: list[str] = []
 
@@ -65,7 +65,7 @@ def test_sessions_of_another_key_are_never_used(
     made()
     assert asked == ["library"]
     made()
-    assert asked == ["library"], "they are kept under the new key"
+    assert asked == ["library"], "sessions are cached under the new key"
 
 
 @pytest.mark.parametrize("place", [0, 31, 32, -1])
