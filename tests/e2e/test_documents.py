@@ -317,8 +317,8 @@ def test_the_readme_gives_the_measured_first_run() -> None:
     measured = yaml.safe_load((ROOT / "docs" / "first_run.yaml").read_text())
     first, again = measured["first_backtest"], measured["next_backtest"]
     sentence = (
-        f"the installation takes {measured['installation']} s, the first `make backtest` {first} s,"
-        f" the next one {again} s and `make test` {measured['tests']} s"
+        f"installation takes {measured['installation']} s, the first `make backtest` {first} s,"
+        f" the next {again} s and `make test` {measured['tests']} s"
     )
     assert sentence in " ".join((ROOT / "README.md").read_text().split())
 
