@@ -49,6 +49,7 @@ def ledger(*trades: Trade) -> Ledger:
     ("trades", "quantity", "entry", "realised"),
     [
         ([trade(10, 50), trade(10, 60)], 20, 55, 0),
+        ([trade("0.5", 50), trade("0.5", 60)], 1, 55, 0),
         ([trade(10, 50), trade(10, 60), trade(-5, 70)], 15, 55, 75),
         ([trade(-10, 50), trade(4, 45)], -6, 50, 20),
         ([trade(10, 50), trade(-15, 52)], -5, 52, 20),
@@ -79,14 +80,20 @@ def test_shares_moved_without_a_price_have_no_entry() -> None:
 
 
 PRICES = st.integers(1, 10_000).map(lambda cents: Fraction(cents, 100))
-TRADES = st.lists(st.tuples(st.integers(-20, 20).filter(bool), PRICES), max_size=20)
+# Quarters are exact in binary, and their products lie below 1 as well as above.
+QUARTERS = st.integers(-20, 20).map(lambda count: Fraction(count, 4))
+TRADES = st.lists(st.tuples(QUARTERS.filter(bool), PRICES), max_size=20)
+
+
+def decimal_of(value: Fraction) -> Decimal:
+    return D(value.numerator) / value.denominator
 
 
 @given(TRADES, PRICES)
 def test_profits_add_up_to_cash_and_value(
-    trades: list[tuple[int, Fraction]], last: Fraction
+    trades: list[tuple[Fraction, Fraction]], last: Fraction
 ) -> None:
-    made = [Trade(AT, "SYA", Fraction(q), -q * price) for q, price in trades]
+    made = [Trade(AT, "SYA", q, -q * price) for q, price in trades]
     found = ledger(*made)
     cash = sum((each.amount for each in made if each.amount is not None), Fraction(0))
     unrealised = found.quantity * last - found.cost
@@ -95,17 +102,27 @@ def test_profits_add_up_to_cash_and_value(
 
 
 @given(TRADES)
-def test_average_cost_is_equal_in_every_number_type(trades: list[tuple[int, Fraction]]) -> None:
-    held, exact, cents, binary = 0, Fraction(0), D(0), 0.0
+def test_average_cost_is_equal_in_every_number_type(
+    trades: list[tuple[Fraction, Fraction]],
+) -> None:
+    held, exact, cents, binary = Fraction(0), Fraction(0), D(0), 0.0
     for change, price in trades:
-        exact, earned = average_cost(Fraction(held), exact, Fraction(change), price)
-        written = D(price.numerator) / price.denominator
-        cents, earned_cents = average_cost(D(held), cents, D(change), written)
+        exact, earned = average_cost(held, exact, change, price)
+        written, traded = decimal_of(price), decimal_of(change)
+        cents, earned_cents = average_cost(decimal_of(held), cents, traded, written)
         binary, _ = average_cost(float(held), binary, float(change), float(price))
         held += change
         assert math.isclose(cents, exact, rel_tol=1e-15)
         assert math.isclose(binary, exact, rel_tol=1e-12)
         assert math.isclose(earned_cents, earned, rel_tol=1e-12, abs_tol=1e-12)
+
+
+@given(QUARTERS, PRICES, PRICES)
+def test_a_trade_of_nothing_changes_nothing(
+    held: Fraction, entry: Fraction, last: Fraction
+) -> None:
+    entry = entry if held else Fraction(0)
+    assert average_cost(held, entry, Fraction(0), last) == (entry, 0)
 
 
 def account(**held: str) -> AccountSnapshot:
