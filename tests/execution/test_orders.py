@@ -40,6 +40,7 @@ SOUND: list[dict[str, Any]] = [
     {"name": "x" * 128},
     {"name": "a.b_c-D9"},
     {"type": "limit", "limit_price": 1e-9},
+    {"type": "limit", "limit_price": 5.0, "extended_hours": True},
     {"type": "stop", "stop_price": 5.0},
     {"type": "stop_limit", "limit_price": 5.0, "stop_price": 5.0},
     {"type": "trailing_stop", "trail_price": 1.0},
@@ -84,11 +85,12 @@ def test_what_is_not_names_what_is_wrong(words: dict[str, Any], says: str) -> No
     side=st.sampled_from(["buy", "sell"]),
     qty=st.decimals("0.000000001", 10**9, places=9),
     words=st.sampled_from(SOUND),
+    reduces=st.booleans(),
 )
 def test_an_order_comes_back_from_the_journal_as_it_was_meant(
-    side: Side, qty: Decimal, words: dict[str, Any]
+    side: Side, qty: Decimal, words: dict[str, Any], reduces: bool
 ) -> None:
-    meant = replace(order(**words), side=side, qty=qty, expires_at=AT)
+    meant = replace(order(**words), side=side, qty=qty, expires_at=AT, reduces=reduces)
     kept = json.loads(json.dumps(words_of(meant)))
     found = order_of(
         meant.client_order_id, kept, reason="why", expires_at=AT, reduces=meant.reduces
