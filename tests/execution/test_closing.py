@@ -136,6 +136,13 @@ def test_what_is_on_its_way_makes_nobody_richer_and_turns_no_position(
     assert left_alone.positions == account.positions, "what works otherwise is cancelled before"
 
 
+@given(accounts(), shares)
+def test_orders_of_unheld_symbols_change_no_account(
+    account: AccountSnapshot, change: Decimal
+) -> None:
+    assert with_reductions(account, orders_of({"TSLA": change})) == account
+
+
 @given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
 def test_what_may_never_fill_counts_as_held_and_is_not_cut_a_second_time(
     account: AccountSnapshot, uncertain: dict[str, Decimal]
@@ -192,6 +199,7 @@ def test_a_book_at_what_the_broker_lends_overnight_is_not_over_it() -> None:
         ("2024-07-03T15:00", None, "2024-07-03T17:00"),
         ("2024-03-09T15:00", None, None),
         ("2024-03-05T15:00", "2024-03-05T19:00", "2024-03-05T19:00"),
+        ("2024-03-05T15:00", "2024-03-05T14:30", "2024-03-05T21:00"),
         ("2024-03-05T15:00", "2024-03-05T22:00", "2024-03-05T21:00"),
         ("2024-03-05T15:00", "2024-03-06T21:00", "2024-03-05T21:00"),
     ],
@@ -202,6 +210,25 @@ def test_the_close_is_the_calendars_or_an_earlier_one_of_the_venue(
     named = None if closes is None else np.datetime64(closes, "ns")
     found = close_of_day(np.datetime64(now, "ns"), named)
     assert found == (None if close is None else np.datetime64(close, "ns"))
+
+
+@pytest.mark.parametrize(
+    ("symbols", "minutes", "due"),
+    [
+        (("NVDA", "BTCUSD"), 60, 10),
+        (("NVDA", "BTCUSD"), 1, 10),  # a look that was missed
+        (("NVDA", "BTCUSD"), 0, None),
+        (("BTCUSD",), 60, None),
+    ],
+)
+def test_books_with_stocks_are_looked_at_before_a_close(
+    symbols: tuple[str, ...], minutes: int, due: int | None
+) -> None:
+    settings: Any = SimpleNamespace(symbols=symbols)
+    nothing: Any = None
+    watch = NightWatch(nothing, nothing, nothing, settings)
+    found = watch.due(CLOSE - np.timedelta64(minutes, "m"))
+    assert found == (None if due is None else CLOSE - np.timedelta64(due, "m"))
 
 
 HELD = {"BTCUSD": "1.5", "ETHUSD": "0.25", "NVDA": "10", "SPY": "-4", "OTHER": "7", "MSFT": "0"}

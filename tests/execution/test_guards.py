@@ -346,6 +346,20 @@ def test_quarantined_symbols_take_no_orders_and_others_do(part: Part) -> None:
 
 
 @every_part
+@pytest.mark.parametrize("at", [NOW, NIGHT])
+def test_no_order_waits_for_a_closed_exchange(part: Part, at: np.datetime64) -> None:
+    """Only within the calendar's session; crypto and spreads that are closed do not wait."""
+    desk = Desk(snapshot=seen())
+    desk.guards.shut = True
+    closed = "the exchange is closed by the venue's clock, and it would wait for the open"
+    in_hours = at == NOW
+    assert (desk.judge(intent(part=part), at) == closed) == in_hours
+    assert desk.judge(intent(symbol="BTCUSD", part=part), at) != closed
+    opens = part in OPENINGS
+    assert (desk.judge(spread(*CONDOR, part=part), at) == closed) == (in_hours and opens)
+
+
+@every_part
 def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: Part) -> None:
     path = tmp_path / "account" / KILL_FILE
     desk = Desk(kill_file=path, snapshot=seen())
@@ -448,6 +462,9 @@ LEAST = "guards.max_position is 0.75"
         # Nothing is opened without equity.
         *((one, seen(equity), "opening orders need positive equity", {})
           for one in (intent(), spread(*CONDOR)) for equity in (0.0, -5.0)),
+        # An account of less than a dollar has the same limits.
+        (intent(qty="0.006"), seen(0.8), "", {}),
+        (intent(qty="0.0061"), seen(0.8), "NVDA would come to 0.762 of equity", {}),
         # What spreads can lose counts for every limit.
         (spread(*PUT, qty=15), None, "", {}),
         (spread(*PUT, qty=16), None, "spreads on SPXW can lose would come to 0.8 of equity", {}),

@@ -423,6 +423,7 @@ def test_a_trade_at_more_than_twice_or_less_than_half_its_orders_price_is_odd(
         # Options may come to what they lose together, and to what they are worth.
         ({SHORT: -2}, {}, {}, "100000"),
         ({SHORT: -2, PROTECTS: 2}, {SHORT: 130, PROTECTS: 110}, {}, "1000"),
+        ({SHORT: -2, PROTECTS: 2}, {SHORT: 1300, PROTECTS: 1100}, {}, "4800"),
         ({PROTECTS: 2}, {PROTECTS: 300}, {}, "600"),
         ({"SPY240315C00500000": -1}, {}, {}, "Infinity"),
         ({SHORT: -2, "SPY240316P00495000": 2}, {}, {}, "100000"),  # of another day

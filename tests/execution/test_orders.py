@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.decision.rebalancing import rebalance
@@ -40,6 +40,7 @@ SOUND: list[dict[str, Any]] = [
     {"name": "x" * 128},
     {"name": "a.b_c-D9"},
     {"type": "limit", "limit_price": 1e-9},
+    {"type": "limit", "limit_price": 5.0, "extended_hours": True},
     {"type": "stop", "stop_price": 5.0},
     {"type": "stop_limit", "limit_price": 5.0, "stop_price": 5.0},
     {"type": "trailing_stop", "trail_price": 1.0},
@@ -84,11 +85,12 @@ def test_what_is_not_names_what_is_wrong(words: dict[str, Any], says: str) -> No
     side=st.sampled_from(["buy", "sell"]),
     qty=st.decimals("0.000000001", 10**9, places=9),
     words=st.sampled_from(SOUND),
+    reduces=st.booleans(),
 )
 def test_an_order_comes_back_from_the_journal_as_it_was_meant(
-    side: Side, qty: Decimal, words: dict[str, Any]
+    side: Side, qty: Decimal, words: dict[str, Any], reduces: bool
 ) -> None:
-    meant = replace(order(**words), side=side, qty=qty, expires_at=AT)
+    meant = replace(order(**words), side=side, qty=qty, expires_at=AT, reduces=reduces)
     kept = json.loads(json.dumps(words_of(meant)))
     found = order_of(
         meant.client_order_id, kept, reason="why", expires_at=AT, reduces=meant.reduces
@@ -258,10 +260,29 @@ def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
     assert account.equity == 150.0
     priced = account.with_prices({"NVDA": 9.0, "AAPL": 1.0})
     assert priced.prices == {"NVDA": 5.0, "AAPL": 1.0}
-    assert (account.unsettled, account.short_proceeds, account.leverage) == (0.0, 0.0, INF)
-    assert (account.shorting, account.blocked) == (True, "")
     with pytest.raises(ValueError, match="NVDA has no price"):
         AccountSnapshot(1.0, {"NVDA": Decimal(1)}, {}, AT)
+
+
+def test_snapshot_defaults_restrict_nothing() -> None:
+    account = AccountSnapshot(100.0, {}, {}, AT)
+    assert (account.unsettled, account.short_proceeds, account.leverage) == (0.0, 0.0, INF)
+    assert (account.shorting, account.coins, account.blocked) == (True, True, "")
+    assert (account.free, account.unborrowed_cash) == (1.0, 100.0)
+
+
+@example(0.0)
+@example(0.5)
+@given(st.floats(0.0, allow_infinity=False))
+def test_any_finite_loss_of_spreads_is_accepted(risk: float) -> None:
+    account = AccountSnapshot(1.0, {}, {}, AT, at_risk={"SPXW": risk})
+    assert account.spread_risks == {"SPXW": risk}
+
+
+@pytest.mark.parametrize("risk", [-0.01, -INF, INF, float("nan")])
+def test_negative_or_unbounded_spread_risk_is_rejected(risk: float) -> None:
+    with pytest.raises(ValueError, match="at_risk: SPXW"):
+        AccountSnapshot(1.0, {}, {}, AT, at_risk={"SPY": 5.0, "SPXW": risk})
 
 
 @pytest.mark.parametrize(
@@ -285,6 +306,14 @@ def test_what_open_orders_would_take_off_is_not_off_yet(
     assert account.without(waiting[:1]).open_orders == waiting[1:]
 
 
+@given(st.sampled_from(["buy", "sell"]), st.decimals("0.001", 1000, places=3))
+def test_orders_of_unheld_symbols_reduce_nothing(side: Side, qty: Decimal) -> None:
+    opening = order(side, qty)
+    account = AccountSnapshot(0.0, {}, {}, AT, open_orders=(opening,))
+    assert account.open_reductions == {}
+    assert account.exposure == {"NVDA": opening.signed_qty}
+
+
 @pytest.mark.parametrize(
     ("cash", "collateral", "free", "coins"),
     [
@@ -306,6 +335,29 @@ def test_what_secures_spreads_is_lent_against_no_stock_and_buys_no_coin(
     assert (secured.free, secured.unborrowed_cash) == (pytest.approx(free, rel=1e-12), coins)
     assert (secured.equity, secured.cash) == (account.equity, account.cash)
     assert secured.secured(0.0) == secured, "nothing more is set aside"
+
+
+@example(0.5)
+@given(st.floats(0.01, 70_000.0))
+def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
+    """80,000 USD of cash, of which 10,000 settle tomorrow, and 20,000 USD of a stock."""
+    account = AccountSnapshot(
+        80_000.0, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled=10_000.0
+    )
+    secured = account.secured(collateral)
+    assert secured.free == pytest.approx(1.0 - collateral / 100_000.0, rel=1e-12)
+    assert secured.unborrowed_cash == pytest.approx(70_000.0 - collateral, abs=1e-9)
+
+
+WHOLE_USD = st.integers(-1_000_000, 1_000_000)
+
+
+@given(WHOLE_USD, st.integers(0, 1_000_000), WHOLE_USD)
+def test_short_and_unsettled_proceeds_buy_no_crypto(cash: int, short: int, unsettled: int) -> None:
+    account = AccountSnapshot(
+        float(cash), {}, {}, AT, unsettled=float(unsettled), short_proceeds=float(short)
+    )
+    assert account.unborrowed_cash == cash - short - max(unsettled, 0)
 
 
 def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:

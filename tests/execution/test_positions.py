@@ -21,6 +21,7 @@ from execution.journal.positions import (
     PositionProfit,
     PositionRow,
     Trade,
+    ledgers_of,
     position_profit,
 )
 from execution.orders.account_snapshot import AccountSnapshot
@@ -49,6 +50,7 @@ def ledger(*trades: Trade) -> Ledger:
     ("trades", "quantity", "entry", "realised"),
     [
         ([trade(10, 50), trade(10, 60)], 20, 55, 0),
+        ([trade("0.5", 50), trade("0.5", 60)], 1, 55, 0),
         ([trade(10, 50), trade(10, 60), trade(-5, 70)], 15, 55, 75),
         ([trade(-10, 50), trade(4, 45)], -6, 50, 20),
         ([trade(10, 50), trade(-15, 52)], -5, 52, 20),
@@ -79,14 +81,42 @@ def test_shares_moved_without_a_price_have_no_entry() -> None:
 
 
 PRICES = st.integers(1, 10_000).map(lambda cents: Fraction(cents, 100))
-TRADES = st.lists(st.tuples(st.integers(-20, 20).filter(bool), PRICES), max_size=20)
+# Quarters are exact in binary, and their products lie below 1 as well as above.
+QUARTERS = st.integers(-20, 20).map(lambda count: Fraction(count, 4))
+TRADES = st.lists(st.tuples(QUARTERS.filter(bool), PRICES), max_size=20)
+
+
+def decimal_of(value: Fraction) -> Decimal:
+    return D(value.numerator) / value.denominator
+
+
+@given(QUARTERS, QUARTERS.filter(bool), PRICES)
+def test_only_shares_that_were_bought_have_a_cost(
+    held: Fraction, moved: Fraction, price: Fraction
+) -> None:
+    found = ledger(
+        Trade(AT, "SYA", held, -held * price), Trade(AT, "SYA", moved, None, "share transfer")
+    )
+    left = held + moved
+    assert (found.quantity, found.realised) == (left, 0)
+    assert found.priced == (left * held >= 0 and abs(left) <= abs(held))
+    assert not found.priced or found.cost == left * price
+
+
+def test_trades_apply_in_the_order_of_time() -> None:
+    made = [trade(10, 50), trade(10, 60), trade(-5, 70)]
+    late = trade(-5, 80)._replace(at=AT + HOUR)
+    expected = ledger(*made, late)
+    for order in ([*made, late], [late, *made]):
+        assert ledgers_of(order) == {"SYA": expected}
+    assert (expected.entry, expected.realised) == (55, 200)
 
 
 @given(TRADES, PRICES)
 def test_profits_add_up_to_cash_and_value(
-    trades: list[tuple[int, Fraction]], last: Fraction
+    trades: list[tuple[Fraction, Fraction]], last: Fraction
 ) -> None:
-    made = [Trade(AT, "SYA", Fraction(q), -q * price) for q, price in trades]
+    made = [Trade(AT, "SYA", q, -q * price) for q, price in trades]
     found = ledger(*made)
     cash = sum((each.amount for each in made if each.amount is not None), Fraction(0))
     unrealised = found.quantity * last - found.cost
@@ -95,17 +125,27 @@ def test_profits_add_up_to_cash_and_value(
 
 
 @given(TRADES)
-def test_average_cost_is_equal_in_every_number_type(trades: list[tuple[int, Fraction]]) -> None:
-    held, exact, cents, binary = 0, Fraction(0), D(0), 0.0
+def test_average_cost_is_equal_in_every_number_type(
+    trades: list[tuple[Fraction, Fraction]],
+) -> None:
+    held, exact, cents, binary = Fraction(0), Fraction(0), D(0), 0.0
     for change, price in trades:
-        exact, earned = average_cost(Fraction(held), exact, Fraction(change), price)
-        written = D(price.numerator) / price.denominator
-        cents, earned_cents = average_cost(D(held), cents, D(change), written)
+        exact, earned = average_cost(held, exact, change, price)
+        written, traded = decimal_of(price), decimal_of(change)
+        cents, earned_cents = average_cost(decimal_of(held), cents, traded, written)
         binary, _ = average_cost(float(held), binary, float(change), float(price))
         held += change
         assert math.isclose(cents, exact, rel_tol=1e-15)
         assert math.isclose(binary, exact, rel_tol=1e-12)
         assert math.isclose(earned_cents, earned, rel_tol=1e-12, abs_tol=1e-12)
+
+
+@given(QUARTERS, PRICES, PRICES)
+def test_a_trade_of_nothing_changes_nothing(
+    held: Fraction, entry: Fraction, last: Fraction
+) -> None:
+    entry = entry if held else Fraction(0)
+    assert average_cost(held, entry, Fraction(0), last) == (entry, 0)
 
 
 def account(**held: str) -> AccountSnapshot:
@@ -155,6 +195,18 @@ def test_an_order_and_its_fills_count_once() -> None:
     assert journal.only().entry == Fraction("50.5000004")
 
 
+def test_a_sale_has_the_prices_of_its_fills() -> None:
+    journal = Journal()
+    journal.filled("one", "10", "50")
+    journal.filled("two", "-4", "60.33", AT + HOUR)
+    journal.positions.read(account(SYA="6"))
+    assert journal.only().realised == Fraction("41.32")
+    journal.listed("f-1", "-1", "60", "v-two")
+    assert journal.only().realised == Fraction("41.32")
+    journal.listed("f-2", "-3", "60.444", "v-two")
+    assert journal.only().realised == Fraction("41.332")
+
+
 def test_an_opening_balance_has_its_price_then() -> None:
     journal = Journal()
     journal.positions.begin([PositionRow("SYA", D(10), D(40))])
@@ -175,6 +227,27 @@ def test_an_unexplained_quantity_has_no_entry() -> None:
     assert journal.only() == PositionProfit("SYA", D(12), None, Fraction(60), None, Fraction(0))
     journal.listed("by-hand", "2", "53")
     assert journal.only().entry == Fraction("50.5")
+
+
+@pytest.mark.parametrize(
+    ("symbol", "bought", "held", "explained"),
+    [
+        ("BTCUSD", "0.5", "0.4999", True),
+        ("BTCUSD", "0.5", "0.495", True),
+        ("BTCUSD", "0.5", "0.4949", False),
+        ("BTCUSD", "0.5", "0.5001", False),
+        ("SYA", "100", "99.5", False),
+    ],
+)
+def test_only_a_small_fee_in_coin_explains_less(
+    symbol: str, bought: str, held: str, explained: bool
+) -> None:
+    found = position_profit(
+        symbol, PositionRow(symbol, D(held), D(110)), Ledger(Fraction(bought), Fraction(100))
+    )
+    assert found.entry == (100 if explained else None)
+    fee = Fraction(bought) - Fraction(held)
+    assert found.realised == (-100 * fee if explained else 0)
 
 
 def test_an_unlisted_fee_in_coin_is_a_loss() -> None:
