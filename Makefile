@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # A worker of the tests has one core: two that compute on all of them wait for each other.
 TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
-.PHONY: backtest test check money slow long bench settings-page promises gpu wheels mutants lock clean
+.PHONY: backtest test check money slow long bench settings-page promises gpu wheels mutants matrix lock clean
 
 backtest: $(VENV)/.installed          ## run the main job on the shipped default
 	$(BIN)/python -m marketsimulator.backtest start=2024-01-02
@@ -83,6 +83,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 mutants: $(VENV)/.installed-dev       ## how many small faults the tests notice; words=..., e.g. words="--seed 2 sizing/kelly.py"
 	$(BIN)/python -m tools.mutants.measure $(words)
+
+matrix: $(VENV)/.installed-dev        ## the default tests on every Python that is there, with the lowest and the latest libraries
+	$(BIN)/python -m tools.matrix $(words)
 
 lock:                                 ## write constraints.txt anew from the bounds in pyproject.toml
 	rm -rf .lock && $(PYTHON) -m venv .lock

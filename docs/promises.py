@@ -1,6 +1,6 @@
-"""Write docs/promises.yaml: what a version promises to keep, gathered from the code as it is now.
+"""Write docs/promises.yaml: commands, names, columns and entries that 1.0.0 will promise to keep.
 
-make promises. Settings keys are promised from the first release on.
+Run it by `make promises`. The keys of docs/SETTINGS.md are promised as well.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-VERSION = "1.0.0"  # CHANGELOG.md says what it promises
+VERSION = "0.9.0"  # CHANGELOG.md says when it becomes 1.0.0
 # From the layer that knows the others least to those that know most; see pyproject.toml.
 PACKAGES = (
     "foundation",
