@@ -1,8 +1,8 @@
 """Apply tables of renames to the tree: `python tools/rename.py TABLE.csv ...`.
 
 A table has the columns `old, new, where, public, meaning`. `old` is an identifier, `Class.member`
-or the path of a module. `where` lists files and folders, separated by spaces; the whole tree if empty.
-A row whose `where` begins with `BY HAND` is left to a person.
+or the path of a module. `where` lists files and folders, separated by spaces; if it is empty, the
+row applies to the whole tree. A row whose `where` begins with `BY HAND` is left to a person.
 """
 
 from __future__ import annotations
