@@ -20,6 +20,7 @@ from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
 from execution.orders.orders import QTY_LIMIT, Order, OrderTerms, Side, client_order_id
 from foundation.errors import InputError
 from trainingdata.bars import HIGH
+from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import instrument
 from trainingdata.synthetic import SyntheticMarket
 
@@ -347,6 +348,23 @@ def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
     secured = account.secured(collateral)
     assert secured.free == pytest.approx(1.0 - collateral / 100_000.0, rel=1e-12)
     assert secured.unborrowed_cash == pytest.approx(70_000.0 - collateral, abs=1e-9)
+
+
+@given(st.floats(0.01, 0.5), st.floats(-0.4, 0.0))
+def test_debt_and_small_equity_are_secured_alike(collateral: float, unsettled: float) -> None:
+    """An account of 0.80 USD that owes what it bought today."""
+    account = AccountSnapshot(0.8, {}, {}, AT, unsettled=unsettled)
+    secured = account.secured(collateral)
+    assert secured.free == pytest.approx(1.0 - collateral / 0.8)
+    assert secured.unsettled == collateral
+
+
+def test_last_trades_replace_the_prices_of_sizing() -> None:
+    account = AccountSnapshot(1.0, {}, {"NVDA": 5.0, "AAPL": 7.0}, AT)
+    assert account.market_prices == {"NVDA": 5.0, "AAPL": 7.0}
+    traded = replace(account, last_trades={"NVDA": LastTrade(6.0, AT)})
+    assert traded.market_prices == {"NVDA": 6.0, "AAPL": 7.0}
+    assert {s: traded.price(s) for s in traded.prices} == traded.market_prices
 
 
 WHOLE_USD = st.integers(-1_000_000, 1_000_000)

@@ -207,6 +207,19 @@ def test_a_sale_has_the_prices_of_its_fills() -> None:
     assert journal.only().realised == Fraction("41.332")
 
 
+def test_a_split_keeps_the_cost_that_transfers_lack() -> None:
+    journal = Journal()
+    journal.filled("one", "10", "50")
+    split = Activity("s", "split", AT, "SYA", D(10), None, D(0))
+    journal.activities.write([split], AT + HOUR, since_opening=1)
+    journal.positions.read(account(SYA="20"))
+    assert journal.only().entry == 25
+    moved = Activity("m", "share transfer", AT, "SYA", D(5), None, D(0))
+    journal.activities.write([moved], AT + HOUR, since_opening=1)
+    journal.positions.read(account(SYA="25"))
+    assert journal.only() == PositionProfit("SYA", D(25), None, Fraction(60), None, Fraction(0))
+
+
 def test_an_opening_balance_has_its_price_then() -> None:
     journal = Journal()
     journal.positions.begin([PositionRow("SYA", D(10), D(40))])
