@@ -35,7 +35,7 @@ from typing import IO, Any, TypeVar, cast
 import numba
 import numpy as np
 from llvmlite import binding, ir
-from numba.core import cgutils, config, event, imputils
+from numba.core import caching, cgutils, config, event, imputils
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic, lower_builtin, overload, register_jitable, type_callable
 from platformdirs import user_cache_path
@@ -217,11 +217,65 @@ def _with_cache(function: Function, part: str = "", module: str = "", **options:
         if kept:
             settings.CACHE_DIR = str(_cache_folder() / f"{digest_of(module)[:16]}{part}")
         # C code never calls these functions; a wrapper for it takes 5 % of the compilation time.
-        options |= {"cache": kept, "nogil": True, "no_cfunc_wrapper": True}
-        decorate = numba.njit(error_model="numpy", **options)
-        return cast(Function, decorate(function))
+        options |= {"nogil": True, "no_cfunc_wrapper": True}
+        code: Any = numba.njit(error_model="numpy", **options)(function)
+        if kept:
+            with suppress(RuntimeError):  # no writable folder: nothing is kept
+                code._cache = _KeptCode(function)
+        return cast(Function, code)
     finally:
         settings.CACHE_DIR = before
+
+
+_caching: Any = caching
+
+
+class _KeptFiles(_caching.IndexDataCacheFile):  # type: ignore[misc]
+    """An index of machine code by signature and processor, and a file of each."""
+
+    def save(self, key: Any, data: Any) -> None:
+        """Write machine code to a file of its own, then its name into the index.
+
+        numba writes the index first and gives the next free number: a process that ends in between
+        leaves one signature's name on another's code, and so do two that write at once.
+        """
+        number = int(hashlib.sha256(repr(key).encode()).hexdigest()[:12], 16)
+        name = self._data_name(number)
+        self._save_data(name, data)
+        self._save_index({**self._load_index(), key: name})
+
+
+class _UnderDigest(_caching.CompileResultCacheImpl):  # type: ignore[misc]
+    """A cache in the given folder only: numba's other folders do not know the digest."""
+
+    _locator_classes = (_caching.UserProvidedCacheLocator,)
+
+
+class _KeptCode(_caching.FunctionCache):  # type: ignore[misc]
+    """A function's machine code on disk. A function that cannot be read or kept is compiled."""
+
+    _impl_class = _UnderDigest
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _KeptFiles(self._cache_path, self._impl.filename_base, stamp)
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        try:
+            return super().load_overload(signature, target)
+        # A damaged file makes pickle raise any exception.
+        except Exception as error:  # noqa: BLE001
+            log.warning("%s: unreadable machine code, compiling again: %s", self._name, error)
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, signature: Any, code: Any) -> None:
+        try:
+            super().save_overload(signature, code)
+        except OSError as error:
+            log.warning("%s: machine code is not kept: %s", self._name, error)
 
 
 Types = tuple[Any, ...]
@@ -359,20 +413,27 @@ class _NotCompiled(Exception):
 
 _why_not: list[BaseException] = []
 _units: dict[str, _Unit] = {}
+_compiling: set[str] = set()  # guarded by numba's compiler lock
 
 
 @contextmanager
 def _one_process(name: str) -> Iterator[None]:
     """Lock a function while this process compiles it; other processes wait, then read the result.
 
-    A compilation waits only for functions that it calls, so that no deadlock can occur.
+    A compilation waits only for functions that it calls, and never for itself, so that no deadlock
+    can occur.
     """
+    if name in _compiling:
+        yield
+        return
     folder = _cache_folder()
     with ExitStack() as held:
         with suppress(OSError):  # without a writable cache each process compiles for itself
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock"
             fcntl.flock(held.enter_context(open(path, "a")), fcntl.LOCK_EX)
+        _compiling.add(name)
+        held.callback(_compiling.discard, name)
         yield
 
 
@@ -525,9 +586,10 @@ def compiled_beside(program: str, unless: str) -> Iterator[None]:
 def _cache_folder() -> Path:
     """Return the cache folder beside this file, or the user's if that is not writable."""
     folder = Path(__file__).resolve().parent
-    beside = folder / "__pycache__"
-    if os.access(beside if beside.exists() else folder, os.W_OK | os.X_OK):
-        return beside / "compiled"
+    kept = folder / "__pycache__" / "compiled"
+    existing = next(each for each in (kept, kept.parent, folder) if each.exists())
+    if os.access(existing, os.W_OK | os.X_OK):
+        return kept
     return user_cache_path("kelly-chronos") / "compiled"
 
 

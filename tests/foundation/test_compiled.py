@@ -214,6 +214,75 @@ def test_two_processes_compile_a_function_once(call: Callable[..., subprocess.Po
     assert sum("compiling numbers_of\n" in said for _, said in runs) == 1
 
 
+@pytest.mark.parametrize(("suffix", "content"), [("nbi", b""), ("nbc", b"\0" * 2000)])
+def test_a_damaged_cache_is_compiled_again(
+    call: Callable[..., subprocess.Popen[str]], tmp_path: Path, suffix: str, content: bytes
+) -> None:
+    call().communicate()
+    for path in tmp_path.rglob(f"*.{suffix}"):
+        path.write_bytes(content)
+    runs = [call().communicate() for _ in range(2)]
+    assert [output for output, _ in runs] == ["[0, 2]\n"] * 2
+    assert ["compiling numbers_of" in said for _, said in runs] == [True, False]
+
+
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_full_disk_stops_no_call(
+    call: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+    monkeypatch.setattr(f"{__name__}.CALL", limit + CALL)
+    assert call().communicate()[0] == "[0, 2]\n"
+
+
+def test_unwritable_cache_never_falls_back_beside_source(
+    call: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    kept = tmp_path / "foundation" / "__pycache__" / "compiled"
+    kept.parent.mkdir()
+    kept.touch(0o755)  # a file: no folder can be made there, not by root either
+    assert call(HOME=str(tmp_path)).communicate()[0] == "[0, 2]\n"
+    assert not list(tmp_path.rglob("*.nbi"))
+
+
+def test_codes_of_two_signatures_never_share_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = kept_code._KeptFiles(str(tmp_path), "function", "stamp")
+    files.save("float", 1.0)
+    (tmp_path / "function.nbi").unlink()  # as of a source whose comment changed
+    with monkeypatch.context() as full:
+        full.setattr(files, "_save_data", lambda name, data: (_ for _ in ()).throw(OSError(28)))
+        with pytest.raises(OSError, match="28"):
+            files.save("int", 1)
+    assert files.load("int") is None
+    files.save("int", 1)
+    files.save("float", 2.0)
+    assert (files.load("int"), files.load("float")) == (1, 2.0)
+
+
+ENDLESS = """from foundation.compiled import inlined
+
+
+@inlined
+def endless(n):
+    return 0 if n == 0 else endless(n - 1)
+"""
+
+
+def test_an_inlined_recursion_is_refused_not_awaited(
+    call: Callable[..., subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "foundation" / "endless.py").write_text(ENDLESS)
+    code = "from foundation.endless import endless; endless(1)"
+    monkeypatch.setattr(f"{__name__}.CALL", code)
+    with call() as process:
+        try:
+            assert "TypingError" in process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+
+
 @pytest.mark.slow
 def test_no_kernel_asserts_and_all_stand_in_a_room() -> None:
     """What is executed is read without assertions; and outside the rooms nothing is kept."""
