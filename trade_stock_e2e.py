@@ -41,21 +41,21 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.refusals import active_refusals
 from execution.journal.schema import open_current_schema
-from execution.live.account_lock import JOURNAL, KILL_FILE, is_there
-from execution.live.accounts import TRADE
-from execution.live.cycle import Cycle, decided_cycle, next_instant, nothing_due
-from execution.live.listed import refuse_unlisted
+from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, may_exist
+from execution.live.accounts import TRADE_JOB
+from execution.live.cycle import Cycle, decide_cycle, next_decision_instant, no_decision_reason
+from execution.live.asset_check import refuse_unlisted
 from execution.live.loop import print_line, print_warning
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from execution.live.undecided import short_history, undecided_reasons
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import taken_from
+from execution.orders.auctions import accepted_from
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
-from execution.quantity import sized_quantity
+from execution.quantity import size_quantity
 from foundation.cli import Result
 from foundation.compose import composed_config
 from foundation.console import LoopTerminal, printing
@@ -75,12 +75,12 @@ from trainingdata.instruments import instrument
 
 log = logging.getLogger("live")
 
-SENDING = ("paper", "live")
+SENDING_MODES = ("paper", "live")
 NOTHING_SENT = "nothing was sent"
 # The modes, and what is true of each after an interruption.
 MODES = {
     **dict.fromkeys(("dry", PREVIEW), NOTHING_SENT),
-    **dict.fromkeys(SENDING, "what was sent stays sent; nothing else was"),
+    **dict.fromkeys(SENDING_MODES, "what was sent stays sent; nothing else was"),
     "replay": "every cycle that was made is in the journal; the same line goes on after it",
 }
 
@@ -96,7 +96,9 @@ def dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle
     account = AccountSnapshot(settings.capital, positions, prices, bars.now, leverage=lent)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     decision = trader.decide(settings.data.market(bars).view(), account)
-    return Cycle(account, bars, decision, idle="" if decision else nothing_due(settings))
+    return Cycle(
+        account, bars, decision, idle_reason="" if decision else no_decision_reason(settings)
+    )
 
 
 def _positions(config: DictConfig) -> dict[str, Decimal]:
@@ -118,11 +120,11 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
 
 def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
     """The settings, the keys, the bars and the trader of a run at a venue."""
-    settings = LiveSettings.of(config)
+    settings = LiveSettings.from_config(config)
     _refuse_unconfirmed(config, settings)
     keys = Keys.of(os.environ)
     _refuse_other_keys(settings, keys)
-    if not settings.symbols and TRADE in settings.jobs:
+    if not settings.symbols and TRADE_JOB in settings.jobs:
         raise InputError("symbols: a venue has too many; name those to trade")
     settings.check_files()
     names = tuple(sorted(settings.tradable_symbols))
@@ -134,7 +136,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
         settings = replace(settings, bar_patience=0.0)
     adjustment, timeframe = settings.data.adjustment, settings.named_timeframe
     data = MarketData(settings.broker, keys, settings.data.feed, adjustment, timeframe)
-    feed = BarFeed(data, names, settings.days_of_history, settings.bar_patience)
+    feed = BarFeed(data, names, settings.effective_history_days, settings.bar_patience)
     return settings, keys, feed, settings.trader(settings.forecaster.build(names))
 
 
@@ -145,7 +147,7 @@ def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
         raise InputError("mode: live trades real money; say so once more with confirm_live=true")
     if live and settings.broker.paper:
         raise InputError("broker.paper: true, and mode=live trades no paper account; set it false")
-    if not live and config.mode in SENDING and not settings.broker.paper:
+    if not live and config.mode in SENDING_MODES and not settings.broker.paper:
         raise InputError(f"broker.paper: false, and mode={config.mode}; real money is mode=live")
 
 
@@ -162,30 +164,24 @@ def _refuse_other_keys(settings: LiveSettings, keys: Keys) -> None:
         raise InputError(f"{KEY}: it is a {kind} account's, and broker.paper wants a {wanted} one")
 
 
-def at_venue(config: DictConfig) -> None:
+def run_at_venue(config: DictConfig) -> None:
     """Passes at a venue: of the loop, of a replay, or one that says what it would do."""
     settings, keys, feed, trader = venue_parts(config)
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
         with printing():
             sys.stderr.write(f"{', '.join(named)}: not used; the venue's clock says when.\n")
-    reports = CycleLog(settings)
+    reports = CycleLogger(settings)
     if config.mode == "replay":
         output, overwrite = Path(config.output), may_overwrite(config)
         summary = run_replay(
             settings, keys, feed, trader, output, overwrite=overwrite, reports=reports
         )
         sys.stdout.write(f"{summary}\n")
-    elif config.mode in SENDING:
-        decides = trader if TRADE in settings.jobs else None
+    elif config.mode in SENDING_MODES:
+        decides = trader if TRADE_JOB in settings.jobs else None
         supervisor, cycles = Supervisor.of(os.environ), config.cycles
         with trading_loop(
-            settings,
-            keys,
-            feed,
-            decides,
-            supervisor,
-            cycles=cycles,
-            reports=PrintedCycles(settings),
+            settings, keys, feed, decides, supervisor, cycles=cycles, reports=CyclePrinter(settings)
         ) as loop:
             if loop is not None:
                 loop.run()
@@ -193,7 +189,7 @@ def at_venue(config: DictConfig) -> None:
         _show_preview(settings, keys, feed, trader)
 
 
-class CycleLog:
+class CycleLogger:
     """Logs cycles, and says at the first one which symbols have too few bars."""
 
     def __init__(self, settings: LiveSettings) -> None:
@@ -207,16 +203,16 @@ class CycleLog:
         self._is_first = False
 
 
-class PrintedCycles(CycleLog):
+class CyclePrinter(CycleLogger):
     """Prints cycles besides."""
 
     def report(self, cycle: Cycle) -> None:
         super().report(cycle)
         with printing():
-            show_briefly(cycle)
+            print_cycle_briefly(cycle)
 
 
-class PreviewedAccount:
+class PreviewBroker:
     """A broker that sends nothing: its account as a loop would quarantine it.
 
     quarantined: symbols that a loop's journal names.
@@ -228,7 +224,7 @@ class PreviewedAccount:
 
     def account(self) -> AccountSnapshot:
         account = self._gateway.account()
-        return replace(account, unknown=account.unknown | self._quarantined)
+        return replace(account, uncertain_symbols=account.uncertain_symbols | self._quarantined)
 
     def now(self) -> np.datetime64:
         return self._gateway.now()
@@ -250,26 +246,26 @@ def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Tra
 
     gateway = connection.broker(terms=settings.orders, feed=feed)
     refuse_unlisted(gateway, settings.tradable_symbols)
-    broker = PreviewedAccount(gateway, quarantined)
-    cycle = decided_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
+    broker = PreviewBroker(gateway, quarantined)
+    cycle = decide_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
     _log(cycle)
     with printing():
-        show(cycle)
-        show_unordered(cycle)
-        show_undecided(cycle, settings)
+        print_cycle(cycle)
+        print_unordered(cycle)
+        print_undecided(cycle, settings)
     for line in stops:
         print_line(line)
     if cycle.decision is None:
         now, timeframe = cycle.account.as_of, cycle.bars.timeframe
-        instant = next_instant(now, settings.symbols, timeframe, settings.decisions)
+        instant = next_decision_instant(now, settings.symbols, timeframe, settings.decisions)
         print_line(f"Ask again at {utc_text(instant)}.")
 
 
 def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
     """What keeps a loop on an account from sending orders, and symbols that it leaves alone."""
-    journal = Path(settings.folder) / account / JOURNAL
+    journal = Path(settings.folder) / account / JOURNAL_FILE
     kill_file = journal.parent / KILL_FILE
-    lines = [f"A loop sends nothing: {kill_file} is there."] if is_there(kill_file) else []
+    lines = [f"A loop sends nothing: {kill_file} is there."] if may_exist(kill_file) else []
     if not journal.is_file():
         return lines, frozenset()
     with open_current_schema(journal) as database:
@@ -289,7 +285,7 @@ def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
     return [f"{symbol} is not decided: {why}." for symbol, why in reasons.items() if why]
 
 
-def show(cycle: Cycle) -> None:
+def print_cycle(cycle: Cycle) -> None:
     """Print what was decided and why, and what filled."""
     console = LoopTerminal(None if sys.stdout.isatty() else 160)
     lines = _lines(cycle)
@@ -317,26 +313,26 @@ def _lines(cycle: Cycle) -> list[str]:
     """What came of a cycle, to be printed."""
     decision = cycle.decision
     if decision is None:
-        return [f"{utc_text(cycle.account.as_of)} idle: {cycle.idle}."]
+        return [f"{utc_text(cycle.account.as_of)} idle: {cycle.idle_reason}."]
     lines = [f"{o.side} {o.qty} {o.symbol}: {o.reason}" for o in decision.orders]
     if decision.failure:
         lines.append(f"Enhanced sizing failed: {decision.failure}")
     lines += [f"filled {f.qty:+f} {f.symbol} at {rounded_price(f.price)}" for f in cycle.fills]
     if cycle.planned:
         count = counted(len(cycle.planned), "order")
-        at = utc_text(taken_from(cycle.planned[0], cycle.account.as_of))
+        at = utc_text(accepted_from(cycle.planned[0], cycle.account.as_of))
         lines.append(f"planned: {count} for the auction, sent at {at}")
     for order in decision.orders:
-        if why := cycle.unsent.get(order.client_order_id):
+        if why := cycle.unsent_reasons.get(order.client_order_id):
             lines.append(f"NOT sent: {order.side} {order.qty} {order.symbol}: {why}")
     return lines
 
 
-def show_briefly(cycle: Cycle) -> None:
+def print_cycle_briefly(cycle: Cycle) -> None:
     """Print a loop's cycle: in a line where it neither ordered nor filled nor failed."""
     decision = cycle.decision
     if decision is None or decision.orders or decision.cancels or decision.failure or cycle.fills:
-        show(cycle)
+        print_cycle(cycle)
         return
     bound = [
         f"{choice.symbol} ({choice.bound_by})" if choice.binding else choice.symbol
@@ -350,7 +346,7 @@ def show_briefly(cycle: Cycle) -> None:
     )
 
 
-def show_unordered(cycle: Cycle) -> None:
+def print_unordered(cycle: Cycle) -> None:
     """Print a line for each decided symbol that has no order, with the reason."""
     decision = cycle.decision
     for choice in () if decision is None else decision.choices:
@@ -359,7 +355,7 @@ def show_unordered(cycle: Cycle) -> None:
             LoopTerminal().print(text, highlight=False, soft_wrap=True)
 
 
-def show_undecided(cycle: Cycle, settings: LiveSettings) -> None:
+def print_undecided(cycle: Cycle, settings: LiveSettings) -> None:
     """Print why symbols that were requested or have bars were not decided."""
     for symbol, why in undecided_reasons(cycle, settings).items():
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
@@ -375,7 +371,7 @@ def _log(cycle: Cycle) -> None:
     """Log a cycle in the phrases that operators search for."""
     decision = cycle.decision
     if decision is None:
-        log.info("%s idle: %s", utc_text(cycle.account.as_of), cycle.idle)
+        log.info("%s idle: %s", utc_text(cycle.account.as_of), cycle.idle_reason)
         return
     if decision.failure:
         log.warning("Enhanced sizing failed: %s", decision.failure)
@@ -420,13 +416,13 @@ def run(settings: LiveRequest) -> Result | None:
         return quantity(settings.quantity, settings.overrides)
     with one_line_errors(MODES[config.mode]):
         if config.mode != "dry":
-            at_venue(config)
+            run_at_venue(config)
             return None
-        live = LiveSettings.of(config)
+        live = LiveSettings.from_config(config)
         cycle = dry_cycle(live, _positions(config))
-        show(cycle)
-        show_unordered(cycle)
-        show_undecided(cycle, live)
+        print_cycle(cycle)
+        print_unordered(cycle)
+        print_undecided(cycle, live)
     return None
 
 
@@ -438,5 +434,5 @@ def quantity(words: Sequence[str], overrides: Sequence[str]) -> Result:
         raise InputError(
             "quantity: a symbol and its price in USD are needed, quantity NVDA 150"
         ) from None
-    answer = sized_quantity(symbol, price, *overrides)
+    answer = size_quantity(symbol, price, *overrides)
     return Result(sentences=[f"{answer.symbol} {answer.qty:+f}: {answer.why}"])

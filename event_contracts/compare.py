@@ -55,7 +55,7 @@ from event_contracts.trading.action_log import ACTION_TABLE, ActionRecords
 from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace
 from event_contracts.trading.actor import MarketMemory
 from event_contracts.trading.manager import ORDER_LIFE
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.policies import (
     About,
     BinaryKelly,
@@ -439,12 +439,12 @@ def _booked(records: ActionRecords, markets: Collection[str]) -> Booked:
     orders = [
         intent
         for intent in intents_of(records.database)
-        if isinstance(intent.order, LimitOrder) and intent.order.market in markets
+        if isinstance(intent.order, EventContractOrder) and intent.order.market in markets
     ]
     return Booked(
         profit=sum(stated.values(), Decimal(0)),
         unstated=tuple(market for market in markets if market not in stated),
-        orders=sum(intent.taken for intent in orders),
+        orders=sum(intent.was_accepted for intent in orders),
         filled=sum(intent.progress.filled > 0 for intent in orders),
     )
 

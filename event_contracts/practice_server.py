@@ -64,12 +64,12 @@ from event_contracts.trading.endpoint import (
 )
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import (
-    LimitOrder,
+    EventContractOrder,
     MarketView,
     Outcome,
     RestingOrder,
-    TimeInForce,
-    Verb,
+    ContractTimeInForce,
+    ContractAction,
     other,
 )
 from event_contracts.trading.sampler import COLUMNS
@@ -354,7 +354,7 @@ class Collateral:
 
     def refusal(
         self,
-        action: Verb,
+        action: ContractAction,
         side: Outcome,
         price: Decimal,
         count: Decimal,
@@ -430,8 +430,8 @@ def warm_up() -> None:
     listings = [Listing("SIM", tape_of(session))]
     exchange = exchange_of(KalshiVenueSettings(), listings, np.datetime64(0, "ns"))
     later = np.datetime64("2100-01-01", "ns")
-    order = LimitOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.99"), Decimal(1), later)
-    for force in get_args(TimeInForce):
+    order = EventContractOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.99"), Decimal(1), later)
+    for force in get_args(ContractTimeInForce):
         named = replace(order, client_order_id=f"rehearsal {force}", time_in_force=force)
         take(exchange, OrderRequest.of(order_request(named)))
     exchange.advance()

@@ -64,19 +64,19 @@ from event_contracts.trading.policies import (
 from event_contracts.trading.sampler import EstimateFile, Sampler, read_estimates
 from event_contracts.trading.status_sections import sections
 from event_contracts.trading.venue_orders import OrderVenue
-from execution.journal.decisions import Journal
+from execution.journal.decisions import DecisionJournal
 from execution.journal.halts import Halts
 from execution.journal.marks import EquityMark
 from execution.journal.order_store import OrderStore
-from execution.live.accounts import CONTRACTS
-from execution.live.guards import REDUCING, why_halted, why_stopped, why_too_many
-from execution.live.loop import Stop, print_line, stopped_by_signals
+from execution.live.accounts import EVENT_ACCOUNT_PREFIX
+from execution.live.guards import REDUCING_ROLES, halt_reason, stop_reason, rate_limit_reason
+from execution.live.loop import StopSignal, print_line, stop_on_signals
 from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.page import Bounds
-from execution.live.runner import SteadyClock, awaited, kept_loop
-from execution.orders.contract_orders import LimitOrder
-from execution.orders.gate import AnyOrder, OrderGate, Part
+from execution.live.status_page import PageLimits
+from execution.live.runner import SteadyClock, awaited, supervised_loop
+from execution.orders.event_contract_orders import EventContractOrder
+from execution.orders.gate import AnyOrder, OrderGate, OrderRole
 from foundation.clock import OURS, Clock, Time
 from foundation.console import printing
 from foundation.errors import (
@@ -118,18 +118,18 @@ class KalshiGate:
     # An order of event contracts is admitted on the account as it stands before it.
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
-    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
+    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         """Return why an intent may not be sent at an instant, or nothing."""
-        if why := why_stopped(self.halts, self.kill_file):
+        if why := stop_reason(self.halts, self.kill_file):
             return why
-        if part in REDUCING:
+        if role in REDUCING_ROLES:
             return ""
-        if not isinstance(order, LimitOrder):
+        if not isinstance(order, EventContractOrder):
             return "it is no order of event contracts"
         value = order.price * order.count
         if value > self.settings.max_order:
             return f"${value} are at stake; guards.max_order is ${self.settings.max_order:g}"
-        return why_halted(self.halts, "openings") or why_too_many(
+        return halt_reason(self.halts, "openings") or rate_limit_reason(
             self.book, order, now, self.settings.max_orders_per_hour
         )
 
@@ -151,7 +151,7 @@ class KalshiJob:
     sampler: Sampler
     manager: KalshiMultiMarketOrderManager
     account: KalshiAccount
-    stop: Stop
+    stop: StopSignal
     steps: int | None
     left_out: Mapping[str, str] = field(default_factory=dict)
     made: int = field(default=0, init=False)
@@ -186,12 +186,16 @@ class KalshiJob:
             reading = self.account.mark(self.manager, {**self.sampler.unread, **self.left_out})
             self.unbooked = self._unbooked({*held, *reading.books.positions}, reading)
         except BrokerError as error:
-            self.account.journal.cycles.end(number, self.account.account.now(), failed=str(error))
+            self.account.journal.cycles.end(number, self.account.account.now(), failure=str(error))
             raise
         shown = f"ticks of {', '.join(update.market for update in updates)}" if updates else ""
-        idle = "" if updates else "no market shows anything"
+        idle_reason = "" if updates else "no market shows anything"
         self.account.journal.cycles.end(
-            number, self.account.account.now(), decision=shown, fills=reading.fills, idle=idle
+            number,
+            self.account.account.now(),
+            decision=shown,
+            fills=reading.fills,
+            idle_reason=idle_reason,
         )
 
     def refuse_unbooked(self) -> None:
@@ -240,7 +244,11 @@ class KalshiJob:
 
 
 def trade(
-    settings: KalshiTradingSettings, keys: KalshiKeys, stop: Stop, show: Show, time: Time = OURS
+    settings: KalshiTradingSettings,
+    keys: KalshiKeys,
+    stop: StopSignal,
+    show: Show,
+    time: Time = OURS,
 ) -> None:
     """Trade until the steps are made, every market has settled, or it is told to stop.
 
@@ -313,13 +321,13 @@ def trade(
 
         job = awaited(begin, stop, supervisor, patient=patient, hopeless=hopeless)
         if job is not None:
-            with kept_loop(
+            with supervised_loop(
                 [job],
                 account,
                 stop,
                 supervisor,
                 clock=SteadyClock(time),
-                bounds=Bounds(float(settings.limits.share), settings.guards),
+                bounds=PageLimits(float(settings.limits.share), settings.guards),
                 sections=sections(account.book, ours.actions),
                 halt_after=settings.halt_after,
             ) as loop:
@@ -383,7 +391,7 @@ class KalshiAccount:
     """
 
     account: OpenAccount
-    journal: Journal
+    journal: DecisionJournal
     actions: ActionLog
     gate: OrderGate
     limits: LossLimits
@@ -392,7 +400,7 @@ class KalshiAccount:
     def opens_nothing(self) -> bool:
         """Whether a halt stands under which nothing is opened."""
         halts = self.account.halts
-        return bool(why_halted(halts, "everything") or why_halted(halts, "openings"))
+        return bool(halt_reason(halts, "everything") or halt_reason(halts, "openings"))
 
     def held(self) -> Collection[str]:
         """Return the markets with a position at the last mark."""
@@ -489,7 +497,7 @@ def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
     # This machine has several names, and a port has one account.
     where = urlsplit(venue.address).port if venue.on_this_machine else venue.address
     digest = hashlib.sha256(f"{where} {keys.key_id}".encode()).hexdigest()
-    return f"{CONTRACTS}{venue.mode}-{digest[:_NAME]}"
+    return f"{EVENT_ACCOUNT_PREFIX}{venue.mode}-{digest[:_NAME]}"
 
 
 class NothingIsSent:
@@ -497,8 +505,8 @@ class NothingIsSent:
 
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
-    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
-        del order, part, now
+    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
+        del order, role, now
         return "mode=dry sends nothing"
 
 
@@ -520,6 +528,6 @@ def check_sources(settings: KalshiTradingSettings) -> None:
 
 def run(settings: KalshiTradingSettings) -> None:
     check_sources(settings)
-    stop = Stop()
-    with stopped_by_signals(stop):
+    stop = StopSignal()
+    with stop_on_signals(stop):
         trade(settings, KalshiKeys.of(os.environ), stop, show)

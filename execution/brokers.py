@@ -19,10 +19,13 @@ from foundation.plugin import loaded, offered
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instruments import foreign_symbol, instrument, is_symbol
 
-READ_AGAIN_SECONDS = 2.0  # before the second reading of an account
-READINGS = (0.0, READ_AGAIN_SECONDS)  # seconds before each reading of what contradicts another
-SETBACK = np.timedelta64(60, "s")  # by which a clock may be put right
-MOST_LENT = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
+REREAD_SECONDS = 2.0  # before the second reading of an account
+ACCOUNT_READ_DELAYS = (
+    0.0,
+    REREAD_SECONDS,
+)  # seconds before each reading of what contradicts another
+CLOCK_TOLERANCE = np.timedelta64(60, "s")  # by which a clock may be put right
+MAX_MULTIPLIER = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
 
 
 class VenuePosition(NamedTuple):
@@ -32,11 +35,11 @@ class VenuePosition(NamedTuple):
     worth: Decimal
 
 
-NOTHING = VenuePosition(Decimal(0), Decimal(0))
+NO_POSITION = VenuePosition(Decimal(0), Decimal(0))
 
 
 @dataclass(frozen=True, slots=True)
-class OtherOrder:
+class UnmodelledOrder:
     """An open order that is not among an account's: of options, by value, or of no sense.
 
     place: the symbol that it is in, or what options are on.
@@ -51,13 +54,13 @@ class OtherOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class AccountReading:
     """An account as it was read, with the venue's own figures.
 
     account: the snapshot; once it is valued, at decision prices: rejected marks at the feed's
         price, unpriced positions at their last mark.
     cash: USD, in the venue's own sum; what is owed for options is not taken off.
-    multiplier: of equity, that the venue says it lends; more than `MOST_LENT` is not accepted.
+    multiplier: of equity, that the venue says it lends; more than `MAX_MULTIPLIER` is not accepted.
     is_open: whether the venue says that the exchange is open; none where it does not.
     again: whether it was read once more, as the reading before was rejected.
     other_orders: open orders that are not among the account's.
@@ -69,13 +72,13 @@ class Reading:
     cash: Decimal
     multiplier: Decimal
     is_open: bool | None
-    again: bool
-    other_orders: tuple[OtherOrder, ...] = ()
+    reread: bool
+    unmodelled_orders: tuple[UnmodelledOrder, ...] = ()
     unpriced: Mapping[str, Decimal] = field(default_factory=dict)
     rejected: str = ""
 
 
-class ReadAgain(BrokerError):
+class FirstReadingRejected(BrokerError):
     """A first reading of an account was rejected; a second one decides."""
 
 
@@ -94,7 +97,7 @@ class MarksRejected(ReadingRejected):
     """A reading whose marks the feed contradicts: `account` is at the feed's prices."""
 
 
-def symbol_held(name: str) -> str:
+def parse_venue_symbol(name: str) -> str:
     """Return our name of a venue's symbol: `BTC/USD` is BTCUSD; an option keeps its name.
 
     A name that is neither of a stock nor of a coin nor of an option is a foreign symbol.
@@ -107,7 +110,7 @@ def symbol_held(name: str) -> str:
 class Gateway(Broker, Protocol):
     """A broker whose orders outlive the process: it reads an account, and sends orders of a job."""
 
-    def read_account(self, *, again: bool = False) -> Reading:
+    def read_account(self, *, reread: bool = False) -> AccountReading:
         """Return the account as the venue states it.
 
         again: whether the reading before this one was rejected.
@@ -119,7 +122,7 @@ class Gateway(Broker, Protocol):
         """
 
     @property
-    def is_read(self) -> bool:
+    def has_recent_account(self) -> bool:
         """Return whether the account was read recently, without an unknown event since."""
 
     def listed_symbols(self) -> Sequence[str]:
@@ -131,7 +134,7 @@ class Gateway(Broker, Protocol):
     def accept(self, account: AccountSnapshot) -> None:
         """Apply the venue's rules to this account until an unknown event."""
 
-    def follow(self) -> None:
+    def refresh_open_orders(self) -> None:
         """Query orders that rested at their last answer, and record the answers."""
 
 
@@ -145,7 +148,7 @@ class BrokerConnection(Protocol):
     """
 
     time: Time
-    unread: tuple[str, ...]
+    unreadable_activities: tuple[str, ...]
 
     def account_id(self) -> str: ...
     def now(self) -> np.datetime64: ...
@@ -153,7 +156,7 @@ class BrokerConnection(Protocol):
     def estimated_now(self) -> np.datetime64:
         """Return the venue's time, estimated from its last reading; read now if there is none."""
 
-    def known_now(self) -> np.datetime64:
+    def now_or_estimate(self) -> np.datetime64:
         """Return the time of the venue's clock, estimated if it does not answer."""
 
     def next_close(self) -> np.datetime64 | None:

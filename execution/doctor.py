@@ -28,24 +28,24 @@ from typing import Any, Literal
 
 import numpy as np
 
-from execution.alpaca.account import account_blocks, status_trades
+from execution.alpaca.account import account_blocks, is_trading_status
 from execution.alpaca.broker import AlpacaBroker
-from execution.alpaca.connection import VenueConnection, refuse_another
-from execution.alpaca.fields import AccountFacts
-from execution.journal.halts import standing_halts
+from execution.alpaca.connection import VenueConnection, require_alpaca
+from execution.alpaca.fields import AccountEntry
+from execution.journal.halts import read_active_halts
 from execution.journal.order_store import unknown_outcome_count
 from execution.live.account_lock import (
-    JOURNAL,
+    JOURNAL_FILE,
     KILL_FILE,
-    is_there,
+    may_exist,
     is_traded,
-    noted_journal,
-    refuse_emptied,
-    refuse_other_journal,
+    recorded_journal,
+    refuse_empty_journal,
+    refuse_misplaced_journal,
     refuse_unusable,
     state_folder,
 )
-from execution.live.listed import refuse_unlisted
+from execution.live.asset_check import refuse_unlisted
 from execution.live.settings import LiveSettings
 from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
 from foundation.cli import Result
@@ -61,14 +61,14 @@ from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument, is_coin
 
 Level = Literal["ok", "warning", "failure"]
-Said = tuple[Level, str]
+CheckResult = tuple[Level, str]
 
-HISTORY = np.timedelta64(10, "D")  # in which a symbol that is traded has a bar
+BAR_LOOKBACK = np.timedelta64(10, "D")  # in which a symbol that is traded has a bar
 NOTABLE_OFFSET = 5.0  # seconds
 LARGEST_OFFSET = 60.0
 SIMULATED_OFFSET = 86_400.0  # seconds from which on a clock is a practice server's own
 GIGABYTE = 2**30
-FULL = 100_000_000  # bytes below which nothing may be started
+MIN_FREE_BYTES = 100_000_000  # bytes below which nothing may be started
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Start:
+class DoctorContext:
     """What a start of the loop would meet; looked at once, when a check first needs it.
 
     settings: of the loop.
@@ -123,20 +123,20 @@ class Start:
     def facts(self) -> Mapping[str, Any]:
         with self.connection.translated_errors("the account"):
             facts = as_mapping(self.connection.client.get_account())
-            AccountFacts.id.of(facts)
+            AccountEntry.id.of(facts)
         return facts
 
     @cached_property
     def journal(self) -> Path:
         """Of the account, whether it is there or not."""
-        return (self.root / AccountFacts.id.of(self.facts) / JOURNAL).absolute()
+        return (self.root / AccountEntry.id.of(self.facts) / JOURNAL_FILE).absolute()
 
     @cached_property
     def traded(self) -> bool:
         return is_traded(self.journal.parent.name, self.journal.parent)
 
 
-def findings(start: Start) -> Iterator[Finding]:
+def run_checks(start: DoctorContext) -> Iterator[Finding]:
     """What every check finds, one after the other."""
     missing: dict[str, str] = {}  # of each check that found nothing, the one to mend first
     for name, (check, needed) in CHECKS.items():
@@ -153,7 +153,7 @@ def findings(start: Start) -> Iterator[Finding]:
         yield Finding(level, name, found)
 
 
-def _keys(start: Start) -> Said:
+def _keys(start: DoctorContext) -> CheckResult:
     try:
         _ = start.facts
     except AccessRefused as error:
@@ -166,7 +166,7 @@ def _keys(start: Start) -> Said:
     return "ok", "present, and accepted"
 
 
-def _venue(start: Start) -> Said:
+def _venue(start: DoctorContext) -> CheckResult:
     """Whether orders are real, and whether an address in the environment leads elsewhere."""
     broker = start.settings.broker
     if broker.address is None and broker.paper:
@@ -179,19 +179,19 @@ def _venue(start: Start) -> Said:
     return "warning", f"{found}, take broker.url_override away where that is not meant"
 
 
-def _account(start: Start) -> Said:
+def _account(start: DoctorContext) -> CheckResult:
     """Check whether the venue takes orders of the account."""
-    account = AccountFacts.id.of(start.facts)
+    account = AccountEntry.id.of(start.facts)
     said = account_blocks(start.facts, paper=start.settings.broker.paper)
     if not said:
-        return "ok", f"{account} is {AccountFacts.status.of(start.facts)}, with no block"
+        return "ok", f"{account} is {AccountEntry.status.of(start.facts)}, with no block"
     text = f"{account} {' and '.join(said)}; no order is taken until the venue lifts that"
     return "failure", text
 
 
-def _margin(start: Start) -> Said:
+def _margin(start: DoctorContext) -> CheckResult:
     """Whether the venue lends as much as the limits would use."""
-    multiplier = AccountFacts.multiplier.of(start.facts)
+    multiplier = AccountEntry.multiplier.of(start.facts)
     leverage = start.settings.limits.intraday_leverage
     found = f"the venue lends up to {multiplier:f} times equity"
     if multiplier >= Decimal(repr(leverage)):
@@ -200,29 +200,29 @@ def _margin(start: Start) -> Said:
     return "warning", f"{found}, have margin enabled at the venue to use the larger"
 
 
-def _shorting(start: Start) -> Said:
-    if AccountFacts.shorting.of(start.facts):
+def _shorting(start: DoctorContext) -> CheckResult:
+    if AccountEntry.shorting.of(start.facts):
         return "ok", "enabled"
     return "warning", "not enabled, nothing is sold short; have it enabled at the venue"
 
 
-def _crypto(start: Start) -> Said:
-    status = AccountFacts.crypto_status.of(start.facts)
-    if status_trades(status, paper=start.settings.broker.paper):
+def _crypto(start: DoctorContext) -> CheckResult:
+    status = AccountEntry.crypto_status.of(start.facts)
+    if is_trading_status(status, paper=start.settings.broker.paper):
         return "ok", status
     coins = ", ".join(filter(is_coin, start.symbols))
     text = f"{status}, {coins or 'coins'} cannot be traded; have it enabled at the venue"
     return "failure" if coins else "warning", text
 
 
-def _clock(start: Start) -> Said:
+def _clock(start: DoctorContext) -> CheckResult:
     asked = start.clock.now()
     try:
         shown = start.connection.now()
     except BrokerError as error:
         raise InputError(f"{error}; look at the venue's status page") from error
     offset = clock_offset(shown, asked, start.clock.now())
-    return clock_said(offset, on_this_machine=start.settings.broker.on_this_machine)
+    return check_clock_offset(offset, on_this_machine=start.settings.broker.on_this_machine)
 
 
 def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime64) -> float:
@@ -232,7 +232,7 @@ def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime6
     return float(ahead / np.timedelta64(1, "s"))
 
 
-def clock_said(offset: float, *, on_this_machine: bool) -> Said:
+def check_clock_offset(offset: float, *, on_this_machine: bool) -> CheckResult:
     """What is said of a clock that is so many seconds ahead of ours.
 
     on_this_machine: whether the venue is, and may be a practice server with a time of its own.
@@ -247,7 +247,7 @@ def clock_said(offset: float, *, on_this_machine: bool) -> Said:
     return "ok", f"{abs(offset):.1f} s between the venue's and this machine's"
 
 
-def _symbols(start: Start) -> Said:
+def _symbols(start: DoctorContext) -> CheckResult:
     """Check whether the venue has an asset of every symbol."""
     if not start.symbols:
         return "ok", "none is named"
@@ -255,18 +255,18 @@ def _symbols(start: Start) -> Said:
     return "ok", f"the venue has {', '.join(start.symbols)}"
 
 
-def _feed(start: Start) -> Said:
+def _feed(start: DoctorContext) -> CheckResult:
     """Whether bars can be read, and whether they are the latest there can be."""
     settings = start.settings
     if not start.symbols:
         return "warning", "not checked; name what is to be traded, as symbols=[NVDA,BTCUSD]"
     # Whether a bar is the latest is a question of the venue's time.
-    now = start.connection.known_now()
+    now = start.connection.now_or_estimate()
     late = np.timedelta64(round(settings.bar_patience * 1e9), "ns")
     feed, adjustment = settings.data.feed, settings.data.adjustment
     timeframe = settings.named_timeframe
     data = MarketData(settings.broker, start.given_keys(), feed, adjustment, timeframe)
-    tables = data.tables(start.symbols, now - HISTORY, now, late)
+    tables = data.tables(start.symbols, now - BAR_LOOKBACK, now, late)
     latest = {item.symbol: times[-1] for item, times, _ in tables}
     due = {s: timeframe.last_known(instrument(s).kind, now) for s in start.symbols}
     behind = [s for s in due if s not in latest or (latest[s] < due[s] and now - due[s] >= late)]
@@ -280,7 +280,7 @@ def _feed(start: Start) -> Said:
     )
 
 
-def _checkpoint(start: Start) -> Said:
+def _checkpoint(start: DoctorContext) -> CheckResult:
     """Which forecaster the settings make, once its weights have been found whole."""
     settings = start.settings.forecaster
     forecaster = settings.build(start.symbols)
@@ -302,9 +302,9 @@ def _checkpoint(start: Start) -> Said:
     return "ok", forecaster.name
 
 
-def _disk(start: Start) -> Said:
+def _disk(start: DoctorContext) -> CheckResult:
     """Whether there is room, and a journal can be written: a probe is, and removed."""
-    places = {"journal": nearest(start.root), "logs": nearest(LOGS)}
+    places = {"journal": nearest_writable(start.root), "logs": nearest_writable(LOGS)}
     free = {name: shutil.disk_usage(place).free for name, place in places.items()}
     found = ", ".join(f"{size / GIGABYTE:,.1f} GiB for {name}" for name, size in free.items())
     try:
@@ -313,14 +313,14 @@ def _disk(start: Start) -> Said:
     except OSError as error:
         why = f"nothing can be written there: {error.strerror or error}"
         return "failure", f"{places['journal']}: {why}; {found}"
-    if min(free.values()) < FULL:
+    if min(free.values()) < MIN_FREE_BYTES:
         return "failure", f"{found}; make room: orders are written down before they are sent"
     if min(free.values()) < GIGABYTE:
         return "warning", f"{found}; make room before it is full"
     return "ok", found
 
 
-def nearest(folder: Path) -> Path:
+def nearest_writable(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there, in which this user may write."""
     absolute = folder.expanduser().absolute()
     try:
@@ -339,32 +339,32 @@ def nearest(folder: Path) -> Path:
     return place
 
 
-def _process(start: Start) -> Said:
+def _process(start: DoctorContext) -> CheckResult:
     """Whether another process trades the account, which it could not then be traded beside."""
     account = start.journal.parent.name
     if start.traded:
         text = f"account {account}: another process sends orders to it; end that one first"
         return "failure", text
-    nearest(state_folder(account))  # in which its lock would lie
+    nearest_writable(state_folder(account))  # in which its lock would lie
     return "ok", "no other process sends orders to the account"
 
 
-def journal_said(path: Path, *, traded: bool) -> Said:
+def check_journal(path: Path, *, traded: bool) -> CheckResult:
     """Whether what was written down is whole, and whether the outcome of every order is known.
 
     traded: whether another process may be writing it. It is not read through then: a long reading
         would hold up its commits.
     """
-    refuse_other_journal(path.parent.name, path)
-    if nearest(path.parent) != path.parent or not path.exists():
+    refuse_misplaced_journal(path.parent.name, path)
+    if nearest_writable(path.parent) != path.parent or not path.exists():
         return "ok", f"none yet; the first run begins {path}"
     found = f"{path} is whole"
     try:
         if traded:
             found = f"{path} is not read through, as another process may be writing it"
         else:
-            if noted_journal(path.parent.name) == path:
-                refuse_emptied(path)
+            if recorded_journal(path.parent.name) == path:
+                refuse_empty_journal(path)
             # What a killed process has not committed is taken back in a copy alone.
             with TemporaryDirectory() as scratch:
                 unfinished = unfinished_commit(path).exists()
@@ -380,12 +380,12 @@ def journal_said(path: Path, *, traded: bool) -> Said:
     return "warning", f"{found}; {text}"
 
 
-def halts_said(journal: Path) -> Said:
+def check_halts(journal: Path) -> CheckResult:
     """Whether something stops orders until a person says otherwise."""
     kill_file = journal.with_name(KILL_FILE)
-    stopped = is_there(kill_file)
+    stopped = may_exist(kill_file)
     said = [f"{kill_file} stops everything: remove it."] if stopped else []
-    for halt in standing_halts(journal) if journal.exists() else ():
+    for halt in read_active_halts(journal) if journal.exists() else ():
         stopped |= halt.rule.forbids == "everything"
         said.append(f"{halt.kind}: {halt.rule.remedy}")
     if not said:
@@ -394,7 +394,7 @@ def halts_said(journal: Path) -> Said:
 
 
 # What is to be checked: how, and which check has to have found something before.
-CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
+CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     "keys": (_keys, ""),
     "venue": (_venue, ""),
     "account": (_account, "keys"),
@@ -407,14 +407,14 @@ CHECKS: Mapping[str, tuple[Callable[[Start], Said], str]] = {
     "checkpoint": (_checkpoint, ""),
     "disk": (_disk, ""),
     "process": (_process, "keys"),
-    "journal": (lambda start: journal_said(start.journal, traded=start.traded), "keys"),
-    "halts": (lambda start: halts_said(start.journal), "journal"),
+    "journal": (lambda start: check_journal(start.journal, traded=start.traded), "keys"),
+    "halts": (lambda start: check_halts(start.journal), "journal"),
 }
 
 
 def run(settings: LiveSettings) -> Result:
     """A line for everything, as soon as it is known; exit code 1 where something failed."""
-    refuse_another(settings.broker)
+    require_alpaca(settings.broker)
     # What libraries would log is no finding, and a log file would be left behind.
     logging.getLogger().addHandler(logging.NullHandler())
     failed = False
@@ -422,7 +422,7 @@ def run(settings: LiveSettings) -> Result:
         keys: Keys | InputError = Keys.of(os.environ)
     except InputError as error:
         keys = error
-    for finding in findings(Start(settings, keys)):
+    for finding in run_checks(DoctorContext(settings, keys)):
         failed |= finding.level == "failure"
         line = keys.redact(str(finding)) if isinstance(keys, Keys) else str(finding)
         sys.stdout.write(f"{line}\n")

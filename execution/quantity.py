@@ -13,9 +13,9 @@ import numpy as np
 
 from execution.brokers import broker_connection
 from execution.decision.choice import no_order_text, reason_text
-from execution.decision.outlook import NoForecast
-from execution.live.exposure import prices_of_orders
-from execution.live.listed import refuse_unlisted
+from execution.decision.belief_building import NoForecast
+from execution.live.exposure import open_order_prices
+from execution.live.asset_check import refuse_unlisted
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
@@ -35,7 +35,9 @@ from trainingdata.sessions import in_session
 
 log = logging.getLogger(__name__)
 
-Fetch = Callable[[Sequence[str], np.datetime64], Bars]  # bars of symbols, as known at an instant
+BarFetcher = Callable[
+    [Sequence[str], np.datetime64], Bars
+]  # bars of symbols, as known at an instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +65,23 @@ def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
         for a symbol, price, configuration or environment that cannot be used, and a venue that does
         not answer: an account is never invented.
     """
-    return sized_quantity(symbol, price, *overrides).qty
+    return size_quantity(symbol, price, *overrides).qty
 
 
-def sized_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
+def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     """`get_qty` with its reason."""
     item = instrument(symbol)
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price:g} is not above 0")
-    settings = LiveSettings.of(composed_config("live", list(overrides)))
+    settings = LiveSettings.from_config(composed_config("live", list(overrides)))
     keys = Keys.of(os.environ)
     broker = broker_connection(settings.broker, keys).broker()
     account = broker.account()
     refuse_unlisted(broker, {item.symbol, *settings.tradable_symbols})
     asset = broker.assets([item.symbol]).get(item.symbol)
     # Neither can trade whatever is forecast: bars and model are not asked for.
-    if account.blocked:
-        return SizedQuantity(item.symbol, Decimal(0), account.blocked)
+    if account.block_reason:
+        return SizedQuantity(item.symbol, Decimal(0), account.block_reason)
     if asset is not None and not asset.tradable:
         return SizedQuantity(item.symbol, Decimal(0), "the venue takes no orders for it now")
     return decide(item.symbol, price, settings, account, _bar_source(settings, keys), asset)
@@ -90,7 +92,7 @@ def decide(
     price: float,
     settings: LiveSettings,
     account: AccountSnapshot,
-    fetch: Fetch,
+    fetch: BarFetcher,
     asset: Asset | None = None,
 ) -> SizedQuantity:
     """The quantity for an account at its own instant.
@@ -109,7 +111,7 @@ def decide(
         return SizedQuantity(symbol, Decimal(0), why)
     # The caller's price values the symbol and the account's prices the rest. The limit of an open
     # order stands in only for what is not held and has no other price.
-    prices = {**prices_of_orders(account, NoTrades()), **account.prices, symbol: price}
+    prices = {**open_order_prices(account, NoTrades()), **account.prices, symbol: price}
     account = replace(account, prices=prices)
     try:
         bars = fetch(_panel_symbols(symbol, settings, account), now)
@@ -169,7 +171,7 @@ def _without_forecast(
     return SizedQuantity(symbol, qty, f"Enhanced sizing failed: {why}; {answer}")
 
 
-def _bar_source(settings: LiveSettings, keys: Keys) -> Fetch:
+def _bar_source(settings: LiveSettings, keys: Keys) -> BarFetcher:
     """Bars from the files of `data.dir`, or the venue's own."""
     folders = [Path(folder).expanduser() for folder in settings.data.dir]
 
@@ -193,7 +195,7 @@ def _bar_source(settings: LiveSettings, keys: Keys) -> Fetch:
             data = MarketData(
                 settings.broker, keys, settings.data.feed, timeframe=settings.named_timeframe
             )
-            return data.bars(symbols, history_start(now, settings.days_of_history), now)
+            return data.bars(symbols, history_start(now, settings.effective_history_days), now)
         except (DataError, BrokerError) as error:
             raise NoForecast(str(error)) from error
 

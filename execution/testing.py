@@ -5,7 +5,7 @@
         def stand(self):
             yield Stand(my_broker, bars, move)
 
-pytest runs every scenario on the fixture `stand`: an account of 100,000 USD without positions at a
+pytest runs every scenario on the fixture `bench`: an account of 100,000 USD without positions at a
 venue where the bars' symbols SYA and SYB (stocks) and SYXUSD (crypto) trade, at 10:30 New York.
 """
 
@@ -32,7 +32,7 @@ CENTS = 0.05  # USD by which an account's cash may differ from a sum of prices
 
 
 @dataclass
-class Stand:
+class BrokerBench:
     """A broker at 10:30 New York, 2024-02-20, and the clock of its venue.
 
     bars: of the venue's symbols, those of later hours among them.
@@ -41,13 +41,13 @@ class Stand:
 
     broker: Broker
     bars: Bars
-    move: Callable[[int], object]
+    move_to: Callable[[int], object]
 
     def advance(self, to: np.datetime64) -> None:
         """Bring the venue to an instant."""
-        self.move(int(np.searchsorted(self.bars.times, to)))
+        self.move_to(int(np.searchsorted(self.bars.times, to)))
 
-    def opens(self, symbol: str, at: np.datetime64) -> float:
+    def open_price(self, symbol: str, at: np.datetime64) -> float:
         """Return the open of the bar that starts at an instant."""
         times, values = self.bars.real_bars(self.bars.symbols.index(symbol))
         return float(values[np.searchsorted(times, at + HOUR), OPEN])
@@ -59,69 +59,71 @@ def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **
 
 
 class BrokerContract:
-    """Scenarios that a broker passes; a subclass defines the fixture `stand`."""
+    """Scenarios that a broker passes; a subclass defines the fixture `bench`."""
 
-    def test_market_order_fills_at_next_open_and_its_id_once(self, stand: Stand) -> None:
-        bought, sold = stand.broker.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])
-        assert bought.price >= stand.opens("SYA", OPENING)
-        assert sold.price <= stand.opens("SYB", OPENING)
+    def test_market_order_fills_at_next_open_and_its_id_once(self, bench: BrokerBench) -> None:
+        bought, sold = bench.broker.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])
+        assert bought.price >= bench.open_price("SYA", OPENING)
+        assert sold.price <= bench.open_price("SYB", OPENING)
         assert (bought.qty, sold.qty) == (Decimal(10), Decimal(-3))
-        account = stand.broker.account()
+        account = bench.broker.account()
         assert account.positions == {"SYA": Decimal(10), "SYB": Decimal(-3)}
         spent = 10 * bought.price - 3 * sold.price
         assert math.isclose(account.cash, 100_000 - spent, abs_tol=CENTS, rel_tol=0)
         assert math.isclose(account.short_proceeds, 3 * sold.price, abs_tol=0.01, rel_tol=0)
         unborrowed = 100_000 - 10 * bought.price
         assert math.isclose(account.unborrowed_cash, unborrowed, abs_tol=CENTS, rel_tol=0)
-        stand.broker.submit([order("a-1")])
-        assert stand.broker.account().positions == account.positions
+        bench.broker.submit([order("a-1")])
+        assert bench.broker.account().positions == account.positions
 
-    def test_crypto_pays_its_fee_in_crypto_at_full_hours(self, stand: Stand) -> None:
+    def test_crypto_pays_its_fee_in_crypto_at_full_hours(self, bench: BrokerBench) -> None:
         early = order("early-1", "SYXUSD", qty="1", tif="gtc")
-        assert stand.broker.submit([early]) == []
-        assert stand.broker.account().open_orders == ()
-        stand.advance(FULL_HOUR)
-        stand.broker.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")])
-        assert stand.broker.account().positions == {"SYXUSD": Decimal("0.9975")}
+        assert bench.broker.submit([early]) == []
+        assert bench.broker.account().open_orders == ()
+        bench.advance(FULL_HOUR)
+        bench.broker.submit([order("coin-1", "SYXUSD", qty="1", tif="gtc")])
+        assert bench.broker.account().positions == {"SYXUSD": Decimal("0.9975")}
 
-    def test_limit_order_rests_is_listed_and_cancelled(self, stand: Stand) -> None:
-        low = round(stand.opens("SYA", OPENING) * 0.5, 2)
+    def test_limit_order_rests_is_listed_and_cancelled(self, bench: BrokerBench) -> None:
+        low = round(bench.open_price("SYA", OPENING) * 0.5, 2)
         resting = order("low-1", type="limit", limit_price=low, tif="gtc")
-        assert stand.broker.submit([resting]) == []
-        (listed,) = stand.broker.account().open_orders
+        assert bench.broker.submit([resting]) == []
+        (listed,) = bench.broker.account().open_orders
         assert (listed.client_order_id, listed.qty) == ("low-1", Decimal(10))
         assert listed.limit_price == low
-        assert stand.broker.account().exposure == {"SYA": Decimal(10)}
-        stand.broker.cancel(["nobody-1", "low-1"])
-        stand.broker.cancel(["low-1"])
-        assert stand.broker.account().open_orders == ()
+        assert bench.broker.account().exposure == {"SYA": Decimal(10)}
+        bench.broker.cancel(["nobody-1", "low-1"])
+        bench.broker.cancel(["low-1"])
+        assert bench.broker.account().open_orders == ()
 
-    def test_openings_wait_for_reductions(self, stand: Stand) -> None:
-        stand.broker.submit([order("a-1")])
-        stand.advance(NEXT)
+    def test_openings_wait_for_reductions(self, bench: BrokerBench) -> None:
+        bench.broker.submit([order("a-1")])
+        bench.advance(NEXT)
         closing = order("a-2", side="sell", reduces=True)
-        fills = place(stand.broker, [closing, order("b-2", "SYB", qty="4")])
+        fills = place(bench.broker, [closing, order("b-2", "SYB", qty="4")])
         assert [(each.symbol, each.qty) for each in fills] == [
             ("SYA", Decimal(-10)),
             ("SYB", Decimal(4)),
         ]
 
-    def test_assets_state_what_may_be_traded(self, stand: Stand) -> None:
+    def test_assets_state_what_may_be_traded(self, bench: BrokerBench) -> None:
         for more in (0, 60):
             names = ["SYA", "SYXUSD", "NOPE", *(f"N{k}" for k in range(more))]
-            found = stand.broker.assets(names)
+            found = bench.broker.assets(names)
             assert set(found) == {"SYA", "SYXUSD"}
             assert found["SYA"].tradable
             assert found["SYA"].shortable
             assert not found["SYXUSD"].shortable
             assert 0 < found["SYXUSD"].increment <= Decimal("0.001")
 
-    def test_orders_a_venue_would_reject_are_not_sent(self, stand: Stand, caplog: Any) -> None:
-        stand.broker.submit([order("in-1")])
-        low = round(stand.opens("SYB", OPENING) * 0.5, 2)
+    def test_orders_a_venue_would_reject_are_not_sent(
+        self, bench: BrokerBench, caplog: Any
+    ) -> None:
+        bench.broker.submit([order("in-1")])
+        low = round(bench.open_price("SYB", OPENING) * 0.5, 2)
         bid = order("bid-1", "SYB", type="limit", limit_price=low, tif="gtc")
-        stand.broker.submit([bid])
-        before = stand.broker.account()
+        bench.broker.submit([bid])
+        before = bench.broker.account()
         whale = order("whale-1", "SYXUSD", qty="100000", tif="gtc")
         for wrong, why in (
             (order("flip-1", side="sell", qty="11"), "no order goes through 0"),
@@ -129,9 +131,9 @@ class BrokerContract:
             (order("wash-1", "SYB", side="sell"), "a wash trade"),
         ):
             caplog.clear()
-            assert stand.broker.submit([wrong]) == []
+            assert bench.broker.submit([wrong]) == []
             assert re.search(why, caplog.text), wrong
-        after = stand.broker.account()
+        after = bench.broker.account()
         assert after.positions == before.positions
         assert after.open_orders == before.open_orders
         assert after.cash == before.cash

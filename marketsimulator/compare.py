@@ -254,7 +254,7 @@ def _by_beliefs(
             correlations[key] = KeptCorrelations(variant.correlation.source())
         forecaster = variant.forecaster.build(market.bars.symbols)
         trader = replace(variant.trader(forecaster), correlations=correlations[key])
-        beliefs = trader.belief_table(market, progress)
+        beliefs = trader.build_beliefs(market, progress)
         name = forecaster.name
         future = contains_future(beliefs, market.bars)
         yield beliefs, members, mark_as_future(name) if future else name

@@ -37,11 +37,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from execution.decision.decision import Decision
 from execution.decision.trader import Decider, Trader
-from execution.live.accounts import TRADE
-from execution.live.cycle import decision_end
+from execution.live.accounts import TRADE_JOB
+from execution.live.cycle import decision_deadline
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.orders import Fill, strategy_of
+from execution.orders.orders import Fill, parse_order_prefix
 from forecasting.forecast import Progress, silent
 from forecasting.settings import spoken_on
 from foundation.cli import Result
@@ -111,10 +111,10 @@ class DriftSettings:
                 f"start: {config.start}: what is compared begins with the journal's first decision;"
                 " leave start out (end ends it)"
             )
-        live = LiveSettings.of(config)
+        live = LiveSettings.from_config(config)
         names = {field.name for field in fields(BacktestSettings)} - OF_DRIFT
         simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
-        return cls(Path(words.journal).expanduser(), live.days_of_history, simulation)
+        return cls(Path(words.journal).expanduser(), live.effective_history_days, simulation)
 
 
 class _Witness:
@@ -173,7 +173,7 @@ class LiveHours:
     @classmethod
     def of(cls, settings: DriftSettings, progress: Progress = silent) -> LiveHours:
         """The hours of a journal, simulated."""
-        record = read_journal(settings.journal, TRADE)
+        record = read_journal(settings.journal, TRADE_JOB)
         simulation = settings.simulation
         if not simulation.symbols:
             simulation = replace(simulation, symbols=record.symbols)
@@ -202,10 +202,10 @@ def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
     record, start, end = hours.record, hours.start, hours.end
     simulated = hours.simulated
     bars = hours.market.bars
-    meant = meant_orders(record, TRADE, start.at, end.at)
+    meant = meant_orders(record, TRADE_JOB, start.at, end.at)
     transfers = record.transferred(start.at, end.at)
     live = side_of(hours.live, start, end, meant, simulated.end_marks, transfers)
-    until = partial(decision_end, bars)
+    until = partial(decision_deadline, bars)
     orders = compare_orders(live.trades, simulated.trades, record, hours.decided_at, until)
     anew, closes = _decided_anew(hours, progress)
     causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
@@ -219,20 +219,20 @@ def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
         decisions=compare_decisions(record, anew, closes, hours.run.decisions, until),
         orders=orders,
         slippage=slippage(orders),
-        not_compared=NotCompared.of(record, TRADE, end.at),
+        not_compared=NotCompared.of(record, TRADE_JOB, end.at),
     )
 
 
 def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> None:
     """Refuse an order tag that no order of the journal has."""
     names = {
-        strategy_of(intent.client_order_id)
+        parse_order_prefix(intent.client_order_id)
         for intent in record.intents.values()
-        if intent.job == TRADE
+        if intent.job == TRADE_JOB
     }
-    if names and settings.order_name not in names:
+    if names and settings.order_prefix not in names:
         raise InputError(
-            f"order_tag: {settings.order_name} has no order in the journal, which has those of"
+            f"order_tag: {settings.order_prefix} has no order in the journal, which has those of"
             f" {', '.join(sorted(names))}"
         )
 

@@ -25,9 +25,9 @@ from execution.decision.trader import Trader
 from execution.journal.events import EventLog
 from execution.journal.order_store import NOT_SUBMITTED
 from execution.live.account import LiveAccount
-from execution.live.accounts import TRADE
-from execution.live.listed import refuse_unlisted
-from execution.live.loop import Stop, print_warning, stopped_by_signals
+from execution.live.accounts import TRADE_JOB
+from execution.live.asset_check import refuse_unlisted
+from execution.live.loop import StopSignal, print_warning, stop_on_signals
 from execution.live.open_account import open_account
 from execution.live.runner import CycleReports
 from execution.live.settings import LiveSettings
@@ -140,14 +140,14 @@ def run_replay(
             open_account(account_id, Path(settings.folder), keys, EstimatedClock(connection))
         )
         # No guard hears of a stop: the orders of the cycle in flight are sent.
-        live = LiveAccount(connection, account, settings, feed, Stop())
+        live = LiveAccount(connection, account, settings, feed, StopSignal())
         job = TradingJob(live, feed, trader, settings, cycles=None, patience=0.0)
         config = keys.redact(yaml.safe_dump(plain_settings(settings), sort_keys=False))
         records = Records(live, trader.forecaster.name, config, output)
-        begun = account.journal(TRADE).last_decision() is not None
+        begun = account.journal(TRADE_JOB).last_decision() is not None
         keep_settings(account.events, settings, begun=begun)
-        stop = Stop()
-        held.enter_context(stopped_by_signals(stop))
+        stop = StopSignal()
+        held.enter_context(stop_on_signals(stop))
         progress = held.enter_context(progress_shown())
         _make_cycles(job, clock, stop, reports, progress)
         if clock.left:
@@ -156,7 +156,11 @@ def run_replay(
 
 
 def _make_cycles(
-    job: TradingJob, clock: WaitingClock, stop: Stop, reports: CycleReports, progress: Progress
+    job: TradingJob,
+    clock: WaitingClock,
+    stop: StopSignal,
+    reports: CycleReports,
+    progress: Progress,
 ) -> None:
     """A cycle where the clock stands, also where one was made before, and at every instant
     after.
@@ -190,10 +194,12 @@ class Records:
             self.live.read_activities()
         except BrokerError as error:  # what it listed last counts
             log.warning("%s", error)
-        record = JournalRecord.of(self.live.account.database, TRADE)
+        record = JournalRecord.of(self.live.account.database, TRADE_JOB)
         marks = record.marks
         run = record.run(self.forecaster, *record.ends())
-        kept_back = [each for each in self.live.book.in_states(NOT_SUBMITTED) if each.job == TRADE]
+        kept_back = [
+            each for each in self.live.book.in_states(NOT_SUBMITTED) if each.job == TRADE_JOB
+        ]
         halts = self.live.halts.active()
         figures = {
             "instants": len(marks),

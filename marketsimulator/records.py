@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from execution.decision.choice import Rationale
-from execution.decision.decision import Decision, DecisionColumns, joined_columns
-from execution.orders.broker import is_whole
-from execution.orders.orders import Fill, Order, strategy_of
+from execution.decision.decision import Decision, DecisionColumns, concatenate_columns
+from execution.orders.broker import is_fully_filled
+from execution.orders.orders import Fill, Order, parse_order_prefix
 from foundation.arrays import Array, Instants
 from sizing.binding import LIMITS
 
@@ -99,13 +99,13 @@ class DecisionLog(Sequence[Decision]):
     def frame(self) -> pd.DataFrame:
         """As in `Run.decision_frame`."""
         decisions = self._decisions
-        columns = [DecisionColumns.of((), self.group_limit_names)]
+        columns = [DecisionColumns.from_choices((), self.group_limit_names)]
         columns += [decision.columns for decision in decisions]
         counts = np.array([len(decision.symbols) for decision in decisions], dtype=np.int64)
         until = np.array([decision.until for decision in decisions], dtype="datetime64[ns]")
         quantities = [float(quantity) for each in decisions for quantity in each.quantities]
         return decision_frame(
-            joined_columns(columns),
+            concatenate_columns(columns),
             np.array([s for each in decisions for s in each.symbols], dtype=object),
             np.array(quantities, dtype=np.float64),
             at=np.repeat(self.at, counts),
@@ -248,7 +248,7 @@ class Booking(NamedTuple):
 
 def is_trade(fill: Fill) -> bool:
     """Whether a fill is of a trade: no fee in coin, no split and no end of a symbol."""
-    return fill.price > 0 and strategy_of(fill.client_order_id) != ENDED
+    return fill.price > 0 and parse_order_prefix(fill.client_order_id) != ENDED
 
 
 class InitialPosition(NamedTuple):
@@ -335,7 +335,7 @@ class Run:
                 filled[fill.client_order_id] = before + abs(fill.qty)
         short = 0
         for _, order in self.log.orders:
-            short += not is_whole(filled.get(order.client_order_id, Decimal(0)), order.qty)
+            short += not is_fully_filled(filled.get(order.client_order_id, Decimal(0)), order.qty)
         return short
 
     def fill_frame(self) -> pd.DataFrame:

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 import os
 from collections.abc import Sequence
 
-from execution.live.accounts import SPREADS
+from execution.live.accounts import SPREADS_JOB
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
 from foundation.compose import composed_config
@@ -46,14 +46,14 @@ def sell(words: Sequence[str], keys: Keys) -> None:
         folder=selling.folder,
         healthcheck_url=selling.HEALTHCHECK_URL,
         alert_url=selling.ALERT_URL,
-        jobs=(SPREADS,),
+        jobs=(SPREADS_JOB,),
         spreads=tuple(words),
     )
     data = MarketData(selling.broker, keys, selling.feed)
     with trading_loop(
         settings,
         keys,
-        BarFeed(data, (), settings.days_of_history),
+        BarFeed(data, (), settings.effective_history_days),
         None,
         Supervisor.of(os.environ),
         cycles=selling.looks,

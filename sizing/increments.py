@@ -23,7 +23,7 @@ def whole_steps(quantity: float, step: float) -> float:
 
 @inlined
 def least_value(closes: bool, least: float, dust: float) -> float:
-    """Return the value that an order needs, USD; `OrderTerms.smallest_value` states the rule.
+    """Return the value that an order needs, USD; `OrderSizeLimits.min_sent_value` states the rule.
 
     closes: whether it closes a whole position. least, dust: USD, of any other order, and of one
     that closes.

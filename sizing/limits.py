@@ -57,7 +57,7 @@ def bounds_of(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array
             # and shrink, and only going further short is refused.
             lower[s] = max(least, min(held[s], 0.0)) if limits.long_only[s] else least
             upper[s] = limits.symbol_cap
-        elif account.leaving[s]:
+        elif account.exiting[s]:
             lower[s] = 0.0
             upper[s] = 0.0
     return lower, upper

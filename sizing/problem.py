@@ -145,7 +145,7 @@ class CurrentWeights(NamedTuple):
 
     held: Array
     deciding: Mask
-    leaving: Mask
+    exiting: Mask
     increment: Array
     equity: float
     unborrowed: float
@@ -192,12 +192,12 @@ class AccountRow(NamedTuple):
     unborrowed: float
     leverage: float
     shorting: bool
-    free: float
+    free_equity_share: float
 
 
 @compiled
 def current_weights(
-    account: AccountRow, deciding: Mask, leaving: Mask, order_margin: float
+    account: AccountRow, deciding: Mask, exiting: Mask, order_margin: float
 ) -> CurrentWeights:
     """The account as weights; NaN without equity. deciding, leaving: [N]."""
     equity = account.equity if account.equity > 0.0 else np.nan
@@ -209,4 +209,4 @@ def current_weights(
             held[s] = account.quantity[s] * account.price[s] / equity
             increment[s] = account.increment[s] * account.price[s] / equity
     unborrowed = account.unborrowed / equity / order_margin
-    return CurrentWeights(held, deciding, leaving, increment, equity, unborrowed, order_margin)
+    return CurrentWeights(held, deciding, exiting, increment, equity, unborrowed, order_margin)

@@ -253,7 +253,7 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
         unborrowed=account.unborrowed_cash,
         leverage=np.inf,
         shorting=True,
-        free=1.0,
+        free_equity_share=1.0,
     )
     check_priced(symbols, book)
     ceiling = limits.stock_ceiling(overnight=request.overnight, equity=account.equity)

@@ -150,7 +150,7 @@ class Legacy:
         from sizing.allocation import nearest
 
         # What is sold whole leaves its room to the others.
-        held = np.where(inputs.problem.account.leaving, 0.0, inputs.held)
+        held = np.where(inputs.problem.account.exiting, 0.0, inputs.held)
         unlimited = np.full(len(held), np.nan)
         for k in np.flatnonzero(inputs.deciding).tolist():
             turn = inputs.beside(held, np.arange(len(held)) == k)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from execution.decision.beliefs import Periods
+from execution.decision.beliefs import PlanPeriods
 from execution.orders.fees import FeeSchedule, TradingCosts
 from foundation.arrays import Array, Index
 from sizing.solver.multi_period import SizingProblem, change_costs
@@ -193,7 +193,7 @@ def band_of(sigma: float, cost: float) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    signal_bars = Periods().signal_bars
+    signal_bars = PlanPeriods().signal_bars
     print("cap, premium, edge, left: plan, next bar alone, best in bp a bar")
     for cap, premium in ((CAP, 0.0), (4.0, 0.0), (4.0, 4e-5)):
         for edge in (0.05, 0.1, 0.15, 0.3):

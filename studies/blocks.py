@@ -89,7 +89,7 @@ def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[s
     forecaster = Once(settings.forecaster.build(market.bars.symbols))
     for name, periods in PERIODS.items():
         chosen = with_changes(settings, periods)
-        found = chosen.trader(forecaster).belief_table(market)
+        found = chosen.trader(forecaster).build_beliefs(market)
         ways = [(name, found), (name + PAID, found._replace(signal=0.0 * found.signal))]
         for (called, held), sharpe in itertools.product(
             [way for way in ways if way[0] in NAMES], PRIORS

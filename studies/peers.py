@@ -295,7 +295,7 @@ def strategy_rows() -> None:
     settings = BacktestSettings.of(composed_config("backtest", words))
     market = Market(synthetic(1, 1764))
     trader = settings.trader(RandomWalk())
-    table = trader.belief_table(market)
+    table = trader.build_beliefs(market)
     wanted = given["weights"][np.searchsorted(given["at"], table.at)]
     mu = np.where(table.deciding[:, None], wanted[:, None] / 100, table.mu)
     trader = replace(trader, table=table._replace(mu=mu))
@@ -453,7 +453,7 @@ def decision_rows() -> None:
 
     def believed(market: Market, settings: BacktestSettings) -> Any:
         trader = settings.trader(RandomWalk())
-        table = trader.belief_table(market)
+        table = trader.build_beliefs(market)
         spread = np.where(table.sigma > 0, table.sigma, 0.0)
         noise = np.random.default_rng(1).normal(0, 0.5, table.mu.shape) * spread
         mu = np.where(table.deciding[:, None], noise, table.mu)

@@ -35,13 +35,13 @@ from event_contracts.trading.fees import NOTHING
 from event_contracts.trading.orders import (
     Exposure,
     Fill,
-    LimitOrder,
+    EventContractOrder,
     MarketView,
     Outcome,
     Quote,
     Receipt,
     RestingOrder,
-    Verb,
+    ContractAction,
 )
 from event_contracts.trading.records import (
     DOLLAR,
@@ -64,7 +64,7 @@ from event_contracts.trading.venue_orders import (
     order_of,
     self_trade_prevention,
 )
-from execution.journal.order_store import OrderIntent, OrderStore, Progress
+from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress
 from execution.journal.outbox import Outbox
 from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.arrays import Records
@@ -123,7 +123,7 @@ class PlacedOrder:
     """
 
     order_id: str
-    order: LimitOrder
+    order: EventContractOrder
     placed: int
     remaining: Decimal
     state: Status = "resting"
@@ -155,14 +155,14 @@ class PlacedOrder:
         return self.state != "resting"
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> OrderProgress:
         filled = self.filled
         paid = sum((each.price * each.count for each in self.fills), NOTHING)
-        return Progress(
+        return OrderProgress(
             STATES[self.state], self.order_id, filled, paid / filled if filled else None
         )
 
-    def is_of(self, intent: OrderIntent) -> bool:
+    def matches(self, intent: OrderIntent) -> bool:
         return intent.order == self.order
 
 
@@ -242,7 +242,7 @@ class OrderAdmission(Protocol):
 
     def refusal(
         self,
-        action: Verb,
+        action: ContractAction,
         side: Outcome,
         price: Decimal,
         count: Decimal,
@@ -384,7 +384,7 @@ class Exchange:
         record = self._market(market).record
         return Decimal(int(record["bids"])), Decimal(int(record["asks"]))
 
-    def reach(self, order: LimitOrder) -> tuple[Decimal, Decimal | None]:
+    def reach(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
         """Return the contracts of the book shown within an order's limit, and those before our own
         first resting order that it would meet; None where it meets none.
         """
@@ -395,7 +395,7 @@ class Exchange:
 
     def submit(
         self,
-        order: LimitOrder,
+        order: EventContractOrder,
         *,
         self_trade: SelfTrade | None = None,
         held_back: Decimal = NOTHING,
@@ -596,7 +596,7 @@ class SimulatedOrderManager:
     def expiry(self) -> None:
         """An order waits here until it is cancelled."""
 
-    def submit(self, order: LimitOrder) -> Receipt:
+    def submit(self, order: EventContractOrder) -> Receipt:
         """Send an order once; it trades with the book shown, and what rests meets the next tick."""
         before = self.exchange.resting
         placed = self._outbox.post(order, self._gate)
@@ -642,14 +642,14 @@ class _Venue:
     def cancel(self, placed: PlacedOrder) -> None:
         self._exchange.cancel(placed.order_id)
 
-    def refreshed(self, placed: PlacedOrder) -> PlacedOrder:
+    def reload(self, placed: PlacedOrder) -> PlacedOrder:
         return placed
 
     def post(self, intent: OrderIntent, patience: float) -> PlacedOrder:
         del patience
         return self._exchange.submit(order_of(intent))
 
-    def is_dead(self, intent: OrderIntent, now: np.datetime64) -> bool:
+    def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
         # An order reaches the exchange within the call that sends it, or never.
         del intent, now
         return True

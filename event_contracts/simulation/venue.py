@@ -41,7 +41,7 @@ from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, Val
 
 from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder, Settlement
 from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.orders import PAYOUT, Fill, LimitOrder, TimeInForce
+from event_contracts.trading.orders import PAYOUT, Fill, EventContractOrder, ContractTimeInForce
 from event_contracts.trading.venue_orders import (
     KILLED,
     BookSide,
@@ -104,7 +104,7 @@ class OrderRequest:
     side: BookSide
     price: Annotated[Decimal, PlainValidator(an_order_price)]
     count: Annotated[Decimal, PlainValidator(_count)]
-    time_in_force: TimeInForce
+    time_in_force: ContractTimeInForce
     self_trade_prevention_type: SelfTrade
     client_order_id: Annotated[str, Field(strict=True, max_length=LONGEST_ID)] | None = None
     reduce_only: Annotated[bool, Strict()] | None = None
@@ -135,11 +135,11 @@ class OrderRequest:
             raise Refused(400, "invalid_order", message)
         return request
 
-    def limit_order(self, name: str, count: Decimal) -> LimitOrder:
+    def limit_order(self, name: str, count: Decimal) -> EventContractOrder:
         """The order in our words, under our id of it."""
         action, side = own_terms(self.side, bool(self.reduce_only))
         terms = action, side, yes_price(side, self.price), count
-        return LimitOrder(name, self.ticker, *terms, time_in_force=self.time_in_force)
+        return EventContractOrder(name, self.ticker, *terms, time_in_force=self.time_in_force)
 
 
 def take(
@@ -287,7 +287,7 @@ def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
     return page("orders", rows, query)
 
 
-def terms(order: LimitOrder | Fill) -> Response:
+def terms(order: EventContractOrder | Fill) -> Response:
     """Return market, direction and prices of an order or a fill, in the book of YES."""
     side = book_side(order.action, order.side)
     price = yes_price(order.side, order.price)

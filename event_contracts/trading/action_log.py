@@ -21,7 +21,15 @@ from event_contracts.trading.manager import AccountBooks, PaidPosition
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.journal.rows import Amount, Instant, Real, Table, Text, Whole, stamp
+from execution.journal.rows import (
+    Amount,
+    Instant,
+    Float,
+    JournalTable,
+    Text,
+    Integer,
+    format_instant,
+)
 from foundation.database import Database
 
 UNSENT_AT_END = "the process ended before it was sent"
@@ -51,21 +59,21 @@ class _BooksRow:
 class _Span:
     market: Text
     begins: Instant
-    interval: Whole  # nanoseconds
-    rows: Whole
+    interval: Integer  # nanoseconds
+    rows: Integer
 
 
 @dataclass(frozen=True, slots=True)
 class _Tick:
     market: Text
     at: Instant
-    bid: Whole
-    ask: Whole
-    bid_size: Whole
-    ask_size: Whole
-    sold: Whole
-    bought: Whole
-    estimate: Real
+    bid: Integer
+    ask: Integer
+    bid_size: Integer
+    ask_size: Integer
+    sold: Integer
+    bought: Integer
+    estimate: Float
 
 
 def _span(row: _Span) -> tuple[str, SamplingSchedule]:
@@ -97,11 +105,11 @@ class PaidMarket:
     profit: Amount | None
 
 
-_BEGAN = Table("kalshi_began", _Began)
-_PAID = Table("kalshi_settlements", PaidMarket, key="market, at")
-_BOOKS = Table("kalshi_books", _BooksRow)
-_SPANS = Table("kalshi_markets", _Span)
-_TICKS = Table("kalshi_ticks", _Tick, key="market, at")
+_BEGAN = JournalTable("kalshi_began", _Began)
+_PAID = JournalTable("kalshi_settlements", PaidMarket, key="market, at")
+_BOOKS = JournalTable("kalshi_books", _BooksRow)
+_SPANS = JournalTable("kalshi_markets", _Span)
+_TICKS = JournalTable("kalshi_ticks", _Tick, key="market, at")
 PAYOUT_STEP = Decimal("0.000001")  # USD of a contract's payout, which may be a quotient
 _UNLESS_THERE = "ON CONFLICT DO NOTHING"
 
@@ -127,13 +135,13 @@ class ActionEntry:
     market: Text
     at: Instant
     policy: Text
-    action: Whole
+    action: Integer
     intent: Text
-    size: Whole
+    size: Integer
     price: Amount | None
     reason: Text
     digest: Text
-    allowed: Whole
+    allowed: Integer
     cash: Amount
     worth: Amount
     client_order_id: Text = ""
@@ -146,7 +154,7 @@ class ActionEntry:
         return 0 if self.answer.startswith("rejected") else self.size
 
 
-_ACTIONS = Table(ACTION_TABLE, ActionEntry, key="market, at")
+_ACTIONS = JournalTable(ACTION_TABLE, ActionEntry, key="market, at")
 
 
 def order_name(account: str, market: str, at: np.datetime64, action: int) -> str:
@@ -234,7 +242,7 @@ class ActionLog(ActionRecords):
     def answer(self, market: str, at: np.datetime64, said: str) -> None:
         """Write down what the venue said to the order of a decision."""
         one = "WHERE market = ? AND at = ?"
-        _ACTIONS.change(self.database, one, (market, stamp(at)), answer=said)
+        _ACTIONS.change(self.database, one, (market, format_instant(at)), answer=said)
 
     def keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
         """Write down how the account stands; sales: what its contracts could last be sold for."""

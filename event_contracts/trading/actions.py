@@ -23,21 +23,21 @@ import numpy as np
 
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.orders import (
-    LimitOrder,
+    EventContractOrder,
     MarketView,
     OrderManager,
     Outcome,
     Quote,
     Receipt,
     RestingOrder,
-    TimeInForce,
-    Verb,
+    ContractTimeInForce,
+    ContractAction,
     other,
 )
 from event_contracts.trading.records import DOLLAR, MOST, MOST_CONTRACTS, POINT, STYLES, WHOLE
 from event_contracts.trading.rules import (
     ACCOUNT_LOSS,
-    CONTRACTS,
+    EVENT_ACCOUNT_PREFIX,
     EVENT_LOSS,
     EVENT_SHARE,
     NO_LIMIT,
@@ -73,7 +73,7 @@ CASH_BUFFER = Decimal(50)  # USD
 LIFE = 2  # ticks that an order rests, trained and live
 LONGEST_LIFE = 1_000_000
 _SIZED = 20  # the last action with a size
-SIDES: Final[tuple[tuple[Verb, Outcome], ...]] = (  # of each intent but HOLD
+SIDES: Final[tuple[tuple[ContractAction, Outcome], ...]] = (  # of each intent but HOLD
     ("BUY", "YES"),
     ("SELL", "YES"),
     ("BUY", "NO"),
@@ -142,7 +142,7 @@ def process_action(
     return INTENTS[intent], position_sizes[size_index] if intent else 0
 
 
-def intent_of(order: LimitOrder) -> int:
+def intent_of(order: EventContractOrder) -> int:
     """The number, 1 … 4, of the intent that an order carries out."""
     return SIDES.index((order.action, order.side)) + 1
 
@@ -224,7 +224,7 @@ class PositionLimits:
         broken = broken_limit(self.units, position, value, portfolio, event_loss, account_loss)
         if broken == NO_LIMIT:
             return None
-        if broken == CONTRACTS:
+        if broken == EVENT_ACCOUNT_PREFIX:
             return (
                 f"{held + resting + count} contracts after this order and the resting ones; at most"
                 f" {self.contracts} a market"
@@ -304,7 +304,7 @@ class Admission:
 
     def refusal(
         self,
-        action: Verb,
+        action: ContractAction,
         side: Outcome,
         price: Decimal,
         count: Decimal,
@@ -369,7 +369,7 @@ class Execution:
     """
 
     action: int
-    order: LimitOrder | None
+    order: EventContractOrder | None
     receipt: Receipt | None
     reason: str
 
@@ -500,7 +500,7 @@ class LimitOrderActionSpace(OrderSettings):
         price = limit_price(bid, ask, tick, verb == "BUY", self._style(intent))
         return usd(price * POINT) if price else None
 
-    def time_in_force(self, intent: int) -> TimeInForce:
+    def time_in_force(self, intent: int) -> ContractTimeInForce:
         """Return the time in force of an intent's orders, 1 … 4, by its price style.
 
         An aggressive sale meets the bids and ends: the venue then caps it at the position. Any
@@ -521,11 +521,15 @@ class LimitOrderActionSpace(OrderSettings):
         """Which actions may be sent, numpy bool [25]: HOLD always, the reserved ones never."""
         return np.array([self.refusal(action, view) is None for action in range(ACTIONS)])
 
-    def order(self, action: int, view: MarketView, client_order_id: str) -> LimitOrder | None:
+    def order(
+        self, action: int, view: MarketView, client_order_id: str
+    ) -> EventContractOrder | None:
         found = self._asked_for(action, view, client_order_id)
-        return found if isinstance(found, LimitOrder) else None
+        return found if isinstance(found, EventContractOrder) else None
 
-    def _asked_for(self, action: int, view: MarketView, name: str) -> LimitOrder | str | None:
+    def _asked_for(
+        self, action: int, view: MarketView, name: str
+    ) -> EventContractOrder | str | None:
         """The order of an action, or why it may not be sent; nothing of HOLD."""
         intent, size_index = decode_action(action)
         if not intent:
@@ -539,7 +543,7 @@ class LimitOrderActionSpace(OrderSettings):
             return f"{INTENTS[intent]} has no price at YES {quote.yes_bid} bid, {quote.yes_ask} ask"
         verb, side = SIDES[intent - 1]
         immediacy = self.time_in_force(intent)
-        order = LimitOrder(
+        order = EventContractOrder(
             name, view.market, verb, side, price, Decimal(count), time_in_force=immediacy
         )
         why = self.admission.refusal(verb, side, price, Decimal(count), view, rests=order.rests)

@@ -27,7 +27,13 @@ from event_contracts.trading.actions import (
     reserved,
 )
 from event_contracts.trading.observation import FEATURES, observe
-from event_contracts.trading.orders import LimitOrder, MarketView, OrderManager, Receipt, other
+from event_contracts.trading.orders import (
+    EventContractOrder,
+    MarketView,
+    OrderManager,
+    Receipt,
+    other,
+)
 from event_contracts.trading.policies import Observations, Policy
 from event_contracts.trading.records import (
     DOLLAR,
@@ -41,7 +47,7 @@ from event_contracts.trading.records import (
     SamplingSchedule,
     quote_of,
 )
-from execution.journal.order_store import OrderIntent, part_of
+from execution.journal.order_store import OrderIntent, role_of
 from execution.journal.outbox import OrderPaused
 from foundation.arrays import Mask, Records
 from foundation.decimals import CENT
@@ -182,7 +188,7 @@ class ActorService:
         return entry
 
     def _send(
-        self, order: LimitOrder, update: MarketUpdate, view: MarketView, draft: ActionEntry
+        self, order: EventContractOrder, update: MarketUpdate, view: MarketView, draft: ActionEntry
     ) -> ActionEntry:
         """Write a decision and its intent down as one, send the order, and note the answer."""
         entry = replace(
@@ -205,7 +211,7 @@ class ActorService:
             job=self.actions.job,
             venue="kalshi",
             decision=f"{entry.market} {entry.at}",
-            part=part_of(order),
+            role=role_of(order),
         )
         self.actions.write(update, entry, intent)
         try:
@@ -262,14 +268,14 @@ class ActorService:
         )
 
 
-def _accepted(order: LimitOrder, receipt: Receipt) -> str:
+def _accepted(order: EventContractOrder, receipt: Receipt) -> str:
     """Say how much of an accepted order filled, rests, and was cancelled at once."""
     text = f"accepted {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
     missed = order.count - receipt.filled - receipt.remaining
     return f"{text}, {missed} cancelled: the book showed no more" if missed else text
 
 
-def _reduces(order: LimitOrder, view: MarketView) -> bool:
+def _reduces(order: EventContractOrder, view: MarketView) -> bool:
     """Whether an order only takes from what is held."""
     if order.action == "SELL":
         return True

@@ -34,7 +34,7 @@ from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.event_risk import MarketEvent, Strike, StrikeFields
 from event_contracts.trading.fees import NOTHING, FeeRules
 from event_contracts.trading.fields import FirstOf
-from event_contracts.trading.orders import PAYOUT, LimitOrder, Outcome, Quote
+from event_contracts.trading.orders import PAYOUT, EventContractOrder, Outcome, Quote
 from event_contracts.trading.venue_orders import (
     Entry,
     a_count,
@@ -157,7 +157,7 @@ class Listing(Entry):
     def trades(self) -> bool:
         return self.status == TRADED and not self.has_ended
 
-    def refusal(self, order: LimitOrder) -> str | None:
+    def refusal(self, order: EventContractOrder) -> str | None:
         """Why the market takes no such order, in words; nothing where it does."""
         if self.status != TRADED:
             return f"{order.market} is {self.status}"

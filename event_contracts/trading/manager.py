@@ -45,7 +45,7 @@ from event_contracts.trading.listings import (
     refuse_unknown,
     unread,
 )
-from event_contracts.trading.orders import LimitOrder, MarketView, Receipt, RestingOrder
+from event_contracts.trading.orders import EventContractOrder, MarketView, Receipt, RestingOrder
 from event_contracts.trading.venue_orders import (
     FILLS,
     OrderVenue,
@@ -350,7 +350,7 @@ class AccountReader:
         with self._venue.translated_errors("orders that wait"):
             for order in listed:
                 intent = book.get(order.client_order_id)
-                if intent is None or not order.is_of(intent):
+                if intent is None or not order.matches(intent):
                     resting.append(order.resting(reduces=False))
                 else:
                     self.expect(order, intent.sent_at)
@@ -509,7 +509,7 @@ class KalshiMultiMarketOrderManager:
         """When an order that is sent now ends at the venue, to the second before."""
         return np.datetime64(epoch_seconds(self.venue.now() + self._life) * 10**9, "ns")
 
-    def submit(self, order: LimitOrder) -> Receipt:
+    def submit(self, order: EventContractOrder) -> Receipt:
         """Send an order once; one of its id that was sent before is that order.
 
         Raises `OrderRejected` where the venue does not take it or did not before, or the account
@@ -534,7 +534,7 @@ class KalshiMultiMarketOrderManager:
         order_id: the venue's, or ours of an order of unknown outcome.
         """
         with self._turn:
-            if self._outbox.was_begun(order_id):
+            if self._outbox.may_have_left(order_id):
                 if self._outbox.resolve(order_id) == "unknown":
                     raise OutcomeUnknown(f"order {order_id}: it may still come to work")
                 return
@@ -628,7 +628,7 @@ class KalshiMultiMarketOrderManager:
         if ended.status == "resting":
             raise BrokerError(f"order {order_id}: it was cancelled, and still works")
 
-    def _refusal(self, order: LimitOrder) -> str | None:
+    def _refusal(self, order: EventContractOrder) -> str | None:
         """Why an order may not be sent, in words; nothing where it may."""
         view, listing = self._look(order.market)
         return listing.refusal(order) or self._admission.refusal(

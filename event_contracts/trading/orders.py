@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from execution.orders.contract_orders import COUNT_STEP as COUNT_STEP
-from execution.orders.contract_orders import PAYOUT as PAYOUT
-from execution.orders.contract_orders import PRICE_STEP as PRICE_STEP
-from execution.orders.contract_orders import LimitOrder as LimitOrder
-from execution.orders.contract_orders import Outcome as Outcome
-from execution.orders.contract_orders import TimeInForce as TimeInForce
-from execution.orders.contract_orders import Verb as Verb
-from execution.orders.contract_orders import check_terms as check_terms
+from execution.orders.event_contract_orders import COUNT_STEP as COUNT_STEP
+from execution.orders.event_contract_orders import PAYOUT as PAYOUT
+from execution.orders.event_contract_orders import PRICE_STEP as PRICE_STEP
+from execution.orders.event_contract_orders import EventContractOrder as EventContractOrder
+from execution.orders.event_contract_orders import Outcome as Outcome
+from execution.orders.event_contract_orders import ContractTimeInForce as ContractTimeInForce
+from execution.orders.event_contract_orders import ContractAction as ContractAction
+from execution.orders.event_contract_orders import check_price_and_count as check_price_and_count
 from foundation.decimals import CENT
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class RestingOrder:
     """
 
     order_id: str
-    order: LimitOrder
+    order: EventContractOrder
     remaining: Decimal
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class Fill:
 
     order_id: str
     market: str
-    action: Verb
+    action: ContractAction
     side: Outcome
     price: Decimal
     count: Decimal
@@ -98,7 +98,7 @@ class Fill:
     tick: int = 0
 
     def __post_init__(self) -> None:
-        check_terms(self.order_id, self.price, self.count)
+        check_price_and_count(self.order_id, self.price, self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class MarketView:
     def held(self, side: Outcome) -> Decimal:
         return self.yes if side == "YES" else self.no
 
-    def resting_count(self, action: Verb, side: Outcome) -> Decimal:
+    def resting_count(self, action: ContractAction, side: Outcome) -> Decimal:
         """Contracts of this market that resting orders of one kind can still fill."""
         kind = (self.market, action, side)
         waiting = [
@@ -193,7 +193,7 @@ class OrderManager(Protocol):
     def view(self, market: str) -> MarketView:
         """The account in front of a market now."""
 
-    def submit(self, order: LimitOrder) -> Receipt:
+    def submit(self, order: EventContractOrder) -> Receipt:
         """Send an order once.
 
         Raises `OrderRejected` where the venue does not take it; `OutcomeUnknown` where nobody says

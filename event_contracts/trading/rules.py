@@ -22,7 +22,16 @@ Number = int | Fraction
 _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − price), in a millionth
 
 # Codes of the limit that an order breaks.
-(NO_LIMIT, CONTRACTS, VALUE, SHARE, EVENT_LOSS, EVENT_SHARE, ACCOUNT_LOSS, ACCOUNT_SHARE) = range(8)
+(
+    NO_LIMIT,
+    EVENT_ACCOUNT_PREFIX,
+    VALUE,
+    SHARE,
+    EVENT_LOSS,
+    EVENT_SHARE,
+    ACCOUNT_LOSS,
+    ACCOUNT_SHARE,
+) = range(8)
 
 
 class Fees(NamedTuple):
@@ -140,7 +149,7 @@ def broken_limit(
     if position <= 0:
         return NO_LIMIT
     if position > limits.contracts:
-        return CONTRACTS
+        return EVENT_ACCOUNT_PREFIX
     if value > limits.value:
         return VALUE
     if value * DOLLAR > limits.share * portfolio:

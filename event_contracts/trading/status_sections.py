@@ -12,8 +12,8 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.orders import Fill
 from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
 from event_contracts.trading.venue_orders import order_of
-from execution.journal.order_store import TAKEN, OrderIntent, OrderStore
-from execution.live.page import Section
+from execution.journal.order_store import ACCEPTED_STATES, OrderIntent, OrderStore
+from execution.live.status_page import PageSection
 from foundation.charts import Chart, Series
 from foundation.figures import counted, quantity, usd
 from foundation.page import render_page
@@ -21,7 +21,7 @@ from foundation.tables import Cell, Table
 from trainingdata.instants import utc_text
 
 MARKETS_SHOWN = 50
-_TAKEN = f"state IN ({', '.join(repr(state) for state in TAKEN)})"
+_TAKEN = f"state IN ({', '.join(repr(state) for state in ACCEPTED_STATES)})"
 _LATEST = (
     f"{_TAKEN} AND symbol IN (SELECT symbol FROM intents WHERE {_TAKEN}"
     f" GROUP BY symbol ORDER BY max(rowid) DESC LIMIT {MARKETS_SHOWN})"
@@ -29,12 +29,12 @@ _LATEST = (
 HEADS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
 
-def sections(book: OrderStore, records: ActionRecords) -> list[Section]:
+def sections(book: OrderStore, records: ActionRecords) -> list[PageSection]:
     """Return the sections; they read the journal each time the page is written."""
     return [SettledMarkets(records), OrderSizes(book, records)]
 
 
-class SettledMarkets(Section):
+class SettledMarkets(PageSection):
     """The latest markets that have paid."""
 
     title = "Settled markets"
@@ -46,7 +46,7 @@ class SettledMarkets(Section):
         return _settled_body(self._records)
 
 
-class OrderSizes(Section):
+class OrderSizes(PageSection):
     """Sizes of orders and positions over time."""
 
     title = "Sizes of event contracts"

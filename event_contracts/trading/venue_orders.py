@@ -31,12 +31,12 @@ from event_contracts.trading.orders import (
     COUNT_STEP,
     PAYOUT,
     PRICE_STEP,
-    LimitOrder,
+    EventContractOrder,
     Outcome,
     RestingOrder,
-    Verb,
+    ContractAction,
 )
-from execution.journal.order_store import OrderIntent, Progress, State
+from execution.journal.order_store import OrderIntent, OrderProgress, OrderState
 from execution.journal.outbox import NoAnswer, OrderDenied, OrderPaused
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
@@ -55,7 +55,7 @@ from trainingdata.feed.fields import (
 BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
 SelfTrade = Literal["taker_at_cross", "maker"]
-STATES: Mapping[Status, State] = {
+STATES: Mapping[Status, OrderState] = {
     "resting": "accepted",
     "executed": "filled",
     "canceled": "canceled",
@@ -216,14 +216,14 @@ class VenueOrder(Entry):
         )
 
     @property
-    def progress(self) -> Progress:
-        return Progress(STATES[self.status], self.order_id, self.filled)
+    def progress(self) -> OrderProgress:
+        return OrderProgress(STATES[self.status], self.order_id, self.filled)
 
     @property
     def is_done(self) -> bool:
         return self.status != "resting"
 
-    def is_of(self, intent: OrderIntent) -> bool:
+    def matches(self, intent: OrderIntent) -> bool:
         """Whether it is the order of an intent, by our id, its market and its side."""
         order = order_of(intent)
         return (self.client_order_id, self.market, self.side) == (
@@ -237,7 +237,7 @@ class VenueOrder(Entry):
         action, side = own_terms(self.side, reduces)
         name = self.client_order_id or self.order_id
         price = yes_price(side, self.price)
-        order = LimitOrder(name, self.market, action, side, price, self.remaining)
+        order = EventContractOrder(name, self.market, action, side, price, self.remaining)
         return RestingOrder(self.order_id, order, self.remaining)
 
 
@@ -267,14 +267,14 @@ class VenueFill(Entry):
     fee: Annotated[Decimal | None, optional("fee_cost", fixed_point)]
 
 
-def own_terms(side: BookSide, reduces: bool) -> tuple[Verb, Outcome]:
+def own_terms(side: BookSide, reduces: bool) -> tuple[ContractAction, Outcome]:
     """What an order of the book of YES does: a bid buys YES or sells NO, an ask the other two."""
     if side == "bid":
         return ("SELL", "NO") if reduces else ("BUY", "YES")
     return ("SELL", "YES") if reduces else ("BUY", "NO")
 
 
-def book_side(action: Verb, side: Outcome) -> BookSide:
+def book_side(action: ContractAction, side: Outcome) -> BookSide:
     """The side of the book of YES that an order stands on."""
     return "bid" if (action == "BUY") == (side == "YES") else "ask"
 
@@ -284,7 +284,7 @@ def yes_price(side: Outcome, price: Decimal) -> Decimal:
     return price if side == "YES" else PAYOUT - price
 
 
-def order_request(order: LimitOrder) -> dict[str, Any]:
+def order_request(order: EventContractOrder) -> dict[str, Any]:
     """Return an order in the venue's form.
 
     A resting order ends there to the second before it expires. The venue refuses `reduce_only` on
@@ -306,7 +306,7 @@ def order_request(order: LimitOrder) -> dict[str, Any]:
     }
 
 
-def self_trade_prevention(order: LimitOrder) -> SelfTrade:
+def self_trade_prevention(order: EventContractOrder) -> SelfTrade:
     """Return what ends where an order would trade with a resting one of ours.
 
     `taker_at_cross` cancels the new order, `maker` the resting one, and the new order trades on. A
@@ -320,14 +320,14 @@ def epoch_seconds(at: np.datetime64) -> int:
     return max(int(at.astype("datetime64[s]").astype(np.int64)), 0)
 
 
-def order_of(intent: OrderIntent) -> LimitOrder:
+def order_of(intent: OrderIntent) -> EventContractOrder:
     """The order that an intent asks for."""
-    if not isinstance(intent.order, LimitOrder):
+    if not isinstance(intent.order, EventContractOrder):
         raise InputError(f"{intent.client_order_id}: it is no order of event contracts")
     return intent.order
 
 
-def awaited(intent: OrderIntent) -> RestingOrder:
+def await_done(intent: OrderIntent) -> RestingOrder:
     """An order of unknown outcome, as if all of it waited that has not traded; our id stands for
     the venue's.
     """
@@ -386,7 +386,7 @@ class OrderVenue(KalshiConnection):
 
         listed = self.pages(what, READS, "orders", candidate, **query)
         orders = [each for each in listed if isinstance(each, VenueOrder)]
-        found = [order for order in orders if order.is_of(intent)]
+        found = [order for order in orders if order.matches(intent)]
         if not found:
             known = {each if isinstance(each, str) else each.order_id for each in listed}
             found = self._behind_fills(what, query, known, intent)
@@ -409,9 +409,9 @@ class OrderVenue(KalshiConnection):
         fills = self.pages(f"fills of {what}", FILLS, "fills", order_id.of, **query)
         names = dict.fromkeys(fills)
         read = [self.order(name) for name in names if name not in known]
-        return [order for order in read if order is not None and order.is_of(intent)]
+        return [order for order in read if order is not None and order.matches(intent)]
 
-    def refreshed(self, placed: VenueOrder) -> VenueOrder:
+    def reload(self, placed: VenueOrder) -> VenueOrder:
         """The order as it is now; one that the venue knows no more does not answer."""
         order = self.order(placed.order_id)
         if order is None:
@@ -466,7 +466,7 @@ class OrderVenue(KalshiConnection):
             raise OrderDenied(f"{name}: not sent: the venue limits requests ({BUSY})")
         return order
 
-    def is_dead(self, intent: OrderIntent, now: np.datetime64) -> bool:
+    def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
         """Whether an order that the venue does not know by now will never reach it."""
         # The venue may take an order that has expired on its way as one that waits for nothing.
         landing = np.timedelta64(round(self.settings.landing_seconds * 1e9), "ns")

@@ -13,21 +13,27 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from execution.alpaca.fields import AccountFacts, Clock, OrderEntry, Position, stated_cash
+from execution.alpaca.fields import AccountEntry, ClockEntry, OrderEntry, PositionEntry, stated_cash
 from execution.alpaca.holdings import (
     ParsedPositions,
     has_price,
     parse_positions,
-    refuse_other_equity,
-    refuse_other_sums,
+    check_equity_sum,
+    check_position_sums,
 )
-from execution.brokers import MOST_LENT, OtherOrder, Reading, symbol_held
+from execution.brokers import MAX_MULTIPLIER, UnmodelledOrder, AccountReading, parse_venue_symbol
 from execution.journal.order_store import OrderIntent
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import AnyOrder
-from execution.orders.option_orders import SHARES, Contract, contract_of, is_option, largest_loss
-from execution.orders.orders import PRICES, TIMES_IN_FORCE, Fill, Order, coin_bids
-from execution.orders.venue_rules import BLOCKED
+from execution.orders.option_orders import (
+    SHARES_PER_OPTION,
+    OptionContract,
+    parse_occ_symbol,
+    is_option,
+    max_expiry_loss,
+)
+from execution.orders.orders import PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order, open_crypto_bid_cost
+from execution.orders.venue_rules import ACCOUNT_BLOCKED
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, in_one_line
 from trainingdata.instruments import is_symbol
@@ -44,11 +50,11 @@ _PRICES_OF: Mapping[str, tuple[str, ...]] = {
     "stop_limit": ("limit_price", "stop_price"),
     "trailing_stop": ("trail_price", "trail_percent"),
 }
-NO_IDENTITY = re.compile(r"[^A-Za-z0-9_.-]")
+INVALID_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 @dataclass(frozen=True, slots=True)
-class Responses:
+class AccountResponses:
     """What the venue answers about an account.
 
     facts, positions, orders, clock: to /account, /positions, /orders (open ones) and /clock.
@@ -57,7 +63,7 @@ class Responses:
         these are no reason to refuse them as well.
     last_prices: USD of last trades, of the symbols that these answers price nowhere.
     sent: our orders among the open ones, by id. They give terms that an answer lacks; an order of
-        others that makes no sense is an `OtherOrder`.
+        others that makes no sense is an `UnmodelledOrder`.
     paper: whether the account trades without real money.
     """
 
@@ -66,13 +72,13 @@ class Responses:
     orders: Sequence[Entry]
     clock: Entry
     in_flight: Sequence[OrderIntent] = ()
-    again: bool = False
+    reread: bool = False
     last_prices: Mapping[str, float] = field(default_factory=dict)
     sent: Mapping[str, AnyOrder] = field(default_factory=dict)
     paper: bool = False
 
 
-def reading_of(answers: Responses) -> Reading:
+def parse_reading(answers: AccountResponses) -> AccountReading:
     """What the venue's answers say.
 
     An order of somebody else's that makes no sense is not among the account's, nor is a position of
@@ -81,21 +87,21 @@ def reading_of(answers: Responses) -> Reading:
     understood, others = [], []
     for entry in (_complete_terms(each, answers.sent) for each in answers.orders):
         try:
-            others += _looked_at(entry)
+            others += _unmodelled_orders(entry)
             understood.append(entry)
         except BrokerError as error:
-            name = identity_of(entry)
+            name = entry_order_id(entry)
             if name in answers.sent:
                 raise
-            place = symbol_held(str(entry.get("symbol") or ""))
-            others.append(OtherOrder(name, place, INFINITE, in_one_line(str(error))))
+            place = parse_venue_symbol(str(entry.get("symbol") or ""))
+            others.append(UnmodelledOrder(name, place, INFINITE, in_one_line(str(error))))
     holdings = parse_positions(answers.positions, answers.last_prices)
-    return Reading(
+    return AccountReading(
         _account_of(replace(answers, orders=understood), holdings, others),
         stated_cash(answers.facts),
-        AccountFacts.multiplier.of(answers.facts),
-        Clock.is_open.of(answers.clock),
-        answers.again,
+        AccountEntry.multiplier.of(answers.facts),
+        ClockEntry.is_open.of(answers.clock),
+        answers.reread,
         tuple(others),
         holdings.unpriced,
     )
@@ -103,7 +109,11 @@ def reading_of(answers: Responses) -> Reading:
 
 def unpriced_symbols(positions: Sequence[Entry]) -> set[str]:
     """Return the symbols of positions without a price in the venue's answer."""
-    return {symbol_held(Position.symbol.of(each)) for each in positions if not has_price(each)}
+    return {
+        parse_venue_symbol(PositionEntry.symbol.of(each))
+        for each in positions
+        if not has_price(each)
+    }
 
 
 def _complete_terms(entry: Entry, sent: Mapping[str, AnyOrder]) -> Entry:
@@ -112,44 +122,48 @@ def _complete_terms(entry: Entry, sent: Mapping[str, AnyOrder]) -> Entry:
     Alpaca's document requires none of them.
     """
     absent = [name for name in ("symbol", "side", "qty") if entry.get(name) in (None, "")]
-    order = sent.get(identity_of(entry)) if absent else None
+    order = sent.get(entry_order_id(entry)) if absent else None
     if not isinstance(order, Order):
         return entry
     log.warning(
         "%s: no %s in the answer, taken from the order as sent",
-        identity_of(entry),
+        entry_order_id(entry),
         ", ".join(absent),
     )
     terms = {"symbol": order.symbol, "side": order.side, "qty": f"{order.qty:f}"}
     return {**entry, **{name: terms[name] for name in absent}}
 
 
-def _looked_at(entry: Entry) -> list[OtherOrder]:
-    """An open order where it is none of the account's; errors are those of `reading_of`."""
+def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
+    """An open order where it is none of the account's; errors are those of `parse_reading`."""
     if _is_of_options(entry):
         return [_option_order(entry)]
     if _is_by_value(entry):
-        symbol = symbol_held(OrderEntry.leg_symbol.of(entry))
-        return [OtherOrder(identity_of(entry), symbol, OrderEntry.notional.of(entry) or INFINITE)]
+        symbol = parse_venue_symbol(OrderEntry.leg_symbol.of(entry))
+        return [
+            UnmodelledOrder(
+                entry_order_id(entry), symbol, OrderEntry.notional.of(entry) or INFINITE
+            )
+        ]
     open_orders(entry)
     return []
 
 
 def _account_of(
-    answers: Responses, holdings: ParsedPositions, others: Sequence[OtherOrder]
+    answers: AccountResponses, holdings: ParsedPositions, others: Sequence[UnmodelledOrder]
 ) -> AccountSnapshot:
     """The account that the venue's answers describe; orders are those that are understood.
 
     others: orders that are not among the account's.
     """
-    facts, orders, again = answers.facts, answers.orders, answers.again
-    AccountFacts.currency.of(facts)
-    refuse_other_sums(facts, holdings, again=again)
+    facts, orders, reread = answers.facts, answers.orders, answers.reread
+    AccountEntry.currency.of(facts)
+    check_position_sums(facts, holdings, reread=reread)
     # An option that was bought is no cash, but what it is worth is there against those that are
     # owed.
-    covered = min(holdings.owed, holdings.options)
-    cash = float(stated_cash(facts)) - holdings.owed + covered
-    listed = {identity_of(entry) for entry in orders}
+    covered = min(holdings.short_option_value, holdings.options)
+    cash = float(stated_cash(facts)) - holdings.short_option_value + covered
+    listed = {entry_order_id(entry) for entry in orders}
     # One that has landed since it was asked for is among the open ones, or has filled.
     waiting = [
         intent.order
@@ -159,13 +173,13 @@ def _account_of(
     listed_orders = [order for entry in orders for order in open_orders(entry)]
     working = (*listed_orders, *waiting)
     # What others' orders have taken off cash already is not known of all of them.
-    set_aside = INFINITE if others else _set_aside(working, holdings.prices)
-    refuse_other_equity(facts, holdings, set_aside, again=again)
+    reserved_cash = INFINITE if others else _reserved_cash(working, holdings.prices)
+    check_equity_sum(facts, holdings, reserved_cash, reread=reread)
     # Coins are bought with settled cash alone, which the venue gives as what is not marginable. It
     # has taken open bids for coins off its figure, and the account takes them off as well: counted
     # as unsettled cash they would be taken off twice.
-    settled = AccountFacts.settled.of(facts)
-    bids = coin_bids(working, holdings.prices)
+    settled = AccountEntry.settled.of(facts)
+    bids = open_crypto_bid_cost(working, holdings.prices)
     free = cash - holdings.short_proceeds - bids
     # Options that were bought are no debt either: they take no more than the cash there is.
     unsettled = min(covered, max(free, 0.0))
@@ -175,15 +189,15 @@ def _account_of(
         cash=cash,
         positions=holdings.quantities,
         prices=holdings.prices,
-        as_of=Clock.timestamp.of(answers.clock),
+        as_of=ClockEntry.timestamp.of(answers.clock),
         open_orders=working,
         unsettled=unsettled,
         short_proceeds=holdings.short_proceeds,
-        leverage=float(min(AccountFacts.multiplier.of(facts), MOST_LENT)),
-        shorting=AccountFacts.shorting.of(facts),
-        blocked=_block_reason(facts, paper=answers.paper),
-        coins=status_trades(AccountFacts.crypto_status.of(facts), paper=answers.paper),
-        unknown=frozenset(order.symbol for order in waiting)
+        leverage=float(min(AccountEntry.multiplier.of(facts), MAX_MULTIPLIER)),
+        shorting=AccountEntry.shorting.of(facts),
+        block_reason=_block_reason(facts, paper=answers.paper),
+        crypto_enabled=is_trading_status(AccountEntry.crypto_status.of(facts), paper=answers.paper),
+        uncertain_symbols=frozenset(order.symbol for order in waiting)
         | {other.place for other in others if is_symbol(other.place)}
         | {*holdings.unpriced},
     )
@@ -204,7 +218,7 @@ def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapsh
     return replace(account, positions=positions, prices=prices)
 
 
-def status_trades(status: str, *, paper: bool) -> bool:
+def is_trading_status(status: str, *, paper: bool) -> bool:
     """Return whether an account with this status may place orders.
 
     Of Alpaca's `AccountStatus`, ACTIVE trades anywhere and PAPER_ONLY on paper. Each other word is
@@ -215,14 +229,14 @@ def status_trades(status: str, *, paper: bool) -> bool:
 
 def account_blocks(facts: Entry, *, paper: bool) -> list[str]:
     """Return what in an answer to /account keeps the account from trading."""
-    status = AccountFacts.status.of(facts)
-    blocks = [f"has {block.name}" for block in AccountFacts.blocks if block.of(facts)]
-    return blocks if status_trades(status, paper=paper) else [f"is {status}", *blocks]
+    status = AccountEntry.status.of(facts)
+    blocks = [f"has {block.name}" for block in AccountEntry.blocks if block.of(facts)]
+    return blocks if is_trading_status(status, paper=paper) else [f"is {status}", *blocks]
 
 
 def _block_reason(facts: Entry, *, paper: bool) -> str:
     blocks = account_blocks(facts, paper=paper)
-    return f"{BLOCKED}: it {' and '.join(blocks)}" if blocks else ""
+    return f"{ACCOUNT_BLOCKED}: it {' and '.join(blocks)}" if blocks else ""
 
 
 def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) -> AccountSnapshot:
@@ -236,7 +250,7 @@ def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) 
     if not held_back:
         return account
     log.warning("part of it is held back, nothing is ordered: %s", " ".join(sorted(held_back)))
-    return replace(account, unknown=account.unknown | held_back)
+    return replace(account, uncertain_symbols=account.uncertain_symbols | held_back)
 
 
 def _is_by_value(entry: Entry) -> bool:
@@ -244,11 +258,11 @@ def _is_by_value(entry: Entry) -> bool:
     return not OrderEntry.qty.of(entry) and OrderEntry.notional.of(entry) is not None
 
 
-def _set_aside(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:
+def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:
     """USD that open purchases may have taken off cash; infinite where one has no price."""
     total = Decimal(0)
     for order in open_orders:
-        price = order.own_price or prices.get(order.symbol)
+        price = order.limit_or_stop_price or prices.get(order.symbol)
         if order.side == "buy":
             total += order.qty * Decimal(repr(price)) if price else INFINITE
     return total
@@ -264,18 +278,18 @@ def open_orders(entry: Entry) -> list[Order]:
     quantity = OrderEntry.qty.of(entry)
     filled = OrderEntry.filled_qty.of(entry)
     if quantity is None:
-        raise BrokerError(f"order {identity_of(entry)}: it has neither qty nor notional")
+        raise BrokerError(f"order {entry_order_id(entry)}: it has neither qty nor notional")
     remaining = quantity - filled
     if remaining < 0:
-        raise BrokerError(f"order {identity_of(entry)}: filled_qty is {filled}, of {quantity}")
+        raise BrokerError(f"order {entry_order_id(entry)}: filled_qty is {filled}, of {quantity}")
     kind = OrderEntry.type.of(entry)
     force = OrderEntry.time_in_force.of(entry)
-    prices = {name: _price(getattr(OrderEntry, name).of(entry)) for name in PRICES}
+    prices = {name: _price(getattr(OrderEntry, name).of(entry)) for name in PRICE_FIELDS}
     if not remaining:
         return []
     at_market = Order(
-        client_order_id=identity_of(entry),
-        symbol=symbol_held(OrderEntry.leg_symbol.of(entry)),
+        client_order_id=entry_order_id(entry),
+        symbol=parse_venue_symbol(OrderEntry.leg_symbol.of(entry)),
         side="buy" if OrderEntry.side.of(entry) == "buy" else "sell",
         qty=remaining,
         reason="open at the venue",
@@ -289,10 +303,10 @@ def open_orders(entry: Entry) -> list[Order]:
         return [at_market]
 
 
-def identity_of(entry: Entry) -> str:
+def entry_order_id(entry: Entry) -> str:
     """Its id, ours or the venue's; those that others have given may hold anything."""
     name = entry.get("client_order_id") or entry.get("id") or "without an id"
-    return NO_IDENTITY.sub("_", str(name))[:128]
+    return INVALID_ID_CHARACTERS.sub("_", str(name))[:128]
 
 
 def _is_of_options(entry: Entry) -> bool:
@@ -301,10 +315,10 @@ def _is_of_options(entry: Entry) -> bool:
     return name is None or is_option(name)
 
 
-def _option_order(entry: Entry) -> OtherOrder:
+def _option_order(entry: Entry) -> UnmodelledOrder:
     """An open order of options, by what is left of each of its legs."""
     legs = [entry] if OrderEntry.symbol.of(entry) else list(OrderEntry.legs.of(entry))
-    options: defaultdict[Contract, Decimal] = defaultdict(Decimal)
+    options: defaultdict[OptionContract, Decimal] = defaultdict(Decimal)
     known = bool(legs)
     for leg in legs:
         symbol, side = OrderEntry.symbol.of(leg), OrderEntry.traded_side.of(leg)
@@ -313,7 +327,7 @@ def _option_order(entry: Entry) -> OtherOrder:
             known = False
             continue
         left = max(quantity - OrderEntry.filled_qty.of(leg), Decimal(0))
-        options[contract_of(symbol)] += left if side == "buy" else -left
+        options[parse_occ_symbol(symbol)] += left if side == "buy" else -left
     roots = sorted({contract.root for contract in options})
     # What is on one root protects nothing on another.
     risk = _loss_of(options) if known and len(roots) == 1 else INFINITE
@@ -324,13 +338,13 @@ def _option_order(entry: Entry) -> OtherOrder:
     elif OrderEntry.traded_side.of(entry) != "sell":
         ordered = OrderEntry.qty.of(entry) or Decimal(0)
         left = max(ordered - OrderEntry.filled_qty.of(entry), Decimal(0))
-        risk += max(limit, Decimal(0)) * SHARES * left
-    return OtherOrder(identity_of(entry), f"options on {' '.join(roots)}".rstrip(), risk)
+        risk += max(limit, Decimal(0)) * SHARES_PER_OPTION * left
+    return UnmodelledOrder(entry_order_id(entry), f"options on {' '.join(roots)}".rstrip(), risk)
 
 
-def _loss_of(options: Mapping[Contract, Decimal | int]) -> Decimal:
+def _loss_of(options: Mapping[OptionContract, Decimal | int]) -> Decimal:
     """USD that options can lose at expiry at most; infinite where nothing bounds that."""
-    loss = largest_loss(options)
+    loss = max_expiry_loss(options)
     return INFINITE if loss is None else loss
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from execution.alpaca.connection import Response, VenueConnection
 from execution.alpaca.fields import ActivityEntry
-from execution.brokers import symbol_held
-from execution.journal.activities import Activity, Kind, traded_amount
+from execution.brokers import parse_venue_symbol
+from execution.journal.activities import Activity, ActivityKind, traded_amount
 from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer, in_one_line
 from trainingdata.feed.fields import objects
@@ -22,7 +22,7 @@ from trainingdata.instants import DAY
 log = logging.getLogger(__name__)
 
 ACTIVITIES_A_PAGE = 100
-_KINDS: Mapping[str, Kind] = {
+_KINDS: Mapping[str, ActivityKind] = {
     "FILL": "trade",
     # Cash by journal, by wire, from another broker.
     "ACATC": "transfer",
@@ -49,18 +49,18 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
     """Everything that happened to the account after an instant, oldest first.
 
     An activity with a date only is listed if its date is after the instant, and often late. A row
-    that cannot be read is left out and named in `unread` of the connection. Positions and cash
+    that cannot be read is left out and named in `unreadable_activities` of the connection. Positions and cash
     show its effect on the account.
     """
-    activities, unread = [], []
+    activities, unreadable_activities = [], []
     with connection.translated_errors("activities"):
         for row in _rows_since(connection, after):
             try:
                 activities.append(activity_of(row))
             except SenselessAnswer as error:
-                unread.append(_in_words(row, error.why))
+                unreadable_activities.append(_in_words(row, error.why))
         _refuse_future_trades(connection, activities)
-    connection.unread = tuple(unread)
+    connection.unreadable_activities = tuple(unreadable_activities)
     return sorted(activities, key=lambda activity: activity.at)
 
 
@@ -84,7 +84,7 @@ def activity_of(entry: Response) -> Activity:
     return replace(activity, quantity=Decimal(0), amount=Decimal(0)) if canceled else activity
 
 
-def kind_of(word: str) -> Kind:
+def kind_of(word: str) -> ActivityKind:
     """What is called here what the venue calls so."""
     if word.startswith("DIV"):
         return "dividend"
@@ -110,7 +110,7 @@ def _trade_of(entry: Response, name: str) -> Activity:
     )
 
 
-def _booking_of(entry: Response, name: str, kind: Kind) -> Activity:
+def _booking_of(entry: Response, name: str, kind: ActivityKind) -> Activity:
     amount = ActivityEntry.transfer if kind == "transfer" else ActivityEntry.amount
     return Activity(
         id=name,
@@ -124,7 +124,7 @@ def _booking_of(entry: Response, name: str, kind: Kind) -> Activity:
     )
 
 
-def _booked_quantity(entry: Response, kind: Kind) -> Decimal:
+def _booked_quantity(entry: Response, kind: ActivityKind) -> Decimal:
     """By how much an entry that is no trade changes a position."""
     quantity = ActivityEntry.qty.of(entry)
     # A dividend's quantity says for how many shares it was paid, unless it was paid in shares.
@@ -137,7 +137,7 @@ def _booked_quantity(entry: Response, kind: Kind) -> Decimal:
 def _symbol_of(entry: Response) -> str:
     """What an entry is about; a security that trades under no symbol has a CUSIP."""
     name = ActivityEntry.symbol.of(entry) or ActivityEntry.cusip.of(entry)
-    return symbol_held(name) if name else ""
+    return parse_venue_symbol(name) if name else ""
 
 
 def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Response]:

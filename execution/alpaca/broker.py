@@ -12,26 +12,26 @@ from typing import Any
 import numpy as np
 
 from execution.alpaca.account import (
-    Responses,
-    identity_of,
-    reading_of,
+    AccountResponses,
+    entry_order_id,
+    parse_reading,
     unpriced_symbols,
     with_fills,
 )
 from execution.alpaca.activities import activities_since
 from execution.alpaca.connection import Response, VenueConnection
 from execution.alpaca.fields import AssetEntry, OrderEntry
-from execution.alpaca.holdings import held_in
-from execution.alpaca.order_venue import ORDERS_LISTED, OrderVenue
-from execution.alpaca.placed_order import PlacedOrder
-from execution.brokers import READ_AGAIN_SECONDS, ReadAgain, Reading
+from execution.alpaca.holdings import read_positions
+from execution.alpaca.order_venue import MAX_ORDERS_LISTED, OrderVenue
+from execution.alpaca.placed_order import AlpacaOrder
+from execution.brokers import REREAD_SECONDS, FirstReadingRejected, AccountReading
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.last_trades import NoTrades, TradeSource, last_prices
-from execution.orders.orders import TERMS, Fill, Order, OrderTerms
+from execution.orders.orders import DEFAULT_SIZE_LIMITS, Fill, Order, OrderSizeLimits
 from execution.orders.venue_rules import refusal
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
@@ -41,8 +41,12 @@ from trainingdata.instruments import BILLIONTH, Kind, instrument, is_symbol, ven
 
 log = logging.getLogger(__name__)
 
-ASKED_ONE_BY_ONE = 50  # assets; a minute has 200 requests, and of more the whole list is read
-RECENT = 60.0  # seconds for which an account that was read still counts as the account
+MAX_SINGLE_ASSET_QUERIES = (
+    50  # assets; a minute has 200 requests, and of more the whole list is read
+)
+ACCOUNT_MAX_AGE_SECONDS = (
+    60.0  # seconds for which an account that was read still counts as the account
+)
 
 
 class AlpacaBroker:
@@ -66,7 +70,7 @@ class AlpacaBroker:
         settings: BrokerSettings,
         keys: Keys,
         *,
-        terms: OrderTerms = TERMS,
+        terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
         patience: float = 10.0,
         book: OrderStore | None = None,
         time: Time = OURS,
@@ -92,14 +96,14 @@ class AlpacaBroker:
         """
         try:
             reading = self.read_account()
-        except ReadAgain as error:
+        except FirstReadingRejected as error:
             log.warning("asked again: %s", error)
-            self._time.wait(READ_AGAIN_SECONDS)
-            reading = self.read_account(again=True)
+            self._time.wait(REREAD_SECONDS)
+            reading = self.read_account(reread=True)
         self.accept(reading.account)
         return reading.account
 
-    def read_account(self, *, again: bool = False) -> Reading:
+    def read_account(self, *, reread: bool = False) -> AccountReading:
         """Return the account as the venue states it now, with open orders and the venue's prices.
 
         An order that may be on its way counts as an open one, and makes its symbol unknown.
@@ -115,7 +119,7 @@ class AlpacaBroker:
         ReadAgain
             for answers that contradict each other, if this is a first reading.
         """
-        if not again:
+        if not reread:
             # Their outcomes are queried before anything is read: what has become of them is then
             # part of the reading.
             intents = self._outbox.book.unknown_outcomes()
@@ -123,20 +127,20 @@ class AlpacaBroker:
         self._last = None
         with self._venue.translated_errors("the account"):
             try:
-                return self._read(again=again)
+                return self._read(reread=reread)
             except SenselessAnswer as error:
-                if again:
+                if reread:
                     raise
                 rejected = str(error)
-        raise ReadAgain(rejected)
+        raise FirstReadingRejected(rejected)
 
-    def _read(self, *, again: bool) -> Reading:
+    def _read(self, *, reread: bool) -> AccountReading:
         client = self._venue.client
         # Orders are read before positions. An order that fills in between is counted twice, which
         # is too careful; the other way round it would not be counted at all.
         # Nothing contradicts an empty list of orders but the same question again.
         orders = self._venue.open_entries() or self._venue.open_entries()
-        if len(orders) >= ORDERS_LISTED:
+        if len(orders) >= MAX_ORDERS_LISTED:
             raise BrokerError(
                 f"{len(orders)} orders are open, and the venue lists no more at once: the account"
                 " cannot be seen whole; cancel some"
@@ -144,17 +148,17 @@ class AlpacaBroker:
         positions = objects(client.get_all_positions())
         facts = client.get_account()
         clock = client.get_clock()
-        names = map(identity_of, orders)
+        names = map(entry_order_id, orders)
         sent = {name: intent.order for name in names if (intent := self._outbox.book.get(name))}
         unpriced = unpriced_symbols(positions)
-        reading = reading_of(
-            Responses(
+        reading = parse_reading(
+            AccountResponses(
                 facts,
                 positions,
                 orders,
                 clock,
                 self._unknown,
-                again,
+                reread,
                 last_prices(self._feed, unpriced) if unpriced else {},
                 sent,
                 self._paper,
@@ -164,16 +168,19 @@ class AlpacaBroker:
         return replace(reading, account=account)
 
     @property
-    def is_read(self) -> bool:
+    def has_recent_account(self) -> bool:
         """Whether the account was read within a minute, and nothing unknown has happened since."""
-        return self._last is not None and self._time.elapsed() - self._read_at <= RECENT
+        return (
+            self._last is not None
+            and self._time.elapsed() - self._read_at <= ACCOUNT_MAX_AGE_SECONDS
+        )
 
     def accept(self, account: AccountSnapshot) -> None:
         """Apply the venue's rules to this account for a minute, with fills added."""
         self._last = account
         self._read_at = self._time.elapsed()
 
-    def follow(self) -> None:
+    def refresh_open_orders(self) -> None:
         """Query orders that rested at their last answer, and record the answers."""
         accepted = self._outbox.book.in_states(("accepted",))
         self._outbox.refresh(filter(_is_of_one_symbol, accepted))
@@ -202,7 +209,9 @@ class AlpacaBroker:
             self._venue.now()
         if gate.prices:
             self._venue.prices = gate.prices
-        before = self._last if self._last is not None and self.is_read else self.account()
+        before = (
+            self._last if self._last is not None and self.has_recent_account else self.account()
+        )
         # Whatever ends this early leaves an account behind that has to be read anew.
         self._last = None
         account = before
@@ -227,7 +236,7 @@ class AlpacaBroker:
             self._last = with_fills(before, fills)
         return fills
 
-    def _awaited(self, sent: Sequence[tuple[Order, PlacedOrder]]) -> tuple[list[Fill], bool]:
+    def _awaited(self, sent: Sequence[tuple[Order, AlpacaOrder]]) -> tuple[list[Fill], bool]:
         """What orders that were taken have filled, and whether nothing more can happen to them."""
         awaited = self._venue.awaited([placed for _, placed in sent], self._patience)
         fills: list[Fill] = []
@@ -288,7 +297,7 @@ class AlpacaBroker:
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
         listed: dict[str, Response] = {}
-        if len(symbols) > ASKED_ONE_BY_ONE:
+        if len(symbols) > MAX_SINGLE_ASSET_QUERIES:
             for kind in {instrument(symbol).kind for symbol in symbols}:
                 listed |= self._listed(kind)
         assets = {}
@@ -325,14 +334,14 @@ class AlpacaBroker:
 class AlpacaConnection(VenueConnection):
     """A `BrokerConnection` to the account that keys open at Alpaca."""
 
-    held = held_in
+    held = read_positions
     activities_since = activities_since
 
     def broker(self, **words: Any) -> AlpacaBroker:
         return AlpacaBroker(self._settings, self._keys, time=self.time, **words)
 
 
-def _fills_of(order: Order, placed: PlacedOrder) -> list[Fill]:
+def _fills_of(order: Order, placed: AlpacaOrder) -> list[Fill]:
     """What an order has filled, a fill at its mean price for each order in its place."""
     fills = []
     for each in reversed(placed.chain):

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from execution.alpaca.fields import AccountFacts, Clock, stated_cash
-from execution.brokers import SETBACK
+from execution.alpaca.fields import AccountEntry, ClockEntry, stated_cash
+from execution.brokers import CLOCK_TOLERANCE
 from foundation.clock import OURS, Time
 from foundation.errors import BrokerError, SenselessAnswer, invalid_choice
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
@@ -23,14 +23,16 @@ Response = Mapping[str, Any]
 Fact = TypeVar("Fact")
 
 ALPACA = "alpaca"  # as it is registered
-UNKNOWN_THING = 404
+NOT_FOUND_STATUS = 404
 NO_TIME = np.timedelta64(0, "ns")
-ON_TIME = np.timedelta64(1, "s")
-PACED = 60.0  # seconds after which a clock that has kept pace with ours is believed again
-SLOWEST = np.timedelta64(300, "s")  # by which a clock may fall behind what has passed here
+MAX_ON_TIME_LAG = np.timedelta64(1, "s")
+KEPT_PACE_SECONDS = (
+    60.0  # seconds after which a clock that has kept pace with ours is believed again
+)
+MAX_CLOCK_LAG = np.timedelta64(300, "s")  # by which a clock may fall behind what has passed here
 
 
-def refuse_another(settings: BrokerSettings) -> None:
+def require_alpaca(settings: BrokerSettings) -> None:
     """Refuse a broker that is another one, for what knows Alpaca alone."""
     if settings.name != ALPACA:
         raise invalid_choice("broker.name", settings.name, (ALPACA,))
@@ -47,11 +49,11 @@ class VenueConnection:
     def __init__(self, settings: BrokerSettings, keys: Keys, time: Time = OURS) -> None:
         from alpaca.trading.client import TradingClient
 
-        refuse_another(settings)
+        require_alpaca(settings)
         self._settings = settings
         self._keys = keys
         self.time = time
-        self.unread: tuple[str, ...] = ()
+        self.unreadable_activities: tuple[str, ...] = ()
         self._read_clock: tuple[np.datetime64, float] | None = None
         self._on_time: tuple[np.datetime64, float] | None = None
         self._slow: tuple[np.datetime64, float] | None = None
@@ -78,11 +80,13 @@ class VenueConnection:
         An answer beyond what has passed here, or before what the clock has shown, counts only where
         a second one agrees; otherwise the second one counts.
         """
-        at = Clock.timestamp.of(as_mapping(clock))
+        at = ClockEntry.timestamp.of(as_mapping(clock))
         if self._is_surprising(at):
-            first, at = at, Clock.timestamp.of(as_mapping(self.client.get_clock()))
+            first, at = at, ClockEntry.timestamp.of(as_mapping(self.client.get_clock()))
             # The clock of a practice server may run on as fast as it likes.
-            agree = at >= first - SETBACK and (at <= first + SETBACK or at > self.estimated_now())
+            agree = at >= first - CLOCK_TOLERANCE and (
+                at <= first + CLOCK_TOLERANCE or at > self.estimated_now()
+            )
             if not agree and self._is_surprising(at):
                 raise SenselessAnswer(f"the clock shows {first}, and then {at}")
             if agree:
@@ -97,7 +101,7 @@ class VenueConnection:
         seconds = self.time.elapsed()
         if self._on_time is None or (behind := _carried(self._on_time, seconds) - at) <= NO_TIME:
             self._on_time, self._slow = (at, seconds), None
-        elif behind > SLOWEST and not self._settings.on_this_machine:
+        elif behind > MAX_CLOCK_LAG and not self._settings.on_this_machine:
             # Where our own clock has jumped, the venue's keeps pace with it from then on.
             if self._has_kept_pace(at, seconds):
                 self._on_time, self._slow = (at, seconds), None
@@ -110,16 +114,19 @@ class VenueConnection:
     def _has_kept_pace(self, at: np.datetime64, seconds: float) -> bool:
         """Whether a clock that was slow has kept pace with ours for a minute since."""
         since = self._slow
-        if since is not None and seconds - since[1] < PACED:
+        if since is not None and seconds - since[1] < KEPT_PACE_SECONDS:
             return False
         self._slow = (at, seconds)
-        return since is not None and bool(_carried(since, seconds) - at < ON_TIME)
+        return since is not None and bool(_carried(since, seconds) - at < MAX_ON_TIME_LAG)
 
     def _is_surprising(self, at: np.datetime64) -> bool:
         """Whether more or less has passed at the venue than here."""
         if self._read_clock is None:
             return False
-        return bool(at > self.estimated_now() + SETBACK or at < self._read_clock[0] - SETBACK)
+        return bool(
+            at > self.estimated_now() + CLOCK_TOLERANCE
+            or at < self._read_clock[0] - CLOCK_TOLERANCE
+        )
 
     def estimated_now(self) -> np.datetime64:
         """The venue's time, from when it was last read; read now, where it never was."""
@@ -127,7 +134,7 @@ class VenueConnection:
             return self.now()
         return _carried(self._read_clock, self.time.elapsed())
 
-    def known_now(self) -> np.datetime64:
+    def now_or_estimate(self) -> np.datetime64:
         """What the venue's clock shows, or must show by now where it does not answer."""
         try:
             return self.now()
@@ -143,17 +150,17 @@ class VenueConnection:
             try:
                 answer = self.client.get(path, query)
             except APIError as error:
-                if error.status_code != UNKNOWN_THING:
+                if error.status_code != NOT_FOUND_STATUS:
                     raise
                 return None
             return as_mapping(answer)
 
-    def fact(self, field: Needed[Fact] | Optional[Fact]) -> Fact:
+    def read_account_field(self, field: Needed[Fact] | Optional[Fact]) -> Fact:
         with self.translated_errors("the account"):
             return field.of(as_mapping(self.client.get_account()))
 
     def account_id(self) -> str:
-        return self.fact(AccountFacts.id)
+        return self.read_account_field(AccountEntry.id)
 
     def cash(self) -> Decimal:
         """USD in the account; below 0 it is borrowed."""
@@ -165,7 +172,7 @@ class VenueConnection:
         with self.translated_errors("the clock"):
             clock = as_mapping(self.client.get_clock())
             self.record_clock(clock)
-            return Clock.next_close.of(clock)
+            return ClockEntry.next_close.of(clock)
 
 
 def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:

@@ -30,7 +30,7 @@ from trainingdata.feed.fields import (
 from trainingdata.instants import instant
 
 
-class Clock:
+class ClockEntry:
     """`GET /v2/clock`."""
 
     timestamp = Needed("timestamp", an_instant)
@@ -38,7 +38,7 @@ class Clock:
     next_close = optional("next_close", an_instant, "the exchange's calendar says when it closes")
 
 
-class AccountFacts:
+class AccountEntry:
     """`GET /v2/account`."""
 
     id = Needed("id", words)
@@ -72,10 +72,10 @@ def stated_cash(facts: Mapping[str, Any]) -> Decimal:
     Alpaca's document requires `id` and `status` alone, and defines equity as the sum of cash,
     `long_market_value` and `short_market_value`. Raises SenselessAnswer without either.
     """
-    cash = AccountFacts.cash.of(facts)
+    cash = AccountEntry.cash.of(facts)
     if cash is not None:
         return cash
-    sums = (AccountFacts.equity, AccountFacts.long_value, AccountFacts.short_value)
+    sums = (AccountEntry.equity, AccountEntry.long_value, AccountEntry.short_value)
     equity, long, short = (field.of(facts) for field in sums)
     if equity is None or long is None or short is None:
         absent = [field.name for field in sums if field.of(facts) is None]
@@ -83,7 +83,7 @@ def stated_cash(facts: Mapping[str, Any]) -> Decimal:
     return EXACT.subtract(equity, EXACT.add(long, short))
 
 
-class Position:
+class PositionEntry:
     """An entry of `GET /v2/positions`."""
 
     symbol = Needed("symbol", words)
@@ -99,7 +99,7 @@ class Position:
     available = optional("qty_available", exact, "all that is held may be sold")
 
 
-def a_side(value: Any) -> str:
+def parse_side(value: Any) -> str:
     """Buy or sell, short sales and orders by tick among them (Alpaca, "Orders": `side`)."""
     if not isinstance(value, str) or (said := value.partition("_")[0]) not in ("buy", "sell"):
         raise ValueError("not buy or sell")
@@ -134,9 +134,9 @@ class OrderEntry:
             *("submitted_at", "created_at"),
         )
     )
-    side = Needed("side", a_side)
+    side = Needed("side", parse_side)
     # An order of several legs has none of its own.
-    traded_side = optional("side", a_side)
+    traded_side = optional("side", parse_side)
     type = optional("type", words)
     time_in_force = optional("time_in_force", words)
     limit_price = optional("limit_price", positive)
@@ -168,14 +168,14 @@ _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T00:00:00Z)?")
 _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 
 
-def capitals(value: Any) -> str:
+def parse_capitals(value: Any) -> str:
     """A word of the venue's for a kind of thing, as CFEE."""
     if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
         raise ValueError("no word of capitals")
     return value
 
 
-def a_new_york_midnight(value: Any) -> np.datetime64:
+def parse_new_york_midnight(value: Any) -> np.datetime64:
     """The instant at which a day begins in New York."""
     day = _DAY.fullmatch(value) if isinstance(value, str) else None
     if day is None or not 1990 <= int(day[1][:4]) <= 2200:
@@ -188,11 +188,11 @@ class ActivityEntry:
 
     id = Needed("id", words)
     stated_id = optional("id", words)
-    kind = Needed("activity_type", capitals)
+    kind = Needed("activity_type", parse_capitals)
     sub_kind = Optional("activity_sub_type", words, "")
     status = Optional("status", one_of("executed", "correct", "canceled"), "executed")
     traded_at = Needed("transaction_time", an_instant)
-    day = Needed("date", a_new_york_midnight)
+    day = Needed("date", parse_new_york_midnight)
     symbol = optional("symbol", words)
     cusip = optional("cusip", words)
     traded_qty = Needed("qty", positive)

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any
 
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.fields import AccountFacts, Position, stated_cash
-from execution.brokers import NOTHING, VenuePosition, symbol_held
-from execution.orders.option_orders import SHARES, is_option
+from execution.alpaca.fields import AccountEntry, PositionEntry, stated_cash
+from execution.brokers import NO_POSITION, VenuePosition, parse_venue_symbol
+from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from foundation.decimals import EXACT
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import objects
@@ -26,16 +26,16 @@ Entry = Mapping[str, Any]
 ROUNDING = Decimal(1)  # USD
 # Fractions of a sum by which prices may move it between two answers: at the first reading, and at a
 # second one, which nothing but prices should have moved.
-CLOSE = Decimal("0.001")
-NEAR = Decimal("0.01")
+FIRST_REL_TOL = Decimal("0.001")
+REREAD_REL_TOL = Decimal("0.01")
 STOCKS = "us_equity"
 OPTIONS = "us_option"
-COINS = "crypto"
+CRYPTO = "crypto"
 OTHERS = "other"  # of another class, or without any price of today
 
 
-def held_in(
-    connection: VenueConnection, concerned: Callable[[str], bool] = lambda name: True
+def read_positions(
+    connection: VenueConnection, is_needed: Callable[[str], bool] = lambda name: True
 ) -> dict[str, VenuePosition]:
     """Return every position by symbol, foreign symbols and options included.
 
@@ -44,13 +44,13 @@ def held_in(
     held: dict[str, VenuePosition] = {}
     with connection.translated_errors("positions"):
         for position in objects(connection.client.get_all_positions()):
-            if not concerned(Position.symbol.of(position)):
+            if not is_needed(PositionEntry.symbol.of(position)):
                 continue
             _refuse_contradicting_signs(position)
-            if quantity := Position.qty.of(position):
-                symbol = symbol_held(Position.symbol.of(position))
-                worth = abs(Position.market_value.of(position) or Decimal(0))
-                before = held.get(symbol, NOTHING)
+            if quantity := PositionEntry.qty.of(position):
+                symbol = parse_venue_symbol(PositionEntry.symbol.of(position))
+                worth = abs(PositionEntry.market_value.of(position) or Decimal(0))
+                before = held.get(symbol, NO_POSITION)
                 whole = EXACT.add(before.quantity, quantity)
                 held[symbol] = VenuePosition(whole, EXACT.add(before.worth, worth))
     return held
@@ -72,12 +72,12 @@ class ParsedPositions:
     prices: dict[str, float] = field(default_factory=dict)
     available: dict[str, Decimal] = field(default_factory=dict)
     short_proceeds: float = 0.0
-    owed: float = 0.0
+    short_option_value: float = 0.0
     options: float = 0.0
     longs: dict[str, Decimal] = field(default_factory=dict)
     shorts: dict[str, Decimal] = field(default_factory=dict)
     unpriced: dict[str, Decimal] = field(default_factory=dict)
-    unsaid: set[str] = field(default_factory=set)
+    unvalued_sides: set[str] = field(default_factory=set)
 
     def add(self, kind: str, worth: Decimal) -> None:
         """Have something of a class be worth so many USD, signed."""
@@ -87,7 +87,7 @@ class ParsedPositions:
 
 def has_price(position: Entry) -> bool:
     """Whether a position says what one of it is worth today."""
-    return bool(Position.price.of(position) or Position.market_value.of(position))
+    return bool(PositionEntry.price.of(position) or PositionEntry.market_value.of(position))
 
 
 def parse_positions(
@@ -101,18 +101,18 @@ def parse_positions(
     for position in positions:
         _refuse_contradicting_signs(position)
         kind = _asset_class(position)
-        quantity = Position.qty.of(position)
-        said = (Position.price.of(position), Position.market_value.of(position))
+        quantity = PositionEntry.qty.of(position)
+        said = (PositionEntry.price.of(position), PositionEntry.market_value.of(position))
         if kind == OPTIONS:
-            name = Position.symbol.of(position)
+            name = PositionEntry.symbol.of(position)
             value = _worth_of_option(position)
             if value:
                 found.add(kind, value)
-                found.owed += max(-float(value), 0.0)
+                found.short_option_value += max(-float(value), 0.0)
                 found.options += max(float(value), 0.0)
             elif quantity < 0 and said == (None, None):
                 found.unpriced[name] = quantity
-                found.unsaid.add("short")
+                found.unvalued_sides.add("short")
             continue
         symbol = _position_symbol(position)
         price = _mark(position, symbol, trades.get(symbol))
@@ -120,21 +120,21 @@ def parse_positions(
         if quantity and not price:
             found.unpriced[symbol] = found.unpriced.get(symbol, Decimal(0)) + quantity
             if said == (None, None):
-                found.unsaid.add("long" if quantity > 0 else "short")
+                found.unvalued_sides.add("long" if quantity > 0 else "short")
         if not price:
             continue
         found.quantities[symbol] = found.quantities.get(symbol, Decimal(0)) + quantity
         found.prices[symbol] = price
         if quantity < 0:
-            entry = Position.entry_price.of(position)
+            entry = PositionEntry.entry_price.of(position)
             found.short_proceeds += float(-quantity) * (price if entry is None else float(entry))
-        free_to_trade = Position.available.of(position)
+        free_to_trade = PositionEntry.available.of(position)
         if free_to_trade is not None:
             found.available[symbol] = free_to_trade
     return found
 
 
-def refuse_other_sums(facts: Entry, holdings: ParsedPositions, *, again: bool) -> None:
+def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool) -> None:
     """Refuse positions that are not worth what the account says of them, long or short.
 
     An empty list is what an account without positions answers; what was sold short would count as
@@ -145,28 +145,28 @@ def refuse_other_sums(facts: Entry, holdings: ParsedPositions, *, again: bool) -
     again: whether the answers before these did not go together: what moving prices explain is
         accepted then, with a line in the log.
     """
-    short = AccountFacts.short_value.of(facts)
-    long = AccountFacts.long_value.of(facts)
+    short = AccountEntry.short_value.of(facts)
+    long = AccountEntry.long_value.of(facts)
     for side, name, stated, worth in (
-        ("long", AccountFacts.long_value.name, long, holdings.longs),
-        ("short", AccountFacts.short_value.name, short and abs(short), holdings.shorts),
+        ("long", AccountEntry.long_value.name, long, holdings.longs),
+        ("short", AccountEntry.short_value.name, short and abs(short), holdings.shorts),
     ):
-        if stated is None or side in holdings.unsaid:
+        if stated is None or side in holdings.unvalued_sides:
             continue
         apart = min(abs(listed - stated) for listed in _possible_sums(worth))
-        if apart <= CLOSE * stated + ROUNDING:
+        if apart <= FIRST_REL_TOL * stated + ROUNDING:
             continue
         difference = (
             f"positions (qty times price) are worth ${sum(worth.values()):,.0f},"
             f" {name} says ${stated:,.0f}"
         )
-        if not again or apart > NEAR * stated + ROUNDING:
+        if not reread or apart > REREAD_REL_TOL * stated + ROUNDING:
             raise SenselessAnswer(difference)
         log.warning("it is taken for prices that move: %s", difference)
 
 
-def refuse_other_equity(
-    facts: Entry, holdings: ParsedPositions, set_aside: Decimal, *, again: bool
+def check_equity_sum(
+    facts: Entry, holdings: ParsedPositions, reserved_cash: Decimal, *, reread: bool
 ) -> None:
     """Refuse an account whose equity is not its cash and the worth of its positions.
 
@@ -176,14 +176,14 @@ def refuse_other_equity(
     again: whether the answers before these did not go together: less cash than equity implies is
         accepted then, with a line in the log.
     """
-    equity = AccountFacts.equity.of(facts)
-    long = AccountFacts.long_value.of(facts)
-    short = AccountFacts.short_value.of(facts)
-    if equity is None or long is None or short is None or holdings.unsaid:
+    equity = AccountEntry.equity.of(facts)
+    long = AccountEntry.long_value.of(facts)
+    short = AccountEntry.short_value.of(facts)
+    if equity is None or long is None or short is None or holdings.unvalued_sides:
         return
     cash = stated_cash(facts)
     # By Alpaca's reference equity is cash + long_market_value + short_market_value, of which
-    # `refuse_other_sums` says that they are those of positions. What is not in the two may be in
+    # `check_position_sums` says that they are those of positions. What is not in the two may be in
     # equity all the same. Seen live in 2026, cash lacks besides what open bids for coins will cost,
     # and equity does not.
     worths = [
@@ -192,16 +192,16 @@ def refuse_other_equity(
         for shorts in _possible_sums(holdings.shorts)
     ]
     listed = sum(holdings.longs.values()) + sum(holdings.shorts.values())
-    tolerance = NEAR * (abs(cash) + max(abs(long) + abs(short), listed)) + ROUNDING
+    tolerance = REREAD_REL_TOL * (abs(cash) + max(abs(long) + abs(short), listed)) + ROUNDING
     missing = [equity - cash - worth for worth in worths]
-    if any(-tolerance <= each <= tolerance + set_aside for each in missing):
+    if any(-tolerance <= each <= tolerance + reserved_cash for each in missing):
         return
     difference = (
         f"equity is ${equity:,.2f}, cash ${cash:,.2f}, long_market_value ${long:,.2f} and"
         f" short_market_value ${short:,.2f}"
     )
     # A withdrawal on its way may have left cash and not equity: to count less cash is careful.
-    if not again or max(missing) < 0:
+    if not reread or max(missing) < 0:
         raise SenselessAnswer(difference)
     log.warning("it is taken for cash that is on its way out: %s", difference)
 
@@ -221,37 +221,37 @@ def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
 
 def _refuse_contradicting_signs(position: Entry) -> None:
     """Refuse a position that is long by one of its fields and short, or nothing, by another."""
-    quantity = Position.qty.of(position)
-    value = Position.market_value.of(position)
-    side = Position.side.of(position)
+    quantity = PositionEntry.qty.of(position)
+    value = PositionEntry.market_value.of(position)
+    side = PositionEntry.side.of(position)
     is_long = {number > 0 for number in (quantity, value) if number}
     if side is not None:
         is_long.add(side == "long")
     if len(is_long) > 1 or (value and not quantity):
         raise SenselessAnswer(
-            f"{Position.symbol.of(position)}: qty {quantity}, market_value {value} and side {side}"
+            f"{PositionEntry.symbol.of(position)}: qty {quantity}, market_value {value} and side {side}"
             " are not of one sign"
         )
 
 
 def _asset_class(position: Entry) -> str:
-    name = Position.symbol.of(position)
-    kind = Position.asset_class.of(position)
+    name = PositionEntry.symbol.of(position)
+    kind = PositionEntry.asset_class.of(position)
     if kind == OPTIONS or is_option(name):
         return OPTIONS
     if kind is None and is_symbol(name):
-        return COINS if is_coin(name) else STOCKS
-    return kind if kind in (STOCKS, COINS) and is_symbol(name) else OTHERS
+        return CRYPTO if is_coin(name) else STOCKS
+    return kind if kind in (STOCKS, CRYPTO) and is_symbol(name) else OTHERS
 
 
 def _add_worth(found: ParsedPositions, kind: str, position: Entry, at_last_mark: Decimal) -> None:
     """Add what a position is worth in the venue's words, USD; at its last mark without any."""
-    value = Position.market_value.of(position)
-    price = Position.price.of(position)
+    value = PositionEntry.market_value.of(position)
+    price = PositionEntry.price.of(position)
     if not value and not price:
         found.add(OTHERS, at_last_mark)
     else:
-        found.add(kind, Position.qty.of(position) * (price or 0) if value is None else value)
+        found.add(kind, PositionEntry.qty.of(position) * (price or 0) if value is None else value)
 
 
 def _worth_of_option(option: Entry) -> Decimal:
@@ -259,20 +259,20 @@ def _worth_of_option(option: Entry) -> Decimal:
 
     One that is owed is worth what its price says, or the last day's, where nothing gives a value.
     """
-    value = Position.market_value.of(option)
-    quantity = Position.qty.of(option)
+    value = PositionEntry.market_value.of(option)
+    quantity = PositionEntry.qty.of(option)
     if value is not None or quantity > 0:
         return value or Decimal(0)
-    price = Position.price.of(option) or Position.last_price.of(option) or Decimal(0)
-    return quantity * SHARES * price
+    price = PositionEntry.price.of(option) or PositionEntry.last_price.of(option) or Decimal(0)
+    return quantity * SHARES_PER_OPTION * price
 
 
 def _position_symbol(position: Entry) -> str:
     """What a position is called here; one of no stock or coin against the dollar is foreign."""
-    name = Position.symbol.of(position)
-    kind = Position.asset_class.of(position)
-    ours = is_symbol(name) and (kind is None or (kind == COINS) == is_coin(name))
-    return symbol_held(name) if ours else foreign_symbol(name)
+    name = PositionEntry.symbol.of(position)
+    kind = PositionEntry.asset_class.of(position)
+    ours = is_symbol(name) and (kind is None or (kind == CRYPTO) == is_coin(name))
+    return parse_venue_symbol(name) if ours else foreign_symbol(name)
 
 
 def _mark(position: Entry, symbol: str, traded: float | None) -> float:
@@ -281,9 +281,9 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
     traded: USD, of its last trade. Where the venue says nothing of today that counts, else the
         price of the day before.
     """
-    quantity = Position.qty.of(position)
-    value = Position.market_value.of(position)
-    price = Position.price.of(position)
+    quantity = PositionEntry.qty.of(position)
+    value = PositionEntry.market_value.of(position)
+    price = PositionEntry.price.of(position)
     if price:
         # Bonds are priced for a hundred of what they are counted in.
         for unit in (1, 100) if _asset_class(position) == OTHERS else (1,):
@@ -295,10 +295,10 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
         )
     if value and quantity:
         return float(abs(value / quantity))
-    return traded or float(Position.last_price.of(position) or 0)
+    return traded or float(PositionEntry.last_price.of(position) or 0)
 
 
 def _are_near(value: Decimal, worth: Decimal) -> bool:
     """Whether one may be the other in USD, but for rounding and a price that moves."""
-    nearly = 1 - NEAR
+    nearly = 1 - REREAD_REL_TOL
     return worth * nearly - ROUNDING <= value <= worth / nearly + ROUNDING

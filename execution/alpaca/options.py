@@ -9,20 +9,20 @@ from typing import Literal
 
 import numpy as np
 
-from execution.alpaca.fields import AccountFacts
-from execution.alpaca.holdings import held_in
+from execution.alpaca.fields import AccountEntry
+from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import OrderVenue
-from execution.alpaca.placed_order import PlacedOrder, spread_traded
+from execution.alpaca.placed_order import AlpacaOrder, filled_spreads
 from execution.journal.order_store import OrderStore
 from execution.journal.outbox import REJECTED_LATER, Outbox
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import (
-    Contract,
+    OptionContract,
     NeverSent,
     Quote,
     SpreadFill,
     SpreadOrder,
-    contract_of,
+    parse_occ_symbol,
     is_option,
 )
 from foundation.clock import OURS, Time
@@ -73,7 +73,7 @@ class AlpacaSpreads:
         """The index at the close of a session, points; None where it is not known yet."""
         return self._data.close_of(day, self.now())
 
-    def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
+    def quotes(self, contracts: Iterable[OptionContract]) -> dict[OptionContract, Quote]:
         """Quotes of options; an option without one of the last 20 minutes is left out."""
         by_symbol = {contract.symbol: contract for contract in contracts}
         quotes = {}
@@ -97,10 +97,10 @@ class AlpacaSpreads:
         """
         name = order.client_order_id
         posted = self._outbox.post(order, gate)
-        (placed,) = self._venue.awaited([posted], self._patience)
+        (placed,) = self._venue.await_done([posted], self._patience)
         return self._traded(name, self._outbox.cancel_and_wait(placed))
 
-    def resume(self, client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
+    def resume(self, client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
         """Return what an earlier order has traded; one that still rests is cancelled.
 
         again: as for `Outbox.resolve`.
@@ -112,14 +112,14 @@ class AlpacaSpreads:
         OutcomeUnknown
             for an order of unknown outcome.
         """
-        placed = self._outbox.resolve(client_order_id, again=again)
+        placed = self._outbox.resolve(client_order_id, retry_gate=retry_gate)
         if placed is None:
-            begun = self._outbox.was_begun(client_order_id)
+            begun = self._outbox.may_have_left(client_order_id)
             refusal = OrderRejected if begun else NeverSent
             raise refusal(f"{client_order_id}: it never came about")
         return self._traded(client_order_id, placed)
 
-    def _traded(self, name: str, placed: PlacedOrder | Literal["unknown"]) -> SpreadFill:
+    def _traded(self, name: str, placed: AlpacaOrder | Literal["unknown"]) -> SpreadFill:
         """What an order of ours has traded, by its legs."""
         if placed == "unknown" or not placed.is_done:
             raise OutcomeUnknown(
@@ -127,18 +127,18 @@ class AlpacaSpreads:
             )
         chain = [self._venue.with_legs(each) for each in placed.chain]
         with self._venue.translated_errors(f"order {name}"):
-            fill = SpreadFill(*spread_traded(chain))
+            fill = SpreadFill(*filled_spreads(chain))
         if fill.contracts == 0 and placed.status == "rejected":
             raise OrderRejected(f"{name}: {REJECTED_LATER}", alerted=True)
         return fill
 
-    def held(self) -> dict[Contract, int]:
+    def held(self) -> dict[OptionContract, int]:
         """Options in the account, contracts, below 0 where they are owed."""
         return {
-            contract_of(symbol): int(holding.quantity)
-            for symbol, holding in held_in(self._venue, is_option).items()
+            parse_occ_symbol(symbol): int(holding.quantity)
+            for symbol, holding in read_positions(self._venue, is_option).items()
         }
 
     def buying_power(self) -> Decimal | None:
         """USD that options may be bought with or held against; None where nobody says it."""
-        return self._venue.fact(AccountFacts.options_buying_power)
+        return self._venue.read_account_field(AccountEntry.options_buying_power)

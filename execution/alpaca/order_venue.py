@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from execution.alpaca.connection import UNKNOWN_THING, Response, VenueConnection
+from execution.alpaca.connection import NOT_FOUND_STATUS, Response, VenueConnection
 from execution.alpaca.fields import OrderEntry
-from execution.alpaca.placed_order import NO_PRICES, PlacedOrder
+from execution.alpaca.placed_order import NO_PRICES, AlpacaOrder
 from execution.journal.order_store import OrderIntent
-from execution.journal.outbox import NoAnswer, OrderDenied, too_late
+from execution.journal.outbox import NoAnswer, OrderDenied, expiry_text
 from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
-from execution.orders.orders import PRICES, Order
+from execution.orders.orders import PRICE_FIELDS, Order
 from foundation.clock import OURS, Time
 from foundation.errors import InputError, OrderRejected, SenselessAnswer, in_one_line
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -30,15 +30,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ORDERS_LISTED = 500  # the most that the venue lists at once
-READS = (0.0, 0.1)  # seconds before each reading of an order whose answer is rejected
-POSTS = 5  # tries of an order that the venue answers with 429, which means that it did nothing
-SUCCESSORS = 10  # of an order that was replaced, each by the next
-EXPIRED = np.timedelta64(1, "h")  # after the last session of an option it is not traded any more
+MAX_ORDERS_LISTED = 500  # the most that the venue lists at once
+ORDER_READ_DELAYS = (0.0, 0.1)  # seconds before each reading of an order whose answer is rejected
+MAX_POSTS = 5  # tries of an order that the venue answers with 429, which means that it did nothing
+MAX_SUCCESSORS = 10  # of an order that was replaced, each by the next
+OPTION_EXPIRY_GRACE = np.timedelta64(
+    1, "h"
+)  # after the last session of an option it is not traded any more
 
-OTHER_STATE = 422  # also where an id was used before, or there is nothing to cancel any more
-BUSY = 429
-NOT_UNDERSTOOD = (408, 409, 425)  # statuses below 500 that leave the outcome of a request open
+UNPROCESSABLE_STATUS = (
+    422  # also where an id was used before, or there is nothing to cancel any more
+)
+TOO_MANY_REQUESTS = 429
+AMBIGUOUS_STATUSES = (408, 409, 425)  # statuses below 500 that leave the outcome of a request open
 
 
 class OrderVenue(VenueConnection):
@@ -56,7 +60,7 @@ class OrderVenue(VenueConnection):
         super().__init__(settings, keys, time)
         self.prices: Mapping[str, float] = NO_PRICES
 
-    def post(self, intent: OrderIntent, patience: float) -> PlacedOrder:
+    def post(self, intent: OrderIntent, patience: float) -> AlpacaOrder:
         from alpaca.common.exceptions import APIError
         from requests.exceptions import RequestException
 
@@ -64,10 +68,10 @@ class OrderVenue(VenueConnection):
 
         name = intent.client_order_id
         waited = 0.0
-        for _ in range(POSTS):
+        for _ in range(MAX_POSTS):
             try:
                 answer = self.client.post("/orders", order_request(intent.order))
-                return PlacedOrder.of(name, answer, self.prices)
+                return AlpacaOrder.parse(name, answer, self.prices)
             except APIError as error:
                 pause = self._pause_of(name, error)
             except SenselessAnswer as error:
@@ -80,8 +84,8 @@ class OrderVenue(VenueConnection):
                 break
             note_pause(pause, f"{name}: the venue is busy and asks for it")
             self.time.wait(pause)
-            if not intent.wanted(self.estimated_now()):
-                raise OrderDenied(f"{name}: not sent: {too_late(intent)}")
+            if not intent.is_unexpired(self.estimated_now()):
+                raise OrderDenied(f"{name}: not sent: {expiry_text(intent)}")
         raise OrderDenied(f"{name}: not sent: the venue limits requests (429)")
 
     def _pause_of(self, name: str, error: APIError) -> float:
@@ -91,17 +95,17 @@ class OrderVenue(VenueConnection):
         status = error.status_code
         words = self._keys.redact(" ".join(str(error).split()))[:300]
         # 429 alone says that the venue has done nothing, so the same order may be sent.
-        if status == BUSY:
+        if status == TOO_MANY_REQUESTS:
             seconds = seconds_to_wait({} if error.response is None else error.response.headers)
             return 1.0 if seconds is None else seconds
         # A refusal of the id says that the venue has an order of this id, which may be this
         # very order, sent before a crash. It is no refusal of the order.
-        known_id = status == OTHER_STATE and "client_order_id" in words
-        if status is None or status >= 500 or known_id or status in NOT_UNDERSTOOD:
+        known_id = status == UNPROCESSABLE_STATUS and "client_order_id" in words
+        if status is None or status >= 500 or known_id or status in AMBIGUOUS_STATUSES:
             raise NoAnswer(f"status {status}") from None
         raise OrderRejected(f"{name}: rejected ({status}): {words}") from None
 
-    def find(self, client_order_id: str, intent: OrderIntent | None = None) -> PlacedOrder | None:
+    def find(self, client_order_id: str, intent: OrderIntent | None = None) -> AlpacaOrder | None:
         del intent
         what = f"order {client_order_id}"
         query = {"client_order_id": client_order_id}
@@ -109,20 +113,20 @@ class OrderVenue(VenueConnection):
         if answer is None:
             return None
         with self.translated_errors(what):
-            return self._followed(PlacedOrder.of(client_order_id, answer, self.prices))
+            return self._followed(AlpacaOrder.parse(client_order_id, answer, self.prices))
 
     def open_entries(self) -> tuple[Response, ...]:
         """Return the venue's entries of all open orders, ours and others', oldest first."""
-        query = {"status": "open", "limit": ORDERS_LISTED, "nested": "true"}
+        query = {"status": "open", "limit": MAX_ORDERS_LISTED, "nested": "true"}
         return objects(self.client.get("/orders", query))[::-1]
 
-    def refreshed(self, order: PlacedOrder) -> PlacedOrder:
+    def reload(self, order: AlpacaOrder) -> AlpacaOrder:
         if order.is_done:
             return order
         with self.translated_errors(f"order {order.name}"):
             return self._followed(self._read(order))
 
-    def awaited(self, orders: Sequence[PlacedOrder], patience: float) -> list[PlacedOrder]:
+    def await_done(self, orders: Sequence[AlpacaOrder], patience: float) -> list[AlpacaOrder]:
         """Return the orders once all are done, or their state after `patience` seconds."""
         seen = list(orders)
         end = self.time.elapsed() + patience
@@ -130,23 +134,23 @@ class OrderVenue(VenueConnection):
         while not all(order.is_done for order in seen) and (left := end - self.time.elapsed()) > 0:
             self.time.wait(min(step, left))
             step = min(2 * step, 1.0)
-            seen = [self.refreshed(order) for order in seen]
+            seen = [self.reload(order) for order in seen]
         return seen
 
-    def with_legs(self, order: PlacedOrder) -> PlacedOrder:
+    def with_legs(self, order: AlpacaOrder) -> AlpacaOrder:
         """The order with its legs, which not every answer holds."""
         if OrderEntry.legs.of(order.answer):
             return order
         with self.translated_errors(f"order {order.name}"):
             return self._read(order)
 
-    def _read(self, order: PlacedOrder) -> PlacedOrder:
+    def _read(self, order: AlpacaOrder) -> AlpacaOrder:
         """Return the order, queried twice if the first answer contradicts itself."""
-        return self.time.tried(READS, lambda: self._read_once(order), SenselessAnswer)
+        return self.time.tried(ORDER_READ_DELAYS, lambda: self._read_once(order), SenselessAnswer)
 
-    def _read_once(self, order: PlacedOrder) -> PlacedOrder:
+    def _read_once(self, order: AlpacaOrder) -> AlpacaOrder:
         answer = self._get(order.venue_id)
-        return PlacedOrder.of(order.name, answer, self.prices, order.replaced)
+        return AlpacaOrder.parse(order.name, answer, self.prices, order.replaced)
 
     def _get(self, venue_id: str) -> Response:
         """Return the venue's entry of the order with an id of the venue."""
@@ -155,8 +159,8 @@ class OrderVenue(VenueConnection):
             raise SenselessAnswer("it is about another order")
         return answer
 
-    def _followed(self, order: PlacedOrder) -> PlacedOrder:
-        for _ in range(SUCCESSORS):
+    def _followed(self, order: AlpacaOrder) -> AlpacaOrder:
+        for _ in range(MAX_SUCCESSORS):
             if order.status != "replaced":
                 return order
             successor = OrderEntry.replaced_by.of(order.answer)
@@ -164,10 +168,10 @@ class OrderVenue(VenueConnection):
                 raise SenselessAnswer("it was replaced, and replaced_by does not say by what")
             answer = self._get(successor)
             name = OrderEntry.client_order_id.of(answer)
-            order = PlacedOrder.of(name, answer, self.prices, order)
-        raise SenselessAnswer(f"it was replaced more than {SUCCESSORS - 1} times")
+            order = AlpacaOrder.parse(name, answer, self.prices, order)
+        raise SenselessAnswer(f"it was replaced more than {MAX_SUCCESSORS - 1} times")
 
-    def cancel(self, placed: PlacedOrder) -> None:
+    def cancel(self, placed: AlpacaOrder) -> None:
         from alpaca.common.exceptions import APIError
 
         with self.translated_errors(f"cancelling order {placed.name}"):
@@ -175,13 +179,13 @@ class OrderVenue(VenueConnection):
                 self.client.delete(f"/orders/{placed.venue_id}")
             except APIError as error:
                 # There was nothing to cancel any more: it was done before.
-                if error.status_code not in (OTHER_STATE, UNKNOWN_THING):
+                if error.status_code not in (UNPROCESSABLE_STATUS, NOT_FOUND_STATUS):
                     raise
 
-    def is_dead(self, intent: OrderIntent, now: np.datetime64) -> bool:
+    def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
         legs = intent.order.legs if isinstance(intent.order, SpreadOrder) else ()
-        expired = any(leg.contract.has_expired(now - EXPIRED) for leg in legs)
-        return expired or intent.is_dead(now)
+        expired = any(leg.contract.has_expired(now - OPTION_EXPIRY_GRACE) for leg in legs)
+        return expired or intent.is_lost(now)
 
 
 def order_request(order: AnyOrder) -> dict[str, Any]:
@@ -202,7 +206,7 @@ def _of_one_symbol(order: Order) -> dict[str, Any]:
         "time_in_force": order.tif,
         "client_order_id": order.client_order_id,
     }
-    for name in PRICES:
+    for name in PRICE_FIELDS:
         if (price := getattr(order, name)) is not None:
             request[name] = repr(price)
     if order.extended_hours:
@@ -211,7 +215,7 @@ def _of_one_symbol(order: Order) -> dict[str, Any]:
 
 
 def _of_legs(order: SpreadOrder) -> dict[str, Any]:
-    limit = order.least_credit
+    limit = order.min_credit
     request: dict[str, Any] = {
         "order_class": "mleg",
         "qty": str(order.contracts),

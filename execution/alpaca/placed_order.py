@@ -12,21 +12,23 @@ import numpy as np
 
 from execution.alpaca.connection import Response
 from execution.alpaca.fields import OrderEntry
-from execution.journal.order_store import OrderIntent, Progress, State
+from execution.journal.order_store import OrderIntent, OrderProgress, OrderState
 from execution.orders.orders import Order
 from foundation.errors import SenselessAnswer
 from trainingdata.feed.fields import as_mapping
 from trainingdata.instruments import instrument, is_symbol
 
-FINEST = Decimal("0.0001")  # points, of the mean price of several fills
-FURTHEST = 100  # times the last price, or a part of it: more than a price moves or a stock splits
-ENDINGS: tuple[State, ...] = ("filled", "canceled", "expired", "rejected")
-TRADED = ("filled", "partially_filled")
+PRICE_PRECISION = Decimal("0.0001")  # points, of the mean price of several fills
+MAX_FILL_PRICE_RATIO = (
+    100  # times the last price, or a part of it: more than a price moves or a stock splits
+)
+DONE_STATUSES: tuple[OrderState, ...] = ("filled", "canceled", "expired", "rejected")
+FILLED_STATUSES = ("filled", "partially_filled")
 NO_PRICES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedOrder:
+class AlpacaOrder:
     """An order as the venue's answers describe it.
 
     answer: the last of them.
@@ -34,7 +36,7 @@ class PlacedOrder:
     """
 
     answer: Response
-    replaced: PlacedOrder | None = None
+    replaced: AlpacaOrder | None = None
 
     @classmethod
     def of(
@@ -42,8 +44,8 @@ class PlacedOrder:
         name: str,
         answer: Response,
         prices: Mapping[str, float] = NO_PRICES,
-        replaced: PlacedOrder | None = None,
-    ) -> PlacedOrder:
+        replaced: AlpacaOrder | None = None,
+    ) -> AlpacaOrder:
         """The order with an id of ours that an answer is about.
 
         prices: USD at which symbols were seen last.
@@ -61,7 +63,7 @@ class PlacedOrder:
         return cls(answer, replaced)
 
     @property
-    def chain(self) -> tuple[PlacedOrder, ...]:
+    def chain(self) -> tuple[AlpacaOrder, ...]:
         """The order and those whose place it took, the latest first."""
         return (self,) if self.replaced is None else (self, *self.replaced.chain)
 
@@ -87,7 +89,7 @@ class PlacedOrder:
     def is_done(self) -> bool:
         # An order that is good till it is cancelled goes on the next day.
         lasting = OrderEntry.time_in_force.of(self.answer) == "gtc"
-        return self.status in ENDINGS or (self.status == "done_for_day" and not lasting)
+        return self.status in DONE_STATUSES or (self.status == "done_for_day" and not lasting)
 
     @property
     def traded_at(self) -> np.datetime64:
@@ -102,7 +104,7 @@ class PlacedOrder:
         return _filled(self.answer)
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> OrderProgress:
         """What is to be written down of it.
 
         An order that was replaced goes on as the one in its place. Where an answer does not say how
@@ -115,22 +117,22 @@ class PlacedOrder:
             traded = [(each.filled, _mean_price(each.answer)) for each in chain]
             state = self._state
         except SenselessAnswer:
-            return Progress("accepted", first, successor=successor)
+            return OrderProgress("accepted", first, successor=successor)
         filled = sum((quantity for quantity, _ in traded), Decimal(0))
         paid = [quantity * price for quantity, price in traded if quantity and price is not None]
         # The price of several legs is said by each of them.
         whole = filled and len(paid) == len(chain) and not _has_legs(self.answer)
         price = sum(paid, Decimal(0)) / filled if whole else None
-        return Progress(state, first, filled, price, successor)
+        return OrderProgress(state, first, filled, price, successor)
 
     @property
-    def _state(self) -> State:
-        for state in ENDINGS:
+    def _state(self) -> OrderState:
+        for state in DONE_STATUSES:
             if self.status == state:
                 return state
         return "expired" if self.is_done else "accepted"
 
-    def is_of(self, intent: OrderIntent) -> bool:
+    def matches(self, intent: OrderIntent) -> bool:
         """Whether it was sent with the terms of an intent, as far as the answer says them.
 
         Whoever has replaced it may have changed its terms.
@@ -149,7 +151,7 @@ class PlacedOrder:
         )
 
 
-def spread_traded(chain: Sequence[PlacedOrder]) -> tuple[int, Decimal]:
+def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     """How many spreads an order of several legs has traded, and what each was sold for, points.
 
     chain: the order and those whose place it took, with their legs.
@@ -176,13 +178,16 @@ def spread_traded(chain: Sequence[PlacedOrder]) -> tuple[int, Decimal]:
         raise SenselessAnswer(f"its legs filled in different numbers: {numbers}")
     contracts = int(counts.pop())
     if contracts:
-        credit = (credit / contracts).quantize(FINEST).normalize()
+        credit = (credit / contracts).quantize(PRICE_PRECISION).normalize()
     return contracts, credit
 
 
 def _filled(answer: Response) -> Decimal:
     quantity = OrderEntry.filled_qty.of(answer)
-    traded = OrderEntry.status.of(answer) in TRADED or OrderEntry.filled_at.of(answer) is not None
+    traded = (
+        OrderEntry.status.of(answer) in FILLED_STATUSES
+        or OrderEntry.filled_at.of(answer) is not None
+    )
     if not quantity and (traded or _mean_price(answer)):
         raise SenselessAnswer("it has filled, and filled_qty does not say how much")
     return quantity
@@ -218,5 +223,9 @@ def _refuse_distant_price(answer: Response, prices: Mapping[str, float]) -> None
         return
     mean = OrderEntry.mean_price.of(answer)
     last = prices.get(instrument(name).symbol)
-    if mean and last is not None and not last / FURTHEST <= float(mean) <= last * FURTHEST:
+    if (
+        mean
+        and last is not None
+        and not last / MAX_FILL_PRICE_RATIO <= float(mean) <= last * MAX_FILL_PRICE_RATIO
+    ):
         raise SenselessAnswer(f"filled_avg_price is {mean}, and {name} was at {last:g}")

@@ -18,12 +18,21 @@ from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import Holding
 from trainingdata.universe import Rule
 
-_OF_SYMBOLS = ("deciding", "outside", "leaving", "mu", "sigma", "shrinkage", "signal", "premium")
+_OF_SYMBOLS = (
+    "deciding",
+    "exclusion_rule",
+    "exiting",
+    "mu",
+    "sigma",
+    "shrinkage",
+    "signal",
+    "premium",
+)
 _OF_NO_INSTANT = ("symbol", "crypto", "correlations")
 
 
 @dataclass(frozen=True, slots=True)
-class Periods:
+class PlanPeriods:
     """The spans of time that a decision looks at: one interval, or the three of a plan.
 
     holding: `next` or `session` for one interval, or `plan`, whose first period ends with the next
@@ -73,14 +82,14 @@ class BeliefTable(NamedTuple):
     at: Instants
     ends: Instants
     overnight: Mask
-    cuts: Mask
+    trim_overnight: Mask
     years: Array
     nights: Index
-    shared: Array
+    news_overlap: Array
     crypto: Mask
     deciding: Mask
-    outside: Rule
-    leaving: Mask
+    exclusion_rule: Rule
+    exiting: Mask
     mu: Array
     sigma: Array
     shrinkage: Array
@@ -91,7 +100,7 @@ class BeliefTable(NamedTuple):
     correlations: Array32
 
     @property
-    def own_years(self) -> Array:
+    def symbol_years(self) -> Array:
         """[T, K, S] each symbol's own open time in the periods, in years."""
         return self.years[:, :, self.crypto.astype(np.intp)]
 
@@ -109,7 +118,7 @@ class BeliefTable(NamedTuple):
         if t >= len(self.at) or self.at[t] != now:
             return None
         held = np.ones(len(self.symbol), dtype=bool) if held is None else held
-        chosen = counted(self.sigma[t], self.outside[t], held)
+        chosen = relevant_symbols(self.sigma[t], self.exclusion_rule[t], held)
         one = self.rows(np.array([t]))
         return one._replace(
             symbol=self.symbol[chosen],
@@ -125,7 +134,7 @@ class BeliefTable(NamedTuple):
         return self._replace(**{name: getattr(self, name)[rows] for name in names})
 
 
-def joined_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
+def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
     """Beliefs of spans of one history that follow each other, as those of the whole."""
     if len(parts) == 1:
         return parts[0]
@@ -140,17 +149,17 @@ def joined_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
 
 
 @compiled
-def counted(sigma: Array, outside: Rule, held: Mask) -> Index:
+def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
     """Return the symbols [m] of a decision: those that are held or may be held.
 
     All others have weight 0 and keep it.
 
     sigma [K, S], outside [S]: of one instant, as of `BeliefTable`. held: [S].
     """
-    chosen = np.empty(len(outside), dtype=np.int64)
+    chosen = np.empty(len(exclusion_rule), dtype=np.int64)
     count = 0
-    for s in range(len(outside)):
-        if held[s] or (outside[s] == 0 and np.isfinite(sigma[0, s])):
+    for s in range(len(exclusion_rule)):
+        if held[s] or (exclusion_rule[s] == 0 and np.isfinite(sigma[0, s])):
             chosen[count] = s
             count += 1
     return chosen[:count]
@@ -182,18 +191,18 @@ def returns_of(
     years = np.zeros(size)
     universe = np.zeros(size, dtype=np.bool_)
     for k in range(periods):
-        news = beliefs.shared[row, k]
+        news = beliefs.news_overlap[row, k]
         for a in range(count):
             s = chosen[a]
             kind = 1 if crypto[s] else 0
-            own_years = beliefs.years[row, k, kind]
+            symbol_years = beliefs.years[row, k, kind]
             if k == 0:
-                years[a] = own_years
-                universe[a] = np.isfinite(sigma[0, s]) and beliefs.outside[row, s] == 0
+                years[a] = symbol_years
+                universe[a] = np.isfinite(sigma[0, s]) and beliefs.exclusion_rule[row, s] == 0
             # What does not decide stays as it is and earns the same whatever is chosen. Its risk
             # counts all the same: it is held beside what is chosen.
             if beliefs.deciding[row, s]:
-                premium[k, a] = beliefs.premium[row, s] * class_sharpe[kind] * own_years
+                premium[k, a] = beliefs.premium[row, s] * class_sharpe[kind] * symbol_years
                 mu[k, a] = (beliefs.mu[row, k, s] if forecast else 0.0) + premium[k, a]
             is_crypto = crypto[s]
             deviation = sigma[k, s]
@@ -209,7 +218,7 @@ def returns_of(
 
 
 @inlined
-def picked_and_padded(values: AnyArray, chosen: Index, size: int) -> AnyArray:
+def pick_and_pad(values: AnyArray, chosen: Index, size: int) -> AnyArray:
     """Values [S] of those chosen [m], then as many zeros as are missing from `size`."""
     wide: AnyArray = np.zeros(size, dtype=values.dtype)  # type: ignore[assignment]
     for a in range(len(chosen)):

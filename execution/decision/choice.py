@@ -22,10 +22,10 @@ _CHANGE = "weight %+.3f to %+.3f"
 _WORTH = "%s (worth %.2f bp)"
 # Which of the two it is, nobody has reckoned: that would take a second solution of the program.
 KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
-SHOWN = 0.0005  # from which on two weights differ in a line
-SHOWN_RETURN = 5e-6  # a twentieth of a basis point, from which on a return is not 0 in a line
+MIN_WEIGHT_SHOWN = 0.0005  # from which on two weights differ in a line
+MIN_RETURN_SHOWN = 5e-6  # a twentieth of a basis point, from which on a return is not 0 in a line
 CENT = 0.01  # USD
-UNIVERSE = "universe."  # how the name of a rule that a symbol has left begins
+UNIVERSE_PREFIX = "universe."  # how the name of a rule that a symbol has left begins
 _PARTS = " (premium %+.3f, forecast %+.3f)"
 
 
@@ -50,7 +50,7 @@ class Rationale(NamedTuple):
     days: float
     sharpe: float
     premium: float
-    earned: float
+    period_premium: float
     forecast: float
     shrinkage: float | None
     deviation: float
@@ -138,7 +138,11 @@ def reason_text(choice: Choice, hours: float) -> str:
         if not math.isnan(choice.kelly):
             unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.rationale)},"
         text += f":{unlimited} {_change_text(choice)}"
-    if not choice.binding and choice.cost != 0 and abs(choice.kelly - choice.target) >= SHOWN:
+    if (
+        not choice.binding
+        and choice.cost != 0
+        and abs(choice.kelly - choice.target) >= MIN_WEIGHT_SHOWN
+    ):
         text += f", {KEPT_OFF}"
     cost = ""
     if choice.qty and not math.isnan(choice.cost):
@@ -162,11 +166,11 @@ def no_order_text(choice: Choice, equity: float) -> str:
         return ""
     if math.isnan(choice.sigma):
         return "not ordered: it has no forecast"
-    if rule := next((name for name in choice.binding if name.startswith(UNIVERSE)), ""):
+    if rule := next((name for name in choice.binding if name.startswith(UNIVERSE_PREFIX)), ""):
         return f"not ordered: it has left the universe ({rule})"
     if math.isnan(choice.kelly):
         return "not ordered: sizing failed, so nothing is opened"
-    if abs(choice.held) >= SHOWN:
+    if abs(choice.held) >= MIN_WEIGHT_SHOWN:
         return f"not ordered: {_why_unchanged(choice)}"
     return f"not held: {_why_not_held(choice, equity)}"
 
@@ -190,9 +194,9 @@ def _why_not_held(choice: Choice, equity: float) -> str:
     worth = abs(choice.target) * equity
     if worth >= CENT:
         return f"the target of {figures.usd(worth)} is {_below_one_unit(choice, worth)}"
-    if abs(choice.kelly) < SHOWN:
-        expected = choice.rationale.earned + choice.rationale.forecast
-        if abs(expected) >= SHOWN_RETURN:
+    if abs(choice.kelly) < MIN_WEIGHT_SHOWN:
+        expected = choice.rationale.period_premium + choice.rationale.forecast
+        if abs(expected) >= MIN_RETURN_SHOWN:
             return (
                 f"it pays no more than the risk it shares with the rest: {_expected_text(choice)}"
             )
@@ -214,7 +218,7 @@ def _expected_text(choice: Choice) -> str:
         return f"forecast {choice.mu * 1e4:+.1f} bp"
     kind = "stock" if is_stock(choice.symbol) else "crypto"
     return (
-        f"premium {rests_on.earned * 1e4:+.1f} bp"
+        f"premium {rests_on.period_premium * 1e4:+.1f} bp"
         f" (Sharpe ratio {rests_on.sharpe:.3g}, prior.{kind}_sharpe),"
         f" forecast {rests_on.forecast * 1e4:+.1f} bp over {_span_text(rests_on.days)}"
     )
@@ -223,7 +227,7 @@ def _expected_text(choice: Choice) -> str:
 def parts_text(rationale: Rationale) -> str:
     """What a weight rests on where it rests on both, in brackets; else empty."""
     parts = rationale.premium_weight, rationale.forecast_weight
-    return _PARTS % parts if all(abs(part) >= SHOWN for part in parts) else ""
+    return _PARTS % parts if all(abs(part) >= MIN_WEIGHT_SHOWN for part in parts) else ""
 
 
 def plan_text(rationale: Rationale, hours: float) -> str:
@@ -239,7 +243,7 @@ def plan_text(rationale: Rationale, hours: float) -> str:
     worth = "" if rationale.shrinkage is None else f" (worth {rationale.shrinkage:.2f})"
     return _PLAN % (
         _span_text(rationale.days if beyond else hours / 24),
-        rationale.earned * 1e4,
+        rationale.period_premium * 1e4,
         rationale.premium * 100,
         rationale.sharpe,
         rationale.forecast * 1e4,
@@ -257,7 +261,7 @@ def _binding_text(choice: Choice) -> str:
     """What binds and its worth, as a reason says it."""
     limits = []
     for name, price in choice.binding.items():
-        if name.startswith(UNIVERSE):
+        if name.startswith(UNIVERSE_PREFIX):
             return f", it has left the universe ({name})"
         if name == "cost" and not math.isnan(choice.cost):
             limits.append(f"cost ({choice.cost * 1e4:.3g} bp)")

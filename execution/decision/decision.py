@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.choice import NO_RATIONALE, UNIVERSE, Choice, Rationale
+from execution.decision.choice import NO_RATIONALE, UNIVERSE_PREFIX, Choice, Rationale
 from execution.decision.problem import RoundedTargets
 from execution.orders.orders import Order
 from foundation.arrays import Array, Index, Instants, Mask
@@ -29,7 +29,7 @@ from trainingdata.instruments import Instrument, Kind
 from trainingdata.universe import RULES
 
 YEAR = 365.25 * DAY
-UNSENT = ("smallest_order", "dust")  # in the order of `TOO_SMALL` and `DUST`
+NO_ORDER_REASONS = ("smallest_order", "dust")  # in the order of `TOO_SMALL` and `DUST`
 # What can hold a target where it is: a limit, the venue's check of cash, a program without an
 # answer, the night, a rule of the universe that it has left, the venue's smallest order.
 REASONS = (
@@ -37,14 +37,14 @@ REASONS = (
     "unborrowed_cash",
     "failed",
     "overnight",
-    *(f"{UNIVERSE}{rule}" for rule in RULES[1:]),
-    *UNSENT,
+    *(f"{UNIVERSE_PREFIX}{rule}" for rule in RULES[1:]),
+    *NO_ORDER_REASONS,
 )
 # The bits of the three reasons behind BINDING.
-CHECKED = len(BINDING)
-FAILED = len(BINDING) + 1
-OVERNIGHT = len(BINDING) + 2
-FIRST_UNSENT = len(REASONS) - len(UNSENT)
+CASH_CHECK_BIT = len(BINDING)
+FAILED_BIT = len(BINDING) + 1
+OVERNIGHT_BIT = len(BINDING) + 2
+FIRST_NO_ORDER_BIT = len(REASONS) - len(NO_ORDER_REASONS)
 NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing holds the target
 
 
@@ -142,7 +142,7 @@ class DecisionColumns(NamedTuple):
         for k, name in enumerate((*LIMITS, *self.group_limit_names)):
             bit = k if k < len(LIMITS) else FIRST_ROW + k - len(LIMITS)
             prices[name] = np.where(self.limits_met >> bit & 1, self.shadow_prices[:, k], 0.0)
-        checked = (self.limits_met >> CHECKED & 1).astype(bool)
+        checked = (self.limits_met >> CASH_CHECK_BIT & 1).astype(bool)
         prices["unborrowed_cash"][checked] = np.nan
         return prices
 
@@ -162,13 +162,13 @@ def _bits_of(binding: Iterable[str], names: tuple[str, ...]) -> int:
     last = 0
     for name in binding:
         # One name has two bits: its place among the others says which of them is meant.
-        place = names.index(name, last if name in names[last:] else 0)
-        bits |= 1 << place
-        last = place
+        cells = names.index(name, last if name in names[last:] else 0)
+        bits |= 1 << cells
+        last = cells
     return bits
 
 
-def joined_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
+def concatenate_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
     """Return the columns of decisions that follow each other as one."""
     if len(parts) == 1:
         return parts[0]
@@ -286,7 +286,7 @@ def decision_of_choices(
         stock_ceiling=stock_ceiling,
         symbols=tuple([choice.symbol for choice in choices]),
         quantities=tuple([choice.qty for choice in choices]),
-        columns=DecisionColumns.of(choices, group_limit_names),
+        columns=DecisionColumns.from_choices(choices, group_limit_names),
         orders=orders,
         failure=failure,
         optimality_gap=optimality_gap,
@@ -310,8 +310,8 @@ class DecisionArrays(NamedTuple):
     held: Array
     target: Array
     lots: Array
-    cut: Mask
-    unsent: Index
+    trimmed: Mask
+    no_order_code: Index
     price: Array
     cost: Array
     unlimited: Array
@@ -335,13 +335,13 @@ class DecisionArrays(NamedTuple):
         }
         for name in ("held", "target"):
             columns[name] = np.zeros((rows, size))
-        for name in ("limits_met", "periods", "unsent"):
+        for name in ("limits_met", "periods", "no_order_code"):
             columns[name] = np.zeros((rows, size), dtype=np.int64)
         return cls(
             **columns
             | {
                 "sized": np.zeros(rows, dtype=bool),
-                "cut": np.zeros((rows, size), dtype=bool),
+                "trimmed": np.zeros((rows, size), dtype=bool),
                 "shadow_prices": np.full((rows, priced), np.nan),
                 "optimality_gap": np.zeros(rows),
             }
@@ -355,70 +355,72 @@ class DecisionArrays(NamedTuple):
             column[row if whole else (row, chosen)] = values[0]
 
 
-def decided_places(believed: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
+def decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
     """Return instant and symbol [N] of what decides, is cut for the night or leaves the universe.
 
     Instants are in order, and the symbols of each.
     """
-    exits = believed.leaving & (arrays.held != 0.0)
-    row, symbol = np.nonzero(believed.deciding | arrays.cut | exits)
+    exits = beliefs.exiting & (arrays.held != 0.0)
+    row, symbol = np.nonzero(beliefs.deciding | arrays.trimmed | exits)
     return row, symbol
 
 
 def decision_columns(
-    believed: BeliefTable,
+    beliefs: BeliefTable,
     arrays: DecisionArrays,
-    place: tuple[Index, Index],
+    cells: tuple[Index, Index],
     class_sharpe: Array,
     *,
     uses_forecast: bool,
     group_limit_names: tuple[str, ...] = (),
 ) -> DecisionColumns:
-    """Return the columns of the symbols at `place`, in the order of `decided_places`.
+    """Return the columns of the symbols at `cells`, in the order of `decided_cells`.
 
     class_sharpe [R, 2]: Sharpe ratios of stocks and crypto that the strategy uses; uses_forecast:
     whether it sizes by the forecast.
     """
-    row, symbol = place
-    deciding = believed.deciding[place]
-    exits = believed.leaving[place] & (arrays.held[place] != 0.0)
+    row, symbol = cells
+    deciding = beliefs.deciding[cells]
+    exits = beliefs.exiting[cells] & (arrays.held[cells] != 0.0)
     sized = deciding & arrays.sized[row]
-    cut = arrays.cut[place] & ~sized
-    target = arrays.target[place]
-    limits_met = np.where(sized, arrays.limits_met[place], 0)
-    unsent = arrays.unsent[place]
-    checked = sized & (unsent == 0) & (target != arrays.allocated[place])
-    limits_met |= checked.astype(np.int64) << CHECKED
-    limits_met |= np.where(unsent > 0, 1 << (FIRST_UNSENT + unsent - 1), 0)
-    limits_met |= (deciding & ~sized).astype(np.int64) << FAILED
-    limits_met |= cut.astype(np.int64) << OVERNIGHT
-    limits_met |= exits.astype(np.int64) << (OVERNIGHT + believed.outside[place].astype(np.int64))
+    trimmed = arrays.trimmed[cells] & ~sized
+    target = arrays.target[cells]
+    limits_met = np.where(sized, arrays.limits_met[cells], 0)
+    no_order_code = arrays.no_order_code[cells]
+    checked = sized & (no_order_code == 0) & (target != arrays.allocated[cells])
+    limits_met |= checked.astype(np.int64) << CASH_CHECK_BIT
+    limits_met |= np.where(no_order_code > 0, 1 << (FIRST_NO_ORDER_BIT + no_order_code - 1), 0)
+    limits_met |= (deciding & ~sized).astype(np.int64) << FAILED_BIT
+    limits_met |= trimmed.astype(np.int64) << OVERNIGHT_BIT
+    limits_met |= exits.astype(np.int64) << (
+        OVERNIGHT_BIT + beliefs.exclusion_rule[cells].astype(np.int64)
+    )
     # The price of a limit on the book is one for all symbols of an instant.
     count = len(CEILINGS)
     last = count + len(group_limit_names)
     ceilings = arrays.shadow_prices[row, :count]
     groups = arrays.shadow_prices[row, count:last]
     financing = arrays.shadow_prices[:, last:].sum(axis=1)[row]
-    own = arrays.own_price[place]
+    own = arrays.own_price[cells]
     return DecisionColumns(
-        mu=believed.mu[row, 0, symbol],
-        sigma=believed.sigma[row, 0, symbol],
-        kelly=np.where(sized, arrays.unlimited[place], np.nan),
-        held=arrays.held[place],
+        mu=beliefs.mu[row, 0, symbol],
+        sigma=beliefs.sigma[row, 0, symbol],
+        kelly=np.where(sized, arrays.unlimited[cells], np.nan),
+        held=arrays.held[cells],
         target=target,
-        price=arrays.price[place],
-        cost=np.where(sized | cut | exits, arrays.cost[place], np.nan),
+        price=arrays.price[cells],
+        cost=np.where(sized | trimmed | exits, arrays.cost[cells], np.nan),
         limits_met=limits_met,
         shadow_prices=np.column_stack([own, own, ceilings, financing, groups]),
-        rationale=_rationale_of(believed, arrays, place, sized, class_sharpe, uses_forecast),
+        rationale=_rationale_of(beliefs, arrays, cells, sized, class_sharpe, uses_forecast),
         group_limit_names=group_limit_names,
     )
 
 
 def _rationale_of(
-    believed: BeliefTable,
+    beliefs: BeliefTable,
     arrays: DecisionArrays,
-    place: tuple[Index, Index],
+    cells: tuple[Index, Index],
     sized: Mask,
     class_sharpe: Array,
     uses_forecast: bool,
@@ -427,25 +429,25 @@ def _rationale_of(
 
     place: instant and symbol [N]. sized: [N] which the strategy has sized.
     """
-    row, symbol = place
-    last = np.where(sized, arrays.periods[place], 1) - 1
+    row, symbol = cells
+    last = np.where(sized, arrays.periods[cells], 1) - 1
 
     def over(periods: Array) -> Array:
         """The sum of values [N, K] over the periods that explain."""
         return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
 
-    sharpe = class_sharpe[row, believed.crypto[symbol].astype(np.intp)]
-    premium = believed.premium[place] * sharpe
+    sharpe = class_sharpe[row, beliefs.crypto[symbol].astype(np.intp)]
+    premium = beliefs.premium[cells] * sharpe
     columns = (
-        (believed.ends[row, last] - believed.at[row]) / DAY,
+        (beliefs.ends[row, last] - beliefs.at[row]) / DAY,
         sharpe,
         premium,
-        premium * over(believed.own_years[row, :, symbol]),
-        over(believed.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
-        believed.shrinkage[place],
-        np.sqrt(over(believed.sigma[row, :, symbol] ** 2)),
-        arrays.premium[place],
-        arrays.forecast[place],
+        premium * over(beliefs.symbol_years[row, :, symbol]),
+        over(beliefs.mu[row, :, symbol]) if uses_forecast else np.zeros_like(premium),
+        beliefs.shrinkage[cells],
+        np.sqrt(over(beliefs.sigma[row, :, symbol] ** 2)),
+        arrays.premium[cells],
+        arrays.forecast[cells],
     )
     return tuple(np.where(sized, column, np.nan) for column in columns)
 
@@ -470,8 +472,8 @@ def decision_arrays(
         held=row(problem.account.held),
         target=row(after.target),
         lots=row(after.lots),
-        cut=row(after.cut),
-        unsent=row(after.unsent),
+        trimmed=row(after.trimmed),
+        no_order_code=row(after.no_order_code),
         price=row(price),
         cost=row(problem.costs.change[0]),
         unlimited=row(given.unlimited),

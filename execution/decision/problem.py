@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, picked_and_padded, returns_of
+from execution.decision.beliefs import BeliefTable, pick_and_pad, returns_of
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.orders import OrderTerms
+from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Index, Mask
 from foundation.compiled import compiled, inlined, picked
 from sizing.increments import least_value, whole_steps
@@ -31,12 +31,12 @@ from sizing.solver.multi_period import change_costs
 from trainingdata.bars import Bars
 from trainingdata.instruments import is_coin
 
-ROUNDS = 3  # in which what one net limit takes off another may ask back
+MAX_NET_LIMIT_ROUNDS = 3  # in which what one net limit takes off another may ask back
 TOO_SMALL = 1  # the order's value is below the venue's minimum
 DUST = 2  # the position's value is below the least that the venue closes
 
 
-class Terms(NamedTuple):
+class SizingTerms(NamedTuple):
     """The settings of a decision as arrays, for S symbols of a panel and N rows of an account.
 
     crypto: [N] which are coins.
@@ -60,9 +60,9 @@ class Terms(NamedTuple):
 
 
 @compiled
-def terms_of(terms: Terms, chosen: Index) -> Terms:
+def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
     """Return the terms of the symbols at positions `chosen` [m] of a panel."""
-    return Terms(
+    return SizingTerms(
         picked(terms.crypto, chosen),
         picked(terms.long_only, chosen),
         picked(terms.cost, chosen),
@@ -89,7 +89,7 @@ class LabelledRow(NamedTuple):
     reductions: tuple[str, ...] = ()
 
 
-def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderTerms) -> LabelledRow:
+def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -> LabelledRow:
     """Return the row of an account: the panel's symbols, then positions outside the panel."""
     exposure = account.exposure
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]
@@ -116,7 +116,7 @@ def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderTerms) -> Lab
         unborrowed=account.unborrowed_cash,
         leverage=account.leverage,
         shorting=account.shorting,
-        free=account.free,
+        free_equity_share=account.free_equity_share,
     )
     beside = [is_coin(symbol) for symbol in named[len(bars.symbols) :]]
     crypto = np.append(bars.crypto, np.array(beside, dtype=bool))
@@ -124,13 +124,13 @@ def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderTerms) -> Lab
     return LabelledRow(names, crypto, row, tuple(reductions))
 
 
-def _smallest_values(bars: Bars, price: Array, terms: OrderTerms) -> tuple[Array, Array]:
+def _smallest_values(bars: Bars, price: Array, terms: OrderSizeLimits) -> tuple[Array, Array]:
     """Return the least values of an order, and of a position that can be closed, USD; [S] each.
 
     An asset's smallest quantity at the venue applies to both.
     """
     named = np.array([float(item.smallest) for item in bars.instruments]) * price
-    least = np.fmax(terms.least_values(bars.crypto), named * (1 + terms.room))
+    least = np.fmax(terms.min_sized_values(bars.crypto), named * (1 + terms.price_margin))
     return least, np.where(named > 0, named, terms.dust_values(bars.crypto))
 
 
@@ -145,8 +145,8 @@ class RoundedTargets(NamedTuple):
 
     target: Array
     lots: Array
-    cut: Mask
-    unsent: Index
+    trimmed: Mask
+    no_order_code: Index
 
 
 @compiled
@@ -157,7 +157,7 @@ def problem_of(
     class_sharpe: Array,
     financing: Array,
     account: AccountRow,
-    terms: Terms,
+    terms: SizingTerms,
 ) -> Problem:
     """Return the sizing problem of instant `row` of the beliefs, over the rows of an account.
 
@@ -169,11 +169,11 @@ def problem_of(
     financing: [K] price of one USD borrowed in each period, USD.
     """
     size = len(account.quantity)
-    deciding = picked_and_padded(beliefs.deciding[row], chosen, size)
-    leaving = picked_and_padded(beliefs.leaving[row], chosen, size)
+    deciding = pick_and_pad(beliefs.deciding[row], chosen, size)
+    exiting = pick_and_pad(beliefs.exiting[row], chosen, size)
     signal = np.zeros(size)
     if terms.forecast:
-        signal = picked_and_padded(beliefs.signal[row], chosen, size)
+        signal = pick_and_pad(beliefs.signal[row], chosen, size)
     returns = returns_of(beliefs, row, chosen, class_sharpe, terms.forecast, size)
     day, night = terms.leverage
     allowed = night if beliefs.overnight[row] else day
@@ -186,7 +186,7 @@ def problem_of(
         terms.caps[1],
         margin_equity,
         terms.caps[3],
-        granted_leverage(reachable, account.equity, margin_equity) * account.free,
+        granted_leverage(reachable, account.equity, margin_equity) * account.free_equity_share,
         granted_leverage(min(allowed, account.leverage), account.equity, margin_equity),
         terms.crypto,
         # An account to which the venue lends no shares holds stocks long only, like coins.
@@ -197,13 +197,13 @@ def problem_of(
         returns,
         Costs(change_costs(terms.cost, signal, len(financing)), financing),
         limits,
-        current_weights(account, deciding, leaving, terms.order_margin),
+        current_weights(account, deciding, exiting, terms.order_margin),
     )
 
 
 @compiled
 def round_to_lots(
-    problem: Problem, weights: Array, sized: bool, account: AccountRow, cuts: bool
+    problem: Problem, weights: Array, sized: bool, account: AccountRow, trim_overnight: bool
 ) -> RoundedTargets:
     """Round weights [N] towards zero to the lots of each row.
 
@@ -216,25 +216,25 @@ def round_to_lots(
     """
     held = problem.account.held
     deciding = problem.account.deciding
-    leaving = problem.account.leaving
+    exiting = problem.account.exiting
     crypto = problem.limits.crypto
     count = account.positions
     kept = affordable_weights(problem, weights) if sized else held
-    target = _without(kept, leaving)
+    target = _without(kept, exiting)
     lots = np.full(len(held), np.nan)
-    unsent = np.zeros(len(held), dtype=np.int64)
+    no_order_code = np.zeros(len(held), dtype=np.int64)
     trimmable = np.zeros(len(held), dtype=np.bool_)
-    if cuts:
+    if trim_overnight:
         _mark_unsized_stocks(trimmable, problem, sized, account)
     # Weights are fractions of equity; where there is none, what can be closed is closed.
     if not account.equity > 0.0:
         for s in range(count):
-            if deciding[s] or leaving[s] or trimmable[s]:
+            if deciding[s] or exiting[s] or trimmable[s]:
                 target[s] = 0.0
                 lots[s] = 0.0
-        _leave_small_changes(target, lots, unsent, held, account)
-        return RoundedTargets(target, lots, trimmable, unsent)
-    if cuts:
+        _leave_small_changes(target, lots, no_order_code, held, account)
+        return RoundedTargets(target, lots, trimmable, no_order_code)
+    if trim_overnight:
         ceiling = problem.limits.stock_ceiling
         share = kept_share(target[:count], crypto[:count], trimmable[:count], ceiling)
         for s in range(count):
@@ -249,23 +249,23 @@ def round_to_lots(
                 target[s] * account.equity / account.price[s], account.increment[s]
             )
     _keep_to_net_limits(problem, weights, sized, lots, account)
-    _leave_small_changes(target, lots, unsent, held, account)
-    return RoundedTargets(target, lots, trimmable, unsent)
+    _leave_small_changes(target, lots, no_order_code, held, account)
+    return RoundedTargets(target, lots, trimmable, no_order_code)
 
 
 @inlined
-def _without(weights: Array, leaving: Mask) -> Array:
+def _without(weights: Array, exiting: Mask) -> Array:
     """Return a copy of weights [N], with 0 for symbols that leave the universe."""
     target = weights.copy()
     for s in range(len(target)):
-        if leaving[s]:
+        if exiting[s]:
             target[s] = 0.0
     return target
 
 
 @inlined
 def _leave_small_changes(
-    target: Array, lots: Array, unsent: Index, held: Array, account: AccountRow
+    target: Array, lots: Array, no_order_code: Index, held: Array, account: AccountRow
 ) -> None:
     """Keep positions unchanged if the venue accepts no order for the change.
 
@@ -284,7 +284,7 @@ def _leave_small_changes(
         if 0.0 < size * account.price[s] < least_value(closes, account.least[s], account.dust[s]):
             target[s] = held[s]
             lots[s] = np.nan
-            unsent[s] = DUST if closes else TOO_SMALL
+            no_order_code[s] = DUST if closes else TOO_SMALL
 
 
 @compiled
@@ -303,7 +303,7 @@ def _keep_to_net_limits(
     for s in range(len(held)):
         if not np.isnan(lots[s]):
             rounded[s] = lots[s] * problem.account.increment[s]
-    for _ in range(ROUNDS):
+    for _ in range(MAX_NET_LIMIT_ROUNDS):
         for k in range(len(rows.net_most)):
             if rows.net_most[k] >= 0.0:
                 _keep_to_net_limit(problem, k, weights, rounded, lots, account)
@@ -334,6 +334,6 @@ def _mark_unsized_stocks(
 ) -> None:
     """Mark the stocks [N] that nothing has sized; what takes no orders cannot be cut."""
     for s in range(account.positions):
-        sized_now = (sized and problem.account.deciding[s]) or problem.account.leaving[s]
+        sized_now = (sized and problem.account.deciding[s]) or problem.account.exiting[s]
         trimmable[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)
         trimmable[s] &= account.quantity[s] != 0.0

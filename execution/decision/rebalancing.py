@@ -14,10 +14,10 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import (
     UNLIMITED,
     Order,
-    OrderTerms,
+    OrderSizeLimits,
     Side,
-    order_identity,
-    strategy_of,
+    format_order_id,
+    parse_order_prefix,
     time_in_force,
 )
 from sizing.quantity import part_count, truncate_to_increment
@@ -73,8 +73,8 @@ def rebalance(
             quantity = _order_quantity(begin, end, item.increment)
             if auction:
                 quantity -= quantity % 1
-            for part in in_parts(quantity, most, item.increment):
-                identity = order_identity(strategy, when, symbol, leg)
+            for part in split_quantity(quantity, most, item.increment):
+                identity = format_order_id(strategy, when, symbol, leg)
                 order = Order(identity, symbol, side, part, reason, reduces, tif=tif)
                 ranked.append((rank, symbol, order))
                 leg += 1
@@ -90,7 +90,7 @@ def decision_orders(
     instruments: Sequence[Instrument],
     held: Sequence[Decimal],
     quantities: Sequence[Decimal],
-    terms: OrderTerms,
+    terms: OrderSizeLimits,
     timeframe: Timeframe,
     *,
     failure: str,
@@ -112,7 +112,7 @@ def decision_orders(
         items,
         [held[i] for i in changed],
         [held[i] + quantities[i] for i in changed],
-        [terms.largest_quantity(item, c.price) for item, c in zip(items, choices, strict=True)],
+        [terms.max_order_quantity(item, c.price) for item, c in zip(items, choices, strict=True)],
         [OrderReason(choice, hours, failure, legacy) for choice in choices],
         timeframe,
     )
@@ -130,7 +130,7 @@ def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
     return (held if np.isnan(lots) else int(lots) * increment) - held
 
 
-def reductions_decided_anew(
+def reductions_to_redecide(
     strategy: str, account: AccountSnapshot, deciding: Collection[str]
 ) -> tuple[Order, ...]:
     """Return the strategy's own open orders that reduce a position in a symbol that decides now."""
@@ -138,7 +138,7 @@ def reductions_decided_anew(
     # its part of every ceiling beside the new decision.
     reductions = []
     for order in account.open_orders:
-        if order.symbol not in deciding or strategy_of(order.client_order_id) != strategy:
+        if order.symbol not in deciding or parse_order_prefix(order.client_order_id) != strategy:
             continue
         held = account.positions.get(order.symbol, _NOTHING)
         if held * order.signed_qty < 0:
@@ -160,7 +160,7 @@ def replaced_orders(
     replaced = []
     for order in account.open_orders:
         change = quantities.get(order.symbol, _NOTHING)
-        if not change or strategy_of(order.client_order_id) != strategy:
+        if not change or parse_order_prefix(order.client_order_id) != strategy:
             continue
         opposite = order.signed_qty * change < 0
         if opposite or order.symbol in reductions:
@@ -212,7 +212,7 @@ def _order_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Deci
     return truncate_to_increment(float(size), increment)
 
 
-def in_parts(quantity: Decimal, largest: float, increment: Decimal) -> list[Decimal]:
+def split_quantity(quantity: Decimal, largest: float, increment: Decimal) -> list[Decimal]:
     """The quantity in parts of `largest` at most; nothing of nothing.
 
     No two differ by more than an increment. The last one also carries what is no whole increment.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from execution.decision.sizing import SizingSettings
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms, SymbolRate
-from execution.orders.orders import OrderTerms
+from execution.orders.orders import OrderSizeLimits
 from forecasting.forecast import Forecaster
 from forecasting.settings import PanelSettings
 from foundation.errors import InputError
@@ -59,18 +59,18 @@ class TradingSettings(PanelSettings):
     costs: TradingCosts = setting(TradingCosts(), "beside fees")
     fees: FeeSchedule = setting(FeeSchedule(), "of a trade")
     margin: MarginTerms = setting(MarginTerms(), "what borrowing costs")
-    orders: OrderTerms = setting(OrderTerms(), "what an order may be worth")
+    orders: OrderSizeLimits = setting(OrderSizeLimits(), "what an order may be worth")
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
         _ = self.decisions
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.order_name):
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", self.order_prefix):
             raise InputError(
-                f"order_tag: {self.order_name!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
+                f"order_tag: {self.order_prefix!r} is not 1 to 64 letters, digits, '.', '_' or '-'"
             )
 
     @property
-    def order_name(self) -> str:
+    def order_prefix(self) -> str:
         """The prefix of order ids."""
         return self.sizing.strategy if self.order_tag is None else self.order_tag
 
@@ -144,7 +144,7 @@ class TradingSettings(PanelSettings):
         from execution.decision.trader import Trader
 
         return Trader(
-            self.order_name,
+            self.order_prefix,
             forecaster,
             self.correlation.source(),
             self.sizing,

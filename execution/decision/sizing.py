@@ -101,7 +101,7 @@ class SizingSettings:
             return self.chosen_strategy(), self.legacy()
         return (self.chosen_strategy(),)
 
-    def interval(self) -> Holding:
+    def holding_interval(self) -> Holding:
         """The holding interval of beliefs: the strategy's own, else the one named here."""
         return self.chosen_strategy().holding or self.holding
 

@@ -11,22 +11,27 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, Periods, joined_beliefs
+from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
 from execution.decision.decision import (
     ClassRule,
     Decision,
     DecisionColumns,
     class_rules,
-    decided_places,
+    decided_cells,
     decision_arrays,
     decision_columns,
     gap_a_year,
 )
-from execution.decision.outlook import EVERYTHING, Growth, belief_of_symbol, belief_table
+from execution.decision.belief_building import (
+    ALL_SYMBOLS,
+    GrowthRanking,
+    belief_of_symbol,
+    build_beliefs,
+)
 from execution.decision.problem import (
     LabelledRow,
     RoundedTargets,
-    Terms,
+    SizingTerms,
     labelled_row,
     problem_of,
     round_to_lots,
@@ -35,14 +40,14 @@ from execution.decision.rebalancing import (
     decision_orders,
     ordered_quantity,
     quantities_without,
-    reductions_decided_anew,
+    reductions_to_redecide,
     replaced_orders,
 )
 from execution.decision.sizing import SizingSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
-from execution.orders.orders import TERMS, OrderTerms
+from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.forecast import Forecaster, Progress, silent
 from foundation.arrays import Array, Index
 from foundation.threads import undivided
@@ -120,35 +125,37 @@ class Trader:
     table: beliefs computed in advance, equal to those of the bars up to each instant.
     """
 
-    order_name: str
+    order_prefix: str
     forecaster: Forecaster
     correlations: CorrelationSource
     sizing: SizingSettings
     limits: Limits
     costs: TradingCosts
     fees: FeeSchedule
-    terms: OrderTerms = TERMS
+    terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
     prior: PriorSettings = field(default_factory=PriorSettings)
     margin: MarginTerms = field(default_factory=MarginTerms)
     schedule: Schedule = EVERY_BAR
-    universe: Universe = EVERYTHING
+    universe: Universe = ALL_SYMBOLS
     table: BeliefTable | None = None
 
     @property
-    def periods(self) -> Periods:
+    def periods(self) -> PlanPeriods:
         sizing, days = self.sizing, self.prior.horizon_days
-        return Periods(sizing.interval(), sizing.signal_bars, days, self.schedule)
+        return PlanPeriods(sizing.holding_interval(), sizing.signal_bars, days, self.schedule)
 
     def over(self, market: Market, progress: Progress = silent) -> Trader:
         """The same trader with its beliefs at every instant of a run computed in advance."""
-        return replace(self, table=self.belief_table(market, progress))
+        return replace(self, table=self.build_beliefs(market, progress))
 
-    def belief_table(self, market: Market, progress: Progress = silent) -> BeliefTable:
+    def build_beliefs(self, market: Market, progress: Progress = silent) -> BeliefTable:
         """Return expected returns and risk at each instant of a run, from data known then."""
         bars = market.bars
-        growth = Growth(self.prior, self.costs.expected(bars.crypto, self.fees), bars.long_only)
+        growth = GrowthRanking(
+            self.prior, self.costs.expected(bars.crypto, self.fees), bars.long_only
+        )
         parts = [
-            belief_table(
+            build_beliefs(
                 self.forecaster,
                 self.correlations,
                 view,
@@ -161,7 +168,7 @@ class Trader:
             )
             for begin, _, view in market.views()
         ]
-        return joined_beliefs(parts)
+        return concatenate_beliefs(parts)
 
     def belief_of(self, bars: Bars, symbol: str, now: np.datetime64) -> BeliefTable:
         """What it believes of one symbol at any instant, as if it alone decided then.
@@ -201,12 +208,12 @@ class Trader:
         7. **Orders.** Weights become quantities, and the difference to what is held and open
            becomes orders.
 
-        The belief is steps 1 to 4 (`execution.decision.outlook`), `decide_on` the others.
+        The belief is steps 1 to 4 (`execution.decision.belief_building`), `decide_on` the others.
         """
         # A belief knows nothing of the account. A backtest can therefore compute those of all
         # instants in one pass, and both ways read the same numbers.
         now = Market(bars, len(bars.times) - 1)
-        table = self.belief_table(now) if self.table is None else self.table
+        table = self.build_beliefs(now) if self.table is None else self.table
         # What is neither held nor may be held gets no weight, and is left out of what follows.
         groups = self.limits.of_groups()
         counts = {*account.exposure, *account.open_reductions, *groups.markets}
@@ -222,14 +229,14 @@ class Trader:
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
             belief = belief._replace(
-                deciding=belief.deciding & bars.tradable, leaving=belief.leaving & bars.tradable
+                deciding=belief.deciding & bars.tradable, exiting=belief.exiting & bars.tradable
             )
 
         now = np.datetime64(belief.at[0])
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
         # If nothing can be sized, they stay open: cancelling them would be new risk.
         deciding = {bars.symbols[s] for s in np.flatnonzero(belief.deciding[0]).tolist()}
-        withdrawn = reductions_decided_anew(self.order_name, account, deciding)
+        withdrawn = reductions_to_redecide(self.order_prefix, account, deciding)
         book = account.without(withdrawn)
         labelled = labelled_row(bars, book, self.terms)
         sizing = self._size(bars, labelled, belief)
@@ -248,7 +255,7 @@ class Trader:
         # 6. The night, and whole quantities.
         weights = problem.account.held if allocation is None else allocation.target
         rounded = round_to_lots(
-            problem, weights, allocation is not None, labelled.row, bool(belief.cuts[0])
+            problem, weights, allocation is not None, labelled.row, bool(belief.trim_overnight[0])
         )
         chosen, columns = self._columns(bars, belief, labelled, sizing, rounded)
         instruments = [bars.instruments[s] for s in chosen.tolist()]
@@ -260,12 +267,12 @@ class Trader:
 
         # 7. Orders. What a new order would trade with is cancelled first, and what was left of it
         # becomes part of the new order.
-        replaced = replaced_orders(self.order_name, book, quantities)
+        replaced = replaced_orders(self.order_prefix, book, quantities)
         if replaced:
             quantities = quantities_without(quantities, book, replaced)
             exposure = book.without(replaced).exposure
         orders = decision_orders(
-            self.order_name,
+            self.order_prefix,
             now,
             belief.until,
             columns,
@@ -309,17 +316,17 @@ class Trader:
         """
         price = labelled.row.price[: len(bars.symbols)]
         arrays = decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
-        place = decided_places(belief, arrays)
+        cells = decided_cells(belief, arrays)
         strategy = sizing.strategy
         columns = decision_columns(
             belief,
             arrays,
-            place,
+            cells,
             self._class_sharpe(belief, strategy),
             uses_forecast=strategy.uses_forecast,
             group_limit_names=sizing.inputs.group_limit_names,
         )
-        return place[1], columns
+        return cells[1], columns
 
     def _size(self, bars: Bars, labelled: LabelledRow, belief: BeliefTable) -> SizingResult:
         """Return the strategy's result; where its program is unsolved, that of its fallback."""
@@ -344,7 +351,7 @@ class Trader:
         traded = labelled.crypto[: labelled.row.positions]
         positions = labelled.row.positions
         groups = self.limits.of_groups()
-        terms = Terms(
+        terms = SizingTerms(
             crypto=labelled.crypto,
             # What is fixed beside the panel is never traded.
             long_only=np.append(

@@ -14,8 +14,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from execution.journal.events import EventLog
-from execution.journal.rows import Exact, Instant, Table, Text, Whole, stamp
-from execution.orders.option_orders import SHARES, is_option
+from execution.journal.rows import (
+    ExactDecimal,
+    Instant,
+    JournalTable,
+    Text,
+    Integer,
+    format_instant,
+)
+from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from foundation.database import Database
 from foundation.decimals import EXACT, is_bounded, total
 
@@ -25,7 +32,7 @@ ALL_TIME = np.datetime64("1970-01-01", "ns")
 
 # A transfer is cash that a person pays in (above 0) or takes out (below 0); an option's is its end
 # without a trade, and the shares that are delivered for it. A merger ends a symbol, or begins one.
-Kind = Literal[
+ActivityKind = Literal[
     "trade",
     "transfer",
     "share transfer",
@@ -61,7 +68,7 @@ class Activity:
     """
 
     id: str
-    kind: Kind
+    kind: ActivityKind
     at: np.datetime64
     symbol: str
     quantity: Decimal
@@ -72,7 +79,7 @@ class Activity:
     def __post_init__(self) -> None:
         if not self.id:
             raise ValueError("an activity has no id")
-        if self.kind not in get_args(Kind):
+        if self.kind not in get_args(ActivityKind):
             raise ValueError(f"activity {self.id}: kind {self.kind!r} is none")
         if np.isnat(self.at):
             raise ValueError(f"activity {self.id}: nobody knows when it was")
@@ -111,11 +118,11 @@ class FillRow:
     order: Text
     order_id: Text
     symbol: Text
-    quantity: Exact
-    price: Exact
+    quantity: ExactDecimal
+    price: ExactDecimal
     at: Instant
     listed_at: Instant
-    since_opening: Whole = 1
+    since_opening: Integer = 1
 
     @property
     def amount(self) -> Decimal:
@@ -133,27 +140,27 @@ class BookingRow:
     """
 
     id: Text
-    kind: Kind
+    kind: ActivityKind
     at: Instant
     symbol: Text
-    quantity: Exact
-    amount: Exact
+    quantity: ExactDecimal
+    amount: ExactDecimal
     listed_at: Instant
-    since_opening: Whole = 1
+    since_opening: Integer = 1
 
 
-_FILLS = Table(
+_FILLS = JournalTable(
     "fills",
     FillRow,
     "CREATE INDEX IF NOT EXISTS fills_by_instant ON fills (at)",
     "CREATE INDEX IF NOT EXISTS fills_by_symbol ON fills (symbol, at)",
-    renamed={"order": "client_order_id", "quantity": "qty"},
+    column_names={"order": "client_order_id", "quantity": "qty"},
 )
-_BOOKINGS = Table(
+_BOOKINGS = JournalTable(
     "activities",
     BookingRow,
     "CREATE INDEX IF NOT EXISTS activities_by_kind ON activities (kind, symbol, at)",
-    renamed={"quantity": "qty"},
+    column_names={"quantity": "qty"},
 )
 
 
@@ -217,22 +224,23 @@ class ActivityBook:
         fills = _FILLS.rows(self._database, condition, (symbol, order_id))
         return total(abs(fill.quantity) for fill in fills)
 
-    def transferred(self, since: np.datetime64) -> Decimal:
+    def net_transfers(self, since: np.datetime64) -> Decimal:
         """Deposits less withdrawals that were listed after an instant, beyond the opening
         balance; USD.
         """
         condition = "WHERE kind = 'transfer' AND listed_at > ? AND since_opening > 0"
         return total(
-            each.amount for each in _BOOKINGS.rows(self._database, condition, (stamp(since),))
+            each.amount
+            for each in _BOOKINGS.rows(self._database, condition, (format_instant(since),))
         )
 
-    def changes(self, symbol: str, since: np.datetime64) -> dict[str, Decimal]:
+    def position_changes(self, symbol: str, since: np.datetime64) -> dict[str, Decimal]:
         """By how much what was booked after an instant changes a position, by id, oldest first.
 
         Shares that a person has moved are none of these.
         """
         condition = "WHERE symbol = ? AND listed_at > ? AND kind != 'share transfer' ORDER BY rowid"
-        found = _BOOKINGS.rows(self._database, condition, (symbol, stamp(since)))
+        found = _BOOKINGS.rows(self._database, condition, (symbol, format_instant(since)))
         return {each.id: each.quantity for each in found}
 
     def _changed(
@@ -256,7 +264,7 @@ class ActivityBook:
 def fills_of(database: Database, since: np.datetime64) -> list[FillRow]:
     """Trades after an instant, beyond the opening balance, oldest first."""
     condition = "WHERE since_opening > 0 AND at > ? ORDER BY at, rowid"
-    return _FILLS.rows(database, condition, (stamp(since),))
+    return _FILLS.rows(database, condition, (format_instant(since),))
 
 
 def bookings_of(database: Database) -> list[BookingRow]:
@@ -266,11 +274,11 @@ def bookings_of(database: Database) -> list[BookingRow]:
 
 def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
     """USD by which a trade changes cash, signed; quantity: signed."""
-    units = Decimal(-SHARES if is_option(symbol) else -1)
+    units = Decimal(-SHARES_PER_OPTION if is_option(symbol) else -1)
     return EXACT.multiply(EXACT.multiply(quantity, price), units)
 
 
-def _table(activity: Activity) -> Table[Any]:
+def _table(activity: Activity) -> JournalTable[Any]:
     return _FILLS if activity.is_trade else _BOOKINGS
 
 

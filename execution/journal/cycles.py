@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.journal.rows import Instant, Table, Text, Whole
+from execution.journal.rows import Instant, JournalTable, Text, Integer
 from foundation.clock import OURS, Clock
 from foundation.database import Database
 from trainingdata.instants import utc_text
 
-SLACK = 300.0  # seconds for what a cycle asks of the venue, beside what its settings grant
+CYCLE_SLACK_SECONDS = (
+    300.0  # seconds for what a cycle asks of the venue, beside what its settings grant
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +30,17 @@ class CycleRow:
     idle, failed: why nothing came of it, or empty.
     """
 
-    number: Whole
+    number: Integer
     job: Text
     began_at: Instant
     ended_at: Instant | None = None
     decision: Text = ""
-    fills: Whole = 0
-    idle: Text = ""
-    failed: Text = ""
+    fills: Integer = 0
+    idle_reason: Text = ""
+    failure: Text = ""
 
 
-_CYCLES = Table("cycles", CycleRow, counted=True)
+_CYCLES = JournalTable("cycles", CycleRow, autoincrement=True)
 
 
 class CycleBook:
@@ -62,11 +64,16 @@ class CycleBook:
         *,
         decision: str = "",
         fills: int = 0,
-        idle: str = "",
-        failed: str = "",
+        idle_reason: str = "",
+        failure: str = "",
     ) -> None:
         """Write down what a cycle came to; failed: what ended it."""
-        came_to = {"decision": decision, "fills": fills, "idle": idle, "failed": failed}
+        came_to = {
+            "decision": decision,
+            "fills": fills,
+            "idle_reason": idle_reason,
+            "failure": failure,
+        }
         _CYCLES.change(self._database, "WHERE number = ?", (number,), ended_at=at, **came_to)
 
     def last(self, *, ended: bool = False) -> CycleRow | None:
@@ -81,11 +88,11 @@ def cycle_count(database: Database) -> int:
     return latest[0].number if latest else 0
 
 
-def latest_cycles(database: Database, most: int) -> list[CycleRow]:
+def latest_cycles(database: Database, limit: int) -> list[CycleRow]:
     """The latest so many cycles, the last one first; none where no job has begun its journal."""
     if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):
         return []
-    return _CYCLES.rows(database, "ORDER BY number DESC LIMIT ?", (most,))
+    return _CYCLES.rows(database, "ORDER BY number DESC LIMIT ?", (limit,))
 
 
 def cycles_of(database: Database, job: str) -> list[CycleRow]:
@@ -105,18 +112,18 @@ class NextCycle:
 
     job: Text
     due: Instant
-    over_by: Instant
-    only: Whole = 0
+    overdue_at: Instant
+    only: Integer = 0
 
     def is_late(self, now: np.datetime64) -> bool:
         """Whether it should be over by now; now: by this machine's clock."""
-        return bool(now > self.over_by)
+        return bool(now > self.overdue_at)
 
     def __str__(self) -> str:
         return f"{self.job} at {utc_text(self.due)}"
 
 
-_NEXT = Table("next_pass", NextCycle, key="only")
+_NEXT = JournalTable("next_pass", NextCycle, key="only")
 
 
 class NextCycleBook:
@@ -130,7 +137,7 @@ class NextCycleBook:
     def __init__(self, database: Database, seconds: float, clock: Clock = OURS) -> None:
         self._database = database
         self._clock = clock
-        self._longest = np.timedelta64(round((seconds + SLACK) * 1000), "ms")
+        self._longest = np.timedelta64(round((seconds + CYCLE_SLACK_SECONDS) * 1000), "ms")
         self._written: tuple[str, np.datetime64] | None = None
         _NEXT.create(database)
 
@@ -139,8 +146,8 @@ class NextCycleBook:
         if self._written == (job, due):
             return
         wait = max(due - now, np.timedelta64(0, "ns"))
-        over_by = self._clock.now() + wait + self._longest
-        _NEXT.put(self._database, NextCycle(job, due, over_by))
+        overdue_at = self._clock.now() + wait + self._longest
+        _NEXT.put(self._database, NextCycle(job, due, overdue_at))
         self._written = job, due
 
     def expected(self) -> NextCycle | None:
@@ -151,7 +158,7 @@ class NextCycleBook:
         self._written = None
 
 
-def next_cycle_of(journal: Path) -> NextCycle | None:
+def read_next_cycle(journal: Path) -> NextCycle | None:
     """The cycle that is expected by a journal; none where none is."""
-    found = _NEXT.rows_in(journal)
+    found = _NEXT.read_rows(journal)
     return found[0] if found else None

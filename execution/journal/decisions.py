@@ -19,8 +19,8 @@ from pydantic import Json, PlainSerializer, PlainValidator
 from execution.decision.choice import Choice, Rationale
 from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, part_of
-from execution.journal.rows import Exact, Instant, Real, Table, Text, stamp
+from execution.journal.order_store import OrderIntent, OrderStore, role_of
+from execution.journal.rows import ExactDecimal, Instant, Float, JournalTable, Text, format_instant
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order
 from foundation.database import Database
@@ -29,9 +29,9 @@ from trainingdata.instants import compact_text
 if TYPE_CHECKING:
     from execution.decision.decision import Decision  # its machine code is none of a reader's
 
-EXPIRED = "expired: its decision was not sent in time"
+EXPIRED_REASON = "expired: its decision was not sent in time"
 DECISIONS_SEARCHED = 120  # the latest: four days of hourly coins hide no stock's decision
-TAKEN_BACK = "taken back"  # how a decision ended whose instant was decided again
+WITHDRAWN = "taken back"  # how a decision ended whose instant was decided again
 _ENDED = "ended"
 
 
@@ -41,7 +41,7 @@ def choice_entry(choice: Choice) -> dict[str, Any]:
     return {key: _without_nan(value) for key, value in entry.items()}
 
 
-def choice_of_entry(entry: Mapping[str, Any]) -> Choice:
+def decode_choice(entry: Mapping[str, Any]) -> Choice:
     """The choice that an entry of the journal was written of."""
     written = entry["rationale"]
     rationale = {key: _number(written[key]) for key in Rationale._fields if key != "shrinkage"}
@@ -69,7 +69,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def _choices(text: str) -> Mapping[str, Choice]:
-    return {entry["symbol"]: choice_of_entry(entry) for entry in json.loads(text)}
+    return {entry["symbol"]: decode_choice(entry) for entry in json.loads(text)}
 
 
 def _entries(choices: Mapping[str, Choice]) -> str:
@@ -103,17 +103,17 @@ class DecisionRow:
     at: Instant
     until: Instant
     decided_at: Instant
-    equity: Real
-    stock_ceiling: Real
+    equity: Float
+    stock_ceiling: Float
     failure: Text
     rules: Json[tuple[str, ...]]
     choices: Choices
-    cancels: Json[Mapping[str, Exact]]
-    positions: Json[Mapping[str, Exact]]
+    cancels: Json[Mapping[str, ExactDecimal]]
+    positions: Json[Mapping[str, ExactDecimal]]
     job: Text = ""
     ended: Text = ""
-    gap: Json[float | None] = 0.0
-    limits: Json[tuple[str, ...]] = ()
+    optimality_gap: Json[float | None] = 0.0
+    group_limit_names: Json[tuple[str, ...]] = ()
 
     @property
     def prices(self) -> dict[str, float]:
@@ -121,11 +121,11 @@ class DecisionRow:
         return {symbol: choice.price for symbol, choice in self.choices.items()}
 
 
-DECISIONS = Table(
+DECISIONS = JournalTable(
     "decisions",
     DecisionRow,
     "CREATE INDEX IF NOT EXISTS decisions_by_instant ON decisions (job, at)",
-    renamed={"name": "id", "rules": "rule"},
+    column_names={"name": "id", "rules": "rule"},
 )
 
 
@@ -138,7 +138,7 @@ class ChoiceRow(NamedTuple):
     choice: Choice
 
 
-class Journal:
+class DecisionJournal:
     """What one job of an account writes down.
 
     job: its name.
@@ -156,7 +156,7 @@ class Journal:
     def decided(self, at: np.datetime64) -> bool:
         """Whether an instant was decided, by a decision that was not taken back."""
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
-        return bool(self._database.rows(query, (self._job, stamp(at), TAKEN_BACK)))
+        return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN)))
 
     def write(self, decision: Decision, account: AccountSnapshot) -> str:
         """Write a decision and its orders in one transaction, and return its name.
@@ -167,7 +167,7 @@ class Journal:
         name = f"{self._job}-{compact_text(decision.at)}"
         with self._database.transaction():
             query = "SELECT 1 FROM decisions WHERE job = ? AND at = ?"
-            if before := self._database.rows(query, (self._job, stamp(decision.at))):
+            if before := self._database.rows(query, (self._job, format_instant(decision.at))):
                 name = f"{name}.{len(before) + 1}"
             row = DecisionRow(
                 name=name,
@@ -182,8 +182,10 @@ class Journal:
                 cancels=decision.cancelled,
                 positions=account.positions,
                 job=self._job,
-                gap=None if np.isnan(decision.optimality_gap) else float(decision.optimality_gap),
-                limits=decision.group_limit_names,
+                optimality_gap=None
+                if np.isnan(decision.optimality_gap)
+                else float(decision.optimality_gap),
+                group_limit_names=decision.group_limit_names,
             )
             DECISIONS.insert(self._database, row)
             self._events.append("decided", name, {"orders": len(decision.orders)})
@@ -193,7 +195,7 @@ class Journal:
 
     def _planned(self, order: Order, decision: str, at: np.datetime64) -> OrderIntent:
         return OrderIntent(
-            order, at, "planned", job=self._job, decision=decision, part=part_of(order)
+            order, at, "planned", job=self._job, decision=decision, role=role_of(order)
         )
 
     def write_orders(self, name: str, orders: Sequence[Order], at: np.datetime64) -> None:
@@ -204,9 +206,9 @@ class Journal:
         with self._database.transaction():
             self._events.append("reducing", name, {"orders": len(orders)})
             for order in orders:
-                self._book.plan(replace(self._planned(order, name, at), part="night"))
+                self._book.plan(replace(self._planned(order, name, at), role="night"))
 
-    def next_night(self, closes: np.datetime64) -> tuple[str, int]:
+    def next_overnight_trim(self, closes: np.datetime64) -> tuple[str, int]:
         """What the next cut before a close follows from, and its number, which none has had yet."""
         prefix = f"{self._job}-night-{compact_text(closes)}-"
         earlier = self._book.select("decision GLOB ?", (f"{prefix}*",))
@@ -214,7 +216,7 @@ class Journal:
         number = max(numbers, default=-1) + 1
         return f"{prefix}{number}", number
 
-    def end_unfollowed(self) -> None:
+    def deny_unsent(self) -> None:
         """Withhold what was planned, and left by a process that ended before it could be sent.
 
         Decisions that were not ended are gone on with elsewhere.
@@ -225,7 +227,7 @@ class Journal:
                 if intent.job == self._job and intent.decision not in unfinished:
                     self._book.deny(intent, "the process ended before it was sent")
 
-    def end(self, name: str, why: str, *, taken_back: bool = False) -> None:
+    def end(self, name: str, why: str, *, may_redecide: bool = False) -> None:
         """Withhold whatever of a decision was not sent.
 
         why: it was not.
@@ -235,7 +237,7 @@ class Journal:
             for intent in self._book.of_decision(name):
                 if intent.state == "planned":
                     self._book.deny(intent, why)
-            ended = TAKEN_BACK if taken_back else _ENDED
+            ended = WITHDRAWN if may_redecide else _ENDED
             DECISIONS.change(self._database, "WHERE id = ?", (name,), ended=ended)
 
     def unfinished(self) -> list[DecisionRow]:
@@ -258,7 +260,7 @@ class Journal:
         return list(found.values())
 
 
-def decisions_of(database: Database, job: str, since: np.datetime64) -> list[DecisionRow]:
+def decisions_since(database: Database, job: str, since: np.datetime64) -> list[DecisionRow]:
     """What a job decided after an instant and did not take back, in the order of writing."""
     condition = "WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid"
-    return DECISIONS.rows(database, condition, (job, stamp(since), TAKEN_BACK))
+    return DECISIONS.rows(database, condition, (job, format_instant(since), WITHDRAWN))

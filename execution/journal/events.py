@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Json
 
-from execution.journal.rows import Instant, Table, Text, Whole
+from execution.journal.rows import Instant, JournalTable, Text, Integer
 from foundation.clock import OURS, Clock
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError
@@ -32,14 +32,14 @@ class Event:
     content: more about it, as JSON says it.
     """
 
-    number: Whole
+    number: Integer
     at: Instant
     kind: Text
     subject: Text
     content: Json[Any]
 
 
-_EVENTS = Table(
+_EVENTS = JournalTable(
     "events",
     Event,
     """
@@ -52,7 +52,7 @@ _EVENTS = Table(
     """,
     "CREATE INDEX IF NOT EXISTS events_held ON events (subject) WHERE kind = 'held'",
     "CREATE INDEX IF NOT EXISTS events_undecided ON events (subject) WHERE kind = 'undecided'",
-    counted=True,
+    autoincrement=True,
 )
 
 
@@ -104,13 +104,13 @@ class EventLog:
 class NoticeRow:
     """What a person was told of; text: redacted."""
 
-    number: Whole
+    number: Integer
     at: Instant
     kind: Text
     text: Text
 
 
-_NOTICES = Table("notices", NoticeRow, counted=True)
+_NOTICES = JournalTable("notices", NoticeRow, autoincrement=True)
 
 
 class NoticeBook:
@@ -135,6 +135,6 @@ class NoticeBook:
         except (DatabaseFailed, BrokerError) as error:
             log.warning("an alert is not in the journal: %s", error)
 
-    def latest(self, most: int) -> list[NoticeRow]:
+    def latest(self, limit: int) -> list[NoticeRow]:
         """The latest so many alerts, the last one first."""
-        return _NOTICES.rows(self._database, "ORDER BY number DESC LIMIT ?", (most,))
+        return _NOTICES.rows(self._database, "ORDER BY number DESC LIMIT ?", (limit,))

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from execution.journal.rows import Exact, Instant, Table, Text, Whole
+from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text, Integer
 from foundation.decimals import EXACT
 
-NONE = Decimal(0)
+NO_QUANTITY = Decimal(0)
 # An SQL condition on intents: more of the order has filled than is applied.
 FILLS_UNAPPLIED = (
     "filled != coalesce((SELECT qty FROM applied_fills WHERE name = client_order_id), '0')"
@@ -19,14 +19,14 @@ FILLS_UNAPPLIED = (
 class ExpectedPosition(NamedTuple):
     """Expected position in a symbol, signed, and the fee in crypto that may be missing from it."""
 
-    quantity: Decimal = NONE
-    fee: Decimal = NONE
+    quantity: Decimal = NO_QUANTITY
+    fee: Decimal = NO_QUANTITY
 
-    def changed(self, change: Decimal, fee: Decimal = NONE) -> ExpectedPosition:
+    def with_change(self, change: Decimal, fee: Decimal = NO_QUANTITY) -> ExpectedPosition:
         """Return the expected position after a change, of which a fee may be kept."""
         return ExpectedPosition(EXACT.add(self.quantity, change), EXACT.add(self.fee, fee))
 
-    def seen(self, actual: Decimal) -> ExpectedPosition:
+    def accepting(self, actual: Decimal) -> ExpectedPosition:
         """Return the expected position once the actual one is accepted: a fee is taken once."""
         return self if actual == self.quantity else ExpectedPosition(actual)
 
@@ -36,8 +36,8 @@ class ExpectedRow:
     """Row of the expected position in a symbol."""
 
     symbol: Text
-    qty: Exact
-    fee: Exact
+    qty: ExactDecimal
+    fee: ExactDecimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class AppliedFill:
     """Row of the quantity of an order or a booking that expected positions include."""
 
     name: Text
-    qty: Exact
+    qty: ExactDecimal
 
 
-EXPECTED = Table("expected", ExpectedRow)
-APPLIED_FILLS = Table("applied_fills", AppliedFill)
+EXPECTED = JournalTable("expected", ExpectedRow)
+APPLIED_FILLS = JournalTable("applied_fills", AppliedFill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +66,18 @@ class OpeningBalance:
     """
 
     begun_at: Instant
-    cash: Exact
-    booked: Exact = Decimal(0)
-    accepted_beyond: Exact | None = None
-    accepted_booked: Exact | None = None
-    number: Whole = 1
+    cash: ExactDecimal
+    booked: ExactDecimal = Decimal(0)
+    accepted_unexplained_usd: ExactDecimal | None = None
+    accepted_booked: ExactDecimal | None = None
+    number: Integer = 1
 
     @property
     def accepted(self) -> tuple[Decimal, Decimal] | None:
-        """The last accepted reading: `accepted_beyond` and `accepted_booked`; None before it."""
-        if self.accepted_beyond is None or self.accepted_booked is None:
+        """The last accepted reading: `accepted_unexplained_usd` and `accepted_booked`; None before it."""
+        if self.accepted_unexplained_usd is None or self.accepted_booked is None:
             return None
-        return self.accepted_beyond, self.accepted_booked
+        return self.accepted_unexplained_usd, self.accepted_booked
 
 
-OPENING_BALANCE = Table("opening_balance", OpeningBalance, key="number")
+OPENING_BALANCE = JournalTable("opening_balance", OpeningBalance, key="number")

@@ -15,15 +15,15 @@ from typing import Literal
 import numpy as np
 
 from execution.journal.events import EventLog
-from execution.journal.rows import Instant, Table, Text, Whole
+from execution.journal.rows import Instant, JournalTable, Text, Integer
 from foundation.database import Database
 from foundation.errors import InputError, in_one_line
 from trainingdata.instants import utc_text
 
 HaltKind = Literal["positions", "symbols", "cash", "journal", "daily_loss", "drawdown"]
-Forbidden = Literal["everything", "openings", "symbols"]
+HaltScope = Literal["everything", "openings", "symbols"]
 
-ITSELF = "itself"  # in the place of who ended a halt, where its cause has gone
+AUTO = "itself"  # in the place of who ended a halt, where its cause has gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class HaltRule:
     remedy: a sentence that says what the operator has to do.
     """
 
-    forbids: Forbidden
-    ends: str
+    forbids: HaltScope
+    auto_end: str
     remedy: str
 
 
@@ -92,11 +92,11 @@ class Halt:
     raised_at: instant by the venue's clock.
     why: it was raised, in one line.
     cleared_at: instant by the venue's clock at which it ended; none while it stands.
-    cleared_by: who ended it, `ITSELF` where its cause has gone; empty while it stands.
+    cleared_by: who ended it, `AUTO` where its cause has gone; empty while it stands.
     job: empty, as a halt stops all jobs of an account.
     """
 
-    number: Whole
+    number: Integer
     kind: HaltKind
     raised_at: Instant
     why: Text
@@ -114,7 +114,7 @@ class Halt:
         return f"{self.kind} since {utc_text(self.raised_at)}: {self.why}"
 
     @property
-    def stands(self) -> bool:
+    def is_active(self) -> bool:
         return self.cleared_at is None
 
     @property
@@ -138,19 +138,19 @@ class HaltChanges:
 class _Cause:
     """What a person who clears a halt lets be; used: whether it has come again since."""
 
-    halt: Whole
+    halt: Integer
     cause: Text
-    clearing_used: Whole = 0
+    acknowledgement_used: Integer = 0
 
 
-_HALTS = Table(
+_HALTS = JournalTable(
     "halts",
     Halt,
     "CREATE UNIQUE INDEX IF NOT EXISTS halts_standing ON halts (kind, job)"
     " WHERE cleared_at IS NULL",
-    counted=True,
+    autoincrement=True,
 )
-_CAUSES = Table("halt_causes", _Cause)
+_CAUSES = JournalTable("halt_causes", _Cause)
 _STANDING = "WHERE cleared_at IS NULL ORDER BY number"
 _LATEST = "WHERE number IN (SELECT max(number) FROM halts GROUP BY kind) ORDER BY number"
 
@@ -202,13 +202,13 @@ class Halts:
                 self._events.append("halt ended", kind, {"by": person})
         return ended
 
-    def cleared_cause(self, kind: HaltKind) -> str:
+    def acknowledged_cause(self, kind: HaltKind) -> str:
         """The cause of the last halt of a kind, where a person has cleared it; empty otherwise.
 
-        It is empty too once `use_clearing` was called.
+        It is empty too once `consume_acknowledgement` was called.
         """
         last = self.latest().get(kind)
-        if last is None or last.stands or last.cleared_by == ITSELF:
+        if last is None or last.is_active or last.cleared_by == AUTO:
             return ""
         found = _CAUSES.last(self._database, "WHERE halt = ? AND NOT clearing_used", (last.number,))
         return "" if found is None else found.cause
@@ -226,17 +226,17 @@ class Halts:
         standing = self.active_cause("symbols")
         return frozenset() if standing is None else frozenset(json.loads(standing[1]))
 
-    def use_clearing(self, kind: HaltKind) -> None:
+    def consume_acknowledgement(self, kind: HaltKind) -> None:
         """Let what a person has cleared count no more: the same cause halts again."""
         cleared = "SELECT number FROM halts WHERE kind = ? AND cleared_at IS NOT NULL"
         unused = f"WHERE NOT clearing_used AND halt IN ({cleared})"
-        _CAUSES.change(self._database, unused, (kind,), clearing_used=1)
+        _CAUSES.change(self._database, unused, (kind,), acknowledgement_used=1)
 
     def apply(self, changes: HaltChanges, at: np.datetime64) -> None:
         """Change halts, all or none."""
         with self._database.transaction():
             for kind in changes.ended:
-                self.clear(kind, ITSELF, at)
+                self.clear(kind, AUTO, at)
             for kind, why in changes.raised.items():
                 self.raise_halt(kind, why, at)
 
@@ -254,6 +254,6 @@ class Halts:
         return tuple(_HALTS.rows(self._database, "ORDER BY number"))
 
 
-def standing_halts(journal: Path) -> list[Halt]:
+def read_active_halts(journal: Path) -> list[Halt]:
     """Those that stand in a journal, oldest first."""
-    return _HALTS.rows_in(journal, _STANDING)
+    return _HALTS.read_rows(journal, _STANDING)

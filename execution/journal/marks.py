@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Json
 
-from execution.journal.rows import Exact, Instant, Real, Table, stamp
+from execution.journal.rows import ExactDecimal, Instant, Float, JournalTable, format_instant
 from execution.orders.account_snapshot import AccountSnapshot
 from foundation.database import Database
 from trainingdata.instants import new_york_date
@@ -36,41 +36,47 @@ class EquityMark:
     stock_ceiling: stock gross allowed then, in multiples of equity.
     flows: paid in less taken out since the mark before.
     positions: value of each position, signed, by symbol.
-    linked, peak, day, let_daily_loss, let_drawdown: as in its `Point`.
+    linked, peak, day, let_daily_loss, let_drawdown: as in its `IndexPoint`.
     """
 
     at: Instant
-    equity: Real
-    cash: Real
-    gross_stock: Real
-    gross_crypto: Real
-    stock_ceiling: Real
-    flows: Real
-    positions: Json[Mapping[str, Real]]
-    linked: Exact = _ONE
-    peak: Exact = _ONE
-    day: Exact = _ONE
-    let_daily_loss: Exact = _NOTHING
-    let_drawdown: Exact = _NOTHING
+    equity: Float
+    cash: Float
+    gross_stock: Float
+    gross_crypto: Float
+    stock_ceiling: Float
+    flows: Float
+    positions: Json[Mapping[str, Float]]
+    return_index: ExactDecimal = _ONE
+    index_peak: ExactDecimal = _ONE
+    index_at_day_start: ExactDecimal = _ONE
+    accepted_daily_loss: ExactDecimal = _NOTHING
+    accepted_drawdown: ExactDecimal = _NOTHING
 
     @property
-    def point(self) -> Point:
+    def point(self) -> IndexPoint:
         """Its place in the index of linked returns."""
-        index = (self.linked, self.peak, self.day, self.let_daily_loss, self.let_drawdown)
-        return Point(self.at, exact(self.equity), *index)
+        index = (
+            self.return_index,
+            self.index_peak,
+            self.index_at_day_start,
+            self.accepted_daily_loss,
+            self.accepted_drawdown,
+        )
+        return IndexPoint(self.at, to_decimal(self.equity), *index)
 
-    def placed(self, point: Point) -> EquityMark:
+    def with_point(self, point: IndexPoint) -> EquityMark:
         return replace(
             self,
-            linked=point.index,
-            peak=point.peak,
-            day=point.day,
-            let_daily_loss=point.let_daily_loss,
-            let_drawdown=point.let_drawdown,
+            return_index=point.index,
+            index_peak=point.index_peak,
+            index_at_day_start=point.index_at_day_start,
+            accepted_daily_loss=point.accepted_daily_loss,
+            accepted_drawdown=point.accepted_drawdown,
         )
 
 
-MARKS = Table("marks", EquityMark)
+MARKS = JournalTable("marks", EquityMark)
 
 
 class MarkBook:
@@ -83,16 +89,16 @@ class MarkBook:
         self._database = database
         MARKS.create(database)
 
-    def mark(self, mark: EquityMark, point: Point) -> None:
+    def mark(self, mark: EquityMark, point: IndexPoint) -> None:
         """Write down what the account is worth; of one instant the last word counts."""
-        MARKS.put(self._database, mark.placed(point))
+        MARKS.put(self._database, mark.with_point(point))
 
-    def point_before(self, at: np.datetime64 | None = None) -> Point | None:
+    def point_before(self, at: np.datetime64 | None = None) -> IndexPoint | None:
         """The last mark's place in the index of linked returns; none before there was one.
 
         at: of marks before an instant.
         """
-        condition, values = ("", ()) if at is None else ("WHERE at < ?", (stamp(at),))
+        condition, values = ("", ()) if at is None else ("WHERE at < ?", (format_instant(at),))
         last = MARKS.last(self._database, f"{condition} ORDER BY at DESC", values)
         return None if last is None else last.point
 
@@ -103,7 +109,7 @@ class MarkBook:
     def flows_before(self, at: np.datetime64) -> float:
         """Deposits less withdrawals that are in marks before an instant, USD."""
         query = "SELECT coalesce(sum(flows), 0) FROM marks WHERE at < ?"
-        return float(self._database.rows(query, (stamp(at),))[0][0])
+        return float(self._database.rows(query, (format_instant(at),))[0][0])
 
     def marks(self, since: np.datetime64) -> list[EquityMark]:
         """Marks from an instant on, oldest first."""
@@ -112,7 +118,7 @@ class MarkBook:
 
 def marks_of(database: Database, since: np.datetime64) -> list[EquityMark]:
     """The same of a journal that is only read."""
-    return MARKS.rows(database, "WHERE at >= ? ORDER BY at", (stamp(since),))
+    return MARKS.rows(database, "WHERE at >= ? ORDER BY at", (format_instant(since),))
 
 
 def exposure_line(mark: EquityMark) -> str:
@@ -127,7 +133,7 @@ def exposure_line(mark: EquityMark) -> str:
     )
 
 
-def contracts_line(mark: EquityMark) -> str:
+def event_exposure_line(mark: EquityMark) -> str:
     """Return the exposure of contracts in words, in multiples of equity."""
     worth = sum(mark.positions.values())
     if mark.equity <= 0:
@@ -165,7 +171,7 @@ def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMar
     )
 
 
-def profit_line(point: Point) -> str:
+def profit_line(point: IndexPoint) -> str:
     """What was earned on the New York date of the last mark; deposits are no profit."""
     # A loss of less than is shown is no loss of nothing.
     earned = round(-float(point.daily_loss), 4) + 0.0
@@ -173,7 +179,7 @@ def profit_line(point: Point) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class IndexPoint:
     """A mark in the index of linked returns.
 
     at: by the venue's clock.
@@ -188,60 +194,62 @@ class Point:
     at: np.datetime64
     equity: Decimal
     index: Decimal
-    peak: Decimal
-    day: Decimal
-    let_daily_loss: Decimal = _NOTHING
-    let_drawdown: Decimal = _NOTHING
+    index_peak: Decimal
+    index_at_day_start: Decimal
+    accepted_daily_loss: Decimal = _NOTHING
+    accepted_drawdown: Decimal = _NOTHING
 
     @property
     def daily_loss(self) -> Decimal:
         """Share lost on the date of `at`, below 0 for a gain; 0 where it began with nothing."""
-        return _ONE - self.index / self.day if self.day else _NOTHING
+        return _ONE - self.index / self.index_at_day_start if self.index_at_day_start else _NOTHING
 
     @property
     def drawdown(self) -> Decimal:
         """Share lost since the peak, 0 … 1."""
-        return _ONE - self.index / self.peak
+        return _ONE - self.index / self.index_peak
 
     @classmethod
-    def first(cls, at: np.datetime64, equity: Decimal | float) -> Point:
+    def first(cls, at: np.datetime64, equity: Decimal | float) -> IndexPoint:
         """Where an account begins; one that is worth nothing has lost everything."""
-        begin = max(exact(equity), _NOTHING)
+        begin = max(to_decimal(equity), _NOTHING)
         base = begin or _ONE
-        return cls(at, exact(equity), begin, base, base)
+        return cls(at, to_decimal(equity), begin, base, base)
 
-    def next(self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float) -> Point:
+    def next(self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float) -> IndexPoint:
         """The mark after this one.
 
         equity: USD.
         flow: USD, deposits minus withdrawals since this one.
         """
-        worth = exact(equity)
+        worth = to_decimal(equity)
         index = _NOTHING
         if self.index and worth > 0:
-            index = max(self.index * (worth - exact(flow)) / self.equity, _NOTHING)
-        same_day = date_of(at) == date_of(self.at)
-        return Point(
+            index = max(self.index * (worth - to_decimal(flow)) / self.equity, _NOTHING)
+        same_day = new_york_day(at) == new_york_day(self.at)
+        return IndexPoint(
             at=at,
             equity=worth,
             index=index,
-            peak=max(self.peak, index),
-            day=self.day if same_day else self.index,
-            let_daily_loss=self.let_daily_loss if same_day else _NOTHING,
-            let_drawdown=self.let_drawdown,
+            index_peak=max(self.index_peak, index),
+            index_at_day_start=self.index_at_day_start if same_day else self.index,
+            accepted_daily_loss=self.accepted_daily_loss if same_day else _NOTHING,
+            accepted_drawdown=self.accepted_drawdown,
         )
 
-    def anew(self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float) -> Point:
+    def restarted(
+        self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
+    ) -> IndexPoint:
         """The mark after this one, in an index that begins between them."""
         if self.equity <= 0:
-            return Point.first(at, equity)
-        return Point.first(self.at, self.equity).next(at, equity, flow)
+            return IndexPoint.first(at, equity)
+        return IndexPoint.first(self.at, self.equity).next(at, equity, flow)
 
 
-def exact(value: Decimal | float) -> Decimal:
+def to_decimal(value: Decimal | float) -> Decimal:
     """A number as it is written."""
     return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
 
 
-def date_of(at: np.datetime64) -> np.datetime64:
+def new_york_day(at: np.datetime64) -> np.datetime64:
     return np.datetime64(new_york_date(np.array([at]))[0])

@@ -24,17 +24,17 @@ import numpy as np
 from pydantic import Json
 
 from execution.journal.events import EventLog
-from execution.journal.orders import order_of, words_of
+from execution.journal.orders import decode_order, encode_order
 from execution.journal.refusals import RefusalBook
-from execution.journal.rows import Exact, Instant, Table, Text
-from execution.orders.gate import AnyOrder, Part
+from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text
+from execution.orders.gate import AnyOrder, OrderRole
 from execution.orders.orders import Order
 from foundation.database import Database, rows_of_table
 from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
 
-State = Literal[
+OrderState = Literal[
     "planned",
     "denied",
     "submitting",
@@ -47,17 +47,17 @@ State = Literal[
     "rejected",
     "replaced",
 ]
-STATES: tuple[State, ...] = get_args(State)
-OUTCOME_UNKNOWN: tuple[State, ...] = ("submitting", "unknown")
-NOT_SUBMITTED: tuple[State, ...] = ("denied", "rejected")
-UNSENT: tuple[State, ...] = ("planned", "denied", "rejected", "not_received")
-WAITING: tuple[State, ...] = ("planned", "submitting", "unknown", "accepted")
-TERMINAL_STATES: tuple[State, ...] = ("filled", "canceled", "expired", "replaced")
-TAKEN: tuple[State, ...] = ("accepted", *TERMINAL_STATES)
+ORDER_STATES: tuple[OrderState, ...] = get_args(OrderState)
+OUTCOME_UNKNOWN: tuple[OrderState, ...] = ("submitting", "unknown")
+NOT_SUBMITTED: tuple[OrderState, ...] = ("denied", "rejected")
+UNSENT_STATES: tuple[OrderState, ...] = ("planned", "denied", "rejected", "not_received")
+PENDING_STATES: tuple[OrderState, ...] = ("planned", "submitting", "unknown", "accepted")
+TERMINAL_STATES: tuple[OrderState, ...] = ("filled", "canceled", "expired", "replaced")
+ACCEPTED_STATES: tuple[OrderState, ...] = ("accepted", *TERMINAL_STATES)
 
 # What may become of an intent in a state. One that was sent before may be sent again under its id,
 # where the venue said that it did not take it.
-_AFTER: Mapping[State, tuple[State, ...]] = {
+_AFTER: Mapping[OrderState, tuple[OrderState, ...]] = {
     "planned": ("submitting", "denied"),
     "denied": ("submitting",),
     "submitting": ("unknown", "accepted", "not_received", "denied", "rejected", *TERMINAL_STATES),
@@ -72,17 +72,17 @@ _AFTER: Mapping[State, tuple[State, ...]] = {
 }
 
 
-def part_of(order: AnyOrder) -> Part:
+def role_of(order: AnyOrder) -> OrderRole:
     """What an order that follows from a decision is of it."""
     return "reduction" if order.reduces else "opening"
 
 
 # After a day nothing is on its way any more: connections, queues and the venue's day have ended.
-LANDING = np.timedelta64(24, "h")
+MAX_TIME_IN_FLIGHT = np.timedelta64(24, "h")
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class OrderProgress:
     """What the venue says of an order that it has taken.
 
     state: `accepted`, `filled`, `canceled`, `expired`, `rejected` or `replaced`.
@@ -92,7 +92,7 @@ class Progress:
     successor: our id of the order in its place.
     """
 
-    state: State
+    state: OrderState
     venue_id: str = ""
     filled: Decimal = Decimal(0)
     filled_price: Decimal | None = None
@@ -116,38 +116,38 @@ class OrderIntent:
 
     order: AnyOrder
     sent_at: np.datetime64
-    state: State = "submitting"
+    state: OrderState = "submitting"
     why: str = ""
     job: str = ""
     venue: str = "alpaca"
     decision: str = ""
-    part: Part = ""
-    progress: Progress = field(default_factory=lambda: Progress("accepted"))
+    role: OrderRole = ""
+    progress: OrderProgress = field(default_factory=lambda: OrderProgress("accepted"))
 
     @property
     def client_order_id(self) -> str:
         return self.order.client_order_id
 
     @property
-    def single(self) -> Order:
+    def single_order(self) -> Order:
         """Its order, of a stock or a coin."""
         if not isinstance(self.order, Order):
             raise InputError(f"{self.client_order_id}: it is no order of a stock or a coin")
         return self.order
 
     @property
-    def taken(self) -> bool:
+    def was_accepted(self) -> bool:
         """Whether the venue has taken it, whatever became of it then."""
-        return self.state in TAKEN or bool(self.progress.venue_id)
+        return self.state in ACCEPTED_STATES or bool(self.progress.venue_id)
 
-    def wanted(self, now: np.datetime64) -> bool:
+    def is_unexpired(self, now: np.datetime64) -> bool:
         return self.order.expires_at is None or bool(now < self.order.expires_at)
 
-    def is_dead(self, now: np.datetime64) -> bool:
+    def is_lost(self, now: np.datetime64) -> bool:
         """Whether an order that the venue does not know by now will never reach it."""
         expires = self.order.expires_at
         end = self.sent_at if expires is None else max(self.sent_at, expires)
-        return bool(now >= end + LANDING)
+        return bool(now >= end + MAX_TIME_IN_FLIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,44 +158,44 @@ class _IntentRow:
     job: Text
     venue: Text
     decision: Text
-    part: Part
+    role: OrderRole
     terms: Json[Mapping[str, Any]]
     reason: Text
     sent_at: Instant
     expires_at: Instant | None
-    state: State
+    state: OrderState
     why: Text
     venue_id: Text
-    filled: Exact
-    filled_price: Exact | None
+    filled: ExactDecimal
+    filled_price: ExactDecimal | None
     successor: Text
 
 
 # What an intent, and what the venue said of it, are called in its row as well.
-_SAME = ("sent_at", "why", "job", "venue", "decision", "part")
+_SAME = ("sent_at", "why", "job", "venue", "decision", "role")
 _SAID = ("venue_id", "filled", "filled_price", "successor")
 
 
 def _intent(row: _IntentRow) -> OrderIntent:
-    order = order_of(
+    order = decode_order(
         row.client_order_id,
         row.terms,
         reason=row.reason,
-        reduces=row.part in ("reduction", "night"),
+        reduces=row.role in ("reduction", "night"),
         expires_at=row.expires_at,
     )
-    progress = Progress(row.state, *(getattr(row, name) for name in _SAID))
+    progress = OrderProgress(row.state, *(getattr(row, name) for name in _SAID))
     same: dict[str, Any] = {name: getattr(row, name) for name in _SAME}
     return OrderIntent(order=order, state=row.state, progress=progress, **same)
 
 
-def _row(intent: OrderIntent, state: State) -> _IntentRow:
+def _row(intent: OrderIntent, state: OrderState) -> _IntentRow:
     same: dict[str, Any] = {name: getattr(intent, name) for name in _SAME}
     said: dict[str, Any] = {name: getattr(intent.progress, name) for name in _SAID}
     order = intent.order
     return _IntentRow(
         client_order_id=order.client_order_id,
-        terms=words_of(order),
+        terms=encode_order(order),
         reason=str(order.reason),
         expires_at=order.expires_at,
         state=state,
@@ -205,8 +205,8 @@ def _row(intent: OrderIntent, state: State) -> _IntentRow:
 
 
 # Columns of an order's words, for conditions and for whoever reads the file.
-_WORDS = ("symbol", "side", "qty", "type", "limit_price", "least_credit", "stop_price")
-INTENTS = Table(
+_WORDS = ("symbol", "side", "qty", "type", "limit_price", "min_credit", "stop_price")
+INTENTS = JournalTable(
     "intents",
     _IntentRow,
     "CREATE INDEX IF NOT EXISTS intents_by_state ON intents (state)",
@@ -259,12 +259,12 @@ class OrderStore:
                 )
             self._write(intent, intent.state)
 
-    def _write(self, intent: OrderIntent, state: State) -> None:
+    def _write(self, intent: OrderIntent, state: OrderState) -> None:
         with self._database.transaction():
             INTENTS.put(self._database, _row(intent, state))
-            self._events.append(state, intent.client_order_id, words_of(intent.order))
+            self._events.append(state, intent.client_order_id, encode_order(intent.order))
 
-    def settle(self, client_order_id: str, state: State, why: str = "") -> None:
+    def set_state(self, client_order_id: str, state: OrderState, why: str = "") -> None:
         """Write down what is known of an intent by now."""
         with self._database.transaction():
             before = self.get(client_order_id)
@@ -275,13 +275,13 @@ class OrderStore:
             INTENTS.put(self._database, _row(replace(before, why=why), state))
             self._events.append(state, client_order_id, why)
 
-    def refuse(self, client_order_id: str, state: State, why: str) -> None:
+    def refuse(self, client_order_id: str, state: OrderState, why: str) -> None:
         """Record that the venue has refused an intent, and send an alert for a new cause.
 
         state: the intent's new state, `rejected` or `denied`.
         """
         with self._database.transaction():
-            self.settle(client_order_id, state, why)
+            self.set_state(client_order_id, state, why)
             if intent := self.get(client_order_id):
                 answer = why.removeprefix(f"{client_order_id}: ")
                 self.refusals.refuse(intent.order, answer, intent.sent_at)
@@ -289,12 +289,12 @@ class OrderStore:
     def pause(self, client_order_id: str, why: str) -> None:
         """Record that an intent is denied because trading is paused at the venue."""
         with self._database.transaction():
-            self.settle(client_order_id, "denied", why)
+            self.set_state(client_order_id, "denied", why)
             if intent := self.get(client_order_id):
                 answer = why.removeprefix(f"{client_order_id}: not sent: ")
                 self.refusals.report_pause(answer, intent.sent_at)
 
-    def note(self, client_order_id: str, progress: Progress) -> None:
+    def record_progress(self, client_order_id: str, progress: OrderProgress) -> None:
         """Write down what the venue says of an intent that it has taken."""
         with self._database.transaction():
             before = self.get(client_order_id)
@@ -309,7 +309,7 @@ class OrderStore:
                     progress.state,
                 )
                 return
-            self.settle(client_order_id, progress.state)
+            self.set_state(client_order_id, progress.state)
             INTENTS.put(
                 self._database, _row(replace(before, progress=progress, why=""), progress.state)
             )
@@ -321,7 +321,7 @@ class OrderStore:
         with self._database.transaction():
             if self.get(intent.client_order_id) is None:
                 self._write(intent, "planned")
-            self.settle(intent.client_order_id, "denied", why)
+            self.set_state(intent.client_order_id, "denied", why)
 
     def get(self, client_order_id: str) -> OrderIntent | None:
         """The intent with this id; None where it was never meant to be sent."""
@@ -332,23 +332,23 @@ class OrderStore:
         """Return intents of unknown outcome, oldest first."""
         return self.in_states(OUTCOME_UNKNOWN)
 
-    def in_states(self, states: Iterable[State]) -> tuple[OrderIntent, ...]:
+    def in_states(self, states: Iterable[OrderState]) -> tuple[OrderIntent, ...]:
         """Those in one of these states, oldest first."""
         names = tuple(states)
         return self.select(f"state IN ({', '.join('?' * len(names))})", names)
 
-    def latest(self, states: Iterable[State], most: int) -> tuple[OrderIntent, ...]:
+    def latest(self, states: Iterable[OrderState], limit: int) -> tuple[OrderIntent, ...]:
         """The latest so many of those in one of these states, the last one first."""
         names = tuple(states)
         marks = ", ".join("?" * len(names))
         clause = f"WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?"
-        return tuple(INTENTS.made(self._database, _intent, clause, (*names, most)))
+        return tuple(INTENTS.made(self._database, _intent, clause, (*names, limit)))
 
     def of_decision(self, decision: str) -> tuple[OrderIntent, ...]:
         """Those that follow from a decision, in the order in which they were planned."""
         return self.select("decision = ?", (decision,))
 
-    def unsent_of(self, decision: str) -> dict[str, str]:
+    def unsent_reasons_of(self, decision: str) -> dict[str, str]:
         """Why orders that follow from a decision are not at the venue, by order."""
         return {
             intent.client_order_id: intent.why
@@ -356,7 +356,7 @@ class OrderStore:
             if intent.state in NOT_SUBMITTED
         }
 
-    def concerned_since(self, number: int, events: str) -> tuple[OrderIntent, ...]:
+    def with_event_since(self, number: int, events: str) -> tuple[OrderIntent, ...]:
         """Return the intents with an event after `number` that meets an SQL condition."""
         concerned = f"SELECT subject FROM events WHERE number > ? AND ({events})"
         return self.select(f"client_order_id IN ({concerned})", (number,))

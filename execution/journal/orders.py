@@ -8,16 +8,21 @@ from typing import Any, get_args
 
 import numpy as np
 
-from execution.orders.contract_orders import LimitOrder, Outcome, TimeInForce, Verb
+from execution.orders.event_contract_orders import (
+    EventContractOrder,
+    Outcome,
+    ContractTimeInForce,
+    ContractAction,
+)
 from execution.orders.gate import AnyOrder
-from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders.orders import PRICES, Order, Side
+from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
+from execution.orders.orders import PRICE_FIELDS, Order, Side
 
 
-def words_of(order: AnyOrder) -> dict[str, Any]:
+def encode_order(order: AnyOrder) -> dict[str, Any]:
     """The order as the journal writes it; numbers as text, exact."""
     if isinstance(order, Order):
-        prices = {name: getattr(order, name) for name in PRICES}
+        prices = {name: getattr(order, name) for name in PRICE_FIELDS}
         return {
             "kind": "single",
             "symbol": order.symbol,
@@ -30,7 +35,7 @@ def words_of(order: AnyOrder) -> dict[str, Any]:
         }
     if isinstance(order, SpreadOrder):
         legs = [{"symbol": leg.contract.symbol, "side": leg.side} for leg in order.legs]
-        limit = {} if order.least_credit is None else {"least_credit": str(order.least_credit)}
+        limit = {} if order.min_credit is None else {"min_credit": str(order.min_credit)}
         return {
             "kind": "spread",
             "legs": legs,
@@ -48,7 +53,7 @@ def words_of(order: AnyOrder) -> dict[str, Any]:
     }
 
 
-def order_of(
+def decode_order(
     name: str,
     words: Mapping[str, Any],
     *,
@@ -70,30 +75,32 @@ def order_of(
             tif=words["tif"],
             extended_hours=bool(words["extended_hours"]),
             expires_at=expires_at,
-            **{each: float(words[each]) for each in PRICES if words.get(each) is not None},
+            **{each: float(words[each]) for each in PRICE_FIELDS if words.get(each) is not None},
         )
     if kind == "spread":
-        limit = words.get("least_credit")
+        limit = words.get("min_credit")
         return SpreadOrder(
             client_order_id=name,
             legs=tuple(_leg(leg) for leg in words["legs"]),
             contracts=int(words["qty"]),
-            least_credit=None if limit is None else Decimal(limit),
+            min_credit=None if limit is None else Decimal(limit),
             expires_at=expires_at,
             reduces=reduces,
             reason=reason,
         )
     if kind == "contract":
         action, side = words["side"].split()
-        if action not in get_args(Verb) or side not in get_args(Outcome):
+        if action not in get_args(ContractAction) or side not in get_args(Outcome):
             raise ValueError(f"{name}: side {words['side']!r} is none of a contract")
         # Before journals named it, every order of a contract rested.
         tif = words.get("tif", "good_till_canceled")
-        if tif not in get_args(TimeInForce):
-            raise ValueError(f"{name}: tif {tif!r} is none of {', '.join(get_args(TimeInForce))}")
+        if tif not in get_args(ContractTimeInForce):
+            raise ValueError(
+                f"{name}: tif {tif!r} is none of {', '.join(get_args(ContractTimeInForce))}"
+            )
         price = Decimal(words["limit_price"])
         terms = words["symbol"], action, side, price, Decimal(words["qty"])
-        return LimitOrder(name, *terms, expires_at, reduces, reason, tif)
+        return EventContractOrder(name, *terms, expires_at, reduces, reason, tif)
     raise ValueError(f"{name}: an order of kind {kind!r} is none")
 
 
@@ -105,10 +112,10 @@ def _side(word: object) -> Side:
 
 
 def _leg(words: Mapping[str, Any]) -> OptionLeg:
-    return OptionLeg(contract_of(words["symbol"]), _side(words["side"]))
+    return OptionLeg(parse_occ_symbol(words["symbol"]), _side(words["side"]))
 
 
-def is_same(one: AnyOrder, other: AnyOrder) -> bool:
+def is_same_order(one: AnyOrder, other: AnyOrder) -> bool:
     """Whether two orders of one id ask for the same; only of event contracts the price counts."""
     return _essence(one) == _essence(other)
 
@@ -117,5 +124,5 @@ def _essence(order: AnyOrder) -> tuple[object, ...]:
     if isinstance(order, Order):
         return order.symbol, order.side, order.qty, order.type
     if isinstance(order, SpreadOrder):
-        return order.legs, order.contracts, order.least_credit is None
+        return order.legs, order.contracts, order.min_credit is None
     return (order.market, order.action, order.side, order.count, order.price, order.time_in_force)

@@ -27,14 +27,14 @@ import numpy as np
 
 from execution.journal.order_store import (
     OUTCOME_UNKNOWN,
-    UNSENT,
+    UNSENT_STATES,
     OrderIntent,
     OrderStore,
-    Progress,
-    State,
-    part_of,
+    OrderProgress,
+    OrderState,
+    role_of,
 )
-from execution.journal.orders import is_same
+from execution.journal.orders import is_same_order
 from execution.orders.gate import UNGUARDED, AnyOrder, OrderGate
 from foundation.clock import Time
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
@@ -45,10 +45,10 @@ log = logging.getLogger(__name__)
 # seconds before each poll for an order whose outcome is unknown
 POLL_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)
 ONE_POLL = (0.0,)
-ENDED_POLLS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
-CANCELS = (0.0, 0.1, 0.5, 1.0)  # seconds before each try of a cancellation
-LOOKING = 20.0  # seconds that the queries for an order take together
-ENDING = 30.0  # seconds for the requests that end an order
+CANCELLED_POLL_DELAYS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
+CANCEL_DELAYS = (0.0, 0.1, 0.5, 1.0)  # seconds before each try of a cancellation
+QUERY_SECONDS = 20.0  # seconds that the queries for an order take together
+CANCEL_SECONDS = 30.0  # seconds for the requests that end an order
 BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
 
 
@@ -79,8 +79,8 @@ class NotReceived(OrderRejected):
     """An order that can land no more, and that the venue does not know."""
 
 
-_UNANSWERED: tuple[State, ...] = ("planned", "denied")
-_REFUSED: Mapping[type, State] = {
+_UNANSWERED: tuple[OrderState, ...] = ("planned", "denied")
+_REFUSED: Mapping[type, OrderState] = {
     NotReceived: "not_received",
     OrderDenied: "denied",
     OrderPaused: "denied",
@@ -89,17 +89,17 @@ _REFUSED: Mapping[type, State] = {
 REJECTED_LATER = "rejected by the venue after acceptance"
 
 
-def too_late(intent: OrderIntent) -> str:
+def expiry_text(intent: OrderIntent) -> str:
     until = intent.order.expires_at
     return "" if until is None else f"it was to be sent before {compact_text(until)}"
 
 
 def is_unsent(intent: OrderIntent) -> bool:
     """Whether nothing of an intent is at the venue; one that it took and rejected then was."""
-    return intent.state in UNSENT and not intent.taken
+    return intent.state in UNSENT_STATES and not intent.was_accepted
 
 
-class PlacedOrder(Protocol):
+class OrderReport(Protocol):
     """An order as a venue's answer describes it."""
 
     @property
@@ -108,19 +108,19 @@ class PlacedOrder(Protocol):
         ...
 
     @property
-    def progress(self) -> Progress: ...
+    def progress(self) -> OrderProgress: ...
 
     @property
     def is_done(self) -> bool:
         """Whether nothing more can happen to it."""
         ...
 
-    def is_of(self, intent: OrderIntent) -> bool:
+    def matches(self, intent: OrderIntent) -> bool:
         """Whether it has the terms of an intent, as far as the answer says them."""
         ...
 
 
-Placed = TypeVar("Placed", bound=PlacedOrder)
+Placed = TypeVar("Placed", bound=OrderReport)
 
 
 class Venue(Protocol[Placed]):
@@ -169,9 +169,9 @@ class Venue(Protocol[Placed]):
         """Have an order that works cancelled; one that has ended meanwhile is none to cancel."""
         ...
 
-    def refreshed(self, placed: Placed) -> Placed: ...
+    def reload(self, placed: Placed) -> Placed: ...
 
-    def is_dead(self, intent: OrderIntent, now: np.datetime64) -> bool:
+    def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
         """Whether an order that it does not know by now will never reach it."""
         ...
 
@@ -208,22 +208,22 @@ class Outbox(Generic[Placed]):
         """
         name = order.client_order_id
         before = self.book.get(name)
-        if before is not None and not is_same(before.order, order):
+        if before is not None and not is_same_order(before.order, order):
             raise OrderRejected(f"{name}: another order of this id was meant to be sent before")
         if before is not None and not self.may_be_sent(before):
             if is_unsent(before):
                 raise OrderRejected(f"{before.why}; it is not sent a second time")
             return self._resync(before, (*ONE_POLL, *POLL_DELAYS), gate=gate)
         now = self._venue.estimated_now()
-        intent = before or self._own(OrderIntent(order, now, part=part_of(order)))
+        intent = before or self._own(OrderIntent(order, now, role=role_of(order)))
         intent = replace(intent, state="submitting", why="", sent_at=now)
-        if why := gate.refusal(intent.order, intent.part, now):
+        if why := gate.refusal(intent.order, intent.role, now):
             self.book.deny(intent, why)
             raise OrderRejected(f"{name}: not sent: {why}")
         self.book.begin(intent)
         with self._outcome_recorded(name):
-            if not intent.wanted(now):
-                raise TooLate(f"{name}: not sent: {too_late(intent)}")
+            if not intent.is_unexpired(now):
+                raise TooLate(f"{name}: not sent: {expiry_text(intent)}")
             try:
                 answer: Placed | LookupResult = self._venue.post(intent, BUSY_PATIENCE)
             except NoAnswer as error:
@@ -254,7 +254,7 @@ class Outbox(Generic[Placed]):
         from foundation.transport import time_limit
 
         silent = []
-        with time_limit(LOOKING):
+        with time_limit(QUERY_SECONDS):
             for intent in intents:
                 try:
                     self._resync(intent, ONE_POLL, gate=None)
@@ -265,7 +265,7 @@ class Outbox(Generic[Placed]):
                         silent.append(intent)
         return tuple(silent)
 
-    def was_begun(self, client_order_id: str) -> bool:
+    def may_have_left(self, client_order_id: str) -> bool:
         """Whether an order was ever written down to be sent, so that it may have left."""
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state != "planned"
@@ -298,7 +298,7 @@ class Outbox(Generic[Placed]):
             answer = None
         else:
             try:
-                with time_limit(LOOKING):
+                with time_limit(QUERY_SECONDS):
                     answer = self._resync(intent, ONE_POLL, gate=again)
             except OrderRejected:
                 answer = None
@@ -317,10 +317,10 @@ class Outbox(Generic[Placed]):
         from foundation.transport import time_limit
 
         if not placed.is_done:
-            with time_limit(ENDING):
-                self._time.tried(CANCELS, lambda: self._venue.cancel(placed))
-                for _ in self._time.tries(ENDED_POLLS):
-                    placed = self._venue.refreshed(placed)
+            with time_limit(CANCEL_SECONDS):
+                self._time.tried(CANCEL_DELAYS, lambda: self._venue.cancel(placed))
+                for _ in self._time.tries(CANCELLED_POLL_DELAYS):
+                    placed = self._venue.reload(placed)
                     if placed.is_done:
                         break
         return self.record(placed)
@@ -333,7 +333,7 @@ class Outbox(Generic[Placed]):
         gate: of a second try, for an intent that it has not taken and does not show; None tries no
             second time.
         """
-        if intent.taken:
+        if intent.was_accepted:
             return self._taken(intent.client_order_id, polls)
         with self._outcome_recorded(intent.client_order_id):
             return self._resolved(intent, self._query(intent, polls, gate))
@@ -347,10 +347,10 @@ class Outbox(Generic[Placed]):
         intent = self.book.get(placed.client_order_id)
         if (
             intent is not None
-            and placed.is_of(intent)
+            and placed.matches(intent)
             and intent.progress.venue_id in ("", placed.progress.venue_id)
         ):
-            self.book.note(placed.client_order_id, placed.progress)
+            self.book.record_progress(placed.client_order_id, placed.progress)
             self._report(intent)
         return placed
 
@@ -362,7 +362,7 @@ class Outbox(Generic[Placed]):
             return
         if after.state == "rejected" != before.state:
             self.book.refuse(name, "rejected", f"{name}: {REJECTED_LATER}")
-        elif after.taken and not before.taken and after.state != "rejected":
+        elif after.was_accepted and not before.was_accepted and after.state != "rejected":
             self.book.refusals.accept(after.order)
 
     @contextmanager
@@ -373,7 +373,7 @@ class Outbox(Generic[Placed]):
         except OrderRejected as error:
             state = _REFUSED.get(type(error), "rejected")
             if isinstance(error, NotReceived | TooLate):
-                self.book.settle(name, state, str(error))
+                self.book.set_state(name, state, str(error))
             elif isinstance(error, OrderPaused):
                 self.book.pause(name, str(error))
                 error.alerted = True
@@ -382,12 +382,12 @@ class Outbox(Generic[Placed]):
                 error.alerted = True
             raise
         except OutcomeUnknown as error:
-            self.book.settle(name, "unknown", str(error))
+            self.book.set_state(name, "unknown", str(error))
             raise
 
     def _resolved(self, intent: OrderIntent, answer: Placed | LookupResult) -> Placed:
         """The order that the venue has for an intent, which the book then says too."""
-        if not isinstance(answer, LookupResult) and not answer.is_of(intent):
+        if not isinstance(answer, LookupResult) and not answer.matches(intent):
             answer = self._poll_again(intent, answer)
         if isinstance(answer, LookupResult):
             raise self._unknown(intent, answer)
@@ -401,7 +401,7 @@ class Outbox(Generic[Placed]):
         name = intent.client_order_id
         log.warning("%s: the venue describes another order than was sent; asked again", name)
         again = self._poll(name, POLL_DELAYS)
-        if isinstance(again, LookupResult) or again.is_of(intent):
+        if isinstance(again, LookupResult) or again.matches(intent):
             return again
         if again.progress.venue_id == other.progress.venue_id:
             raise OrderRejected(f"{name}: the venue has another order of this id")
@@ -413,8 +413,8 @@ class Outbox(Generic[Placed]):
         # One answer of the clock could be wrong: it is asked once more before an order is given up.
         if (
             result is LookupResult.NOT_FOUND
-            and self._venue.is_dead(intent, self._venue.estimated_now())
-            and self._venue.is_dead(intent, self._venue.now())
+            and self._venue.is_lost(intent, self._venue.estimated_now())
+            and self._venue.is_lost(intent, self._venue.now())
         ):
             return NotReceived(f"{name}: the venue never took it")
         return OutcomeUnknown(
@@ -442,8 +442,8 @@ class Outbox(Generic[Placed]):
         """
         name = intent.client_order_id
         now = self._venue.estimated_now()
-        once_more = self._venue.idempotent_client_ids and intent.wanted(now)
-        if not once_more or gate.refusal(intent.order, intent.part, now):
+        once_more = self._venue.idempotent_client_ids and intent.is_unexpired(now)
+        if not once_more or gate.refusal(intent.order, intent.role, now):
             return result
         try:
             return self._venue.post(intent, 0.0)
@@ -462,7 +462,7 @@ class Outbox(Generic[Placed]):
         from foundation.transport import time_limit
 
         result = LookupResult.NO_RESPONSE
-        with time_limit(LOOKING):
+        with time_limit(QUERY_SECONDS):
             for _ in self._time.tries(polls):
                 try:
                     answer = self._venue.find(name, self.book.get(name))

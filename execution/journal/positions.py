@@ -19,17 +19,19 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.journal.activities import ALL_TIME, ActivityBook, bookings_of, fills_of
-from execution.journal.activities import Kind as BookingKind
+from execution.journal.activities import ActivityKind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
-from execution.journal.rows import Exact, Table, Text
+from execution.journal.rows import ExactDecimal, JournalTable, Text
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.average_cost import average_cost
 from foundation.database import Database
 from foundation.decimals import ZERO, as_written
 from trainingdata.instruments import is_coin, is_symbol
 
-MAX_COIN_FEE = Fraction(1, 100)  # of a position: largest fee in coin that the venue may list later
+MAX_UNLISTED_CRYPTO_FEE = Fraction(
+    1, 100
+)  # of a position: largest fee in coin that the venue may list later
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +39,16 @@ class PositionRow:
     """Row of a position at the venue; price: the venue's, USD, or None."""
 
     symbol: Text
-    quantity: Exact
-    price: Exact | None
+    quantity: ExactDecimal
+    price: ExactDecimal | None
 
 
 _FILLED_SINGLES = "filled != '0' AND json_extract(terms, '$.kind') = 'single'"
-_OPENING = Table("opening_positions", PositionRow)  # when the journal began
-_HELD = Table("held_positions", PositionRow)  # at the last accepted reading
+_OPENING = JournalTable("opening_positions", PositionRow)  # when the journal began
+_HELD = JournalTable("held_positions", PositionRow)  # at the last accepted reading
 
 
-class Trade(NamedTuple):
+class PositionChange(NamedTuple):
     """A change of a position.
 
     at: the sort key of changes.
@@ -82,7 +84,7 @@ class Ledger:
         """USD paid for the position; below 0 the proceeds of a short."""
         return self.entry * self.quantity
 
-    def apply(self, trade: Trade) -> None:
+    def apply(self, trade: PositionChange) -> None:
         if trade.kind == "split":
             self._split(trade.quantity)
         elif trade.amount is None:
@@ -165,14 +167,14 @@ class PositionBook:
             for symbol in sorted(symbols)
         ]
 
-    def _trades(self) -> Iterator[Trade]:
+    def _trades(self) -> Iterator[PositionChange]:
         for opening in _OPENING.rows(self._database):
             worth = None if opening.price is None else -opening.quantity * opening.price
             yield _trade(ALL_TIME, opening.symbol, opening.quantity, worth)
         fills = fills_of(self._database, ALL_TIME)
         orders = self._orders.select(_FILLED_SINGLES)
         ours = {intent.progress.venue_id for intent in orders}
-        listed: defaultdict[str, list[Trade]] = defaultdict(list)
+        listed: defaultdict[str, list[PositionChange]] = defaultdict(list)
         for fill in fills:
             trade = _trade(fill.at, fill.symbol, fill.quantity, fill.amount)
             if fill.order_id in ours:
@@ -186,7 +188,7 @@ class PositionBook:
                 yield from trades
             elif progress.filled_price is not None:
                 # The venue answers with the mean price before it lists the fills.
-                order = intent.single
+                order = intent.single_order
                 change = progress.filled.copy_sign(order.signed_qty)
                 worth = -change * progress.filled_price
                 yield _trade(intent.sent_at, order.symbol, change, worth)
@@ -196,7 +198,7 @@ class PositionBook:
                 yield _trade(row.listed_at, row.symbol, row.quantity, amount, row.kind)
 
 
-def ledgers_of(trades: Iterable[Trade]) -> dict[str, Ledger]:
+def ledgers_of(trades: Iterable[PositionChange]) -> dict[str, Ledger]:
     """Return the ledger of each symbol, with its trades applied in time order."""
     ledgers: defaultdict[str, Ledger] = defaultdict(Ledger)
     for trade in sorted(trades, key=lambda each: each.at):
@@ -210,7 +212,7 @@ def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> Po
     difference = as_written(quantity) - ledger.quantity
     if _is_coin_fee(symbol, difference, ledger.quantity):
         ledger = replace(ledger)
-        ledger.apply(Trade(ALL_TIME, symbol, difference, ZERO, "coin fee"))
+        ledger.apply(PositionChange(ALL_TIME, symbol, difference, ZERO, "coin fee"))
         difference = ZERO
     if held is None:
         return PositionProfit(symbol, quantity, None, None, None, ledger.realised)
@@ -224,7 +226,9 @@ def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> Po
 def _is_coin_fee(symbol: str, difference: Fraction, quantity: Fraction) -> bool:
     """Return whether a missing quantity may be a fee in coin that the venue lists hours later."""
     missing = -difference if quantity > 0 else ZERO
-    return 0 < missing <= quantity * MAX_COIN_FEE and is_symbol(symbol) and is_coin(symbol)
+    return (
+        0 < missing <= quantity * MAX_UNLISTED_CRYPTO_FEE and is_symbol(symbol) and is_coin(symbol)
+    )
 
 
 def _trade(
@@ -233,6 +237,6 @@ def _trade(
     quantity: Decimal,
     amount: Decimal | None,
     kind: BookingKind = "trade",
-) -> Trade:
+) -> PositionChange:
     worth = None if amount is None else as_written(amount)
-    return Trade(at, symbol, as_written(quantity), worth, kind)
+    return PositionChange(at, symbol, as_written(quantity), worth, kind)

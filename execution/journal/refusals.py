@@ -23,8 +23,8 @@ import numpy as np
 from pydantic import Json
 
 from execution.journal.events import EventLog
-from execution.journal.orders import words_of
-from execution.journal.rows import Instant, Table, Text, Whole
+from execution.journal.orders import encode_order
+from execution.journal.rows import Instant, JournalTable, Text, Integer
 from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
@@ -44,10 +44,10 @@ _NUMBER = re.compile(r"[\w$./:-]*\d[\w./:,-]*")
 _MESSAGE = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"?')
 _ANSWER = re.compile(r"^(?P<status>rejected \(\d+\)): (?P<words>.*)$", re.DOTALL)
 
-Kind = Literal["stock", "crypto", "spread", "contract", "account", "venue"]
+MarketKind = Literal["stock", "crypto", "spread", "contract", "account", "venue"]
 
 
-class Place(NamedTuple):
+class OrderScope(NamedTuple):
     """The market of an order and its direction.
 
     symbol: the instrument, the root of a spread's options, or the market of a contract.
@@ -56,12 +56,12 @@ class Place(NamedTuple):
     """
 
     symbol: Text
-    kind: Kind
+    kind: MarketKind
     reduces: bool
 
 
-_ACCOUNT = Place("account", "account", reduces=False)
-_VENUE = Place("venue", "venue", reduces=False)
+_ACCOUNT = OrderScope("account", "account", reduces=False)
+_VENUE = OrderScope("venue", "venue", reduces=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +78,27 @@ class Refusal:
     cause: Text
     first_at: Instant
     last_at: Instant
-    orders: Whole
+    orders: Integer
     last: Text
-    places: Json[list[Place]]
+    scopes: Json[list[OrderScope]]
 
     @property
     def is_urgent(self) -> bool:
         """True if the venue refuses orders that would reduce a position."""
-        return any(place.reduces for place in self.places)
+        return any(place.reduces for place in self.scopes)
 
     @property
     def is_pause(self) -> bool:
         """True if trading is paused for everyone, which no person has to act on."""
-        return _VENUE in self.places
+        return _VENUE in self.scopes
 
     @property
     def is_block(self) -> bool:
         """True if the venue takes no orders of the account."""
-        return any(place.kind == "account" for place in self.places)
+        return any(place.kind == "account" for place in self.scopes)
 
     @property
-    def claim(self) -> str:
+    def headline(self) -> str:
         """A clause that names what the venue does."""
         if self.is_pause:
             return PAUSE_CAUSE
@@ -110,12 +110,12 @@ class Refusal:
     def heading(self) -> str:
         """The beginning of a line about this refusal."""
         if self.is_pause or self.is_block:
-            return self.claim
+            return self.headline
         return "refused by the venue"
 
     @property
     def symbols(self) -> list[str]:
-        return sorted({place.symbol for place in self.places})
+        return sorted({place.symbol for place in self.scopes})
 
     def __str__(self) -> str:
         if self.is_pause or self.is_block:
@@ -131,7 +131,7 @@ class Refusal:
         )
 
 
-_REFUSALS = Table("refusals", Refusal)
+_REFUSALS = JournalTable("refusals", Refusal)
 
 
 class RefusalBook:
@@ -148,9 +148,9 @@ class RefusalBook:
         self._database = database
         self._events = events
         self._notices = notices
-        self._refused: set[Place] = set()  # in this step
+        self._refused: set[OrderScope] = set()  # in this step
         self._causes: set[str] = set()
-        self._accepted: set[Place] = set()
+        self._accepted: set[OrderScope] = set()
         _REFUSALS.create(database)
 
     def active(self) -> list[Refusal]:
@@ -162,15 +162,17 @@ class RefusalBook:
 
         answer: the venue's, without the order's id.
         """
-        place = place_of(order)
+        place = scope_of(order)
         self._accepted.add(_VENUE)
-        self._record(place, cause_of(answer, place.symbol), f"{_order_text(order)}: {answer}", at)
+        self._record(
+            place, generalise_reason(answer, place.symbol), f"{_order_text(order)}: {answer}", at
+        )
 
     def accept(self, order: AnyOrder) -> None:
         """Record an accepted order; `end_step` ends the causes that it disproves."""
-        self._accepted |= {place_of(order), _VENUE}
+        self._accepted |= {scope_of(order), _VENUE}
 
-    def report_account(self, why: str, at: np.datetime64) -> None:
+    def report_block(self, why: str, at: np.datetime64) -> None:
         """Record that the venue accepts no order of the account; an empty `why` ends that."""
         if why:
             self._record(_ACCOUNT, why, why, at)
@@ -196,15 +198,15 @@ class RefusalBook:
             repeated = row.cause in causes
             left = [
                 place
-                for place in row.places
+                for place in row.scopes
                 if place in refused or not _ends(place, row.cause, accepted, repeated=repeated)
             ]
             if not left:
                 self._end(
                     row, "trading has resumed" if row.is_pause else "the venue accepts orders again"
                 )
-            elif left != row.places:
-                _REFUSALS.put(self._database, replace(row, places=left))
+            elif left != row.scopes:
+                _REFUSALS.put(self._database, replace(row, scopes=left))
 
     def clear(self, by: str) -> int:
         """End all causes, and return their number; by: the person who has checked them."""
@@ -219,17 +221,17 @@ class RefusalBook:
         if self._notices is not None:
             self._notices.announce(kind, text)
 
-    def _record(self, place: Place, cause: str, last: str, at: np.datetime64) -> None:
+    def _record(self, place: OrderScope, cause: str, last: str, at: np.datetime64) -> None:
         self._refused.add(place)
         self._causes.add(cause)
         with self._database.transaction():
             before = _REFUSALS.last(self._database, "WHERE cause = ?", (cause,))
-            places = [] if before is None else list(before.places)
-            if place not in places:
-                places.append(place)
+            scopes = [] if before is None else list(before.scopes)
+            if place not in scopes:
+                scopes.append(place)
             first = at if before is None else before.first_at
             count = 1 if before is None else before.orders + 1
-            now = Refusal(cause, first, at, count, in_one_line(last, 600), places)
+            now = Refusal(cause, first, at, count, in_one_line(last, 600), scopes)
             _REFUSALS.put(self._database, now)
             escalates = now.is_urgent and not (before and before.is_urgent)
             if before is None or escalates:
@@ -250,17 +252,17 @@ def active_refusals(database: Database) -> list[Refusal]:
     return RefusalBook(database, EventLog(database)).active()
 
 
-def place_of(order: AnyOrder) -> Place:
+def scope_of(order: AnyOrder) -> OrderScope:
     """Return the place of an order."""
     if isinstance(order, Order):
-        kind: Kind = "stock" if is_stock(order.symbol) else "crypto"
-        return Place(order.symbol, kind, order.reduces)
+        kind: MarketKind = "stock" if is_stock(order.symbol) else "crypto"
+        return OrderScope(order.symbol, kind, order.reduces)
     if isinstance(order, SpreadOrder):
-        return Place(order.root, "spread", order.reduces)
-    return Place(order.market, "contract", order.reduces)
+        return OrderScope(order.root, "spread", order.reduces)
+    return OrderScope(order.market, "contract", order.reduces)
 
 
-def cause_of(answer: str, symbol: str) -> str:
+def generalise_reason(answer: str, symbol: str) -> str:
     """Return the reason in a venue's answer without the numbers and ids of a single order.
 
     The HTTP status stays, as does the symbol if the reason names it.
@@ -281,7 +283,9 @@ def _unescaped(text: str) -> str:
         return text
 
 
-def _ends(place: Place, cause: str, accepted: Collection[Place], *, repeated: bool) -> bool:
+def _ends(
+    place: OrderScope, cause: str, accepted: Collection[OrderScope], *, repeated: bool
+) -> bool:
     """Return whether a step's accepted orders disprove a cause in a place.
 
     repeated: whether an order was refused for the cause in the same step.
@@ -296,8 +300,8 @@ def _ends(place: Place, cause: str, accepted: Collection[Place], *, repeated: bo
 
 def _order_text(order: AnyOrder) -> str:
     """Return the terms of an order in a few words: sell 10 SYA."""
-    words = words_of(order)
-    return " ".join(filter(None, (words.get("side", ""), words["qty"], place_of(order).symbol)))
+    words = encode_order(order)
+    return " ".join(filter(None, (words.get("side", ""), words["qty"], scope_of(order).symbol)))
 
 
 def _alert(refusal: Refusal) -> tuple[str, str]:

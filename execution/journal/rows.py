@@ -42,11 +42,11 @@ _AT_ONCE = 1000  # rows that are read at once
 _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 
-def stamp(at: np.datetime64) -> str:
+def format_instant(at: np.datetime64) -> str:
     return str(at.astype("datetime64[ns]"))
 
 
-def instant(text: Any) -> np.datetime64:
+def parse_instant(text: Any) -> np.datetime64:
     if isinstance(text, str) and _INSTANT.fullmatch(text):
         at = np.datetime64(text, "ns")
         # Beyond what 64 bits of nanoseconds hold, numpy says another year.
@@ -65,7 +65,7 @@ def _number(text: Any) -> Decimal:
     return number
 
 
-def exact(text: Any) -> Decimal:
+def parse_amount(text: Any) -> Decimal:
     amount = _number(text)
     if not is_bounded(amount):
         raise ValueError("no amount that an account could hold")
@@ -73,14 +73,14 @@ def exact(text: Any) -> Decimal:
 
 
 Text = Annotated[str, Strict()]
-Whole = Annotated[int, Strict()]
-Real = Annotated[float, Strict()]
-Instant = Annotated[np.datetime64, PlainValidator(instant), PlainSerializer(stamp)]
-Exact = Annotated[Decimal, PlainValidator(_number), PlainSerializer(plain)]
-Amount = Annotated[Decimal, PlainValidator(exact), PlainSerializer(plain)]
+Integer = Annotated[int, Strict()]
+Float = Annotated[float, Strict()]
+Instant = Annotated[np.datetime64, PlainValidator(parse_instant), PlainSerializer(format_instant)]
+ExactDecimal = Annotated[Decimal, PlainValidator(_number), PlainSerializer(plain)]
+Amount = Annotated[Decimal, PlainValidator(parse_amount), PlainSerializer(plain)]
 
 
-class Table(Generic[Value]):
+class JournalTable(Generic[Value]):
     """A table of which each column is a field of a class, in its order.
 
     name: of the table.
@@ -99,17 +99,17 @@ class Table(Generic[Value]):
         kind: type[Value],
         *more: str,
         key: str = "",
-        counted: bool = False,
-        renamed: Mapping[str, str] | None = None,
+        autoincrement: bool = False,
+        column_names: Mapping[str, str] | None = None,
         computed: Sequence[str] = (),
     ) -> None:
         self.name = name
         self._kind = kind
         self._more = more
-        self._counted = counted
+        self._counted = autoincrement
         self._computed = computed
         self._fields = [each.name for each in fields(kind)]  # type: ignore[arg-type]
-        names = renamed or {}
+        names = column_names or {}
         self.columns = [names.get(each, each) for each in self._fields]
         self._key = key.split(", ") if key else self.columns[:1]
         hints = get_type_hints(kind)
@@ -194,7 +194,7 @@ class Table(Generic[Value]):
         """What is made of rows that a clause finds; what refuses to be is an error of its row."""
         made = []
         for row in self.rows(database, clause, values):
-            with checked(database.path, self.name, *self._key_of(row)):
+            with damage_reported(database.path, self.name, *self._key_of(row)):
                 made.append(make(row))
         return made
 
@@ -205,7 +205,7 @@ class Table(Generic[Value]):
         found = self.rows(database, f"{clause} LIMIT 1", values)
         return found[0] if found else None
 
-    def rows_in(self, path: Path, clause: str = "") -> list[Value]:
+    def read_rows(self, path: Path, clause: str = "") -> list[Value]:
         """The same in a file that another process may write; none where it has no such table."""
         return self._values(rows_of_table(path, self.name, self._query(clause)), path)
 
@@ -221,11 +221,11 @@ class Table(Generic[Value]):
         for *row, digest in rows:
             named = dict(zip(self.columns, row, strict=True))
             key = [named[column] for column in self._key]
-            with checked(path, self.name, *key):
+            with damage_reported(path, self.name, *key):
                 cells = dict(zip(self._fields, row, strict=True))
                 found.append(self._adapter.validate_python(cells))
             if digest != digest_of(named):
-                raise damaged(path, self.name, *key, why=_CHANGED)
+                raise damage_error(path, self.name, *key, why=_CHANGED)
         return found
 
 
@@ -249,11 +249,11 @@ def _refuse_changed_rows(path: Path, table: str) -> None:
     while rows := rows_of(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
         for last, digest, *row in rows:
             if digest != digest_of(dict(zip(columns, row, strict=True))):
-                raise damaged(path, table, last, why=_CHANGED)
+                raise damage_error(path, table, last, why=_CHANGED)
 
 
 @contextmanager
-def checked(path: Path | None, table: str, *key: object) -> Iterator[None]:
+def damage_reported(path: Path | None, table: str, *key: object) -> Iterator[None]:
     """What is made of a row of a journal, and refuses to be, is an error of the row."""
     try:
         yield
@@ -263,14 +263,14 @@ def checked(path: Path | None, table: str, *key: object) -> Iterator[None]:
         if problem["loc"]:
             shown = in_one_line(repr(problem["input"]), _SHOWN)
             why = f"{problem['loc'][0]}: {why}: {shown}"
-        raise damaged(path, table, *key, why=why) from error
+        raise damage_error(path, table, *key, why=why) from error
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
-        raise damaged(
+        raise damage_error(
             path, table, *key, why=f"it makes no sense: {in_one_line(repr(error))}"
         ) from error
 
 
-def damaged(path: Path | None, table: str, *key: object, why: str) -> Damaged:
+def damage_error(path: Path | None, table: str, *key: object, why: str) -> Damaged:
     """The error that says why a row cannot be."""
     name = " ".join(map(str, key))
     place = "memory" if path is None else str(path)

@@ -29,28 +29,28 @@ from typing import get_args
 
 import numpy as np
 
-from execution.journal.cycles import latest_cycles, next_cycle_of
+from execution.journal.cycles import latest_cycles, read_next_cycle
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halt, HaltKind, Halts
-from execution.journal.marks import EquityMark, MarkBook, contracts_line, exposure_line
-from execution.journal.order_store import WAITING, OrderStore
-from execution.journal.orders import words_of
+from execution.journal.marks import EquityMark, MarkBook, event_exposure_line, exposure_line
+from execution.journal.order_store import PENDING_STATES, OrderStore
+from execution.journal.orders import encode_order
 from execution.journal.refusals import REFUSED, RefusalBook, active_refusals
 from execution.journal.schema import open_current_schema
 from execution.live.account_lock import (
     FLATTEN,
     KILL_FILE,
-    is_there,
+    may_exist,
     is_traded,
-    refuse_emptied,
+    refuse_empty_journal,
     refuse_unusable,
 )
 from execution.live.accounts import (
-    SPREADS,
+    SPREADS_JOB,
     account_folder,
-    holds_contracts,
-    journal_in,
-    traded_folder,
+    is_event_account,
+    find_journal,
+    active_folder,
 )
 from foundation.cli import Parser, Result
 from foundation.clock import system_clock
@@ -76,7 +76,7 @@ def status(path: Path, now: np.datetime64) -> Result:
 
     now: by this machine's clock.
     """
-    refuse_emptied(path)
+    refuse_empty_journal(path)
     with open_current_schema(path) as database:
         refusals = active_refusals(database)
         lines = [
@@ -86,13 +86,13 @@ def status(path: Path, now: np.datetime64) -> Result:
             *_cycle_lines(database),
             *_alert_lines(database),
         ]
-    expected = next_cycle_of(path)
+    expected = read_next_cycle(path)
     refused = any(not each.is_pause for each in refusals)
     late = expected is not None and expected.is_late(now)
     if expected is None:
         lines.append("no cycle is expected")
     else:
-        until = f"over by {utc_text(expected.over_by)} here"
+        until = f"over by {utc_text(expected.overdue_at)} here"
         was = f"late: {expected} was to be {until}, and it is {utc_text(now)}"
         lines.append(was if late else f"next: {expected}, {until}")
     return Result(sentences=lines, code=TROUBLE if late or refused else 0)
@@ -105,24 +105,24 @@ def _account_lines(path: Path, database: Database) -> Iterator[str]:
         yield "no cycle has been made yet"
     else:
         yield f"{utc_text(mark.at)}: equity ${mark.equity:,.2f}, cash ${mark.cash:,.2f}"
-        contracts = holds_contracts(path.parent.name)
-        yield contracts_line(mark) if contracts else exposure_line(mark)
+        contracts = is_event_account(path.parent.name)
+        yield event_exposure_line(mark) if contracts else exposure_line(mark)
     for halt in Halts(database, EventLog(database)).active():
         yield f"halted: {halt}. {halt.rule.remedy}"
-    if is_there(kill_file := path.parent / KILL_FILE):
+    if may_exist(kill_file := path.parent / KILL_FILE):
         yield f"{kill_file} is there: nothing is sent before you remove it"
 
 
 def _order_lines(database: Database) -> Iterator[str]:
-    waiting = OrderStore(database).in_states(WAITING)
+    waiting = OrderStore(database).in_states(PENDING_STATES)
     if not waiting:
         yield "no order waits"
     for intent in waiting:
-        words = words_of(intent.order)
+        words = encode_order(intent.order)
         asked = f"{words.get('side', '')} {words['qty']}".strip()
         filled = f"{intent.progress.filled:f} filled"
         yield f"{intent.state}: {intent.client_order_id}, {asked}, {filled}: {intent.order.reason}"
-    for line in EventLog(database).last_held(SPREADS):
+    for line in EventLog(database).last_held(SPREADS_JOB):
         yield f"open: {line}"
 
 
@@ -130,10 +130,10 @@ def _cycle_lines(database: Database) -> Iterator[str]:
     """What the latest cycles came to."""
     book = OrderStore(database)
     for row in reversed(latest_cycles(database, CYCLES_SHOWN)):
-        what = row.failed or row.idle
+        what = row.failure or row.idle_reason
         if row.decision:
             what = what or f"{row.decision}, {counted(row.fills, 'fill')}"
-            if unsent := book.unsent_of(row.decision):
+            if unsent := book.unsent_reasons_of(row.decision):
                 what += f", {counted(len(unsent), 'order')} NOT sent: {next(iter(unsent.values()))}"
         elif not what:
             over = row.ended_at is not None
@@ -177,7 +177,7 @@ def clear_refused(path: Path, by: str) -> Result:
 @contextmanager
 def _written_journal(path: Path) -> Iterator[Database]:
     """Open a usable journal for writing."""
-    refuse_emptied(path)
+    refuse_empty_journal(path)
     refuse_unusable(path)
     with closing(Database(path)) as database:
         yield database
@@ -196,14 +196,14 @@ def kill(folder: Path, *, flatten: bool) -> Result:
     another user may trade it from here.
     """
     folder = folder.absolute()
-    folders = [each for each in dict.fromkeys((traded_folder(folder), folder)) if each.is_dir()]
+    folders = [each for each in dict.fromkeys((active_folder(folder), folder)) if each.is_dir()]
     try:
         # A loop that has seen the file may have ended by the time that its lock is looked at.
         traded = any(is_traded(each.name, each) for each in folders)
     finally:
         files = [_put_kill_file(each, FLATTEN if flatten else "stop") for each in folders]
     there = f"{' and '.join(map(str, files))}: a kill file is there"
-    if traded and flatten and holds_contracts(folder.name):
+    if traded and flatten and is_event_account(folder.name):
         raise InputError(
             f"{there}, the loop stops. It closes no event contracts; close them at the venue"
         )
@@ -257,8 +257,8 @@ def run(settings: Namespace) -> Result:
     if settings.command == "kill":
         return kill(folder, flatten=settings.flatten)
     if settings.command == "clear":
-        traded = traded_folder(folder.absolute())
-        journal = journal_in(traded)
+        traded = active_folder(folder.absolute())
+        journal = find_journal(traded)
         if settings.kind == REFUSED:
             result = clear_refused(journal, settings.by)
         else:
@@ -267,4 +267,4 @@ def run(settings: Namespace) -> Result:
             where = f"cleared in {traded}, where the account is traded; {folder} is unchanged"
             return Result(sentences=[*result.sentences, where])
         return result
-    return status(journal_in(folder), system_clock())
+    return status(find_journal(folder), system_clock())

@@ -10,14 +10,20 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.brokers import MOST_LENT, READINGS, BrokerConnection, Reading, VenuePosition
+from execution.brokers import (
+    MAX_MULTIPLIER,
+    ACCOUNT_READ_DELAYS,
+    BrokerConnection,
+    AccountReading,
+    VenuePosition,
+)
 from execution.journal.activities import ALL_TIME
 from execution.journal.marks import exposure_line, mark_of, profit_line
 from execution.journal.positions import PositionRow
-from execution.live.exposure import prices_of_orders
+from execution.live.exposure import open_order_prices
 from execution.live.guards import Guards, SnapshotGate
-from execution.live.holdings import OVERLAP
-from execution.live.loop import Stop
+from execution.live.expected_positions import ACTIVITY_OVERLAP
+from execution.live.loop import StopSignal
 from execution.live.losses import write_mark
 from execution.live.open_account import OpenAccount
 from execution.live.reconciler import Reconciler
@@ -33,10 +39,10 @@ from trainingdata.sessions import in_session
 log = logging.getLogger(__name__)
 
 # Seconds before each reading of holdings and activities that do not go together.
-MORE_READINGS = (*READINGS, READINGS[-1])
+COMPARISON_READ_DELAYS = (*ACCOUNT_READ_DELAYS, ACCOUNT_READ_DELAYS[-1])
 
 
-class AnotherAccount(InputError):
+class AccountMismatch(InputError):
     """The venue's account is not the one that the process began with."""
 
 
@@ -55,7 +61,7 @@ class LiveAccount:
         account: OpenAccount,
         settings: LiveSettings,
         feed: TradeSource,
-        stop: Stop,
+        stop: StopSignal,
     ) -> None:
         self.connection = connection
         self.account = account
@@ -65,7 +71,7 @@ class LiveAccount:
         self.reconciler = Reconciler(account, feed)
         # USD that open spreads and those on their way can lose, by the root of their options, as
         # each job has stated it last.
-        self.at_risk_of: dict[str, Mapping[str, float]] = {}
+        self.spread_risk_by_job: dict[str, Mapping[str, float]] = {}
         self.cycles_made = False  # whether the job of stocks has made all its cycles
         self._settings = settings
         self._time = connection.time
@@ -73,10 +79,10 @@ class LiveAccount:
         self._read_at: np.datetime64 = ALL_TIME
         self._readings = 0  # before, at that instant
 
-    def refuse_another_account(self) -> None:
+    def check_account_id(self) -> None:
         found = self.connection.account_id()
         if found != self.account.name:
-            raise AnotherAccount(
+            raise AccountMismatch(
                 f"the venue's account is {found} now, and this process trades {self.account.name}:"
                 " the practice server was begun again, and knows none of its orders. Its journal"
                 " stays as it is; start this again to trade the new account"
@@ -90,10 +96,12 @@ class LiveAccount:
         needed: bool = True,
         at_risk: Mapping[str, float] | None = None,
     ) -> SnapshotGate:
-        """Return the gate of orders in some symbols; parameters are those of `complete`."""
-        return self.guards.check(self.complete(account, symbols, needed=needed, at_risk=at_risk))
+        """Return the gate of orders in some symbols; parameters are those of `with_guard_data`."""
+        return self.guards.check(
+            self.with_guard_data(account, symbols, needed=needed, at_risk=at_risk)
+        )
 
-    def complete(
+    def with_guard_data(
         self,
         account: AccountSnapshot,
         symbols: Iterable[str],
@@ -114,7 +122,7 @@ class LiveAccount:
         trades: Mapping[str, LastTrade] | None
         try:
             trades = self.feed.last_trades(names) if names else {}
-            account = account.with_prices(prices_of_orders(account, self.feed))
+            account = account.with_prices(open_order_prices(account, self.feed))
         except BrokerError as error:
             if needed:
                 raise
@@ -128,7 +136,7 @@ class LiveAccount:
     def at_risk(self) -> dict[str, float]:
         """Return USD that what products have open can lose, by the root of its options."""
         risks: defaultdict[str, float] = defaultdict(float)
-        for stated in self.at_risk_of.values():
+        for stated in self.spread_risk_by_job.values():
             for root, usd in stated.items():
                 risks[root] += usd
         return dict(risks)
@@ -145,21 +153,21 @@ class LiveAccount:
         """
         if not self.reconciler.holdings.begun:
             self._begin()
-        self.reconciler.note_clearings()
+        self.reconciler.note_acknowledgements()
         late = ""
-        for _ in self._time.tries(MORE_READINGS):
+        for _ in self._time.tries(COMPARISON_READ_DELAYS):
             self.read_activities()
             if late := self.reconciler.late_fills():
                 continue
             held = self.connection.held()
             found = self.reconciler.compare(held)
-            if self.reconciler.is_settled(found):
+            if self.reconciler.is_stable(found):
                 break
         if late:
             raise SenselessAnswer(late)
         self.reconciler.quarantine(found, held)
 
-    def check(self, reading: Reading) -> AccountSnapshot:
+    def check(self, reading: AccountReading) -> AccountSnapshot:
         """Return the snapshot of a reading; errors are those of `Reconciler.check`."""
         self._check_hours(reading)
         self._check_multiplier(reading.multiplier)
@@ -173,21 +181,21 @@ class LiveAccount:
             self.read_activities()
         return self.reconciler.check(reading)
 
-    def _check_hours(self, reading: Reading) -> None:
+    def _check_hours(self, reading: AccountReading) -> None:
         """Alert of an exchange whose hours differ between the venue's clock and the calendar."""
         at = reading.account.as_of
         opened = bool(in_session(np.array([at]))[0])
         differs = reading.is_open is not None and reading.is_open != opened
-        self.guards.shut = differs and opened
+        self.guards.exchange_closed = differs and opened
         shown = "open" if reading.is_open else "closed"
         so = "no order of a stock is sent" if opened else "the calendar counts"
         text = f"by the venue's clock the exchange is {shown} at {utc_text(at)}, by the calendar"
         self.notices.tell("hours", f"{text} it is not: {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
-        """Alert of a multiplier above `MOST_LENT`."""
-        text = f"the venue states a multiplier of {multiplier}: it counts as {MOST_LENT}"
-        self.notices.tell("multiplier", text if multiplier > MOST_LENT else "")
+        """Alert of a multiplier above `MAX_MULTIPLIER`."""
+        text = f"the venue states a multiplier of {multiplier}: it counts as {MAX_MULTIPLIER}"
+        self.notices.tell("multiplier", text if multiplier > MAX_MULTIPLIER else "")
 
     def read_activities(self) -> None:
         """Record what the venue lists since the last reading; nothing before the opening balance.
@@ -198,10 +206,10 @@ class LiveAccount:
         reconciler = self.reconciler
         if not reconciler.holdings.begun:
             return
-        for _ in self._time.tries(READINGS):
+        for _ in self._time.tries(ACCOUNT_READ_DELAYS):
             at = self._listing_instant()
-            listed = self.connection.activities_since(reconciler.holdings.last_at())
-            if not (mispriced := reconciler.holdings.odd_prices(listed)):
+            listed = self.connection.activities_since(reconciler.holdings.query_start())
+            if not (mispriced := reconciler.holdings.mispriced_trades(listed)):
                 break
             log.warning("activities are read: %s", mispriced)
         self.notices.tell("price", mispriced)
@@ -224,13 +232,13 @@ class LiveAccount:
 
     def _begin(self) -> None:
         """Record the opening balance and positions."""
-        for _ in self._time.tries(MORE_READINGS):
+        for _ in self._time.tries(COMPARISON_READ_DELAYS):
             at = self.connection.now()
-            listed = self.connection.activities_since(at - OVERLAP)
+            listed = self.connection.activities_since(at - ACTIVITY_OVERLAP)
             cash = self.connection.cash()
             held = self.connection.held()
             # A trade while the account is read may or may not be part of the holdings.
-            unchanged = self.connection.activities_since(at - OVERLAP) == listed
+            unchanged = self.connection.activities_since(at - ACTIVITY_OVERLAP) == listed
             if unchanged and self.connection.cash() == cash:
                 quantities = {symbol: each.quantity for symbol, each in held.items()}
                 with self.account.database.transaction():
@@ -260,7 +268,7 @@ class LiveAccount:
         are profit or cost. So is what shares are worth that were moved between accounts: the venue
         names no amount.
         """
-        return float(self.reconciler.holdings.listed.transferred(ALL_TIME))
+        return float(self.reconciler.holdings.listed.net_transfers(ALL_TIME))
 
 
 def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:

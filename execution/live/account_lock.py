@@ -18,7 +18,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from platformdirs import user_state_path
 
-from execution.journal.halts import standing_halts
+from execution.journal.halts import read_active_halts
 from execution.journal.order_store import intents_of
 from execution.journal.rows import refuse_changed
 from execution.journal.schema import open_current_schema
@@ -37,12 +37,12 @@ from trainingdata.instants import compact_text
 
 log = logging.getLogger(__name__)
 
-JOURNAL = "journal.sqlite"
-PAGE = "status.html"  # its page, which the loop writes
-LOCK = "lock"
+JOURNAL_FILE = "journal.sqlite"
+PAGE_FILE = "status.html"  # its page, which the loop writes
+LOCK_FILE = "lock"
 KILL_FILE = "KILL"  # its name in the account's folder
 FLATTEN = "flatten"  # in it, it closes everything too
-_NOTE = "journal"
+_JOURNAL_NOTE = "journal"
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -79,7 +79,7 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
     AccountInUse
         for one that another process holds.
     """
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK_FILE, timeout=0)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock.acquire()
@@ -100,13 +100,13 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
 
 def is_traded(account_id: str, folder: Path) -> bool:
     """Whether a process holds a lock of an account; folder: of its journal."""
-    return is_held(account_id, state_folder(account_id)) or is_held(account_id, folder)
+    return is_locked(account_id, state_folder(account_id)) or is_locked(account_id, folder)
 
 
-def is_held(account_id: str, folder: Path) -> bool:
+def is_locked(account_id: str, folder: Path) -> bool:
     """Whether a process holds the lock of an account that lies in a folder."""
     # Where nobody has held it yet, trying it would leave it behind.
-    if not os.path.lexists(folder / LOCK):
+    if not os.path.lexists(folder / LOCK_FILE):
         return False
     try:
         with folder_lock(account_id, folder):
@@ -125,11 +125,11 @@ class LockedJournal(NamedTuple):
 
     database: Database
     folder: Path
-    set_aside: Path | None
+    damaged_copy: Path | None
 
 
 @contextmanager
-def journal_of_account(
+def open_journal(
     account_id: str, root: Path, *, replace_damaged: bool = False
 ) -> Iterator[LockedJournal]:
     """Hold the locks of an account, and open its journal in `root/<account id>`.
@@ -137,20 +137,22 @@ def journal_of_account(
     replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
     """
     with account_lock(account_id) as folder:
-        path = (root / account_id / JOURNAL).absolute()
-        refuse_other_journal(account_id, path)
+        path = (root / account_id / JOURNAL_FILE).absolute()
+        refuse_misplaced_journal(account_id, path)
         with folder_lock(account_id, path.parent):
             for place in (folder, path.parent):
                 keep_private(place)
-            set_aside = _checked(path, replace_damaged, known=noted_journal(account_id) == path)
+            damaged_copy = _checked(
+                path, replace_damaged, known=recorded_journal(account_id) == path
+            )
             with closing(Database(path)) as database:
                 try:
-                    put_whole(folder / _NOTE, str(path).encode())
+                    put_whole(folder / _JOURNAL_NOTE, str(path).encode())
                 except OSError as error:
                     raise InputError(
-                        f"{folder / _NOTE}: cannot be written: {error.strerror or error}"
+                        f"{folder / _JOURNAL_NOTE}: cannot be written: {error.strerror or error}"
                     ) from error
-                yield LockedJournal(database, path.parent, set_aside)
+                yield LockedJournal(database, path.parent, damaged_copy)
 
 
 def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
@@ -163,7 +165,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
     asides = f"{path.stem}-damaged-"
     try:
         if known:
-            refuse_emptied(path)
+            refuse_empty_journal(path)
         refuse_unusable(path)
     except Damaged as error:
         if not replace_damaged:
@@ -182,7 +184,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
     return max(path.parent.glob(f"{asides}*{path.suffix}"), default=None)
 
 
-def refuse_emptied(path: Path) -> None:
+def refuse_empty_journal(path: Path) -> None:
     """Refuse a journal in which nothing is: from its first moment on one is never empty."""
     if path.stat().st_size == 0:
         raise Damaged(f"{path}: the journal is damaged: nothing is left in it")
@@ -202,10 +204,10 @@ def refuse_unusable(path: Path) -> None:
         refuse_changed(path)
         if database.rows("SELECT 1 FROM sqlite_master WHERE name = 'intents'"):
             intents_of(database)
-        standing_halts(path)
+        read_active_halts(path)
 
 
-def is_there(path: Path) -> bool:
+def may_exist(path: Path) -> bool:
     """Whether a file is there; one that cannot be looked at counts as there."""
     try:
         # A link that leads nowhere is a file that somebody made.
@@ -217,9 +219,9 @@ def is_there(path: Path) -> bool:
     return True
 
 
-def noted_journal(account_id: str) -> Path | None:
+def recorded_journal(account_id: str) -> Path | None:
     """Where this user last wrote an account's orders down; none where nobody did."""
-    note = state_folder(account_id) / _NOTE
+    note = state_folder(account_id) / _JOURNAL_NOTE
     try:
         return Path(note.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -228,9 +230,9 @@ def noted_journal(account_id: str) -> Path | None:
         raise InputError(f"{note}: cannot be read: {error}") from error
 
 
-def refuse_other_journal(account_id: str, path: Path) -> None:
+def refuse_misplaced_journal(account_id: str, path: Path) -> None:
     """Refuse a journal in another place than the account's, and one that is gone from there."""
-    known = noted_journal(account_id)
+    known = recorded_journal(account_id)
     if known is None:
         return
     try:
@@ -239,7 +241,7 @@ def refuse_other_journal(account_id: str, path: Path) -> None:
             return
     except OSError as error:
         raise InputError(f"{known}: cannot be looked at: {error.strerror or error}") from error
-    note = state_folder(account_id) / _NOTE
+    note = state_folder(account_id) / _JOURNAL_NOTE
     if not kept:
         raise InputError(
             f"account {account_id}: {known}, in which its orders were written down, is not there."

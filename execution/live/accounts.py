@@ -7,19 +7,19 @@ import sys
 from pathlib import Path
 
 from execution.live.account_lock import (
-    JOURNAL,
-    LOCK,
+    JOURNAL_FILE,
+    LOCK_FILE,
     is_account_id,
-    is_held,
+    is_locked,
     is_traded,
-    noted_journal,
+    recorded_journal,
 )
 from foundation.errors import InputError
 from foundation.figures import counted
 
-CONTRACTS = "kalshi-"  # what the names of accounts of event contracts begin with
-TRADE = "trade"  # the job of stocks and coins
-SPREADS = "spreads"  # the job that sells them
+EVENT_ACCOUNT_PREFIX = "kalshi-"  # what the names of accounts of event contracts begin with
+TRADE_JOB = "trade"  # the job of stocks and coins
+SPREADS_JOB = "spreads"  # the job that sells them
 
 
 def account_folder(root: Path, account: str | None) -> Path:
@@ -36,7 +36,7 @@ def account_folder(root: Path, account: str | None) -> Path:
             raise InputError(
                 f"--account: {account!r} is no name of an account: letters, digits, - and _"
             )
-        folder = root / account if account in names else traded_folder(root / account)
+        folder = root / account if account in names else active_folder(root / account)
         if not folder.is_dir():
             raise InputError(f"--account: {root} has no account {account!r}, but {names}")
         return folder
@@ -57,24 +57,24 @@ def account_folder(root: Path, account: str | None) -> Path:
     )
 
 
-def traded_folder(folder: Path) -> Path:
+def active_folder(folder: Path) -> Path:
     """The folder that an account is traded from; folder: of it, as it was named."""
-    noted = noted_journal(folder.name)
-    if noted is None or not noted.parent.is_dir() or is_held(folder.name, folder):
+    noted = recorded_journal(folder.name)
+    if noted is None or not noted.parent.is_dir() or is_locked(folder.name, folder):
         return folder
     return noted.parent
 
 
 def _was_traded(folder: Path) -> bool:
-    return any(os.path.lexists(folder / name) for name in (JOURNAL, LOCK))
+    return any(os.path.lexists(folder / name) for name in (JOURNAL_FILE, LOCK_FILE))
 
 
-def journal_in(folder: Path) -> Path:
-    path = folder / JOURNAL
+def find_journal(folder: Path) -> Path:
+    path = folder / JOURNAL_FILE
     if not path.is_file():
         raise InputError(f"{path}: there is no journal; `--folder` says where accounts are")
     return path
 
 
-def holds_contracts(name: str) -> bool:
-    return name.startswith(CONTRACTS)
+def is_event_account(name: str) -> bool:
+    return name.startswith(EVENT_ACCOUNT_PREFIX)

@@ -10,9 +10,9 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.journal.decisions import Journal
-from execution.live.cycle import NOT_REDUCED, Cycle, Reconciled
-from execution.orders.auctions import sent_until, taken_from
+from execution.journal.decisions import DecisionJournal
+from execution.live.cycle import REDUCTION_UNFILLED, Cycle, ReconciledAccount
+from execution.orders.auctions import order_send_deadline, accepted_from
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
 from foundation.errors import AccountChanged, BrokerError
@@ -41,16 +41,21 @@ class OrderBatch:
     gate: OrderGate
     cancels: Mapping[str, Decimal] = field(default_factory=dict)
     cycle: Cycle | None = None
-    later: tuple[Order, ...] = ()
-    ends: bool = True
+    planned_orders: tuple[Order, ...] = ()
+    is_final: bool = True
     retries: bool = False
     fills: Sequence[Fill] = ()
     is_last: bool = True
-    changed: bool = False
+    is_withdrawn: bool = False
 
 
-def batch_of(
-    cycle: Cycle, journal: Journal, live: Reconciled, seconds: float, *, is_last: bool = True
+def record_batch(
+    cycle: Cycle,
+    journal: DecisionJournal,
+    live: ReconciledAccount,
+    seconds: float,
+    *,
+    is_last: bool = True,
 ) -> OrderBatch:
     """Record the decision of a cycle, and return its batch.
 
@@ -59,26 +64,35 @@ def batch_of(
     is_last: as for `OrderBatch`.
     """
     if cycle.decision is None:
-        return OrderBatch("", (), UNGUARDED, cycle=cycle, ends=False)  # without any order
+        return OrderBatch("", (), UNGUARDED, cycle=cycle, is_final=False)  # without any order
     account = cycle.account
-    life = np.timedelta64(round(seconds * 1000), "ms")
+    lifetime = np.timedelta64(round(seconds * 1000), "ms")
     orders = [
-        replace(order, expires_at=sent_until(order, cycle.decision.at, account.as_of, life))
+        replace(
+            order, expires_at=order_send_deadline(order, cycle.decision.at, account.as_of, lifetime)
+        )
         for order in cycle.decision.orders
     ]
-    later = tuple(o for o in orders if taken_from(o, account.as_of) > account.as_of)
+    planned_orders = tuple(o for o in orders if accepted_from(o, account.as_of) > account.as_of)
     decision = replace(cycle.decision, orders=tuple(orders))
     # An order that is replaced is cancelled first, so it is not judged beside its successor.
     gate = live.gate(account.without(decision.cancels), {order.symbol for order in orders})
     name = journal.write(decision, account)
-    now = [order for order in orders if order not in later]
+    now = [order for order in orders if order not in planned_orders]
     return OrderBatch(
-        name, now, gate, decision.cancelled, cycle, later, ends=not later, is_last=is_last
+        name,
+        now,
+        gate,
+        decision.cancelled,
+        cycle,
+        planned_orders,
+        is_final=not planned_orders,
+        is_last=is_last,
     )
 
 
 @contextmanager
-def sending(batch: OrderBatch, journal: Journal) -> Iterator[None]:
+def record_sending(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None]:
     """Record how the sending of a batch has ended.
 
     A cycle's decision is taken back where an order that it replaces has filled meanwhile.
@@ -89,31 +103,33 @@ def sending(batch: OrderBatch, journal: Journal) -> Iterator[None]:
         except AccountChanged as error:
             if batch.cycle is None:
                 raise
-            journal.end(batch.name, str(error), taken_back=True)
-            batch.changed = True
+            journal.end(batch.name, str(error), may_redecide=True)
+            batch.is_withdrawn = True
             if batch.is_last:
                 raise
             log.warning("%s; deciding once more", error)
             return
-    if batch.ends:
-        journal.end(batch.name, NOT_REDUCED)
+    if batch.is_final:
+        journal.end(batch.name, REDUCTION_UNFILLED)
 
 
 @contextmanager
-def _ended_in_trouble(batch: OrderBatch, journal: Journal) -> Iterator[None]:
+def _ended_in_trouble(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None]:
     """End the decision of a batch that fails, unless it was taken back or is tried again."""
     try:
         yield
     except BrokerError as error:
-        if not (batch.retries or batch.changed):
+        if not (batch.retries or batch.is_withdrawn):
             journal.end(batch.name, str(error))
         raise
 
 
-def sent_cycle(batch: OrderBatch) -> Cycle:
+def finish_cycle(batch: OrderBatch) -> Cycle:
     """Return the cycle of a batch that was sent."""
     if batch.cycle is None:
         raise ValueError(f"batch {batch.name} follows from no cycle")
     if not batch.name:
         return batch.cycle
-    return replace(batch.cycle, fills=tuple(batch.fills), name=batch.name, planned=batch.later)
+    return replace(
+        batch.cycle, fills=tuple(batch.fills), name=batch.name, planned=batch.planned_orders
+    )

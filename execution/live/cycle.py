@@ -12,12 +12,12 @@ import numpy as np
 from execution.decision.decision import Decision
 from execution.decision.settings import TradingSettings
 from execution.decision.trader import Trader
-from execution.journal.decisions import Journal
-from execution.live.exposure import prices_of_orders
+from execution.journal.decisions import DecisionJournal
+from execution.live.exposure import open_order_prices
 from execution.live.settings import LiveSettings
 from execution.live.validation import BarValidator
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import sending_end
+from execution.orders.auctions import auction_send_deadline
 from execution.orders.broker import Broker
 from execution.orders.gate import OrderGate
 from execution.orders.orders import Fill, Order
@@ -35,14 +35,14 @@ from trainingdata.timeframe import Timeframe
 log = logging.getLogger(__name__)
 
 # Age of the last bar from which on an instant is over; half a bar's length where that is less.
-OLDEST_BAR = np.timedelta64(30, "m")
-LOOK_SECONDS = 2.0  # between looks for a bar that is late
+MAX_BAR_AGE = np.timedelta64(30, "m")
+BAR_POLL_SECONDS = 2.0  # between looks for a bar that is late
 
-NOT_REDUCED = "a reduction of its decision did not fill whole"
+REDUCTION_UNFILLED = "a reduction of its decision did not fill whole"
 NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
 
 
-class Reconciled(Protocol):
+class ReconciledAccount(Protocol):
     """An account whose holdings are compared with its journal, and whose orders pass gates."""
 
     def reconcile(self) -> None:
@@ -73,14 +73,14 @@ class Cycle:
     bars: Bars
     decision: Decision | None
     fills: tuple[Fill, ...] = ()
-    idle: str = ""
-    doubted: Mapping[str, str] = field(default_factory=dict)
+    idle_reason: str = ""
+    rejected_bars: Mapping[str, str] = field(default_factory=dict)
     name: str = ""
-    unsent: Mapping[str, str] = field(default_factory=dict)
+    unsent_reasons: Mapping[str, str] = field(default_factory=dict)
     planned: tuple[Order, ...] = ()
 
 
-def decided_cycle(
+def decide_cycle(
     broker: Broker,
     feed: BarFeed,
     trader: Trader,
@@ -89,8 +89,8 @@ def decided_cycle(
     rules: VenueRules | None = None,
     time: Time = OURS,
     validator: BarValidator | None = None,
-    journal: Journal | None = None,
-    live: Reconciled | None = None,
+    journal: DecisionJournal | None = None,
+    live: ReconciledAccount | None = None,
 ) -> Cycle:
     """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
 
@@ -110,31 +110,37 @@ def decided_cycle(
             live.reconcile()
         account = broker.account()
     if rules is not None:
-        bars = rules.applied(bars, account.as_of, settings.increments)
-    idle = _idle_reason(account, bars)
-    if not idle and journal is not None and journal.decided(bars.now):
-        idle = f"{utc_text(bars.now)} has been decided before"
-    if idle:
-        return idle_cycle(account, bars, idle, validator)
+        bars = rules.apply(bars, account.as_of, settings.increments)
+    idle_reason = _idle_reason(account, bars)
+    if not idle_reason and journal is not None and journal.decided(bars.now):
+        idle_reason = f"{utc_text(bars.now)} has been decided before"
+    if idle_reason:
+        return idle_cycle(account, bars, idle_reason, validator)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
     prices = feed.prices(closed, account.as_of)
     # What the venue values a position at stands in where it has no price of the last hours.
     marks = {symbol: account.prices[symbol] for symbol in closed if symbol in account.prices}
-    bars, doubted = validator.validate(bars, {**marks, **prices})
+    bars, rejected_bars = validator.validate(bars, {**marks, **prices})
     bars = _without_unknown(bars, account)
     account = account.with_prices({**closes_of(bars), **prices})
-    account = account.with_prices(prices_of_orders(account, feed))
-    idle = _unpriced_order(account)
-    decision = None if idle else trader.decide(bars, account)
+    account = account.with_prices(open_order_prices(account, feed))
+    idle_reason = _unpriced_order(account)
+    decision = None if idle_reason else trader.decide(bars, account)
     if decision is None:
-        idle = idle or nothing_due(settings)
-    return Cycle(account, bars, decision, idle=idle, doubted=doubted)
+        idle_reason = idle_reason or no_decision_reason(settings)
+    return Cycle(account, bars, decision, idle_reason=idle_reason, rejected_bars=rejected_bars)
 
 
 def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarValidator) -> Cycle:
     """A cycle that decides nothing: why, and the account at the prices of the bars."""
-    bars, doubted = validator.validate(bars, {})
-    return Cycle(account.with_prices(closes_of(bars)), bars, None, idle=why, doubted=doubted)
+    bars, rejected_bars = validator.validate(bars, {})
+    return Cycle(
+        account.with_prices(closes_of(bars)),
+        bars,
+        None,
+        idle_reason=why,
+        rejected_bars=rejected_bars,
+    )
 
 
 def _unpriced_order(account: AccountSnapshot) -> str:
@@ -155,10 +161,10 @@ def _await_bars(
     bars = feed.bars(now)
     at = now
     most = np.timedelta64(round(patience * 1000), "ms")
-    step = np.timedelta64(round(LOOK_SECONDS * 1000), "ms")
+    step = np.timedelta64(round(BAR_POLL_SECONDS * 1000), "ms")
     while at - now < most and (late := feed.late(at)):
         log.info("%s: waiting for the bars of %s", utc_text(now), " ".join(late))
-        time.wait(LOOK_SECONDS)
+        time.wait(BAR_POLL_SECONDS)
         at = at + step
         bars = feed.bars(at)
     return bars, bool(at > now)
@@ -173,9 +179,9 @@ def _say_missing(bars: Bars) -> None:
 
 def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
     """Why nothing may be decided; empty where something may."""
-    if account.blocked:
-        return account.blocked
-    if account.as_of >= (end := decision_end(bars, bars.now)):
+    if account.block_reason:
+        return account.block_reason
+    if account.as_of >= (end := decision_deadline(bars, bars.now)):
         last = f"the last bar is of {utc_text(bars.now)}, and was decided on until {utc_text(end)}"
         return f"{NOTHING_CLOSED}; {last}"
     return ""
@@ -183,19 +189,19 @@ def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
 
 def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
     """The panel, where what the account allows no orders of is not tradable."""
-    if account.unknown:
-        names = " ".join(sorted(account.unknown))
+    if account.uncertain_symbols:
+        names = " ".join(sorted(account.uncertain_symbols))
         log.warning("what is held and open is not certain, nothing is ordered: %s", names)
     items = []
     for item in bars.instruments:
-        shut = item.kind is Kind.CRYPTO and not account.coins
-        if shut or item.symbol in account.unknown:
+        shut = item.kind is Kind.CRYPTO and not account.crypto_enabled
+        if shut or item.symbol in account.uncertain_symbols:
             item = replace(item, tradable=False)
         items.append(item)
     return replace(bars, instruments=tuple(items))
 
 
-def decision_end(bars: Bars, at: np.datetime64) -> np.datetime64:
+def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
     """The instant from which on an instant of a panel is too old to decide on.
 
     Of days that stocks decide on it is when the orders for the next auction have to be sent.
@@ -203,11 +209,11 @@ def decision_end(bars: Bars, at: np.datetime64) -> np.datetime64:
     timeframe = bars.timeframe
     stocks = not bars.crypto.all()
     if timeframe.auction and stocks and timeframe.stocks.is_decision(np.array([at]))[0]:
-        return sending_end(timeframe.auction, at)
-    return np.datetime64(at + min(OLDEST_BAR, timeframe.length // 2))
+        return auction_send_deadline(timeframe.auction, at)
+    return np.datetime64(at + min(MAX_BAR_AGE, timeframe.length // 2))
 
 
-def next_instant(
+def next_decision_instant(
     now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe, schedule: Schedule = EVERY_BAR
 ) -> np.datetime64:
     """The next instant after `now` at which any of these symbols may decide."""
@@ -215,7 +221,7 @@ def next_instant(
     return min(schedule.holding_end(timeframe.clock(kind), now) for kind in kinds)
 
 
-def nothing_due(settings: TradingSettings) -> str:
+def no_decision_reason(settings: TradingSettings) -> str:
     """Why a trader of these settings decides nothing at an instant of bars."""
     if settings.decisions == EVERY_BAR:
         return NOTHING_CLOSED

@@ -21,7 +21,7 @@ _ON_ITS_WAY = ("planned", "submitting", "unknown", "accepted")
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class PositionRange:
     """Signed quantities between which a position ends, whichever of its orders fill.
 
     low: the least of them.
@@ -35,12 +35,14 @@ class Reach:
     def largest(self) -> Decimal:
         return max(-self.low, self.high)
 
-    def with_open(self, quantity: Decimal) -> Reach:
+    def with_open(self, quantity: Decimal) -> PositionRange:
         """With an order that may fill, or any part of it, or nothing."""
-        return Reach(self.low + min(quantity, _NOTHING), self.high + max(quantity, _NOTHING))
+        return PositionRange(
+            self.low + min(quantity, _NOTHING), self.high + max(quantity, _NOTHING)
+        )
 
-    def with_filled(self, quantity: Decimal) -> Reach:
-        return Reach(self.low + quantity, self.high + quantity)
+    def with_filled(self, quantity: Decimal) -> PositionRange:
+        return PositionRange(self.low + quantity, self.high + quantity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,11 @@ class Exposure:
     at_risk: USD that spreads can lose, by the root of their options.
     """
 
-    reaches: Mapping[str, Reach]
+    ranges: Mapping[str, PositionRange]
     at_risk: Mapping[str, float]
 
-    def reach(self, symbol: str) -> Reach:
-        return self.reaches.get(symbol, Reach())
+    def position_range(self, symbol: str) -> PositionRange:
+        return self.ranges.get(symbol, PositionRange())
 
     def with_order(self, order: GuardedOrder, intent: OrderIntent | None = None) -> Exposure:
         """With one order more, which may fill; intent: what the book says of it by now.
@@ -64,23 +66,23 @@ class Exposure:
         """
         filled, left = _progress(order, intent)
         if isinstance(order, Order):
-            reach = self.reach(order.symbol).with_filled(filled).with_open(left)
-            return Exposure({**self.reaches, order.symbol: reach}, self.at_risk)
+            position_range = self.position_range(order.symbol).with_filled(filled).with_open(left)
+            return Exposure({**self.ranges, order.symbol: position_range}, self.at_risk)
         if order.closes:
             return self
         risk = self.at_risk.get(order.root, 0.0) + order.at_risk(filled + left)
-        return Exposure(self.reaches, {**self.at_risk, order.root: risk})
+        return Exposure(self.ranges, {**self.at_risk, order.root: risk})
 
     def gross(self, snapshot: AccountSnapshot) -> float:
         """USD of all positions at their largest, and of what spreads can lose."""
         total = sum(self.at_risk.values())
-        for symbol, reach in self.reaches.items():
-            if reach.largest:
-                total += float(reach.largest) * snapshot.price(symbol)
+        for symbol, position_range in self.ranges.items():
+            if position_range.largest:
+                total += float(position_range.largest) * snapshot.price(symbol)
         return total
 
 
-def exposure_of(
+def build_exposure(
     snapshot: AccountSnapshot,
     sent: Iterable[tuple[GuardedOrder, OrderIntent | None]],
     excluded: str = "",
@@ -90,8 +92,8 @@ def exposure_of(
     sent: orders sent since the snapshot, each with its intent; None if it is not recorded yet.
     excluded: the id of an order that is left out.
     """
-    reaches = {symbol: Reach(held, held) for symbol, held in snapshot.positions.items()}
-    exposure = Exposure(reaches, snapshot.spread_risks)
+    ranges = {symbol: PositionRange(held, held) for symbol, held in snapshot.positions.items()}
+    exposure = Exposure(ranges, snapshot.spread_risks)
     for waiting in snapshot.open_orders:
         if waiting.client_order_id != excluded:
             exposure = exposure.with_order(waiting)
@@ -100,7 +102,7 @@ def exposure_of(
     return exposure
 
 
-def prices_of_orders(account: AccountSnapshot, source: TradeSource) -> dict[str, float]:
+def open_order_prices(account: AccountSnapshot, source: TradeSource) -> dict[str, float]:
     """Return USD at which open orders of symbols without a price would trade.
 
     An open order may be in a symbol that is neither held nor traded here; it counts at its cost. A
@@ -113,8 +115,8 @@ def prices_of_orders(account: AccountSnapshot, source: TradeSource) -> dict[str,
     for order in account.open_orders:
         if order.symbol in account.prices:
             continue
-        if order.own_price is not None:
-            prices[order.symbol] = order.own_price
+        if order.limit_or_stop_price is not None:
+            prices[order.symbol] = order.limit_or_stop_price
         elif is_symbol(order.symbol):
             at_market.add(order.symbol)
     missing = sorted(at_market - set(prices))

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.journal.halts import Forbidden, Halts
+from execution.journal.halts import HaltScope, Halts
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.live.account_lock import is_there
-from execution.live.exposure import Exposure, exposure_of
-from execution.live.loop import Stop
+from execution.live.account_lock import may_exist
+from execution.live.exposure import Exposure, build_exposure
+from execution.live.loop import StopSignal
 from execution.orders.account_snapshot import AccountSnapshot, ValueUnknown
-from execution.orders.gate import AnyOrder, GuardedOrder, Part
+from execution.orders.gate import AnyOrder, GuardedOrder, OrderRole
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
 from foundation.settings import setting, settings_class
@@ -30,7 +30,7 @@ from trainingdata.instants import HOUR
 from trainingdata.instruments import Kind, instrument
 from trainingdata.sessions import in_session
 
-REDUCING = ("reduction", "night")
+REDUCING_ROLES = ("reduction", "night")
 SECOND = np.timedelta64(1, "s")
 
 
@@ -57,7 +57,7 @@ class GuardSettings:
         ge=0.001,
         le=1,
     )
-    quote_age: float = setting(
+    max_trade_age: float = setting(
         900.0,
         "seconds, age of a last trade from which its symbol opens nothing in an open market",
         ge=1,
@@ -85,14 +85,19 @@ class Guards:
     """
 
     def __init__(
-        self, settings: GuardSettings, halts: Halts, book: OrderStore, kill_file: Path, stop: Stop
+        self,
+        settings: GuardSettings,
+        halts: Halts,
+        book: OrderStore,
+        kill_file: Path,
+        stop: StopSignal,
     ) -> None:
         self._settings = settings
         self._halts = halts
         self._book = book
         self._kill_file = kill_file
         self._stop = stop
-        self.shut = False  # by the venue's clock, within a session of the calendar
+        self.exchange_closed = False  # by the venue's clock, within a session of the calendar
 
     def check(self, snapshot: AccountSnapshot | None) -> SnapshotGate:
         """Return the gate of orders that are checked against a snapshot.
@@ -105,7 +110,7 @@ class Guards:
     def refusal(
         self,
         order: AnyOrder,
-        part: Part,
+        role: OrderRole,
         now: np.datetime64,
         snapshot: AccountSnapshot | None,
         passed: Mapping[str, GuardedOrder],
@@ -115,18 +120,18 @@ class Guards:
         passed: orders that were allowed since the snapshot, by id.
         """
         if self._stop.flattening:
-            return "" if part in REDUCING else "everything is being closed"
+            return "" if role in REDUCING_ROLES else "everything is being closed"
         if self._stop:
             return f"the loop was told to stop ({self._stop.why})"
-        if (why := why_stopped(self._halts, self._kill_file)) and not self._buys_back(order):
+        if (why := stop_reason(self._halts, self._kill_file)) and not self._buys_back(order):
             return why
         if not isinstance(order, Order | SpreadOrder):
             return "an order of event contracts goes to another venue"
         if isinstance(order, Order) and order.symbol in self._halts.quarantined():
             return f"{order.symbol} is quarantined until it is settled"
-        if self.shut and _waits_for_the_open(part, order, now):
+        if self.exchange_closed and _waits_for_the_open(role, order, now):
             return "the exchange is closed by the venue's clock, and it would wait for the open"
-        if part in REDUCING:
+        if role in REDUCING_ROLES:
             return self._senseless_reduction(order, now, snapshot)
         return self._refused_opening(order, now, snapshot, passed)
 
@@ -139,7 +144,7 @@ class Guards:
         if not (isinstance(order, SpreadOrder) and order.reduces and order.closes):
             return False
         kinds = {halt.kind for halt in self._halts.active() if halt.rule.forbids == "everything"}
-        return kinds <= {"positions", "cash"} and not is_there(self._kill_file)
+        return kinds <= {"positions", "cash"} and not may_exist(self._kill_file)
 
     def _senseless_reduction(
         self, order: GuardedOrder, now: np.datetime64, snapshot: AccountSnapshot | None
@@ -148,7 +153,7 @@ class Guards:
         if snapshot is None or isinstance(order, SpreadOrder):
             return ""
         trade = snapshot.last_trade(order.symbol)
-        if trade is None or _is_old(trade, now, self._settings.quote_age):
+        if trade is None or _is_old(trade, now, self._settings.max_trade_age):
             return ""
         return _beyond_collar(order, trade, self._settings.collar)
 
@@ -159,7 +164,7 @@ class Guards:
         snapshot: AccountSnapshot | None,
         passed: Mapping[str, GuardedOrder],
     ) -> str:
-        if why := why_halted(self._halts, "openings"):
+        if why := halt_reason(self._halts, "openings"):
             return why
         if snapshot is None:
             return "the account was not looked at before it"
@@ -169,7 +174,7 @@ class Guards:
             return (
                 self._untrusted_price(order, snapshot, now)
                 or self._too_large(order, snapshot)
-                or why_too_many(self._book, order, now, self._settings.max_orders_per_hour)
+                or rate_limit_reason(self._book, order, now, self._settings.max_orders_per_hour)
                 or self._too_much(order, snapshot, passed)
             )
         except ValueUnknown as error:
@@ -186,11 +191,11 @@ class Guards:
         trade = snapshot.last_trade(symbol)
         if trade is None:
             return f"no last trade of {symbol} was seen"
-        if _is_open(symbol, now) and _is_old(trade, now, settings.quote_age):
+        if _is_open(symbol, now) and _is_old(trade, now, settings.max_trade_age):
             seconds = (now - trade.at) / SECOND
             return (
                 f"the last trade of {symbol} is {seconds:.0f} seconds old;"
-                f" guards.quote_age is {settings.quote_age:g}"
+                f" guards.quote_age is {settings.max_trade_age:g}"
             )
         if order.limit_price is not None:
             return _beyond_collar(order, trade, settings.collar)
@@ -227,7 +232,7 @@ class Guards:
         """
         settings = self._settings
         others = {name: each for name, each in passed.items() if name != order.client_order_id}
-        before = exposure_of(snapshot, self._progress(others), order.client_order_id)
+        before = build_exposure(snapshot, self._progress(others), order.client_order_id)
         after = before.with_order(order)
         name, position = _position(order, after, snapshot)
         gross = after.gross(snapshot) / snapshot.equity
@@ -273,8 +278,8 @@ class SnapshotGate:
     def prices(self) -> Mapping[str, float]:
         return {} if self.snapshot is None else self.snapshot.market_prices
 
-    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
-        why = self.guards.refusal(order, part, now, self.snapshot, self.passed)
+    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
+        why = self.guards.refusal(order, role, now, self.snapshot, self.passed)
         if not why and isinstance(order, GuardedOrder):
             self._record_passed(order)
         return why
@@ -286,14 +291,14 @@ class SnapshotGate:
             self.passed[name] = order
 
 
-def why_stopped(halts: Halts, kill_file: Path) -> str:
+def stop_reason(halts: Halts, kill_file: Path) -> str:
     """Why nothing at all is sent; empty where something may be."""
-    if is_there(kill_file):
+    if may_exist(kill_file):
         return f"{kill_file} is there; nothing is sent before it is removed"
-    return why_halted(halts, "everything")
+    return halt_reason(halts, "everything")
 
 
-def why_halted(halts: Halts, forbidden: Forbidden) -> str:
+def halt_reason(halts: Halts, forbidden: HaltScope) -> str:
     """The halt that forbids this; empty where none does."""
     for halt in halts.active():
         if halt.rule.forbids == forbidden:
@@ -301,7 +306,7 @@ def why_halted(halts: Halts, forbidden: Forbidden) -> str:
     return ""
 
 
-def why_too_many(book: OrderStore, order: AnyOrder, now: np.datetime64, most: int) -> str:
+def rate_limit_reason(book: OrderStore, order: AnyOrder, now: np.datetime64, most: int) -> str:
     """Why no further order opens anything in this hour; most: orders of all jobs in an hour."""
     since = now - HOUR
     # Instants are text in the book. One to the minute sorts before every instant within it.
@@ -321,7 +326,7 @@ def _position(
     """Return the position that an order adds to, and its largest size with the order, USD."""
     if isinstance(order, SpreadOrder):
         return f"what spreads on {order.root} can lose", exposure.at_risk.get(order.root, 0.0)
-    largest = exposure.reach(order.symbol).largest
+    largest = exposure.position_range(order.symbol).largest
     return order.symbol, float(largest) * snapshot.price(order.symbol)
 
 
@@ -337,13 +342,13 @@ def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str
     return snapshot.equity, "equity"
 
 
-def _waits_for_the_open(part: Part, order: GuardedOrder, now: np.datetime64) -> bool:
+def _waits_for_the_open(role: OrderRole, order: GuardedOrder, now: np.datetime64) -> bool:
     """Whether an order is for an exchange that the calendar alone says is open.
 
     What buys spreads back is tried all the same: nobody reads the clock for it.
     """
     if isinstance(order, SpreadOrder):
-        return part not in REDUCING and bool(in_session(np.array([now]))[0])
+        return role not in REDUCING_ROLES and bool(in_session(np.array([now]))[0])
     return instrument(order.symbol).kind is Kind.STOCK and _is_open(order.symbol, now)
 
 

@@ -25,10 +25,10 @@ from foundation.signals import Ended, handled_signals
 
 log = logging.getLogger(__name__)
 
-LONGEST_WAIT = 5.0  # seconds between two signs of life
-SHORTEST_WAIT = 0.05
-VENUE_RETRY = 15.0  # seconds between two tries of a venue that is not there at the start
-FASTEST = 100_000.0  # seconds of a practice server's clock in one of ours
+MAX_WAIT_SECONDS = 5.0  # seconds between two signs of life
+MIN_WAIT_SECONDS = 0.05
+VENUE_RETRY_SECONDS = 15.0  # seconds between two tries of a venue that is not there at the start
+MAX_CLOCK_RATE = 100_000.0  # seconds of a practice server's clock in one of ours
 SECOND = np.timedelta64(1, "s")
 
 
@@ -62,7 +62,7 @@ class LoopClock(Protocol):
 
     def now(self) -> np.datetime64: ...
 
-    def answers(self) -> bool:
+    def is_answering(self) -> bool:
         """Whether the venue did when the clock was last read; nothing is stepped while not."""
         ...
 
@@ -83,7 +83,7 @@ class LoopObserver(Protocol):
         ...
 
 
-class Stop:
+class StopSignal:
     """Whether the loop was told to stop, and by what.
 
     A signal's handler may tell it at any moment, also within `wait` of the same thread: there is no
@@ -113,7 +113,7 @@ class Stop:
 
 
 @contextmanager
-def stopped_by_signals(stop: Stop) -> Iterator[None]:
+def stop_on_signals(stop: StopSignal) -> Iterator[None]:
     """Tell `stop` where the process is told to end; a second time ends it where it stands.
 
     A signal that the process was started to ignore, as by nohup, is ignored on.
@@ -142,7 +142,7 @@ class Loop:
         self,
         jobs: Sequence[Job],
         clock: LoopClock,
-        stop: Stop,
+        stop: StopSignal,
         notices: Notices,
         observer: LoopObserver,
         halt_after: int,
@@ -154,7 +154,7 @@ class Loop:
         self._observer = observer
         self._halt_after = halt_after
         # Seconds of the venue's clock in one of ours, by the last wait; the first one is short.
-        self._rate = FASTEST
+        self._rate = MAX_CLOCK_RATE
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
 
     def run(self) -> None:
@@ -183,7 +183,7 @@ class Loop:
         # instant during one long wait. Half of the rest at a time comes close without that.
         while (rest := float((due - now) / SECOND)) > 0:
             self._observer.wait(job, due)
-            seconds = min(max(rest / 2 / self._rate, SHORTEST_WAIT), LONGEST_WAIT)
+            seconds = min(max(rest / 2 / self._rate, MIN_WAIT_SECONDS), MAX_WAIT_SECONDS)
             if self._stop.wait(seconds):
                 return False
             before, now = now, self._clock.now()
@@ -195,13 +195,13 @@ class Loop:
     def _wait_for_answer(self, due: np.datetime64, job: str) -> bool:
         """Whether the venue answers, once it does; false where it was told to stop first."""
         kind = f"waiting {job}"
-        seconds = SHORTEST_WAIT
-        while not (self._stop or self._clock.answers()):
-            if seconds >= LONGEST_WAIT:
+        seconds = MIN_WAIT_SECONDS
+        while not (self._stop or self._clock.is_answering()):
+            if seconds >= MAX_WAIT_SECONDS:
                 self._notices.alert(kind, f"{job} is due, and the venue does not answer")
             self._observer.wait(job, due)
             self._stop.wait(seconds)
-            seconds = min(2 * seconds, LONGEST_WAIT)
+            seconds = min(2 * seconds, MAX_WAIT_SECONDS)
             self._clock.now()
         self._notices.end_alert(kind)
         return not self._stop

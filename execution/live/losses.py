@@ -9,11 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from execution.journal.halts import ITSELF, Halt, HaltChanges, HaltKind, Halts
-from execution.journal.marks import EquityMark, MarkBook, Point, date_of, exact
+from execution.journal.halts import AUTO, Halt, HaltChanges, HaltKind, Halts
+from execution.journal.marks import EquityMark, MarkBook, IndexPoint, new_york_day, to_decimal
 
 # By how much of its limit a loss grows before it halts again what a person has let go on.
-GROWTH = Decimal("0.25")
+REHALT_GROWTH = Decimal("0.25")
 
 
 class LossLimits(Protocol):
@@ -37,7 +37,7 @@ class LossLimits(Protocol):
 
 def write_mark(
     book: MarkBook, halts: Halts, mark: EquityMark, limits: LossLimits
-) -> tuple[Point, HaltChanges]:
+) -> tuple[IndexPoint, HaltChanges]:
     """Write a mark down, and halt or resume by what was lost; its point, and what has changed."""
     latest = halts.latest()
     last = book.point_before(mark.at)
@@ -49,13 +49,13 @@ def write_mark(
 
 
 def next_point(
-    last: Point | None,
+    last: IndexPoint | None,
     at: np.datetime64,
     equity: Decimal | float,
     flow: Decimal | float,
     halts: Mapping[HaltKind, Halt],
     limits: LossLimits,
-) -> Point:
+) -> IndexPoint:
     """The point of a mark, with what a person has let go on since the last one.
 
     After a total loss a new index begins once no `drawdown` halt stands and something is there.
@@ -63,22 +63,26 @@ def next_point(
     halts: the last of each kind.
     """
     if last is None:
-        return Point.first(at, equity)
+        return IndexPoint.first(at, equity)
     drawdown = halts.get("drawdown")
-    stands = drawdown is not None and drawdown.stands
-    if not last.index and not stands and (last.equity > 0 or equity > 0):
-        return last.anew(at, equity, flow)
+    is_active = drawdown is not None and drawdown.is_active
+    if not last.index and not is_active and (last.equity > 0 or equity > 0):
+        return last.restarted(at, equity, flow)
     point = last.next(at, equity, flow)
-    if _cleared_since(halts.get("daily_loss"), last, at) and date_of(at) == date_of(last.at):
-        point = replace(point, let_daily_loss=last.daily_loss)
+    if _cleared_since(halts.get("daily_loss"), last, at) and new_york_day(at) == new_york_day(
+        last.at
+    ):
+        point = replace(point, accepted_daily_loss=last.daily_loss)
     if _cleared_since(drawdown, last, at):
-        point = replace(point, let_drawdown=last.drawdown)
+        point = replace(point, accepted_drawdown=last.drawdown)
     if point.drawdown <= _back(limits):
-        point = replace(point, let_drawdown=Decimal(0))
+        point = replace(point, accepted_drawdown=Decimal(0))
     return point
 
 
-def loss_halts(point: Point, halts: Mapping[HaltKind, Halt], limits: LossLimits) -> HaltChanges:
+def loss_halts(
+    point: IndexPoint, halts: Mapping[HaltKind, Halt], limits: LossLimits
+) -> HaltChanges:
     """Which halts of losses end by themselves, and which are to be raised after that.
 
     A halt is raised once the loss is at its limit, and while it stands it is not raised again.
@@ -94,19 +98,19 @@ def loss_halts(point: Point, halts: Mapping[HaltKind, Halt], limits: LossLimits)
     ended: list[HaltKind] = []
     raised: dict[HaltKind, str] = {}
     day, peak = halts.get("daily_loss"), halts.get("drawdown")
-    if day is not None and day.stands and date_of(point.at) > date_of(day.raised_at):
+    if day is not None and day.is_active and new_york_day(point.at) > new_york_day(day.raised_at):
         ended.append("daily_loss")
-    if peak is not None and peak.stands and point.drawdown <= _back(limits):
+    if peak is not None and peak.is_active and point.drawdown <= _back(limits):
         ended.append("drawdown")
     if _may_be_raised(day, point.at, ended) and _halts(
-        point.daily_loss, limits.daily_loss, point.let_daily_loss
+        point.daily_loss, limits.daily_loss, point.accepted_daily_loss
     ):
         raised["daily_loss"] = (
             f"{point.daily_loss:.1%} of the day's first equity are lost;"
             f" guards.daily_loss is {limits.daily_loss:g}"
         )
     if _may_be_raised(peak, point.at, ended) and _halts(
-        point.drawdown, limits.drawdown, point.let_drawdown
+        point.drawdown, limits.drawdown, point.accepted_drawdown
     ):
         raised["drawdown"] = (
             f"{point.drawdown:.1%} are lost since the peak; guards.drawdown is {limits.drawdown:g}"
@@ -115,28 +119,28 @@ def loss_halts(point: Point, halts: Mapping[HaltKind, Halt], limits: LossLimits)
 
 
 def _back(limits: LossLimits) -> Decimal:
-    return exact(limits.drawdown) * exact(limits.resume)
+    return to_decimal(limits.drawdown) * to_decimal(limits.resume)
 
 
 def _halts(loss: Decimal, limit: float, let: Decimal) -> bool:
     """Whether a loss halts; let: the loss that a person let go on."""
-    grown = let + GROWTH * exact(limit)
+    grown = let + REHALT_GROWTH * to_decimal(limit)
     # Nothing is lost beyond everything: that halts whatever a person saw before it.
-    return loss > let and loss >= max(exact(limit), min(Decimal(1), grown))
+    return loss > let and loss >= max(to_decimal(limit), min(Decimal(1), grown))
 
 
 def _may_be_raised(halt: Halt | None, at: np.datetime64, ended: list[HaltKind]) -> bool:
     """Whether none of a kind stands, and nobody has just cleared one."""
     if halt is None or halt.kind in ended:
         return True
-    return not halt.stands and (halt.cleared_by == ITSELF or halt.cleared_at != at)
+    return not halt.is_active and (halt.cleared_by == AUTO or halt.cleared_at != at)
 
 
-def _cleared_since(halt: Halt | None, last: Point, at: np.datetime64) -> bool:
+def _cleared_since(halt: Halt | None, last: IndexPoint, at: np.datetime64) -> bool:
     """Whether a person has cleared a halt between two marks.
 
     A clearing that is stamped later than the second is by another clock: it lets nothing go on.
     """
-    if halt is None or halt.cleared_at is None or halt.cleared_by == ITSELF:
+    if halt is None or halt.cleared_at is None or halt.cleared_by == AUTO:
         return False
     return bool(last.at <= halt.cleared_at <= at)

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from execution.journal.cycles import NextCycleBook
-from execution.journal.decisions import Journal
+from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
 from execution.journal.marks import MarkBook
 from execution.journal.order_store import OrderStore
 from execution.journal.positions import PositionBook
 from execution.journal.refusals import RefusalBook
-from execution.live.account_lock import KILL_FILE, is_there, journal_of_account
+from execution.live.account_lock import KILL_FILE, may_exist, open_journal
 from foundation.clock import Clock
 from foundation.console import printing
 from foundation.database import Database
@@ -78,10 +78,10 @@ class OpenAccount:
 
     @property
     def killed(self) -> bool:
-        return is_there(self.kill_file)
+        return may_exist(self.kill_file)
 
-    def journal(self, job: str) -> Journal:
-        return Journal(self.database, self.events, self.book, job)
+    def journal(self, job: str) -> DecisionJournal:
+        return DecisionJournal(self.database, self.events, self.book, job)
 
     def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
         """Raise a halt, and tell somebody; cause: as for `Halts.raise_halt`."""
@@ -130,17 +130,17 @@ def open_account(
     dry: whether nothing is sent: the journal is in memory, and nothing is locked.
     """
     with ExitStack() as held:
-        folder, set_aside = root, None
+        folder, damaged_copy = root, None
         if dry:
             database = held.enter_context(closing(Database()))
         else:
-            opened = journal_of_account(name, root, replace_damaged=replace_damaged)
-            database, folder, set_aside = held.enter_context(opened)
+            opened = open_journal(name, root, replace_damaged=replace_damaged)
+            database, folder, damaged_copy = held.enter_context(opened)
         notices = held.enter_context(Notices(healthcheck, alerts, None if dry else folder))
         try:
             found = HaltChanges()
-            if set_aside is not None:
-                why = f"the journal was damaged and is kept as {set_aside.name}"
+            if damaged_copy is not None:
+                why = f"the journal was damaged and is kept as {damaged_copy.name}"
                 found = HaltChanges(raised={"journal": why})
             # A journal begins with what halts it, or not at all.
             with database.transaction():

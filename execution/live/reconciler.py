@@ -16,24 +16,29 @@ from decimal import Decimal
 import numpy as np
 
 from execution.brokers import (
-    NOTHING,
+    NO_POSITION,
     MarksRejected,
-    OtherOrder,
-    ReadAgain,
-    Reading,
+    UnmodelledOrder,
+    FirstReadingRejected,
+    AccountReading,
     ReadingRejected,
     VenuePosition,
 )
 from execution.journal.activities import ALL_TIME, Activity
-from execution.journal.expected import NONE
+from execution.journal.expected import NO_QUANTITY
 from execution.journal.halts import HaltKind
-from execution.live.cash import CashDifference, room_of, why_unexplained
-from execution.live.holdings import Discrepancy, ExpectedPositions, Stake, at_stake
+from execution.live.cash_check import CashDifference, cash_tolerance, unexplained_cash_reason
+from execution.live.expected_positions import (
+    Discrepancy,
+    ExpectedPositions,
+    DiscrepancyValue,
+    value_discrepancies,
+)
 from execution.live.open_account import OpenAccount
 from execution.live.validation import MarkValidator
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, last_prices
-from execution.orders.orders import Order, coin_bids
+from execution.orders.orders import Order, open_crypto_bid_cost
 from foundation.decimals import INFINITE, plain, total
 from trainingdata.endings import MOST_PAID
 
@@ -64,12 +69,12 @@ class Reconciler:
         self._equity: Decimal | None = None  # USD, of the last accepted reading
         # By symbol; none before holdings were compared.
         self._differences: Mapping[str, Discrepancy] | None = None
-        self._at_stake = Stake()  # what these may amount to
+        self._at_stake = DiscrepancyValue()  # what these may amount to
         self._units: Mapping[str, Decimal] = {}  # USD of one unit of each of them
-        self._unknown_orders: Sequence[OtherOrder] = ()  # at the last reading
+        self._unknown_orders: Sequence[UnmodelledOrder] = ()  # at the last reading
         self._cleared: set[str] = set()  # causes that were cleared before the comparison
 
-    def check(self, reading: Reading) -> AccountSnapshot:
+    def check(self, reading: AccountReading) -> AccountSnapshot:
         """Return the snapshot for decisions, with discrepancies quarantined.
 
         reading: as `value` returns it.
@@ -88,11 +93,11 @@ class Reconciler:
         equity = _equity(reading.account)
         why = self.unexplained_cash(reading)
         now = self.holdings.cash_difference(reading.cash)
-        if not reading.again and (reason := why or marks):
-            raise ReadAgain(reason)
-        account = self._quarantine(reading.account, reading.other_orders)
+        if not reading.reread and (reason := why or marks):
+            raise FirstReadingRejected(reason)
+        account = self._quarantine(reading.account, reading.unmodelled_orders)
         if why and not self._is_cleared(now, equity):
-            late = self.holdings.unlisted(self._listed_at)
+            late = self.holdings.unlisted_fills(self._listed_at)
             if not late:
                 self._account.halt("cash", why, cause=now.cause)
             raise ReadingRejected(late or why, account)
@@ -109,12 +114,12 @@ class Reconciler:
         self._marks.accept(account)
         return account
 
-    def value(self, reading: Reading) -> Reading:
+    def value(self, reading: AccountReading) -> AccountReading:
         """Return a reading with validated marks, and with its unpriced positions valued.
 
         `unpriced` keeps the positions that are not rejected.
         """
-        rejected = self._marks.rejected(reading.account, again=reading.again)
+        rejected = self._marks.rejected(reading.account, reread=reading.reread)
         known = {symbol: price for symbol, price in rejected.items() if price > 0}
         account = replace(reading.account, prices={**reading.account.prices, **known})
         account, reasons = self._at_last_marks(account, reading.unpriced)
@@ -147,17 +152,17 @@ class Reconciler:
         changed = replace(account, positions=positions, prices=prices, short_proceeds=proceeds)
         return changed, reasons
 
-    def unexplained_cash(self, reading: Reading) -> str:
+    def unexplained_cash(self, reading: AccountReading) -> str:
         """Return why the cash of a reading is unexplained by the journal, or an empty string."""
         account = reading.account
         now = self.holdings.cash_difference(reading.cash)
-        bids = Decimal(repr(coin_bids(account.open_orders, account.prices)))
-        return why_unexplained(now, self.holdings.last_cash(), _equity(account), bids)
+        bids = Decimal(repr(open_crypto_bid_cost(account.open_orders, account.prices)))
+        return unexplained_cash_reason(now, self.holdings.last_cash(), _equity(account), bids)
 
     def _is_cleared(self, now: CashDifference, equity: Decimal) -> bool:
         """Return whether a person has cleared this difference; it is the opening balance then."""
-        cause = self._halts.cleared_cause("cash")
-        if not cause or not now.is_near(CashDifference.of_cause(cause), room_of(equity)):
+        cause = self._halts.acknowledged_cause("cash")
+        if not cause or not now.is_near(CashDifference.from_cause(cause), cash_tolerance(equity)):
             return False
         log.warning("acknowledged, the opening balance from now on: %s", now)
         return True
@@ -167,17 +172,17 @@ class Reconciler:
         standing = self._halts.active_cause("cash")
         if standing is None:
             return
-        booked = now.booked - CashDifference.of_cause(standing[1]).booked
-        if abs(booked) > room_of(equity):
+        booked = now.booked - CashDifference.from_cause(standing[1]).booked
+        if abs(booked) > cash_tolerance(equity):
             self._account.end_halt("cash")
 
-    def note_clearings(self) -> None:
+    def note_acknowledgements(self) -> None:
         """Note what a person has cleared before holdings are compared."""
-        self._cleared = {*map(self._halts.cleared_cause, DISCREPANCY_HALTS)}
+        self._cleared = {*map(self._halts.acknowledged_cause, DISCREPANCY_HALTS)}
 
     def late_fills(self) -> str:
         """Return an order that has answered more fills than were listed, or an empty string."""
-        return self.holdings.unlisted(self._listed_at)
+        return self.holdings.unlisted_fills(self._listed_at)
 
     def compare(self, held: Mapping[str, VenuePosition]) -> Mapping[str, Discrepancy]:
         """Return what differs from what should be held; `quarantine` has it take effect.
@@ -187,7 +192,7 @@ class Reconciler:
         quantities = {symbol: each.quantity for symbol, each in held.items()}
         return self.holdings.compare(quantities, self._listed_at)
 
-    def is_settled(self, found: Mapping[str, Discrepancy]) -> bool:
+    def is_stable(self, found: Mapping[str, Discrepancy]) -> bool:
         """Return whether a comparison needs no other: nothing differs, or nothing new does."""
         return not found or _surpluses(found) == _surpluses(self._differences or {})
 
@@ -198,7 +203,7 @@ class Reconciler:
         self._units = self._unit_values(held, found)
         self._put_differences(found)
 
-    def ours_of(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    def explained_quantities(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
         """Return the part of each position that the journal explains.
 
         Of a quarantined symbol that was not compared since the start no part is known.
@@ -227,7 +232,7 @@ class Reconciler:
     def _put_differences(self, found: Mapping[str, Discrepancy]) -> None:
         surpluses = {symbol: each.surplus for symbol, each in found.items()}
         self._differences = found
-        self._at_stake = at_stake(surpluses, self._units, self._last_marked())
+        self._at_stake = value_discrepancies(surpluses, self._units, self._last_marked())
 
     def _last_marked(self) -> Mapping[str, float]:
         """Return USD of positions when the account was marked last, signed."""
@@ -240,14 +245,14 @@ class Reconciler:
         """Return USD of a share, coin or contract at the venue's mark, else at its last trade."""
         units = {}
         for symbol in symbols:
-            quantity, worth = held.get(symbol, NOTHING)
+            quantity, worth = held.get(symbol, NO_POSITION)
             if quantity and worth:
                 units[symbol] = worth / abs(quantity)
         last = last_prices(self._feed, {*symbols} - {*units})
         return {**units, **{symbol: Decimal(repr(price)) for symbol, price in last.items()}}
 
     def _quarantine(
-        self, account: AccountSnapshot, others: Sequence[OtherOrder]
+        self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> AccountSnapshot:
         """Return the account in which symbols with discrepancies take no orders.
 
@@ -258,7 +263,7 @@ class Reconciler:
         if self._differences is None:
             return account
         found = self._discrepancies(account, others)
-        if {*map(self._halts.cleared_cause, DISCREPANCY_HALTS)} - self._cleared - {""}:
+        if {*map(self._halts.acknowledged_cause, DISCREPANCY_HALTS)} - self._cleared - {""}:
             return replace(account, unknown=account.unknown | {*found})
         cleared: dict[str, list[str]] = {}
         for each in filter(None, self._cleared):
@@ -284,7 +289,7 @@ class Reconciler:
         return replace(account, unknown=account.unknown | {*found})
 
     def _discrepancies(
-        self, account: AccountSnapshot, others: Sequence[OtherOrder]
+        self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> Discrepancies:
         """Return what the journal does not explain, by symbol, or by what options are on."""
         found: defaultdict[str, list[Discrepancy]] = defaultdict(list)
@@ -322,8 +327,8 @@ class Reconciler:
             self._use_clearing(kind)
 
     def _use_clearing(self, kind: HaltKind) -> None:
-        if self._halts.cleared_cause(kind):
-            self._halts.use_clearing(kind)
+        if self._halts.acknowledged_cause(kind):
+            self._halts.consume_acknowledgement(kind)
 
     def note_listing(self, at: np.datetime64) -> None:
         """Note when activities are listed that are then recorded."""
@@ -348,7 +353,7 @@ class Reconciler:
             if mark is None:
                 return []
             self._equity = Decimal(repr(mark.equity))
-        tolerance = room_of(self._equity)
+        tolerance = cash_tolerance(self._equity)
         news = self.holdings.listed.unwritten(listed)
         return [each for each in news if not each.is_trade and abs(each.amount) > tolerance]
 
@@ -361,9 +366,9 @@ class Reconciler:
         overpaid = {each.id: why for each in large if (why := self._why_overpaid(each))}
         hidden = list(overpaid.values())
         large = [each for each in large if each.id not in overpaid]
-        last = self.holdings.last_cash() or CashDifference(NONE, NONE)
-        away = self.holdings.cash_difference(cash).beyond - last.beyond
-        tolerance = room_of(self._equity or NONE)
+        last = self.holdings.last_cash() or CashDifference(NO_QUANTITY, NO_QUANTITY)
+        away = self.holdings.cash_difference(cash).unexplained_usd - last.unexplained_usd
+        tolerance = cash_tolerance(self._equity or NO_QUANTITY)
         if not hidden and abs(away - total(each.amount for each in large)) <= tolerance:
             return large
         shown = []
@@ -399,7 +404,7 @@ def _equity(account: AccountSnapshot) -> Decimal:
 
 def _common(held: Decimal, expected: Decimal) -> Decimal:
     """Return what two quantities, signed, have in common."""
-    return min(held, expected, key=abs) if held * expected > 0 else NONE
+    return min(held, expected, key=abs) if held * expected > 0 else NO_QUANTITY
 
 
 def _causes(group: Sequence[Discrepancy]) -> list[str]:
@@ -426,7 +431,7 @@ def _order_value(order: Order, market: Decimal | None) -> Decimal:
     # A sale trades at the market, however low its limit is.
     if market is None and (order.side == "sell" or not own):
         return INFINITE
-    return order.qty * max(*own, NONE if market is None else market, NONE)
+    return order.qty * max(*own, NO_QUANTITY if market is None else market, NO_QUANTITY)
 
 
 def _surpluses(differences: Mapping[str, Discrepancy]) -> dict[str, str]:

@@ -10,24 +10,28 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from execution.journal.decisions import EXPIRED, DecisionRow, Journal
-from execution.journal.expected import NONE, ExpectedPosition
+from execution.journal.decisions import EXPIRED_REASON, DecisionRow, DecisionJournal
+from execution.journal.expected import NO_QUANTITY, ExpectedPosition
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
 from execution.live.batch import OrderBatch
-from execution.live.cycle import NOT_REDUCED, Reconciled
-from execution.live.holdings import Room, changes_of, fee_of
+from execution.live.cycle import REDUCTION_UNFILLED, ReconciledAccount
+from execution.live.expected_positions import Tolerance, position_changes_of, max_crypto_fee
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import taken_from
-from execution.orders.broker import Broker, is_whole
+from execution.orders.auctions import accepted_from
+from execution.orders.broker import Broker, is_fully_filled
 from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
-OTHER_HOLDINGS = "the account holds something else than when it was decided"
+HOLDINGS_CHANGED = "the account holds something else than when it was decided"
 
 
-def resumed_batches(
-    broker: Broker, journal: Journal, book: OrderStore, tradable: Collection[str], live: Reconciled
+def resume_batches(
+    broker: Broker,
+    journal: DecisionJournal,
+    book: OrderStore,
+    tradable: Collection[str],
+    live: ReconciledAccount,
 ) -> Iterator[OrderBatch]:
     """Yield what is left of decisions that are still in time, each to be sent, and end the others.
 
@@ -38,7 +42,7 @@ def resumed_batches(
     tradable: symbols that are ours to trade by now.
     live: gives the gate of the orders.
     """
-    for decision in journal.unfinished():
+    for decision in journal.unfinished_decisions():
         # Reading the account looks for orders of unknown outcome, and books what became of them.
         account = broker.account()
         intents = book.of_decision(decision.name)
@@ -48,19 +52,19 @@ def resumed_batches(
         accepted = [
             each.client_order_id
             for each in intents
-            if each.state == "accepted" and not each.single.for_auction
+            if each.state == "accepted" and not each.single_order.for_auction
         ]
         if accepted:
             broker.cancel(accepted)
             intents = book.of_decision(decision.name)
-        why = why_not_resumed(decision, intents, account, tradable)
+        why = not_resumed_reason(decision, intents, account, tradable)
         if why:
             log.warning("%s is not gone on with: %s", decision.name, why)
             journal.end(decision.name, why)
             continue
         log.info("%s is gone on with", decision.name)
         due = _due(intents, account.as_of)
-        orders = [intent.single for intent in due]
+        orders = [intent.single_order for intent in due]
         # An auction is hours away: the same is tried again until its orders expire.
         retries = any(order.for_auction for order in orders)
         try:
@@ -69,11 +73,13 @@ def resumed_batches(
             if not retries:
                 journal.end(decision.name, str(error))
             raise
-        ends = len(due) == sum(map(_is_left, intents))
-        yield OrderBatch(decision.name, orders, gate, decision.cancels, ends=ends, retries=retries)
+        is_final = len(due) == sum(map(_is_left, intents))
+        yield OrderBatch(
+            decision.name, orders, gate, decision.cancels, is_final=is_final, retries=retries
+        )
 
 
-def why_not_resumed(
+def not_resumed_reason(
     decision: DecisionRow,
     intents: Sequence[OrderIntent],
     account: AccountSnapshot,
@@ -88,27 +94,27 @@ def why_not_resumed(
     left = _due(intents, account.as_of)
     if not left:
         return "nothing is left of it"
-    if not all(intent.wanted(account.as_of) for intent in left):
-        return EXPIRED
-    if foreign := {intent.single.symbol for intent in left} - set(tradable):
+    if not all(intent.is_unexpired(account.as_of) for intent in left):
+        return EXPIRED_REASON
+    if foreign := {intent.single_order.symbol for intent in left} - set(tradable):
         return f"{min(foreign)} is not among the symbols any more"
     # A reduction that was replaced has filled where its successor has.
-    done = [each for each in intents if each.part == "reduction" and not _is_left(each)]
+    done = [each for each in intents if each.role == "reduction" and not _is_left(each)]
     if any(
-        not is_whole(each.progress.filled, each.single.qty)
+        not is_fully_filled(each.progress.filled, each.single_order.qty)
         for each in done
-        if each.state != "replaced" and not each.single.for_auction
+        if each.state != "replaced" and not each.single_order.for_auction
     ):
-        return NOT_REDUCED
+        return REDUCTION_UNFILLED
     if not _holds_what_it_should(decision, intents, left, account):
-        return OTHER_HOLDINGS
+        return HOLDINGS_CHANGED
     return ""
 
 
 def _due(intents: Sequence[OrderIntent], now: np.datetime64) -> list[OrderIntent]:
     """What is left of a decision, without what the venue takes later and is in time then."""
     left = filter(_is_left, intents)
-    return [i for i in left if not i.wanted(now) or taken_from(i.single, now) == now]
+    return [i for i in left if not i.is_unexpired(now) or accepted_from(i.single_order, now) == now]
 
 
 def _is_left(intent: OrderIntent) -> bool:
@@ -125,12 +131,12 @@ def _holds_what_it_should(
 
     Somebody may have traded it by hand since: the order would do the same once more.
     """
-    for symbol in {intent.single.symbol for intent in left}:
-        position = ExpectedPosition(decision.positions.get(symbol, NONE))
+    for symbol in {intent.single_order.symbol for intent in left}:
+        position = ExpectedPosition(decision.positions.get(symbol, NO_QUANTITY))
         for intent in intents:
-            change = changes_of(intent, intent.progress.filled).get(symbol, NONE)
-            position = position.changed(change, fee_of(symbol, change, position))
-        surplus = account.positions.get(symbol, NONE) - position.quantity
-        if not Room(below=position.fee).holds(surplus):
+            change = position_changes_of(intent, intent.progress.filled).get(symbol, NO_QUANTITY)
+            position = position.with_change(change, max_crypto_fee(symbol, change, position))
+        surplus = account.positions.get(symbol, NO_QUANTITY) - position.quantity
+        if not Tolerance(below=position.fee).contains(surplus):
             return False
     return True

@@ -11,27 +11,27 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from execution.brokers import SETBACK, EstimatedClock, broker_connection
+from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, broker_connection
 from execution.decision.trader import Trader
 from execution.journal.cycles import cycle_count
-from execution.journal.order_store import OrderStore, State
+from execution.journal.order_store import OrderStore, OrderState
 from execution.journal.refusals import PAUSE_CAUSE
 from execution.live.account import LiveAccount
-from execution.live.account_lock import FLATTEN, JOURNAL
-from execution.live.accounts import TRADE
+from execution.live.account_lock import FLATTEN, JOURNAL_FILE
+from execution.live.accounts import TRADE_JOB
 from execution.live.cycle import Cycle
-from execution.live.listed import refuse_misspelt
+from execution.live.asset_check import refuse_misspelt
 from execution.live.loop import (
-    VENUE_RETRY,
+    VENUE_RETRY_SECONDS,
     Job,
     Loop,
     LoopClock,
-    Stop,
+    StopSignal,
     print_line,
-    stopped_by_signals,
+    stop_on_signals,
 )
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.page import NO_CYCLE_DUE, Bounds, Section, StatusPage
+from execution.live.status_page import NO_CYCLE_DUE, PageLimits, PageSection, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from foundation.clock import Time, system_clock
@@ -48,13 +48,19 @@ log = logging.getLogger("live")
 
 Answer = TypeVar("Answer")
 
-EXTENSION = 60_000_000  # microseconds by which a supervisor is to wait longer for the start
-KILLED = "the kill file is there"
-DECIDED = "kind IN ('planned', 'denied', 'submitting')"  # events of an order's own beginning
+STARTUP_EXTENSION_USEC = (
+    60_000_000  # microseconds by which a supervisor is to wait longer for the start
+)
+KILL_FILE_REASON = "the kill file is there"
+DECISION_EVENTS = (
+    "kind IN ('planned', 'denied', 'submitting')"  # events of an order's own beginning
+)
 # Events that record fills of an order, whole or in part; the venue writes none as 0, 0.00 or null.
-FILLED = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
-NOT_SENT: tuple[State, ...] = ("planned", "denied")
-REFUSALS = 3  # readings in a row that make no sense, after which the next step meets them
+FILL_EVENTS = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
+NEVER_SUBMITTED: tuple[OrderState, ...] = ("planned", "denied")
+MAX_UNREADABLE_CLOCKS = (
+    3  # readings in a row that make no sense, after which the next step meets them
+)
 
 
 class ProductJob(Job, Protocol):
@@ -64,7 +70,7 @@ class ProductJob(Job, Protocol):
     """
 
     @property
-    def section(self) -> Section: ...
+    def section(self) -> PageSection: ...
 
 
 class CycleReports(Protocol):
@@ -91,17 +97,17 @@ def trading_loop(
     cycles: how many to make; none makes them until it is told to stop.
     reports: shows every cycle; None shows none.
     """
-    stop = Stop()
+    stop = StopSignal()
     with ExitStack() as held:
-        held.enter_context(stopped_by_signals(stop))
+        held.enter_context(stop_on_signals(stop))
         connection = broker_connection(settings.broker, keys)
-        account_id = awaited(connection.account_id, stop, supervisor, patient=cycles is None)
+        account_id = await_venue(connection.account_id, stop, supervisor, patient=cycles is None)
         if account_id is None:
             yield None
             return
         if trader is not None:
             gateway = connection.broker(terms=settings.orders, feed=feed)
-            journal = Path(settings.folder) / account_id / JOURNAL
+            journal = Path(settings.folder) / account_id / JOURNAL_FILE
             refuse_misspelt(gateway, settings.tradable_symbols, journal)
         account = held.enter_context(
             open_account(
@@ -118,12 +124,12 @@ def trading_loop(
         )
         account.next_cycle.expect("the first cycle", system_clock(), system_clock())
         live = LiveAccount(connection, account, settings, feed, stop)
-        sections: list[Section] = []
+        sections: list[PageSection] = []
         jobs: list[Job] = []
         if trader is not None:
             jobs.append(TradingJob(live, feed, trader, settings, cycles=cycles))
         for word in settings.jobs:
-            if word == TRADE:
+            if word == TRADE_JOB:
                 continue
             open_job = loaded("jobs", word)
             job: ProductJob = held.enter_context(open_job(settings, keys, live))
@@ -133,13 +139,13 @@ def trading_loop(
 
         limits = settings.limits
         yield held.enter_context(
-            kept_loop(
+            supervised_loop(
                 jobs,
                 account,
                 stop,
                 supervisor,
                 clock=WatchedClock(live),
-                bounds=Bounds(limits.symbol_cap, settings.guards, limits.crypto_leverage),
+                bounds=PageLimits(limits.symbol_cap, settings.guards, limits.crypto_leverage),
                 sections=sections,
                 halt_after=settings.halt_after,
                 reports=reports,
@@ -153,7 +159,7 @@ class LoopKeeper:
     def __init__(
         self,
         account: OpenAccount,
-        stop: Stop,
+        stop: StopSignal,
         supervisor: Supervisor,
         page: StatusPage,
         reports: CycleReports | None,
@@ -170,7 +176,7 @@ class LoopKeeper:
 
     def wait(self, job: str, due: np.datetime64) -> None:
         self._keep(f"{job} at {utc_text(due)}")
-        if job == TRADE and due not in self._announced:
+        if job == TRADE_JOB and due not in self._announced:
             self._announced.add(due)
             print_line(f"The next cycle is at {utc_text(due)}.")
 
@@ -184,20 +190,20 @@ class LoopKeeper:
         self._supervisor.notify(WATCHDOG=1, STATUS=state)
         self._account.notices.beat()
         if self._account.killed:
-            self._stop.tell(KILLED)
+            self._stop.tell(KILL_FILE_REASON)
         self._page.refresh()
 
 
 @contextmanager
-def kept_loop(
+def supervised_loop(
     jobs: Sequence[Job],
     account: OpenAccount,
-    stop: Stop,
+    stop: StopSignal,
     supervisor: Supervisor,
     *,
     clock: LoopClock,
-    bounds: Bounds,
-    sections: Sequence[Section],
+    bounds: PageLimits,
+    sections: Sequence[PageSection],
     halt_after: int,
     reports: CycleReports | None = None,
 ) -> Iterator[Loop]:
@@ -211,7 +217,7 @@ def kept_loop(
     page = StatusPage(account, bounds, sections)
     if page.path is not None:
         print_line(f"Status page: {page.path.absolute()}")
-    with summary_printed(account, stop), page.kept(stop):
+    with print_summary_at_end(account, stop), page.written_while_running(stop):
         supervisor.notify(READY=1)
         keeper = LoopKeeper(account, stop, supervisor, page, reports)
         yield Loop(jobs, clock, stop, account.notices, keeper, halt_after)
@@ -224,7 +230,7 @@ def kept_loop(
 
 
 @contextmanager
-def summary_printed(account: OpenAccount, stop: Stop) -> Iterator[None]:
+def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[None]:
     """Print one line on a loop's cycles, orders and fills once it ends, from its journal."""
     event, cycle = account.events.last_number(), cycle_count(account.database)
     end = "by an error"
@@ -261,9 +267,9 @@ def _orders_since(book: OrderStore, event: int) -> list[str]:
 
     An order that was submitted is sent. An order with a fill is filled, whole or in part.
     """
-    decided = Counter(intent.state for intent in book.concerned_since(event, DECIDED))
-    unsent = sum(decided[state] for state in NOT_SENT)
-    filled = book.concerned_since(event, FILLED)
+    decided = Counter(intent.state for intent in book.with_event_since(event, DECISION_EVENTS))
+    unsent = sum(decided[state] for state in NEVER_SUBMITTED)
+    filled = book.with_event_since(event, FILL_EVENTS)
     in_part = sum(intent.state != "filled" for intent in filled)
     apart = {
         f"{in_part} of them in part": in_part,
@@ -277,9 +283,9 @@ def _orders_since(book: OrderStore, event: int) -> list[str]:
     ]
 
 
-def awaited(
+def await_venue(
     ask: Callable[[], Answer],
-    stop: Stop,
+    stop: StopSignal,
     supervisor: Supervisor,
     *,
     patient: bool,
@@ -299,15 +305,19 @@ def awaited(
                 raise
             log.warning("the venue is not there yet: %s", error)
             if not said:
-                print_line(f"Waiting for the venue, asked every {VENUE_RETRY:.0f} s: {error}.")
+                print_line(
+                    f"Waiting for the venue, asked every {VENUE_RETRY_SECONDS:.0f} s: {error}."
+                )
             said = True
-            supervisor.notify(EXTEND_TIMEOUT_USEC=EXTENSION, STATUS="waiting for the venue")
-        stop.wait(VENUE_RETRY)
+            supervisor.notify(
+                EXTEND_TIMEOUT_USEC=STARTUP_EXTENSION_USEC, STATUS="waiting for the venue"
+            )
+        stop.wait(VENUE_RETRY_SECONDS)
     print_line("Stopped while it waited for the venue: nothing was sent.")
     return None
 
 
-def finish(jobs: Sequence[Job], account: OpenAccount, stop: Stop) -> None:
+def finish(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> None:
     """Cancel what works, close what is to be closed, and say what came of it.
 
     Trouble of one job keeps no other from ending.
@@ -350,7 +360,7 @@ class SteadyClock:
     def now(self) -> np.datetime64:
         return self._time.now()
 
-    def answers(self) -> bool:
+    def is_answering(self) -> bool:
         return True
 
 
@@ -367,20 +377,20 @@ class WatchedClock:
         self._refusals = 0
         self._shown: np.datetime64 | None = None
 
-    def answers(self) -> bool:
+    def is_answering(self) -> bool:
         """Whether the venue answered when its clock was last read.
 
         Three answers in a row that make no sense are answers: the next step is refused by what they
         say, and nobody waits for better ones.
         """
-        return not self._away or self._refusals >= REFUSALS
+        return not self._away or self._refusals >= MAX_UNREADABLE_CLOCKS
 
     def now(self) -> np.datetime64:
         """What the venue's clock shows, or must show by now where it does not answer."""
         try:
             now = self._connection.now()
-            if self._away or (self._shown is not None and now < self._shown - SETBACK):
-                self._live.refuse_another_account()
+            if self._away or (self._shown is not None and now < self._shown - CLOCK_TOLERANCE):
+                self._live.check_account_id()
         except BrokerError as error:
             log.warning("%s", error)
             self._refusals = self._refusals + 1 if isinstance(error, AnswerRefused) else 0

@@ -8,7 +8,7 @@ from dataclasses import fields
 from omegaconf import DictConfig, OmegaConf
 
 from execution.decision.settings import TradingSettings
-from execution.live.accounts import TRADE
+from execution.live.accounts import TRADE_JOB
 from execution.live.guards import GuardSettings
 from foundation.errors import InputError, invalid_choice
 from foundation.notices import WatchedSettings
@@ -18,7 +18,7 @@ from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import Kind, instrument
 from trainingdata.timeframe import DAYS_A_YEAR
 
-LEAST_HISTORY = 730  # calendar days: what correlations and slow variances look back on
+MIN_HISTORY_DAYS = 730  # calendar days: what correlations and slow variances look back on
 LEAP_YEAR = 366
 
 
@@ -39,7 +39,9 @@ class LiveSettings(TradingSettings, WatchedSettings):
     )
     decision_seconds: float = setting(300.0, "for which a decision may be sent", ge=1, le=3600)
     folder: str = setting("data/live", "where each account has a folder with its journal")
-    jobs: tuple[str, ...] = setting((TRADE,), "of the process, `trade` and `spreads`, one or both")
+    jobs: tuple[str, ...] = setting(
+        (TRADE_JOB,), "of the process, `trade` and `spreads`, one or both"
+    )
     spreads: tuple[str, ...] = setting(
         (), "overrides of configs/sell_spreads.yaml for the job `spreads`"
     )
@@ -47,8 +49,8 @@ class LiveSettings(TradingSettings, WatchedSettings):
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
         for number, job in enumerate(self.jobs):
-            if job != TRADE and job not in (names := offered("jobs")):
-                raise invalid_choice(f"jobs.{number}", job, (TRADE, *names))
+            if job != TRADE_JOB and job not in (names := offered("jobs")):
+                raise invalid_choice(f"jobs.{number}", job, (TRADE_JOB, *names))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
         self._check_history()
@@ -62,7 +64,7 @@ class LiveSettings(TradingSettings, WatchedSettings):
 
     def _check_history(self) -> None:
         """Refuse a universe that asks for more than the history holds: it would sell everything."""
-        days = self.days_of_history
+        days = self.effective_history_days
         most = self._fewest_a_year() * days / DAYS_A_YEAR[Kind.CRYPTO]
         if self.universe.days >= days and not self.universe.everything:
             raise InputError(
@@ -81,13 +83,13 @@ class LiveSettings(TradingSettings, WatchedSettings):
         return min(self.named_timeframe.clock(kind).bars_a_year for kind in kinds)
 
     @property
-    def days_of_history(self) -> int:
+    def effective_history_days(self) -> int:
         """Calendar days of bars that a decision is made from."""
         if self.history_days is not None:
             return self.history_days
         forecaster = self.forecaster
         own = forecaster.context_length + forecaster.calibration.window
-        return max(LEAST_HISTORY, math.ceil(own / self._fewest_a_year() * LEAP_YEAR))
+        return max(MIN_HISTORY_DAYS, math.ceil(own / self._fewest_a_year() * LEAP_YEAR))
 
     @property
     def cycle_seconds(self) -> float:

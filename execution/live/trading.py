@@ -16,20 +16,20 @@ import numpy as np
 from execution.brokers import ReadingRejected
 from execution.decision.trader import Trader
 from execution.journal.events import UNDECIDED
-from execution.journal.order_store import WAITING
+from execution.journal.order_store import PENDING_STATES
 from execution.live.account import LiveAccount
-from execution.live.accounts import TRADE
-from execution.live.batch import OrderBatch, batch_of, sending, sent_cycle
-from execution.live.cycle import Cycle, decided_cycle, idle_cycle, next_instant
-from execution.live.desk import TradingDesk
-from execution.live.guards import why_stopped
-from execution.live.night import NightWatch, flattening_orders
-from execution.live.resumption import resumed_batches
+from execution.live.accounts import TRADE_JOB
+from execution.live.batch import OrderBatch, record_batch, record_sending, finish_cycle
+from execution.live.cycle import Cycle, decide_cycle, idle_cycle, next_decision_instant
+from execution.live.guarded_broker import GuardedBroker
+from execution.live.guards import stop_reason
+from execution.live.overnight import OvernightTrimmer, flattening_orders
+from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
-from execution.live.validation import BarValidator, histories_gone
+from execution.live.validation import BarValidator, missing_histories
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import next_sending, sending_end
+from execution.orders.auctions import next_send_time, auction_send_deadline
 from execution.orders.broker import place
 from execution.orders.orders import Order
 from execution.orders.venue_rules import VenueRules
@@ -43,7 +43,7 @@ log = logging.getLogger("live")
 
 # Until a day's cycle that failed is made again, and what could not be sent for an auction is: it
 # takes orders of a decision for a night, or for minutes.
-RETRY = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
+CYCLE_RETRY = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 
 
 class TradingJob:
@@ -54,7 +54,7 @@ class TradingJob:
     patience: seconds that orders may take.
     """
 
-    name = TRADE
+    name = TRADE_JOB
 
     def __init__(
         self,
@@ -69,26 +69,26 @@ class TradingJob:
         self._live = live
         self._connection = live.connection
         gateway = live.connection.broker(
-            terms=settings.orders, patience=patience, book=live.book, job=TRADE, feed=live.feed
+            terms=settings.orders, patience=patience, book=live.book, job=TRADE_JOB, feed=live.feed
         )
-        self.desk = TradingDesk(gateway, live, secured=True)
+        self.desk = GuardedBroker(gateway, live, secured=True)
         self._feed = feed
         self._trader = trader
         self._settings = settings
         self._cycles = cycles
-        self._journal = live.account.journal(TRADE)
+        self._journal = live.account.journal(TRADE_JOB)
         self._rules = VenueRules(self.desk)
         self._made = 0
         self._next_cycle: np.datetime64 | None = None
         self._next_sending: np.datetime64 | None = None
-        self._night = NightWatch(self.desk, live, self._journal, settings)
+        self._night = OvernightTrimmer(self.desk, live, self._journal, settings)
         self._followed = False
         self._filled = False  # whether anything has in this cycle
         self._waits = True  # whether the bars of a day that has ended are not there yet
         self._validator = BarValidator()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
         last = self._journal.cycles.last(ended=True)
-        self._last_idle = "" if last is None else last.idle
+        self._last_idle = "" if last is None else last.idle_reason
 
     @property
     def ended(self) -> bool:
@@ -129,7 +129,7 @@ class TradingJob:
                 cycle = self._idle(account)
                 if cycle is None:
                     for batch in self._batches():
-                        with sending(batch, self._journal):
+                        with record_sending(batch, self._journal):
                             batch.fills = place(self.desk, batch.orders, batch.cancels, batch.gate)
                     cycle = self._sent(batch)
             except ReadingRejected as error:
@@ -144,7 +144,7 @@ class TradingJob:
         self._waits = True
         try:
             if self._settings.broker.on_this_machine:
-                self._live.refuse_another_account()
+                self._live.check_account_id()
             number = self._journal.cycles.begin(now)
             with self._failure_noted(number):
                 yield number
@@ -157,14 +157,14 @@ class TradingJob:
     def _record(self, number: int, cycle: Cycle) -> None:
         """Record what has come of a cycle; number: as it began."""
         account = cycle.account
-        self._live.book.refusals.report_account(account.blocked, account.as_of)
+        self._live.book.refusals.report_block(account.block_reason, account.as_of)
         self._note_undecided(undecided_reasons(cycle, self._settings))
         self._journal.cycles.end(
             number,
             self._connection.estimated_now(),
             decision=cycle.name,
             fills=len(cycle.fills),
-            idle=cycle.idle,
+            idle_reason=cycle.idle_reason,
         )
 
     @contextmanager
@@ -173,7 +173,7 @@ class TradingJob:
         try:
             yield
         except (BrokerError, DataError) as error:
-            self._journal.cycles.end(number, self._connection.estimated_now(), failed=str(error))
+            self._journal.cycles.end(number, self._connection.estimated_now(), failure=str(error))
             raise
 
     def _instant_after(self, *, done: bool) -> np.datetime64 | None:
@@ -186,11 +186,11 @@ class TradingJob:
         """
         timeframe = self._settings.named_timeframe
         try:
-            now = self._connection.known_now()
-            following = next_instant(now, self._settings.symbols, timeframe)
+            now = self._connection.now_or_estimate()
+            following = next_decision_instant(now, self._settings.symbols, timeframe)
         except BrokerError:
             return None
-        retried = now + RETRY[timeframe.fill]
+        retried = now + CYCLE_RETRY[timeframe.fill]
         return min(following, retried) if timeframe.daily and not done else following
 
     def _waits_for_bars(self, cycle: Cycle) -> bool:
@@ -200,25 +200,25 @@ class TradingJob:
         if auction is None or not any(map(is_stock, self._settings.symbols)):
             return False
         ended = timeframe.last_known(Kind.STOCK, now)
-        return bool(cycle.bars.now < ended and now < sending_end(auction, ended))
+        return bool(cycle.bars.now < ended and now < auction_send_deadline(auction, ended))
 
     def _sending_after(self) -> np.datetime64 | None:
         """When what is planned for an auction is sent, tried again or given up."""
         planned = [
-            intent.single
-            for decision in self._journal.unfinished()
+            intent.single_order
+            for decision in self._journal.unfinished_decisions()
             for intent in self._live.book.of_decision(decision.name)
-            if intent.state in WAITING and intent.state != "accepted"
+            if intent.state in PENDING_STATES and intent.state != "accepted"
         ]
         try:
-            retry = RETRY[self._settings.fill]
-            return next_sending(planned, self._connection.known_now(), retry)
+            retry = CYCLE_RETRY[self._settings.fill]
+            return next_send_time(planned, self._connection.now_or_estimate(), retry)
         except BrokerError:
             return self._next_sending
 
     def _idle(self, account: AccountSnapshot) -> Cycle | None:
         """Return a cycle that decides nothing, where halts, the kill file or bars forbid it."""
-        stopped = why_stopped(self._live.halts, self._live.account.kill_file)
+        stopped = stop_reason(self._live.halts, self._live.account.kill_file)
         why = stopped or self._gone(account)
         if not why:
             return None
@@ -229,7 +229,7 @@ class TradingJob:
         """Return the cycle of a reading that nothing explains."""
         bars = self._feed.bars(error.account.as_of)
         account = error.account.with_prices(closes_of(bars))
-        return Cycle(account, bars, None, idle=str(error))
+        return Cycle(account, bars, None, idle_reason=str(error))
 
     def _batches(self) -> Iterator[OrderBatch]:
         """Yield what earlier decisions have left to send, and then what is decided now.
@@ -239,37 +239,43 @@ class TradingJob:
         """
         self._filled = False
         ours = self._settings.tradable_symbols
-        for batch in resumed_batches(self.desk, self._journal, self._live.book, ours, self._live):
+        for batch in resume_batches(self.desk, self._journal, self._live.book, ours, self._live):
             yield batch
             self._filled |= bool(batch.fills)
         seconds = self._settings.decision_seconds
         for is_last in (False, True):
-            batch = batch_of(self._decide(), self._journal, self._live, seconds, is_last=is_last)
+            batch = record_batch(
+                self._decide(), self._journal, self._live, seconds, is_last=is_last
+            )
             yield batch
             self._filled |= bool(batch.fills)
-            if not batch.changed:
+            if not batch.is_withdrawn:
                 return
 
     def _sent(self, batch: OrderBatch) -> Cycle:
         """Return the cycle of a batch; the account is marked again where anything has filled."""
-        cycle = sent_cycle(batch)
+        cycle = finish_cycle(batch)
         self._tell_of_bars(
-            {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.doubted}
+            {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.rejected_bars}
         )
         if self._filled:
             with suppress(ReadingRejected):  # it has been told, and the cycle is what it did
                 self.desk.read_and_mark()
-        return replace(cycle, unsent=self._live.book.unsent_of(cycle.name)) if cycle.name else cycle
+        return (
+            replace(cycle, unsent_reasons=self._live.book.unsent_reasons_of(cycle.name))
+            if cycle.name
+            else cycle
+        )
 
     def _follow(self) -> None:
         """Write down what became of what was sent, by whichever process."""
         if not self._followed:
-            self._journal.end_unfollowed()
+            self._journal.deny_unsent()
             self._followed = True
-        self.desk.follow()
+        self.desk.refresh_open_orders()
 
     def _decide(self) -> Cycle:
-        return decided_cycle(
+        return decide_cycle(
             self.desk,
             self._feed,
             self._trader,
@@ -284,12 +290,12 @@ class TradingJob:
     def _note_undecided(self, reasons: Mapping[str, str]) -> None:
         """Record why symbols are not decided, if it differs from the last record."""
         events = self._live.account.events
-        if reasons != events.last_undecided(TRADE):
-            events.append(UNDECIDED, TRADE, dict(reasons))
+        if reasons != events.last_undecided(TRADE_JOB):
+            events.append(UNDECIDED, TRADE_JOB, dict(reasons))
 
-    def _tell_of_bars(self, doubted: Mapping[str, str]) -> None:
+    def _tell_of_bars(self, rejected_bars: Mapping[str, str]) -> None:
         """Alert of symbols whose last bars are rejected."""
-        reasons = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(doubted.items()))
+        reasons = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(rejected_bars.items()))
         self._live.notices.tell("bars", f"bars rejected, not traded: {reasons}" if reasons else "")
 
     def _gone(self, account: AccountSnapshot) -> str:
@@ -309,10 +315,10 @@ class TradingJob:
 
     def _histories_gone(self, bars: Bars) -> dict[str, str]:
         ours = self._decided & self._settings.tradable_symbols
-        return histories_gone(bars, ours, self._settings.forecaster.own_bars)
+        return missing_histories(bars, ours, self._settings.forecaster.own_bars)
 
     def finish(self, *, flatten: bool) -> list[str]:
-        self.desk.follow()
+        self.desk.refresh_open_orders()
         stuck, troubles = self._cancel_ours()
         left: list[str] = []
         if flatten:
@@ -321,15 +327,17 @@ class TradingJob:
             except BrokerError as error:
                 log.warning("what is held is not compared before it is closed: %s", error)
             account = self.desk.account()
-            account = replace(account, positions=self._live.reconciler.ours_of(account.positions))
+            account = replace(
+                account, positions=self._live.reconciler.explained_quantities(account.positions)
+            )
             # What an order that works on may still trade is not sold a second time.
             orders = flattening_orders(
                 account,
-                self._settings.order_name,
+                self._settings.order_prefix,
                 self._settings.tradable_symbols - stuck,
                 self._settings.orders,
             )
-            name = f"{TRADE}-flat-{compact_text(account.as_of)}"
+            name = f"{TRADE_JOB}-flat-{compact_text(account.as_of)}"
             self._night.send(orders, account, name)
             # What has no price is held too, and was not closed.
             held = self._connection.held()
@@ -344,7 +352,7 @@ class TradingJob:
         """Cancel what works; symbols of what does not end, and why, an order each."""
         stuck, troubles = set(), []
         for intent in self._live.book.in_states(("accepted",)):
-            if intent.job != TRADE or not isinstance(intent.order, Order):
+            if intent.job != TRADE_JOB or not isinstance(intent.order, Order):
                 continue
             log.warning("cancelling %s", intent.client_order_id)
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.live.cycle import Cycle, decision_end
+from execution.live.cycle import Cycle, decision_deadline
 from execution.live.settings import LiveSettings
 from foundation.errors import did_you_mean
 from trainingdata.bars import Bars
@@ -18,7 +18,7 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
 
     Empty for a blocked account, which the cycle reports itself.
     """
-    if cycle.account.blocked:
+    if cycle.account.block_reason:
         return {}
     choices = () if cycle.decision is None else cycle.decision.choices
     bars = cycle.bars
@@ -38,22 +38,25 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
 def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
     """Return why a symbol is no choice of a cycle."""
     bars, account = cycle.bars, cycle.account
-    if symbol in cycle.doubted:
-        return cycle.doubted[symbol]
-    if symbol in account.unknown:
+    if symbol in cycle.rejected_bars:
+        return cycle.rejected_bars[symbol]
+    if symbol in account.uncertain_symbols:
         return "its position or open orders are uncertain"
     if short := short_history(bars, symbol, settings):
         return short
     s = bars.symbols.index(symbol)
     kind = instrument(symbol).kind
-    if (kind is Kind.CRYPTO and not account.coins) or not bars.instruments[s].tradable:
+    if (kind is Kind.CRYPTO and not account.crypto_enabled) or not bars.instruments[s].tradable:
         return "the venue takes no orders for it"
     now, last = account.as_of, bars.real_bars(s)[0][-1]
     expected = bars.timeframe.last_known(kind, now)
     if last < expected:
         return f"its last bar is of {utc_text(last)}, and that of {utc_text(expected)} is late"
     clock, schedule = bars.timeframe.clock(kind), settings.decisions
-    if now >= decision_end(bars, bars.now) or not schedule.decides(clock, np.array([bars.now]))[0]:
+    if (
+        now >= decision_deadline(bars, bars.now)
+        or not schedule.decides(clock, np.array([bars.now]))[0]
+    ):
         return f"its market decides again at {utc_text(schedule.holding_end(clock, now))}"
     return "its last bar has no forecast, or one without a deviation"
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.last_trades import TradeSource, trades_of
+from execution.orders.last_trades import TradeSource, fetch_last_trades
 from foundation.arrays import Mask
 from foundation.figures import counted
 from trainingdata.bars import CLOSE, OPEN, Bars, closes_of
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 # Two prices of one symbol that follow each other, as the close of a bar that has just ended and the
 # venue's latest, differ by less than this share. Where they do not, one of the two is wrong, or one
 # knows of a split and the other does not.
-LARGEST_GAP = 0.2
-OLD = 7 * DAY  # age of a last trade from which on it says nothing of a price
-UNKNOWN = float("nan")
+MAX_PRICE_GAP = 0.2
+MAX_TRADE_AGE = 7 * DAY  # age of a last trade from which on it says nothing of a price
+UNKNOWN_PRICE = float("nan")
 
 
-def histories_gone(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, str]:
+def missing_histories(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, str]:
     """Why nothing can be forecast of some symbols any more, by symbol; least: bars of each."""
     listed = dict(zip(bars.symbols, bars.present.sum(axis=1).tolist(), strict=True))
     counts = {symbol: listed.get(symbol, 0) for symbol in sorted(symbols)}
@@ -54,13 +54,13 @@ class BarValidator:
 
         prices: USD, of symbols whose bar has just ended.
         """
-        now = contradicted(bars, prices, LARGEST_GAP)
+        now = contradicted(bars, prices, MAX_PRICE_GAP)
         still = self._still_denied(bars, now)
         agreeing = bars.without(now | still)
         self._remember(bars, now, still, prices)
         valid = confirmed(agreeing)
         closes = closes_of(bars)
-        doubted = {}
+        rejected_bars = {}
         items = list(bars.instruments)
         for s, symbol in enumerate(bars.symbols):
             rows = np.flatnonzero(bars.mask[s])[-1:]
@@ -72,12 +72,12 @@ class BarValidator:
                 why = "which the venue's price denied"
                 if price is not None:
                     why = f"the venue says {price:g}"
-            doubted[symbol] = f"its bars end at {closes[symbol]:g}, {why}"
+            rejected_bars[symbol] = f"its bars end at {closes[symbol]:g}, {why}"
             # Shares before and after a split are not the same: decided in one and ordered in the
             # other, an order would be for several times what was meant, or for a part of it.
             items[s] = replace(items[s], tradable=False)
-            log.warning("%s is not traded: %s", symbol, doubted[symbol])
-        return replace(valid, instruments=tuple(items)), doubted
+            log.warning("%s is not traded: %s", symbol, rejected_bars[symbol])
+        return replace(valid, instruments=tuple(items)), rejected_bars
 
     def _still_denied(self, bars: Bars, now: Mask) -> Mask:
         """[S, T] bars that a price contradicted in an earlier cycle, as they still stand."""
@@ -116,17 +116,17 @@ class MarkValidator:
         self._accepted: Mapping[str, float] = {}  # USD by symbol
         self._read: Mapping[str, float] = {}  # the same, at the last reading
 
-    def rejected(self, account: AccountSnapshot, *, again: bool) -> dict[str, float]:
+    def rejected(self, account: AccountSnapshot, *, reread: bool) -> dict[str, float]:
         """Return symbols with rejected marks, each with its price, USD; NaN for an unknown one.
 
         again: whether the reading before was rejected.
         """
-        before = self._read if again else {}
+        before = self._read if reread else {}
         self._read = _marks(account)
         far = [s for s, mark in self._read.items() if not _is_near(mark, self._accepted.get(s))]
         prices = {**before, **self._traded(far, account.as_of)} if far else {}
         return {
-            symbol: prices.get(symbol, UNKNOWN)
+            symbol: prices.get(symbol, UNKNOWN_PRICE)
             for symbol in far
             if not _is_near(self._read[symbol], prices.get(symbol))
         }
@@ -140,8 +140,12 @@ class MarkValidator:
 
     def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
         """USD that each symbol last traded at, where that was not too long ago."""
-        trades = trades_of(self._feed, symbols)
-        return {symbol: trade.price for symbol, trade in trades.items() if now - trade.at < OLD}
+        trades = fetch_last_trades(self._feed, symbols)
+        return {
+            symbol: trade.price
+            for symbol, trade in trades.items()
+            if now - trade.at < MAX_TRADE_AGE
+        }
 
 
 def _marks(account: AccountSnapshot) -> dict[str, float]:
@@ -149,4 +153,4 @@ def _marks(account: AccountSnapshot) -> dict[str, float]:
 
 
 def _is_near(price: float, other: float | None) -> bool:
-    return other is not None and abs(price / other - 1.0) < LARGEST_GAP
+    return other is not None and abs(price / other - 1.0) < MAX_PRICE_GAP

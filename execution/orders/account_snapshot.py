@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from execution.orders.orders import Order, coin_bids
+from execution.orders.orders import Order, open_crypto_bid_cost
 from foundation.errors import InputError
 
 if TYPE_CHECKING:
     from trainingdata.feed.market_data import LastTrade  # a backtest needs no feed
 
-MIN_FREE = 1e-6  # of equity; a ceiling of 0 has no multiples
+MIN_FREE_EQUITY_SHARE = 1e-6  # of equity; a ceiling of 0 has no multiples
 
 
 class ValueUnknown(InputError):
@@ -61,10 +61,10 @@ class AccountSnapshot:
     short_proceeds: float = 0.0
     leverage: float = float("inf")
     shorting: bool = True
-    blocked: str = ""
-    coins: bool = True
-    unknown: frozenset[str] = frozenset()
-    free: float = 1.0
+    block_reason: str = ""
+    crypto_enabled: bool = True
+    uncertain_symbols: frozenset[str] = frozenset()
+    free_equity_share: float = 1.0
     last_trades: Mapping[str, LastTrade] | None = None
     at_risk: Mapping[str, float] | None = None
     balance: float | None = None
@@ -88,7 +88,7 @@ class AccountSnapshot:
                 raise ValueError(f"at_risk: {root} must be at least 0, got {risk}")
         object.__setattr__(self, "equity", equity)
 
-    def secured(self, collateral: float) -> AccountSnapshot:
+    def with_collateral(self, collateral: float) -> AccountSnapshot:
         """Return the snapshot with USD set aside for spreads, which buy no stock and no crypto."""
         if collateral <= 0:
             return self
@@ -97,7 +97,9 @@ class AccountSnapshot:
         # is sold will bring.
         reserved = min(collateral, max(self.unborrowed_cash, 0.0))
         return replace(
-            self, free=max(share, MIN_FREE), unsettled=max(self.unsettled, 0.0) + reserved
+            self,
+            free_equity_share=max(share, MIN_FREE_EQUITY_SHARE),
+            unsettled=max(self.unsettled, 0.0) + reserved,
         )
 
     @property
@@ -173,5 +175,5 @@ class AccountSnapshot:
         # Coins are bought with settled cash alone. Proceeds of stocks settle a session later, what
         # open shorts were sold for is held against them, and open bids will take their part.
         proceeds = max(self.unsettled, 0.0)
-        bids = coin_bids(self.open_orders, self.prices)
+        bids = open_crypto_bid_cost(self.open_orders, self.prices)
         return self.cash - self.short_proceeds - proceeds - bids

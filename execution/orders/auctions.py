@@ -17,23 +17,23 @@ from trainingdata.sessions import beyond_calendar, calendar, session_of
 
 MINUTE = np.timedelta64(1, "m")
 # On New York's clock, from when on auctions of the next session take orders.
-EVENING = 19 * HOUR
+NEXT_AUCTION_OPENS = 19 * HOUR
 # The same, from when on the day's take none; on a half-day the close is earlier.
 _SHUT = {"opg": 9 * HOUR + 28 * MINUTE, "cls": 15 * HOUR + 50 * MINUTE}
 _NAMES = {"opg": "opening", "cls": "closing"}
-CLOSES_BEFORE = 10 * MINUTE  # the close, on half-days as well
-SENT_BEFORE = {"opg": 5 * MINUTE, "cls": 11 * MINUTE}  # the auction, by ourselves
+CUTOFF_BEFORE_CLOSE = 10 * MINUTE  # the close, on half-days as well
+SEND_LEAD_TIMES = {"opg": 5 * MINUTE, "cls": 11 * MINUTE}  # the auction, by ourselves
 
 
 def auction_refusal(order: Order, at: np.datetime64) -> str:
     """Why an auction takes no such order at an instant; empty where it does, or it is for none."""
-    again = taken_from(order, at)
+    again = accepted_from(order, at)
     if again == at:
         return ""
     return f"the {_NAMES[order.tif]} auction takes no orders now, and again at {utc_text(again)}"
 
 
-def taken_from(order: Order, at: np.datetime64) -> np.datetime64:
+def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
     """The first instant from `at` on at which an order is taken; `at` for one of no auction."""
     if not order.for_auction:
         return at
@@ -41,23 +41,23 @@ def taken_from(order: Order, at: np.datetime64) -> np.datetime64:
     shut = on_new_york_clock(today, _SHUT[order.tif])[0]
     session = session_of(today[0])
     if order.tif == "cls" and session is not None:
-        shut = min(shut, session.closes - CLOSES_BEFORE)
-    evening = np.datetime64(on_new_york_clock(today, EVENING)[0])
+        shut = min(shut, session.closes - CUTOFF_BEFORE_CLOSE)
+    evening = np.datetime64(on_new_york_clock(today, NEXT_AUCTION_OPENS)[0])
     return evening if shut <= at < evening else at
 
 
-def sending_end(tif: TimeInForce, decided_at: np.datetime64) -> np.datetime64:
+def auction_send_deadline(tif: TimeInForce, decided_at: np.datetime64) -> np.datetime64:
     """The instant from which on an order of a decision for the auction after it is not sent."""
     days = calendar()
     auctions = days.opens if tif == "opg" else days.closes
     k = int(np.searchsorted(auctions, decided_at, side="right"))
     if k == len(auctions):
         raise beyond_calendar(decided_at)
-    return np.datetime64(auctions[k] - SENT_BEFORE[tif])
+    return np.datetime64(auctions[k] - SEND_LEAD_TIMES[tif])
 
 
-def sent_until(
-    order: Order, bar_at: np.datetime64, decided_at: np.datetime64, life: np.timedelta64
+def order_send_deadline(
+    order: Order, bar_at: np.datetime64, decided_at: np.datetime64, lifetime: np.timedelta64
 ) -> np.datetime64:
     """The instant from which on an order of a decision is not sent any more.
 
@@ -68,8 +68,8 @@ def sent_until(
     life: of a decision, whose orders for an auction have until then.
     """
     if order.for_auction:
-        return sending_end(order.tif, bar_at)
-    end = decided_at + life
+        return auction_send_deadline(order.tif, bar_at)
+    end = decided_at + lifetime
     if order.instrument.kind is Kind.STOCK:
         session = session_of(new_york_date(np.array([decided_at]))[0])
         if session is not None and decided_at < session.closes:
@@ -77,7 +77,7 @@ def sent_until(
     return end
 
 
-def next_sending(
+def next_send_time(
     orders: Iterable[Order], now: np.datetime64, retry: np.timedelta64
 ) -> np.datetime64 | None:
     """When planned orders are sent next, or given up; none where none is planned for later.
@@ -89,7 +89,7 @@ def next_sending(
     instants = []
     for order in orders:
         if order.expires_at is not None and now < order.expires_at:
-            at = taken_from(order, now)
-            at = at + MINUTE if at > now else taken_from(order, now + retry)
+            at = accepted_from(order, now)
+            at = at + MINUTE if at > now else accepted_from(order, now + retry)
             instants.append(min(order.expires_at, at))
     return min(instants, default=None)

@@ -16,7 +16,7 @@ from foundation.errors import AccountChanged, BrokerError
 
 # The part of an order that counts as all of it: tens of millions of a coin are no exact number of
 # billionths in a float.
-WHOLE_FILL = 1 - 1e-12
+COMPLETE_FILL_RATIO = 1 - 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,14 @@ def place(
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
     for order in reductions:
         done = filled.get(order.client_order_id, Decimal(0))
-        if not order.for_auction and not is_whole(done, order.qty):
+        if not order.for_auction and not is_fully_filled(done, order.qty):
             return fills
     return fills + broker.submit([order for order in orders if not order.reduces], gate)
 
 
-def place_each(broker: Broker, reductions: Sequence[Order], gate: OrderGate = UNGUARDED) -> None:
+def place_reductions(
+    broker: Broker, reductions: Sequence[Order], gate: OrderGate = UNGUARDED
+) -> None:
     """Send orders that reduce, each by itself: trouble with one keeps no other from being sent.
 
     gate: as for `Broker.submit`.
@@ -124,5 +126,5 @@ def place_each(broker: Broker, reductions: Sequence[Order], gate: OrderGate = UN
         raise troubles[0]
 
 
-def is_whole(filled: Decimal, quantity: Decimal) -> bool:
-    return float(filled) >= float(quantity) * WHOLE_FILL
+def is_fully_filled(filled: Decimal, quantity: Decimal) -> bool:
+    return float(filled) >= float(quantity) * COMPLETE_FILL_RATIO

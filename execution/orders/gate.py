@@ -8,14 +8,14 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from execution.orders.contract_orders import LimitOrder
+from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
 
 GuardedOrder = Order | SpreadOrder  # orders that guards check against a snapshot
-AnyOrder = GuardedOrder | LimitOrder
+AnyOrder = GuardedOrder | EventContractOrder
 # What an order is of its decision; `night` cuts the book before the close.
-Part = Literal["", "reduction", "opening", "night"]
+OrderRole = Literal["", "reduction", "opening", "night"]
 
 
 class OrderGate(Protocol):
@@ -26,7 +26,7 @@ class OrderGate(Protocol):
         """USD of each symbol that the snapshot has a price of."""
         ...
 
-    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
+    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         """Return why an order may not be sent at an instant of the venue's clock, or nothing."""
         ...
 
@@ -36,8 +36,8 @@ class Unguarded:
 
     prices: Mapping[str, float] = MappingProxyType({})
 
-    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
-        del order, part, now
+    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
+        del order, role, now
         return ""
 
 

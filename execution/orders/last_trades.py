@@ -29,7 +29,7 @@ class NoTrades:
         return {}
 
 
-def trades_of(source: TradeSource, symbols: Iterable[str]) -> Mapping[str, LastTrade]:
+def fetch_last_trades(source: TradeSource, symbols: Iterable[str]) -> Mapping[str, LastTrade]:
     """Return last trades of stocks and crypto; none if the feed does not answer."""
     names = sorted(filter(is_symbol, symbols))
     try:
@@ -41,4 +41,4 @@ def trades_of(source: TradeSource, symbols: Iterable[str]) -> Mapping[str, LastT
 
 def last_prices(source: TradeSource, symbols: Iterable[str]) -> dict[str, float]:
     """Return prices of last trades, USD; none if the feed does not answer."""
-    return {symbol: trade.price for symbol, trade in trades_of(source, symbols).items()}
+    return {symbol: trade.price for symbol, trade in fetch_last_trades(source, symbols).items()}

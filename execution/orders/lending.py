@@ -14,11 +14,13 @@ from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
 
 # Brokers charge debit · rate / 360 for every night, so that a Friday's debit costs three of them.
-DAYS_A_YEAR = 360.0
+INTEREST_DAYS_PER_YEAR = 360.0
 Number = TypeVar("Number", float, Fraction)
 
 
-def proceeds_of_short(sold: Number, held: Number, quantity: Number, value: Number) -> Number:
+def short_proceeds_after_trade(
+    sold: Number, held: Number, quantity: Number, value: Number
+) -> Number:
     """USD that an open short was sold for, once a quantity of a value has been traded, both signed.
 
     It grows with sales, and what is bought back takes its share of it.
@@ -114,4 +116,4 @@ class MarginTerms:
 
     def nightly_rate(self, instants: Instants) -> Array:
         """[N] what a USD borrowed costs a night, as it is known at each instant."""
-        return self.interest_rate_on(new_york_date(instants)) / DAYS_A_YEAR
+        return self.interest_rate_on(new_york_date(instants)) / INTEREST_DAYS_PER_YEAR

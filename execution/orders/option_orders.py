@@ -23,14 +23,14 @@ from trainingdata.sessions import session_of, sessions_between
 Count = TypeVar("Count", bound=Decimal | int)  # of contracts, signed
 
 TWO_WEEKS = np.timedelta64(14, "D")  # within which there is a session
-SHARES = 100  # that an option is on
+SHARES_PER_OPTION = 100  # that an option is on
 _OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
-MOST_CONTRACTS = 10_000  # of one order
+MAX_SPREADS_PER_ORDER = 10_000  # of one order
 _IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Contract:
+class OptionContract:
     """An option that the venue lists.
 
     root: first part of its symbol, one to six capital letters, as SPXW or SPY.
@@ -66,20 +66,20 @@ class Contract:
         return session is not None and bool(session.closes <= at)
 
 
-def contract_of(symbol: str) -> Contract:
+def parse_occ_symbol(symbol: str) -> OptionContract:
     parts = _OCC_SYMBOL.fullmatch(symbol)
     try:
         if parts is None:
             raise ValueError
         expiry = date.fromisoformat(f"20{parts[2]}")
-        return Contract(parts[1], expiry, parts[3] == "C", Decimal(parts[4]) / 1000)
+        return OptionContract(parts[1], expiry, parts[3] == "C", Decimal(parts[4]) / 1000)
     except ValueError:
         raise InputError(
             f"{symbol!r} is no OCC symbol of an option, as SPXW250312P05410000"
         ) from None
 
 
-def least_worth(options: Mapping[Contract, Decimal | int]) -> Decimal | None:
+def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal | None:
     """USD that options which expire together are worth then at least; None for no bound.
 
     options: signed contracts. Between two strikes what they are worth is a line, so that the least
@@ -89,36 +89,36 @@ def least_worth(options: Mapping[Contract, Decimal | int]) -> Decimal | None:
     if sum(count for contract, count in options.items() if contract.call) < 0:
         return None
     ends = [Decimal(0), *(contract.strike for contract in options)]
-    return SHARES * min(
+    return SHARES_PER_OPTION * min(
         sum((_payoff(contract, end) * n for contract, n in options.items()), Decimal(0))
         for end in ends
     )
 
 
-def expiring_together(options: Mapping[Contract, Count]) -> list[dict[Contract, Count]]:
+def group_by_expiry(options: Mapping[OptionContract, Count]) -> list[dict[OptionContract, Count]]:
     """Options that protect each other: of one root, on one day."""
-    together: dict[tuple[str, date], dict[Contract, Count]] = defaultdict(dict)
+    together: dict[tuple[str, date], dict[OptionContract, Count]] = defaultdict(dict)
     for contract, count in options.items():
         together[contract.root, contract.expiry][contract] = count
     return list(together.values())
 
 
-def least_worths(options: Mapping[Contract, Decimal | int]) -> list[Decimal | None]:
-    """`least_worth` of those that expire together."""
-    return [least_worth(each) for each in expiring_together(options)]
+def min_expiry_values(options: Mapping[OptionContract, Decimal | int]) -> list[Decimal | None]:
+    """`min_expiry_value` of those that expire together."""
+    return [min_expiry_value(each) for each in group_by_expiry(options)]
 
 
-def largest_loss(options: Mapping[Contract, Decimal | int]) -> Decimal | None:
+def max_expiry_loss(options: Mapping[OptionContract, Decimal | int]) -> Decimal | None:
     """USD that options can lose at expiry at most, each expiry by itself; None for no bound."""
     total = Decimal(0)
-    for worth in least_worths(options):
+    for worth in min_expiry_values(options):
         if worth is None:
             return None
         total += max(-worth, Decimal(0))
     return total
 
 
-def _payoff(contract: Contract, end: Decimal) -> Decimal:
+def _payoff(contract: OptionContract, end: Decimal) -> Decimal:
     """What an option pays where what it is on ends here, points."""
     inside = end - contract.strike if contract.call else contract.strike - end
     return max(inside, Decimal(0))
@@ -126,7 +126,7 @@ def _payoff(contract: Contract, end: Decimal) -> Decimal:
 
 def is_option(symbol: str) -> bool:
     try:
-        contract_of(symbol)
+        parse_occ_symbol(symbol)
     except InputError:
         return False
     return True
@@ -140,7 +140,7 @@ class OptionLeg:
     side: `buy` or `sell`, in the order; of a position, the side that it was opened on.
     """
 
-    contract: Contract
+    contract: OptionContract
     side: Side
 
     @property
@@ -173,7 +173,7 @@ class SpreadOrder:
     client_order_id: str
     legs: tuple[OptionLeg, ...]
     contracts: int
-    least_credit: Decimal | None = None
+    min_credit: Decimal | None = None
     expires_at: np.datetime64 | None = None
     reduces: bool = False
     reason: str = ""
@@ -184,15 +184,17 @@ class SpreadOrder:
             raise InputError(
                 f"client_order_id: {name!r} is not 1 to 128 letters, digits, '.', '_', ':' or '-'"
             )
-        if not 1 <= self.contracts <= MOST_CONTRACTS:
-            raise InputError(f"{name}: {self.contracts} contracts are outside 1 … {MOST_CONTRACTS}")
+        if not 1 <= self.contracts <= MAX_SPREADS_PER_ORDER:
+            raise InputError(
+                f"{name}: {self.contracts} contracts are outside 1 … {MAX_SPREADS_PER_ORDER}"
+            )
         different = {leg.contract for leg in self.legs}
         if not 2 <= len(self.legs) <= 4 or len(different) != len(self.legs):
             raise InputError(f"{name}: an order has two to four legs, each another option")
         roots = sorted({contract.root for contract in different})
         if len(roots) > 1:
             raise InputError(f"{name}: its legs are on {', '.join(roots)}, not on one")
-        limit = self.least_credit
+        limit = self.min_credit
         if limit is not None and (not limit.is_finite() or limit != round(limit, 2)):
             raise InputError(f"{name}: {limit} is no price in cents")
 
@@ -219,7 +221,7 @@ class SpreadOrder:
 
     def _least_worths(self, sign: int) -> list[Decimal | None]:
         """USD that the legs of each day are worth at least; sign: -1 for whoever owes them."""
-        return least_worths({leg.contract: sign * leg.direction for leg in self.legs})
+        return min_expiry_values({leg.contract: sign * leg.direction for leg in self.legs})
 
     def at_risk(self, contracts: Decimal) -> float:
         """USD that so many of these spreads can lose."""
@@ -258,7 +260,7 @@ class Quote:
         return self.ask if side == "buy" else self.bid
 
 
-def net_price(legs: Iterable[OptionLeg], quotes: Mapping[Contract, Quote]) -> Decimal | None:
+def net_credit(legs: Iterable[OptionLeg], quotes: Mapping[OptionContract, Quote]) -> Decimal | None:
     """Points that trading the legs at the market brings in; None where a leg has no quote."""
     total = Decimal(0)
     for leg in legs:

@@ -24,13 +24,13 @@ OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
 TimeInForce = Literal["day", "gtc", "opg", "cls"]
 ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
 TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
-PRICES = ("limit_price", "stop_price", "trail_price", "trail_percent")
-QTY_LIMIT = 10**12  # no order is for as much
+PRICE_FIELDS = ("limit_price", "stop_price", "trail_price", "trail_percent")
+MAX_QTY = 10**12  # no order is for as much
 UNLIMITED = float("inf")
 # The venue takes ids of 128 characters at most.
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_prices = attrgetter(*PRICES)
-_UNPRICED = (None,) * len(PRICES)
+_prices = attrgetter(*PRICE_FIELDS)
+_UNPRICED = (None,) * len(PRICE_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,9 @@ class Order:
     expires_at: np.datetime64 | None = None
 
     def __post_init__(self) -> None:
-        if not (self.qty.is_finite() and 0 < self.qty < QTY_LIMIT):
+        if not (self.qty.is_finite() and 0 < self.qty < MAX_QTY):
             raise ValueError(
-                f"{self.client_order_id}: qty must be above 0 and below {QTY_LIMIT:,},"
-                f" got {self.qty}"
+                f"{self.client_order_id}: qty must be above 0 and below {MAX_QTY:,}, got {self.qty}"
             )
         if not _IDENTITY.fullmatch(self.client_order_id):
             raise ValueError(
@@ -102,7 +101,7 @@ class Order:
                 f"{self.client_order_id}: trail_price or trail_percent belongs to a trailing_stop,"
                 " one of them"
             )
-        for name in PRICES:
+        for name in PRICE_FIELDS:
             price = getattr(self, name)
             if price is not None and not 0 < price < float("inf"):
                 raise ValueError(f"{self.client_order_id}: {name} must be above 0, got {price}")
@@ -123,7 +122,7 @@ class Order:
         return self.type == "market" and not self.for_auction
 
     @property
-    def own_price(self) -> float | None:
+    def limit_or_stop_price(self) -> float | None:
         """At which it would trade by its own words, USD; none for one at the market."""
         return self.limit_price or self.stop_price
 
@@ -134,21 +133,21 @@ class Order:
 
 
 @settings_class("orders")
-class OrderTerms:
+class OrderSizeLimits:
     """What an order may be worth."""
 
-    smallest_fraction: float = setting(1.0, "USD, a fraction of a share at least", ge=0)
+    min_fractional_value: float = setting(1.0, "USD, a fraction of a share at least", ge=0)
     # Alpaca refuses smaller crypto purchases (403, code 40310000: "cost basis must be >= minimal
     # amount of order 10"), by probes of its paper API: github.com/ccxt/ccxt/pull/30101, 2026-08-25.
-    smallest_coin: float = setting(
+    min_crypto_value: float = setting(
         10.0, "USD, least value of a crypto order unless it closes; Alpaca, seen 2026-08-25", ge=0
     )
     # Its min_order_size, about what 1 USD buys (same source), holds for sales as well.
-    coin_dust: float = setting(
+    crypto_dust: float = setting(
         1.0, "USD, a crypto position below it cannot be sold; Alpaca, seen 2026-08-25", ge=0
     )
-    largest_coin: float = setting(200_000.0, "USD, an order of coins at most", gt=0)
-    room: float = setting(
+    max_crypto_value: float = setting(200_000.0, "USD, an order of coins at most", gt=0)
+    price_margin: float = setting(
         0.05,
         "margin to smallest_coin and largest_coin when an order is sized, as prices move",
         ge=0,
@@ -156,13 +155,13 @@ class OrderTerms:
     )
 
     def __post_init__(self) -> None:
-        if self.coin_dust > self.smallest_coin:
+        if self.crypto_dust > self.min_crypto_value:
             raise InputError(
-                f"orders.coin_dust: {self.coin_dust:g} USD exceeds orders.smallest_coin, "
-                f"{self.smallest_coin:g}: dust cannot exceed it"
+                f"orders.coin_dust: {self.crypto_dust:g} USD exceeds orders.smallest_coin, "
+                f"{self.min_crypto_value:g}: dust cannot exceed it"
             )
 
-    def smallest_value(self, *, coin: bool, closes: bool) -> float:
+    def min_sent_value(self, *, coin: bool, closes: bool) -> float:
         """Return the least value of an order when it is sent, USD.
 
         Applies to crypto and to fractions of a share. An order that closes a whole position of
@@ -170,30 +169,30 @@ class OrderTerms:
         `sizing.increments.least_value` is its compiled form.
         """
         if not coin:
-            return self.smallest_fraction
-        return self.coin_dust if closes else self.smallest_coin
+            return self.min_fractional_value
+        return self.crypto_dust if closes else self.min_crypto_value
 
-    def least_values(self, crypto: Mask) -> Array:
+    def min_sized_values(self, crypto: Mask) -> Array:
         """Return the least value of an order when it is sized, unless it closes, USD; [S]."""
-        return np.where(crypto, self.smallest_coin * (1 + self.room), 0.0)
+        return np.where(crypto, self.min_crypto_value * (1 + self.price_margin), 0.0)
 
     def dust_values(self, crypto: Mask) -> Array:
         """Return the least value of a position that can be closed, USD; [S]."""
-        return np.where(crypto, self.coin_dust, 0.0)
+        return np.where(crypto, self.crypto_dust, 0.0)
 
     @property
-    def largest_value(self) -> float:
+    def max_sized_crypto_value(self) -> float:
         """USD that one order of coins is worth at most when it is sent."""
-        return self.largest_coin * (1 - self.room)
+        return self.max_crypto_value * (1 - self.price_margin)
 
-    def largest_quantity(self, item: Instrument, price: float) -> float:
+    def max_order_quantity(self, item: Instrument, price: float) -> float:
         """The largest quantity of one order at a price in USD; infinite for stocks."""
         if item.kind is not Kind.CRYPTO:
             return UNLIMITED
         # Whoever reads a journal reads orders too, and needs none of the compiled rules of sizes.
         from sizing.quantity import largest_coin_order
 
-        return largest_coin_order(self.largest_value, price)
+        return largest_coin_order(self.max_sized_crypto_value, price)
 
     def check(self, bars: Bars) -> None:
         """Refuse a bound that one increment of a coin exceeds: no order of it could be sent."""
@@ -202,14 +201,14 @@ class OrderTerms:
             # venue takes in one order, a position in it could not be closed.
             highest = float(bars.real_bars(s)[1][:, HIGH].max(initial=0.0))
             worth = float(bars.instruments[s].increment) * highest
-            if worth > self.largest_value:
+            if worth > self.max_sized_crypto_value:
                 raise InputError(
-                    f"orders.largest_coin: {self.largest_coin:g} USD less room is below the"
+                    f"orders.largest_coin: {self.max_crypto_value:g} USD less room is below the"
                     f" {worth:.2f} that one increment of {bars.symbols[s]} comes to be worth"
                 )
 
 
-TERMS = OrderTerms()
+DEFAULT_SIZE_LIMITS = OrderSizeLimits()
 
 
 class Fill(NamedTuple):
@@ -233,15 +232,15 @@ class Fill(NamedTuple):
     price: float
     fee: float
     at: np.datetime64
-    row_at: np.datetime64 | None = None
+    equity_row_at: np.datetime64 | None = None
 
     @property
     def booked_at(self) -> np.datetime64:
         """The instant of the account's row that counts it."""
-        return self.at if self.row_at is None else self.row_at
+        return self.at if self.equity_row_at is None else self.equity_row_at
 
 
-def coin_bids(orders: Iterable[Order], prices: Mapping[str, float]) -> float:
+def open_crypto_bid_cost(orders: Iterable[Order], prices: Mapping[str, float]) -> float:
     """USD that open purchases of coins will cost: at their limit, else at the last price."""
     bids = [o for o in orders if o.side == "buy" and o.instrument.kind is Kind.CRYPTO]
     return sum(float(o.qty) * (o.limit_price or prices.get(o.symbol, 0.0)) for o in bids)
@@ -269,15 +268,15 @@ def client_order_id(
     It is the same for the same instant, symbol, leg and attempt, so that a decision that is made
     again after a crash sends nothing twice.
     """
-    return order_identity(strategy, compact_text(at), symbol, leg, attempt)
+    return format_order_id(strategy, compact_text(at), symbol, leg, attempt)
 
 
-def order_identity(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0) -> str:
+def format_order_id(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0) -> str:
     """`client_order_id` of an instant that is already in text."""
     return f"{strategy}-{when}-{symbol}-{leg}-{attempt}"
 
 
-def strategy_of(client_order_id: str) -> str:
+def parse_order_prefix(client_order_id: str) -> str:
     """The name of the strategy whose order this is.
 
     Names may hold dashes; what follows them in an identity does not.

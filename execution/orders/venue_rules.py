@@ -12,22 +12,22 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import auction_refusal
 from execution.orders.broker import Asset, Broker
-from execution.orders.orders import TERMS, Order, OrderTerms
+from execution.orders.orders import DEFAULT_SIZE_LIMITS, Order, OrderSizeLimits
 from trainingdata.bars import Bars
 from trainingdata.instruments import BILLIONTH, Kind
 
 _NOTHING = Decimal(0)
 _CENT = Decimal("0.01")
 _HUNDREDTH_OF_CENT = Decimal("0.0001")
-Steps = Literal["original", "broker"]
-BLOCKED = "the venue has blocked this account from trading"
+IncrementSource = Literal["original", "broker"]
+ACCOUNT_BLOCKED = "the venue has blocked this account from trading"
 
 
 def refusal(
     order: Order,
     asset: Asset | None = None,
     account: AccountSnapshot | None = None,
-    terms: OrderTerms = TERMS,
+    terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
     at: np.datetime64 | None = None,
 ) -> str:
     """Why the venue would not take an order, in words; empty where it would.
@@ -113,18 +113,18 @@ def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> st
 
 
 def _account_refusal(
-    order: Order, coin: bool, fraction: bool, account: AccountSnapshot, terms: OrderTerms
+    order: Order, coin: bool, fraction: bool, account: AccountSnapshot, terms: OrderSizeLimits
 ) -> str:
     """Too small or too large, against the account's own open order, or through zero."""
     held = account.positions.get(order.symbol, _NOTHING)
     change = order.signed_qty
     closes = change == -held
     if coin or (fraction and not closes):
-        price = order.own_price or account.prices.get(order.symbol)
+        price = order.limit_or_stop_price or account.prices.get(order.symbol)
         if why := _value_refusal(order, coin, closes, price, terms):
             return why
-    if account.blocked:
-        return account.blocked
+    if account.block_reason:
+        return account.block_reason
     waiting = account.open_orders
     same_symbol = [o for o in waiting if o.symbol == order.symbol] if waiting else []
     for other in same_symbol:
@@ -144,13 +144,13 @@ def _account_refusal(
 
 
 def _value_refusal(
-    order: Order, coin: bool, closes: bool, price: float | None, terms: OrderTerms
+    order: Order, coin: bool, closes: bool, price: float | None, terms: OrderSizeLimits
 ) -> str:
     """Refuse a fraction of a share, or an order of crypto, by its value; "" if it is accepted."""
     if price is None:
         return ""
     worth = order.qty * Decimal(repr(price))
-    least = terms.smallest_value(coin=coin, closes=closes)
+    least = terms.min_sent_value(coin=coin, closes=closes)
     if worth < Decimal(repr(least)):
         if not coin:
             return f"a fraction of a share is worth ${least:g} at least, this ${worth:.2f}"
@@ -163,8 +163,10 @@ def _value_refusal(
             f"an order of crypto is worth ${least:g} at least unless it closes the position, this"
             f" ${worth:.2f} (orders.smallest_coin)"
         )
-    if coin and worth > Decimal(repr(terms.largest_coin)):
-        return f"an order of coins is worth ${terms.largest_coin:,.0f} at most, this ${worth:,.0f}"
+    if coin and worth > Decimal(repr(terms.max_crypto_value)):
+        return (
+            f"an order of coins is worth ${terms.max_crypto_value:,.0f} at most, this ${worth:,.0f}"
+        )
     return ""
 
 
@@ -190,7 +192,7 @@ class VenueRules:
         self._read_for: tuple[np.datetime64, tuple[str, ...]] | None = None
         self._assets: Mapping[str, Asset] = {}
 
-    def applied(self, bars: Bars, now: np.datetime64, increments: Steps) -> Bars:
+    def apply(self, bars: Bars, now: np.datetime64, increments: IncrementSource) -> Bars:
         """The panel with what the venue allows with its symbols; increments: as below."""
         request = now.astype("datetime64[D]"), bars.symbols
         if request != self._read_for:
@@ -200,7 +202,9 @@ class VenueRules:
         return with_venue_rules(bars, known, increments)
 
 
-def with_venue_rules(bars: Bars, assets: Mapping[str, Asset | None], increments: Steps) -> Bars:
+def with_venue_rules(
+    bars: Bars, assets: Mapping[str, Asset | None], increments: IncrementSource
+) -> Bars:
     """The panel with what the venue allows with some symbols; of one that it does not know nothing.
 
     increments: whose steps of a quantity count, for coins.

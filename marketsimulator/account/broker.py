@@ -14,7 +14,7 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.orders import TERMS, Fill, Order, OrderTerms, exact_decimal
+from execution.orders.orders import DEFAULT_SIZE_LIMITS, Fill, Order, OrderSizeLimits, exact_decimal
 from execution.orders.venue_rules import refusal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
@@ -90,7 +90,7 @@ class SimulatedBroker:
         market: Market,
         line: Timeline,
         book: Book,
-        terms: OrderTerms = TERMS,
+        terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
         *,
         cancels: bool = True,
     ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.orders.lending import DAYS_A_YEAR
+from execution.orders.lending import INTEREST_DAYS_PER_YEAR
 from foundation.arrays import Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
@@ -70,7 +70,7 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
     # was sold today is among them and was taken off above already.
     if day.settles_late:
         cash -= account.unsettled - (0.0 if day.credits_shorts else account.fresh_proceeds)
-    share = nights / DAYS_A_YEAR
+    share = nights / INTEREST_DAYS_PER_YEAR
     interest = 0.0
     idle = 0.0
     borrow = 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.orders.broker import WHOLE_FILL
+from execution.orders.broker import COMPLETE_FILL_RATIO
 from foundation.arrays import Array, Index, Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
@@ -74,7 +74,7 @@ def move_to_targets(
             filled = _trade_in_parts(
                 account, position, day, tape, at, FIRST_LEG, s, quantity, opens, largest
             )
-        done = done and abs(filled) >= abs(quantity) * WHOLE_FILL
+        done = done and abs(filled) >= abs(quantity) * COMPLETE_FILL_RATIO
     # The openings are sized on what the reductions free. Where one has not filled, they would come
     # on top of it and pass the ceilings.
     if not done:

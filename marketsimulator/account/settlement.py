@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution.orders.lending import proceeds_of_short
+from execution.orders.lending import short_proceeds_after_trade
 from foundation.arrays import Array, Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
@@ -35,7 +35,7 @@ from marketsimulator.account.impact import market_price, note_market_volume
 from marketsimulator.account.margin import buying_power, call_is_met, clear_call
 from sizing.increments import least_value
 
-_proceeds = inlined(proceeds_of_short)
+_proceeds = inlined(short_proceeds_after_trade)
 
 
 @inlined

@@ -9,7 +9,7 @@ import numpy as np
 
 from execution.orders.fees import BASIS_POINT, FeeSchedule, TradingCosts, rates_on
 from execution.orders.lending import MarginTerms, SymbolRate
-from execution.orders.orders import OrderTerms
+from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Instants, Records
 from foundation.settings import setting, settings_class
 from trainingdata.instruments import Instrument, Kind, instrument
@@ -43,7 +43,7 @@ def holdings_of(
     instruments: Sequence[Instrument],
     costs: TradingCosts,
     margin: MarginTerms | None = None,
-    orders: OrderTerms | None = None,
+    orders: OrderSizeLimits | None = None,
 ) -> Records:
     """Return the constants of each symbol, [S] HOLDING; without `orders` there is no minimum."""
     from marketsimulator.account.book import HOLDING
@@ -55,7 +55,7 @@ def holdings_of(
     table["crypto"] = crypto
     table["increment"] = [float(item.increment) for item in instruments]
     if orders is not None:
-        table["least"] = np.where(crypto, orders.smallest_coin, 0.0)
+        table["least"] = np.where(crypto, orders.min_crypto_value, 0.0)
         table["dust"] = orders.dust_values(crypto)
     table["half_spread"] = costs.half_spread(crypto)
     table["slippage"] = costs.slippage(crypto)

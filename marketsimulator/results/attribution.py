@@ -44,7 +44,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from execution.decision.decision import NON_LIMIT_REASONS
-from execution.orders.orders import Fill, strategy_of
+from execution.orders.orders import Fill, parse_order_prefix
 from foundation.arrays import Array, Index, Instants, Mask
 from marketsimulator.records import COIN_FEE, ENDED, Booking, BookingKind, Run
 from trainingdata.bars import CLOSE
@@ -228,7 +228,7 @@ def fees_in_coin(fills: Iterable[Fill]) -> list[float]:
             traded[fill.symbol] = fill
         elif before is not None:
             order = fill.client_order_id
-            if order == before.client_order_id or strategy_of(order) == COIN_FEE:
+            if order == before.client_order_id or parse_order_prefix(order) == COIN_FEE:
                 worth = -float(fill.qty) * before.price
         taken.append(worth)
     return taken

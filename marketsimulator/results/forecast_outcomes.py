@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from execution.decision.beliefs import BeliefTable
-from execution.decision.outlook import closed_and_due
+from execution.decision.belief_building import closed_and_due
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.figures import counted
 from marketsimulator.records import Run

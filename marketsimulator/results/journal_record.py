@@ -20,11 +20,11 @@ import numpy as np
 from execution.decision.decision import Decision, decision_of_choices
 from execution.journal.activities import ALL_TIME, BookingRow, FillRow, Kind, bookings_of, fills_of
 from execution.journal.cycles import CycleRow, cycles_of
-from execution.journal.decisions import DecisionRow, decisions_of
+from execution.journal.decisions import DecisionRow, decisions_since
 from execution.journal.marks import EquityMark, marks_of
 from execution.journal.order_store import OrderIntent, intents_of
 from execution.journal.schema import open_current_schema
-from execution.orders.option_orders import SHARES, is_option
+from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from execution.orders.orders import Fill, Order, client_order_id
 from foundation.arrays import Instants
 from foundation.database import Database
@@ -105,7 +105,7 @@ class JournalRecord:
     def of(cls, database: Database, job: str) -> JournalRecord:
         """All of a journal; job: whose decisions and cycles."""
         return cls(
-            decisions=_last_of_each(decisions_of(database, job, ALL_TIME)),
+            decisions=_last_of_each(decisions_since(database, job, ALL_TIME)),
             intents={intent.client_order_id: intent for intent in intents_of(database)},
             fills=tuple(fills_of(database, ALL_TIME)),
             activities=tuple(bookings_of(database)),
@@ -121,7 +121,7 @@ class JournalRecord:
     def order(self, name: str) -> Order:
         if name not in self.intents:
             raise InputError(f"the journal has no order {name}, which a decision replaces")
-        return self.intents[name].single
+        return self.intents[name].single_order
 
     def beginning(self) -> ExactAccount:
         return self.account_of(self.decisions[0])
@@ -382,7 +382,7 @@ def _booking_kind(each: BookingRow) -> BookingKind:
 
 def _fill(fill: FillRow, counted: np.datetime64) -> Fill:
     """A trade; the venue books its fee apart. counted: instant of the row that has it."""
-    units = SHARES if is_option(fill.symbol) else 1
+    units = SHARES_PER_OPTION if is_option(fill.symbol) else 1
     name = fill.order or foreign_name(fill.symbol, fill.at)
     price = float(fill.price * units)
     return Fill(name, fill.symbol, fill.quantity, price, 0.0, fill.at, counted)

@@ -9,10 +9,10 @@ from decimal import Decimal
 import numpy as np
 
 from execution.decision.choice import Choice
-from execution.decision.decision import UNSENT
+from execution.decision.decision import NO_ORDER_REASONS
 from execution.decision.sizing import SizingSettings
 from execution.orders.fees import FeeSchedule
-from execution.orders.orders import TERMS, OrderTerms
+from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
 from foundation.figures import (
@@ -339,23 +339,23 @@ def broker_remarks(run: Run) -> list[str]:
     return notes
 
 
-def small_order_remarks(run: Run, terms: OrderTerms) -> list[str]:
+def small_order_remarks(run: Run, terms: OrderSizeLimits) -> list[str]:
     """Count crypto orders that were not made because their value is below the venue's minimum."""
     binding = run.decision_frame()["binding"].value_counts()
     small, dust = (
         sum(count for text, count in binding.items() if name in str(text).split("+"))
-        for name in UNSENT
+        for name in NO_ORDER_REASONS
     )
     notes = []
     if small:
         notes.append(
             f"{counted(small, 'crypto order')} not made: worth less than orders.smallest_coin,"
-            f" ${terms.smallest_coin:g}, and a margin of {percent(terms.room)} (orders.room)."
+            f" ${terms.min_crypto_value:g}, and a margin of {percent(terms.price_margin)} (orders.room)."
         )
     if dust:
         notes.append(
             f"{counted(dust, 'crypto sale')} not made: positions worth less than orders.coin_dust,"
-            f" ${terms.coin_dust:g}, are dust."
+            f" ${terms.crypto_dust:g}, are dust."
         )
     return notes
 
@@ -385,7 +385,9 @@ def failure_remarks(run: Run) -> list[str]:
     return [f"Sizing failed at {counted(failed, 'instant')}; the log says why."]
 
 
-def no_trade_remarks(run: Run, strategy: str, terms: OrderTerms = TERMS) -> list[str]:
+def no_trade_remarks(
+    run: Run, strategy: str, terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
+) -> list[str]:
     """Why a run that never traded did not: the largest edge a decision saw, and its cost.
 
     strategy: the name of what sized; one of a user's own goes by what it likes, and not by edges.
@@ -409,12 +411,12 @@ def no_trade_remarks(run: Run, strategy: str, terms: OrderTerms = TERMS) -> list
     return [f"No trades: the largest edge was {edge}, its cost {basis_points(best.cost)}{bound}."]
 
 
-def _too_small(run: Run, terms: OrderTerms) -> str:
+def _too_small(run: Run, terms: OrderSizeLimits) -> str:
     """Explain why the account is too small for the smallest order of any target.
 
-    That is one share, or `orders.smallest_coin` with its margin. Empty if it can buy one.
+    That is one share, or `orders.min_crypto_value` with its margin. Empty if it can buy one.
     """
-    coin = float(terms.least_values(np.array([True]))[0])
+    coin = float(terms.min_sized_values(np.array([True]))[0])
     wanted = [
         (choice, abs(choice.target) * decision.equity, coin if is_coin(choice.symbol) else price)
         for decision in run.decisions
@@ -443,7 +445,7 @@ def _only_small_orders(run: Run, least: float) -> str:
         (decision.equity, choice.symbol)
         for decision in run.decisions
         for choice in decision.choices
-        if UNSENT[0] in choice.binding
+        if NO_ORDER_REASONS[0] in choice.binding
     ]
     if not refused:
         return ""

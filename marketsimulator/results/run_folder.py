@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from execution.orders.lending import proceeds_of_short
+from execution.orders.lending import short_proceeds_after_trade
 from foundation.errors import DataError, InputError
 from foundation.files import RUN_MARKS, refuse_mixture
 from foundation.settings import plain_yaml
@@ -193,7 +193,7 @@ def _held(
         # At price 0 are splits, which leave proceeds as they are, and fees in coin.
         if price:
             had = sold.get(symbol, 0.0)
-            after = proceeds_of_short(had, float(before), quantity, quantity * price)
+            after = short_proceeds_after_trade(had, float(before), quantity, quantity * price)
             sold[symbol] = round(after, 6)
     positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
     shorts = [symbol for symbol, quantity in positions.items() if quantity < 0]

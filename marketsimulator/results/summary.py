@@ -11,11 +11,11 @@ import pandas as pd
 
 from execution.decision.choice import Choice
 from execution.decision.decision import Decision, decision_of_choices
-from execution.decision.outlook import deciding_symbols
+from execution.decision.belief_building import deciding_symbols
 from execution.decision.rebalancing import rebalance
 from execution.decision.trader import Decider, Trader
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.orders import TERMS, OrderTerms
+from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress
 from foundation.arrays import Array, Mask
@@ -340,7 +340,7 @@ def plain_runs(
 class BuyAndHold:
     """Equal weights of 1× in all, each symbol bought at its first decision and held."""
 
-    terms: OrderTerms = TERMS
+    terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """Buy the deciding symbols that are not held yet."""
@@ -361,14 +361,14 @@ class BuyAndHold:
             item = bars.instruments[s]
             price = account.prices[item.symbol]
             quantity = truncate_to_increment(weight * equity / price, item.increment)
-            too_small = float(quantity) * price < self.terms.least_values(bars.crypto)[s]
+            too_small = float(quantity) * price < self.terms.min_sized_values(bars.crypto)[s]
             if not quantity or too_small:
                 continue
             choices.append(
                 Choice(item.symbol, nan, nan, nan, 0.0, weight, quantity, price, {}, nan)
             )
             items.append(item)
-            largest.append(self.terms.largest_quantity(item, price))
+            largest.append(self.terms.max_order_quantity(item, price))
         if not choices:
             return None
         orders = rebalance(

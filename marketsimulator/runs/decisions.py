@@ -17,10 +17,10 @@ from execution.decision.decision import (
     DecisionArrays,
     DecisionColumns,
     class_rules,
-    decided_places,
+    decided_cells,
     decision_columns,
     gap_a_year,
-    joined_columns,
+    concatenate_columns,
 )
 from execution.decision.rebalancing import decision_orders, ordered_quantity
 from execution.orders.orders import Order, exact_decimal
@@ -72,7 +72,7 @@ class WalkedDecisions(DecisionLog):
     def __init__(
         self,
         settings: BacktestSettings,
-        order_name: str,
+        order_prefix: str,
         bars: Bars,
         table: BeliefTable,
         walk: Walk,
@@ -80,7 +80,7 @@ class WalkedDecisions(DecisionLog):
         """walk: over the table; those of its rows that it did not come to are left out."""
         self._settings = settings
         self._strategy = settings.sizing.chosen_strategy()
-        self._order_name = order_name
+        self._order_name = order_prefix
         self._instruments = bars.instruments
         self._symbols = bars.symbols
         self._timeframe = bars.timeframe
@@ -100,7 +100,7 @@ class WalkedDecisions(DecisionLog):
         )
         begins = np.cumsum([0, *(len(part.rows) for part in parts[:-1])])
         number = [part.number + begin for part, begin in zip(parts, begins, strict=True)]
-        columns = joined_columns([part.columns for part in parts])
+        columns = concatenate_columns([part.columns for part in parts])
         return _Decided(
             rows, sized, ceiling, granted, gap, np.concatenate(number), symbol, lots, columns
         )
@@ -116,7 +116,7 @@ class WalkedDecisions(DecisionLog):
         selected: Any = [column[walked] for column in every]
         arrays = DecisionArrays(*selected)
         believed = self._table.rows(begin + walked)
-        place = decided_places(believed, arrays)
+        place = decided_cells(believed, arrays)
         columns = decision_columns(
             believed,
             arrays,

@@ -9,8 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, counted
-from execution.decision.problem import RoundedTargets, Terms, problem_of, round_to_lots, terms_of
+from execution.decision.beliefs import BeliefTable, relevant_symbols
+from execution.decision.problem import (
+    RoundedTargets,
+    SizingTerms,
+    problem_of,
+    round_to_lots,
+    select_terms,
+)
 from foundation.arrays import Array, Index, Mask, Records
 from foundation.compiled import any_of, compiled, copy_row, inlined, picked, picked_columns, spread
 from marketsimulator.account.book import BY_END, FLOWS, WORKING, Book, most_flows, with_orders
@@ -62,10 +68,10 @@ class WalkInputs(NamedTuple):
     beliefs: BeliefTable
     class_sharpe: Array
     financing: Array
-    terms: Terms
+    terms: SizingTerms
     lent: tuple[float, float]
     fraction: float
-    largest_coin: float
+    max_crypto_value: float
     least: Array
     dust: Array
     increment: Array
@@ -140,7 +146,7 @@ def walk_instants(
             targets, failed = target_quantities(book, inputs, decision, kept)
             account_rows[t - first].failures = failed
         book, tape = trade(
-            book, line, tape, (first, t), held, targets, inputs.largest_coin, written
+            book, line, tape, (first, t), held, targets, inputs.max_crypto_value, written
         )
         note_instant(account_rows, book, tape, t - first, written)
     return book, tape
@@ -178,7 +184,7 @@ def trade(
     place: tuple[int, int],
     held: Array,
     targets: Array,
-    largest_coin: float,
+    max_crypto_value: float,
     written: Index,
 ) -> tuple[Book, Records]:
     """The bars open and what was decided is traded, or waits for an auction.
@@ -192,7 +198,7 @@ def trade(
     first, t = place
     opens = open_bars(book, line, tape, t)
     if len(targets) > 0:
-        fills = most_fills(book.holding, targets, largest_coin)
+        fills = most_fills(book.holding, targets, max_crypto_value)
         tape = tape_with_room(tape, account.entries, fills)
         day, now = line.days[line.day[t]], line.now[t]
         at_once = targets
@@ -200,7 +206,7 @@ def trade(
             at_once = coin_targets(book.holding, held, targets)
         queue = np.zeros(len(held), np.int64)
         done = move_to_targets(
-            account, book.holding, day, tape, now, held, at_once, opens, largest_coin, queue
+            account, book.holding, day, tape, now, held, at_once, opens, max_crypto_value, queue
         )
         if line.auction:
             book = order_for_auction(book, day, tape, now, t, held, targets, done)
@@ -235,7 +241,9 @@ def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> t
         kept.equity[row] = account.equity
         kept.unborrowed[row] = account.unborrowed
         kept.status[row] = status
-    rounded = round_to_lots(problem, weights, status == SOLVED, account, inputs.beliefs.cuts[row])
+    rounded = round_to_lots(
+        problem, weights, status == SOLVED, account, inputs.beliefs.trim_overnight[row]
+    )
     return target_quantities_of(rounded, chosen, shown), 0.0 if status == SOLVED else 1.0
 
 
@@ -258,7 +266,7 @@ def decision_inputs(
     held = shown.quantity != 0.0
     if inputs.terms.rows.market >= 0:
         held[inputs.terms.rows.market] = True
-    chosen = counted(beliefs.sigma[row], beliefs.outside[row], held)
+    chosen = relevant_symbols(beliefs.sigma[row], beliefs.exclusion_rule[row], held)
     account = AccountRow(
         picked(shown.quantity, chosen),
         picked(shown.price, chosen),
@@ -271,7 +279,7 @@ def decision_inputs(
         shown.unborrowed,
         shown.leverage,
         shown.shorting,
-        shown.free,
+        shown.free_equity_share,
     )
     problem = problem_of(
         beliefs,
@@ -280,7 +288,7 @@ def decision_inputs(
         inputs.class_sharpe[row],
         inputs.financing[row],
         account,
-        terms_of(inputs.terms, chosen),
+        select_terms(inputs.terms, chosen),
     )
     return chosen, account, problem
 
@@ -342,7 +350,7 @@ def decision_again(
         chosen,
         problem,
         weights,
-        round_to_lots(problem, first, sized, account, inputs.beliefs.cuts[begin + row]),
+        round_to_lots(problem, first, sized, account, inputs.beliefs.trim_overnight[begin + row]),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from execution.decision.decision import ClassRule, Decision
 from execution.decision.trader import Decider, Trader
 from execution.orders.broker import place
-from execution.orders.orders import Fill, Order, order_identity
+from execution.orders.orders import Fill, Order, format_order_id
 from forecasting.forecast import Progress, silent
 from foundation.arrays import Index
 from marketsimulator.account.broker import SimulatedBroker, margin_events
@@ -99,7 +99,7 @@ def _walk(
         Row(instant, *values[: len(Row._fields) - 1])
         for instant, values in zip(at, walk.account.tolist(), strict=True)
     ]
-    decisions = WalkedDecisions(settings, trader.order_name, bars, table, walk)
+    decisions = WalkedDecisions(settings, trader.order_prefix, bars, table, walk)
     fills: list[Fill] = []
     bookings: list[Booking] = []
 
@@ -112,7 +112,7 @@ def _walk(
         sent, leg = entry.at, entry.number
         if line.auction and not bars.crypto[entry.symbol]:
             sent, leg = int(line.now[entry.number]), 0
-        return order_identity(trader.order_name, text_of(sent), symbol, leg)
+        return format_order_id(trader.order_prefix, text_of(sent), symbol, leg)
 
     begin = 0
     ends: Index = np.unique(walk.written, return_index=True)[1]

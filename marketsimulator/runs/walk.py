@@ -16,7 +16,7 @@ import numpy as np
 
 from execution.decision.beliefs import BeliefTable
 from execution.decision.decision import DecisionArrays, decision_arrays
-from execution.decision.problem import RoundedTargets, Terms, round_to_lots
+from execution.decision.problem import RoundedTargets, SizingTerms, round_to_lots
 from execution.decision.trader import SizingResult, run_strategy
 from foundation.arrays import Array, Index, Records
 from foundation.threads import undivided
@@ -114,7 +114,7 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
         beliefs=table,
         class_sharpe=class_sharpe if rule.uses_premium else np.zeros_like(class_sharpe),
         financing=settings.margin.nightly_rate(table.at)[:, None] * table.nights,
-        terms=Terms(
+        terms=SizingTerms(
             crypto=bars.crypto,
             long_only=bars.long_only,
             cost=settings.costs.expected(bars.crypto, settings.fees),
@@ -126,8 +126,8 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
         ),
         lent=(settings.margin.leverage, settings.margin.margin_equity),
         fraction=rule.fraction if compiles(rule) else np.nan,
-        largest_coin=settings.orders.largest_value,
-        least=settings.orders.least_values(bars.crypto),
+        max_crypto_value=settings.orders.max_sized_crypto_value,
+        least=settings.orders.min_sized_values(bars.crypto),
         dust=settings.orders.dust_values(bars.crypto),
         increment=np.array([float(item.increment) for item in bars.instruments]),
         tradable=bars.tradable,
@@ -213,7 +213,7 @@ def _call_instants(
 ) -> tuple[Book, Records]:
     """`walk_instants` with a strategy in Python in the place of the solver."""
     first, begin, end = span
-    largest_coin = calls.inputs.largest_coin
+    max_crypto_value = calls.inputs.max_crypto_value
     for t in range(begin, end):
         book, tape = advance_to(book, line, tape, first, t, written)
         targets = np.empty(0)
@@ -222,7 +222,7 @@ def _call_instants(
         if decision >= 0:
             targets, sized = _strategy_targets(book, calls, decision)
             account_rows["failures"][t - first] = 0.0 if sized else 1.0
-        book, tape = trade(book, line, tape, (first, t), held, targets, largest_coin, written)
+        book, tape = trade(book, line, tape, (first, t), held, targets, max_crypto_value, written)
         note_instant(account_rows, book, tape, t - first, written)
     return book, tape
 
@@ -238,7 +238,7 @@ def _strategy_targets(book: Book, calls: _StrategyCalls, row: int) -> tuple[Arra
     allocation = result.allocation
     weights = problem.account.held if allocation is None else allocation.target
     rounded = round_to_lots(
-        problem, weights, allocation is not None, account, bool(inputs.beliefs.cuts[row])
+        problem, weights, allocation is not None, account, bool(inputs.beliefs.trim_overnight[row])
     )
     targets = target_quantities_of(rounded, chosen, shown)
     if len(kept.status):

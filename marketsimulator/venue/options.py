@@ -9,7 +9,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from execution.orders.option_orders import SHARES, Contract, Quote, SpreadOrder, contract_of
+from execution.orders.option_orders import (
+    SHARES_PER_OPTION,
+    OptionContract,
+    Quote,
+    SpreadOrder,
+    parse_occ_symbol,
+)
 from foundation.errors import InputError, OrderRejected
 from foundation.plugin import loaded
 from marketsimulator.account.broker import SimulatedBroker
@@ -46,15 +52,15 @@ class Desk(Protocol):
 
     reserved: Decimal
 
-    def listed(self) -> Iterable[Contract]:
+    def listed(self) -> Iterable[OptionContract]:
         """Return the options that are listed now."""
         ...
 
-    def held(self) -> Mapping[Contract, int]:
+    def held(self) -> Mapping[OptionContract, int]:
         """Options held, below 0 where they are owed."""
         ...
 
-    def quotes(self, contracts: Iterable[Contract]) -> Mapping[Contract, Quote]:
+    def quotes(self, contracts: Iterable[OptionContract]) -> Mapping[OptionContract, Quote]:
         """Quotes of options; an option without one is left out."""
         ...
 
@@ -71,7 +77,7 @@ class Desk(Protocol):
     def cancel(self, client_order_id: str) -> None:
         """End an order that still works."""
 
-    def advance(self) -> list[tuple[Contract, int, Decimal]]:
+    def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
         """The venue's clock has moved; options that have expired, how many, and USD for them."""
         ...
 
@@ -132,7 +138,7 @@ class VenueOptions:
         """Start a trading day: positions enter at their last marks."""
         self._entries.begin_day(self._marks)
 
-    def listed(self) -> list[Contract]:
+    def listed(self) -> list[OptionContract]:
         """Return the options that are listed now, on every underlying."""
         return [contract for desk in self.desks.values() for contract in desk.listed()]
 
@@ -185,7 +191,7 @@ class VenueOptions:
 
         now: of the clock, which passes on between two instants of the panel.
         """
-        contracts = [contract_of(symbol) for symbol in symbols]
+        contracts = [parse_occ_symbol(symbol) for symbol in symbols]
         quotes = {}
         for desk in self.desks.values():
             for contract, quote in desk.quotes(contracts).items():
@@ -215,7 +221,7 @@ class VenueOptions:
                 }
             )
 
-    def _note_expiry(self, contract: Contract, count: int, cash: Decimal) -> None:
+    def _note_expiry(self, contract: OptionContract, count: int, cash: Decimal) -> None:
         """Write down that a position in an option has ended, and the USD that it was settled in."""
         self._entries.add(contract.symbol, Decimal(-count), 0.0)
         self._record.note_activity(
@@ -238,7 +244,7 @@ ACTIVITY = ("active", "inactive")  # states of an asset or an option
 
 
 def option_contracts(
-    listed: Iterable[Contract], now: np.datetime64, query: Mapping[str, str]
+    listed: Iterable[OptionContract], now: np.datetime64, query: Mapping[str, str]
 ) -> Response:
     """Return a page of the listed options that match a query, by symbol.
 
@@ -264,7 +270,7 @@ def option_contracts(
     }
 
 
-def _tests_of_names(query: Mapping[str, str]) -> Iterable[Callable[[Contract], bool]]:
+def _tests_of_names(query: Mapping[str, str]) -> Iterable[Callable[[OptionContract], bool]]:
     if "underlying_symbols" in query:
         symbols = query["underlying_symbols"].split(",")
         yield lambda contract: contract.root in symbols
@@ -277,7 +283,7 @@ def _tests_of_names(query: Mapping[str, str]) -> Iterable[Callable[[Contract], b
 
 def _tests_of_bounds(
     query: Mapping[str, str], now: np.datetime64
-) -> Iterable[Callable[[Contract], bool]]:
+) -> Iterable[Callable[[OptionContract], bool]]:
     exact = _date(query, "expiration_date")
     first, last = _date(query, "expiration_date_gte"), _date(query, "expiration_date_lte")
     if exact is None and last is None:
@@ -312,7 +318,7 @@ def _number(query: Mapping[str, str], name: str) -> Decimal | None:
         raise InputError(f"{name}: {query[name][:40]!r} is not a number") from None
 
 
-def _answer(contract: Contract) -> Response:
+def _answer(contract: OptionContract) -> Response:
     kind = "call" if contract.call else "put"
     return {
         "id": made_id(contract.symbol),
@@ -327,6 +333,6 @@ def _answer(contract: Contract) -> Response:
         "type": kind,
         "style": STYLE,
         "strike_price": f"{contract.strike:f}",
-        "multiplier": str(SHARES),
-        "size": str(SHARES),
+        "multiplier": str(SHARES_PER_OPTION),
+        "size": str(SHARES_PER_OPTION),
     }

@@ -14,14 +14,14 @@ from typing import Any, Literal
 import numpy as np
 
 from execution.orders.option_orders import (
-    MOST_CONTRACTS,
-    SHARES,
-    Contract,
+    MAX_SPREADS_PER_ORDER,
+    SHARES_PER_OPTION,
+    OptionContract,
     OptionLeg,
     Quote,
     SpreadFill,
     SpreadOrder,
-    contract_of,
+    parse_occ_symbol,
 )
 from marketsimulator.venue.asked import Response
 from marketsimulator.venue.entry_prices import DailyEntries
@@ -78,7 +78,7 @@ class SpreadTicket:
         """The order in Alpaca's words; nested: with its legs in it."""
         order = self.order
         name = self.client_order_id
-        limit = None if order.least_credit is None else f"{-order.least_credit:.2f}"
+        limit = None if order.min_credit is None else f"{-order.min_credit:.2f}"
         kind = "market" if limit is None else "limit"
         closed_at = None if self.closed_at is None else timestamp(self.closed_at)
         shared = {
@@ -151,12 +151,10 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
         legs = tuple(map(_parse_leg, asked))
         contracts = number_of(request, "qty")
         # The bound comes first: a whole number of a million digits takes minutes to write out.
-        if not 1 <= contracts <= MOST_CONTRACTS or contracts != int(contracts):
+        if not 1 <= contracts <= MAX_SPREADS_PER_ORDER or contracts != int(contracts):
             raise ValueError(f"qty {contracts} is no number of contracts")
-        least_credit = -number_of(request, "limit_price") if limited else None
-        return SpreadOrder(
-            client_id(request, f"spread {number}"), legs, int(contracts), least_credit
-        )
+        min_credit = -number_of(request, "limit_price") if limited else None
+        return SpreadOrder(client_id(request, f"spread {number}"), legs, int(contracts), min_credit)
 
 
 def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
@@ -166,7 +164,7 @@ def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
     side = str(request.get("side") or str(request["position_intent"]).split("_")[0])
     if side not in ("buy", "sell"):
         raise ValueError(f"side {side!r} is none of buy, sell")
-    return OptionLeg(contract_of(str(request["symbol"])), "buy" if side == "buy" else "sell")
+    return OptionLeg(parse_occ_symbol(str(request["symbol"])), "buy" if side == "buy" else "sell")
 
 
 def closing_price(count: int, quote: Quote | None) -> Decimal:
@@ -178,13 +176,13 @@ def closing_price(count: int, quote: Quote | None) -> Decimal:
 
 
 def option_position_response(
-    contract: Contract, count: int, price: Decimal, entries: DailyEntries
+    contract: OptionContract, count: int, price: Decimal, entries: DailyEntries
 ) -> Response:
     """A position in an option, as `GET /v2/positions` says it.
 
     price: points, at which it can be closed.
     """
-    results = entries.results(contract.symbol, float(count * SHARES), float(price))
+    results = entries.results(contract.symbol, float(count * SHARES_PER_OPTION), float(price))
     return {
         **results,
         "asset_id": made_id(contract.symbol),
@@ -195,7 +193,7 @@ def option_position_response(
         "qty": str(count),
         "qty_available": str(count),
         "side": "long" if count > 0 else "short",
-        "market_value": str(price * count * SHARES),
+        "market_value": str(price * count * SHARES_PER_OPTION),
         "current_price": str(price),
     }
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import EVENING
+from execution.orders.auctions import NEXT_AUCTION_OPENS
 from execution.orders.broker import Asset
-from execution.orders.orders import Fill, Order, Side, strategy_of
+from execution.orders.orders import Fill, Order, Side, parse_order_prefix
 from execution.orders.venue_rules import price_refusal, refusal
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
@@ -229,11 +229,11 @@ class Venue:
         return Asset(symbol, **flags, increment=BILLIONTH, smallest=self._smallest(symbol))
 
     def _smallest(self, symbol: str) -> Decimal:
-        """Return the least quantity of an order; for crypto, what `orders.coin_dust` buys now."""
+        """Return the least quantity of an order; for crypto, what `orders.crypto_dust` buys now."""
         price = self.broker.account().prices.get(symbol)
         if not is_coin(symbol) or price is None:
             return BILLIONTH
-        quantity = truncate_to_increment(self.settings.orders.coin_dust / price, BILLIONTH)
+        quantity = truncate_to_increment(self.settings.orders.crypto_dust / price, BILLIONTH)
         return max(quantity, BILLIONTH)
 
     def halt(self, symbol: str, halted: bool) -> None:
@@ -298,7 +298,7 @@ class Venue:
         """Give a fill to its ticket, and write it down."""
         ticket = self.tickets.get(fill.client_order_id)
         traded_at = max(timestamp(fill.at), self.record.stamp)
-        ended = strategy_of(fill.client_order_id) == ENDED
+        ended = parse_order_prefix(fill.client_order_id) == ENDED
         if ticket is None and fill.price > 0 and not ended:
             # It was priced at the open, however many instants the clock has moved over since.
             ticket, traded_at = self._margin_call(fill), timestamp(fill.at)
@@ -359,7 +359,7 @@ def clock_stops(market: Market) -> Instants:
     times = bars.times[market.first :]
     if bars.timeframe.auction != "opg" or bars.crypto.all():
         return times
-    evenings = on_new_york_clock(new_york_date(times), EVENING)
+    evenings = on_new_york_clock(new_york_date(times), NEXT_AUCTION_OPENS)
     return np.union1d(times, evenings[(evenings > times[0]) & (evenings < times[-1])])
 
 

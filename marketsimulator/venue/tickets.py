@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from execution.orders.orders import ORDER_TYPES, PRICES, TIMES_IN_FORCE, Fill, Order
+from execution.orders.orders import ORDER_TYPES, PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order
 from marketsimulator.venue.asked import Refused, Response
 from marketsimulator.venue.faults import OPEN_STATUSES, Status
 from trainingdata.instruments import Kind, instrument, venue_spelling
@@ -86,7 +86,7 @@ class Ticket:
             "type": order.type,
             "side": order.side,
             "time_in_force": order.tif,
-            **{name: _price_text(getattr(order, name)) for name in PRICES},
+            **{name: _price_text(getattr(order, name)) for name in PRICE_FIELDS},
             "extended_hours": order.extended_hours,
             "legs": None,
             "hwm": None,
@@ -112,7 +112,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
             raise ValueError("notional is not served here: qty")
         prices: dict[str, Any] = {
             name: float(number_of(request, name))
-            for name in PRICES
+            for name in PRICE_FIELDS
             if request.get(name) is not None
         }
         return Order(

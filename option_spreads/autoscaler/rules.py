@@ -18,7 +18,7 @@ from typing import Literal, Self
 
 from omegaconf import DictConfig
 
-from execution.orders.option_orders import SHARES
+from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.decimals import exact_number
 from foundation.errors import InputError, invalid_choice
 from foundation.figures import short_usd
@@ -272,7 +272,7 @@ def max_risk(
         )
     if name == "IRON_CONDOR" and condor == "table" and points == WIDTHS[name]:
         return CONDOR_TABLE
-    return float((points - credit) * SHARES)
+    return float((points - credit) * SHARES_PER_OPTION)
 
 
 def recommended_cap(balance: float) -> int:

@@ -13,14 +13,14 @@ from filelock import FileLock, Timeout
 
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
-from execution.live.account import AnotherAccount, LiveAccount
-from execution.live.accounts import SPREADS, TRADE
-from execution.live.desk import TradingDesk
+from execution.live.account import AccountMismatch, LiveAccount
+from execution.live.accounts import SPREADS_JOB, TRADE_JOB
+from execution.live.guarded_broker import GuardedBroker
 from execution.live.loop import print_line
-from execution.live.page import Section
+from execution.live.status_page import PageSection
 from execution.live.settings import LiveSettings
 from execution.orders.broker import Broker
-from execution.orders.gate import AnyOrder, OrderGate, Part
+from execution.orders.gate import AnyOrder, OrderGate, OrderRole
 from foundation.compose import composed_config
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError
@@ -50,7 +50,7 @@ class SpreadLine:
     """
 
     def __init__(
-        self, live: LiveAccount, desk: TradingDesk, files: AccountFiles, root: str, *, marks: bool
+        self, live: LiveAccount, desk: GuardedBroker, files: AccountFiles, root: str, *, marks: bool
     ) -> None:
         self._live = live
         self._desk = desk
@@ -101,21 +101,21 @@ class SpreadGate:
     def prices(self) -> Mapping[str, float]:
         return {}
 
-    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
+    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         """Return why an order may not be sent, or nothing.
 
         A venue that does not answer raises `BrokerError`, and nothing is sent.
         """
-        if part == "reduction":
-            return self._live.guards.check(None).refusal(order, part, now)
+        if role == "reduction":
+            return self._live.guards.check(None).refusal(order, role, now)
         try:
             balance = float(self._files.read().certain_balance)
         except UnknownState as error:
             why = f"unknown state: {error}"
         else:
-            snapshot = self._live.complete(self._desk.account(), (), at_risk=self._at_risk)
+            snapshot = self._live.with_guard_data(self._desk.account(), (), at_risk=self._at_risk)
             gate = self._live.guards.check(replace(snapshot, balance=balance))
-            why = gate.refusal(order, part, now)
+            why = gate.refusal(order, role, now)
         name = order.client_order_id
         self._live.notices.tell("denied", f"{name} is not sold: {why}" if why else "")
         return why
@@ -126,7 +126,7 @@ def risk_of(spreads: Sequence[OpenSpread], root: str) -> Mapping[str, float]:
     return {root: float(collateral(spreads))} if spreads else {}
 
 
-class OpenSpreads(Section):
+class OpenSpreads(PageSection):
     """What is open, a line each, on an account's page."""
 
     title = "Open spreads"
@@ -148,7 +148,7 @@ class SpreadJob:
     marks: whether it marks the account, which no other job does then.
     """
 
-    name = SPREADS
+    name = SPREADS_JOB
 
     def __init__(
         self, settings: SellingSettings, keys: Keys, live: LiveAccount, *, marks: bool
@@ -156,7 +156,7 @@ class SpreadJob:
         self._settings = settings
         self._live = live
         gateway = live.connection.broker(book=live.book, feed=live.feed)
-        desk = TradingDesk(gateway, live)
+        desk = GuardedBroker(gateway, live)
         venue = AlpacaSpreads(
             settings.broker,
             keys,
@@ -165,7 +165,7 @@ class SpreadJob:
             feed=settings.feed,
             patience=settings.patience,
             book=live.book,
-            job=SPREADS,
+            job=SPREADS_JOB,
         )
         line = SpreadLine(live, desk, settings.account, settings.root, marks=marks)
         self._seller = SpreadSeller(venue, settings, settings.volatility, live.notices, line)
@@ -176,7 +176,7 @@ class SpreadJob:
         self._noted: list[str] | None = None  # what the journal says that is open
 
     @property
-    def section(self) -> Section:
+    def section(self) -> PageSection:
         return OpenSpreads(self._seller)
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
@@ -209,9 +209,9 @@ class SpreadJob:
         try:
             with told(self._live.notices, "account"):
                 if self._settings.broker.on_this_machine:
-                    self._live.refuse_another_account()
+                    self._live.check_account_id()
             self._seller.step()
-        except (AnotherAccount, DatabaseFailed):
+        except (AccountMismatch, DatabaseFailed):
             raise
         except TROUBLE as error:
             log.exception("a look was not finished")
@@ -227,13 +227,13 @@ class SpreadJob:
     def _noted_lines(self) -> list[str]:
         """What is open, a line each, which the journal then says too, and of which folder it is."""
         spreads = self._seller.spreads
-        self._live.at_risk_of[SPREADS] = risk_of(spreads, self._settings.root)
+        self._live.spread_risk_by_job[SPREADS_JOB] = risk_of(spreads, self._settings.root)
         lines = [str(spread) for spread in spreads]
         # Before it has looked nobody knows what is open.
         if self._seller.has_read and lines != self._noted:
             self._noted = lines
             events = self._live.account.events
-            events.append(HELD, SPREADS, lines)
+            events.append(HELD, SPREADS_JOB, lines)
             events.append(HELD, FOLDER, [str(self._settings.account.folder.resolve())])
         return lines
 
@@ -267,7 +267,7 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
     events: of the account's journal.
     """
     known = {spread.trade_id for spread in read_state(folder).spreads}
-    lost = [line for line in events.last_held(SPREADS) if line.partition(":")[0] not in known]
+    lost = [line for line in events.last_held(SPREADS_JOB) if line.partition(":")[0] not in known]
     owners = events.last_held(FOLDER)
     # A person may have taken a spread out of the file; one that is gone says nothing.
     if lost and (owners not in ([], [str(folder.resolve())]) or not (folder / FILE).exists()):
@@ -300,7 +300,7 @@ def open_job(live_settings: LiveSettings, keys: Keys, live: LiveAccount) -> Iter
     except Timeout:
         raise InputError(f"{files.folder}: another seller works on this account") from None
     try:
-        job = SpreadJob(settings, keys, live, marks=TRADE not in live_settings.jobs)
+        job = SpreadJob(settings, keys, live, marks=TRADE_JOB not in live_settings.jobs)
         yield job
         job.finish(flatten=False)
     finally:

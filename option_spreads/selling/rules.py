@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from pydantic import Field
 
-from execution.orders.option_orders import SHARES, Contract, OptionLeg
+from execution.orders.option_orders import SHARES_PER_OPTION, OptionContract, OptionLeg
 from execution.orders.orders import Side
 from foundation.arrays import Array
 from foundation.errors import InputError
@@ -126,7 +126,7 @@ class Spread:
     @property
     def collateral(self) -> Decimal:
         """USD a contract that a venue holds against it: the width, whatever it was sold for."""
-        return Decimal(str(self.width)) * SHARES
+        return Decimal(str(self.width)) * SHARES_PER_OPTION
 
     def covered(self, power: Decimal | Fraction) -> int:
         """Contracts whose collateral so much buying power, USD, pays."""
@@ -365,7 +365,7 @@ class SpreadRules:
         if self.stop_multiple is not None and credit:
             limits.append(self.stop_multiple * credit)
         if self.stop_usd is not None:
-            limits.append(self.stop_usd / SHARES)
+            limits.append(self.stop_usd / SHARES_PER_OPTION)
         return min(limits, default=math.inf)
 
 
@@ -388,7 +388,7 @@ class SpreadCosts:
 def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
     """The legs of a spread with the options of a root and a day, in the spread's order."""
     return tuple(
-        OptionLeg(Contract(root, expiry, leg.call, Decimal(str(leg.strike))), leg.side)
+        OptionLeg(OptionContract(root, expiry, leg.call, Decimal(str(leg.strike))), leg.side)
         for leg in spread.legs
     )
 

@@ -21,7 +21,13 @@ import pandas as pd
 
 from execution.alpaca.options import AlpacaSpreads
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.option_orders import Contract, NeverSent, OptionLeg, SpreadFill, net_price
+from execution.orders.option_orders import (
+    OptionContract,
+    NeverSent,
+    OptionLeg,
+    SpreadFill,
+    net_credit,
+)
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.figures import short_usd
@@ -339,7 +345,7 @@ class SpreadSeller:
         price = None
         why = "a leg has no quote"
         try:
-            price = net_price(spread.closing_legs, self._venue.quotes(spread.options))
+            price = net_credit(spread.closing_legs, self._venue.quotes(spread.options))
         except BrokerError as error:
             if needed:
                 raise
@@ -447,7 +453,7 @@ class SpreadSeller:
             self._notices.end_alert("positions")
         return agree
 
-    def _holdings_match(self, concerned: Callable[[Contract], bool]) -> bool:
+    def _holdings_match(self, concerned: Callable[[OptionContract], bool]) -> bool:
         """Whether the venue holds what the state says, among the options concerned."""
         different = different_options(self.spreads, self._venue.held(), concerned)
         if different:
@@ -566,8 +572,8 @@ class SpreadSeller:
         """
         options = [leg.contract for leg in legs]
         quotes = self._venue.quotes(options)
-        credit = net_price(legs, quotes)
-        closing_price = net_price([leg.closing for leg in legs], quotes)
+        credit = net_credit(legs, quotes)
+        closing_price = net_credit([leg.closing for leg in legs], quotes)
         if credit is None or closing_price is None:
             missing = " ".join(option.symbol for option in options if option not in quotes)
             log.warning("%s: no quote of %s", name, missing)

@@ -18,14 +18,14 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
-from execution.journal.rows import Real, Whole
+from execution.journal.rows import Float, Integer
 from execution.orders.option_orders import (
-    SHARES,
-    Contract,
+    SHARES_PER_OPTION,
+    OptionContract,
     OptionLeg,
     SpreadFill,
     SpreadOrder,
-    contract_of,
+    parse_occ_symbol,
 )
 from foundation.decimals import is_bounded, plain_number
 from foundation.errors import InputError
@@ -74,15 +74,15 @@ class OpenSpread:
     strategy: str
     legs: tuple[str, ...]
     stage: Stage
-    contracts: Whole
+    contracts: Integer
     credit: Price
     entered: str
     asked: Price
     reason: str = ""
-    best: Real = 0.0
+    best: Float = 0.0
     why: Exit | Literal[""] = ""
-    attempts: Whole = 0
-    closed: Whole = 0
+    attempts: Integer = 0
+    closed: Integer = 0
     paid: Price = Decimal(0)
     gone: bool = False
     balance: Price | None = None
@@ -110,8 +110,8 @@ class OpenSpread:
         return line
 
     @property
-    def options(self) -> tuple[Contract, ...]:
-        return tuple(contract_of(symbol) for symbol in self.legs)
+    def options(self) -> tuple[OptionContract, ...]:
+        return tuple(parse_occ_symbol(symbol) for symbol in self.legs)
 
     @property
     def option_legs(self) -> tuple[OptionLeg, ...]:
@@ -202,7 +202,7 @@ class OpenSpread:
             self.trade_id,
             self.strategy,
             self.contracts,
-            round(points * SHARES - fees, 2),
+            round(points * SHARES_PER_OPTION - fees, 2),
             exit_time,
             # It may have been meant to be bought back: what ended it is what it ended with.
             self.why if settled_at is None else "settled" if settled_at else "expired",
@@ -258,17 +258,17 @@ def collateral(spreads: Iterable[OpenSpread]) -> Decimal:
 
 def different_options(
     spreads: Iterable[OpenSpread],
-    held: Mapping[Contract, int],
-    concerned: Callable[[Contract], bool],
-) -> list[Contract]:
+    held: Mapping[OptionContract, int],
+    concerned: Callable[[OptionContract], bool],
+) -> list[OptionContract]:
     """Options concerned of which the venue holds another number than the spreads say.
 
     An order of unknown outcome may have traded or not: anything between is what the spreads say.
 
     held: options at the venue, below 0 where they are owed.
     """
-    least = Counter[Contract]()
-    most = Counter[Contract]()
+    least = Counter[OptionContract]()
+    most = Counter[OptionContract]()
     for spread in spreads:
         for leg in spread.option_legs:
             count = spread.remaining * leg.direction

@@ -14,13 +14,13 @@ from decimal import Decimal
 import numpy as np
 
 from execution.orders.option_orders import (
-    SHARES,
-    Contract,
+    SHARES_PER_OPTION,
+    OptionContract,
     OptionLeg,
     Quote,
     SpreadOrder,
-    largest_loss,
-    net_price,
+    max_expiry_loss,
+    net_credit,
 )
 from foundation.errors import OrderRejected
 from marketsimulator.venue.spread_tickets import SpreadTicket, Status
@@ -67,7 +67,7 @@ class OptionDesk:
         self.root = root
         self.tickets = dict[str, SpreadTicket]()
         self._working = set[str]()
-        self.positions = Counter[Contract]()
+        self.positions = Counter[OptionContract]()
         self.reserved = Decimal(0)
         self.market = market
         self._terms = terms
@@ -78,11 +78,11 @@ class OptionDesk:
     def now(self) -> np.datetime64:
         return self.market.now()
 
-    def held(self) -> dict[Contract, int]:
+    def held(self) -> dict[OptionContract, int]:
         """Options held, below 0 where they are owed."""
         return {contract: count for contract, count in self.positions.items() if count}
 
-    def listed(self) -> list[Contract]:
+    def listed(self) -> list[OptionContract]:
         """Return options of coming sessions at whole points around the underlying's last price."""
         price = self.market.last()
         if price is None:
@@ -92,7 +92,7 @@ class OptionDesk:
         days = sessions_between(today, today + 3 * DAYS_AHEAD)[:DAYS_AHEAD]
         strikes = range(round(price * (1 - LISTED_WITHIN)), round(price * (1 + LISTED_WITHIN)) + 1)
         contracts = [
-            Contract(self.root, day.astype(object), call, Decimal(strike))
+            OptionContract(self.root, day.astype(object), call, Decimal(strike))
             for day in days
             for call in (True, False)
             for strike in strikes
@@ -100,7 +100,7 @@ class OptionDesk:
         ]
         return [contract for contract in contracts if not contract.has_expired(now)]
 
-    def quotes(self, contracts: Iterable[Contract]) -> dict[Contract, Quote]:
+    def quotes(self, contracts: Iterable[OptionContract]) -> dict[OptionContract, Quote]:
         """Quotes while the underlying trades; options that are not traded or expired have none."""
         requested = list(contracts)
         if not requested:
@@ -149,7 +149,7 @@ class OptionDesk:
         if ticket is not None and ticket.status == "new":
             self._end(ticket, "canceled")
 
-    def advance(self) -> list[tuple[Contract, int, Decimal]]:
+    def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
         """The market has moved: orders meet it or expire, and expired options are settled.
 
         Returns each of these, how many were held, and the USD that they brought, signed.
@@ -175,7 +175,7 @@ class OptionDesk:
             strike = float(contract.strike)
             payoff = max(index - strike if contract.call else strike - index, 0.0)
             del self.positions[contract]
-            cash = Decimal(str(round(payoff, 2))) * count * SHARES
+            cash = Decimal(str(round(payoff, 2))) * count * SHARES_PER_OPTION
             self._book_cash(cash)
             settled.append((contract, count, cash))
         return settled
@@ -184,15 +184,15 @@ class OptionDesk:
         """Fill so much of an order where its price is there."""
         order = ticket.order
         quotes = self.quotes(leg.contract for leg in order.legs)
-        credit = net_price(order.legs, quotes)
-        if credit is None or (order.least_credit is not None and credit < order.least_credit):
+        credit = net_credit(order.legs, quotes)
+        if credit is None or (order.min_credit is not None and credit < order.min_credit):
             return
         self.positions.update(_changes(order.legs, contracts))
         ticket.filled = contracts
         ticket.prices = tuple(quotes[leg.contract].price(leg.side) for leg in order.legs)
         self._end(ticket, "filled" if contracts == order.contracts else "canceled")
         self._filled(ticket)
-        self._book_cash(credit * contracts * SHARES)
+        self._book_cash(credit * contracts * SHARES_PER_OPTION)
 
     def _end(self, ticket: SpreadTicket, status: Status) -> None:
         """An order ends now."""
@@ -202,7 +202,7 @@ class OptionDesk:
 
     def _book_cash(self, cash: Decimal) -> None:
         """Book what an order or a settlement brings in, and reserve what the positions need now."""
-        needed = largest_loss(self.held()) or Decimal(0)
+        needed = max_expiry_loss(self.held()) or Decimal(0)
         self._cash_flow(cash + self.reserved - needed)
         self.reserved = needed
 
@@ -218,10 +218,12 @@ class OptionDesk:
         # The loss is that of all positions together: two orders may cover each other.
         after = Counter(self.held())
         after.update(_changes(order.legs, order.contracts))
-        loss = largest_loss(after)
+        loss = max_expiry_loss(after)
         if loss is None:
             return "an option is sold that nothing covers"
-        proceeds = (net_price(order.legs, quotes) or Decimal(0)) * order.contracts * SHARES
+        proceeds = (
+            (net_credit(order.legs, quotes) or Decimal(0)) * order.contracts * SHARES_PER_OPTION
+        )
         needed = loss - self.reserved - proceeds
         # An order that raises no loss is taken though no cash is free: positions can be closed.
         if loss > self.reserved and float(needed) > self._free_cash():
@@ -231,7 +233,7 @@ class OptionDesk:
             )
         return ""
 
-    def _is_past_cutoff(self, contract: Contract) -> bool:
+    def _is_past_cutoff(self, contract: OptionContract) -> bool:
         """Whether an option expires today, and is so near to its close that nobody orders it."""
         session = session_of(np.datetime64(contract.expiry, "D"))
         return session is not None and bool(
@@ -255,5 +257,5 @@ class OptionDesk:
         return (rest_of_today + len(days) - 1) / TRADING_DAYS
 
 
-def _changes(legs: Iterable[OptionLeg], contracts: int) -> dict[Contract, int]:
+def _changes(legs: Iterable[OptionLeg], contracts: int) -> dict[OptionContract, int]:
     return {leg.contract: leg.direction * contracts for leg in legs}

@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from execution.orders.option_orders import SHARES
+from execution.orders.option_orders import SHARES_PER_OPTION
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     CondorRisk,
@@ -82,7 +82,7 @@ class SpreadTrade:
     @property
     def max_loss(self) -> float:
         """USD a contract, before costs: width less credit."""
-        return (self.spread.width - self.credit) * SHARES
+        return (self.spread.width - self.credit) * SHARES_PER_OPTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def sell_spread(
         payment = settlement
         slippage = float(values[0]) - credit
     # Results are exact fractions: a whole number of contracts must not hang on a rounding.
-    gain = (Fraction(str(credit)) - Fraction(str(payment))) * SHARES
+    gain = (Fraction(str(credit)) - Fraction(str(payment))) * SHARES_PER_OPTION
     fees = Fraction(costs.fees(spread, orders))
     return SpreadTrade(
         day, entry_row, entry_row + step, spread, credit, gain - fees, reason, slippage=slippage

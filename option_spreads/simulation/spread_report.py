@@ -15,7 +15,7 @@ import numpy.typing as npt
 from rich.console import RenderableType
 from rich.text import Text
 
-from execution.orders.option_orders import SHARES
+from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
 from foundation.figures import NONE, counted, number, percent, usd
 from foundation.tables import Table
@@ -157,7 +157,7 @@ def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str,
     broker = replace(costs, fee=0.0)
     commission = sum((broker.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
     fees = sum((costs.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
-    cents = sum(round(t.slippage * SHARES * t.contracts * 100) for t in trades)
+    cents = sum(round(t.slippage * SHARES_PER_OPTION * t.contracts * 100) for t in trades)
     slippage = Decimal(cents) / 100
     return {
         "slippage": float(slippage),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.orders.option_orders import SHARES
+from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.decimals import plain_number
 from foundation.errors import DataError
 from option_spreads.autoscaler.rules import max_risk
@@ -144,7 +144,7 @@ def _trade(row: Row, now: np.datetime64) -> TradeRow:
     if abs(amount) > MOST_RESULT * size:
         raise ValueError(f"P/L_$ {row['P/L_$']} is no result of {size} contracts")
     risk = _contract_risk(row)
-    gain = Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES
+    gain = Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES_PER_OPTION
     return TradeRow(amount / size, risk, gain, *_times_of(row, now))
 
 

@@ -39,11 +39,11 @@ def test_a_pass_without_the_network(tmp_path: Path) -> None:
     """Synthetic bars of 14 stocks and 6 coins, the shipped checkpoint, calibrated, a week."""
     bars = SyntheticMarket(symbols=(*STOCKS, *COINS), start="2022-06-01", end="2024-02-20").bars()
     words = [f"forecaster.cache={tmp_path}", f"symbols=[{','.join(bars.symbols)}]"]
-    settings = LiveSettings.of(composed_config("live", ["forecaster=chronos2", *words]))
+    settings = LiveSettings.from_config(composed_config("live", ["forecaster=chronos2", *words]))
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     taken = []
     for now in bars.times[-HOURS:]:
-        known = known_bars(bars, now, settings.days_of_history)
+        known = known_bars(bars, now, settings.effective_history_days)
         account = AccountSnapshot(100_000.0, {}, closes_of(known), now, leverage=4.0)
         began = time.perf_counter()
         trader.decide(settings.data.market(known).view(), account)

@@ -115,6 +115,6 @@ def test_beliefs_of_a_wide_history(seconds: Seconds) -> None:
     settings = BacktestSettings.of(composed_config("backtest", ["trials=null"]))
     bars = synthetic(500, 8820, "2020-01-02")
     trader = settings.trader(RandomWalk())
-    taken = seconds(lambda: trader.belief_table(Market(bars)))
+    taken = seconds(lambda: trader.build_beliefs(Market(bars)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\nbeliefs of 500 stocks x 8,820 bars: {taken:.1f} s; the process held {peak:.2f} GiB")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from execution.journal.halts import HALT_RULES
-from execution.journal.order_store import STATES, OrderIntent, OrderStore
+from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore
 from execution.orders.orders import Order
 from foundation.database import Database, rows_of
 from marketsimulator.venue.tickets import Ticket
@@ -88,7 +88,7 @@ class Books:
     """
 
     written: dict[str, OrderIntent] = field(default_factory=dict)
-    wanted: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+    is_unexpired: dict[tuple[str, str], Decimal] = field(default_factory=dict)
     fills: dict[str, Fills] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
 
@@ -102,17 +102,21 @@ class Books:
             path, "SELECT order_id, qty, price FROM fills ORDER BY rowid"
         ):
             fills[number].append((Decimal(quantity), Decimal(price)))
-        wanted: dict[tuple[str, str], Decimal] = {}
+        is_unexpired: dict[tuple[str, str], Decimal] = {}
         for at, choices in rows_of(path, "SELECT at, choices FROM decisions"):
             when = compact_text(np.datetime64(at, "ns"))
             for choice in json.loads(choices):
                 key = (when, choice["symbol"])
-                wanted[key] = max(wanted.get(key, Decimal(0)), Decimal(choice["qty"]), key=abs)
+                is_unexpired[key] = max(
+                    is_unexpired.get(key, Decimal(0)), Decimal(choice["qty"]), key=abs
+                )
         events = rows_of(path, "SELECT kind, subject FROM events ORDER BY number")
         written = {
             n: each for n, each in book_of_orders(path).items() if isinstance(each.order, Order)
         }
-        return cls(written, wanted, dict(fills), [(kind, subject) for kind, subject in events])
+        return cls(
+            written, is_unexpired, dict(fills), [(kind, subject) for kind, subject in events]
+        )
 
 
 def book_of_orders(path: Path) -> dict[str, OrderIntent]:
@@ -121,7 +125,7 @@ def book_of_orders(path: Path) -> dict[str, OrderIntent]:
         return {}
     # A run that was killed at once has left a file without its table.
     with closing(Database(path)) as database:
-        intents = OrderStore(database).in_states(STATES)
+        intents = OrderStore(database).in_states(ORDER_STATES)
     return {each.client_order_id: each for each in intents}
 
 
@@ -203,14 +207,16 @@ def duplicates(world: World) -> int:
     traded: defaultdict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for order in world.ours():
         written = world.books.written.get(order.name)
-        look = written is not None and written.part == "night"
+        look = written is not None and written.role == "night"
         taken[intention(order.name, look=look)] += 1
         if not look:
             _, when, symbol, _ = intention(order.name)
             traded[when, symbol] += order.filled
-    wanted = world.books.wanted
+    is_unexpired = world.books.is_unexpired
     beyond = sum(
-        abs(quantity) > abs(wanted[key]) for key, quantity in traded.items() if key in wanted
+        abs(quantity) > abs(is_unexpired[key])
+        for key, quantity in traded.items()
+        if key in is_unexpired
     )
     return sum(count > 1 for count in taken.values()) + beyond
 
@@ -254,8 +260,8 @@ def breaches(world: World) -> Counter[str]:
         count["kill file"] += sent.killed
         if written is None:
             continue
-        count["expired"] += not written.wanted(sent.at)
-        if written.part == "opening" and not sent.known:
+        count["expired"] += not written.is_unexpired(sent.at)
+        if written.role == "opening" and not sent.known:
             count.update(_opening_breaches(world, sent, written))
     for order in world.orders.values():
         # Nobody but the command cancels, and the venue's day ends as `expired`.
@@ -289,7 +295,7 @@ def _opening_breaches(world: World, sent: Sent, written: OrderIntent) -> Counter
 def _reductions(world: World, written: OrderIntent) -> list[Order]:
     """What the decision of an order was to reduce."""
     key = (written.decision, "reduction")
-    return [e.single for e in world.books.written.values() if (e.decision, e.part) == key]
+    return [e.single_order for e in world.books.written.values() if (e.decision, e.role) == key]
 
 
 def sent_under_halts(books: Books) -> int:
@@ -306,6 +312,6 @@ def sent_under_halts(books: Books) -> int:
             forbidden = {
                 str(HALT_RULES[name].forbids) for name, number in standing.items() if number > 0
             }
-            opening = written is not None and written.part == "opening"
+            opening = written is not None and written.role == "opening"
             count += "everything" in forbidden or ("openings" in forbidden and opening)
     return count

@@ -60,8 +60,8 @@ def _hurry() -> None:
     from execution.alpaca.broker import AlpacaBroker
     from execution.live import loop
 
-    loop.LONGEST_WAIT = LONGEST
-    loop.VENUE_RETRY = LONGEST
+    loop.MAX_WAIT_SECONDS = LONGEST
+    loop.VENUE_RETRY_SECONDS = LONGEST
     defaults: Any = AlpacaBroker.__init__.__kwdefaults__ or {}
     if "patience" in defaults:
         defaults["patience"] = PATIENCE

@@ -23,7 +23,7 @@ from event_contracts.trading.manager import (
     KalshiMultiMarketOrderManager,
     RulesOf,
 )
-from event_contracts.trading.orders import LimitOrder, Verb
+from event_contracts.trading.orders import EventContractOrder, ContractAction
 from event_contracts.trading.policies import Codes, Observations
 from event_contracts.trading.records import DOLLAR
 from execution.journal.order_store import OrderStore
@@ -88,7 +88,7 @@ class KalshiStand:
         return manager
 
     def lose(
-        self, manager: KalshiMultiMarketOrderManager, wanted: LimitOrder, kind: str = "late"
+        self, manager: KalshiMultiMarketOrderManager, wanted: EventContractOrder, kind: str = "late"
     ) -> None:
         """Send an order of which nobody hears: one that lands `late`, or is gone."""
         self.practice.fault(kind, method="POST", path=POST, seconds=3600)
@@ -167,8 +167,8 @@ def order(
     name: str,
     price: str,
     count: int = 10,
-    action: Verb = "BUY",
+    action: ContractAction = "BUY",
     side: Literal["YES", "NO"] = "YES",
     market: str = "SIM-1",
-) -> LimitOrder:
-    return LimitOrder(name, market, action, side, D(price), D(count))
+) -> EventContractOrder:
+    return EventContractOrder(name, market, action, side, D(price), D(count))

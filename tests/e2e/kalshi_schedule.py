@@ -26,10 +26,10 @@ from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.endpoint import PAUSED
-from event_contracts.trading.orders import LimitOrder, MarketView, Outcome, other
+from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome, other
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent
-from execution.live.account_lock import JOURNAL
+from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import system_clock
 from foundation.database import Database
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
@@ -83,7 +83,7 @@ BY_HAND = "by-hand"  # how ids of a person's orders begin
 ADMISSION = Admission(PositionLimits(share=Decimal("1.1") / 4))
 
 
-def breach(order: LimitOrder, view: MarketView) -> str | None:
+def breach(order: EventContractOrder, view: MarketView) -> str | None:
     """What an order that leaves would break, from the venue's own account; only an opening can.
 
     A resting sale leaves as a purchase of the other side that closes what is held.
@@ -147,8 +147,8 @@ class KalshiTrading(FaultRuns):
     @property
     def journal(self) -> Path:
         """The account's journal, or where none is yet."""
-        found = sorted((self.place.folder / "journals").glob(f"*/{JOURNAL}"))
-        return found[0] if found else self.place.folder / "journals" / JOURNAL
+        found = sorted((self.place.folder / "journals").glob(f"*/{JOURNAL_FILE}"))
+        return found[0] if found else self.place.folder / "journals" / JOURNAL_FILE
 
     def step(self) -> None:
         """Run the command over some ticks while something goes wrong, and go on to the next."""

@@ -23,13 +23,13 @@ from alpaca.trading.requests import MarketOrderRequest
 from execution.alpaca.broker import AlpacaBroker
 from execution.decision.decision import Decision
 from execution.decision.trader import Trader
-from execution.journal.decisions import Journal
+from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
-from execution.live.accounts import TRADE
-from execution.live.batch import batch_of, sending, sent_cycle
-from execution.live.cycle import Cycle, Reconciled, decided_cycle
-from execution.live.resumption import resumed_batches
+from execution.live.accounts import TRADE_JOB
+from execution.live.batch import record_batch, record_sending, finish_cycle
+from execution.live.cycle import Cycle, ReconciledAccount, decide_cycle
+from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place
@@ -202,20 +202,20 @@ UNGATED = Ungated()
 
 
 def resume(
-    mine: AlpacaBroker, journal: Journal, book: OrderStore, tradable: Collection[str]
+    mine: AlpacaBroker, journal: DecisionJournal, book: OrderStore, tradable: Collection[str]
 ) -> None:
     """Send what is left of earlier decisions."""
-    for batch in resumed_batches(mine, journal, book, tradable, UNGATED):
-        with sending(batch, journal):
+    for batch in resume_batches(mine, journal, book, tradable, UNGATED):
+        with record_sending(batch, journal):
             place(mine, batch.orders, batch.cancels, batch.gate)
 
 
-def forgotten() -> tuple[Journal, OrderStore]:
+def forgotten() -> tuple[DecisionJournal, OrderStore]:
     """A journal of no file, and its orders."""
     database = Database()
     events = EventLog(database)
     book = OrderStore(database, events)
-    return Journal(database, events, book, TRADE), book
+    return DecisionJournal(database, events, book, TRADE_JOB), book
 
 
 def live_settings(here: Practice, *words: str, **more: Any) -> LiveSettings:
@@ -224,7 +224,7 @@ def live_settings(here: Practice, *words: str, **more: Any) -> LiveSettings:
     more: what is another value in every test. Hydra takes a quarter of a second for words that it
         has not seen yet.
     """
-    settings = LiveSettings.of(composed_config("live", list(words)))
+    settings = LiveSettings.from_config(composed_config("live", list(words)))
     reached = replace(settings.broker, url_override=here.url)
     return replace(settings, broker=reached, **more)
 
@@ -249,7 +249,9 @@ class Live:
         symbols = settings.symbols or bars.symbols
         adjustment, timeframe = settings.data.adjustment, settings.named_timeframe
         data = MarketData(settings.broker, KEYS, "iex", adjustment, timeframe)
-        return cls(settings, BarFeed(data, symbols, settings.days_of_history, patience), trader)
+        return cls(
+            settings, BarFeed(data, symbols, settings.effective_history_days, patience), trader
+        )
 
     def through(self, here: Practice, **more: Any) -> list[Decision]:
         """The decisions of one cycle after the other to the end of what the venue plays."""
@@ -266,13 +268,13 @@ class Live:
 
     def decide(self, mine: AlpacaBroker, **more: Any) -> Cycle:
         """One cycle that sends nothing."""
-        return decided_cycle(mine, self.feed, self.trader, self.settings, **more)
+        return decide_cycle(mine, self.feed, self.trader, self.settings, **more)
 
     def cycle(
         self,
         mine: AlpacaBroker,
-        journal: Journal | None = None,
-        live: Reconciled = UNGATED,
+        journal: DecisionJournal | None = None,
+        live: ReconciledAccount = UNGATED,
         **more: Any,
     ) -> Cycle:
         """One cycle that sends its orders; journal: none forgets what it decided."""
@@ -280,9 +282,9 @@ class Live:
         seconds = self.settings.decision_seconds
         for is_last in (False, True):
             decided = self.decide(mine, journal=kept, **more)
-            batch = batch_of(decided, kept, live, seconds, is_last=is_last)
-            with sending(batch, kept):
+            batch = record_batch(decided, kept, live, seconds, is_last=is_last)
+            with record_sending(batch, kept):
                 batch.fills = place(mine, batch.orders, batch.cancels, batch.gate)
             if not batch.changed:
                 break
-        return sent_cycle(batch)
+        return finish_cycle(batch)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.option_orders import Contract, NeverSent, Quote, SpreadFill, SpreadOrder
+from execution.orders.option_orders import OptionContract, NeverSent, Quote, SpreadFill, SpreadOrder
 from foundation.errors import OrderRejected
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import AccountFiles
@@ -40,7 +40,7 @@ HELD: dict[str, Any] = {"stop_usd": None, "stop_multiple": None, "target": None,
 NAME = "PUT-20240402-030"
 DAY = date(2024, 4, 2)
 OPENS = np.datetime64("2024-04-02T13:30", "ns")
-STRAY = Contract("SPXW", DAY, True, Decimal(6000))
+STRAY = OptionContract("SPXW", DAY, True, Decimal(6000))
 
 
 def synthetic(days: int, seed: int, deviation: float = 0.002) -> tuple[Bars, pd.Series]:
@@ -110,10 +110,10 @@ class DeskVenue:
     def close_of(self, day: date) -> float | None:
         return self.desk.market.close_of(day)
 
-    def quotes(self, contracts: Iterable[Contract]) -> Mapping[Contract, Quote]:
+    def quotes(self, contracts: Iterable[OptionContract]) -> Mapping[OptionContract, Quote]:
         return self.desk.quotes(contracts)
 
-    def held(self) -> Mapping[Contract, int]:
+    def held(self) -> Mapping[OptionContract, int]:
         return self.desk.held()
 
     def buying_power(self) -> Decimal | None:
@@ -124,7 +124,7 @@ class DeskVenue:
         self.desk.cancel(order.client_order_id)
         return self.desk.tickets[order.client_order_id].fill
 
-    def resume(self, client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
+    def resume(self, client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
         """All that is sent arrives: nothing is sent again."""
         self.desk.cancel(client_order_id)
         if client_order_id not in self.desk.tickets:

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from execution.journal.order_store import WAITING
-from execution.live.account_lock import JOURNAL
+from execution.journal.order_store import PENDING_STATES
+from execution.live.account_lock import JOURNAL_FILE
 from foundation.compose import composed_config
 from option_spreads.autoscaler.account import TRADES, AccountFiles, UnknownState
 from option_spreads.autoscaler.trades import Row, rows_of, total_of
@@ -180,7 +180,7 @@ class Selling(FaultRuns):
             back = sum(sold) == sum(bought)
             self.counts["spreads bought back" if back else "spreads settled"] += 1
         # An order that is written down as working belongs to a spread that is still followed.
-        undetermined = sum(written.state in WAITING for written in book.values())
+        undetermined = sum(written.state in PENDING_STATES for written in book.values())
         self.counts["undetermined_at_the_end"] += undetermined + len(spreads)
         self.counts["orders"] += len(tickets)
 
@@ -212,7 +212,7 @@ class Selling(FaultRuns):
     @property
     def _journal(self) -> Path:
         account = self.here.venue.record.account_id
-        return self.place.folder / self._settings.folder / account / JOURNAL
+        return self.place.folder / self._settings.folder / account / JOURNAL_FILE
 
     def _booked(self) -> list[Row]:
         return rows_of((self._account.folder / TRADES).read_bytes())[1]

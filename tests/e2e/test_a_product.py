@@ -27,7 +27,7 @@ def run(settings: list) -> Result: return Result(sentences=[f"notes: {settings}"
 ''',
     "job.py": '''"""Counts its looks."""
 from contextlib import contextmanager
-from execution.live.page import Section
+from execution.live.status_page import Section
 class Job:
     name, looks = "dividends", 0
     def due(self, now): return None if self.looks else now

@@ -35,9 +35,9 @@ REQUIRED = {
     },
 }
 READ = {
-    "/v2/account": fields.AccountFacts,
+    "/v2/account": fields.AccountEntry,
     "/v2/orders": fields.OrderEntry,
-    "/v2/positions": fields.Position,
+    "/v2/positions": fields.PositionEntry,
 }
 
 
@@ -119,7 +119,7 @@ def test_an_absent_field_leaves_the_account_readable(held: Practice) -> None:
                 unread[path, name, way is None] = str(error)
                 continue
         what = (path, name, way is None)
-        known = {s: q for s, q in account.positions.items() if s not in account.unknown}
+        known = {s: q for s, q in account.positions.items() if s not in account.uncertain_symbols}
         assert known.items() <= whole.positions.items(), what
         assert account.leverage <= whole.leverage, what
         assert account.cash == pytest.approx(whole.cash), what
@@ -158,7 +158,7 @@ def test_a_fill_is_booked_without_a_field(held: Practice, name: str, way: Any) -
             fills = ours.submit([order(label, "SYA", "buy", "1")])
         ours.account()
     if not fills:
-        broker(held, book=book).follow()
+        broker(held, book=book).refresh_open_orders()
         intent = book.get(label)
         assert intent is not None
         assert intent.progress.filled in (0, 1)

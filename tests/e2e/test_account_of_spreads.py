@@ -15,9 +15,9 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderStore
 from execution.live.guards import Guards, GuardSettings
-from execution.live.loop import Stop
+from execution.live.loop import StopSignal
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.gate import UNGUARDED, OrderGate, Part
+from execution.orders.gate import UNGUARDED, OrderGate, OrderRole
 from execution.orders.option_orders import SpreadFill, SpreadOrder
 from foundation.database import Database
 from foundation.errors import OrderRejected
@@ -50,7 +50,7 @@ class Watched:
     guards: Guards
     notices: Notices
 
-    def complete(
+    def with_guard_data(
         self, account: AccountSnapshot, symbols: tuple[str, ...], *, at_risk: dict[str, float]
     ) -> AccountSnapshot:
         del symbols
@@ -88,7 +88,7 @@ class Funded(DeskVenue):
         at_risk = {"SPXW": float(self.held_against())}
         live = Watched(self.guards, self.here.notices)
         gate = SpreadGate(live, self, self.files, at_risk)  # type: ignore[arg-type]
-        part: Part = "reduction" if order.reduces else "opening"
+        part: OrderRole = "reduction" if order.reduces else "opening"
         if why := gate.refusal(order, part, self.now()):
             raise OrderRejected(why)
         return super().submit(order)
@@ -99,7 +99,7 @@ def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
     database = Database()
     halts = Halts(database, EventLog(database))
     settings = GuardSettings(max_position=max_position, max_gross=10)
-    guards = Guards(settings, halts, OrderStore(database), here.folder / "KILL", Stop())
+    guards = Guards(settings, halts, OrderStore(database), here.folder / "KILL", StopSignal())
     return here.seller(Funded(here.desk, here, guards, beyond))
 
 

@@ -19,15 +19,15 @@ import requests
 from execution.alpaca.activities import activities_since
 from execution.alpaca.broker import AlpacaBroker, AlpacaConnection
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.holdings import held_in
-from execution.alpaca.placed_order import PlacedOrder
+from execution.alpaca.holdings import read_positions
+from execution.alpaca.placed_order import AlpacaOrder
 from execution.brokers import VenuePosition
 from execution.journal.activities import Activity
 from execution.journal.events import EventLog
-from execution.journal.halts import ITSELF
+from execution.journal.halts import AUTO
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.live.holdings import OVERLAP, Discrepancy, ExpectedPositions
-from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.live.expected_positions import ACTIVITY_OVERLAP, Discrepancy, ExpectedPositions
+from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Side
 from foundation.database import Database
 from foundation.errors import BrokerError
@@ -73,7 +73,7 @@ class Desk:
 
     def begin(self) -> None:
         at = self.connection.now()
-        listed = activities_since(self.connection, at - OVERLAP)
+        listed = activities_since(self.connection, at - ACTIVITY_OVERLAP)
         self.book.begin(self.held(), Decimal(0), at, listed)
 
     def expected(self) -> dict[str, Decimal]:
@@ -81,15 +81,15 @@ class Desk:
         return {symbol: each.quantity for symbol, each in owned.items() if each.quantity}
 
     def held(self) -> Mapping[str, Decimal]:
-        return {s: each.quantity for s, each in held_in(self.connection).items()}
+        return {s: each.quantity for s, each in read_positions(self.connection).items()}
 
     def found(self) -> dict[str, Discrepancy]:
         """What is held otherwise than it should be."""
-        self.broker.follow()
+        self.broker.refresh_open_orders()
         return self.book.compare(self.held(), self.connection.now())
 
     def listed(self) -> list[Activity]:
-        return activities_since(self.connection, self.book.last_at())
+        return activities_since(self.connection, self.book.query_start())
 
     def read(self, without: frozenset[str] = frozenset()) -> list[Activity]:
         """Add what the venue lists, but for what has one of these ids."""
@@ -146,10 +146,12 @@ def test_what_is_written_down_is_what_is_held_at_every_instant(
             spread = {**SPREAD, "legs": LEGS, "client_order_id": "spread"}
             sides: tuple[Side, Side] = ("sell", "buy")
             legs = [(leg["symbol"], side) for leg, side in zip(LEGS, sides, strict=True)]
-            ours = SpreadOrder("spread", tuple(OptionLeg(contract_of(s), d) for s, d in legs), 2)
+            ours = SpreadOrder(
+                "spread", tuple(OptionLeg(parse_occ_symbol(s), d) for s, d in legs), 2
+            )
             book.begin(OrderIntent(ours, here.venue.now))
             answer: Any = desk.connection.client.post("/orders", spread)
-            book.note("spread", PlacedOrder(answer).progress)
+            book.record_progress("spread", AlpacaOrder(answer).progress)
         if instant == 8:
             # More than there is cash for, overnight.
             desk.broker.submit([order("large", "SYA", qty="1800")])
@@ -173,7 +175,9 @@ def test_what_is_written_down_is_what_is_held_at_every_instant(
     partly = [name for name, state, each in intents if state == "canceled" and Decimal(each)]
     assert len(partly) > 2
     assert len({row[1] for row in rows}) == 6
-    assert desk.book.listed.transferred(np.datetime64("1990", "ns")) == 0, "nobody paid anything in"
+    assert desk.book.listed.net_transfers(np.datetime64("1990", "ns")) == 0, (
+        "nobody paid anything in"
+    )
 
 
 def noted(here: Practice, kind: str, **fields: Any) -> None:
@@ -244,7 +248,7 @@ def test_a_split_that_is_listed_late_is_odd_until_it_is_listed(
         assert len(desk.live.halts.active()) == standing, at
     (halt,) = desk.live.halts.history()
     assert halt.why.startswith("SYA is ")
-    assert halt.cleared_by == ITSELF
+    assert halt.cleared_by == AUTO
     assert desk.cycles[-1].decision is not None
 
 

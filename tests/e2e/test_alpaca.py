@@ -50,12 +50,12 @@ def test_an_order_that_lands_late_is_exposure_until_then_and_stands_once(practic
     assert list(here.venue.tickets) == []
     here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600)
     account = mine.account()
-    assert account.unknown == {"SYA"}
+    assert account.uncertain_symbols == {"SYA"}
     assert account.exposure == {"SYA": 10}
     here.land()
     assert list(here.venue.tickets) == ["late-1"]
     account = mine.account()
-    assert (account.unknown, account.positions) == (frozenset(), {"SYA": 10})
+    assert (account.uncertain_symbols, account.positions) == (frozenset(), {"SYA": 10})
     assert mine.submit([order("late-1")])[0].qty == 10
     assert mine.account().positions == {"SYA": 10}
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.live.loop import Loop, Stop
+from execution.live.loop import Loop, StopSignal
 from execution.live.runner import WatchedClock
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
@@ -259,7 +259,7 @@ def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
         connection.now()
         told.answers = ALWAYS
         clock = WatchedClock(desk.live)
-        loop = Loop([desk.job], clock, Stop(), desk.live.notices, Unobserved(), 3)
+        loop = Loop([desk.job], clock, StopSignal(), desk.live.notices, Unobserved(), 3)
         with pytest.raises(BrokerError, match=r"the clock: .*timestamp is "):
             loop.run()
         assert "timestamp is " in alerts(desk)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.journal.decisions import Journal
+from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderStore
-from execution.live.account_lock import JOURNAL
+from execution.live.account_lock import JOURNAL_FILE
 from foundation.database import Database
 from tests.e2e.refused import answer_of, refusal_of
 from tests.e2e.test_attacks_on_outputs import BACKTEST, RUN
@@ -36,10 +36,10 @@ def test_names_with_marks_of_markup_are_written_and_said_as_they_are(tmp_path: P
 
 
 def test_status_shows_what_a_venue_wrote_and_nothing_of_it_moves_the_screen(tmp_path: Path) -> None:
-    path = tmp_path / "live" / "account" / JOURNAL
+    path = tmp_path / "live" / "account" / JOURNAL_FILE
     with closing(Database(path)) as database:
         events = EventLog(database)
-        Journal(database, events, OrderStore(database, events), "trade")
+        DecisionJournal(database, events, OrderStore(database, events), "trade")
         halts = Halts(database, events)
         why = f"the venue says [/x] [bold]no[/bold] {MOVES}"
         halts.raise_halt("positions", why, np.datetime64("2024-02-20T15:30", "ns"))

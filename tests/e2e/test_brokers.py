@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.testing import OPENING, BrokerContract, Stand
+from execution.testing import OPENING, BrokerContract, BrokerBench
 from foundation.compose import composed_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, practising
@@ -29,11 +29,11 @@ class TestSimulator(BrokerContract):
     """The broker of backtests."""
 
     @pytest.fixture
-    def stand(self) -> Stand:
+    def bench(self) -> BrokerBench:
         settings = backtest()
         market = settings.market()
         simulated = settings.broker(market)
-        here = Stand(simulated, market.bars, simulated.advance)
+        here = BrokerBench(simulated, market.bars, simulated.advance)
         here.advance(OPENING)
         return here
 
@@ -42,12 +42,12 @@ class TestAlpaca(BrokerContract):
     """Alpaca, over HTTP to the practice venue."""
 
     @pytest.fixture
-    def stand(self) -> Iterator[Stand]:
+    def bench(self) -> Iterator[BrokerBench]:
         market = backtest().market()
         with practising() as start:
             practice = start()
             broker = AlpacaBroker(BrokerSettings(url_override=practice.url), KEYS, patience=0.0)
-            here = Stand(broker, market.bars, practice.venue.advance)
+            here = BrokerBench(broker, market.bars, practice.venue.advance)
             here.advance(OPENING)
             yield here
 

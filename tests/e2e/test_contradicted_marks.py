@@ -70,7 +70,7 @@ def test_a_mark_that_the_feed_denies_moves_nothing_and_leaves_no_peak(
                 desk = desk.again()
             desk.job.step()
             assert desk.cycles[-1].decision is None
-            assert "the venue marks SYA at" in desk.cycles[-1].idle
+            assert "the venue marks SYA at" in desk.cycles[-1].idle_reason
             assert 50_000 < desk.cycles[-1].account.equity < 150_000
             here.advance(following)
         assert (held(desk), len(here.posts)) == (before, posts)

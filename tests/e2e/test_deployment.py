@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import yaml
 
-from execution.journal.cycles import SLACK, NextCycleBook
-from execution.live.account_lock import JOURNAL
+from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleBook
+from execution.live.account_lock import JOURNAL_FILE
 from execution.live.settings import LiveSettings
 from foundation.clock import Time, system_clock
 from foundation.compose import composed_config
@@ -155,7 +155,7 @@ def test_the_unit_starts_the_loop_with_words_that_it_takes(unit: Path) -> None:
     environment = dict(value.strip('"').split("=", 1) for value in found["Environment"])
     told = [environment.get(word.strip("${}"), word) for word in words]
     config = composed_config("live", told)
-    settings = LiveSettings.of(config)
+    settings = LiveSettings.from_config(config)
     assert (config.mode, config.cycles) == ("paper", None)
     if unit == UNIT:
         assert words == [*LOOP, "$LOOP_WORDS"]
@@ -235,8 +235,8 @@ def test_the_image_is_healthy_only_while_no_cycle_is_late(
     assert (python, words) == ("python", ["-P", "-m", "execution.live", "status"])
     if late_by is not None:
         longest = 1_000
-        due = system_clock() - np.timedelta64(round(SLACK) + longest + late_by, "s")
-        with closing(Database(tmp_path / "data" / "live" / "account-1" / JOURNAL)) as database:
+        due = system_clock() - np.timedelta64(round(CYCLE_SLACK_SECONDS) + longest + late_by, "s")
+        with closing(Database(tmp_path / "data" / "live" / "account-1" / JOURNAL_FILE)) as database:
             NextCycleBook(database, longest, clock=Time(now=lambda: due)).expect("trade", due, due)
     assert answer_of(*words[2:], cwd=tmp_path)[0] == code
 

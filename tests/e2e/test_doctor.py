@@ -18,11 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from execution.doctor import CHECKS, Finding, Start, _feed, clock_offset, findings
+from execution.doctor import CHECKS, Finding, DoctorContext, _feed, clock_offset, run_checks
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltKind, Halts
 from execution.journal.order_store import OrderIntent, OrderStore
-from execution.live.account_lock import JOURNAL, LOCK, account_lock, folder_lock, journal_of_account
+from execution.live.account_lock import (
+    JOURNAL_FILE,
+    LOCK_FILE,
+    account_lock,
+    folder_lock,
+    open_journal,
+)
 from execution.live.settings import LiveSettings
 from execution.orders.orders import Order
 from forecasting.chronos2.checkpoint import SHIPPED
@@ -66,7 +72,7 @@ def examined(here: Practice, folder: Path, *words: str, clock: Time = OURS) -> d
     """What is found in this process, by the name of the check."""
     told = ("symbols=[SYA,SYXUSD]", "broker.attempts=1", *words)
     settings = live_settings(here, *told, folder=str(folder))
-    found = {finding.name: finding for finding in findings(Start(settings, KEYS, clock))}
+    found = {finding.name: finding for finding in run_checks(DoctorContext(settings, KEYS, clock))}
     assert list(found) == NAMES
     assert not here.posts
     assert not here.venue.tickets
@@ -92,13 +98,13 @@ def command(here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def journal(here: Practice, folder: Path) -> Path:
-    return folder / here.venue.record.account_id / JOURNAL
+    return folder / here.venue.record.account_id / JOURNAL_FILE
 
 
 @contextmanager
 def opened(here: Practice, folder: Path) -> Iterator[Database]:
     """The account's journal, with its lock held."""
-    with journal_of_account(here.venue.record.account_id, folder) as held:
+    with open_journal(here.venue.record.account_id, folder) as held:
         yield held.database
 
 
@@ -215,11 +221,11 @@ def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, in
 
 
 def test_where_orders_go_is_said() -> None:
-    usual = LiveSettings.of(composed_config("live", []))
+    usual = LiveSettings.from_config(composed_config("live", []))
     venue, _ = CHECKS["venue"]
 
     def of(keys: Keys = KEYS, **settings: Any) -> tuple[str, str]:
-        return venue(Start(replace(usual, broker=BrokerSettings(**settings)), keys))
+        return venue(DoctorContext(replace(usual, broker=BrokerSettings(**settings)), keys))
 
     assert of() == ("ok", "Alpaca's paper account; no order is real")
     assert of(paper=False)[0] == "warning"
@@ -238,9 +244,9 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     assert f"{path} is whole; nobody knows what became of 1 of its orders" in found["journal"].found
     assert found["halts"].level == "ok"
     assert path.read_bytes() == before
-    assert {each.name for each in path.parent.iterdir()} == {JOURNAL, LOCK}
+    assert {each.name for each in path.parent.iterdir()} == {JOURNAL_FILE, LOCK_FILE}
     with opened(here, tmp_path) as database:
-        OrderStore(database).settle("a", "accepted")
+        OrderStore(database).set_state("a", "accepted")
     settled = examined(here, tmp_path)["journal"]
     assert settled.level == "ok"
     assert settled.found == f"{path} is whole, and the outcome of every order is known"
@@ -349,7 +355,7 @@ def test_bars_that_are_missing_late_or_refused_are_told_apart(
         unlisted = examined(here, tmp_path, f"symbols=[{symbols}]")
         assert (unlisted["symbols"].level, unlisted["feed"].level) == ("failure", "warning")
         told = live_settings(here, f"symbols=[{symbols}]", folder=str(tmp_path))
-        found = _feed(Start(told, KEYS, OURS))
+        found = _feed(DoctorContext(told, KEYS, OURS))
         assert found[0] == level
         assert said in found[1]
     assert examined(here, tmp_path, "symbols=[]")["feed"].level == "warning"

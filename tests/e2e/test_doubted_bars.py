@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from execution.decision.decision import Decision
-from execution.live.account_lock import JOURNAL
+from execution.live.account_lock import JOURNAL_FILE
 from execution.live.validation import BarValidator
 from foundation.compose import composed_config
 from foundation.database import rows_of
@@ -89,7 +89,7 @@ class Passed:
         desk.database.close()
         decisions = [cycle.decision for cycle in desk.cycles if cycle.decision is not None]
         assert len(decisions) == len(CYCLES)
-        return cls(decisions, folder / JOURNAL, here)
+        return cls(decisions, folder / JOURNAL_FILE, here)
 
     def decided(self) -> list[Any]:
         """What it decided and ordered at every cycle."""
@@ -235,7 +235,7 @@ def test_a_venues_mark_stands_in_for_a_price_that_it_does_not_have(
     here.advance(CYCLES[1])
     spoil(monkeypatch, "2024-02-20T15:30", 0.7)
     monkeypatch.setattr(live.feed, "prices", lambda *_: {})
-    assert list(live.cycle(broker(here)).doubted) == ["SYA"]
+    assert list(live.cycle(broker(here)).rejected_bars) == ["SYA"]
 
 
 def cut(patch: pytest.MonkeyPatch, left: int) -> None:
@@ -292,11 +292,13 @@ def test_after_a_restart_one_cycle_decides_nothing_where_a_history_has_gone(
             [cycle] = desk.cycles
             assert (cycle.decision is None) == (number == 0)
             if number == 0:
-                assert cycle.idle.startswith("SYA: it was decided before, and the venue lists")
+                assert cycle.idle_reason.startswith(
+                    "SYA: it was decided before, and the venue lists"
+                )
                 assert len(here.venue.broker.fills) == sent
     assert cycle.decision is not None
     assert {choice.symbol for choice in cycle.decision.choices} == {"SYB", "SYC"}
     desk.database.close()
-    told = rows_of(tmp_path / JOURNAL, "SELECT text FROM notices WHERE kind = 'bars'")
+    told = rows_of(tmp_path / JOURNAL_FILE, "SELECT text FROM notices WHERE kind = 'bars'")
     assert len(told) == 2
     assert all("SYA: it was decided before" in text for (text,) in told)

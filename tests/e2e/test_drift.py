@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from execution.live.account_lock import JOURNAL
+from execution.live.account_lock import JOURNAL_FILE
 from foundation.compose import composed_config
 from foundation.decimals import CENT
 from foundation.errors import InputError
@@ -57,7 +57,7 @@ def cycles(
             before[number](here, desk)
         desk.job.cycle_now()
     desk.database.close()
-    return folder / JOURNAL
+    return folder / JOURNAL_FILE
 
 
 def hours_of(journal: Path, *words: str) -> LiveHours:

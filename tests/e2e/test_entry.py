@@ -11,7 +11,7 @@ import pytest
 
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.live.account_lock import JOURNAL, KILL_FILE
+from execution.live.account_lock import JOURNAL_FILE, KILL_FILE
 from foundation.database import Database
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, environment
 from tests.e2e.refused import answer_of, refusal_of
@@ -108,7 +108,7 @@ def test_a_preview_says_what_a_loop_is_halted_by_and_orders_nothing_of_what_is_s
     folder = tmp_path / "data" / "live" / here.venue.record.account_id
     folder.mkdir(parents=True)
     (folder / KILL_FILE).touch()
-    with closing(Database(folder / JOURNAL)) as database:
+    with closing(Database(folder / JOURNAL_FILE)) as database:
         cause = json.dumps({"SYA": ["3"]})
         halts = Halts(database, EventLog(database))
         halts.raise_halt("symbols", "SYA is 3 at the venue", here.venue.now, cause=cause)

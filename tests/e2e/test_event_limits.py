@@ -13,7 +13,7 @@ from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.event_risk import Strike
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.orders import EventContractOrder
 from foundation.errors import OrderRejected
 from tests.e2e.kalshi_desk import KalshiStand, kalshi_stand
 
@@ -36,10 +36,10 @@ def state(exchange: Exchange, **terms: Any) -> None:
         exchange.listings[ticker] = replace(listing, **given)
 
 
-def no_of(exchange: Exchange, market: str, usd: int) -> LimitOrder:
+def no_of(exchange: Exchange, market: str, usd: int) -> EventContractOrder:
     """Return an order for NO at its ask, of about so many USD."""
     price = exchange.quote(market).ask("NO")
-    return LimitOrder(f"no-{market}", market, "BUY", "NO", price, usd // price)
+    return EventContractOrder(f"no-{market}", market, "BUY", "NO", price, usd // price)
 
 
 def test_strikes_of_one_event_share_its_limit(stand: KalshiStand) -> None:
@@ -96,11 +96,11 @@ def test_nested_strikes_offset_each_other(stand: KalshiStand) -> None:
     state(exchange, strike=Strike(low=D(50)))
     manager = stand.manager(LIMITED)
     price = exchange.quote("SIM-1").ask("YES")
-    manager.submit(LimitOrder("yes", "SIM-1", "BUY", "YES", price, 35 // price))
+    manager.submit(EventContractOrder("yes", "SIM-1", "BUY", "YES", price, 35 // price))
     manager.submit(no_of(exchange, "SIM-2", 35))
     ask = exchange.quote("SIM-2").ask("YES")
     with pytest.raises(OrderRejected, match="its event may lose"):
-        manager.submit(LimitOrder("both", "SIM-2", "BUY", "YES", ask, 35 // ask))
+        manager.submit(EventContractOrder("both", "SIM-2", "BUY", "YES", ask, 35 // ask))
 
 
 @pytest.mark.parametrize("field", ["event_ticker", "strike_type", "floor_strike"])
@@ -117,6 +117,6 @@ def test_a_market_without_a_field_adds_up(
     monkeypatch.setattr(catalog, "market", silent)
     manager = stand.manager(LIMITED)
     price = exchange.quote("SIM-1").ask("YES")
-    manager.submit(LimitOrder("yes", "SIM-1", "BUY", "YES", price, 35 // price))
+    manager.submit(EventContractOrder("yes", "SIM-1", "BUY", "YES", price, 35 // price))
     with pytest.raises(OrderRejected, match="its event may lose"):
         manager.submit(no_of(exchange, "SIM-2", 35))

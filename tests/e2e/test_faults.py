@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from execution.journal.order_store import Progress
+from execution.journal.order_store import OrderProgress
 from foundation.database import rows_of
 from tests.e2e import fault_checks, fault_runs
 from tests.e2e.fault_checks import Sent, World, differently_filled, lost_either_way
@@ -105,7 +105,7 @@ def filled_name(world: World) -> str:
 def known_as(world: World, name: str, like: str, **changes: Any) -> None:
     """Have the book know an order of this id, like another one."""
     written = world.books.written[like]
-    order = replace(written.single, client_order_id=name)
+    order = replace(written.single_order, client_order_id=name)
     world.books.written[name] = replace(written, order=order, **changes)
 
 
@@ -131,7 +131,7 @@ def given_up(world: World) -> None:
     name = next(order.name for order in world.ours())
     written = world.books.written[name]
     world.books.written[name] = replace(
-        written, state="not_received", progress=Progress("accepted")
+        written, state="not_received", progress=OrderProgress("accepted")
     )
 
 
@@ -181,7 +181,7 @@ def a_coin_beyond_cash(_: World, sent: Sent) -> dict[str, Any]:
 def sent_before_its_reductions_filled(world: World) -> None:
     _, sent = an_opening(world)
     name = f"{world.strategy}-20240220T000000Z-SYA-0-0"
-    waits = Progress("accepted")
+    waits = OrderProgress("accepted")
     known_as(world, name, sent.name, part="reduction", state="planned", progress=waits)
 
 
@@ -237,7 +237,7 @@ def test_whatever_must_never_be_of_the_loop_is_counted(world: World, name: str) 
 def test_what_one_side_alone_knows_of_an_order_is_counted_of_any_job(world: World) -> None:
     book = world.books.written
     filled = {name: intent.progress.filled for name, intent in book.items()}
-    there = [name for name, intent in book.items() if intent.taken]
+    there = [name for name, intent in book.items() if intent.was_accepted]
     assert lost_either_way(there, book) == differently_filled(filled, book) == 0
     assert lost_either_way([*there[1:], "another"], book) == 2
     assert differently_filled({**filled, there[0]: Decimal(10**6)}, book) == 1

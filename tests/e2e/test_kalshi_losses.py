@@ -23,15 +23,15 @@ from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager, KalshiReading
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.__main__ import clear, kill
-from execution.live.account_lock import JOURNAL, KILL_FILE, PAGE
-from execution.live.loop import Stop
-from execution.orders.gate import Part
+from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, PAGE_FILE
+from execution.live.loop import StopSignal
+from execution.orders.gate import OrderRole
 from foundation.clock import Time, system_clock
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
@@ -136,7 +136,7 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
 
 
 def journal() -> Path:
-    [path] = Path("journals").glob(f"*/{JOURNAL}")
+    [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
     return path
 
 
@@ -238,10 +238,10 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
     pages = []
 
     def look(entry: ActionEntry) -> None:
-        pages.append(journal().with_name(PAGE).read_text())
+        pages.append(journal().with_name(PAGE_FILE).read_text())
 
     settings = trading_settings(here, steps=2, **UNBOUND)
-    trade(settings, KEYS, Stop(), look)
+    trade(settings, KEYS, StopSignal(), look)
     cycles = rows_of(journal(), "SELECT job, decision, failed FROM cycles")
     assert cycles == [("kalshi", "ticks of RAIN", "")] * 2
     assert rows_of(journal(), "SELECT count(*) FROM marks") == [(3,)]
@@ -249,7 +249,7 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
     assert json.loads(why) == {"why": "no further cycle is due"}
     assert [text.count("<title>Running ·") for text in pages] == [1, 1]
     assert "Next cycle: kalshi at" in text_of(pages[0])
-    last = text_of(journal().with_name(PAGE).read_text())
+    last = text_of(journal().with_name(PAGE_FILE).read_text())
     assert last.startswith("Finished: no further cycle is due ·")
 
 
@@ -263,26 +263,26 @@ def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(here: KalshiPract
         said.extend(kill(folder, flatten=False).sentences)
 
     settings = trading_settings(here, **UNBOUND)
-    trade(settings, KEYS, Stop(), stopped)
+    trade(settings, KEYS, StopSignal(), stopped)
     assert "the loop stops. Remove it to trade again." in said[0]
     [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
     assert json.loads(why) == {"why": "the kill file is there", "flatten": False}
     assert (journal().parent / KILL_FILE).exists()
     with pytest.raises(InputError, match="nothing is traded; remove it first"):
-        trade(settings, KEYS, Stop(), stopped)
+        trade(settings, KEYS, StopSignal(), stopped)
 
 
 NOW = np.datetime64("2026-11-22T10:00:00", "ns")
 MINUTE = np.timedelta64(1, "m")
 
 
-def intent(name: str, part: Part = "opening", count: int = 10) -> OrderIntent:
-    order = LimitOrder(name, "RAIN", "BUY", "YES", Decimal("0.50"), Decimal(count))
-    return OrderIntent(order, NOW, job="kalshi", venue="kalshi", part=part)
+def intent(name: str, role: OrderRole = "opening", count: int = 10) -> OrderIntent:
+    order = EventContractOrder(name, "RAIN", "BUY", "YES", Decimal("0.50"), Decimal(count))
+    return OrderIntent(order, NOW, job="kalshi", venue="kalshi", role=role)
 
 
 def refusal(gate: KalshiGate, one: OrderIntent, now: np.datetime64) -> str:
-    return gate.refusal(one.order, one.part, now)
+    return gate.refusal(one.order, one.role, now)
 
 
 @pytest.fixture
@@ -309,13 +309,13 @@ def test_an_order_opens_up_to_its_largest_value_and_so_many_in_an_hour(gate: Kal
 
 
 def test_the_kill_file_and_halts_stop_what_they_forbid(gate: KalshiGate) -> None:
-    parts: tuple[Part, ...] = ("opening", "reduction")
+    parts: tuple[OrderRole, ...] = ("opening", "reduction")
     gate.halts.raise_halt("drawdown", "too much was lost", NOW)
-    assert [bool(refusal(gate, intent("a", part), NOW)) for part in parts] == [True, False]
+    assert [bool(refusal(gate, intent("a", role), NOW)) for role in parts] == [True, False]
     gate.halts.raise_halt("positions", "they differ", NOW)
-    assert all("they differ" in refusal(gate, intent("a", part), NOW) for part in parts)
+    assert all("they differ" in refusal(gate, intent("a", role), NOW) for role in parts)
     gate.halts.clear("positions", "me", NOW)
     gate.halts.clear("drawdown", "me", NOW)
     assert refusal(gate, intent("a"), NOW) == ""
     gate.kill_file.touch()
-    assert all("nothing is sent" in refusal(gate, intent("a", part), NOW) for part in parts)
+    assert all("nothing is sent" in refusal(gate, intent("a", role), NOW) for role in parts)

@@ -13,8 +13,8 @@ import pytest
 
 from event_contracts.trading.actions import Admission
 from event_contracts.trading.manager import BEGINNING, AccountBooks, KalshiMultiMarketOrderManager
-from event_contracts.trading.orders import LimitOrder, MarketView, Outcome
-from execution.journal.orders import is_same
+from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome
+from execution.journal.orders import is_same_order
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
 from tests.event_contracts.practice import CREATE, body_of
@@ -43,7 +43,7 @@ def waiting(view: MarketView) -> dict[str, D]:
     return {r.order.client_order_id: r.remaining for r in view.resting}
 
 
-def at_once(sale: LimitOrder) -> LimitOrder:
+def at_once(sale: EventContractOrder) -> EventContractOrder:
     return replace(sale, time_in_force="immediate_or_cancel")
 
 
@@ -136,7 +136,7 @@ def test_an_order_that_got_lost_counts_and_is_only_looked_for(stand: KalshiStand
     for again in (manager, stand.manager()):
         view = again.view("SIM-1")
         assert waiting(view) == {"o-1": 10}
-        assert is_same(view.resting[0].order, order("o-1", price))
+        assert is_same_order(view.resting[0].order, order("o-1", price))
         assert [each.client_order_id for each in again.unknown_outcomes("SIM-1")] == ["o-1"]
         assert again.unknown_outcomes("SIM-2") == ()
         with pytest.raises(OutcomeUnknown):

@@ -10,8 +10,8 @@ import pytest
 
 from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry
-from execution.live.account_lock import JOURNAL
-from execution.live.loop import Stop
+from execution.live.account_lock import JOURNAL_FILE
+from execution.live.loop import StopSignal
 from foundation.database import rows_of
 from foundation.errors import BrokerError
 from tests.e2e.kalshi_desk import flat, trading_settings
@@ -37,12 +37,12 @@ def traded(practice: KalshiPractice, **more: Any) -> list[ActionEntry]:
         shown.append(entry)
         practice.advance()
 
-    trade(trading_settings(practice, **{**BOTH, **more}), KEYS, Stop(), show)
+    trade(trading_settings(practice, **{**BOTH, **more}), KEYS, StopSignal(), show)
     return shown
 
 
 def alerts() -> list[tuple[str, str]]:
-    [path] = Path("journals").glob(f"*/{JOURNAL}")
+    [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
     return [(kind, text) for kind, text in rows_of(path, "SELECT kind, text FROM notices")]
 
 
@@ -119,7 +119,7 @@ def test_a_contradicted_settlement_is_alerted_once(
     [(kind, text)] = alerts()
     assert kind == "kalshi books"
     assert "settlement of RAIN: revenue $" in text
-    [path] = Path("journals").glob(f"*/{JOURNAL}")
+    [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
     marks = rows_of(path, "SELECT equity, flows FROM marks ORDER BY at")
     assert marks[-1][0] == pytest.approx(worth)
     assert not any(flows for _, flows in marks)
@@ -159,7 +159,7 @@ def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPr
 
 
 def settled() -> list[str]:
-    [path] = Path("journals").glob(f"*/{JOURNAL}")
+    [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
     return [str(market) for (market,) in rows_of(path, "SELECT market FROM kalshi_settlements")]
 
 
@@ -174,7 +174,7 @@ def test_an_unreadable_settlement_is_no_success(ending: KalshiPractice) -> None:
 
 
 def test_a_loop_waits_for_an_unreadable_settlement(ending: KalshiPractice) -> None:
-    [path] = Path("journals").glob(f"*/{JOURNAL}")
+    [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
 
     def change(row: dict[str, Any]) -> dict[str, Any]:
         [(ended,)] = rows_of(path, "SELECT count(*) FROM cycles WHERE ended_at IS NOT NULL")

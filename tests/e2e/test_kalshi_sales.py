@@ -18,7 +18,7 @@ from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import RandomPolicy
 from event_contracts.trading.records import SLOTS, MarketUpdate, SamplingSchedule
 from event_contracts.trading.venue_orders import order_of
-from execution.journal.order_store import STATES, OrderStore
+from execution.journal.order_store import ORDER_STATES, OrderStore
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from tests.e2e.kalshi_desk import POST, RAIN, UNLIMITED, KalshiStand, flat, kalshi_stand, order
@@ -179,7 +179,7 @@ def turned_sales(stand: KalshiStand) -> list[str]:
     names = {number: each.client_order_id for number, each in exchange.orders.items()}
     sales = {
         each.client_order_id
-        for each in OrderStore(stand.database).in_states(STATES)
+        for each in OrderStore(stand.database).in_states(ORDER_STATES)
         if order_of(each).action == "SELL"
     }
     held: Counter[str] = Counter()

@@ -45,7 +45,7 @@ def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(here: Practice) -> 
     here.fail(kind="skew", seconds=3000, count=1)
     done = live.cycle(broker(here))
     assert done.decision is None
-    assert "the last bar is of 2024-02-20T15:30Z" in done.idle
+    assert "the last bar is of 2024-02-20T15:30Z" in done.idle_reason
     assert here.venue.tickets == {}
 
 
@@ -65,7 +65,7 @@ def test_a_cycle_that_is_late_for_the_closing_auction_sends_nothing_and_says_why
     live = Live.at(here, *CLOSING, *SIMPLE, STOCKS)
     here.fail(kind="skew", seconds=420, count=1)
     done = live.cycle(broker(here))
-    assert done.idle.endswith(
+    assert done.idle_reason.endswith(
         f"the last bar is of {at}, and was decided on until 2024-07-03T16:49Z"
     )
     assert here.venue.tickets == {}
@@ -159,7 +159,7 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
     market = here.venue.market
     settings = here.venue.settings
     trader = settings.trader(settings.forecaster.build(market.bars.symbols))
-    believed = eager(trader.belief_table(market), "2024-02-20T10:00")
+    believed = eager(trader.build_beliefs(market), "2024-02-20T10:00")
     alone = replace(settings, fills=replace(settings.fills, remainder="cancel"))
     expected = simulate_trading(alone, market, "alone", replace(trader, table=believed))
     live = Live.at(here, *words)
@@ -336,7 +336,7 @@ def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
     here.advance("2024-02-20T17:30:00Z")
     told |= {"trading_blocked": True}
     blocked = live.cycle(mine)
-    assert (blocked.decision, blocked.idle) == (
+    assert (blocked.decision, blocked.idle_reason) == (
         None,
         "the venue has blocked this account from trading: it has trading_blocked",
     )

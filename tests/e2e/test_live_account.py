@@ -16,13 +16,13 @@ import pytest
 import trade_stock_e2e
 from execution.alpaca.broker import AlpacaConnection
 from execution.brokers import EstimatedClock
-from execution.journal.cycles import next_cycle_of
+from execution.journal.cycles import read_next_cycle
 from execution.live.__main__ import status
 from execution.live.account import LiveAccount
-from execution.live.account_lock import JOURNAL, PAGE
+from execution.live.account_lock import JOURNAL_FILE, PAGE_FILE
 from execution.live.cycle import Cycle
-from execution.live.desk import TradingDesk
-from execution.live.loop import Stop
+from execution.live.guarded_broker import GuardedBroker
+from execution.live.loop import StopSignal
 from execution.live.open_account import OpenAccount
 from execution.live.trading import TradingJob
 from execution.orders.account_snapshot import AccountSnapshot
@@ -58,10 +58,10 @@ class Desk:
 
     here: Practice
     live: LiveAccount
-    broker: TradingDesk
+    broker: GuardedBroker
     job: TradingJob
     cycles: list[Cycle]
-    stop: Stop
+    stop: StopSignal
     words: tuple[str, ...]
 
     @classmethod
@@ -71,9 +71,9 @@ class Desk:
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         connection = AlpacaConnection(settings, KEYS, AT_ONCE)
         told = Notices(None, None), KEYS, EstimatedClock(connection)
-        database = Database(folder / JOURNAL)
+        database = Database(folder / JOURNAL_FILE)
         account = OpenAccount(here.venue.record.account_id, database, folder, *told)
-        stop = Stop()
+        stop = StopSignal()
         live = LiveAccount(connection, account, parts.settings, parts.feed, stop)
         job = RememberedJob(
             live, parts.feed, parts.trader, parts.settings, cycles=None, patience=0.0
@@ -120,7 +120,7 @@ def test_a_day_whose_bars_are_late_is_decided_while_its_auction_takes_orders(
     assert desk.job.due(now) == now + np.timedelta64(minutes, "m")
     here.venue.halts.clear()
     desk.job.cycle_now()
-    found = rows_of(tmp_path / JOURNAL, "SELECT DISTINCT state FROM intents")
+    found = rows_of(tmp_path / JOURNAL_FILE, "SELECT DISTINCT state FROM intents")
     assert (desk.cycles[0].decision, found) == (None, [(state,)])
 
 
@@ -131,9 +131,9 @@ def test_an_instant_is_decided_once_however_often_the_process_is_started(
     for _ in range(3):
         desk = desk.again()
         desk.job.step()
-    assert desk.cycles[-1].idle == "2024-02-20T15:30Z has been decided before"
+    assert desk.cycles[-1].idle_reason == "2024-02-20T15:30Z has been decided before"
     assert len(here.venue.tickets) == 2
-    assert len(rows_of(tmp_path / JOURNAL, "SELECT 1 FROM decisions")) == 1
+    assert len(rows_of(tmp_path / JOURNAL_FILE, "SELECT 1 FROM decisions")) == 1
 
 
 def test_what_nobody_can_explain_halts_until_a_person_has_looked(
@@ -167,7 +167,7 @@ def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: 
     desk = Desk.at(here, tmp_path)
     desk.live.account.kill_file.write_text("")
     desk.job.step()
-    assert "KILL is there" in desk.cycles[-1].idle
+    assert "KILL is there" in desk.cycles[-1].idle_reason
     assert not here.posts
 
 
@@ -191,9 +191,9 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
         intent = desk.live.book.get(name)
         assert intent is not None
         assert intent.state == "denied"
-    assert {*desk.cycles[-1].unsent} == opening
+    assert {*desk.cycles[-1].unsent_reasons} == opening
     trade_stock_e2e.show(desk.cycles[-1])
-    asked = status(tmp_path / JOURNAL, system_clock())
+    asked = status(tmp_path / JOURNAL_FILE, system_clock())
     told = capsys.readouterr()
     assert "ALERT halt daily_loss: halted: " in told.err
     said = " ".join([*told.out.split(), *asked.sentences])
@@ -213,7 +213,7 @@ def test_told_to_stop_it_cancels_what_works_and_says_so(
     here: Practice, tmp_path: Path, how: str
 ) -> None:
     account = tmp_path / "data" / "live" / here.venue.record.account_id
-    page = account / PAGE
+    page = account / PAGE_FILE
     if how == "flatten":
         page.mkdir(parents=True)  # a page that cannot be written keeps nothing from being done
     command = [str(ROOT / "trade_stock_e2e.py"), *paper_words(here), "cycles=null"]
@@ -226,7 +226,7 @@ def test_told_to_stop_it_cancels_what_works_and_says_so(
     done = process.wait()
     assert done.returncode == 0, done.stderr
     assert "Stopped (" in done.stdout
-    expected = next_cycle_of(account / JOURNAL)
+    expected = read_next_cycle(account / JOURNAL_FILE)
     assert expected is not None, "nobody makes it: it will be late"
     assert not expected.is_late(system_clock())
     held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
@@ -249,7 +249,7 @@ def test_a_damaged_journal_is_kept_and_nothing_is_sent_before_a_person_has_looke
     done = paper(here, tmp_path)
     assert done.returncode == 0, done.stderr
     account = here.venue.record.account_id
-    path = tmp_path / "data" / "live" / account / JOURNAL
+    path = tmp_path / "data" / "live" / account / JOURNAL_FILE
     whole = path.read_bytes()
     spoilt: dict[str, bytes] = {
         "torn": whole[: len(whole) // 2],
@@ -281,7 +281,7 @@ def test_no_artefact_of_a_failing_run_holds_a_secret(here: Practice, tmp_path: P
         done = paper(here, tmp_path, *words)
         texts.append(done.stdout + done.stderr)
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.name for path in written} >= {JOURNAL, PAGE}
+    assert {path.name for path in written} >= {JOURNAL_FILE, PAGE_FILE}
     for content in [text.encode() for text in texts] + [path.read_bytes() for path in written]:
         for secret in (KEYS.key, KEYS.secret, "hushhush"):
             assert secret.encode() not in content

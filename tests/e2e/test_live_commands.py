@@ -12,7 +12,7 @@ import pytest
 
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.live.account_lock import JOURNAL, folder_lock, journal_of_account
+from execution.live.account_lock import JOURNAL_FILE, folder_lock, open_journal
 from execution.live.accounts import account_folder
 from execution.live.settings import LiveSettings
 from foundation.compose import composed_config
@@ -20,7 +20,7 @@ from foundation.database import rows_of
 from tests.e2e.practice import OPENING, Practice, practising
 from tests.e2e.refused import answer_of
 from tests.e2e.test_live_account import Desk
-from trade_stock_e2e import dry_cycle, show_briefly
+from trade_stock_e2e import dry_cycle, print_cycle_briefly
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 
@@ -78,7 +78,7 @@ def test_what_is_no_name_of_an_account_is_no_folder_for_any_command(
 def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) -> None:
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert (code, text) == (0, "cleared: drawdown since 2024-02-20T15:30Z: 30 % from the peak\n")
-    said = rows_of(folder / JOURNAL, "SELECT cleared_by FROM halts")
+    said = rows_of(folder / JOURNAL_FILE, "SELECT cleared_by FROM halts")
     assert said == [("Ada",)]
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert code == 2
@@ -126,14 +126,14 @@ def test_of_several_accounts_the_one_that_is_traded_is_meant(folder: Path, tmp_p
         code, text = asked(tmp_path, *CLEAR)
         assert (code, text.startswith(f"{said.format(folder.name)}cleared: drawdown")) == (0, True)
     with folder_lock(second.name, second):
-        (second / JOURNAL).unlink()
+        (second / JOURNAL_FILE).unlink()
         code, text = asked(tmp_path, "kill")
     assert code == 0, text
     assert [path.parent for path in folder.parent.glob("*/KILL")] == [second], "without a journal"
 
 
 def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
-    (folder / JOURNAL).unlink()
+    (folder / JOURNAL_FILE).unlink()
     said = "but no loop runs: nothing was cancelled or closed, and none starts"
     code, text = asked(tmp_path, "kill")
     assert code == 0
@@ -151,8 +151,8 @@ def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     here, there = tmp_path / "here", tmp_path / "there"
     (here / "data" / "live" / "moved").mkdir(parents=True)
-    (here / "data" / "live" / "moved" / JOURNAL).touch()
-    with journal_of_account("moved", there / "data" / "live") as journal:
+    (here / "data" / "live" / "moved" / JOURNAL_FILE).touch()
+    with open_journal("moved", there / "data" / "live") as journal:
         kill_file = journal.folder / "KILL"
         code, text = asked(here, "kill", "--account", "moved")
         named = f"{kill_file} and {here}/data/live/moved/KILL: a kill file is there"
@@ -169,10 +169,10 @@ def test_a_kill_stops_the_loop_that_another_user_runs_in_the_named_folder(
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
-    with journal_of_account("shared", there / "data" / "live"):
+    with open_journal("shared", there / "data" / "live"):
         pass
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "theirs"))
-    with journal_of_account("shared", here / "data" / "live") as journal:
+    with open_journal("shared", here / "data" / "live") as journal:
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "mine"))
         code, text = asked(here, "kill", "--account", "shared")
         assert (code, "the loop stops" in text) == (0, True), text
@@ -184,7 +184,7 @@ def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     here, there = tmp_path / "here", tmp_path / "there"
-    with journal_of_account("moved", there / "data" / "live") as journal:
+    with open_journal("moved", there / "data" / "live") as journal:
         halts = Halts(journal.database, EventLog(journal.database))
         halts.raise_halt("cash", "12 USD are missing", np.datetime64("2024-02-20", "ns"))
     shutil.copytree(there, here)
@@ -192,8 +192,8 @@ def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(
     assert code == 0, text
     assert f"in {there / 'data' / 'live' / 'moved'}, where the account is traded" in text
     query = "SELECT cleared_by FROM halts"
-    assert rows_of(there / "data" / "live" / "moved" / JOURNAL, query) == [("Ada",)]
-    assert rows_of(here / "data" / "live" / "moved" / JOURNAL, query) == [("",)]
+    assert rows_of(there / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("Ada",)]
+    assert rows_of(here / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("",)]
 
 
 def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
@@ -217,7 +217,7 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
     for kind in sorted(losses):
         code, text = asked(tmp_path, "clear", kind, "--by", "Ada")
         assert code == 0, text
-    cleared = rows_of(folder / JOURNAL, "SELECT DISTINCT cleared_at FROM halts")
+    cleared = rows_of(folder / JOURNAL_FILE, "SELECT DISTINCT cleared_at FROM halts")
     assert cleared == [(str(first.as_of + np.timedelta64(1, "m")),)]
     assert worth(0.97, 2) == set(), "a person has seen that"
     assert worth(0.96, 3) == losses
@@ -230,11 +230,11 @@ def test_a_loops_hour_without_an_order_is_one_line_and_with_one_a_table(
 ) -> None:
     words = ("symbols=[SYA]", "forecaster=ewma", "forecaster.calibrated=false")
     span = ("data.start=2024-01-02", "end=2024-02-21T19:30Z")
-    cycle = dry_cycle(LiveSettings.of(composed_config("live", [*words, *span])), {})
+    cycle = dry_cycle(LiveSettings.from_config(composed_config("live", [*words, *span])), {})
     assert cycle.decision is not None
     assert cycle.decision.orders
-    show_briefly(cycle)
+    print_cycle_briefly(cycle)
     assert len(capsys.readouterr().out.splitlines()) > 3
-    show_briefly(replace(cycle, decision=replace(cycle.decision, orders=())))
+    print_cycle_briefly(replace(cycle, decision=replace(cycle.decision, orders=())))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("2024-02-21T19:30Z: equity $100,000.00, no order of SYA")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.orders.auctions import sent_until
+from execution.orders.auctions import order_send_deadline
 from execution.orders.orders import client_order_id
 from foundation.errors import BrokerError
 from tests.commands import overridden
@@ -127,12 +127,14 @@ def test_no_order_of_a_stock_is_sent_after_the_close_of_its_session() -> None:
     stock = order("a", "SYA")
     coin = order("b", "SYXUSD", tif="gtc")
     last = np.datetime64("2024-02-20T20:58", "ns")
-    assert sent_until(stock, last, last, FIVE) == np.datetime64("2024-02-20T21:00", "ns")
-    assert sent_until(coin, last, last, FIVE) == last + FIVE
+    assert order_send_deadline(stock, last, last, FIVE) == np.datetime64("2024-02-20T21:00", "ns")
+    assert order_send_deadline(coin, last, last, FIVE) == last + FIVE
     half_day = np.datetime64("2024-07-03T16:59", "ns")
-    assert sent_until(stock, half_day, half_day, FIVE) == np.datetime64("2024-07-03T17:00", "ns")
+    assert order_send_deadline(stock, half_day, half_day, FIVE) == np.datetime64(
+        "2024-07-03T17:00", "ns"
+    )
     midday = np.datetime64("2024-02-20T17:30", "ns")
-    assert sent_until(stock, midday, midday, FIVE) == midday + FIVE
+    assert order_send_deadline(stock, midday, midday, FIVE) == midday + FIVE
 
 
 def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
@@ -144,7 +146,7 @@ def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
         mine.submit([order("late-1", qty="1")])
     here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600)
     cycle = Live.at(here, "sizing.strategy=equal_weight").cycle(mine)
-    assert cycle.account.unknown == {"SYA"}
+    assert cycle.account.uncertain_symbols == {"SYA"}
     assert cycle.decision is not None
     assert {each.symbol for each in cycle.decision.orders} == {"SYB"}
     here.land()
@@ -168,7 +170,7 @@ def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_mor
     (sale,) = (each for each in decision.orders if each.symbol == "SYA")
     assert sale.reduces
     # The cycle before ordered that very reduction, and its cancellation was lost.
-    old = client_order_id(live.settings.order_name, np.datetime64(OPENING[:-1], "ns"), "SYA", 0)
+    old = client_order_id(live.settings.order_prefix, np.datetime64(OPENING[:-1], "ns"), "SYA", 0)
     here.halt("SYA")
     sold = {"symbol": "SYA", "qty": str(sale.qty), "side": "sell", "client_order_id": old}
     trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})

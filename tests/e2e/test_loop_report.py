@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from alpaca.trading.models import Position
 
-from execution.live.account_lock import PAGE
+from execution.live.account_lock import PAGE_FILE
 from foundation.decimals import to_cents
 from foundation.figures import quantity, usd
 from tests.commands import overridden
@@ -23,14 +23,14 @@ MOVING = "sizing.band=0.0001"
 
 
 def page_of(folder: Path) -> str:
-    [file] = folder.glob(f"data/live/*/{PAGE}")
+    [file] = folder.glob(f"data/live/*/{PAGE_FILE}")
     return file.read_text()
 
 
 def test_a_loop_prints_its_page_and_summary(here: Practice, tmp_path: Path) -> None:
     run = paper(here, tmp_path)
     lines = run.stdout.splitlines()
-    [file] = tmp_path.glob(f"data/live/*/{PAGE}")
+    [file] = tmp_path.glob(f"data/live/*/{PAGE_FILE}")
     assert lines[0] == f"Status page: {file}"
     assert re.fullmatch(
         r"Ended \(no further cycle is due\): 1 cycle, 2 orders sent, 2 orders filled,"

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.journal.order_store import STATES, OrderIntent
-from execution.live.accounts import TRADE
+from execution.journal.order_store import ORDER_STATES, OrderIntent
+from execution.live.accounts import TRADE_JOB
 from execution.orders.orders import Order
 from foundation.errors import BrokerError
 from tests.e2e.practice import Practice, Start, buy, order, trading
@@ -50,7 +50,7 @@ def buy_too_much(here: Practice, times: float = 2.8) -> None:
 
 
 def cuts_of(desk: Desk) -> list[OrderIntent]:
-    return [each for each in desk.live.book.in_states(STATES) if each.part == "night"]
+    return [each for each in desk.live.book.in_states(ORDER_STATES) if each.role == "night"]
 
 
 def gross(here: Practice) -> float:
@@ -84,7 +84,7 @@ def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path
         with pytest.raises(BrokerError, match="may be open at the venue"):
             desk.job.step()
         # Of the other symbol nothing is unknown.
-        states = {each.single.symbol: each.state for each in cuts_of(desk)}
+        states = {each.single_order.symbol: each.state for each in cuts_of(desk)}
         assert states == {"SYA": "unknown", "SYB": "filled"}
         here.land()
         show(desk, 2)
@@ -101,7 +101,7 @@ def test_a_cut_of_unknown_fate_is_asked_for_again_under_its_own_id(
         show(desk, 10)
         with pytest.raises(BrokerError, match="may be open at the venue"):
             desk.job.step()
-        cut = next(each for each in cuts_of(desk) if each.single.symbol == "SYA")
+        cut = next(each for each in cuts_of(desk) if each.single_order.symbol == "SYA")
         assert cut.state == "unknown"
         posts = len(here.posts)
         show(desk, 2)
@@ -305,7 +305,7 @@ def test_an_order_that_cannot_be_cancelled_keeps_no_other_symbol_from_being_clos
         held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
         stuck = next(iter(held))
         order = Order("stuck", stuck, "buy", Decimal(1), "so")
-        sent = OrderIntent(order, desk.live.connection.now(), state="accepted", job=TRADE)
+        sent = OrderIntent(order, desk.live.connection.now(), state="accepted", job=TRADE_JOB)
         desk.live.book.begin(sent)
         monkeypatch.setattr(desk.broker, "cancel", refused)
         desk.stop.flattening = True

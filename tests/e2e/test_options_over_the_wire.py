@@ -30,20 +30,20 @@ from execution.journal.refusals import RefusalBook
 from execution.live.__main__ import read
 from execution.live.__main__ import run as operate
 from execution.live.account import LiveAccount
-from execution.live.account_lock import JOURNAL
-from execution.live.desk import TradingDesk
-from execution.live.loop import Stop
+from execution.live.account_lock import JOURNAL_FILE
+from execution.live.guarded_broker import GuardedBroker
+from execution.live.loop import StopSignal
 from execution.live.open_account import OpenAccount
 from execution.live.settings import LiveSettings
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.last_trades import NoTrades
 from execution.orders.option_orders import (
-    Contract,
+    OptionContract,
     NeverSent,
     OptionLeg,
     SpreadFill,
     SpreadOrder,
-    contract_of,
+    parse_occ_symbol,
 )
 from foundation.compose import composed_config
 from foundation.database import Database
@@ -79,7 +79,7 @@ def spreads(here: Practice, patience: float = 0.0) -> AlpacaSpreads:
 
 
 def put(name: str, count: int = 1, least: str | None = None, *, back: bool = False) -> SpreadOrder:
-    held = OptionLeg(contract_of(SHORT), "sell"), OptionLeg(contract_of(LONG), "buy")
+    held = OptionLeg(parse_occ_symbol(SHORT), "sell"), OptionLeg(parse_occ_symbol(LONG), "buy")
     legs = tuple(leg.closing for leg in held) if back else held
     return SpreadOrder(name, legs, count, None if least is None else Decimal(least))
 
@@ -196,15 +196,17 @@ def test_a_loss_at_expiry_that_the_venue_lists_is_explained_cash(
 ) -> None:
     here = options(practice, vix)
     here.advance(AT)
-    settings = LiveSettings.of(composed_config("live", [f"broker.url_override={here.url}"]))
+    settings = LiveSettings.from_config(
+        composed_config("live", [f"broker.url_override={here.url}"])
+    )
     connection = AlpacaConnection(settings.broker, KEYS)
     told = Notices(None, None), KEYS, EstimatedClock(connection)
     account = OpenAccount("account", Database(), tmp_path, *told)
-    live = LiveAccount(connection, account, settings, NoTrades(), Stop())
-    broker = TradingDesk(AlpacaBroker(settings.broker, KEYS, book=live.book), live)
+    live = LiveAccount(connection, account, settings, NoTrades(), StopSignal())
+    broker = GuardedBroker(AlpacaBroker(settings.broker, KEYS, book=live.book), live)
     broker.account()
     desk = AlpacaSpreads(settings.broker, KEYS, underlying=UNDER, book=live.book)
-    short, long = (Contract(UNDER, date(2024, 2, 20), True, Decimal(k)) for k in (285, 290))
+    short, long = (OptionContract(UNDER, date(2024, 2, 20), True, Decimal(k)) for k in (285, 290))
     legs = OptionLeg(short, "sell"), OptionLeg(long, "buy")
     assert desk.submit(SpreadOrder("deep", legs, 40)).contracts == 40
     before = connection.cash()
@@ -307,9 +309,10 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     here.advance(AT)
     mine = spreads(here)
     assert mine.index() == here.venue.price_of(UNDER)
-    quotes = mine.quotes([contract_of(SHORT), contract_of("SYC240220P00001000")])
+    quotes = mine.quotes([parse_occ_symbol(SHORT), parse_occ_symbol("SYC240220P00001000")])
     assert (
-        list(quotes) == [contract_of(SHORT)] or quotes[contract_of("SYC240220P00001000")].bid == 0
+        list(quotes) == [parse_occ_symbol(SHORT)]
+        or quotes[parse_occ_symbol("SYC240220P00001000")].bid == 0
     )
     with pytest.raises(NeverSent):
         mine.resume("none", again=UNGUARDED)
@@ -319,7 +322,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     here.fail(kind="reject_later")
     with pytest.raises(OrderRejected):
         mine.submit(put("turned-down"))
-    assert mine.held() == {contract_of(SHORT): -1, contract_of(LONG): 1}
+    assert mine.held() == {parse_occ_symbol(SHORT): -1, parse_occ_symbol(LONG): 1}
     bought = mine.submit(put("back", back=True))
     assert bought.credit < 0
     assert mine.resume("back", again=UNGUARDED) == bought
@@ -328,7 +331,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     bars = here.venue.market.bars
     times, values = bars.real_bars(bars.symbols.index(UNDER))
     assert mine.close_of(date(2024, 2, 20)) == values[times == here.venue.now][0, 3]
-    assert not mine.quotes([contract_of(SHORT)])
+    assert not mine.quotes([parse_occ_symbol(SHORT)])
 
 
 @pytest.mark.slow
@@ -431,7 +434,7 @@ def test_the_kill_command_ends_a_seller_that_runs_by_itself(
     account = here.venue.record.account_id
     folder = tmp_path / "data" / "live" / account
     for name in ("earlier", "another"):
-        Database(folder.parent / name / JOURNAL).create("CREATE TABLE x (y)")
+        Database(folder.parent / name / JOURNAL_FILE).create("CREATE TABLE x (y)")
     words = [f"vix={vix}", *SOLD, "rules.entries=[60]", f"broker.url_override={here.url}"]
     state = {"XDG_STATE_HOME": str(tmp_path / "state")}
     AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
@@ -449,7 +452,7 @@ def test_the_kill_command_ends_a_seller_that_runs_by_itself(
     said = f"Stopped (the kill file is there): what worked was cancelled, {done}.\n"
     assert said in ended.stdout
     assert bool(here.venue.options.desks[UNDER].held()) is not flatten
-    log = EventLog(Database(folder / JOURNAL))
+    log = EventLog(Database(folder / JOURNAL_FILE))
     found = [event.kind for event in log.events("spreads")]
     assert [kind for kind in found if kind != HELD] == ["stopped"]
     shown = operate(read(["status", "--account", account])[0])

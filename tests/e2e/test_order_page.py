@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from execution.alpaca.order_venue import OrderVenue
-from execution.alpaca.placed_order import PlacedOrder
+from execution.alpaca.placed_order import AlpacaOrder
 from execution.journal.order_store import OrderIntent
 from tests.e2e.practice import OPENING, Start
 from tests.e2e.test_documents import ROOT, Reader, lines_of
@@ -69,7 +69,7 @@ def test_a_cycle_posts_its_orders_six_calls_deep(
     depths: list[int] = []
     post = OrderVenue.post
 
-    def counted(venue: OrderVenue, intent: OrderIntent, patience: float) -> PlacedOrder:
+    def counted(venue: OrderVenue, intent: OrderIntent, patience: float) -> AlpacaOrder:
         frames = [each for each in inspect.stack() if Path(each.filename).is_relative_to(EXECUTION)]
         depths.append([each.function for each in frames].index("cycle_now") + 2)
         return post(venue, intent, patience)

@@ -102,7 +102,7 @@ def use_everything(here: Practice) -> None:
     desk.buying_power()
     here.advance()
     ours.account()
-    ours.follow()
+    ours.refresh_open_orders()
     ours.cancel(["order-4", "order-5", "order-6"])
     account.activities_since(np.datetime64("2024-01-01", "ns"))
     account.held()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from execution.live.account_lock import PAGE
+from execution.live.account_lock import PAGE_FILE
 from foundation.database import rows_of
 from marketsimulator import alpaca_server
 from marketsimulator.venue.asked import Refused
@@ -41,7 +41,7 @@ def status(folder: Path) -> tuple[int, str]:
 
 
 def page(folder: Path) -> str:
-    [file] = folder.glob(f"data/live/*/{PAGE}")
+    [file] = folder.glob(f"data/live/*/{PAGE_FILE}")
     return text_of(file.read_text())
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from alpaca.trading.client import TradingClient
 
-from execution.live.account_lock import JOURNAL
+from execution.live.account_lock import JOURNAL_FILE
 from execution.live.cycle import Cycle
 from foundation.database import Database, rows_of_table
 from foundation.errors import InputError
@@ -256,7 +256,7 @@ def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_wit
 def cycles(folder: Path) -> bool:
     """Whether the journal of an account below a folder has a cycle that has ended."""
     query = "SELECT 1 FROM cycles WHERE ended_at IS NOT NULL"
-    return any(rows_of_table(path, "cycles", query) for path in folder.rglob(JOURNAL))
+    return any(rows_of_table(path, "cycles", query) for path in folder.rglob(JOURNAL_FILE))
 
 
 @pytest.mark.slow

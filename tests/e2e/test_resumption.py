@@ -12,7 +12,7 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_venue import order_request
-from execution.journal.decisions import Journal
+from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from foundation.database import Database
@@ -35,7 +35,7 @@ class Process:
         self.database = Database(path)
         events = EventLog(self.database)
         self.book = OrderStore(self.database, events)
-        self.journal = Journal(self.database, events, self.book, "trade")
+        self.journal = DecisionJournal(self.database, events, self.book, "trade")
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0, attempts=1)
         self.broker = AlpacaBroker(
             settings, KEYS, patience=0.0, time=AT_ONCE, book=self.book, job="trade"
@@ -92,4 +92,4 @@ def test_what_a_person_traded_meanwhile_is_not_traded_once_more(
     assert set(here.venue.tickets) == {"by-hand"}
     others = process.book.in_states(("denied",))
     assert all("holds something else" in each.why for each in others)
-    assert sending.single.qty == here.venue.tickets["by-hand"].filled
+    assert sending.single_order.qty == here.venue.tickets["by-hand"].filled

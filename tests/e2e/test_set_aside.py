@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from execution.brokers import OtherOrder
-from execution.journal.halts import ITSELF
+from execution.brokers import UnmodelledOrder
+from execution.journal.halts import AUTO
 from execution.live.__main__ import clear, status
-from execution.live.account_lock import JOURNAL
-from execution.live.holdings import Stake
+from execution.live.account_lock import JOURNAL_FILE
+from execution.live.expected_positions import DiscrepancyValue
 from execution.orders.orders import Order
 from foundation.clock import system_clock
 from foundation.errors import BrokerError
@@ -104,8 +104,8 @@ def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
     assert halted_by(desk) == ["symbols"]
     (text,) = told(desk)
     assert named in text, "once"
-    assert named in " ".join(status(tmp_path / JOURNAL, system_clock()).sentences)
-    clear(tmp_path / JOURNAL, "symbols", "a person")
+    assert named in " ".join(status(tmp_path / JOURNAL_FILE, system_clock()).sentences)
+    clear(tmp_path / JOURNAL_FILE, "symbols", "a person")
     desk.job.step()
     assert halted_by(desk) == []
     assert symbol in ordered(desk) | {"SYC"}, "what is there is the opening balance from now on"
@@ -140,7 +140,7 @@ def test_what_the_venue_settles_trades_again_by_itself(desk: Desk, here: Practic
     desk.step_at(CYCLES[1])
     assert "SYA" in ordered(desk)
     (halt,) = desk.live.halts.history()
-    assert halt.cleared_by == ITSELF
+    assert halt.cleared_by == AUTO
 
 
 def test_a_list_that_knows_less_than_was_answered_is_not_believed(
@@ -226,7 +226,7 @@ def test_what_had_a_price_is_worth_what_it_was_marked_at_and_a_large_part_of_it_
         desk.job.step()
         cycle = desk.cycles[-1]
         assert (cycle.decision is None) == is_large
-        assert ("SYA, marked last at" in cycle.idle) == is_large
+        assert ("SYA, marked last at" in cycle.idle_reason) == is_large
         assert cycle.account.positions["SYA"] == before.positions["SYA"]
         assert cycle.account.equity == pytest.approx(before.equity, rel=0.01)
         assert is_large or "SYA" not in ordered(desk)
@@ -266,7 +266,7 @@ def test_a_debt_that_nothing_says_a_price_of_is_no_account_to_decide_on_and_the_
         desk.job.step()
         cycle = desk.cycles[-1]
         assert cycle.decision is None
-        assert "no price for 3 SYC, sold short and never marked" in cycle.idle
+        assert "no price for 3 SYC, sold short and never marked" in cycle.idle_reason
         desk.stop.flattening = True
         assert desk.job.finish(flatten=True) == []
     assert {*here.venue.broker.account().positions} == {"SYC"}
@@ -300,7 +300,7 @@ def test_an_order_of_nobody_that_is_not_understood_is_named_and_stops_no_cycle(
             assert ordered(desk) == {"SYA", "SYB"}
             return
         assert desk.cycles[-1].decision is None
-        clear(tmp_path / JOURNAL, "positions", "a person")
+        clear(tmp_path / JOURNAL_FILE, "positions", "a person")
         desk.step_at(CYCLES[0])
         assert ordered(desk) == {"SYA", "SYB"}
         assert halted_by(desk) == []
@@ -314,7 +314,7 @@ def test_a_clearing_lets_be_what_is_still_so_when_it_is_compared_and_nothing_els
     assert halted_by(desk) == ["symbols"]
     sold = {"symbol": "SYA", "qty": "3", "side": "sell", "client_order_id": "back"}
     trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})
-    clear(tmp_path / JOURNAL, "symbols", "a person")
+    clear(tmp_path / JOURNAL_FILE, "symbols", "a person")
     desk.job.desk.read_and_mark()
     assert halted_by(desk) == [], "nobody has compared it since: it is neither taken nor told anew"
     desk.step_at(CYCLES[1])
@@ -333,7 +333,7 @@ def test_a_clearing_lets_be_each_symbol_that_is_still_as_it_named(
     bought_by_hand(here)
     bought_elsewhere(here)
     desk.job.step()
-    clear(tmp_path / JOURNAL, "symbols", "a person")
+    clear(tmp_path / JOURNAL_FILE, "symbols", "a person")
     bought_elsewhere(here)
     desk.step_at(CYCLES[1])
     assert "SYA" in ordered(desk)
@@ -386,12 +386,14 @@ def _refuse(why: str) -> None:
 
 
 def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
-    desk.live.reconciler._at_stake = Stake(
+    desk.live.reconciler._at_stake = DiscrepancyValue(
         options={"SYC": Decimal(700), "SYD": Decimal("Infinity")}
     )
-    desk.live.at_risk_of |= {"one": {"SYC": 150.0}, "other": {"SYC": 50.0}}
-    snapshot = desk.live.complete(desk.broker.account(), ())
+    desk.live.spread_risk_by_job |= {"one": {"SYC": 150.0}, "other": {"SYC": 50.0}}
+    snapshot = desk.live.with_guard_data(desk.broker.account(), ())
     assert snapshot.at_risk == {"SYC": 900.0}, "what nobody can bound halts the account"
-    assert desk.live.complete(snapshot, (), at_risk={}).at_risk == {"SYC": 700.0}
-    desk.live.reconciler._unknown_orders = [OtherOrder("by-hand", "options on SYC", Decimal(50))]
-    assert sum(desk.live.complete(snapshot, (), at_risk={}).at_risk.values()) == 750.0
+    assert desk.live.with_guard_data(snapshot, (), at_risk={}).at_risk == {"SYC": 700.0}
+    desk.live.reconciler._unknown_orders = [
+        UnmodelledOrder("by-hand", "options on SYC", Decimal(50))
+    ]
+    assert sum(desk.live.with_guard_data(snapshot, (), at_risk={}).at_risk.values()) == 750.0

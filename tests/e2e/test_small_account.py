@@ -23,7 +23,7 @@ def test_small_account_matches_backtest_over_the_wire(practice: Start, capital: 
     here = practice(*WORDS, *SPAN, f"capital={capital}")
     market, settings = here.venue.market, here.venue.settings
     trader = settings.trader(settings.forecaster.build(market.bars.symbols))
-    believed = eager(trader.belief_table(market), "2024-02-20T16:00")
+    believed = eager(trader.build_beliefs(market), "2024-02-20T16:00")
     alone = replace(settings, fills=replace(settings.fills, remainder="cancel"))
     expected = simulate_trading(alone, market, "alone", replace(trader, table=believed))
     live = Live.at(here, *WORDS)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.orders.option_orders import Contract
+from execution.orders.option_orders import OptionContract
 from foundation.errors import BrokerError
 from option_spreads.selling.rules import NEAR_STRIKE
 from tests.e2e.selling import COSTS, DAY, OPENS, exits, opened, practising_seller, refusing
@@ -144,7 +144,7 @@ def test_an_answer_that_is_wrong_once_closes_nothing(tmp_path: Path) -> None:
     here.to(0, 350)
     assert [each.gone for each in here.seller().step().spreads] == [True]
     here.desk.positions.update(held)
-    wrong: list[dict[Contract, int]] = [{}]
+    wrong: list[dict[OptionContract, int]] = [{}]
     here.to(0, 380)
     seller = here.seller(held=lambda: wrong.pop() if wrong else here.desk.held())
     assert [each.gone for each in seller.step().spreads] == [False]
@@ -154,7 +154,7 @@ def test_an_answer_that_is_wrong_once_closes_nothing(tmp_path: Path) -> None:
 def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None:
     here, _, spread = opened(tmp_path, days=4, settings=dict(cutoff=45.0))
 
-    def ending() -> dict[Contract, int]:
+    def ending() -> dict[OptionContract, int]:
         here.to(1, 0)
         return here.desk.held()
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.option_orders import Contract, NeverSent, SpreadFill, SpreadOrder
+from execution.orders.option_orders import OptionContract, NeverSent, SpreadFill, SpreadOrder
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notices import Notices
 from option_spreads.autoscaler.account import UnknownState
@@ -371,7 +371,7 @@ def test_an_order_that_a_look_left_working_is_ended_and_none_is_sent(tmp_path: P
     asked: list[bool] = []
 
     def submit(order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
-        here.desk.send(replace(order, least_credit=Decimal("4.99")))
+        here.desk.send(replace(order, min_credit=Decimal("4.99")))
         raise BrokerError("no answer")
 
     def resume(client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
@@ -464,7 +464,7 @@ def test_the_trouble_of_each_spread_is_told_until_it_was_looked_after(
     here = practising_seller(tmp_path, 3, 0, "PUT", "CALL", entries=(30, 60), **HELD)
     without: tuple[bool, ...] = ()
 
-    def quotes(contracts: Iterable[Contract]) -> Any:
+    def quotes(contracts: Iterable[OptionContract]) -> Any:
         requested = list(contracts)
         for each in requested:
             if each.call in without:

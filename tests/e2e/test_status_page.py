@@ -20,16 +20,16 @@ import numpy as np
 import pytest
 
 from execution.journal.cycles import NextCycleBook
-from execution.journal.decisions import Journal
+from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import HALT_RULES, Halts
-from execution.journal.marks import EquityMark, MarkBook, Point
-from execution.journal.order_store import OrderIntent, OrderStore, Progress
-from execution.live.account_lock import JOURNAL, KILL_FILE, PAGE
-from execution.live.accounts import TRADE
-from execution.live.loop import Stop
+from execution.journal.marks import EquityMark, MarkBook, IndexPoint
+from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress
+from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, PAGE_FILE
+from execution.live.accounts import TRADE_JOB
+from execution.live.loop import StopSignal
 from execution.live.open_account import OpenAccount
-from execution.live.page import Bounds, Section, StatusPage
+from execution.live.status_page import PageLimits, PageSection, StatusPage
 from execution.live.settings import LiveSettings
 from execution.orders.orders import Order
 from foundation.clock import Time
@@ -49,8 +49,8 @@ END = np.datetime64("2024-02-21T20:00", "ns")
 NOW = np.datetime64("2024-02-21T19:42", "ns")
 MINUTE = np.timedelta64(1, "m")
 ATTACK = "<script>document.title = 'taken'</script>"
-SETTINGS = LiveSettings.of(composed_config("live", []))
-BOUNDS = Bounds(SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.crypto_leverage)
+SETTINGS = LiveSettings.from_config(composed_config("live", []))
+BOUNDS = PageLimits(SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.crypto_leverage)
 
 
 def text_of(page: str) -> str:
@@ -65,18 +65,18 @@ class Written:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.file = folder / PAGE
-        self.database = Database(folder / JOURNAL)
+        self.file = folder / PAGE_FILE
+        self.database = Database(folder / JOURNAL_FILE)
         self.events = EventLog(self.database, clock=Time(now=lambda: NOW))
         self.book = OrderStore(self.database, self.events)
         self.halts = Halts(self.database, self.events)
-        self.journal = Journal(self.database, self.events, self.book, TRADE)
+        self.journal = DecisionJournal(self.database, self.events, self.book, TRADE_JOB)
         self.marks = MarkBook(self.database)
         self.next_cycle = NextCycleBook(self.database, 0.0, Time(now=lambda: NOW))
         self.seconds = 0.0
         self.status = self.status_page()
 
-    def status_page(self, *sections: Section) -> StatusPage:
+    def status_page(self, *sections: PageSection) -> StatusPage:
         time = Time(now=lambda: NOW, elapsed=lambda: self.seconds)
         told = Notices(None, None), NO_SECRETS, Time(now=lambda: NOW)
         account = OpenAccount(self.folder.name, self.database, self.folder, *told)
@@ -86,13 +86,13 @@ class Written:
         gross = sum(abs(value) for value in held.values())
         mark = EquityMark(at, equity, equity - gross, gross, 0.0, 4.0, flows, held)
         before = self.marks.point_before(at)
-        point = before.next(at, equity, flows) if before else Point.first(at, equity)
+        point = before.next(at, equity, flows) if before else IndexPoint.first(at, equity)
         self.marks.mark(mark, point)
         self.events.append("marked", "")
 
     def order(self, name: str, reason: str = "because") -> None:
         order = Order(name, "NVDA", "buy", Decimal(1), reason)
-        self.book.plan(OrderIntent(order, NOW, job=TRADE, state="planned"))
+        self.book.plan(OrderIntent(order, NOW, job=TRADE_JOB, state="planned"))
 
     def spoil(self, statement: str) -> None:
         self.order("spoilt")
@@ -101,7 +101,7 @@ class Written:
     def made(self, **came_to: Any) -> None:
         """A cycle that is over, and the next one expected."""
         self.journal.cycles.end(self.journal.cycles.begin(NOW), NOW, **came_to)
-        self.next_cycle.expect(TRADE, END, NOW)
+        self.next_cycle.expect(TRADE_JOB, END, NOW)
 
     def page(self) -> str:
         self.status.refresh()
@@ -116,16 +116,16 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An account with a decision, orders that filled, wait and were denied, a deposit, a halt."""
     day = Written(tmp_path_factory.mktemp("practised") / "account-1")
     words = (SYMBOLS, "forecaster=ewma", "forecaster.calibrated=false", "data.start=2024-01-02")
-    settings = LiveSettings.of(composed_config("live", [*words, "end=2024-02-21T19:30Z"]))
+    settings = LiveSettings.from_config(composed_config("live", [*words, "end=2024-02-21T19:30Z"]))
     cycle = dry_cycle(settings, {})
     assert cycle.decision is not None
     first, second, *_ = day.book.of_decision(day.journal.write(cycle.decision, cycle.account))
-    filled = Progress("filled", "v-1", first.single.qty, Decimal(50))
-    day.book.settle(first.client_order_id, "submitting")
-    day.book.note(first.client_order_id, filled)
-    day.book.settle(second.client_order_id, "denied", f"halted: daily_loss since noon: {ATTACK}")
+    filled = OrderProgress("filled", "v-1", first.single_order.qty, Decimal(50))
+    day.book.set_state(first.client_order_id, "submitting")
+    day.book.record_progress(first.client_order_id, filled)
+    day.book.set_state(second.client_order_id, "denied", f"halted: daily_loss since noon: {ATTACK}")
     limit = Order("by-hand-SYB", "SYB", "buy", Decimal(5), "so", type="limit", limit_price=48.5)
-    day.book.begin(OrderIntent(limit, NOW, "accepted", job=TRADE))
+    day.book.begin(OrderIntent(limit, NOW, "accepted", job=TRADE_JOB))
     for hours, equity, flows in (
         (28, 100_000.0, 0.0),
         (14, 106_000.0, 5_000.0),
@@ -136,7 +136,7 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     NoticeBook(day.database, NO_SECRETS, Time(now=lambda: NOW)).record(
         "halt daily_loss", "halted: lost 11 %"
     )
-    NextCycleBook(day.database, 240.0, Time(now=lambda: NOW)).expect(TRADE, END, NOW)
+    NextCycleBook(day.database, 240.0, Time(now=lambda: NOW)).expect(TRADE_JOB, END, NOW)
     day.status.refresh()
     day.database.close()
     return day.folder
@@ -152,14 +152,14 @@ def written(tmp_path: Path) -> Iterator[Written]:
 def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_was_sent(
     practised: Path,
 ) -> None:
-    text = text_of((practised / PAGE).read_text())
+    text = text_of((practised / PAGE_FILE).read_text())
     assert "Running, and nothing is opened" in text
     assert HALT_RULES["daily_loss"].remedy in text
     assert "Written 21 Feb 2024 19:42 UTC, 14:42 New York" in text
     assert "It counts until 21 Feb 2024 20:09 UTC, 15:09 New York" in text
     assert "Next cycle: trade at 21 Feb 2024 20:00 UTC, 15:00 New York." in text
     assert "+$5,000.00 paid in since 20 Feb 2024" in text
-    path = practised / JOURNAL
+    path = practised / JOURNAL_FILE
     equities = rows_of(path, "SELECT equity FROM marks ORDER BY at")
     earned = equities[-1][0] - equities[0][0] - 5_000
     assert f"earned in all {usd(earned, sign=True)}" in text
@@ -183,19 +183,19 @@ def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written
     NoticeBook(written.database, NO_SECRETS, Time(now=lambda: NOW)).record(ATTACK, ATTACK)
     written.order("one", reason=ATTACK)
     written.order("two")
-    written.book.settle("two", "denied", ATTACK)
+    written.book.set_state("two", "denied", ATTACK)
     written.halts.raise_halt("positions", ATTACK, NOW)
-    written.made(failed=ATTACK)
+    written.made(failure=ATTACK)
     written.mark(NOW, 100.0, **{ATTACK: 50.0})
     written.status = written.status_page(Refused())
     assert written.text().count(ATTACK) == 8
-    for page in (written.page(), (practised / PAGE).read_text()):
+    for page in (written.page(), (practised / PAGE_FILE).read_text()):
         rest = without_scripts(page, "execution/status.js")
         assert "<script" not in rest
         assert not re.search(r"""\b(src|href|style|on\w+)=["']|url\(|@import""", rest)
 
 
-class Refused(Section):
+class Refused(PageSection):
     """A section that cannot be shown."""
 
     title = "Refused"
@@ -211,7 +211,7 @@ def test_the_page_is_written_where_a_halt_an_order_or_the_kill_file_has_changed(
     for change in (
         written.made,
         lambda: written.order("one"),
-        lambda: written.book.settle("one", "submitting"),
+        lambda: written.book.set_state("one", "submitting"),
         lambda: written.halts.raise_halt("cash", "gone", NOW),
         lambda: written.halts.clear("cash", "Ada", NOW),
         (written.folder / KILL_FILE).touch,
@@ -227,7 +227,7 @@ def test_the_page_is_written_where_a_halt_an_order_or_the_kill_file_has_changed(
 
 
 def test_the_kill_file_and_every_halt_are_said_with_what_to_do(written: Written) -> None:
-    written.made(idle="nothing to do")
+    written.made(idle_reason="nothing to do")
     assert "<title>Running ·" in written.page()
     for kind, rule in HALT_RULES.items():
         written.halts.raise_halt(kind, f"why {kind}", NOW)
@@ -245,15 +245,15 @@ def test_the_kill_file_and_every_halt_are_said_with_what_to_do(written: Written)
 
 
 def test_a_cycle_that_failed_is_said_until_one_has_not(written: Written) -> None:
-    written.made(failed="the venue did not answer")
+    written.made(failure="the venue did not answer")
     assert "The last cycle failed the venue did not answer" in written.text()
     number = written.journal.cycles.begin(NOW)
     written.order("one")
     assert "The last cycle failed" in written.text()
-    written.journal.cycles.end(number, NOW, idle="nothing to do")
+    written.journal.cycles.end(number, NOW, idle_reason="nothing to do")
     written.order("two")
     assert "The last cycle failed" not in written.text()
-    assert f"Last cycle: {TRADE} at 21 Feb 2024" in written.text()
+    assert f"Last cycle: {TRADE_JOB} at 21 Feb 2024" in written.text()
 
 
 def test_the_page_is_its_owners_alone_and_never_half_of_one(written: Written) -> None:
@@ -268,7 +268,7 @@ def test_the_page_is_its_owners_alone_and_never_half_of_one(written: Written) ->
         written.status.refresh()
         assert reader.read().endswith("</html>")
     assert "one" in written.file.read_text()
-    assert sorted(path.name for path in written.folder.iterdir()) == [JOURNAL, PAGE]
+    assert sorted(path.name for path in written.folder.iterdir()) == [JOURNAL_FILE, PAGE_FILE]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_page_that_cannot_be_written_is_logged_once_and_the_loop_goes_on(
 ) -> None:
     trouble(written)
     done = 0
-    with caplog.at_level(logging.ERROR), written.status.kept(Stop()):
+    with caplog.at_level(logging.ERROR), written.status.kept(StopSignal()):
         for number in range(3):
             written.events.append("change", str(number))
             written.status.refresh()
@@ -299,7 +299,7 @@ def test_a_page_that_cannot_be_written_is_logged_once_and_the_loop_goes_on(
 
 
 def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
-    stop = Stop()
+    stop = StopSignal()
     written.made()
     with written.status.kept(stop):
         stop.tell("SIGTERM")
@@ -310,7 +310,7 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
         (Ended(signal.SIGINT), "SIGINT"),
         (KeyError(), "KeyError"),
     ):
-        with pytest.raises(type(error)), written.status.kept(Stop()):
+        with pytest.raises(type(error)), written.status.kept(StopSignal()):
             raise error
         page = written.file.read_text()
         assert f"<title>Stopped by an error: {why} ·" in page
@@ -318,22 +318,22 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "claim"),
+    ("told", "headline"),
     [
         ("SIGTERM", "Stopped: SIGTERM"),
         ("the kill file is there", "Stopped: the kill file is there"),
         ("", "Finished: no further cycle is due"),
     ],
 )
-def test_an_ordinary_end_is_not_red(written: Written, told: str, claim: str) -> None:
-    stop = Stop()
+def test_an_ordinary_end_is_not_red(written: Written, told: str, headline: str) -> None:
+    stop = StopSignal()
     written.made()
     with written.status.kept(stop):
         if told:
             (written.folder / KILL_FILE).touch()
             stop.tell(told)
     page = written.file.read_text()
-    assert f"<title>{claim} ·" in page
+    assert f"<title>{headline} ·" in page
     assert 'class="verdict open"' in page
     assert 'class="alert bad"' not in page
 
@@ -341,13 +341,13 @@ def test_an_ordinary_end_is_not_red(written: Written, told: str, claim: str) -> 
 @pytest.mark.parametrize(("kind", "level"), [("cash", "bad"), ("drawdown", "warn")])
 def test_an_ordinary_end_keeps_the_color_of_halts(written: Written, kind: Any, level: str) -> None:
     written.halts.raise_halt(kind, "why", NOW)
-    with written.status.kept(Stop()):
+    with written.status.kept(StopSignal()):
         pass
     assert f'class="verdict {level}"' in written.file.read_text()
 
 
 def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:
-    file = practised / PAGE
+    file = practised / PAGE_FILE
     titles = ("Running, and nothing is opened", "Next cycle", "denied", ATTACK, "out of date")
     look_at_all_widths(browser, file, titles)
     browser.open(file.as_uri(), 390)
@@ -362,7 +362,7 @@ def test_the_page_says_by_itself_that_it_is_old(browser: Page, written: Written)
         if until is None:
             written.next_cycle.expect_none()
         else:
-            written.next_cycle.expect(TRADE, until, until)
+            written.next_cycle.expect(TRADE_JOB, until, until)
         written.status.refresh()
         browser.open(written.file.as_uri(), 390)
         shown = browser.value("getComputedStyle(document.querySelector('.late')).display")

@@ -19,8 +19,8 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import WHOLE
-from execution.live.account_lock import JOURNAL
-from execution.live.loop import Stop
+from execution.live.account_lock import JOURNAL_FILE
+from execution.live.loop import StopSignal
 from foundation.clock import OURS, Time, system_clock
 from foundation.database import Database, rows_of
 from foundation.errors import BrokerError, InputError
@@ -47,7 +47,7 @@ def traded(
 ) -> list[ActionEntry]:
     """Trade, with the venue's clock moved after every decision, until so many were made."""
     shown: list[ActionEntry] = []
-    stop = Stop()
+    stop = StopSignal()
 
     def show(entry: ActionEntry) -> None:
         shown.append(entry)
@@ -66,7 +66,7 @@ def clock_of(practice: KalshiPractice) -> Time:
 
 
 def journals() -> list[Path]:
-    return sorted(Path("journals").glob(f"*/{JOURNAL}"))
+    return sorted(Path("journals").glob(f"*/{JOURNAL_FILE}"))
 
 
 def test_a_dry_run_decides_and_sends_nothing_and_says_why_there_is_no_order(
@@ -139,7 +139,7 @@ def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
         if len(shown) == 12:
             practice.clear_faults()
 
-    trade(trading_settings(practice, **{**BOTH, "steps": 12}), KEYS, Stop(), show)
+    trade(trading_settings(practice, **{**BOTH, "steps": 12}), KEYS, StopSignal(), show)
     [path] = journals()
     refused = rows_of(path, "SELECT client_order_id FROM intents WHERE state = 'rejected'")
     assert len(refused) >= 3
@@ -160,7 +160,7 @@ def test_maintenance_is_one_plain_notice(
         if len(shown) == 10:
             practice.resume()
 
-    trade(trading_settings(practice, **{**BOTH, "steps": 16}), KEYS, Stop(), show)
+    trade(trading_settings(practice, **{**BOTH, "steps": 16}), KEYS, StopSignal(), show)
     [path] = journals()
     denied = rows_of(path, "SELECT decision FROM intents WHERE state = 'denied'")
     ticks = [str(decision).split()[1] for (decision,) in denied]

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from execution.journal.cycles import next_cycle_of
+from execution.journal.cycles import read_next_cycle
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.marks import EquityMark, MarkBook
-from execution.journal.order_store import WAITING
+from execution.journal.order_store import PENDING_STATES
 from execution.live.__main__ import clear
-from execution.live.account_lock import JOURNAL
+from execution.live.account_lock import JOURNAL_FILE
 from execution.live.guards import GuardSettings
 from execution.live.losses import write_mark
 from foundation.database import Database, rows_of
@@ -30,9 +30,7 @@ from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
 
 UNDER = "SYC"
 NOW = np.datetime64("2024-02-20T15:30", "ns")
-WAITING_OF_SPREADS = (
-    f"SELECT client_order_id, state FROM intents WHERE job = 'spreads' AND state IN {WAITING}"
-)
+WAITING_OF_SPREADS = f"SELECT client_order_id, state FROM intents WHERE job = 'spreads' AND state IN {PENDING_STATES}"
 
 
 def both_jobs(url: str, vix: Path, *words: str) -> list[str]:
@@ -65,7 +63,7 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     while loop.running and not desk.tickets:
         time.sleep(0.02)
     # The clock goes on between two cycles; one that begins meanwhile has an hour.
-    path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL
+    path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL_FILE
     while loop.running:
         if not rows_of(path, "SELECT number FROM cycles WHERE ended_at IS NULL"):
             here.advance()
@@ -83,7 +81,7 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
         folder = tmp_path / "data" / "autoscaling" / "paper"
         assert EventLog(database).last_held(FOLDER) == [str(folder)]
     assert rows_of(path, "SELECT failed FROM cycles WHERE failed != ''") == []
-    assert next_cycle_of(path) is None, "all its cycles were made"
+    assert read_next_cycle(path) is None, "all its cycles were made"
 
 
 @pytest.mark.slow
@@ -106,7 +104,7 @@ def test_after_kills_of_a_process_with_both_jobs_no_order_stays_working(
         here.advance()
     loop = Started(command, cwd=tmp_path, env=environment(tmp_path))
     here.advance("2024-02-20T21:00Z")
-    path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL
+    path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL_FILE
     while loop.running and (read_state(files.folder).spreads or rows_of(path, WAITING_OF_SPREADS)):
         time.sleep(0.05)
     loop.kill()
@@ -134,7 +132,7 @@ def test_an_order_of_options_by_hand_is_named_and_halts_by_what_it_could_lose(
     practice: Start, vix: Path, tmp_path: Path, contracts: str, halt: str
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
-    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL
+    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL_FILE
     sell(words, KEYS)
     spread = read_state(tmp_path / "files" / "paper").spreads[0]
     legs = [
@@ -162,7 +160,7 @@ def test_an_account_that_cannot_be_reconciled_keeps_no_spread_from_being_bought_
     with pytest.raises(InputError, match="503"):
         sell([*words, "broker.attempts=1"], KEYS)
     assert read_state(tmp_path / "files" / "paper").spreads == ()
-    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL
+    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL_FILE
     assert rows_of(path, "SELECT kind FROM notices") == [("step reconciling",)]
 
 
@@ -189,17 +187,19 @@ def test_halts_stop_the_seller_too(
     here, words = seller_of_one_entry(practice, vix, tmp_path)
     folder = tmp_path / "live" / here.venue.record.account_id
     if stopped:
-        database = Database(folder / JOURNAL)
+        database = Database(folder / JOURNAL_FILE)
         Halts(database, EventLog(database)).raise_halt(stopped, "so", NOW)  # type: ignore[arg-type]
         database.close()
     sell(words, KEYS)
     assert bool(here.posts) == (not stopped)
-    states = rows_of(folder / JOURNAL, "SELECT state, why FROM intents")
+    states = rows_of(folder / JOURNAL_FILE, "SELECT state, why FROM intents")
     if stopped:
         ((state, why),) = states
         assert state == "denied"
         assert stopped in why
-        ((text,),) = rows_of(folder / JOURNAL, "SELECT text FROM notices WHERE kind = 'denied'")
+        ((text,),) = rows_of(
+            folder / JOURNAL_FILE, "SELECT text FROM notices WHERE kind = 'denied'"
+        )
         assert text.endswith(f"-060 is not sold: {why}")
 
 
@@ -208,7 +208,7 @@ def test_what_an_account_has_lost_halts_a_seller_that_trades_nothing_else(
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
     folder = tmp_path / "live" / here.venue.record.account_id
-    database = Database(folder / JOURNAL)
+    database = Database(folder / JOURNAL_FILE)
     before = NOW - np.timedelta64(3, "D")
     mark = EquityMark(before, 200_000.0, 200_000.0, 0.0, 0.0, 4.0, 0.0, {})
     halts = Halts(database, EventLog(database))
@@ -216,7 +216,7 @@ def test_what_an_account_has_lost_halts_a_seller_that_trades_nothing_else(
     database.close()
     sell(words, KEYS)
     assert not here.posts
-    standing = rows_of(folder / JOURNAL, "SELECT kind FROM halts WHERE cleared_at IS NULL")
+    standing = rows_of(folder / JOURNAL_FILE, "SELECT kind FROM halts WHERE cleared_at IS NULL")
     assert ("drawdown",) in standing
 
 
@@ -231,5 +231,5 @@ def test_orders_of_stocks_by_hand_stop_no_spread(
         order = {"symbol": symbol, "qty": "3", "time_in_force": "gtc"}
         trading(here).post("/orders", {**order, "client_order_id": f"by-hand-{symbol}", **terms})
     sell(words, KEYS)
-    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL
+    path = tmp_path / "live" / here.venue.record.account_id / JOURNAL_FILE
     assert rows_of(path, "SELECT state, why FROM intents") == [("filled", "")]

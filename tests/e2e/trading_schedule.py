@@ -21,7 +21,7 @@ import numpy as np
 
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
-from execution.live.account_lock import JOURNAL
+from execution.live.account_lock import JOURNAL_FILE
 from foundation.database import Database, rows_of
 from tests.e2e.fault_checks import Books, Sent, World, ordered
 from tests.e2e.fault_kinds import KINDS
@@ -130,7 +130,7 @@ class Trading:
     def journal(self) -> Path:
         """The account's journal."""
         account = self.here.venue.record.account_id
-        return self.place.folder / "data" / "live" / account / JOURNAL
+        return self.place.folder / "data" / "live" / account / JOURNAL_FILE
 
     @property
     def kill_file(self) -> Path:
@@ -317,7 +317,9 @@ class Trading:
             each for each in world.books.written.values() if each.state in ("submitting", "unknown")
         ]
         counts["undetermined_at_the_end"] += len(open_)
-        counts.update(f"taken: {each.part}" for each in world.books.written.values() if each.taken)
+        counts.update(
+            f"taken: {each.role}" for each in world.books.written.values() if each.was_accepted
+        )
 
 
 def _words(timeframe: str) -> list[str]:

@@ -39,7 +39,7 @@ from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation.exchange import Exchange, Listing
 from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.trading.endpoint import KalshiKeys
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.orders import EventContractOrder
 from foundation.arrays import Array
 
 WAIT = 30.0  # seconds
@@ -150,7 +150,7 @@ def signed_headers(
 _keys = cache(KalshiKeys)
 
 
-def body_of(order: LimitOrder, **more: Any) -> dict[str, Any]:
+def body_of(order: EventContractOrder, **more: Any) -> dict[str, Any]:
     """An order as the API is sent it, written anew so that the client is not its own witness.
 
     Buying NO at p is an ask at 1 - p, selling NO a bid at 1 - p; immediate sales only reduce.
@@ -176,8 +176,8 @@ def buying(
     price: str = "0.50",
     count: int = 10,
     side: Literal["YES", "NO"] = "YES",
-) -> LimitOrder:
-    return LimitOrder(name, market, "BUY", side, Decimal(price), Decimal(count))
+) -> EventContractOrder:
+    return EventContractOrder(name, market, "BUY", side, Decimal(price), Decimal(count))
 
 
 def _listings(sessions: Mapping[str, Array]) -> list[Listing]:

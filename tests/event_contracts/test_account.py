@@ -24,7 +24,7 @@ from event_contracts.trading.manager import (
     News,
     explained,
 )
-from event_contracts.trading.orders import Fill, LimitOrder
+from event_contracts.trading.orders import Fill, EventContractOrder
 from event_contracts.trading.venue_orders import VenueFill, own_terms, yes_price
 from execution.journal.order_store import OrderStore
 from foundation.errors import BrokerError, OutcomeUnknown
@@ -200,7 +200,7 @@ def test_where_contracts_are_not_explained_nothing_was_paid_in_or_out() -> None:
 
 
 LATER = np.datetime64("2100-01-01", "ns")
-WISH = LimitOrder("o-1", "RAIN", "BUY", "YES", D("0.50"), D(10))
+WISH = EventContractOrder("o-1", "RAIN", "BUY", "YES", D("0.50"), D(10))
 
 
 @dataclass

@@ -25,20 +25,20 @@ from event_contracts.trading.actions import (
     process_action,
 )
 from event_contracts.trading.orders import (
-    LimitOrder,
+    EventContractOrder,
     MarketView,
     Outcome,
     Quote,
     Receipt,
     RestingOrder,
-    Verb,
+    ContractAction,
     other,
 )
 from foundation.errors import InputError
 from tests.event_contracts.trading import MARKET, QUOTE, view, views, waiting
 
 D = Decimal
-WAYS: list[tuple[Verb, Outcome]] = [
+WAYS: list[tuple[ContractAction, Outcome]] = [
     ("BUY", "YES"), ("SELL", "YES"), ("BUY", "NO"), ("SELL", "NO"),
 ]  # fmt: skip
 STYLES = ("passive", "mid", "aggressive")
@@ -49,12 +49,12 @@ class Shown:
 
     def __init__(self, account: MarketView) -> None:
         self.account = account
-        self.sent: list[LimitOrder] = []
+        self.sent: list[EventContractOrder] = []
 
     def view(self, market: str) -> MarketView:
         return self.account
 
-    def submit(self, order: LimitOrder) -> Receipt:
+    def submit(self, order: EventContractOrder) -> Receipt:
         self.sent.append(order)
         return Receipt("o", D(0), order.count)
 
@@ -276,11 +276,11 @@ def test_own_sizes_buffer_and_limits_count() -> None:
 def test_an_order_checks_itself() -> None:
     for price, count in (("0", "1"), ("1", "1"), ("0.00001", "1"), ("0.5", "0"), ("0.5", "0.001")):
         with pytest.raises(ValueError, match=r"c: (price|count) must be a multiple"):
-            LimitOrder("c", MARKET, "BUY", "YES", D(price), D(count))
+            EventContractOrder("c", MARKET, "BUY", "YES", D(price), D(count))
     with pytest.raises(ValueError, match="needs a client_order_id"):
-        LimitOrder("", MARKET, "BUY", "YES", D("0.5"), D(1))
+        EventContractOrder("", MARKET, "BUY", "YES", D("0.5"), D(1))
     with pytest.raises(ValueError, match=r"remaining must be above 0 and at most 5, got 6"):
-        RestingOrder("o", LimitOrder("c", MARKET, "BUY", "YES", D("0.5"), D(5)), D(6))
+        RestingOrder("o", EventContractOrder("c", MARKET, "BUY", "YES", D("0.5"), D(5)), D(6))
     for bid, ask in (("0.5", "0.4"), ("-0.1", "0.4"), ("0.5", "1.1")):
         with pytest.raises(ValueError, match="0 ≤ yes_bid ≤ yes_ask ≤ 1"):
             Quote(D(bid), D(ask))

@@ -18,7 +18,7 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.policies import Codes, Observations, Policy, RandomPolicy
 from event_contracts.trading.records import SLOTS
 from event_contracts.trading.venue_orders import order_of
-from execution.orders.gate import AnyOrder, Part, Unguarded
+from execution.orders.gate import AnyOrder, OrderRole, Unguarded
 from foundation.arrays import Mask
 from foundation.database import Database
 from tests.e2e.kalshi_desk import RAIN, Always
@@ -105,7 +105,7 @@ def exchange_of() -> Exchange:
 class Killed(Unguarded):
     """A gate that denies everything."""
 
-    def refusal(self, order: AnyOrder, part: Part, now: np.datetime64) -> str:
+    def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
         return "KILL is there"
 
 
@@ -141,6 +141,6 @@ def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> 
     assert (tick.at, tick.tick) == (exchange.now, exchange.shown(RAIN))
     intent = book.get(entry.client_order_id)
     assert intent is not None
-    assert (intent.job, intent.state, intent.part) == ("kalshi", "filled", "opening")
+    assert (intent.job, intent.state, intent.role) == ("kalshi", "filled", "opening")
     assert order_of(intent).count == 5
     assert list(log.spans()) == [RAIN]

@@ -29,7 +29,7 @@ from event_contracts.trading.event_risk import (
     market_loss,
     strike_fields,
 )
-from event_contracts.trading.orders import Exposure, LimitOrder, Outcome, Quote, other
+from event_contracts.trading.orders import Exposure, EventContractOrder, Outcome, Quote, other
 from event_contracts.trading.record_rules import masks
 from event_contracts.trading.records import DOLLAR, MARKET, ORDER, SLOTS, TICK, WHOLE
 from foundation.decimals import CENT
@@ -348,7 +348,9 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
             after = before.held(side) - before.held(other(side))
             after += before.resting_towards(side) + count
             try:
-                exchange.submit(LimitOrder(f"{name}-{tick}", name, "BUY", side, price, count))
+                exchange.submit(
+                    EventContractOrder(f"{name}-{tick}", name, "BUY", side, price, count)
+                )
             except OrderRejected:
                 assert after > 0
                 continue
@@ -370,11 +372,11 @@ def test_a_second_strike_is_refused_by_name() -> None:
     sides: tuple[Outcome, ...] = ("YES", "NO")
     side = max(sides, key=exchange.quote("T0").ask)
     price = exchange.quote("T0").ask(side)
-    exchange.submit(LimitOrder("a", "T0", "BUY", side, price, 35 // price))
+    exchange.submit(EventContractOrder("a", "T0", "BUY", side, price, 35 // price))
     side = max(sides, key=exchange.quote("T1").ask)
     price = exchange.quote("T1").ask(side)
     with pytest.raises(OrderRejected, match=r"its event may lose .* \(limits.event_loss\)"):
-        exchange.submit(LimitOrder("b", "T1", "BUY", side, price, D(20)))
+        exchange.submit(EventContractOrder("b", "T1", "BUY", side, price, D(20)))
 
 
 @pytest.mark.parametrize(("limit", "filled"), [(60, 0), (100, 50)])
@@ -390,10 +392,10 @@ def test_a_fill_beyond_the_event_limit_is_cancelled(limit: int, filled: int) -> 
     ]
     limits = PositionLimits(event_loss=D(limit))
     exchange = Exchange(listings, EpisodeSettings(life=20, limits=limits))
-    exchange.submit(LimitOrder("b", "B", "BUY", "YES", D("0.30"), D(100)))
+    exchange.submit(EventContractOrder("b", "B", "BUY", "YES", D("0.30"), D(100)))
     exchange.advance()
     assert exchange.position("B") == 100
-    placed = exchange.submit(LimitOrder("a", "A", "BUY", "YES", D("0.40"), D(50)))
+    placed = exchange.submit(EventContractOrder("a", "A", "BUY", "YES", D("0.40"), D(50)))
     exchange.advance()
     assert placed.filled == filled
     assert placed.state == ("executed" if filled else "canceled")

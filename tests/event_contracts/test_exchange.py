@@ -21,7 +21,14 @@ from event_contracts.simulation.sessions import tape_of
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import PositionLimits
-from event_contracts.trading.orders import Fill, LimitOrder, MarketView, Outcome, TimeInForce, other
+from event_contracts.trading.orders import (
+    Fill,
+    EventContractOrder,
+    MarketView,
+    Outcome,
+    ContractTimeInForce,
+    other,
+)
 from event_contracts.trading.records import SLOTS
 from foundation.errors import OrderRejected
 from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
@@ -149,7 +156,7 @@ def shown(*rows: tuple[str, str], size: int = 1000, **more: Any) -> Exchange:
 
 
 def sent(exchange: Exchange, action: str, side: str, price: str, count: int) -> PlacedOrder:
-    order = LimitOrder("c", "RAIN", action, side, D(price), D(count))  # type: ignore[arg-type]
+    order = EventContractOrder("c", "RAIN", action, side, D(price), D(count))  # type: ignore[arg-type]
     return exchange.submit(order)
 
 
@@ -237,7 +244,7 @@ def test_resting_sale_reserves_its_contracts() -> None:
     ],
 )
 def test_a_sale_takes_the_book_shown(
-    price: str, count: int, force: TimeInForce, filled: int, state: str
+    price: str, count: int, force: ContractTimeInForce, filled: int, state: str
 ) -> None:
     """Of forty held, while twenty are bid for at 0.40 and the next tick bids less."""
     exchange = shown(HERE, HERE, HERE, BELOW, size=20)
@@ -245,7 +252,7 @@ def test_a_sale_takes_the_book_shown(
         sent(exchange, "BUY", "YES", "0.45", 20)
         exchange.advance()
     assert exchange.position("RAIN") == 40
-    sale = LimitOrder("s", "RAIN", "SELL", "YES", D(price), D(count), time_in_force=force)
+    sale = EventContractOrder("s", "RAIN", "SELL", "YES", D(price), D(count), time_in_force=force)
     assert exchange.depth("RAIN") == (20, 20)
     placed = exchange.submit(sale)
     assert (placed.state, placed.filled) == (state, filled)
@@ -270,7 +277,9 @@ def test_depth_shown_fills_orders_once() -> None:
 
 def test_fill_or_kill_leaves_no_order_where_the_book_is_short() -> None:
     exchange = shown(HERE, HERE, size=20)
-    order = LimitOrder("k", "RAIN", "BUY", "YES", D("0.42"), D(21), time_in_force="fill_or_kill")
+    order = EventContractOrder(
+        "k", "RAIN", "BUY", "YES", D("0.42"), D(21), time_in_force="fill_or_kill"
+    )
     with pytest.raises(OrderRejected, match=r"killed: 21 at \$0.42, 20 in the book"):
         exchange.submit(order)
     assert (exchange.orders, exchange.cash, exchange.depth("RAIN")) == ({}, 1000, (20, 20))
@@ -282,7 +291,7 @@ def test_a_sale_cancels_own_purchases_that_it_meets() -> None:
     sent(exchange, "BUY", "YES", "0.42", 20)
     above = sent(exchange, "BUY", "YES", "0.41", 5)
     below = sent(exchange, "BUY", "YES", "0.39", 5)
-    sale = LimitOrder(
+    sale = EventContractOrder(
         "s", "RAIN", "SELL", "YES", D("0.40"), D(20), time_in_force="immediate_or_cancel"
     )
     placed = exchange.submit(sale)
@@ -316,7 +325,7 @@ def test_what_another_market_holds_is_part_of_the_portfolio_as_an_order_fills() 
     tapes = [tape_of(synthetic_session(1, deep, market=k)) for k in range(2)]
     exchange = Exchange([Listing("RAIN", tapes[0]), Listing("SNOW", tapes[1])])
     for market in ("RAIN", "SNOW"):
-        exchange.submit(LimitOrder(market, market, "BUY", "YES", D("0.60"), D(400)))
+        exchange.submit(EventContractOrder(market, market, "BUY", "YES", D("0.60"), D(400)))
     exchange.advance()
     assert [exchange.position(market) for market in ("RAIN", "SNOW")] == [400, 400]
     bought = exchange.fills[-1]

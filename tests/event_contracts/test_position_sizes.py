@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.orders import Fill, LimitOrder, Outcome, Verb
+from event_contracts.trading.orders import Fill, EventContractOrder, Outcome, ContractAction
 from event_contracts.trading.position_sizes import (
     Episode,
     PositionSizeMetrics,
@@ -22,7 +22,7 @@ from event_contracts.trading.position_sizes import (
 )
 from event_contracts.trading.status_sections import sections
 from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
+from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress, OrderState
 from foundation.database import Database
 from tests.e2e.kalshi_desk import RAIN
 from tests.e2e.test_status_page import text_of
@@ -43,7 +43,7 @@ trades = st.tuples(
 
 
 def booked(
-    wanted: list[tuple[int, Verb, Outcome, int, int, bool]],
+    wanted: list[tuple[int, ContractAction, Outcome, int, int, bool]],
 ) -> tuple[tuple[Fill, ...], Account]:
     """Fills that the exact account takes, with what it charged, and the account after them."""
     account = START
@@ -63,13 +63,15 @@ def sent(count: int = 6) -> tuple[SentOrder, ...]:
     return tuple(SentOrder(f"{k}", SIZES[k % 5]) for k in range(count))
 
 
-def fill(name: str, verb: Verb, side: Outcome, price: str, count: int, fee: str = "0") -> Fill:
+def fill(
+    name: str, verb: ContractAction, side: Outcome, price: str, count: int, fee: str = "0"
+) -> Fill:
     return Fill(name, RAIN, verb, side, D(price), D(count), False, D(fee))
 
 
 @given(st.lists(trades, max_size=40), st.sampled_from(["YES", "NO"]))
 def test_profits_of_orders_add_up_to_what_the_account_earned(
-    wanted: list[tuple[int, Verb, Outcome, int, int, bool]], outcome: Outcome
+    wanted: list[tuple[int, ContractAction, Outcome, int, int, bool]], outcome: Outcome
 ) -> None:
     fills, account = booked(wanted)
     episode = Episode(sent(), fills, outcome)
@@ -80,7 +82,7 @@ def test_profits_of_orders_add_up_to_what_the_account_earned(
 
 @given(st.lists(trades, min_size=1, max_size=40))
 def test_an_order_has_a_profit_once_all_that_it_opened_is_closed(
-    wanted: list[tuple[int, Verb, Outcome, int, int, bool]],
+    wanted: list[tuple[int, ContractAction, Outcome, int, int, bool]],
 ) -> None:
     fills, account = booked(wanted)
     now = Episode(sent(), fills)
@@ -165,17 +167,17 @@ def test_the_page_shows_sizes_of_orders() -> None:
     book = OrderStore(database)
     settled, sizes = sections(book, ActionLog(database, EventLog(database), book))
     assert (settled.html(), sizes.html()) == ("", "")
-    rows: list[tuple[Verb, Outcome, str, int, int, State]] = [
+    rows: list[tuple[ContractAction, Outcome, str, int, int, OrderState]] = [
         ("BUY", "YES", "0.40", 20, 20, "filled"),
         ("SELL", "YES", "0.50", 10, 10, "filled"),
         ("BUY", "NO", "0.45", 10, 10, "filled"),
         ("BUY", "NO", "0.45", 50, 0, "rejected"),
     ]
     for number, (verb, side, price, count, filled, state) in enumerate(rows):
-        order = LimitOrder(f"o-{number}", RAIN, verb, side, D(price), D(count))
+        order = EventContractOrder(f"o-{number}", RAIN, verb, side, D(price), D(count))
         # What was bought at 0.45 was filled at 0.40.
         paid = D("0.40") if verb == "BUY" else None
-        progress = Progress("filled", f"v-{number}", D(filled), paid)
+        progress = OrderProgress("filled", f"v-{number}", D(filled), paid)
         sent = NOW + number * np.timedelta64(1, "m")
         book.begin(OrderIntent(order, sent, state=state, job="kalshi", progress=progress))
     text = text_of(sizes.html())

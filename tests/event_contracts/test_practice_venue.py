@@ -28,7 +28,7 @@ from event_contracts.simulation.sessions import checked_session, tape_of
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest, Refused, take
 from event_contracts.trading.event_risk import Strike, StrikeFields
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.sampler import read_estimates
 from foundation.arrays import Array
 from tests.e2e.kalshi_desk import flat, quotes
@@ -56,13 +56,13 @@ def venue_of(*sessions: Array, **more: Any) -> Exchange:
     return exchange_of(KalshiVenueSettings(**more), listings, NOW)
 
 
-def selling(name: str, count: int = 7) -> LimitOrder:
+def selling(name: str, count: int = 7) -> EventContractOrder:
     """An immediate sale of YES at the bid."""
     terms = "RAIN", "SELL", "YES", D("0.48"), D(count)
-    return LimitOrder(name, *terms, time_in_force="immediate_or_cancel")
+    return EventContractOrder(name, *terms, time_in_force="immediate_or_cancel")
 
 
-def send(venue: Exchange, order: LimitOrder, **more: Any) -> str:
+def send(venue: Exchange, order: EventContractOrder, **more: Any) -> str:
     return take(venue, OrderRequest.of(body_of(order, **more))).order_id
 
 

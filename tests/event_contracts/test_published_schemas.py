@@ -31,7 +31,7 @@ from event_contracts.practice_server import KalshiServer
 from event_contracts.trading.endpoint import ROOT, KalshiConnection, StatusAnswer
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.listings import MarketFees
-from event_contracts.trading.orders import LimitOrder, Outcome
+from event_contracts.trading.orders import EventContractOrder, Outcome
 from event_contracts.trading.venue_orders import WRITES, order_request
 from tests.e2e.kalshi_desk import flat, kalshi_stand, order, quotes
 from tests.event_contracts.practice import KEYS
@@ -196,7 +196,7 @@ SIDES = st.sampled_from(["YES", "NO"])
 def test_order_requests_are_valid(side: Outcome, price: int, count: int) -> None:
     terms = side, Decimal(price) / 10_000, Decimal(count) / 100
     for action in ("BUY", "SELL"):
-        wanted = LimitOrder("o-1", "RAIN", action, *terms)
+        wanted = EventContractOrder("o-1", "RAIN", action, *terms)
         sent = order_request(replace(wanted, expires_at=LATER))
         assert not list(faults_of(sent, CREATE_REQUEST))
         if VENUES.is_dir():

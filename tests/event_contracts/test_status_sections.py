@@ -12,12 +12,12 @@ from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.listings import Settlement
 from event_contracts.trading.manager import PaidPosition
-from event_contracts.trading.orders import LimitOrder
+from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.status_sections import sections
 from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, Progress
-from execution.live.account_lock import PAGE
-from execution.live.loop import Stop
+from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress
+from execution.live.account_lock import PAGE_FILE
+from execution.live.loop import StopSignal
 from foundation.database import Database
 from tests.e2e.kalshi_desk import flat, trading_settings
 from tests.e2e.test_status_page import text_of
@@ -48,8 +48,8 @@ class Journal:
 
     def bought(self, market: str, price: str, count: int, at: int = 0) -> None:
         name = f"{market}-{at}"
-        order = LimitOrder(name, market, "BUY", "YES", D(price), D(count))
-        progress = Progress("filled", f"v-{name}", D(count), D(price))
+        order = EventContractOrder(name, market, "BUY", "YES", D(price), D(count))
+        progress = OrderProgress("filled", f"v-{name}", D(count), D(price))
         sent = NOW + at * MINUTE
         self.book.begin(OrderIntent(order, sent, "filled", job="kalshi", progress=progress))
 
@@ -107,12 +107,12 @@ def test_the_live_page_shows_settled_markets(
     monkeypatch.chdir(tmp_path)
     with kalshi_practice(sessions={"RAIN": flat(8, depth=500.0)}, interval=1) as practice:
         settings = trading_settings(practice, policy="random", seed=3, steps=12)
-        trade(settings, KEYS, Stop(), lambda entry: practice.advance() and None)
+        trade(settings, KEYS, StopSignal(), lambda entry: practice.advance() and None)
         practice.advance(8)
-        trade(settings, KEYS, Stop(), lambda entry: None)
+        trade(settings, KEYS, StopSignal(), lambda entry: None)
         assert practice.exchange.is_over
         earned = practice.exchange.cash - 1000
-    [page] = Path("journals").glob(f"*/{PAGE}")
+    [page] = Path("journals").glob(f"*/{PAGE_FILE}")
     text = text_of(page.read_text())
     assert practice.exchange.fills
     sign = "+" if earned > 0 else "-"

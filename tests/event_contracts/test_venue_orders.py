@@ -14,18 +14,23 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from event_contracts.simulation.venue import OrderRequest
-from event_contracts.trading.orders import LimitOrder, Outcome, TimeInForce, Verb
+from event_contracts.trading.orders import (
+    EventContractOrder,
+    Outcome,
+    ContractTimeInForce,
+    ContractAction,
+)
 from event_contracts.trading.venue_orders import (
     VenueFill,
     VenueOrder,
-    awaited,
+    await_done,
     book_side,
     order_request,
     own_terms,
 )
 from execution.journal.order_store import OrderIntent
 from execution.journal.orders import order_of as journaled
-from execution.journal.orders import words_of
+from execution.journal.orders import encode_order
 from foundation.errors import SenselessAnswer
 from tests.e2e.practice import ROOT
 from tests.event_contracts.practice import FILL, ORDER
@@ -36,25 +41,25 @@ AT = np.datetime64("2026-11-22T15:00:00.500", "ns")
 
 
 @st.composite
-def orders(draw: st.DrawFn) -> LimitOrder:
-    action: Verb = draw(st.sampled_from(["BUY", "SELL"]))
+def orders(draw: st.DrawFn) -> EventContractOrder:
+    action: ContractAction = draw(st.sampled_from(["BUY", "SELL"]))
     side: Outcome = draw(st.sampled_from(["YES", "NO"]))
     price = D(draw(st.integers(1, 9999))) / 10_000
     count = D(draw(st.integers(1, 10**6))) / 100
-    force: TimeInForce = draw(st.sampled_from(get_args(TimeInForce)))
-    return LimitOrder("o-1", "RAIN", action, side, price, count, time_in_force=force)
+    force: ContractTimeInForce = draw(st.sampled_from(get_args(ContractTimeInForce)))
+    return EventContractOrder("o-1", "RAIN", action, side, price, count, time_in_force=force)
 
 
-def intent_of(order: LimitOrder) -> OrderIntent:
+def intent_of(order: EventContractOrder) -> OrderIntent:
     return OrderIntent(replace(order, expires_at=AT), AT)
 
 
 @given(orders())
-def test_an_order_comes_back_as_it_was_meant(order: LimitOrder) -> None:
+def test_an_order_comes_back_as_it_was_meant(order: EventContractOrder) -> None:
     intent = intent_of(order)
-    kept = json.loads(json.dumps(words_of(order)))
+    kept = json.loads(json.dumps(encode_order(order)))
     assert journaled("o-1", kept) == order
-    assert awaited(intent).order == intent.order
+    assert await_done(intent).order == intent.order
     assert own_terms(book_side(order.action, order.side), order.action == "SELL") == (
         order.action,
         order.side,
@@ -62,7 +67,7 @@ def test_an_order_comes_back_as_it_was_meant(order: LimitOrder) -> None:
 
 
 @given(orders())
-def test_a_request_says_everything_at_prices_of_yes(order: LimitOrder) -> None:
+def test_a_request_says_everything_at_prices_of_yes(order: EventContractOrder) -> None:
     request = order_request(replace(order, expires_at=AT))
     pays = D(request["price"]) if request["side"] == "bid" else 1 - D(request["price"])
     # A purchase pays its own price; a sale pays what it gives up of the pair.
@@ -74,7 +79,7 @@ def test_a_request_says_everything_at_prices_of_yes(order: LimitOrder) -> None:
 
 
 @given(orders())
-def test_requests_have_no_refused_field(order: LimitOrder) -> None:
+def test_requests_have_no_refused_field(order: EventContractOrder) -> None:
     """`reduce_only` is for immediate-or-cancel orders alone, an expiration for those that rest."""
     request = order_request(replace(order, expires_at=AT))
     force = request["time_in_force"]
@@ -85,7 +90,7 @@ def test_requests_have_no_refused_field(order: LimitOrder) -> None:
 
 @pytest.mark.skipif(not MODELS.exists(), reason="no schemas of Kalshi's own client")
 @given(orders())
-def test_request_fits_the_schema_of_kalshi_own_client(order: LimitOrder) -> None:
+def test_request_fits_the_schema_of_kalshi_own_client(order: EventContractOrder) -> None:
     schema = json.loads(MODELS.read_text())["schemas"]["CreateOrderV2Request"]
     request = order_request(replace(order, expires_at=AT))
     assert set(schema["required"]) <= set(request) <= set(schema["properties"])
@@ -93,7 +98,7 @@ def test_request_fits_the_schema_of_kalshi_own_client(order: LimitOrder) -> None
 
 
 @given(orders(), st.data())
-def test_the_answer_to_a_post_is_the_order(order: LimitOrder, data: st.DataObject) -> None:
+def test_the_answer_to_a_post_is_the_order(order: EventContractOrder, data: st.DataObject) -> None:
     filled = D(data.draw(st.integers(0, int(order.count * 100)))) / 100
     rest = data.draw(st.sampled_from([order.count - filled, D(0)]))
     answer = {
@@ -103,7 +108,7 @@ def test_the_answer_to_a_post_is_the_order(order: LimitOrder, data: st.DataObjec
         "remaining_count": f"{rest:.2f}",
     }
     taken = VenueOrder.answered(intent_of(order), answer)
-    assert taken.is_of(intent_of(order))
+    assert taken.matches(intent_of(order))
     assert taken.progress.filled == filled
     state = "accepted" if rest else "filled" if filled == order.count else "canceled"
     assert taken.progress.state == state
@@ -124,7 +129,7 @@ def test_the_answer_to_a_post_is_the_order(order: LimitOrder, data: st.DataObjec
     ],
 )
 def test_an_answer_to_another_order_is_none(change: dict[str, Any], says: str) -> None:
-    intent = intent_of(LimitOrder("o-1", "RAIN", "BUY", "YES", D("0.30"), D(10)))
+    intent = intent_of(EventContractOrder("o-1", "RAIN", "BUY", "YES", D("0.30"), D(10)))
     answer = {
         "order_id": "v-1",
         "client_order_id": "o-1",

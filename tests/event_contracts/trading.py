@@ -11,13 +11,13 @@ from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.orders import (
-    LimitOrder,
+    EventContractOrder,
     MarketView,
     OrderManager,
     Outcome,
     Quote,
     RestingOrder,
-    Verb,
+    ContractAction,
 )
 from event_contracts.trading.policies import Policy
 from event_contracts.trading.records import MarketUpdate, SamplingSchedule
@@ -80,9 +80,9 @@ def view(
 
 
 def waiting(
-    action: Verb, side: Outcome, price: str, count: int | str, market: str = MARKET
+    action: ContractAction, side: Outcome, price: str, count: int | str, market: str = MARKET
 ) -> RestingOrder:
-    order = LimitOrder("c", market, action, side, D(price), D(count))
+    order = EventContractOrder("c", market, action, side, D(price), D(count))
     return RestingOrder("o", order, D(count))
 
 
@@ -101,7 +101,7 @@ def views(draw: st.DrawFn) -> MarketView:
         count = draw(st.integers(1, 120))
         sells = draw(st.booleans()) and count <= free
         free -= count if sells else 0
-        action: Verb = "SELL" if sells else "BUY"
+        action: ContractAction = "SELL" if sells else "BUY"
         whose = side if sells else draw(st.sampled_from(SIDES))
         market = MARKET if sells else draw(st.sampled_from([MARKET, MARKET, "SNOW"]))
         resting.append(waiting(action, whose, str(price), count, market))

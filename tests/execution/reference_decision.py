@@ -29,7 +29,7 @@ class Believed:
 
     deciding: Mask
     overnight: bool
-    cuts: bool
+    trim_overnight: bool
     mu: Array
     sigma: Array
     premium: Array
@@ -116,7 +116,9 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     equity = held.cash + sum((held.quantity * held.price).tolist())
     crypto = rules.crypto
     if not equity > 0:
-        closed = believed.deciding | (~crypto if believed.cuts else np.zeros(len(crypto), bool))
+        closed = believed.deciding | (
+            ~crypto if believed.trim_overnight else np.zeros(len(crypto), bool)
+        )
         quantity = np.where(closed, 0.0, held.quantity)
         quantity = np.where(is_small(quantity, held, rules), held.quantity, quantity)
         return Decided(np.full(len(crypto), np.nan), quantity, None, np.empty((0, len(crypto))))
@@ -131,7 +133,7 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     if believed.deciding.any():
         steps = rules.increment * held.price / equity
         target = paid(target, weight, unborrowed, steps, 0.01 / equity, rules)
-    if believed.cuts:
+    if believed.trim_overnight:
         target = cut(target, ~crypto & ~believed.deciding, ceiling, crypto)
     quantity = quantities(target, weight, held, equity, rules)
     small = is_small(quantity, held, rules)

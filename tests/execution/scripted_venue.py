@@ -11,7 +11,7 @@ from alpaca.common.exceptions import APIError
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_venue import OrderVenue
-from execution.alpaca.placed_order import PlacedOrder
+from execution.alpaca.placed_order import AlpacaOrder
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.gate import AnyOrder
@@ -46,8 +46,8 @@ def taken(name: str = "o-1", state: str = "new", **more: Any) -> dict[str, Any]:
     return {"id": f"id-{name}", "client_order_id": name, "status": state, **more}
 
 
-def placed(answer: Any, replaced: Any = None) -> PlacedOrder:
-    return PlacedOrder(answer, None if replaced is None else PlacedOrder(replaced))
+def placed(answer: Any, replaced: Any = None) -> AlpacaOrder:
+    return AlpacaOrder(answer, None if replaced is None else AlpacaOrder(replaced))
 
 
 class Venue:
@@ -108,7 +108,7 @@ def venue_at(**words: list[Said]) -> tuple[OrderVenue, Venue, list[float]]:
 
 def outbox_at(
     book: OrderStore | None = None, **words: list[Said]
-) -> tuple[Outbox[PlacedOrder], Venue, list[float]]:
+) -> tuple[Outbox[AlpacaOrder], Venue, list[float]]:
     orders, client, waited = venue_at(**words)
     return Outbox(orders, book), client, waited
 

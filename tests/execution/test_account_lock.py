@@ -10,11 +10,11 @@ import pytest
 
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import (
-    JOURNAL,
+    JOURNAL_FILE,
     account_lock,
-    is_there,
+    may_exist,
     is_traded,
-    journal_of_account,
+    open_journal,
     state_folder,
 )
 from execution.live.open_account import open_account
@@ -55,21 +55,23 @@ def test_what_is_no_id_of_an_account_makes_no_folder(name: str) -> None:
 
 def test_an_account_is_traded_from_the_folder_of_its_journal_alone(tmp_path: Path) -> None:
     """Orders of unknown outcome, halts and the kill file there are so in every folder."""
-    with journal_of_account("moved", tmp_path / "first") as book:
+    with open_journal("moved", tmp_path / "first") as book:
         OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
     said = refused("moved", tmp_path / "second")
-    assert f"its journal is {book.folder / JOURNAL}: go on with folder={tmp_path}/first" in said
+    assert (
+        f"its journal is {book.folder / JOURNAL_FILE}: go on with folder={tmp_path}/first" in said
+    )
     assert not (tmp_path / "second").exists()
     (tmp_path / "link").symlink_to(tmp_path / "first")
-    with journal_of_account("moved", tmp_path / "link", replace_damaged=True) as same:
-        assert same.set_aside is None, "the same folder under another name, and a sound journal"
+    with open_journal("moved", tmp_path / "link", replace_damaged=True) as same:
+        assert same.damaged_copy is None, "the same folder under another name, and a sound journal"
     (tmp_path / "second").mkdir()
     (tmp_path / "link" / "moved").rename(tmp_path / "second" / "moved")
     for root in ("first", "second"):
         # Without it an order of unknown outcome would be one that was never sent.
         assert "is not there. Bring it back; or" in refused("moved", tmp_path / root)
     (state_folder("moved") / "journal").unlink()
-    with journal_of_account("moved", tmp_path / "second") as book:
+    with open_journal("moved", tmp_path / "second") as book:
         (intent,) = OrderStore(book.database).unknown_outcomes()
     assert (intent.order, intent.sent_at) == (ORDER, NOW)
 
@@ -88,36 +90,36 @@ def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
     tmp_path: Path, content: bytes
 ) -> None:
     """With what was begun to be written into it."""
-    with journal_of_account("damaged", tmp_path) as book:
+    with open_journal("damaged", tmp_path) as book:
         OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
-    assert book.set_aside is None
-    path = book.folder / JOURNAL
+    assert book.damaged_copy is None
+    path = book.folder / JOURNAL_FILE
     path.write_bytes(content)
     assert "damaged" in refused("damaged", tmp_path), "nobody knows what may be at the venue"
     assert path.read_bytes() == content
     if not content:  # of what is no database SQLite takes it away
         unfinished_commit(path).write_bytes(b"begun")
-    with journal_of_account("damaged", tmp_path, replace_damaged=True) as book:
+    with open_journal("damaged", tmp_path, replace_damaged=True) as book:
         assert not unfinished_commit(path).exists()
         assert OrderStore(book.database).unknown_outcomes() == ()
-    assert book.set_aside is not None
-    assert book.set_aside.read_bytes() == content
-    assert unfinished_commit(book.set_aside).exists() is (content == b"")
+    assert book.damaged_copy is not None
+    assert book.damaged_copy.read_bytes() == content
+    assert unfinished_commit(book.damaged_copy).exists() is (content == b"")
 
 
 def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it_came(
     tmp_path: Path,
 ) -> None:
-    with journal_of_account("killed", tmp_path) as book:
-        path = book.folder / JOURNAL
+    with open_journal("killed", tmp_path) as book:
+        path = book.folder / JOURNAL_FILE
         OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
         change_rows(book.database, "intents", "sent_at = 'soon'")
     earlier = path.with_name("journal-damaged-20200101T000000Z.sqlite")
     earlier.touch()
     for _ in range(2):  # the second one is as a kill before the first table leaves it
-        with journal_of_account("killed", tmp_path, replace_damaged=True) as book:
+        with open_journal("killed", tmp_path, replace_damaged=True) as book:
             assert not book.database.rows("SELECT name FROM sqlite_master")
-        assert book.set_aside not in (None, earlier)
+        assert book.damaged_copy not in (None, earlier)
     with open_account(
         "killed", tmp_path, NO_SECRETS, Time(now=lambda: NOW), replace_damaged=True
     ) as account:
@@ -125,23 +127,23 @@ def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it
         [(alert,)] = account.database.rows("SELECT text FROM notices")
     assert halt.kind == "journal"
     assert "is kept as journal-damaged-" in alert
-    with journal_of_account("killed", tmp_path, replace_damaged=True) as book:
-        assert book.set_aside is None
+    with open_journal("killed", tmp_path, replace_damaged=True) as book:
+        assert book.damaged_copy is None
 
 
 def test_what_cannot_be_looked_at_counts_as_there(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").touch()
-    assert is_there(tmp_path / "file")
-    assert is_there(tmp_path / "link")
-    assert is_there(tmp_path / ("x" * 300)), "no such name can be looked up"
-    assert not is_there(tmp_path / "nowhere")
-    assert not is_there(tmp_path / "file" / "below")
+    assert may_exist(tmp_path / "file")
+    assert may_exist(tmp_path / "link")
+    assert may_exist(tmp_path / ("x" * 300)), "no such name can be looked up"
+    assert not may_exist(tmp_path / "nowhere")
+    assert not may_exist(tmp_path / "file" / "below")
 
 
 def refused(account: str, root: Path) -> str:
     """Why an account cannot be traded from a folder."""
-    with pytest.raises(InputError) as caught, journal_of_account(account, root):
+    with pytest.raises(InputError) as caught, open_journal(account, root):
         pytest.fail("it is traded")
     return str(caught.value)
 
@@ -150,11 +152,11 @@ def test_a_journal_has_one_process_whoever_starts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user's state folder has another lock of the account."""
-    with journal_of_account("shared", tmp_path / "live"):
+    with open_journal("shared", tmp_path / "live"):
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
         said = refused("shared", tmp_path / "live")
         assert said.startswith("account shared: another process sends orders to it")
         assert is_traded("shared", tmp_path / "live" / "shared")
     assert not is_traded("shared", tmp_path / "live" / "shared")
-    with journal_of_account("shared", tmp_path / "live"):
+    with open_journal("shared", tmp_path / "live"):
         assert is_traded("shared", tmp_path / "nowhere")

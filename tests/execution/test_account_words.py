@@ -15,16 +15,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from execution.alpaca.account import Responses, reading_of
-from execution.alpaca.holdings import held_in
+from execution.alpaca.account import AccountResponses, parse_reading
+from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import order_request
-from execution.alpaca.placed_order import PlacedOrder
-from execution.brokers import Reading, VenuePosition
+from execution.alpaca.placed_order import AlpacaOrder
+from execution.brokers import AccountReading, VenuePosition
 from execution.journal.order_store import OrderIntent
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.option_orders import is_option
 from execution.orders.orders import Order, Side
-from execution.orders.venue_rules import BLOCKED
+from execution.orders.venue_rules import ACCOUNT_BLOCKED
 from foundation.decimals import INFINITE
 from foundation.errors import BrokerError, SenselessAnswer
 from tests.execution import test_orders as shapes
@@ -41,8 +41,10 @@ def read(
     positions: list[dict[str, Any]] | None = None,
     orders: list[dict[str, Any]] | None = None,
 ) -> AccountSnapshot:
-    answers = Responses({"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK)
-    return reading_of(replace(answers, sent=Ours())).account
+    answers = AccountResponses(
+        {"cash": "1000", **(facts or {})}, positions or [], orders or [], CLOCK
+    )
+    return parse_reading(replace(answers, sent=Ours())).account
 
 
 def held(symbol: str, qty: str, price: str = "10", **more: Any) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
     for at in ("2024-03-05T12:30:20", "0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z"):
         with pytest.raises(BrokerError, match="timestamp is"):
-            reading_of(Responses({"cash": "1000"}, [], [], {"timestamp": at}))
+            parse_reading(AccountResponses({"cash": "1000"}, [], [], {"timestamp": at}))
 
 
 @example(Decimal(1000), [(-1, 100, 100)], Decimal(500))
@@ -126,7 +128,7 @@ def test_bought_options_stand_against_sold_ones_and_are_no_cash() -> None:
     bought = worth("SPY250620P00495000", "30", "24000")
     account = read({"cash": "20000"}, [sold, bought])
     assert account.equity == 17_000
-    assert account.unborrowed_cash == account.secured(15_000).unborrowed_cash == 0
+    assert account.unborrowed_cash == account.with_collateral(15_000).unborrowed_cash == 0
     settled = {"cash": "20000", "non_marginable_buying_power": "2000"}
     assert read(settled, [sold, bought]).unborrowed_cash == 0
     alone = read({"cash": "20000"}, [bought])
@@ -183,9 +185,11 @@ WORTH_NOTHING = {"current_price": "0", "market_value": "0", "avg_entry_price": "
 LONG = {"equity": "1050", "long_market_value": "50", "short_market_value": "0"}
 
 
-def of_a_feed(positions: list[dict[str, Any]], facts: Mapping[str, str], **last: float) -> Reading:
-    answers = Responses({"cash": "1000", **facts}, positions, [], CLOCK, last_prices=last)
-    return reading_of(answers)
+def of_a_feed(
+    positions: list[dict[str, Any]], facts: Mapping[str, str], **last: float
+) -> AccountReading:
+    answers = AccountResponses({"cash": "1000", **facts}, positions, [], CLOCK, last_prices=last)
+    return parse_reading(answers)
 
 
 @pytest.mark.parametrize("bare", [NOTHING_SAID, {**NOTHING_SAID, **WORTH_NOTHING}])
@@ -197,10 +201,10 @@ def test_what_has_no_price_is_set_aside_and_counts_at_its_last_trade_where_there
     reading = of_a_feed([odd, held("SPY", "1", "50")], {})
     assert reading.unpriced == {"NVDA": Decimal(f"{sign}3")}
     assert dict(reading.account.positions) == {"SPY": 1}
-    assert reading.account.unknown == {"NVDA"}, "nothing is ordered of it"
+    assert reading.account.uncertain_symbols == {"NVDA"}, "nothing is ordered of it"
     if "market_value" not in bare:
         traded = of_a_feed([odd, held("SPY", "1", "50")], {}, NVDA=20.0)
-        assert (traded.unpriced, traded.account.unknown) == ({}, frozenset())
+        assert (traded.unpriced, traded.account.uncertain_symbols) == ({}, frozenset())
         assert dict(traded.account.positions) == {"SPY": 1, "NVDA": int(f"{sign}3")}
         assert traded.account.equity == 1050 + int(f"{sign}60")
 
@@ -239,12 +243,12 @@ def test_an_order_that_makes_no_sense_is_set_aside_unless_it_is_ours(
     more: dict[str, Any], place: str, why: str
 ) -> None:
     sound, odd = open_order(), open_order(client_order_id="odd", **more)
-    answers = Responses({"cash": "1000"}, [held("NVDA", "1", "50")], [sound, odd], CLOCK)
+    answers = AccountResponses({"cash": "1000"}, [held("NVDA", "1", "50")], [sound, odd], CLOCK)
     with pytest.raises(BrokerError, match=why):
-        reading_of(replace(answers, sent=Ours()))
-    reading = reading_of(answers)
+        parse_reading(replace(answers, sent=Ours()))
+    reading = parse_reading(answers)
     assert [order.client_order_id for order in reading.account.open_orders] == ["o-1"]
-    (other,) = reading.other_orders
+    (other,) = reading.unmodelled_orders
     assert (other.client_order_id, other.place, other.at_risk) == ("odd", place, INFINITE)
     assert why in other.why
 
@@ -270,8 +274,8 @@ def test_a_position_that_is_long_in_one_field_and_short_in_another_is_refused_by
     why = "side is not long or short" if side == "sell" else f"{symbol}: qty .* and side .*"
     with pytest.raises(SenselessAnswer, match=why):
         read(None, [held(symbol, qty, "11", market_value=value, side=side)])
-    for unsaid in (None, "", "short"):
-        short = held("NVDA", "-3", "11", market_value="-33", side=unsaid)
+    for unvalued_sides in (None, "", "short"):
+        short = held("NVDA", "-3", "11", market_value="-33", side=unvalued_sides)
         assert read(None, [short]).positions == {"NVDA": Decimal(-3)}
 
 
@@ -362,7 +366,7 @@ def test_equity_is_cash_and_the_worth_of_positions(
         ("20000 0 0 20000", [held("BAC.PRL", "1000", "2")]),
         ("1000 9910 0 10910", [worth("912797KJ5", "10000", "9910", current_price="99.1")]),
     ],
-    ids=["coins", "options", "no price", "no worth", "zeros", "foreign", "a bond"],
+    ids=["crypto_enabled", "options", "no price", "no worth", "zeros", "foreign", "a bond"],
 )
 def test_what_may_be_in_equity_or_in_the_sums_or_not_makes_no_account_unreadable(
     facts: str, positions: list[dict[str, Any]]
@@ -395,12 +399,14 @@ def test_cash_that_is_on_its_way_out_makes_no_account_unreadable(
     facts = {"long_market_value": "0", "short_market_value": "0", "equity": "100000"}
     less: Any = {**facts, "cash": "95000"}
     with pytest.raises(SenselessAnswer, match="equity is"):
-        reading_of(Responses(less, [], [], CLOCK))
-    assert reading_of(Responses(less, [], [], CLOCK, again=True)).account.equity == 95_000.0
+        parse_reading(AccountResponses(less, [], [], CLOCK))
+    assert (
+        parse_reading(AccountResponses(less, [], [], CLOCK, reread=True)).account.equity == 95_000.0
+    )
     assert "on its way out" in caplog.text
     more: Any = {**facts, "cash": "105000"}
     with pytest.raises(SenselessAnswer, match="equity is"):
-        reading_of(Responses(more, [], [], CLOCK, again=True))
+        parse_reading(AccountResponses(more, [], [], CLOCK, reread=True))
 
 
 @pytest.mark.parametrize(
@@ -418,7 +424,7 @@ def test_of_what_something_else_holds_a_part_back_nothing_is_ordered(
 ) -> None:
     orders = [] if waits is None else [open_order(**waits)]
     account = read(None, [held("NVDA", qty, qty_available=free)], orders)
-    assert account.unknown == ({"NVDA"} if odd else frozenset())
+    assert account.uncertain_symbols == ({"NVDA"} if odd else frozenset())
 
 
 @pytest.mark.parametrize(
@@ -428,11 +434,11 @@ def test_of_what_something_else_holds_a_part_back_nothing_is_ordered(
         ({"multiplier": "4"}, {"leverage": 4.0}),
         ({"shorting_enabled": True}, {"shorting": True}),
         ({"shorting_enabled": False}, {}),
-        ({"crypto_status": "INACTIVE"}, {"coins": False}),
+        ({"crypto_status": "INACTIVE"}, {"crypto_enabled": False}),
         ({"crypto_status": "ACTIVE", "status": "ACTIVE"}, {}),
-        ({"status": "ONBOARDING"}, {"blocked": f"{BLOCKED}: it is ONBOARDING"}),
+        ({"status": "ONBOARDING"}, {"block_reason": f"{ACCOUNT_BLOCKED}: it is ONBOARDING"}),
         *(
-            ({name: True}, {"blocked": f"{BLOCKED}: it has {name}"})
+            ({name: True}, {"block_reason": f"{ACCOUNT_BLOCKED}: it has {name}"})
             for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
         ),
         ({"trading_blocked": None, "account_blocked": False}, {}),
@@ -451,7 +457,13 @@ def test_what_an_account_may_do_is_what_the_venue_says(
             read(facts)
         return
     account = read(facts)
-    expected = {"leverage": 1.0, "shorting": False, "blocked": "", "coins": True, **changed}
+    expected = {
+        "leverage": 1.0,
+        "shorting": False,
+        "block_reason": "",
+        "crypto_enabled": True,
+        **changed,
+    }
     assert {name: getattr(account, name) for name in expected} == expected
 
 
@@ -467,9 +479,9 @@ STATUSES = (
 def test_paper_only_accounts_trade_on_paper(status: str, paper: bool) -> None:
     trades = status == "ACTIVE" or (paper and status == "PAPER_ONLY")
     facts = {"cash": "1000", "status": status, "crypto_status": status}
-    account = reading_of(Responses(facts, [], [], CLOCK, paper=paper)).account
-    assert account.coins is trades
-    assert account.blocked == ("" if trades else f"{BLOCKED}: it is {status}")
+    account = parse_reading(AccountResponses(facts, [], [], CLOCK, paper=paper)).account
+    assert account.crypto_enabled is trades
+    assert account.block_reason == ("" if trades else f"{ACCOUNT_BLOCKED}: it is {status}")
 
 
 @pytest.mark.parametrize(
@@ -518,10 +530,10 @@ def test_an_order_that_was_sent_and_still_works_is_read_as_it_was_sent(
     account = read(None, [held("SPY", "1")], [entry])
     found_at = account.as_of
     assert account.open_orders == (replace(sent, reason="open at the venue"),)
-    placed = PlacedOrder.of(sent.client_order_id, entry)
-    assert placed.is_of(OrderIntent(sent, found_at))
+    placed = AlpacaOrder.parse(sent.client_order_id, entry)
+    assert placed.matches(OrderIntent(sent, found_at))
     other: Side = "sell" if side == "buy" else "buy"
-    assert not placed.is_of(OrderIntent(replace(sent, side=other), found_at))
+    assert not placed.matches(OrderIntent(replace(sent, side=other), found_at))
 
 
 def several(*legs: str, **more: Any) -> dict[str, Any]:
@@ -529,7 +541,7 @@ def several(*legs: str, **more: Any) -> dict[str, Any]:
     entries = []
     for leg in legs:
         side, symbol = leg.split()
-        said = None if side == "unsaid" else side
+        said = None if side == "unvalued_sides" else side
         entries.append({"symbol": symbol, "side": said, "qty": "4", "filled_qty": "1"})
     return open_order(symbol="", side=None, qty="4", filled_qty="1", legs=entries, **more)
 
@@ -560,9 +572,9 @@ CALL = "SPY240920C00560000"
 def test_an_open_order_of_options_is_read_with_what_it_could_lose(
     entry: dict[str, Any], root: str, risk: float
 ) -> None:
-    reading = reading_of(Responses({"cash": "1000"}, [], [entry], CLOCK))
+    reading = parse_reading(AccountResponses({"cash": "1000"}, [], [entry], CLOCK))
     assert reading.account.open_orders == ()
-    (found,) = reading.other_orders
+    (found,) = reading.unmodelled_orders
     place = f"options on {root}".rstrip()
     assert (found.client_order_id, found.place, float(found.at_risk)) == ("o-1", place, risk)
 
@@ -574,10 +586,14 @@ def test_what_is_ordered_by_value_counts_as_that_and_nothing_is_ordered_beside_i
     symbol: str, place: str
 ) -> None:
     order = open_order(symbol=symbol, qty=None, notional="100", filled_qty="200")
-    reading = reading_of(Responses({"cash": "1000"}, [held("NVDA", "1", "50")], [order], CLOCK))
-    (other,) = reading.other_orders
+    reading = parse_reading(
+        AccountResponses({"cash": "1000"}, [held("NVDA", "1", "50")], [order], CLOCK)
+    )
+    (other,) = reading.unmodelled_orders
     assert (other.client_order_id, other.place, other.at_risk) == ("o-1", place, 100)
-    assert reading.account.unknown == {place} - {"?BRK_B"}, "what is foreign is never traded"
+    assert reading.account.uncertain_symbols == {place} - {"?BRK_B"}, (
+        "what is foreign is never traded"
+    )
     assert reading.account.exposure == {"NVDA": 1}
 
 
@@ -600,7 +616,7 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
         client=SimpleNamespace(get_all_positions=lambda: rows),
         translated_errors=lambda what: nullcontext(),
     )
-    assert held_in(connection) == {
+    assert read_positions(connection) == {
         "NVDA": VenuePosition(Decimal(4), Decimal(40)),
         "SPY": VenuePosition(Decimal(-2), Decimal(9)),
         "OLD": VenuePosition(Decimal(5), Decimal(0)),
@@ -608,8 +624,8 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
     option = "SPY240315P00500000"
     rows += [worth(option, "-1", "-50"), worth("BAD", "3", "n/a", side="short")]
     with pytest.raises(SenselessAnswer):
-        held_in(connection)
-    stops_need = held_in(connection, is_option)
+        read_positions(connection)
+    stops_need = read_positions(connection, is_option)
     assert stops_need == {option: VenuePosition(Decimal(-1), Decimal(50))}, (
         "no odd stock is in its way"
     )

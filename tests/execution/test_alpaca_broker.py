@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from execution.alpaca.order_venue import order_request
-from execution.journal.order_store import OrderIntent, State
+from execution.journal.order_store import OrderIntent, OrderState
 from execution.orders.broker import Asset
-from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order, Side
 from foundation.errors import OutcomeUnknown
 from tests.execution.scripted_venue import (
@@ -191,7 +191,7 @@ SPREAD_LEGS: tuple[tuple[str, Side], ...] = (
 
 
 @pytest.mark.parametrize(
-    ("opens", "least_credit", "says"),
+    ("opens", "min_credit", "says"),
     [
         (True, "1.25", {"type": "limit", "limit_price": "-1.25"}),
         (False, "-0.40", {"type": "limit", "limit_price": "0.40"}),
@@ -199,15 +199,15 @@ SPREAD_LEGS: tuple[tuple[str, Side], ...] = (
     ],
 )
 def test_spread_orders_use_the_venues_words(
-    opens: bool, least_credit: str | None, says: dict[str, Any]
+    opens: bool, min_credit: str | None, says: dict[str, Any]
 ) -> None:
     turned: dict[str, Side] = {"sell": "buy", "buy": "sell"}
     legs = [(symbol, side if opens else turned[side]) for symbol, side in SPREAD_LEGS]
     spread = SpreadOrder(
         "IRON-20261124-060",
-        tuple(OptionLeg(contract_of(symbol), side) for symbol, side in legs),
+        tuple(OptionLeg(parse_occ_symbol(symbol), side) for symbol, side in legs),
         2,
-        None if least_credit is None else Decimal(least_credit),
+        None if min_credit is None else Decimal(min_credit),
     )
     assert order_request(spread) == {
         "order_class": "mleg",
@@ -282,13 +282,13 @@ def test_what_has_expired_by_the_venues_clock_is_kept_back_and_what_never_does_a
 
 
 def test_spreads_are_another_jobs_to_look_for() -> None:
-    puts = (contract_of(f"SPY240308P00{strike}000") for strike in (495, 500))
+    puts = (parse_occ_symbol(f"SPY240308P00{strike}000") for strike in (495, 500))
     spread = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in puts), 1)
-    states: tuple[State, ...] = ("accepted", "submitting")
+    states: tuple[OrderState, ...] = ("accepted", "submitting")
     spreads = [OrderIntent(replace(spread, client_order_id=each), NOW, each) for each in states]
     book = book_of(*spreads, OrderIntent(order(), NOW, "accepted"))
     broker, venue, *_ = broker_at(book=book, get=[taken()])
-    broker.follow()
+    broker.refresh_open_orders()
     broker.account()
     looked = [query for what, _, query in venue.asked if what == "get"]
     assert looked == [{"client_order_id": "o-1"}]
@@ -299,7 +299,7 @@ def test_spreads_are_another_jobs_to_look_for() -> None:
     [(True, "submitting", 1), (False, "submitting", 0), (True, "accepted", 0)],
 )
 def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_became(
-    reduces: bool, state: State, posts: int
+    reduces: bool, state: OrderState, posts: int
 ) -> None:
     """A venue that has the opening refuses the reduction itself, as a wash trade."""
     bid = order("b-1", tif="gtc", **RESTS)

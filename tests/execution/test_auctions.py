@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.decision.rebalancing import rebalance
-from execution.orders.auctions import auction_refusal, next_sending, sending_end, taken_from
+from execution.orders.auctions import (
+    auction_refusal,
+    next_send_time,
+    auction_send_deadline,
+    accepted_from,
+)
 from execution.orders.orders import Order, TimeInForce
 from execution.orders.venue_rules import refusal
 from foundation.errors import InputError
@@ -61,11 +66,11 @@ def test_an_auction_is_shut_to_the_minute_and_open_again_in_the_evening(
 def test_what_is_taken_from_an_instant_on_is_taken_then_and_not_before(
     now: np.datetime64, tif: TimeInForce
 ) -> None:
-    begins = taken_from(order(tif), now)
+    begins = accepted_from(order(tif), now)
     assert now <= begins <= now + np.timedelta64(10, "h")
     assert auction_refusal(order(tif), begins) == ""
     assert (auction_refusal(order(tif), now) == "") == (begins == now)
-    assert taken_from(order("day"), now) == now
+    assert accepted_from(order("day"), now) == now
 
 
 def test_what_is_decided_on_a_closing_auction_is_sent_for_four_minutes_all_of_which_it_takes() -> (
@@ -74,7 +79,7 @@ def test_what_is_decided_on_a_closing_auction_is_sent_for_four_minutes_all_of_wh
     clock = Timeframe("1d", "close").stocks
     assert clock.bars_a_day == clock.places == 1
     for decided in clock.ends[-500:]:
-        ends = sending_end("cls", decided)
+        ends = auction_send_deadline("cls", decided)
         assert ends - decided == np.timedelta64(4, "m")
         for at_once in (decided, ends):
             assert auction_refusal(order("cls"), at_once) == ""
@@ -85,27 +90,29 @@ def test_a_decision_is_sent_while_its_auction_takes_orders_or_is_given_up(
     now: np.datetime64, tif: TimeInForce
 ) -> None:
     """Followed from one instant to the next, a plan is tried and ends with its expiry."""
-    ends = sending_end(tif, now)
+    ends = auction_send_deadline(tif, now)
     planned = order(tif, expires_at=ends)
     retry = np.timedelta64(120, "m")
     instants = [now]
-    while (following := next_sending([planned], instants[-1], retry)) is not None:
+    while (following := next_send_time([planned], instants[-1], retry)) is not None:
         assert following > instants[-1]
         assert following == ends or auction_refusal(planned, following) == ""
         instants.append(following)
     assert now >= ends or instants[-1] == ends
-    assert next_sending([], now, retry) is None
+    assert next_send_time([], now, retry) is None
     if instants[1:]:
         later = [order(tif, expires_at=ends + retry), order(tif), planned]
-        assert next_sending(later, now, retry) == min(instants[1], ends), "the first is waited for"
+        assert next_send_time(later, now, retry) == min(instants[1], ends), (
+            "the first is waited for"
+        )
 
 
 def test_what_is_decided_at_an_auction_is_for_the_next_one() -> None:
     opens = calendar().opens[-9:]
-    assert sending_end("opg", opens[-2]) == opens[-1] - np.timedelta64(5, "m")
+    assert auction_send_deadline("opg", opens[-2]) == opens[-1] - np.timedelta64(5, "m")
     for last in (opens[-1], calendar().closes[-1]):
         with pytest.raises(InputError, match="outside the exchange calendar"):
-            sending_end("opg", last)
+            auction_send_deadline("opg", last)
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50), st.booleans())

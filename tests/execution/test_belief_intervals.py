@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import execution.decision.outlook as module
-from execution.decision.beliefs import BeliefTable, Periods, joined_beliefs
-from execution.decision.outlook import NoForecast, belief_of_symbol, belief_table
+import execution.decision.belief_building as module
+from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
+from execution.decision.belief_building import NoForecast, belief_of_symbol, build_beliefs
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, silent
 from forecasting.moments import expected_between, variance_until
@@ -43,13 +43,13 @@ def believed(
     forecaster: Any = None,
     correlations: CorrelationEstimator | None = None,
 ) -> BeliefTable:
-    return belief_table(
+    return build_beliefs(
         forecaster or TILTED,
         correlations or CorrelationEstimator(),
         bars,
         at(since),
         rule="quantile",
-        periods=Periods(holding),
+        periods=PlanPeriods(holding),
         progress=silent,
     )
 
@@ -69,7 +69,7 @@ def seen(
         symbol,
         at(now),
         rule="quantile",
-        periods=Periods(holding),
+        periods=PlanPeriods(holding),
     )
 
 
@@ -144,7 +144,7 @@ def test_the_interval_ends_at_the_next_decision_that_can_change_it(
     assert (belief.at[0], belief.until, belief.overnight[0]) == (at(now), at(until), overnight)
     for s, item in enumerate(market.instruments):
         year = 8766 if item.kind is Kind.CRYPTO else 252 * 7
-        assert belief.own_years[0, 0, s] == pytest.approx(
+        assert belief.symbol_years[0, 0, s] == pytest.approx(
             (elapsed(item.kind, at(until)) - elapsed(item.kind, at(now))) / year
         )
 
@@ -207,11 +207,11 @@ def test_many_forecasts_are_read_in_parts_and_say_the_same(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = believed(market, str(market.times[-90]))
-    monkeypatch.setattr(module, "FORECASTS_AT_ONCE", 7 * len(market.symbols))
+    monkeypatch.setattr(module, "FORECAST_BATCH_SIZE", 7 * len(market.symbols))
     parts = believed(market, str(market.times[-90]))
     np.testing.assert_array_equal(whole.mu, parts.mu)
     np.testing.assert_array_equal(whole.sigma, parts.sigma)
-    monkeypatch.setattr(module, "FORECASTS_AT_ONCE", 1)
+    monkeypatch.setattr(module, "FORECAST_BATCH_SIZE", 1)
     np.testing.assert_array_equal(whole.sigma, believed(market, str(market.times[-90])).sigma)
 
 
@@ -225,8 +225,11 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
     parts = [
         believed(market.until(end), str(begin)) for begin, end in zip(after, cuts[1:], strict=True)
     ]
-    assert joined_beliefs([whole]) is whole
-    for found in (joined_beliefs(parts), joined_beliefs([joined_beliefs(parts[:2]), parts[2]])):
+    assert concatenate_beliefs([whole]) is whole
+    for found in (
+        concatenate_beliefs(parts),
+        concatenate_beliefs([concatenate_beliefs(parts[:2]), parts[2]]),
+    ):
         np.testing.assert_array_equal(found.at, whole.at)
         for now in whole.at:
             one = found.of(now)
@@ -304,7 +307,7 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(
     assert one.deciding.tolist() == [[name == symbol for name in panel.symbols]]
     assert (one.at, one.until, one.overnight) == (all_.at, all_.until, all_.overnight)
     assert not one.cuts.any()
-    for name in ("mu", "sigma", "own_years"):
+    for name in ("mu", "sigma", "symbol_years"):
         assert getattr(one, name)[0, 0, s] == pytest.approx(getattr(all_, name)[0, 0, s])
     np.testing.assert_allclose(correlations_of(one), correlations_of(all_), atol=1e-6)
 
@@ -317,7 +320,7 @@ def test_within_a_bar_an_outlook_covers_what_is_left_until_the_next_decision(mar
     assert half.until == whole.until == at("2024-03-05T18:30")
     assert half.mu[0, 0, s] == pytest.approx(whole.mu[0, 0, s] / 2)
     assert half.sigma[0, 0, s] ** 2 == pytest.approx(whole.sigma[0, 0, s] ** 2 / 2)
-    assert half.own_years[0, 0, s] == pytest.approx(whole.own_years[0, 0, s] / 2)
+    assert half.symbol_years[0, 0, s] == pytest.approx(whole.symbol_years[0, 0, s] / 2)
     evening = seen(market.until(at("2024-03-05T20:30")), STOCK, "2024-03-05T20:45")
     assert (evening.overnight, evening.until) == (True, at("2024-03-06T15:30"))
 

@@ -10,7 +10,7 @@ import pytest
 
 from execution.decision.rebalancing import rebalance
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import Asset, is_whole, place, place_each
+from execution.orders.broker import Asset, is_fully_filled, place, place_reductions
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
@@ -104,7 +104,7 @@ def test_a_panel_has_what_the_venue_allows_read_once_a_day(market: Bars) -> None
     listing: Any = SimpleNamespace(assets=assets)
     rules = VenueRules(listing)
     for increments in ("broker", "original"):
-        allowed = rules.applied(market, AT, increments)
+        allowed = rules.apply(market, AT, increments)
         before = {item.symbol: item for item in market.instruments}
         now = {item.symbol: item for item in allowed.instruments}
         traded = {symbol for symbol, item in now.items() if item.tradable}
@@ -116,19 +116,19 @@ def test_a_panel_has_what_the_venue_allows_read_once_a_day(market: Bars) -> None
         assert now["SYXUSD"].increment == coin
         assert np.array_equal(allowed.values, market.values, equal_nan=True)
     assert asked == [market.symbols]
-    rules.applied(market, AT + np.timedelta64(9, "h"), "broker")
+    rules.apply(market, AT + np.timedelta64(9, "h"), "broker")
     assert len(asked) == 1
-    rules.applied(market, AT + np.timedelta64(10, "h"), "broker")
+    rules.apply(market, AT + np.timedelta64(10, "h"), "broker")
     assert len(asked) == 2, "the next day"
 
 
 def test_trouble_with_one_order_keeps_no_other_from_being_sent_and_is_told() -> None:
     broker = Halting("AAPL", "MSFT", trouble=True)
     with pytest.raises(BrokerError, match="no AAPL"):
-        place_each(broker, ORDERS)
+        place_reductions(broker, ORDERS)
     assert broker.sent == list(ORDERS)
     calm = Halting()
-    place_each(calm, ORDERS)
+    place_reductions(calm, ORDERS)
     assert calm.sent == list(ORDERS)
 
 
@@ -138,4 +138,4 @@ def test_trouble_with_one_order_keeps_no_other_from_being_sent_and_is_told() -> 
 def test_an_order_is_whole_where_nothing_is_left_of_it_but_what_a_float_cannot_say(
     filled: str, whole: bool
 ) -> None:
-    assert is_whole(Decimal(filled), Decimal(5)) is whole
+    assert is_fully_filled(Decimal(filled), Decimal(5)) is whole

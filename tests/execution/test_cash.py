@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.live.cash import CashDifference, room_of, why_unexplained
-from execution.live.holdings import ExpectedPositions
+from execution.live.cash_check import CashDifference, cash_tolerance, unexplained_cash_reason
+from execution.live.expected_positions import ExpectedPositions
 from foundation.database import Database
 from tests.execution.test_holdings import BEGUN, booking, fill, usd
 
@@ -19,27 +19,31 @@ NONE = Decimal(0)
 
 
 @given(usd, shares)
-def test_cash_listed_late_is_accepted_up_to_the_tolerance(beyond: Decimal, share: Decimal) -> None:
-    before = CashDifference(beyond, NONE)
-    late = share * room_of(EQUITY)
+def test_cash_listed_late_is_accepted_up_to_the_tolerance(
+    unexplained_usd: Decimal, share: Decimal
+) -> None:
+    before = CashDifference(unexplained_usd, NONE)
+    late = share * cash_tolerance(EQUITY)
     for sign in (-1, 1):
-        near = CashDifference(beyond + sign * late, NONE)
-        assert why_unexplained(near, before, EQUITY, NONE) == ""
-        far = CashDifference(beyond + sign * 3 * room_of(EQUITY), NONE)
-        whole = abs(far.beyond) <= room_of(EQUITY - (far.beyond - beyond))
-        assert bool(why_unexplained(far, before, EQUITY, NONE)) != whole
+        near = CashDifference(unexplained_usd + sign * late, NONE)
+        assert unexplained_cash_reason(near, before, EQUITY, NONE) == ""
+        far = CashDifference(unexplained_usd + sign * 3 * cash_tolerance(EQUITY), NONE)
+        whole = abs(far.unexplained_usd) <= cash_tolerance(
+            EQUITY - (far.unexplained_usd - unexplained_usd)
+        )
+        assert bool(unexplained_cash_reason(far, before, EQUITY, NONE)) != whole
 
 
 def test_cash_explained_since_the_opening_balance_is_accepted() -> None:
     before = CashDifference(Decimal(5_000), NONE)
     listed = CashDifference(NONE, Decimal(5_000))
-    assert why_unexplained(listed, before, EQUITY, NONE) == ""
+    assert unexplained_cash_reason(listed, before, EQUITY, NONE) == ""
 
 
 def test_open_bids_for_coins_may_have_taken_cash_and_brought_none() -> None:
     bids = Decimal(20_000)
-    assert why_unexplained(CashDifference(-bids, NONE), None, EQUITY, bids) == ""
-    assert why_unexplained(CashDifference(bids, NONE), None, EQUITY, bids)
+    assert unexplained_cash_reason(CashDifference(-bids, NONE), None, EQUITY, bids) == ""
+    assert unexplained_cash_reason(CashDifference(bids, NONE), None, EQUITY, bids)
 
 
 def test_trades_change_what_cash_should_be_and_bookings_count_apart_as_well() -> None:

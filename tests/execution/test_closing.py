@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.live.night import (
-    NightWatch,
-    after_the_auction,
-    close_of_day,
+from execution.live.overnight import (
+    OvernightTrimmer,
+    after_closing_auction,
+    session_close,
     flattening_orders,
-    is_over_the_ceiling,
-    night_cuts,
+    exceeds_overnight_ceiling,
+    overnight_trims,
     with_reductions,
 )
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.orders import Order, OrderTerms
+from execution.orders.orders import Order, OrderSizeLimits
 from sizing.settings import Limits
 
 LIMITS = Limits()
@@ -55,7 +55,7 @@ def load(account: AccountSnapshot, cut: dict[str, Decimal]) -> float:
 
 def cuts(account: AccountSnapshot, *uncertain: Order, number: int = 0) -> tuple[Order, ...]:
     certain = with_reductions(account, uncertain).positions
-    return night_cuts(account, certain, LIMITS, "k", CLOSE, number, STOCKS)
+    return overnight_trims(account, certain, LIMITS, "k", CLOSE, number, STOCKS)
 
 
 def orders_of(changes: dict[str, Decimal]) -> list[Order]:
@@ -131,8 +131,8 @@ def test_what_is_on_its_way_makes_nobody_richer_and_turns_no_position(
     auction, day = (
         tuple(replace(each, tif=tif) for each in orders_of(changes)) for tif in ("cls", "day")
     )
-    assert after_the_auction(replace(account, open_orders=auction)).positions == after.positions
-    left_alone = after_the_auction(replace(account, open_orders=day))
+    assert after_closing_auction(replace(account, open_orders=auction)).positions == after.positions
+    left_alone = after_closing_auction(replace(account, open_orders=day))
     assert left_alone.positions == account.positions, "what works otherwise is cancelled before"
 
 
@@ -179,16 +179,16 @@ def test_an_order_for_more_of_what_is_held_keeps_it_from_being_cut_unless_it_can
     waits = replace(order, client_order_id=name, tif=tif)
     positions = {"NVDA": Decimal(held)} if held else {}
     account = AccountSnapshot(1e5, positions, {"NVDA": 100.0}, NOW, (waits,))
-    settings: Any = SimpleNamespace(order_name="k")
+    settings: Any = SimpleNamespace(order_prefix="k")
     nothing: Any = None
-    watch = NightWatch(nothing, nothing, nothing, settings)
-    assert watch._in_somebodys_way(account) == ({"NVDA"} if in_the_way else set())
+    watch = OvernightTrimmer(nothing, nothing, nothing, settings)
+    assert watch._wash_trade_symbols(account) == ({"NVDA"} if in_the_way else set())
 
 
 def test_a_book_at_what_the_broker_lends_overnight_is_not_over_it() -> None:
     for cash, over in ((-100_000.0, False), (-100_000.00001, False), (-100_001.0, True)):
         account = AccountSnapshot(cash, {"NVDA": Decimal(2000)}, {"NVDA": 100.0}, NOW, leverage=4.0)
-        assert is_over_the_ceiling(account, LIMITS) is over
+        assert exceeds_overnight_ceiling(account, LIMITS) is over
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_the_close_is_the_calendars_or_an_earlier_one_of_the_venue(
     now: str, closes: str | None, close: str | None
 ) -> None:
     named = None if closes is None else np.datetime64(closes, "ns")
-    found = close_of_day(np.datetime64(now, "ns"), named)
+    found = session_close(np.datetime64(now, "ns"), named)
     assert found == (None if close is None else np.datetime64(close, "ns"))
 
 
@@ -226,7 +226,7 @@ def test_books_with_stocks_are_looked_at_before_a_close(
 ) -> None:
     settings: Any = SimpleNamespace(symbols=symbols)
     nothing: Any = None
-    watch = NightWatch(nothing, nothing, nothing, settings)
+    watch = OvernightTrimmer(nothing, nothing, nothing, settings)
     found = watch.due(CLOSE - np.timedelta64(minutes, "m"))
     assert found == (None if due is None else CLOSE - np.timedelta64(due, "m"))
 
@@ -242,7 +242,7 @@ def test_what_closes_everything_is_of_ours_and_of_markets_that_are_open(
     at = NOW if open_now else CLOSE
     positions = {symbol: Decimal(held) for symbol, held in HELD.items()}
     account = AccountSnapshot(0.0, positions, dict.fromkeys(HELD, 100.0), at)
-    orders = flattening_orders(account, "k", OURS, OrderTerms())
+    orders = flattening_orders(account, "k", OURS, OrderSizeLimits())
     stocks = [("NVDA", "sell", Decimal(10), "day"), ("SPY", "buy", Decimal(4), "day")]
     assert [(each.symbol, each.side, each.qty, each.tif) for each in orders] == [
         ("BTCUSD", "sell", Decimal("1.5"), "gtc"),
@@ -257,7 +257,7 @@ def test_what_closes_everything_is_of_ours_and_of_markets_that_are_open(
 
 def test_a_coin_worth_more_than_one_order_may_be_is_closed_in_parts() -> None:
     account = AccountSnapshot(0.0, {"BTCUSD": Decimal(5)}, {"BTCUSD": 90_000.0}, NOW)
-    orders = flattening_orders(account, "k", OURS, OrderTerms())
+    orders = flattening_orders(account, "k", OURS, OrderSizeLimits())
     assert sum(each.qty for each in orders) == 5
     assert [each.client_order_id[-4:] for each in orders] == ["-9-0", "-9-1", "-9-2"]
     assert all(float(each.qty) * 90_000.0 <= 200_000.0 for each in orders)

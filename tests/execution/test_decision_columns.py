@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.decision.choice import Choice, Rationale, no_order_text, plan_text, reason_text
-from execution.decision.decision import REASONS, DecisionColumns, joined_columns
+from execution.decision.decision import REASONS, DecisionColumns, concatenate_columns
 from sizing.binding import FIRST_ROW, LIMITS
 
 GROUPS = ("one_gross", "two_most", "two_least")
@@ -49,7 +49,7 @@ def test_every_binding_limit_has_its_own_price(bits: list[int]) -> None:
 def test_columns_of_rows_give_the_same_rows(kinds: list[set[int]]) -> None:
     columns = columns_of([sum(1 << bit for bit in kind) for kind in kinds])
     rows = [columns.choice(i, f"S{i}", Decimal(i)) for i in range(len(kinds))]
-    again = DecisionColumns.of(rows, GROUPS)
+    again = DecisionColumns.from_choices(rows, GROUPS)
     for i, row in enumerate(rows):
         assert repr(again.choice(i, row.symbol, row.qty)) == repr(row)
         assert list(again.choice(i, row.symbol, row.qty).binding) == list(row.binding)
@@ -60,7 +60,7 @@ def test_columns_of_rows_give_the_same_rows(kinds: list[set[int]]) -> None:
 
 def test_columns_of_decisions_in_a_row_are_those_of_the_whole() -> None:
     whole = columns_of([0] * 6)
-    joined = joined_columns([whole.at(slice(k, k + 2)) for k in (0, 2, 4)])
+    joined = concatenate_columns([whole.at(slice(k, k + 2)) for k in (0, 2, 4)])
     for name in DecisionColumns._fields[:-1]:
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
     assert joined.group_limit_names == GROUPS

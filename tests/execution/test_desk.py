@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from execution.brokers import ReadAgain, Reading, ReadingRejected
-from execution.live.desk import TradingDesk
+from execution.brokers import FirstReadingRejected, AccountReading, ReadingRejected
+from execution.live.guarded_broker import GuardedBroker
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate, Unguarded
@@ -32,15 +32,15 @@ class Gateway:
     read: list[bool] = field(default_factory=list)
     accepted: list[AccountSnapshot] = field(default_factory=list)
     sent: list[tuple[Order, OrderGate]] = field(default_factory=list)
-    is_read: bool = False
+    has_recent_account: bool = False
 
-    def read_account(self, *, again: bool = False) -> Reading:
-        self.read.append(again)
-        return Reading(HELD, Decimal(1000), Decimal(4), None, again)
+    def read_account(self, *, reread: bool = False) -> AccountReading:
+        self.read.append(reread)
+        return AccountReading(HELD, Decimal(1000), Decimal(4), None, reread)
 
     def accept(self, account: AccountSnapshot) -> None:
         self.accepted.append(account)
-        self.is_read = True
+        self.has_recent_account = True
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
         self.sent += [(order, gate) for order in orders]
@@ -60,7 +60,7 @@ class Gateway:
         del symbols
         return {}
 
-    def follow(self) -> None: ...
+    def refresh_open_orders(self) -> None: ...
 
 
 class Checked:
@@ -72,9 +72,9 @@ class Checked:
         self.guards = SimpleNamespace(check=lambda snapshot: CLOSED)
         self.rejected = rejected
 
-    def check(self, reading: Reading) -> AccountSnapshot:
-        if not reading.again and self.rejected > 0:
-            raise ReadAgain("cash")
+    def check(self, reading: AccountReading) -> AccountSnapshot:
+        if not reading.reread and self.rejected > 0:
+            raise FirstReadingRejected("cash")
         if self.rejected > 1:
             raise ReadingRejected("cash", reading.account)
         return reading.account
@@ -83,9 +83,9 @@ class Checked:
         return {"SPXW": 300.0}
 
 
-def desk_of(rejected: int, *, secured: bool = False) -> tuple[TradingDesk, Gateway, Checked]:
+def desk_of(rejected: int, *, secured: bool = False) -> tuple[GuardedBroker, Gateway, Checked]:
     gateway, live = Gateway(), Checked(rejected)
-    return TradingDesk(gateway, live, secured=secured), gateway, live  # type: ignore[arg-type]
+    return GuardedBroker(gateway, live, secured=secured), gateway, live  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

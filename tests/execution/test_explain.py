@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from execution.decision.choice import SHOWN
+from execution.decision.choice import MIN_WEIGHT_SHOWN
 from foundation.compose import composed_config
 from foundation.errors import InputError
 from foundation.files import write_whole
@@ -67,7 +67,7 @@ def test_what_binds_has_a_price_and_a_reason_says_the_weight_explained(run: Path
 def rests_on(row: Any) -> str:
     """What the weight of a row of decisions rests on, as reasons and stories say it."""
     parts = row.plan_premium_weight, row.plan_forecast_weight
-    if min(map(abs, parts)) < SHOWN:
+    if min(map(abs, parts)) < MIN_WEIGHT_SHOWN:
         return ""
     return f" (premium {parts[0]:+.3f}, forecast {parts[1]:+.3f})"
 

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
-from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
+from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress, OrderState
 from execution.live.account_lock import KILL_FILE
-from execution.live.exposure import prices_of_orders
+from execution.live.exposure import open_order_prices
 from execution.live.guards import Guards, GuardSettings
-from execution.live.loop import Stop
+from execution.live.loop import StopSignal
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.contract_orders import LimitOrder
-from execution.orders.gate import Part
+from execution.orders.event_contract_orders import EventContractOrder
+from execution.orders.gate import OrderRole
 from execution.orders.last_trades import last_prices
-from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order
 from foundation.clock import Time
 from foundation.database import Database
@@ -38,11 +38,11 @@ NOW = np.datetime64("2024-03-05T17:30", "ns")  # a Tuesday, 12:30 in New York
 NIGHT = np.datetime64("2024-03-05T23:30", "ns")
 SECOND = np.timedelta64(1, "s")
 PRICES = {"NVDA": 100.0, "MSFT": 50.0, "BTCUSD": 1000.0}
-REDUCTIONS: tuple[Part, ...] = ("reduction", "night")
-OPENINGS: tuple[Part, ...] = ("", "opening")
+REDUCTIONS: tuple[OrderRole, ...] = ("reduction", "night")
+OPENINGS: tuple[OrderRole, ...] = ("", "opening")
 WIDE = GuardSettings(max_position=10, max_gross=10, max_order=1e9)
 
-CONTRACTS = LimitOrder("a", "RAIN", "BUY", "YES", Decimal("0.5"), Decimal(1))
+CONTRACTS = EventContractOrder("a", "RAIN", "BUY", "YES", Decimal("0.5"), Decimal(1))
 CONDOR = ("P90 buy", "P95 sell", "C105 sell", "C115 buy")
 
 
@@ -75,7 +75,7 @@ def intent(
     symbol: str = "NVDA",
     side: str = "buy",
     qty: object = "1",
-    part: Part = "opening",
+    part: OrderRole = "opening",
     *,
     job: str = "trade",
     **prices: object,
@@ -90,14 +90,16 @@ def side_of(quantity: int) -> Any:
     return "buy" if quantity > 0 else "sell"
 
 
-def spread(*legs: str, name: str = "s", qty: object = 1, part: Part = "opening") -> OrderIntent:
+def spread(
+    *legs: str, name: str = "s", qty: object = 1, part: OrderRole = "opening"
+) -> OrderIntent:
     """An order of legs that are written as `P95 sell`; `SPY:` before one is its root."""
     entries = list[OptionLeg]()
     for leg in legs:
         option, side = leg.split()
         root, _, option = option.rpartition(":")
         symbol = f"{root or 'SPXW'}240305{option[0]}{int(option[1:]) * 1000:08d}"
-        entries.append(OptionLeg(contract_of(symbol), side))  # type: ignore[arg-type]
+        entries.append(OptionLeg(parse_occ_symbol(symbol), side))  # type: ignore[arg-type]
     order = SpreadOrder(name, tuple(entries), int(str(qty)))
     return OrderIntent(order, NOW, job="spreads", part=part)
 
@@ -121,7 +123,7 @@ class Desk:
         events = EventLog(self.database, clock=Time(now=lambda: NOW))
         self.book = OrderStore(self.database, events)
         self.halts = Halts(self.database, events)
-        self.stop = Stop()
+        self.stop = StopSignal()
         self.guards = Guards(self.settings, self.halts, self.book, self.kill_file, self.stop)
         self.gate = self.guards.check(self.snapshot)
 
@@ -181,7 +183,7 @@ class Market:
         positions = {symbol: str(held) for symbol, held in self.held.items()}
         self.desk.snapshot = seen(positions=positions, open_orders=orders)
 
-    def order(self, symbol: str, signed: Decimal, part: Part) -> str:
+    def order(self, symbol: str, signed: Decimal, part: OrderRole) -> str:
         name = next(self.names)
         side = "buy" if signed > 0 else "sell"
         why = self.desk.send(intent(name, symbol, side, abs(signed), part))
@@ -208,17 +210,17 @@ class Market:
             assert known is not None
             if known.state == "submitting":
                 del self.working[name]
-                self.desk.book.settle(name, "rejected", "no")
+                self.desk.book.set_state(name, "rejected", "no")
             return
         part = min(Decimal(quantity), abs(left)).copy_sign(left)
         self.held[symbol] += part
-        state: State = "canceled" if how == "cancel" else "accepted"
+        state: OrderState = "canceled" if how == "cancel" else "accepted"
         if part == left:
             state = "filled"
         known = self.desk.book.get(name)
         assert known is not None
         filled = known.progress.filled + abs(part)
-        self.desk.book.note(name, Progress(state, f"v{name}", filled, Decimal(1)))
+        self.desk.book.record_progress(name, OrderProgress(state, f"v{name}", filled, Decimal(1)))
         if state == "accepted":
             self.working[name] = (symbol, left - part)
         else:
@@ -263,7 +265,9 @@ def test_an_opening_passes_exactly_where_it_keeps_every_limit(
     """An order is worth its limit or its last trade, whichever is more; what prices have carried
     beyond a limit may still become less, and an open order may fill or not.
     """
-    waits = replace(intent("w", qty=abs(open_already) or 1).single, side=side_of(open_already))
+    waits = replace(
+        intent("w", qty=abs(open_already) or 1).single_order, side=side_of(open_already)
+    )
     positions = {"NVDA": str(held), "MSFT": str(other)}
     snapshot = seen(positions=positions, open_orders=(waits,) if open_already else ())
     priced = partial(intent, limit_price=limit) if limit else intent
@@ -297,7 +301,7 @@ def test_an_opening_passes_exactly_where_it_keeps_every_limit(
     blind=st.booleans(),
 )
 def test_a_reduction_passes_whatever_limits_say(
-    part: Part,
+    part: OrderRole,
     side: str,
     qty: int,
     equity: float,
@@ -323,7 +327,7 @@ every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
 @every_part
 @pytest.mark.parametrize("kind", [each for each in HALT_RULES if each != "symbols"])
 def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
-    kind: HaltKind, part: Part
+    kind: HaltKind, part: OrderRole
 ) -> None:
     desk = Desk(snapshot=seen())
     desk.halts.raise_halt(kind, "because", NOW)
@@ -335,7 +339,7 @@ def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
 
 
 @every_part
-def test_quarantined_symbols_take_no_orders_and_others_do(part: Part) -> None:
+def test_quarantined_symbols_take_no_orders_and_others_do(part: OrderRole) -> None:
     desk = Desk(snapshot=seen())
     desk.halts.raise_halt("symbols", "NVDA is 3", NOW, cause='{"NVDA": ["2"]}')
     assert desk.judge(intent(part=part), NOW) == "NVDA is quarantined until it is settled"
@@ -347,7 +351,7 @@ def test_quarantined_symbols_take_no_orders_and_others_do(part: Part) -> None:
 
 @every_part
 @pytest.mark.parametrize("at", [NOW, NIGHT])
-def test_no_order_waits_for_a_closed_exchange(part: Part, at: np.datetime64) -> None:
+def test_no_order_waits_for_a_closed_exchange(part: OrderRole, at: np.datetime64) -> None:
     """Only within the calendar's session; crypto and spreads that are closed do not wait."""
     desk = Desk(snapshot=seen())
     desk.guards.shut = True
@@ -360,7 +364,7 @@ def test_no_order_waits_for_a_closed_exchange(part: Part, at: np.datetime64) -> 
 
 
 @every_part
-def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: Part) -> None:
+def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: OrderRole) -> None:
     path = tmp_path / "account" / KILL_FILE
     desk = Desk(kill_file=path, snapshot=seen())
     assert desk.judge(intent(part=part), NOW) == "", "there is no such folder yet"
@@ -384,7 +388,7 @@ def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: Part
 )
 @every_part
 def test_a_limit_is_not_far_beyond_the_last_trade_on_the_paying_side(
-    side: str, limit: float, passes: bool, part: Part
+    side: str, limit: float, passes: bool, part: OrderRole
 ) -> None:
     worst = 110 if side == "buy" else 90
     why = f"its limit {limit:g} is beyond {worst}; guards.collar is 0.1 of 100"
@@ -527,14 +531,14 @@ def test_parts_that_were_not_read_open_nothing() -> None:
 
 
 def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path: Path) -> None:
-    bounds = GuardSettings(max_orders_per_hour=3, quote_age=7_200)
+    bounds = GuardSettings(max_orders_per_hour=3, max_trade_age=7_200)
     minute, hour = np.timedelta64(1, "m"), np.timedelta64(1, "h")
     with closing(Database(tmp_path / "journal")) as database:
         desk = Desk(bounds, database=database, snapshot=seen())
         desk.book.plan(intent("planned"))
         desk.book.deny(intent("denied"), "because")
         assert desk.send(intent("1"), NOW - minute) == ""
-        desk.book.settle("1", "rejected", "no")
+        desk.book.set_state("1", "rejected", "no")
         assert desk.send(intent("2", part="reduction", job="other"), NOW - minute) == ""
         assert desk.send(intent("3"), NOW - SECOND) == ""
     with closing(Database(tmp_path / "journal")) as database:
@@ -563,7 +567,7 @@ def test_an_order_that_is_sent_again_takes_its_room_once_and_what_was_not_sent_n
         assert "would come to 1 of equity" in desk.judge(intent("b", qty=50), NOW)
     desk = Desk(snapshot=seen())
     assert desk.send(intent("a", qty=50)) == ""
-    desk.book.settle("a", "denied", "too late")
+    desk.book.set_state("a", "denied", "too late")
     assert desk.judge(intent("b", qty=50), NOW) == ""
 
 
@@ -608,12 +612,12 @@ def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
     assert "would come to 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
     assert desk.send(spread(*undone(*PUT), qty=10, name="c", part="reduction")) == ""
     assert "would come to 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
-    desk.book.note("a", Progress("canceled", "v", Decimal(5)))
+    desk.book.record_progress("a", OrderProgress("canceled", "v", Decimal(5)))
     assert desk.judge(spread(*PUT, qty=10, name="b"), NOW) == ""
     assert "would come to 0.8 of" in desk.judge(spread(*PUT, qty=11, name="b"), NOW)
     desk.snapshot = seen()
     assert desk.send(spread(*PUT, qty=10, name="d")) == ""
-    desk.book.note("d", Progress("canceled", "w"))
+    desk.book.record_progress("d", OrderProgress("canceled", "w"))
     assert desk.judge(spread(*PUT, qty=15, name="e"), NOW) == ""
 
 
@@ -638,13 +642,13 @@ class Silent:
 def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -> None:
     trades, silent = Feed(), Silent()
     asked = trades.asked
-    limited = intent(symbol="AAA", limit_price=7).single
-    stopped = replace(intent(symbol="BBB").single, type="stop", stop_price=8.0)
-    at_market = [intent(symbol=name).single for name in ("CCC", "GONE", "NVDA", "?BRK_B")]
+    limited = intent(symbol="AAA", limit_price=7).single_order
+    stopped = replace(intent(symbol="BBB").single_order, type="stop", stop_price=8.0)
+    at_market = [intent(symbol=name).single_order for name in ("CCC", "GONE", "NVDA", "?BRK_B")]
     account = seen(open_orders=(limited, stopped, *at_market))
-    assert prices_of_orders(account, trades) == {"AAA": 7.0, "BBB": 8.0, "CCC": 30.0}
+    assert open_order_prices(account, trades) == {"AAA": 7.0, "BBB": 8.0, "CCC": 30.0}
     assert asked == [["CCC", "GONE"]]
-    assert prices_of_orders(seen(open_orders=(limited,)), trades) == {"AAA": 7.0}
+    assert open_order_prices(seen(open_orders=(limited,)), trades) == {"AAA": 7.0}
     assert last_prices(trades, {"CCC", "?BRK_B", "GONE"}) == {"CCC": 30.0}
     assert last_prices(trades, {"?BRK_B"}) == last_prices(silent, {"NVDA"}) == {}
     assert len(asked) == 2, "where nothing is missing, nobody is asked"
@@ -653,12 +657,12 @@ def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -
 def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
     desk = Desk(replace(WIDE, max_position=0.75), snapshot=seen())
     assert desk.send(intent("long", qty=50)) == ""
-    desk.book.note("long", Progress("accepted", "v", Decimal(20), Decimal(100)))
+    desk.book.record_progress("long", OrderProgress("accepted", "v", Decimal(20), Decimal(100)))
     assert desk.judge(intent("more", qty=25), NOW) == ""
     assert "come to 0.76" in desk.judge(intent("more", qty=26), NOW)
     desk.snapshot = seen()
     assert desk.send(intent("long-again", qty=50)) == ""
-    desk.book.note("long-again", Progress("filled", "w", Decimal(50), Decimal(100)))
+    desk.book.record_progress("long-again", OrderProgress("filled", "w", Decimal(50), Decimal(100)))
     assert "come to 0.76" in desk.judge(intent("short", side="sell", qty=126), NOW)
     assert desk.judge(intent("short", side="sell", qty=125), NOW) == ""
     assert "come to 0.76" in desk.judge(intent("long-after-all", qty=26), NOW)

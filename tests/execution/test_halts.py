@@ -90,20 +90,20 @@ def test_the_cause_of_a_halt_counts_while_it_stands_and_once_cleared_until_it_is
     halts = halts_in()
 
     def seen() -> tuple[object, str]:
-        return halts.active_cause("positions"), halts.cleared_cause("positions")
+        return halts.active_cause("positions"), halts.acknowledged_cause("positions")
 
     assert seen() == (None, "")
     halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")
     halts.raise_halt("drawdown", "peak", NOW)
     assert seen() == ((NOW, "NVDA 2"), ""), "nobody has cleared it"
-    halts.use_clearing("positions")
+    halts.consume_acknowledgement("positions")
     halts.clear("positions", "Ada", LATER)
     assert seen() == (None, "NVDA 2")
-    halts.use_clearing("positions")
+    halts.consume_acknowledgement("positions")
     assert seen() == (None, "")
     assert halts.active_cause("drawdown") is None, "it has none"
     halts.clear("drawdown", "Ada", LATER)
-    assert halts.cleared_cause("drawdown") == "", "its clearing lets nothing be"
+    assert halts.acknowledged_cause("drawdown") == "", "its clearing lets nothing be"
     halts.raise_halt("positions", "NVDA is 12", NOW, cause="NVDA 2")
     halts.clear("positions", "Ada", LATER)
     halts.raise_halt("positions", "NVDA is 13", LATER, cause="NVDA 3")

@@ -14,7 +14,7 @@ from trainingdata.instruments import instrument
 
 @pytest.fixture(scope="module")
 def hourly() -> LiveSettings:
-    return LiveSettings.of(composed_config("live", ["symbols=[AAPL,BTCUSD]"]))
+    return LiveSettings.from_config(composed_config("live", ["symbols=[AAPL,BTCUSD]"]))
 
 
 @pytest.mark.parametrize("timeframe", ["1d", "1h"])
@@ -26,10 +26,10 @@ def test_a_live_history_holds_every_bar_that_calibration_learns_from(
     forecaster = settings.forecaster
     own = forecaster.context_length + forecaster.calibration.window
     kinds = {instrument(symbol).kind for symbol in settings.symbols}
-    years = settings.days_of_history / 366
+    years = settings.effective_history_days / 366
     assert all(settings.named_timeframe.clock(kind).bars_a_year * years >= own for kind in kinds)
-    assert timeframe == "1d" or settings.days_of_history == 730
-    assert replace(settings, history_days=90).days_of_history == 90
+    assert timeframe == "1d" or settings.effective_history_days == 730
+    assert replace(settings, history_days=90).effective_history_days == 90
 
 
 def test_a_guard_that_would_cut_a_plan_of_all_symbols_is_refused_before_anything_is_sent(

@@ -21,16 +21,22 @@ from hypothesis import strategies as st
 from execution.alpaca.activities import kind_of
 from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, Progress, State
-from execution.live.holdings import (
-    OVERLAP,
+from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress, OrderState
+from execution.live.expected_positions import (
+    ACTIVITY_OVERLAP,
     Discrepancy,
     ExpectedPositions,
-    Room,
-    at_stake,
-    explaining,
+    Tolerance,
+    value_discrepancies,
+    explaining_bookings,
 )
-from execution.orders.option_orders import SHARES, OptionLeg, SpreadOrder, contract_of, is_option
+from execution.orders.option_orders import (
+    SHARES_PER_OPTION,
+    OptionLeg,
+    SpreadOrder,
+    parse_occ_symbol,
+    is_option,
+)
 from execution.orders.orders import Order, Side
 from foundation.database import Database
 from foundation.decimals import EXACT, plain
@@ -89,7 +95,7 @@ class Books:
         events = EventLog(database)
         return cls(database, ExpectedPositions(database, events), OrderStore(database, events))
 
-    def order(self, name: str, symbol: str, quantity: str, filled: str, state: State) -> None:
+    def order(self, name: str, symbol: str, quantity: str, filled: str, state: OrderState) -> None:
         """An order of ours as it was answered; quantities are signed."""
         side: Side = "buy" if Decimal(quantity) > 0 else "sell"
         whole = str(abs(Decimal(quantity)))
@@ -97,7 +103,9 @@ class Books:
             order = Order(name, symbol, side, Decimal(whole), "so")
             self.intents.begin(OrderIntent(order, BEGUN))
         if state != "submitting":
-            self.intents.note(name, Progress(state, f"o-{name}", abs(Decimal(filled)), Decimal(10)))
+            self.intents.record_progress(
+                name, OrderProgress(state, f"o-{name}", abs(Decimal(filled)), Decimal(10))
+            )
 
     def found(self, at: np.datetime64 = BEGUN, **held: str) -> dict[str, Discrepancy]:
         return self.holdings.compare({s: Decimal(q) for s, q in held.items()}, at)
@@ -163,11 +171,11 @@ def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
         s: q for s, q in held.items() if q
     }
     for each in activities:
-        units = SHARES if is_option(each.symbol) else 1
+        units = SHARES_PER_OPTION if is_option(each.symbol) else 1
         cash += -each.quantity * each.price * units if each.is_trade else each.amount
-    assert abs(books.holdings.cash_difference(cash).beyond) < Decimal("1e-6")
+    assert abs(books.holdings.cash_difference(cash).unexplained_usd) < Decimal("1e-6")
     flows = sum(Fraction(each.amount) for each in activities if each.kind == "transfer")
-    assert Fraction(books.holdings.listed.transferred(BEGUN)) == flows
+    assert Fraction(books.holdings.listed.net_transfers(BEGUN)) == flows
 
 
 happenings = st.tuples(
@@ -223,11 +231,11 @@ def test_orders_that_may_fill_yet_explain_as_much_as_they_may() -> None:
 
 def test_an_order_of_several_legs_moves_each_of_them() -> None:
     books = Books.begun()
-    legs = (OptionLeg(contract_of(PUT), "sell"), OptionLeg(contract_of(OTHER), "buy"))
+    legs = (OptionLeg(parse_occ_symbol(PUT), "sell"), OptionLeg(parse_occ_symbol(OTHER), "buy"))
     books.intents.begin(OrderIntent(SpreadOrder("a", legs, 3), BEGUN))
     assert not books.found(), "it may fill yet"
     assert list(books.found(**{PUT: "-4", OTHER: "2"})) == [PUT]
-    books.intents.note("a", Progress("filled", "o-a", Decimal(3)))
+    books.intents.record_progress("a", OrderProgress("filled", "o-a", Decimal(3)))
     assert not books.found(**{PUT: "-3", OTHER: "3"})
     assert list(books.found(**{PUT: "-3", OTHER: "2"})) == [OTHER]
 
@@ -305,13 +313,17 @@ def test_bookings_explain_a_surplus_together_or_those_that_bring_it_nearer(
 ) -> None:
     sign = surplus / 4
     changes = {"a": 3 * sign, "late": -2 * sign, "b": sign}
-    assert explaining(surplus, changes, Room()) == ["a", "b"]
-    assert explaining(2 * sign, changes, Room()) == ["a", "late", "b"], "all together"
-    assert explaining(6 * sign, changes, Room()) == []
-    assert explaining(surplus, {"b": 2 * sign}, Room(Decimal(2), Decimal(2))) == ["b"]
-    assert explaining(surplus, {"large": 9 * sign}, Room()) == [], "it would lead further away"
-    assert explaining(10 * sign, {"most": 9 * sign}, Room()) == ["most"], "but for a tenth"
-    assert explaining(10 * sign, {"less": Decimal("8.9") * sign}, Room()) == []
+    assert explaining_bookings(surplus, changes, Tolerance()) == ["a", "b"]
+    assert explaining_bookings(2 * sign, changes, Tolerance()) == ["a", "late", "b"], "all together"
+    assert explaining_bookings(6 * sign, changes, Tolerance()) == []
+    assert explaining_bookings(surplus, {"b": 2 * sign}, Tolerance(Decimal(2), Decimal(2))) == ["b"]
+    assert explaining_bookings(surplus, {"large": 9 * sign}, Tolerance()) == [], (
+        "it would lead further away"
+    )
+    assert explaining_bookings(10 * sign, {"most": 9 * sign}, Tolerance()) == ["most"], (
+        "but for a tenth"
+    )
+    assert explaining_bookings(10 * sign, {"less": Decimal("8.9") * sign}, Tolerance()) == []
 
 
 @pytest.mark.parametrize(
@@ -341,7 +353,7 @@ def test_fill_is_expected_once_listed_or_answered_first(
             assert not books.found(NVDA="15"), step
     assert not books.found(NVDA="15")
     assert books.holdings.expected()["NVDA"].quantity == 15
-    assert books.holdings.cash_difference(Decimal(950)).beyond == 0
+    assert books.holdings.cash_difference(Decimal(950)).unexplained_usd == 0
     for held in ("10", "20"):
         assert list(books.found(NVDA=held)) == ["NVDA"], held
 
@@ -356,8 +368,8 @@ def test_the_opening_balance_is_never_counted_twice() -> None:
     books.holdings.add([*listed, booking("l", "split", quantity="4", symbol="NVDA")], BEGUN + HOUR)
     assert not books.found(NVDA="13"), "one of before the opening balance may be listed late"
     assert list(books.found(NVDA="22")) == ["NVDA"]
-    assert books.holdings.listed.transferred(BEGUN - DAY) == 0
-    assert books.holdings.cash_difference(Decimal(0)).beyond == 0
+    assert books.holdings.listed.net_transfers(BEGUN - DAY) == 0
+    assert books.holdings.cash_difference(Decimal(0)).unexplained_usd == 0
     books.order("a", "NVDA", "5", "5", "filled")
     assert not books.found(NVDA="15")
 
@@ -370,9 +382,9 @@ def test_acknowledged_positions_are_expected_once() -> None:
     found = books.found(NVDA="30")
     books.order("a", "NVDA", "2", "2", "filled")
     stranger = Order("by-hand", "NVDA", "buy", Decimal(1), "test")
-    assert books.holdings.unknown([stranger]) == [stranger]
+    assert books.holdings.unknown_orders([stranger]) == [stranger]
     books.holdings.acknowledge({"NVDA": found["NVDA"].surplus}, ["by-hand"])
-    assert books.holdings.unknown([stranger]) == []
+    assert books.holdings.unknown_orders([stranger]) == []
     assert [event.kind for event in EventLog(books.database).events("by-hand")] == ["acknowledged"]
     assert not books.found(NVDA="32"), "our own trades go on beside it"
     books.holdings.add([booking("s", "split", quantity="20", symbol="NVDA")], BEGUN + HOUR)
@@ -389,12 +401,12 @@ def test_acknowledged_positions_are_expected_once() -> None:
 def test_a_list_that_knows_less_than_an_order_has_answered_is_named_for_a_day(sign: str) -> None:
     books = Books.begun({"NVDA": "9"})
     books.order("a", "NVDA", f"{sign}5", f"{sign}5", "filled")
-    assert books.holdings.unlisted(BEGUN) == "order a has filled 5, and 0 are listed"
+    assert books.holdings.unlisted_fills(BEGUN) == "order a has filled 5, and 0 are listed"
     books.holdings.add([replace(fill("p", f"{sign}3"), order_id="o-a")], BEGUN)
-    assert books.holdings.unlisted(BEGUN) == "order a has filled 5, and 3 are listed"
-    assert books.holdings.unlisted(BEGUN + DAY) == ""
+    assert books.holdings.unlisted_fills(BEGUN) == "order a has filled 5, and 3 are listed"
+    assert books.holdings.unlisted_fills(BEGUN + DAY) == ""
     books.holdings.add([replace(fill("q", f"{sign}2"), order_id="o-a")], BEGUN)
-    assert books.holdings.unlisted(BEGUN) == ""
+    assert books.holdings.unlisted_fills(BEGUN) == ""
 
 
 @pytest.mark.parametrize(
@@ -407,9 +419,11 @@ def test_a_trade_at_more_than_twice_or_less_than_half_its_orders_price_is_odd(
     books.order("a", "NVDA", "5", "5", "filled")
     trade = replace(fill("a", "5"), price=Decimal(price))
     says = f"activity a: NVDA at {price}, and its order filled at 10" if odd else ""
-    assert books.holdings.odd_prices([trade, replace(trade, id="b", order_id="other")]) == says
+    assert (
+        books.holdings.mispriced_trades([trade, replace(trade, id="b", order_id="other")]) == says
+    )
     books.holdings.add([trade], BEGUN)
-    assert books.holdings.odd_prices([trade]) == "", "it is written down"
+    assert books.holdings.mispriced_trades([trade]) == "", "it is written down"
 
 
 @pytest.mark.parametrize(
@@ -433,7 +447,7 @@ def test_what_is_odd_may_come_to_what_it_is_worth_now_or_was_or_to_all_there_is(
     odd: dict[str, int], units: dict[str, int], others: dict[str, float], total: str
 ) -> None:
     signed, prices = ({s: Decimal(n) for s, n in each.items()} for each in (odd, units))
-    assert at_stake(signed, prices, others).total == Decimal(total)
+    assert value_discrepancies(signed, prices, others).total == Decimal(total)
 
 
 def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
@@ -456,7 +470,7 @@ def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
         books = Books.of(database)
         assert books.holdings.begun
         assert not books.found(NVDA="3")
-        assert books.holdings.cash_difference(Decimal(1000)).beyond == 0
+        assert books.holdings.cash_difference(Decimal(1000)).unexplained_usd == 0
         entries = [split(name, "4") for name in ("b", "c")]
         assert [books.holdings.add(entries, BEGUN) for _ in range(2)] == [2, 0]
         assert not books.found(NVDA="11")
@@ -466,7 +480,7 @@ def test_a_fill_finds_its_intent_even_where_that_learns_its_order_later() -> Non
     books = Books.begun()
     books.order("first", "NVDA", "1", "0", "submitting")
     books.order("second", "NVDA", "1", "0", "submitting")
-    books.intents.note("first", Progress("filled", "o-a", Decimal(1), Decimal(10)))
+    books.intents.record_progress("first", OrderProgress("filled", "o-a", Decimal(1), Decimal(10)))
     foreign = replace(fill("c", "1"), order_id="")
     books.holdings.add([fill("a", "1"), fill("b", "1"), foreign], BEGUN)
 
@@ -474,7 +488,7 @@ def test_a_fill_finds_its_intent_even_where_that_learns_its_order_later() -> Non
         return dict(books.database.rows("SELECT id, client_order_id FROM fills"))
 
     assert links() == {"a": "first", "b": "", "c": ""}
-    books.intents.note("second", Progress("filled", "o-b", Decimal(1), Decimal(10)))
+    books.intents.record_progress("second", OrderProgress("filled", "o-b", Decimal(1), Decimal(10)))
     books.holdings.add([], BEGUN)
     assert links() == {"a": "first", "b": "second", "c": ""}
     assert books.database.rows("SELECT DISTINCT since_opening FROM fills") == [(1,)]
@@ -492,7 +506,7 @@ def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(
         back = replace(split, quantity=Decimal(0), amount=Decimal(0))
         assert books.holdings.add([back], BEGUN) == 1
     assert not books.found()
-    assert books.holdings.cash_difference(Decimal(985)).beyond == 0
+    assert books.holdings.cash_difference(Decimal(985)).unexplained_usd == 0
     assert "activity s" in caplog.text
     (event,) = EventLog(books.database).events("s")
     assert "quantity=Decimal('9')" in event.content["before"]
@@ -501,13 +515,13 @@ def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(
 
 def test_the_next_question_goes_back_a_week_before_the_last_trade() -> None:
     book = Books.begun(listed=(fill("a", "1", at=BEGUN - DAY),)).holdings
-    assert book.last_at() == BEGUN - OVERLAP
+    assert book.query_start() == BEGUN - ACTIVITY_OVERLAP
     # What has only a day may have one that is still to come.
     book.add([booking("i", "interest", amount="-3", day=MIDNIGHT + 30 * DAY)], BEGUN)
-    assert book.last_at() == BEGUN - OVERLAP
+    assert book.query_start() == BEGUN - ACTIVITY_OVERLAP
     book.add([fill("b", "1", at=BEGUN + 3 * DAY)], BEGUN)
-    assert book.last_at() == BEGUN + 3 * DAY - OVERLAP
-    assert OVERLAP == 7 * DAY
+    assert book.query_start() == BEGUN + 3 * DAY - ACTIVITY_OVERLAP
+    assert ACTIVITY_OVERLAP == 7 * DAY
 
 
 def test_only_what_a_person_pays_in_or_takes_out_is_a_flow_from_when_it_was_listed() -> None:
@@ -521,7 +535,7 @@ def test_only_what_a_person_pays_in_or_takes_out_is_a_flow_from_when_it_was_list
         booking("s", kind_of("ACATS"), quantity="5", symbol="NVDA"),
     ]
     book.add(entries, BEGUN + 2 * HOUR)
-    assert book.listed.transferred(BEGUN + HOUR) == Decimal("749.99")
-    assert book.listed.transferred(BEGUN + 2 * HOUR) == 0, "the mark of that instant has them"
+    assert book.listed.net_transfers(BEGUN + HOUR) == Decimal("749.99")
+    assert book.listed.net_transfers(BEGUN + 2 * HOUR) == 0, "the mark of that instant has them"
     book.add(entries, BEGUN + 3 * HOUR)
-    assert book.listed.transferred(BEGUN + 2 * HOUR) == 0, "listed again is not paid again"
+    assert book.listed.net_transfers(BEGUN + 2 * HOUR) == 0, "listed again is not paid again"

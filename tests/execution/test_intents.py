@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.order_store import TERMINAL_STATES, OrderIntent, OrderStore, Progress, State
+from execution.journal.order_store import (
+    TERMINAL_STATES,
+    OrderIntent,
+    OrderStore,
+    OrderProgress,
+    OrderState,
+)
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
@@ -25,20 +31,20 @@ EXPIRES = NOW + np.timedelta64(300, "s")
 ORDER = Order("a", "BTCUSD", "buy", Decimal(3), "because", expires_at=EXPIRES)
 INTENT = OrderIntent(ORDER, NOW, job="trade")
 
-steps = st.lists(st.sampled_from(get_args(State)), max_size=8)
+steps = st.lists(st.sampled_from(get_args(OrderState)), max_size=8)
 
 
 @given(steps)
-def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[State]) -> None:
+def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[OrderState]) -> None:
     book = OrderStore()
     book.plan(INTENT)
-    before: State = "planned"
+    before: OrderState = "planned"
     for state in path:
         try:
             if state in ("accepted", *TERMINAL_STATES):
-                book.note("a", Progress(state, "v1"))
+                book.record_progress("a", OrderProgress(state, "v1"))
             else:
-                book.settle("a", state)
+                book.set_state("a", state)
         except InputError:
             pass
         found = book.get("a")
@@ -59,8 +65,8 @@ def test_an_id_that_was_sent_is_never_planned_or_begun_again() -> None:
         book.plan(INTENT)
     with pytest.raises(InputError, match="a: it is submitting, and is not sent again"):
         book.begin(INTENT)
-    filled = Progress("filled", "v1", Decimal(3), Decimal("17.25"))
-    book.note("a", filled)
+    filled = OrderProgress("filled", "v1", Decimal(3), Decimal("17.25"))
+    book.record_progress("a", filled)
     with pytest.raises(InputError, match="a: it is filled, and is not sent again"):
         book.begin(INTENT)
     found = book.get("a")
@@ -80,14 +86,14 @@ def test_an_intent_is_read_back_in_every_field() -> None:
         why="so it said",
         venue="kalshi",
         decision="d",
-        part="opening",
-        progress=Progress("accepted", "v1", Decimal("0.5"), Decimal("17.25"), "b"),
+        role="opening",
+        progress=OrderProgress("accepted", "v1", Decimal("0.5"), Decimal("17.25"), "b"),
     )
     OrderStore(database).begin(whole)
     assert OrderStore(database).get("a") == whole
-    for part, reduces in (("reduction", True), ("night", True), ("opening", False), ("", False)):
-        change_rows(database, "intents", "part = ?", (part,))
-        assert OrderStore(database).get("a").single.reduces is reduces  # type: ignore[union-attr]
+    for role, reduces in (("reduction", True), ("night", True), ("opening", False), ("", False)):
+        change_rows(database, "intents", "part = ?", (role,))
+        assert OrderStore(database).get("a").single_order.reduces is reduces  # type: ignore[union-attr]
     query = "SELECT client_order_id, job, venue, decision, symbol, side, qty, type, state"
     assert database.rows(f"{query} FROM intents") == [
         ("a", "trade", "kalshi", "d", "BTCUSD", "buy", "3", "market", "accepted")
@@ -99,9 +105,9 @@ def test_every_change_is_an_event_and_events_are_never_changed() -> None:
     events = EventLog(database, Keys("", "HUSH-HUSH-HUSH-HUSH"))
     book = OrderStore(database, events)
     book.begin(INTENT)
-    book.settle("a", "unknown", "it said HUSH-HUSH-HUSH-HUSH")
-    book.note("a", Progress("filled", "v1", Decimal(3), Decimal(10)))
-    book.note("a", Progress("canceled", "v1"))
+    book.set_state("a", "unknown", "it said HUSH-HUSH-HUSH-HUSH")
+    book.record_progress("a", OrderProgress("filled", "v1", Decimal(3), Decimal(10)))
+    book.record_progress("a", OrderProgress("canceled", "v1"))
     kinds = [event.kind for event in events.events("a")]
     assert kinds == ["submitting", "unknown", "filled", "noted filled", "contradicted"]
     assert events.events("a")[1].content == "it said [secret]"
@@ -121,7 +127,7 @@ def test_a_change_that_cannot_be_written_is_not_half_written() -> None:
         "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk'); END"
     )
     with pytest.raises(DatabaseFailed, match="disk"):
-        book.note("a", Progress("filled", "v1", Decimal(3)))
+        book.record_progress("a", OrderProgress("filled", "v1", Decimal(3)))
     found = book.get("a")
     assert found is not None
     assert (found.state, found.progress.filled) == ("submitting", 0)
@@ -133,27 +139,27 @@ FILLED = {"filled_qty": "4", "filled_avg_price": "2.5"}
 @pytest.mark.parametrize(
     ("state", "more", "progress"),
     [
-        ("accepted", {}, Progress("accepted", "id-a")),
-        ("done_for_day", {"time_in_force": "gtc"}, Progress("accepted", "id-a")),
-        ("done_for_day", {}, Progress("expired", "id-a")),
-        ("done_for_day", {"time_in_force": "day"}, Progress("expired", "id-a")),
-        ("rejected", {}, Progress("rejected", "id-a")),
-        ("filled", FILLED, Progress("filled", "id-a", Decimal(4), Decimal("2.5"))),
+        ("accepted", {}, OrderProgress("accepted", "id-a")),
+        ("done_for_day", {"time_in_force": "gtc"}, OrderProgress("accepted", "id-a")),
+        ("done_for_day", {}, OrderProgress("expired", "id-a")),
+        ("done_for_day", {"time_in_force": "day"}, OrderProgress("expired", "id-a")),
+        ("rejected", {}, OrderProgress("rejected", "id-a")),
+        ("filled", FILLED, OrderProgress("filled", "id-a", Decimal(4), Decimal("2.5"))),
         *(
             (
                 "filled",
                 {"order_class": "mleg", "filled_qty": "4", "filled_avg_price": net},
-                Progress("filled", "id-a", Decimal(4)),
+                OrderProgress("filled", "id-a", Decimal(4)),
             )
             for net in ("-0.85", "0", "0.4")
         ),
         *(
-            ("filled", said, Progress("accepted", "id-a"))
+            ("filled", said, OrderProgress("accepted", "id-a"))
             for said in ({}, {**FILLED, "filled_avg_price": "-2.5"}, {"filled_qty": "many"})
         ),
     ],
 )
 def test_what_an_answer_says_of_an_order_is_what_the_book_says(
-    state: str, more: dict[str, str], progress: Progress
+    state: str, more: dict[str, str], progress: OrderProgress
 ) -> None:
     assert placed(taken("a", state, **more)).progress == progress

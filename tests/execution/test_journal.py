@@ -13,7 +13,7 @@ import pytest
 
 from execution.decision.decision import decision_of_choices
 from execution.journal.cycles import NextCycleBook
-from execution.journal.decisions import Journal
+from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import Halts
 from execution.journal.marks import EquityMark, MarkBook
@@ -21,7 +21,7 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.schema import SCHEMA_VERSION, open_current_schema
 from execution.live.account_lock import refuse_unusable
 from execution.live.guards import GuardSettings
-from execution.live.holdings import ExpectedPositions
+from execution.live.expected_positions import ExpectedPositions
 from execution.live.losses import write_mark
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order
@@ -40,7 +40,7 @@ def opened(database: Database) -> OrderStore:
     """Create the tables of an account's books."""
     events = EventLog(database)
     book = OrderStore(database, events)
-    Journal(database, events, book, "trade")
+    DecisionJournal(database, events, book, "trade")
     Halts(database, events)
     MarkBook(database)
     ExpectedPositions(database, events)
@@ -118,7 +118,7 @@ def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Pa
         halts = Halts(database, EventLog(database))
         halts.raise_halt("cash", "12.50 USD are missing", NOW, cause="12.50")
         decision = decision_of_choices(SOON, NOW, 100_000.0, 2.0, (), group_limit_names=("banks",))
-        Journal(database, EventLog(database), book, "trade").write(
+        DecisionJournal(database, EventLog(database), book, "trade").write(
             decision, AccountSnapshot(100_000.0, {}, {}, SOON)
         )
         mark = EquityMark(NOW, 100_000.0, 100_000.0, 0.0, 0.0, 4.0, 0.0, {"NVDA": 0.5})
@@ -142,18 +142,21 @@ def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Pa
     assert noticed > 30
 
 
-@pytest.mark.parametrize("gap", [0.0, 0.0125, np.nan])
+@pytest.mark.parametrize("optimality_gap", [0.0, 0.0125, np.nan])
 def test_a_record_says_how_far_a_decision_may_be_from_the_best_book(
-    tmp_path: Path, gap: float
+    tmp_path: Path, optimality_gap: float
 ) -> None:
     decision = decision_of_choices(
-        SOON, NOW, 100_000.0, 2.0, (), optimality_gap=gap, group_limit_names=("banks",)
+        SOON, NOW, 100_000.0, 2.0, (), optimality_gap=optimality_gap, group_limit_names=("banks",)
     )
     with closing(Database(tmp_path / "journal")) as database:
         events = EventLog(database)
-        journal = Journal(database, events, opened(database), "trade")
+        journal = DecisionJournal(database, events, opened(database), "trade")
         journal.write(decision, AccountSnapshot(100_000.0, {}, {}, SOON))
         database.execute("PRAGMA query_only = ON")  # a loop may be writing it meanwhile
         [read] = JournalRecord.of(database, "trade").made()
     assert (read.at, read.equity, read.group_limit_names) == (SOON, 100_000.0, ("banks",))
-    assert read.optimality_gap == gap or np.isnan([read.optimality_gap, gap]).all()
+    assert (
+        read.optimality_gap == optimality_gap
+        or np.isnan([read.optimality_gap, optimality_gap]).all()
+    )

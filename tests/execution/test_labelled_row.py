@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from execution.decision.problem import labelled_row, round_to_lots
-from execution.orders.orders import TERMS, Order
+from execution.orders.orders import DEFAULT_SIZE_LIMITS, Order
 from sizing.problem import AccountRow
 from tests.execution.traders import Tilted, account_in, known, trader_of
 from tests.sizing.books import rich_book
@@ -32,10 +32,10 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
         prices={**held.prices, "DOGEUSD": 0.5, "ZZZ": 40.0},
         open_orders=(Order("other-20240221T1530-ZZZ-0-0", "ZZZ", "buy", Decimal(50), "left"),),
         leverage=2.0,
-        free=0.5,
+        free_equity_share=0.5,
     )
     assert abs(held.equity - 100_000.0) < 1e-6
-    labelled = labelled_row(bars, held, TERMS)
+    labelled = labelled_row(bars, held, DEFAULT_SIZE_LIMITS)
     assert labelled.symbols == (*bars.symbols, "DOGEUSD", "ZZZ", "")
     assert labelled.row.quantity[-3:].tolist() == [2_000.0, -50.0, -50.0]
     decision = trader_of(Tilted(mute=bars.symbols)).decide(bars, held)
@@ -59,10 +59,16 @@ def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equi
 ) -> None:
     """Of three stocks of 0.3 the first leaves, the second decides, and the third stays."""
     held = np.full(3, 0.3)
-    book = {"leaving": np.array([True, False, False]), "deciding": np.array([False, True, False])}
+    book = {"exiting": np.array([True, False, False]), "deciding": np.array([False, True, False])}
     problem = rich_book(3, held=held, increment=np.full(3, 1e-3), **book).problem
     every = np.ones(3, dtype=np.bool_)
-    lent = {"equity": equity, "unborrowed": 1.0, "leverage": 4.0, "shorting": True, "free": 1.0}
+    lent = {
+        "equity": equity,
+        "unborrowed": 1.0,
+        "leverage": 4.0,
+        "shorting": True,
+        "free_equity_share": 1.0,
+    }
     any_size = {"least": np.zeros(3), "dust": np.zeros(3)}
     shares = AccountRow(
         1e3 * held, np.full(3, 100.0), np.ones(3), **any_size, tradable=every, positions=3, **lent

@@ -111,7 +111,7 @@ def test_the_broker_knows_no_reconciler_and_it_no_broker() -> None:
     for path in (ROOT / "execution" / "alpaca").glob("*.py"):
         assert not {name for name in imported(path) if name.startswith("execution.live")}, path
     reconciler = imported(ROOT / "execution" / "live" / "reconciler.py")
-    wire = ("execution.alpaca", "execution.live.account", "execution.live.desk")
+    wire = ("execution.alpaca", "execution.live.account", "execution.live.guarded_broker")
     assert not {name for name in reconciler if name.startswith(wire)}
 
 

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from execution.live.loop import Loop, Stop, stopped_by_signals
+from execution.live.loop import Loop, StopSignal, stop_on_signals
 from foundation.errors import BrokerError, InputError
 from foundation.notices import Notices
 from foundation.signals import Ended
 
 
-def told_within_its_wait(moment: int) -> tuple[Stop, bool]:
+def told_within_its_wait(moment: int) -> tuple[StopSignal, bool]:
     """A stop that is told at one of the lines that its own wait runs, as by a signal's handler.
 
     The second answer: whether there was such a line.
     """
-    stop = Stop()
+    stop = StopSignal()
     lines = itertools.count()
     done = threading.Event()
 
@@ -57,7 +57,7 @@ def test_a_signal_may_come_at_any_line_of_a_wait() -> None:
 
 
 def test_whoever_waits_is_woken_and_whoever_waits_again_comes_back_at_once() -> None:
-    stop = Stop()
+    stop = StopSignal()
 
     def wait() -> None:
         for _ in range(3):
@@ -82,7 +82,7 @@ LONGEST = np.timedelta64(5, "s")  # between two signs of life
 class Clock:
     """A venue's clock that goes on by what is waited."""
 
-    def __init__(self, stop: Stop) -> None:
+    def __init__(self, stop: StopSignal) -> None:
         self.at = START
         self.stop = stop
         self.has_answered: Callable[[], bool] = lambda: True
@@ -90,7 +90,7 @@ class Clock:
     def now(self) -> np.datetime64:
         return self.at
 
-    def answers(self) -> bool:
+    def is_answering(self) -> bool:
         return self.has_answered()
 
     def wait(self, seconds: float) -> bool:
@@ -120,12 +120,12 @@ class Every:
 
 
 @pytest.fixture
-def stop() -> Stop:
-    return Stop()
+def stop() -> StopSignal:
+    return StopSignal()
 
 
 @pytest.fixture
-def clock(stop: Stop, monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(stop: StopSignal, monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(stop)
     monkeypatch.setattr(stop, "wait", clock.wait)
     return clock
@@ -152,14 +152,16 @@ class Seen:
         self.see(job, None)
 
 
-def run(*jobs: Every, stop: Stop, answers: Callable[[], bool] = lambda: True, **seen: Any) -> None:
+def run(
+    *jobs: Every, stop: StopSignal, is_answering: Callable[[], bool] = lambda: True, **seen: Any
+) -> None:
     clock = jobs[0].clock
-    clock.has_answered = answers
+    clock.has_answered = is_answering
     Loop(jobs, clock, stop, Notices(None, None), Seen(**seen), 3).run()
 
 
 def test_jobs_take_turns_by_the_instants_at_which_they_are_due_and_the_loop_shows_it_is_alive(
-    clock: Clock, stop: Stop
+    clock: Clock, stop: StopSignal
 ) -> None:
     hourly, often = Every("a", 60, 3, clock), Every("b", 20, 7, clock)
     told: Told = []
@@ -178,7 +180,7 @@ def test_jobs_take_turns_by_the_instants_at_which_they_are_due_and_the_loop_show
 
 
 def test_what_it_steps_next_is_told_before_it_waits_and_before_it_steps_at_once(
-    clock: Clock, stop: Stop
+    clock: Clock, stop: StopSignal
 ) -> None:
     told: list[tuple[str, np.datetime64, np.datetime64, int]] = []
     job = Every("a", 60, 3, clock)
@@ -206,7 +208,7 @@ def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
     times: int,
     steps: int,
     clock: Clock,
-    stop: Stop,
+    stop: StopSignal,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fail(number: int) -> None:
@@ -223,7 +225,7 @@ def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
 
 
 def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
-    clock: Clock, stop: Stop, monkeypatch: pytest.MonkeyPatch
+    clock: Clock, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Every("a", 60, 9, clock, lambda number: stop.tell("told") if number == 2 else None)
     run(job, stop=stop)
@@ -231,9 +233,9 @@ def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
     assert stop.why == "told"
     late = Every("b", 60, 9, clock, begin=clock.at + 600 * MINUTE)
     for told_before in (True, False):
-        waiting, begin = Stop(), clock.at
+        waiting, begin = StopSignal(), clock.at
 
-        def wait(seconds: float, waiting: Stop = waiting) -> bool:
+        def wait(seconds: float, waiting: StopSignal = waiting) -> bool:
             waiting.why = "told"
             return clock.wait(seconds)
 
@@ -245,9 +247,9 @@ def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
         assert clock.at - begin <= LONGEST
 
 
-def test_a_signal_stops_and_a_second_one_ends(stop: Stop) -> None:
+def test_a_signal_stops_and_a_second_one_ends(stop: StopSignal) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with stopped_by_signals(stop):
+    with stop_on_signals(stop):
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(1.0)
         assert stop.why == "SIGTERM"
@@ -258,7 +260,7 @@ def test_a_signal_stops_and_a_second_one_ends(stop: Stop) -> None:
 
 @pytest.mark.parametrize("speed", [1.0, 60.0, 3600.0])
 def test_a_clock_that_runs_fast_is_not_waited_past(
-    clock: Clock, stop: Stop, monkeypatch: pytest.MonkeyPatch, speed: float
+    clock: Clock, stop: StopSignal, monkeypatch: pytest.MonkeyPatch, speed: float
 ) -> None:
     monkeypatch.setattr(stop, "wait", lambda seconds: clock.wait(seconds * speed))
     job = Every("a", 60, 5, clock)
@@ -267,7 +269,9 @@ def test_a_clock_that_runs_fast_is_not_waited_past(
     assert max(late) <= np.timedelta64(round(0.06 * speed * 1000), "ms")
 
 
-def test_of_jobs_that_are_due_at_once_none_keeps_another_waiting(clock: Clock, stop: Stop) -> None:
+def test_of_jobs_that_are_due_at_once_none_keeps_another_waiting(
+    clock: Clock, stop: StopSignal
+) -> None:
     """As on a practice server whose clock stands."""
     turns: list[str] = []
     jobs = [Every(name, 0, 3, clock, lambda _, name=name: turns.append(name)) for name in "ab"]
@@ -276,7 +280,7 @@ def test_of_jobs_that_are_due_at_once_none_keeps_another_waiting(clock: Clock, s
 
 
 def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_comes_then(
-    clock: Clock, stop: Stop, caplog: pytest.LogCaptureFixture
+    clock: Clock, stop: StopSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each time is told, and none that is over before two signs of life."""
     job = Every("a", 60, 4, clock)
@@ -284,10 +288,10 @@ def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_come
     away.append((START + 180 * MINUTE, LONGEST // 5))
     alive: list[np.datetime64] = []
 
-    def answers() -> bool:
+    def is_answering() -> bool:
         return not any(due - MINUTE <= clock.at < due + lasts for due, lasts in away)
 
-    run(job, stop=stop, see=lambda *_: alive.append(clock.at), answers=answers)
+    run(job, stop=stop, see=lambda *_: alive.append(clock.at), is_answering=is_answering)
     first, *others = job.stepped
     assert caplog.text.count("ALERT waiting a: a is due, and the venue does not answer") == 2
     assert first == START
@@ -296,7 +300,7 @@ def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_come
     assert max(np.diff(np.array(alive))) <= LONGEST
 
 
-def test_a_loop_that_waits_for_the_venue_is_stopped(clock: Clock, stop: Stop) -> None:
+def test_a_loop_that_waits_for_the_venue_is_stopped(clock: Clock, stop: StopSignal) -> None:
     job = Every("a", 60, 2, clock)
     waits = itertools.count(1)
 
@@ -304,6 +308,6 @@ def test_a_loop_that_waits_for_the_venue_is_stopped(clock: Clock, stop: Stop) ->
         if next(waits) == 20:
             stop.tell("SIGTERM")
 
-    run(job, stop=stop, see=see, answers=lambda: False)
+    run(job, stop=stop, see=see, is_answering=lambda: False)
     assert job.stepped == []
     assert next(waits) == 21

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltChanges, HaltKind, Halts
-from execution.journal.marks import EquityMark, MarkBook, Point, date_of
+from execution.journal.marks import EquityMark, MarkBook, IndexPoint, date_of
 from execution.live.guards import GuardSettings
-from execution.live.losses import GROWTH, loss_halts, next_point, write_mark
+from execution.live.losses import REHALT_GROWTH, loss_halts, next_point, write_mark
 from foundation.clock import Time
 from foundation.database import Database
 
@@ -46,7 +46,7 @@ class Account:
         database = Database()
         self.halts = Halts(database, EventLog(database, clock=Time(now=lambda: NOON)))
         self.settings = settings
-        self.points: list[Point] = []
+        self.points: list[IndexPoint] = []
 
     def marked(self, *marks: Mark) -> HaltChanges:
         """What the last of these marks changes."""
@@ -118,7 +118,7 @@ class Reference:
                     seen = losses[until - 1]
                 if kind == "daily_loss" and date_of(cleared) == date_of(mark.at):
                     seen = losses[until - 1]
-            limit = max(limit, min(Decimal(1), seen + GROWTH * limit))
+            limit = max(limit, min(Decimal(1), seen + REHALT_GROWTH * limit))
             if kind not in self.raised_at and losses[-1] > seen and losses[-1] >= limit:
                 self.raised_at[kind] = mark.at
                 self.cleared_at.pop(kind, None)
@@ -198,13 +198,13 @@ def test_a_drawdown_halts_at_its_limit_and_ends_at_half_of_it_and_never_in_betwe
 ) -> None:
     resume = data.draw(st.sampled_from((0.0, 0.5, 0.9)))
     account = Account(replace(SETTINGS, drawdown=0.25, resume=resume))
-    peak, halted = 0, False
+    index_peak, halted = 0, False
     for equity in equities:
         account.worth(equity)
-        peak = max(peak, equity)
-        if 4 * (peak - equity) >= peak:
+        index_peak = max(index_peak, equity)
+        if 4 * (index_peak - equity) >= index_peak:
             halted = True
-        elif (peak - equity) * 1000 <= round(250 * resume) * peak:
+        elif (index_peak - equity) * 1000 <= round(250 * resume) * index_peak:
             halted = False
         assert ("drawdown" in account.standing) == halted
 
@@ -303,7 +303,7 @@ def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
         halts.clear("drawdown", "Ada", mark.at)
     point = MarkBook(database).point_before()
     assert point is not None
-    assert (point.index, point.peak, point.day) == (61, 100, 68)
+    assert (point.index, point.index_peak, point.day) == (61, 100, 68)
 
 
 def test_on_the_day_after_the_loss_of_everything_its_drawdown_waits_for_a_person() -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.journal.cycles import SLACK, NextCycleBook
+from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleBook
 from execution.live.__main__ import TROUBLE, status
-from execution.live.account_lock import JOURNAL
+from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import Time
 from foundation.database import Database
 
@@ -33,7 +33,7 @@ class Loop:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "account" / JOURNAL
+    return tmp_path / "account" / JOURNAL_FILE
 
 
 @pytest.fixture
@@ -51,8 +51,8 @@ def test_who_goes_on_waiting_for_one_cycle_has_no_longer_for_it(waits: list[int]
     for seconds in waits:
         loop.now += seconds * SECOND
         loop.book.expect("trade", THERE, THERE + seconds * SECOND)
-    ((over_by,),) = loop.database.rows("SELECT over_by FROM next_pass")
-    assert np.datetime64(over_by) == HERE + round(SECONDS + SLACK) * SECOND
+    ((overdue_at,),) = loop.database.rows("SELECT over_by FROM next_pass")
+    assert np.datetime64(overdue_at) == HERE + round(SECONDS + CYCLE_SLACK_SECONDS) * SECOND
 
 
 def test_a_cycle_may_take_what_its_settings_grant_and_five_minutes_and_the_status_says_it_is_late(
@@ -62,15 +62,15 @@ def test_a_cycle_may_take_what_its_settings_grant_and_five_minutes_and_the_statu
     assert asked.code == 0
     assert "no cycle is expected" in asked.sentences
     loop.book.expect("trade", THERE + 1_800 * SECOND, THERE)
-    over_by = HERE + (1_800 + 320 + 300) * SECOND
-    asked = status(path, over_by)
+    overdue_at = HERE + (1_800 + 320 + 300) * SECOND
+    asked = status(path, overdue_at)
     assert asked.code == 0
     assert "next: trade at 2024-02-20T15:30Z, over by 2026-03-05T12:40Z here" in asked.sentences
-    asked = status(path, over_by + SECOND)
+    asked = status(path, overdue_at + SECOND)
     assert asked.code == TROUBLE == 1
     said = " ".join(asked.sentences)
     assert "late: trade at 2024-02-20T15:30Z was to be over by 2026-03-05T12:40Z here" in said
     loop.book.expect("trade", THERE + 3_600 * SECOND, THERE)
-    assert status(path, over_by + SECOND).code == 0, "the next one is awaited"
+    assert status(path, overdue_at + SECOND).code == 0, "the next one is awaited"
     loop.book.expect_none()
     assert status(path, HERE + 999_999 * SECOND).code == 0, "all cycles were made"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from execution.decision.decision import Decision
-from execution.decision.rebalancing import reductions_decided_anew, replaced_orders
+from execution.decision.rebalancing import reductions_to_redecide, replaced_orders
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
@@ -80,8 +80,8 @@ def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market:
     others = (waiting("SYA", -50, "manual"), *(waiting(s, size) for s, size in sizes.items()))
     deciding = ("SYA", "SYB", "SYXUSD")
     held = account_of(bars, *mine, *others, SYA=100, SYB=-100, SYC=100)
-    assert reductions_decided_anew("test", held, deciding) == mine
-    assert reductions_decided_anew("test", held, ()) == ()
+    assert reductions_to_redecide("test", held, deciding) == mine
+    assert reductions_to_redecide("test", held, ()) == ()
 
 
 @pytest.mark.parametrize(

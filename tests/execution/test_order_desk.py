@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from execution.alpaca.order_venue import OrderVenue, order_request
-from execution.alpaca.placed_order import PlacedOrder, spread_traded
-from execution.journal.order_store import STATES, OrderIntent, OrderStore, State
+from execution.alpaca.placed_order import AlpacaOrder, filled_spreads
+from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore, OrderState
 from execution.journal.outbox import OrderDenied, Outbox, TooLate
 from execution.orders.gate import UNGUARDED
-from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
+from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order
 from foundation.database import Database
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
@@ -43,13 +43,13 @@ from trainingdata.feed.endpoint import BrokerSettings
 
 LOOKS = [0.1, 0.5, 1.0, 2.0, 4.0]
 ORDER = Order("o-1", "NVDA", "buy", Decimal(10), "so")
-PUTS = tuple(contract_of(f"SPY240308P00{strike}000") for strike in (495, 500))
+PUTS = tuple(parse_occ_symbol(f"SPY240308P00{strike}000") for strike in (495, 500))
 SPREAD = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in PUTS), 1)
 KNOWN_ID = status(422, "client_order_id must be unique")
 
 
 def sent(
-    state: State = "submitting", until: np.datetime64 | None = SOON, **terms: Any
+    state: OrderState = "submitting", until: np.datetime64 | None = SOON, **terms: Any
 ) -> OrderIntent:
     return OrderIntent(replace(ORDER, expires_at=until, **terms), NOW, state)
 
@@ -65,11 +65,11 @@ def posted(
         return error, venue, waited
 
 
-def unknown(desk: Outbox[PlacedOrder]) -> list[str]:
+def unknown(desk: Outbox[AlpacaOrder]) -> list[str]:
     return [each.client_order_id for each in desk.refresh(desk.book.unknown_outcomes())]
 
 
-def state_in(book: OrderStore, name: str = "o-1") -> State:
+def state_in(book: OrderStore, name: str = "o-1") -> OrderState:
     found = book.get(name)
     assert found is not None
     return found.state
@@ -179,7 +179,7 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     with pytest.raises(OutcomeUnknown):
         desk.post(expected)
     (intent,) = desk.refresh(desk.book.unknown_outcomes())
-    assert (intent.order, intent.sent_at, intent.part) == (expected, NOW, "opening")
+    assert (intent.order, intent.sent_at, intent.role) == (expected, NOW, "opening")
     if path is not None:  # killed, and started again
         database.close()
         book = OrderStore(Database(path))
@@ -277,7 +277,7 @@ def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFix
 def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_their_close(
     expiry: str, day: str, at: str, count: int
 ) -> None:
-    legs = [contract_of(f"SPY{expiry}P00{strike}000") for strike in (500, 495)]
+    legs = [parse_occ_symbol(f"SPY{expiry}P00{strike}000") for strike in (500, 495)]
     order = SpreadOrder("o-1", tuple(OptionLeg(each, "buy") for each in legs), 1)
     begun = np.datetime64(f"{day}T17:30", "ns")
     intent = OrderIntent(replace(order, expires_at=begun + np.timedelta64(60, "s")), begun)
@@ -321,13 +321,15 @@ def test_an_order_that_still_worked_is_followed_to_what_became_of_it() -> None:
     assert state_in(book, "s-1") == "accepted"
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_of_an_order_that_was_sent_and_not_answered_nobody_knows_what_became(state: State) -> None:
+@pytest.mark.parametrize("state", ORDER_STATES)
+def test_of_an_order_that_was_sent_and_not_answered_nobody_knows_what_became(
+    state: OrderState,
+) -> None:
     desk, *_ = outbox_at(book_of(sent(state)))
     assert desk.is_unknown_outcome("o-1") is (state in ("submitting", "unknown"))
-    assert desk.was_begun("o-1") is (state != "planned")
+    assert desk.may_have_left("o-1") is (state != "planned")
     assert not desk.is_unknown_outcome("o-2"), "it was never written down"
-    assert not desk.was_begun("o-2")
+    assert not desk.may_have_left("o-2")
 
 
 @pytest.mark.parametrize("look", [status(404), status(500), lost(), taken("other")])
@@ -392,18 +394,18 @@ def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
     old = taken(state="replaced", replaced_by="id-o-2", filled_qty="3")
     new = taken("o-2", "filled", filled_qty="7")
     desk, venue, _ = venue_at(get=[old, new])
-    answer = desk.refreshed(placed(taken()))
+    answer = desk.reload(placed(taken()))
     assert answer.is_done
     assert answer.chain == (placed(new, old), placed(old))
     paths = [path for what, path, _ in venue.asked if what == "get"]
     assert paths == ["/orders/id-o-1", "/orders/id-o-2"]
     desk, *_ = venue_at(get=[old, taken("o-2"), new])
-    working = desk.refreshed(placed(taken()))
+    working = desk.reload(placed(taken()))
     assert not working.is_done
-    assert desk.refreshed(working).chain[1] == placed(old)
+    assert desk.reload(working).chain[1] == placed(old)
     desk, *_ = venue_at(get=[taken(state="replaced")])
     with pytest.raises(BrokerError, match="replaced_by does not say by what"):
-        desk.refreshed(placed(taken()))
+        desk.reload(placed(taken()))
 
 
 @pytest.mark.parametrize(
@@ -420,11 +422,11 @@ def test_fills_that_cannot_be_are_asked_for_once_more_and_then_not_believed(
 ) -> None:
     sound = taken(state="filled", qty="10", filled_qty="10", filled_avg_price="5")
     desk, _, waited = venue_at(get=[{**sound, **wrong}, sound])
-    assert desk.refreshed(placed(taken())) == placed(sound)
+    assert desk.reload(placed(taken())) == placed(sound)
     assert waited == LOOKS[:1]
     desk, *_ = venue_at(get=[{**sound, **wrong}])
     with pytest.raises(BrokerError, match=r"order o-1: .*filled_qty"):
-        desk.refreshed(placed(taken()))
+        desk.reload(placed(taken()))
 
 
 @pytest.mark.parametrize("symbol", ["NVDA", "BTC/USD"])
@@ -437,14 +439,14 @@ def test_a_fill_a_hundred_times_from_the_last_price_is_not_believed(
 ) -> None:
     prices = {"NVDA": 100.0, "BTCUSD": 100.0}
     answer = taken(symbol=symbol, filled_avg_price=mean)
-    PlacedOrder.of("o-1", answer)
+    AlpacaOrder.parse("o-1", answer)
     for other in ("AAPL", None, "SPY240308P00500000"):
-        PlacedOrder.of("o-1", {**answer, "symbol": other}, prices)
+        AlpacaOrder.parse("o-1", {**answer, "symbol": other}, prices)
     if believed:
-        assert PlacedOrder.of("o-1", answer, prices).answer == answer
+        assert AlpacaOrder.parse("o-1", answer, prices).answer == answer
         return
     with pytest.raises(SenselessAnswer, match=f"filled_avg_price is {mean}, and {symbol} was at"):
-        PlacedOrder.of("o-1", answer, prices)
+        AlpacaOrder.parse("o-1", answer, prices)
 
 
 @pytest.mark.parametrize(
@@ -460,14 +462,14 @@ def test_a_fill_a_hundred_times_from_the_last_price_is_not_believed(
 def test_an_answer_is_about_an_order_of_other_terms_where_it_says_so(
     terms: dict[str, Any], same: bool
 ) -> None:
-    def is_of(order: Order | SpreadOrder, **words: Any) -> bool:
-        return placed(taken(order.client_order_id, **words)).is_of(OrderIntent(order, NOW))
+    def matches(order: Order | SpreadOrder, **words: Any) -> bool:
+        return placed(taken(order.client_order_id, **words)).matches(OrderIntent(order, NOW))
 
-    assert is_of(ORDER, **terms) is same
+    assert matches(ORDER, **terms) is same
     coin = replace(ORDER, symbol="BTCUSD")
-    assert is_of(coin, **{**terms, "symbol": "BTC/USD"}) is (same or "symbol" in terms)
+    assert matches(coin, **{**terms, "symbol": "BTC/USD"}) is (same or "symbol" in terms)
     if "symbol" not in terms and "side" not in terms:
-        assert is_of(replace(SPREAD, contracts=10), **terms) is same
+        assert matches(replace(SPREAD, contracts=10), **terms) is same
 
 
 def test_an_order_that_somebody_has_replaced_with_another_quantity_is_ours_still() -> None:
@@ -544,23 +546,23 @@ def test_of_legs_that_do_not_say_what_has_filled_nothing_is_concluded(
     priceless = [{**leg, "filled_avg_price": None} for leg in canceled]
     for legs in (silent, canceled, [], *([priceless] if stated else [])):
         with pytest.raises(BrokerError, match=r"filled_qty|different numbers"):
-            spread_traded([placed(taken(state="canceled", legs=legs, **stated))])
+            filled_spreads([placed(taken(state="canceled", legs=legs, **stated))])
     nothing = placed(taken(state="canceled", legs=[], filled_qty="0"))
-    assert spread_traded([nothing]) == (0, Decimal(0))
-    assert spread_traded([placed(taken(state="rejected", legs=None))]) == (0, Decimal(0))
+    assert filled_spreads([nothing]) == (0, Decimal(0))
+    assert filled_spreads([placed(taken(state="rejected", legs=None))]) == (0, Decimal(0))
     with pytest.raises(BrokerError, match="different numbers: 1, 2"):
-        spread_traded([placed(taken(state="canceled", legs=LEGS, filled_qty="1"))])
+        filled_spreads([placed(taken(state="canceled", legs=LEGS, filled_qty="1"))])
 
 
 @pytest.mark.parametrize("field", LEGS[0])
 def test_a_field_of_a_leg_that_goes_or_changes_is_the_same_spread_or_one_refusal(
     field: str,
 ) -> None:
-    assert spread_traded([placed(taken(legs=LEGS))]) == (2, Decimal(1))
+    assert filled_spreads([placed(taken(legs=LEGS))]) == (2, Decimal(1))
     refused = 0
     for value in ("removed", *VALUES):
         legs = [said(LEGS[0], field, value), LEGS[1]]
-        traded, why = answered(lambda legs=legs: spread_traded([placed(taken(legs=legs))]))
+        traded, why = answered(lambda legs=legs: filled_spreads([placed(taken(legs=legs))]))
         if traded is None:
             assert "\n" not in why
             refused += 1

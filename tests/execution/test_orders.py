@@ -13,11 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.decision.rebalancing import rebalance
-from execution.journal.orders import is_same, order_of, words_of
-from execution.orders.account_snapshot import MIN_FREE, AccountSnapshot
-from execution.orders.contract_orders import LimitOrder
-from execution.orders.option_orders import OptionLeg, SpreadOrder, contract_of
-from execution.orders.orders import QTY_LIMIT, Order, OrderTerms, Side, client_order_id
+from execution.journal.orders import is_same_order, decode_order, encode_order
+from execution.orders.account_snapshot import MIN_FREE_EQUITY_SHARE, AccountSnapshot
+from execution.orders.event_contract_orders import EventContractOrder
+from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
+from execution.orders.orders import MAX_QTY, Order, OrderSizeLimits, Side, client_order_id
 from foundation.errors import InputError
 from trainingdata.bars import HIGH
 from trainingdata.feed.market_data import LastTrade
@@ -37,7 +37,7 @@ def order(side: Any = "buy", qty: Any = 10, name: str = "o-1", **more: Any) -> O
 
 SOUND: list[dict[str, Any]] = [
     {"qty": Decimal("1e-9")},
-    {"qty": QTY_LIMIT - 1},
+    {"qty": MAX_QTY - 1},
     {"name": "x" * 128},
     {"name": "a.b_c-D9"},
     {"type": "limit", "limit_price": 1e-9},
@@ -49,7 +49,7 @@ SOUND: list[dict[str, Any]] = [
     *({"tif": force} for force in ("day", "gtc", "opg", "cls")),
 ]
 UNSOUND: list[tuple[dict[str, Any], str]] = [
-    *(({"qty": qty}, "qty must be above 0 and below") for qty in (0, -1, QTY_LIMIT)),
+    *(({"qty": qty}, "qty must be above 0 and below") for qty in (0, -1, MAX_QTY)),
     *(({"qty": qty}, "qty must") for qty in ("NaN", "Infinity")),
     *(({"name": name}, "client_order_id") for name in ("", "x" * 129, "a b")),
     ({"limit_price": 5.0}, "a market order has no limit_price"),
@@ -73,7 +73,7 @@ UNSOUND: list[tuple[dict[str, Any], str]] = [
 def test_what_is_sound_to_the_edge_is_an_order(words: dict[str, Any]) -> None:
     made = order(**words)
     assert made.signed_qty == (made.qty if made.side == "buy" else -made.qty)
-    assert QTY_LIMIT == 10**12
+    assert MAX_QTY == 10**12
 
 
 @pytest.mark.parametrize(("words", "says"), UNSOUND)
@@ -92,8 +92,8 @@ def test_an_order_comes_back_from_the_journal_as_it_was_meant(
     side: Side, qty: Decimal, words: dict[str, Any], reduces: bool
 ) -> None:
     meant = replace(order(**words), side=side, qty=qty, expires_at=AT, reduces=reduces)
-    kept = json.loads(json.dumps(words_of(meant)))
-    found = order_of(
+    kept = json.loads(json.dumps(encode_order(meant)))
+    found = decode_order(
         meant.client_order_id, kept, reason="why", expires_at=AT, reduces=meant.reduces
     )
     assert found == meant
@@ -104,15 +104,15 @@ def test_a_spread_comes_back_from_the_journal_as_it_was_meant(
     credit: Decimal | None, contracts: int
 ) -> None:
     legs = tuple(
-        OptionLeg(contract_of(f"SPXW240305P{strike:05}000"), side)
+        OptionLeg(parse_occ_symbol(f"SPXW240305P{strike:05}000"), side)
         for strike, side in ((95, "sell"), (90, "buy"))
     )
     meant = SpreadOrder("s-1", legs, contracts, credit, AT, reduces=True, reason="so")
-    kept = json.loads(json.dumps(words_of(meant)))
-    assert order_of("s-1", kept, reason="so", expires_at=AT, reduces=True) == meant
+    kept = json.loads(json.dumps(encode_order(meant)))
+    assert decode_order("s-1", kept, reason="so", expires_at=AT, reduces=True) == meant
 
 
-LEGS = tuple(OptionLeg(contract_of(f"SPXW240305P000{n}000"), "buy") for n in (90, 95))
+LEGS = tuple(OptionLeg(parse_occ_symbol(f"SPXW240305P000{n}000"), "buy") for n in (90, 95))
 HALF = Decimal("0.5")
 
 
@@ -126,11 +126,11 @@ HALF = Decimal("0.5")
         ),
         (
             SpreadOrder("o-1", LEGS, 2, Decimal(1)),
-            {"least_credit": Decimal(2)},
-            [{"legs": LEGS[::-1]}, {"contracts": 3}, {"least_credit": None}],
+            {"min_credit": Decimal(2)},
+            [{"legs": LEGS[::-1]}, {"contracts": 3}, {"min_credit": None}],
         ),
         (
-            LimitOrder("o-1", "M", "buy", "yes", HALF, Decimal(3)),
+            EventContractOrder("o-1", "M", "buy", "yes", HALF, Decimal(3)),
             {},
             [
                 *({"market": "N"}, {"action": "sell"}, {"side": "no"}),
@@ -143,10 +143,10 @@ def test_two_orders_of_one_id_are_one_where_they_ask_for_the_same(
     one: Any, alike: dict[str, Any], others: list[dict[str, Any]]
 ) -> None:
     """At another price it is the same, but for event contracts and a spread that has a limit."""
-    assert is_same(one, replace(one, **alike))
+    assert is_same_order(one, replace(one, **alike))
     for terms in others:
-        assert not is_same(one, replace(one, **terms))
-    assert not is_same(one, order())
+        assert not is_same_order(one, replace(one, **terms))
+    assert not is_same_order(one, order())
 
 
 def test_the_same_intention_has_one_identity_and_others_have_others() -> None:
@@ -162,18 +162,21 @@ def test_the_same_intention_has_one_identity_and_others_have_others() -> None:
 
 
 def test_an_order_of_coins_is_worth_what_terms_say_less_their_room() -> None:
-    assert OrderTerms(largest_coin=0.01, room=0.0).largest_quantity(BTC, 2.0) == 0.005
-    assert OrderTerms().largest_quantity(instrument("NVDA"), 5.0) == INF
-    assert OrderTerms().largest_quantity(BTC, 50_000.0) == pytest.approx(3.8)
+    assert (
+        OrderSizeLimits(max_crypto_value=0.01, price_margin=0.0).max_order_quantity(BTC, 2.0)
+        == 0.005
+    )
+    assert OrderSizeLimits().max_order_quantity(instrument("NVDA"), 5.0) == INF
+    assert OrderSizeLimits().max_order_quantity(BTC, 50_000.0) == pytest.approx(3.8)
 
 
 def test_a_bound_that_one_increment_of_a_coin_exceeds_is_refused() -> None:
     bars = SyntheticMarket(start="2024-01-02", end="2024-01-05", symbols=("SYA", "SYYUSD")).bars()
     worth = 0.001 * bars.real_bars(1)[1][:, HIGH].max()
-    OrderTerms(largest_coin=worth * 1.01, room=0.0).check(bars)
-    for share, room in ((0.99, 0.0), (1.01, 0.05)):
+    OrderSizeLimits(max_crypto_value=worth * 1.01, price_margin=0.0).check(bars)
+    for share, price_margin in ((0.99, 0.0), (1.01, 0.05)):
         with pytest.raises(InputError, match=r"orders.largest_coin: .* one increment of SYYUSD"):
-            OrderTerms(largest_coin=worth * share, room=room).check(bars)
+            OrderSizeLimits(max_crypto_value=worth * share, price_margin=price_margin).check(bars)
 
 
 BOOK = st.lists(
@@ -268,7 +271,7 @@ def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
 def test_snapshot_defaults_restrict_nothing() -> None:
     account = AccountSnapshot(100.0, {}, {}, AT)
     assert (account.unsettled, account.short_proceeds, account.leverage) == (0.0, 0.0, INF)
-    assert (account.shorting, account.coins, account.blocked) == (True, True, "")
+    assert (account.shorting, account.coins, account.block_reason) == (True, True, "")
     assert (account.free, account.unborrowed_cash) == (1.0, 100.0)
 
 
@@ -320,11 +323,11 @@ def test_orders_of_unheld_symbols_reduce_nothing(side: Side, qty: Decimal) -> No
     [
         (80_000.0, 25_000.0, 0.75, 45_000.0),
         (80_000.0, 75_000.0, 0.25, 0.0),
-        (80_000.0, 100_000.0, MIN_FREE, 0.0),
-        (80_000.0, 300_000.0, MIN_FREE, 0.0),
+        (80_000.0, 100_000.0, MIN_FREE_EQUITY_SHARE, 0.0),
+        (80_000.0, 300_000.0, MIN_FREE_EQUITY_SHARE, 0.0),
         (-10_000.0, 5_000.0, 0.5, -20_000.0),  # of a debt nothing is set aside
-        (-20_000.0, 5_000.0, MIN_FREE, -30_000.0),  # no equity
-        (-30_000.0, 5_000.0, MIN_FREE, -40_000.0),
+        (-20_000.0, 5_000.0, MIN_FREE_EQUITY_SHARE, -30_000.0),  # no equity
+        (-30_000.0, 5_000.0, MIN_FREE_EQUITY_SHARE, -40_000.0),
     ],
 )
 def test_what_secures_spreads_is_lent_against_no_stock_and_buys_no_coin(

@@ -36,7 +36,7 @@ def trader(
 
 def believed(market: Bars, at: str, who: Trader) -> BeliefTable:
     panel = known(market, at)
-    found = who.belief_table(Market(panel, len(panel.times) - 1)).of(panel.now)
+    found = who.build_beliefs(Market(panel, len(panel.times) - 1)).of(panel.now)
     assert found is not None
     return found
 
@@ -93,7 +93,7 @@ def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(
     assert belief.nights[0].tolist() == nights
     for s, kind in enumerate([Kind.STOCK] * 3 + [Kind.CRYPTO] * 2):
         whole = {Kind.STOCK: 19 * 7, Kind.CRYPTO: 28 * 24}[kind] / HOURLY.clock(kind).bars_a_year
-        assert belief.own_years[0, :, s].sum() == pytest.approx(whole, rel=0.06)
+        assert belief.symbol_years[0, :, s].sum() == pytest.approx(whole, rel=0.06)
     assert believed(market, at, trader(holding="next")).until == belief.until
     assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(market.symbols))
 
@@ -113,7 +113,7 @@ def test_beyond_the_forecast_variance_is_the_root_of_fast_times_slow(market: Bar
 
     year = HOURLY.clock(Kind.STOCK).bars_a_year
     for s in range(3):
-        bars = belief.own_years[0, :, s] * year
+        bars = belief.symbol_years[0, :, s] * year
         day = until(24.0)[s]
         beyond = np.sqrt(day * year / HORIZON * slow[0, s]) * (bars.sum() - HORIZON) / year
         expected = day - until(round(bars[:2].sum()))[s] + beyond
@@ -127,7 +127,7 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
     """
     belief = believed(market, MIDDAY, trader(left, SYA=10.0))
     s = market.symbols.index("SYA")
-    ends = np.cumsum(np.round(belief.own_years[0, :, s] * HOURLY.clock(Kind.STOCK).bars_a_year))
+    ends = np.cumsum(np.round(belief.symbol_years[0, :, s] * HOURLY.clock(Kind.STOCK).bars_a_year))
     assert belief.mu[0, 0, s] == pytest.approx(1e-3, rel=1e-3)
     for k in (1, 2):
         fading = sum(left**j for j in range(int(ends[k - 1]), int(ends[k])))
@@ -137,7 +137,7 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
 def test_what_a_signal_is_worth_is_its_skill_times_an_hours_deviation(market: Bars) -> None:
     belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
     s = market.symbols.index("SYA")
-    sigma, years = belief.sigma[0, :2, s], belief.own_years[0, :2, s]
+    sigma, years = belief.sigma[0, :2, s], belief.symbol_years[0, :2, s]
     hourly = np.sqrt(sigma @ sigma / (years.sum() * HOURLY.clock(Kind.STOCK).bars_a_year))
     assert belief.signal[0, s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.activities import Kind as BookingKind
 from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, Progress
+from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress
 from execution.journal.positions import (
     Ledger,
     PositionBook,
     PositionProfit,
     PositionRow,
-    Trade,
+    PositionChange,
     ledgers_of,
     position_profit,
 )
@@ -34,12 +34,12 @@ HOUR = np.timedelta64(1, "h")
 D = Decimal
 
 
-def trade(quantity: int | str, price: int | str, kind: BookingKind = "trade") -> Trade:
+def trade(quantity: int | str, price: int | str, kind: BookingKind = "trade") -> PositionChange:
     change = Fraction(quantity)
-    return Trade(AT, "SYA", change, -change * Fraction(price), kind)
+    return PositionChange(AT, "SYA", change, -change * Fraction(price), kind)
 
 
-def ledger(*trades: Trade) -> Ledger:
+def ledger(*trades: PositionChange) -> Ledger:
     found = Ledger()
     for each in trades:
         found.apply(each)
@@ -54,13 +54,13 @@ def ledger(*trades: Trade) -> Ledger:
         ([trade(10, 50), trade(10, 60), trade(-5, 70)], 15, 55, 75),
         ([trade(-10, 50), trade(4, 45)], -6, 50, 20),
         ([trade(10, 50), trade(-15, 52)], -5, 52, 20),
-        ([trade(10, 50), Trade(AT, "SYA", Fraction(10), Fraction(0), "split")], 20, 25, 0),
+        ([trade(10, 50), PositionChange(AT, "SYA", Fraction(10), Fraction(0), "split")], 20, 25, 0),
         ([trade(10, 50), trade("-0.1", 0, "coin fee")], Fraction("9.9"), 50, -5),
         ([trade(10, 50), trade(-10, 51), trade(2, 60)], 2, 60, 10),
     ],
 )
 def test_a_position_has_its_average_cost(
-    trades: list[Trade], quantity: int, entry: int, realised: int
+    trades: list[PositionChange], quantity: int, entry: int, realised: int
 ) -> None:
     found = ledger(*trades)
     assert found.quantity == quantity
@@ -69,7 +69,7 @@ def test_a_position_has_its_average_cost(
 
 
 def test_shares_moved_without_a_price_have_no_entry() -> None:
-    moved = Trade(AT, "SYA", Fraction(5), None, "share transfer")
+    moved = PositionChange(AT, "SYA", Fraction(5), None, "share transfer")
     found = ledger(trade(10, 50), moved)
     held = PositionRow("SYA", D(15), D(60))
     assert position_profit("SYA", held, found) == PositionProfit(
@@ -95,7 +95,8 @@ def test_only_shares_that_were_bought_have_a_cost(
     held: Fraction, moved: Fraction, price: Fraction
 ) -> None:
     found = ledger(
-        Trade(AT, "SYA", held, -held * price), Trade(AT, "SYA", moved, None, "share transfer")
+        PositionChange(AT, "SYA", held, -held * price),
+        PositionChange(AT, "SYA", moved, None, "share transfer"),
     )
     left = held + moved
     assert (found.quantity, found.realised) == (left, 0)
@@ -116,7 +117,7 @@ def test_trades_apply_in_the_order_of_time() -> None:
 def test_profits_add_up_to_cash_and_value(
     trades: list[tuple[Fraction, Fraction]], last: Fraction
 ) -> None:
-    made = [Trade(AT, "SYA", q, -q * price) for q, price in trades]
+    made = [PositionChange(AT, "SYA", q, -q * price) for q, price in trades]
     found = ledger(*made)
     cash = sum((each.amount for each in made if each.amount is not None), Fraction(0))
     unrealised = found.quantity * last - found.cost
@@ -168,7 +169,7 @@ class Journal:
         size = abs(D(quantity))
         order = Order(name, "SYA", side, size, "test")
         self.orders.begin(OrderIntent(order, at, job="trade"))
-        self.orders.note(name, Progress("filled", f"v-{name}", size, D(price)))
+        self.orders.record_progress(name, OrderProgress("filled", f"v-{name}", size, D(price)))
 
     def listed(self, name: str, quantity: str, price: str, order_id: str = "") -> None:
         fill = Activity(

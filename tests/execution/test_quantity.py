@@ -19,7 +19,7 @@ import execution
 from execution.alpaca.broker import AlpacaBroker
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.quantity import SizedQuantity, sized_quantity
+from execution.quantity import SizedQuantity, size_quantity
 from foundation.compose import composed_config
 from foundation.errors import DataError, InputError
 from sizing.quantity import get_qty
@@ -81,7 +81,7 @@ def sized(venue: Any) -> Sized:
     """What is to be traded of SYA at the venue."""
 
     def sized(*words: str, symbol: str = "SYA", price: float = 100.0) -> SizedQuantity:
-        return sized_quantity(symbol, price, f"broker.url_override={venue.url}", *words)
+        return size_quantity(symbol, price, f"broker.url_override={venue.url}", *words)
 
     return sized
 
@@ -92,7 +92,9 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     """One call."""
     venue.positions = [position("SYB", "300", "100")]
     venue.account["cash"] = "70000"
-    settings = LiveSettings.of(composed_config("live", [f"broker.url_override={venue.url}"]))
+    settings = LiveSettings.from_config(
+        composed_config("live", [f"broker.url_override={venue.url}"])
+    )
     account = AlpacaBroker(settings.broker, KEYS).account()
     since = account.as_of - np.timedelta64(400, "D")
     bars = MarketData(settings.broker, KEYS, "iex").bars(["SYA", "SYB"], since, account.as_of)
@@ -106,7 +108,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
         *("SYA", price),
         account=account,
         moments=Planned(
-            bars.symbols, belief.mu[0] + premium * belief.own_years[0], belief.sigma[0]
+            bars.symbols, belief.mu[0] + premium * belief.symbol_years[0], belief.sigma[0]
         ),
         correlation=correlations_of(belief),
         cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
@@ -131,7 +133,7 @@ def test_at_the_instant_of_a_decision_it_is_the_decision(
     lone = Bars(known.instruments[:1], times, values[None], mask, "test")
     price = float(lone.last_closes()[0])
     account = AccountSnapshot(100_000.0, {}, {"SYA": price}, lone.now)
-    trader = LiveSettings.of(composed_config("live", [])).trader(rising(20.0))
+    trader = LiveSettings.from_config(composed_config("live", [])).trader(rising(20.0))
     decision = trader.decide(lone, account)
     assert decision is not None
     quantity = execution.get_qty("SYA", price, f"broker.url_override={venue.url}")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
-from execution.orders.orders import Order, OrderTerms
+from execution.orders.orders import Order, OrderSizeLimits
 from execution.orders.venue_rules import refusal
 
 AT = np.datetime64("2024-10-01T14:30", "ns")
@@ -158,7 +158,7 @@ def test_an_order_is_taken_or_what_its_shape_its_asset_or_the_account_forbids_is
 
 
 def test_what_an_order_is_worth_is_a_setting() -> None:
-    terms = OrderTerms(smallest_fraction=5.0, largest_coin=100.0)
+    terms = OrderSizeLimits(min_fractional_value=5.0, max_crypto_value=100.0)
     assert "worth $5 at least" in refusal(order(qty="0.01"), None, account(), terms)
     assert "worth $100 at most" in refusal(order("BTCUSD", qty="0.01"), None, account(), terms)
     assert refusal(order("BTCUSD", qty="0.002"), None, account(), terms) == ""

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
-from execution.journal.refusals import REDUCTION_REFUSED, REFUSED, RefusalBook, cause_of
-from execution.orders.contract_orders import LimitOrder
+from execution.journal.refusals import REDUCTION_REFUSED, REFUSED, RefusalBook, generalise_reason
+from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder
 from execution.orders.orders import Order
 from foundation.database import Database
@@ -66,16 +66,20 @@ class Told:
     ],
 )
 def test_a_cause_is_a_reason_without_its_numbers(one: str, other: str, same: bool) -> None:
-    assert (cause_of(one, "SYA") == cause_of(other, "SYA")) is same
+    assert (generalise_reason(one, "SYA") == generalise_reason(other, "SYA")) is same
 
 
 def test_a_cut_or_escaped_answer_has_a_cause() -> None:
     whole = 'rejected (403): {"message":"a \\"b\\" \\u00e9", "code":1}'
-    assert cause_of(whole, "SYA") == 'rejected (403): a "b" é'
-    assert cause_of('rejected (403): {"message":"a b', "SYA") == "rejected (403): a b"
-    assert cause_of('rejected (403): {"message":"a\\', "SYA").startswith("rejected (403): ")
+    assert generalise_reason(whole, "SYA") == 'rejected (403): a "b" é'
+    assert generalise_reason('rejected (403): {"message":"a b', "SYA") == "rejected (403): a b"
+    assert generalise_reason('rejected (403): {"message":"a\\', "SYA").startswith(
+        "rejected (403): "
+    )
     ticker = "KXHIGHNY-24FEB20-T40"
-    assert cause_of(f"rejected (400): market {ticker} is closed", ticker).count(ticker) == 1
+    assert (
+        generalise_reason(f"rejected (400): market {ticker} is closed", ticker).count(ticker) == 1
+    )
 
 
 def test_accepted_sales_do_not_end_refused_purchases() -> None:
@@ -155,7 +159,7 @@ def test_a_restart_repeats_no_alert() -> None:
 def test_a_blocked_account_alerts_until_it_is_released() -> None:
     told = Told()
     for why in ("blocked", "blocked", "", "", "blocked"):
-        told.book.report_account(why, NOW)
+        told.book.report_block(why, NOW)
         told.book.end_step()
     assert told.kinds == [REFUSED, ALL_CLEAR, REFUSED]
 
@@ -193,7 +197,7 @@ def test_a_person_can_clear_refused_orders() -> None:
 
 def test_contracts_and_stocks_are_different_places() -> None:
     told = Told()
-    bought = LimitOrder("c", "MKT", "BUY", "YES", Decimal("0.5"), Decimal(1))
+    bought = EventContractOrder("c", "MKT", "BUY", "YES", Decimal("0.5"), Decimal(1))
     told.step((bought, "rejected (400): insufficient balance"))
     told.step(accepted=(order(),))
     assert told.kinds == [REFUSED]
@@ -225,7 +229,7 @@ def test_each_cause_alternates_between_alert_and_all_clear(
             told = Told(told.database)
         told.step(*refused, accepted=tuple(accepted))
         standing = {row.cause for row in told.book.active()}
-        assert {cause_of(answer, each.symbol) for each, answer in refused} <= standing
+        assert {generalise_reason(answer, each.symbol) for each, answer in refused} <= standing
     notices += told.alerts.told
     begun = Counter(kind != ALL_CLEAR for kind, _ in notices)
     urgent = sum(kind == REDUCTION_REFUSED for kind, _ in notices)

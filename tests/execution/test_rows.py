@@ -14,7 +14,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Json
 
-from execution.journal.rows import Amount, Exact, Instant, Real, Table, Text, Whole, digest_of
+from execution.journal.rows import (
+    Amount,
+    ExactDecimal,
+    Instant,
+    Float,
+    JournalTable,
+    Text,
+    Integer,
+    digest_of,
+)
 from foundation.database import Database, DatabaseFailed
 from tests.execution.journals import change_rows
 
@@ -24,22 +33,22 @@ AT = np.datetime64("2026-11-25T15:30:00.000000001", "ns")
 @dataclass(frozen=True, slots=True)
 class Sample:
     name: Text
-    part: Whole
+    part: Integer
     at: Instant
     until: Instant | None
-    number: Exact
+    number: ExactDecimal
     amount: Amount | None
-    share: Real
-    held: Json[Mapping[str, Exact]]
+    share: Float
+    held: Json[Mapping[str, ExactDecimal]]
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    number: Whole
+    number: Integer
     name: Text
 
 
-SAMPLES = Table("samples", Sample, key="name, part", renamed={"number": "figure"})
+SAMPLES = JournalTable("samples", Sample, key="name, part", column_names={"number": "figure"})
 ONE = Sample("a", 1, AT, None, Decimal("0.1"), Decimal(12), 0.25, {"NVDA": Decimal("-3")})
 
 instants = st.integers(0, 4_000_000_000_000_000_000).map(lambda n: np.datetime64(n, "ns"))
@@ -134,7 +143,7 @@ def test_a_row_that_is_not_as_it_was_written_is_refused(column: str, value: obje
 
 def test_rows_that_are_counted_begin_with_1_and_never_have_the_number_of_another() -> None:
     database = Database()
-    counted = Table("counted_samples", Counted, counted=True)
+    counted = JournalTable("counted_samples", Counted, counted=True)
     counted.create(database)
     for name in ("a", "b"):
         counted.insert(database, Counted(0, name))
@@ -146,13 +155,13 @@ def test_rows_that_are_counted_begin_with_1_and_never_have_the_number_of_another
 def test_what_another_process_reads_is_checked_too(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with closing(Database(path)) as database:
-        assert SAMPLES.rows_in(path) == [], "there is no table yet"
+        assert SAMPLES.read_rows(path) == [], "there is no table yet"
         SAMPLES.create(database)
         SAMPLES.insert(database, ONE)
-        assert SAMPLES.rows_in(path) == [ONE]
+        assert SAMPLES.read_rows(path) == [ONE]
         database.execute("UPDATE samples SET part = 2")
         with pytest.raises(DatabaseFailed, match="it is not as it was written"):
-            SAMPLES.rows_in(path)
+            SAMPLES.read_rows(path)
 
 
 def test_a_digest_stays_what_it_is() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from execution.live.validation import OLD, BarValidator, MarkValidator, histories_gone
+from execution.live.validation import MAX_TRADE_AGE, BarValidator, MarkValidator, missing_histories
 from execution.orders.account_snapshot import AccountSnapshot
 from trainingdata.bars import CLOSE, Bars, panel
 from trainingdata.feed.market_data import LastTrade
@@ -60,8 +60,8 @@ def test_a_last_bar_that_a_price_denies_leaves_the_panel_as_if_it_had_not_come(
     seed: int, s: int, factor: float
 ) -> None:
     bars = market(seed)
-    read, doubted = BarValidator().validate(spoilt(bars, s, -1, factor), last_prices(bars))
-    assert list(doubted) == [SYMBOLS[s]]
+    read, rejected_bars = BarValidator().validate(spoilt(bars, s, -1, factor), last_prices(bars))
+    assert list(rejected_bars) == [SYMBOLS[s]]
     assert not read.tradable[s]
     assert read.tradable.sum() == 2
     expected = missing(bars, s, -1)
@@ -74,8 +74,8 @@ def test_a_spike_deep_in_the_window_is_missing_and_takes_no_orders_away(
     seed: int, s: int, row: int
 ) -> None:
     bars = market(seed)
-    read, doubted = BarValidator().validate(spoilt(bars, s, row, 100.0), last_prices(bars))
-    assert not doubted
+    read, rejected_bars = BarValidator().validate(spoilt(bars, s, row, 100.0), last_prices(bars))
+    assert not rejected_bars
     assert read.tradable.all()
     expected = missing(bars, s, row)
     assert np.array_equal(read.values, expected.values, equal_nan=True)
@@ -86,11 +86,11 @@ def test_a_jump_without_a_price_to_deny_it_waits_for_the_bar_after_it() -> None:
     halved = bars
     for row in (COUNT - 2, COUNT - 1):
         halved = spoilt(halved, 0, row, 0.5)
-    first, doubted = BarValidator().validate(halved.between(0, COUNT - 1), {})
-    assert "which no other bar confirms yet" in doubted["AAAUSD"]
+    first, rejected_bars = BarValidator().validate(halved.between(0, COUNT - 1), {})
+    assert "which no other bar confirms yet" in rejected_bars["AAAUSD"]
     assert not first.mask[0, -1]
-    read, doubted = BarValidator().validate(halved, {})
-    assert not doubted
+    read, rejected_bars = BarValidator().validate(halved, {})
+    assert not rejected_bars
     assert read.mask[0, -1]
     assert read.tradable.all()
 
@@ -102,13 +102,13 @@ def test_what_a_price_denied_once_stays_out_until_it_is_corrected_or_confirmed()
     wrong = spoilt(bars, 0, COUNT - 2, 0.7)
     validator = BarValidator()
     for _ in range(2):
-        _, doubted = validator.validate(wrong.between(0, COUNT - 1), last_prices(known))
-        assert list(doubted) == ["AAAUSD"]
+        _, rejected_bars = validator.validate(wrong.between(0, COUNT - 1), last_prices(known))
+        assert list(rejected_bars) == ["AAAUSD"]
     # An hour in which the symbol closes no bar: nothing asks for its price.
-    _, doubted = validator.validate(wrong.between(0, COUNT - 1), {})
-    assert "which the venue's price denied" in doubted["AAAUSD"]
-    read, doubted = validator.validate(wrong, {})
-    assert not doubted
+    _, rejected_bars = validator.validate(wrong.between(0, COUNT - 1), {})
+    assert "which the venue's price denied" in rejected_bars["AAAUSD"]
+    read, rejected_bars = validator.validate(wrong, {})
+    assert not rejected_bars
     assert not read.mask[0, COUNT - 2]
     assert BarValidator().validate(wrong, {})[0].mask[0, COUNT - 2], "nobody has denied it there"
     assert validator.validate(bars, {})[0].mask.all(), "it was corrected"
@@ -122,8 +122,8 @@ def test_of_a_price_and_a_bar_that_it_denied_the_next_bar_alone_says_which_was_t
         now = last_prices(bars.between(0, COUNT - back + 1))["AAAUSD"]
         later = spoilt(later, 0, COUNT - back, close / now)
     validator = BarValidator()
-    _, doubted = validator.validate(later.between(0, COUNT - 2), {"AAAUSD": true})
-    assert list(doubted) == ["AAAUSD"]
+    _, rejected_bars = validator.validate(later.between(0, COUNT - 2), {"AAAUSD": true})
+    assert list(rejected_bars) == ["AAAUSD"]
     for end in (COUNT - 1, COUNT):
         assert not validator.validate(later.between(0, end), {})[0].mask[0, COUNT - 3]
 
@@ -132,10 +132,10 @@ def test_a_bar_that_the_next_one_confirms_is_read_whatever_a_price_said() -> Non
     bars = market(3)
     validator = BarValidator()
     wrong = {symbol: price / 4 for symbol, price in last_prices(bars).items()}
-    _, doubted = validator.validate(bars.between(0, COUNT - 1), wrong)
-    assert list(doubted) == list(SYMBOLS)
-    read, doubted = validator.validate(bars, last_prices(bars))
-    assert not doubted
+    _, rejected_bars = validator.validate(bars.between(0, COUNT - 1), wrong)
+    assert list(rejected_bars) == list(SYMBOLS)
+    read, rejected_bars = validator.validate(bars, last_prices(bars))
+    assert not rejected_bars
     assert read.mask.all()
 
 
@@ -143,8 +143,8 @@ def test_left_out_bars_are_no_shorter_history() -> None:
     left_out = np.zeros((len(SYMBOLS), COUNT), dtype=bool)
     left_out[0, 3:9] = True
     bars = market(4).without(left_out)
-    assert histories_gone(bars, SYMBOLS, COUNT) == {}
-    assert list(histories_gone(bars.between(5, COUNT), SYMBOLS, COUNT - 4)) == list(SYMBOLS)
+    assert missing_histories(bars, SYMBOLS, COUNT) == {}
+    assert list(missing_histories(bars.between(5, COUNT), SYMBOLS, COUNT - 4)) == list(SYMBOLS)
 
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
@@ -172,33 +172,33 @@ def account(**prices: float) -> AccountSnapshot:
 def test_what_a_trade_is_near_to_is_believed_at_once_and_nothing_else(factor: float) -> None:
     feed = Feed(AAA=100.0, BBB=50.0)
     validator = MarkValidator(feed)
-    for again in (False, True):
-        doubted = validator.rejected(account(AAA=100.0 * factor, BBB=50.0), again=again)
-        assert doubted == ({} if abs(100.0 * factor / 100.0 - 1.0) < 0.2 else {"AAA": 100.0})
+    for reread in (False, True):
+        rejected_bars = validator.rejected(account(AAA=100.0 * factor, BBB=50.0), reread=reread)
+        assert rejected_bars == ({} if abs(100.0 * factor / 100.0 - 1.0) < 0.2 else {"AAA": 100.0})
 
 
 def test_the_feed_is_asked_of_what_is_new_or_far_from_the_mark_before() -> None:
     feed = Feed(AAA=100.0, BBB=50.0)
     validator = MarkValidator(feed)
-    assert validator.rejected(account(AAA=100.0, BBB=50.0), again=False) == {}
+    assert validator.rejected(account(AAA=100.0, BBB=50.0), reread=False) == {}
     validator.accept(account(AAA=100.0, BBB=50.0))
-    assert validator.rejected(account(AAA=119.0, BBB=41.0), again=False) == {}
+    assert validator.rejected(account(AAA=119.0, BBB=41.0), reread=False) == {}
     assert feed.asked == [["AAA", "BBB"]]
-    assert validator.rejected(account(AAA=121.0, BBB=50.0), again=False) == {"AAA": 100.0}
-    assert validator.rejected(account(AAA=100.0, BBB=39.0), again=False) == {"BBB": 50.0}
+    assert validator.rejected(account(AAA=121.0, BBB=50.0), reread=False) == {"AAA": 100.0}
+    assert validator.rejected(account(AAA=100.0, BBB=39.0), reread=False) == {"BBB": 50.0}
     assert feed.asked[1:] == [["AAA"], ["BBB"]]
 
 
-@pytest.mark.parametrize("feed", [Feed(), Feed(OLD, AAA=100.0)], ids=["silent", "old"])
+@pytest.mark.parametrize("feed", [Feed(), Feed(MAX_TRADE_AGE, AAA=100.0)], ids=["silent", "old"])
 def test_without_a_recent_trade_two_readings_in_a_row_have_to_agree(feed: Feed) -> None:
     validator = MarkValidator(feed)
-    assert np.isnan(validator.rejected(account(AAA=900.0), again=False)["AAA"])
-    assert validator.rejected(account(AAA=100.0), again=True) == {"AAA": 900.0}
-    assert np.isnan(validator.rejected(account(AAA=100.0), again=False)["AAA"])
-    assert validator.rejected(account(AAA=101.0), again=True) == {}
+    assert np.isnan(validator.rejected(account(AAA=900.0), reread=False)["AAA"])
+    assert validator.rejected(account(AAA=100.0), reread=True) == {"AAA": 900.0}
+    assert np.isnan(validator.rejected(account(AAA=100.0), reread=False)["AAA"])
+    assert validator.rejected(account(AAA=101.0), reread=True) == {}
 
 
 def test_a_recent_trade_counts_more_than_two_readings() -> None:
-    validator = MarkValidator(Feed(OLD - np.timedelta64(1, "s"), AAA=100.0))
-    for again in (False, True, True):
-        assert validator.rejected(account(AAA=900.0), again=again) == {"AAA": 100.0}
+    validator = MarkValidator(Feed(MAX_TRADE_AGE - np.timedelta64(1, "s"), AAA=100.0))
+    for reread in (False, True, True):
+        assert validator.rejected(account(AAA=900.0), reread=reread) == {"AAA": 100.0}

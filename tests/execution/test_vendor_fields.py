@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from execution.alpaca import fields
-from execution.alpaca.account import Responses, reading_of
+from execution.alpaca.account import AccountResponses, parse_reading
 from execution.alpaca.broker import _asset
 from execution.orders.account_snapshot import AccountSnapshot
 from foundation.errors import BrokerError
@@ -93,10 +93,10 @@ UNCONTRADICTED = {
     ("orders", "client_order_id"): "one without it is nobody's here, and is named by the venue's",
 }
 DECLARED = {
-    "facts": fields.AccountFacts,
-    "positions": fields.Position,
+    "facts": fields.AccountEntry,
+    "positions": fields.PositionEntry,
     "orders": fields.OrderEntry,
-    "clock": fields.Clock,
+    "clock": fields.ClockEntry,
 }
 
 
@@ -122,7 +122,7 @@ ANSWERS: dict[str, Any] = {
 
 def read(answers: dict[str, Any]) -> AccountSnapshot:
     parts = answers["facts"], answers["positions"], answers["orders"], answers["clock"]
-    return reading_of(Responses(*parts, sent=Ours())).account
+    return parse_reading(AccountResponses(*parts, sent=Ours())).account
 
 
 def gross(account: AccountSnapshot) -> float:

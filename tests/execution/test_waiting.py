@@ -47,7 +47,7 @@ class Account:
         self.connection = venue
         self.account = SimpleNamespace(name="mine")
 
-    refuse_another_account = LiveAccount.refuse_another_account
+    check_account_id = LiveAccount.check_account_id
 
 
 def watched(venue: Venue) -> WatchedClock:
@@ -60,15 +60,15 @@ def test_a_venue_that_is_away_is_said_at_once_and_when_it_is_back(
     venue = Venue()
     clock = watched(venue)
     assert clock.now() == NOON
-    assert clock.answers()
+    assert clock.is_answering()
     venue.away = True
     for _ in range(30):
         assert clock.now() == NOON
-        assert not clock.answers()
+        assert not clock.is_answering()
     venue.away = False
     venue.shown = NOON + 160 * SECOND
     assert clock.now() == venue.shown
-    assert clock.answers()
+    assert clock.is_answering()
     assert capsys.readouterr().out.splitlines() == [
         "Waiting for the venue, which is asked again every few seconds: the clock: no answer.",
         "The venue answers again; its clock is 2024-10-01T12:02Z.",

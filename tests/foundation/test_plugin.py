@@ -109,7 +109,7 @@ def test_words_name_own_code_by_the_target_of_a_slot_and_no_other_way(
 
 def test_a_word_that_names_own_code_has_it_run_when_it_is_needed(trap: Path) -> None:
     settings = BacktestSettings.of(composed_config("backtest", ["sizing._target_=trap.rule"]))
-    assert settings.order_name == settings.sizing.strategy == "trap.rule"
+    assert settings.order_prefix == settings.sizing.strategy == "trap.rule"
     assert not (trap / "sprung").exists()
     settings.sizing.chosen_strategy()
     assert (trap / "sprung").exists()

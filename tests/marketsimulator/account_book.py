@@ -141,7 +141,7 @@ class Book:
     @property
     def orders(self) -> Any:
         """Least values of crypto orders; by default there is no minimum."""
-        return self.config.get("orders", {"smallest_coin": NONE, "coin_dust": NONE})
+        return self.config.get("orders", {"min_crypto_value": NONE, "crypto_dust": NONE})
 
     def step(self, symbol: str) -> Decimal:
         if symbol not in self.coins:
@@ -255,7 +255,7 @@ class Book:
                 self.events["refusals"] += 1
                 cut = down(max(power, NONE) / unit, step, BILLIONTH)
                 size = min(size, cut) if self.config["fills"]["shortfall"] == "cut" else NONE
-                if symbol in self.coins and size * price < self.orders["smallest_coin"]:
+                if symbol in self.coins and size * price < self.orders["min_crypto_value"]:
                     size = NONE
         return size.copy_sign(q) if size else NONE
 
@@ -263,7 +263,7 @@ class Book:
         """Return whether the venue refuses a market order of crypto for its value."""
         held, orders = self.held[symbol], self.orders
         closes = held * q < 0 and abs(q) >= abs(held)
-        least = orders["coin_dust"] if closes else orders["smallest_coin"]
+        least = orders["crypto_dust"] if closes else orders["min_crypto_value"]
         return symbol in self.coins and bool(abs(q) * self.price(symbol, q, bar) < least)
 
     def trade(self, symbol: str, q: Decimal, bar: Bar, at: Any = 0, name: str = "") -> Decimal:

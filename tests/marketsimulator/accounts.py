@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
-from execution.orders.orders import Fill, Order, OrderTerms
+from execution.orders.orders import Fill, Order, OrderSizeLimits
 from marketsimulator.account.book import new_book
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
@@ -24,7 +24,7 @@ from trainingdata.timeframe import HOURLY, Timeframe
 
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)
 COINLESS = FeeSchedule()
-NO_LIMIT = OrderTerms(smallest_coin=0.0, coin_dust=0.0, largest_coin=1e15)
+NO_LIMIT = OrderSizeLimits(min_crypto_value=0.0, crypto_dust=0.0, max_crypto_value=1e15)
 FLAT = (100.0, 101.0, 99.0, 100.0)
 
 
@@ -67,7 +67,7 @@ def account_on(
     impact: bool = False,
     actions: tuple[Action, ...] = (),
     endings: Endings | None = None,
-    orders: OrderTerms = NO_LIMIT,
+    orders: OrderSizeLimits = NO_LIMIT,
 ) -> SimulatedBroker:
     """An account in cash at a panel's first instant, or where a market's run begins."""
     where = place
@@ -112,7 +112,7 @@ def account_in(
     costs: TradingCosts = FREE,
     fills: FillTerms = FILLS,
     actions: tuple[Action, ...] = (),
-    orders: OrderTerms = NO_LIMIT,
+    orders: OrderSizeLimits = NO_LIMIT,
     **margin: Any,
 ) -> SimulatedBroker:
     terms = {"fills": fills, "margin": MarginTerms(**margin), "orders": orders}

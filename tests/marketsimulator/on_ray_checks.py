@@ -38,7 +38,7 @@ def sweep_of(count: int) -> Sweep:
     settings = settings_of(*WORDS)
     market = settings.market()
     trader = trader_of(settings, market)
-    beliefs = trader.belief_table(market)
+    beliefs = trader.build_beliefs(market)
     fractions = np.linspace(0.01, 1.0, count)
     variants = [with_changes(settings, {"sizing.fraction": float(each)}) for each in fractions]
     return variants, market, beliefs

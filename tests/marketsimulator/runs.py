@@ -45,7 +45,7 @@ def eager_trader(
     market = settings.market()
     market = market.on(wild(market.bars))
     trader = trader_of(settings, market)
-    return market, replace(trader, table=eager(trader.belief_table(market), switch, seed=seed))
+    return market, replace(trader, table=eager(trader.build_beliefs(market), switch, seed=seed))
 
 
 def wild(bars: Bars) -> Bars:
@@ -80,7 +80,7 @@ def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:
     early = (table.at < np.datetime64(switch))[:, None]
     liked = np.where(early == table.crypto, np.where(table.crypto, 2.0, 0.6), 0.0)
     sized = (noise + liked[:, None]) * np.where(table.sigma > 0, table.sigma, 0.0)
-    evenings = np.flatnonzero(table.cuts)[::2]
+    evenings = np.flatnonzero(table.trim_overnight)[::2]
     blind = np.zeros(table.deciding.shape, dtype=bool)
     blind[np.ix_(evenings, np.flatnonzero(~table.crypto)[:2])] = True
     return table._replace(

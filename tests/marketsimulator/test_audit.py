@@ -135,11 +135,11 @@ def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
     assert believed.at[stocks].astype(str).tolist() == opens
     assert believed.ends[stocks, 0].astype(str).tolist()[:-1] == opens[1:]
     assert believed.overnight[stocks].all()
-    assert believed.cuts[~believed.deciding.any(axis=1)].all()
+    assert believed.trim_overnight[~believed.deciding.any(axis=1)].all()
     clock = bars.timeframe.stocks
     every = clock.decisions_between(believed.at[0], believed.at[-1])
     late = every[~clock.intraday_ceiling_holds(every)]
-    assert np.isin(late, believed.at[believed.cuts]).all()
+    assert np.isin(late, believed.at[believed.trim_overnight]).all()
 
 
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES[1::2])
@@ -166,7 +166,7 @@ def test_a_trader_who_is_asked_at_every_bar_decides_as_scheduled(name: str, sche
 
 def beliefs_of(setup: Setup) -> BeliefTable:
     settings, market = setup
-    return trader_of(settings, market).belief_table(market)
+    return trader_of(settings, market).build_beliefs(market)
 
 
 def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:

@@ -22,10 +22,10 @@ from execution.journal.activities import FillRow
 from execution.journal.cycles import CycleRow
 from execution.journal.decisions import DecisionRow
 from execution.journal.marks import EquityMark
-from execution.journal.order_store import OrderIntent, State
-from execution.live.cycle import decision_end
+from execution.journal.order_store import OrderIntent, OrderState
+from execution.live.cycle import decision_deadline
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.gate import Part
+from execution.orders.gate import OrderRole
 from execution.orders.orders import Fill, Order
 from foundation.database import Database
 from foundation.decimals import as_written, to_cents
@@ -274,9 +274,9 @@ def half_an_hour(at: np.datetime64) -> np.datetime64:
 NAME = "kelly_50-20240220T153000Z-AAA-0-0"
 
 
-def intent(state: State = "filled", why: str = "", part: Part = "opening") -> OrderIntent:
+def intent(state: OrderState = "filled", why: str = "", role: OrderRole = "opening") -> OrderIntent:
     order = Order(NAME, "AAA", "buy", Decimal(10), "r")
-    return OrderIntent(order, AT, state, why, job="trade", decision="d", part=part)
+    return OrderIntent(order, AT, state, why, job="trade", decision="d", role=role)
 
 
 def decision(at: np.datetime64 = AT, price: float = 100.0) -> DecisionRow:
@@ -325,7 +325,7 @@ def filled(quantity: int, price: int = 100, ordered: int = 10) -> Trade:
         (filled(0), filled(10), intent("not_received"), "unsent"),
         (filled(10), filled(12, ordered=12), intent(), "decided"),
         (filled(10), None, intent(), "decided"),
-        (filled(10), None, intent(part="night"), "by_hand"),
+        (filled(10), None, intent(role="night"), "by_hand"),
         (filled(10), None, None, "by_hand"),
         (filled(10, ordered=0), filled(10, ordered=0), None, "same"),
         (filled(8, ordered=0), filled(10, ordered=0), None, "by_hand"),
@@ -348,8 +348,8 @@ def test_every_order_has_one_outcome(
         ((), "no cycle was made then"),
         ((CycleRow(0, "trade", AT - HOUR, AT - HOUR),), "no cycle was made then"),
         ((CycleRow(0, "trade", AT + HOUR, AT + HOUR),), "no cycle was made then"),
-        ((CycleRow(0, "trade", AT, AT, idle="halted: by hand"),), "halted: by hand"),
-        ((CycleRow(0, "trade", AT, AT, failed="no answer"),), "no answer"),
+        ((CycleRow(0, "trade", AT, AT, idle_reason="halted: by hand"),), "halted: by hand"),
+        ((CycleRow(0, "trade", AT, AT, failure="no answer"),), "no answer"),
         ((CycleRow(0, "trade", AT, None),), "the cycle was not ended"),
     ],
 )
@@ -391,7 +391,7 @@ def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
         (intent("denied"), True),
         (replace(intent("denied"), decision="taken back"), False),
         (replace(intent("filled"), decision="taken back"), True),
-        (replace(intent("denied", part="night"), decision="trade-night"), True),
+        (replace(intent("denied", role="night"), decision="trade-night"), True),
         (replace(intent(), job="spreads"), False),
         (replace(intent(), sent_at=AT - HOUR), False),
         (replace(intent(), sent_at=AT + HOUR), False),
@@ -419,7 +419,10 @@ def test_a_mark_says_what_positions_are_worth_and_the_trades_how_many_they_are()
         intent(),
         fills=(fill,),
         marks=(marked(end, 100_050.0, {"AAA": 1_050.0, "?ODD": 3.0}),),
-        cycles=(CycleRow(0, "trade", AT, AT), CycleRow(0, "trade", end, None, idle="halted")),
+        cycles=(
+            CycleRow(0, "trade", AT, AT),
+            CycleRow(0, "trade", end, None, idle_reason="halted"),
+        ),
     )
     reading = journal.end(lambda _: True)
     assert reading.positions == {"AAA": Fraction(10)}
@@ -578,7 +581,7 @@ def test_an_instant_is_missed_once_the_live_loop_could_not_decide_it_any_more(
     now = np.datetime64(at, "ns")
     stock = [(instrument("AAA"), np.array([now]), np.ones((1, 5)))]
     bars = panel(stock, "made here", Timeframe(name, fill or "open"))
-    until = decision_end(bars, now)
+    until = decision_deadline(bars, now)
     for began in (met, late, late + np.timedelta64(5, "m")):
-        passed = (CycleRow(0, "trade", began, began, idle="shut"),)
+        passed = (CycleRow(0, "trade", began, began, idle_reason="shut"),)
         assert (why_not_decided(passed, now, until) == "shut") is bool(began <= late)

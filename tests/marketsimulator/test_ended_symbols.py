@@ -127,7 +127,7 @@ def test_walk_stepped_broker_sweep_and_accountant_keep_one_account() -> None:
     endings = replace(market.endings, listed=listed, after=3)
     market = replace(market.on(ended(wild(market.bars), last)), endings=endings)
     trader = trader_of(settings, market)
-    table = eager(trader.belief_table(market), "2024-02-17")
+    table = eager(trader.build_beliefs(market), "2024-02-17")
     run = walked_as_stepped(settings, market, replace(trader, table=table))
     worth = exact(2.5), exact(0.0), exact(0.7)
     ends = [End(known.astype("datetime64[ns]").astype(int).item(), "SYB", *worth, "SYC")]
@@ -344,7 +344,7 @@ def test_accountant_keeps_a_returned_symbol_too() -> None:
     market = market.on(replace(bars, values=values, mask=mask))
     assert [each.symbol for each in market.returned] == ["SYA"]
     trader = trader_of(settings, market)
-    table = eager(trader.belief_table(market), "2024-02-17")
+    table = eager(trader.build_beliefs(market), "2024-02-17")
     run = walked_as_stepped(settings, market, replace(trader, table=table))
     assert all(booking.kind != ENDED for booking in run.bookings)
     assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"

@@ -112,7 +112,7 @@ def test_a_run_of_one_decision_is_walked_and_said() -> None:
     last = trader.table.at[trader.table.deciding.any(axis=1)][-1]
     first = int(np.searchsorted(market.bars.times, last))
     one = Market(market.bars.between(0, first + 1), first)
-    table = trader.belief_table(one)
+    table = trader.build_beliefs(one)
     run = walked_as_stepped(settings, one, replace(trader, table=table))
     assert len(run.decisions) == 1
     assert run.decisions[0].choices

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from execution.orders.orders import TERMS
+from execution.orders.orders import DEFAULT_SIZE_LIMITS
 from marketsimulator.records import Run
 from marketsimulator.results.remarks import small_order_remarks
 from tests.marketsimulator.accountant import Records, audit
@@ -58,7 +58,7 @@ def test_decisions_name_orders_below_the_minimum() -> None:
     run = small_run("capital=40")
     frame = run.decision_frame()
     small = frame[frame["binding"].str.contains("smallest_order")]
-    (remark,) = small_order_remarks(run, TERMS)
+    (remark,) = small_order_remarks(run, DEFAULT_SIZE_LIMITS)
     assert remark.startswith(f"{len(small):,} crypto orders not made")
     assert (small["qty"] == 0).all()
     assert (small["target"] == small["held"]).all()
@@ -76,7 +76,7 @@ def test_decisions_name_orders_below_the_minimum() -> None:
 def test_small_sales_close_whole_down_to_dust(quantity: str, sold: str, left: str) -> None:
     """A coin at 10 USD, bought at 400 and fallen since; its fee took 0.25 % of the coins."""
     bars = [(400.0, 400.0, 400.0, 400.0)] * 2 + [(10.0, 10.0, 10.0, 10.0)] * 3
-    broker = coin(*bars, capital=1e4, orders=TERMS)
+    broker = coin(*bars, capital=1e4, orders=DEFAULT_SIZE_LIMITS)
     broker.submit([market("buy", "BTCUSD", float(quantity))])
     broker.advance(3)
     broker.submit([market("sell", "BTCUSD", -float(sold))])

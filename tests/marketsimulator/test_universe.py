@@ -54,7 +54,7 @@ def sold_on_leaving(run: Run, trader: Trader) -> int:
         t = int(np.searchsorted(table.at, decision.at))
         for choice in decision.choices:
             s = SYMBOLS.index(choice.symbol)
-            rule = int(table.outside[t, s])
+            rule = int(table.exclusion_rule[t, s])
             assert [name for name in choice.binding if name.startswith("universe.")] == (
                 [f"universe.{RULES[rule]}"] if rule else []
             )
@@ -87,7 +87,7 @@ def test_a_symbol_without_a_forecast_is_sold_when_it_has_left() -> None:
     settings, market, trader = believing(*MOMENTUM)
     table = trader.table
     assert table is not None
-    blind = np.where(table.outside[:, None] != 0, np.nan, table.sigma)
+    blind = np.where(table.exclusion_rule[:, None] != 0, np.nan, table.sigma)
     trader = replace(trader, table=table._replace(sigma=blind))
     run = walked_as_stepped(settings, market, trader)
     assert sold_on_leaving(run, trader) > 1
@@ -103,17 +103,17 @@ def test_a_live_pass_believes_of_its_instant_what_the_whole_history_does(
     settings = chosen(*ranked)
     market = settings.market()
     trader = trader_of(settings, market)
-    table = trader.belief_table(market)
-    assert {0, KEEP} <= set(np.unique(table.outside))
+    table = trader.build_beliefs(market)
+    assert {0, KEEP} <= set(np.unique(table.exclusion_rule))
     for t in range(0, len(table.at), len(table.at) // 12):
         known = market.bars.until(table.at[t])
-        now = trader.belief_table(Market(known, len(known.times) - 1)).of(table.at[t])
+        now = trader.build_beliefs(Market(known, len(known.times) - 1)).of(table.at[t])
         then = table.of(table.at[t])
         assert now is not None
         assert then is not None
         # Where nothing decides no matrix is asked for, and nobody reads the premium.
         more = ("premium",) if then.deciding.any() else ()
-        for name in ("outside", "leaving", "deciding", *more):
+        for name in ("exclusion_rule", "exiting", "deciding", *more):
             np.testing.assert_array_equal(getattr(now, name), getattr(then, name))
 
 
@@ -148,7 +148,7 @@ def test_a_live_job_refuses_a_universe_that_its_history_cannot_fill(
 ) -> None:
     """Nothing would be in it, and everything would be sold."""
     with pytest.raises(InputError, match=f"^{says}"):
-        LiveSettings.of(composed_config("live", ["symbols=[NVDA,BTCUSD]", *words]))
+        LiveSettings.from_config(composed_config("live", ["symbols=[NVDA,BTCUSD]", *words]))
 
 
 @pytest.mark.first_example

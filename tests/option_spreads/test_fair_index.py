@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from execution.orders.option_orders import SHARES
+from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
 from option_spreads.selling.rules import CLOCK, SESSION, SpreadCosts, SpreadRules, variance_left
 from option_spreads.simulation.path import IndexDays, IndexModel, normal_paths
@@ -88,7 +88,7 @@ def free_results(rules: SpreadRules, days: IndexDays) -> tuple[float, float]:
             trade = sell_spread(days, day, row, rules, SpreadCosts(0, 0, 0), SMILE)
             if trade is not None:
                 count += 1
-                rounding = 0.005 * SHARES * len(trade.spread.legs) * trade.orders
+                rounding = 0.005 * SHARES_PER_OPTION * len(trade.spread.legs) * trade.orders
                 by_day[day] += float(trade.result) + rounding
     trades_a_day = count / len(by_day)
     error = by_day.std() / np.sqrt(len(by_day)) / trades_a_day

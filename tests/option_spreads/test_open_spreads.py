@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.events import HELD, EventLog
-from execution.live.accounts import SPREADS
+from execution.live.accounts import SPREADS_JOB
 from execution.orders.option_orders import SpreadFill
 from foundation.database import Database
 from foundation.errors import InputError
@@ -130,7 +130,7 @@ def test_files_that_know_nothing_of_an_open_spread_are_refused_by_the_name_of_th
     with closing(Database(tmp_path / "journal.sqlite")) as database:
         events = EventLog(database)
         refuse_another_folder(other, events)
-        events.append(HELD, SPREADS, ["PUT-20240220-030: 2 PUT 95/90 sold at 1.2"])
+        events.append(HELD, SPREADS_JOB, ["PUT-20240220-030: 2 PUT 95/90 sold at 1.2"])
         for folder in (one, other):
             with pytest.raises(InputError, match="they are of another folder"):
                 refuse_another_folder(folder, events)
@@ -140,5 +140,5 @@ def test_files_that_know_nothing_of_an_open_spread_are_refused_by_the_name_of_th
         refuse_another_folder(one, events)
         with pytest.raises(InputError, match=rf"PUT-20240220-030.*they are of {one}: name that"):
             refuse_another_folder(other, events)
-        events.append(HELD, SPREADS, [])
+        events.append(HELD, SPREADS_JOB, [])
         refuse_another_folder(other, events)

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.orders.option_orders import (
-    Contract,
+    OptionContract,
     OptionLeg,
     SpreadOrder,
-    contract_of,
-    largest_loss,
+    parse_occ_symbol,
+    max_expiry_loss,
 )
 from foundation.errors import InputError, OrderRejected
 from option_spreads.simulation.desk import OptionDesk
@@ -51,8 +51,8 @@ class Market:
         return self.closes.get(day)
 
 
-def option(strike: int, *, call: bool = False, expiry: date = DAY) -> Contract:
-    return Contract("SPXW", expiry, call, Decimal(strike))
+def option(strike: int, *, call: bool = False, expiry: date = DAY) -> OptionContract:
+    return OptionContract("SPXW", expiry, call, Decimal(strike))
 
 
 def spread(
@@ -70,8 +70,8 @@ def spread(
     st.integers(1, 99_999_999),
 )
 def test_a_contract_is_its_symbol(root: str, expiry: date, call: bool, thousandths: int) -> None:
-    one = Contract(root, expiry, call, Decimal(thousandths) / 1000)
-    assert contract_of(one.symbol) == one
+    one = OptionContract(root, expiry, call, Decimal(thousandths) / 1000)
+    assert parse_occ_symbol(one.symbol) == one
 
 
 @given(
@@ -82,21 +82,21 @@ def test_a_contract_is_its_symbol(root: str, expiry: date, call: bool, thousandt
 def test_what_is_set_aside_is_the_worst_of_all_ends(
     positions: list[tuple[int, bool, bool, int]],
 ) -> None:
-    held: dict[Contract, int] = {}
+    held: dict[OptionContract, int] = {}
     for strike, call, late, count in positions:
         held[option(strike * 5, call=call, expiry=NEXT if late else DAY)] = count
     worst = 0
     for expiry in (DAY, NEXT):
         mine = [(c, n) for c, n in held.items() if c.expiry == expiry]
         if sum(n for c, n in mine if c.call) < 0:
-            assert largest_loss(held) is None
+            assert max_expiry_loss(held) is None
             return
         worth = [
             sum(n * max((e - int(c.strike)) * (1 if c.call else -1), 0) for c, n in mine)
             for e in range(0, 200, 5)
         ]
         worst += max(-min(worth), 0) * 100
-    assert largest_loss(held) == worst
+    assert max_expiry_loss(held) == worst
 
 
 def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_the_rest_back() -> (
@@ -139,7 +139,7 @@ def test_what_nobody_could_cover_or_pay_is_refused() -> None:
         {"legs": (OptionLeg(option(4980), "buy"),)},
         {"legs": (OptionLeg(option(4980), "buy"), OptionLeg(option(4980), "sell"))},
         {"client_order_id": "with a space"},
-        {"least_credit": Decimal("0.001")},
+        {"min_credit": Decimal("0.001")},
         *(
             {"text": text}
             for text in (
@@ -155,7 +155,7 @@ def test_what_nobody_could_cover_or_pay_is_refused() -> None:
 def test_orders_and_contracts_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     whole = {"client_order_id": "a", "legs": spread("a").legs, "contracts": 1}
     made: Callable[[], object] = lambda: (  # noqa: E731
-        contract_of(wrong["text"]) if "text" in wrong else SpreadOrder(**{**whole, **wrong})
+        parse_occ_symbol(wrong["text"]) if "text" in wrong else SpreadOrder(**{**whole, **wrong})
     )
     with pytest.raises(InputError):
         made()
@@ -211,7 +211,7 @@ def test_no_order_is_taken_for_what_expires_after_the_cutoff_of_its_underlying(
     market = Market()
     desk = OptionDesk(root, market, QuotedTerms())
     legs = tuple(
-        OptionLeg(Contract(root, day, False, Decimal(strike)), side)
+        OptionLeg(OptionContract(root, day, False, Decimal(strike)), side)
         for strike, side in ((4980, "sell"), (4975, "buy"))
     )
     back = tuple(leg.closing for leg in legs)

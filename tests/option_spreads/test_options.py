@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.make_bars import random_bars, starts_of_stock_bars
-from execution.orders.option_orders import SHARES
+from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import rows_of
@@ -61,7 +61,7 @@ def test_without_movement_and_costs_the_result_is_the_credit(strategy: str) -> N
     assert len(trades) == 120
     for trade in trades:
         assert trade.exit == "expired"
-        assert float(trade.result) == round(trade.credit * SHARES, 2)
+        assert float(trade.result) == round(trade.credit * SHARES_PER_OPTION, 2)
 
 
 def once(days: IndexDays, rules: SpreadRules, costs: SpreadCosts = FREE) -> SpreadTrade:
@@ -97,7 +97,7 @@ def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
     taken, held = once(path(*calm), base), once(path(*calm), replace(base, holds=((0, 0.2),)))
     assert taken.exit == "target"
     assert float(taken.result) >= 50 * taken.credit
-    assert (held.exit, float(held.result)) == ("expired", round(held.credit * SHARES, 2))
+    assert (held.exit, float(held.result)) == ("expired", round(held.credit * SHARES_PER_OPTION, 2))
     there_and_back = path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19)
     assert once(there_and_back, replace(base, target=None, trail_from=0.3)).exit == "trailing"
 
@@ -121,8 +121,10 @@ def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(
     trades = sold(days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING)
     for trade in trades:
         legs = len(trade.spread.legs)
-        out = legs * (2 * (costs.commission + costs.fee) + (costs.slippage + 0.01) * SHARES)
-        assert -trade.max_loss - out <= float(trade.result) <= trade.credit * SHARES
+        out = legs * (
+            2 * (costs.commission + costs.fee) + (costs.slippage + 0.01) * SHARES_PER_OPTION
+        )
+        assert -trade.max_loss - out <= float(trade.result) <= trade.credit * SHARES_PER_OPTION
         assert 1 <= trade.contracts <= 3
     told = figures(trades, days, 20_000.0)
     earned = sum(float(t.result) * t.contracts for t in trades)

@@ -107,7 +107,7 @@ def rich_book(n: int, *, later: LaterBlocks | None = None, **fields: Any) -> Siz
         "stock_ceiling": 4.0,
         "held": np.zeros(n),
         "deciding": every,
-        "leaving": none,
+        "exiting": none,
         "increment": np.zeros(n),
         "equity": 1e5,
         "unborrowed": 1.0,

@@ -213,7 +213,7 @@ def test_an_accounts_weights_are_its_signed_values_over_its_equity() -> None:
         unborrowed=5_000.0,
         leverage=4.0,
         shorting=True,
-        free=1.0,
+        free_equity_share=1.0,
     )
     s = current_weights(row, np.zeros(3, dtype=bool), np.zeros(3, dtype=bool), 1.25)
     assert s.held.tolist() == [-0.2, 0.0, 0.2]
@@ -221,7 +221,7 @@ def test_an_accounts_weights_are_its_signed_values_over_its_equity() -> None:
     assert (s.equity, s.unborrowed, s.order_margin) == (20_000.0, 0.2, 1.25)
     for equity in (0.0, -1.0, np.nan):
         assert np.isnan(
-            current_weights(row._replace(equity=equity), s.deciding, s.leaving, 1.25).held[0]
+            current_weights(row._replace(equity=equity), s.deciding, s.exiting, 1.25).held[0]
         )
     unpriced = row._replace(price=np.array([100.0, np.nan, np.nan]))
     check_priced(("AAA", "BBB", "CCC"), row)

@@ -291,12 +291,12 @@ def test_a_name_that_is_none_is_refused(name: str, fraction: float | None, says:
 def test_what_leaves_is_sold_whole_and_takes_no_stocks_room(seed: int) -> None:
     """The others are sized as if it were not there; it is left out of what is explained."""
     s = random_inputs(np.random.default_rng(seed))
-    leaving = ~s.crypto & ~s.deciding
-    gone = changed(s, leaving=leaving)
-    without = changed(s, held=np.where(leaving, 0.0, s.held))
+    exiting = ~s.crypto & ~s.deciding
+    gone = changed(s, exiting=exiting)
+    without = changed(s, held=np.where(exiting, 0.0, s.held))
     for name in ("kelly_50", "equal_weight", "fixed_fraction", "legacy"):
         strategy = named(name)
         one, other = strategy.allocate(gone), strategy.allocate(without)
-        assert (one.target[leaving] == 0.0).all()
+        assert (one.target[exiting] == 0.0).all()
         np.testing.assert_array_equal(one.target, other.target)
-        assert np.isnan(one.unlimited[leaving]).all()
+        assert np.isnan(one.unlimited[exiting]).all()

@@ -22,7 +22,7 @@ from execution.decision.decision import Decision
 from execution.decision.settings import TradingSettings
 from execution.journal.decisions import DecisionRow
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.lending import proceeds_of_short
+from execution.orders.lending import short_proceeds_after_trade
 from foundation.decimals import ZERO, as_written
 from marketsimulator.results.drift.orders import Deadline, why_not_decided
 from marketsimulator.results.journal_record import JournalRecord
@@ -211,7 +211,9 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
             net = ZERO
         net -= value
         for part in (sold, fresh):
-            part[symbol] = proceeds_of_short(part.get(symbol, ZERO), before, quantity, value)
+            part[symbol] = short_proceeds_after_trade(
+                part.get(symbol, ZERO), before, quantity, value
+            )
     if opened != _session_opened(decision.at):
         return sum(sold.values(), ZERO), ZERO, ZERO
     return sum(sold.values(), ZERO), sum(fresh.values(), ZERO), net

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from execution.journal.cycles import CycleRow
-from execution.journal.order_store import UNSENT, OrderIntent
+from execution.journal.order_store import UNSENT_STATES, OrderIntent
 from execution.orders.fees import BASIS_POINT
 from execution.orders.orders import Order
 from marketsimulator.results.drift.terms import Term, Trade
@@ -49,10 +49,10 @@ def meant_orders(
     standing = {decision.name for decision in record.decisions}
     orders = []
     for intent in record.intents.values():
-        meant = intent.part == "night" or intent.decision in standing
-        taken_back = not meant and intent.state in UNSENT
+        meant = intent.role == "night" or intent.decision in standing
+        taken_back = not meant and intent.state in UNSENT_STATES
         if intent.job == job and since <= intent.sent_at < until and not taken_back:
-            orders.append(intent.single)
+            orders.append(intent.single_order)
     return orders
 
 
@@ -74,7 +74,7 @@ class NotCompared:
         later = [
             intent
             for intent in record.intents.values()
-            if intent.job == job and intent.sent_at >= until and intent.state not in UNSENT
+            if intent.job == job and intent.sent_at >= until and intent.state not in UNSENT_STATES
         ]
         return cls(
             decisions=len([each for each in record.decisions if each.at > until]),
@@ -116,7 +116,7 @@ def _outcome(
         if other is None:
             return "by_hand", "no order of ours traded it"
         return _fill_outcome(mine, other, "by_hand", "the broker closed it")
-    if intent is not None and intent.part == "night":
+    if intent is not None and intent.role == "night":
         return "by_hand", str(intent.order.reason)
     if mine is None:
         if decided_at is None:
@@ -125,7 +125,7 @@ def _outcome(
             return "decided", "only the simulation ordered it"
         return "undecided", why_not_decided(record.cycles, decided_at, until(decided_at))
     why = "" if intent is None else intent.why or intent.state
-    if intent is not None and not mine.quantity and intent.state in UNSENT:
+    if intent is not None and not mine.quantity and intent.state in UNSENT_STATES:
         return "unsent", why
     if other is None:
         return "decided", "the simulation ordered nothing"
@@ -148,7 +148,7 @@ def why_not_decided(cycles: Iterable[CycleRow], at: np.datetime64, until: np.dat
     until: from when on it could not be decided any more.
     """
     met = [each for each in cycles if at <= each.began_at < until]
-    said = [each.failed or each.idle for each in met if each.failed or each.idle]
+    said = [each.failure or each.idle_reason for each in met if each.failure or each.idle_reason]
     return said[0] if said else "the cycle was not ended" if met else MISSED
 
 

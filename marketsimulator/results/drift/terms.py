@@ -22,7 +22,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.orders import Fill, Order, strategy_of
+from execution.orders.orders import Fill, Order, parse_order_prefix
 from foundation.decimals import ZERO, as_written, cents_that_add_up, to_cents
 from marketsimulator.records import BookingKind, Run, is_trade
 from marketsimulator.results.journal_record import ExactAccount, foreign_name
@@ -196,7 +196,7 @@ def side_of(
             name = _trade_name(fill)
             trades[name] = trades.get(name, Trade(fill.symbol)).plus(quantity, price, fill.at)
         else:
-            in_kind = strategy_of(fill.client_order_id) in _IN_KIND
+            in_kind = parse_order_prefix(fill.client_order_id) in _IN_KIND
             term: Term = "other" if in_kind else "fees"
             flows.append(Flow(term, -quantity * price, fill.symbol, quantity))
     flows += [
@@ -219,7 +219,11 @@ def side_of(
 def _trade_name(fill: Fill) -> str:
     """The order of a fill; of a simulated liquidation, what the venue's own trade is called."""
     name = fill.client_order_id
-    return foreign_name(fill.symbol, fill.booked_at) if strategy_of(name) == LIQUIDATION else name
+    return (
+        foreign_name(fill.symbol, fill.booked_at)
+        if parse_order_prefix(name) == LIQUIDATION
+        else name
+    )
 
 
 def profit_terms(live: Side, simulated: Side, causes: Mapping[str, Term]) -> dict[Term, Fraction]:

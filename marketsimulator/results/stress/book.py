@@ -18,10 +18,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.connection import VenueConnection
-from execution.alpaca.fields import Position
+from execution.alpaca.fields import PositionEntry
 from execution.alpaca.holdings import parse_positions
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.option_orders import Contract, contract_of, is_option, largest_loss
+from execution.orders.option_orders import (
+    OptionContract,
+    parse_occ_symbol,
+    is_option,
+    max_expiry_loss,
+)
 from foundation.arrays import Array, Instants, Mask
 from foundation.decimals import to_cents
 from foundation.errors import DataError, InputError
@@ -220,16 +225,18 @@ def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:
 
     It is what they count in an account's cash, and beyond it all that they can still cost.
     """
-    held: dict[Contract, Decimal] = defaultdict(Decimal)
+    held: dict[OptionContract, Decimal] = defaultdict(Decimal)
     for row in positions:
-        name = Position.symbol.of(row)
+        name = PositionEntry.symbol.of(row)
         if is_option(name):
-            held[contract_of(name)] += Position.qty.of(row)
-    loss = largest_loss(held)
+            held[parse_occ_symbol(name)] += PositionEntry.qty.of(row)
+    loss = max_expiry_loss(held)
     if loss is None:
         raise InputError(
             "account: calls were sold without as many bought: what options can lose has no bound"
         )
     holdings = parse_positions(positions)
-    counted_in_cash = min(holdings.owed, holdings.options) - holdings.owed
+    counted_in_cash = (
+        min(holdings.short_option_value, holdings.options) - holdings.short_option_value
+    )
     return max(counted_in_cash + float(loss), 0.0)

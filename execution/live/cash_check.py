@@ -17,9 +17,9 @@ from foundation.decimals import plain
 # Share of equity by which cash may be away. What is listed late comes to less: selling coins for
 # all of equity costs 0.25 %, what is lent over a long weekend 0.1 %, and a dividend of 1 % of a
 # share that is three quarters of equity 0.75 %.
-LATE = Decimal("0.01")
+LATE_BOOKING_SHARE = Decimal("0.01")
 # Share of equity beyond which a booking is accepted only once a person has acknowledged it.
-LARGE = Decimal("0.5")
+LARGE_BOOKING_SHARE = Decimal("0.5")
 ROUNDING = Decimal(1)  # USD
 
 
@@ -31,31 +31,33 @@ class CashDifference:
     booked: signed sum of bookings that are no trades.
     """
 
-    beyond: Decimal
+    unexplained_usd: Decimal
     booked: Decimal
 
     @property
     def cause(self) -> str:
         """What clearing the halt acknowledges."""
-        return json.dumps({"beyond": plain(self.beyond), "booked": plain(self.booked)})
+        return json.dumps(
+            {"unexplained_usd": plain(self.unexplained_usd), "booked": plain(self.booked)}
+        )
 
     @classmethod
-    def of_cause(cls, cause: str) -> CashDifference:
+    def from_cause(cls, cause: str) -> CashDifference:
         said = json.loads(cause)
-        return cls(Decimal(said["beyond"]), Decimal(said["booked"]))
+        return cls(Decimal(said["unexplained_usd"]), Decimal(said["booked"]))
 
-    def is_near(self, other: CashDifference, room: Decimal) -> bool:
-        """Return whether both agree within a tolerance, `room`, USD."""
-        apart = (self.beyond - other.beyond, self.booked - other.booked)
-        return max(map(abs, apart)) <= room
+    def is_near(self, other: CashDifference, tolerance: Decimal) -> bool:
+        """Return whether both agree within a tolerance, `tolerance`, USD."""
+        apart = (self.unexplained_usd - other.unexplained_usd, self.booked - other.booked)
+        return max(map(abs, apart)) <= tolerance
 
 
-def room_of(equity: Decimal) -> Decimal:
+def cash_tolerance(equity: Decimal) -> Decimal:
     """Return the tolerance of an account's cash, USD."""
-    return LATE * abs(equity) + ROUNDING
+    return LATE_BOOKING_SHARE * abs(equity) + ROUNDING
 
 
-def why_unexplained(
+def unexplained_cash_reason(
     now: CashDifference, before: CashDifference | None, equity: Decimal, bids: Decimal
 ) -> str:
     """Return why a difference in cash is unexplained, or an empty string.
@@ -65,17 +67,17 @@ def why_unexplained(
     bids: USD that open purchases of crypto may have taken off cash already.
     """
     last = before or CashDifference(Decimal(0), now.booked)
-    moved = now.beyond - last.beyond
+    moved = now.unexplained_usd - last.unexplained_usd
     booked = now.booked - last.booked
-    if abs(booked) > LARGE * abs(equity - booked) + ROUNDING:
+    if abs(booked) > LARGE_BOOKING_SHARE * abs(equity - booked) + ROUNDING:
         return (
-            f"cash: {booked:+,.2f} USD are booked at once, more than {LARGE:.0%} of what the"
+            f"cash: {booked:+,.2f} USD are booked at once, more than {LARGE_BOOKING_SHARE:.0%} of what the"
             " account was worth before"
         )
-    room = room_of(equity - moved)
-    if any(-room - bids <= each <= room for each in (now.beyond, moved)):
+    tolerance = cash_tolerance(equity - moved)
+    if any(-tolerance - bids <= each <= tolerance for each in (now.unexplained_usd, moved)):
         return ""
     return (
         f"cash: the venue has {moved:+,.2f} USD that no trade and no booking explains, and"
-        f" {room:,.2f} USD may be listed late"
+        f" {tolerance:,.2f} USD may be listed late"
     )

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.brokers import READ_AGAIN_SECONDS, Gateway, ReadAgain, ReadingRejected
+from execution.brokers import REREAD_SECONDS, Gateway, FirstReadingRejected, ReadingRejected
 from execution.live.account import LiveAccount
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
@@ -17,10 +17,10 @@ from execution.orders.orders import Fill, Order
 
 log = logging.getLogger(__name__)
 
-MARKED_READINGS = 3  # of an account that is marked, while something is paid in or out
+MAX_MARK_READINGS = 3  # of an account that is marked, while something is paid in or out
 
 
-class TradingDesk:
+class GuardedBroker:
     """A `Broker` whose account is reconciled and whose orders pass a gate.
 
     gateway: to the venue, for the orders of one job.
@@ -47,16 +47,16 @@ class TradingDesk:
             for a venue that does not answer.
         """
         try:
-            account = self._read(again=False)
-        except ReadAgain as error:
+            account = self._read(reread=False)
+        except FirstReadingRejected as error:
             log.warning("asked again: %s", error)
-            self._live.connection.time.wait(READ_AGAIN_SECONDS)
-            account = self._read(again=True)
+            self._live.connection.time.wait(REREAD_SECONDS)
+            account = self._read(reread=True)
         self._gateway.accept(account)
         return account
 
-    def _read(self, *, again: bool) -> AccountSnapshot:
-        reading = self._gateway.read_account(again=again)
+    def _read(self, *, reread: bool) -> AccountSnapshot:
+        reading = self._gateway.read_account(reread=reread)
         account = self._live.check(reading)
         return account.secured(sum(self._live.at_risk().values())) if self._secured else account
 
@@ -67,7 +67,7 @@ class TradingDesk:
 
         gate: None judges without a snapshot, and opens nothing.
         """
-        if orders and not self._gateway.is_read:
+        if orders and not self._gateway.has_recent_account:
             try:
                 self.account()
             except ReadingRejected as error:
@@ -82,9 +82,9 @@ class TradingDesk:
     def assets(self, symbols: Sequence[str]) -> Mapping[str, Asset]:
         return self._gateway.assets(symbols)
 
-    def follow(self) -> None:
+    def refresh_open_orders(self) -> None:
         """Query orders that rested at their last answer, and record the answers."""
-        self._gateway.follow()
+        self._gateway.refresh_open_orders()
 
     def read_and_mark(self) -> AccountSnapshot:
         """Return the snapshot of the account, and mark it net of deposits and withdrawals.
@@ -92,7 +92,7 @@ class TradingDesk:
         A deposit between the two readings would count as profit, a withdrawal as a loss. A loss may
         halt the account.
         """
-        for _ in range(MARKED_READINGS):
+        for _ in range(MAX_MARK_READINGS):
             before = self._live.flows()
             account = self.account()
             self._live.read_activities()

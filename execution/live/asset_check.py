@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from execution.brokers import Gateway
-from execution.journal.decisions import Journal
+from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.journal.schema import open_current_schema
-from execution.live.accounts import TRADE
+from execution.live.accounts import TRADE_JOB
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError, did_you_mean
 from trainingdata.instruments import nearest_symbol, no_dollar_pair
@@ -73,7 +73,9 @@ def _decided(journal: Path) -> frozenset[str]:
         return frozenset()
     try:
         with open_current_schema(journal) as database:
-            decisions = Journal(database, EventLog(database), OrderStore(database), TRADE)
+            decisions = DecisionJournal(
+                database, EventLog(database), OrderStore(database), TRADE_JOB
+            )
             return frozenset(row.choice.symbol for row in decisions.last_choices())
     except DatabaseFailed:
         return frozenset()

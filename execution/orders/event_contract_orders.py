@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-Verb = Literal["BUY", "SELL"]
+ContractAction = Literal["BUY", "SELL"]
 Outcome = Literal["YES", "NO"]
 # The venue's words. Only the first one rests; the other two end on arrival.
-TimeInForce = Literal["good_till_canceled", "immediate_or_cancel", "fill_or_kill"]
+ContractTimeInForce = Literal["good_till_canceled", "immediate_or_cancel", "fill_or_kill"]
 
 PAYOUT = Decimal(1)  # USD that a contract pays if its side comes true
 PRICE_STEP = Decimal("0.0001")  # USD, the finest price that the venue writes
@@ -22,7 +22,7 @@ COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue wri
 
 
 @dataclass(frozen=True, slots=True)
-class LimitOrder:
+class EventContractOrder:
     """A limit order as it is sent; it checks itself.
 
     client_order_id: ours, a function of the intention, so that the same one never has two.
@@ -40,19 +40,19 @@ class LimitOrder:
 
     client_order_id: str
     market: str
-    action: Verb
+    action: ContractAction
     side: Outcome
     price: Decimal
     count: Decimal
     expires_at: np.datetime64 | None = None
     reduces: bool = False
     reason: str = ""
-    time_in_force: TimeInForce = "good_till_canceled"
+    time_in_force: ContractTimeInForce = "good_till_canceled"
 
     def __post_init__(self) -> None:
         if not self.client_order_id:
             raise ValueError(f"{self.market}: an order needs a client_order_id")
-        check_terms(self.client_order_id, self.price, self.count)
+        check_price_and_count(self.client_order_id, self.price, self.count)
 
     @property
     def rests(self) -> bool:
@@ -60,7 +60,7 @@ class LimitOrder:
         return self.time_in_force == "good_till_canceled"
 
 
-def check_terms(name: str, price: Decimal, count: Decimal) -> None:
+def check_price_and_count(name: str, price: Decimal, count: Decimal) -> None:
     """Refuse a price or a count that the venue cannot write."""
     if not (price.is_finite() and 0 < price < PAYOUT and price % PRICE_STEP == 0):
         raise ValueError(

@@ -14,22 +14,22 @@ from decimal import ROUND_CEILING, Decimal
 import numpy as np
 
 from execution.brokers import MarksRejected, ReadingRejected
-from execution.decision.rebalancing import in_parts
-from execution.journal.decisions import Journal
+from execution.decision.rebalancing import split_quantity
+from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import OUTCOME_UNKNOWN
 from execution.live.account import LiveAccount
-from execution.live.accounts import TRADE
-from execution.live.desk import TradingDesk
+from execution.live.accounts import TRADE_JOB
+from execution.live.desk import GuardedBroker
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.broker import place_each
-from execution.orders.gate import Part
+from execution.orders.broker import place_reductions
+from execution.orders.gate import OrderRole
 from execution.orders.orders import (
     Order,
-    OrderTerms,
+    OrderSizeLimits,
     Side,
-    order_identity,
-    strategy_of,
+    format_order_id,
+    parse_order_prefix,
     time_in_force,
 )
 from foundation.errors import BrokerError
@@ -42,13 +42,13 @@ from trainingdata.sessions import in_session, session_of
 log = logging.getLogger("live")
 
 MINUTE = np.timedelta64(1, "m")
-LOOKS = (10 * MINUTE, 2 * MINUTE)  # before the close
-FLATTENING = 9  # in the ids of what closes everything, in the place of a leg
-RETRY = np.timedelta64(15, "s")  # until a look that failed is made again
+CHECKS_BEFORE_CLOSE = (10 * MINUTE, 2 * MINUTE)  # before the close
+FLATTEN_LEG = 9  # in the ids of what closes everything, in the place of a leg
+CHECK_RETRY = np.timedelta64(15, "s")  # until a look that failed is made again
 NOTHING_YET = np.datetime64("1970-01-01", "ns")
 
 
-class NightWatch:
+class OvernightTrimmer:
     """Looks at one account's book ten and two minutes before each close.
 
     A cut of unknown outcome counts as done and is sent again under its own id: a second order could
@@ -59,7 +59,11 @@ class NightWatch:
     """
 
     def __init__(
-        self, desk: TradingDesk, live: LiveAccount, journal: Journal, settings: LiveSettings
+        self,
+        desk: GuardedBroker,
+        live: LiveAccount,
+        journal: DecisionJournal,
+        settings: LiveSettings,
     ) -> None:
         self._desk = desk
         self._live = live
@@ -71,10 +75,12 @@ class NightWatch:
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """The next look of the session of an instant, which may have come; none without one."""
-        closes = close_of_day(now, self.closes)
+        closes = session_close(now, self.closes)
         if closes is None or now >= closes or not any(map(is_stock, self._settings.symbols)):
             return None
-        looks = [closes - ahead for ahead in LOOKS if closes - ahead > self._looked_until]
+        looks = [
+            closes - ahead for ahead in CHECKS_BEFORE_CLOSE if closes - ahead > self._looked_until
+        ]
         return max(looks[0], self._not_before) if looks else None
 
     def step(self, now: np.datetime64) -> bool:
@@ -82,13 +88,13 @@ class NightWatch:
 
         A look that fails is made again.
         """
-        closes = close_of_day(now, self.closes)
+        closes = session_close(now, self.closes)
         due = self.due(now)
         if closes is None or due is None or now < due:
             return False
-        self._not_before = now + RETRY
+        self._not_before = now + CHECK_RETRY
         try:
-            self._look(closes, last=bool(now >= closes - LOOKS[-1]))
+            self._look(closes, last=bool(now >= closes - CHECKS_BEFORE_CLOSE[-1]))
         except ReadingRejected as error:
             # Cash is a halt, beside which nothing is sent; marks may be right at the next look.
             log.warning("nothing is cut before %s: %s", utc_text(closes), error)
@@ -101,7 +107,7 @@ class NightWatch:
     def _look(self, closes: np.datetime64, *, last: bool) -> None:
         """Cut what is above the night's ceiling, and at the last look say where it still is."""
         self._ask_again(closes)
-        self._desk.follow()
+        self._desk.refresh_open_orders()
         # Open stock orders of decisions and earlier cuts; an auction cannot be cancelled.
         self._desk.cancel(
             order.client_order_id
@@ -116,26 +122,28 @@ class NightWatch:
             # The broker sells by true prices, whatever it has marked positions at.
             log.warning("the feed's prices count: %s", error)
             account = error.account
-        account = after_the_auction(account)
-        if not is_over_the_ceiling(account, self._settings.limits):
+        account = after_closing_auction(account)
+        if not exceeds_overnight_ceiling(account, self._settings.limits):
             self._live.notices.end_alert("overnight")
             log.info("the book is under the night's ceiling")
             return
-        counted = with_reductions(account, self._of_unknown_fate("night"))
-        name, number = self._journal.next_night(closes)
+        counted = with_reductions(account, self._of_unknown_outcome("night"))
+        name, number = self._journal.next_overnight_trim(closes)
         tradable = self._settings.tradable_symbols - self._live.halts.quarantined()
-        orders = night_cuts(
+        orders = overnight_trims(
             counted,
-            with_reductions(counted, self._of_unknown_fate("reduction")).positions,
+            with_reductions(counted, self._of_unknown_outcome("reduction")).positions,
             self._settings.limits,
-            self._settings.order_name,
+            self._settings.order_prefix,
             closes,
             number,
-            tradable - self._in_somebodys_way(account),
+            tradable - self._wash_trade_symbols(account),
         )
         if orders:
             self.send(orders, account, name)
-        if last and is_over_the_ceiling(after_the_auction(self._seen()), self._settings.limits):
+        if last and exceeds_overnight_ceiling(
+            after_closing_auction(self._seen()), self._settings.limits
+        ):
             text = "the book is above the night's ceiling two minutes before the close"
             self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
 
@@ -146,7 +154,7 @@ class NightWatch:
         for order in orders:
             log.warning("%s: %s %s %s: %s", name, order.side, order.qty, order.symbol, order.reason)
         try:
-            place_each(self._desk, orders, gate)
+            place_reductions(self._desk, orders, gate)
         finally:
             self._journal.end(name, "it was not sent")
 
@@ -157,26 +165,28 @@ class NightWatch:
         except MarksRejected as error:
             return error.account
 
-    def _of_unknown_fate(self, part: Part) -> list[Order]:
+    def _of_unknown_outcome(self, part: OrderRole) -> list[Order]:
         """Return our orders of unknown outcome."""
         intents = self._live.book.in_states(OUTCOME_UNKNOWN)
-        return [each.single for each in intents if each.job == TRADE and each.part == part]
+        return [
+            each.single_order for each in intents if each.job == TRADE_JOB and each.part == part
+        ]
 
     def _ask_again(self, closes: np.datetime64) -> None:
         """Send earlier cuts of unknown outcome again under their own ids."""
-        cuts = [cut for cut in self._of_unknown_fate("night") if cut.expires_at == closes]
+        cuts = [cut for cut in self._of_unknown_outcome("night") if cut.expires_at == closes]
         if not cuts:
             return
         gate = self._live.gate(self._seen(), {cut.symbol for cut in cuts}, needed=False)
         try:
-            place_each(self._desk, cuts, gate)
+            place_reductions(self._desk, cuts, gate)
         except BrokerError as error:
             log.warning("%s", error)
 
     def _is_ours(self, order: Order) -> bool:
-        return strategy_of(order.client_order_id) == self._settings.order_name
+        return parse_order_prefix(order.client_order_id) == self._settings.order_prefix
 
-    def _in_somebodys_way(self, account: AccountSnapshot) -> set[str]:
+    def _wash_trade_symbols(self, account: AccountSnapshot) -> set[str]:
         """Return symbols whose cut would trade with an unknown order, or one for the auction.
 
         The venue refuses such a cut as a wash trade; other symbols are cut more.
@@ -189,7 +199,7 @@ class NightWatch:
         }
 
 
-def close_of_day(now: np.datetime64, closes: np.datetime64 | None = None) -> np.datetime64 | None:
+def session_close(now: np.datetime64, closes: np.datetime64 | None = None) -> np.datetime64 | None:
     """The close of the session of an instant's New York date; none where there is none.
 
     closes: the venue's own, where it names one; the earlier of it and the calendar's counts.
@@ -202,13 +212,13 @@ def close_of_day(now: np.datetime64, closes: np.datetime64 | None = None) -> np.
     return session.closes
 
 
-def is_over_the_ceiling(account: AccountSnapshot, limits: Limits) -> bool:
+def exceeds_overnight_ceiling(account: AccountSnapshot, limits: Limits) -> bool:
     """Return whether the account holds more than its broker lends overnight."""
     needed = _equity_needed(account, limits, limits.overnight_leverage, account.positions)
     return needed > max(account.equity, 0.0) * (1 + ROUNDED)
 
 
-def night_cuts(
+def overnight_trims(
     account: AccountSnapshot,
     certain: Mapping[str, Decimal],
     limits: Limits,
@@ -229,7 +239,7 @@ def night_cuts(
     tradable: symbols that are ours to trade.
     """
     ours = {s: q for s, q in certain.items() if q and s in tradable and is_stock(s)}
-    if not ours or not is_over_the_ceiling(account, limits):
+    if not ours or not exceeds_overnight_ceiling(account, limits):
         return ()
     needed, of_ours = (
         _equity_needed(account, limits, limits.overnight_ceiling, positions)
@@ -243,7 +253,7 @@ def night_cuts(
         quantity = min(excess, abs(held))
         if not quantity:
             continue
-        name = order_identity(strategy, compact_text(closes), symbol, 0, number)
+        name = format_order_id(strategy, compact_text(closes), symbol, 0, number)
         reason = f"the night's ceiling: {quantity:f} of {held:f} at {account.prices[symbol]:g}"
         cut = _reduction(name, symbol, held, quantity, reason)
         orders.append(replace(cut, expires_at=closes))
@@ -266,13 +276,13 @@ def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> Ac
     return replace(account, positions=positions, cash=cash)
 
 
-def after_the_auction(account: AccountSnapshot) -> AccountSnapshot:
+def after_closing_auction(account: AccountSnapshot) -> AccountSnapshot:
     """The account as if what waits for the closing auction had taken off what it can."""
     return with_reductions(account, (each for each in account.open_orders if each.for_auction))
 
 
 def flattening_orders(
-    account: AccountSnapshot, strategy: str, tradable: Collection[str], terms: OrderTerms
+    account: AccountSnapshot, strategy: str, tradable: Collection[str], terms: OrderSizeLimits
 ) -> tuple[Order, ...]:
     """Market orders that close every position of ours whose market is open now.
 
@@ -288,9 +298,9 @@ def flattening_orders(
             log.warning("%s is not closed: its market is shut", symbol)
             continue
         item = instrument(symbol)
-        largest = terms.largest_quantity(item, account.prices[symbol])
-        for k, part in enumerate(in_parts(abs(held), largest, item.increment)):
-            name = order_identity(strategy, when, symbol, FLATTENING, k)
+        largest = terms.max_order_quantity(item, account.prices[symbol])
+        for k, part in enumerate(split_quantity(abs(held), largest, item.increment)):
+            name = format_order_id(strategy, when, symbol, FLATTEN_LEG, k)
             orders.append(_reduction(name, symbol, held, part, "everything is closed, as was told"))
     return tuple(orders)
 
@@ -305,7 +315,7 @@ def _equity_needed(
 ) -> float:
     """USD of equity that positions rest on overnight: stocks on a part, coins on all of it."""
     lent = limits.with_account_leverage(account.leverage).intraday_leverage
-    ceiling = min(overnight, lent) * account.free
+    ceiling = min(overnight, lent) * account.free_equity_share
     held = {symbol: abs(float(quantity)) for symbol, quantity in positions.items() if quantity}
     return sum(
         quantity * account.prices[symbol] / (ceiling if is_stock(symbol) else 1.0)

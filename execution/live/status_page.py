@@ -28,13 +28,13 @@ from execution.journal.decisions import ChoiceRow
 from execution.journal.events import NoticeBook, NoticeRow
 from execution.journal.halts import Halt
 from execution.journal.marks import EquityMark
-from execution.journal.order_store import STATES, WAITING, OrderIntent
-from execution.journal.orders import words_of
+from execution.journal.order_store import ORDER_STATES, PENDING_STATES, OrderIntent
+from execution.journal.orders import encode_order
 from execution.journal.positions import PositionProfit
 from execution.journal.refusals import Refusal
-from execution.live.account_lock import PAGE
-from execution.live.accounts import TRADE
-from execution.live.loop import Stop
+from execution.live.account_lock import PAGE_FILE
+from execution.live.accounts import TRADE_JOB
+from execution.live.loop import StopSignal
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
 from foundation import figures
@@ -53,10 +53,10 @@ from trainingdata.instruments import is_symbol
 log = logging.getLogger(__name__)
 
 OWNER_ALONE = 0o600
-REST = 20.0  # times as long as a page took to write, before the next one is
-SHOWN = 20  # orders and alerts
+WRITE_REST_RATIO = 20.0  # times as long as a page took to write, before the next one is
+MAX_ROWS_SHOWN = 20  # orders and alerts
 NO_CYCLE_DUE = "no further cycle is due"  # reason of an end that no stop caused
-OVER = tuple(state for state in STATES if state not in WAITING)
+FINISHED_STATES = tuple(state for state in ORDER_STATES if state not in PENDING_STATES)
 
 CHOICES = (
     *("symbol", "decided, UTC", "forecast μ", "σ", "Kelly", "held", "target", "order", "price"),
@@ -69,12 +69,12 @@ PROFIT_HEADS = ("quantity", "entry", "last", "unrealised", "realised")
 # What a page keeps of a mark: its instant, USD that the account was worth and that were paid in
 # less taken out since the mark before, the index of linked returns, 0 once everything was lost, and
 # the share lost since the index's peak, 0 … 1.
-CURVE = np.dtype(
+CURVE_DTYPE = np.dtype(
     [("at", "datetime64[ns]")] + [(name, "f8") for name in ("equity", "flows", "index", "drawdown")]
 )
 
 
-class Bounds(NamedTuple):
+class PageLimits(NamedTuple):
     """What the settings of a loop bound.
 
     position: share of equity that a position may come to.
@@ -87,7 +87,7 @@ class Bounds(NamedTuple):
     coins: float | None = None
 
 
-class Section(ABC):
+class PageSection(ABC):
     """A section that a product adds to the page.
 
     style: of its own, as of `foundation.page.text_of`.
@@ -110,7 +110,7 @@ class Section(ABC):
             return Markup('<p class="remark" role="alert">{}</p>').format(error)
 
 
-class Change(NamedTuple):
+class PageState(NamedTuple):
     """The state whose change makes a page be written again.
 
     event: the number of the last one.
@@ -135,20 +135,20 @@ class StatusPage:
     def __init__(
         self,
         account: OpenAccount,
-        bounds: Bounds,
-        sections: Sequence[Section] = (),
+        bounds: PageLimits,
+        sections: Sequence[PageSection] = (),
         time: Time = OURS,
     ) -> None:
         database = account.database
         self._account = account
-        self._path = None if database.path is None else database.path.with_name(PAGE)
+        self._path = None if database.path is None else database.path.with_name(PAGE_FILE)
         self._bounds = bounds
         self._sections = sections
         self._time = time
-        self._journal = account.journal(TRADE)
+        self._journal = account.journal(TRADE_JOB)
         self._notices = NoticeBook(database, NO_SECRETS, time)
-        self._curve = Curve()
-        self._written: Change | None = None
+        self._curve = EquityCurve()
+        self._written: PageState | None = None
         self._rests_until = -np.inf
         self._fails = False
 
@@ -161,7 +161,7 @@ class StatusPage:
             self._try_to_write()
 
     @contextmanager
-    def kept(self, stop: Stop) -> Iterator[None]:
+    def written_while_running(self, stop: StopSignal) -> Iterator[None]:
         """Write the page as the loop begins, and as it ends, with what has ended it."""
         self.refresh()
         try:
@@ -191,12 +191,12 @@ class StatusPage:
                 log.error(text, self._path, error, exc_info=error if ours else None)
             self._fails = True
         now = self._time.elapsed()
-        self._rests_until = now + REST * (now - begun)
+        self._rests_until = now + WRITE_REST_RATIO * (now - begun)
 
     def _write(self, path: Path, end: str, *, failed: bool) -> None:
         account = self._account
         expected = account.next_cycle.expected()
-        change = Change(account.events.last_number(), expected, account.killed, end, failed)
+        change = PageState(account.events.last_number(), expected, account.killed, end, failed)
         if change == self._written:
             return
         if self._written is None:
@@ -207,19 +207,19 @@ class StatusPage:
             part.write_text(page, encoding="utf-8")
         self._written = change
 
-    def _page(self, folder: Path, change: Change) -> str:
+    def _page(self, folder: Path, change: PageState) -> str:
         book = self._account.book
         mark = self._account.marks.last_mark()
         decision = self._journal.last_decision()
         choices = self._journal.last_choices()
-        self._curve = self._curve.extended(self._account.marks.marks(self._curve.last_at))
+        self._curve = self._curve.extend(self._account.marks.marks(self._curve.last_mark_at))
         halts = self._account.halts.active()
         unknown = len(book.unknown_outcomes())
         cycles = latest_cycles(self._account.database, 2)
         ended = next((each for each in cycles if each.ended_at is not None), None)
         failed = "" if ended is None else ended.failed
         refusals = self._account.refusals.active()
-        claim, level = _verdict(change, halts, refusals, trouble=bool(unknown or failed))
+        headline, level = _verdict(change, halts, refusals, trouble=bool(unknown or failed))
         return render_page(
             "execution/status.html.j2",
             clock=clock,
@@ -230,7 +230,7 @@ class StatusPage:
             kill_file=self._account.kill_file,
             written=self._time.now(),
             change=change,
-            claim=claim,
+            headline=headline,
             level=level,
             last_cycle=cycles[0] if cycles else None,
             halts=halts,
@@ -241,18 +241,18 @@ class StatusPage:
             curve=self._curve,
             bounds=self._bounds,
             positions=mark and position_table(mark, self._bounds, self._profits()),
-            waiting=book.latest(WAITING, SHOWN),
-            recent=book.latest(OVER, SHOWN),
+            waiting=book.latest(PENDING_STATES, MAX_ROWS_SHOWN),
+            recent=book.latest(FINISHED_STATES, MAX_ROWS_SHOWN),
             what=what,
             decision=decision,
             choices=decision and choice_table(choices, decision.name),
             unordered=unordered_lines(
                 choices,
                 decision.equity if decision else math.nan,
-                self._account.events.last_undecided(TRADE),
+                self._account.events.last_undecided(TRADE_JOB),
             ),
             sections=self._sections,
-            notices=notice_table(self._notices.latest(SHOWN)),
+            notices=notice_table(self._notices.latest(MAX_ROWS_SHOWN)),
         )
 
     def _profits(self) -> list[PositionProfit]:
@@ -261,7 +261,7 @@ class StatusPage:
 
 
 def _verdict(
-    change: Change, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
+    change: PageState, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
 ) -> tuple[str, str]:
     """Return the page's first words and its colour level."""
     forbidden = {halt.rule.forbids for halt in halts}
@@ -274,12 +274,12 @@ def _verdict(
         word = "Finished" if change.end == NO_CYCLE_DUE else "Stopped"
         level = "bad" if "everything" in forbidden or urgent else ""
         level = level or ("warn" if forbidden or refusals or trouble else "open")
-        also = f"; {first.claim}" if first else ""
+        also = f"; {first.headline}" if first else ""
         return f"{word}: {change.end}{also}", level
     if change.killed or "everything" in forbidden:
         return "Running, and nothing is sent", "bad"
     if first:
-        return f"Running, and {first.claim}", "bad" if urgent else "warn"
+        return f"Running, and {first.headline}", "bad" if urgent else "warn"
     if forbidden:
         return "Running, and nothing is opened", "warn"
     return ("Running, with trouble", "warn") if trouble else ("Running", "good")
@@ -287,33 +287,33 @@ def _verdict(
 
 def what(intent: OrderIntent) -> str:
     """What an order asks for: buy 10 NVDA, limit $120.50."""
-    asked = words_of(intent.order)
+    asked = encode_order(intent.order)
     legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
     name = asked.get("symbol", ", ".join(legs))
     size = figures.quantity(Decimal(asked["qty"]))
-    limit = asked.get("limit_price", asked.get("least_credit"))
+    limit = asked.get("limit_price", asked.get("min_credit"))
     text = f"{asked.get('side', '')} {size} {name}".strip()
     return text if limit is None else f"{text}, limit {figures.price(limit)}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Curve:
+class EquityCurve:
     """The marks of an account, oldest first, as far as they were read.
 
-    marks: [T] `CURVE`.
+    marks: [T] `CURVE_DTYPE`.
     earned_today: share, on the New York date of the last mark.
     """
 
-    marks: np.ndarray[Any, Any] = field(default_factory=lambda: np.empty(0, CURVE))
+    marks: np.ndarray[Any, Any] = field(default_factory=lambda: np.empty(0, CURVE_DTYPE))
     earned_today: float = 0.0
 
     @property
-    def last_at(self) -> np.datetime64:
+    def last_mark_at(self) -> np.datetime64:
         """The last mark's instant, from which on marks may be new."""
         return self.marks["at"][-1] if len(self.marks) else np.datetime64(0, "ns")
 
-    def extended(self, marks: Sequence[EquityMark]) -> Curve:
-        """The curve with the marks from `last_at` on; of one instant the last word counts."""
+    def extend(self, marks: Sequence[EquityMark]) -> EquityCurve:
+        """The curve with the marks from `last_mark_at` on; of one instant the last word counts."""
         if not marks:
             return self
         points = [mark.point for mark in marks]
@@ -321,8 +321,8 @@ class Curve:
             (mark.at, mark.equity, mark.flows, float(point.index), float(point.drawdown))
             for mark, point in zip(marks, points, strict=True)
         ]
-        known = np.append(self.marks[:-1], np.array(rows, CURVE))
-        return Curve(known, -float(points[-1].daily_loss))
+        known = np.append(self.marks[:-1], np.array(rows, CURVE_DTYPE))
+        return EquityCurve(known, -float(points[-1].daily_loss))
 
     @property
     def paid_in(self) -> float:
@@ -380,7 +380,9 @@ class Curve:
         )
 
 
-def position_table(mark: EquityMark, bounds: Bounds, profits: Sequence[PositionProfit]) -> Table:
+def position_table(
+    mark: EquityMark, bounds: PageLimits, profits: Sequence[PositionProfit]
+) -> Table:
     """Return the table of positions, largest first, then closed ones.
 
     Values are in USD and multiples of equity. Gross exposures come first, the sum of profits last.

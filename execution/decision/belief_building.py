@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable, Periods
+from execution.decision.beliefs import BeliefTable, PlanPeriods
 from forecasting.forecast import (
     HORIZON,
     ChosenQuantiles,
@@ -35,18 +35,18 @@ from trainingdata.slow_variance import slow_variances
 from trainingdata.timeframe import nth_end_after
 from trainingdata.universe import KEEP, Rule, Universe, keep_best
 
-FORECASTS_AT_ONCE = 4096  # read from a table at once, for memory alone
+FORECAST_BATCH_SIZE = 4096  # read from a table at once, for memory alone
 STALE_AFTER = 7 * DAY  # a symbol without a forecast for longer counts for its class no more
 UNRANKED = -1  # for the moment: neither among the best nor outside
 _KINDS = (Kind.STOCK, Kind.CRYPTO)
-EVERYTHING = Universe()
+ALL_SYMBOLS = Universe()
 
 
 class NoForecast(DataError):
     """What is known at an instant does not forecast a symbol."""
 
 
-class Growth(NamedTuple):
+class GrowthRanking(NamedTuple):
     """Ranking of S symbols by expected growth per risk.
 
     prior: the Sharpe ratio of each asset class.
@@ -64,7 +64,7 @@ class Growth(NamedTuple):
         Kelly's growth is half the square of it. What may be short counts by its size. NaN without
         a forecast.
         """
-        years = table.own_years.sum(axis=1)
+        years = table.symbol_years.sum(axis=1)
         ratios = self.prior.class_sharpe(table.crypto_correlation)
         sharpe = ratios[:, table.crypto.astype(np.intp)]
         expected = table.mu.sum(axis=1) + table.premium * sharpe * years
@@ -74,17 +74,17 @@ class Growth(NamedTuple):
             return np.asarray(np.where(deviation > 0, gain / deviation, np.nan))
 
 
-def belief_table(
+def build_beliefs(
     forecaster: Forecaster,
     correlations: CorrelationSource,
     bars: Bars,
     since: np.datetime64,
     *,
     rule: Volatility,
-    periods: Periods,
+    periods: PlanPeriods,
     progress: Progress,
-    universe: Universe = EVERYTHING,
-    growth: Growth | None = None,
+    universe: Universe = ALL_SYMBOLS,
+    growth: GrowthRanking | None = None,
 ) -> BeliefTable:
     """What is believed at every instant from `since` on, each from the bars up to it alone.
 
@@ -105,15 +105,15 @@ def belief_table(
     # Stocks are cut for the night also where nothing decides, and where nothing has a forecast: the
     # ceiling is the broker's.
     late = ~stocks.intraday_ceiling_holds(part.times)
-    cuts = np.asarray(late & stocks.is_decision(part.times) & closed.any(axis=1))
-    looked_at = np.flatnonzero(scheduled.any(axis=1) | cuts)
+    trim_overnight = np.asarray(late & stocks.is_decision(part.times) & closed.any(axis=1))
+    looked_at = np.flatnonzero(scheduled.any(axis=1) | trim_overnight)
     rows = first + looked_at
     times = bars.times[rows]
     scheduled = scheduled[looked_at]
     awaiting = np.where(scheduled.any(axis=1, keepdims=True), scheduled, closed[looked_at])
     ends = _period_ends(bars, times, awaiting, periods)
     overnight = late[looked_at] | periods.schedule.leaves_night(stocks, times)
-    cuts = cuts[looked_at]
+    trim_overnight = trim_overnight[looked_at]
     # The forecasts of years are let go of before the matrices take their place in memory.
     moments = _forecast_moments(
         forecaster.forecast(bars, since, progress), bars, rows, times, ends, rule
@@ -122,10 +122,10 @@ def belief_table(
     # forecast is not of the bar that has just closed decides on old news. Both stay as they are.
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
-    outside = universe.left_out(bars, times)
-    deciding = scheduled & moments.fresh & spreads & (outside == 0)
-    leaving = scheduled & (outside != 0)
-    kept = deciding.any(axis=1) | leaving.any(axis=1) | cuts
+    exclusion_rule = universe.left_out(bars, times)
+    deciding = scheduled & moments.fresh & spreads & (exclusion_rule == 0)
+    exiting = scheduled & (exclusion_rule != 0)
+    kept = deciding.any(axis=1) | exiting.any(axis=1) | trim_overnight
     deciding = deciding[kept]
     times = times[kept]
     moments = moments.at(kept)
@@ -137,10 +137,10 @@ def belief_table(
         times,
         ends[kept],
         deciding=deciding,
-        outside=outside[kept],
-        leaving=leaving[kept],
+        exclusion_rule=exclusion_rule[kept],
+        exiting=exiting[kept],
         overnight=overnight[kept],
-        cuts=cuts[kept],
+        trim_overnight=trim_overnight[kept],
         moments=moments,
         numbers=numbers,
         matrices=matrices,
@@ -152,22 +152,22 @@ def belief_table(
 
 
 def _kept_by_growth(
-    table: BeliefTable, keep: int, growth: Growth, closed: Mask, moments: _Moments
+    table: BeliefTable, keep: int, growth: GrowthRanking, closed: Mask, moments: _Moments
 ) -> BeliefTable:
     """The table, in which the universe holds the best by expected growth per risk alone.
 
     One that nothing is forecast of stays as it is: what nobody expects anything of has no rank.
     closed: [T, S] whose market is open to fill.
     """
-    outside = table.outside.copy()
+    exclusion_rule = table.exclusion_rule.copy()
     score = growth.scores(table)
-    outside[np.isnan(score) | np.isnan(moments.variance)] = UNRANKED
-    keep_best(outside, score, keep, KEEP)
-    outside[outside == UNRANKED] = 0
-    outside = np.where(table.outside == 0, outside, table.outside)
-    inside = outside == 0
+    exclusion_rule[np.isnan(score) | np.isnan(moments.variance)] = UNRANKED
+    keep_best(exclusion_rule, score, keep, KEEP)
+    exclusion_rule[exclusion_rule == UNRANKED] = 0
+    exclusion_rule = np.where(table.exclusion_rule == 0, exclusion_rule, table.exclusion_rule)
+    inside = exclusion_rule == 0
     return table._replace(
-        outside=outside, deciding=table.deciding & inside, leaving=closed & ~inside
+        exclusion_rule=exclusion_rule, deciding=table.deciding & inside, exiting=closed & ~inside
     )
 
 
@@ -179,7 +179,7 @@ def belief_of_symbol(
     now: np.datetime64,
     *,
     rule: Volatility,
-    periods: Periods,
+    periods: PlanPeriods,
 ) -> BeliefTable:
     """What a decision of one symbol alone believes at any instant, until the next can change it.
 
@@ -224,11 +224,11 @@ def belief_of_symbol(
         here,
         ends,
         deciding=deciding,
-        outside=np.zeros(deciding.shape, dtype=np.int8),
-        leaving=np.zeros(deciding.shape, dtype=bool),
+        exclusion_rule=np.zeros(deciding.shape, dtype=np.int8),
+        exiting=np.zeros(deciding.shape, dtype=bool),
         overnight=late | periods.schedule.leaves_night(stocks, here),
         # One symbol is asked about. The rest of the book is cut by the trader's own decisions.
-        cuts=np.zeros(1, dtype=bool),
+        trim_overnight=np.zeros(1, dtype=bool),
         moments=moments,
         numbers=numbers,
         matrices=correlations.matrix_at_end(bars).values.astype(np.float32)[None],
@@ -280,10 +280,10 @@ def _assembled_beliefs(
     ends: Instants,
     *,
     deciding: Mask,
-    outside: Rule,
-    leaving: Mask,
+    exclusion_rule: Rule,
+    exiting: Mask,
     overnight: Mask,
-    cuts: Mask,
+    trim_overnight: Mask,
     moments: _Moments,
     numbers: Index,
     matrices: Array32,
@@ -298,21 +298,25 @@ def _assembled_beliefs(
         clock = bars.clock(kind)
         years.append((clock.position(end) - clock.position(begin)) / clock.bars_a_year)
     premium, crypto_correlation = unit_premiums(
-        np.where(outside == 0, moments.variance, np.nan), numbers, matrices, bars.crypto, prior
+        np.where(exclusion_rule == 0, moments.variance, np.nan),
+        numbers,
+        matrices,
+        bars.crypto,
+        prior,
     )
     return BeliefTable(
         symbol=np.arange(len(bars.symbols)),
         at=times,
         ends=ends,
         overnight=overnight,
-        cuts=cuts,
+        trim_overnight=trim_overnight,
         years=np.stack(years, axis=-1).reshape(*ends.shape, 2),
         nights=nights_until(begin, end).reshape(ends.shape),
-        shared=shared_news(begin, end).reshape(ends.shape),
+        news_overlap=shared_news(begin, end).reshape(ends.shape),
         crypto=bars.crypto,
         deciding=deciding,
-        outside=outside,
-        leaving=leaving,
+        exclusion_rule=exclusion_rule,
+        exiting=exiting,
         mu=moments.mu,
         sigma=moments.sigma,
         shrinkage=moments.shrinkage,
@@ -324,7 +328,7 @@ def _assembled_beliefs(
     )
 
 
-def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: Periods) -> Instants:
+def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods) -> Instants:
     """[T, K] the ends of the periods.
 
     closed: [T, S] the symbols that they are for. Those of the first two are the latest among the
@@ -380,7 +384,7 @@ def _forecast_moments(
     fresh = np.zeros((count, size), dtype=bool)
     bounds = np.column_stack([times, ends])
     row_of, slow = slow_variances(bars, times)
-    step = max(1, FORECASTS_AT_ONCE // max(1, size))
+    step = max(1, FORECAST_BATCH_SIZE // max(1, size))
 
     def of_part(begin: int) -> None:
         part = slice(begin, begin + step)

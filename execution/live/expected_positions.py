@@ -20,14 +20,14 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from execution.brokers import OtherOrder
+from execution.brokers import UnmodelledOrder
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.events import EventLog
 from execution.journal.expected import (
     APPLIED_FILLS,
     EXPECTED,
     FILLS_UNAPPLIED,
-    NONE,
+    NO_QUANTITY,
     OPENING_BALANCE,
     AppliedFill,
     ExpectedPosition,
@@ -35,15 +35,15 @@ from execution.journal.expected import (
     OpeningBalance,
 )
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
-from execution.journal.rows import exact
+from execution.journal.rows import parse_amount
 from execution.live.cash import CashDifference
 from execution.orders.option_orders import (
-    Contract,
+    OptionContract,
     SpreadOrder,
-    contract_of,
-    expiring_together,
+    parse_occ_symbol,
+    group_by_expiry,
     is_option,
-    largest_loss,
+    max_expiry_loss,
 )
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
@@ -51,26 +51,26 @@ from foundation.decimals import CENT, EXACT, INFINITE, plain, total
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_coin, is_symbol
 
-COIN_FEE = Decimal("0.01")  # of a purchase: more than the venue keeps of any
+MAX_CRYPTO_FEE = Decimal("0.01")  # of a purchase: more than the venue keeps of any
 EXPLAINED_RATIO = 10  # least ratio of a difference to what bookings leave unexplained of it
 MAX_PRICE_RATIO = 2  # of a trade to the mean of its order, up or down
 # Activities are queried again from so long before the last trade: a booking that has only a date is
 # listed after a night, a weekend, or with the statement of a month's last days.
-OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
+ACTIVITY_OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
 # What orders have filled and what was booked, by name.
 _FILLED = "SELECT client_order_id, filled FROM intents"
 _BOOKED = "SELECT id, qty FROM activities"
 
-SomeOrder = TypeVar("SomeOrder", Order, OtherOrder)
+SomeOrder = TypeVar("SomeOrder", Order, UnmodelledOrder)
 
 
-class Room(NamedTuple):
+class Tolerance(NamedTuple):
     """Tolerance of a position, below and above what is expected; neither is negative."""
 
-    below: Decimal = NONE
-    above: Decimal = NONE
+    below: Decimal = NO_QUANTITY
+    above: Decimal = NO_QUANTITY
 
-    def holds(self, surplus: Decimal) -> bool:
+    def contains(self, surplus: Decimal) -> bool:
         """Return whether a signed surplus is within the tolerance."""
         return self.below.copy_negate() <= surplus <= self.above
 
@@ -100,7 +100,7 @@ class Discrepancy:
     def of_order(cls, name: str, symbol: str, why: str = "") -> Discrepancy:
         """Return the discrepancy of an unknown order; why: what cannot be read of it."""
         reason = f"unknown order {name} ({symbol}): not in our journal"
-        return cls(symbol, NONE, Decimal(1), f"{reason}: {why}" if why else reason, name)
+        return cls(symbol, NO_QUANTITY, Decimal(1), f"{reason}: {why}" if why else reason, name)
 
     @property
     def surplus(self) -> Decimal:
@@ -144,7 +144,7 @@ class ExpectedPositions:
         held: signed quantities by symbol, of every position.
         cash: USD.
         at: instant by the venue's clock, read before the rest.
-        listed: activities since `at - OVERLAP`, which the positions include.
+        listed: activities since `at - ACTIVITY_OVERLAP`, which the positions include.
         """
         with self._database.transaction():
             OPENING_BALANCE.insert(self._database, OpeningBalance(at, cash))
@@ -170,10 +170,12 @@ class ExpectedPositions:
                 OPENING_BALANCE.put(self._database, replace(last, cash=cash, booked=booked))
         return len(written)
 
-    def last_at(self) -> np.datetime64:
+    def query_start(self) -> np.datetime64:
         """Return from when on activities are queried next: a week before the last trade."""
         begun_at = self._opening().begun_at
-        return np.datetime64(max(begun_at, self.listed.last_trade() or begun_at) - OVERLAP, "ns")
+        return np.datetime64(
+            max(begun_at, self.listed.last_trade() or begun_at) - ACTIVITY_OVERLAP, "ns"
+        )
 
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Discrepancy]:
         """Bring expected positions up to date, and return discrepancies by symbol.
@@ -187,23 +189,25 @@ class ExpectedPositions:
             before = self.expected()
             expected = defaultdict(ExpectedPosition, before)
             self._apply_fills(expected)
-            rooms = rooms_of(self._intents.in_states((*OUTCOME_UNKNOWN, "accepted")))
-            moving = set(rooms)
+            tolerances = fill_tolerances(self._intents.in_states((*OUTCOME_UNKNOWN, "accepted")))
+            moving = set(tolerances)
             for symbol, position in expected.items():
-                rooms[symbol] = Room(rooms[symbol].below + position.fee, rooms[symbol].above)
-            found = unexplained(expected, held, rooms, at)
+                tolerances[symbol] = Tolerance(
+                    tolerances[symbol].below + position.fee, tolerances[symbol].above
+                )
+            found = find_discrepancies(expected, held, tolerances, at)
             for symbol, each in list(found.items()):
                 changes = self._unapplied(symbol, at)
-                for name in explaining(each.surplus, changes, rooms[symbol]):
+                for name in explaining_bookings(each.surplus, changes, tolerances[symbol]):
                     expected[symbol] = expected[symbol].changed(changes[name])
                     self._apply(f"{_BOOKED} WHERE id = ?", name)
                 found[symbol] = Discrepancy.of_position(
                     symbol, expected[symbol].quantity, each.found
                 )
-                if rooms[symbol].holds(found[symbol].surplus):
+                if tolerances[symbol].contains(found[symbol].surplus):
                     del found[symbol]
             for symbol in {*expected, *held} - {*found} - moving:
-                expected[symbol] = expected[symbol].seen(held.get(symbol, NONE))
+                expected[symbol] = expected[symbol].accepting(held.get(symbol, NO_QUANTITY))
             changed = {s: each for s, each in expected.items() if each != before.get(s)}
             self._expect(changed)
         return found
@@ -217,10 +221,10 @@ class ExpectedPositions:
                 self._apply(f"{_BOOKED} WHERE symbol = ?", symbol)
                 self._events.append("acknowledged", symbol, plain(surplus))
             for name in orders:
-                APPLIED_FILLS.put(self._database, AppliedFill(name, NONE))
+                APPLIED_FILLS.put(self._database, AppliedFill(name, NO_QUANTITY))
                 self._events.append("acknowledged", name)
 
-    def unknown(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
+    def unknown_orders(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
         """Return orders that are not ours, replace none of ours, and are not acknowledged."""
         ours = "client_order_id = ?1 OR successor = ?1"
         return [
@@ -230,7 +234,7 @@ class ExpectedPositions:
             and self._applied(order.client_order_id) is None
         ]
 
-    def unlisted(self, at: np.datetime64) -> str:
+    def unlisted_fills(self, at: np.datetime64) -> str:
         """Return which order has answered more fills than the venue lists, or an empty string.
 
         Such a list is rejected. A fill that is not listed within a day never will be: positions and
@@ -238,16 +242,18 @@ class ExpectedPositions:
 
         at: instant by the venue's clock.
         """
-        single = "symbol IS NOT NULL AND successor = '' AND sent_at > ?"
-        for intent in self._intents.select(f"{FILLS_UNAPPLIED} AND {single}", (str(at - DAY),)):
+        single_order = "symbol IS NOT NULL AND successor = '' AND sent_at > ?"
+        for intent in self._intents.select(
+            f"{FILLS_UNAPPLIED} AND {single_order}", (str(at - DAY),)
+        ):
             filled = intent.progress.filled
-            listed = self.listed.traded(intent.single.symbol, intent.progress.venue_id)
+            listed = self.listed.traded(intent.single_order.symbol, intent.progress.venue_id)
             if listed < filled:
                 name = intent.client_order_id
                 return f"order {name} has filled {plain(filled)}, and {plain(listed)} are listed"
         return ""
 
-    def odd_prices(self, activities: Iterable[Activity]) -> str:
+    def mispriced_trades(self, activities: Iterable[Activity]) -> str:
         """Return new trades at another price than their order's, or an empty string."""
         trades = [each for each in self.listed.unwritten(activities) if each.is_trade]
         orders = self._intents.select(
@@ -281,11 +287,14 @@ class ExpectedPositions:
     def accept_cash(self, difference: CashDifference) -> None:
         """Accept a difference in cash, to the cent: later ones are compared with it."""
         cents = [
-            each.quantize(CENT, context=EXACT) for each in (difference.beyond, difference.booked)
+            each.quantize(CENT, context=EXACT)
+            for each in (difference.unexplained_usd, difference.booked)
         ]
         if CashDifference(*cents) != self.last_cash():
-            beyond, booked = cents
-            now = replace(self._opening(), accepted_beyond=beyond, accepted_booked=booked)
+            unexplained_usd, booked = cents
+            now = replace(
+                self._opening(), accepted_unexplained_usd=unexplained_usd, accepted_booked=booked
+            )
             OPENING_BALANCE.put(self._database, now)
 
     def expected(self) -> dict[str, ExpectedPosition]:
@@ -312,31 +321,33 @@ class ExpectedPositions:
     def _apply(self, query: str, *values: str) -> None:
         """Mark the quantities that a query lists by name as applied."""
         for name, quantity in self._database.rows(query, values):
-            APPLIED_FILLS.put(self._database, AppliedFill(name, exact(quantity)))
+            APPLIED_FILLS.put(self._database, AppliedFill(name, parse_amount(quantity)))
 
     def _apply_fills(self, expected: defaultdict[str, ExpectedPosition]) -> None:
         """Add fills that are not yet applied to the expected positions."""
         for intent in self._intents.select(FILLS_UNAPPLIED):
             name, filled = intent.client_order_id, intent.progress.filled
-            news = EXACT.subtract(filled, self._applied(name) or NONE)
-            for symbol, change in changes_of(intent, news).items():
+            news = EXACT.subtract(filled, self._applied(name) or NO_QUANTITY)
+            for symbol, change in position_changes_of(intent, news).items():
                 position = expected[symbol]
-                expected[symbol] = position.changed(change, fee_of(symbol, change, position))
+                expected[symbol] = position.changed(
+                    change, max_crypto_fee(symbol, change, position)
+                )
             self._apply(f"{_FILLED} WHERE client_order_id = ?", name)
 
     def _unapplied(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
         """Return the unapplied changes of a symbol by the bookings of a week, by name."""
         changes = {
-            name: EXACT.subtract(quantity, self._applied(name) or NONE)
-            for name, quantity in self.listed.changes(symbol, at - OVERLAP).items()
+            name: EXACT.subtract(quantity, self._applied(name) or NO_QUANTITY)
+            for name, quantity in self.listed.changes(symbol, at - ACTIVITY_OVERLAP).items()
         }
         return {name: change for name, change in changes.items() if change}
 
 
-def unexplained(
+def find_discrepancies(
     expected: Mapping[str, ExpectedPosition],
     held: Mapping[str, Decimal],
-    rooms: Mapping[str, Room],
+    tolerances: Mapping[str, Tolerance],
     at: np.datetime64,
 ) -> dict[str, Discrepancy]:
     """Return the discrepancies of positions, by symbol.
@@ -348,15 +359,17 @@ def unexplained(
     found = {}
     for symbol in sorted({*expected, *held}):
         wanted = expected.get(symbol, ExpectedPosition()).quantity
-        each = Discrepancy.of_position(symbol, wanted, held.get(symbol, NONE))
-        if is_option(symbol) and not each.found and contract_of(symbol).has_expired(at):
+        each = Discrepancy.of_position(symbol, wanted, held.get(symbol, NO_QUANTITY))
+        if is_option(symbol) and not each.found and parse_occ_symbol(symbol).has_expired(at):
             continue
-        if not rooms.get(symbol, Room()).holds(each.surplus):
+        if not tolerances.get(symbol, Tolerance()).contains(each.surplus):
             found[symbol] = each
     return found
 
 
-def explaining(surplus: Decimal, changes: Mapping[str, Decimal], room: Room) -> list[str]:
+def explaining_bookings(
+    surplus: Decimal, changes: Mapping[str, Decimal], tolerance: Tolerance
+) -> list[str]:
     """Return names of bookings that explain a surplus but for a tenth of it; none if none do.
 
     Either all of them together do, or those that reduce it one after the other. A booking that is
@@ -372,53 +385,57 @@ def explaining(surplus: Decimal, changes: Mapping[str, Decimal], room: Room) -> 
             left = EXACT.subtract(left, change)
             nearer.append(name)
     for names in (list(changes), nearer):
-        if room.holds(EXACT.subtract(surplus, total(changes[name] for name in names))):
+        if tolerance.contains(EXACT.subtract(surplus, total(changes[name] for name in names))):
             return names
     return nearer if EXPLAINED_RATIO * abs(left) <= abs(surplus) else []
 
 
-def changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
+def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
     """Return the signed change of each position by a filled quantity of an order."""
     if isinstance(intent.order, SpreadOrder):
         legs = {leg.contract.symbol: leg.side for leg in intent.order.legs}
     else:
-        legs = {intent.single.symbol: intent.single.side}
+        legs = {intent.single_order.symbol: intent.single_order.side}
     return {symbol: quantity if side == "buy" else -quantity for symbol, side in legs.items()}
 
 
-def rooms_of(waiting: Iterable[OrderIntent]) -> defaultdict[str, Room]:
+def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Tolerance]:
     """Return the tolerances that orders which may still fill give positions."""
-    rooms: defaultdict[str, Room] = defaultdict(Room)
+    tolerances: defaultdict[str, Tolerance] = defaultdict(Tolerance)
     for intent in waiting:
         order = intent.order
-        whole = Decimal(order.contracts) if isinstance(order, SpreadOrder) else intent.single.qty
-        rest = max(whole - intent.progress.filled, NONE)
-        for symbol, change in changes_of(intent, rest).items():
-            below, above = rooms[symbol]
-            rooms[symbol] = Room(below + max(-change, NONE), above + max(change, NONE))
-    return rooms
+        whole = (
+            Decimal(order.contracts) if isinstance(order, SpreadOrder) else intent.single_order.qty
+        )
+        rest = max(whole - intent.progress.filled, NO_QUANTITY)
+        for symbol, change in position_changes_of(intent, rest).items():
+            below, above = tolerances[symbol]
+            tolerances[symbol] = Tolerance(
+                below + max(-change, NO_QUANTITY), above + max(change, NO_QUANTITY)
+            )
+    return tolerances
 
 
-def fee_of(symbol: str, change: Decimal, position: ExpectedPosition) -> Decimal:
+def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> Decimal:
     """Return the largest fee in crypto that the venue may keep of a purchase.
 
     Together with earlier ones it is bounded by that share of the largest position: if no fee is
     taken in crypto, the tolerance does not grow with turnover.
     """
     if not (change > 0 and is_symbol(symbol) and is_coin(symbol)):
-        return NONE
+        return NO_QUANTITY
     largest = max(abs(position.quantity), abs(EXACT.add(position.quantity, change)))
-    room = EXACT.subtract(EXACT.multiply(largest, COIN_FEE), position.fee)
-    return max(min(EXACT.multiply(change, COIN_FEE), room), NONE)
+    tolerance = EXACT.subtract(EXACT.multiply(largest, MAX_CRYPTO_FEE), position.fee)
+    return max(min(EXACT.multiply(change, MAX_CRYPTO_FEE), tolerance), NO_QUANTITY)
 
 
-class Stake(NamedTuple):
+class DiscrepancyValue(NamedTuple):
     """Largest value of surpluses, USD; infinite if it is unknown.
 
     stocks: of stocks and crypto. options: by root, their largest loss, or their value if more.
     """
 
-    stocks: Decimal = NONE
+    stocks: Decimal = NO_QUANTITY
     options: Mapping[str, Decimal] = MappingProxyType({})
 
     @property
@@ -426,9 +443,9 @@ class Stake(NamedTuple):
         return self.stocks + sum(self.options.values())
 
 
-def at_stake(
+def value_discrepancies(
     surpluses: Mapping[str, Decimal], units: Mapping[str, Decimal], marked: Mapping[str, float]
-) -> Stake:
+) -> DiscrepancyValue:
     """Return the largest value of surpluses.
 
     A surplus without a price counts nowhere as worth anything, and puts nothing at stake.
@@ -436,21 +453,21 @@ def at_stake(
     surpluses: signed quantities by symbol. units: USD of one share, coin or contract, by symbol.
     marked: USD of positions when the account was marked last, signed: what has no price now.
     """
-    stake = NONE
-    options: dict[Contract, Decimal] = {}
+    stake = NO_QUANTITY
+    options: dict[OptionContract, Decimal] = {}
     by_root: defaultdict[str, Decimal] = defaultdict(Decimal)
     for symbol, surplus in surpluses.items():
         if is_option(symbol):
-            options[contract_of(symbol)] = surplus
+            options[parse_occ_symbol(symbol)] = surplus
         elif symbol in units:
             stake += abs(surplus) * units[symbol]
         elif last := marked.get(symbol):
             stake += Decimal(repr(abs(last)))
         elif surplus < 0:
             stake = INFINITE
-    for together in expiring_together(options):
-        loss = largest_loss(together)
-        worth = total(abs(n) * units.get(each.symbol, NONE) for each, n in together.items())
+    for together in group_by_expiry(options):
+        loss = max_expiry_loss(together)
+        worth = total(abs(n) * units.get(each.symbol, NO_QUANTITY) for each, n in together.items())
         root = next(iter(together)).root
         by_root[root] += INFINITE if loss is None else max(loss, worth)
-    return Stake(stake, by_root)
+    return DiscrepancyValue(stake, by_root)
