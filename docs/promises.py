@@ -14,7 +14,7 @@ from foundation import PACKAGES
 from foundation.compose import composed_config
 from kelly_chronos import COMMANDS
 from marketsimulator import BacktestSettings, run_backtest
-from marketsimulator.records import (
+from marketsimulator.run_result import (
     BOOKING_COLUMNS,
     DECISION_COLUMNS,
     EQUITY_COLUMNS,
@@ -54,7 +54,7 @@ def promises() -> dict[str, dict[str, list[str]]]:
 
 
 def _small_run() -> BacktestSettings:
-    return BacktestSettings.of(composed_config("backtest", list(SMALL)))
+    return BacktestSettings.from_config(composed_config("backtest", list(SMALL)))
 
 
 if __name__ == "__main__":

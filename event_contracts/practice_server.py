@@ -77,15 +77,15 @@ from event_contracts.trading.venue_orders import WRITES, order_request
 from foundation.compose import composed_config, overrides_of_flags
 from foundation.errors import InputError
 from foundation.files import check_file, staged_file
-from marketsimulator.venue.asked import Asked, Refused, Response, Route
-from marketsimulator.venue.faults import STATUSES, Status
+from marketsimulator.venue.request import Request, Refused, Response, Route
+from marketsimulator.venue.faults import STATUSES, OrderStatus
 from marketsimulator.venue.server import PracticeServer
-from marketsimulator.venue.serving import Serving, ServingParser, serve
+from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
 from trainingdata.instants import NEW_YORK
 
 EVENT = "SIM"  # of synthetic markets
 PRIVATE = f"{ROOT}/portfolio"  # what needs keys
-STATES: dict[Status, str] = {
+STATES: dict[OrderStatus, str] = {
     **dict.fromkeys(STATUSES, "resting"),
     "filled": "executed",
     "canceled": "canceled",
@@ -107,7 +107,7 @@ def new_keys() -> KalshiKeys:
     return KalshiKeys(str(uuid.uuid4()), pem.decode())
 
 
-def why_unsigned(
+def authentication_failure(
     keys: KalshiKeys, headers: Mapping[str, str], method: str, path: str, now: int
 ) -> str | None:
     """Why a request is not these keys', in words; nothing where it is.
@@ -164,7 +164,7 @@ class KalshiServer(PracticeServer):
 
     order_id = "order_id"
     states = STATES
-    unreadable = 400
+    invalid_request_status = 400
     rejection = (400, "invalid_order")
 
     def __init__(
@@ -222,7 +222,7 @@ class KalshiServer(PracticeServer):
             *(Route("GET", f"{ROOT}/{path}", answer) for path, answer in reads.items()),
         ]
 
-    def controls(self) -> list[Route]:
+    def control_routes(self) -> list[Route]:
         return [
             Route("POST", "pause", self._begin_pause),
             Route("DELETE", "pause", lambda _: self._end_pause()),
@@ -242,12 +242,12 @@ class KalshiServer(PracticeServer):
             return None
         return maintenance_end(self.exchange.now)
 
-    def why_unsigned(self, asked: Asked) -> str | None:
+    def authentication_failure(self, asked: Request) -> str | None:
         """What is not private needs no keys, and none that are wrong."""
         if KEY not in asked.headers and not asked.path.startswith(PRIVATE):
             return None
         now = time.time_ns() // 1_000_000
-        return why_unsigned(self.keys, asked.headers, asked.method, asked.path, now)
+        return authentication_failure(self.keys, asked.headers, asked.method, asked.path, now)
 
     def refusal(self, status: int, code: int | str | None, message: str) -> Response:
         word = code or CODES.get(status, "invalid_parameters")
@@ -258,11 +258,11 @@ class KalshiServer(PracticeServer):
         return {"ts_ms": milliseconds(self.exchange.now)}
 
     @property
-    def stands_at(self) -> np.datetime64:
+    def current_instant(self) -> np.datetime64:
         return self.exchange.now
 
     @property
-    def next_at(self) -> np.datetime64 | None:
+    def next_instant(self) -> np.datetime64 | None:
         """Of the exchange, until every market has paid."""
         exchange = self.exchange
         return None if exchange.is_over else exchange.at(exchange.tick + 1)
@@ -288,7 +288,7 @@ class KalshiServer(PracticeServer):
         with staged_file(self._estimates) as part:
             part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    def _begin_pause(self, asked: Asked) -> None:
+    def _begin_pause(self, asked: Request) -> None:
         """Pause trading under a code, {"code": "trading_is_paused"}, until DELETE resumes it."""
         code = asked.json_object().get("code", TRADING_PAUSED)
         if code not in PAUSED:
@@ -298,12 +298,12 @@ class KalshiServer(PracticeServer):
     def _end_pause(self) -> None:
         self._pause = ""
 
-    def _refuse_in_pause(self, asked: Asked) -> None:
+    def _refuse_in_pause(self, asked: Request) -> None:
         fault = self.faults.take(asked, TRADING_PAUSED, EXCHANGE_PAUSED)
         if code := fault.kind if fault else self.pause:
             raise Refused(409, code, code.replace("_", " "))
 
-    def _submit(self, asked: Asked) -> Response:
+    def _submit(self, asked: Request) -> Response:
         self._refuse_in_pause(asked)
         order = OrderRequest.of(asked.json_object())
         placed = take(
@@ -314,7 +314,7 @@ class KalshiServer(PracticeServer):
         )
         return venue.receipt(placed, self.exchange.now)
 
-    def _cancel(self, asked: Asked) -> Response:
+    def _cancel(self, asked: Request) -> Response:
         self._refuse_in_pause(asked)
         placed = placed_of(self.exchange, asked.names["name"])
         if placed.is_done:
@@ -323,18 +323,21 @@ class KalshiServer(PracticeServer):
         self.exchange.cancel(placed.order_id)
         return venue.cancellation(placed, reduced, self.exchange.now)
 
-    def _orders(self, asked: Asked) -> Response:
+    def _orders(self, asked: Request) -> Response:
         answer = venue.orders(self.exchange, asked.query, self._hidden(asked))
-        return {**answer, "orders": [self.in_fault(each, asked) for each in answer["orders"]]}
+        return {
+            **answer,
+            "orders": [self.apply_state_fault(each, asked) for each in answer["orders"]],
+        }
 
-    def _order(self, asked: Asked) -> Response:
+    def _order(self, asked: Request) -> Response:
         name = asked.names["name"]
         if self._hidden(asked):
             raise Refused(404, None, f"order {name} not found")
         placed = placed_of(self.exchange, name)
-        return {"order": self.in_fault(venue.order(self.exchange, placed), asked)}
+        return {"order": self.apply_state_fault(venue.order(self.exchange, placed), asked)}
 
-    def _hidden(self, asked: Asked) -> int:
+    def _hidden(self, asked: Request) -> int:
         """How many of the newest rows a read leaves out, on demand."""
         return int(self.faults.take(asked, "unlisted") is not None)
 
@@ -443,9 +446,9 @@ class Practice:
 
     settings: KalshiVenueSettings
     key_file: str
-    serving: Serving
+    serving: ServerOptions
 
-    def prepared(self) -> tuple[KalshiServer, str]:
+    def build_server(self) -> tuple[KalshiServer, str]:
         """The server, and what it serves; its private key is in a file by then."""
         with _key_errors(self.key_file) as key_file:
             if key_file.exists():
@@ -497,7 +500,7 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
 
 
 def run(settings: Practice) -> None:
-    serve(settings.serving, settings.prepared)
+    serve(settings.serving, settings.build_server)
 
 
 @contextmanager

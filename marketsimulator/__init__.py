@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from marketsimulator.account.broker import SimulatedBroker as SimulatedBroker
     from marketsimulator.backtest import run_backtest as run_backtest
     from marketsimulator.results.summary import Results as Results
-    from marketsimulator.runs.weights import Replay as Replay
-    from marketsimulator.runs.weights import replay as replay
+    from marketsimulator.runs.weight_replay import Replay as Replay
+    from marketsimulator.runs.weight_replay import replay as replay
     from marketsimulator.settings import BacktestSettings as BacktestSettings
 
 FLAGS = {
@@ -49,7 +49,7 @@ COMMANDS = {
         output="comparison.json",
         keys=("verdict", "runs"),
         log="compare",
-        words="marketsimulator.run_words:overrides_of",
+        words="marketsimulator.run_arguments:overrides_of",
         hydra=True,
     ),
     "audit": Command(

@@ -32,31 +32,31 @@ import numpy as np
 
 from foundation.compose import classes_of, composed_config, overrides_of_flags
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.asked import (
-    Asked,
+from marketsimulator.venue.request import (
+    Request,
     Refused,
     Response,
     Route,
-    chosen_word,
-    refuse_other_keys,
-    whole_number,
+    query_choice,
+    refuse_unknown_keys,
+    query_integer,
 )
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
-from marketsimulator.venue.options import ACTIVITY, option_contracts
+from marketsimulator.venue.options import ASSET_STATES, option_contracts
 from marketsimulator.venue.portfolio_history import extended_hours, portfolio_history
 from marketsimulator.venue.server import PracticeServer
-from marketsimulator.venue.serving import Serving, ServingParser, serve
-from marketsimulator.venue.stocks import FLAGS, Venue
-from marketsimulator.venue.tickets import made_id, quantity_text, timestamp
+from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
+from marketsimulator.venue.stocks import ASSET_FLAGS, Venue
+from marketsimulator.venue.tickets import derive_id, quantity_text, timestamp
 from trainingdata.instants import date_of, instant, new_york_minutes, time_text
 from trainingdata.instruments import instrument, is_coin, venue_spelling
 from trainingdata.market import Market
 from trainingdata.sessions import calendar, in_session, session_of
 
-MOST_ORDERS = 500  # an answer holds
+MAX_ORDERS_LISTED = 500  # an answer holds
 ASSET_CLASSES = ("us_equity", "us_option", "crypto")
-TRUTHS = ("true", "false", "True", "False")
-INSTANTS = 9  # that a rehearsal goes through: a session with its end
+BOOLEAN_WORDS = ("true", "false", "True", "False")
+WARM_UP_INSTANTS = 9  # that a rehearsal goes through: a session with its end
 
 
 class AlpacaServer(PracticeServer):
@@ -74,14 +74,16 @@ class AlpacaServer(PracticeServer):
         return [
             Route("GET", "/v2/account", lambda _: account_response(venue)),
             Route(
-                "GET", "/v2/account/activities", lambda asked: activities_answer(venue, asked.query)
+                "GET",
+                "/v2/account/activities",
+                lambda asked: activities_response(venue, asked.query),
             ),
-            Route("GET", "/v2/account/configurations", lambda _: configurations_answer(venue)),
+            Route("GET", "/v2/account/configurations", lambda _: configurations_response(venue)),
             Route("GET", "/v2/account/portfolio/history", self._portfolio_history),
             Route("GET", "/v2/positions", lambda _: positions_response(venue)),
             Route("GET", "/v2/positions/{symbol:.+}", self._position),
             Route("GET", "/v2/clock", self._clock),
-            Route("GET", "/v2/calendar", lambda asked: calendar_answer(asked.query)),
+            Route("GET", "/v2/calendar", lambda asked: calendar_response(asked.query)),
             Route(
                 "GET",
                 "/v2/options/contracts",
@@ -108,14 +110,14 @@ class AlpacaServer(PracticeServer):
             ),
         ]
 
-    def controls(self) -> list[Route]:
+    def control_routes(self) -> list[Route]:
         """Late activities, flags of assets."""
         return [
             Route("POST", "activities", self._list_activities_late),
             Route("POST", "assets", self._flag_asset),
         ]
 
-    def why_unsigned(self, asked: Asked) -> str | None:
+    def authentication_failure(self, asked: Request) -> str | None:
         """Alpaca gives prices of coins without keys."""
         keyless = asked.path.startswith("/v1beta3") or asked.headers.get("APCA-API-KEY-ID")
         return None if keyless else "request is not authorized"
@@ -127,14 +129,14 @@ class AlpacaServer(PracticeServer):
     def clock(self) -> Response:
         """Return Alpaca's clock, and the number of instants left."""
         left = len(self.venue.stops) - 1 - self.venue.stop
-        return {**clock_answer(self.venue.now), "left": left}
+        return {**clock_response(self.venue.now), "left": left}
 
     @property
-    def stands_at(self) -> np.datetime64:
+    def current_instant(self) -> np.datetime64:
         return self.venue.now
 
     @property
-    def next_at(self) -> np.datetime64 | None:
+    def next_instant(self) -> np.datetime64 | None:
         return None if self.venue.over else self.venue.stops[self.venue.stop + 1]
 
     @property
@@ -152,71 +154,71 @@ class AlpacaServer(PracticeServer):
             Route("GET", trades, lambda asked: latest_trades(self.venue, self.now(), asked.query)),
         ]
 
-    def _clock(self, asked: Asked) -> Response:
+    def _clock(self, asked: Request) -> Response:
         skew = self.faults.take(asked, "skew")
-        return clock_answer(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
+        return clock_response(self.now() + np.timedelta64(int(skew.seconds) if skew else 0, "s"))
 
-    def _position(self, asked: Asked) -> Response:
+    def _position(self, asked: Request) -> Response:
         name = asked.names["symbol"].replace("/", "")
         for position in positions_response(self.venue):
             if name in (position["symbol"], position["asset_id"]):
                 return position
         raise Refused(404, None, f"position does not exist for {name[:40]}")
 
-    def _portfolio_history(self, asked: Asked) -> Response:
+    def _portfolio_history(self, asked: Request) -> Response:
         venue = self.venue
         equities = [*venue.equities, (venue.now, venue.equity)]
         return portfolio_history(equities, venue.settings.capital, asked.query)
 
-    def _assets(self, asked: Asked) -> list[Response]:
+    def _assets(self, asked: Request) -> list[Response]:
         """Return the assets of a class; stocks if none is named."""
-        refuse_other_keys(asked.query, "status", "asset_class")
-        status = chosen_word(asked.query, "status", ACTIVITY, ACTIVITY[0])
-        wanted = chosen_word(asked.query, "asset_class", ASSET_CLASSES, ASSET_CLASSES[0])
+        refuse_unknown_keys(asked.query, "status", "asset_class")
+        status = query_choice(asked.query, "status", ASSET_STATES, ASSET_STATES[0])
+        wanted = query_choice(asked.query, "asset_class", ASSET_CLASSES, ASSET_CLASSES[0])
         if status != "active":
             return []
-        answers = [asset_answer(self.venue, each) for each in self.venue.market.bars.symbols]
+        answers = [asset_response(self.venue, each) for each in self.venue.market.bars.symbols]
         return [answer for answer in answers if answer["class"] == wanted]
 
-    def _asset(self, asked: Asked) -> Response:
+    def _asset(self, asked: Request) -> Response:
         symbol = instrument(asked.names["symbol"]).symbol
         if symbol not in self.venue.market.bars.symbols:
             raise Refused(404, None, f"asset not found for {symbol}")
-        return asset_answer(self.venue, symbol)
+        return asset_response(self.venue, symbol)
 
-    def _orders(self, asked: Asked) -> list[Response]:
+    def _orders(self, asked: Request) -> list[Response]:
         """The newest first; they are kept in the order they came."""
         query = asked.query
-        refuse_other_keys(query, "status", "limit", "nested")
-        status = chosen_word(query, "status", ("open", "closed", "all"), "open")
+        refuse_unknown_keys(query, "status", "limit", "nested")
+        status = query_choice(query, "status", ("open", "closed", "all"), "open")
         nested = _is_nested(asked)
         chosen = [
             order
             for order in self.venue.record.orders.values()
             if status == "all" or order.open == (status == "open")
         ]
-        newest = chosen[::-1][: whole_number(query, "limit", 50, 1, MOST_ORDERS)]
+        newest = chosen[::-1][: query_integer(query, "limit", 50, 1, MAX_ORDERS_LISTED)]
         return [order.answer(nested=nested) for order in newest]
 
-    def _submit(self, asked: Asked) -> Response:
+    def _submit(self, asked: Request) -> Response:
         request = asked.json_object()
-        return self.in_fault(self.venue.submit(request, **self.order_faults(asked)), asked)
+        return self.apply_state_fault(self.venue.submit(request, **self.order_faults(asked)), asked)
 
-    def _order_of_client(self, asked: Asked) -> Response:
-        order = self.venue.record.order_of_client(asked.query.get("client_order_id", ""))
-        return self.in_fault(order.answer(), asked)
+    def _order_of_client(self, asked: Request) -> Response:
+        order = self.venue.record.order_by_client_id(asked.query.get("client_order_id", ""))
+        return self.apply_state_fault(order.answer(), asked)
 
-    def _order(self, asked: Asked) -> Response:
+    def _order(self, asked: Request) -> Response:
         order = self.venue.record.order(asked.names["number"])
-        return self.in_fault(order.answer(nested=_is_nested(asked)), asked)
+        return self.apply_state_fault(order.answer(nested=_is_nested(asked)), asked)
 
-    def _option_quotes(self, asked: Asked) -> Response:
-        refuse_other_keys(asked.query, "symbols", "feed")
-        chosen_word(asked.query, "feed", ("indicative", "opra"))
+    def _option_quotes(self, asked: Request) -> Response:
+        refuse_unknown_keys(asked.query, "symbols", "feed")
+        query_choice(asked.query, "feed", ("indicative", "opra"))
         names = [name for name in asked.query.get("symbols", "").split(",") if name]
         return {"quotes": self.venue.options.quotes(names, self.now())}
 
-    def _list_activities_late(self, asked: Asked) -> None:
+    def _list_activities_late(self, asked: Request) -> None:
         """List kinds of activities only once the next session opens: {"late": ["OPEXP", "SPLIT"]}.
 
         [] lists everything at once.
@@ -226,7 +228,7 @@ class AlpacaServer(PracticeServer):
             raise Refused(422, None, "late: a list of kinds of activities, as OPEXP, is needed")
         self.venue.record.list_late(kinds)
 
-    def _flag_asset(self, asked: Asked) -> None:
+    def _flag_asset(self, asked: Request) -> None:
         """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
 
         "halted": orders wait.
@@ -234,9 +236,12 @@ class AlpacaServer(PracticeServer):
         body = asked.json_object()
         symbol = instrument(str(body.get("symbol"))).symbol
         flags = {key: value for key, value in body.items() if key != "symbol"}
-        served = symbol in self.venue.market.bars.symbols and not set(flags) - {*FLAGS, "halted"}
+        served = symbol in self.venue.market.bars.symbols and not set(flags) - {
+            *ASSET_FLAGS,
+            "halted",
+        }
         if not served or not all(isinstance(value, bool) for value in flags.values()):
-            names = ", ".join(FLAGS)
+            names = ", ".join(ASSET_FLAGS)
             needed = f"a symbol of this venue with {names} or halted, true or false, is needed"
             raise Refused(422, None, needed)
         if "halted" in flags:
@@ -255,14 +260,14 @@ def warm_up(settings: VenueSettings, market: Market) -> None:
         # What the venue would refuse compiles what refuses it.
         with suppress(Refused):
             venue.submit({"symbol": venue_spelling(symbol), **shared})
-    venue.advance(market.first + INSTANTS)
+    venue.advance(market.first + WARM_UP_INSTANTS)
 
 
 def account_response(venue: Venue) -> Response:
     """`GET /v2/account`."""
     account = venue.broker.account()
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
-    coins = sum(v for s, v in values.items() if is_coin(s))
+    crypto = sum(v for s, v in values.items() if is_coin(s))
     stocks = sum(abs(v) for s, v in values.items() if not is_coin(s))
     # At Alpaca equity is cash plus the worth of all positions, options among them.
     options = [float(position["market_value"]) for position in venue.options.positions()]
@@ -270,7 +275,7 @@ def account_response(venue: Venue) -> Response:
     equity = venue.equity
     # Coins are no security for a loan: only what is not in coins is multiplied. Coins and options
     # are bought with cash that is not borrowed.
-    marginable = account.equity - coins
+    marginable = account.equity - crypto
     return {
         "id": venue.record.account_id,
         "account_number": "SIMULATED",
@@ -313,7 +318,7 @@ def positions_response(venue: Venue) -> list[Response]:
         available = (abs(quantity) - closing) * (1 if quantity > 0 else -1)
         positions.append(
             {
-                "asset_id": made_id(symbol),
+                "asset_id": derive_id(symbol),
                 # Alpaca writes a coin's position without the slash that its orders have.
                 "symbol": symbol,
                 "exchange": exchange_of(symbol),
@@ -329,9 +334,9 @@ def positions_response(venue: Venue) -> list[Response]:
     return [*positions, *venue.options.positions()]
 
 
-def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Response]:
+def activities_response(venue: Venue, query: Mapping[str, str]) -> list[Response]:
     """`GET /v2/account/activities`: a page of them, newest first unless `direction` is `asc`."""
-    refuse_other_keys(query, "after", "direction", "page_size", "page_token")
+    refuse_unknown_keys(query, "after", "direction", "page_size", "page_token")
     activities = venue.record.listed()
     if "after" in query:
         since = timestamp(instant(query["after"], name="after"))
@@ -341,14 +346,14 @@ def activities_answer(venue: Venue, query: Mapping[str, str]) -> list[Response]:
             for each in activities
             if str(each.get("transaction_time", each.get("date"))) > since
         ]
-    if chosen_word(query, "direction", ("asc", "desc"), "desc") == "desc":
+    if query_choice(query, "direction", ("asc", "desc"), "desc") == "desc":
         activities = activities[::-1]
     token = query.get("page_token")
     begin = next((k + 1 for k, each in enumerate(activities) if each["id"] == token), 0)
-    return activities[begin : begin + whole_number(query, "page_size", 100, 1, 100)]
+    return activities[begin : begin + query_integer(query, "page_size", 100, 1, 100)]
 
 
-def clock_answer(now: np.datetime64) -> Response:
+def clock_response(now: np.datetime64) -> Response:
     """`GET /v2/clock`."""
     days = calendar()
     current = int(np.searchsorted(days.closes, now, side="right"))
@@ -370,10 +375,10 @@ def exchange_of(symbol: str) -> str:
     return "OTC" if is_coin(symbol) else "NASDAQ"
 
 
-def calendar_answer(query: Mapping[str, str]) -> list[Response]:
+def calendar_response(query: Mapping[str, str]) -> list[Response]:
     """`GET /v2/calendar`: sessions, with extended hours and settlement."""
-    refuse_other_keys(query, "start", "end", "date_type")
-    kind = chosen_word(query, "date_type", ("TRADING", "SETTLEMENT"), "TRADING")
+    refuse_unknown_keys(query, "start", "end", "date_type")
+    kind = query_choice(query, "date_type", ("TRADING", "SETTLEMENT"), "TRADING")
     # This account settles trades with the next session (T+1) on every date, so the first session
     # settles none, and the last one has no settlement.
     dates, settled = calendar().dates[1:-1], calendar().dates[2:]
@@ -383,7 +388,7 @@ def calendar_answer(query: Mapping[str, str]) -> list[Response]:
     return [_session_answer(dates[k], settled[k]) for k in rows.tolist()]
 
 
-def configurations_answer(venue: Venue) -> Response:
+def configurations_response(venue: Venue) -> Response:
     """`GET /v2/account/configurations`: the account's permissions.
 
     Fields of pattern day trading, which ended on 2026-07-06, are left out.
@@ -405,12 +410,12 @@ def options_level(venue: Venue) -> int:
     return 3 if venue.options.desks else 0
 
 
-def asset_answer(venue: Venue, symbol: str) -> Response:
+def asset_response(venue: Venue, symbol: str) -> Response:
     """`GET /v2/assets/{symbol}`, for a symbol of the panel."""
     coin = is_coin(symbol)
     asset = venue.asset(symbol)
     answer = {
-        "id": made_id(symbol),
+        "id": derive_id(symbol),
         "class": "crypto" if coin else "us_equity",
         "exchange": exchange_of(symbol),
         "symbol": venue_spelling(symbol),
@@ -431,13 +436,13 @@ def asset_answer(venue: Venue, symbol: str) -> Response:
 
 
 @dataclass(frozen=True, slots=True)
-class Practice:
+class AlpacaServerSettings:
     """What is served, and where."""
 
     settings: VenueSettings
-    serving: Serving
+    serving: ServerOptions
 
-    def prepared(self) -> tuple[AlpacaServer, str]:
+    def build_server(self) -> tuple[AlpacaServer, str]:
         """The server, and what it serves."""
         market = self.settings.market()
         warm_up(self.settings, market)
@@ -445,7 +450,7 @@ class Practice:
         return server, f"{', '.join(market.bars.symbols)} from {timestamp(market.history.now)}"
 
 
-def read(words: Sequence[str]) -> tuple[Practice, None]:
+def read(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
     """The settings that flags and words name, and where the server listens."""
     parser = ServingParser("marketsimulator.alpaca_server", port=8000)
     parser.add_argument("--data-dir", nargs="+", default=[])
@@ -457,15 +462,15 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
     flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
     overrides = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
     config = composed_config("venue", [*overrides, "trials=null", *arguments.overrides])
-    return Practice(classes_of("venue")[0].of(config), serving), None
+    return AlpacaServerSettings(classes_of("venue")[0].of(config), serving), None
 
 
-def run(settings: Practice) -> None:
-    serve(settings.serving, settings.prepared)
+def run(settings: AlpacaServerSettings) -> None:
+    serve(settings.serving, settings.build_server)
 
 
-def _is_nested(asked: Asked) -> bool:
-    return chosen_word(asked.query, "nested", TRUTHS, "false").lower() == "true"
+def _is_nested(asked: Request) -> bool:
+    return query_choice(asked.query, "nested", BOOLEAN_WORDS, "false").lower() == "true"
 
 
 def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:

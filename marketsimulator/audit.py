@@ -27,18 +27,22 @@ from foundation.cli import Result
 from foundation.compose import composed_config
 from foundation.errors import InputError, invalid_choice
 from foundation.tables import Table
-from marketsimulator.records import Run
-from marketsimulator.results.counterfactuals import ended_market, scrambled_bars, truncated_bars
+from marketsimulator.run_result import Run
+from marketsimulator.results.counterfactuals import delist_after, scramble_bars, truncate_bars
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
 
 QUESTIONS = ("look_ahead", "begin")
-VARIANTS = {"lag": "[lag]", "costs": "[costs]", "forecast": "[shuffled]"}  # that were questions
-CUTS = 8  # instants up to which decisions are compared
-BEFORE = np.timedelta64(20, "D")  # of decisions compared
-AFTER = np.timedelta64(5, "D")  # of future that is changed
+REMOVED_QUESTIONS = {
+    "lag": "[lag]",
+    "costs": "[costs]",
+    "forecast": "[shuffled]",
+}  # that were questions
+AUDIT_INSTANTS = 8  # instants up to which decisions are compared
+HISTORY_COMPARED = np.timedelta64(20, "D")  # of decisions compared
+FUTURE_CHANGED = np.timedelta64(5, "D")  # of future that is changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +58,10 @@ class Probe:
     cut: np.datetime64
     bars: str
     compared: int
-    moved: str
+    first_difference: str
 
 
-def windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
+def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
     """Instants at even distances, and the market of some days around each.
 
     None is at the ends: both sides of each hold bars.
@@ -66,9 +70,9 @@ def windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
     last = len(bars.times) - 1
     if first == last:
         raise InputError(f"start, end: only one bar becomes known, at {utc_text(bars.now)}")
-    for row in np.unique(np.linspace(first, last - 1, CUTS + 2).astype(int)[1:-1]):
+    for row in np.unique(np.linspace(first, last - 1, AUDIT_INSTANTS + 2).astype(int)[1:-1]):
         cut = np.datetime64(bars.times[row])
-        edges = np.array([cut - BEFORE, cut + AFTER], dtype="datetime64[ns]")
+        edges = np.array([cut - HISTORY_COMPARED, cut + FUTURE_CHANGED], dtype="datetime64[ns]")
         begin, end = np.searchsorted(bars.times, edges, side="right").tolist()
         yield cut, replace(market, bars=bars.between(0, end), first=max(first, begin))
 
@@ -84,22 +88,22 @@ def look_ahead(
     by then, or in a fill before it, has read the future.
     """
     probes: list[Probe] = []
-    for done, (cut, window) in enumerate(windows(market), 1):
-        scrambled = scrambled_bars(window.bars, cut, settings.seed)
+    for done, (cut, window) in enumerate(audit_windows(market), 1):
+        scrambled = scramble_bars(window.bars, cut, settings.seed)
         futures = {
-            "no future": window.on(truncated_bars(scrambled, cut)),
+            "no future": window.on(truncate_bars(scrambled, cut)),
             "another future": window.on(scrambled),
-            "ended symbols": ended_market(window, cut, settings.seed),
+            "ended symbols": delist_after(window, cut, settings.seed),
         }
         truth = _run_window(settings, window)
         for name, market_then in futures.items():
             other = _run_window(settings, market_then)
             probes.append(Probe(cut, name, *_first_difference(truth, other, cut)))
-        progress("instants", done, CUTS)
+        progress("instants", done, AUDIT_INSTANTS)
     return probes
 
 
-def other_begin(
+def compare_history_starts(
     settings: BacktestSettings, market: Market, progress: Progress = silent
 ) -> list[Probe]:
     """Decide up to several instants on all bars, and without the earlier half of those before.
@@ -108,12 +112,12 @@ def other_begin(
     one that looks at its window, and all that is not learned, does not.
     """
     probes: list[Probe] = []
-    for done, (cut, window) in enumerate(windows(market), 1):
+    for done, (cut, window) in enumerate(audit_windows(market), 1):
         later = window.bars.between(window.first // 2, len(window.bars.times))
         truth, other = (_run_window(settings, each) for each in (window, window.on(later)))
         since = f"bars from {utc_text(later.times[0])}"
         probes.append(Probe(cut, since, *_first_difference(truth, other, cut)))
-        progress("instants", done, CUTS)
+        progress("instants", done, AUDIT_INSTANTS)
     return probes
 
 
@@ -160,11 +164,11 @@ def _result(question: str, probes: Sequence[Probe]) -> Result:
     """The probes and what they say; exit code 1 where the future moved anything."""
     headings = ("decisions until", "with", "decisions compared", "first that moved")
     rows = [
-        (utc_text(probe.cut), probe.bars, str(probe.compared), probe.moved or "none")
+        (utc_text(probe.cut), probe.bars, str(probe.compared), probe.first_difference or "none")
         for probe in probes
     ]
     table = Table(question, headings, rows, words=(1, 3))
-    if not any(probe.moved for probe in probes):
+    if not any(probe.first_difference for probe in probes):
         return Result([table], ["No decision and no fill moved."])
     if question == "look_ahead":
         return Result([table], ["The future reaches decisions."], code=1)
@@ -182,16 +186,16 @@ class AuditSettings:
 def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
     """The question comes first, then settings; an audit leaves no files."""
     name = words[0] if words else ""
-    if name in VARIANTS:
+    if name in REMOVED_QUESTIONS:
         raise InputError(
             f"audit: {name} is a variant now: python -m marketsimulator.compare"
-            f" 'strategies=[kelly_50]' 'counterfactuals={VARIANTS[name]}' and the same settings"
+            f" 'strategies=[kelly_50]' 'counterfactuals={REMOVED_QUESTIONS[name]}' and the same settings"
         )
     if name not in QUESTIONS:
         raise invalid_choice("audit", name, QUESTIONS)
     # An audit is no trial: it leaves nothing in the ledger.
     config = composed_config("backtest", ["output=none", "trials=null", *words[1:]])
-    settings = BacktestSettings.of(config)
+    settings = BacktestSettings.from_config(config)
     if settings.data.fills:
         raise InputError(
             "data.fills: an audit alters the bars that are decided on, and finer ones would"
@@ -203,7 +207,7 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
 def run(settings: AuditSettings, progress: Progress) -> Result:
     """The answer to one question."""
     market = settings.backtest.market()
-    ask = look_ahead if settings.name == "look_ahead" else other_begin
+    ask = look_ahead if settings.name == "look_ahead" else compare_history_starts
     result = _result(settings.name, ask(settings.backtest, market, progress))
     source = f"{market.bars.source}; {', '.join(market.bars.symbols)}"
     return replace(result, sentences=[*result.sentences, source])

@@ -27,8 +27,8 @@ from foundation.errors import InputError
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.report import result_files, result_parts
-from marketsimulator.results.summary import Results, plain_runs
-from marketsimulator.results.trials import UNCOUNTED, check_ledger, enter
+from marketsimulator.results.summary import Results, run_baselines
+from marketsimulator.results.trials import NO_LEDGER_NOTE, check_ledger, record_trials
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
@@ -76,13 +76,13 @@ def run_backtest(
     if decider.table is not None and contains_future(decider.table, market.bars):
         name = mark_as_future(name)
     main = simulate_trading(settings, market, name, decider, progress, logging.INFO)
-    coarse = None
+    coarse_run = None
     if market.finer is not None:
-        beside = replace(market, finer=None)
-        coarse = simulate_trading(settings, beside, name, decider, progress)
-    comparisons = plain_runs(settings, trader, market, progress)
+        coarse_market = replace(market, finer=None)
+        coarse_run = simulate_trading(settings, coarse_market, name, decider, progress)
+    comparisons = run_baselines(settings, trader, market, progress)
     seconds = time.monotonic() - began
-    results = Results(settings, market, main, comparisons, seconds, coarse=coarse)
+    results = Results(settings, market, main, comparisons, seconds, coarse_run=coarse_run)
     return _entered(replace(results, spoken_on=spoken_on(forecaster)))
 
 
@@ -90,7 +90,7 @@ def _check_context(settings: BacktestSettings, bars: Bars) -> None:
     """Refuse bars of which no symbol has the context that a forecast needs."""
     context = settings.forecaster.context_length
     if bars.mask.sum(axis=1).max() < context:
-        first, last = settings.span(bars)
+        first, last = settings.run_window(bars)
         raise InputError(
             f"nothing can be decided between {utc_text(first)} and {utc_text(last)}: no symbol has"
             f" {context} bars of its own by then"
@@ -105,7 +105,9 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
         bars, doubts = market.bars, market.doubts
         show_parts(console, coverage_parts(bars, settings.start, settings.end, doubts))
 
-    with compiled_beside("marketsimulator.rehearsal", unless="marketsimulator.runs.instants"):
+    with compiled_beside(
+        "marketsimulator.rehearsal", unless="marketsimulator.runs.compiled_instants"
+    ):
         results = run_backtest(settings, progress, show)
     summary = results.summary()
     table, sentences = result_parts(summary, results.seconds)
@@ -121,7 +123,7 @@ def _entered(results: Results) -> Results:
     A ledger that cannot be used any more costs a remark and not the run, which is done by then.
     """
     try:
-        return replace(results, trials=enter(results.settings.trials, [results.trial()]))
+        return replace(results, trials=record_trials(results.settings.trials, [results.trial()]))
     except InputError as error:
         log.warning("%s", error)
-        return replace(results, uncounted=UNCOUNTED.format(error))
+        return replace(results, no_ledger_note=NO_LEDGER_NOTE.format(error))

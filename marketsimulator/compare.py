@@ -43,22 +43,22 @@ from foundation.errors import InputError
 from foundation.plugin import allow, is_own
 from foundation.settings import settings_of, with_changes
 from marketsimulator.results.comparison import Comparison, compared, table_rows
-from marketsimulator.results.counterfactuals import PLAIN, Counterfactual, counterfactuals
+from marketsimulator.results.counterfactuals import UNCHANGED, Counterfactual, counterfactuals
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
-from marketsimulator.results.run_folder import SUMMARY
+from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.run_record import (
     RunRecord,
     flat_settings,
     read_run,
-    run_paths,
+    find_run_folders,
     value_text,
 )
-from marketsimulator.results.trial_identity import data_hash, trial_of
-from marketsimulator.results.trials import NO_LEDGER, TrialStatistics, check_ledger, enter
-from marketsimulator.runs.outcome import Outcome, outcomes, outcomes_on_ray
-from marketsimulator.settings import BacktestSettings, ComparedRuns, Kind
+from marketsimulator.results.trial_identity import data_hash, make_trial
+from marketsimulator.results.trials import NO_LEDGER, TrialStatistics, check_ledger, record_trials
+from marketsimulator.runs.outcome import AccountOutcome, simulate_variants, simulate_variants_on_ray
+from marketsimulator.settings import BacktestSettings, ComparisonOptions, CounterfactualKind
 from trainingdata.correlation import KeptCorrelations
 from trainingdata.market import Market
 
@@ -79,7 +79,7 @@ def compare(
     strategies: Sequence[str],
     vary: Mapping[str, Sequence[Any]] | None = None,
     runs: Sequence[Path] = (),
-    beside: Sequence[Kind] = (),
+    counterfactual_kinds: Sequence[CounterfactualKind] = (),
     *,
     ray: RaySettings | None = None,
     progress: Progress = silent,
@@ -94,9 +94,9 @@ def compare(
     ray: which cluster walks the variants; none for this process.
     progress: called as forecasts and variants are done.
     """
-    kept = [read_run(path) for path in run_paths(runs)]
+    kept = [read_run(path) for path in find_run_folders(runs)]
     variants = _variants(settings, strategies, vary or {})
-    cases = [PLAIN, *counterfactuals(beside, settings.seed)]
+    cases = [UNCHANGED, *counterfactuals(counterfactual_kinds, settings.seed)]
     if not (kept or variants):
         raise InputError("strategies: name at least one")
     if (rows := len(kept) + len(variants) * len(cases)) < 2:
@@ -114,8 +114,8 @@ def compare(
     trials = _recorded(settings, variants, forecasters, found, market)
     notes = [*doubt_remarks(market.doubts), *([NO_LEDGER] if settings.trials is None else [])]
     tried = [record for record in kept if record.tried]
-    uncounted = sum(record.summary["trials"] is None for record in tried)
-    beside_ledger = len(tried) if settings.trials is None else uncounted
+    no_ledger_note = sum(record.summary["trials"] is None for record in tried)
+    beside_ledger = len(tried) if settings.trials is None else no_ledger_note
     trials = replace(trials, count=trials.count + beside_ledger)
     return compared([*kept, *made], trials, notes, seed=settings.seed)
 
@@ -159,7 +159,7 @@ def _recorded(
     for (_, variant), forecaster, row, ratio in zip(
         variants, forecasters, table_rows(table), daily_ratios, strict=True
     ):
-        trial = trial_of(
+        trial = make_trial(
             *(variant, market, digest, forecaster),
             days=row["days"],
             daily_sharpe=None if np.isnan(ratio) else float(ratio),
@@ -171,7 +171,7 @@ def _recorded(
         for trial in trials
         if not reads_future(trial.forecaster)
     }
-    return enter(settings.trials, trials) or TrialStatistics.of(own.values())
+    return record_trials(settings.trials, trials) or TrialStatistics.from_ratios(own.values())
 
 
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
@@ -190,7 +190,7 @@ def _records(
     progress: Progress,
 ) -> list[RunRecord]:
     """Every variant in every case, run; all of a case, then those of the next."""
-    found: dict[tuple[str, int], Outcome] = {}
+    found: dict[tuple[str, int], AccountOutcome] = {}
     forecasters: dict[int, str] = {}
     every = len(variants) * len(cases)
     for beliefs, members, forecaster in _by_beliefs(variants, market, progress):
@@ -204,18 +204,18 @@ def _records(
 
             table = case.beliefs(beliefs)
             if ray is None:
-                walked = outcomes(chosen, market, table, progress=told)
+                walked = simulate_variants(chosen, market, table, progress=told)
             else:
-                walked = outcomes_on_ray(chosen, market, table, ray, progress=told)
+                walked = simulate_variants_on_ray(chosen, market, table, ray, progress=told)
             found |= {(case.name, k): each for k, each in zip(members, walked, strict=True)}
     bars = market.period
-    coins = bool(bars.crypto.any())
+    has_crypto = bool(bars.crypto.any())
     return [
         RunRecord(
             name=f"{name} {case.name}".rstrip(),
             summary={
                 **account_figures(
-                    bars.times, found[case.name, k], capital=variant.capital, coins=coins
+                    bars.times, found[case.name, k], capital=variant.capital, has_crypto=has_crypto
                 ),
                 "forecaster": forecasters[k],
                 "data": bars.source,
@@ -260,32 +260,32 @@ def _by_beliefs(
         yield beliefs, members, mark_as_future(name) if future else name
 
 
-OF_COMPARISON = tuple(field.name for field in fields(ComparedRuns))
+COMPARISON_KEYS = tuple(field.name for field in fields(ComparisonOptions))
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSettings:
     """What is compared, and the settings of what is not varied."""
 
-    compared: ComparedRuns
+    compared: ComparisonOptions
     backtest: BacktestSettings
 
     @classmethod
     def of(cls, config: DictConfig) -> ComparisonSettings:
         """The checked settings of a composed configuration."""
-        own = settings_of(ComparedRuns, OmegaConf.masked_copy(config, list(OF_COMPARISON)))
+        own = settings_of(ComparisonOptions, OmegaConf.masked_copy(config, list(COMPARISON_KEYS)))
         for name in filter(is_own, own.strategies):
             allow(name)
         _refuse_own_output(own.runs, config.get("output"))
-        keys = [str(key) for key in config if key not in OF_COMPARISON]
-        return cls(own, BacktestSettings.of(OmegaConf.masked_copy(config, keys)))
+        keys = [str(key) for key in config if key not in COMPARISON_KEYS]
+        return cls(own, BacktestSettings.from_config(OmegaConf.masked_copy(config, keys)))
 
 
 def _refuse_own_output(runs: Sequence[str], output: object) -> None:
     """Refuse the folder of a run that is compared as that of the comparison's files."""
     place = Path(str(output)).expanduser().resolve()
     for folder in (Path(each).expanduser().resolve() for each in runs):
-        within = place.parent == folder and (place / SUMMARY).is_file()
+        within = place.parent == folder and (place / SUMMARY_FILE).is_file()
         if place == folder or within:
             raise InputError(f"output: {output} is one of the runs that are compared; name another")
 
@@ -302,4 +302,4 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
         ray=own.ray if own.launcher == "ray" else None,
         progress=progress,
     )
-    return Result([found.screen()], found.sentences(), found.files())
+    return Result([found.terminal_table()], found.sentences(), found.files())

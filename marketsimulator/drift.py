@@ -51,11 +51,21 @@ from foundation.errors import InputError
 from foundation.files import output_of
 from foundation.settings import settings_of
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.records import InitialPosition, Run
+from marketsimulator.run_result import InitialPosition, Run
 from marketsimulator.results.drift.decisions import compare_decisions, journaled_account
-from marketsimulator.results.drift.orders import NotCompared, compare_orders, meant_orders, slippage
+from marketsimulator.results.drift.orders import (
+    NotCompared,
+    compare_orders,
+    planned_orders,
+    slippage,
+)
 from marketsimulator.results.drift.report import Drift, drift_json, drift_parts
-from marketsimulator.results.drift.terms import Side, exact_account_of, profit_terms, side_of
+from marketsimulator.results.drift.terms import (
+    ComparedAccount,
+    exact_account_of,
+    profit_terms,
+    compared_account,
+)
 from marketsimulator.results.journal_record import (
     ExactAccount,
     JournalRecord,
@@ -63,10 +73,10 @@ from marketsimulator.results.journal_record import (
     read_journal,
 )
 from marketsimulator.results.report import result_files
-from marketsimulator.results.run_record import LIVE
-from marketsimulator.results.summary import Results, plain_runs
+from marketsimulator.results.run_record import LIVE_TITLE
+from marketsimulator.results.summary import Results, run_baselines
 from marketsimulator.runs.simulate import step_trading
-from marketsimulator.settings import BacktestSettings, ComparisonWords
+from marketsimulator.settings import BacktestSettings, DriftOptions
 from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instants import history_start, utc_text
 from trainingdata.instruments import Kind
@@ -74,15 +84,15 @@ from trainingdata.market import Market
 from trainingdata.source import DataSettings
 
 DRIFT_FILE = "drift.json"
-NO_TRIAL = (
+LIVE_NOT_A_TRIAL = (
     "A live account is no trial: what was tried before it is not counted. Its costs are those that"
     " the venue lists; what fills paid of the spread is in their prices."
 )
-OTHER_BARS = "name those that the live run met, data.dir=[DIR]"
+LIVE_BARS_HINT = "name those that the live run met, data.dir=[DIR]"
 
 
-OF_JOURNAL = ("capital", "positions")  # settings of an account, which a journal has its own of
-OF_DRIFT = {field.name for field in fields(ComparisonWords)}
+JOURNAL_KEYS = ("capital", "positions")  # settings of an account, which a journal has its own of
+DRIFT_KEYS = {field.name for field in fields(DriftOptions)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +108,12 @@ class DriftSettings:
     journal: Path
     history_days: int
     simulation: BacktestSettings
-    reported: bool = False
+    with_report: bool = False
 
     @classmethod
     def of(cls, config: DictConfig) -> DriftSettings:
         """The checked settings of a composed configuration."""
-        words = settings_of(ComparisonWords, OmegaConf.masked_copy(config, sorted(OF_DRIFT)))
+        words = settings_of(DriftOptions, OmegaConf.masked_copy(config, sorted(DRIFT_KEYS)))
         if not words.journal:
             raise InputError("journal: name the journal.sqlite of an account")
         if config.get("start") is not None:
@@ -112,8 +122,8 @@ class DriftSettings:
                 " leave start out (end ends it)"
             )
         live = LiveSettings.from_config(config)
-        names = {field.name for field in fields(BacktestSettings)} - OF_DRIFT
-        simulation = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
+        names = {field.name for field in fields(BacktestSettings)} - DRIFT_KEYS
+        simulation = BacktestSettings.from_config(OmegaConf.masked_copy(config, sorted(names)))
         return cls(Path(words.journal).expanduser(), live.effective_history_days, simulation)
 
 
@@ -143,7 +153,7 @@ class _Witness:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class LiveHours:
+class LiveSimulation:
     """The hours of a live account, as its journal has them and as they are simulated.
 
     journal: the file.
@@ -166,12 +176,12 @@ class LiveHours:
     market: Market
     trader: Trader
     run: Run
-    simulated: Side
+    simulated: ComparedAccount
     decided_at: Mapping[str, np.datetime64]
     live: Run
 
     @classmethod
-    def of(cls, settings: DriftSettings, progress: Progress = silent) -> LiveHours:
+    def of(cls, settings: DriftSettings, progress: Progress = silent) -> LiveSimulation:
         """The hours of a journal, simulated."""
         record = read_journal(settings.journal, TRADE_JOB)
         simulation = settings.simulation
@@ -179,12 +189,12 @@ class LiveHours:
             simulation = replace(simulation, symbols=record.symbols)
         _refuse_other_names(record, simulation)
         bars = simulation.bars()
-        start = record.beginning()
+        start = record.first_account()
         end = record.end(lambda at: is_covered(bars, at))
         if end.at == start.at and len(record.decisions) > 1:
             raise InputError(
                 f"data.dir: the bars ({bars.source}) end at {utc_text(bars.now)}, before what was"
-                f" decided first was met; {OTHER_BARS}"
+                f" decided first was met; {LIVE_BARS_HINT}"
             )
         decided = record.decisions[0].at
         since = history_start(start.at, settings.history_days)
@@ -197,14 +207,14 @@ class LiveHours:
         return cls(*parts, *simulated, live)
 
 
-def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
+def measure_drift(hours: LiveSimulation, progress: Progress = silent) -> Drift:
     """Every difference of hours."""
     record, start, end = hours.record, hours.start, hours.end
     simulated = hours.simulated
     bars = hours.market.bars
-    meant = meant_orders(record, TRADE_JOB, start.at, end.at)
-    transfers = record.transferred(start.at, end.at)
-    live = side_of(hours.live, start, end, meant, simulated.end_marks, transfers)
+    meant = planned_orders(record, TRADE_JOB, start.at, end.at)
+    transfers = record.net_deposits(start.at, end.at)
+    live = compared_account(hours.live, start, end, meant, simulated.end_marks, transfers)
     until = partial(decision_deadline, bars)
     orders = compare_orders(live.trades, simulated.trades, record, hours.decided_at, until)
     anew, closes = _decided_anew(hours, progress)
@@ -219,7 +229,7 @@ def drift_of(hours: LiveHours, progress: Progress = silent) -> Drift:
         decisions=compare_decisions(record, anew, closes, hours.run.decisions, until),
         orders=orders,
         slippage=slippage(orders),
-        not_compared=NotCompared.of(record, TRADE_JOB, end.at),
+        not_compared=NotCompared.from_journal(record, TRADE_JOB, end.at),
     )
 
 
@@ -272,7 +282,7 @@ def _market_between(
     if first == len(bars.times) or bars.times[first] != begin:
         raise InputError(
             f"data.dir: no bar ({bars.source}) becomes known at {utc_text(begin)}, which the"
-            f" journal has decided; {OTHER_BARS}"
+            f" journal has decided; {LIVE_BARS_HINT}"
         )
     return data.with_finer(data.market(bars, first))
 
@@ -284,14 +294,14 @@ def _simulated(
     record: JournalRecord,
     end: ExactAccount,
     progress: Progress,
-) -> tuple[Run, Side, dict[str, np.datetime64]]:
+) -> tuple[Run, ComparedAccount, dict[str, np.datetime64]]:
     """The simulation of an account that begins as the live one was read first.
 
     All of it; the account as the live one was read last, with what it was charged as the last
     instant came where a venue has listed that since; and when the orders that it had sent by then
     were decided.
     """
-    start = record.beginning()
+    start = record.first_account()
     closes = closes_of(market.history)
     positions = record.decisions[0].positions
     cash = start.cash
@@ -332,7 +342,7 @@ def _simulated(
     )
     orders = [(decision.at, order) for decision in sent for order in decision.orders]
     readings = exact_account_of(begins), exact_account_of(ends)
-    side = side_of(counted, *readings, [order for _, order in orders])
+    side = compared_account(counted, *readings, [order for _, order in orders])
     return run, side, {order.client_order_id: at for at, order in orders}
 
 
@@ -345,7 +355,7 @@ def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
 
 
 def _decided_anew(
-    hours: LiveHours, progress: Progress
+    hours: LiveSimulation, progress: Progress
 ) -> tuple[dict[np.datetime64, Decision | None], dict[np.datetime64, dict[str, float]]]:
     """What is decided for each account as journaled, and the closes of the bars then."""
     record, settings, market = hours.record, hours.simulation, hours.market
@@ -362,7 +372,7 @@ def _decided_anew(
     return decisions, closes
 
 
-def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
+def live_results(hours: LiveSimulation, progress: Progress = silent) -> Results:
     """The account as a backtest's main run, beside its simulation, a random walk and holding."""
     begun = time.monotonic()
     market = hours.market.on(hours.market.bars.until(hours.end.at))
@@ -372,16 +382,16 @@ def live_results(hours: LiveHours, progress: Progress = silent) -> Results:
         raise InputError(f"journal: the account was worth {capital:,.2f} USD: it earns no return")
     settings = replace(hours.simulation, capital=capital)
     simulated = hours.run.until(market.bars.now)
-    plain = plain_runs(settings, hours.trader, market, progress)
+    plain = run_baselines(settings, hours.trader, market, progress)
     return Results(
         settings=settings,
         market=market,
         main=live,
         comparisons=(simulated, *plain),
         seconds=time.monotonic() - begun,
-        uncounted=NO_TRIAL,
-        title=LIVE,
-        beside=tuple(sorted(set(hours.end.positions) - set(market.bars.symbols))),
+        no_ledger_note=LIVE_NOT_A_TRIAL,
+        title=LIVE_TITLE,
+        other_holdings=tuple(sorted(set(hours.end.positions) - set(market.bars.symbols))),
         spoken_on=spoken_on(hours.trader.forecaster),
     )
 
@@ -390,20 +400,20 @@ def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
     """The settings, and the folder of the live account's report."""
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
-        if key.partition(".")[0] in OF_JOURNAL:
+        if key.partition(".")[0] in JOURNAL_KEYS:
             raise InputError(f"{key}: the account is that of the journal; leave it out")
     config = composed_config("drift", ["trials=null", *words])
-    settings = DriftSettings.of(config)
+    settings = DriftSettings.from_config(config)
     output = None if config.output is None else output_of(config, DRIFT_FILE)
-    return replace(settings, reported=output is not None), output
+    return replace(settings, with_report=output is not None), output
 
 
 def run(settings: DriftSettings, progress: Progress) -> Result:
     """Every difference, and the report; exit code 1 where there is one."""
-    hours = LiveHours.of(settings, progress)
-    drift = drift_of(hours, progress)
+    hours = LiveSimulation.from_settings(settings, progress)
+    drift = measure_drift(hours, progress)
     files: Mapping[str, Callable[[Path], object]] = {}
-    if settings.reported:
+    if settings.with_report:
         results = live_results(hours, progress)
         more = {DRIFT_FILE: lambda path: path.write_text(drift_json(drift))}
         files = result_files(results, results.summary(), more)

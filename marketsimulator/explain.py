@@ -25,7 +25,7 @@ import pandas as pd
 from foundation.cli import Parser, Result
 from foundation.errors import InputError, did_you_mean, list_choices
 from foundation.figures import basis_points, number, rounded_price
-from marketsimulator.records import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
+from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from marketsimulator.results.run_folder import RunFolder
 from trainingdata.instants import instant, utc_text
 from trainingdata.instruments import instrument, nearest_symbol

@@ -39,7 +39,7 @@ from foundation.figures import counted
 from foundation.files import OVERWRITE, check_output, run_files, write_whole
 from foundation.signals import Ended
 from foundation.transport import connection_words
-from marketsimulator.records import writers_of
+from marketsimulator.run_result import file_writers
 from marketsimulator.results.journal_record import JournalRecord
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
@@ -48,10 +48,10 @@ from trainingdata.instants import utc_text
 log = logging.getLogger("live")
 
 REPLAY_FILE = "replay.json"
-REPLAY = "replay"  # in the journal's events, what settings were begun with
-SECRETS = ("healthcheck_url", "alert_url")
+REPLAY_EVENT = "replay"  # in the journal's events, what settings were begun with
+SECRET_SETTINGS = ("healthcheck_url", "alert_url")
 # How the server is reached, where things are kept and told, and what no replay reads.
-UNDECIDED = (*SECRETS, "broker", "folder", "start", "end")
+NON_DECISION_SETTINGS = (*SECRET_SETTINGS, "broker", "folder", "start", "end")
 
 
 class WaitingClock:
@@ -142,10 +142,10 @@ def run_replay(
         # No guard hears of a stop: the orders of the cycle in flight are sent.
         live = LiveAccount(connection, account, settings, feed, StopSignal())
         job = TradingJob(live, feed, trader, settings, cycles=None, patience=0.0)
-        config = keys.redact(yaml.safe_dump(plain_settings(settings), sort_keys=False))
-        records = Records(live, trader.forecaster.name, config, output)
+        config = keys.redact(yaml.safe_dump(redacted_settings(settings), sort_keys=False))
+        records = ReplayFiles(live, trader.forecaster.name, config, output)
         begun = account.journal(TRADE_JOB).last_decision() is not None
-        keep_settings(account.events, settings, begun=begun)
+        check_replay_settings(account.events, settings, begun=begun)
         stop = StopSignal()
         held.enter_context(stop_on_signals(stop))
         progress = held.enter_context(progress_shown())
@@ -174,7 +174,7 @@ def _make_cycles(
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class ReplayFiles:
     """The files of the run that a replay has made, as the account's journal has it.
 
     live: the account.
@@ -194,7 +194,7 @@ class Records:
             self.live.read_activities()
         except BrokerError as error:  # what it listed last counts
             log.warning("%s", error)
-        record = JournalRecord.of(self.live.account.database, TRADE_JOB)
+        record = JournalRecord.from_database(self.live.account.database, TRADE_JOB)
         marks = record.marks
         run = record.run(self.forecaster, *record.ends())
         kept_back = [
@@ -215,7 +215,7 @@ class Records:
         files: dict[str, Callable[[Path], object]] = {
             "config.yaml": lambda path: path.write_text(self.config, encoding="utf-8")
         }
-        write_whole(run_files({**writers_of(run), **files}, REPLAY_FILE, figures), self.output)
+        write_whole(run_files({**file_writers(run), **files}, REPLAY_FILE, figures), self.output)
         if kept_back:
             first = f"{kept_back[0].client_order_id}: {kept_back[0].why}"
             print_warning(f"{counted(len(kept_back), 'order')} of it NOT sent. The first: {first}.")
@@ -224,13 +224,15 @@ class Records:
         return json.dumps(figures)
 
 
-def keep_settings(events: EventLog, settings: LiveSettings, *, begun: bool) -> None:
+def check_replay_settings(events: EventLog, settings: LiveSettings, *, begun: bool) -> None:
     """Write down the settings that decide, and refuse others once something was decided."""
-    values = plain_settings(settings)
-    now = {key: json.dumps(value) for key, value in values.items() if key not in UNDECIDED}
-    kept = events.events(REPLAY)
+    values = redacted_settings(settings)
+    now = {
+        key: json.dumps(value) for key, value in values.items() if key not in NON_DECISION_SETTINGS
+    }
+    kept = events.events(REPLAY_EVENT)
     if not kept or not begun:
-        events.append("settings", REPLAY, now)
+        events.append("settings", REPLAY_EVENT, now)
     elif others := [key for key in now if now[key] != kept[-1].content.get(key)]:
         raise InputError(
             f"{', '.join(others)}: the replay on this server was begun with other settings; go on"
@@ -238,10 +240,10 @@ def keep_settings(events: EventLog, settings: LiveSettings, *, begun: bool) -> N
         )
 
 
-def plain_settings(settings: LiveSettings) -> dict[str, Any]:
+def redacted_settings(settings: LiveSettings) -> dict[str, Any]:
     """All settings as JSON has them, without addresses that are secrets."""
     values = asdict(settings)
-    for name in SECRETS:
+    for name in SECRET_SETTINGS:
         values[name] = values[name] and "[secret]"
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain

@@ -23,7 +23,7 @@ from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.quantity import get_qty
 
-WORDS = (
+REHEARSAL_OVERRIDES = (
     *("forecaster=ewma", "trials=null", "capital=100000", "data.start=2023-01-02"),
     *("start=2023-09-06", "end=2023-09-08"),
 )
@@ -36,7 +36,7 @@ def rehearse() -> None:
     )
     moments: Any = SimpleNamespace(symbols=("SPY",), mu=np.array([1e-3]), sigma=np.array([1e-2]))
     get_qty("SPY", 100.0, account=account, moments=moments)
-    settings = BacktestSettings.of(composed_config("backtest", WORDS))
+    settings = BacktestSettings.from_config(composed_config("backtest", REHEARSAL_OVERRIDES))
     hold = BuyAndHold(settings.orders)
     simulate_trading(settings, settings.market(), BUY_AND_HOLD, hold, silent)
     results = run_backtest(settings, silent, lambda _: None)

@@ -13,7 +13,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.chronos2.on_ray import RaySettings
 from foundation.errors import InputError, invalid_choice
 from foundation.settings import about, setting, settings_class, settings_of
-from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
+from marketsimulator.account.terms import FillTerms, holding_table, tier_table
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instants import DAY, instant, new_york_date, utc_text
@@ -29,9 +29,9 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from marketsimulator.account.broker import SimulatedBroker
     from marketsimulator.account.timeline import Timeline
 
-Kind = Literal["lag", "shuffled", "costs"]  # of counterfactual
-BOOKS = ("end", "worst")  # of a run, that a stress takes by name
-LARGEST_RISE = 20.0  # GME rose to twenty times its price in January 2021
+CounterfactualKind = Literal["lag", "shuffled", "costs"]  # of counterfactual
+NAMED_INSTANTS = ("end", "worst")  # of a run, that a stress takes by name
+MAX_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 
 @settings_class("options")
@@ -43,7 +43,7 @@ class OptionTerms:
     slippage: float = setting(
         0.05, "points between the middle and what a leg is quoted at", ge=0, le=1e3
     )
-    response: float = setting(
+    vix_response: float = setting(
         RESPONSE,
         "by which volatility moves against its index within a day; see `within_day`",
         ge=-20,
@@ -84,7 +84,7 @@ class BacktestSettings(TradingSettings):
     def market(self) -> Market:
         """The bars up to the end of the run, where in them it begins, and the actions to apply."""
         bars = self.bars()
-        first, last = self.span(bars)
+        first, last = self.run_window(bars)
         begin = int(np.searchsorted(bars.times, first))
         end = int(np.searchsorted(bars.times, last, side="right"))
         if begin >= end:
@@ -109,10 +109,10 @@ class BacktestSettings(TradingSettings):
 
     def book(self, bars: Bars) -> Book:
         """An account of `capital` in cash."""
-        from marketsimulator.account.book import new_book
+        from marketsimulator.account.book import create_book
 
-        holding = holdings_of(bars.instruments, self.costs, self.margin, self.orders)
-        return new_book(self.capital, holding, tier_table(self.fees))
+        holding = holding_table(bars.instruments, self.costs, self.margin, self.orders)
+        return create_book(self.capital, holding, tier_table(self.fees))
 
     def timeline(self, market: Market, *, impact: bool = False) -> Timeline:
         """The market as settlement walks it; impact: whether ranges are needed by other costs."""
@@ -121,20 +121,22 @@ class BacktestSettings(TradingSettings):
         impact = impact or bool(self.costs.impact(market.bars.crypto).any())
         return timeline(market, self.fees, self.margin, self.fills, impact=impact)
 
-    def broker(self, market: Market, begins: AccountSnapshot | None = None) -> SimulatedBroker:
+    def broker(self, market: Market, initial: AccountSnapshot | None = None) -> SimulatedBroker:
         """An account where a run begins; begins: its cash and positions; none for `capital`."""
-        from marketsimulator.account.book import hold
+        from marketsimulator.account.book import set_positions
         from marketsimulator.account.broker import SimulatedBroker
 
         bars = market.bars
         book = self.book(bars)
-        if begins is not None:
-            held = [float(begins.positions.get(symbol, 0)) for symbol in bars.symbols]
-            hold(book, begins.cash, np.array(held), market.history.last_closes())
-        cancels = self.fills.remainder == "cancel"
-        return SimulatedBroker(market, self.timeline(market), book, self.orders, cancels=cancels)
+        if initial is not None:
+            held = [float(initial.positions.get(symbol, 0)) for symbol in bars.symbols]
+            set_positions(book, initial.cash, np.array(held), market.history.last_closes())
+        cancel_remainders = self.fills.remainder == "cancel"
+        return SimulatedBroker(
+            market, self.timeline(market), book, self.orders, cancel_remainders=cancel_remainders
+        )
 
-    def span(self, bars: Bars) -> Span:
+    def run_window(self, bars: Bars) -> Span:
         """First and last instant of the run."""
         first, last = span_of(bars, self.start, self.end)
         if self.days is not None:
@@ -156,7 +158,7 @@ class VenueSettings(BacktestSettings):
 
 
 @settings_class()
-class ComparedRuns:
+class ComparisonOptions:
     """Settings of a comparison: folders, strategies and varied settings."""
 
     runs: tuple[str, ...] = setting((), "folders of backtests, or of such folders")
@@ -166,7 +168,7 @@ class ComparedRuns:
     vary: dict[str, Any] | None = setting(
         None, "`setting: [values]`, every combination with every strategy"
     )
-    counterfactuals: tuple[Kind, ...] = setting(
+    counterfactuals: tuple[CounterfactualKind, ...] = setting(
         (),
         "beside each variant: `lag`, forecasts one decision older; `shuffled`, dealt anew "
         "in time; `costs`, 0, 2 and 4 times all",
@@ -178,7 +180,7 @@ class ComparedRuns:
 
 
 @settings_class()
-class ComparisonWords:
+class DriftOptions:
     """Settings of a drift report: the journal, and the report's folder."""
 
     journal: str | None = setting(
@@ -198,13 +200,13 @@ class Scenario:
     day: str | None = setting(
         None, "New York date; a symbol's own bars of that session decide, if any"
     )
-    stocks: float = setting(0.0, "move of every stock, a fraction", gt=-1, le=LARGEST_RISE)
+    stocks: float = setting(0.0, "move of every stock, a fraction", gt=-1, le=MAX_PRICE_RISE)
     shorts: float | None = setting(
-        None, "the same of every stock held short; none: as `stocks`", gt=-1, le=LARGEST_RISE
+        None, "the same of every stock held short; none: as `stocks`", gt=-1, le=MAX_PRICE_RISE
     )
-    coins: float = setting(0.0, "the same of every coin", gt=-1, le=LARGEST_RISE)
-    symbols: Mapping[str, Annotated[float, about("a fraction", gt=-1, le=LARGEST_RISE)]] = setting(
-        {}, "moves of single symbols, in the place of their class's"
+    coins: float = setting(0.0, "the same of every coin", gt=-1, le=MAX_PRICE_RISE)
+    symbols: Mapping[str, Annotated[float, about("a fraction", gt=-1, le=MAX_PRICE_RISE)]] = (
+        setting({}, "moves of single symbols, in the place of their class's")
     )
     halted: Literal["largest"] | None = setting(
         None,
@@ -246,8 +248,10 @@ class StressSettings:
     own: tuple[Scenario, ...] = setting((), "scenarios of the user's")
 
     def __post_init__(self) -> None:
-        if self.at not in BOOKS and not self.at[:1].isdecimal():
-            raise invalid_choice("at", self.at, BOOKS, also="a New York date or an instant")
+        if self.at not in NAMED_INSTANTS and not self.at[:1].isdecimal():
+            raise invalid_choice(
+                "at", self.at, NAMED_INSTANTS, also="a New York date or an instant"
+            )
 
     @property
     def chosen(self) -> tuple[Scenario, ...]:

@@ -34,13 +34,13 @@ from foundation.files import output_of
 from foundation.settings import settings_of
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import (
-    CHANGEABLE,
+    OVERRIDABLE_GROUPS,
     StressedBook,
-    account_book,
-    run_book,
-    run_settings,
+    load_account_book,
+    load_run_book,
+    load_run_settings,
 )
-from marketsimulator.results.stress.outcomes import Stress, stress
+from marketsimulator.results.stress.outcomes import StressResult, stress
 from marketsimulator.results.stress.report import (
     loss_table,
     scenario_table,
@@ -51,10 +51,12 @@ from marketsimulator.settings import BacktestSettings, StressSettings
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instruments import instrument
 
-JSON = "stress.json"
+STRESS_FILE = "stress.json"
 
 
-def stress_book(settings: StressSettings, book: StressedBook, terms: BacktestSettings) -> Stress:
+def stress_with_notes(
+    settings: StressSettings, book: StressedBook, terms: BacktestSettings
+) -> StressResult:
     """A book under what is chosen; a note says which symbols of the user's it does not hold."""
     notes = [
         f"own: {each.name}: {symbol} is not in the book; nothing of it moves"
@@ -65,12 +67,12 @@ def stress_book(settings: StressSettings, book: StressedBook, terms: BacktestSet
     return stress(replace(book, notes=(*book.notes, *notes)), settings.chosen, terms)
 
 
-OF_STRESS = tuple(each.name for each in fields(StressSettings))
+STRESS_KEYS = tuple(each.name for each in fields(StressSettings))
 
 
-def requested(config: DictConfig, words: Sequence[str]) -> Callable[[], Stress]:
+def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], StressResult]:
     """What the words of a command line ask for; config: composed of those that are settings."""
-    settings = settings_of(StressSettings, OmegaConf.masked_copy(config, list(OF_STRESS)))
+    settings = settings_of(StressSettings, OmegaConf.masked_copy(config, list(STRESS_KEYS)))
     runs = [word for word in words if not is_override(word)]
     if len(runs) != (settings.account is None):
         named = ", ".join(runs) or "none"
@@ -79,14 +81,16 @@ def requested(config: DictConfig, words: Sequence[str]) -> Callable[[], Stress]:
         )
     if runs:
         run = RunFolder(Path(runs[0]).expanduser())
-        terms = run_settings(run, _changes(config, words))
-        return lambda: stress_book(settings, run_book(run, settings.at, terms), terms)
+        terms = load_run_settings(run, _changes(config, words))
+        return lambda: stress_with_notes(settings, load_run_book(run, settings.at, terms), terms)
     if settings.at != "end":
         raise InputError(f"at: {settings.at} is of a run; an account is read as it is now")
     names = {each.name for each in fields(BacktestSettings)} - {"output"}
-    terms = BacktestSettings.of(OmegaConf.masked_copy(config, sorted(names)))
+    terms = BacktestSettings.from_config(OmegaConf.masked_copy(config, sorted(names)))
     keys = Keys.of(os.environ)
-    return lambda: stress_book(settings, account_book(settings.broker, keys, terms), terms)
+    return lambda: stress_with_notes(
+        settings, load_account_book(settings.broker, keys, terms), terms
+    )
 
 
 def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
@@ -95,30 +99,30 @@ def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
     for word in filter(is_override, words):
         key = word.lstrip("+").partition("=")[0]
         group = key.partition(".")[0]
-        if group in CHANGEABLE:
+        if group in OVERRIDABLE_GROUPS:
             OmegaConf.update(changes, key, OmegaConf.select(config, key), force_add=True)
-        elif group not in (*OF_STRESS, "overwrite"):
-            changeable = ", ".join(CHANGEABLE)
+        elif group not in (*STRESS_KEYS, "overwrite"):
+            changeable = ", ".join(OVERRIDABLE_GROUPS)
             raise InputError(f"{key}: a run has its own; of {changeable} it may be changed here")
     return changes
 
 
-def read(words: Sequence[str]) -> tuple[Callable[[], Stress], Path]:
+def read(words: Sequence[str]) -> tuple[Callable[[], StressResult], Path]:
     """What is put under stress, and the folder of the files once they may be written there."""
     parser = Parser()
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
     named: list[str] = parser.parse_args(list(words)).words
     config = composed_config("stress", [word for word in named if is_override(word)])
-    output = output_of(config, JSON, ("book", "scenarios"))
-    return requested(config, named), output
+    output = output_of(config, STRESS_FILE, ("book", "scenarios"))
+    return parse_request(config, named), output
 
 
-def run(settings: Callable[[], Stress]) -> Result:
+def run(settings: Callable[[], StressResult]) -> Result:
     """What the book would lose, and its figures."""
     found = settings()
     text = stress_json(found)
     return Result(
         [*verdict_of(found), scenario_table(found), loss_table(found)],
         found.book.notes,
-        {JSON: lambda path: path.write_text(text, encoding="utf-8")},
+        {STRESS_FILE: lambda path: path.write_text(text, encoding="utf-8")},
     )

@@ -28,7 +28,7 @@ from forecasting.forecast import Forecaster, ForecastTable, Progress, silent
 from foundation.compose import composed_config
 from foundation.settings import with_changes
 from marketsimulator.results.metrics import daily_equity
-from marketsimulator.runs.outcome import outcomes
+from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 
@@ -80,7 +80,11 @@ def market(edge: float, seed: int) -> list[dict[str, Any]]:
     """
     words = {**PERIOD, "data.edge": edge, "seed": seed, "data.seed": seed, "trials": None}
     return list(
-        _rows(edge, seed, with_changes(BacktestSettings.of(composed_config("backtest", [])), words))
+        _rows(
+            edge,
+            seed,
+            with_changes(BacktestSettings.from_config(composed_config("backtest", [])), words),
+        )
     )
 
 
@@ -94,11 +98,11 @@ def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[s
         for (called, held), sharpe in itertools.product(
             [way for way in ways if way[0] in NAMES], PRIORS
         ):
-            outcome = outcomes(
+            outcome = simulate_variants(
                 [with_changes(chosen, {"prior.stock_sharpe": sharpe})], market, held, workers=1
             )[0]
             equity, year = daily_equity(
-                market.period.times, outcome.equity, capital=settings.capital, coins=True
+                market.period.times, outcome.equity, capital=settings.capital, has_crypto=True
             )
             daily = np.diff(np.log(equity))
             simple = np.diff(equity) / equity[:-1]

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.signal import lfilter
 
 from foundation.arrays import Array
-from marketsimulator.results.metrics import autocorrelation_of, shape_of
-from marketsimulator.results.remarks import LIKELY
+from marketsimulator.results.metrics import first_autocorrelation, skewness_and_kurtosis
+from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE
 from marketsimulator.results.significance import deflated_sharpe
 
 VARIANTS = 50
@@ -40,8 +40,8 @@ def called_real(returns: Array) -> tuple[bool, bool, bool]:
     ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
     best = int(ratios.argmax())
     variance = float(ratios.var(ddof=1))
-    skewness, kurtosis = shape_of(returns[best])
-    memory = autocorrelation_of(returns[best])
+    skewness, kurtosis = skewness_and_kurtosis(returns[best])
+    memory = first_autocorrelation(returns[best])
     found = []
     for trials, autocorrelation in ((VARIANTS, memory), (VARIANTS, 0.0), (1, memory)):
         chance = deflated_sharpe(
@@ -53,7 +53,7 @@ def called_real(returns: Array) -> tuple[bool, bool, bool]:
             kurtosis=kurtosis,
             autocorrelation=autocorrelation,
         )
-        found.append(chance is not None and chance > LIKELY)
+        found.append(chance is not None and chance > MIN_DEFLATED_SHARPE)
     return found[0], found[1], found[2]
 
 

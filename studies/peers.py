@@ -226,7 +226,7 @@ class Replayed:
 
     def kernel(self) -> object:
         """Call only the compiled loop, with the arguments that `replay` passes."""
-        from marketsimulator.runs import weights
+        from marketsimulator.runs import weight_replay
 
         def fresh(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             book = arguments[0]  # each run changes the book
@@ -292,7 +292,7 @@ def strategy_rows() -> None:
     given = followed(1, 1764)
     words = ["capital=100000", "trials=null", "sizing.band=0"]
     words.append("sizing._target_=studies.peers.follow")
-    settings = BacktestSettings.of(composed_config("backtest", words))
+    settings = BacktestSettings.from_config(composed_config("backtest", words))
     market = Market(synthetic(1, 1764))
     trader = settings.trader(RandomWalk())
     table = trader.build_beliefs(market)
@@ -443,13 +443,13 @@ def decision_rows() -> None:
     from forecasting.baseline import RandomWalk
     from foundation.compose import composed_config
     from foundation.settings import with_changes
-    from marketsimulator.runs.outcome import outcomes
+    from marketsimulator.runs.outcome import simulate_variants
     from marketsimulator.runs.simulate import simulate_trading, step_trading
     from marketsimulator.settings import BacktestSettings
     from trainingdata.market import Market
 
     words = ["capital=1000000", "trials=null", "sizing.holding=next"]  # the peers' horizon
-    settings = BacktestSettings.of(composed_config("backtest", words))
+    settings = BacktestSettings.from_config(composed_config("backtest", words))
 
     def believed(market: Market, settings: BacktestSettings) -> Any:
         trader = settings.trader(RandomWalk())
@@ -463,7 +463,7 @@ def decision_rows() -> None:
     trader = believed(narrow, settings)
     broker = settings.broker(narrow)
     run = step_trading(settings, narrow, "noise", trader, broker)
-    (found,) = outcomes([settings], narrow, trader.table)
+    (found,) = simulate_variants([settings], narrow, trader.table)
     apart = np.abs(found.equity - [each.equity for each in run.rows]).max()
     plan = with_changes(settings, {"sizing.holding": "plan"})
     planner = believed(narrow, plan)
@@ -477,7 +477,7 @@ def decision_rows() -> None:
         "asked at every instant, as live": lambda: step_trading(
             settings, narrow, "noise", trader, settings.broker(narrow)
         ),
-        f"compiled, as in a sweep; accounts {apart:.4f} USD apart": lambda: outcomes(
+        f"compiled, as in a sweep; accounts {apart:.4f} USD apart": lambda: simulate_variants(
             [settings], narrow, trader.table, workers=1
         ),
         "a backtest, a plan of three blocks": lambda: simulate_trading(
@@ -498,7 +498,7 @@ def decision_rows() -> None:
     wide = Market(synthetic(20, 1764))
     table = believed(wide, settings).table
     variants = [with_changes(settings, {"sizing.fraction": 0.001 * k}) for k in range(1, 1001)]
-    taken = seconds(lambda: outcomes(variants, wide, table), 1)
+    taken = seconds(lambda: simulate_variants(variants, wide, table), 1)
     row(
         "1,000 variants of 20 × 1,764, all cores",
         f"{20 * 1764 / taken:,.0f} ({taken:.0f} s)",

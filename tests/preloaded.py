@@ -67,7 +67,7 @@ def _rehearse() -> None:
     from marketsimulator.settings import BacktestSettings
 
     words = ["symbols=[SYA]", "start=2024-06-27", "forecaster=ewma", "trials=null"]
-    run_backtest(BacktestSettings.of(composed_config("backtest", words)))
+    run_backtest(BacktestSettings.from_config(composed_config("backtest", words)))
 
 
 _commands = {_home(command.module) for command in registered("COMMANDS").values()}

@@ -28,7 +28,13 @@ from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.records import WHOLE, usd_of
 from foundation.arrays import Records
 from foundation.errors import InputError
-from marketsimulator.venue.asked import Query, Refused, Response, refuse_other_keys, whole_number
+from marketsimulator.venue.request import (
+    Query,
+    Refused,
+    Response,
+    refuse_unknown_keys,
+    query_integer,
+)
 
 MAX_DEPTH = 100  # levels of a book that a query may ask for
 DAY = np.timedelta64(1, "D")
@@ -66,7 +72,7 @@ class Top(NamedTuple):
 
 def markets(exchange: Exchange, query: Query) -> Response:
     """`GET /markets`."""
-    refuse_other_keys(query, *PAGED, "tickers", "event_ticker", "series_ticker", "status")
+    refuse_unknown_keys(query, *PAGED, "tickers", "event_ticker", "series_ticker", "status")
     wanted = [name for name in query.get("tickers", "").split(",") if name]
     status = query.get("status")
     if status and status not in FILTERS:
@@ -140,8 +146,8 @@ def market(exchange: Exchange, ticker: str) -> Response:
 
 def orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
     """`GET /markets/{ticker}/orderbook`: the bids of both sides, one level each."""
-    refuse_other_keys(query, "depth")
-    whole_number(query, "depth", 0, 0, MAX_DEPTH)
+    refuse_unknown_keys(query, "depth")
+    query_integer(query, "depth", 0, 0, MAX_DEPTH)
     listing_of(exchange, ticker)
     top = _top(exchange, ticker)
     yes = [[dollars(top.bid), counted(top.bid_size)]] if top.bid_size else []
@@ -151,7 +157,7 @@ def orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
 
 def series_list(exchange: Exchange, query: Query) -> Response:
     """`GET /series`."""
-    refuse_other_keys(query, "category")
+    refuse_unknown_keys(query, "category")
     listed = dict.fromkeys(map(series_of, exchange.listings.values()))
     named = is_asked_for(query, category=CATEGORY)
     return {"series": [_series(exchange, each) for each in listed if named]}
@@ -186,7 +192,7 @@ def _series(exchange: Exchange, ticker: str) -> Response:
 
 def events(exchange: Exchange, query: Query) -> Response:
     """`GET /events`."""
-    refuse_other_keys(query, *PAGED, "series_ticker", "with_nested_markets")
+    refuse_unknown_keys(query, *PAGED, "series_ticker", "with_nested_markets")
     members = _by_event(exchange)
     nested = query.get("with_nested_markets") == "true"
     rows = {
@@ -199,7 +205,7 @@ def events(exchange: Exchange, query: Query) -> Response:
 
 def event(exchange: Exchange, ticker: str, query: Query) -> Response:
     """`GET /events/{event_ticker}`: its series and its markets, which are independent."""
-    refuse_other_keys(query, "with_nested_markets")
+    refuse_unknown_keys(query, "with_nested_markets")
     members = _by_event(exchange).get(ticker)
     if members is None:
         raise Refused(404, None, f"event {ticker} not found")

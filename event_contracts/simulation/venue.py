@@ -54,7 +54,13 @@ from event_contracts.trading.venue_orders import (
 )
 from execution.orders.average_cost import average_cost
 from foundation.errors import InputError, OrderRejected
-from marketsimulator.venue.asked import Query, Refused, Response, refuse_other_keys, whole_number
+from marketsimulator.venue.request import (
+    Query,
+    Refused,
+    Response,
+    refuse_unknown_keys,
+    query_integer,
+)
 
 LONGEST_ID = 64  # characters of a client_order_id
 LARGEST = 10**9  # contracts of an order
@@ -268,7 +274,7 @@ def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> R
 
 
 def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
-    refuse_other_keys(query, *PAGED, *DATED, "ticker", "event_ticker", "status", "subaccount")
+    refuse_unknown_keys(query, *PAGED, *DATED, "ticker", "event_ticker", "status", "subaccount")
     status = query.get("status")
     if status not in (None, "resting", "canceled", "executed"):
         raise Refused(400, None, "status must be resting, canceled or executed")
@@ -318,15 +324,15 @@ def is_asked_for(query: Query, **said: str) -> bool:
 def is_within(query: Query, at: np.datetime64) -> bool:
     """Return True if an instant is from `min_ts` to `max_ts`, in seconds."""
     seconds = milliseconds(at) // 1000
-    first = whole_number(query, "min_ts", 0)
-    last = whole_number(query, "max_ts", 2**62)
+    first = query_integer(query, "min_ts", 0)
+    last = query_integer(query, "max_ts", 2**62)
     return first <= seconds <= last
 
 
 def page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
     """The newest rows before the cursor, and the cursor of those before them; rows: by number."""
-    limit = whole_number(query, "limit", PAGE, 1, LONGEST_PAGE)
-    before = whole_number(query, "cursor", 2**62)
+    limit = query_integer(query, "limit", PAGE, 1, LONGEST_PAGE)
+    before = query_integer(query, "cursor", 2**62)
     earlier = [number for number in rows if number < before][::-1]
     shown = earlier[:limit]
     cursor = str(shown[-1]) if len(earlier) > limit else ""
@@ -413,7 +419,7 @@ def position_costs(fills: Iterable[Fill]) -> dict[str, PositionCost]:
 
 def balance(exchange: Exchange, query: Query) -> Response:
     """`GET /portfolio/balance`; cash of resting orders is still in it."""
-    refuse_other_keys(query, "subaccount", "exchange_index")
+    refuse_unknown_keys(query, "subaccount", "exchange_index")
     cash = exchange.cash
     return {
         "balance": int(cash * CENTS // 1),
@@ -426,7 +432,7 @@ def balance(exchange: Exchange, query: Query) -> Response:
 
 def positions(exchange: Exchange, query: Query) -> Response:
     """`GET /portfolio/positions`: traded markets that have not paid, and their events."""
-    refuse_other_keys(query, *PAGED, "ticker", "event_ticker", "count_filter", "subaccount")
+    refuse_unknown_keys(query, *PAGED, "ticker", "event_ticker", "count_filter", "subaccount")
     counted_by = _filter_names(query.get("count_filter", ""))
     paid = {settlement.market for settlement in exchange.payments}
     costs = position_costs(exchange.fills)
@@ -488,7 +494,7 @@ def _event_position(exchange: Exchange, event: str, costs: dict[str, PositionCos
 
 def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
     """`GET /portfolio/fills`; hidden: number of newest fills left out."""
-    refuse_other_keys(query, *PAGED, *DATED, "ticker", "order_id", "subaccount")
+    refuse_unknown_keys(query, *PAGED, *DATED, "ticker", "order_id", "subaccount")
     rows = {
         number: _fill(exchange, number, fill)
         for number, fill in numbered(exchange.fills, hidden)
@@ -519,7 +525,7 @@ def _fill(exchange: Exchange, number: int, fill: Fill) -> Response:
 
 def settlements(exchange: Exchange, query: Query) -> Response:
     """`GET /portfolio/settlements`: traded markets that have paid."""
-    refuse_other_keys(query, *PAGED, *DATED, "ticker", "event_ticker", "subaccount")
+    refuse_unknown_keys(query, *PAGED, *DATED, "ticker", "event_ticker", "subaccount")
     costs = position_costs(exchange.fills)
     rows = {}
     for number, settlement in numbered(exchange.payments):

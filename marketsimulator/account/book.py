@@ -28,22 +28,22 @@ def _codes(first: int, end: int) -> tuple[int, ...]:
 # Kinds of order.
 MARKET, LIMIT, STOP, STOP_LIMIT, TRAILING = _codes(0, 5)
 # Times in force.
-DAY_ORDER, GTC, OPENING, CLOSING = _codes(0, 4)
+DAY_ORDER, GTC, ON_OPEN, ON_CLOSE = _codes(0, 4)
 # States. WORKING orders meet the bars.
-WORKING, DONE, CANCELLED, EXPIRED = _codes(0, 4)
+WORKING, FILLED, CANCELLED, EXPIRED = _codes(0, 4)
 # Why there is an entry: a fill, or from DIVIDEND on a flow of cash beside the fills.
-BY_ORDER, BY_COIN_FEE, BY_LIQUIDATION, BY_SPLIT, BY_END = _codes(0, 5)
+BY_ORDER, BY_CRYPTO_FEE, BY_LIQUIDATION, BY_SPLIT, BY_DELISTING = _codes(0, 5)
 DIVIDEND, SPLIT_CASH, INTEREST, CASH_INTEREST, BORROW, ROUNDING = _codes(5, 11)
 
 (NO_ORDER,) = _codes(-1, 0)
-THE_ACCOUNT = NO_ORDER  # in the place of a symbol: what no symbol pays or gets
+ACCOUNT_LEVEL = NO_ORDER  # in the place of a symbol: what no symbol pays or gets
 FIRST_LEG, SECOND_LEG = _codes(0, 2)  # of the orders of one decision and symbol
 MAKER, TAKER = cast(bool, np.True_), cast(bool, np.False_)
 BILLION = 1e9  # quantities are whole billionths, the smallest step of any venue
 MILLION = 1e6  # fees of a fill are whole millionths of a USD
-CENTS = 100.0
+CENTS_PER_USD = 100.0
 TWO_ULPS = 2.0**-51  # of a float, as a share of it
-NEVER = np.iinfo(np.int64).min  # a date before all others; those before 1970 are below 0
+NOT_FROZEN = np.iinfo(np.int64).min  # a date before all others; those before 1970 are below 0
 
 FLOWS = (
     "interest",
@@ -51,7 +51,7 @@ FLOWS = (
     "other",
     "spread",
     "slippage",
-    "coin_fees",
+    "crypto_fees",
     "borrow",
     "rounding",
     "dividends",
@@ -63,27 +63,33 @@ ACCOUNT = np.dtype(
         ("day_fees", "f8"),  # regulatory fees of today; the sum is rounded up at the close
         ("equity", "f8"),  # at the marks, like the next three
         ("stock", "f8"),  # gross
-        ("coins", "f8"),
-        ("proceeds", "f8"),  # what open shorts were sold for
-        ("fresh_proceeds", "f8"),  # the part of it that was sold today and has not settled
+        ("crypto", "f8"),
+        ("short_proceeds", "f8"),  # what open shorts were sold for
+        (
+            "unsettled_short_proceeds",
+            "f8",
+        ),  # the part of it that was sold today and has not settled
         ("reserved_cash", "f8"),  # what waiting coin bids would cost
         ("reserved_stock", "f8"),  # what waiting stock orders would add to gross
         ("close_equity", "f8"),  # less coins, at the last close
-        ("day_power", "f8"),  # day-trading buying power left, under the pattern-day-trader rule
+        (
+            "day_trading_power",
+            "f8",
+        ),  # day-trading buying power left, under the pattern-day-trader rule
         ("called", "i8"),  # 1 while a margin call stands
         ("deficit", "f8"),  # intraday margin deficit not met yet
         ("deficit_age", "i8"),  # closes that it has seen
         ("frozen_until", "i8"),  # New York date, days since 1970; NEVER: not frozen
         ("maker", "f8"),  # the coin venue's rates at present
         ("taker", "f8"),
-        ("coins_traded", "f8"),  # USD, today
-        ("trades_today", "i8"),  # day trades
-        ("trades_before", "i8"),  # day trades in the four sessions before
+        ("crypto_traded", "f8"),  # USD, today
+        ("day_trades_today", "i8"),  # day trades
+        ("recent_day_trades", "i8"),  # day trades in the four sessions before
         ("margin_calls", "i8"),  # since the account began, like the next three
         ("deficits", "i8"),
         ("freezes", "i8"),
         ("refusals", "i8"),  # orders refused or cut for want of buying power
-        ("entries", "i8"),  # written on the tape
+        ("tape_length", "i8"),  # written on the tape
         *((name, "f8") for name in FLOWS),  # USD of this instant
     ],
     align=True,
@@ -92,17 +98,20 @@ HOLDING = np.dtype(
     [
         ("quantity", "f8"),  # signed
         ("mark", "f8"),  # last close; NaN before the first
-        ("proceeds", "f8"),  # what an open short was sold for
-        ("fresh_proceeds", "f8"),  # the part of it that was sold today
+        ("short_proceeds", "f8"),  # what an open short was sold for
+        ("unsettled_short_proceeds", "f8"),  # the part of it that was sold today
         ("called", "f8"),  # quantity that the broker closes for a margin call, above 0
-        ("opened", "f8"),  # signed, opened today
-        ("room", "f8"),  # quantity that may still fill in the bar that has started
+        ("opened_today", "f8"),  # signed, opened today
+        ("fillable", "f8"),  # quantity that may still fill in the bar that has started
         ("bought", "f8"),  # by market orders in that bar; impact grows with it
         ("sold", "f8"),  # the same of sales, above 0
         # The rest does not change during a run.
         ("crypto", "i8"),  # 1 for a coin
         ("increment", "f8"),
-        ("least", "f8"),  # USD, the least value of an order, unless it closes the position
+        (
+            "min_order_value",
+            "f8",
+        ),  # USD, the least value of an order, unless it closes the position
         ("dust", "f8"),  # USD, the least value of a position that can be closed
         ("half_spread", "f8"),  # fraction of price
         ("slippage", "f8"),  # fraction of price
@@ -118,12 +127,12 @@ ORDER = np.dtype(
         ("symbol", "i8"),
         ("quantity", "f8"),  # signed, what has not filled yet
         ("kind", "i8"),
-        ("force", "i8"),
+        ("time_in_force", "i8"),
         ("limit", "f8"),
         ("stop", "f8"),
         ("trail", "f8"),  # distance of a trailing stop, USD; 0 where it is a fraction
-        ("trail_share", "f8"),  # the same as a fraction of price; 0 where it is in USD
-        ("since", "i8"),  # instant (ns): fills on no bar that starts earlier
+        ("trail_fraction", "f8"),  # the same as a fraction of price; 0 where it is in USD
+        ("active_from", "i8"),  # instant (ns): fills on no bar that starts earlier
         ("reduces", "i8"),  # 1: it never opens, whatever became of the position since it was sent
         ("state", "i8"),
     ],
@@ -134,7 +143,7 @@ ENTRY = np.dtype(
     [
         ("at", "i8"),  # ns on a timeline, the row of given weights
         ("number", "i4"),  # of its order
-        ("why", "i4"),
+        ("cause", "i4"),
         ("symbol", "i4"),
         ("quantity", "f8"),  # signed
         ("price", "f8"),
@@ -145,7 +154,7 @@ ENTRY = np.dtype(
     ],
     align=True,
 )
-DAY = np.dtype(
+DAY_TERMS = np.dtype(
     [
         ("date", "i8"),  # New York, days since 1970
         ("sec", "f8"),  # per USD sold
@@ -159,12 +168,15 @@ DAY = np.dtype(
         ("leverage", "f8"),  # stock gross over equity less coins
         ("margin_equity", "f8"),  # USD; 1× and no shorts below
         ("order_margin", "f8"),  # times its price, at which an order that opens is checked
-        ("pattern_rule", "i8"),  # 1 while the pattern-day-trader rule is in force
-        ("settles_late", "i8"),  # 1: interest on cash less unsettled proceeds
-        ("credits_shorts", "i8"),  # 1: what shorts were sold for reduces the debit
+        ("pattern_day_trader_rule", "i8"),  # 1 while the pattern-day-trader rule is in force
+        ("interest_by_settlement", "i8"),  # 1: interest on cash less unsettled proceeds
+        ("credits_short_proceeds", "i8"),  # 1: what shorts were sold for reduces the debit
         ("volume_share", "f8"),  # of a bar's volume that may fill; inf: volume does not matter
-        ("cuts", "i8"),  # 1: an order beyond buying power is cut to it, else refused
-        ("carries", "i8"),  # 1: what a bar leaves of a market order stays open, else is cancelled
+        ("cuts_to_power", "i8"),  # 1: an order beyond buying power is cut to it, else refused
+        (
+            "carries_remainder",
+            "i8",
+        ),  # 1: what a bar leaves of a market order stays open, else is cancelled
     ],
     align=True,
 )
@@ -184,12 +196,12 @@ class Book(NamedTuple):
     account: Records
     holding: Records
     orders: Records
-    coin_volume: Array
+    crypto_volume: Array
     tiers: Array
     day_trades: Index
 
 
-class Opens(NamedTuple):
+class BarOpens(NamedTuple):
     """What orders meet of S bars, [S] each, NaN where there is none.
 
     price: USD; their opens, or the closes of those that end a session.
@@ -203,13 +215,13 @@ class Opens(NamedTuple):
 
 
 @inlined
-def with_orders(book: Book, orders: Records) -> Book:
+def replace_orders(book: Book, orders: Records) -> Book:
     """The book with these orders in the place of its own."""
-    return Book(book.account, book.holding, orders, book.coin_volume, book.tiers, book.day_trades)
+    return Book(book.account, book.holding, orders, book.crypto_volume, book.tiers, book.day_trades)
 
 
 @inlined
-def on_grid(quantity: float) -> float:
+def round_quantity(quantity: float) -> float:
     """The quantity as the nearest billionth; a whole one is there already."""
     if quantity == np.floor(quantity):
         return float(quantity)
@@ -219,23 +231,23 @@ def on_grid(quantity: float) -> float:
 # These look past a millionth of a unit, or two ulps where those are more: an exact multiple, or
 # half, that the product put an ulp beyond itself would otherwise move by a whole unit.
 @inlined
-def rounded_up(value: float, units: float) -> float:
+def round_up(value: float, units: float) -> float:
     """The value rounded up to a whole number of parts, of which `units` make one."""
     parts = value * units
     return float(np.ceil(parts - max(1e-6, abs(parts) * TWO_ULPS)) / units)
 
 
 @inlined
-def rounded_down(value: float, units: float) -> float:
+def round_down(value: float, units: float) -> float:
     """The value rounded down to a whole number of parts, of which `units` make one."""
     parts = value * units
     return float(np.floor(parts + max(1e-6, abs(parts) * TWO_ULPS)) / units)
 
 
 @inlined
-def nearest_cent(usd: float) -> float:
+def round_to_cent(usd: float) -> float:
     """The amount in whole cents; half a cent goes to the even one."""
-    return float(np.rint(np.rint(usd * 1e8) / 1e6) / CENTS)
+    return float(np.rint(np.rint(usd * 1e8) / 1e6) / CENTS_PER_USD)
 
 
 @inlined
@@ -244,7 +256,7 @@ def write_fill(
     tape: Records,
     at: int,
     number: int,
-    why: int,
+    cause: int,
     s: int,
     quantity: float,
     price: float,
@@ -253,11 +265,11 @@ def write_fill(
     slippage: float,
 ) -> None:
     """Append a fill of symbol s to the tape; the account counts how many entries are written."""
-    entry = tape[account.entries]
-    account.entries += 1
+    entry = tape[account.tape_length]
+    account.tape_length += 1
     entry.at = at
     entry.number = number
-    entry.why = why
+    entry.cause = cause
     entry.symbol = s
     entry.quantity = quantity
     entry.price = price
@@ -268,36 +280,36 @@ def write_fill(
 
 
 @inlined
-def write_flow(account: Record, tape: Records, at: int, why: int, s: int, usd: float) -> None:
+def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd: float) -> None:
     """Append a flow of cash beside the fills to the tape; nothing where there is none."""
     if usd != 0.0:
-        write_fill(account, tape, at, NO_ORDER, why, s, 0.0, 0.0, 0.0, 0.0, 0.0)
-        tape[account.entries - 1].usd = usd
+        write_fill(account, tape, at, NO_ORDER, cause, s, 0.0, 0.0, 0.0, 0.0, 0.0)
+        tape[account.tape_length - 1].usd = usd
 
 
 @inlined
-def most_flows(size: int, actions: int) -> int:
+def max_flows(size: int, actions: int) -> int:
     """How many flows the step to an instant can write: actions, borrow by symbol, the account's."""
     return 2 * actions + size + 3
 
 
-def new_book(capital: float, holding: Records, tiers: Array) -> Book:
+def create_book(capital: float, holding: Records, tiers: Array) -> Book:
     """An account in cash. holding: what does not change about each symbol."""
     account = np.zeros(1, ACCOUNT)
     holding = holding.copy()
     for name in ("cash", "equity", "close_equity"):
         account[name] = capital
     account["maker"], account["taker"] = tiers[0, 1:]
-    account["frozen_until"] = NEVER
+    account["frozen_until"] = NOT_FROZEN
     holding["mark"] = np.nan
-    holding["room"] = np.inf
+    holding["fillable"] = np.inf
     orders = np.zeros(0, ORDER)
     day_trades = np.zeros(4, dtype=np.int64)
     return Book(account, holding, orders, np.zeros(31), tiers, day_trades)
 
 
-def hold(
-    book: Book, cash: float, quantities: Array, closes: Array, proceeds: Array | None = None
+def set_positions(
+    book: Book, cash: float, quantities: Array, closes: Array, short_proceeds: Array | None = None
 ) -> None:
     """Begin with positions instead of cash alone, all of them settled.
 
@@ -310,16 +322,16 @@ def hold(
     account["cash"] = cash
     book.holding["quantity"] = quantities
     stocks = book.holding["crypto"] == 0
-    if proceeds is None:
+    if short_proceeds is None:
         short = stocks & (quantities < 0)
         # Whole millionths, as settlement keeps them.
-        proceeds = np.rint(np.where(short, -quantities * closes, 0.0) * MILLION) / MILLION
-    book.holding["proceeds"] = proceeds
-    account["proceeds"] = proceeds.sum()
+        short_proceeds = np.rint(np.where(short, -quantities * closes, 0.0) * MILLION) / MILLION
+    book.holding["short_proceeds"] = short_proceeds
+    account["short_proceeds"] = short_proceeds.sum()
     stock_value = np.where(stocks & (quantities != 0), quantities * closes, 0.0).sum()
     account["close_equity"] = cash + stock_value
 
 
-def new_tape(length: int) -> Records:
+def create_tape(length: int) -> Records:
     """Room for `length` entries; what is not written takes no memory."""
     return np.empty(length, ENTRY)

@@ -20,49 +20,55 @@ from foundation.arrays import Records
 from marketsimulator.account.book import (
     ACCOUNT,
     CANCELLED,
-    CLOSING,
+    ON_CLOSE,
     DAY_ORDER,
     FLOWS,
     GTC,
     LIMIT,
     MARKET,
-    OPENING,
+    ON_OPEN,
     ORDER,
     STOP,
     STOP_LIMIT,
     TRAILING,
     WORKING,
     Book,
-    Opens,
-    most_flows,
-    new_tape,
+    BarOpens,
+    max_flows,
+    create_tape,
 )
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.tape import Entry, read_tape
-from marketsimulator.account.timeline import Timeline, advance, fills_orders, meet_finer, open_bars
-from marketsimulator.records import Booking, Row
+from marketsimulator.account.timeline import (
+    Timeline,
+    advance,
+    fills_orders,
+    step_finer_bars,
+    open_bars,
+)
+from marketsimulator.run_result import Booking, EquityRow
 from trainingdata.bars import OPEN, VOLUME
 from trainingdata.instruments import Kind
 from trainingdata.market import Market
 
 log = logging.getLogger(__name__)
 
-KINDS = {
+ORDER_TYPE_CODES = {
     "market": MARKET,
     "limit": LIMIT,
     "stop": STOP,
     "stop_limit": STOP_LIMIT,
     "trailing_stop": TRAILING,
 }
-FORCES = {"day": DAY_ORDER, "gtc": GTC, "opg": OPENING, "cls": CLOSING}
-State = Literal["working", "filled", "canceled", "expired"]
+TIME_IN_FORCE_CODES = {"day": DAY_ORDER, "gtc": GTC, "opg": ON_OPEN, "cls": ON_CLOSE}
+OrderState = Literal["working", "filled", "canceled", "expired"]
 # In the order in which the book numbers them.
-STATES: tuple[State, ...] = ("working", "filled", "canceled", "expired")
+ORDER_STATES: tuple[OrderState, ...] = ("working", "filled", "canceled", "expired")
 
 _NO_ORDERS = np.zeros(0, ORDER)
-_ROW_FIELDS = ("cash", "equity", "stock", "coins", *FLOWS)
-_SNAPSHOT_FIELDS = ("cash", "equity", "unsettled", "fresh_proceeds", "proceeds")
+_ROW_FIELDS = ("cash", "equity", "stock", "crypto", *FLOWS)
+_SNAPSHOT_FIELDS = ("cash", "equity", "unsettled", "unsettled_short_proceeds", "short_proceeds")
 
 
 def _columns_of(fields: Iterable[str]) -> list[int]:
@@ -92,7 +98,7 @@ class SimulatedBroker:
         book: Book,
         terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
         *,
-        cancels: bool = True,
+        cancel_remainders: bool = True,
     ) -> None:
         """book: an account as it begins, whose arrays the broker takes over.
 
@@ -107,18 +113,18 @@ class SimulatedBroker:
         self._symbol = {symbol: s for s, symbol in enumerate(bars.symbols)}
         self._orders: list[Order] = []
         self._numbers: dict[str, int] = {}
-        self._states: list[State] = []
+        self._states: list[OrderState] = []
         # Rows of the timeline at which the run's own instants are: it has more with finer bars.
         self._rows = np.searchsorted(line.now, bars.times.astype(np.int64))
         self._index = market.first
         self._row = int(self._rows[self._index])
-        self._cancels = cancels and market.finer is not None
-        self._opening: Opens | None = None
+        self._cancels = cancel_remainders and market.finer is not None
+        self._opening: BarOpens | None = None
         self._recorded: np.ndarray | None = None
         self._columns = book.account.view(np.float64)
         self._leverage = line.days["leverage"].tolist()
         self._margin_equity = line.days["margin_equity"].tolist()
-        self._room = new_tape(0)
+        self._tape_buffer = create_tape(0)
         mark_positions(book.account[0], book.holding, market.history.last_closes())
 
     def advance(self, index: int) -> None:
@@ -136,14 +142,16 @@ class SimulatedBroker:
             while self._row + 1 < last:
                 tape = self._tape()
                 finer = self._row + 1, last
-                self._row = meet_finer(self._book, self._line, tape, finer, self._most_entries())
+                self._row = step_finer_bars(
+                    self._book, self._line, tape, finer, self._max_entries()
+                )
                 self._record(tape)
             self._row = last
             tape = self._tape()
             advance(self._book, self._line, tape, last)
             self._record(tape)
             if self._cancels:
-                self._cancel_left()
+                self._cancel_remainders()
         self._drop_done_orders()
 
     def open(self) -> None:
@@ -156,7 +164,7 @@ class SimulatedBroker:
     def account(self) -> AccountSnapshot:
         """Return the account at this instant, before its bars open."""
         state = self._book.account.item()
-        cash, equity, unsettled, fresh_proceeds, short_proceeds = _snapshot_values(state)
+        cash, equity, unsettled, unsettled_short_proceeds, short_proceeds = _snapshot_values(state)
         day = self._line.day[self._row]
         lends = equity >= self._margin_equity[day]
         leverage = self._leverage[day]
@@ -178,7 +186,7 @@ class SimulatedBroker:
             prices=prices,
             as_of=self.now(),
             open_orders=tuple(self._open_orders()),
-            unsettled=unsettled - fresh_proceeds,
+            unsettled=unsettled - unsettled_short_proceeds,
             short_proceeds=short_proceeds,
             leverage=leverage if lends else min(leverage, 1.0),
             shorting=lends,
@@ -186,8 +194,10 @@ class SimulatedBroker:
 
     def short_proceeds(self) -> dict[str, float]:
         """What each open short was sold for, USD."""
-        proceeds = self._book.holding["proceeds"]
-        return {self._bars.symbols[s]: float(proceeds[s]) for s in np.flatnonzero(proceeds)}
+        short_proceeds = self._book.holding["short_proceeds"]
+        return {
+            self._bars.symbols[s]: float(short_proceeds[s]) for s in np.flatnonzero(short_proceeds)
+        }
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
         """Send the orders, in their order, and return what has filled at once; no gate is asked."""
@@ -229,9 +239,9 @@ class SimulatedBroker:
         self._states.append("working")
         return True
 
-    def states(self, client_order_ids: Iterable[str]) -> dict[str, State]:
+    def states(self, client_order_ids: Iterable[str]) -> dict[str, OrderState]:
         """What has become of orders; without those it never took."""
-        self._note_states()
+        self._sync_states()
         numbers = self._numbers
         return {name: self._states[numbers[name]] for name in client_order_ids if name in numbers}
 
@@ -258,11 +268,11 @@ class SimulatedBroker:
         if self._opening is not None and halted:
             self._opening.price[s] = np.nan
 
-    def _note_states(self) -> None:
+    def _sync_states(self) -> None:
         orders = self._book.orders
         numbers = orders["number"].tolist()
         for number, state in zip(numbers, orders["state"].tolist(), strict=True):
-            self._states[number] = STATES[state]
+            self._states[number] = ORDER_STATES[state]
 
     def now(self) -> np.datetime64:
         return np.datetime64(int(self._line.now[self._row]), "ns")
@@ -299,9 +309,9 @@ class SimulatedBroker:
         self._book.account["cash"] += usd
         self._book.account["equity"] += usd
 
-    def row(self) -> Row:
+    def row(self) -> EquityRow:
         """The account after what has filled at this instant so far."""
-        return Row(self.now(), *_row_values(self._book.account.item()))
+        return EquityRow(self.now(), *_row_values(self._book.account.item()))
 
     def margin_events(self) -> dict[str, int]:
         """How often the broker stepped in since the account began.
@@ -310,27 +320,27 @@ class SimulatedBroker:
         """
         return margin_events(self._book)
 
-    def _most_entries(self) -> int:
+    def _max_entries(self) -> int:
         """That one step can write.
 
         That is a split and a liquidation a symbol, and an order at an open and within a bar, each
         with a fee in coin; and the flows of the step.
         """
         size, actions = len(self._book.holding), len(self._line.actions)
-        return 4 * (size + len(self._book.orders)) + actions + int(most_flows(size, actions))
+        return 4 * (size + len(self._book.orders)) + actions + int(max_flows(size, actions))
 
     def _tape(self) -> Records:
         """Room for what one step can write."""
-        self._book.account["entries"] = 0
-        needed = self._most_entries()
-        if len(self._room) < needed:
-            self._room = new_tape(needed)
-        return self._room
+        self._book.account["tape_length"] = 0
+        needed = self._max_entries()
+        if len(self._tape_buffer) < needed:
+            self._tape_buffer = create_tape(needed)
+        return self._tape_buffer
 
     def _record(self, tape: Records) -> list[Fill]:
         """Keep what the tape holds as values; its fills."""
         before = len(self.fills)
-        written = tape[: int(self._book.account["entries"][0])]
+        written = tape[: int(self._book.account["tape_length"][0])]
         if len(written):
             symbols = self._bars.symbols
             at = np.datetime64(self._bars.times[self._index])
@@ -348,9 +358,11 @@ class SimulatedBroker:
                 self._numbers[order.client_order_id],
                 self._symbol[order.symbol],
                 float(order.signed_qty),
-                KINDS[order.type],
+                ORDER_TYPE_CODES[order.type],
                 # The open of a bar that begins with the closing auction is its price.
-                OPENING if order.tif == self._bars.timeframe.auction else FORCES[order.tif],
+                ON_OPEN
+                if order.tif == self._bars.timeframe.auction
+                else TIME_IN_FORCE_CODES[order.tif],
                 order.limit_price or np.nan,
                 order.stop_price or np.nan,
                 order.trail_price or 0.0,
@@ -372,7 +384,7 @@ class SimulatedBroker:
                 remaining = exact_decimal(abs(float(row["quantity"])))
                 yield replace(self._orders[row["number"]], qty=remaining)
 
-    def _cancel_left(self) -> None:
+    def _cancel_remainders(self) -> None:
         """Cancel what is left of market orders."""
         for row in self._book.orders:
             # A stop that was met is one at the market by now, and goes on.
@@ -383,7 +395,7 @@ class SimulatedBroker:
         """Empty the book's orders once none of them works any more."""
         states = self._book.orders["state"].tolist()
         if states and min(states) > WORKING:
-            self._note_states()
+            self._sync_states()
             self._book = self._book._replace(orders=_NO_ORDERS)
 
 

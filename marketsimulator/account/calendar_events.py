@@ -12,33 +12,33 @@ from foundation.arrays import Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
     BORROW,
-    BY_END,
+    BY_DELISTING,
     BY_SPLIT,
     CANCELLED,
     CASH_INTEREST,
-    CENTS,
-    CLOSING,
+    CENTS_PER_USD,
+    ON_CLOSE,
     DAY_ORDER,
     DIVIDEND,
     EXPIRED,
     INTEREST,
     NO_ORDER,
-    OPENING,
+    ON_OPEN,
     ROUNDING,
     SPLIT_CASH,
-    THE_ACCOUNT,
+    ACCOUNT_LEVEL,
     WORKING,
     Book,
     Record,
-    nearest_cent,
-    on_grid,
-    rounded_down,
-    rounded_up,
+    round_to_cent,
+    round_quantity,
+    round_down,
+    round_up,
     write_fill,
     write_flow,
 )
-from marketsimulator.account.margin import close_margin, open_margin
-from marketsimulator.account.settlement import move_position, move_short_proceeds
+from marketsimulator.account.margin import assess_margin, start_margin_day
+from marketsimulator.account.settlement import change_position, update_short_proceeds
 
 
 @compiled
@@ -46,11 +46,11 @@ def open_session(book: Book, day: Record) -> None:
     """Yesterday's stock trades settle (T+1); margin starts a new day."""
     account = book.account[0]
     account.unsettled = 0.0
-    if account.fresh_proceeds != 0.0:
-        account.fresh_proceeds = 0.0
+    if account.unsettled_short_proceeds != 0.0:
+        account.unsettled_short_proceeds = 0.0
         for s in range(len(book.holding)):
-            book.holding[s].fresh_proceeds = 0.0
-    open_margin(book, day)
+            book.holding[s].unsettled_short_proceeds = 0.0
+    start_margin_day(book, day)
 
 
 @compiled
@@ -64,34 +64,36 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
     cash = account.cash
     # What shorts were sold for is the lender's collateral: it does not reduce the debit, unless
     # the settings say that the broker credits it.
-    if not day.credits_shorts:
-        cash -= account.proceeds
+    if not day.credits_short_proceeds:
+        cash -= account.short_proceeds
     # Interest by settlement date leaves out what today's trades have not brought yet. A short that
     # was sold today is among them and was taken off above already.
-    if day.settles_late:
-        cash -= account.unsettled - (0.0 if day.credits_shorts else account.fresh_proceeds)
+    if day.interest_by_settlement:
+        cash -= account.unsettled - (
+            0.0 if day.credits_short_proceeds else account.unsettled_short_proceeds
+        )
     share = nights / INTEREST_DAYS_PER_YEAR
     interest = 0.0
     idle = 0.0
     borrow = 0.0
     # Every rounding goes against the account: what it pays up to the cent, what it earns down.
     if cash < 0.0:
-        interest = rounded_up(-cash * day.interest_rate * share, CENTS)
+        interest = round_up(-cash * day.interest_rate * share, CENTS_PER_USD)
     else:
-        idle = rounded_down(cash * day.cash_rate * share, CENTS)
+        idle = round_down(cash * day.cash_rate * share, CENTS_PER_USD)
     for s in range(len(book.holding)):
         position = book.holding[s]
         if position.quantity < 0.0 and position.borrow_rate > 0.0:
             lent_value = -position.quantity * position.mark
-            lent = rounded_up(lent_value * position.borrow_rate * share, CENTS)
+            lent = round_up(lent_value * position.borrow_rate * share, CENTS_PER_USD)
             borrow += lent
             write_flow(account, tape, at, BORROW, s, -lent)
     # SEC, TAF and CAT fees are rounded up to the cent together, once per account and day.
-    rounding = rounded_up(account.day_fees, CENTS) - account.day_fees
+    rounding = round_up(account.day_fees, CENTS_PER_USD) - account.day_fees
     account.day_fees = 0.0
-    write_flow(account, tape, at, INTEREST, THE_ACCOUNT, -interest)
-    write_flow(account, tape, at, CASH_INTEREST, THE_ACCOUNT, idle)
-    write_flow(account, tape, at, ROUNDING, THE_ACCOUNT, -rounding)
+    write_flow(account, tape, at, INTEREST, ACCOUNT_LEVEL, -interest)
+    write_flow(account, tape, at, CASH_INTEREST, ACCOUNT_LEVEL, idle)
+    write_flow(account, tape, at, ROUNDING, ACCOUNT_LEVEL, -rounding)
     account.interest += interest
     account.borrow += borrow
     account.rounding += rounding
@@ -100,25 +102,25 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
     account.equity += idle - interest - borrow - rounding
     for k in range(len(book.orders)):
         order = book.orders[k]
-        if order.state == WORKING and order.force in (DAY_ORDER, OPENING, CLOSING):
+        if order.state == WORKING and order.time_in_force in (DAY_ORDER, ON_OPEN, ON_CLOSE):
             order.state = EXPIRED
     # Last, because a margin call is decided by the equity that the charges have left.
-    close_margin(book, day)
+    assess_margin(book, day)
 
 
 @compiled
-def update_coin_tier(book: Book, before: int, date: int) -> None:
+def update_crypto_tier(book: Book, before: int, date: int) -> None:
     """A New York day begins: the coin venue's rates follow from the last 30 days' volume.
 
     before: the date until now, under which its USD are kept. Days between the two had no bar; what
     is older than 30 days is forgotten.
     """
     account = book.account[0]
-    volumes = book.coin_volume
-    volumes[before % len(volumes)] = account.coins_traded
+    volumes = book.crypto_volume
+    volumes[before % len(volumes)] = account.crypto_traded
     for day in range(before + 1, min(date, before + len(volumes)) + 1):
         volumes[day % len(volumes)] = 0.0
-    account.coins_traded = 0.0
+    account.crypto_traded = 0.0
     traded = 0.0
     for k in range(len(volumes)):
         traded += volumes[k]
@@ -140,7 +142,7 @@ def apply_corporate_action(
     account = book.account[0]
     position = book.holding[s]
     worth_before = _worth(position)
-    paid = nearest_cent(position.quantity * dividend)
+    paid = round_to_cent(position.quantity * dividend)
     account.dividends += paid
     write_flow(account, tape, at, DIVIDEND, s, paid)
     step = position.increment
@@ -149,7 +151,7 @@ def apply_corporate_action(
         exact = before * ratio
         position.quantity = _whole_towards_zero(exact, before, step)
         position.mark /= ratio
-        fraction = nearest_cent((exact - position.quantity) * position.mark)
+        fraction = round_to_cent((exact - position.quantity) * position.mark)
         write_flow(account, tape, at, SPLIT_CASH, s, fraction)
         paid += fraction
         # Positions are the sum of the tape, so what a split adds is written there too.
@@ -158,14 +160,15 @@ def apply_corporate_action(
             write_fill(account, tape, at, NO_ORDER, BY_SPLIT, s, change, 0.0, 0.0, 0.0, 0.0)
         # A call is for shares, of which there are more now, but no more than are held.
         position.called = min(
-            on_grid(np.ceil(position.called * ratio / step - 1e-9) * step), abs(position.quantity)
+            round_quantity(np.ceil(position.called * ratio / step - 1e-9) * step),
+            abs(position.quantity),
         )
         # A short that a reverse split has dissolved into cash is no collateral any more.
         if position.quantity == 0.0:
-            account.proceeds -= position.proceeds
-            account.fresh_proceeds -= position.fresh_proceeds
-            position.proceeds = 0.0
-            position.fresh_proceeds = 0.0
+            account.short_proceeds -= position.short_proceeds
+            account.unsettled_short_proceeds -= position.unsettled_short_proceeds
+            position.short_proceeds = 0.0
+            position.unsettled_short_proceeds = 0.0
     account.cash += paid
     account.other += paid
     # What waits, or is called, meets the session's open before anything is marked again.
@@ -187,7 +190,7 @@ def apply_corporate_action(
 
 
 @compiled
-def end_symbol(
+def delist_symbol(
     book: Book, tape: Records, at: int, s: int, price: float, share: float, into: int, ratio: float
 ) -> None:
     """A symbol has ended: its orders are cancelled and its position leaves the book at what a share
@@ -222,7 +225,7 @@ def end_symbol(
         if held * added < 0.0:
             closing = min(abs(held), abs(added)) * (1.0 if added > 0.0 else -1.0)
         _exchange(book, tape, at, into, closing, successor.mark)
-        _exchange(book, tape, at, into, on_grid(added - closing), successor.mark)
+        _exchange(book, tape, at, into, round_quantity(added - closing), successor.mark)
 
 
 @inlined
@@ -234,11 +237,11 @@ def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price
     position = book.holding[s]
     account.cash -= quantity * price
     if not position.crypto:
-        move_short_proceeds(account, position, quantity, price)
+        update_short_proceeds(account, position, quantity, price)
     lost = quantity * (price - position.mark)
-    move_position(account, position, quantity, -quantity * price)
+    change_position(account, position, quantity, -quantity * price)
     position.called = min(position.called, abs(position.quantity))
-    write_fill(account, tape, at, NO_ORDER, BY_END, s, quantity, price, 0.0, 0.0, lost)
+    write_fill(account, tape, at, NO_ORDER, BY_DELISTING, s, quantity, price, 0.0, 0.0, lost)
 
 
 @inlined
@@ -254,4 +257,4 @@ def _whole_towards_zero(quantity: float, sign: float, step: float) -> float:
     A quotient within a billionth of the next whole number counts as that number.
     """
     # Of nothing it is 0.0: adding that takes the sign off a zero below zero.
-    return on_grid(np.trunc(quantity / step + (1e-9 if sign > 0 else -1e-9)) * step) + 0.0
+    return round_quantity(np.trunc(quantity / step + (1e-9 if sign > 0 else -1e-9)) * step) + 0.0

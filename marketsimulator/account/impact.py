@@ -5,24 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.compiled import inlined
-from marketsimulator.account.book import Record, rounded_down, rounded_up
+from marketsimulator.account.book import Record, round_down, round_up
 
-FINER_BELOW = 1e-5  # USD, of which a billionth is a basis point
-TICKS_OF_A_PRICE = 1e6  # that a price below it has at least
-FINEST_SCALE = 1e22  # the last power of ten that a float holds exactly
+FINE_TICK_BELOW = 1e-5  # USD, of which a billionth is a basis point
+MIN_TICKS_PER_PRICE = 1e6  # that a price below it has at least
+MAX_TICK_SCALE = 1e22  # the last power of ten that a float holds exactly
 
 
 @inlined
-def tick_price(price: float, up: bool) -> float:
+def round_to_tick(price: float, up: bool) -> float:
     """The price rounded to a tick: 0.0001 from a dollar up, a billionth below.
 
     Below 0.00001 a tick is a power of ten, a hundredth of a basis point of the price at most.
     """
     scale = 1e4 if price >= 1.0 else 1e9
-    if 0.0 < price < FINER_BELOW:
-        while price * scale < TICKS_OF_A_PRICE and scale < FINEST_SCALE:
+    if 0.0 < price < FINE_TICK_BELOW:
+        while price * scale < MIN_TICKS_PER_PRICE and scale < MAX_TICK_SCALE:
             scale *= 10.0
-    return rounded_up(price, scale) if up else rounded_down(price, scale)
+    return round_up(price, scale) if up else round_down(price, scale)
 
 
 @inlined
@@ -40,8 +40,8 @@ def market_price(
         before = position.bought if quantity > 0 else position.sold
         cost += position.impact * volatility * _root_participation(before, abs(quantity), volume)
     if quantity > 0:
-        return tick_price(reference * (1.0 + cost), True)
-    return tick_price(reference * max(1.0 - cost, 0.0), False)
+        return round_to_tick(reference * (1.0 + cost), True)
+    return round_to_tick(reference * max(1.0 - cost, 0.0), False)
 
 
 @inlined
@@ -56,7 +56,7 @@ def _root_participation(before: float, size: float, volume: float) -> float:
 
 
 @inlined
-def note_market_volume(position: Record, quantity: float) -> None:
+def add_market_volume(position: Record, quantity: float) -> None:
     """A market order has traded in this bar: what follows on its side pays more."""
     if quantity > 0:
         position.bought += quantity

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.compiled import compiled, inlined
-from marketsimulator.account.book import Book, Record, on_grid
+from marketsimulator.account.book import Book, Record, round_quantity
 
 # Alpaca, "Margin and Short Selling", read 2026-11-28:
 INITIAL_REQUIREMENT = 0.5
@@ -20,8 +20,8 @@ MAINTENANCE = 0.3  # of an ordinary stock's value
 PATTERN_EQUITY = 25_000.0  # USD at the last close, for day trading on margin
 PATTERN_TRADES = 3  # day trades in five sessions that a smaller account may make
 # Alpaca, "Margin and Short Selling", read 2026-11-20:
-CLOSING_ONLY = 6.0  # gross over equity, above which the broker takes closing orders only
-CONCENTRATED = 0.7  # of the stocks' value in one stock, which then needs 50 %
+CLOSING_ONLY_LEVERAGE = 6.0  # gross over equity, above which the broker takes closing orders only
+CONCENTRATION_SHARE = 0.7  # of the stocks' value in one stock, which then needs 50 %
 CONCENTRATED_DEBIT = 100_000.0  # USD, from which concentration counts
 # FINRA Regulatory Notice 26-10 (intraday margin deficits), read 2026-11-20:
 DE_MINIMIS = 1_000.0  # USD: a deficit not above the lesser of this and the next is forgiven
@@ -33,7 +33,7 @@ CALL_BUFFER = 0.95  # a liquidation brings the requirement to this share of equi
 
 
 @compiled
-def maintenance(quantity: float, mark: float, special: float) -> float:
+def maintenance_requirement(quantity: float, mark: float, special: float) -> float:
     """USD that one stock position needs overnight; special: a rate that stands above the table's.
 
     Alpaca, "Margin and Short Selling", read 2026-11-28. Long: all of the value below 2.50 USD a
@@ -65,12 +65,12 @@ def required_equity(book: Book, leverage: float) -> float:
         if position.quantity == 0.0 or position.crypto:
             continue
         value = abs(position.quantity) * position.mark
-        need = maintenance(position.quantity, position.mark, position.requirement)
+        need = maintenance_requirement(position.quantity, position.mark, position.requirement)
         # Intraday leverage is for ordinary stocks. A cheap one, a low-priced short or one with a
         # special rate needs by day what it needs overnight.
         if leverage > 0.0 and need <= MAINTENANCE * value * (1.0 + 1e-9):
             need = value / leverage
-        elif concentrated and value >= CONCENTRATED * account.stock:
+        elif concentrated and value >= CONCENTRATION_SHARE * account.stock:
             need = max(need, 0.5 * value)
         total += need
     return total
@@ -84,7 +84,9 @@ def unborrowed_cash(account: Record) -> float:
     that was sold today is both, and is taken off once.
     """
     return float(
-        account.cash - account.proceeds - max(account.unsettled - account.fresh_proceeds, 0.0)
+        account.cash
+        - account.short_proceeds
+        - max(account.unsettled - account.unsettled_short_proceeds, 0.0)
     )
 
 
@@ -97,17 +99,17 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
     if position.crypto:
         return unborrowed_cash(account) - float(account.reserved_cash)
     # Coins cannot be borrowed against, so no stock rests on them.
-    collateral: float = account.equity - account.coins
+    collateral: float = account.equity - account.crypto
     used: float = account.stock + account.reserved_stock
     leverage: float = day.leverage
     if account.equity < day.margin_equity:
         # Below 2,000 USD Alpaca lends neither cash nor shares.
         return 0.0 if short else min(leverage, 1.0) * collateral - used
-    if account.stock > CLOSING_ONLY * account.equity:
+    if account.stock > CLOSING_ONLY_LEVERAGE * account.equity:
         return 0.0
     if day.date < account.frozen_until:
         return collateral - used
-    if not day.pattern_rule:
+    if not day.pattern_day_trader_rule:
         return leverage * collateral - used
     # FINRA 4210: a pattern day trader may use what the last close granted for the day, but never
     # has less than the 2× of an ordinary account. Below 25,000 USD there is only the latter, and
@@ -115,12 +117,14 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
     # account a pattern day trader that it may not be.
     overnight = collateral / INITIAL_REQUIREMENT - used
     if account.close_equity >= PATTERN_EQUITY:
-        return max(overnight, float(account.day_power - account.reserved_stock))
-    return 0.0 if account.trades_today + account.trades_before >= PATTERN_TRADES else overnight
+        return max(overnight, float(account.day_trading_power - account.reserved_stock))
+    return (
+        0.0 if account.day_trades_today + account.recent_day_trades >= PATTERN_TRADES else overnight
+    )
 
 
 @compiled
-def open_margin(book: Book, day: Record) -> None:
+def start_margin_day(book: Book, day: Record) -> None:
     """A session opens: day trades and day-trading power are counted from the start.
 
     What was opened yesterday is no day trade any more. Day-trading buying power is leverage times
@@ -130,23 +134,23 @@ def open_margin(book: Book, day: Record) -> None:
     day_trades = book.day_trades
     for k in range(len(day_trades) - 1, 0, -1):
         day_trades[k] = day_trades[k - 1]
-    day_trades[0] = account.trades_today
-    account.trades_today = 0
-    account.trades_before = 0
+    day_trades[0] = account.day_trades_today
+    account.day_trades_today = 0
+    account.recent_day_trades = 0
     for k in range(len(day_trades)):
-        account.trades_before += day_trades[k]
+        account.recent_day_trades += day_trades[k]
     for s in range(len(book.holding)):
-        book.holding[s].opened = 0.0
-    if day.pattern_rule:
+        book.holding[s].opened_today = 0.0
+    if day.pattern_day_trader_rule:
         excess = account.close_equity - required_equity(book, 0.0)
-        account.day_power = max(0.0, day.leverage * excess)
+        account.day_trading_power = max(0.0, day.leverage * excess)
 
 
 @compiled
-def note_deficit(book: Book, day: Record) -> None:
+def record_deficit(book: Book, day: Record) -> None:
     """Note the intraday margin deficit: what positions need beyond equity in an open market."""
     account = book.account[0]
-    collateral = account.equity - account.coins
+    collateral = account.equity - account.crypto
     # This runs at every bar, and equity that covers the whole of the positions needs no closer
     # look at each of them.
     if account.stock <= collateral:
@@ -162,7 +166,7 @@ def note_deficit(book: Book, day: Record) -> None:
 
 
 @compiled
-def close_margin(book: Book, day: Record) -> None:
+def assess_margin(book: Book, day: Record) -> None:
     """A session closes: a deficit is met or ages, and too little equity is a margin call.
 
     A deficit that has not been met in time freezes the account. The broker answers a call at the
@@ -170,7 +174,7 @@ def close_margin(book: Book, day: Record) -> None:
     Each close states anew what a call that still stands is for.
     """
     account = book.account[0]
-    collateral = account.equity - account.coins
+    collateral = account.equity - account.crypto
     need = required_equity(book, 0.0)
     account.close_equity = collateral
     if account.deficit > 0.0:
@@ -181,7 +185,7 @@ def close_margin(book: Book, day: Record) -> None:
             account.deficit = 0.0
             # The deficit came into the place of the pattern-day-trader rule and freezes nothing
             # while that one is in force.
-            if not day.pattern_rule:
+            if not day.pattern_day_trader_rule:
                 account.freezes += 1
                 account.frozen_until = day.date + FREEZE_DAYS
     if need <= collateral:
@@ -199,14 +203,14 @@ def close_margin(book: Book, day: Record) -> None:
             size = abs(position.quantity)
             step = position.increment
             # Up to a whole increment, so that what is closed is enough; never beyond zero.
-            position.called = min(on_grid(np.ceil(size * share / step - 1e-9) * step), size)
+            position.called = min(round_quantity(np.ceil(size * share / step - 1e-9) * step), size)
 
 
 @compiled
-def call_is_met(book: Book) -> bool:
+def is_call_met(book: Book) -> bool:
     """Whether equity less coins covers what stock positions need overnight, at the marks."""
     account = book.account[0]
-    return bool(required_equity(book, 0.0) <= account.equity - account.coins)
+    return bool(required_equity(book, 0.0) <= account.equity - account.crypto)
 
 
 @compiled

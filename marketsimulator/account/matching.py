@@ -20,21 +20,21 @@ from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
     BY_ORDER,
     CANCELLED,
-    CLOSING,
-    DONE,
+    ON_CLOSE,
+    FILLED,
     EXPIRED,
     LIMIT,
     MAKER,
     MARKET,
-    OPENING,
+    ON_OPEN,
     STOP,
     STOP_LIMIT,
     TRAILING,
     WORKING,
     Book,
-    Opens,
+    BarOpens,
     Record,
-    on_grid,
+    round_quantity,
 )
 from marketsimulator.account.impact import market_price
 from marketsimulator.account.margin import buying_power
@@ -46,12 +46,14 @@ from marketsimulator.account.settlement import (
     trade_at_open,
 )
 
-LOW = 0
-HIGH = 1
+LOW_SIDE = 0
+HIGH_SIDE = 1
 
 
 @compiled
-def send_orders(book: Book, day: Record, tape: Records, first: int, opens: Opens, now: int) -> None:
+def send_orders(
+    book: Book, day: Record, tape: Records, first: int, opens: BarOpens, now: int
+) -> None:
     """Orders from row `first` on reach the broker, in the order in which they were sent.
 
     Each is refused, filled at the open that comes now, or waits. opens: of bars that start now.
@@ -61,9 +63,9 @@ def send_orders(book: Book, day: Record, tape: Records, first: int, opens: Opens
         order = book.orders[k]
         s = order.symbol
         kind = order.kind
-        auction = order.force == OPENING or order.force == CLOSING
+        auction = order.time_in_force == ON_OPEN or order.time_in_force == ON_CLOSE
         if kind == TRAILING:
-            order.stop = trailed_stop(order, book.holding[s].mark)
+            order.stop = trailing_stop_price(order, book.holding[s].mark)
         # A market order meets its price now, and buying power is looked at with that price. One
         # that may wait is taken only with the buying power that it will hold back.
         waits = kind != MARKET or auction
@@ -75,23 +77,23 @@ def send_orders(book: Book, day: Record, tape: Records, first: int, opens: Opens
             continue
         if not np.isnan(opens.price[s]):
             position = book.holding[s]
-            if kind == MARKET and position.least > 0.0:
+            if kind == MARKET and position.min_order_value > 0.0:
                 volume, deviation = opens.volume[s], opens.volatility[s]
                 price = market_price(position, opens.price[s], order.quantity, volume, deviation)
                 if is_too_small(position, order.quantity, price):
                     book.account[0].refusals += 1
                     order.state = CANCELLED
                     continue
-            _meet_open(book, day, tape, k, opens, now)
+            _match_open(book, day, tape, k, opens, now)
         # The next decision sizes what a bar leaves of a market order, so the order is carried only
         # where `fills.remainder` says so.
-        if order.state == WORKING and kind == MARKET and not day.carries:
+        if order.state == WORKING and kind == MARKET and not day.carries_remainder:
             order.state = CANCELLED
 
 
 @compiled
-def meet_opens(
-    book: Book, day: Record, tape: Records, opens: Opens, starts: Index, first: bool
+def match_opens(
+    book: Book, day: Record, tape: Records, opens: BarOpens, starts: Index, first: bool
 ) -> None:
     """Waiting orders meet the opens of bars.
 
@@ -105,18 +107,18 @@ def meet_opens(
         if order.state != WORKING or np.isnan(opens.price[s]):
             continue
         # A bar that had started when the order was sent showed the trader its open.
-        if order.since > start or order.force == CLOSING:
+        if order.active_from > start or order.time_in_force == ON_CLOSE:
             continue
-        if order.force == OPENING and not first:
+        if order.time_in_force == ON_OPEN and not first:
             continue
-        _meet_open(book, day, tape, k, opens, start)
+        _match_open(book, day, tape, k, opens, start)
         # It has one open: what the bar's volume leaves of it, or a limit out of reach, expires.
-        if order.force == OPENING and order.state == WORKING:
+        if order.time_in_force == ON_OPEN and order.state == WORKING:
             order.state = EXPIRED
 
 
 @compiled
-def meet_extremes(
+def match_extremes(
     book: Book,
     day: Record,
     tape: Records,
@@ -134,46 +136,46 @@ def meet_extremes(
     for s in range(len(highs)):
         if np.isnan(highs[s]):
             continue
-        worse = HIGH if book.holding[s].quantity < 0 else LOW
-        better = LOW if worse == HIGH else HIGH
+        worse = HIGH_SIDE if book.holding[s].quantity < 0 else LOW_SIDE
+        better = LOW_SIDE if worse == HIGH_SIDE else HIGH_SIDE
         for side in (worse, better):
-            price = lows[s] if side == LOW else highs[s]
+            price = lows[s] if side == LOW_SIDE else highs[s]
             for k in range(len(book.orders)):
                 order = book.orders[k]
                 if order.symbol != s or order.state != WORKING:
                     continue
-                if order.since > starts[book.holding[s].crypto]:
+                if order.active_from > starts[book.holding[s].crypto]:
                     continue
-                if order.force == OPENING or order.force == CLOSING:
+                if order.time_in_force == ON_OPEN or order.time_in_force == ON_CLOSE:
                     continue
-                _meet_extreme(book, day, tape, k, price, side, volumes[s], volatility[s], now)
+                _match_extreme(book, day, tape, k, price, side, volumes[s], volatility[s], now)
 
 
 @compiled
-def meet_closes(book: Book, day: Record, tape: Records, closes: Opens, now: int) -> None:
+def match_closes(book: Book, day: Record, tape: Records, closes: BarOpens, now: int) -> None:
     """Orders on the close meet the closes of the bars that end a session `now` (ns)."""
     for k in range(len(book.orders)):
         order = book.orders[k]
-        if order.state != WORKING or order.force != CLOSING:
+        if order.state != WORKING or order.time_in_force != ON_CLOSE:
             continue
-        if order.since < now and not np.isnan(closes.price[order.symbol]):
+        if order.active_from < now and not np.isnan(closes.price[order.symbol]):
             # The bars have no auctions: a close is met as an open is, with spread and slippage.
-            _meet_open(book, day, tape, k, closes, now)
+            _match_open(book, day, tape, k, closes, now)
 
 
 @compiled
-def _meet_open(book: Book, day: Record, tape: Records, k: int, opens: Opens, now: int) -> None:
+def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens, now: int) -> None:
     """One order against its open: a market order, or one whose price the open has reached."""
     order = book.orders[k]
     s = order.symbol
     open_ = opens.price[s]
     buys = order.quantity > 0
-    if ends_without_position(book, k):
+    if cancel_if_flat(book, k):
         return
     if order.kind == STOP or order.kind == STOP_LIMIT or order.kind == TRAILING:
         if is_better(open_, order.stop, buys):
             if order.kind == TRAILING:
-                order.stop = trailed_stop(order, open_)
+                order.stop = trailing_stop_price(order, open_)
             return
         order.kind = LIMIT if order.kind == STOP_LIMIT else MARKET
     quantity = order.quantity
@@ -184,18 +186,18 @@ def _meet_open(book: Book, day: Record, tape: Records, k: int, opens: Opens, now
         if is_worse(price, order.limit, buys):
             return
     # What waited before it was promised its buying power.
-    reserve_ahead(book, day, k)
+    reserve_buying_power(book, day, k)
     account = book.account[0]
     position = book.holding[s]
     filled = trade_at_open(
         account, position, day, tape, now, order.number, BY_ORDER, s, quantity, opens
     )
-    note_fill(order, filled)
-    end_at_zero(book, k, filled)
+    apply_fill(order, filled)
+    cancel_remainder_if_flat(book, k, filled)
 
 
 @compiled
-def _meet_extreme(
+def _match_extreme(
     book: Book,
     day: Record,
     tape: Records,
@@ -212,17 +214,17 @@ def _meet_extreme(
     """
     order = book.orders[k]
     buys = order.quantity > 0
-    if ends_without_position(book, k):
+    if cancel_if_flat(book, k):
         return
     if order.kind == LIMIT:
         # The bar has to trade beyond the limit: at the price itself, others may have stood first.
-        if (side == LOW) == buys and is_better(price, order.limit, buys):
+        if (side == LOW_SIDE) == buys and is_better(price, order.limit, buys):
             _fill_limit(book, day, tape, k, end)
         return
     # The better extreme moves a trailing stop, the other one meets it where it stands then.
-    if order.kind == TRAILING and (side == HIGH) != buys:
-        order.stop = trailed_stop(order, price)
-    if order.kind == MARKET or (side == HIGH) != buys or is_better(price, order.stop, buys):
+    if order.kind == TRAILING and (side == HIGH_SIDE) != buys:
+        order.stop = trailing_stop_price(order, price)
+    if order.kind == MARKET or (side == HIGH_SIDE) != buys or is_better(price, order.stop, buys):
         return
     _fill_stop(book, day, tape, k, volume, volatility, end)
 
@@ -235,13 +237,15 @@ def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> Non
     s = order.symbol
     position = book.holding[s]
     limit = order.limit
-    reserve_ahead(book, day, k)
+    reserve_buying_power(book, day, k)
     filled = fillable_quantity(account, position, day, order.quantity, limit, MAKER)
     if filled != 0.0:
-        number, why = order.number, BY_ORDER
-        settle_fill(account, position, day, tape, end, number, why, s, filled, limit, limit, MAKER)
-        note_fill(order, filled)
-        end_at_zero(book, k, filled)
+        number, cause = order.number, BY_ORDER
+        settle_fill(
+            account, position, day, tape, end, number, cause, s, filled, limit, limit, MAKER
+        )
+        apply_fill(order, filled)
+        cancel_remainder_if_flat(book, k, filled)
 
 
 @compiled
@@ -265,17 +269,17 @@ def _fill_stop(
         price = market_price(position, stop, quantity, volume, volatility)
         if is_worse(price, order.limit, quantity > 0):
             order.kind = LIMIT
-            order.since = end
+            order.active_from = end
             return
     order.kind = LIMIT if order.kind == STOP_LIMIT else MARKET
-    reserve_ahead(book, day, k)
+    reserve_buying_power(book, day, k)
     filled = trade_at_market(
         account, position, day, tape, end, number, BY_ORDER, s, quantity, stop, volume, volatility
     )
-    note_fill(order, filled)
-    end_at_zero(book, k, filled)
+    apply_fill(order, filled)
+    cancel_remainder_if_flat(book, k, filled)
     if order.state == WORKING:
-        order.since = end
+        order.active_from = end
 
 
 @inlined
@@ -294,12 +298,12 @@ def is_worse(price: float, level: float, buys: bool) -> bool:
 
 
 @compiled
-def trailed_stop(order: Record, price: float) -> float:
+def trailing_stop_price(order: Record, price: float) -> float:
     """Return the level of a trailing stop once the price has been there.
 
     It follows the market at its distance and never moves away from it.
     """
-    distance = order.trail + order.trail_share * price
+    distance = order.trail + order.trail_fraction * price
     stop = price + distance if order.quantity > 0 else price - distance
     if np.isnan(order.stop):
         return float(stop)
@@ -307,17 +311,17 @@ def trailed_stop(order: Record, price: float) -> float:
 
 
 @compiled
-def note_fill(order: Record, filled: float) -> None:
+def apply_fill(order: Record, filled: float) -> None:
     """An order has filled a signed quantity, 0 for nothing."""
     if filled == 0.0:
         return
-    order.quantity = on_grid(order.quantity - filled)
+    order.quantity = round_quantity(order.quantity - filled)
     if order.quantity == 0.0:
-        order.state = DONE
+        order.state = FILLED
 
 
 @compiled
-def ends_without_position(book: Book, k: int) -> bool:
+def cancel_if_flat(book: Book, k: int) -> bool:
     """Cancel order k if it may only reduce a position that is closed by now; whether it was.
 
     A liquidation or another order may have closed it; the order must not open the opposite one.
@@ -330,7 +334,7 @@ def ends_without_position(book: Book, k: int) -> bool:
 
 
 @compiled
-def end_at_zero(book: Book, k: int, filled: float) -> None:
+def cancel_remainder_if_flat(book: Book, k: int, filled: float) -> None:
     """Cancel what is left of an order whose fill has closed its position.
 
     The venue turns no position around in one order.
@@ -377,13 +381,13 @@ def is_affordable(book: Book, day: Record, k: int) -> bool:
         return True
     if position.crypto and order.quantity < 0:
         return False
-    reserve_ahead(book, day, k)
+    reserve_buying_power(book, day, k)
     power = buying_power(book.account[0], position, day, order.quantity < 0)
     return bool(abs(order.quantity) * _reserved_price(book, day, k) <= power)
 
 
 @compiled
-def reserve_ahead(book: Book, day: Record, k: int) -> None:
+def reserve_buying_power(book: Book, day: Record, k: int) -> None:
     """Hold back the buying power of the working orders ahead of order k that open.
 
     First come, first served: an order cannot spend what one before it was accepted with, and is

@@ -16,14 +16,14 @@ from marketsimulator.account.book import (
     BY_ORDER,
     FIRST_LEG,
     MARKET,
-    OPENING,
+    ON_OPEN,
     SECOND_LEG,
     WORKING,
     Book,
-    Opens,
+    BarOpens,
     Record,
-    on_grid,
-    with_orders,
+    round_quantity,
+    replace_orders,
 )
 from marketsimulator.account.impact import market_price
 from marketsimulator.account.matching import send_orders
@@ -33,7 +33,7 @@ from sizing.quantity import largest_coin_order, part_count, part_steps
 
 
 @compiled
-def move_to_targets(
+def trade_to_targets(
     account: Record,
     holding: Records,
     day: Record,
@@ -41,8 +41,8 @@ def move_to_targets(
     at: int,
     before: Array,
     targets: Array,
-    opens: Opens,
-    largest: float,
+    opens: BarOpens,
+    max_crypto_order: float,
     queue: Index,
 ) -> bool:
     """Send the orders that bring symbols [S] from the decision's quantities to their targets.
@@ -57,9 +57,9 @@ def move_to_targets(
     Returns whether all reductions have filled completely.
     """
     done = True
-    coins = 0
+    crypto = 0
     for k in range(len(holding)):
-        coins += holding[k].crypto
+        crypto += holding[k].crypto
     for k in range(_queue_reductions(before, targets, queue)):
         s = queue[k]
         position = holding[s]
@@ -72,7 +72,7 @@ def move_to_targets(
         met = not np.isnan(opens.price[s])
         if met and quantity != 0.0 and position.quantity * quantity < 0.0:
             filled = _trade_in_parts(
-                account, position, day, tape, at, FIRST_LEG, s, quantity, opens, largest
+                account, position, day, tape, at, FIRST_LEG, s, quantity, opens, max_crypto_order
             )
         done = done and abs(filled) >= abs(quantity) * COMPLETE_FILL_RATIO
     # The openings are sized on what the reductions free. Where one has not filled, they would come
@@ -80,7 +80,7 @@ def move_to_targets(
     if not done:
         return False
     # Coins before stocks: they are paid with settled cash, which a stock purchase would use up.
-    for kind in range(1 if coins else 0, -1, -1):
+    for kind in range(1 if crypto else 0, -1, -1):
         for k in range(_queue_openings(holding, before, targets, opens.price, kind, queue)):
             s = queue[k]
             position = holding[s]
@@ -90,12 +90,14 @@ def move_to_targets(
             if quantity != 0.0:
                 # A coin is never short: of what turns round, one order closes.
                 leg = SECOND_LEG if turns else FIRST_LEG
-                _trade_in_parts(account, position, day, tape, at, leg, s, quantity, opens, largest)
+                _trade_in_parts(
+                    account, position, day, tape, at, leg, s, quantity, opens, max_crypto_order
+                )
     return True
 
 
 @compiled
-def order_for_auction(
+def send_auction_orders(
     book: Book,
     day: Record,
     tape: Records,
@@ -142,19 +144,19 @@ def order_for_auction(
             order.symbol = s
             order.quantity = quantity
             order.kind = MARKET
-            order.force = OPENING
+            order.time_in_force = ON_OPEN
             order.limit = np.nan
             order.stop = np.nan
-            order.since = at
+            order.active_from = at
             order.reduces = 1 - leg
             order.state = WORKING
-        book = with_orders(book, orders[:sent])
-        send_orders(book, day, tape, first, Opens(none, none, none), at)
+        book = replace_orders(book, orders[:sent])
+        send_orders(book, day, tape, first, BarOpens(none, none, none), at)
     return book
 
 
 @compiled
-def coin_targets(holding: Records, held: Array, targets: Array) -> Array:
+def immediate_targets(holding: Records, held: Array, targets: Array) -> Array:
     """Return the targets of coins and the held quantities of stocks, [S].
 
     Stocks wait for the auction.
@@ -196,23 +198,23 @@ def _queue_openings(
 
 
 @inlined
-def most_fills(holding: Records, targets: Array, largest: float) -> int:
-    """Return the most fills that `move_to_targets` can write.
+def max_fills(holding: Records, targets: Array, max_crypto_order: float) -> int:
+    """Return the most fills that `trade_to_targets` can write.
 
     Two a stock; two for every part of a coin order: the fill and its fee in coin. Whole increments
-    make parts smaller than `largest`, but larger than half of it.
+    make parts smaller than `max_crypto_order`, but larger than half of it.
     """
     count = 4.0 * len(targets)
     for s in range(len(targets)):
         position = holding[s]
         if position.crypto and not np.isnan(position.mark):
             change = abs(targets[s] - position.quantity)
-            count += 4.0 * np.ceil(change / largest_coin_order(largest, position.mark))
+            count += 4.0 * np.ceil(change / largest_coin_order(max_crypto_order, position.mark))
     return int(count)
 
 
 @inlined
-def tape_with_room(tape: Records, written: int, more: int) -> Records:
+def ensure_tape_space(tape: Records, written: int, more: int) -> Records:
     """The tape, or a longer one that begins with what is written, with room for `more` fills."""
     if written + more <= len(tape):
         return tape
@@ -232,32 +234,34 @@ def _trade_in_parts(
     leg: int,
     s: int,
     quantity: float,
-    opens: Opens,
-    largest: float,
+    opens: BarOpens,
+    max_crypto_order: float,
 ) -> float:
-    """One order, or the parts of a coin order that is worth more than `largest` USD.
+    """One order, or the parts of a coin order that is worth more than `max_crypto_order` USD.
 
     leg: of the first of them.
 
     Returns the signed quantity that filled.
     """
-    if position.least > 0.0:
+    if position.min_order_value > 0.0:
         reference, volume, deviation = opens.price[s], opens.volume[s], opens.volatility[s]
         price = market_price(position, reference, quantity, volume, deviation)
         if is_too_small(position, quantity, price):
             account.refusals += 1
             return 0.0
-    most = largest_coin_order(largest, position.mark)
+    most = largest_coin_order(max_crypto_order, position.mark)
     if not position.crypto or abs(quantity) <= most:
         return trade_at_open(account, position, day, tape, at, leg, BY_ORDER, s, quantity, opens)
     step = position.increment
     filled = 0.0
     steps = abs(whole_steps(quantity, step))
-    rest = on_grid(abs(quantity) - steps * step)  # below 0 for what is a billionth short of a step
+    rest = round_quantity(
+        abs(quantity) - steps * step
+    )  # below 0 for what is a billionth short of a step
     count = part_count(steps, rest, most, step)
     for k in range(count):
         last = k == count - 1
-        part = on_grid(part_steps(steps, count, k) * step + (rest if last else 0.0))
+        part = round_quantity(part_steps(steps, count, k) * step + (rest if last else 0.0))
         signed = part if quantity > 0 else -part
         filled += trade_at_open(
             account, position, day, tape, at, leg + k, BY_ORDER, s, signed, opens
@@ -268,16 +272,16 @@ def _trade_in_parts(
 @inlined
 def _whole_change(start: float, end: float, step: float) -> float:
     """The whole increments between two quantities; whole shares are on the grid as they are."""
-    return whole_quantity(end - start if step == 1.0 else on_grid(end - start), step)
+    return truncate_to_steps(end - start if step == 1.0 else round_quantity(end - start), step)
 
 
 @inlined
-def whole_quantity(quantity: float, step: float) -> float:
+def truncate_to_steps(quantity: float, step: float) -> float:
     """The largest multiple of `step` no further from zero than `quantity`, on its grid."""
-    return quantity_of(whole_steps(quantity, step), step)
+    return steps_to_quantity(whole_steps(quantity, step), step)
 
 
 @inlined
-def quantity_of(steps: float, step: float) -> float:
+def steps_to_quantity(steps: float, step: float) -> float:
     """So many whole steps, on their grid."""
-    return steps if step == 1.0 else on_grid(steps * step)
+    return steps if step == 1.0 else round_quantity(steps * step)

@@ -18,21 +18,21 @@ from foundation.arrays import Array, Records
 from foundation.compiled import compiled, inlined
 from marketsimulator.account.book import (
     BILLION,
-    BY_COIN_FEE,
+    BY_CRYPTO_FEE,
     BY_LIQUIDATION,
-    CENTS,
+    CENTS_PER_USD,
     MILLION,
     NO_ORDER,
     TAKER,
     Book,
-    Opens,
+    BarOpens,
     Record,
-    on_grid,
-    rounded_up,
+    round_quantity,
+    round_up,
     write_fill,
 )
-from marketsimulator.account.impact import market_price, note_market_volume
-from marketsimulator.account.margin import buying_power, call_is_met, clear_call
+from marketsimulator.account.impact import market_price, add_market_volume
+from marketsimulator.account.margin import buying_power, is_call_met, clear_call
 from sizing.increments import least_value
 
 _proceeds = inlined(short_proceeds_after_trade)
@@ -57,8 +57,8 @@ def fillable_quantity(
         size = min(size, abs(position.quantity))
     elif position.crypto and quantity < 0:
         return 0.0
-    if size > position.room:
-        size = _whole_increments(max(position.room, 0.0), step)
+    if size > position.fillable:
+        size = _whole_increments(max(position.fillable, 0.0), step)
     if not reduces:
         # What the fill costs is paid from the same buying power, so a full purchase with all the
         # cash there is never overdraws by its commission. What may be filled at a worse price than
@@ -70,9 +70,9 @@ def fillable_quantity(
         if size * unit > power:
             account.refusals += 1
             affordable = _whole_increments(max(power, 0.0) / unit, step)
-            size = min(size, affordable) if day.cuts else 0.0
+            size = min(size, affordable) if day.cuts_to_power else 0.0
             # The venue would refuse an order for the remainder as too small.
-            if size * price < position.least:
+            if size * price < position.min_order_value:
                 size = 0.0
     return size if quantity > 0 else -size
 
@@ -85,9 +85,9 @@ def is_too_small(position: Record, quantity: float, price: float) -> bool:
     """
     size = abs(quantity)
     closes = position.quantity * quantity < 0.0 and size >= abs(position.quantity)
-    least = least_value(closes, position.least, position.dust)
+    min_order_value = least_value(closes, position.min_order_value, position.dust)
     # A product of floats may fall short of the minimum by rounding.
-    return bool(size * price < least * (1.0 - 1e-12))
+    return bool(size * price < min_order_value * (1.0 - 1e-12))
 
 
 @inlined
@@ -96,7 +96,7 @@ def _whole_increments(size: float, step: float) -> float:
 
     A quotient that falls short of a whole number by less than a billionth counts as that number.
     """
-    return on_grid(np.floor(size / step + 1e-9) * step)
+    return round_quantity(np.floor(size / step + 1e-9) * step)
 
 
 @inlined
@@ -112,11 +112,11 @@ def charge_fees(
     fee = 0.0
     commission = notional * day.commission + size * day.commission_per_share
     if commission > 0.0:
-        fee = rounded_up(commission, MILLION)
+        fee = round_up(commission, MILLION)
     if position.crypto:
-        account.coins_traded += notional
+        account.crypto_traded += notional
         if quantity < 0:
-            fee += rounded_up(notional * (account.maker if maker else account.taker), CENTS)
+            fee += round_up(notional * (account.maker if maker else account.taker), CENTS_PER_USD)
         return fee
     # SEC and TAF are on sales, CAT on both sides. The broker rounds their sum of a day up to the
     # cent, not each fill: `close_session` adds what that takes.
@@ -124,7 +124,7 @@ def charge_fees(
     if quantity < 0:
         regulatory += notional * day.sec + min(size * day.taf, day.taf_cap)
     if regulatory > 0.0:
-        regulatory = rounded_up(regulatory, MILLION)
+        regulatory = round_up(regulatory, MILLION)
         account.day_fees += regulatory
     return float(fee + regulatory)
 
@@ -137,7 +137,7 @@ def settle_fill(
     tape: Records,
     at: int,
     number: int,
-    why: int,
+    cause: int,
     s: int,
     quantity: float,
     price: float,
@@ -161,28 +161,28 @@ def settle_fill(
         if position.called > 0.0 and position.quantity * quantity < 0.0:
             position.called = max(position.called - abs(quantity), 0.0)
         # Both look at the position as it was before the fill.
-        _note_day_trade(account, position, quantity)
-        move_short_proceeds(account, position, quantity, price)
-    move_position(account, position, quantity, -quantity * price - fee)
-    position.room -= abs(quantity)
+        _record_day_trade(account, position, quantity)
+        update_short_proceeds(account, position, quantity, price)
+    change_position(account, position, quantity, -quantity * price - fee)
+    position.fillable -= abs(quantity)
     # An order that waits at its price does not push the market.
     if position.impact > 0.0 and not maker:
-        note_market_volume(position, quantity)
+        add_market_volume(position, quantity)
     paid_away = abs(quantity) * abs(price - reference)
     spread = min(paid_away, abs(quantity) * reference * position.half_spread)
     account.spread += spread
     account.slippage += paid_away - spread
     slippage = paid_away - spread
-    write_fill(account, tape, at, number, why, s, quantity, price, fee, spread, slippage)
+    write_fill(account, tape, at, number, cause, s, quantity, price, fee, spread, slippage)
     if position.crypto and quantity > 0:
         # Alpaca takes the fee of a coin purchase in the coin: of 0.1 BTC bought, 0.09975 arrive.
         # A fill at price 0 keeps positions the sum of the tape.
         rate = account.maker if maker else account.taker
-        coins = rounded_up(quantity * rate, BILLION)
-        if coins > 0:
-            account.coin_fees += coins * price
-            move_position(account, position, -coins, 0.0)
-            write_fill(account, tape, at, number, BY_COIN_FEE, s, -coins, 0.0, 0.0, 0.0, 0.0)
+        crypto = round_up(quantity * rate, BILLION)
+        if crypto > 0:
+            account.crypto_fees += crypto * price
+            change_position(account, position, -crypto, 0.0)
+            write_fill(account, tape, at, number, BY_CRYPTO_FEE, s, -crypto, 0.0, 0.0, 0.0, 0.0)
 
 
 @inlined
@@ -193,7 +193,7 @@ def trade_at_market(
     tape: Records,
     at: int,
     number: int,
-    why: int,
+    cause: int,
     s: int,
     quantity: float,
     reference: float,
@@ -211,7 +211,7 @@ def trade_at_market(
         if position.impact > 0.0:
             price = market_price(position, reference, filled, volume, volatility)
         settle_fill(
-            account, position, day, tape, at, number, why, s, filled, price, reference, TAKER
+            account, position, day, tape, at, number, cause, s, filled, price, reference, TAKER
         )
     return filled
 
@@ -224,15 +224,15 @@ def trade_at_open(
     tape: Records,
     at: int,
     number: int,
-    why: int,
+    cause: int,
     s: int,
     quantity: float,
-    opens: Opens,
+    opens: BarOpens,
 ) -> float:
     """`trade_at_market` at the open of symbol s."""
     price, volume, volatility = opens.price[s], opens.volume[s], opens.volatility[s]
     return trade_at_market(
-        account, position, day, tape, at, number, why, s, quantity, price, volume, volatility
+        account, position, day, tape, at, number, cause, s, quantity, price, volume, volatility
     )
 
 
@@ -241,7 +241,7 @@ def mark_positions(account: Record, holding: Records, closes: Array) -> None:
     """Value every position at its last known close; closes [S], NaN where none is new."""
     total = 0.0
     stock = 0.0
-    coins = 0.0
+    crypto = 0.0
     for s in range(len(closes)):
         position = holding[s]
         if not np.isnan(closes[s]):
@@ -253,16 +253,16 @@ def mark_positions(account: Record, holding: Records, closes: Array) -> None:
         value = quantity * price if quantity != 0.0 else 0.0
         total += value
         if position.crypto:
-            coins += value
+            crypto += value
         else:
             stock += abs(value)
     account.equity = account.cash + total
     account.stock = stock
-    account.coins = coins
+    account.crypto = crypto
 
 
 @compiled
-def start_bars(book: Book, day: Record, volumes: Array) -> None:
+def reset_bar_volume(book: Book, day: Record, volumes: Array) -> None:
     """Bars start: so much of each may fill, and nothing has been traded in it.
 
     volumes [S]: NaN where no bar starts.
@@ -272,13 +272,13 @@ def start_bars(book: Book, day: Record, volumes: Array) -> None:
             position = book.holding[s]
             # Asked first, because a bar without volume times no bound would be NaN.
             bounded = day.volume_share < np.inf
-            position.room = volumes[s] * day.volume_share if bounded else np.inf
+            position.fillable = volumes[s] * day.volume_share if bounded else np.inf
             position.bought = 0.0
             position.sold = 0.0
 
 
 @compiled
-def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Opens) -> None:
+def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) -> None:
     """The broker closes what is called, at these opens.
 
     What has no open stays called. A call ends by what was closed, or once equity covers what is
@@ -287,7 +287,7 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Opens) -> 
     account = book.account[0]
     if account.called == 0:
         return
-    if call_is_met(book):
+    if is_call_met(book):
         clear_call(book)
         return
     standing = 0
@@ -295,8 +295,8 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Opens) -> 
         position = book.holding[s]
         if position.called > 0.0 and not np.isnan(opens.price[s]):
             quantity = -position.called if position.quantity > 0 else position.called
-            why = BY_LIQUIDATION
-            trade_at_open(account, position, day, tape, at, NO_ORDER, why, s, quantity, opens)
+            cause = BY_LIQUIDATION
+            trade_at_open(account, position, day, tape, at, NO_ORDER, cause, s, quantity, opens)
         # A halted stock, or one whose bar had too little volume, goes on being called.
         if position.called > 0.0:
             standing = 1
@@ -304,51 +304,53 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: Opens) -> 
 
 
 @inlined
-def move_position(account: Record, position: Record, quantity: float, cash: float) -> None:
+def change_position(account: Record, position: Record, quantity: float, cash: float) -> None:
     """The position changes by a quantity and cash by USD: so do equity and gross exposure.
 
     Both at the marks; the next `mark_positions` adds them up from the start.
     """
     before = position.quantity
-    position.quantity = on_grid(before + quantity)
+    position.quantity = round_quantity(before + quantity)
     account.equity += (position.quantity - before) * position.mark + cash
     if position.crypto:
-        account.coins += (position.quantity - before) * position.mark
+        account.crypto += (position.quantity - before) * position.mark
     else:
         account.stock += (abs(position.quantity) - abs(before)) * position.mark
 
 
 @inlined
-def move_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
+def update_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
     """What shorts were sold for follows a trade of one of them."""
     if position.quantity > 0.0 or (position.quantity == 0.0 and quantity > 0.0):
         return
-    before = position.proceeds
-    fresh = position.fresh_proceeds
+    before = position.short_proceeds
+    fresh = position.unsettled_short_proceeds
     held = position.quantity
     value = quantity * price
     # Whole millionths, so that the account's sum and that of its positions stay equal.
-    position.proceeds = np.rint(_proceeds(before, held, quantity, value) * 1e6) / 1e6
-    position.fresh_proceeds = np.rint(_proceeds(fresh, held, quantity, value) * 1e6) / 1e6
-    proceeds = account.proceeds + position.proceeds - before
-    account.proceeds = np.rint(proceeds * 1e6) / 1e6
-    fresh_proceeds = account.fresh_proceeds + position.fresh_proceeds - fresh
-    account.fresh_proceeds = np.rint(fresh_proceeds * 1e6) / 1e6
+    position.short_proceeds = np.rint(_proceeds(before, held, quantity, value) * 1e6) / 1e6
+    position.unsettled_short_proceeds = np.rint(_proceeds(fresh, held, quantity, value) * 1e6) / 1e6
+    short_proceeds = account.short_proceeds + position.short_proceeds - before
+    account.short_proceeds = np.rint(short_proceeds * 1e6) / 1e6
+    unsettled_short_proceeds = (
+        account.unsettled_short_proceeds + position.unsettled_short_proceeds - fresh
+    )
+    account.unsettled_short_proceeds = np.rint(unsettled_short_proceeds * 1e6) / 1e6
 
 
 @inlined
-def _note_day_trade(account: Record, position: Record, quantity: float) -> None:
+def _record_day_trade(account: Record, position: Record, quantity: float) -> None:
     """What was opened today and is closed today is a day trade and gives its buying power back.
 
     An overnight position that is closed gives none: FINRA 4210 grants day-trading buying power
     once a day, from the last close.
     """
     if position.quantity * quantity >= 0.0:
-        position.opened += quantity
-        account.day_power -= abs(quantity) * position.mark
+        position.opened_today += quantity
+        account.day_trading_power -= abs(quantity) * position.mark
     else:
-        opened = position.opened
-        closed = min(abs(quantity), abs(opened)) if opened * quantity < 0.0 else 0.0
-        position.opened = opened + (closed if quantity > 0 else -closed)
-        account.day_power += closed * position.mark
-        account.trades_today += 1 if closed > 0.0 else 0
+        opened_today = position.opened_today
+        closed = min(abs(quantity), abs(opened_today)) if opened_today * quantity < 0.0 else 0.0
+        position.opened_today = opened_today + (closed if quantity > 0 else -closed)
+        account.day_trading_power += closed * position.mark
+        account.day_trades_today += 1 if closed > 0.0 else 0

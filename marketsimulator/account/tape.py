@@ -14,7 +14,7 @@ from execution.orders.orders import Fill, client_order_id, exact_decimal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
     BORROW,
-    BY_END,
+    BY_DELISTING,
     BY_LIQUIDATION,
     CASH_INTEREST,
     DIVIDEND,
@@ -22,11 +22,11 @@ from marketsimulator.account.book import (
     NO_ORDER,
     ROUNDING,
     SPLIT_CASH,
-    THE_ACCOUNT,
+    ACCOUNT_LEVEL,
 )
-from marketsimulator.records import ENDED, Booking, BookingKind
+from marketsimulator.run_result import DELISTED, Booking, BookingKind
 
-DUST = 1e-9  # USD: what sums of floats leave over is no cost
+MIN_BOOKED_USD = 1e-9  # USD: what sums of floats leave over is no cost
 _KINDS: dict[int, BookingKind] = {
     DIVIDEND: "dividend",
     SPLIT_CASH: "split",
@@ -35,7 +35,7 @@ _KINDS: dict[int, BookingKind] = {
     BORROW: "borrow",
     ROUNDING: "rounding",
 }
-_CAUSES = {BY_LIQUIDATION: "liquidation", BY_END: ENDED}
+_CAUSES = {BY_LIQUIDATION: "liquidation", BY_DELISTING: DELISTED}
 
 
 class Entry(NamedTuple):
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 
     at: int
     number: int
-    why: int
+    cause: int
     symbol: int
     quantity: float
     price: float
@@ -68,24 +68,24 @@ def read_tape(
     """
     for row in tape.tolist():
         entry = Entry(*row)
-        symbol = "" if entry.symbol == THE_ACCOUNT else symbols[entry.symbol]
-        if entry.why in _KINDS:
-            bookings.append(Booking(now, symbol, _KINDS[entry.why], entry.usd))
+        symbol = "" if entry.symbol == ACCOUNT_LEVEL else symbols[entry.symbol]
+        if entry.cause in _KINDS:
+            bookings.append(Booking(now, symbol, _KINDS[entry.cause], entry.usd))
             continue
         at = np.datetime64(entry.at, "ns")
         if entry.number == NO_ORDER:
-            cause = _CAUSES.get(entry.why, "split")
+            cause = _CAUSES.get(entry.cause, "split")
             name = client_order_id(cause, at, symbol, 0)
         else:
             name = name_of(entry)
         quantity = exact_decimal(entry.quantity)
         booked_at = None if at == now else now
         fills.append(Fill(name, symbol, quantity, entry.price, entry.fee, at, booked_at))
-        if entry.why == BY_END:
-            if abs(entry.slippage) > DUST:
-                bookings.append(Booking(now, symbol, ENDED, -entry.slippage))
+        if entry.cause == BY_DELISTING:
+            if abs(entry.slippage) > MIN_BOOKED_USD:
+                bookings.append(Booking(now, symbol, DELISTED, -entry.slippage))
             continue
-        if entry.spread > DUST:
+        if entry.spread > MIN_BOOKED_USD:
             bookings.append(Booking(now, symbol, "spread", -entry.spread))
-        if entry.slippage > DUST:
+        if entry.slippage > MIN_BOOKED_USD:
             bookings.append(Booking(now, symbol, "slippage", -entry.slippage))

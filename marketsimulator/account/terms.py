@@ -39,7 +39,7 @@ class FillTerms:
     )
 
 
-def holdings_of(
+def holding_table(
     instruments: Sequence[Instrument],
     costs: TradingCosts,
     margin: MarginTerms | None = None,
@@ -55,7 +55,7 @@ def holdings_of(
     table["crypto"] = crypto
     table["increment"] = [float(item.increment) for item in instruments]
     if orders is not None:
-        table["least"] = np.where(crypto, orders.min_crypto_value, 0.0)
+        table["min_order_value"] = np.where(crypto, orders.min_crypto_value, 0.0)
         table["dust"] = orders.dust_values(crypto)
     table["half_spread"] = costs.half_spread(crypto)
     table["slippage"] = costs.slippage(crypto)
@@ -72,10 +72,10 @@ def tier_table(fees: FeeSchedule) -> Array:
 
 def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms) -> Records:
     """The terms of each New York date, increasing, as settlement reads them: [D] DAY."""
-    from marketsimulator.account.book import DAY
+    from marketsimulator.account.book import DAY_TERMS
 
     days = np.asarray(dates, dtype="datetime64[D]")
-    table = np.zeros(len(days), DAY)
+    table = np.zeros(len(days), DAY_TERMS)
     table["date"] = days.astype(np.int64)
     table["sec"] = rates_on(fees.sec_per_dollar, days)[0]
     table["taf"], table["taf_cap"] = rates_on(fees.taf_per_share, days)
@@ -85,12 +85,12 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
     table["interest_rate"] = margin.interest_rate_on(days)
     for name in ("cash_rate", "leverage", "margin_equity", "order_margin"):
         table[name] = getattr(margin, name)
-    table["pattern_rule"] = (days < PATTERN_RULE_ENDS) & (margin.regime == "dated")
-    table["settles_late"] = margin.debit == "settlement"
-    table["credits_shorts"] = margin.short_proceeds == "credited"
+    table["pattern_day_trader_rule"] = (days < PATTERN_RULE_ENDS) & (margin.regime == "dated")
+    table["interest_by_settlement"] = margin.debit == "settlement"
+    table["credits_short_proceeds"] = margin.short_proceeds == "credited"
     table["volume_share"] = np.inf if fills.volume_share is None else fills.volume_share
-    table["cuts"] = fills.shortfall == "cut"
-    table["carries"] = fills.remainder == "carry"
+    table["cuts_to_power"] = fills.shortfall == "cut"
+    table["carries_remainder"] = fills.remainder == "carry"
     return table
 
 

@@ -16,17 +16,17 @@ from execution.orders.lending import MarginTerms
 from foundation.arrays import Array, Index, Instants, Mask, Records
 from foundation.compiled import compiled, inlined
 from foundation.errors import InputError
-from marketsimulator.account.book import Book, Opens, Record
+from marketsimulator.account.book import Book, BarOpens, Record
 from marketsimulator.account.calendar_events import (
     apply_corporate_action,
     close_session,
-    end_symbol,
+    delist_symbol,
     open_session,
-    update_coin_tier,
+    update_crypto_tier,
 )
-from marketsimulator.account.margin import note_deficit
-from marketsimulator.account.matching import meet_closes, meet_extremes, meet_opens
-from marketsimulator.account.settlement import liquidate, mark_positions, start_bars
+from marketsimulator.account.margin import record_deficit
+from marketsimulator.account.matching import match_closes, match_extremes, match_opens
+from marketsimulator.account.settlement import liquidate, mark_positions, reset_bar_volume
 from marketsimulator.account.terms import FillTerms, day_table
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.instants import new_york_date
@@ -47,7 +47,7 @@ ACTION = np.dtype(
     ],
     align=True,
 )
-IMPACT_BARS = 50  # of a symbol's own, whose ranges are its volatility for market impact
+IMPACT_VOLATILITY_BARS = 50  # of a symbol's own, whose ranges are its volatility for market impact
 
 
 class Timeline(NamedTuple):
@@ -75,7 +75,7 @@ class Timeline(NamedTuple):
     bars: Array
     ends: Index
     starts: Index
-    unseen: Index
+    skipped_open_rows: Index
     now: Index
     day: Index
     days: Records
@@ -125,7 +125,7 @@ def timeline(
         bars=panel,
         ends=np.stack([_end_rows(clock, times) for clock in clocks], axis=1),
         starts=starts.astype(np.int64),
-        unseen=np.stack([_unseen_rows(times, starts[:, k]) for k in (0, 1)], axis=1),
+        skipped_open_rows=np.stack([_unseen_rows(times, starts[:, k]) for k in (0, 1)], axis=1),
         now=times.astype(np.int64),
         day=day.astype(np.int64),
         days=day_table(days, fees, margin, fills),
@@ -146,7 +146,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
     """Instant t has come: sessions open and close, and bars have become known since t - 1."""
     day = line.days[line.day[t]]
     if line.day[t] != line.day[t - 1]:
-        update_coin_tier(book, line.days[line.day[t - 1]].date, day.date)
+        update_crypto_tier(book, line.days[line.day[t - 1]].date, day.date)
     volatility = _volatility_at(line, t)
     if line.closes:
         _close_in_auction(book, line, tape, t)
@@ -158,20 +158,20 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
             at, s = action.opens, action.symbol
             ratio, paid = action.ratio, action.dividend
             if action.ends:
-                end_symbol(book, tape, at, s, paid, action.share, action.into, ratio)
+                delist_symbol(book, tape, at, s, paid, action.share, action.into, ratio)
             else:
                 apply_corporate_action(book, tape, at, s, ratio, paid)
         open_session(book, day)
     if not line.closes:
-        _meet_opens(book, line, day, tape, t)
+        _match_opens(book, line, day, tape, t)
     if len(book.orders) > 0:
-        _meet_ranges(book, line, day, tape, t, volatility)
+        _match_ranges(book, line, day, tape, t, volatility)
     mark_positions(book.account[0], book.holding, line.bars[t, :, CLOSE])
     # Interest and margin calls of the night are on the book as the last bar has left it.
     if line.nights[t] > 0 and not line.closes:
         close_session(book, tape, line.now[t], day, line.nights[t])
     elif line.trading[t]:
-        note_deficit(book, day)
+        record_deficit(book, day)
 
 
 @inlined
@@ -181,8 +181,8 @@ def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None
     Positions are worth its prices then.
     """
     day = line.days[line.day[t - 1]]
-    _meet_opens(book, line, day, tape, t)
-    row = line.unseen[t, 0]
+    _match_opens(book, line, day, tape, t)
+    row = line.skipped_open_rows[t, 0]
     if row >= 0:
         mark_positions(book.account[0], book.holding, line.bars[row, :, OPEN])
     if line.nights[t] > 0:
@@ -190,28 +190,28 @@ def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None
 
 
 @compiled
-def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> Opens:
+def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
     """Bars start at instant t: their opens.
 
     What waited for an open has met it, and the broker has closed what was called.
     """
     day = line.days[line.day[t]]
     opens = _opens_of(book, line, day, line.ends[t], _volatility_at(line, t))
-    start_bars(book, day, opens.volume)
+    reset_bar_volume(book, day, opens.volume)
     if book.account[0].called and line.ends[t, 0] >= 0:
         liquidate(book, day, tape, line.now[t], opens)
-    # A session opens between two instants, as no bar becomes known then. `_meet_opens` meets its
+    # A session opens between two instants, as no bar becomes known then. `_match_opens` meets its
     # first open, so none that is met here begins a session.
     if len(book.orders) > 0:
-        meet_opens(book, day, tape, opens, np.full(2, line.now[t]), False)
+        match_opens(book, day, tape, opens, np.full(2, line.now[t]), False)
     return opens
 
 
 @inlined
-def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> Opens:
+def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> BarOpens:
     """The opens of the bars at these rows (stocks, coins; -1 for none) that fill orders."""
     size = len(book.holding)
-    opens = Opens(np.full(size, np.nan), np.full(size, np.nan), volatility)
+    opens = BarOpens(np.full(size, np.nan), np.full(size, np.nan), volatility)
     for s in range(size):
         row = rows[book.holding[s].crypto]
         if row >= 0 and fills_orders(day, line.bars[row, s, VOLUME]):
@@ -221,8 +221,8 @@ def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: 
 
 
 @compiled
-def meet_finer(
-    book: Book, line: Timeline, tape: Records, between: tuple[int, int], room: int
+def step_finer_bars(
+    book: Book, line: Timeline, tape: Records, between: tuple[int, int], tape_space: int
 ) -> int:
     """Instants at which finer bars end come and go; the last one that has.
 
@@ -231,7 +231,7 @@ def meet_finer(
     """
     first, end = between
     for t in range(first, end):
-        if t > first and book.account[0].entries + room > len(tape):
+        if t > first and book.account[0].tape_length + tape_space > len(tape):
             return t - 1
         advance(book, line, tape, t)
         open_bars(book, line, tape, t)
@@ -239,7 +239,7 @@ def meet_finer(
 
 
 @compiled
-def _meet_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) -> None:
+def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) -> None:
     """Waiting orders and a liquidation meet opens since t - 1.
 
     They meet them only where no instant came at the start of the bars: elsewhere `open_bars` has
@@ -248,21 +248,21 @@ def _meet_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) 
     if not book.account[0].called and not len(book.orders):
         return
     # As at any other open, the ranges known by then; what the bar itself has shown came later.
-    opens = _opens_of(book, line, day, line.unseen[t], _volatility_at(line, t - 1))
-    start_bars(book, day, opens.volume)
-    stocks = line.unseen[t, 0]
-    coins = line.unseen[t, 1]
+    opens = _opens_of(book, line, day, line.skipped_open_rows[t], _volatility_at(line, t - 1))
+    reset_bar_volume(book, day, opens.volume)
+    stocks = line.skipped_open_rows[t, 0]
+    crypto = line.skipped_open_rows[t, 1]
     if book.account[0].called and stocks >= 0:
         liquidate(book, day, tape, line.starts[stocks, 0], opens)
     if len(book.orders) > 0:
         # Where no open is met, the instant of its bar is asked for nothing.
-        starts = np.array([line.starts[stocks, 0], line.starts[coins, 1]])
+        starts = np.array([line.starts[stocks, 0], line.starts[crypto, 1]])
         first = stocks >= 0 and line.begins_session[stocks]
-        meet_opens(book, day, tape, opens, starts, first)
+        match_opens(book, day, tape, opens, starts, first)
 
 
 @compiled
-def _meet_ranges(
+def _match_ranges(
     book: Book, line: Timeline, day: Record, tape: Records, t: int, volatility: Array
 ) -> None:
     """Waiting orders meet the bars that are known at t, and where those end a session its close."""
@@ -275,11 +275,11 @@ def _meet_ranges(
         if fills_orders(day, volumes[s]):
             highs[s] = line.bars[t, s, HIGH]
             lows[s] = line.bars[t, s, LOW]
-    meet_extremes(book, day, tape, highs, lows, volumes, volatility, line.starts[t], now)
+    match_extremes(book, day, tape, highs, lows, volumes, volatility, line.starts[t], now)
     if line.nights[t] > 0 and not line.closes:
         # In one piece, as opens are: for other strides all would be compiled a second time.
-        closes = Opens(line.bars[t, :, CLOSE].copy(), volumes.copy(), volatility)
-        meet_closes(book, day, tape, closes, now)
+        closes = BarOpens(line.bars[t, :, CLOSE].copy(), volumes.copy(), volatility)
+        match_closes(book, day, tape, closes, now)
 
 
 @compiled
@@ -312,9 +312,9 @@ def _unseen_rows(times: Instants, starts: Instants) -> Index:
     place = np.minimum(np.searchsorted(times, starts), len(times) - 1)
     # NaT, where no bar became known, differs from everything, so it has to be asked for first.
     rows = np.flatnonzero(~np.isnat(starts) & (times[place] != starts))
-    unseen = np.full(len(times), -1, dtype=np.int64)
-    unseen[np.searchsorted(times, starts[rows], side="right")] = rows
-    return unseen
+    skipped_open_rows = np.full(len(times), -1, dtype=np.int64)
+    skipped_open_rows[np.searchsorted(times, starts[rows], side="right")] = rows
+    return skipped_open_rows
 
 
 def _end_rows(clock: Clock, times: Instants) -> Index:
@@ -341,7 +341,7 @@ def _range_volatility(panel: Array) -> Array:
             continue
         total = np.concatenate([[0.0], np.cumsum(squared[bar_rows, s])])
         count = np.arange(1, len(bar_rows) + 1)
-        first = np.maximum(count - IMPACT_BARS, 0)
+        first = np.maximum(count - IMPACT_VOLATILITY_BARS, 0)
         mean = (total[1:] - total[first]) / (count - first)
         latest = np.searchsorted(bar_rows, instants, side="right") - 1
         # A difference of running sums may fall an ulp below zero for bars that did not move.

@@ -46,14 +46,14 @@ import pandas as pd
 from execution.decision.decision import NON_LIMIT_REASONS
 from execution.orders.orders import Fill, parse_order_prefix
 from foundation.arrays import Array, Index, Instants, Mask
-from marketsimulator.records import COIN_FEE, ENDED, Booking, BookingKind, Run
+from marketsimulator.run_result import CRYPTO_FEE, DELISTED, Booking, BookingKind, Run
 from trainingdata.bars import CLOSE
 from trainingdata.instants import NEW_YORK
 from trainingdata.market import Market
 
-Part = Literal["premium", "forecast", "sizing", "limits", "costs", "financing", "timing"]
-PARTS: tuple[Part, ...] = get_args(Part)
-ACCOUNT = "account"  # what no symbol pays or gets alone
+ProfitPart = Literal["premium", "forecast", "sizing", "limits", "costs", "financing", "timing"]
+PROFIT_PARTS: tuple[ProfitPart, ...] = get_args(ProfitPart)
+ACCOUNT_LABEL = "account"  # what no symbol pays or gets alone
 _PLANNED = slice(0, 4)  # the parts of a quantity that was ordered
 _COSTS, _FINANCING, _TIMING = range(4, 7)
 _COST_KINDS: tuple[BookingKind, ...] = ("spread", "slippage", "rounding")
@@ -72,24 +72,24 @@ class Attribution:
     hours: tuple[str, ...]
     usd: Array
 
-    def parts(self) -> dict[Part, float]:
+    def parts(self) -> dict[ProfitPart, float]:
         """USD of each part."""
-        return dict(zip(PARTS, self.usd.sum(axis=(0, 1)).tolist(), strict=True))
+        return dict(zip(PROFIT_PARTS, self.usd.sum(axis=(0, 1)).tolist(), strict=True))
 
-    def by_symbol(self) -> dict[str, dict[Part, float]]:
+    def by_symbol(self) -> dict[str, dict[ProfitPart, float]]:
         """USD of each part, of every symbol and of the account."""
         return _table(self.symbols, self.usd.sum(axis=1))
 
-    def by_hour(self) -> dict[str, dict[Part, float]]:
+    def by_hour(self) -> dict[str, dict[ProfitPart, float]]:
         """USD of each part, of every hour of day."""
         return _table(self.hours, self.usd.sum(axis=0))
 
-    def as_dict(self) -> dict[str, dict[str, dict[Part, float]]]:
+    def as_dict(self) -> dict[str, dict[str, dict[ProfitPart, float]]]:
         """The parts by symbol and by hour, as `summary.json` has them."""
         return {"symbols": self.by_symbol(), "hours": self.by_hour()}
 
 
-class History(NamedTuple):
+class SymbolHistory(NamedTuple):
     """One symbol of an account at N instants; USD, and signed shares or coins.
 
     marks: [N] last known price.
@@ -108,13 +108,13 @@ class History(NamedTuple):
     ratios: Array
     changes: Array
     paid: Array
-    in_prices: Array
-    in_coin: Array
+    price_costs: Array
+    crypto_fees: Array
     charges: Array
     financing: Array
 
 
-def planned_parts(decisions: pd.DataFrame) -> Array:
+def split_ordered_quantity(decisions: pd.DataFrame) -> Array:
     """[D, 4] premium, forecast, sizing and limits of the quantity that each decision ordered.
 
     decisions: rows of `Run.decision_frame`.
@@ -150,11 +150,11 @@ def _limited(binding: pd.Series) -> Mask:
     return binding.map(named).to_numpy(dtype=np.bool_)
 
 
-def symbol_parts(history: History, rows: Index, quantities: Array) -> Array:
+def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> Array:
     """[N, PARTS] USD that one symbol earned up to each instant since the one before.
 
     rows: [D] numbers of the instants from whose fills on each of its decisions counts, in order.
-    quantities: [D, 4] of what these ordered, as `planned_parts` has them.
+    quantities: [D, 4] of what these ordered, as `split_ordered_quantity` has them.
     """
     h = history
     mark, quantity = h.before
@@ -162,25 +162,27 @@ def symbol_parts(history: History, rows: Index, quantities: Array) -> Array:
     move = h.ratios * h.marks - np.append(mark, h.marks[:-1])
     grown = np.asarray(np.cumprod(h.ratios), dtype=np.float64)
     planned = _planned(rows, quantities, grown)
-    parts = np.zeros((len(h.marks), len(PARTS)))
+    parts = np.zeros((len(h.marks), len(PROFIT_PARTS)))
     parts[:, _PLANNED] = planned * move[:, None]
-    parts[:, _COSTS] = 0.0 - h.in_prices - h.in_coin - h.charges
+    parts[:, _COSTS] = 0.0 - h.price_costs - h.crypto_fees - h.charges
     parts[:, _FINANCING] = h.financing
     otherwise = (held - planned.sum(axis=1)) * move
     traded = (h.changes - (h.ratios - 1.0) * held) * h.marks - h.paid
-    parts[:, _TIMING] = otherwise + traded + h.in_prices + h.in_coin
+    parts[:, _TIMING] = otherwise + traded + h.price_costs + h.crypto_fees
     return parts
 
 
-def run_attribution(run: Run, market: Market) -> Attribution:
+def attribute_run(run: Run, market: Market) -> Attribution:
     """Where a run's profit came from."""
     bars = market.bars
-    at, _ = run.curve()
-    hour, labels = hours_of(at)
-    usd = np.zeros((len(bars.symbols) + 1, len(labels), len(PARTS)))
+    at, _ = run.equity_curve()
+    hour, labels = hours_of_day(at)
+    usd = np.zeros((len(bars.symbols) + 1, len(labels), len(PROFIT_PARTS)))
     fills: dict[str, list[tuple[int, Fill, float]]] = {symbol: [] for symbol in bars.symbols}
     rows_of_fills = _rows(at, [fill.booked_at for fill in run.fills])
-    for k, fill, taken in zip(rows_of_fills, run.fills, fees_in_coin(run.fills), strict=True):
+    for k, fill, taken in zip(
+        rows_of_fills, run.fills, crypto_fees_of_fills(run.fills), strict=True
+    ):
         fills[fill.symbol].append((k, fill, taken))
     bookings: dict[str, list[tuple[int, Booking]]] = {}
     booked_at = [booking.at for booking in run.bookings]
@@ -191,30 +193,30 @@ def run_attribution(run: Run, market: Market) -> Attribution:
     places = decisions.groupby("symbol").indices
     nowhere = np.zeros(0, dtype=np.int64)
     for s, symbol in enumerate(bars.symbols):
-        begin = run.begins.get(symbol)
+        begin = run.initial_positions.get(symbol)
         if not fills[symbol] and begin is None:
             continue
-        marks, ratios = marks_of(market, s, at)
-        changes, paid, in_coin, fees = (np.zeros(len(at)) for _ in range(4))
+        marks, ratios = marks_and_split_ratios(market, s, at)
+        changes, paid, crypto_fees, fees = (np.zeros(len(at)) for _ in range(4))
         for k, fill, taken in fills[symbol]:
             quantity = float(fill.qty)
             changes[k] += quantity
             paid[k] += quantity * fill.price
             fees[k] += fill.fee
-            in_coin[k] += taken
+            crypto_fees[k] += taken
         booked = _booked(bookings.get(symbol, ()), len(at))
         before = (float(marks[0]), 0.0 if begin is None else float(begin.quantity))
-        beside = -booked["costs"], in_coin, fees, booked["financing"]
-        history = History(marks, before, ratios, changes, paid, *beside)
+        beside = -booked["costs"], crypto_fees, fees, booked["financing"]
+        history = SymbolHistory(marks, before, ratios, changes, paid, *beside)
         own = places.get(symbol, nowhere)
-        parts = symbol_parts(history, decided[own], planned_parts(decisions.iloc[own]))
+        parts = attribute_symbol(history, decided[own], split_ordered_quantity(decisions.iloc[own]))
         np.add.at(usd[s], hour, parts)
     for part, amounts in _booked(bookings.get("", ()), len(at)).items():
-        np.add.at(usd[-1, :, PARTS.index(part)], hour, amounts)
-    return Attribution((*bars.symbols, ACCOUNT), labels, usd)
+        np.add.at(usd[-1, :, PROFIT_PARTS.index(part)], hour, amounts)
+    return Attribution((*bars.symbols, ACCOUNT_LABEL), labels, usd)
 
 
-def fees_in_coin(fills: Iterable[Fill]) -> list[float]:
+def crypto_fees_of_fills(fills: Iterable[Fill]) -> list[float]:
     """What each fill takes in coin, USD at the price of the symbol's trade before it.
 
     A fee follows the purchase that it is of; a split is no order's.
@@ -228,13 +230,13 @@ def fees_in_coin(fills: Iterable[Fill]) -> list[float]:
             traded[fill.symbol] = fill
         elif before is not None:
             order = fill.client_order_id
-            if order == before.client_order_id or parse_order_prefix(order) == COIN_FEE:
+            if order == before.client_order_id or parse_order_prefix(order) == CRYPTO_FEE:
                 worth = -float(fill.qty) * before.price
         taken.append(worth)
     return taken
 
 
-def marks_of(market: Market, s: int, at: Instants) -> tuple[Array, Array]:
+def marks_and_split_ratios(market: Market, s: int, at: Instants) -> tuple[Array, Array]:
     """(last known close of a symbol at each instant, shares that one became), [N] each.
 
     Before its first close it has that one.
@@ -254,7 +256,7 @@ def marks_of(market: Market, s: int, at: Instants) -> tuple[Array, Array]:
     return marks, ratios
 
 
-def hours_of(at: Instants) -> tuple[Index, tuple[str, ...]]:
+def hours_of_day(at: Instants) -> tuple[Index, tuple[str, ...]]:
     """(number of the hour of each instant [N], New York's times of day as 10:30)."""
     local = pd.DatetimeIndex(at).tz_localize("UTC").tz_convert(NEW_YORK)
     minutes, number = np.unique(local.hour * 60 + local.minute, return_inverse=True)
@@ -278,20 +280,20 @@ def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
 
 def _booked(
     bookings: Iterable[tuple[int, Booking]], count: int
-) -> dict[Part, npt.NDArray[np.float64]]:
+) -> dict[ProfitPart, npt.NDArray[np.float64]]:
     """[N] costs and financing, signed."""
-    booked: dict[Part, Array] = {"costs": np.zeros(count), "financing": np.zeros(count)}
+    booked: dict[ProfitPart, Array] = {"costs": np.zeros(count), "financing": np.zeros(count)}
     for k, booking in bookings:
-        if booking.kind in ("transfer", ENDED):
+        if booking.kind in ("transfer", DELISTED):
             continue
-        part: Part = "costs" if booking.kind in _COST_KINDS else "financing"
+        part: ProfitPart = "costs" if booking.kind in _COST_KINDS else "financing"
         booked[part][k] += booking.usd
     return booked
 
 
-def _table(names: Sequence[str], usd: Array) -> dict[str, dict[Part, float]]:
+def _table(names: Sequence[str], usd: Array) -> dict[str, dict[ProfitPart, float]]:
     rows = zip(names, usd.tolist(), strict=True)
-    return {name: dict(zip(PARTS, amounts, strict=True)) for name, amounts in rows}
+    return {name: dict(zip(PROFIT_PARTS, amounts, strict=True)) for name, amounts in rows}
 
 
 def _rows(at: Instants, instants: Sequence[np.datetime64] | Instants) -> list[int]:

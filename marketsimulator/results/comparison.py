@@ -16,7 +16,7 @@ import pandas as pd
 
 from foundation.figures import FEWEST_FILLS, NONE, allows_annual_figures, counted, interval, percent
 from foundation.tables import Cell, Row, Table, json_text
-from marketsimulator.results.comparison_page import Sheet, coloured, growth_chart
+from marketsimulator.results.comparison_page import Sheet, colours_by_run, growth_chart
 from marketsimulator.results.metrics import (
     TABLE_FIGURES,
     daily_performance,
@@ -26,23 +26,33 @@ from marketsimulator.results.metrics import (
 from marketsimulator.results.remarks import NO_ANNUAL_FIGURES
 from marketsimulator.results.run_record import RunRecord, run_names, setting_text, varied_settings
 from marketsimulator.results.run_set import (
-    PAIRS,
+    MAX_COMPARED_RUNS,
     Relation,
     RunSet,
     Separation,
     SharedDays,
-    length_remarks,
+    run_length_remarks,
     overfitting_figures,
     separation,
-    set_verdict,
+    comparison_verdict,
 )
-from marketsimulator.results.significance import FIGURES, deflated_sharpe, intervals, overfitting
+from marketsimulator.results.significance import (
+    INTERVAL_FIGURES,
+    deflated_sharpe,
+    intervals,
+    overfitting,
+)
 from marketsimulator.results.trials import TrialStatistics
-from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_result
+from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_evidence_reason
 from trainingdata.instants import new_york_date, utc_text
 
-WHOLE = ("turnover", "costs", "trades", "max_leverage")  # of a run as a whole, no part of it
-COLUMNS = {  # heading by figure
+WHOLE_RUN_FIGURES = (
+    "turnover",
+    "costs",
+    "trades",
+    "max_leverage",
+)  # of a run as a whole, no part of it
+COLUMN_HEADINGS = {  # heading by figure
     "total_return": "return",
     "sharpe": "Sharpe (90 %)",
     "deflated_sharpe": "deflated",
@@ -53,18 +63,18 @@ COLUMNS = {  # heading by figure
     "trades": "fills",
     "max_leverage": "leverage, max",
 }
-SAYS: Mapping[Relation, str] = {
+RELATION_LABELS: Mapping[Relation, str] = {
     "best": "best",
     "ahead": "ahead, beyond error",
     "behind": "behind, beyond error",
-    "alike": "not told apart",
+    "not_significant": "not told apart",
     "same": "the same",
     "insufficient_data": "too few days",
     "ruined": "nothing left",
     "left out": "not compared",
 }
-REPORT = "report.html"
-SHOWN = 20  # runs on the screen; the page has all
+REPORT_FILE = "report.html"
+MAX_ROWS_PRINTED = 20  # runs on the screen; the page has all
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -94,19 +104,19 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        return set_verdict(self.runs, self.found)
+        return comparison_verdict(self.runs, self.found)
 
     def sentences(self) -> list[str]:
         """The verdict, what must not be missed, what is good to know."""
         verdict = self.verdict
         return [verdict.claim, verdict.rest, *self._all_warnings(), *self.notes]
 
-    def screen(self) -> Table:
+    def terminal_table(self) -> Table:
         """The best of the runs, as a terminal shows them."""
-        return self._best({}, SHOWN)
+        return self._best({}, MAX_ROWS_PRINTED)
 
     def _all_warnings(self) -> list[str]:
-        return [*self.warnings, *length_remarks(self.runs)]
+        return [*self.warnings, *run_length_remarks(self.runs)]
 
     def _subtitle(self) -> str:
         return f"{', '.join(self._symbols())} · {self._every('data')}"
@@ -121,27 +131,34 @@ class Comparison:
         links: to each run's own page, [V]; empty where it has none.
         """
         figures = table_rows(self.table)
-        columns = [name for name in COLUMNS if name in self.table]
+        columns = [name for name in COLUMN_HEADINGS if name in self.table]
         varied = self.runs.varied
         rows: list[Row] = []
         for k in self.runs.ranking()[:shown]:
-            lead = self.found.leads[k]
+            outperformance = self.found.outperformances[k]
             words = partial(percent, places=1, sign=True)
-            ends = interval(None if lead is None else lead.interval, words, " … ")
+            ends = interval(
+                None if outperformance is None else outperformance.interval, words, " … "
+            )
             settings = ", ".join(setting_text(name, varied[name][k]) for name in varied)
             rows.append(
                 (
                     Cell(self.names[k], key=colours.get(k, ""), link=links[k] if links else ""),
                     settings,
-                    SAYS[self.found.relations[k]],
-                    Cell(NONE if lead is None else percent(lead.ahead, sign=True), below=ends),
+                    RELATION_LABELS[self.found.relations[k]],
+                    Cell(
+                        NONE
+                        if outperformance is None
+                        else percent(outperformance.ahead, sign=True),
+                        below=ends,
+                    ),
                     *(_cell(figures[k], column) for column in columns),
                 )
             )
         heads = ["run", "settings", "which is", "against the best"]
         return Table(
             self._subtitle(),
-            [*heads, *(COLUMNS[name] for name in columns)],
+            [*heads, *(COLUMN_HEADINGS[name] for name in columns)],
             rows,
             words=range(1, len(heads) - 1),
         )
@@ -153,14 +170,14 @@ class Comparison:
         figures = json.loads(self.table.to_json(orient="records", double_precision=15))
         rows = []
         for k in self.runs.ranking():
-            lead, folder = self.found.leads[k], self.records[k].path
+            outperformance, folder = self.found.outperformances[k], self.records[k].path
             rows.append(
                 {
                     **figures[k],
                     "folder": None if folder is None else str(folder),
                     "settings": {name: self.runs.varied[name][k] for name in self.runs.varied},
                     "against_best": self.found.relations[k],
-                    "lead": None if lead is None else asdict(lead),
+                    "outperformance": None if outperformance is None else asdict(outperformance),
                 }
             )
         return {
@@ -178,7 +195,7 @@ class Comparison:
 
     def page(self, output: Path) -> str:
         """`comparison.html`; output: its folder, from which it links to each run's report."""
-        colours = coloured(self.runs)
+        colours = colours_by_run(self.runs)
         links = [_link(record.path, output) for record in self.records]
         first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
         sheet = Sheet(
@@ -231,13 +248,15 @@ def compared(
     seed: of the bootstrap.
     """
     names = run_names(records)
-    shared = SharedDays.of(records)
+    shared = SharedDays.from_records(records)
     table = _table(records, names, shared)
     tried = table["sharpe"][[record.tried for record in records]] / np.sqrt(shared.per_year)
-    trials = counted_trials or TrialStatistics.of(tried.astype(float).tolist())
+    trials = counted_trials or TrialStatistics.from_ratios(tried.astype(float).tolist())
     ledgers = [int(record.summary["trials"] or 0) for record in records]
     _add_deflated_sharpe(table, replace(trials, count=max(trials.count, *ledgers)))
-    reasons = [no_result(run.summary["forecaster"], run.summary["data"]) for run in records]
+    reasons = [
+        no_evidence_reason(run.summary["forecaster"], run.summary["data"]) for run in records
+    ]
     runs = RunSet(
         *(getattr(shared, field.name) for field in fields(shared)),
         names=names,
@@ -245,7 +264,7 @@ def compared(
         table=table,
         overfitting=overfitting(returns_until_ruin(shared.daily)),
         seed=seed,
-        no_result=" ".join(dict.fromkeys(filter(None, reasons))),
+        no_evidence_reason=" ".join(dict.fromkeys(filter(None, reasons))),
     )
     _add_intervals(runs)
     warnings = [*_market_warnings(records), *([] if shared.whole else [_cut(shared)])]
@@ -254,7 +273,7 @@ def compared(
 
 def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
     """A row a run: figures over the shared days, and those of whole runs where none was cut."""
-    whole = [name for name in (*WHOLE, "costs_by_kind") if shared.whole]
+    whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.whole]
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
     for record, name, daily in zip(records, names, shared.daily, strict=True):
@@ -315,11 +334,11 @@ def _add_intervals(runs: RunSet) -> None:
     """Add the 90 % intervals of the best runs to the table."""
     table = runs.table
     returns = returns_until_ruin(runs.daily)
-    for name in FIGURES:
+    for name in INTERVAL_FIGURES:
         table[[f"{name}_low", f"{name}_high"]] = np.nan
-    for k in runs.ranking()[: PAIRS + 1]:
+    for k in runs.ranking()[: MAX_COMPARED_RUNS + 1]:
         found = intervals(returns[k], runs.per_year, seed=runs.seed)
-        for name in FIGURES:
+        for name in INTERVAL_FIGURES:
             table.loc[k, [f"{name}_low", f"{name}_high"]] = found.get(name, (np.nan, np.nan))
 
 
@@ -333,9 +352,9 @@ def _cell(row: Mapping[str, Any], column: str) -> Cell:
 
 
 def _link(folder: Path | None, output: Path) -> str:
-    if folder is None or not (folder / REPORT).is_file():
+    if folder is None or not (folder / REPORT_FILE).is_file():
         return ""
-    return quote(os.path.relpath(folder.resolve() / REPORT, output.resolve()))
+    return quote(os.path.relpath(folder.resolve() / REPORT_FILE, output.resolve()))
 
 
 def _market_warnings(records: Sequence[RunRecord]) -> list[str]:

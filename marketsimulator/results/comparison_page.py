@@ -38,7 +38,7 @@ class Sheet:
         return render_page(template, sheet=self, **values)
 
 
-def coloured(runs: RunSet) -> dict[int, str]:
+def colours_by_run(runs: RunSet) -> dict[int, str]:
     """Colour by number of run, of the best six."""
     return dict(zip(runs.ranking(), COLOURS, strict=False))
 

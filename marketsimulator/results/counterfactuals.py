@@ -13,13 +13,13 @@ from execution.decision.beliefs import BeliefTable
 from execution.orders.fees import FeeSchedule
 from execution.orders.lending import MarginTerms
 from foundation.settings import with_changes
-from marketsimulator.settings import BacktestSettings, Kind
+from marketsimulator.settings import BacktestSettings, CounterfactualKind
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, Unread
 from trainingdata.endings import Ending, opens_after
 from trainingdata.market import Market
 
-SCALES = (0.0, 2.0, 4.0)  # multiples of the costs
-DEVIATION = 0.02  # of a bar's log return, in a scrambled future
+COST_MULTIPLES = (0.0, 2.0, 4.0)  # multiples of the costs
+SCRAMBLE_VOLATILITY = 0.02  # of a bar's log return, in a scrambled future
 DATED_RATES = ("sec_per_dollar", "taf_per_share", "cat_per_share")
 COMMISSIONS = ("commission_bps", "commission_per_share")
 LENDING_RATES = ("interest_rate", "borrow_rate")
@@ -42,25 +42,25 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
-PLAIN = Counterfactual("", _unchanged, _unchanged)
+UNCHANGED = Counterfactual("", _unchanged, _unchanged)
 
 
-def counterfactuals(kinds: Sequence[Kind], seed: int) -> list[Counterfactual]:
+def counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> list[Counterfactual]:
     """The counterfactuals of these kinds; seed: of the shuffle."""
     found: list[Counterfactual] = []
     if "lag" in kinds:
-        found.append(Counterfactual("lagged", _unchanged, lagged_beliefs))
+        found.append(Counterfactual("lagged", _unchanged, lag_beliefs))
     if "shuffled" in kinds:
-        found.append(Counterfactual("shuffled", _unchanged, partial(shuffled_beliefs, seed=seed)))
+        found.append(Counterfactual("shuffled", _unchanged, partial(shuffle_beliefs, seed=seed)))
     if "costs" in kinds:
         found += [
-            Counterfactual(f"costs×{scale:g}", partial(with_scaled_costs, scale=scale), _unchanged)
-            for scale in SCALES
+            Counterfactual(f"costs×{scale:g}", partial(scale_costs, scale=scale), _unchanged)
+            for scale in COST_MULTIPLES
         ]
     return found
 
 
-def scrambled_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
+def scramble_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
     """Bars that start at `cut` or later with their prices multiplied by a random walk.
 
     Of a bar that is under way at `cut`, the open has happened and stays, as does what may fill at
@@ -72,16 +72,18 @@ def scrambled_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
         starts = bars.clock(item.kind).started_at(bars.times)
         later = starts >= cut
         running = (starts < cut) & (bars.times > cut)
-        walk = np.exp(np.cumsum(rng.normal(0, DEVIATION, int(later.sum()))))
+        walk = np.exp(np.cumsum(rng.normal(0, SCRAMBLE_VOLATILITY, int(later.sum()))))
         values[s, later, :VOLUME] *= walk[:, None]
-        close = values[s, running, CLOSE] * np.exp(rng.normal(0, DEVIATION, int(running.sum())))
+        close = values[s, running, CLOSE] * np.exp(
+            rng.normal(0, SCRAMBLE_VOLATILITY, int(running.sum()))
+        )
         values[s, running, CLOSE] = close
         values[s, running, HIGH] = np.maximum(values[s, running, OPEN], close)
         values[s, running, LOW] = np.minimum(values[s, running, OPEN], close)
     return replace(bars, values=values)
 
 
-def truncated_bars(bars: Bars, cut: np.datetime64) -> Bars:
+def truncate_bars(bars: Bars, cut: np.datetime64) -> Bars:
     """The panel without any bar that starts at `cut` or later.
 
     A bar that is under way at `cut` stays: an order decided then may fill in it.
@@ -109,7 +111,7 @@ def _unread_before(bars: Bars, cut: np.datetime64, symbols: Collection[str]) -> 
     return tuple(kept)
 
 
-def ended_market(market: Market, cut: np.datetime64, seed: int) -> Market:
+def delist_after(market: Market, cut: np.datetime64, seed: int) -> Market:
     """The market in which symbols end after `cut`: half of them, at random, with no bar later.
 
     Of these every other one has an end for nothing, which a file lists in the session after.
@@ -117,7 +119,7 @@ def ended_market(market: Market, cut: np.datetime64, seed: int) -> Market:
     bars = market.bars
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(bars.symbols))[: max(1, len(bars.symbols) // 2)]
-    shorter = truncated_bars(bars, cut)
+    shorter = truncate_bars(bars, cut)
     mask = bars.mask.copy()
     mask[chosen, : len(shorter.times)] = shorter.mask[chosen]
     mask[chosen, len(shorter.times) :] = False
@@ -130,7 +132,7 @@ def ended_market(market: Market, cut: np.datetime64, seed: int) -> Market:
     return replace(market, bars=cut_short, endings=endings)
 
 
-def lagged_beliefs(beliefs: BeliefTable) -> BeliefTable:
+def lag_beliefs(beliefs: BeliefTable) -> BeliefTable:
     """Beliefs with mu and sigma of each symbol's decision before.
 
     Its first decision has none before it, and is left out.
@@ -146,7 +148,7 @@ def lagged_beliefs(beliefs: BeliefTable) -> BeliefTable:
     return beliefs._replace(mu=mu, sigma=sigma, deciding=deciding)
 
 
-def shuffled_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
+def shuffle_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
     """Beliefs with each symbol's expected returns dealt anew among its own decisions.
 
     What is dealt is the return over its deviation: the size of the bets stays what it was, and only
@@ -161,7 +163,7 @@ def shuffled_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
     return beliefs._replace(mu=mu)
 
 
-def with_scaled_costs(settings: BacktestSettings, scale: float) -> BacktestSettings:
+def scale_costs(settings: BacktestSettings, scale: float) -> BacktestSettings:
     """The settings with every cost `scale` times what it is."""
     scaled = {f"costs.{name}": scale * cost for name, cost in asdict(settings.costs).items()}
     return replace(

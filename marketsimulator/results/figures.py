@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from foundation.arrays import Instants
-from marketsimulator.records import Run
-from marketsimulator.results.metrics import annual_turnover, deepest_fall, performance
-from marketsimulator.runs.outcome import Outcome
+from marketsimulator.run_result import Run
+from marketsimulator.results.metrics import annual_turnover, largest_drawdown, performance
+from marketsimulator.runs.outcome import AccountOutcome
 from trainingdata.bars import Bars
 
 
 def account_figures(
-    at: Instants, outcome: Outcome, *, capital: float, coins: bool
+    at: Instants, outcome: AccountOutcome, *, capital: float, has_crypto: bool
 ) -> dict[str, Any]:
     """Returns, risk, exposure and costs of an account; fractions and USD.
 
@@ -27,8 +27,8 @@ def account_figures(
     solvent = equity > 0
     leverage = gross[solvent] / equity[solvent]
     return {
-        **performance(at, equity, capital=capital, coins=coins).as_dict(),
-        "max_drawdown_every_bar": deepest_fall(np.append(capital, equity)),
+        **performance(at, equity, capital=capital, has_crypto=has_crypto).as_dict(),
+        "max_drawdown_intraday": largest_drawdown(np.append(capital, equity)),
         "turnover": annual_turnover(totals.notional, at, equity),
         "mean_leverage": float(leverage.mean()) if len(leverage) else None,
         "max_leverage": float(leverage.max()) if len(leverage) else None,
@@ -43,11 +43,11 @@ def account_figures(
 
 def fill_figures(run: Run, capital: float) -> dict[str, float]:
     """What of an account depends on what its orders met; USD, a fraction, and how many."""
-    outcome = Outcome.of_run(run)
+    outcome = AccountOutcome.from_run(run)
     return {
         "equity": float(outcome.equity[-1]),
         "total_return": float(outcome.equity[-1] / capital - 1),
-        "fees": outcome.totals.fees + outcome.totals.coin_fees,
+        "fees": outcome.totals.fees + outcome.totals.crypto_fees,
         "costs": outcome.totals.costs,
         "trades": outcome.totals.trades,
     }
@@ -61,7 +61,7 @@ def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
     """
     earned = dict.fromkeys(bars.symbols, 0.0)
     quantity = dict.fromkeys(bars.symbols, 0.0)
-    for symbol, held in run.begins.items():
+    for symbol, held in run.initial_positions.items():
         earned[symbol] -= float(held.quantity) * held.price
         quantity[symbol] += float(held.quantity)
     for fill in run.fills:

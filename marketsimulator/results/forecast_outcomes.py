@@ -16,7 +16,7 @@ from execution.decision.beliefs import BeliefTable
 from execution.decision.belief_building import closed_and_due
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.figures import counted
-from marketsimulator.records import Run
+from marketsimulator.run_result import Run
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import utc_text
@@ -113,8 +113,10 @@ def _followed(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array,
     return price, outcome
 
 
-FEWEST_JUDGED = 15  # forecasts from which ranks can show that they contain the future
-FORESEEN = 0.9  # rank correlation with outcomes beyond that of any forecast made in time
+MIN_JUDGED_FORECASTS = 15  # forecasts from which ranks can show that they contain the future
+LOOK_AHEAD_CORRELATION = (
+    0.9  # rank correlation with outcomes beyond that of any forecast made in time
+)
 
 
 def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
@@ -139,26 +141,30 @@ def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
         return False
     mu, outcome = np.concatenate(expected), np.concatenate(followed)
     chosen = (np.abs(mu) >= np.median(np.abs(mu))) & (mu != 0)
-    if chosen.sum() < FEWEST_JUDGED or np.ptp(mu[chosen]) == 0 or np.ptp(outcome[chosen]) == 0:
+    if (
+        chosen.sum() < MIN_JUDGED_FORECASTS
+        or np.ptp(mu[chosen]) == 0
+        or np.ptp(outcome[chosen]) == 0
+    ):
         return False
     ranks = [np.argsort(np.argsort(values[chosen])) for values in (mu, outcome)]
     agreement = np.asarray(np.corrcoef(ranks))[0, 1]
-    return bool(agreement >= FORESEEN)
+    return bool(agreement >= LOOK_AHEAD_CORRELATION)
 
 
-MOST = 0.95  # of the decisions with a forecast, below which a reader is told
+MIN_FORECAST_COVERAGE = 0.95  # of the decisions with a forecast, below which a reader is told
 
 
-def coverage_remarks(run: Run, market: Market, schedule: Schedule, inside: Mask) -> list[str]:
+def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: Mask) -> list[str]:
     """That many decisions had no forecast, with the first and the last that had one.
 
     A decision is one of one symbol. inside: [T, S] whether the universe holds it at an instant.
     """
     bars = market.period
-    possible = int((closed_and_due(bars, schedule) & inside).sum())
+    possible = int((closed_and_due(bars, schedule) & in_universe).sum())
     decisions = run.decision_frame()
     forecast = decisions["at"][decisions["sigma"].notna()].to_numpy(dtype="datetime64[ns]")
-    if not len(forecast) or len(forecast) >= MOST * possible:
+    if not len(forecast) or len(forecast) >= MIN_FORECAST_COVERAGE * possible:
         return []
     return [
         f"Forecasts cover {len(forecast):,} of {counted(possible, 'decision')}, the first at"

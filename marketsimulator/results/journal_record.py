@@ -30,7 +30,15 @@ from foundation.arrays import Instants
 from foundation.database import Database
 from foundation.decimals import ZERO, as_written
 from foundation.errors import InputError
-from marketsimulator.records import COIN_FEE, ENDED, Booking, BookingKind, InitialPosition, Row, Run
+from marketsimulator.run_result import (
+    CRYPTO_FEE,
+    DELISTED,
+    Booking,
+    BookingKind,
+    InitialPosition,
+    EquityRow,
+    Run,
+)
 from marketsimulator.results import attribution
 from trainingdata.instants import utc_text
 from trainingdata.instruments import is_coin
@@ -46,7 +54,7 @@ _BOOKED: Mapping[Kind, BookingKind] = {
     "coin fee": "rounding",
     "transfer": "transfer",
 }
-_CAUSES: Mapping[Kind, str] = {"coin fee": COIN_FEE, "merger": ENDED}
+_CAUSES: Mapping[Kind, str] = {"coin fee": CRYPTO_FEE, "merger": DELISTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class JournalRecord:
             raise InputError(f"the journal has no order {name}, which a decision replaces")
         return self.intents[name].single_order
 
-    def beginning(self) -> ExactAccount:
+    def first_account(self) -> ExactAccount:
         return self.account_of(self.decisions[0])
 
     def ends(self) -> tuple[ExactAccount, ExactAccount]:
@@ -131,7 +139,7 @@ class JournalRecord:
         first, last = self.marks[0], self.marks[-1]
         begin = ExactAccount(first.at, as_written(first.equity), {}, {})
         if first.positions and self.decisions:
-            begin = self.beginning()
+            begin = self.first_account()
         return begin, self._marked(last, begin)
 
     def end(self, covered: Callable[[np.datetime64], bool]) -> ExactAccount:
@@ -145,8 +153,8 @@ class JournalRecord:
                 return self.account_of(decided[0])
             marked = [mark for mark in self.marks if _within(mark.at, each)]
             if not decided and marked and covered(marked[0].at):
-                return self._marked(marked[0], self.beginning())
-        return self.beginning()
+                return self._marked(marked[0], self.first_account())
+        return self.first_account()
 
     def sent_before(self, instant: np.datetime64, reading: ExactAccount) -> bool:
         """Return whether orders decided at an instant were sent before the account was read."""
@@ -202,7 +210,7 @@ class JournalRecord:
             return False
         return bool(fill.at < at or fill.listed_at <= at)
 
-    def made(self) -> list[Decision]:
+    def decisions_with_orders(self) -> list[Decision]:
         """The decisions, with the orders that followed from each."""
         orders: dict[str, list[Order]] = {}
         for intent in self.intents.values():
@@ -223,7 +231,7 @@ class JournalRecord:
             for row in self.decisions
         ]
 
-    def transferred(self, since: np.datetime64, until: np.datetime64) -> Fraction:
+    def net_deposits(self, since: np.datetime64, until: np.datetime64) -> Fraction:
         """Deposits less withdrawals that were listed between two instants, USD."""
         paid_in = (
             as_written(each.amount)
@@ -254,7 +262,7 @@ class JournalRecord:
         fills = [
             _fill(fill, instants[k])
             for fill in self.fills
-            if 0 < (k := self._counted(fill, instants)) < len(instants)
+            if 0 < (k := self._booking_row(fill, instants)) < len(instants)
         ]
         booked: list[list[BookingRow]] = [[] for _ in instants]
         ends: list[tuple[int, BookingRow]] = []
@@ -288,12 +296,14 @@ class JournalRecord:
             # What takes the place of another one is worth what it came at.
             if each.symbol not in read[k][1]:
                 last = float(read[k - 1][1].get(each.symbol, 0.0))
-                bookings.append(Booking(instants[k], each.symbol, ENDED, float(each.amount) - last))
-        decisions = [decision for decision in self.made() if decision.at <= end.at]
+                bookings.append(
+                    Booking(instants[k], each.symbol, DELISTED, float(each.amount) - last)
+                )
+        decisions = [decision for decision in self.decisions_with_orders() if decision.at <= end.at]
         fills.sort(key=attrgetter("booked_at"))
         return Run(name, decisions, fills, rows, {}, bookings, begin.held)
 
-    def _counted(self, fill: FillRow, instants: Instants) -> int:
+    def _booking_row(self, fill: FillRow, instants: Instants) -> int:
         """The number of the first of these instants whose account held what a fill did.
 
         A reading of an instant is the last one of its cycle. A practice clock that waits stands
@@ -320,7 +330,7 @@ def read_journal(path: Path, job: str) -> JournalRecord:
     with open_current_schema(path) as database:
         # A process may have been ended before it made the tables.
         begun = database.rows("SELECT 1 FROM sqlite_master WHERE name = 'decisions'")
-        record = JournalRecord.of(database, job) if begun else None
+        record = JournalRecord.from_database(database, job) if begun else None
     if record is None or not record.decisions:
         raise InputError(f"journal: in {path} the job {job} has decided nothing")
     return record
@@ -347,7 +357,7 @@ def _within(at: np.datetime64, each: CycleRow) -> bool:
 
 def _row(
     at: np.datetime64, equity: float, positions: Mapping[str, Number], booked: Sequence[BookingRow]
-) -> Row:
+) -> EquityRow:
     """A row of what was read at an instant, and listed since the one before.
 
     positions: value of each, signed, USD by symbol.
@@ -356,7 +366,7 @@ def _row(
     sums = dict.fromkeys(get_args(BookingKind), 0.0)
     for each in booked:
         sums[_booking_kind(each)] += float(each.amount)
-    return Row(
+    return EquityRow(
         at=at,
         cash=equity - math.fsum(worth.values()),
         equity=equity,
@@ -367,7 +377,7 @@ def _row(
         other=math.fsum(usd for kind, usd in sums.items() if kind not in ("interest", "transfer")),
         spread=0.0,
         slippage=0.0,
-        coin_fees=0.0,
+        crypto_fees=0.0,
         borrow=0.0,
         rounding=0.0 - sums["rounding"],
         dividends=sums["dividend"],
@@ -383,7 +393,7 @@ def _booking_kind(each: BookingRow) -> BookingKind:
 def _fill(fill: FillRow, counted: np.datetime64) -> Fill:
     """A trade; the venue books its fee apart. counted: instant of the row that has it."""
     units = SHARES_PER_OPTION if is_option(fill.symbol) else 1
-    name = fill.order or foreign_name(fill.symbol, fill.at)
+    name = fill.order or unknown_trade_name(fill.symbol, fill.at)
     price = float(fill.price * units)
     return Fill(name, fill.symbol, fill.quantity, price, 0.0, fill.at, counted)
 
@@ -405,7 +415,7 @@ def _second(at: np.datetime64) -> np.datetime64:
     return second
 
 
-def foreign_name(symbol: str, at: np.datetime64) -> str:
+def unknown_trade_name(symbol: str, at: np.datetime64) -> str:
     """Return the name of a trade without an order of ours."""
     return f"{symbol} {utc_text(at)}"
 
@@ -418,26 +428,28 @@ def marked_at_closes(run: Run, market: Market) -> Run:
     """
     bars = market.bars
     fills = [fill for fill in run.fills if fill.symbol in bars.symbols]
-    at, _ = run.curve()
+    at, _ = run.equity_curve()
     cash = np.array([row.cash for row in run.rows])
     counted = np.minimum(np.searchsorted(at, [fill.booked_at for fill in fills]), len(at) - 1)
     paid = np.zeros(len(at))
     np.add.at(paid, counted, [float(fill.qty) * fill.price for fill in fills])
-    in_coin = np.zeros(len(at))
-    np.add.at(in_coin, counted, attribution.fees_in_coin(fills))
+    crypto_fees = np.zeros(len(at))
+    np.add.at(crypto_fees, counted, attribution.crypto_fees_of_fills(fills))
     gross = {False: np.zeros(len(at)), True: np.zeros(len(at))}
     equity = cash.copy()
-    begins = {}
+    initial_positions = {}
     quantities = run.quantities(bars.symbols)
     for s, symbol in enumerate(bars.symbols):
         if not quantities[s].any():
             continue
-        marks, _ = attribution.marks_of(market, s, at)
+        marks, _ = attribution.marks_and_split_ratios(market, s, at)
         worth = quantities[s] * marks
         equity += worth
         gross[bool(bars.crypto[s])] += np.abs(worth)
-        if symbol in run.begins:
-            begins[symbol] = InitialPosition(run.begins[symbol].quantity, float(marks[0]))
+        if symbol in run.initial_positions:
+            initial_positions[symbol] = InitialPosition(
+                run.initial_positions[symbol].quantity, float(marks[0])
+            )
     listed = np.array([row.other - row.interest for row in run.rows])
     unlisted = np.diff(cash, prepend=cash[0]) + paid - listed
     rows = [
@@ -446,7 +458,7 @@ def marked_at_closes(run: Run, market: Market) -> Run:
             gross_stock=float(gross[False][k]),
             gross_crypto=float(gross[True][k]),
             other=row.other + float(unlisted[k]),
-            coin_fees=float(in_coin[k]),
+            crypto_fees=float(crypto_fees[k]),
         )
         for k, row in enumerate(run.rows)
     ]
@@ -459,4 +471,6 @@ def marked_at_closes(run: Run, market: Market) -> Run:
         booking if booking.symbol in bars.symbols else booking._replace(symbol="")
         for booking in (*run.bookings, *unexplained)
     ]
-    return replace(run, fills=fills, rows=rows, bookings=bookings, begins=begins)
+    return replace(
+        run, fills=fills, rows=rows, bookings=bookings, initial_positions=initial_positions
+    )

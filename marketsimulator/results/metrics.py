@@ -20,7 +20,7 @@ from foundation.figures import NONE, Words, multiple, number, percent, usd
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import calendar, sessions_between
 
-TAIL = 0.05  # share of days, for value at risk and expected shortfall
+TAIL_PROBABILITY = 0.05  # share of days, for value at risk and expected shortfall
 
 
 class Figure(NamedTuple):
@@ -47,7 +47,7 @@ TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order 
     "sortino": Figure(number, "Sortino", annual=True, ratio=True),
     "calmar": Figure(number, "Calmar", annual=True),
     "max_drawdown": Figure(percent, "largest drawdown at 16:00"),
-    "max_drawdown_every_bar": Figure(percent, "largest drawdown, every bar"),
+    "max_drawdown_intraday": Figure(percent, "largest drawdown, every bar"),
     "drawdown_days": Figure(partial(number, places=0), "days below a peak"),
     "value_at_risk": Figure(percent, "5 % worst day"),
     "expected_shortfall": Figure(percent, "mean beyond it"),
@@ -60,8 +60,8 @@ TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order 
     "interest": Figure(usd, "of it interest"),
     "trades": Figure(partial(number, places=0), "fills"),
 }
-SHORT = "(short)"  # suffix of a ratio whose run is too short for yearly figures
-LARGEST_LOG = 700.0  # a float64 holds no more than e ^ 709
+SHORT_RUN_SUFFIX = "(short)"  # suffix of a ratio whose run is too short for yearly figures
+MAX_LOG = 700.0  # a float64 holds no more than e ^ 709
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +126,10 @@ def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
         return figure.words(figures[name])
     if not figure.ratio or (text := figure.words(figures[name])) == NONE:
         return NONE
-    return f"{text} {SHORT}"
+    return f"{text} {SHORT_RUN_SUFFIX}"
 
 
-def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> Performance:
+def performance(at: Instants, equity: Array, *, capital: float, has_crypto: bool) -> Performance:
     """Statistics of a run from its equity rows.
 
     at: instants [N].
@@ -137,7 +137,7 @@ def performance(at: Instants, equity: Array, *, capital: float, coins: bool) -> 
     capital: USD at the start.
     coins: whether a coin is in the universe.
     """
-    daily, per_year = daily_equity(at, equity, capital=capital, coins=coins)
+    daily, per_year = daily_equity(at, equity, capital=capital, has_crypto=has_crypto)
     return daily_performance(daily, per_year, total_return=float(equity[-1] / capital - 1))
 
 
@@ -157,14 +157,14 @@ def daily_performance(
     annual = _annualised(float(daily[-1] / daily[0]), per_year / days) if days else None
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
     downside = float(np.sqrt((np.minimum(returns, 0) ** 2).mean())) if days else 0.0
-    depth = deepest_fall(daily)
+    depth = largest_drawdown(daily)
     value_at_risk, expected_shortfall = _tail(returns)
     gains = float(returns[returns > 0].sum())
     losses = float(-returns[returns < 0].sum())
     # A day without a position neither wins nor loses; counting it would pull the rate to 0.
     moved = int((returns != 0).sum())
-    skewness, kurtosis = shape_of(returns) if deviation > 0 else (None, None)
-    autocorrelation = autocorrelation_of(returns) if deviation > 0 else None
+    skewness, kurtosis = skewness_and_kurtosis(returns) if deviation > 0 else (None, None)
+    autocorrelation = first_autocorrelation(returns) if deviation > 0 else None
     return Performance(
         total_return=float(daily[-1] / daily[0] - 1) if total_return is None else total_return,
         annual_return=annual,
@@ -186,7 +186,7 @@ def daily_performance(
     )
 
 
-def figures_of_draws(returns: Array, per_year: int) -> dict[str, Array]:
+def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
     """Those of `daily_performance` that have intervals, of each of R draws; NaN for None.
 
     returns: [R, D] of days, not below -1.
@@ -198,7 +198,7 @@ def figures_of_draws(returns: Array, per_year: int) -> dict[str, Array]:
     defined = np.where((growth > 0).all(axis=1), 1.0, np.nan)
     deviation = returns.std(axis=1, ddof=1) * defined
     power = np.log(total, out=np.full(count, np.nan), where=total > 0) * per_year / days
-    power[power > LARGEST_LOG] = np.nan
+    power[power > MAX_LOG] = np.nan
     root = np.sqrt(per_year)
     sharpe = np.full(count, np.nan)
     np.divide(returns.mean(axis=1) * root, deviation, out=sharpe, where=deviation > 0)
@@ -219,7 +219,7 @@ def daily_returns(daily: Array) -> Array:
     return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
 
 
-def lost_on(days: Instants, daily: Array) -> str | None:
+def wiped_out_on(days: Instants, daily: Array) -> str | None:
     """The New York date of the first of these days [D] that ends without equity, else None.
 
     daily: equity [1 + D], the first value the starting capital.
@@ -241,7 +241,7 @@ def returns_until_ruin(daily: Array) -> Array:
     return growth - 1.0
 
 
-def deepest_fall(equity: Array) -> float:
+def largest_drawdown(equity: Array) -> float:
     """The deepest fall of equity [N] below its earlier peak, a fraction ≤ 0."""
     return float((equity / np.maximum.accumulate(equity) - 1).min())
 
@@ -253,27 +253,31 @@ def drawdown_days(daily: Array) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def daily_equity(at: Instants, equity: Array, *, capital: float, coins: bool) -> tuple[Array, int]:
+def daily_equity(
+    at: Instants, equity: Array, *, capital: float, has_crypto: bool
+) -> tuple[Array, int]:
     """Capital and the equity at 16:00 New York of each day, [1 + D]; and the days of a year."""
-    return daily_marks(at, equity, capital=capital, coins=coins)[1], days_a_year(at, coins=coins)
+    return daily_marks(at, equity, capital=capital, has_crypto=has_crypto)[
+        1
+    ], count_periods_per_year(at, has_crypto=has_crypto)
 
 
 def daily_marks(
-    at: Instants, equity: Array, *, capital: float, coins: bool
+    at: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Instants, Array]:
     """The run's begin and 16:00 New York of each day, and equity then, [1 + D] each."""
-    rows, marks = daily_rows(at, coins=coins)
+    rows, marks = daily_rows(at, has_crypto=has_crypto)
     return np.append(at[:1], marks), np.append(capital, equity[rows])
 
 
-def daily_rows(at: Instants, *, coins: bool) -> tuple[Index, Instants]:
+def daily_rows(at: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
     """Numbers [D] of the rows that hold at 16:00 New York of each day, and those instants [D].
 
     at: instants [N] of the rows.
     coins: whether a coin is in the universe; days are then calendar days.
     """
     first, last = new_york_date(at[[0, -1]])
-    days = np.arange(first, last + DAY) if coins else sessions_between(first, last)
+    days = np.arange(first, last + DAY) if has_crypto else sessions_between(first, last)
     marks = four_pm(days)
     rows = np.searchsorted(at, marks, side="right") - 1
     # A day whose 16:00 lies before the run's first instant or after its last has no equity then.
@@ -281,7 +285,7 @@ def daily_rows(at: Instants, *, coins: bool) -> tuple[Index, Instants]:
     return rows[complete], marks[complete]
 
 
-def days_a_year(at: Instants, *, coins: bool) -> int:
+def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
     """Days of the year that ends with the last of these instants.
 
     If the calendar of sessions begins within that year, it is the calendar's first year.
@@ -290,7 +294,7 @@ def days_a_year(at: Instants, *, coins: bool) -> int:
     universe with one counts calendar days.
     """
     last = new_york_date(at[[-1]])[0]
-    if coins:
+    if has_crypto:
         return int((last - _year_before(last)) / DAY)
     first = max(_year_before(last) + DAY, calendar().dates[0])
     return len(sessions_between(first, max(last, first + 364 * DAY)))
@@ -318,17 +322,17 @@ def _tail(returns: Array) -> tuple[float | None, float | None]:
     """Value at risk and expected shortfall of returns [D]."""
     if not len(returns):
         return None, None
-    threshold = float(np.quantile(returns, TAIL))
+    threshold = float(np.quantile(returns, TAIL_PROBABILITY))
     return threshold, float(returns[returns <= threshold].mean())
 
 
-def shape_of(returns: Array) -> tuple[float, float]:
+def skewness_and_kurtosis(returns: Array) -> tuple[float, float]:
     """Skewness and kurtosis of returns [D] that move, moments of the population."""
     standardised = (returns - returns.mean()) / returns.std()
     return float((standardised**3).mean()), float((standardised**4).mean())
 
 
-def autocorrelation_of(returns: Array) -> float:
+def first_autocorrelation(returns: Array) -> float:
     """Return the first-order autocorrelation of returns [D] that are not constant, in (-1, 1)."""
     off = returns - returns.mean()
     return float(off[1:] @ off[:-1] / (off @ off))
@@ -336,7 +340,7 @@ def autocorrelation_of(returns: Array) -> float:
 
 def _annualised(growth: float, times: float) -> float | None:
     """growth ^ times - 1; None for growth that is none, or a figure beyond what a float holds."""
-    if growth <= 0 or times * np.log(growth) > LARGEST_LOG:
+    if growth <= 0 or times * np.log(growth) > MAX_LOG:
         return None
     return float(growth**times - 1)
 

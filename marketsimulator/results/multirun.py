@@ -15,11 +15,11 @@ from foundation.signals import one_line_errors
 
 log = logging.getLogger(__name__)
 
-MARK = "multirun.yaml"  # what Hydra leaves in the folder of each multirun
-RESULT = "summary.json"  # what a backtest leaves in its own
+MULTIRUN_FILE = "multirun.yaml"  # what Hydra leaves in the folder of each multirun
+SUMMARY_FILE = "summary.json"  # what a backtest leaves in its own
 
 
-class ComparePage(Callback):
+class MultirunComparison(Callback):
     """Writes `comparison.html` beside the folders of a multirun's backtests."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -33,16 +33,16 @@ class ComparePage(Callback):
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Compare the runs that have ended; other commands leave none, and have no page."""
         folder = _sweep_folder(config)
-        within = sorted(path.parent for path in folder.glob(f"*/{RESULT}"))
+        within = sorted(path.parent for path in folder.glob(f"*/{SUMMARY_FILE}"))
         if len(within) < 2:
             return
         # Every command that takes a backtest's settings names this class: it starts without the
         # libraries that only the page needs.
         from marketsimulator.results.comparison import compared
-        from marketsimulator.results.run_record import read_run, run_paths
+        from marketsimulator.results.run_record import read_run, find_run_folders
 
         try:
-            runs = [read_run(path) for path in run_paths(within)]
+            runs = [read_run(path) for path in find_run_folders(within)]
             comparison = compared(runs)
             write_whole(comparison.files(), folder)
         except InputError as error:
@@ -70,7 +70,7 @@ def _refuse_output(config: DictConfig) -> None:
 def _refuse_other_results(folder: Path) -> None:
     """Refuse a folder that a multirun did not write."""
     held = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
-    if held and MARK not in held:
+    if held and MULTIRUN_FILE not in held:
         raise InputError(
             f"hydra.sweep.dir: {folder} holds something else ({held[0]}); name another, or say"
             " overwrite=true"

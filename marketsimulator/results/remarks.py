@@ -27,7 +27,7 @@ from foundation.figures import (
     usd,
 )
 from foundation.plugin import is_own
-from marketsimulator.records import ENDED, Run
+from marketsimulator.run_result import DELISTED, Run
 from sizing.settings import Drawdown, Limits
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars, Doubt
@@ -40,14 +40,16 @@ from trainingdata.splits import count_checked_splits
 from trainingdata.universe import UniverseSettings
 
 PARAMETER_OWNERS = {"target_volatility": "vol_target", "position": "fixed_fraction"}
-INVESTED = 0.95  # share of the capital below which a remark explains buy and hold
+FULLY_INVESTED_SHARE = 0.95  # share of the capital below which a remark explains buy and hold
 NO_ANNUAL_FIGURES = (
     f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days, ratios marked short"
 )
-CALIBRATED = ", calibrated"  # how the name of a calibrated forecaster ends
-SURVIVORS_FROM = 365 * DAY  # that a run lasts, in which some of many companies would have ended
-LISTED = 8  # symbols that a remark names
-LIKELY = 0.95  # of a deflated Sharpe ratio that may be called real
+CALIBRATED_SUFFIX = ", calibrated"  # how the name of a calibrated forecaster ends
+SURVIVORSHIP_DURATION = (
+    365 * DAY
+)  # that a run lasts, in which some of many companies would have ended
+MAX_SYMBOLS_NAMED = 8  # symbols that a remark names
+MIN_DEFLATED_SHARPE = 0.95  # of a deflated Sharpe ratio that may be called real
 INTERVENTIONS = {
     "margin_calls": ("margin call", "margin calls"),
     "freezes": ("freeze of 90 days", "freezes of 90 days"),
@@ -59,7 +61,7 @@ def doubt_remarks(doubts: Iterable[Doubt]) -> list[str]:
     return [f"In doubt: {doubt}" for doubt in doubts]
 
 
-def ended_remarks(
+def delisting_remarks(
     run: Run, market: Market, earned: Mapping[str, float], *, chosen: bool = False
 ) -> list[str]:
     """How much of a result stands on symbols that ended, and which are missing at its end.
@@ -72,7 +74,7 @@ def ended_remarks(
     if ended := sorted({each.symbol for each in market.ended}):
         total = sum(earned.values())
         own = sum(earned[symbol] for symbol in ended)
-        booked = sum(each.usd for each in run.bookings if each.kind == ENDED)
+        booked = sum(each.usd for each in run.bookings if each.kind == DELISTED)
         notes.append(
             f"{counted(len(ended), 'symbol')} ended within the run ({_named(ended)}): earned there"
             f" {usd(own, sign=True)} of {usd(total, sign=True)}, of it by the end itself"
@@ -89,7 +91,7 @@ def ended_remarks(
         " booked: its position stays."
         for each in market.returned
     ]
-    long = bool(bars.now - bars.times[market.first] >= SURVIVORS_FROM)
+    long = bool(bars.now - bars.times[market.first] >= SURVIVORSHIP_DURATION)
     if (long or chosen) and bars.origins and (~bars.crypto).sum() > 1 and not ended:
         notes.append(
             "No symbol ends within the run: bars of those alone that were left are survivorship,"
@@ -104,8 +106,10 @@ def ended_remarks(
 
 
 def _named(symbols: Sequence[str]) -> str:
-    more = f" and {len(symbols) - LISTED} more" if len(symbols) > LISTED else ""
-    return ", ".join(symbols[:LISTED]) + more
+    more = (
+        f" and {len(symbols) - MAX_SYMBOLS_NAMED} more" if len(symbols) > MAX_SYMBOLS_NAMED else ""
+    )
+    return ", ".join(symbols[:MAX_SYMBOLS_NAMED]) + more
 
 
 def prices_text(
@@ -143,13 +147,13 @@ def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
     ]
 
 
-def raw_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
+def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     """Whether forecasts are traded as they come.
 
     forecaster: its name; that of a file says what its maker did.
     calibrated: whether the run itself corrects them.
     """
-    if calibrated or forecaster.endswith(CALIBRATED):
+    if calibrated or forecaster.endswith(CALIBRATED_SUFFIX):
         return []
     return ["The forecasts are raw: nothing has corrected them by what came true."]
 
@@ -164,7 +168,7 @@ def drawdown_remarks(bound: Drawdown | None) -> list[str]:
     ]
 
 
-def little_remarks(trades: int, days: int) -> list[str]:
+def sample_size_remarks(trades: int, days: int) -> list[str]:
     """That there is too little to scale to a year."""
     if allows_annual_figures(trades, days):
         return []
@@ -216,13 +220,13 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
     return notes
 
 
-def hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
+def buy_and_hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
     """Explain why buy and hold invests less than the capital.
 
     held: the run of buy and hold over these bars; capital: USD.
     """
     spent = sum(max(float(fill.qty), 0.0) * fill.price for fill in held.fills)
-    if spent >= INVESTED * capital or bars.crypto.all():
+    if spent >= FULLY_INVESTED_SHARE * capital or bars.crypto.all():
         return []
     part = capital / len(bars.symbols)
     bought = {fill.symbol for fill in held.fills}
@@ -245,15 +249,15 @@ def hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
 
 def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
     """Whether the Sharpe ratio may be the best of so many trials without skill."""
-    if deflated is None or trials is None or deflated >= LIKELY:
+    if deflated is None or trials is None or deflated >= MIN_DEFLATED_SHARPE:
         return []
     return [
         f"Luck is not ruled out: the deflated Sharpe ratio is {number(deflated)} after"
-        f" {counted(trials, 'variant')} tried on these data, below {number(LIKELY)}."
+        f" {counted(trials, 'variant')} tried on these data, below {number(MIN_DEFLATED_SHARPE)}."
     ]
 
 
-def account_remarks(run: Run, beside: Sequence[str]) -> list[str]:
+def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
     """What of a live account is no profit of its run, and what it holds that is not in it.
 
     beside: symbols held at the end that are not the run's.
@@ -265,9 +269,9 @@ def account_remarks(run: Run, beside: Sequence[str]) -> list[str]:
             f"{number(paid_in, sign=True)} USD were paid in less taken out: equity, returns and"
             " leverage are shown without them."
         )
-    if beside:
+    if other_holdings:
         notes.append(
-            f"The account holds {', '.join(beside)} as well: cash here, and its moves financing."
+            f"The account holds {', '.join(other_holdings)} as well: cash here, and its moves financing."
         )
     return notes
 
@@ -282,7 +286,7 @@ def same_trades_remarks(main: Run, walk: Run) -> list[str]:
 
 
 def universe_remarks(
-    settings: UniverseSettings, market: Market, inside: Mask, adjustment: Adjustment
+    settings: UniverseSettings, market: Market, in_universe: Mask, adjustment: Adjustment
 ) -> list[str]:
     """What a rule of a universe came to over a run, and what it cannot see.
 
@@ -293,8 +297,8 @@ def universe_remarks(
     bars = market.bars
     rule = settings.rule()
     _, first = np.unique(rule.renewals(market.period.times), return_index=True)
-    held = inside[first]
-    counts = np.count_nonzero(inside, axis=1)
+    held = in_universe[first]
+    counts = np.count_nonzero(in_universe, axis=1)
     notes = [
         f"Universe: {settings}. {counts.min():,} to {counts.max():,} of {len(bars.symbols):,}"
         f" symbols may be held, {number(counts.mean(), 1)} on average; at {len(first) - 1:,}"
@@ -331,9 +335,9 @@ def broker_remarks(run: Run) -> list[str]:
         for name, words in INTERVENTIONS.items()
         if run.margin.get(name)
     ]
-    short = run.not_filled_whole()
+    short = run.incomplete_orders()
     if short:
-        orders = len(run.log.orders)
+        orders = len(run.decision_log.orders)
         why = "for want of volume, a bar, buying power or a position"
         notes.append(f"{short:,} of {counted(orders, 'order')} did not fill whole, {why}.")
     return notes
@@ -364,7 +368,7 @@ def position_remarks(run: Run, most: int | None) -> list[str]:
     """How far choosing at most so many positions may be from the best choice."""
     if most is None:
         return []
-    gaps = run.log.optimality_gaps
+    gaps = run.decision_log.optimality_gaps
     known = gaps[np.isfinite(gaps)]
     bounded = counted(int((gaps != 0.0).sum()), "decision")
     text = f"At most {counted(most, 'position')}: at {bounded} more were wanted"
@@ -379,7 +383,7 @@ def position_remarks(run: Run, most: int | None) -> list[str]:
 
 def failure_remarks(run: Run) -> list[str]:
     """At how many instants sizing failed."""
-    failed = run.log.failures
+    failed = run.decision_log.failures
     if not failed:
         return []
     return [f"Sizing failed at {counted(failed, 'instant')}; the log says why."]

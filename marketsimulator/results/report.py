@@ -17,7 +17,7 @@ from foundation.figures import number, percent, usd
 from foundation.files import run_files
 from foundation.page import render_page
 from foundation.tables import Table
-from marketsimulator.records import Run, hours_of, writers_of
+from marketsimulator.run_result import Run, holding_hours, file_writers
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes, forecast_outcomes
 from marketsimulator.results.metrics import daily_marks, daily_rows, returns_by
 from marketsimulator.results.report_charts import (
@@ -30,15 +30,15 @@ from marketsimulator.results.report_charts import (
     pit_chart,
 )
 from marketsimulator.results.report_tables import (
-    LISTED,
-    TRIPS,
+    MAX_ORDERS_SHOWN,
+    MAX_TRIPS_SHOWN,
     attribution_tables,
     column_names,
     cost_table,
     figure_table,
     fill_table,
     heading,
-    lead_table,
+    outperformance_table,
     month_table,
     order_table,
     profit_cents,
@@ -49,7 +49,7 @@ from marketsimulator.results.report_tables import (
     trip_table,
 )
 from marketsimulator.results.round_trips import round_trips
-from marketsimulator.results.run_folder import SUMMARY
+from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.summary import Results
 from marketsimulator.results.verdict import verdict
 from trainingdata.bars import closes_of
@@ -58,7 +58,7 @@ MARGIN_RULES = {
     "current": "those of autumn 2026 on every date",
     "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
 }
-FANS = 4  # symbols whose forecasts are drawn
+MAX_FAN_CHARTS = 4  # symbols whose forecasts are drawn
 
 
 def result_files(
@@ -71,16 +71,16 @@ def result_files(
     config = yaml.safe_dump(plain(asdict(results.settings)), sort_keys=False)
 
     def write_report(path: Path) -> None:
-        files = (*(name for name in writers if name != "report.html"), SUMMARY)
+        files = (*(name for name in writers if name != "report.html"), SUMMARY_FILE)
         path.write_text(render_report(summary, results, config, files), encoding="utf-8")
 
     writers: dict[str, Callable[[Path], object]] = {
-        **writers_of(run),
+        **file_writers(run),
         **(more or {}),
         "config.yaml": lambda path: path.write_text(config),
         "report.html": write_report,
     }
-    return run_files(writers, SUMMARY, summary)
+    return run_files(writers, SUMMARY_FILE, summary)
 
 
 def result_parts(summary: dict[str, Any], seconds: float) -> tuple[Table, list[str]]:
@@ -117,8 +117,8 @@ def render_report(
     capital = results.settings.capital
     orders = main.order_frame()
     trips = round_trips(main, closes_of(bars))
-    at, values = main.curve()
-    rows, marks = daily_rows(at, coins=results.coins)
+    at, values = main.equity_curve()
+    rows, marks = daily_rows(at, has_crypto=results.has_crypto)
     names = column_names(summary)
     falls = [_daily_fall(run, results) for run in results.runs] if len(marks) else []
     profits = profit_cents(summary["contributions"], capital)
@@ -137,9 +137,9 @@ def render_report(
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
         figures=figure_table(summary, ranges=True),
         significance=significance_text(summary),
-        leads=lead_table(summary),
+        outperformances=outperformance_table(summary),
         fills=fill_table(summary),
-        equity=equity_chart(names, [run.curve() for run in results.runs]),
+        equity=equity_chart(names, [run.equity_curve() for run in results.runs]),
         drawdown=drawdown_chart(names, falls) if falls else None,
         deepest=percent(summary["max_drawdown"]),
         leverage=leverage_chart(main, results.settings.limits.crypto_leverage),
@@ -149,13 +149,13 @@ def render_report(
         gross=f"Before costs {usd(gross, sign=True)}, after them {usd(profit, sign=True)}.",
         money=attribution_tables(**summary["attribution"], profit=profit),
         trip_facts=trip_facts(trips),
-        trips=trip_table(sorted(trips, key=lambda trip: trip.closed_at is None)[-TRIPS:]),
+        trips=trip_table(sorted(trips, key=lambda trip: trip.closed_at is None)[-MAX_TRIPS_SHOWN:]),
         made=len(trips),
         forecasts=len(outcomes),
         fans=_fans(results, outcomes),
         pit=pit_chart(outcomes.pit()) if len(outcomes) else None,
         sent=len(orders),
-        orders=order_table(orders.tail(LISTED), main.fill_frame()),
+        orders=order_table(orders.tail(MAX_ORDERS_SHOWN), main.fill_frame()),
         settings=settings,
         files=files,
     )
@@ -163,7 +163,9 @@ def render_report(
 
 def _daily_fall(run: Run, results: Results) -> Curve:
     """Below the peak until then, at the run's begin and at 16:00 New York of each day."""
-    at, daily = daily_marks(*run.curve(), capital=results.settings.capital, coins=results.coins)
+    at, daily = daily_marks(
+        *run.equity_curve(), capital=results.settings.capital, has_crypto=results.has_crypto
+    )
     return at, daily / np.maximum.accumulate(daily) - 1
 
 
@@ -171,7 +173,7 @@ def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, C
     """Of the symbols with the largest positions on average, largest first."""
     size = dict.fromkeys(results.market.bars.symbols, 0.0)
     decisions = results.main.decision_frame()
-    held = hours_of(decisions) * decisions["target"].abs()
+    held = holding_hours(decisions) * decisions["target"].abs()
     for symbol, hours in held.groupby(decisions["symbol"]).sum().items():
         if symbol in size:
             size[str(symbol)] += float(hours)
@@ -180,6 +182,6 @@ def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, C
         chart = fan_chart(outcomes, results.market.bars.symbols.index(symbol))
         if chart is not None:
             charts.append((symbol, chart))
-        if len(charts) == FANS:
+        if len(charts) == MAX_FAN_CHARTS:
             break
     return charts

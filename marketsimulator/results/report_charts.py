@@ -13,16 +13,16 @@ from foundation.arrays import Array, Index, Instants
 from foundation.charts import Chart, Form, Series, Unit, transform_chart
 from foundation.figures import number, percent, usd
 from foundation.tables import Shape
-from marketsimulator.records import Run
+from marketsimulator.run_result import Run
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK, four_pm, new_york_date
 
-CLOCK = NEW_YORK.key  # of every chart
-RUNS = ("first", "quiet", "third")  # colours of the main run, the random walk, buy-and-hold
-SAME = 1e-6  # of the values of two curves that are one line
-CONES = 40  # intervals of a fan
-CONE = 0.98  # of the way to the next decision, where a cone ends so that the next can begin
+CHART_TIMEZONE = NEW_YORK.key  # of every chart
+RUN_COLOURS = ("first", "quiet", "third")  # colours of the main run, the random walk, buy-and-hold
+SAME_CURVE_TOL = 1e-6  # of the values of two curves that are one line
+MAX_CONES = 40  # intervals of a fan
+CONE_LENGTH = 0.98  # of the way to the next decision, where a cone ends so that the next can begin
 
 
 Curve = tuple[Instants, Array]  # instants [N], and what a run was worth at each
@@ -44,12 +44,12 @@ def leverage_chart(run: Run, coins: float) -> Chart | None:
 
     coins: the ceiling of coins, by day and night.
     """
-    at, equity = run.curve()
+    at, equity = run.equity_curve()
     gross = np.array([(row.gross_stock, row.gross_crypto) for row in run.rows])
     leverage = np.zeros_like(gross)
     np.divide(gross, equity[:, None], out=leverage, where=equity[:, None] > 0)
     held = pd.DataFrame(leverage).groupby(new_york_date(at)).max()
-    allowed = pd.Series(run.log.stock_ceilings).groupby(new_york_date(run.log.at))
+    allowed = pd.Series(run.decision_log.stock_ceilings).groupby(new_york_date(run.decision_log.at))
     series: list[Series] = []
 
     def add(name: str, colour: str, values: pd.Series, form: Form) -> None:
@@ -70,7 +70,9 @@ def leverage_chart(run: Run, coins: float) -> Chart | None:
         if held[kind].any()
     )
     return (
-        Chart(f"Leverage: highest {highest}", tuple(series), "multiple", CLOCK) if series else None
+        Chart(f"Leverage: highest {highest}", tuple(series), "multiple", CHART_TIMEZONE)
+        if series
+        else None
     )
 
 
@@ -87,7 +89,7 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
     """
     from scipy.special import ndtri
 
-    rows = np.flatnonzero(outcomes.symbol == s)[-CONES:]
+    rows = np.flatnonzero(outcomes.symbol == s)[-MAX_CONES:]
     if len(rows) < 2:
         return None
     price = outcomes.price[rows]
@@ -95,7 +97,7 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
     middle = price * (1 + outcomes.mu[rows])
     deviation = outcomes.sigma[rows] * price
     decisions = np.arange(len(rows) + 1.0)
-    places = np.column_stack([decisions[:-1], decisions[:-1] + CONE]).ravel()
+    places = np.column_stack([decisions[:-1], decisions[:-1] + CONE_LENGTH]).ravel()
 
     def cones(name: str, mass: float) -> Series:
         half = ndtri(0.5 + mass / 2) * deviation
@@ -119,7 +121,7 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
 
 def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
     """[S, D] position over equity, signed, at these rows of the account; 0 without equity."""
-    at, equity = run.curve()
+    at, equity = run.equity_curve()
     held = run.quantities(bars.symbols)[:, rows]
     for s in np.flatnonzero(held.any(axis=1)).tolist():
         times, values = bars.real_bars(s)
@@ -129,7 +131,7 @@ def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
     return weights
 
 
-def spark(weights: Array, every: Array) -> tuple[Shape, ...]:
+def sparkline(weights: Array, every: Array) -> tuple[Shape, ...]:
     """Steps of one symbol's weights [D], filled from 0, on the scale of those of all, [S, D]."""
     scale = max(float(np.abs(every).max(initial=0.0)), 1e-9)
     # Where nothing was short, the half below 0 would be empty.
@@ -153,19 +155,19 @@ def _curves_chart(
     """Runs over each other, the main one on top."""
     series: list[Series] = []
     ends = []
-    for name, colour, (at, values) in zip(names, RUNS, curves, strict=False):
+    for name, colour, (at, values) in zip(names, RUN_COLOURS, curves, strict=False):
         over = _hidden_text(names, curves[: len(series)], at, values)
         series.append(Series(name + over, colour, at, values).thinned())
         ends.append(f"{name} {written(values[-1]) if math.isfinite(values[-1]) else 'nothing'}")
     said = f"{text}; at the end: {', '.join(ends)}"
-    return Chart(said, tuple(series[::-1]), unit, CLOCK, logarithmic=unit == "usd")
+    return Chart(said, tuple(series[::-1]), unit, CHART_TIMEZONE, logarithmic=unit == "usd")
 
 
 def _hidden_text(names: Sequence[str], above: Sequence[Curve], at: Instants, values: Array) -> str:
     """Which of the curves that are drawn above it covers a curve whole; empty where none does."""
     for name, (other, worth) in zip(names, above, strict=False):
         if np.array_equal(at, other) and np.allclose(
-            values, worth, rtol=SAME, atol=0.0, equal_nan=True
+            values, worth, rtol=SAME_CURVE_TOL, atol=0.0, equal_nan=True
         ):
             return f" (the same line, under {name})"
     return ""

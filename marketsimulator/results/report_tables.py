@@ -24,22 +24,22 @@ from foundation.figures import (
     usd,
 )
 from foundation.tables import Cell, Row, Table
-from marketsimulator.results.attribution import PARTS, Part
+from marketsimulator.results.attribution import PROFIT_PARTS, ProfitPart
 from marketsimulator.results.metrics import TABLE_FIGURES, figure_text
-from marketsimulator.results.report_charts import spark
+from marketsimulator.results.report_charts import sparkline
 from marketsimulator.results.round_trips import RoundTrip
 from marketsimulator.results.verdict import run_label
 from trainingdata.instants import DAY, NEW_YORK
 
-LISTED = 2000  # orders on the page; the file has all
-TRIPS = 1000  # round trips on the page
-DIGITS = 6  # of quantities
+MAX_ORDERS_SHOWN = 2000  # orders on the page; the file has all
+MAX_TRIPS_SHOWN = 1000  # round trips on the page
+QUANTITY_DIGITS = 6  # of quantities
 MONTHS = tuple(f"{pd.Timestamp(2001, month, 1):%b}" for month in range(1, 13))
-COSTS = {
+COST_LABELS = {
     "spread": "spread",
     "slippage": "slippage",
     "fees": "fees",
-    "coin_fees": "coin fees, paid in coin",
+    "crypto_fees": "coin fees, paid in coin",
     "interest": "interest on what is borrowed",
     "borrow": "borrow of shorts",
 }
@@ -117,20 +117,24 @@ def fill_table(summary: dict[str, Any]) -> Table | None:
     return Table("By the bars that orders met", headings, rows) if rows else None
 
 
-def lead_table(summary: dict[str, Any]) -> Table:
+def outperformance_table(summary: dict[str, Any]) -> Table:
     """How far the run ends ahead of each comparison, with a 90 % interval, and what that says."""
     says = {1: "ahead beyond error", 0: "within error", -1: "behind beyond error"}
     rows: list[Row] = []
-    for name, lead in summary["leads"].items():
+    for name, outperformance in summary["outperformances"].items():
         label = run_label(summary, name)
-        if lead is None:
+        if outperformance is None:
             rows.append((label, Cell(NONE, "strong"), "", "not comparable"))
             continue
-        ends = lead["interval"]
-        verdict = says[lead["beyond"]] if ends else "too few days, or the same difference on each"
-        if lead["same"]:
+        ends = outperformance["interval"]
+        verdict = (
+            says[outperformance["significant_sign"]]
+            if ends
+            else "too few days, or the same difference on each"
+        )
+        if outperformance["same"]:
             verdict = "the same"
-        ahead = Cell(_gain(lead["ahead"]), "strong")
+        ahead = Cell(_gain(outperformance["ahead"]), "strong")
         rows.append((label, ahead, interval(ends, _gain), verdict))
     return Table("Leads", ("", "ends ahead by", "90 % interval", "which is"), rows, words=(3,))
 
@@ -146,7 +150,7 @@ def cost_table(costs: dict[str, float], notional: float) -> Table:
         return name, usd(paid), basis_points(exact / notional) if notional else ""
 
     cents = cents_that_add_up(costs, total).items()
-    rows = [row(COSTS[kind], paid, costs[kind]) for kind, paid in cents if paid]
+    rows = [row(COST_LABELS[kind], paid, costs[kind]) for kind, paid in cents if paid]
     rows.append(row("all", total, sum(costs.values())))
     return Table("Costs", ("kind", "USD", "of what was traded"), rows, summed=True)
 
@@ -171,7 +175,7 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
         highest = percent(float(size.max(initial=0.0)), 1)
         mean = percent(float(size.mean()) if len(size) else 0.0, 1)
         drawn = Cell(
-            f"Weight of {symbols[s]}, at most {highest}", drawing=spark(weights[s], weights)
+            f"Weight of {symbols[s]}, at most {highest}", drawing=sparkline(weights[s], weights)
         )
         rows.append((symbols[s], drawn, mean, highest, usd(profits[symbols[s]], sign=True)))
     rest = {name: usd for name, usd in profits.items() if name not in symbols}
@@ -225,7 +229,7 @@ def trip_table(trips: Sequence[RoundTrip]) -> Table:
             trip.symbol,
             minute(trip.opened_at),
             "still held" if trip.closed_at is None else minute(trip.closed_at),
-            quantity(float(trip.largest), DIGITS, sign=True),
+            quantity(float(trip.largest), QUANTITY_DIGITS, sign=True),
             usd(to_cents(trip.fees)),
             Cell(usd(to_cents(trip.profit), sign=True), "good" if trip.profit > 0 else "bad"),
         )
@@ -249,9 +253,9 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame) -> Table:
         filled = ("none", "", "")
         if size.get(name):
             price = rounded_price(value[name] / size[name], before="$")
-            filled = (quantity(size[name], DIGITS, sign=True), price, usd(fee[name], 4))
+            filled = (quantity(size[name], QUANTITY_DIGITS, sign=True), price, usd(fee[name], 4))
         at = minute(order["at"].to_datetime64())
-        asked = f"{order['side']} {quantity(order['qty'], DIGITS)}"
+        asked = f"{order['side']} {quantity(order['qty'], QUANTITY_DIGITS)}"
         rows.append((at, order["symbol"], asked, *filled, order["reason"]))
     heads = ("decided", "symbol", "order", "filled", "mean price", "fee", "why")
     return Table("Orders", heads, rows, words=(6,))
@@ -266,8 +270,8 @@ def _toned(value: float | None) -> Cell:
     return Cell(text, {"+": "good", "-": "bad"}.get(text[0], ""))
 
 
-Parts = Mapping[Part, float]
-MEANINGS: Mapping[Part, str] = {
+Parts = Mapping[ProfitPart, float]
+PART_MEANINGS: Mapping[ProfitPart, str] = {
     "premium": "what the stated premium alone wanted, before limits",
     "forecast": "what the forecast alone wanted, before limits",
     "sizing": "plan, costs of moving, hedges, whole increments; what rests on neither",
@@ -287,10 +291,10 @@ def attribution_tables(
     """
     # Coins have bars at every hour of the day, also where no coin was held.
     hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours
-    exact = {part: sum(row[part] for row in symbols.values()) for part in PARTS}
+    exact = {part: sum(row[part] for row in symbols.values()) for part in PROFIT_PARTS}
     totals = cents_that_add_up(exact, profit)
     rows: list[Row] = [
-        (part, usd(cents, sign=True), MEANINGS[part]) for part, cents in totals.items()
+        (part, usd(cents, sign=True), PART_MEANINGS[part]) for part, cents in totals.items()
     ]
     heads = ("part", "USD", "what it is")
     rows.append(("profit", usd(profit, sign=True), ""))
@@ -301,12 +305,14 @@ def attribution_tables(
     }
 
 
-def _parts_table(title: str, exact: Mapping[str, Parts], totals: Mapping[Part, Decimal]) -> Table:
+def _parts_table(
+    title: str, exact: Mapping[str, Parts], totals: Mapping[ProfitPart, Decimal]
+) -> Table:
     """The parts of each row and their sum; the last row is the sum of all."""
     profit = sum(totals.values(), Decimal(0))
     sums = cents_that_add_up({name: sum(row.values()) for name, row in exact.items()}, profit)
     rows: list[Row] = []
     for name, parts in {**table_that_adds_up(exact, sums, totals), "total": totals}.items():
-        cells = [usd(parts[part], sign=True) for part in PARTS]
+        cells = [usd(parts[part], sign=True) for part in PROFIT_PARTS]
         rows.append((name, *cells, usd(sums.get(name, profit), sign=True)))
-    return Table(title, ("", *PARTS, "profit"), rows, summed=True)
+    return Table(title, ("", *PROFIT_PARTS, "profit"), rows, summed=True)

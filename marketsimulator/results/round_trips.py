@@ -12,7 +12,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from marketsimulator.records import Run
+from marketsimulator.run_result import Run
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ def round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:
             trips.append(latest[symbol])
         latest[symbol].add(qty, price, fee, at)
 
-    for symbol, met in run.begins.items():
+    for symbol, met in run.initial_positions.items():
         add(symbol, met.quantity, met.price, 0.0, run.rows[0].at)
     for fill in run.fills:
         symbol, qty, fee = fill.symbol, fill.qty, fill.fee

@@ -17,17 +17,17 @@ from execution.orders.lending import short_proceeds_after_trade
 from foundation.errors import DataError, InputError
 from foundation.files import RUN_MARKS, refuse_mixture
 from foundation.settings import plain_yaml
-from marketsimulator.records import (
+from marketsimulator.run_result import (
     BOOKING_COLUMNS,
     EQUITY_COLUMNS,
     FILL_COLUMNS,
-    INSTANTS,
+    INSTANT_COLUMNS,
     TEXT_COLUMNS,
     InitialPosition,
 )
 from trainingdata.instants import instant, utc_text
 
-SUMMARY, CONFIG = "summary.json", "config.yaml"
+SUMMARY_FILE, CONFIG_FILE = "summary.json", "config.yaml"
 _ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
 
 
@@ -46,8 +46,8 @@ class RunBook:
     cash: float
     equity: float
     positions: Mapping[str, Decimal]
-    proceeds: Mapping[str, float]
-    beside: tuple[str, ...] = ()
+    short_proceeds: Mapping[str, float]
+    other_holdings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,12 @@ class RunFolder:
             raise InputError(f"RUN: {self.path} is {what}; name the folder of a backtest's results")
         refuse_mixture(self.path, "RUN")
         if not any((self.path / mark).is_file() for mark in RUN_MARKS):
-            raise InputError(f"RUN: {self.path} holds no {SUMMARY}: it is no backtest's folder")
+            raise InputError(
+                f"RUN: {self.path} holds no {SUMMARY_FILE}: it is no backtest's folder"
+            )
 
     def summary(self) -> dict[str, Any]:
-        path = self.path / SUMMARY
+        path = self.path / SUMMARY_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
@@ -78,7 +80,7 @@ class RunFolder:
 
     def settings(self) -> dict[str, Any]:
         """The content of `config.yaml`; nothing where there is none."""
-        path = self.path / CONFIG
+        path = self.path / CONFIG_FILE
         if not path.is_file():
             return {}
         try:
@@ -95,9 +97,9 @@ class RunFolder:
         try:
             frame = pd.read_parquet(path)
             frame = frame[list(columns)]
-            for column in set(columns).difference(INSTANTS, TEXT_COLUMNS):
+            for column in set(columns).difference(INSTANT_COLUMNS, TEXT_COLUMNS):
                 frame[column] = pd.to_numeric(frame[column])
-            for column in set(columns).intersection(INSTANTS):
+            for column in set(columns).intersection(INSTANT_COLUMNS):
                 instants = pd.DatetimeIndex(pd.to_datetime(frame[column], utc=True))
                 frame[column] = instants.tz_localize(None).as_unit("ns")
         except FileNotFoundError:
@@ -118,8 +120,10 @@ class RunFolder:
         row = rows.iloc[_row_at(rows, at)]
         now = np.datetime64(row["at"], "ns")
         fills = self.table("fills", FILL_COLUMNS)
-        told = self.summary() if (self.path / SUMMARY).is_file() else {}
-        positions, proceeds = _held(self._begins(told), fills[fills["booked_at"] <= now])
+        told = self.summary() if (self.path / SUMMARY_FILE).is_file() else {}
+        positions, short_proceeds = _held(
+            self._initial_positions(told), fills[fills["booked_at"] <= now]
+        )
         if not positions:
             held = rows["at"][_gross(rows) > 0]
             if held.empty:
@@ -132,8 +136,8 @@ class RunFolder:
         # The rows of a live account are without what was paid in, which is cash all the same.
         paid_in = self._paid_in(now)
         cash, equity = float(row["cash"]) + paid_in, float(row["equity"]) + paid_in
-        beside = tuple(map(str, told.get("beside", ())))
-        return RunBook(now, cash, equity, positions, proceeds, beside)
+        other_holdings = tuple(map(str, told.get("other_holdings", ())))
+        return RunBook(now, cash, equity, positions, short_proceeds, other_holdings)
 
     def _paid_in(self, now: np.datetime64) -> float:
         """Deposits less withdrawals of a live account by an instant, USD."""
@@ -143,15 +147,17 @@ class RunFolder:
         own = (bookings["kind"] == "transfer") & (bookings["at"] <= now)
         return float(bookings["usd"][own].sum())
 
-    def _begins(self, summary: Mapping[str, Any]) -> Mapping[str, InitialPosition]:
+    def _initial_positions(self, summary: Mapping[str, Any]) -> Mapping[str, InitialPosition]:
         """Return the positions before a run's first row; a backtest has none."""
         try:
             return {
                 symbol: InitialPosition(Decimal(held["quantity"]), float(held["price"]))
-                for symbol, held in summary.get("begins", {}).items()
+                for symbol, held in summary.get("initial_positions", {}).items()
             }
         except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
-            raise DataError(f"RUN: {self.path / SUMMARY}: begins: {_first_line(error)}") from None
+            raise DataError(
+                f"RUN: {self.path / SUMMARY_FILE}: begins: {_first_line(error)}"
+            ) from None
 
 
 def _gross(rows: pd.DataFrame) -> pd.Series:
@@ -178,14 +184,18 @@ def _row_at(rows: pd.DataFrame, at: str) -> int:
 
 
 def _held(
-    begins: Mapping[str, InitialPosition], fills: pd.DataFrame
+    initial_positions: Mapping[str, InitialPosition], fills: pd.DataFrame
 ) -> tuple[dict[str, Decimal], dict[str, float]]:
     """Signed quantities by symbol, none 0, and what open shorts of them were sold for, USD.
 
     Shorts that the run began with count as sold at its first price.
     """
-    held = {symbol: met.quantity for symbol, met in begins.items()}
-    sold = {s: -float(met.quantity) * met.price for s, met in begins.items() if met.quantity < 0}
+    held = {symbol: met.quantity for symbol, met in initial_positions.items()}
+    sold = {
+        s: -float(met.quantity) * met.price
+        for s, met in initial_positions.items()
+        if met.quantity < 0
+    }
     columns = (fills[name].tolist() for name in ("symbol", "qty", "price"))
     for symbol, quantity, price in zip(*columns, strict=True):
         before = held.get(symbol, Decimal(0))

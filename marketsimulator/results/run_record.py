@@ -16,10 +16,10 @@ from forecasting.forecast import reads_future
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
 from marketsimulator.results.metrics import daily_marks
-from marketsimulator.results.run_folder import SUMMARY, RunFolder
+from marketsimulator.results.run_folder import SUMMARY_FILE, RunFolder
 
-EQUITY = "equity"
-COMPARED: Mapping[str, Any] = {  # of a summary, by kind
+EQUITY_TABLE = "equity"
+COMPARED_KEYS: Mapping[str, Any] = {  # of a summary, by kind
     **dict.fromkeys(
         ("total_return", "costs", "trades", "periods_per_year", "max_leverage"), (int, float)
     ),
@@ -27,9 +27,9 @@ COMPARED: Mapping[str, Any] = {  # of a summary, by kind
     **dict.fromkeys(("forecaster", "data"), str),
     "symbols": list,
 }
-LIVE = "Live account"  # what the summary of one is headed
+LIVE_TITLE = "Live account"  # what the summary of one is headed
 # Settings that make no variant: where results go, and what the days of a run say by themselves.
-NO_VARIANT = ("output", "trials", "start", "end", "days")
+NON_VARIANT_SETTINGS = ("output", "trials", "start", "end", "days")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,7 +52,7 @@ class RunRecord:
     name: str = ""
 
     @property
-    def coins(self) -> bool:
+    def has_crypto(self) -> bool:
         """Whether days are calendar days."""
         return int(self.summary["periods_per_year"]) > 300
 
@@ -62,29 +62,29 @@ class RunRecord:
 
         A run that reads the future is a counterfactual.
         """
-        is_live = self.summary.get("title") == LIVE
+        is_live = self.summary.get("title") == LIVE_TITLE
         return not is_live and not reads_future(str(self.summary["forecaster"]))
 
     def marks(self) -> tuple[Instants, Array]:
         """The begin and 16:00 New York of each day, and equity then, [1 + D] each."""
         growth = 1.0 + float(self.summary["total_return"])
         capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
-        return daily_marks(self.at, self.equity, capital=capital, coins=self.coins)
+        return daily_marks(self.at, self.equity, capital=capital, has_crypto=self.has_crypto)
 
 
-def run_paths(words: Sequence[Path]) -> list[Path]:
+def find_run_folders(words: Sequence[Path]) -> list[Path]:
     """The folders of runs that words name: each one, or all within a folder of several."""
     paths: list[Path] = []
     for word in words:
         folder = word.expanduser()
         if not folder.is_dir():
             raise InputError(f"RUN: {word} is no folder")
-        if (folder / SUMMARY).is_file():
+        if (folder / SUMMARY_FILE).is_file():
             paths.append(folder)
             continue
-        within = [path.parent for path in folder.glob(f"*/{SUMMARY}")]
+        within = [path.parent for path in folder.glob(f"*/{SUMMARY_FILE}")]
         if not within:
-            raise InputError(f"RUN: {word} holds no {SUMMARY}: it is no backtest's folder")
+            raise InputError(f"RUN: {word} holds no {SUMMARY_FILE}: it is no backtest's folder")
         paths += sorted(within, key=_by_number)
     seen: set[Path] = set()
     for path in paths:
@@ -103,13 +103,13 @@ def read_run(folder: Path) -> RunRecord:
     """A run from its folder."""
     run = RunFolder(folder)
     summary = run.summary()
-    _check_summary(summary, folder / SUMMARY)
+    _check_summary(summary, folder / SUMMARY_FILE)
     at, equity = _curve(run)
     return RunRecord(summary, flat_settings(run.settings()), at, equity, folder)
 
 
 def _check_summary(content: Mapping[str, Any], path: Path) -> None:
-    for name, kind in COMPARED.items():
+    for name, kind in COMPARED_KEYS.items():
         value = content.get(name)
         number = value if isinstance(value, float) else 0.0
         if not isinstance(value, kind) or isinstance(value, bool) or not np.isfinite(number):
@@ -117,14 +117,14 @@ def _check_summary(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _curve(run: RunFolder) -> tuple[Instants, Array]:
-    frame = run.table(EQUITY, ("at", "equity"))
+    frame = run.table(EQUITY_TABLE, ("at", "equity"))
     instants = frame["at"].to_numpy(dtype="datetime64[ns]")
     equity = pd.to_numeric(frame["equity"], errors="coerce").to_numpy(dtype=np.float64)
     # An instant that is missing is no later than the one before it either.
     increases = len(instants) and (np.diff(instants) > np.timedelta64(0)).all()
     if not increases or np.isnat(instants[0]) or not np.isfinite(equity).all():
         raise DataError(
-            f"{run.path / EQUITY}.parquet: no curve: instants that increase are needed, and the"
+            f"{run.path / EQUITY_TABLE}.parquet: no curve: instants that increase are needed, and the"
             " equity at each"
         )
     return instants, equity
@@ -136,7 +136,7 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
     for key, value in values.items():
         if isinstance(value, dict):
             flat |= flat_settings(value, f"{prefix}{key}.")
-        elif f"{prefix}{key}" not in NO_VARIANT:
+        elif f"{prefix}{key}" not in NON_VARIANT_SETTINGS:
             flat[f"{prefix}{key}"] = value
     return flat
 

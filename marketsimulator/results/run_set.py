@@ -13,27 +13,27 @@ import pandas as pd
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
 from foundation.figures import FEWEST_DAYS, FEWEST_FILLS, counted, percent
-from marketsimulator.results.remarks import LIKELY, NO_ANNUAL_FIGURES
+from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, NO_ANNUAL_FIGURES
 from marketsimulator.results.run_record import RunRecord
 from marketsimulator.results.significance import (
-    LEVEL,
+    CONFIDENCE_LEVEL,
     Outperformance,
     Overfitting,
-    simultaneous_leads,
+    measure_all_outperformances,
 )
 from marketsimulator.results.verdict import Verdict
 
-PAIRS = 40  # runs that the best is compared with, the next best
-NAMED = 6  # runs that a sentence names
-SHORTEST = 2  # marks that runs have to share
+MAX_COMPARED_RUNS = 40  # runs that the best is compared with, the next best
+MAX_RUNS_NAMED = 6  # runs that a sentence names
+MIN_SHARED_MARKS = 2  # marks that runs have to share
 
 Relation = Literal[
-    "best", "ahead", "behind", "alike", "same", "insufficient_data", "ruined", "left out"
+    "best", "ahead", "behind", "not_significant", "same", "insufficient_data", "ruined", "left out"
 ]
-CLAIMS: Mapping[Relation, str] = {  # of the best, by what others are to it
+BEST_RUN_CLAIMS: Mapping[Relation, str] = {  # of the best, by what others are to it
     "behind": "ends ahead beyond error of",
     "ahead": "ends behind beyond error of",
-    "alike": "cannot be told apart from",
+    "not_significant": "cannot be told apart from",
     "same": "does the same as",
     "insufficient_data": "has too few days to be told from",
 }
@@ -71,9 +71,9 @@ class SharedDays:
             final = np.array([run.equity[-1] for run in runs])
             return cls(begin, daily, end, final, per_year)
         common = reduce(np.intersect1d, [at for at, _ in marks])
-        if len(common) < SHORTEST:
+        if len(common) < MIN_SHARED_MARKS:
             raise InputError(
-                f"RUN: {SHORTEST} days whose 16:00 New York all runs share make a return to"
+                f"RUN: {MIN_SHARED_MARKS} days whose 16:00 New York all runs share make a return to"
                 f" compare; these share {len(common)}"
             )
         daily = np.stack([equity[np.searchsorted(at, common)] for at, equity in marks])
@@ -102,7 +102,7 @@ class RunSet(SharedDays):
     table: pd.DataFrame
     overfitting: Overfitting | None
     seed: int
-    no_result: str = ""
+    no_evidence_reason: str = ""
 
     @property
     def totals(self) -> Array:
@@ -136,7 +136,7 @@ class Separation:
     """The best of a set against each of the others, pair by pair.
 
     best: number of the first run of the ranking that was not ruined.
-    relations: [V] what each of the others is to it: `behind` and `ahead` beyond error, `alike`
+    relations: [V] what each of the others is to it: `behind` and `ahead` beyond error, `not_significant`
         where error does not tell, `same` where no day differs, `insufficient_data` for too few
         days, `ruined` where nothing was left on a day, `left out` where it is not among the next
         best.
@@ -145,7 +145,7 @@ class Separation:
 
     best: int
     relations: tuple[Relation, ...]
-    leads: tuple[Outperformance | None, ...]
+    outperformances: tuple[Outperformance | None, ...]
 
 
 def separation(runs: RunSet) -> Separation:
@@ -157,19 +157,21 @@ def separation(runs: RunSet) -> Separation:
     growth = 1 + runs.totals
     solvent = (np.minimum(runs.daily.min(axis=1), runs.final) > 0).tolist()
     best = next((k for k in ranking if solvent[k]), ranking[0])
-    others = [k for k in ranking if k != best and solvent[k] and solvent[best]][:PAIRS]
+    others = [k for k in ranking if k != best and solvent[k] and solvent[best]][:MAX_COMPARED_RUNS]
     relations: list[Relation] = [
         "left out" if alive and solvent[best] else "ruined" for alive in solvent
     ]
-    leads: list[Outperformance | None] = [None] * len(ranking)
+    outperformances: list[Outperformance | None] = [None] * len(ranking)
     relations[best] = "best"
     if others:
         daily = runs.daily[[best, *others]]
         returns = daily[:, 1:] / daily[:, :-1] - 1
-        for k, found in zip(others, simultaneous_leads(returns, seed=runs.seed), strict=True):
-            leads[k] = at_end = found.to_the_end(float(growth[k]), float(growth[best]))
+        for k, found in zip(
+            others, measure_all_outperformances(returns, seed=runs.seed), strict=True
+        ):
+            outperformances[k] = at_end = found.extend_to_end(float(growth[k]), float(growth[best]))
             relations[k] = _relation(at_end)
-    return Separation(best, tuple(relations), tuple(leads))
+    return Separation(best, tuple(relations), tuple(outperformances))
 
 
 def _relation(found: Outperformance) -> Relation:
@@ -177,24 +179,26 @@ def _relation(found: Outperformance) -> Relation:
         return "same"
     if found.interval is None:
         return "insufficient_data"
-    return {1: "ahead", 0: "alike", -1: "behind"}[found.beyond]  # type: ignore[return-value]
+    return {1: "ahead", 0: "not_significant", -1: "behind"}[found.significant_sign]  # type: ignore[return-value]
 
 
-def set_verdict(runs: RunSet, found: Separation) -> Verdict:
+def comparison_verdict(runs: RunSet, found: Separation) -> Verdict:
     """The sentence on top of a comparison: what can be told apart, and whether it may be luck."""
     names = {
         kind: [runs.names[k] for k in runs.ranking() if found.relations[k] == kind]
-        for kind in (*CLAIMS, "ruined")
+        for kind in (*BEST_RUN_CLAIMS, "ruined")
     }
-    said = [f"{words} {_few(names[kind])}" for kind, words in CLAIMS.items() if names[kind]]
+    said = [
+        f"{words} {_few(names[kind])}" for kind, words in BEST_RUN_CLAIMS.items() if names[kind]
+    ]
     told = "; ".join(said) or "is the only one that ends with equity"
-    told_from_all = bool(names["behind"]) and not (names["ahead"] or names["alike"])
+    told_from_all = bool(names["behind"]) and not (names["ahead"] or names["not_significant"])
     level: Literal["good", "bad", "open"] = "open"
-    if told_from_all and runs.table["deflated_sharpe"][found.best] >= LIKELY:
+    if told_from_all and runs.table["deflated_sharpe"][found.best] >= MIN_DEFLATED_SHARPE:
         level = "good"
-    if runs.no_result:
+    if runs.no_evidence_reason:
         level = "bad"
-    claim = f"{runs.no_result} {runs.names[found.best]} {told}.".lstrip()
+    claim = f"{runs.no_evidence_reason} {runs.names[found.best]} {told}.".lstrip()
     return Verdict(level, claim, _rest(runs, found, names["ruined"]))
 
 
@@ -208,13 +212,16 @@ def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
     if np.isfinite(deflated):
         said[0] += (
             f"; after {counted(best['trials'], 'trial')} its ratio is above zero with a probability"
-            f" of {percent(deflated, 0)}{', luck is not ruled out' if deflated < LIKELY else ''}"
+            f" of {percent(deflated, 0)}{', luck is not ruled out' if deflated < MIN_DEFLATED_SHARPE else ''}"
         )
     said.append(overfitting_text(runs))
-    if any(lead is not None and lead.interval for lead in found.leads):
+    if any(
+        outperformance is not None and outperformance.interval
+        for outperformance in found.outperformances
+    ):
         said.append(
             "Intervals of the days' differences hold for all compared pairs at once with"
-            f" {percent(LEVEL, 0)}"
+            f" {percent(CONFIDENCE_LEVEL, 0)}"
         )
     if left_out := found.relations.count("left out"):
         said.append(f"The {left_out:,} last ones are not compared")
@@ -232,7 +239,7 @@ def overfitting_text(runs: RunSet) -> str:
     return (
         f"{name} is {percent(found.probability, 1)}: so often the best of one half of the days is"
         f" below the median in the other half ({found.splits:,} splits; a choice by chance comes to"
-        f" 50%), and below zero in {percent(found.loss, 1)}"
+        f" 50%), and below zero in {percent(found.loss_probability, 1)}"
     )
 
 
@@ -242,18 +249,20 @@ def overfitting_figures(runs: RunSet) -> dict[str, float | int] | None:
     if found is None:
         return None
     figures = asdict(found)
-    for name in ("inside", "outside"):
+    for name in ("in_sample", "out_of_sample"):
         figures[f"sharpe_{name}"] = figures.pop(name) * float(np.sqrt(runs.per_year))
     return figures
 
 
 def _few(names: Sequence[str]) -> str:
-    if len(names) <= NAMED:
+    if len(names) <= MAX_RUNS_NAMED:
         return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-    return f"{', '.join(names[: NAMED - 1])} and {len(names) - NAMED + 1:,} others"
+    return (
+        f"{', '.join(names[: MAX_RUNS_NAMED - 1])} and {len(names) - MAX_RUNS_NAMED + 1:,} others"
+    )
 
 
-def length_remarks(runs: RunSet) -> list[str]:
+def run_length_remarks(runs: RunSet) -> list[str]:
     """That there is too little to scale to a year, of all runs or of some."""
     if runs.days < FEWEST_DAYS:
         return [f"Only {counted(runs.days, 'day')}: {NO_ANNUAL_FIGURES}."]

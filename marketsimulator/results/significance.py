@@ -18,16 +18,16 @@ import numpy as np
 from foundation.arrays import Array, Index, Mask
 from foundation.figures import FEWEST_DAYS
 from foundation.figures import SHORTEST as SHORTEST
-from marketsimulator.results.metrics import figures_of_draws
+from marketsimulator.results.metrics import bootstrap_figures
 
 EULER = 0.5772156649015329  # the Euler-Mascheroni constant
-LEVEL = 0.9  # probability mass of an interval
-RUNS = 1000  # bootstrap draws
-STILL = 1e-12  # differences of daily log returns below which two runs are the same
-FIGURES = ("annual_return", "sharpe", "max_drawdown")  # that have intervals in comparisons
-BLOCKS = 16  # 12,870 splits
-AT_ONCE = 1 << 16  # Sharpe ratios that an array of them holds
-TIED = 1e-9  # Sharpe ratios per day that are no further apart are the same
+CONFIDENCE_LEVEL = 0.9  # probability mass of an interval
+BOOTSTRAP_DRAWS = 1000  # bootstrap draws
+ZERO_RETURN_TOL = 1e-12  # differences of daily log returns below which two runs are the same
+INTERVAL_FIGURES = ("annual_return", "sharpe", "max_drawdown")  # that have intervals in comparisons
+CROSS_VALIDATION_BLOCKS = 16  # 12,870 splits
+MAX_BATCH_RATIOS = 1 << 16  # Sharpe ratios that an array of them holds
+SHARPE_TIE_TOL = 1e-9  # Sharpe ratios per day that are no further apart are the same
 
 
 def probabilistic_sharpe(
@@ -119,9 +119,13 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
     """
     if len(returns) < SHORTEST or returns.std() == 0:
         return {}
-    figures = figures_of_draws(_draws(returns, seed), per_year)
+    figures = bootstrap_figures(_draws(returns, seed), per_year)
     # Quantiles of the defined draws alone would leave out the worst: those that lost all.
-    return {name: ends(values) for name, values in figures.items() if np.isfinite(values).all()}
+    return {
+        name: central_interval(values)
+        for name, values in figures.items()
+        if np.isfinite(values).all()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,23 +143,23 @@ class Outperformance:
     same: bool = False
 
     @property
-    def beyond(self) -> int:
+    def significant_sign(self) -> int:
         """1 where it is ahead beyond error, -1 where it is behind, 0 where neither is known."""
         if self.interval is None:
             return 0
         low, high = self.interval
         return int(low > 0) - int(high < 0)
 
-    def to_the_end(self, growth: float, other: float) -> Outperformance:
+    def extend_to_end(self, growth: float, other: float) -> Outperformance:
         """The same of runs that go on after their last whole day.
 
         growth, other: final equity of each over its capital, above 0.
         """
         ahead = growth / other - 1
-        return replace(self, ahead=ahead, same=self.same and abs(ahead) < STILL)
+        return replace(self, ahead=ahead, same=self.same and abs(ahead) < ZERO_RETURN_TOL)
 
 
-def lead(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
+def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
     """How far daily returns [D] compound ahead of others of the same days [D].
 
     What moves both on a day leaves their difference, so that the interval is narrower than two
@@ -165,12 +169,12 @@ def lead(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
         return None
     difference = np.log1p(returns) - np.log1p(other)
     ahead = float(np.expm1(difference.sum()))
-    if len(difference) < SHORTEST or np.ptp(difference) < STILL:
-        return Outperformance(ahead, None, same=bool((np.abs(difference) < STILL).all()))
-    return Outperformance(ahead, ends(np.expm1(_draws(difference, seed).sum(axis=1))))
+    if len(difference) < SHORTEST or np.ptp(difference) < ZERO_RETURN_TOL:
+        return Outperformance(ahead, None, same=bool((np.abs(difference) < ZERO_RETURN_TOL).all()))
+    return Outperformance(ahead, central_interval(np.expm1(_draws(difference, seed).sum(axis=1))))
 
 
-def simultaneous_leads(returns: Array, *, seed: int) -> list[Outperformance]:
+def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperformance]:
     """How far each run compounds ahead of the first, [V - 1]; their intervals hold all at once.
 
     returns: [V, D] of the same days, above -1.
@@ -184,20 +188,20 @@ def simultaneous_leads(returns: Array, *, seed: int) -> list[Outperformance]:
     logs = np.log1p(returns)
     totals = logs.sum(axis=1)
     ahead = totals[1:] - totals[0]
-    alike = (np.abs(logs[1:] - logs[0]) < STILL).all(axis=1).tolist()
-    if returns.shape[1] < SHORTEST or np.ptp(logs - logs[0]) < STILL:
+    alike = (np.abs(logs[1:] - logs[0]) < ZERO_RETURN_TOL).all(axis=1).tolist()
+    if returns.shape[1] < SHORTEST or np.ptp(logs - logs[0]) < ZERO_RETURN_TOL:
         return [
             Outperformance(float(np.expm1(value)), None, same=same)
             for value, same in zip(ahead, alike, strict=True)
         ]
-    moving = np.ptp(logs[1:] - logs[0], axis=1) >= STILL
+    moving = np.ptp(logs[1:] - logs[0], axis=1) >= ZERO_RETURN_TOL
     draws = _joint_draws(logs, seed) - totals
     first, second = np.triu_indices(len(logs), 1)
     apart = draws[:, second] - draws[:, first]
     deviation = apart.std(axis=0)
-    told = np.ptp(logs[second] - logs[first], axis=1) >= STILL
+    told = np.ptp(logs[second] - logs[first], axis=1) >= ZERO_RETURN_TOL
     largest = np.max(np.abs(apart[:, told]) / deviation[told], axis=1)
-    reach = float(np.quantile(largest, LEVEL)) * deviation[: len(ahead)]
+    reach = float(np.quantile(largest, CONFIDENCE_LEVEL)) * deviation[: len(ahead)]
     return [
         Outperformance(
             float(np.expm1(value)),
@@ -211,11 +215,11 @@ def simultaneous_leads(returns: Array, *, seed: int) -> list[Outperformance]:
 def _joint_draws(logs: Array, seed: int) -> Array:
     """[RUNS, V] sums of log returns [V, D] of which the same days are drawn for all."""
     differences = logs[1:] - logs[0]
-    moving = differences[np.ptp(differences, axis=1) >= STILL]
+    moving = differences[np.ptp(differences, axis=1) >= ZERO_RETURN_TOL]
     # The median of what the differences need: the longest of many is long by chance, and long
     # blocks make intervals that are too narrow.
-    length = max(1, round(float(np.median([best_block_length(each) for each in moving]))))
-    days = drawn_days(logs.shape[1], length, RUNS, seed=seed)
+    length = max(1, round(float(np.median([mean_block_length(each) for each in moving]))))
+    days = draw_days(logs.shape[1], length, BOOTSTRAP_DRAWS, seed=seed)
     return np.array([logs[:, drawn].sum(axis=1) for drawn in days])
 
 
@@ -223,18 +227,18 @@ def _draws(returns: Array, seed: int) -> Array:
     """[RUNS, D] returns that are drawn with the stationary bootstrap."""
     # Daily returns cluster in volatility: days drawn one by one would lose that, and with it the
     # depth of drawdowns. Blocks keep it.
-    length = max(1, round(best_block_length(returns)))
-    return np.asarray(returns[drawn_days(len(returns), length, RUNS, seed=seed)])
+    length = max(1, round(mean_block_length(returns)))
+    return np.asarray(returns[draw_days(len(returns), length, BOOTSTRAP_DRAWS, seed=seed)])
 
 
-def ends(values: Array) -> tuple[float, float]:
-    """Both ends of the interval that holds `LEVEL` of these values, in the middle."""
-    tail = (1.0 - LEVEL) / 2.0
+def central_interval(values: Array) -> tuple[float, float]:
+    """Both ends of the interval that holds `CONFIDENCE_LEVEL` of these values, in the middle."""
+    tail = (1.0 - CONFIDENCE_LEVEL) / 2.0
     low, high = np.quantile(values, (tail, 1.0 - tail))
     return float(low), float(high)
 
 
-def drawn_days(count: int, length: float, runs: int, *, seed: int) -> Index:
+def draw_days(count: int, length: float, runs: int, *, seed: int) -> Index:
     """[runs, count] numbers of days: blocks that begin anywhere and go round at the end.
 
     length: of the blocks, on average; each day is the last of its block with 1 / length.
@@ -249,7 +253,7 @@ def drawn_days(count: int, length: float, runs: int, *, seed: int) -> Index:
     return np.asarray((np.take_along_axis(days, began, axis=1) + place - began) % count)
 
 
-def best_block_length(values: Array) -> float:
+def mean_block_length(values: Array) -> float:
     """The mean length of blocks for which the bootstrap of values [D] errs least.
 
     The rule of Politis and White (2004), with the correction of Patton, Politis and White (2009):
@@ -291,15 +295,15 @@ class Overfitting:
     """
 
     probability: float
-    inside: float
-    outside: float
-    loss: float
+    in_sample: float
+    out_of_sample: float
+    loss_probability: float
     splits: int
     variants: int
     days: int
 
 
-def overfitting(returns: Array, blocks: int = BLOCKS) -> Overfitting | None:
+def overfitting(returns: Array, blocks: int = CROSS_VALIDATION_BLOCKS) -> Overfitting | None:
     """Cross-validate the choice of the best variant, over every half of the blocks of days.
 
     None for fewer days than a yearly figure takes, or fewer than two variants that ever move: one
@@ -325,12 +329,12 @@ def overfitting(returns: Array, blocks: int = BLOCKS) -> Overfitting | None:
     if moments.variants < 2:
         return None
     judged = np.concatenate([_judged(moments, halves) for halves in _halves(blocks, moments)])
-    worse, inside, outside, loss = judged.T
+    worse, in_sample, out_of_sample, loss_probability = judged.T
     return Overfitting(
         probability=float(worse.mean()),
-        inside=float(inside.mean()),
-        outside=float(outside.mean()),
-        loss=float(loss.mean()),
+        in_sample=float(in_sample.mean()),
+        out_of_sample=float(out_of_sample.mean()),
+        loss_probability=float(loss_probability.mean()),
         splits=len(judged),
         variants=moments.variants,
         days=days,
@@ -371,7 +375,7 @@ def _block_moments(returns: Array, blocks: int) -> _Moments:
         sums[k] = part.sum(axis=1)
         squares[k] = np.einsum("vd,vd->v", part, part)
     deviation = np.sqrt(squares.sum(axis=0) / days)
-    moves = deviation > STILL * np.abs(means)
+    moves = deviation > ZERO_RETURN_TOL * np.abs(means)
     unit = deviation[moves]
     return _Moments(
         days=lengths.astype(np.float64),
@@ -383,7 +387,7 @@ def _block_moments(returns: Array, blocks: int) -> _Moments:
 
 def _halves(blocks: int, moments: _Moments) -> Iterator[Array]:
     """Halves of the blocks that hold the first one, [P, B] of 0 and 1, as many as fit at once."""
-    portion = max(1, AT_ONCE // moments.variants)
+    portion = max(1, MAX_BATCH_RATIOS // moments.variants)
     others = itertools.combinations(range(1, blocks), blocks // 2 - 1)
     while chosen := list(itertools.islice(others, portion)):
         halves = np.zeros((len(chosen), blocks))
@@ -407,7 +411,7 @@ def _sharpe_ratios(moments: _Moments, halves: Array) -> Array:
     variance = halves @ moments.squares
     variance -= days * mean**2
     variance /= days - 1.0
-    moves = variance > STILL
+    moves = variance > ZERO_RETURN_TOL
     mean += moments.means
     np.sqrt(variance, out=variance, where=moves)
     ratios = np.zeros_like(mean)
@@ -415,22 +419,22 @@ def _sharpe_ratios(moments: _Moments, halves: Array) -> Array:
     return ratios
 
 
-def _chosen(inside: Array, outside: Array) -> Array:
+def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
     """[P, 4] of the best inside: whether worse outside than the median, both ratios, a loss."""
-    rows = np.arange(len(inside))
-    best = inside.argmax(axis=1)
-    ratio = outside[rows, best][:, None]
-    below = np.count_nonzero(outside < ratio - TIED, axis=1)
-    above = np.count_nonzero(outside > ratio + TIED, axis=1)
+    rows = np.arange(len(in_sample))
+    best = in_sample.argmax(axis=1)
+    ratio = out_of_sample[rows, best][:, None]
+    below = np.count_nonzero(out_of_sample < ratio - SHARPE_TIE_TOL, axis=1)
+    above = np.count_nonzero(out_of_sample > ratio + SHARPE_TIE_TOL, axis=1)
     judged = np.stack(
-        [_worse(below, above), inside[rows, best], ratio[:, 0], ratio[:, 0] < 0], axis=1
+        [_worse(below, above), in_sample[rows, best], ratio[:, 0], ratio[:, 0] < 0], axis=1
     )
-    tied: Mask = inside >= inside[rows, best][:, None] - TIED
+    tied: Mask = in_sample >= in_sample[rows, best][:, None] - SHARPE_TIE_TOL
     for row in np.flatnonzero(np.count_nonzero(tied, axis=1) > 1):
-        ordered = np.sort(outside[row])
-        ratios = outside[row, tied[row]]
-        below = np.searchsorted(ordered, ratios - TIED, side="left")
-        above = len(ordered) - np.searchsorted(ordered, ratios + TIED, side="right")
+        ordered = np.sort(out_of_sample[row])
+        ratios = out_of_sample[row, tied[row]]
+        below = np.searchsorted(ordered, ratios - SHARPE_TIE_TOL, side="left")
+        above = len(ordered) - np.searchsorted(ordered, ratios + SHARPE_TIE_TOL, side="right")
         judged[row, 0] = _worse(below, above).mean()
         judged[row, 2:] = ratios.mean(), (ratios < 0).mean()
     return judged

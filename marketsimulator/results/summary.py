@@ -20,8 +20,8 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress
 from foundation.arrays import Array, Mask
 from foundation.figures import allows_annual_figures
-from marketsimulator.records import Run, prior_share
-from marketsimulator.results.attribution import run_attribution
+from marketsimulator.run_result import Run, premium_share
+from marketsimulator.results.attribution import attribute_run
 from marketsimulator.results.figures import account_figures, contributions, fill_figures
 from marketsimulator.results.forecast_outcomes import coverage_remarks
 from marketsimulator.results.metrics import (
@@ -29,7 +29,7 @@ from marketsimulator.results.metrics import (
     daily_equity,
     daily_marks,
     daily_returns,
-    lost_on,
+    wiped_out_on,
     performance,
 )
 from marketsimulator.results.remarks import (
@@ -39,16 +39,16 @@ from marketsimulator.results.remarks import (
     daily_remarks,
     doubt_remarks,
     drawdown_remarks,
-    ended_remarks,
+    delisting_remarks,
     failure_remarks,
     fee_remarks,
-    hold_remarks,
-    little_remarks,
+    buy_and_hold_remarks,
+    sample_size_remarks,
     luck_remarks,
     no_trade_remarks,
     position_remarks,
     prices_text,
-    raw_remarks,
+    uncalibrated_remarks,
     same_trades_remarks,
     small_order_remarks,
     undecided_remarks,
@@ -58,22 +58,22 @@ from marketsimulator.results.remarks import (
 from marketsimulator.results.significance import (
     deflated_sharpe,
     intervals,
-    lead,
+    measure_outperformance,
     probabilistic_sharpe,
 )
-from marketsimulator.results.trial_identity import data_hash, trial_of
+from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import NO_LEDGER, Trial, TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
-from marketsimulator.results.verdict import no_result
-from marketsimulator.runs.outcome import Outcome
+from marketsimulator.results.verdict import no_evidence_reason
+from marketsimulator.runs.outcome import AccountOutcome
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
-WALKS = ("ewma", "mix")  # forecasters that are random walks
+RANDOM_WALK_KINDS = ("ewma", "mix")  # forecasters that are random walks
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +100,18 @@ class Results:
     comparisons: tuple[Run, ...]
     seconds: float
     trials: TrialStatistics | None = None
-    uncounted: str = NO_LEDGER
+    no_ledger_note: str = NO_LEDGER
     spoken_on: str = ""
     title: str = "Backtest"
-    beside: tuple[str, ...] = ()
-    coarse: Run | None = None
+    other_holdings: tuple[str, ...] = ()
+    coarse_run: Run | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
         return (self.main, *self.comparisons)
 
     @property
-    def coins(self) -> bool:
+    def has_crypto(self) -> bool:
         """Whether a coin is in the universe: days are then calendar days."""
         return bool(self.market.bars.crypto.any())
 
@@ -123,12 +123,12 @@ class Results:
         """
         name = self.main.name
         kind = self.settings.forecaster.kind
-        return name.replace(RANDOM_WALK, kind, 1) if kind in WALKS else name
+        return name.replace(RANDOM_WALK, kind, 1) if kind in RANDOM_WALK_KINDS else name
 
     def trial(self) -> Trial:
         """The main run as the trial ledger keeps it."""
         found = self.performance(self.main)
-        return trial_of(
+        return make_trial(
             *(self.settings, self.market, data_hash(self.market), self.main.name),
             days=found.days,
             daily_sharpe=found.daily_sharpe(),
@@ -143,29 +143,29 @@ class Results:
         sizing = self.settings.sizing
         bars = self.market.bars
         growth = self.settings.universe.by_growth
-        inside = self._inside()
+        in_universe = self._inside()
         due = self.settings.decisions
-        ever_held = [bars.symbols[s] for s in np.flatnonzero(inside.any(axis=0))]
+        ever_held = [bars.symbols[s] for s in np.flatnonzero(in_universe.any(axis=0))]
         capital = self.settings.capital
         earned = {name: part * capital for name, part in figures["contributions"].items()}
         listed = self.market.endings.listed
         doubts = self.market.doubts
         warnings = [
-            *account_remarks(self.main, self.beside),
+            *account_remarks(self.main, self.other_holdings),
             *doubt_remarks(doubts),
-            *ended_remarks(
+            *delisting_remarks(
                 self.main, self.market, earned, chosen=not self.settings.universe.everything
             ),
             *unused_sizing_remarks(sizing),
             *self.settings.unused_rows(bars.symbols, (*self.market.actions, *listed)),
             *universe_remarks(
-                self.settings.universe, self.market, inside, self.settings.data.adjustment
+                self.settings.universe, self.market, in_universe, self.settings.data.adjustment
             ),
-            *filter(None, [no_result(self.main.name, bars.source)]),
+            *filter(None, [no_evidence_reason(self.main.name, bars.source)]),
             *daily_remarks(bars, self.settings.limits),
-            *raw_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
-            *([] if growth else coverage_remarks(self.main, self.market, due, inside)),
-            *little_remarks(figures["trades"], figures["days"]),
+            *uncalibrated_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
+            *([] if growth else coverage_remarks(self.main, self.market, due, in_universe)),
+            *sample_size_remarks(figures["trades"], figures["days"]),
             *cost_remarks(figures["total_return"] * self.settings.capital, figures["costs"]),
             *same_trades_remarks(self.main, self._walk),
             *luck_remarks(significance["deflated_sharpe"], significance["trials"]),
@@ -178,17 +178,17 @@ class Results:
             **figures,
             **significance,
             **({"fills": fills} if fills else {}),
-            "lost_on": self.lost_on(),
+            "wiped_out_on": self.wiped_out_on(),
             "annual_figures": allows_annual_figures(figures["trades"], figures["days"]),
-            "leads": self.leads(),
+            "outperformances": self.outperformances(),
             "attribution": self.attribution(),
             "start": pd.Timestamp(self.main.rows[0].at, tz="UTC").isoformat(),
             "end": pd.Timestamp(self.main.rows[-1].at, tz="UTC").isoformat(),
             "symbols": list(bars.symbols),
-            "beside": list(self.beside),
-            "begins": {
+            "other_holdings": list(self.other_holdings),
+            "initial_positions": {
                 symbol: {"quantity": str(held.quantity), "price": held.price}
-                for symbol, held in self.main.begins.items()
+                for symbol, held in self.main.initial_positions.items()
             },
             "doubts": [doubt.as_dict() for doubt in doubts],
             "data": bars.source,
@@ -201,14 +201,14 @@ class Results:
             "warnings": warnings,
             "remarks": [
                 *warnings,
-                *([self.uncounted] if self.trials is None else []),
+                *([self.no_ledger_note] if self.trials is None else []),
                 *no_trade_remarks(
                     self.main,
                     sizing.strategy if sizing.enhanced else "legacy",
                     self.settings.orders,
                 ),
                 *drawdown_remarks(sizing.drawdown),
-                *hold_remarks(self._hold, self.market.period, self.settings.capital),
+                *buy_and_hold_remarks(self._hold, self.market.period, self.settings.capital),
                 *undecided_remarks(self.main, ever_held),
                 *broker_remarks(self.main),
                 *fee_remarks(self.main, self.settings.fees),
@@ -221,18 +221,20 @@ class Results:
     def fills(self) -> dict[str, dict[str, float]]:
         """What the run earned and paid by the bars that its orders met; none without finer."""
         finer = self.market.finer
-        if finer is None or self.coarse is None:
+        if finer is None or self.coarse_run is None:
             return {}
-        met = {finer.timeframe.bars: self.main, self.market.bars.timeframe.bars: self.coarse}
+        met = {finer.timeframe.bars: self.main, self.market.bars.timeframe.bars: self.coarse_run}
         return {bars: fill_figures(run, self.settings.capital) for bars, run in met.items()}
 
-    def lost_on(self) -> str | None:
+    def wiped_out_on(self) -> str | None:
         """New York date of the first day that ends without equity; None if the account lives."""
-        at, equity = self.main.curve()
-        marks, daily = daily_marks(at, equity, capital=self.settings.capital, coins=self.coins)
-        return lost_on(marks[1:], daily)
+        at, equity = self.main.equity_curve()
+        marks, daily = daily_marks(
+            at, equity, capital=self.settings.capital, has_crypto=self.has_crypto
+        )
+        return wiped_out_on(marks[1:], daily)
 
-    def leads(self) -> dict[str, dict[str, Any] | None]:
+    def outperformances(self) -> dict[str, dict[str, Any] | None]:
         """How far the main run ends ahead of each comparison, with an interval of whole days.
 
         None for one that has no daily returns on the same days, or where either ends with nothing.
@@ -242,32 +244,36 @@ class Results:
         found: dict[str, dict[str, Any] | None] = {}
         for run in self.comparisons:
             other, _ = self._daily(run)
-            ahead = lead(daily_returns(mine), daily_returns(other), seed=self.settings.seed)
+            ahead = measure_outperformance(
+                daily_returns(mine), daily_returns(other), seed=self.settings.seed
+            )
             growth_other = 1 + self.performance(run).total_return
             found[run.name] = None
             if ahead is not None and growth > 0 and growth_other > 0:
-                at_end = ahead.to_the_end(growth, growth_other)
-                found[run.name] = {**asdict(at_end), "beyond": at_end.beyond}
+                at_end = ahead.extend_to_end(growth, growth_other)
+                found[run.name] = {**asdict(at_end), "significant_sign": at_end.significant_sign}
         return found
 
     def attribution(self) -> dict[str, Any]:
         """Where the main run's profit came from, USD by part, of every symbol and hour of day."""
-        return run_attribution(self.main, self.market).as_dict()
+        return attribute_run(self.main, self.market).as_dict()
 
     def performance(self, run: Run) -> Performance:
-        at, equity = run.curve()
-        return performance(at, equity, capital=self.settings.capital, coins=self.coins)
+        at, equity = run.equity_curve()
+        return performance(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
 
     def figures(self, run: Run) -> dict[str, Any]:
         """Returns, risk, exposure and costs of one run; fractions and USD."""
-        at, _ = run.curve()
-        outcome = Outcome.of_run(run)
+        at, _ = run.equity_curve()
+        outcome = AccountOutcome.from_run(run)
         return {
-            **account_figures(at, outcome, capital=self.settings.capital, coins=self.coins),
-            "rests_on_prior": prior_share(run),
+            **account_figures(
+                at, outcome, capital=self.settings.capital, has_crypto=self.has_crypto
+            ),
+            "premium_share": premium_share(run),
             "contributions": contributions(self.market.bars, run, self.settings.capital),
-            "orders": len(run.log.orders),
-            "not_filled_whole": run.not_filled_whole(),
+            "orders": len(run.decision_log.orders),
+            "incomplete_orders": run.incomplete_orders(),
             "margin": run.margin,
         }
 
@@ -317,11 +323,11 @@ class Results:
 
     def _daily(self, run: Run) -> tuple[Array, int]:
         """A run's daily equity, and the days of such a year, as `daily_equity`."""
-        at, equity = run.curve()
-        return daily_equity(at, equity, capital=self.settings.capital, coins=self.coins)
+        at, equity = run.equity_curve()
+        return daily_equity(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
 
 
-def plain_runs(
+def run_baselines(
     settings: BacktestSettings, trader: Trader, market: Market, progress: Progress
 ) -> tuple[Run, Run]:
     """The same trader on a random walk, and buy and hold: what any result is compared with."""

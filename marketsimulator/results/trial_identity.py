@@ -27,12 +27,12 @@ from trainingdata.market import Market
 from trainingdata.stored_correlation import table_and_notes
 
 # Of a run alone: its bars, its draws, where it goes and what orders are called.
-NO_VARIANT = (
+NON_TRIAL_SETTINGS = (
     *("output", "start", "end", "days", "timeframe", "fill", "trials", "seed"),
     "order_tag",
 )
-OF_COMPUTING = ("batch_size", "cache", "device", "compile")  # a forecast: where and how fast
-OF_STRATEGIES = (  # read to make the strategies, each of which says what came of them
+COMPUTE_SETTINGS = ("batch_size", "cache", "device", "compile")  # a forecast: where and how fast
+STRATEGY_SETTINGS = (  # read to make the strategies, each of which says what came of them
     *("strategy", "fraction", "drawdown", "enhanced", "risk_multiplier", "fallback", "band"),
 )
 
@@ -43,7 +43,7 @@ def config_hash(variant: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def trial_of(
+def make_trial(
     settings: BacktestSettings, market: Market, digest: str, forecaster: str, **figures: Any
 ) -> Trial:
     """A backtest as the trial ledger keeps it.
@@ -52,7 +52,7 @@ def trial_of(
     """
     bars = market.period
     return Trial(
-        config_hash=config_hash(variant_of(settings, bars)),
+        config_hash=config_hash(variant_settings(settings, bars)),
         data_hash=digest,
         source=bars.source,
         symbols=bars.symbols,
@@ -63,12 +63,12 @@ def trial_of(
     )
 
 
-def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
+def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
     """What of a backtest's settings makes a variant, over these bars.
 
     How bars are read shows in the bars, which have a digest of their own.
     """
-    parts = _without(asdict(settings), NO_VARIANT)
+    parts = _without(asdict(settings), NON_TRIAL_SETTINGS)
     sizing, universe = settings.sizing, settings.universe
     data, forecaster = settings.data, settings.forecaster
     matrix = settings.correlation.file
@@ -85,13 +85,13 @@ def variant_of(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
             "rank": _code(universe.rank),
         },
         "sizing": {
-            **_without(parts["sizing"], OF_STRATEGIES),
+            **_without(parts["sizing"], STRATEGY_SETTINGS),
             "holding": sizing.interval(),
             "strategies": [_strategy(each) for each in sizing.strategies()],
         },
         "limits": {**parts["limits"], "groups": _content(settings.limits.groups)},
         "forecaster": {
-            **_without(parts["forecaster"], OF_COMPUTING),
+            **_without(parts["forecaster"], COMPUTE_SETTINGS),
             "kind": _code(forecaster.kind),
             "path": _content(forecaster.path),
         },

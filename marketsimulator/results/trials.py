@@ -36,9 +36,9 @@ CREATE TABLE IF NOT EXISTS trials (
     PRIMARY KEY (config_hash, data_hash)
 )
 """
-PATIENCE = 30.0  # seconds that a run waits for another one to write
-UNCOUNTED = "In no trial ledger ({}): what else was tried on these data is not counted."
-NO_LEDGER = UNCOUNTED.format("trials=null")
+LOCK_TIMEOUT = 30.0  # seconds that a run waits for another one to write
+NO_LEDGER_NOTE = "In no trial ledger ({}): what else was tried on these data is not counted."
+NO_LEDGER = NO_LEDGER_NOTE.format("trials=null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class TrialStatistics:
         return cls(len(ratios), variance)
 
 
-def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics | None:
+def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics | None:
     """Enter trials on the same data in a ledger, and count all that it has on these data.
 
     Whatever tries enters here, a command or the library. A trial that is there already is replaced.
@@ -131,7 +131,7 @@ def enter(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics
         for config, symbols, ratio, forecaster in candidates
         if universe & set(json.loads(symbols)) and not reads_future(forecaster)
     }
-    return TrialStatistics.of(ratio_by_config.values())
+    return TrialStatistics.from_ratios(ratio_by_config.values())
 
 
 def check_ledger(ledger: str | Path | None) -> None:
@@ -152,7 +152,7 @@ def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
     try:
         path = Path(ledger).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=PATIENCE)) as file, file:
+        with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT)) as file, file:
             file.execute(SCHEMA)
             yield file
     except (OSError, RuntimeError, sqlite3.Error) as error:

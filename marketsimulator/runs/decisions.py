@@ -27,9 +27,9 @@ from execution.orders.orders import Order, exact_decimal
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import any_of, compiled, spread
 from foundation.threads import side_by_side
-from marketsimulator.records import DecisionLog, decision_frame
-from marketsimulator.runs.instants import Kept, WalkInputs, decision_again
-from marketsimulator.runs.walk import Walk
+from marketsimulator.run_result import DecisionLog, decision_frame
+from marketsimulator.runs.compiled_instants import KeptDecisions, CompiledInputs, recompute_decision
+from marketsimulator.runs.compiled_run import CompiledRun
 from marketsimulator.settings import BacktestSettings
 from sizing.inputs import no_equity
 from sizing.kelly import failure_text
@@ -40,7 +40,7 @@ from trainingdata.bars import Bars
 from trainingdata.instruments import Instrument
 
 _NOTHING = Decimal(0)
-AT_ONCE = 256  # decisions explained in one call
+DECISIONS_PER_CALL = 256  # decisions explained in one call
 
 
 class _Decided(NamedTuple):
@@ -66,7 +66,7 @@ class _Decided(NamedTuple):
     columns: DecisionColumns
 
 
-class WalkedDecisions(DecisionLog):
+class CompiledDecisions(DecisionLog):
     """The decisions that a walk has kept."""
 
     def __init__(
@@ -75,7 +75,7 @@ class WalkedDecisions(DecisionLog):
         order_prefix: str,
         bars: Bars,
         table: BeliefTable,
-        walk: Walk,
+        walk: CompiledRun,
     ) -> None:
         """walk: over the table; those of its rows that it did not come to are left out."""
         self._settings = settings
@@ -94,7 +94,7 @@ class WalkedDecisions(DecisionLog):
     def _every(self) -> _Decided:
         """The decisions of all rows."""
         count = max(1, len(self._kept.status))
-        parts = list(side_by_side(self._decided_in, range(0, count, AT_ONCE)))
+        parts = list(side_by_side(self._decided_in, range(0, count, DECISIONS_PER_CALL)))
         rows, sized, ceiling, granted, gap, _, symbol, lots = (
             np.concatenate([part[k] for part in parts]) for k in range(8)
         )
@@ -110,7 +110,7 @@ class WalkedDecisions(DecisionLog):
 
         A decision is where something decides, is cut or has left.
         """
-        part = slice(begin, begin + AT_ONCE)
+        part = slice(begin, begin + DECISIONS_PER_CALL)
         walked = np.flatnonzero(np.isfinite(self._kept.equity[part]))
         every, ceiling, granted = self._arrays(part)
         selected: Any = [column[walked] for column in every]
@@ -146,7 +146,7 @@ class WalkedDecisions(DecisionLog):
             traced: Any = [column[part] for column in self._trace.arrays]
             return DecisionArrays(*traced), self._trace.ceiling[part], self._trace.granted[part]
         columns: Any = [column[part] for column in self._kept]
-        kept = Kept(*columns)
+        kept = KeptDecisions(*columns)
         rows, size = kept.quantity.shape
         arrays = DecisionArrays.empty(rows, size, kept.shadow_prices.shape[1])._replace(
             sized=self._table.deciding[part].any(axis=1) & (kept.status == SOLVED),
@@ -160,7 +160,7 @@ class WalkedDecisions(DecisionLog):
         singular = np.zeros(rows, dtype=np.bool_)
         _explain(self._inputs, kept, part.start, arrays, ceilings, singular)
         for row in np.flatnonzero(singular).tolist():
-            chosen, problem, weights, _ = decision_again(self._inputs, kept, row, part.start)
+            chosen, problem, weights, _ = recompute_decision(self._inputs, kept, row, part.start)
             prices = kept.shadow_prices[row]
             why = explanation_of(problem, weights, prices, self._inputs.fraction)
             _write(arrays, row, chosen, why)
@@ -274,7 +274,7 @@ class WalkedDecisions(DecisionLog):
             return self._trace.failed[row].failure
         if not equity > 0:
             return no_equity(equity)
-        chosen, *_ = decision_again(self._inputs, self._kept, row)
+        chosen, *_ = recompute_decision(self._inputs, self._kept, row)
         return failure_text(int(self._kept.status[row]), len(chosen))
 
     def rule_of(self, number: int) -> tuple[ClassRule, ...]:
@@ -340,8 +340,8 @@ class WalkedDecisions(DecisionLog):
 
 @compiled
 def _explain(
-    inputs: WalkInputs,
-    kept: Kept,
+    inputs: CompiledInputs,
+    kept: KeptDecisions,
     begin: int,
     arrays: DecisionArrays,
     ceilings: tuple[Array, Array],
@@ -356,7 +356,7 @@ def _explain(
     for row in range(len(kept.status)):
         if not np.isfinite(kept.equity[row]):
             continue
-        chosen, problem, weights, rounded = decision_again(inputs, kept, row, begin)
+        chosen, problem, weights, rounded = recompute_decision(inputs, kept, row, begin)
         spread(arrays.held[row], chosen, problem.account.held)
         spread(arrays.target[row], chosen, rounded.target)
         spread(arrays.lots[row], chosen, rounded.lots)

@@ -31,13 +31,13 @@ from foundation.arrays import Array, Records
 from foundation.errors import InputError, in_one_line
 from foundation.plugin import is_own
 from marketsimulator.account.terms import day_table
-from marketsimulator.records import Run, is_trade
-from marketsimulator.runs.simulate import simulate_trading, walks
-from marketsimulator.runs.walk import walked
+from marketsimulator.run_result import Run, is_trade
+from marketsimulator.runs.simulate import simulate_trading, can_run_compiled
+from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.settings import BacktestSettings
 from trainingdata.market import Market
 
-CHUNK = 50  # variants a task: what laying out the panel takes is shared by as many
+VARIANTS_PER_TASK = 50  # variants a task: what laying out the panel takes is shared by as many
 
 
 class Totals(NamedTuple):
@@ -60,7 +60,7 @@ class Totals(NamedTuple):
     notional: float
     trades: int
     fees: float
-    coin_fees: float
+    crypto_fees: float
     spread: float
     slippage: float
     interest: float
@@ -77,7 +77,7 @@ class Totals(NamedTuple):
             "slippage": self.slippage,
             # A day's fees are rounded up to the cent in their sum: the rounding is a fee as well.
             "fees": self.fees + self.rounding,
-            "coin_fees": self.coin_fees,
+            "crypto_fees": self.crypto_fees,
             "interest": self.interest,
             "borrow": self.borrow,
         }
@@ -88,11 +88,20 @@ class Totals(NamedTuple):
         return sum(self.costs_by_kind.values())
 
 
-_FLOWS = ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding", "dividends")
+_FLOWS = (
+    "fees",
+    "crypto_fees",
+    "spread",
+    "slippage",
+    "interest",
+    "borrow",
+    "rounding",
+    "dividends",
+)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Outcome:
+class AccountOutcome:
     """What became of an account over T instants.
 
     equity: [T] USD after the fills of each.
@@ -105,36 +114,36 @@ class Outcome:
     totals: Totals
 
     @classmethod
-    def of_walk(cls, account: Records) -> Outcome:
-        """Of the rows [T] of a walk, as of `ACCOUNT_ROW`."""
+    def from_compiled(cls, account: Records) -> AccountOutcome:
+        """Of the rows [T] of a walk, as of `EQUITY_ROW`."""
         sums: Any = {name: float(account[name].sum()) for name in ("notional", *_FLOWS)}
         counts: Any = {name: int(account[name].sum()) for name in ("trades", "failures")}
-        gross = account["stock"] + account["coins"]
+        gross = account["stock"] + account["crypto"]
         return cls(account["equity"].copy(), gross, Totals(**sums, **counts))
 
     @classmethod
-    def of_run(cls, run: Run) -> Outcome:
+    def from_run(cls, run: Run) -> AccountOutcome:
         """Build the outcome of a run's rows and fills."""
         flows: Any = {name: sum(map(attrgetter(name), run.rows)) for name in _FLOWS}
         trades = [fill for fill in run.fills if is_trade(fill)]
         totals = Totals(
             notional=sum(abs(float(fill.qty)) * fill.price for fill in trades),
             trades=len(trades),
-            failures=run.log.failures,
+            failures=run.decision_log.failures,
             **flows,
         )
         gross = np.array([row.gross_stock + row.gross_crypto for row in run.rows])
         return cls(np.array([row.equity for row in run.rows]), gross, totals)
 
 
-def outcomes(
+def simulate_variants(
     variants: Sequence[BacktestSettings],
     market: Market,
     beliefs: BeliefTable,
     *,
     workers: int | None = None,
     progress: Progress = silent,
-) -> list[Outcome]:
+) -> list[AccountOutcome]:
     """What becomes of an account under each variant, over the same market and beliefs.
 
     variants: whole settings; those that beliefs come from are the same in all.
@@ -142,10 +151,10 @@ def outcomes(
     """
     base = variants[0].timeline(market, impact=True)
 
-    def simulate(variant: BacktestSettings) -> Outcome:
-        if not walks(variant, market):
+    def simulate(variant: BacktestSettings) -> AccountOutcome:
+        if not can_run_compiled(variant, market):
             trader = replace(variant.trader(RandomWalk()), table=beliefs)
-            return Outcome.of_run(simulate_trading(variant, market, "variant", trader))
+            return AccountOutcome.from_run(simulate_trading(variant, market, "variant", trader))
         # Laying out the panel takes longer than many a run, and depends on one setting alone.
         if variant.fills.coverage == variants[0].fills.coverage:
             dates = base.days["date"].astype("datetime64[D]")
@@ -153,13 +162,13 @@ def outcomes(
             line = base._replace(days=days)
         else:
             line = variant.timeline(market, impact=True)
-        walk = walked(variant, market, beliefs, line, keeps=False)
-        return Outcome.of_walk(walk.account)
+        walk = run_compiled(variant, market, beliefs, line, keep_decisions=False)
+        return AccountOutcome.from_compiled(walk.account)
 
     # Threads do, because compiled loops hold no lock; the market and the beliefs are shared. A rule
     # of one's own is asked by one variant after the other: nobody knows what it holds.
     own = any(is_own(variant.sizing.strategy) for variant in variants)
-    done: list[Outcome] = []
+    done: list[AccountOutcome] = []
     with ThreadPoolExecutor(1 if own else workers or os.cpu_count()) as pool:
         for outcome in pool.map(simulate, variants):
             done.append(outcome)
@@ -167,15 +176,15 @@ def outcomes(
     return done
 
 
-def outcomes_on_ray(
+def simulate_variants_on_ray(
     variants: Sequence[BacktestSettings],
     market: Market,
     beliefs: BeliefTable,
     settings: RaySettings | None = None,
     *,
     progress: Progress = silent,
-) -> list[Outcome]:
-    """`outcomes` of these variants, computed by a Ray cluster.
+) -> list[AccountOutcome]:
+    """`simulate_variants` of these variants, computed by a Ray cluster.
 
     settings: which cluster; its `cores` are what a task reserves.
     """
@@ -184,12 +193,12 @@ def outcomes_on_ray(
     walk = ray.remote(_walk).options(num_cpus=settings.cores, max_retries=ATTEMPTS)
     # In a list, so that a task is given the reference and copies what it stands for itself.
     shared = [ray.put((market, beliefs))]
-    starts = range(0, len(variants), CHUNK)
+    starts = range(0, len(variants), VARIANTS_PER_TASK)
     waiting = {
-        walk.remote(shared, list(variants[start : start + CHUNK]), VERSION): start
+        walk.remote(shared, list(variants[start : start + VARIANTS_PER_TASK]), VERSION): start
         for start in starts
     }
-    found: dict[int, list[Outcome]] = {}
+    found: dict[int, list[AccountOutcome]] = {}
     done = 0
     try:
         while waiting:
@@ -204,7 +213,7 @@ def outcomes_on_ray(
         raise
     except ray.exceptions.RayError as error:
         raise InputError(
-            f"ray: processes died {ATTEMPTS + 1} times over the same {CHUNK} variants; does their"
+            f"ray: processes died {ATTEMPTS + 1} times over the same {VARIANTS_PER_TASK} variants; does their"
             f" machine have the memory? The last one: {in_one_line(str(error))}"
         ) from None
     finally:
@@ -213,14 +222,16 @@ def outcomes_on_ray(
     return [outcome for start in starts for outcome in found[start]]
 
 
-def _walk(shared: list[Any], variants: list[BacktestSettings], version: str) -> list[Outcome]:
+def _walk(
+    shared: list[Any], variants: list[BacktestSettings], version: str
+) -> list[AccountOutcome]:
     """A task: the outcomes of some variants."""
     if version != VERSION:
         raise InputError(
             f"ray: a machine has version {VERSION} of kelly-chronos, and {version} asks; install"
             " the same on every machine of the cluster"
         )
-    return outcomes(variants, *_copied(shared[0]), workers=1)
+    return simulate_variants(variants, *_copied(shared[0]), workers=1)
 
 
 @lru_cache(maxsize=1)

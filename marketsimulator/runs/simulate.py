@@ -18,9 +18,9 @@ from forecasting.forecast import Progress, silent
 from foundation.arrays import Index
 from marketsimulator.account.broker import SimulatedBroker, margin_events
 from marketsimulator.account.tape import Entry, read_tape
-from marketsimulator.records import Booking, Row, Run
-from marketsimulator.runs.decisions import WalkedDecisions
-from marketsimulator.runs.walk import walked
+from marketsimulator.run_result import Booking, EquityRow, Run
+from marketsimulator.runs.decisions import CompiledDecisions
+from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import compact_text, utc_text, utc_texts
 from trainingdata.market import Market
@@ -52,7 +52,7 @@ def simulate_trading(
     return step_trading(settings, market, name, decider, broker, progress, level)
 
 
-def walks(settings: BacktestSettings, market: Market) -> bool:
+def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     """Whether a walk does what a trader of these settings would.
 
     What a bar leaves of an order waits among orders that a walk does not carry, as it does for the
@@ -74,7 +74,7 @@ def _can_walk(settings: BacktestSettings, market: Market, trader: Trader) -> boo
         return False
     same = own == (*named, settings.prior) and trader.margin == settings.margin
     same &= trader.schedule == settings.decisions
-    return same and walks(settings, market)
+    return same and can_run_compiled(settings, market)
 
 
 def _walk(
@@ -92,14 +92,19 @@ def _walk(
     line = settings.timeline(market)
     work = _work_of(name)
     at = market.period.times
-    walk = walked(
-        settings, market, table, line, keeps=True, progress=lambda k: progress(work, k, len(at))
+    walk = run_compiled(
+        settings,
+        market,
+        table,
+        line,
+        keep_decisions=True,
+        progress=lambda k: progress(work, k, len(at)),
     )
     rows = [
-        Row(instant, *values[: len(Row._fields) - 1])
+        EquityRow(instant, *values[: len(EquityRow._fields) - 1])
         for instant, values in zip(at, walk.account.tolist(), strict=True)
     ]
-    decisions = WalkedDecisions(settings, trader.order_prefix, bars, table, walk)
+    decisions = CompiledDecisions(settings, trader.order_prefix, bars, table, walk)
     fills: list[Fill] = []
     bookings: list[Booking] = []
 
@@ -116,7 +121,7 @@ def _walk(
 
     begin = 0
     ends: Index = np.unique(walk.written, return_index=True)[1]
-    with _only_young_garbage():
+    with _without_full_collections():
         for t in ends.tolist():
             written = walk.tape[begin : walk.written[t]]
             read_tape(written, at[t], bars.symbols, name_of, fills, bookings)
@@ -146,11 +151,11 @@ def step_trading(
     broker: the account, where the run begins.
     """
     decisions: list[Decision] = []
-    rows: list[Row] = []
+    rows: list[EquityRow] = []
     first = market.first
     total = len(market.bars.times)
     work = _work_of(name)
-    with _only_young_garbage():
+    with _without_full_collections():
         for begin, end, view in market.views():
             for index in range(begin, end):
                 if index > first:
@@ -177,7 +182,7 @@ def _work_of(name: str) -> str:
 
 
 @contextmanager
-def _only_young_garbage() -> Iterator[None]:
+def _without_full_collections() -> Iterator[None]:
     """Python collects what has just been left behind, but no full collection takes place.
 
     A run keeps every decision, and nothing that it keeps refers back: a full collection, a fifth of
@@ -199,7 +204,7 @@ def _log_decision(
     rule: Sequence[ClassRule],
     orders: Sequence[Order],
     stock_ceiling: float,
-    row: Row,
+    row: EquityRow,
     capital: float,
 ) -> None:
     """Log the lines of one decision, whose phrases operators search for."""

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, get_args
 
 from foundation.errors import InputError
 from foundation.settings import about, setting, settings_class
-from marketsimulator.venue.asked import Asked
+from marketsimulator.venue.request import Request
 
-Before = Literal["delay", "drop_before", "late", "status"]  # the request is not done yet
-After = Literal["drop_after", "status_after", "malformed", "other"]
-OfOrders = Literal[
+FaultBefore = Literal["delay", "drop_before", "late", "status"]  # the request is not done yet
+FaultAfter = Literal["drop_after", "status_after", "malformed", "other"]
+OrderFault = Literal[
     "reject",
     "reject_later",
     "partial",
@@ -21,12 +21,12 @@ OfOrders = Literal[
     "trading_is_paused",
     "exchange_is_paused",
 ]
-Kind = Literal[Before, After, OfOrders]
-Method = Literal["", "GET", "POST", "DELETE"]  # of the requests that practice servers take
-BEFORE: tuple[Kind, ...] = get_args(Before)
-AFTER: tuple[Kind, ...] = get_args(After)
+FaultKind = Literal[FaultBefore, FaultAfter, OrderFault]
+HttpMethod = Literal["", "GET", "POST", "DELETE"]  # of the requests that practice servers take
+FAULTS_BEFORE: tuple[FaultKind, ...] = get_args(FaultBefore)
+FAULTS_AFTER: tuple[FaultKind, ...] = get_args(FaultAfter)
 
-Open = Literal[
+OpenStatus = Literal[
     "new",
     "partially_filled",
     "accepted",
@@ -35,12 +35,18 @@ Open = Literal[
     "pending_cancel",
     "pending_replace",
 ]
-Ended = Literal["filled", "canceled", "expired", "replaced", "rejected"]
-Status = Literal[
-    Open, Ended, "done_for_day", "stopped", "suspended", "calculated", "accepted_for_bidding"
+EndStatus = Literal["filled", "canceled", "expired", "replaced", "rejected"]
+OrderStatus = Literal[
+    OpenStatus,
+    EndStatus,
+    "done_for_day",
+    "stopped",
+    "suspended",
+    "calculated",
+    "accepted_for_bidding",
 ]
-OPEN_STATUSES: tuple[Status, ...] = get_args(Open)
-STATUSES: tuple[Status, ...] = get_args(Status)
+OPEN_STATUSES: tuple[OrderStatus, ...] = get_args(OpenStatus)
+STATUSES: tuple[OrderStatus, ...] = get_args(OrderStatus)
 
 
 @settings_class("faults")
@@ -64,13 +70,13 @@ class Fault:
         `skew` lets the clock say `seconds` too much.
     """
 
-    kind: Annotated[Kind, about("what goes wrong")]
+    kind: Annotated[FaultKind, about("what goes wrong")]
     count: int = setting(1, "how often", ge=1)
-    method: Method = setting("", "of the requests it meets; empty for every one")
+    method: HttpMethod = setting("", "of the requests it meets; empty for every one")
     path: str = setting("", "beginning of the paths it meets; empty for every one")
     status: int = setting(500, "of HTTP (429, 500, 502 and 504 are the usual ones)", ge=400, lt=600)
-    seconds: float = setting(1.0, "with status 429 what `Retry-After` says", ge=0, le=3600)
-    state: Status = setting("pending_new", "of the order that is shown, in Alpaca's words")
+    seconds: float = setting(1.0, "with status 429 what `Retry-FaultAfter` says", ge=0, le=3600)
+    state: OrderStatus = setting("pending_new", "of the order that is shown, in Alpaca's words")
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/"[: len(self.path)]):
@@ -83,7 +89,7 @@ class FaultPlan:
     def __init__(self) -> None:
         self._remaining: list[Fault] = []
 
-    def add(self, asked: Asked) -> None:
+    def add(self, asked: Request) -> None:
         """Plan the fault of a JSON object, or those of a list; `InputError` for what is none."""
         body = asked.json()
         rows: list[Any] = body if isinstance(body, list) else [body]
@@ -94,7 +100,7 @@ class FaultPlan:
     def clear(self) -> None:
         self._remaining.clear()
 
-    def take(self, asked: Asked, *kinds: Kind) -> Fault | None:
+    def take(self, asked: Request, *kinds: FaultKind) -> Fault | None:
         """The first planned fault of these kinds that meets a request, counted down."""
         for place, fault in enumerate(self._remaining):
             of_method = fault.method in ("", asked.method)

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from foundation.errors import InputError
-from marketsimulator.venue.asked import (
+from marketsimulator.venue.request import (
     Refused,
     Response,
-    chosen_word,
-    refuse_other_keys,
-    whole_number,
+    query_choice,
+    refuse_unknown_keys,
+    query_integer,
 )
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
@@ -24,24 +24,26 @@ from trainingdata.instruments import Kind, instrument, is_coin, venue_spelling
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import Timeframe
 
-PAGE = 10_000  # bars an answer holds
-LATEST = 10 * DAY  # how old the latest bar may be
+MAX_BARS_PER_PAGE = 10_000  # bars an answer holds
+MAX_LATEST_AGE = 10 * DAY  # how old the latest bar may be
 ADJUSTMENTS = ("raw", "split", "all")  # of Alpaca's, those that are served
 FEEDS = ("iex", "sip", "delayed_sip", "boats", "overnight", "otc")  # every one has the same bars
 MINUTE = np.timedelta64(1, "m")
-UNITS = str.maketrans({"m": "Min", "h": "Hour", "d": "Day"})  # of the venue's names, as 30Min
+TIMEFRAME_UNITS = str.maketrans(
+    {"m": "Min", "h": "Hour", "d": "Day"}
+)  # of the venue's names, as 30Min
 _TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
 
 
 def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
     """`GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`: one page of them."""
-    refuse_other_keys(
+    refuse_unknown_keys(
         query,
         *("symbols", "timeframe", "start", "end", "limit", "page_token"),
         *("adjustment", "feed", "currency", "sort"),
     )
     _refuse_other_data(query)
-    chosen_word(query, "sort", ("asc",))
+    query_choice(query, "sort", ("asc",))
     timeframe = query.get("timeframe", "1Hour")
     asked = query_symbols(query)
     kinds = {instrument(symbol).kind for symbol in asked}
@@ -53,18 +55,18 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
     today = now.astype("datetime64[D]").astype("datetime64[ns]")
     start = instant(query["start"], name="start") if "start" in query else today
     end = instant(query["end"], name="end") if "end" in query else now
-    adjustment = chosen_word(query, "adjustment", ADJUSTMENTS, "raw")
-    left = min(whole_number(query, "limit", PAGE, 1), PAGE)
+    adjustment = query_choice(query, "adjustment", ADJUSTMENTS, "raw")
+    left = min(query_integer(query, "limit", MAX_BARS_PER_PAGE, 1), MAX_BARS_PER_PAGE)
     place, begin = _place_of(query.get("page_token") or "0-0")
     # A page counts bars over all symbols: a symbol's may go on in the next page, which begins there
     # and reads none of those before.
     page: dict[str, list[Response]] = {}
     for k, symbol in enumerate(asked[place:], place):
-        bars = bars_answer(venue, [symbol], start, end, adjustment).get(symbol, [])
+        bars = bars_response(venue, [symbol], start, end, adjustment).get(symbol, [])
         kind = instrument(symbol).kind
         frame = _served(venue.market.bars.timeframe, kind)[timeframe]
         if frame.length != venue.market.bars.timeframe.length:
-            bars = in_parts(bars, venue.market.bars.timeframe, kind, frame.length)
+            bars = split_bars(bars, venue.market.bars.timeframe, kind, frame.length)
         if part := bars[begin : begin + left]:
             page[venue_spelling(symbol)] = part
         left -= len(part)
@@ -84,10 +86,10 @@ def _place_of(token: str) -> tuple[int, int]:
 
 def latest_bars(venue: Venue, query: Mapping[str, str]) -> Response:
     """`GET /v2/stocks/bars/latest` and `/v1beta3/crypto/us/latest/bars`: by symbol."""
-    refuse_other_keys(query, "symbols", "feed", "currency")
+    refuse_unknown_keys(query, "symbols", "feed", "currency")
     _refuse_other_data(query)
-    since = venue.now - LATEST
-    bars = bars_answer(venue, query_symbols(query), since, venue.now, latest=1)
+    since = venue.now - MAX_LATEST_AGE
+    bars = bars_response(venue, query_symbols(query), since, venue.now, latest=1)
     return {"bars": {venue_spelling(symbol): rows[-1] for symbol, rows in bars.items() if rows}}
 
 
@@ -96,7 +98,7 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
 
     now: of the clock, which passes on between two instants of the panel.
     """
-    refuse_other_keys(query, "symbols", "feed", "currency")
+    refuse_unknown_keys(query, "symbols", "feed", "currency")
     _refuse_other_data(query)
     shared = {"t": timestamp(now), "s": 1, "i": 1}
     of_stocks = {**shared, "x": "V", "c": ["@"], "z": "C"}
@@ -112,8 +114,8 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
 
 def _refuse_other_data(query: Mapping[str, str]) -> None:
     """Refuse a feed that Alpaca does not have, and prices in other currencies than dollars."""
-    chosen_word(query, "feed", FEEDS)
-    chosen_word(query, "currency", ("USD",))
+    query_choice(query, "feed", FEEDS)
+    query_choice(query, "currency", ("USD",))
 
 
 def query_symbols(query: Mapping[str, str]) -> list[str]:
@@ -122,7 +124,7 @@ def query_symbols(query: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys([instrument(name).symbol for name in names if name]))
 
 
-def bars_answer(
+def bars_response(
     venue: Venue,
     symbols: Sequence[str],
     start: np.datetime64,
@@ -140,7 +142,7 @@ def bars_answer(
     """
     # A client judges the history itself, as one of a real venue does; what trades and is marked is
     # believed already.
-    past = (venue.market.bars if latest else venue.filed).between(0, venue.index + 1)
+    past = (venue.market.bars if latest else venue.client_bars).between(0, venue.index + 1)
     symbols = [symbol for symbol in symbols if symbol in past.symbols]
     if symbols and adjustment != "raw":
         past = split_adjusted(past.only(symbols), venue.market.actions)
@@ -173,7 +175,7 @@ def _rows(
     ]
 
 
-def in_parts(
+def split_bars(
     bars: list[Response], timeframe: Timeframe, kind: Kind, length: np.timedelta64
 ) -> list[Response]:
     """Bars as shorter ones that make them again; those after the first trade at the close.
@@ -209,4 +211,4 @@ def _served(timeframe: Timeframe, kind: Kind) -> dict[str, Timeframe]:
     """
     part = timeframe.fetched_as(kind)
     frames = {part} if kind is Kind.STOCK and timeframe.closes else {timeframe, part}
-    return {each.name.translate(UNITS): each for each in frames}
+    return {each.name.translate(TIMEFRAME_UNITS): each for each in frames}

@@ -20,25 +20,25 @@ from foundation.errors import InputError, OrderRejected
 from foundation.plugin import loaded
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
-from marketsimulator.venue.asked import (
+from marketsimulator.venue.request import (
     Refused,
     Response,
-    chosen_word,
-    refuse_other_keys,
-    whole_number,
+    query_choice,
+    refuse_unknown_keys,
+    query_integer,
 )
 from marketsimulator.venue.entry_prices import DailyEntries
-from marketsimulator.venue.record import Record
+from marketsimulator.venue.record import VenueRecord
 from marketsimulator.venue.spread_tickets import (
     SpreadTicket,
     closing_price,
-    leg_number,
+    leg_order_id,
     option_position_response,
     parse_spread_order,
-    quote_answer,
+    quote_response,
 )
-from marketsimulator.venue.tickets import made_id, quantity_text, timestamp
-from marketsimulator.venue.underlying import Price, Underlying
+from marketsimulator.venue.tickets import derive_id, quantity_text, timestamp
+from marketsimulator.venue.underlying import PriceSource, Underlying
 from trainingdata.bars import Bars
 from trainingdata.instants import date_of
 from trainingdata.volatility_index import volatility_index
@@ -90,7 +90,12 @@ class VenueOptions:
     """
 
     def __init__(
-        self, record: Record, broker: SimulatedBroker, bars: Bars, price: Price, terms: OptionTerms
+        self,
+        record: VenueRecord,
+        broker: SimulatedBroker,
+        bars: Bars,
+        price: PriceSource,
+        terms: OptionTerms,
     ) -> None:
         """price: of a stock, what a market order sent now trades at."""
         self._record = record
@@ -113,14 +118,14 @@ class VenueOptions:
 
         desk = loaded("desks", "options")
         for symbol in terms.symbols:
-            market = Underlying(record, bars, price, symbol, vix, terms.response)
+            market = Underlying(record, bars, price, symbol, vix, terms.vix_response)
             self.desks[symbol] = desk(
                 symbol,
                 market,
                 terms,
                 free_cash=free_cash,
                 cash_flow=cash_flow,
-                filled=self._note_fill,
+                filled=self._record_fill,
             )
 
     @property
@@ -131,7 +136,7 @@ class VenueOptions:
     def advance(self) -> None:
         for desk in self.desks.values():
             for contract, count, cash in desk.advance():
-                self._note_expiry(contract, count, cash)
+                self._record_expiry(contract, count, cash)
         self._mark_positions()
 
     def begin_day(self) -> None:
@@ -168,7 +173,7 @@ class VenueOptions:
             ticket = desk.send(order, partial=partial, rejected=reject)
         except OrderRejected as error:
             raise Refused(403, None, str(error)) from None
-        self._record.note_order(ticket)
+        self._record.record_order(ticket)
         return ticket.answer(nested=True)
 
     def cancel(self, ticket: SpreadTicket) -> None:
@@ -195,17 +200,17 @@ class VenueOptions:
         quotes = {}
         for desk in self.desks.values():
             for contract, quote in desk.quotes(contracts).items():
-                quotes[contract.symbol] = quote_answer(quote, now)
+                quotes[contract.symbol] = quote_response(quote, now)
         return quotes
 
-    def _note_fill(self, ticket: SpreadTicket) -> None:
+    def _record_fill(self, ticket: SpreadTicket) -> None:
         """Write down what each leg of an order has traded, as Alpaca does."""
         contracts = quantity_text(Decimal(ticket.filled))
         at = max(timestamp(ticket.closed_at or ticket.submitted_at), self._record.stamp)
         for leg, price in zip(ticket.order.legs, ticket.prices, strict=True):
             signed = Decimal(leg.direction * ticket.filled)
             self._entries.add(leg.contract.symbol, signed, float(price))
-            self._record.note_activity(
+            self._record.record_activity(
                 {
                     "activity_type": "FILL",
                     "type": "fill",
@@ -216,15 +221,15 @@ class VenueOptions:
                     "side": leg.side,
                     "leaves_qty": "0",
                     "cum_qty": contracts,
-                    "order_id": leg_number(ticket.order.client_order_id, leg),
+                    "order_id": leg_order_id(ticket.order.client_order_id, leg),
                     "order_status": ticket.status,
                 }
             )
 
-    def _note_expiry(self, contract: OptionContract, count: int, cash: Decimal) -> None:
+    def _record_expiry(self, contract: OptionContract, count: int, cash: Decimal) -> None:
         """Write down that a position in an option has ended, and the USD that it was settled in."""
         self._entries.add(contract.symbol, Decimal(-count), 0.0)
-        self._record.note_activity(
+        self._record.record_activity(
             {
                 "activity_type": "OPEXP",
                 "date": str(contract.expiry),
@@ -240,7 +245,7 @@ DEFAULT_PER_PAGE = 100
 MAX_PER_PAGE = 10_000
 STYLE = "american"  # of options on stocks and funds
 STYLES = (STYLE, "european")
-ACTIVITY = ("active", "inactive")  # states of an asset or an option
+ASSET_STATES = ("active", "inactive")  # states of an asset or an option
 
 
 def option_contracts(
@@ -250,19 +255,19 @@ def option_contracts(
 
     Without an expiration date in the query it lists options until next Sunday, as Alpaca does.
     """
-    refuse_other_keys(
+    refuse_unknown_keys(
         query,
         *("underlying_symbols", "status", "root_symbol", "type", "style", "limit", "page_token"),
         *("expiration_date", "expiration_date_gte", "expiration_date_lte"),
         *("strike_price_gte", "strike_price_lte"),
     )
     tests = [*_tests_of_names(query), *_tests_of_bounds(query, now)]
-    status = chosen_word(query, "status", ACTIVITY, ACTIVITY[0])
-    active = status == "active" and chosen_word(query, "style", STYLES, STYLE) == STYLE
+    status = query_choice(query, "status", ASSET_STATES, ASSET_STATES[0])
+    active = status == "active" and query_choice(query, "style", STYLES, STYLE) == STYLE
     chosen = [each for each in listed if active and all(test(each) for test in tests)]
     chosen.sort(key=lambda contract: contract.symbol)
-    limit = whole_number(query, "limit", DEFAULT_PER_PAGE, 1, MAX_PER_PAGE)
-    begin = whole_number(query, "page_token", 0)
+    limit = query_integer(query, "limit", DEFAULT_PER_PAGE, 1, MAX_PER_PAGE)
+    begin = query_integer(query, "page_token", 0)
     left = begin + limit < len(chosen)
     return {
         "option_contracts": [_answer(each) for each in chosen[begin : begin + limit]],
@@ -277,7 +282,7 @@ def _tests_of_names(query: Mapping[str, str]) -> Iterable[Callable[[OptionContra
     if "root_symbol" in query:
         yield lambda contract: contract.root == query["root_symbol"]
     if "type" in query:
-        call = chosen_word(query, "type", ("call", "put")) == "call"
+        call = query_choice(query, "type", ("call", "put")) == "call"
         yield lambda contract: contract.call == call
 
 
@@ -321,7 +326,7 @@ def _number(query: Mapping[str, str], name: str) -> Decimal | None:
 def _answer(contract: OptionContract) -> Response:
     kind = "call" if contract.call else "put"
     return {
-        "id": made_id(contract.symbol),
+        "id": derive_id(contract.symbol),
         "symbol": contract.symbol,
         "name": f"{contract.root} {contract.expiry:%b %d %Y} {contract.strike:f} {kind.title()}",
         "status": "active",
@@ -329,7 +334,7 @@ def _answer(contract: OptionContract) -> Response:
         "expiration_date": str(contract.expiry),
         "root_symbol": contract.root,
         "underlying_symbol": contract.root,
-        "underlying_asset_id": made_id(contract.root),
+        "underlying_asset_id": derive_id(contract.root),
         "type": kind,
         "style": STYLE,
         "strike_price": f"{contract.strike:f}",

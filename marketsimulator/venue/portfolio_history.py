@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from foundation.errors import InputError
-from marketsimulator.venue.asked import Response, chosen_word, refuse_other_keys
+from marketsimulator.venue.request import Response, query_choice, refuse_unknown_keys
 from marketsimulator.venue.entry_prices import trading_day
 from trainingdata.instants import DAY, instant, midnight, on_new_york_clock
 from trainingdata.sessions import Session, session_of
 
-Equity = tuple[np.datetime64, float]  # an instant, and the account's equity then in USD
+EquityPoint = tuple[np.datetime64, float]  # an instant, and the account's equity then in USD
 
 _WINDOWS = {
     "1Min": np.timedelta64(1, "m"),
@@ -24,15 +24,15 @@ _WINDOWS = {
 }
 _DAYS = {"D": 1, "W": 7, "M": 30, "A": 365}  # a month is counted as 30 days
 _PERIOD = re.compile(r"(\d{1,4})([DWMA])", re.ASCII)
-LONGEST_INTRADAY = 30 * DAY
-FIRST_TRADE = np.timedelta64(4, "h")  # extended hours, on New York's clock
-LAST_TRADE = np.timedelta64(20, "h")
-REPORTED = ("market_hours", "extended_hours", "continuous")
-RESETS = ("per_day", "no_reset")
+MAX_INTRADAY_PERIOD = 30 * DAY
+EXTENDED_OPEN = np.timedelta64(4, "h")  # extended hours, on New York's clock
+EXTENDED_CLOSE = np.timedelta64(20, "h")
+REPORTED_HOURS = ("market_hours", "extended_hours", "continuous")
+PROFIT_RESETS = ("per_day", "no_reset")
 
 
 def portfolio_history(
-    equities: Sequence[Equity], capital: float, query: Mapping[str, str]
+    equities: Sequence[EquityPoint], capital: float, query: Mapping[str, str]
 ) -> Response:
     """Return an account's equity by window, and its profit since the previous close.
 
@@ -42,14 +42,14 @@ def portfolio_history(
     Alpaca refuses, or that the simulator cannot answer.
     """
     served = ("period", "timeframe", "start", "end", "pnl_reset", "intraday_reporting")
-    refuse_other_keys(query, *served)
+    refuse_unknown_keys(query, *served)
     start, end = _span(query, equities[-1][0])
-    timeframe = chosen_word(query, "timeframe", tuple(_WINDOWS), _default_timeframe(end - start))
+    timeframe = query_choice(query, "timeframe", tuple(_WINDOWS), _default_timeframe(end - start))
     daily = timeframe == "1D"
-    if not daily and end - start > LONGEST_INTRADAY:
+    if not daily and end - start > MAX_INTRADAY_PERIOD:
         raise InputError(f"timeframe: {timeframe} serves 30 days at most; longer ones need 1D")
-    hours = chosen_word(query, "intraday_reporting", REPORTED, "market_hours")
-    resets = chosen_word(query, "pnl_reset", RESETS, "per_day") == "per_day" and not daily
+    hours = query_choice(query, "intraday_reporting", REPORTED_HOURS, "market_hours")
+    resets = query_choice(query, "pnl_reset", PROFIT_RESETS, "per_day") == "per_day" and not daily
     windows = _daily(equities) if daily else _intraday(equities, _WINDOWS[timeframe], hours)
     listed = [(at, equity) for at, equity in windows if start <= at <= end]
     closes = dict(_daily(equities))
@@ -69,7 +69,7 @@ def portfolio_history(
     return answer if base_day is None else {**answer, "base_value_asof": str(base_day)}
 
 
-def _daily(equities: Iterable[Equity]) -> list[Equity]:
+def _daily(equities: Iterable[EquityPoint]) -> list[EquityPoint]:
     """Return the last equity of each session's date, labelled with its first midnight."""
     by_day: dict[np.datetime64, float] = {}
     for at, equity in equities:
@@ -80,7 +80,9 @@ def _daily(equities: Iterable[Equity]) -> list[Equity]:
     return list(zip(labels, by_day.values(), strict=True))
 
 
-def _intraday(equities: Iterable[Equity], length: np.timedelta64, hours: str) -> list[Equity]:
+def _intraday(
+    equities: Iterable[EquityPoint], length: np.timedelta64, hours: str
+) -> list[EquityPoint]:
     """Return the last equity of each window within the reported hours."""
     by_start: dict[np.datetime64, float] = {}
     for at, equity in equities:
@@ -102,9 +104,9 @@ def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
 
 def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
     """Return the bounds of extended hours: 4:00 to 20:00, or to 17:00 after an early close."""
-    last = LAST_TRADE if session.whole else np.timedelta64(17, "h")
+    last = EXTENDED_CLOSE if session.whole else np.timedelta64(17, "h")
     dates = np.array([session.date])
-    first, end = (on_new_york_clock(dates, hour)[0] for hour in (FIRST_TRADE, last))
+    first, end = (on_new_york_clock(dates, hour)[0] for hour in (EXTENDED_OPEN, last))
     return np.datetime64(first), np.datetime64(end)
 
 

@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from marketsimulator.venue.asked import Refused, Response
+from marketsimulator.venue.request import Refused, Response
 from marketsimulator.venue.spread_tickets import SpreadTicket
 from marketsimulator.venue.tickets import Ticket, timestamp
 from trainingdata.instants import DAY
 from trainingdata.sessions import session_of, sessions_between
 
-Listed = Ticket | SpreadTicket
+VenueOrder = Ticket | SpreadTicket
 
 
-class Record:
+class VenueRecord:
     """Activities of one account in the order they came, and its orders.
 
     now: where the venue stands.
@@ -33,8 +33,8 @@ class Record:
         # Each start is another account, whose orders are none of those of the one before.
         self.account_id = str(uuid.uuid4())
         self.activities: list[Response] = []
-        self.orders: dict[str, Listed] = {}
-        self._by_number: dict[str, Listed] = {}
+        self.orders: dict[str, VenueOrder] = {}
+        self._by_number: dict[str, VenueOrder] = {}
         self._late_kinds: frozenset[str] = frozenset()
         self._listed_from: dict[str, np.datetime64] = {}
 
@@ -48,23 +48,23 @@ class Record:
         if client_order_id in self.orders:
             raise Refused(422, 40010001, "client_order_id must be unique")
 
-    def note_order(self, order: Listed) -> None:
+    def record_order(self, order: VenueOrder) -> None:
         self.orders[order.client_order_id] = order
         self._by_number[order.number] = order
 
-    def order(self, number: str) -> Listed:
+    def order(self, number: str) -> VenueOrder:
         """The order that the venue calls so; `Refused` where there is none."""
         if number not in self._by_number:
             raise Refused(404, None, f"order not found for {number}")
         return self._by_number[number]
 
-    def order_of_client(self, client_order_id: str) -> Listed:
+    def order_by_client_id(self, client_order_id: str) -> VenueOrder:
         """The order that a client calls so; `Refused` where there is none."""
         if client_order_id not in self.orders:
             raise Refused(404, None, f"order not found for {client_order_id}")
         return self.orders[client_order_id]
 
-    def note_activity(self, activity: Response) -> None:
+    def record_activity(self, activity: Response) -> None:
         """Write down what has happened to the account.
 
         activity: in Alpaca's words; a trade has a `transaction_time`, anything else a `date`.

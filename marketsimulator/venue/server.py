@@ -16,14 +16,17 @@ from typing import Any, ClassVar
 import numpy as np
 from aiohttp import web
 
-from marketsimulator.venue.asked import Asked, Refused, Response, Route
-from marketsimulator.venue.faults import AFTER, BEFORE, Fault, FaultPlan, Status
+from marketsimulator.venue.request import Request, Refused, Response, Route
+from marketsimulator.venue.faults import FAULTS_AFTER, FAULTS_BEFORE, Fault, FaultPlan, OrderStatus
 from trainingdata.instants import instant
 
-PERIOD = 0.05  # seconds between looks at a clock that runs by itself, at most
-LOOK = 900.0  # simulated seconds between them, at most: those of bars are further apart
-NO_ORDER = "00000000-0000-0000-0000-000000000000"  # the id of another order than was meant
-PAGE_TYPES = ("text/plain", "multipart/form-data")  # what a page may post without being asked for
+CLOCK_POLL_SECONDS = 0.05  # seconds between looks at a clock that runs by itself, at most
+MAX_CLOCK_STEP = 900.0  # simulated seconds between them, at most: those of bars are further apart
+OTHER_ORDER_ID = "00000000-0000-0000-0000-000000000000"  # the id of another order than was meant
+CROSS_SITE_CONTENT_TYPES = (
+    "text/plain",
+    "multipart/form-data",
+)  # what a page may post without being asked for
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -37,8 +40,10 @@ class PracticeServer(ABC):
     """
 
     order_id = "id"  # what the API calls the venue's own id of an order
-    states: ClassVar[Mapping[Status, str]] = {}  # the API's words for Alpaca's states of an order
-    unreadable = 422  # status of a request that makes no sense
+    states: ClassVar[
+        Mapping[OrderStatus, str]
+    ] = {}  # the API's words for Alpaca's states of an order
+    invalid_request_status = 422  # status of a request that makes no sense
     rejection: tuple[int, int | str | None] = (403, None)  # status and code of an order not taken
 
     def __init__(self, speed: float | None = None) -> None:
@@ -46,18 +51,18 @@ class PracticeServer(ABC):
         self.faults = FaultPlan()
         self.host = ""
         self._started: tuple[float, np.datetime64] | None = None
-        self._on_their_way: list[tuple[Route, Asked]] = []
+        self._on_their_way: list[tuple[Route, Request]] = []
 
     @abstractmethod
     def routes(self) -> Sequence[Route]:
         """The venue's API."""
 
     @abstractmethod
-    def controls(self) -> Sequence[Route]:
+    def control_routes(self) -> Sequence[Route]:
         """What the venue does not have, beside its clock and its faults."""
 
     @abstractmethod
-    def why_unsigned(self, asked: Asked) -> str | None:
+    def authentication_failure(self, asked: Request) -> str | None:
         """Why a request does not come from the owner of the account; None where it does."""
 
     @abstractmethod
@@ -70,12 +75,12 @@ class PracticeServer(ABC):
 
     @property
     @abstractmethod
-    def stands_at(self) -> np.datetime64:
+    def current_instant(self) -> np.datetime64:
         """The instant where the venue stands."""
 
     @property
     @abstractmethod
-    def next_at(self) -> np.datetime64 | None:
+    def next_instant(self) -> np.datetime64 | None:
         """The instant that follows; None where there is no other."""
 
     @property
@@ -89,8 +94,8 @@ class PracticeServer(ABC):
 
     def now(self) -> np.datetime64:
         """What the clock shows: one that runs passes on between two instants of the venue."""
-        if self._started is None or self.next_at is None:
-            return self.stands_at
+        if self._started is None or self.next_instant is None:
+            return self.current_instant
         seconds = (time.monotonic() - self._started[0]) * (self.speed or 0.0)
         return self._started[1] + np.timedelta64(int(seconds * 1e9), "ns")
 
@@ -99,20 +104,20 @@ class PracticeServer(ABC):
         app = web.Application(middlewares=[self._in_the_words_of_the_api])
         for route in self.routes():
             app.router.add_route(route.method, route.path, self._handler(route))
-        for route in (*self._controls(), *self.controls()):
+        for route in (*self._shared_control_routes(), *self.control_routes()):
             app.router.add_route(route.method, f"/control/{route.path}", self._control(route))
         if self.speed is not None:
             app.cleanup_ctx.append(self._clockwork)
         return app
 
-    def in_fault(self, answer: Response, asked: Asked) -> Response:
+    def apply_state_fault(self, answer: Response, asked: Request) -> Response:
         """An order's answer, in another state than its own on demand."""
         fault = self.faults.take(asked, "state")
         if fault is None:
             return answer
         return {**answer, "status": self.states.get(fault.state, fault.state)}
 
-    def order_faults(self, asked: Asked) -> dict[str, bool]:
+    def order_faults(self, asked: Request) -> dict[str, bool]:
         """Whether a new order is to fill in part or to be turned down; `Refused` if not taken."""
         if self.faults.take(asked, "reject"):
             raise Refused(*self.rejection, "rejected on demand")
@@ -121,7 +126,7 @@ class PracticeServer(ABC):
             "reject": self.faults.take(asked, "reject_later") is not None,
         }
 
-    def _controls(self) -> list[Route]:
+    def _shared_control_routes(self) -> list[Route]:
         return [
             Route("POST", "advance", self._advance),
             Route("POST", "faults", self.faults.add),
@@ -129,7 +134,7 @@ class PracticeServer(ABC):
             Route("POST", "land", lambda _: self._land_all()),
         ]
 
-    def _advance(self, asked: Asked) -> Response:
+    def _advance(self, asked: Request) -> Response:
         """Move a waiting clock by {"steps": 1} instants, or to the last one not after `to`.
 
         The answer says by how many it moved, how many it has gone through, and whether all is over.
@@ -144,24 +149,26 @@ class PracticeServer(ABC):
             raise Refused(422, None, f"steps: {steps!r} is no whole number above 0")
         to = instant(command["to"], name="to") if "to" in command else None
         moved = 0
-        while (at := self.next_at) is not None and (moved < steps if to is None else at <= to):
+        while (at := self.next_instant) is not None and (moved < steps if to is None else at <= to):
             self.step()
             moved += 1
         return {**self.clock(), "moved": moved, "passed": self.passed, "over": at is None}
 
     async def _clockwork(self, _: web.Application) -> AsyncIterator[None]:
         # A server may be built long before it is started: time passes from here on.
-        self._started = (time.monotonic(), self.stands_at)
+        self._started = (time.monotonic(), self.current_instant)
         clock = asyncio.create_task(self._run_clock())
         yield
         clock.cancel()
 
     async def _run_clock(self) -> None:
-        while (at := self.next_at) is not None:
+        while (at := self.next_instant) is not None:
             is_due = at <= self.now()
             if is_due:
                 self.step()
-            await asyncio.sleep(0 if is_due else min(PERIOD, LOOK / (self.speed or 1.0)))
+            await asyncio.sleep(
+                0 if is_due else min(CLOCK_POLL_SECONDS, MAX_CLOCK_STEP / (self.speed or 1.0))
+            )
 
     @web.middleware
     async def _in_the_words_of_the_api(
@@ -191,24 +198,24 @@ class PracticeServer(ABC):
         async def handle(request: web.Request) -> web.StreamResponse:
             # What is not read before the client has gone could not be done after that.
             asked = await _read(request)
-            why = self.why_unsigned(asked)
+            why = self.authentication_failure(asked)
             if why is not None:
                 return self._refused(401, None, why)
-            before = self.faults.take(asked, *BEFORE)
+            before = self.faults.take(asked, *FAULTS_BEFORE)
             if before is not None and before.kind != "delay":
                 return self._failed(before, request, route, asked)
             if before is not None:
                 await asyncio.sleep(before.seconds)
-            status, content = self._done(route, asked, self.unreadable)
+            status, content = self._done(route, asked, self.invalid_request_status)
             # These come after the handler, so that the request is done though its answer is lost.
-            after = self.faults.take(asked, *AFTER)
+            after = self.faults.take(asked, *FAULTS_AFTER)
             if after is not None:
                 return self._spoilt(after, request, status, content)
             return _response(status, content)
 
         return handle
 
-    def _done(self, route: Route, asked: Asked, unreadable: int) -> tuple[int, Any]:
+    def _done(self, route: Route, asked: Request, invalid_request_status: int) -> tuple[int, Any]:
         """Do a request: status and JSON of what it is answered with."""
         try:
             return route.status, route.answer(asked)
@@ -216,10 +223,10 @@ class PracticeServer(ABC):
             status, code = refused.status, refused.code
             return status, self.refusal(status, code, str(refused))
         except ValueError as error:  # a symbol, instant, number or JSON that is none
-            return unreadable, self.refusal(unreadable, None, str(error))
+            return invalid_request_status, self.refusal(invalid_request_status, None, str(error))
 
     def _failed(
-        self, fault: Fault, request: web.Request, route: Route, asked: Asked
+        self, fault: Fault, request: web.Request, route: Route, asked: Request
     ) -> web.StreamResponse:
         """What a client gets of a request that the venue does not do, or much later."""
         if fault.kind == "status":
@@ -235,12 +242,12 @@ class PracticeServer(ABC):
         for held_up in tuple(self._on_their_way):
             self._land(held_up)
 
-    def _land(self, held_up: tuple[Route, Asked]) -> None:
+    def _land(self, held_up: tuple[Route, Request]) -> None:
         """Do a request that was held up, unless it has been done."""
         for place, each in enumerate(self._on_their_way):
             if each is held_up:
                 del self._on_their_way[place]
-                self._done(*held_up, self.unreadable)
+                self._done(*held_up, self.invalid_request_status)
                 return
 
     def _spoilt(
@@ -264,7 +271,7 @@ class PracticeServer(ABC):
         if "orders" in content:
             return {**content, "orders": [self._about_another(each) for each in content["orders"]]}
         if "client_order_id" in content:
-            return {**content, self.order_id: NO_ORDER, "client_order_id": "another"}
+            return {**content, self.order_id: OTHER_ORDER_ID, "client_order_id": "another"}
         return content
 
     def _refused(self, status: int, code: int | str | None, message: str) -> web.Response:
@@ -282,15 +289,15 @@ class PracticeServer(ABC):
         origin = request.headers.get("Origin")
         if origin is not None and origin != f"{request.scheme}://{request.host}":
             return f"Origin: a page of {origin!r} may not control this server"
-        if request.content_type in PAGE_TYPES and request.can_read_body:
+        if request.content_type in CROSS_SITE_CONTENT_TYPES and request.can_read_body:
             return f"Content-Type: {request.content_type} is none; application/json is needed"
         return None
 
 
-async def _read(request: web.Request) -> Asked:
+async def _read(request: web.Request) -> Request:
     body = await request.read()
     path, names = request.path, request.match_info
-    return Asked(request.method, path, request.query, names, request.headers, body)
+    return Request(request.method, path, request.query, names, request.headers, body)
 
 
 def _response(status: int, content: Any) -> web.Response:

@@ -19,7 +19,7 @@ from foundation.cli import Parser, command_of, refuse_both
 from foundation.errors import InputError
 from marketsimulator.venue.server import PracticeServer
 
-FASTEST = 1_000_000  # simulated seconds a second
+MAX_SPEED = 1_000_000  # simulated seconds a second
 ENDING_SECONDS = 0.5  # for requests under way, and once more to cancel them
 MAX_CONNECTIONS = 512
 HEAD_SECONDS = 10.0  # for the first head of a request
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class ServerOptions:
     """An address, and the speed of a clock.
 
     host: name or number of an interface.
@@ -45,7 +45,7 @@ class Serving:
             raise InputError("--host: a name or a number is needed; 0.0.0.0 is every interface")
         if not 0 <= self.port < 65_536:
             raise InputError(f"--port: {self.port} is outside 1 … 65535, and not 0 for a free one")
-        if self.speed is not None and not 0 < self.speed <= FASTEST:
+        if self.speed is not None and not 0 < self.speed <= MAX_SPEED:
             raise _no_speed(f"{self.speed:g}")
 
     @property
@@ -84,16 +84,16 @@ class ServingParser(Parser):
         self.add_argument("--host", default="127.0.0.1")
         self.add_argument("--port", type=int, default=port)
 
-    def read(self, words: Sequence[str]) -> tuple[Namespace, Serving]:
+    def read(self, words: Sequence[str]) -> tuple[Namespace, ServerOptions]:
         """What the words say; `InputError` names the flag, the value and what was expected."""
         arguments = self.parse_intermixed_args(list(words))
         self.refuse_others(arguments.overrides)
         refuse_both(command_of(self._module).flags, words)
         speed = _speed(arguments.speed)
-        return arguments, Serving(arguments.host, arguments.port, speed)
+        return arguments, ServerOptions(arguments.host, arguments.port, speed)
 
 
-def serve(serving: Serving, prepared: Callable[[], tuple[PracticeServer, str]]) -> None:
+def serve(serving: ServerOptions, build_server: Callable[[], tuple[PracticeServer, str]]) -> None:
     """Serve until SIGINT or SIGTERM.
 
     prepared: makes the server, and says what it serves; it may take a minute.
@@ -101,7 +101,7 @@ def serve(serving: Serving, prepared: Callable[[], tuple[PracticeServer, str]]) 
     Raises `InputError` for an address that cannot be taken, before any work is done for it.
     """
     serving.listener().close()
-    server, about = prepared()
+    server, about = build_server()
     listener = serving.listener()
     sys.stdout.write(f"{serving.url_of(listener)}: {about}\n")
     # A process that starts the server waits for this line.
@@ -115,8 +115,8 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
     told_to_end = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told_to_end.set)
-    limit = ConnectionLimit()
-    app.middlewares.append(limit.note_request)
+    limit = ConnectionLimiter()
+    app.middlewares.append(limit.keep_connection)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDING_SECONDS)
     await runner.setup()
     assert runner.server is not None
@@ -129,7 +129,7 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
         await runner.cleanup()
 
 
-class ConnectionLimit:
+class ConnectionLimiter:
     """Close silent connections after `HEAD_SECONDS`, or earlier for new ones.
 
     aiohttp bounds lines, headers, bodies and idle connections, but neither the number of
@@ -146,7 +146,7 @@ class ConnectionLimit:
         self._was_full = False
 
     @web.middleware
-    async def note_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def keep_connection(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Keep the connection of a request."""
         self._silent.discard(request.protocol)
         return await handler(request)
@@ -181,4 +181,6 @@ def _speed(word: str) -> float | None:
 
 
 def _no_speed(word: str) -> InputError:
-    return InputError(f"--speed: {word} is neither wait nor a number above 0, at most {FASTEST:,}")
+    return InputError(
+        f"--speed: {word} is neither wait nor a number above 0, at most {MAX_SPEED:,}"
+    )

@@ -23,18 +23,18 @@ from execution.orders.option_orders import (
     SpreadOrder,
     parse_occ_symbol,
 )
-from marketsimulator.venue.asked import Response
+from marketsimulator.venue.request import Response
 from marketsimulator.venue.entry_prices import DailyEntries
 from marketsimulator.venue.tickets import (
     client_id,
-    made_id,
-    number_of,
-    order_state,
+    derive_id,
+    parse_decimal,
+    status_fields,
     refused_fields,
     timestamp,
 )
 
-Status = Literal["new", "filled", "canceled", "expired", "rejected"]
+SpreadStatus = Literal["new", "filled", "canceled", "expired", "rejected"]
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class SpreadTicket:
 
     order: SpreadOrder
     submitted_at: np.datetime64
-    status: Status = "new"
+    status: SpreadStatus = "new"
     filled: int = 0
     prices: tuple[Decimal, ...] = ()
     closed_at: np.datetime64 | None = None
@@ -62,7 +62,7 @@ class SpreadTicket:
 
     @property
     def number(self) -> str:
-        return spread_number(self.client_order_id)
+        return spread_order_id(self.client_order_id)
 
     @property
     def open(self) -> bool:
@@ -82,7 +82,7 @@ class SpreadTicket:
         kind = "market" if limit is None else "limit"
         closed_at = None if self.closed_at is None else timestamp(self.closed_at)
         shared = {
-            **order_state(self.status, timestamp(self.submitted_at), closed_at),
+            **status_fields(self.status, timestamp(self.submitted_at), closed_at),
             "qty": str(order.contracts),
             "filled_qty": str(self.filled),
             "order_class": "mleg",
@@ -96,11 +96,11 @@ class SpreadTicket:
         prices: Sequence[Decimal | None] = self.prices or (None,) * len(order.legs)
         legs = []
         for leg, price in zip(order.legs, prices, strict=True):
-            number = leg_number(name, leg)
+            number = leg_order_id(name, leg)
             answer = {
                 "id": number,
-                "client_order_id": spread_number(f"{name}/{leg.contract.symbol}/own"),
-                "asset_id": made_id(leg.contract.symbol),
+                "client_order_id": spread_order_id(f"{name}/{leg.contract.symbol}/own"),
+                "asset_id": derive_id(leg.contract.symbol),
                 "symbol": leg.contract.symbol,
                 "side": leg.side,
                 "ratio_qty": "1",
@@ -121,14 +121,14 @@ class SpreadTicket:
         }
 
 
-def spread_number(name: str) -> str:
+def spread_order_id(name: str) -> str:
     """The venue's own id of an order of several legs, or of a leg, the same always."""
-    return made_id(f"spread {name}")
+    return derive_id(f"spread {name}")
 
 
-def leg_number(name: str, leg: OptionLeg) -> str:
+def leg_order_id(name: str, leg: OptionLeg) -> str:
     """The venue's own id of a leg of an order."""
-    return spread_number(f"{name}/{leg.contract.symbol}")
+    return spread_order_id(f"{name}/{leg.contract.symbol}")
 
 
 def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
@@ -149,16 +149,16 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
         if not (isinstance(asked, list) and all(isinstance(leg, dict) for leg in asked)):
             raise ValueError("legs is no list of objects")
         legs = tuple(map(_parse_leg, asked))
-        contracts = number_of(request, "qty")
+        contracts = parse_decimal(request, "qty")
         # The bound comes first: a whole number of a million digits takes minutes to write out.
         if not 1 <= contracts <= MAX_SPREADS_PER_ORDER or contracts != int(contracts):
             raise ValueError(f"qty {contracts} is no number of contracts")
-        min_credit = -number_of(request, "limit_price") if limited else None
+        min_credit = -parse_decimal(request, "limit_price") if limited else None
         return SpreadOrder(client_id(request, f"spread {number}"), legs, int(contracts), min_credit)
 
 
 def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
-    if number_of(request, "ratio_qty") != 1:
+    if parse_decimal(request, "ratio_qty") != 1:
         raise ValueError("legs of a ratio other than 1 are not served here")
     # A leg names its side, or what it is meant for: `sell_to_open` begins with the side.
     side = str(request.get("side") or str(request["position_intent"]).split("_")[0])
@@ -185,7 +185,7 @@ def option_position_response(
     results = entries.results(contract.symbol, float(count * SHARES_PER_OPTION), float(price))
     return {
         **results,
-        "asset_id": made_id(contract.symbol),
+        "asset_id": derive_id(contract.symbol),
         "symbol": contract.symbol,
         "exchange": "",
         "asset_class": "us_option",
@@ -198,7 +198,7 @@ def option_position_response(
     }
 
 
-def quote_answer(quote: Quote, at: np.datetime64) -> Response:
+def quote_response(quote: Quote, at: np.datetime64) -> Response:
     """A quote, as `GET /v1beta1/options/quotes/latest` says it."""
     return {
         "t": timestamp(at),

@@ -22,14 +22,14 @@ from execution.orders.orders import Fill, Order, Side, parse_order_prefix
 from execution.orders.venue_rules import price_refusal, refusal
 from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.records import ENDED, BookingKind
+from marketsimulator.run_result import DELISTED, BookingKind
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
-from marketsimulator.venue.asked import Refused, Response
+from marketsimulator.venue.request import Refused, Response
 from marketsimulator.venue.entry_prices import DailyEntries, trading_day
-from marketsimulator.venue.faults import Status
+from marketsimulator.venue.faults import OrderStatus
 from marketsimulator.venue.options import VenueOptions
-from marketsimulator.venue.portfolio_history import Equity
-from marketsimulator.venue.record import Listed, Record
+from marketsimulator.venue.portfolio_history import EquityPoint
+from marketsimulator.venue.record import VenueOrder, VenueRecord
 from marketsimulator.venue.tickets import Ticket, parse_order, quantity_text, timestamp
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import CLOSE
@@ -50,8 +50,8 @@ _LISTED_AS: Mapping[BookingKind, str] = {
     "borrow": "PTC",
 }
 _OF_A_SYMBOL = ("DIV", "SPLIT", "PTC")
-SUB_PENNY = 42210000  # Alpaca's code of a price between two increments
-FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
+SUB_PENNY_CODE = 42210000  # Alpaca's code of a price between two increments
+ASSET_FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 
 
 class Venue:
@@ -77,17 +77,17 @@ class Venue:
         settings = replace(settings, fills=replace(settings.fills, remainder="carry"))
         self.settings = settings
         self.market = market
-        self.filed = market.bars.with_unread()
+        self.client_bars = market.bars.with_unread()
         self.index = market.first
         self.stops = clock_stops(market)
         self.stop = 0
         self.broker: SimulatedBroker = settings.broker(market)
         self.tickets: dict[str, Ticket] = {}
-        self.record = Record(lambda: self.now)
+        self.record = VenueRecord(lambda: self.now)
         self.flags: dict[str, dict[str, bool]] = {}
         self.halts: dict[str, list[tuple[np.datetime64, np.datetime64 | None]]] = {}
         self.entries = DailyEntries(self._closes_before(trading_day(self.now)))
-        self.equities: list[Equity] = []
+        self.equities: list[EquityPoint] = []
         self._working: dict[str, Ticket] = {}
         self._fills_seen = 0
         self._bookings_seen = 0
@@ -115,7 +115,7 @@ class Venue:
             return
         # The row of an instant is complete only when the clock leaves it: orders that come while
         # it stands there still fill at its open.
-        self._note_row()
+        self._record_bookings()
         self.equities.append((self.now, self.equity))
         if trading_day(self.stops[self.stop + 1]) != trading_day(self.now):
             self.entries.begin_day(self.broker.account().prices)
@@ -161,7 +161,7 @@ class Venue:
         self._send(ticket, partial=partial, reject=reject)
         return ticket.answer()
 
-    def cancel(self, order: Listed) -> None:
+    def cancel(self, order: VenueOrder) -> None:
         """Cancel an open order; `Refused` for one that is not open."""
         if not order.open:
             raise Refused(422, None, f"order is already in {order.status} state")
@@ -177,7 +177,7 @@ class Venue:
         if order.symbol not in self.market.bars.symbols:
             raise Refused(422, None, f"asset {order.symbol} is not tradable here")
         if reason := price_refusal(order):
-            raise Refused(422, SUB_PENNY, reason)
+            raise Refused(422, SUB_PENNY_CODE, reason)
         # A request does not say whether it opens or closes: the venue sees that from what is held.
         # Only an order marked as one that opens is held to what the asset allows for shorts.
         held = account.positions.get(order.symbol, Decimal(0))
@@ -194,7 +194,7 @@ class Venue:
         """Keep a ticket, and hand the order to the broker."""
         order = ticket.order
         self.tickets[order.client_order_id] = ticket
-        self.record.note_order(ticket)
+        self.record.record_order(ticket)
         if reject:
             ticket.status = "rejected"
             ticket.closed_at = self.record.stamp
@@ -247,7 +247,7 @@ class Venue:
             spans[-1] = (spans[-1][0], self.now)
         self.broker.halt(symbol, halted)
 
-    def _note_row(self) -> None:
+    def _record_bookings(self) -> None:
         """Write down what an instant brought or cost beside trades."""
         self.broker.open()
         row = self.broker.row()
@@ -265,12 +265,12 @@ class Venue:
                     "date": str(self.now.astype("datetime64[D]")),
                     "net_amount": repr(usd),
                 }
-                self.record.note_activity(entry | ({"symbol": symbol} if symbol else {}))
+                self.record.record_activity(entry | ({"symbol": symbol} if symbol else {}))
 
     def _update_tickets(self) -> None:
         """Bring tickets up to date with the broker."""
         for fill in self.broker.fills[self._fills_seen :]:
-            self._note_fill(fill)
+            self._record_fill(fill)
         self._fills_seen = len(self.broker.fills)
         states = self.broker.states(self._working)
         for client_id, ticket in list(self._working.items()):
@@ -286,7 +286,7 @@ class Venue:
                 continue
             ticket.status = "expired" if state == "expired" else "canceled"
 
-    def _open_status(self, ticket: Ticket) -> Status:
+    def _open_status(self, ticket: Ticket) -> OrderStatus:
         """Alpaca's word for an order that is open."""
         if ticket.filled:
             return "partially_filled"
@@ -294,11 +294,11 @@ class Venue:
         stock = ticket.order.instrument.kind is Kind.STOCK
         return "accepted" if stock and not in_session(np.array([self.now]))[0] else "new"
 
-    def _note_fill(self, fill: Fill) -> None:
+    def _record_fill(self, fill: Fill) -> None:
         """Give a fill to its ticket, and write it down."""
         ticket = self.tickets.get(fill.client_order_id)
         traded_at = max(timestamp(fill.at), self.record.stamp)
-        ended = parse_order_prefix(fill.client_order_id) == ENDED
+        ended = parse_order_prefix(fill.client_order_id) == DELISTED
         if ticket is None and fill.price > 0 and not ended:
             # It was priced at the open, however many instants the clock has moved over since.
             ticket, traded_at = self._margin_call(fill), timestamp(fill.at)
@@ -310,7 +310,7 @@ class Venue:
                 self.entries.split(fill.symbol, fill.qty)
             else:
                 self.entries.add(fill.symbol, fill.qty, fill.price)
-            self._note_unordered_fill(fill, kind)
+            self._record_unordered_fill(fill, kind)
             return
         self.entries.add(fill.symbol, fill.qty, fill.price)
         done = ticket.filled == ticket.order.qty
@@ -327,9 +327,9 @@ class Venue:
             "order_id": ticket.number,
             "order_status": ticket.status,
         }
-        self.record.note_activity(activity)
+        self.record.record_activity(activity)
 
-    def _note_unordered_fill(self, fill: Fill, kind: str) -> None:
+    def _record_unordered_fill(self, fill: Fill, kind: str) -> None:
         """Write down a change of a position that no order asked for; kind: Alpaca's word for it.
 
         A coin's fee (CFEE) is taken out of what was bought; a merger, or the end of a symbol
@@ -339,7 +339,7 @@ class Venue:
         day = str(fill.at.astype("datetime64[D]"))
         signed = {**_trade_fields(fill), "qty": quantity_text(fill.qty)}
         paid = repr(0.0 - float(fill.qty) * fill.price) if fill.price else "0"
-        self.record.note_activity(
+        self.record.record_activity(
             {"activity_type": kind, "date": day, **signed, "net_amount": paid}
         )
 
@@ -349,7 +349,7 @@ class Venue:
         order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
         ticket = Ticket(order, timestamp(fill.booked_at))
         self.tickets[order.client_order_id] = ticket
-        self.record.note_order(ticket)
+        self.record.record_order(ticket)
         return ticket
 
 

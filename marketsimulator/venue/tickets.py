@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 
 from execution.orders.orders import ORDER_TYPES, PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order
-from marketsimulator.venue.asked import Refused, Response
-from marketsimulator.venue.faults import OPEN_STATUSES, Status
+from marketsimulator.venue.request import Refused, Response
+from marketsimulator.venue.faults import OPEN_STATUSES, OrderStatus
 from trainingdata.instruments import Kind, instrument, venue_spelling
 
 # Every id of the venue is derived from a name within this namespace: the same run has the same ids.
 ID_NAMESPACE = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
 ORDER_CLASSES = ("", "simple")  # of a single symbol
-LONGEST_SHOWN = 40  # characters of a value that is refused
-END_KEYS = {  # when an order ended, by how it ended
+MAX_VALUE_SHOWN = 40  # characters of a value that is refused
+END_TIME_KEYS = {  # when an order ended, by how it ended
     "filled": "filled_at",
     "canceled": "canceled_at",
     "expired": "expired_at",
@@ -43,7 +43,7 @@ class Ticket:
     order: Order
     submitted_at: str
     fills: list[Fill] = field(default_factory=list)
-    status: Status = "new"
+    status: OrderStatus = "new"
     closed_at: str | None = None
 
     @property
@@ -52,7 +52,7 @@ class Ticket:
 
     @property
     def number(self) -> str:
-        return made_id(self.client_order_id)
+        return derive_id(self.client_order_id)
 
     @property
     def filled(self) -> Decimal:
@@ -71,10 +71,10 @@ class Ticket:
         return {
             "id": self.number,
             "client_order_id": order.client_order_id,
-            **order_state(self.status, self.submitted_at, self.closed_at),
+            **status_fields(self.status, self.submitted_at, self.closed_at),
             "replaced_by": None,
             "replaces": None,
-            "asset_id": made_id(order.symbol),
+            "asset_id": derive_id(order.symbol),
             "symbol": venue_spelling(order.symbol),
             "asset_class": "crypto" if coin else "us_equity",
             "notional": None,
@@ -111,7 +111,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
         if request.get("notional") is not None:
             raise ValueError("notional is not served here: qty")
         prices: dict[str, Any] = {
-            name: float(number_of(request, name))
+            name: float(parse_decimal(request, name))
             for name in PRICE_FIELDS
             if request.get(name) is not None
         }
@@ -119,7 +119,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
             client_order_id=client_id(request, f"order {number}"),
             symbol=instrument(str(request["symbol"])).symbol,
             side=_choice(request, "side", ("buy", "sell")),
-            qty=number_of(request, "qty"),
+            qty=parse_decimal(request, "qty"),
             reason="over the wire",
             type=_choice(request, "type", ORDER_TYPES),
             tif=_choice(request, "time_in_force", TIMES_IN_FORCE),
@@ -141,23 +141,23 @@ def refused_fields() -> Iterator[None]:
         raise Refused(422, 40010001, f"the order makes no sense: {error}") from None
 
 
-def number_of(request: Mapping[str, Any], key: str) -> Decimal:
+def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
     """The number under a key."""
     value = request[key]
     try:
         return Decimal(str(value))
     except InvalidOperation:
-        raise ValueError(f"{key} {str(value)[:LONGEST_SHOWN]!r} is no number") from None
+        raise ValueError(f"{key} {str(value)[:MAX_VALUE_SHOWN]!r} is no number") from None
 
 
 def client_id(request: Mapping[str, Any], name: str) -> str:
     """The client's id of an order, or one made from a name."""
-    return str(request.get("client_order_id") or made_id(name))
+    return str(request.get("client_order_id") or derive_id(name))
 
 
-def order_state(status: Status, submitted_at: str, closed_at: str | None) -> Response:
+def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None) -> Response:
     """An order's status and its times in Alpaca's words."""
-    ends = {key: closed_at if status == ended else None for ended, key in END_KEYS.items()}
+    ends = {key: closed_at if status == ended else None for ended, key in END_TIME_KEYS.items()}
     return {
         "status": status,
         "created_at": submitted_at,
@@ -189,7 +189,7 @@ def _price_text(value: float | None) -> str | None:
     return None if value is None else repr(value)
 
 
-def made_id(name: str) -> str:
+def derive_id(name: str) -> str:
     """The venue's own id of an order of a client's id, or of a symbol, the same always."""
     return str(uuid.uuid5(ID_NAMESPACE, name))
 

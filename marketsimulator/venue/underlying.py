@@ -8,20 +8,26 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from marketsimulator.venue.record import Record
+from marketsimulator.venue.record import VenueRecord
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import in_session, session_of
 from trainingdata.volatility_index import within_day
 
-Price = Callable[[str], float | None]
+PriceSource = Callable[[str], float | None]
 
 
 class Underlying:
     """The market of a desk: a stock's price, and a volatility index from its close before."""
 
     def __init__(
-        self, record: Record, bars: Bars, price: Price, symbol: str, vix: pd.Series, response: float
+        self,
+        record: VenueRecord,
+        bars: Bars,
+        price: PriceSource,
+        symbol: str,
+        vix: pd.Series,
+        vix_response: float,
     ) -> None:
         """The underlying of a symbol.
 
@@ -36,7 +42,7 @@ class Underlying:
         self._price = price
         self._symbol = symbol
         self._vix = vix
-        self._response = response
+        self._response = vix_response
         times, values = bars.real_bars(bars.symbols.index(symbol))
         self._closes = dict(zip(times.tolist(), values[:, CLOSE].tolist(), strict=True))
 

@@ -23,7 +23,7 @@ from execution.orders.option_orders import (
     net_credit,
 )
 from foundation.errors import OrderRejected
-from marketsimulator.venue.spread_tickets import SpreadTicket, Status
+from marketsimulator.venue.spread_tickets import SpreadTicket, SpreadStatus
 from marketsimulator.venue.underlying import Underlying
 from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, taken_until
 from option_spreads.simulation.pricing import bid_and_ask, option_value
@@ -194,7 +194,7 @@ class OptionDesk:
         self._filled(ticket)
         self._book_cash(credit * contracts * SHARES_PER_OPTION)
 
-    def _end(self, ticket: SpreadTicket, status: Status) -> None:
+    def _end(self, ticket: SpreadTicket, status: SpreadStatus) -> None:
         """An order ends now."""
         ticket.status = status
         ticket.closed_at = self.now()

@@ -43,9 +43,9 @@ def wide(bars: Bars) -> Bars:
 def test_the_report_of_a_year_of_18_symbols_is_made_in_3_seconds_and_below_6_megabytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bars = wide(BacktestSettings.of(composed_config("backtest", WORDS)).bars())
+    bars = wide(BacktestSettings.from_config(composed_config("backtest", WORDS)).bars())
     monkeypatch.setattr(BacktestSettings, "bars", lambda self: bars)
-    results = run_backtest(BacktestSettings.of(composed_config("backtest", WORDS)))
+    results = run_backtest(BacktestSettings.from_config(composed_config("backtest", WORDS)))
     spent = []
 
     def timed(*parts: object) -> str:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.bench
 
 
 def test_decisions_a_second(seconds: Seconds) -> None:
-    settings = BacktestSettings.of(
+    settings = BacktestSettings.from_config(
         composed_config(
             "backtest", ["start=2024-04-01", "forecaster=oracle", "forecaster.calibrated=false"]
         )
@@ -112,7 +112,7 @@ def test_a_random_walk_over_a_long_history(seconds: Seconds) -> None:
 
 
 def test_beliefs_of_a_wide_history(seconds: Seconds) -> None:
-    settings = BacktestSettings.of(composed_config("backtest", ["trials=null"]))
+    settings = BacktestSettings.from_config(composed_config("backtest", ["trials=null"]))
     bars = synthetic(500, 8820, "2020-01-02")
     trader = settings.trader(RandomWalk())
     taken = seconds(lambda: trader.build_beliefs(Market(bars)))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from forecasting.chronos2.on_ray import RaySettings
-from marketsimulator.runs.outcome import outcomes, outcomes_on_ray
+from marketsimulator.runs.outcome import simulate_variants, simulate_variants_on_ray
 from tests.marketsimulator.on_ray_checks import content, sweep_of
 from tests.ray_nodes import ray_head
 
@@ -31,17 +31,19 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def test_a_sweep_over_two_machines() -> None:
     variants, market, beliefs = sweep_of(VARIANTS)
-    outcomes(variants[:4], market, beliefs, workers=1)
+    simulate_variants(variants[:4], market, beliefs, workers=1)
     spent = time.process_time()
-    alone, expected = timed(lambda: outcomes(variants, market, beliefs, workers=1))
+    alone, expected = timed(lambda: simulate_variants(variants, market, beliefs, workers=1))
     spent = time.process_time() - spent
     with ray_head(cores=1) as cluster:
         starting, node = timed(lambda: cluster.add_node(num_cpus=1))
         settings = RaySettings(address=cluster.address)
-        first, _ = timed(lambda: outcomes_on_ray(variants[:100], market, beliefs, settings))
-        threads, _ = timed(lambda: outcomes(variants, market, beliefs, workers=2))
+        first, _ = timed(
+            lambda: simulate_variants_on_ray(variants[:100], market, beliefs, settings)
+        )
+        threads, _ = timed(lambda: simulate_variants(variants, market, beliefs, workers=2))
         before = resource.getrusage(resource.RUSAGE_SELF)
-        two, found = timed(lambda: outcomes_on_ray(variants, market, beliefs, settings))
+        two, found = timed(lambda: simulate_variants_on_ray(variants, market, beliefs, settings))
         after = resource.getrusage(resource.RUSAGE_SELF)
         assert content(found) == content(expected)
         killed: list[int] = []
@@ -52,7 +54,7 @@ def test_a_sweep_over_two_machines() -> None:
                 cluster.remove_node(node, allow_graceful=False)
 
         wounded, found = timed(
-            lambda: outcomes_on_ray(variants, market, beliefs, settings, progress=kill)
+            lambda: simulate_variants_on_ray(variants, market, beliefs, settings, progress=kill)
         )
         assert killed
         assert content(found) == content(expected)

@@ -182,7 +182,7 @@ def test_what_is_written_down_is_what_is_held_at_every_instant(
 
 def noted(here: Practice, kind: str, **fields: Any) -> None:
     day = str(here.venue.now.astype("datetime64[D]"))
-    here.venue.record.note_activity({"activity_type": kind, "date": day, **fields})
+    here.venue.record.record_activity({"activity_type": kind, "date": day, **fields})
 
 
 def test_pages_are_read_to_the_last_and_once_each_and_one_that_comes_again_is_refused(
@@ -197,12 +197,12 @@ def test_pages_are_read_to_the_last_and_once_each_and_one_that_comes_again_is_re
     listed = desk.listed()
     assert [each.amount for each in listed] == [Decimal(number) for number in range(count)]
     assert desk.book.add(listed, desk.connection.now()) == count
-    whole = alpaca_server.activities_answer
+    whole = alpaca_server.activities_response
 
     def without_token(venue: Any, query: Any) -> Any:
         return whole(venue, {k: v for k, v in query.items() if k != "page_token"})
 
-    monkeypatch.setattr(alpaca_server, "activities_answer", without_token)
+    monkeypatch.setattr(alpaca_server, "activities_response", without_token)
     first = here.venue.record.activities[0]["id"]
     with pytest.raises(BrokerError, match=rf"activities: .*activity {first} is listed twice"):
         activities_since(desk.connection, np.datetime64("2024-01-01", "ns"))

@@ -115,7 +115,7 @@ def test_a_deposit_that_is_listed_late_ends_the_halt_that_it_was(
         desk.job.step()
         assert halted_by(desk) == ["cash"]
         entry = {"activity_type": "CSD", "date": "2024-02-20", "net_amount": "20000"}
-        desk.here.venue.record.note_activity(entry)
+        desk.here.venue.record.record_activity(entry)
         desk.step_at(THIRD)
         assert halted_by(desk) == []
         assert desk.cycles[-1].decision is not None
@@ -187,7 +187,7 @@ def test_a_booking_beyond_what_was_there_asks_a_person_though_cash_shows_it(
     with attacked(here, tmp_path, Told(ACCOUNT, {})) as desk:
         desk.here.venue.broker.deposit(1e6)
         shared = {"date": "2024-02-20", "net_amount": "1000000"}
-        desk.here.venue.record.note_activity({**shared, **entry})
+        desk.here.venue.record.record_activity({**shared, **entry})
         posts = len(desk.here.posts)
         desk.job.step()
         assert halted_by(desk) == ["cash"]

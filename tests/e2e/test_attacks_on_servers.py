@@ -304,8 +304,8 @@ def test_silent_and_half_requests_keep_nobody_out_are_one_line_and_hold_no_end_u
 
 def test_a_head_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.01)
-    limit = serving.ConnectionLimit()
-    app = web.Application(middlewares=[limit.note_request])
+    limit = serving.ConnectionLimiter()
+    app = web.Application(middlewares=[limit.keep_connection])
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(text="here")

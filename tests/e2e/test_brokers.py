@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def backtest() -> BacktestSettings:
     words = [*SPAN, "start=2024-02-20", "end=2024-02-23"]
-    return BacktestSettings.of(composed_config("backtest", words))
+    return BacktestSettings.from_config(composed_config("backtest", words))
 
 
 class TestSimulator(BrokerContract):

@@ -12,8 +12,8 @@ from execution.decision.decision import Decision
 from execution.decision.trader import Trader
 from foundation.arrays import Array
 from foundation.compose import composed_config
-from marketsimulator.records import Run
-from marketsimulator.runs.outcome import outcomes
+from marketsimulator.run_result import Run
+from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.inputs import SizingInputs
@@ -66,7 +66,7 @@ def sent(decisions: Sequence[Decision]) -> list[tuple[str, Decimal]]:
 
 def alone(*words: str) -> BacktestSettings:
     span = ["start=2024-02-20", "end=2024-02-22"]
-    return BacktestSettings.of(composed_config("backtest", [*SPAN, *span, *WORDS, *words]))
+    return BacktestSettings.from_config(composed_config("backtest", [*SPAN, *span, *WORDS, *words]))
 
 
 @pytest.mark.parametrize("capital", [1_000.0, 300_000.0])
@@ -118,7 +118,7 @@ def test_the_compiled_sweep_cuts_a_rotation_as_the_backtest_does() -> None:
         "sizing.strategy=kelly_100", "sizing._target_=null", "end=2024-02-23"
     )
     assert trader.table is not None
-    (outcome,) = outcomes([settings], market, trader.table)
+    (outcome,) = simulate_variants([settings], market, trader.table)
     cut = [c for d in run.decisions for c in d.choices if np.isnan(c.binding.get(CASH, 0.0))]
     assert len(cut) > 10
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=1e-6)

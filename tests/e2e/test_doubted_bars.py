@@ -17,7 +17,7 @@ from execution.live.account_lock import JOURNAL_FILE
 from execution.live.validation import BarValidator
 from foundation.compose import composed_config
 from foundation.database import rows_of
-from marketsimulator.records import Run
+from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import market_data
@@ -50,7 +50,7 @@ def spoil(
 
     Its latest bar, its last trade and what it values positions at stay as they are.
     """
-    real = market_data.bars_answer
+    real = market_data.bars_response
 
     def spoilt(venue: Venue, *rest: Any, latest: int = 0) -> dict[str, list[dict[str, Any]]]:
         found = real(venue, *rest, latest=latest)
@@ -66,7 +66,7 @@ def spoil(
                 rows.append({**odd, "h": max(prices), "l": min(prices)})
         return {**found, "SYA": rows}
 
-    monkeypatch.setattr(market_data, "bars_answer", spoilt)
+    monkeypatch.setattr(market_data, "bars_response", spoilt)
 
 
 @dataclass
@@ -187,7 +187,7 @@ def test_a_backtest_of_a_bad_bar_is_the_one_without_it(tmp_path: Path) -> None:
     folders = [filed(tmp_path / "missing", without=row)]
     folders += [filed(tmp_path / price / f"{x}", (row, price, x)) for price, x in ODD]
     words = ("start=2024-02-20T14:00Z", "end=2024-02-20T21:00Z", "trials=null", *FILED)
-    settings = BacktestSettings.of(
+    settings = BacktestSettings.from_config(
         composed_config("backtest", [f"data.dir=[{folders[0]}]", *words])
     )
     missing, *spoilt = (
@@ -240,7 +240,7 @@ def test_a_venues_mark_stands_in_for_a_price_that_it_does_not_have(
 
 def cut(patch: pytest.MonkeyPatch, left: int) -> None:
     """Have the venue's history show so many of SYA's latest bars alone, the first in part."""
-    real = market_data.bars_answer
+    real = market_data.bars_response
 
     def stump(venue: Venue, *rest: Any, latest: int = 0) -> dict[str, list[dict[str, Any]]]:
         found = real(venue, *rest, latest=latest)
@@ -249,7 +249,7 @@ def cut(patch: pytest.MonkeyPatch, left: int) -> None:
         rows = found["SYA"][len(found["SYA"]) - left :]
         return {**found, "SYA": [{**row, "o": row["c"]} for row in rows[:1]] + rows[1:]}
 
-    patch.setattr(market_data, "bars_answer", stump)
+    patch.setattr(market_data, "bars_response", stump)
 
 
 def test_a_history_that_is_cut_off_for_a_cycle_moves_no_other_symbol(

@@ -18,10 +18,10 @@ from foundation.compose import composed_config
 from foundation.decimals import CENT
 from foundation.errors import InputError
 from marketsimulator import drift as comparison
-from marketsimulator.drift import DriftSettings, LiveHours, live_results
-from marketsimulator.results.attribution import PARTS
+from marketsimulator.drift import DriftSettings, LiveSimulation, live_results
+from marketsimulator.results.attribution import PROFIT_PARTS
 from marketsimulator.results.drift.report import Drift
-from marketsimulator.results.drift.terms import cents
+from marketsimulator.results.drift.terms import to_whole_cents
 from marketsimulator.results.figures import contributions
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_folder import RunFolder
@@ -60,21 +60,21 @@ def cycles(
     return folder / JOURNAL_FILE
 
 
-def hours_of(journal: Path, *words: str) -> LiveHours:
+def hours_of(journal: Path, *words: str) -> LiveSimulation:
     """What a journal is held against, with the settings of its cycles."""
     told = [*SPAN, "trials=null", *words, f"journal={journal}"]
-    return LiveHours.of(DriftSettings.of(composed_config("drift", told)))
+    return LiveSimulation.from_settings(DriftSettings.from_config(composed_config("drift", told)))
 
 
-def drift_of(journal: Path, *words: str) -> Drift:
-    return comparison.drift_of(hours_of(journal, *words))
+def measure_drift(journal: Path, *words: str) -> Drift:
+    return comparison.measure_drift(hours_of(journal, *words))
 
 
 def named_terms(drift: Drift) -> dict[str, Decimal]:
     """The terms that are a cent or more; all of them add up to the difference to the cent."""
-    terms = cents(drift.terms)
+    terms = to_whole_cents(drift.terms)
     assert sum(terms.values()) == CENT * round(drift.difference * 100)
-    assert drift.rest == 0
+    assert drift.residual == 0
     return {name: value for name, value in terms.items() if value}
 
 
@@ -102,7 +102,7 @@ def begun(practice: Start, *words: str) -> Practice:
 
 
 @pytest.fixture(scope="module")
-def with_coin(tmp_path_factory: pytest.TempPathFactory) -> LiveHours:
+def with_coin(tmp_path_factory: pytest.TempPathFactory) -> LiveSimulation:
     """Twelve hours of two stocks and a coin, long and short, into the night."""
     words = (WITH_COIN, *BOTH_WAYS)
     with practising() as practice:
@@ -112,21 +112,21 @@ def with_coin(tmp_path_factory: pytest.TempPathFactory) -> LiveHours:
 
 
 def test_a_replayed_journal_does_not_drift(
-    practice: Start, tmp_path: Path, with_coin: LiveHours
+    practice: Start, tmp_path: Path, with_coin: LiveSimulation
 ) -> None:
     """With a coin into the night; to the close, whose fees the venue lists as the next instant
     comes, and beyond it.
     """
-    does_not_drift(comparison.drift_of(with_coin), 7)
+    does_not_drift(comparison.measure_drift(with_coin), 7)
     here, words = begun(practice), (STOCKS, *BOTH_WAYS)
-    drift = drift_of(cycles(here, tmp_path, *words, count=7), *words)
-    assert drift.ends == np.datetime64("2024-02-20T21:00")
-    assert float(drift.live.unlisted()) == pytest.approx(float(drift.simulated.unlisted()))
-    assert float(drift.simulated.unlisted()) < -1e-3
+    drift = measure_drift(cycles(here, tmp_path, *words, count=7), *words)
+    assert drift.end == np.datetime64("2024-02-20T21:00")
+    assert float(drift.live.unexplained()) == pytest.approx(float(drift.simulated.unexplained()))
+    assert float(drift.simulated.unexplained()) < -1e-3
     assert named_terms(drift) == {}
     here.advance()
-    drift = drift_of(cycles(here, tmp_path, *words, count=3), *words)
-    assert float(drift.simulated.unlisted()) > -1e-3
+    drift = measure_drift(cycles(here, tmp_path, *words, count=3), *words)
+    assert float(drift.simulated.unexplained()) > -1e-3
     does_not_drift(drift, 6)
 
 
@@ -139,7 +139,9 @@ def test_an_account_in_which_a_symbol_ended_does_not_drift(practice: Start, tmp_
     words = (f"data.dir=[{folder}]", "data.ended_after=1", "data.end=2024-02-26")
     here = practice(STOCKS, *words)
     here.advance("2024-02-20T19:30:00Z")
-    drift = drift_of(cycles(here, tmp_path, STOCKS, *STEADY, count=19), STOCKS, *STEADY, *words)
+    drift = measure_drift(
+        cycles(here, tmp_path, STOCKS, *STEADY, count=19), STOCKS, *STEADY, *words
+    )
     [end] = [flow for flow in drift.live.flows if flow.quantity]
     assert end.symbol == "SYB"
     assert end.usd > 0 > end.quantity
@@ -155,7 +157,7 @@ def noted(here: Practice, kind: str, usd: float) -> None:
     """Cash comes or goes, and the venue lists it."""
     here.venue.broker.deposit(usd)
     day = str(here.venue.now.astype("datetime64[D]"))
-    here.venue.record.note_activity({"activity_type": kind, "date": day, "net_amount": str(usd)})
+    here.venue.record.record_activity({"activity_type": kind, "date": day, "net_amount": str(usd)})
 
 
 def refused(here: Practice, kind: str) -> None:
@@ -166,7 +168,7 @@ def refused(here: Practice, kind: str) -> None:
 HAPPENS: tuple[tuple[str, int, Step], ...] = (
     ("unsent", 0, lambda here, _: refused(here, "reject")),
     ("unfilled", 0, lambda here, _: here.fail(kind="partial")),
-    ("by_hand", 1, lambda here, _: trading(here).submit_order(buy("SYA", 400))),
+    ("without_decision", 1, lambda here, _: trading(here).submit_order(buy("SYA", 400))),
     ("undecided", 2, lambda here, _: here.advance()),
     ("undecided", 2, lambda _, desk: desk.live.account.halt("positions", "somebody has to look")),
 )
@@ -180,7 +182,7 @@ def test_what_happens_at_the_venue_counts_under_its_own_name(
     """All terms add up to the difference, and every decision follows from its own account."""
     count = max(2, number + 2)
     journal = cycles(begun(practice), tmp_path, *WORDS, count=count, before={number: happens})
-    drift = drift_of(journal, *WORDS)
+    drift = measure_drift(journal, *WORDS)
     terms = named_terms(drift)
     assert set(terms) - ({"fees", "decided"} - {term}) == {term}
     causes = {each.cause for each in drift.decisions.differences}
@@ -199,8 +201,8 @@ def test_a_loop_that_looks_again_between_two_bars_does_not_drift(
     again.job.cycle_now()
     again.database.close()
     here.clear_faults()
-    drift = drift_of(journal, *WORDS)
-    assert drift.ends == np.datetime64("2024-02-20T15:31")
+    drift = measure_drift(journal, *WORDS)
+    assert drift.end == np.datetime64("2024-02-20T15:31")
     assert len(drift.orders) == len(here.venue.tickets) == 2
     assert len(drift.live.trades) == 2
     assert drift.agrees
@@ -209,7 +211,7 @@ def test_a_loop_that_looks_again_between_two_bars_does_not_drift(
 def parts_of(results: Results) -> dict[str, float]:
     """USD of the seven parts of the money, which add up to the profit."""
     symbols = results.attribution()["symbols"].values()
-    parts = {name: sum(own[name] for own in symbols) for name in PARTS}
+    parts = {name: sum(own[name] for own in symbols) for name in PROFIT_PARTS}
     rows = results.main.rows
     assert sum(parts.values()) == pytest.approx(rows[-1].equity - rows[0].equity, abs=0.01)
     shares = contributions(results.market.bars, results.main, rows[0].equity)
@@ -218,7 +220,7 @@ def parts_of(results: Results) -> dict[str, float]:
 
 
 def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
-    with_coin: LiveHours, tmp_path: Path
+    with_coin: LiveSimulation, tmp_path: Path
 ) -> None:
     """Equity at every instant, fills, decisions and the parts of the money; spread is timing."""
     results = live_results(with_coin)
@@ -231,8 +233,8 @@ def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
         assert one.equity == pytest.approx(other.equity, abs=charged + 1e-6)
         assert one.gross_stock == pytest.approx(other.gross_stock)
         assert one.gross_crypto == pytest.approx(other.gross_crypto)
-    coin_fees = [sum(row.coin_fees for row in run.rows[:-1]) for run in (live, simulated)]
-    assert coin_fees[0] == pytest.approx(coin_fees[1])
+    crypto_fees = [sum(row.crypto_fees for row in run.rows[:-1]) for run in (live, simulated)]
+    assert crypto_fees[0] == pytest.approx(crypto_fees[1])
     first, last = live.rows[0].at, live.rows[-1].at
     booked = [
         [fill.booked_at for fill in run.fills if first < fill.at < last]
@@ -278,7 +280,7 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     }
     journal = cycles(here, tmp_path, *WORDS, count=8, before=events)
     hours = hours_of(journal, *WORDS)
-    results, drift = live_results(hours), comparison.drift_of(hours)
+    results, drift = live_results(hours), comparison.measure_drift(hours)
     live = results.main
     terms = named_terms(drift)
     # A night's debt for what was bought by hand is 7 cents more.
@@ -288,11 +290,11 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     differing = {each.symbol for each in drift.decisions.differences}
     assert differing == {"SYB"}, "a person's shares are set aside, and what is booked changes none"
     assert drift.live.transfers == 5_000, "a deposit is no profit"
-    assert live.begins["SYA"].quantity == 300
+    assert live.initial_positions["SYA"].quantity == 300
     assert drift.simulated.start == {"SYA": 300}
     first, last = (float(marks["SYC"]) for marks in (drift.live.start_marks, drift.live.end_marks))
     (later,) = (f.price for f in here.venue.broker.fills if (f.symbol, f.qty) == ("SYC", 1))
-    assert float(drift.terms["elsewhere"]) == pytest.approx(5 * (last - first) + last - later)
+    assert float(drift.terms["not_simulated"]) == pytest.approx(5 * (last - first) + last - later)
     assert live.rows[0].equity == pytest.approx(float(drift.live.start_equity), abs=1e-6)
     earned = live.rows[-1].equity - live.rows[0].equity
     assert earned == pytest.approx(float(drift.live.profit), abs=0.01)
@@ -308,7 +310,7 @@ def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_pa
     assert any("holds SYC as well" in warning for warning in summary["warnings"])
     book = RunFolder(tmp_path / "report").book_at("end")
     assert book.equity == pytest.approx(live.rows[-1].equity + 5_000), "what it can lose"
-    assert book.beside == ("SYC",)
+    assert book.other_holdings == ("SYC",)
     held = live.quantities(results.market.bars.symbols)[:, -1]
     assert {s: float(q) for s, q in book.positions.items()} == dict(
         zip(results.market.bars.symbols, held.tolist(), strict=True)
@@ -352,7 +354,7 @@ def test_the_command_ends_with_1_where_it_drifts_with_0_where_not_and_refuses_th
     profit = told["profit"]
     assert profit["terms"]["fees"] == profit["difference"] != "0.00"
     assert sum(map(Decimal, profit["terms"].values())) == Decimal(profit["difference"])
-    assert profit["rest"] == "0.00"
+    assert profit["residual"] == "0.00"
     assert told["slippage"]["SYA"] == 0.0
     assert told["decisions"]["equal"] == 2
     for word, says in (
@@ -361,4 +363,4 @@ def test_the_command_ends_with_1_where_it_drifts_with_0_where_not_and_refuses_th
         ("symbols=[SYXUSD]", "no bar .*becomes known at 2024-02-20T15:30Z"),
     ):
         with pytest.raises(InputError, match=says):
-            drift_of(journal, *WORDS, word)
+            measure_drift(journal, *WORDS, word)

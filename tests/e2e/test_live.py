@@ -111,7 +111,7 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     settings = here.venue.settings
     market = settings.market()
     oracle = settings.forecaster.build(market.bars.symbols)
-    alone = BacktestSettings.of(
+    alone = BacktestSettings.from_config(
         composed_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
     )
     expected = simulate_trading(alone, market, "alone", alone.trader(oracle).over(market))
@@ -250,8 +250,8 @@ def test_a_bar_without_its_last_part_is_late_until_patience_ends(
 ) -> None:
     here = practice("symbols=[SYA]", *words)
     here.advance(at)
-    whole = alpaca_data.in_parts
-    monkeypatch.setattr(alpaca_data, "in_parts", lambda *asked: whole(*asked)[:-1])
+    whole = alpaca_data.split_bars
+    monkeypatch.setattr(alpaca_data, "split_bars", lambda *asked: whole(*asked)[:-1])
     looks: list[float] = []
     live = Live.at(here, *SIMPLE, *words[:2], patience=6.0)
     done = live.cycle(broker(here), time=Time(wait=looks.append))
@@ -268,7 +268,7 @@ def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
     feed = Live.at(here, *SIMPLE).feed
     asked = []
     first = feed.bars(here.venue.now)
-    real = alpaca_data.bars_answer
+    real = alpaca_data.bars_response
 
     def corrected(venue: Venue, *rest: Any) -> dict[str, list[dict[str, Any]]]:
         found = real(venue, *rest)
@@ -280,7 +280,7 @@ def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
             for s, bars in found.items()
         }
 
-    monkeypatch.setattr(alpaca_data, "bars_answer", corrected)
+    monkeypatch.setattr(alpaca_data, "bars_response", corrected)
     here.advance("2024-02-20T16:30:00Z")
     scale = 1.0
     second = feed.bars(here.venue.now)

@@ -266,7 +266,7 @@ def test_what_is_paid_in_or_out_between_cycle_and_look_is_no_profit_and_no_loss(
         here.venue.broker.deposit(amount)
         kind = "CSW" if amount < 0 else "CSD"
         entry = {"activity_type": kind, "date": "2024-02-20", "net_amount": str(amount)}
-        here.venue.record.note_activity(entry)
+        here.venue.record.record_activity(entry)
         now = show(desk, 10)
         account = desk.broker.account
 

@@ -59,4 +59,4 @@ def test_files_that_leave_doubt_are_one_line_and_nothing_is_written(folder: Path
 @pytest.mark.parametrize("word", ["TRUE", "NAN", "[AAA,NaN]", "[true]", "INF"])
 def test_symbols_that_yaml_takes_for_a_value_are_words_in_quotes(word: str) -> None:
     with pytest.raises(InputError, match=r"symbols\.\d: .* in quotes it is one"):
-        BacktestSettings.of(composed_config("backtest", [f"symbols={word}"]))
+        BacktestSettings.from_config(composed_config("backtest", [f"symbols={word}"]))

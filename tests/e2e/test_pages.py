@@ -102,7 +102,7 @@ WORDS = [
 @pytest.fixture(scope="module")
 def report(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    results = run_backtest(BacktestSettings.of(composed_config("backtest", WORDS)))
+    results = run_backtest(BacktestSettings.from_config(composed_config("backtest", WORDS)))
     write_whole(result_files(results, results.summary()), folder)
     return folder / "report.html"
 

@@ -12,7 +12,7 @@ import pytest
 from execution.live.account_lock import PAGE_FILE
 from foundation.database import rows_of
 from marketsimulator import alpaca_server
-from marketsimulator.venue.asked import Refused
+from marketsimulator.venue.request import Refused
 from tests.e2e.practice import Practice, buy, trading
 from tests.e2e.refused import answer_of
 from tests.e2e.test_live_failures import paper

@@ -12,10 +12,10 @@ import pytest
 from execution.live.account_lock import KILL_FILE
 from foundation.compose import composed_config
 from foundation.errors import InputError
-from marketsimulator.results.stress.book import account_book, option_risk
-from marketsimulator.results.stress.outcomes import Stress
+from marketsimulator.results.stress.book import load_account_book, option_risk
+from marketsimulator.results.stress.outcomes import StressResult
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.stress import requested
+from marketsimulator.stress import parse_request
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading
 from tests.e2e.refused import answer_of
 from trainingdata.feed.endpoint import BrokerSettings
@@ -44,9 +44,9 @@ def here(practice: Start) -> Practice:
     return server
 
 
-def found_at(here: Practice, *words: str) -> Stress:
+def found_at(here: Practice, *words: str) -> StressResult:
     told = ["account=venue", f"broker.url_override={here.url}", *words]
-    return requested(composed_config("stress", told), told)()
+    return parse_request(composed_config("stress", told), told)()
 
 
 def test_the_book_is_what_the_venue_says_and_nothing_is_sent(here: Practice) -> None:
@@ -56,7 +56,7 @@ def test_the_book_is_what_the_venue_says_and_nothing_is_sent(here: Practice) -> 
     assert book.symbols == ("SYA", "SYB", "SYXUSD")
     state = broker(here).account()
     assert book.account.equity == pytest.approx(state.equity)
-    assert book.proceeds == pytest.approx({"SYB": state.short_proceeds})
+    assert book.short_proceeds == pytest.approx({"SYB": state.short_proceeds})
     assert book.account.positions == state.positions
     gap, halt, coin = found.outcomes
     stocks = abs(book.values[:2]).sum()
@@ -93,7 +93,7 @@ def test_an_account_without_positions_and_one_that_does_not_answer_are_refused(
     with pytest.raises(InputError, match="no stock or coin is held"):
         found_at(server)
     with pytest.raises(InputError, match="the account"):
-        account_book(
+        load_account_book(
             BrokerSettings(url_override="http://127.0.0.1:9", attempts=1, deadline=1.0),
             KEYS,
             BacktestSettings(),

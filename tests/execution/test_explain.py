@@ -37,7 +37,7 @@ SPAN = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A week of an oracle, which trades a lot."""
     folder = tmp_path_factory.mktemp("run")
-    results = run_backtest(BacktestSettings.of(composed_config("backtest", SPAN)))
+    results = run_backtest(BacktestSettings.from_config(composed_config("backtest", SPAN)))
     write_whole(result_files(results, results.summary()), folder)
     return folder
 

@@ -132,7 +132,7 @@ def test_targets_and_what_is_still_to_be_sold_stay_under_the_ceilings() -> None:
         " fills.remainder=carry forecaster=oracle forecaster.calibrated=false"
         " capital=20000000 symbols=[SYA,SYB,SYC,SYXUSD]"
     )
-    settings = BacktestSettings.of(composed_config("backtest", words.split()))
+    settings = BacktestSettings.from_config(composed_config("backtest", words.split()))
     market = settings.market()
     thin = market.bars.values.copy()
     thin[:, :, VOLUME] *= 0.02
@@ -140,7 +140,7 @@ def test_targets_and_what_is_still_to_be_sold_stay_under_the_ceilings() -> None:
     trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
     run = simulate_trading(settings, market, "carried", trader)
     assert sum(len(d.cancels) for d in run.decisions) > 5
-    assert run.not_filled_whole() > 10
+    assert run.incomplete_orders() > 10
     assert run.margin["refusals"] < 0.02 * sum(len(d.orders) for d in run.decisions)
     rows = {row.at: row for row in run.rows}
     for decision in run.decisions:

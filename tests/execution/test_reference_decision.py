@@ -18,8 +18,8 @@ from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import MarginTerms
 from foundation.arrays import Array
-from marketsimulator.runs.instants import Kept, target_quantities
-from marketsimulator.runs.walk import walk_inputs
+from marketsimulator.runs.compiled_instants import KeptDecisions, target_quantities
+from marketsimulator.runs.compiled_run import compiled_inputs
 from marketsimulator.settings import BacktestSettings
 from sizing.settings import Limits, PriorSettings
 from tests.execution import reference_decision as reference
@@ -232,8 +232,8 @@ def compiled(case: Case) -> Array:
     book.account["unsettled"] = case.account.unsettled
     book.holding["quantity"] = case.held.quantity
     book.holding["mark"] = case.held.price
-    inputs = walk_inputs(case.settings, case.bars, case.table)
-    return target_quantities(book, inputs, 0, Kept.empty(case.table, none=True))[0]
+    inputs = compiled_inputs(case.settings, case.bars, case.table)
+    return target_quantities(book, inputs, 0, KeptDecisions.empty(case.table, none=True))[0]
 
 
 @example(4)  # without equity what nothing has sized is closed for the night

@@ -44,14 +44,14 @@ def test_what_is_no_setting_or_no_value_of_one_is_one_line_with_the_key(
     config: str, word: str, says: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        BacktestSettings.of(compose.composed_config(config, [word]))
+        BacktestSettings.from_config(compose.composed_config(config, [word]))
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def refusal_of(*words: str, config: str = "backtest") -> str:
     with pytest.raises(InputError) as refused:
-        BacktestSettings.of(compose.composed_config(config, list(words)))
+        BacktestSettings.from_config(compose.composed_config(config, list(words)))
     return str(refused.value)
 
 
@@ -134,7 +134,7 @@ def test_key_like_no_other_gets_no_proposal(word: str) -> None:
 )
 def test_proposed_settings_are_accepted(word: str) -> None:
     if proposed := re.search(r"did you mean ([\w.]+=\S+)\?", refusal_of(word)):
-        BacktestSettings.of(compose.composed_config("backtest", [proposed[1]]))
+        BacktestSettings.from_config(compose.composed_config("backtest", [proposed[1]]))
 
 
 @settings(max_examples=30, deadline=None)

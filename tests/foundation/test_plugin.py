@@ -103,12 +103,14 @@ def test_words_name_own_code_by_the_target_of_a_slot_and_no_other_way(
     trap: Path, words: list[str]
 ) -> None:
     with pytest.raises(InputError, match=r"_target_: |costs\.extra"):
-        BacktestSettings.of(composed_config("backtest", words)).check_files()
+        BacktestSettings.from_config(composed_config("backtest", words)).check_files()
     assert not (trap / "sprung").exists()
 
 
 def test_a_word_that_names_own_code_has_it_run_when_it_is_needed(trap: Path) -> None:
-    settings = BacktestSettings.of(composed_config("backtest", ["sizing._target_=trap.rule"]))
+    settings = BacktestSettings.from_config(
+        composed_config("backtest", ["sizing._target_=trap.rule"])
+    )
     assert settings.order_prefix == settings.sizing.strategy == "trap.rule"
     assert not (trap / "sprung").exists()
     settings.sizing.chosen_strategy()
@@ -141,4 +143,4 @@ def test_fees_of_ones_own_are_what_a_function_answers(
     code = "import execution.orders.fees as f\ndef dear(): return f.FeeSchedule(commission_bps=9)"
     own = own_module(code, tmp_path, monkeypatch)
     config = composed_config("backtest", [f"fees._target_={own}.dear"])
-    assert BacktestSettings.of(config).fees.commission_bps == 9
+    assert BacktestSettings.from_config(config).fees.commission_bps == 9

@@ -120,7 +120,7 @@ class Book:
     reserved: tuple[Decimal, Decimal] = (NONE, NONE)  # by orders that wait: stocks, coins
     unsettled: Decimal = NONE
     day_fees: Decimal = NONE
-    coin_fees: Decimal = NONE  # USD, since it began
+    crypto_fees: Decimal = NONE  # USD, since it began
     day_trades: list[int] = field(default_factory=lambda: [0] * 5)
     day_power: Decimal = NONE
     deficit: Decimal = NONE
@@ -290,7 +290,7 @@ class Book:
         self.row[f"bookings.slippage {symbol}"] -= lost - spread
         self.fill(at, symbol, q, price, fee, name)
         if symbol in self.coins and q > 0 and (paid := up(q * taker, BILLIONTH)):
-            self.coin_fees += paid * price
+            self.crypto_fees += paid * price
             self.fill(at, symbol, -paid, NONE, NONE, name)
         return q
 
@@ -359,7 +359,7 @@ class Book:
         self.cash -= q * price
         if gained := q * (self.marks[symbol] - price):
             self.row[f"bookings.ended {symbol}"] += gained
-        self.fill(at, symbol, q, price, NONE, name_of("ended", at, symbol))
+        self.fill(at, symbol, q, price, NONE, name_of("delisted", at, symbol))
         self.called[symbol] = min(self.called[symbol], abs(self.held[symbol]))
 
     def end(self, end: End) -> None:

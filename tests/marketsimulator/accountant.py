@@ -117,7 +117,7 @@ class Records:
             at, values = bars.real_bars(s)
             tables[symbol] = pd.DataFrame(values, at.astype("i8"), COLUMNS)
         frames = run.equity(), run.fill_frame(), run.order_frame(), run.booking_frame()
-        names = ("spread", "slippage", "fees", "coin_fees", "interest", "borrow")
+        names = ("spread", "slippage", "fees", "crypto_fees", "interest", "borrow")
         sums = {n: sum(getattr(row, n) for row in run.rows) for n in (*names, "rounding")}
         sums["fees"] += sums.pop("rounding")
         summary = {
@@ -399,7 +399,7 @@ def audit(records: Records) -> Audit:
             same = own == found
             if column == "fills.client_order_id":
                 cause = str(own).partition("-")[0]
-                seen[cause if cause in ("liquidation", "split", "ended") else "order"] += 1
+                seen[cause if cause in ("liquidation", "split", "delisted") else "order"] += 1
         else:
             off = abs(float(own) - float(found))
             # A float has no more than fifteen digits of a quantity.
@@ -432,7 +432,7 @@ def reckoned(records: Records) -> dict[tuple[int, str], Any]:
         "rows": len(walk.now),
         "dividends": totals["bookings.dividend"],
         "fees": totals["equity.fees"] - totals["bookings.rounding"],
-        "coin_fees": walk.book.coin_fees,
+        "crypto_fees": walk.book.crypto_fees,
         **{n: -totals[f"bookings.{n}"] for n in ("spread", "slippage", "interest", "borrow")},
         **{n: walk.book.events[n] for n in ("margin_calls", "deficits", "freezes", "refusals")},
     }

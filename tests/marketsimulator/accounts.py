@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import Fill, Order, OrderSizeLimits
-from marketsimulator.account.book import new_book
+from marketsimulator.account.book import create_book
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.terms import FillTerms, holdings_of, tier_table
+from marketsimulator.account.terms import FillTerms, holding_table, tier_table
 from marketsimulator.account.timeline import timeline
 from trainingdata.actions import Action
 from trainingdata.bars import Bars, panel
@@ -75,11 +75,11 @@ def account_on(
         where = Market(where, actions=actions, endings=endings or Endings())
     terms = margin or MarginTerms()
     filling = fills or FillTerms(volume_share=None)
-    holding = holdings_of(where.bars.instruments, costs, terms, orders)
-    book = new_book(capital, holding, tier_table(fees))
+    holding = holding_table(where.bars.instruments, costs, terms, orders)
+    book = create_book(capital, holding, tier_table(fees))
     line = timeline(where, fees, terms, filling, impact=impact)
-    cancels = filling.remainder == "cancel"
-    return SimulatedBroker(where, line, book, orders, cancels=cancels)
+    cancel_remainders = filling.remainder == "cancel"
+    return SimulatedBroker(where, line, book, orders, cancel_remainders=cancel_remainders)
 
 
 FILLS = FillTerms()

@@ -17,7 +17,7 @@ from forecasting.chronos2.on_ray import RaySettings
 from foundation.errors import InputError
 from foundation.settings import with_changes
 from marketsimulator.runs import outcome
-from marketsimulator.runs.outcome import Outcome, outcomes, outcomes_on_ray
+from marketsimulator.runs.outcome import Outcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
 from tests.ray_nodes import ray_head
@@ -59,7 +59,7 @@ def test_a_machine_that_dies_in_the_middle_loses_nothing(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variants, market, beliefs = sweep_of(60)
-    alone = outcomes(variants, market, beliefs)
+    alone = simulate_variants(variants, market, beliefs)
     assert len({each.equity[-1] for each in alone}) > 40
     monkeypatch.setattr(outcome, "CHUNK", 3)
     told = []
@@ -71,7 +71,9 @@ def test_a_machine_that_dies_in_the_middle_loses_nothing(
             cluster.remove_node(node, allow_graceful=False)
 
     settings = RaySettings(address=cluster.address)
-    found = outcomes_on_ray(variants, market, beliefs, settings, progress=kill_in_the_middle)
+    found = simulate_variants_on_ray(
+        variants, market, beliefs, settings, progress=kill_in_the_middle
+    )
     assert not node.any_processes_alive()
     assert told == [(3 * k, 60) for k in range(1, 21)]
     assert content(found) == content(alone)
@@ -83,7 +85,7 @@ def test_what_a_variant_refuses_is_one_line_wherever_it_is_walked(cluster: Any) 
     values[0, :, VOLUME] = 0.0
     still = replace(market, bars=replace(market.bars, values=values))
     with pytest.raises(InputError, match=r"^\w+: no bar has volume, so nothing would fill"):
-        outcomes_on_ray(variants, still, beliefs, RaySettings(address=cluster.address))
+        simulate_variants_on_ray(variants, still, beliefs, RaySettings(address=cluster.address))
 
 
 def test_a_machine_with_another_version_is_refused(
@@ -91,4 +93,4 @@ def test_a_machine_with_another_version_is_refused(
 ) -> None:
     monkeypatch.setattr(outcome, "VERSION", "0.0")
     with pytest.raises(InputError, match=r"^ray: a machine has version .*, and 0\.0 asks; install"):
-        outcomes_on_ray(*sweep_of(1), RaySettings(address=cluster.address))
+        simulate_variants_on_ray(*sweep_of(1), RaySettings(address=cluster.address))

@@ -43,7 +43,7 @@ def write_run(
     if tail is not None:
         at = np.append(at, at[-1] + np.timedelta64(hours, "h"))
         equity = np.append(equity, equity[-1] * (1.0 + tail))
-    figures = performance(at, equity, capital=1000.0, coins=False)
+    figures = performance(at, equity, capital=1000.0, has_crypto=False)
     summary = {
         **figures.as_dict(),
         "costs": 10.0,

@@ -15,8 +15,8 @@ from execution.decision.beliefs import BeliefTable
 from execution.decision.decision import Decision
 from execution.decision.trader import Trader
 from foundation.compose import composed_config
-from marketsimulator.records import Run
-from marketsimulator.runs.decisions import WalkedDecisions
+from marketsimulator.run_result import Run
+from marketsimulator.runs.decisions import CompiledDecisions
 from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, panel
@@ -31,7 +31,7 @@ CRASH = np.datetime64("2024-02-20T20:30", "ns")
 
 
 def settings_of(*words: str) -> BacktestSettings:
-    return BacktestSettings.of(composed_config("backtest", list(words)))
+    return BacktestSettings.from_config(composed_config("backtest", list(words)))
 
 
 def trader_of(settings: BacktestSettings, market: Market) -> Trader:
@@ -96,7 +96,7 @@ def walked_as_stepped(settings: BacktestSettings, market: Market, trader: Trader
     """
     own = replace(settings.trader(trader.forecaster), table=trader.table)
     walked = simulate_trading(settings, market, "x", own)
-    assert isinstance(walked.decisions, WalkedDecisions)
+    assert isinstance(walked.decisions, CompiledDecisions)
     stepped = step_trading(settings, market, "x", own, settings.broker(market))
     assert walked.fills == stepped.fills
     assert walked.rows == stepped.rows
@@ -107,10 +107,12 @@ def walked_as_stepped(settings: BacktestSettings, market: Market, trader: Trader
     np.testing.assert_allclose(near, close, **NEAR)
     pd.testing.assert_frame_equal(walked.decision_frame(), stepped.decision_frame(), **NEAR)
     pd.testing.assert_frame_equal(walked.order_frame(), stepped.order_frame())
-    assert walked.log.at.tolist() == stepped.log.at.tolist()
-    assert walked.log.stock_ceilings.tolist() == stepped.log.stock_ceilings.tolist()
-    assert walked.log.failures == stepped.log.failures
-    assert walked.not_filled_whole() == stepped.not_filled_whole()
+    assert walked.decision_log.at.tolist() == stepped.decision_log.at.tolist()
+    assert (
+        walked.decision_log.stock_ceilings.tolist() == stepped.decision_log.stock_ceilings.tolist()
+    )
+    assert walked.decision_log.failures == stepped.decision_log.failures
+    assert walked.incomplete_orders() == stepped.incomplete_orders()
     return walked
 
 

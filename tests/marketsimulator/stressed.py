@@ -17,11 +17,11 @@ from execution.orders.fees import TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import exact_decimal
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.records import Run, writers_of
+from marketsimulator.run_result import Run, file_writers
 from marketsimulator.results.report import plain
 from marketsimulator.results.run_folder import RunFolder
-from marketsimulator.results.stress.book import StressedBook, run_book, run_settings
-from marketsimulator.results.stress.outcomes import Outcome, Stress, stress
+from marketsimulator.results.stress.book import StressedBook, load_run_book, load_run_settings
+from marketsimulator.results.stress.outcomes import Outcome, StressResult, stress
 from marketsimulator.settings import BacktestSettings, Scenario
 from tests.marketsimulator.accounts import FREE, market
 from tests.marketsimulator.runs import settings_of
@@ -65,7 +65,7 @@ def terms(costs: TradingCosts = FREE, **margin: float) -> BacktestSettings:
 
 def stress_of(
     book: StressedBook, settled_by: BacktestSettings | None = None, **scenario: object
-) -> Stress:
+) -> StressResult:
     """The book under one scenario."""
     one = Scenario(**{"name": "one", "source": "a test", **scenario})  # type: ignore[arg-type]
     return stress(book, [one], settled_by or terms())
@@ -81,8 +81,8 @@ def outcome_of(
 def book_at(run: Path, at: str, *changes: str) -> tuple[StressedBook, BacktestSettings]:
     """The book of a run in its folder, and what it is settled by."""
     folder = RunFolder(run)
-    settings = run_settings(folder, OmegaConf.from_dotlist(list(changes)))
-    return run_book(folder, at, settings), settings
+    settings = load_run_settings(folder, OmegaConf.from_dotlist(list(changes)))
+    return load_run_book(folder, at, settings), settings
 
 
 def sold(outcome: Outcome) -> dict[str, float]:
@@ -148,7 +148,7 @@ def run_through(
         rows.append(broker.row())
     run = Run("by hand", [], broker.fills, rows, broker.margin_events(), broker.bookings)
     folder.mkdir(parents=True)
-    for name, write in writers_of(run).items():
+    for name, write in file_writers(run).items():
         write(folder / name)
     (folder / "config.yaml").write_text(yaml.safe_dump(plain(asdict(settings))))
     (folder / "summary.json").write_text(json.dumps({"total_return": 0.0, "comparisons": {}}))

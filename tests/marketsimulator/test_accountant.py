@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from execution.orders.broker import place
 from execution.orders.lending import DatedRate, MarginTerms
 from marketsimulator.account.terms import FillTerms
-from marketsimulator.records import Run
+from marketsimulator.run_result import Run
 from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import MONEY, Records, audit
 from tests.marketsimulator.accounts import COINLESS, FLAT, FREE, HOURS, account_on, market, panel_of

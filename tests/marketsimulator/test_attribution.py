@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from execution.decision.choice import NO_RATIONALE, Choice
 from foundation.decimals import to_cents
 from foundation.tables import Cell
-from marketsimulator.records import DecisionLog, Run, writers_of
+from marketsimulator.run_result import DecisionLog, Run, file_writers
 from marketsimulator.results.attribution import (
-    ACCOUNT,
-    PARTS,
+    ACCOUNT_LABEL,
+    PROFIT_PARTS,
     Attribution,
-    History,
-    planned_parts,
-    run_attribution,
-    symbol_parts,
+    SymbolHistory,
+    split_ordered_quantity,
+    attribute_run,
+    attribute_symbol,
 )
 from marketsimulator.results.figures import contributions
 from marketsimulator.results.report_tables import attribution_tables, profit_cents
@@ -52,7 +52,7 @@ def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
     seed: int, capital: float, wild: float, big: float
 ) -> None:
     run, bars, _ = wild_run(seed, capital, wild, big)
-    found = run_attribution(run, Market(bars, 0, ACTIONS))
+    found = attribute_run(run, Market(bars, 0, ACTIONS))
     profit = run.rows[-1].equity - capital
     near = 1e-9 * (capital + np.abs(found.usd).sum())
     assert sum(found.parts().values()) == pytest.approx(profit, abs=near)
@@ -66,13 +66,13 @@ def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
             earned[booking.symbol] += booking.usd
     tables = found.by_symbol(), found.by_hour()
     for symbol, parts in tables[0].items():
-        whose = "" if symbol == ACCOUNT else symbol
+        whose = "" if symbol == ACCOUNT_LABEL else symbol
         assert sum(parts.values()) == pytest.approx(earned[whose], abs=near), symbol
     for table in tables:
         for part, usd in found.parts().items():
             assert sum(row[part] for row in table.values()) == pytest.approx(usd, abs=near)
-    costs = Outcome.of_run(run).totals.costs_by_kind
-    paid = sum(costs[kind] for kind in ("spread", "slippage", "fees", "coin_fees"))
+    costs = Outcome.from_run(run).totals.costs_by_kind
+    paid = sum(costs[kind] for kind in ("spread", "slippage", "fees", "crypto_fees"))
     assert found.parts()["costs"] == pytest.approx(-paid, abs=near)
     got = sum(row.other + row.rounding - row.interest for row in run.rows)
     assert found.parts()["financing"] == pytest.approx(got, abs=near)
@@ -148,9 +148,9 @@ def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
         frame["timing"] = (frame["held"] - frame["ordered"]) * frame["move"]
         frame["timing"] += frame["qty"] * frame["mark"] - frame["paid"]
         frame["timing"] += frame["coin"] - frame["within"]
-        rows.append(frame.assign(symbol=symbol)[["at", "symbol", *PARTS]])
+        rows.append(frame.assign(symbol=symbol)[["at", "symbol", *PROFIT_PARTS]])
     of_account = bookings[bookings["symbol"] == ""]
-    frame = of_account[["at"]].assign(symbol=ACCOUNT, **dict.fromkeys(PARTS, 0.0))
+    frame = of_account[["at"]].assign(symbol=ACCOUNT_LABEL, **dict.fromkeys(PROFIT_PARTS, 0.0))
     rounding = of_account["kind"] == "rounding"
     frame["costs"] = of_account["usd"].where(rounding, 0.0)
     frame["financing"] = of_account["usd"].where(~rounding, 0.0)
@@ -161,7 +161,7 @@ def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
     traded: Results, tmp_path: Path
 ) -> None:
     run = traded.main
-    for name, write in writers_of(run).items():
+    for name, write in file_writers(run).items():
         write(tmp_path / name)
     closes = []
     for s, symbol in enumerate(traded.market.bars.symbols):
@@ -169,11 +169,11 @@ def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
         known = pd.DatetimeIndex(at).tz_localize("UTC")
         closes.append(pd.DataFrame({"at": known, "symbol": symbol, "close": values[:, CLOSE]}))
     read = by_pandas(tmp_path, pd.concat(closes))
-    found = run_attribution(run, traded.market)
-    assert read[list(PARTS)].abs().sum().sum() > 0
+    found = attribute_run(run, traded.market)
+    assert read[list(PROFIT_PARTS)].abs().sum().sum() > 0
     hours = read["at"].dt.tz_convert("America/New_York").dt.strftime("%H:%M")
     for table, keys in ((found.by_symbol(), read["symbol"]), (found.by_hour(), hours)):
-        mine = read.groupby(keys)[list(PARTS)].sum().reindex(list(table), fill_value=0.0)
+        mine = read.groupby(keys)[list(PROFIT_PARTS)].sum().reindex(list(table), fill_value=0.0)
         ours = pd.DataFrame(table).T
         pd.testing.assert_frame_equal(ours, mine, rtol=1e-9, atol=1e-6, check_names=False)
 
@@ -200,7 +200,7 @@ def decided(choice: Choice, equity: float = 10_000.0) -> pd.DataFrame:
 
 
 def planned(choice: Choice, equity: float = 10_000.0) -> list[float]:
-    (parts,) = planned_parts(decided(choice, equity)).tolist()
+    (parts,) = split_ordered_quantity(decided(choice, equity)).tolist()
     return list(parts)
 
 
@@ -227,20 +227,23 @@ def test_a_fill_a_move_and_a_split_worked_by_hand() -> None:
 
     Then the price rises to 104, each share becomes two, and both rise to 53.
     """
-    history = History(
+    history = SymbolHistory(
         marks=np.array([100.0, 104.0, 53.0]),
         before=(100.0, 10.0),
         ratios=np.array([1.0, 1.0, 2.0]),
         changes=np.array([40.0, 0.0, 50.0]),
         paid=np.array([40 * 101.1, 0.0, 0.0]),
-        in_prices=np.array([4.0, 0.0, 0.0]),
-        in_coin=np.zeros(3),
+        price_costs=np.array([4.0, 0.0, 0.0]),
+        crypto_fees=np.zeros(3),
         charges=np.array([0.5, 0.0, 0.0]),
         financing=np.array([0.0, 0.0, 7.0]),
     )
-    plans = np.zeros(1, dtype=np.int64), planned_parts(decided(CHOICE))
-    parts = [dict(zip(PARTS, row, strict=True)) for row in symbol_parts(history, *plans).tolist()]
-    nothing = dict.fromkeys(PARTS, 0.0)
+    plans = np.zeros(1, dtype=np.int64), split_ordered_quantity(decided(CHOICE))
+    parts = [
+        dict(zip(PROFIT_PARTS, row, strict=True))
+        for row in attribute_symbol(history, *plans).tolist()
+    ]
+    nothing = dict.fromkeys(PROFIT_PARTS, 0.0)
     assert parts[0] == pytest.approx({**nothing, "costs": -4.5, "timing": -40.0})
     assert parts[1] == pytest.approx(
         {**nothing, "premium": 800, "forecast": -280, "limits": -280, "sizing": -44, "timing": 4}

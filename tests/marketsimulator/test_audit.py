@@ -9,14 +9,14 @@ from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, silent
 from marketsimulator import audit
-from marketsimulator.audit import look_ahead, other_begin
+from marketsimulator.audit import look_ahead, compare_history_starts
 from marketsimulator.compare import compare
 from marketsimulator.results.counterfactuals import (
-    lagged_beliefs,
-    scrambled_bars,
-    shuffled_beliefs,
-    truncated_bars,
-    with_scaled_costs,
+    lag_beliefs,
+    scramble_bars,
+    shuffle_beliefs,
+    truncate_bars,
+    scale_costs,
 )
 from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings
@@ -44,7 +44,7 @@ def setup() -> Setup:
 @pytest.fixture(autouse=True)
 def few_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     """What two instants do not show, eight do not either."""
-    monkeypatch.setattr(audit, "CUTS", 2)
+    monkeypatch.setattr(audit, "AUDIT_INSTANTS", 2)
 
 
 @dataclass(frozen=True)
@@ -77,17 +77,17 @@ def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(
 ) -> None:
     monkeypatch.setattr(type(setup[0].forecaster), "build", lambda self, symbols: Peeking())
     probes = look_ahead(*setup)
-    assert all(probe.moved for probe in probes)
+    assert all(probe.first_difference for probe in probes)
     for probe in probes:
-        stamp = np.datetime64(probe.moved.split("Z")[0], "ns")
+        stamp = np.datetime64(probe.first_difference.split("Z")[0], "ns")
         assert probe.cut - np.timedelta64(5, "D") < stamp <= probe.cut
-        assert any(symbol in probe.moved for symbol in setup[1].bars.symbols)
+        assert any(symbol in probe.first_difference for symbol in setup[1].bars.symbols)
 
 
 def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -> None:
     cut = np.datetime64("2024-02-14T18:00", "ns")
-    other = scrambled_bars(market, cut, 1)
-    less = truncated_bars(market, cut)
+    other = scramble_bars(market, cut, 1)
+    less = truncate_bars(market, cut)
     for s, item in enumerate(market.instruments):
         starts = HOURLY.clock(item.kind).started_at(market.times)
         past = market.mask[s] & (market.times <= cut)
@@ -100,7 +100,7 @@ def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -
         )
         own = less.real_bars(s)[0]
         assert len(own) == (market.mask[s] & ~(starts >= cut)).sum()
-    assert (scrambled_bars(market, cut, 1).values[other.mask] == other.values[other.mask]).all()
+    assert (scramble_bars(market, cut, 1).values[other.mask] == other.values[other.mask]).all()
 
 
 SCHEDULES = [("1d", "weekly"), ("1d", "bars"), ("30m", "monthly"), ("15m", "10:30,20:00")]
@@ -121,7 +121,7 @@ def test_no_decision_of_a_schedule_sees_what_comes_after_it(name: str, schedule:
     words = ("start=2024-01-02", "data.start=2023-09-01", "sizing.strategy=risk_parity")
     settings, market = scheduled(name, schedule, *words[: 2 + (schedule == "weekly")])
     probes = look_ahead(settings, market)
-    assert [probe.moved for probe in probes] == [""] * len(probes)
+    assert [probe.first_difference for probe in probes] == [""] * len(probes)
     assert sum(probe.compared for probe in probes) > 5
 
 
@@ -171,7 +171,7 @@ def beliefs_of(setup: Setup) -> BeliefTable:
 
 def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
     believed = beliefs_of(setup)
-    late = lagged_beliefs(believed)
+    late = lag_beliefs(believed)
     for s in range(len(setup[1].bars.symbols)):
         rows = np.flatnonzero(believed.deciding[:, s])
         np.testing.assert_array_equal(late.mu[rows[1:], :, s], believed.mu[rows[:-1], :, s])
@@ -180,20 +180,22 @@ def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
 
 def test_a_shuffle_deals_each_symbols_forecasts_anew(setup: Setup) -> None:
     believed = beliefs_of(setup)
-    dealt = shuffled_beliefs(believed, 3)
+    dealt = shuffle_beliefs(believed, 3)
     ratio, other = (b.mu[:, 0][b.deciding] / b.sigma[:, 0][b.deciding] for b in (believed, dealt))
     np.testing.assert_allclose(np.sort(ratio), np.sort(other), rtol=1e-9)
     assert (ratio != other).mean() > 0.5
 
 
 def test_a_variant_is_held_against_itself_late_shuffled_and_at_other_costs(setup: Setup) -> None:
-    double = with_scaled_costs(setup[0], 2.0)
+    double = scale_costs(setup[0], 2.0)
     assert double.costs.stock_slippage_bps == 2 * setup[0].costs.stock_slippage_bps
     assert double.fees.crypto_tiers[0].taker == 2 * setup[0].fees.crypto_tiers[0].taker
     assert double.fees.sec_per_dollar[0].rate == 2 * setup[0].fees.sec_per_dollar[0].rate
     assert double.margin.interest_rate == 2 * setup[0].margin.interest_rate
     kinds = {"forecaster.kind": ["historical", "oracle"]}
-    found = compare(setup[0], ["kelly_50"], kinds, beside=["lag", "shuffled", "costs"])
+    found = compare(
+        setup[0], ["kelly_50"], kinds, counterfactual_kinds=["lag", "shuffled", "costs"]
+    )
     rows = {row.pop("run"): row for row in found.table.to_dict("records")}
     names = ("", " lagged", " shuffled", " costs×0", " costs×2", " costs×4")
     own, late, dealt, free, _, dear = (
@@ -220,9 +222,11 @@ def test_the_command_says_what_it_found_by_its_exit_code() -> None:
 
 def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup) -> None:
     """Of six weeks a half is less than the windows of correlations, of four years it is more."""
-    short = other_begin(*setup)
-    assert len(short) == audit.CUTS
-    assert all("kelly" in probe.moved for probe in short)
+    short = compare_history_starts(*setup)
+    assert len(short) == audit.AUDIT_INSTANTS
+    assert all("kelly" in probe.first_difference for probe in short)
     words = [word for word in WORDS if not word.startswith("data.start")]
     settings = settings_of(*words, "data.start=2020-06-01")
-    assert [probe.moved for probe in other_begin(settings, settings.market())] == [""] * audit.CUTS
+    assert [
+        probe.first_difference for probe in compare_history_starts(settings, settings.market())
+    ] == [""] * audit.AUDIT_INSTANTS

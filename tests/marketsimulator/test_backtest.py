@@ -140,8 +140,8 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
     walk, hold = (summary["comparisons"][name] for name in ("random_walk", "buy_and_hold"))
     assert len({each["total_return"] for each in (summary, walk, hold)}) == 3
     assert 0 < walk["trades"] < summary["trades"]
-    assert 0 < summary["rests_on_prior"] < walk["rests_on_prior"] == 1.0
-    assert hold["rests_on_prior"] is None
+    assert 0 < summary["premium_share"] < walk["premium_share"] == 1.0
+    assert hold["premium_share"] is None
     remarks = " ".join(summary["remarks"])
     # The verdict says it, once.
     assert re.search(
@@ -255,7 +255,7 @@ def test_a_folder_mixed_of_two_runs_is_read_by_nobody(
 
 def test_calendar_days_count_back_from_the_last_bar_all_symbols_share() -> None:
     run = settings_of("days=5", "data.start=2024-01-02", "data.end=2024-03-08")
-    first, last = run.span(run.bars())
+    first, last = run.run_window(run.bars())
     assert last == np.datetime64("2024-03-08T21:00", "ns")
     assert first == np.datetime64("2024-03-04T05:00", "ns")
 

@@ -19,7 +19,7 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
 from marketsimulator.results.comparison import Comparison
 from marketsimulator.results.report import result_files
-from marketsimulator.results.run_record import LIVE
+from marketsimulator.results.run_record import LIVE_TITLE
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import NAMES, with_fraction
 from tests.commands import overridden, run_command
@@ -60,7 +60,7 @@ def test_a_strategys_row_is_its_own_backtest(
 ) -> None:
     alone = run_backtest(with_changes(settings, {"sizing.strategy": strategy}))
     k = found.names.index(strategy)
-    _, equity = alone.main.curve()
+    _, equity = alone.main.equity_curve()
     np.testing.assert_array_equal(found.records[k].equity, equity)
     assert found.table["total_return"][k] == alone.figures(alone.main)["total_return"]
 
@@ -102,7 +102,7 @@ def test_what_is_run_now_stands_beside_what_was_run_before(
     assert list(found.runs.varied["sizing.strategy"]) == strategies
     assert found.runs.final[again] == found.runs.final[0]
     assert (found.table["trials"] == 5).all()
-    live = replace(before, title=LIVE)
+    live = replace(before, title=LIVE_TITLE)
     write_whole(result_files(live, live.summary()), tmp_path / "live")
     beside = compare(settings, [], now, [tmp_path / "live"])
     assert (beside.table["trials"] == 4).all(), "a live account is none"

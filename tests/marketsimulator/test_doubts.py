@@ -78,7 +78,7 @@ def run_over(folder: Path, *words: str) -> Market:
     config = composed_config(
         "backtest", [f"data.dir=[{folder}]", "data.accept_jumps=true", "trials=null", *words]
     )
-    return BacktestSettings.of(config).market()
+    return BacktestSettings.from_config(config).market()
 
 
 def test_doubts_outside_the_span_are_not_reported(folder: Path) -> None:

@@ -31,7 +31,7 @@ from foundation.database import Database
 from foundation.decimals import as_written, to_cents
 from foundation.errors import InputError
 from marketsimulator.drift import is_covered, read
-from marketsimulator.records import Booking, InitialPosition, Row, Run
+from marketsimulator.run_result import Booking, InitialPosition, EquityRow, Run
 from marketsimulator.results.drift.decisions import (
     DecisionComparison,
     compare_decisions,
@@ -39,11 +39,18 @@ from marketsimulator.results.drift.decisions import (
 )
 from marketsimulator.results.drift.orders import (
     compare_orders,
-    meant_orders,
+    planned_orders,
     slippage,
-    why_not_decided,
+    missed_decision_reason,
 )
-from marketsimulator.results.drift.terms import Flow, Side, Term, Trade, cents, profit_terms
+from marketsimulator.results.drift.terms import (
+    Flow,
+    ComparedAccount,
+    ProfitTerm,
+    Trade,
+    to_whole_cents,
+    profit_terms,
+)
 from marketsimulator.results.journal_record import JournalRecord, marked_at_closes, read_journal
 from marketsimulator.runs.simulate import simulate_trading
 from tests.marketsimulator.runs import BARS, settings_of
@@ -54,9 +61,9 @@ from trainingdata.timeframe import Timeframe
 
 SYMBOLS = ("AAA", "BBB", "BTCUSD")
 ELSEWHERE = "?FOREIGN"
-FLOWS: tuple[Term, ...] = ("fees", "interest", "dividends", "other")
+FLOWS: tuple[ProfitTerm, ...] = ("fees", "interest", "dividends", "other")
 NAMES = ("a", "b", "c", "d", "e")
-CAUSES: tuple[Term, ...] = ("undecided", "unsent", "unfilled", "decided", "by_hand")
+CAUSES: tuple[ProfitTerm, ...] = ("undecided", "unsent", "unfilled", "decided", "without_decision")
 
 quantities = st.decimals(-1000, 1000, places=9, allow_nan=False).map(as_written)
 prices = st.decimals("0.0001", 5000, places=4, allow_nan=False).map(as_written)
@@ -72,7 +79,7 @@ def ledger(
     *,
     cash: Fraction = Fraction(100_000),
     transfers: Fraction = Fraction(0),
-) -> Side:
+) -> ComparedAccount:
     """An account whose worth is added up from its cash and what it holds, entry by entry."""
     held = dict(start)
     began = cash + sum(held[s] * start_marks[s] for s in held)
@@ -85,7 +92,7 @@ def ledger(
         if flow.symbol:
             held[flow.symbol] = held.get(flow.symbol, Fraction(0)) + flow.quantity
     ended = cash + sum(held[s] * end_marks[s] for s in held)
-    return Side(
+    return ComparedAccount(
         start=start,
         start_marks=start_marks,
         end_marks=end_marks,
@@ -98,7 +105,7 @@ def ledger(
 
 
 @st.composite
-def sides(draw: st.DrawFn, symbols: tuple[str, ...]) -> Side:
+def sides(draw: st.DrawFn, symbols: tuple[str, ...]) -> ComparedAccount:
     marks = st.fixed_dictionaries(dict.fromkeys(symbols, prices))
     symbol = st.sampled_from(symbols)
     trade = st.builds(Trade, symbol=symbol, quantity=quantities, value=usd)
@@ -120,17 +127,17 @@ causes = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CAUSES))
 
 @given(sides((*SYMBOLS, ELSEWHERE)), sides(SYMBOLS), causes, usd)
 def test_the_terms_of_any_two_accounts_add_up_and_what_no_list_explains_is_unlisted(
-    live: Side, simulated: Side, causes: dict[str, Term], more: Fraction
+    live: ComparedAccount, simulated: ComparedAccount, causes: dict[str, ProfitTerm], more: Fraction
 ) -> None:
     """Exactly; and a deposit is no profit."""
     terms = profit_terms(live, simulated, causes)
     assert sum(terms.values()) == live.profit - simulated.profit
-    assert terms["unlisted"] == 0, "a ledger is worth what it lists"
-    whole = cents(terms)
+    assert terms["unexplained"] == 0, "a ledger is worth what it lists"
+    whole = to_whole_cents(terms)
     assert sum(whole.values()) == to_cents(live.profit - simulated.profit)
     assert all(abs(as_written(whole[name]) - terms[name]) < Fraction(2, 100) for name in terms)
     richer = replace(live, end_equity=live.end_equity + more)
-    assert profit_terms(richer, simulated, causes) == {**terms, "unlisted": more}
+    assert profit_terms(richer, simulated, causes) == {**terms, "unexplained": more}
     paid = replace(richer, transfers=live.transfers + more)
     assert profit_terms(paid, simulated, causes) == terms
     assert set(profit_terms(simulated, simulated, causes).values()) == {0}
@@ -142,7 +149,7 @@ FIRST = {"AAA": Fraction(100), "BBB": Fraction(20)}
 
 def bought(
     quantity: int, price: int | str, *flows: Flow, name: str = "a", **more: Fraction
-) -> Side:
+) -> ComparedAccount:
     """Ten AAA held from the beginning, and one trade of it."""
     value = quantity * as_written(Decimal(price))
     trades = {name: Trade("AAA", Fraction(quantity), value)} if quantity else {}
@@ -161,7 +168,7 @@ def bought(
         ),
         (bought(0, 0), bought(10, 100), "unsent", {"unsent": "-100.00"}),
         (bought(0, 0), bought(-10, 100), "undecided", {"undecided": "100.00"}),
-        (bought(5, 104), bought(0, 0), "by_hand", {"by_hand": "30.00"}),
+        (bought(5, 104), bought(0, 0), "without_decision", {"without_decision": "30.00"}),
         # Sold there and bought here at 100: fifteen fewer, each of which earned 10.
         (bought(-5, 100), bought(10, 100), "decided", {"decided": "-150.00"}),
         (
@@ -194,15 +201,15 @@ def bought(
                 {"a": Trade(ELSEWHERE, Fraction(-2), Fraction(-106))},
             ),
             bought(0, 0),
-            "by_hand",
-            {"elsewhere": "31.00"},
+            "without_decision",
+            {"not_simulated": "31.00"},
         ),
     ],
 )
 def test_a_difference_counts_under_its_own_name(
-    live: Side, simulated: Side, cause: Term, expected: dict[str, str]
+    live: ComparedAccount, simulated: ComparedAccount, cause: ProfitTerm, expected: dict[str, str]
 ) -> None:
-    found = cents(profit_terms(live, simulated, {"a": cause}))
+    found = to_whole_cents(profit_terms(live, simulated, {"a": cause}))
     assert {name: str(value) for name, value in found.items() if value} == expected
 
 
@@ -240,13 +247,15 @@ def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_st
     """Ten shares and two coins, a dollar each at the venue, and one of a symbol of nobody's."""
     bars = SETTINGS.bars()
     at = bars.times[-3:-1]
-    rest = [0.0] * (len(Row._fields) - 5)
-    rows = [Row(instant, 1_000.0, 1_013.0, 10.0, 2.0, *rest) for instant in at]
-    begins = {
+    rest = [0.0] * (len(EquityRow._fields) - 5)
+    rows = [EquityRow(instant, 1_000.0, 1_013.0, 10.0, 2.0, *rest) for instant in at]
+    initial_positions = {
         s: InitialPosition(Decimal(q), 1.0) for s, q in (("SYA", 10), ("SYXUSD", 2), ("ZZZ", 1))
     }
     foreign = Fill("x", "ZZZ", Decimal(1), 1.0, 0.0, at[1])
-    told = Run("", [], [foreign], rows, {}, [Booking(at[1], "ZZZ", "dividend", 3.0)], begins)
+    told = Run(
+        "", [], [foreign], rows, {}, [Booking(at[1], "ZZZ", "dividend", 3.0)], initial_positions
+    )
     found = marked_at_closes(told, Market(bars))
     for row in found.rows:
         closes = closes_of(bars.until(row.at))
@@ -254,10 +263,10 @@ def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_st
         assert row.gross_crypto == pytest.approx(2 * closes["SYXUSD"])
         assert row.equity == pytest.approx(1_000 + row.gross_stock + row.gross_crypto)
     first = closes_of(bars.until(at[0]))
-    assert {s: held.price for s, held in found.begins.items()} == {
-        s: first[s] for s in found.begins
+    assert {s: held.price for s, held in found.initial_positions.items()} == {
+        s: first[s] for s in found.initial_positions
     }
-    assert set(found.begins) == {"SYA", "SYXUSD"}
+    assert set(found.initial_positions) == {"SYA", "SYXUSD"}
     assert found.fills == []
     assert found.bookings == [Booking(at[1], "", "dividend", 3.0)]
 
@@ -309,7 +318,7 @@ def record(*intents: OrderIntent, cycles: tuple[CycleRow, ...] = (), **more: Any
 
 def filled(quantity: int, price: int = 100, ordered: int = 10) -> Trade:
     order = Trade("AAA", ordered=Fraction(ordered))
-    return order.plus(Fraction(quantity), Fraction(price), AT) if quantity else order
+    return order.add_fill(Fraction(quantity), Fraction(price), AT) if quantity else order
 
 
 @pytest.mark.parametrize(
@@ -325,10 +334,10 @@ def filled(quantity: int, price: int = 100, ordered: int = 10) -> Trade:
         (filled(0), filled(10), intent("not_received"), "unsent"),
         (filled(10), filled(12, ordered=12), intent(), "decided"),
         (filled(10), None, intent(), "decided"),
-        (filled(10), None, intent(role="night"), "by_hand"),
-        (filled(10), None, None, "by_hand"),
+        (filled(10), None, intent(role="night"), "without_decision"),
+        (filled(10), None, None, "without_decision"),
         (filled(10, ordered=0), filled(10, ordered=0), None, "same"),
-        (filled(8, ordered=0), filled(10, ordered=0), None, "by_hand"),
+        (filled(8, ordered=0), filled(10, ordered=0), None, "without_decision"),
         (None, filled(10), None, "decided"),
     ],
 )
@@ -365,9 +374,9 @@ def test_an_instant_that_was_not_decided_says_why(cycles: tuple[CycleRow, ...], 
 def test_slippage_is_what_live_fills_cost_more_than_simulated_ones() -> None:
     """Bought at 100.10 and 100.30 instead of 100, sold at 99.90: 10, 30 and 10 basis points."""
     there = {
-        "a": filled(0).plus(Fraction(10), as_written(100.1), AT),
-        "b": filled(0).plus(Fraction(10), as_written(100.3), AT),
-        "c": replace(filled(0).plus(Fraction(-10), as_written(99.9), AT), symbol="BBB"),
+        "a": filled(0).add_fill(Fraction(10), as_written(100.1), AT),
+        "b": filled(0).add_fill(Fraction(10), as_written(100.3), AT),
+        "c": replace(filled(0).add_fill(Fraction(-10), as_written(99.9), AT), symbol="BBB"),
         "d": filled(10),
     }
     here = {"a": filled(10), "b": filled(10), "c": replace(filled(-10), symbol="BBB")}
@@ -379,10 +388,10 @@ def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
     """A practice venue stamps a fill with the start of its bar, seconds before the cycle."""
     late = AT + np.timedelta64(5, "s")
     fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
-    by_hand = replace(fill, order="")
-    journal = record(replace(intent(), sent_at=late), fills=(fill, by_hand))
+    without_decision = replace(fill, order="")
+    journal = record(replace(intent(), sent_at=late), fills=(fill, without_decision))
     assert journal.fills_between(late, AT + HOUR) == [fill]
-    assert journal.fills_between(AT - HOUR, late) == [by_hand]
+    assert journal.fills_between(AT - HOUR, late) == [without_decision]
 
 
 @pytest.mark.parametrize(
@@ -400,7 +409,7 @@ def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
 def test_an_order_counts_if_it_was_meant_between_the_readings(
     sent: OrderIntent, listed: bool
 ) -> None:
-    assert meant_orders(record(sent), "trade", AT, AT + HOUR) == [sent.order] * listed
+    assert planned_orders(record(sent), "trade", AT, AT + HOUR) == [sent.order] * listed
 
 
 def test_an_account_is_read_last_where_its_orders_have_met_their_bars() -> None:
@@ -434,7 +443,7 @@ def test_a_mark_says_what_positions_are_worth_and_the_trades_how_many_they_are()
 def test_a_position_that_nothing_prices_is_named() -> None:
     odd = replace(decision(), positions={"ODD": Decimal(3)})
     with pytest.raises(InputError, match="d: the journal has no price of ODD then"):
-        record(decisions=(odd,)).beginning()
+        record(decisions=(odd,)).first_account()
 
 
 class Watched:
@@ -584,4 +593,4 @@ def test_an_instant_is_missed_once_the_live_loop_could_not_decide_it_any_more(
     until = decision_deadline(bars, now)
     for began in (met, late, late + np.timedelta64(5, "m")):
         passed = (CycleRow(0, "trade", began, began, idle_reason="shut"),)
-        assert (why_not_decided(passed, now, until) == "shut") is bool(began <= late)
+        assert (missed_decision_reason(passed, now, until) == "shut") is bool(began <= late)

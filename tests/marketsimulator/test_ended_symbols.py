@@ -14,12 +14,12 @@ from execution.live.cycle import _say_missing
 from foundation.files import write_whole
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
-from marketsimulator.records import ENDED
-from marketsimulator.results.counterfactuals import ended_market
-from marketsimulator.results.remarks import ended_remarks
+from marketsimulator.run_result import DELISTED
+from marketsimulator.results.counterfactuals import delist_after
+from marketsimulator.results.remarks import delisting_remarks
 from marketsimulator.results.report import result_files
 from marketsimulator.results.verdict import verdict
-from marketsimulator.runs.outcome import Outcome, outcomes
+from marketsimulator.runs.outcome import Outcome, simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.stocks import Venue
@@ -77,7 +77,12 @@ def test_a_position_is_gone_as_the_session_opens_after_enough_without_a_bar(
     assert broker.row().equity == pytest.approx(10_000.0 - quantity * 3.0)
     assert broker.short_proceeds() == {}
     (booking,) = broker.bookings
-    assert booking == (bars.times[fourth_close + 1], "AAA", ENDED, pytest.approx(-3.0 * quantity))
+    assert booking == (
+        bars.times[fourth_close + 1],
+        "AAA",
+        DELISTED,
+        pytest.approx(-3.0 * quantity),
+    )
     fill = broker.fills[-1]
     assert fill.at == session_open(np.datetime64("2026-05-08"))
     assert fill.price == pytest.approx(7.0)
@@ -134,11 +139,11 @@ def test_walk_stepped_broker_sweep_and_accountant_keep_one_account() -> None:
     config = asdict(settings)
     config["data"]["ended_after"] = endings.after
     assert str(audit(Records.of(config, market.bars, run, ends=ends))) == "0 differences"
-    assert sum(booking.kind == ENDED for booking in run.bookings) >= 2
-    (outcome,) = outcomes([settings], market, table)
+    assert sum(booking.kind == DELISTED for booking in run.bookings) >= 2
+    (outcome,) = simulate_variants([settings], market, table)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
-    assert outcome.totals.trades == Outcome.of_run(run).totals.trades
-    assert outcome.totals.notional == pytest.approx(Outcome.of_run(run).totals.notional)
+    assert outcome.totals.trades == Outcome.from_run(run).totals.trades
+    assert outcome.totals.notional == pytest.approx(Outcome.from_run(run).totals.notional)
 
 
 def test_a_page_adds_up_where_a_share_is_worth_nothing(
@@ -154,7 +159,7 @@ def test_a_page_adds_up_where_a_share_is_worth_nothing(
     words = (*WORDS, "data.ended_after=3", "data.ended_loss=1", "prior.stock_sharpe=2")
     results = run_backtest(settings_of(*words))
     summary = results.summary()
-    ends = [each for each in results.main.bookings if each.kind == ENDED]
+    ends = [each for each in results.main.bookings if each.kind == DELISTED]
     assert len(ends) == 1
     remark = next(each for each in summary["remarks"] if "ended within the run" in each)
     assert remark.startswith("1 symbol ended within the run (SYA): earned there -$")
@@ -170,7 +175,7 @@ def test_a_page_adds_up_where_a_share_is_worth_nothing(
 def test_a_future_in_which_symbols_end_changes_nothing_before_it() -> None:
     whole = Market(flat(56))
     at = whole.bars.times[20]
-    other = ended_market(whole, at, 3)
+    other = delist_after(whole, at, 3)
     assert [each.booked > at for each in other.ended] == [True]
     before = whole.bars.times <= at
     np.testing.assert_array_equal(other.bars.mask[:, before], whole.bars.mask[:, before])
@@ -227,10 +232,10 @@ def test_a_lost_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.Monke
     told = verdict(summary)
     assert results.main.rows[-1].equity < 0
     assert told.level == "bad"
-    assert told.claim == f"The account was lost: no equity was left on {summary['lost_on']}."
-    assert summary["lost_on"] == "2022-07-05"
+    assert told.claim == f"The account was lost: no equity was left on {summary['wiped_out_on']}."
+    assert summary["wiped_out_on"] == "2022-07-05"
     assert summary["days"] == len(results.main.rows) > 20
-    reasons = [order.reason for decision in results.main.log for order in decision.orders]
+    reasons = [order.reason for decision in results.main.decision_log for order in decision.orders]
     assert not any("nan" in str(reason) for reason in reasons)
 
 
@@ -243,7 +248,7 @@ def test_squeezed_symbol_does_not_end(tmp_path: Path) -> None:
     broker.open()
     broker.advance(len(found.bars.times) - 1)
     assert [float(fill.qty) for fill in broker.fills] == [-100.0]
-    assert all(booking.kind != ENDED for booking in broker.bookings)
+    assert all(booking.kind != DELISTED for booking in broker.bookings)
 
 
 def test_symbol_whose_bars_stop_still_ends(tmp_path: Path) -> None:
@@ -257,12 +262,12 @@ def test_last_bar_that_waits_is_not_missing(tmp_path: Path) -> None:
     found = settings.market()
     assert not found.bars.mask[1, -1]
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
-    assert not [note for note in ended_remarks(run, found, {}) if "Missing" in note]
+    assert not [note for note in delisting_remarks(run, found, {}) if "Missing" in note]
     words = [word for word in squeezed(tmp_path, ends=True) if not word.startswith("end=")]
     settings = settings_of(*words, "end=2022-07-06")
     found = settings.market()
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
-    assert [note for note in ended_remarks(run, found, {}) if "Missing" in note]
+    assert [note for note in delisting_remarks(run, found, {}) if "Missing" in note]
 
 
 @pytest.mark.parametrize("quantity", [100.0, -100.0])
@@ -302,7 +307,7 @@ def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
     assert (
         "WILD is paid by its last price as read (10.00), which no other bar confirms."
-        in ended_remarks(run, found, {"WILD": 0.0})
+        in delisting_remarks(run, found, {"WILD": 0.0})
     )
     (doubt,) = found.bars.doubts
     assert "if the symbol ends here, its payout uses this price, 10" in doubt.effect
@@ -324,7 +329,7 @@ def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> N
     broker.advance(len(found.bars.times) - 1)
     assert float(broker.account().positions["WILD"]) == sign * 100.0
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
-    (note,) = [each for each in ended_remarks(run, found, {}) if "came back" in each]
+    (note,) = [each for each in delisting_remarks(run, found, {}) if "came back" in each]
     assert note.startswith("WILD came back at 2022-07-")
     # One session more without it, and it has ended.
     calm.drop(index=range(116, 127)).to_csv(tmp_path / "WILD.csv", index=False)
@@ -346,7 +351,7 @@ def test_accountant_keeps_a_returned_symbol_too() -> None:
     trader = trader_of(settings, market)
     table = eager(trader.build_beliefs(market), "2024-02-17")
     run = walked_as_stepped(settings, market, replace(trader, table=table))
-    assert all(booking.kind != ENDED for booking in run.bookings)
+    assert all(booking.kind != DELISTED for booking in run.bookings)
     assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
 
 

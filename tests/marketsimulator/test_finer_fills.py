@@ -24,7 +24,7 @@ from marketsimulator.audit import read as read_audit
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report import result_files
 from marketsimulator.results.trial_identity import data_hash
-from marketsimulator.runs.outcome import outcomes
+from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import account_on, order, orders, stock_ends
@@ -263,7 +263,7 @@ def test_finer_bars_after_an_instant_change_no_decision_by_then(files: tuple[Pat
     assert early[0] == early[1] != []
     # A comparison takes the setting: its variants fill on the same finer bars.
     assert trader.table is not None
-    (outcome,) = outcomes([settings], market, trader.table)
+    (outcome,) = simulate_variants([settings], market, trader.table)
     whole = step_trading(settings, market, "x", trader, settings.broker(market))
     assert outcome.equity.tolist() == [row.equity for row in whole.rows]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from execution.orders.fees import TradingCosts
 from foundation.errors import InputError
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.impact import tick_price
+from marketsimulator.account.impact import round_to_tick
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.accounts import account_on, market, panel_of, stock_ends
 from trainingdata.bars import Bars
@@ -80,7 +80,7 @@ def test_in_parts_an_order_pays_what_it_pays_whole_and_the_other_side_pays_for_i
 @given(st.floats(-17.0, 4.0), st.booleans())
 def test_tick_is_a_basis_point_at_most(power: float, up: bool) -> None:
     price = 10.0**power
-    rounded = tick_price(price, up)
+    rounded = round_to_tick(price, up)
     assert abs(rounded / price - 1) <= 1.0001e-4
     assert rounded >= price * (1 - 1e-9) if up else rounded <= price * (1 + 1e-9)
 
@@ -92,13 +92,15 @@ def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(
     size = 1e-9 if ticks < 10**9 else 1e-4
     price = ticks * size
     near = (ticks + part) * size
-    assert tick_price(price, True) == tick_price(price, False) == pytest.approx(price, rel=1e-15)
     assert (
-        tick_price(near, True) == pytest.approx((ticks + (part > 0.02)) * size, rel=1e-15)
+        round_to_tick(price, True) == round_to_tick(price, False) == pytest.approx(price, rel=1e-15)
+    )
+    assert (
+        round_to_tick(near, True) == pytest.approx((ticks + (part > 0.02)) * size, rel=1e-15)
         or 0 < part <= 0.02
     )
     assert (
-        tick_price(near, False) == pytest.approx((ticks - (part < -0.02)) * size, rel=1e-15)
+        round_to_tick(near, False) == pytest.approx((ticks - (part < -0.02)) * size, rel=1e-15)
         or -0.02 <= part < 0
     )
 

@@ -72,8 +72,8 @@ def broker_with(
         book.holding["quantity"][s] = round(
             np.trunc(weights[s] * equity / closes[s] / step) * step, 9
         )
-        book.holding["proceeds"][s] = max(-book.holding["quantity"][s] * closes[s], 0.0)
-    book.account["proceeds"] = book.holding["proceeds"].sum()
+        book.holding["short_proceeds"][s] = max(-book.holding["quantity"][s] * closes[s], 0.0)
+    book.account["short_proceeds"] = book.holding["short_proceeds"].sum()
     book.account["cash"] = equity - float(book.holding["quantity"] @ closes)
     market = Market(bars, index)
     return SimulatedBroker(market, SETTINGS.timeline(market), book)

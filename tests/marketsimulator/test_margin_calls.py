@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.margin import call_is_met
+from marketsimulator.account.margin import is_call_met
 from tests.marketsimulator.accounts import FLAT, FREE, account_in, order, stock_ends
 from trainingdata.actions import Action
 
@@ -107,7 +107,7 @@ def test_equity_that_is_exactly_what_is_required_meets_a_call() -> None:
     for borrowed, met in ((70_000.0, True), (70_000.01, False)):
         book.account["cash"] = -borrowed
         book.account["equity"] = 100_000.0 - borrowed
-        assert call_is_met(book) is met
+        assert is_call_met(book) is met
 
 
 @pytest.mark.parametrize("kind", ["limit", "stop"])

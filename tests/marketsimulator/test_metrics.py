@@ -19,12 +19,12 @@ def dates(first: str, last: str) -> np.ndarray:
 def test_days_are_sessions_for_stocks_and_calendar_days_with_a_coin() -> None:
     """The number of periods a year is read from the days, and it is never the number of bars."""
     at = hourly("2024-01-02T10:00", "2024-03-01T22:00")
-    stocks, stock_days = daily_equity(at, np.ones(len(at)), capital=1.0, coins=False)
-    coins, coin_days = daily_equity(at, np.ones(len(at)), capital=1.0, coins=True)
+    stocks, stock_days = daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=False)
+    has_crypto, coin_days = daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=True)
     assert stock_days == 252
     assert coin_days == 366, "29 February is one of them"
     assert len(stocks) == 1 + len(dates("2024-01-02", "2024-03-01"))
-    assert len(coins) == 1 + 60
+    assert len(has_crypto) == 1 + 60
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_days_are_sessions_for_stocks_and_calendar_days_with_a_coin() -> None:
 )
 def test_early_years_have_all_their_sessions(first: str, last: str, expected: int) -> None:
     at = hourly(f"{first}T10:00", f"{last}T22:00")
-    assert daily_equity(at, np.ones(len(at)), capital=1.0, coins=False)[1] == expected
+    assert daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=False)[1] == expected
 
 
 def test_the_statistics_by_hand() -> None:
@@ -42,7 +42,7 @@ def test_the_statistics_by_hand() -> None:
     at = np.sort(np.concatenate([four_pm(days), four_pm(days) - HOUR]))
     levels = 100.0 * np.cumprod([1.01, 0.99, 1.02])
     equity = np.stack([levels * 0.7, levels], axis=1).ravel()
-    p = performance(at, equity, capital=100.0, coins=False)
+    p = performance(at, equity, capital=100.0, has_crypto=False)
     returns = np.array([0.01, -0.01, 0.02])
     root = np.sqrt(p.periods_per_year)
     assert p.total_return == pytest.approx(1.01 * 0.99 * 1.02 - 1)
@@ -56,20 +56,20 @@ def test_the_statistics_by_hand() -> None:
 
 def test_what_is_not_defined_is_none_and_never_zero() -> None:
     at = hourly("2024-10-01T14:00", "2024-10-04T23:00")
-    flat = performance(at, np.full(len(at), 50.0), capital=50.0, coins=False)
+    flat = performance(at, np.full(len(at), 50.0), capital=50.0, has_crypto=False)
     assert (flat.sharpe, flat.sortino, flat.calmar) == (None, None, None)
     assert flat.total_return == 0
-    moment = performance(at[:1], np.array([60.0]), capital=50.0, coins=False)
+    moment = performance(at[:1], np.array([60.0]), capital=50.0, has_crypto=False)
     assert moment.total_return == pytest.approx(0.2)
     assert (moment.annual_return, moment.volatility) == (None, None)
-    rocket = performance(at[:30], np.linspace(50.0, 500_000.0, 30), capital=50.0, coins=True)
+    rocket = performance(at[:30], np.linspace(50.0, 500_000.0, 30), capital=50.0, has_crypto=True)
     assert rocket.annual_return is None
 
 
 def test_an_account_that_is_wiped_out_has_a_return_and_no_growth_rate() -> None:
     at = hourly("2024-10-01T14:00", "2024-10-08T23:00")
     equity = np.linspace(50.0, -10.0, len(at))
-    p = performance(at, equity, capital=50.0, coins=False)
+    p = performance(at, equity, capital=50.0, has_crypto=False)
     assert p.total_return == pytest.approx(-1.2)
     assert p.annual_return is None
 

@@ -14,10 +14,10 @@ from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import exact_decimal
 from foundation.arrays import Records
-from marketsimulator.account.book import Book, Opens, new_book, new_tape
-from marketsimulator.account.rebalancing import most_fills, move_to_targets, tape_with_room
+from marketsimulator.account.book import Book, BarOpens, create_book, create_tape
+from marketsimulator.account.rebalancing import max_fills, trade_to_targets, ensure_tape_space
 from marketsimulator.account.settlement import mark_positions
-from marketsimulator.account.terms import FillTerms, day_table, holdings_of
+from marketsimulator.account.terms import FillTerms, day_table, holding_table
 from trainingdata.instruments import instrument
 
 FREE = TradingCosts(0, 0, 0, 0, 0, 0)
@@ -30,14 +30,19 @@ AT = np.datetime64("2026-09-01T14:30", "ns")
 def book_of(held: dict[str, float], capital: float = 1e6, costs: TradingCosts = FREE) -> Book:
     """An account that holds these at PRICES, with so much cash beside them."""
     items = [instrument(name) for name in held]
-    book = new_book(capital, holdings_of(items, costs, MarginTerms()), np.array([[0.0, 0.0, 0.0]]))
+    book = create_book(
+        capital, holding_table(items, costs, MarginTerms()), np.array([[0.0, 0.0, 0.0]])
+    )
     book.holding["quantity"] = list(held.values())
     mark_positions(book.account[0], book.holding, np.array([PRICES[name] for name in held]))
     return book
 
 
 def sent(
-    book: Book, targets: list[float], largest: float = ENDLESS, room: list[float] | None = None
+    book: Book,
+    targets: list[float],
+    max_crypto_order: float = ENDLESS,
+    room: list[float] | None = None,
 ) -> Records:
     """The fills of a move at the marks."""
     dates = np.array(["2026-09-01"], dtype="datetime64[D]")
@@ -45,13 +50,15 @@ def sent(
     size = len(targets)
     if room is not None:
         book.holding["room"] = room
-    tape = new_tape(100_000)
+    tape = create_tape(100_000)
     before, marks = (book.holding[name].copy() for name in ("quantity", "mark"))
     endless, calm, queue = np.full(size, np.inf), np.zeros(size), np.zeros(size, np.int64)
-    bars = Opens(marks, endless, calm)
+    bars = BarOpens(marks, endless, calm)
     account = book.account[0], book.holding
-    move_to_targets(*account, day, tape, 0, before, np.array(targets), bars, largest, queue)
-    return tape[: int(book.account["entries"][0])]
+    trade_to_targets(
+        *account, day, tape, 0, before, np.array(targets), bars, max_crypto_order, queue
+    )
+    return tape[: int(book.account["tape_length"][0])]
 
 
 def told(fills: Records) -> list[tuple[int, float]]:
@@ -75,15 +82,15 @@ def test_dust_below_an_increment_stays_unless_the_position_closes() -> None:
 
 def test_a_large_coin_order_goes_out_in_equal_parts_and_a_stock_order_never() -> None:
     book = book_of({"BTCUSD": 0.0, "AAA": 0.0}, capital=100_000.0)
-    found = told(sent(book, [10.0, 100.0], largest=3_000.0))
+    found = told(sent(book, [10.0, 100.0], max_crypto_order=3_000.0))
     assert found == [(0, 2.5), (0, 2.5), (0, 2.5), (0, 2.5), (1, 100.0)]
-    assert told(sent(book_of({"BTCUSD": 3.0}), [0.0], largest=3_000.0)) == [(0, -3.0)]
-    assert told(sent(book_of({"BTCUSD": 3.0005}), [0.0], largest=3_000.0)) == [
+    assert told(sent(book_of({"BTCUSD": 3.0}), [0.0], max_crypto_order=3_000.0)) == [(0, -3.0)]
+    assert told(sent(book_of({"BTCUSD": 3.0005}), [0.0], max_crypto_order=3_000.0)) == [
         (0, -1.5),
         (0, -1.5005),
     ]
-    assert told(sent(book_of({"BTCUSD": 0.0}), [0.005], largest=1.5)) == [(0, 0.001)] * 5
-    assert told(sent(book_of({"BTCUSD": 0.0}), [0.005], largest=2.0)) == [
+    assert told(sent(book_of({"BTCUSD": 0.0}), [0.005], max_crypto_order=1.5)) == [(0, 0.001)] * 5
+    assert told(sent(book_of({"BTCUSD": 0.0}), [0.005], max_crypto_order=2.0)) == [
         (0, 0.002),
         (0, 0.002),
         (0, 0.001),
@@ -108,8 +115,8 @@ def test_a_tape_has_room_for_every_fill_of_a_move(
     book = book_of(dict(zip(names, held.tolist(), strict=True)), 1e9, TradingCosts())
     book.account["taker"] = 0.0025
     targets = np.round(np.array(after[: len(names)]) * steps, 9)
-    room = most_fills(book.holding, targets, most)
-    fills = sent(book, targets.tolist(), largest=most)
+    room = max_fills(book.holding, targets, most)
+    fills = sent(book, targets.tolist(), max_crypto_order=most)
     coins = np.array([instrument(name).symbol != "AAA" for name in names])
     parts = np.abs(targets - held) * coins / steps / most
     assert len(fills) <= room <= 4 * (len(names) + np.ceil(parts).sum())
@@ -120,8 +127,8 @@ def test_a_tape_has_room_for_every_fill_of_a_move(
 
 
 def test_a_tape_that_is_too_short_becomes_a_longer_one_with_what_is_written() -> None:
-    with_room = unwrap(tape_with_room)  # by itself it would be compiled for this test alone
-    tape = new_tape(6)
+    with_room = unwrap(ensure_tape_space)  # by itself it would be compiled for this test alone
+    tape = create_tape(6)
     tape["price"][:4] = [1.0, 2.0, 3.0, 4.0]
     assert with_room(tape, 4, 2) is tape
     longer = with_room(tape, 4, 3)
@@ -145,7 +152,7 @@ def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after:
 
 def test_parts_of_what_is_a_billionth_short_of_a_step_are_those_of_the_decision() -> None:
     held = 3.0 - 1e-9
-    found = [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], largest=1_500.0))]
+    found = [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], max_crypto_order=1_500.0))]
     before = exact_decimal(round(held, 9))
     orders = rebalance("s", AT, [instrument("BTCUSD")], [before], [Decimal(0)], [1.5], ["x"])
     expected = [-float(o.qty) for o in orders]

@@ -16,8 +16,8 @@ from scipy.signal import lfilter
 
 from foundation.arrays import Array
 from marketsimulator.results.comparison import compared
-from marketsimulator.results.metrics import autocorrelation_of, returns_until_ruin
-from marketsimulator.results.remarks import LIKELY
+from marketsimulator.results.metrics import first_autocorrelation, returns_until_ruin
+from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE
 from marketsimulator.results.run_record import read_run
 from marketsimulator.results.significance import Overfitting, deflated_sharpe, overfitting
 from tests.marketsimulator.run_folder_files import write_run
@@ -35,7 +35,7 @@ def by_hand(returns: Array, blocks: int) -> Mapping[str, float]:
     """The definition, split by split and day by day."""
     parts = np.array_split(np.arange(returns.shape[1]), blocks)
     moving = returns[np.ptp(returns, axis=1) > 0]
-    worse, inside, outside, losses = [], [], [], []
+    worse, in_sample, out_of_sample, losses = [], [], [], []
     for chosen in itertools.combinations(range(blocks), blocks // 2):
         days = np.concatenate([parts[k] for k in chosen])
         rest = np.setdiff1d(np.arange(returns.shape[1]), days)
@@ -43,11 +43,13 @@ def by_hand(returns: Array, blocks: int) -> Mapping[str, float]:
         best = np.flatnonzero(one > one.max() - 1e-9)
         logits = [logit(mean_rank(other, ratio), len(moving)) for ratio in other[best]]
         worse.append(np.mean([(x < -1e-12) + (abs(x) <= 1e-12) / 2 for x in logits]))
-        inside.append(one.max())
-        outside.append(other[best].mean())
+        in_sample.append(one.max())
+        out_of_sample.append(other[best].mean())
         losses.append((other[best] < 0).mean())
-    means = (np.mean(values) for values in (worse, inside, outside, losses))
-    return dict(zip(("probability", "inside", "outside", "loss"), means, strict=True))
+    means = (np.mean(values) for values in (worse, in_sample, out_of_sample, losses))
+    return dict(
+        zip(("probability", "in_sample", "out_of_sample", "loss_probability"), means, strict=True)
+    )
 
 
 def mean_rank(ratios: Array, ratio: float) -> float:
@@ -112,7 +114,7 @@ def best_is_called_real(returns: Array, trials: int) -> bool:
     variance = float(ratios.var(ddof=1))
     days = returns.shape[1]
     told = deflated_sharpe(float(ratios.max()), days, trials=trials, variance=variance)
-    return told is not None and told > LIKELY
+    return told is not None and told > MIN_DEFLATED_SHARPE
 
 
 def test_autocorrelated_noise_is_rarely_called_real() -> None:
@@ -125,14 +127,14 @@ def test_autocorrelated_noise_is_rarely_called_real() -> None:
         returns = lfilter([1.0], [1.0, -0.4], shocks, axis=1)[:, 100:]
         ratios = np.array([sharpe(row) for row in returns])
         best = returns[ratios.argmax()]
-        for memory in (autocorrelation_of(best), 0.0):
+        for memory in (first_autocorrelation(best), 0.0):
             told = deflated_sharpe(
                 *(float(ratios.max()), 250),
                 trials=20,
                 variance=float(ratios.var(ddof=1)),
                 autocorrelation=memory,
             )
-            called.append(told is not None and told > LIKELY)
+            called.append(told is not None and told > MIN_DEFLATED_SHARPE)
     aware, unaware = np.mean(np.reshape(called, (-1, 2)), axis=0)
     assert aware <= 0.07
     assert unaware > 1.5 * aware
@@ -174,7 +176,9 @@ def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(tmp_p
     assert sentence in comparison.page(tmp_path)
     figures = json.loads(json.dumps(comparison.summary()))["overfitting"]
     assert figures["probability"] == pytest.approx(found.probability)
-    assert figures["sharpe_inside"] == pytest.approx(found.inside * comparison.runs.per_year**0.5)
+    assert figures["sharpe_inside"] == pytest.approx(
+        found.in_sample * comparison.runs.per_year**0.5
+    )
     short = comparison_of(tmp_path / "short", NOISE[:, :59])
     assert "overfitting is not told" in " ".join(short.sentences())
     assert short.summary()["overfitting"] is None

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from execution.decision.trader import Trader
-from marketsimulator.records import Run
-from marketsimulator.runs.decisions import WalkedDecisions
-from marketsimulator.runs.outcome import Outcome, outcomes
-from marketsimulator.runs.walk import walked
+from marketsimulator.run_result import Run
+from marketsimulator.runs.decisions import CompiledDecisions
+from marketsimulator.runs.outcome import Outcome, simulate_variants
+from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import UNFINISHED
 from tests.marketsimulator.accountant import Records, audit
@@ -47,9 +47,9 @@ def walked_and_swept(*words: str) -> tuple[Run, Outcome]:
     run = walked_as_stepped(settings, market, trader)
     assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
     assert trader.table is not None
-    (outcome,) = outcomes([settings], market, trader.table)
+    (outcome,) = simulate_variants([settings], market, trader.table)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
-    assert outcome.totals.failures == run.log.failures
+    assert outcome.totals.failures == run.decision_log.failures
     keeps_the_account_of_a_sweep(settings, market, trader)
     return run, outcome
 
@@ -59,7 +59,9 @@ def keeps_the_account_of_a_sweep(
 ) -> None:
     assert trader.table is not None
     line = settings.timeline(market, impact=True)
-    kept, swept = (walked(settings, market, trader.table, line, keeps=k) for k in (True, False))
+    kept, swept = (
+        run_compiled(settings, market, trader.table, line, keep_decisions=k) for k in (True, False)
+    )
     np.testing.assert_array_equal(kept.account, swept.account)
 
 
@@ -73,7 +75,7 @@ def runs() -> Runs:
     half = replace(settings.fills, coverage=0.5)
     small, large = (replace(settings, capital=capital) for capital in CAPITALS)
     variants = [small, replace(large, fills=half)]
-    swept = outcomes(variants, market, trader.table)
+    swept = simulate_variants(variants, market, trader.table)
     stepped = [walked_as_stepped(v, market, trader) for v in variants]
     records = [
         Records.of(asdict(v), market.bars, run) for v, run in zip(variants, stepped, strict=True)
@@ -87,7 +89,7 @@ def test_the_sweep_keeps_the_backtests_account_to_the_cent(capital: float, runs:
     assert str(audit(records)) == "0 differences"
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 90
-    for name in ("fees", "coin_fees", "spread", "slippage", "interest", "borrow", "rounding"):
+    for name in ("fees", "crypto_fees", "spread", "slippage", "interest", "borrow", "rounding"):
         assert getattr(outcome.totals, name) == pytest.approx(
             sum(getattr(row, name) for row in run.rows), abs=0.005
         )
@@ -150,7 +152,7 @@ def test_limits_on_groups_and_positions_hold_walked_swept_and_asked(
     whole = some.count() == 3
     assert (some.apply(lambda w: w.abs().sum())[whole] <= 0.6 + 1e-6).all()
     assert (some.sum()[whole] <= 0.4 + 1e-6).all()
-    gaps = run.log.optimality_gaps
+    gaps = run.decision_log.optimality_gaps
     assert (gaps[np.isfinite(gaps)] >= 0).all()
 
 
@@ -171,8 +173,8 @@ def test_where_a_rule_of_ones_own_has_no_answer_a_walk_says_what_a_trader_asked_
 ) -> None:
     module = own_module(UNSOLVED_FOR_A_DAY, tmp_path, monkeypatch)
     run, _ = walked_and_swept(f"sizing.strategy={module}.rule")
-    unsolved = [decision for decision in run.log if decision.failure]
-    assert len(unsolved) == run.log.failures > 10
+    unsolved = [decision for decision in run.decision_log if decision.failure]
+    assert len(unsolved) == run.decision_log.failures > 10
     assert {decision.failure for decision in unsolved} == {"no answer today"}
     assert {str(decision.at)[:10] for decision in unsolved} == {"2024-02-20"}
 
@@ -189,11 +191,11 @@ def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved()
     assert len(run.fills) > 100
 
     line = settings.timeline(market, impact=True)
-    walk = walked(settings, market, hard, line, keeps=True)
+    walk = run_compiled(settings, market, hard, line, keep_decisions=True)
     kept = walk.kept
     row = int(np.flatnonzero(hard.deciding.any(axis=1))[40])
     kept.status[row] = UNFINISHED
-    said = WalkedDecisions(settings, "x", market.bars, hard, walk)
+    said = CompiledDecisions(settings, "x", market.bars, hard, walk)
     (failed,) = (decision for decision in said if decision.failure)
     assert said.failures == 1
     assert failed.at == hard.at[row]

@@ -16,7 +16,7 @@ from foundation.charts import Chart
 from marketsimulator.results.metrics import figure_text
 from marketsimulator.results.remarks import (
     cost_remarks,
-    hold_remarks,
+    buy_and_hold_remarks,
     no_trade_remarks,
     unused_sizing_remarks,
 )
@@ -53,11 +53,11 @@ def held(*fills: tuple[str, int, float]) -> Any:
 
 def test_uninvested_buy_and_hold_is_explained() -> None:
     bars = bars_at(AAA=320.0, BBB=700.0)
-    assert hold_remarks(held(("AAA", 1, 320.0)), bars, 1000.0) == [
+    assert buy_and_hold_remarks(held(("AAA", 1, 320.0)), bars, 1000.0) == [
         "Buy and hold invests 32% of the capital: it buys whole shares for an equal part of"
         " $500.00 a symbol; one share costs more for BBB."
     ]
-    assert hold_remarks(held(("AAA", 1, 499.0), ("BBB", 1, 480.0)), bars, 1000.0) == []
+    assert buy_and_hold_remarks(held(("AAA", 1, 499.0), ("BBB", 1, 480.0)), bars, 1000.0) == []
 
 
 @pytest.mark.parametrize(("name", "short"), [("sharpe", "1.20 (short)"), ("calmar", "—")])
@@ -90,8 +90,10 @@ def test_unused_parameter_of_another_strategy_is_named(
 def test_day_on_a_chart_is_new_yorks() -> None:
     at = np.array(["2024-01-05T15:30", "2024-01-05T20:30", "2024-07-08T19:30"], "datetime64[ns]")
     rows = [SimpleNamespace(gross_stock=60.0, gross_crypto=30.0)] * 3
-    log = SimpleNamespace(stock_ceilings=np.full(3, 2.0), at=at)
-    run: Any = SimpleNamespace(curve=lambda: (at, np.full(3, 100.0)), rows=rows, log=log)
+    decision_log = SimpleNamespace(stock_ceilings=np.full(3, 2.0), at=at)
+    run: Any = SimpleNamespace(
+        equity_curve=lambda: (at, np.full(3, 100.0)), rows=rows, decision_log=decision_log
+    )
     chart = leverage_chart(run, 1.0)
     assert isinstance(chart, Chart)
     for series in chart.series:

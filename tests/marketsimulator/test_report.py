@@ -24,15 +24,20 @@ from foundation.decimals import to_cents
 from foundation.figures import NONE
 from foundation.files import write_whole
 from marketsimulator.backtest import run_backtest
-from marketsimulator.records import Row, Run
+from marketsimulator.run_result import EquityRow, Run
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from marketsimulator.results.metrics import TABLE_FIGURES, daily_rows, figure_text, returns_by
-from marketsimulator.results.remarks import cost_remarks, little_remarks, luck_remarks, raw_remarks
+from marketsimulator.results.remarks import (
+    cost_remarks,
+    sample_size_remarks,
+    luck_remarks,
+    uncalibrated_remarks,
+)
 from marketsimulator.results.report import result_files
 from marketsimulator.results.report_charts import daily_weights
-from marketsimulator.results.report_tables import lead_table
+from marketsimulator.results.report_tables import outperformance_table
 from marketsimulator.results.round_trips import RoundTrip, round_trips
-from marketsimulator.results.significance import lead
+from marketsimulator.results.significance import outperformance
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
 from marketsimulator.results.verdict import run_label, verdict
 from tests.marketsimulator.runs import settings_of
@@ -124,10 +129,10 @@ def test_the_curves_of_the_page_are_those_of_the_run(
     page, summary = both
     (drawdown,) = charts_of(section(page, "Drawdown"))
     assert min(drawdown["series"][-1]["y"]) == pytest.approx(summary["max_drawdown"], rel=1e-7)
-    assert summary["max_drawdown_every_bar"] <= summary["max_drawdown"] < -0.001
+    assert summary["max_drawdown_intraday"] <= summary["max_drawdown"] < -0.001
     (chart,) = charts_of(section(page, "Equity"))
     assert (chart["unit"], chart["zone"], chart["logarithmic"]) == ("usd", "America/New_York", True)
-    at, equity = traded.main.curve()
+    at, equity = traded.main.equity_curve()
     seconds = at.astype("datetime64[s]").astype(int)
     drawn = chart["series"][-1]
     rows = np.searchsorted(seconds, drawn["x"])
@@ -144,7 +149,7 @@ def test_the_curves_of_the_page_are_those_of_the_run(
 
 
 def test_weights_at_four_are_the_exposure_of_the_account(traded: Results) -> None:
-    at, equity = traded.main.curve()
+    at, equity = traded.main.equity_curve()
     rows, _ = daily_rows(at, coins=True)
     weights = daily_weights(traded.market.bars, traded.main, rows)
     account = [traded.main.rows[row] for row in rows]
@@ -168,7 +173,7 @@ def fill(qty: str, price: float, fee: float = 0.0, order: str = "", hour: int = 
 
 
 def trips_of(*fills: Fill, mark: float = 0.0) -> list[RoundTrip]:
-    rows = [Row(at, *[0.0] * (len(Row._fields) - 1)) for at in (NOON, NOON + 99 * HOUR)]
+    rows = [EquityRow(at, *[0.0] * (len(EquityRow._fields) - 1)) for at in (NOON, NOON + 99 * HOUR)]
     return round_trips(Run("", [], list(fills), rows, {}), {"SYA": mark})
 
 
@@ -228,33 +233,33 @@ def test_a_lead_is_the_ratio_of_final_equities_and_beyond_error_only_where_it_is
     better = shared + rng.normal(0.001, 0.002, 250)
     alike = shared + rng.normal(0, 0.002, 250)
     pairs = [(better, shared), (shared, better), (shared, alike), (shared, shared)]
-    ahead, behind, near, same = (lead(*pair, seed=1) for pair in pairs)
-    short = lead(better[:19], shared[:19], seed=1)
+    ahead, behind, near, same = (outperformance(*pair, seed=1) for pair in pairs)
+    short = outperformance(better[:19], shared[:19], seed=1)
     assert ahead
     assert behind
     assert near
     assert same
     assert short
     assert ahead.ahead == pytest.approx(np.prod(1 + better) / np.prod(1 + shared) - 1)
-    assert [each.beyond for each in (ahead, behind, near)] == [1, -1, 0]
+    assert [each.significant_sign for each in (ahead, behind, near)] == [1, -1, 0]
     assert near.interval
     assert not (same.interval)
     assert not (short.interval)
     assert (same.same, near.same, short.same) == (True, False, False)
-    assert lead(better, shared[1:], seed=1) is None
+    assert outperformance(better, shared[1:], seed=1) is None
 
 
 def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
     both: tuple[str, dict[str, Any]], traded: Results
 ) -> None:
     page, summary = both
-    at, equity = traded.main.curve()
+    at, equity = traded.main.equity_curve()
     assert at[-1] > daily_rows(at, coins=traded.coins)[1][-1], "the run ends after a 16:00"
     assert equity[-1] != equity[daily_rows(at, coins=traded.coins)[0][-1]]
     cells = rows_of(section(page, "Against what it has to beat"))
     for name, column in summary["comparisons"].items():
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
-        assert summary["leads"][name]["ahead"] == pytest.approx(ahead, rel=1e-9)
+        assert summary["outperformances"][name]["ahead"] == pytest.approx(ahead, rel=1e-9)
         assert cells[run_label(summary, name)][0] == f"{ahead:+,.2%}"
 
 
@@ -272,36 +277,41 @@ def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
     both: tuple[str, dict[str, Any]], walk: Any, hold: Any, level: str, begins: list[str]
 ) -> None:
     """walk, hold: the sign of a lead beyond error; None: too few days for an interval."""
-    leads = {}
+    outperformances = {}
     for name, sign in ((RANDOM_WALK, walk), (BUY_AND_HOLD, hold)):
         same = sign == "same"
         ends = None if same or sign is None else [0, 1]
-        beyond = 0 if ends is None else sign
-        leads[name] = {"ahead": 0.1, "interval": ends, "same": same, "beyond": beyond}
-    real = {**both[1], "leads": leads, "data": "files: bars"}
+        significant_sign = 0 if ends is None else sign
+        outperformances[name] = {
+            "ahead": 0.1,
+            "interval": ends,
+            "same": same,
+            "significant_sign": significant_sign,
+        }
+    real = {**both[1], "outperformances": outperformances, "data": "files: bars"}
     told = verdict(real)
     claims = told.claim.split("; ")
     assert all(claim.startswith(words) for claim, words in zip(claims, begins, strict=True))
     assert told.level == level
     said = {"same": "the same", 1: "ahead beyond error", 0: "within error"}
     assert all(row[3] == said.get(sign, row[3]) for row, sign in
-               zip(lead_table(real).rows, (walk, hold), strict=True))  # fmt: skip
-    for no_result in (
+               zip(outperformance_table(real).rows, (walk, hold), strict=True))  # fmt: skip
+    for no_evidence_reason in (
         {"data": "synthetic market"},
         {"forecaster": "oracle (reads the future; not a result)"},
     ):
-        none = verdict({**real, **no_result})
+        none = verdict({**real, **no_evidence_reason})
         assert (none.level, none.claim[:9]) == ("bad", "No result")
-    idle = verdict({**real, "time_invested": 0.0, "rests_on_prior": 1.0})
+    idle = verdict({**real, "time_invested": 0.0, "premium_share": 1.0})
     assert idle.rest.endswith("; it held no position.")
 
 
 @pytest.mark.parametrize(
     ("remark", "warns", "silent"),
     [
-        (lambda x: raw_remarks("ewma", calibrated=x), False, True),
-        (lambda x: little_remarks(*x), (29, 60), (30, 60)),
-        (lambda x: little_remarks(*x), (30, 59), (30, 60)),
+        (lambda x: uncalibrated_remarks("ewma", calibrated=x), False, True),
+        (lambda x: sample_size_remarks(*x), (29, 60), (30, 60)),
+        (lambda x: sample_size_remarks(*x), (30, 59), (30, 60)),
         (lambda x: cost_remarks(*x), (-0.01, 5.0), (0.0, 5.0)),
         (lambda x: luck_remarks(x, 3), 0.9499, 0.95),
         (lambda x: luck_remarks(x, 3), 0.0, None),

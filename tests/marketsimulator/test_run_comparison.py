@@ -19,11 +19,11 @@ from foundation.errors import InputError
 from foundation.figures import NONE
 from foundation.files import DIGESTS, write_whole
 from marketsimulator.results.comparison import Comparison, compared
-from marketsimulator.results.comparison_page import coloured, growth_chart
+from marketsimulator.results.comparison_page import colours_by_run, growth_chart
 from marketsimulator.results.metrics import daily_performance
-from marketsimulator.results.multirun import ComparePage
-from marketsimulator.results.run_record import LIVE, read_run, run_paths
-from marketsimulator.results.run_set import RunSet, separation, set_verdict
+from marketsimulator.results.multirun import MultirunComparison
+from marketsimulator.results.run_record import LIVE_TITLE, read_run, find_run_folders
+from marketsimulator.results.run_set import RunSet, separation, comparison_verdict
 from marketsimulator.results.significance import overfitting
 from tests.marketsimulator.run_folder_files import write_run
 from tests.pages import without_scripts
@@ -33,7 +33,7 @@ NOISE = RNG.normal(0.0005, 0.01, (70, 80))
 
 
 def comparison_of(*folders: Path) -> Comparison:
-    return compared([read_run(path) for path in run_paths(folders)])
+    return compared([read_run(path) for path in find_run_folders(folders)])
 
 
 def set_of(returns: Array) -> RunSet:
@@ -65,12 +65,12 @@ def set_of(returns: Array) -> RunSet:
 def test_a_live_account_beside_backtests_adds_no_trial(tmp_path: Path) -> None:
     """A bad one would widen the spread of what was tried, and any one would count."""
     tried = [write_run(tmp_path / name, returns=NOISE[k]) for k, name in enumerate("abc")]
-    live = write_run(tmp_path / "live", returns=NOISE[3] - 0.01, title=LIVE, trials=None)
+    live = write_run(tmp_path / "live", returns=NOISE[3] - 0.01, title=LIVE_TITLE, trials=None)
     alone = comparison_of(*tried)
     beside = comparison_of(*tried, live)
     assert (beside.table["trials"] == 3).all()
     assert beside.table["deflated_sharpe"][:3].tolist() == alone.table["deflated_sharpe"].tolist()
-    other = write_run(tmp_path / "other", returns=NOISE[4], title=LIVE, trials=None)
+    other = write_run(tmp_path / "other", returns=NOISE[4], title=LIVE_TITLE, trials=None)
     pair = comparison_of(live, other).table
     assert (pair["trials"] == 0).all()
     assert pair["deflated_sharpe"].between(0, 1).all()
@@ -96,8 +96,8 @@ def test_what_moves_apart_by_chance_alone_is_not_told_apart() -> None:
     level = np.random.default_rng(1).normal(0, 0.01, (2, 120))
     runs = set_of(level - level.mean(axis=1, keepdims=True) + [[0.0002], [0.0001]])
     found = separation(runs)
-    assert found.relations == ("best", "alike")
-    verdict = set_verdict(runs, found)
+    assert found.relations == ("best", "not_significant")
+    verdict = comparison_verdict(runs, found)
     assert verdict.claim == "run-0 cannot be told apart from run-1."
     assert (verdict.level, "luck is not ruled out" in verdict.rest) == ("open", True)
 
@@ -135,7 +135,7 @@ def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
     runs.daily[2, 4:] = 0.0
     found = separation(runs)
     assert sorted(found.relations) == ["best", "insufficient_data", "ruined"]
-    assert "Nothing was left of run-2." in set_verdict(runs, found).rest
+    assert "Nothing was left of run-2." in comparison_verdict(runs, found).rest
 
 
 def test_the_policy_lets_the_scripts_run_and_names_are_text(tmp_path: Path) -> None:
@@ -151,16 +151,16 @@ def test_a_multirun_leaves_the_page_and_none_where_there_is_nothing_to_compare(
 ) -> None:
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     write_run(tmp_path / "0", returns=NOISE[0])
-    ComparePage().on_multirun_end(config)
+    MultirunComparison().on_multirun_end(config)
     assert not (tmp_path / "comparison.html").exists()
     broken = write_run(tmp_path / "1", returns=NOISE[1]) / "summary.json"
     text = broken.read_text()
     broken.write_text("{")
-    ComparePage().on_multirun_end(config)
+    MultirunComparison().on_multirun_end(config)
     assert not (tmp_path / "comparison.html").exists()
     assert "No comparison of these runs" in capsys.readouterr().out
     broken.write_text(text)
-    ComparePage().on_multirun_end(config)
+    MultirunComparison().on_multirun_end(config)
     assert "told apart" in (tmp_path / "comparison.html").read_text()
 
 
@@ -171,12 +171,12 @@ def test_a_multirun_leaves_the_folder_of_something_else_alone(
     (tmp_path / held).write_text("")
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}, "overwrite": False})
     with pytest.raises(SystemExit) as ended:
-        ComparePage().on_multirun_start(config)
+        MultirunComparison().on_multirun_start(config)
     assert ended.value.code == 2
     line = f"hydra.sweep.dir: {tmp_path} holds something else ({held});"
     assert line in capsys.readouterr().err
     (tmp_path / "multirun.yaml").write_text("")
-    ComparePage().on_multirun_start(config)
+    MultirunComparison().on_multirun_start(config)
 
 
 def test_a_comparison_leaves_a_page_and_its_figures(tmp_path: Path) -> None:
@@ -232,15 +232,19 @@ def test_what_is_ahead_and_where_curves_end_is_what_the_totals_say(tmp_path: Pat
     at, growth = runs.growth()
     assert (at[-1], len(at)) == (runs.at[-1] + np.timedelta64(3, "h"), runs.days + 2)
     np.testing.assert_allclose(growth[:, -1], totals, rtol=1e-12)
-    chart = growth_chart(runs, coloured(runs))
+    chart = growth_chart(runs, colours_by_run(runs))
     assert all(f"{name} {total:.2%}" in chart.text
                for name, total in zip(runs.names, totals, strict=True))  # fmt: skip
     told = separation(runs)
-    for k, lead in enumerate(told.leads):
-        if lead is not None:
+    for k, outperformance in enumerate(told.outperformances):
+        if outperformance is not None:
             ahead = (1 + totals[k]) / (1 + totals[told.best]) - 1
-            assert lead.ahead == pytest.approx(ahead, rel=1e-9)
-    assert [row["lead"] is None for row in found.summary()["runs"]] == [True, False, False]
+            assert outperformance.ahead == pytest.approx(ahead, rel=1e-9)
+    assert [row["outperformance"] is None for row in found.summary()["runs"]] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_runs_that_end_at_other_hours_are_compared_to_the_last_close_of_both(
@@ -274,4 +278,4 @@ def test_where_all_lost_the_best_is_the_one_that_lost_the_least() -> None:
     swings = np.tile([0.02, -0.02], 20)
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))
     assert (runs.table["sharpe"].argmax(), separation(runs).best) == (0, 1)
-    assert "All lost: the best is the one" in set_verdict(runs, separation(runs)).rest
+    assert "All lost: the best is the one" in comparison_verdict(runs, separation(runs)).rest

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from marketsimulator.venue.serving import FASTEST, Serving, ServingParser, serve
+from marketsimulator.venue.serving import MAX_SPEED, ServerOptions, ServingParser, serve
 
 
-def serving_of(*words: str) -> Serving:
+def serving_of(*words: str) -> ServerOptions:
     return ServingParser("marketsimulator.alpaca_server", port=8000).read(words)[1]
 
 
@@ -24,7 +24,7 @@ def test_a_word_for_the_speed_is_wait_or_a_number_within_bounds(word: str) -> No
         expected = float(word)
     except ValueError:
         expected = float("nan")
-    if word == "wait" or 0 < expected <= FASTEST:
+    if word == "wait" or 0 < expected <= MAX_SPEED:
         assert serving_of(f"--speed={word}").speed == (None if word == "wait" else expected)
     else:
         with pytest.raises(InputError, match="--speed: "):
@@ -43,11 +43,11 @@ def test_a_port_is_one_of_the_65535_or_0_for_a_free_one(port: int) -> None:
 @pytest.mark.parametrize("host", ["a" * 70, "2001:db8::1", ""])
 def test_a_host_that_cannot_be_served_is_refused(host: str) -> None:
     with pytest.raises(InputError, match=r"^--(host|port): "):
-        Serving(host, 8000).listener()
+        ServerOptions(host, 8000).listener()
 
 
 def test_a_port_that_is_taken_is_refused_before_any_bar_is_read() -> None:
-    taken = Serving("127.0.0.1", 8000)
+    taken = ServerOptions("127.0.0.1", 8000)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         taken = replace(taken, port=listening.getsockname()[1])
         unread: Any = None

@@ -9,23 +9,23 @@ from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCos
 from execution.orders.lending import MarginTerms
 from foundation.arrays import Records
 from marketsimulator.account.book import (
-    BY_COIN_FEE,
+    BY_CRYPTO_FEE,
     BY_ORDER,
     BY_SPLIT,
     DIVIDEND,
     Book,
-    nearest_cent,
-    new_book,
-    new_tape,
+    round_to_cent,
+    create_book,
+    create_tape,
 )
 from marketsimulator.account.calendar_events import (
     apply_corporate_action,
     close_session,
-    update_coin_tier,
+    update_crypto_tier,
 )
-from marketsimulator.account.margin import maintenance
+from marketsimulator.account.margin import maintenance_requirement
 from marketsimulator.account.settlement import mark_positions, trade_at_market
-from marketsimulator.account.terms import FillTerms, day_table, holdings_of, tier_table
+from marketsimulator.account.terms import FillTerms, day_table, holding_table, tier_table
 from trainingdata.instruments import instrument
 
 ITEMS = tuple(instrument(s) for s in ("AAA", "BBB", "BTCUSD", "XRPUSD"))
@@ -51,20 +51,20 @@ class Bench:
         **margin: Any,
     ) -> None:
         terms = MarginTerms(**margin)
-        holding = holdings_of(ITEMS, costs or TradingCosts(), terms)
-        self.book: Book = new_book(cash, holding, tier_table(fees))
+        holding = holding_table(ITEMS, costs or TradingCosts(), terms)
+        self.book: Book = create_book(cash, holding, tier_table(fees))
         dates = np.array(["2026-09-01"], dtype="datetime64[D]")
         (self.day,) = day_table(dates, fees, terms, FillTerms(volume_share=None))
-        self.tape: Records = new_tape(1000)
+        self.tape: Records = create_tape(1000)
         self.at(OPENS)
 
     def at(self, prices: Any) -> None:
         mark_positions(self.account, self.book.holding, np.asarray(prices, dtype=float))
 
-    def hold(self, s: int, quantity: float, proceeds: float = 0.0) -> None:
+    def hold(self, s: int, quantity: float, short_proceeds: float = 0.0) -> None:
         self.book.holding["quantity"][s] = quantity
-        self.book.holding["proceeds"][s] = proceeds
-        self.account["proceeds"] += proceeds
+        self.book.holding["short_proceeds"][s] = short_proceeds
+        self.account["short_proceeds"] += short_proceeds
         self.at(OPENS)
 
     @property
@@ -78,8 +78,8 @@ class Bench:
         return trade_at_market(*state, 0, 7, BY_ORDER, s, q, reference, np.inf, 0.0)
 
     def filled(self) -> Records:
-        written = self.tape[: int(self.account["entries"])]
-        return written[written["why"] < DIVIDEND]
+        written = self.tape[: int(self.account["tape_length"])]
+        return written[written["cause"] < DIVIDEND]
 
     def quantity(self, s: int) -> float:
         return float(self.book.holding["quantity"][s])
@@ -104,15 +104,15 @@ def test_a_coin_fee_is_taken_in_the_coin_received() -> None:
     b.send(2, 0.5)
     bought, fee = b.filled()
     assert (bought["price"], bought["fee"]) == (60_018.0, 0.0)
-    assert (fee["why"], fee["quantity"], fee["price"], fee["fee"]) == (
-        BY_COIN_FEE,
+    assert (fee["cause"], fee["quantity"], fee["price"], fee["fee"]) == (
+        BY_CRYPTO_FEE,
         -0.00125,
         0.0,
         0.0,
     )
     assert b.quantity(2) == 0.49875
     assert b.account["cash"] == 100_000 - 30_009
-    assert b.account["coin_fees"] == pytest.approx(0.00125 * 60_018)
+    assert b.account["crypto_fees"] == pytest.approx(0.00125 * 60_018)
     b.send(2, -0.49875)
     sold = b.filled()[2]
     assert sold["fee"] == np.ceil(0.49875 * sold["price"] * 0.0025 * 100) / 100
@@ -130,9 +130,9 @@ def test_the_coin_tier_follows_what_was_traded_in_the_thirty_days_before(
     b = Bench(cash=1e6)
     b.send(2, 2.0)
     day = int(b.day["date"])
-    update_coin_tier(b.book, day, day + gap)
+    update_crypto_tier(b.book, day, day + gap)
     assert (b.account["maker"], b.account["taker"]) == rates
-    update_coin_tier(b.book, day + gap, day + 31 + gap)
+    update_crypto_tier(b.book, day + gap, day + 31 + gap)
     assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
 
 
@@ -219,8 +219,8 @@ def test_a_fill_is_never_better_than_the_open() -> None:
 def test_half_a_cent_goes_to_the_even_one_and_a_multiple_of_a_billionth_is_one() -> None:
     """3 · 0.145 = 0.435 and 3 · 0.035 = 0.105; 0.25 % of 11,044.842 coins is 27.612105."""
     for dividend, cents in ((0.145, 0.44), (0.035, 0.10)):
-        assert nearest_cent(3 * dividend) == cents
-        assert nearest_cent(-3 * dividend) == -cents
+        assert round_to_cent(3 * dividend) == cents
+        assert round_to_cent(-3 * dividend) == -cents
     b = Bench()
     b.send(3, 11_044.842)
     assert b.filled()[1]["quantity"] == -27.612105
@@ -246,11 +246,11 @@ def test_a_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
     assert b.quantity(0) == 151
     assert b.account["cash"] == pytest.approx(100_000 + 33.33)
     fill = b.filled()[0]
-    assert (fill["why"], fill["quantity"], fill["price"]) == (BY_SPLIT, 50, 0)
+    assert (fill["cause"], fill["quantity"], fill["price"]) == (BY_SPLIT, 50, 0)
     b.hold(1, -10, 500.0)
     apply_corporate_action(b.book, b.tape, 0, 1, 0.1, 0.0)
     assert b.quantity(1) == -1
-    assert b.account["proceeds"] == 500.0
+    assert b.account["short_proceeds"] == 500.0
 
 
 def test_a_short_that_a_reverse_split_dissolves_leaves_no_proceeds_behind() -> None:
@@ -258,13 +258,13 @@ def test_a_short_that_a_reverse_split_dissolves_leaves_no_proceeds_behind() -> N
     b = Bench(costs=TradingCosts(0, 0, 0, 0, 0, 0))
     b.hold(0, -100, 10_000.0)
     b.send(1, -10)
-    assert (b.account["proceeds"], b.account["fresh_proceeds"]) == (10_500.0, 500.0)
+    assert (b.account["short_proceeds"], b.account["unsettled_short_proceeds"]) == (10_500.0, 500.0)
     apply_corporate_action(b.book, b.tape, 0, 1, 0.05, 0.0)
     assert b.quantity(1) == 0
     apply_corporate_action(b.book, b.tape, 0, 2, 2.0, 0.0)
     assert not np.signbit(b.book.holding["quantity"][1:]).any(), "nothing held is no -0.0"
-    assert (b.account["proceeds"], b.account["fresh_proceeds"]) == (10_000.0, 0.0)
-    assert b.book.holding["proceeds"].tolist() == [10_000.0, 0.0, 0.0, 0.0]
+    assert (b.account["short_proceeds"], b.account["unsettled_short_proceeds"]) == (10_000.0, 0.0)
+    assert b.book.holding["short_proceeds"].tolist() == [10_000.0, 0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_a_short_that_a_reverse_split_dissolves_leaves_no_proceeds_behind() -> N
 def test_maintenance_follows_price_and_side(
     quantity: float, price: float, special: float, need: float
 ) -> None:
-    assert maintenance(quantity, price, special) == pytest.approx(need)
+    assert maintenance_requirement(quantity, price, special) == pytest.approx(need)
 
 
 def test_of_pennies_too_an_account_without_equity_keeps_none() -> None:

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from forecasting.forecast import READS_FUTURE
-from marketsimulator.results.metrics import daily_performance, drawdown_days, figures_of_draws
+from marketsimulator.results.metrics import daily_performance, drawdown_days, bootstrap_figures
 from marketsimulator.results.significance import (
-    best_block_length,
+    mean_block_length,
     deflated_sharpe,
-    drawn_days,
+    draw_days,
     expected_maximum_sharpe,
     intervals,
     probabilistic_sharpe,
     sharpe_variance,
 )
-from marketsimulator.results.trials import Trial, TrialStatistics, enter
+from marketsimulator.results.trials import Trial, TrialStatistics, record_trials
 
 
 def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
@@ -59,12 +59,12 @@ def test_days_and_lengths_of_blocks_are_those_of_the_bootstraps_library(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where a lag leaves nothing that moves
         expected = float(optimal_block_length(values)["stationary"].iloc[0])
-    length = best_block_length(values)
+    length = mean_block_length(values)
     assert length == pytest.approx(expected, rel=1e-9)
     whole = max(1, round(length))
     library = StationaryBootstrap(whole, values, seed=np.random.default_rng(seed))
     drawn = [data[0] for data, _ in library.bootstrap(20)]
-    np.testing.assert_array_equal(values[drawn_days(count, whole, 20, seed=seed)], drawn)
+    np.testing.assert_array_equal(values[draw_days(count, whole, 20, seed=seed)], drawn)
 
 
 @given(st.integers(20, 120), st.sampled_from([0.0, 1e-3, 0.01, 0.4]), st.integers(0, 2**32 - 1))
@@ -72,7 +72,7 @@ def test_figures_of_draws_are_those_of_a_run_with_these_days(
     days: int, size: float, seed: int
 ) -> None:
     returns = np.clip(np.random.default_rng(seed).normal(0, size, (5, days)), -1.0, None)
-    found = figures_of_draws(returns, 252)
+    found = bootstrap_figures(returns, 252)
     for k, drawn in enumerate(returns):
         alone = daily_performance(np.concatenate([[1.0], np.cumprod(1 + drawn)]), 252)
         for name, values in found.items():
@@ -143,7 +143,7 @@ TRIAL = Trial(
 
 
 def entered(path: Path, trial: Trial) -> TrialStatistics:
-    counted = enter(path, [trial])
+    counted = record_trials(path, [trial])
     assert counted is not None
     return counted
 

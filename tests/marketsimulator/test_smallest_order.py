@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from execution.orders.orders import DEFAULT_SIZE_LIMITS
-from marketsimulator.records import Run
+from marketsimulator.run_result import Run
 from marketsimulator.results.remarks import small_order_remarks
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import coin, market

@@ -261,7 +261,7 @@ def test_what_open_shorts_were_sold_for_is_what_the_account_has(tmp_path: Path) 
     assert run.margin["margin_calls"]
     book, _ = book_at(tmp_path / "run", "end")
     assert book.symbols == ("AAA", "BBB")
-    assert book.proceeds == pytest.approx(broker.short_proceeds(), abs=2e-6)
+    assert book.short_proceeds == pytest.approx(broker.short_proceeds(), abs=2e-6)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from marketsimulator.results.trial_identity import config_hash, data_hash, variant_of
+from marketsimulator.results.trial_identity import config_hash, data_hash, variant_settings
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import Bars, panel
@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def of(market: Bars, *words: str) -> str:
     settings = settings_of(*words)
-    return config_hash(variant_of(settings, market))
+    return config_hash(variant_settings(settings, market))
 
 
 SAME: list[tuple[list[str], list[str]]] = [
@@ -118,7 +118,7 @@ def test_another_file_or_other_code_is_another_trial(market: Bars, folder: Path)
 def test_settings_made_in_python_are_the_trial_that_a_command_makes(market: Bars) -> None:
     composed = settings_of()
     made = replace(BacktestSettings(capital=100_000), fees=composed.fees)
-    hashes = {config_hash(variant_of(each, market)) for each in (composed, made)}
+    hashes = {config_hash(variant_settings(each, market)) for each in (composed, made)}
     assert len(hashes) == 1
 
 
@@ -129,7 +129,7 @@ def test_the_same_bars_are_the_same_data_in_any_order_of_symbols(market: Bars) -
     )
     settings = BacktestSettings()
     assert data_hash(Market(turned)) == data_hash(Market(market)) != data_hash(Market(market, 1))
-    assert variant_of(settings, turned) == variant_of(settings, market)
+    assert variant_settings(settings, turned) == variant_settings(settings, market)
     values = market.values.copy()
     values[-1, -1, 3] += 0.01
     other = Bars(market.instruments, market.times, values, market.mask, market.source)

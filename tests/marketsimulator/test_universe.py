@@ -17,9 +17,9 @@ from foundation.files import write_whole
 from marketsimulator.audit import look_ahead
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
-from marketsimulator.records import Run
+from marketsimulator.run_result import Run
 from marketsimulator.results.report import result_files
-from marketsimulator.runs.outcome import outcomes
+from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import eager_trader, settings_of, trader_of, walked_as_stepped
@@ -78,7 +78,7 @@ def test_what_leaves_is_sold_and_a_walk_is_what_is_stepped(
     run = walked_as_stepped(settings, market, trader)
     assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
     assert trader.table is not None
-    (outcome,) = outcomes([settings], market, trader.table)
+    (outcome,) = simulate_variants([settings], market, trader.table)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
     assert sold_on_leaving(run, trader) > 1
 
@@ -156,8 +156,8 @@ def test_a_live_job_refuses_a_universe_that_its_history_cannot_fill(
 def test_the_future_reaches_no_membership(
     ranked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(marketsimulator.audit, "CUTS", 3)
+    monkeypatch.setattr(marketsimulator.audit, "AUDIT_INSTANTS", 3)
     settings = chosen(*ranked)
     probes = look_ahead(settings, settings.market())
-    assert [probe.moved for probe in probes] == [""] * len(probes)
+    assert [probe.first_difference for probe in probes] == [""] * len(probes)
     assert sum(probe.compared for probe in probes) > 100

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from execution.decision.trader import Trader
-from marketsimulator.records import Run
-from marketsimulator.runs.decisions import WalkedDecisions
-from marketsimulator.runs.outcome import Outcome, outcomes
+from marketsimulator.run_result import Run
+from marketsimulator.runs.decisions import CompiledDecisions
+from marketsimulator.runs.outcome import Outcome, simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import CRASH, settings_of, trader_of, walked_as_stepped
@@ -40,10 +40,10 @@ def test_what_does_not_walk_is_stepped_in_a_sweep_too(words: list[str]) -> None:
     market = settings.market()
     trader = prepared(settings, market)
     run = simulate_trading(settings, market, "x", trader)
-    assert not isinstance(run.decisions, WalkedDecisions)
-    (outcome,) = outcomes([settings], market, trader.table)
+    assert not isinstance(run.decisions, CompiledDecisions)
+    (outcome,) = simulate_variants([settings], market, trader.table)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
-    assert outcome.totals == Outcome.of_run(run).totals
+    assert outcome.totals == Outcome.from_run(run).totals
 
 
 def agreed(variant: BacktestSettings, market: Market, trader: Trader) -> tuple[Run, Outcome]:
@@ -52,7 +52,7 @@ def agreed(variant: BacktestSettings, market: Market, trader: Trader) -> tuple[R
     """
     assert trader.table is not None
     run = walked_as_stepped(variant, market, trader)
-    (outcome,) = outcomes([variant], market, trader.table)
+    (outcome,) = simulate_variants([variant], market, trader.table)
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
     return run, outcome
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from execution.orders.venue_rules import refusal
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue.asked import Refused
+from marketsimulator.venue.request import Refused
 from marketsimulator.venue.faults import OPEN_STATUSES, Fault
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import parse_order

@@ -302,7 +302,7 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
     assert {name: rows[name]["limit"] for name in expected} == pytest.approx(expected)
     stops = {"buy-stop": 30.0, "sell-stop": 22.0, "both": 22.0}
     assert {name: rows[name]["stop"] for name in stops} == pytest.approx(stops)
-    assert (rows["trail"]["trail"], rows["share"]["trail"], rows["share"]["trail_share"]) == (
+    assert (rows["trail"]["trail"], rows["share"]["trail"], rows["share"]["trail_fraction"]) == (
         3.0,
         0.0,
         0.2,

@@ -16,7 +16,7 @@ from execution.orders.fees import CryptoTier, DatedRate, FeeSchedule, TradingCos
 from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import Order
 from marketsimulator.account.terms import FillTerms
-from marketsimulator.records import Row, Run
+from marketsimulator.run_result import EquityRow, Run
 from sizing.binding import LIMITS
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of
 from trainingdata.actions import Action
@@ -134,7 +134,7 @@ def wild_run(
         endings=endings,
     )
     decisions: list[Decision] = []
-    rows: list[Row] = []
+    rows: list[EquityRow] = []
     for t in range(len(bars.times)):
         if t:
             broker.advance(t)

@@ -30,7 +30,7 @@ def test_the_fraction_is_the_inverse_of_thorps_probability(depth: float, chance:
 def test_the_settings_size_by_it_and_say_so() -> None:
     bound = {"depth": 0.2, "probability": 0.1}
     words = ["sizing.drawdown={depth: 0.2, probability: 0.1}"]
-    sizing = BacktestSettings.of(composed_config("backtest", words)).sizing
+    sizing = BacktestSettings.from_config(composed_config("backtest", words)).sizing
     assert sizing.drawdown == Drawdown(**bound)
     assert sizing.chosen_strategy() == Kelly(Drawdown(**bound).fraction)
     assert sizing.label == "kelly_17.6696"
@@ -54,4 +54,4 @@ def test_the_settings_size_by_it_and_say_so() -> None:
 def test_a_bound_that_cannot_be_kept_is_one_line(depth: str, words: list[str], line: str) -> None:
     bound = f"sizing.drawdown={{depth: {depth}, probability: 0.1}}"
     with pytest.raises(InputError, match=line):
-        BacktestSettings.of(composed_config("backtest", [bound, *words]))
+        BacktestSettings.from_config(composed_config("backtest", [bound, *words]))

@@ -51,5 +51,5 @@ def test_a_decision_has_the_matrix_that_a_history_has_then(market: Bars) -> None
 
 def test_factors_are_a_setting_of_a_run() -> None:
     words = ["correlation.factors=1", "trials=null"]
-    settings = BacktestSettings.of(composed_config("backtest", words))
+    settings = BacktestSettings.from_config(composed_config("backtest", words))
     assert settings.correlation.factors == 1

@@ -126,7 +126,7 @@ def write_days(path: Path, every: str) -> None:
 
 def settings_of(folder: Path, *words: str) -> BacktestSettings:
     base = [f"data.dir={folder}", "trials=null", "data.coin_day=new_york"]
-    return BacktestSettings.of(composed_config("backtest", [*base, *words]))
+    return BacktestSettings.from_config(composed_config("backtest", [*base, *words]))
 
 
 @pytest.mark.parametrize("minutes", [5, 60])

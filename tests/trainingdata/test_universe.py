@@ -254,7 +254,7 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
 def test_a_universe_that_cannot_be_is_one_line(words: list[str], says: str) -> None:
     named = [f"universe.{word}" for word in words]
     with pytest.raises(InputError) as refused:
-        BacktestSettings.of(composed_config("backtest", named)).bars()
+        BacktestSettings.from_config(composed_config("backtest", named)).bars()
     assert str(refused.value).startswith(says)
     assert "\n" not in str(refused.value)
 

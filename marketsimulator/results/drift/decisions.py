@@ -24,7 +24,7 @@ from execution.journal.decisions import DecisionRow
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import short_proceeds_after_trade
 from foundation.decimals import ZERO, as_written
-from marketsimulator.results.drift.orders import Deadline, why_not_decided
+from marketsimulator.results.drift.orders import Deadline, missed_decision_reason
 from marketsimulator.results.journal_record import JournalRecord
 from trainingdata.instruments import is_stock
 from trainingdata.sessions import calendar
@@ -37,8 +37,16 @@ CAUSES: Mapping[Cause, str] = {
     "sizing": "other settings or other code",
 }
 # A belief that is computed for all instants at once differs in the last digits of a float.
-CLOSE = 1e-9
-FIELDS = ("mu", "sigma", "price", "held", "kelly", "target", "qty")  # compared in this order
+REL_TOL = 1e-9
+COMPARED_FIELDS = (
+    "mu",
+    "sigma",
+    "price",
+    "held",
+    "kelly",
+    "target",
+    "qty",
+)  # compared in this order
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ def compare_decisions(
         if at in anew:
             found = _differences_at(at, mine[at], anew[at], closes[at])
         else:
-            why = why_not_decided(record.cycles, at, deadline(at))
+            why = missed_decision_reason(record.cycles, at, deadline(at))
             found = [DecisionDifference(at, "", "", "not decided", "decided", "undecided", why)]
         differences += found
         equal += not found
@@ -124,10 +132,10 @@ def _differences_at(
             there, here = _decided(one), _decided(two)
             why = "only one side had a bar of it, or the venue allowed no orders of it"
             differences.append(DecisionDifference(at, symbol, "", there, here, "bars", why))
-        elif field := next((name for name in FIELDS if not _is_close(one, two, name)), ""):
+        elif field := next((name for name in COMPARED_FIELDS if not _is_close(one, two, name)), ""):
             cause: Cause = "sizing"
             if field in ("mu", "sigma"):
-                same_bar = math.isclose(one.price, closes.get(symbol, two.price), rel_tol=CLOSE)
+                same_bar = math.isclose(one.price, closes.get(symbol, two.price), rel_tol=REL_TOL)
                 cause = "forecast" if same_bar else "bars"
             there, here = _word(getattr(one, field)), _word(getattr(two, field))
             differences.append(
@@ -143,7 +151,7 @@ def _is_close(one: Choice, two: Choice, name: str) -> bool:
         return bool(first == second)
     if math.isnan(first) or math.isnan(second):
         return math.isnan(first) and math.isnan(second)
-    return math.isclose(first, second, rel_tol=CLOSE, abs_tol=CLOSE * 1e-3)
+    return math.isclose(first, second, rel_tol=REL_TOL, abs_tol=REL_TOL * 1e-3)
 
 
 def _decided(choice: Choice | None) -> str:
@@ -190,7 +198,7 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
 
     Shorts that the first decision met count as sold at their price then. USD.
     """
-    start = record.beginning()
+    start = record.first_account()
     held = dict(start.positions)
     sold = {s: -held[s] * start.prices[s] for s in held if held[s] < 0 and is_stock(s)}
     fresh: dict[str, Fraction] = {}

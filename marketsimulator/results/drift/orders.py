@@ -13,11 +13,11 @@ from execution.journal.cycles import CycleRow
 from execution.journal.order_store import UNSENT_STATES, OrderIntent
 from execution.orders.fees import BASIS_POINT
 from execution.orders.orders import Order
-from marketsimulator.results.drift.terms import Term, Trade
+from marketsimulator.results.drift.terms import ProfitTerm, Trade
 from marketsimulator.results.journal_record import JournalRecord
 
-Outcome = Literal["same"] | Term
-MISSED = "no cycle was made then"
+OrderOutcome = Literal["same"] | ProfitTerm
+NO_CYCLE = "no cycle was made then"
 Deadline = Callable[[np.datetime64], np.datetime64]  # of an instant: until when it may be decided
 
 
@@ -35,11 +35,11 @@ class OrderComparison:
     symbol: str
     live: Trade | None
     simulated: Trade | None
-    outcome: Outcome
+    outcome: OrderOutcome
     why: str
 
 
-def meant_orders(
+def planned_orders(
     record: JournalRecord, job: str, since: np.datetime64, until: np.datetime64
 ) -> list[Order]:
     """Orders of a job that were planned between two readings.
@@ -110,20 +110,20 @@ def _outcome(
     record: JournalRecord,
     decided_at: np.datetime64 | None,
     until: Deadline,
-) -> tuple[Outcome, str]:
+) -> tuple[OrderOutcome, str]:
     """Under which term the difference of an order counts, and why there is one."""
     if mine is not None and intent is None:
         if other is None:
-            return "by_hand", "no order of ours traded it"
-        return _fill_outcome(mine, other, "by_hand", "the broker closed it")
+            return "without_decision", "no order of ours traded it"
+        return _fill_outcome(mine, other, "without_decision", "the broker closed it")
     if intent is not None and intent.role == "night":
-        return "by_hand", str(intent.order.reason)
+        return "without_decision", str(intent.order.reason)
     if mine is None:
         if decided_at is None:
-            return "by_hand", "the simulated broker closed it"
+            return "without_decision", "the simulated broker closed it"
         if any(decision.at == decided_at for decision in record.decisions):
             return "decided", "only the simulation ordered it"
-        return "undecided", why_not_decided(record.cycles, decided_at, until(decided_at))
+        return "undecided", missed_decision_reason(record.cycles, decided_at, until(decided_at))
     why = "" if intent is None else intent.why or intent.state
     if intent is not None and not mine.quantity and intent.state in UNSENT_STATES:
         return "unsent", why
@@ -134,7 +134,9 @@ def _outcome(
     return _fill_outcome(mine, other, "unfilled", why)
 
 
-def _fill_outcome(mine: Trade, other: Trade, cause: Term, why: str) -> tuple[Outcome, str]:
+def _fill_outcome(
+    mine: Trade, other: Trade, cause: ProfitTerm, why: str
+) -> tuple[OrderOutcome, str]:
     if mine.quantity != other.quantity:
         return cause, why
     if mine.value != other.value:
@@ -142,14 +144,16 @@ def _fill_outcome(mine: Trade, other: Trade, cause: Term, why: str) -> tuple[Out
     return "same", ""
 
 
-def why_not_decided(cycles: Iterable[CycleRow], at: np.datetime64, until: np.datetime64) -> str:
+def missed_decision_reason(
+    cycles: Iterable[CycleRow], at: np.datetime64, until: np.datetime64
+) -> str:
     """Why the live loop did not decide an instant.
 
     until: from when on it could not be decided any more.
     """
     met = [each for each in cycles if at <= each.began_at < until]
     said = [each.failure or each.idle_reason for each in met if each.failure or each.idle_reason]
-    return said[0] if said else "the cycle was not ended" if met else MISSED
+    return said[0] if said else "the cycle was not ended" if met else NO_CYCLE
 
 
 def slippage(orders: Iterable[OrderComparison]) -> dict[str, float]:

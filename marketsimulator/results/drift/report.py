@@ -15,10 +15,16 @@ from foundation.figures import counted, number, rounded_price
 from foundation.tables import Table, json_text
 from marketsimulator.results.drift.decisions import CAUSES, DecisionComparison
 from marketsimulator.results.drift.orders import NotCompared, OrderComparison
-from marketsimulator.results.drift.terms import MEANINGS, Side, Term, Trade, cents
+from marketsimulator.results.drift.terms import (
+    TERM_MEANINGS,
+    ComparedAccount,
+    ProfitTerm,
+    Trade,
+    to_whole_cents,
+)
 from trainingdata.instants import utc_text
 
-SHOWN = 12  # differences on the terminal; JSON has them all
+MAX_ROWS_PRINTED = 12  # differences on the terminal; JSON has them all
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,23 +38,23 @@ class Drift:
     decisions: beside those made anew for every account as journaled.
     orders: of either side.
     slippage: basis points of value that live fills cost more than simulated ones, by symbol.
-    not_compared: counts of decisions and orders after `ends`.
+    not_compared: counts of decisions and orders after `end`.
     """
 
     source: str
-    begins: np.datetime64
-    ends: np.datetime64
-    live: Side
-    simulated: Side
-    terms: dict[Term, Fraction]
+    start: np.datetime64
+    end: np.datetime64
+    live: ComparedAccount
+    simulated: ComparedAccount
+    terms: dict[ProfitTerm, Fraction]
     decisions: DecisionComparison
     orders: tuple[OrderComparison, ...]
     slippage: Mapping[str, float]
     not_compared: NotCompared
 
     def __post_init__(self) -> None:
-        if self.rest != 0:
-            raise ValueError(f"the terms leave {float(self.rest)} USD of the difference over")
+        if self.residual != 0:
+            raise ValueError(f"the terms leave {float(self.residual)} USD of the difference over")
 
     @property
     def difference(self) -> Fraction:
@@ -56,12 +62,12 @@ class Drift:
         return self.live.profit - self.simulated.profit
 
     @property
-    def rest(self) -> Fraction:
+    def residual(self) -> Fraction:
         """What the terms leave over, USD."""
         return self.difference - sum(self.terms.values(), ZERO)
 
     @property
-    def other_orders(self) -> list[OrderComparison]:
+    def differing_orders(self) -> list[OrderComparison]:
         """Those that were not filled the same."""
         return [order for order in self.orders if order.outcome != "same"]
 
@@ -75,26 +81,26 @@ class Drift:
         """True if all compared decisions, fills and profits (to the cent) are equal."""
         return (
             not self.decisions.differences
-            and not self.other_orders
-            and not any(cents(self.terms).values())
+            and not self.differing_orders
+            and not any(to_whole_cents(self.terms).values())
         )
 
 
 def drift_json(drift: Drift) -> str:
     """Everything, for machines."""
-    terms = cents(drift.terms)
+    terms = to_whole_cents(drift.terms)
     content = {
         "agrees": drift.agrees if drift.is_conclusive or not drift.agrees else None,
         "source": drift.source,
-        "begins": drift.begins,
-        "ends": drift.ends,
+        "start": drift.start,
+        "end": drift.end,
         "profit": {
             "live": to_cents(drift.live.profit),
             "simulated": to_cents(drift.simulated.profit),
             "difference": sum(terms.values(), Decimal(0)),
             "transfers": to_cents(drift.live.transfers),
             "terms": terms,
-            "rest": to_cents(drift.rest),
+            "residual": to_cents(drift.residual),
         },
         "decisions": {
             "compared": drift.decisions.compared,
@@ -104,8 +110,8 @@ def drift_json(drift: Drift) -> str:
         },
         "orders": {
             "compared": len(drift.orders),
-            "same": len(drift.orders) - len(drift.other_orders),
-            "differences": drift.other_orders,
+            "same": len(drift.orders) - len(drift.differing_orders),
+            "differences": drift.differing_orders,
         },
         "not_compared": drift.not_compared,
         "slippage": drift.slippage,
@@ -125,11 +131,11 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
     if decisions.differences:
         counts = ", ".join(f"{count} {cause}" for cause, count in decisions.counts.items())
         yield f"{len(decisions.differences)} differences: {counts}"
-    same = len(drift.orders) - len(drift.other_orders)
+    same = len(drift.orders) - len(drift.differing_orders)
     title = f"orders: {same} of {len(drift.orders)} are filled the same"
     if not drift.orders:
         title = "orders: none compared"
-    yield _orders(title, drift.other_orders) if drift.other_orders else title
+    yield _orders(title, drift.differing_orders) if drift.differing_orders else title
     yield from _not_compared(drift)
     if drift.slippage:
         worse = ", ".join(f"{s} {number(bp, sign=True)}" for s, bp in drift.slippage.items())
@@ -144,7 +150,7 @@ def _not_compared(drift: Drift) -> Iterator[str]:
     if later.orders or later.decisions:
         yield (
             f"Not compared: {counted(later.orders, 'order')}, {later.filled} of them filled, and"
-            f" {counted(later.decisions, 'decision')} after {utc_text(drift.ends)}. The account's"
+            f" {counted(later.decisions, 'decision')} after {utc_text(drift.end)}. The account's"
             " next reading makes them comparable, with bars up to then."
         )
 
@@ -159,15 +165,15 @@ def _verdict(drift: Drift) -> str:
 
 
 def _profit(drift: Drift) -> Table:
-    terms = cents(drift.terms)
-    named = {f"{name}: {MEANINGS[name]}": usd for name, usd in terms.items() if usd}
+    terms = to_whole_cents(drift.terms)
+    named = {f"{name}: {TERM_MEANINGS[name]}": usd for name, usd in terms.items() if usd}
     rows = {
         "live": to_cents(drift.live.profit),
         "simulated": to_cents(drift.simulated.profit),
         **named,
         "difference": sum(terms.values(), Decimal(0)),
     }
-    title = f"profit, {utc_text(drift.begins)} to {utc_text(drift.ends)}"
+    title = f"profit, {utc_text(drift.start)} to {utc_text(drift.end)}"
     return Table(title, ("", "USD"), [(name, number(usd, sign=True)) for name, usd in rows.items()])
 
 
@@ -175,14 +181,14 @@ def _decisions(title: str, comparison: DecisionComparison) -> Table:
     heads = ("instant", "symbol", "field", "live", "simulated", "cause")
     rows = [
         (utc_text(d.at), d.symbol, d.field, d.live, d.simulated, f"{d.cause}: {d.why}")
-        for d in comparison.differences[:SHOWN]
+        for d in comparison.differences[:MAX_ROWS_PRINTED]
     ]
     return Table(title, heads, rows, words=(1, 2, 5))
 
 
 def _orders(title: str, orders: Sequence[OrderComparison]) -> Table:
     rows = []
-    for order in orders[:SHOWN]:
+    for order in orders[:MAX_ROWS_PRINTED]:
         words = f"{order.outcome}: {order.why}" if order.why else order.outcome
         live, simulated = _filled_text(order.live), _filled_text(order.simulated)
         rows.append((order.name, live, simulated, words))

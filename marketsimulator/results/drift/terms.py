@@ -8,7 +8,7 @@ q0: held at the beginning. Q and V: signed quantity of a trade and what it cost,
 unlisted: whatever the account's stated worth has beyond that.
 
 The difference of two such sums is split trade by trade, and once by the marks. Numbers are
-fractions, because a mean price is rarely a finite decimal: nothing is rounded before `cents`.
+fractions, because a mean price is rarely a finite decimal: nothing is rounded before `to_whole_cents`.
 """
 
 from __future__ import annotations
@@ -24,50 +24,56 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Fill, Order, parse_order_prefix
 from foundation.decimals import ZERO, as_written, cents_that_add_up, to_cents
-from marketsimulator.records import BookingKind, Run, is_trade
-from marketsimulator.results.journal_record import ExactAccount, foreign_name
+from marketsimulator.run_result import BookingKind, Run, is_trade
+from marketsimulator.results.journal_record import ExactAccount, unknown_trade_name
 
-Term = Literal[
+ProfitTerm = Literal[
     "undecided",
     "unsent",
     "unfilled",
     "decided",
-    "by_hand",
+    "without_decision",
     "prices",
     "fees",
     "interest",
     "dividends",
     "other",
-    "elsewhere",
-    "unlisted",
+    "not_simulated",
+    "unexplained",
     "marking",
 ]
-MEANINGS: Mapping[Term, str] = {
+TERM_MEANINGS: Mapping[ProfitTerm, str] = {
     "undecided": "decisions that no cycle made: missed, halted, failed or late",
     "unsent": "orders that were decided, and denied or not received",
     "unfilled": "orders that filled in part or not at all",
     "decided": "orders that were decided otherwise",
-    "by_hand": "trades without a decision: by hand, by the broker, cuts before the close",
+    "without_decision": "trades without a decision: by hand, by the broker, cuts before the close",
     "prices": "prices of fills",
     "fees": "fees, in USD and in coin",
     "interest": "interest",
     "dividends": "dividends",
     "other": "splits and other activities",
-    "elsewhere": "symbols that are not simulated",
-    "unlisted": "what the account was worth beyond everything that is listed",
+    "not_simulated": "symbols that are not simulated",
+    "unexplained": "what the account was worth beyond everything that is listed",
     "marking": "what was held at the beginning, and prices at which holdings are valued",
 }
-TERMS: tuple[Term, ...] = get_args(Term)
+PROFIT_TERMS: tuple[ProfitTerm, ...] = get_args(ProfitTerm)
 LIQUIDATION = "liquidation"
 # Spread and slippage are in the prices of fills.
-_BOOKED: Mapping[BookingKind, Term] = {
+_BOOKED: Mapping[BookingKind, ProfitTerm] = {
     "rounding": "fees",
     "interest": "interest",
     "cash_interest": "interest",
     "dividend": "dividends",
     **dict.fromkeys(("split", "borrow", "other"), "other"),
 }
-_IN_KIND = ("split", "option", "share_transfer", "other", "ended")  # fills that are no fee in coin
+_IN_KIND = (
+    "split",
+    "option",
+    "share_transfer",
+    "other",
+    "delisted",
+)  # fills that are no fee in coin
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ class Trade:
         """The mean price, USD; none of what has not filled."""
         return self.value / self.quantity if self.quantity else None
 
-    def plus(self, quantity: Fraction, price: Fraction, at: np.datetime64) -> Trade:
+    def add_fill(self, quantity: Fraction, price: Fraction, at: np.datetime64) -> Trade:
         first = at if self.at is None else min(self.at, at)
         value = self.value + quantity * price
         return replace(self, quantity=self.quantity + quantity, value=value, at=first)
@@ -108,7 +114,7 @@ class Flow:
     quantity: by how much, signed.
     """
 
-    term: Term
+    term: ProfitTerm
     usd: Fraction
     symbol: str = ""
     quantity: Fraction = ZERO
@@ -119,7 +125,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ComparedAccount:
     """One of the two accounts; USD.
 
     start: signed quantities at the beginning, by symbol.
@@ -144,7 +150,7 @@ class Side:
         """What it earned, USD; deposits are no profit."""
         return self.end_equity - self.start_equity - self.transfers
 
-    def listed(self, causes: Mapping[str, Term]) -> list[Flow]:
+    def explained_flows(self, causes: Mapping[str, ProfitTerm]) -> list[Flow]:
         """All that it is known to have earned by; causes: the terms of trades, by id."""
         return [
             *(
@@ -158,9 +164,11 @@ class Side:
             *self.flows,
         ]
 
-    def unlisted(self) -> Fraction:
+    def unexplained(self) -> Fraction:
         """What it earned beyond what its holdings, trades and flows did, USD."""
-        return self.profit - sum((flow.worth(self.end_marks) for flow in self.listed({})), ZERO)
+        return self.profit - sum(
+            (flow.worth(self.end_marks) for flow in self.explained_flows({})), ZERO
+        )
 
 
 def exact_account_of(account: AccountSnapshot) -> ExactAccount:
@@ -172,14 +180,14 @@ def exact_account_of(account: AccountSnapshot) -> ExactAccount:
     return ExactAccount(account.as_of, equity, positions, prices)
 
 
-def side_of(
+def compared_account(
     run: Run,
     start: ExactAccount,
     end: ExactAccount,
     orders: Iterable[Order],
     marks: Mapping[str, Fraction] | None = None,
     transfers: Fraction = ZERO,
-) -> Side:
+) -> ComparedAccount:
     """Return one side of the comparison: a run between two readings of its account.
 
     orders: that were meant then.
@@ -194,17 +202,17 @@ def side_of(
         quantity, price = as_written(fill.qty), as_written(fill.price)
         if is_trade(fill):
             name = _trade_name(fill)
-            trades[name] = trades.get(name, Trade(fill.symbol)).plus(quantity, price, fill.at)
+            trades[name] = trades.get(name, Trade(fill.symbol)).add_fill(quantity, price, fill.at)
         else:
             in_kind = parse_order_prefix(fill.client_order_id) in _IN_KIND
-            term: Term = "other" if in_kind else "fees"
+            term: ProfitTerm = "other" if in_kind else "fees"
             flows.append(Flow(term, -quantity * price, fill.symbol, quantity))
     flows += [
         Flow(_BOOKED[booking.kind], as_written(booking.usd))
         for booking in run.bookings
         if booking.kind in _BOOKED
     ]
-    return Side(
+    return ComparedAccount(
         start=start.positions,
         start_marks=start.prices,
         end_marks={**(marks or {}), **end.prices},
@@ -220,32 +228,34 @@ def _trade_name(fill: Fill) -> str:
     """The order of a fill; of a simulated liquidation, what the venue's own trade is called."""
     name = fill.client_order_id
     return (
-        foreign_name(fill.symbol, fill.booked_at)
+        unknown_trade_name(fill.symbol, fill.booked_at)
         if parse_order_prefix(name) == LIQUIDATION
         else name
     )
 
 
-def profit_terms(live: Side, simulated: Side, causes: Mapping[str, Term]) -> dict[Term, Fraction]:
+def profit_terms(
+    live: ComparedAccount, simulated: ComparedAccount, causes: Mapping[str, ProfitTerm]
+) -> dict[ProfitTerm, Fraction]:
     """What the live account earned more than the simulated one, by cause, USD.
 
     causes: why the quantities of a trade differ, by its order's id; `decided` where none is named.
         The difference of the prices of two fills is `prices`.
 
     The terms add up exactly to the difference of the profits. What the simulated account does not
-    know, a symbol without a mark there, is all in `elsewhere`.
+    know, a symbol without a mark there, is all in `not_simulated`.
     """
-    terms = dict.fromkeys(TERMS, ZERO)
+    terms = dict.fromkeys(PROFIT_TERMS, ZERO)
     known = simulated.end_marks
     for side, sign in ((live, 1), (simulated, -1)):
-        for flow in side.listed(causes):
+        for flow in side.explained_flows(causes):
             if flow.symbol and flow.symbol not in known:
-                terms["elsewhere"] += sign * flow.worth(side.end_marks)
+                terms["not_simulated"] += sign * flow.worth(side.end_marks)
                 continue
             terms[flow.term] += sign * flow.worth(known)
             # What it changed is held to the end, where the other account has another price of it.
             terms["marking"] += sign * (flow.worth(side.end_marks) - flow.worth(known))
-        terms["unlisted"] += sign * side.unlisted()
+        terms["unexplained"] += sign * side.unexplained()
     for name in live.trades.keys() & simulated.trades.keys():
         mine, other = live.trades[name], simulated.trades[name]
         if mine.symbol == other.symbol and mine.quantity and other.price is not None:
@@ -256,6 +266,6 @@ def profit_terms(live: Side, simulated: Side, causes: Mapping[str, Term]) -> dic
     return terms
 
 
-def cents(terms: Mapping[Term, Fraction]) -> dict[Term, Decimal]:
+def to_whole_cents(terms: Mapping[ProfitTerm, Fraction]) -> dict[ProfitTerm, Decimal]:
     """The terms in whole cents, whose sum is the exact sum in whole cents."""
     return cents_that_add_up(terms, to_cents(sum(terms.values(), ZERO)))

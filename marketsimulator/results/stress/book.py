@@ -31,8 +31,8 @@ from foundation.arrays import Array, Instants, Mask
 from foundation.decimals import to_cents
 from foundation.errors import DataError, InputError
 from foundation.figures import usd
-from marketsimulator.account.timeline import IMPACT_BARS
-from marketsimulator.results.run_folder import CONFIG, RunFolder
+from marketsimulator.account.timeline import IMPACT_VOLATILITY_BARS
+from marketsimulator.results.run_folder import CONFIG_FILE, RunFolder
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_files
 from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, closes_of, panel
@@ -43,8 +43,8 @@ from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, instrument
 
 # Groups of settings that a book is marked and settled by, and of which a word may change a run's.
-CHANGEABLE = ("data", "costs", "fees", "margin", "fills")
-_KEPT = ("symbols", "increments", "timeframe", "fill", *CHANGEABLE)
+OVERRIDABLE_GROUPS = ("data", "costs", "fees", "margin", "fills")
+_KEPT = ("symbols", "increments", "timeframe", "fill", *OVERRIDABLE_GROUPS)
 _TOLERANCE = 0.01  # USD by which the bars may value a book otherwise than the run did
 _OWN_BARS = "name the bars that the run was made of, data.dir=[DIR]"
 
@@ -64,7 +64,7 @@ class StressedBook:
 
     account: AccountSnapshot
     source: str
-    proceeds: Mapping[str, float]
+    short_proceeds: Mapping[str, float]
     bars: Bars
     known: Bars
     option_risk: float = 0.0
@@ -103,16 +103,16 @@ class StressedBook:
     @property
     def volumes(self) -> Array:
         """[S] that recent bars usually have; 0 where there are none."""
-        recent = (self.recent(s)[1][:, VOLUME] for s in range(len(self.symbols)))
-        return np.array([np.median(volumes) if len(volumes) else 0.0 for volumes in recent])
+        recent_bars = (self.recent_bars(s)[1][:, VOLUME] for s in range(len(self.symbols)))
+        return np.array([np.median(volumes) if len(volumes) else 0.0 for volumes in recent_bars])
 
-    def recent(self, s: int) -> tuple[Instants, Array]:
+    def recent_bars(self, s: int) -> tuple[Instants, Array]:
         """The last bars of symbol number `s`, by which impact and volume are judged."""
         times, values = self.known.real_bars(s)
-        return times[-IMPACT_BARS:], values[-IMPACT_BARS:]
+        return times[-IMPACT_VOLATILITY_BARS:], values[-IMPACT_VOLATILITY_BARS:]
 
 
-def run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
+def load_run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
     """The settings that a run's book is marked and settled by.
 
     changes: of the run's own, by group.
@@ -120,13 +120,13 @@ def run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
     run.summary()  # that says whether it is a backtest's
     content = run.settings()
     if not content:
-        raise DataError(f"{run.path / CONFIG}: there is none; a backtest leaves one")
+        raise DataError(f"{run.path / CONFIG_FILE}: there is none; a backtest leaves one")
     kept = OmegaConf.create(_finite({key: content[key] for key in _KEPT if key in content}))
     kept.merge_with(changes)
     try:
-        return BacktestSettings.of(kept)
+        return BacktestSettings.from_config(kept)
     except InputError as error:
-        raise InputError(f"{run.path / CONFIG}: {error}") from None
+        raise InputError(f"{run.path / CONFIG_FILE}: {error}") from None
 
 
 def _finite(value: Any) -> Any:
@@ -136,7 +136,7 @@ def _finite(value: Any) -> Any:
     return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
-def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> StressedBook:
+def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> StressedBook:
     """The book of a backtest at an instant, as `RunFolder.book_at` takes it."""
     held = run.book_at(at)
     files = settings.files_timeframe
@@ -158,20 +158,22 @@ def run_book(run: RunFolder, at: str, settings: BacktestSettings) -> StressedBoo
         )
     market = settings.data.market(bars)
     notes = []
-    if held.beside:
-        names = ", ".join(held.beside)
+    if held.other_holdings:
+        names = ", ".join(held.other_holdings)
         notes.append(f"The account held {names} as well: cash here, and nothing moves it.")
     return StressedBook(
         account,
         f"{run.path} at {when}",
-        held.proceeds,
+        held.short_proceeds,
         with_confirmed(market.view()),
         market.view(len(known.times)),
         notes=tuple(notes),
     )
 
 
-def account_book(broker: BrokerSettings, keys: Keys, settings: BacktestSettings) -> StressedBook:
+def load_account_book(
+    broker: BrokerSettings, keys: Keys, settings: BacktestSettings
+) -> StressedBook:
     """The book that an account at the venue holds now.
 
     settings: whose `data.dir` names bars of the symbols; without it there are none.

@@ -17,9 +17,9 @@ import numpy as np
 from execution.orders.orders import Fill
 from foundation.arrays import Array, Instants
 from foundation.decimals import cents_that_add_up, to_cents
-from marketsimulator.account.book import hold
+from marketsimulator.account.book import set_positions
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.account.margin import close_margin, required_equity
+from marketsimulator.account.margin import assess_margin, required_equity
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.results.stress.book import StressedBook
 from marketsimulator.results.stress.scenarios import HALTED, Move, moves_of
@@ -30,15 +30,15 @@ from trainingdata.market import Market
 from trainingdata.sessions import beyond_calendar, calendar, in_session
 from trainingdata.timeframe import Timeframe, nth_end_after
 
-OPTIONS = "options"  # under which the greatest loss of open options stands
-SESSIONS = 10  # closes that a call may take to end
+OPTIONS_LABEL = "options"  # under which the greatest loss of open options stands
+MAX_SESSIONS = 10  # closes that a call may take to end
 # none: no call; met: what was closed ended it; nothing_left: it stands, and nothing more could be
 # closed; standing: it stands, and more would be closed after the last session.
-Ending = Literal["none", "met", "nothing_left", "standing"]
+CallEnding = Literal["none", "met", "nothing_left", "standing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Margin:
+class MarginCheck:
     """The first close after a move; USD."""
 
     close: np.datetime64
@@ -46,12 +46,12 @@ class Margin:
     collateral: Decimal  # equity without coins, after the night's charges
     standing: bool  # whether a margin call stood before the move already
     called: bool  # whether there was one, before or then
-    missing: Decimal  # of collateral; below 0 what is there beyond need
+    shortfall: Decimal  # of collateral; below 0 what is there beyond need
     intraday_deficit: bool  # whether the intraday margin was exceeded before the close
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ScenarioOutcome:
     """A scenario, and what it does to a book; USD. Leverage is none without equity."""
 
     name: str
@@ -61,9 +61,9 @@ class Outcome:
     losses: Mapping[str, Decimal]  # by symbol, below 0 a gain; they add up to the cent
     equity_after: Decimal  # before the broker does anything
     leverage_after: float | None
-    margin: Margin
+    margin: MarginCheck
     liquidations: tuple[Fill, ...]  # what the broker closes, in its order
-    ending: Ending  # of the margin call
+    ending: CallEnding  # of the margin call
     equity_end: Decimal  # once the broker is done: less costs of liquidations and of nights
     leverage_end: float | None
 
@@ -74,25 +74,27 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Stress:
+class StressResult:
     """A book under all scenarios."""
 
     book: StressedBook
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[ScenarioOutcome, ...]
 
     @property
-    def worst(self) -> Outcome | None:
+    def worst(self) -> ScenarioOutcome | None:
         """The scenario that loses most; none where there is none."""
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
 
-def stress(book: StressedBook, scenarios: Sequence[Scenario], settings: BacktestSettings) -> Stress:
+def stress(
+    book: StressedBook, scenarios: Sequence[Scenario], settings: BacktestSettings
+) -> StressResult:
     """The book under each scenario, settled as a backtest of these settings is."""
     # Where no bar says what a symbol trades, nothing is bounded by its volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills)
     outcomes = (_outcome(book, each, moves_of(each, book), terms) for each in scenarios)
-    return Stress(book, tuple(outcomes))
+    return StressResult(book, tuple(outcomes))
 
 
 def leverage_of(gross: float, equity: float) -> float | None:
@@ -102,13 +104,13 @@ def leverage_of(gross: float, equity: float) -> float | None:
 
 def _outcome(
     book: StressedBook, scenario: Scenario, moves: Mapping[str, Move], settings: BacktestSettings
-) -> Outcome:
+) -> ScenarioOutcome:
     """Return the outcome of a scenario: the book until no margin call is open, or none can end."""
     fractions = np.array([each.move for each in moves.values()])
     prices = book.marks * (1.0 + fractions)
     parts = dict(zip(book.symbols, (-book.values * fractions).tolist(), strict=True))
     if book.option_risk:
-        parts[OPTIONS] = book.option_risk
+        parts[OPTIONS_LABEL] = book.option_risk
     lost = sum(parts.values())
     loss = to_cents(lost)
     equity = book.equity
@@ -117,8 +119,8 @@ def _outcome(
     first = market.first
     account = settings.book(market.bars)
     # Shorts were sold for other prices than the present ones, and interest is charged by those.
-    proceeds = np.array([book.proceeds.get(symbol, 0.0) for symbol in book.symbols])
-    hold(account, book.account.cash, book.quantities, book.marks, proceeds)
+    short_proceeds = np.array([book.short_proceeds.get(symbol, 0.0) for symbol in book.symbols])
+    set_positions(account, book.account.cash, book.quantities, book.marks, short_proceeds)
     line = settings.timeline(market)
     broker = SimulatedBroker(market, line, account)
     broker.deposit(-book.option_risk)
@@ -128,22 +130,22 @@ def _outcome(
     state = account.account[0]
     if not in_session(market.period.times[:1])[0]:
         # What the close before has called is closed at the next opens, moved or not.
-        close_margin(account, line.days[line.day[first]])
+        assess_margin(account, line.days[line.day[first]])
     standing = bool(state["called"])
     first_close, *closes = (first + 1 + np.flatnonzero(line.nights[first + 1 :] > 0)).tolist()
     broker.advance(first_close)
     required = to_cents(required_equity(account, 0.0))
-    collateral = to_cents(float(state["equity"] - state["coins"]))
-    margin = Margin(
+    collateral = to_cents(float(state["equity"] - state["crypto"]))
+    margin = MarginCheck(
         close=broker.now(),
         required=required,
         collateral=collateral,
         standing=standing,
         called=bool(state["called"]) or standing,
-        missing=required - collateral,
+        shortfall=required - collateral,
         intraday_deficit=bool(state["deficits"]),
     )
-    ending: Ending = "standing" if state["called"] else "met" if standing else "none"
+    ending: CallEnding = "standing" if state["called"] else "met" if standing else "none"
     for close in closes:
         if ending != "standing":
             break
@@ -157,7 +159,7 @@ def _outcome(
     after = to_cents(equity) - loss
     # Rounded apart, the two would differ where the broker does nothing.
     spent = to_cents(float(state["equity"]) - (equity - lost))
-    return Outcome(
+    return ScenarioOutcome(
         name=scenario.name,
         source=scenario.source,
         moves=moves,
@@ -169,7 +171,7 @@ def _outcome(
         liquidations=tuple(broker.fills),
         ending=ending,
         equity_end=after + spent,
-        leverage_end=leverage_of(float(state["stock"] + state["coins"]), float(state["equity"])),
+        leverage_end=leverage_of(float(state["stock"] + state["crypto"]), float(state["equity"])),
     )
 
 
@@ -185,7 +187,7 @@ def _moved_market(book: StressedBook, prices: Array) -> Market:
     next_bar = nth_end_after(timeframe.clock(Kind.CRYPTO), now, 1)
     tables = []
     for s, (item, usual) in enumerate(zip(book.known.instruments, book.volumes, strict=True)):
-        times, values = book.recent(s)
+        times, values = book.recent_bars(s)
         if not len(times) or times[-1] != book.account.as_of:
             times = np.concatenate([times, now])
             values = np.concatenate([values, [[*[book.marks[s]] * 4, usual]]])
@@ -201,7 +203,7 @@ def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
     """When the bars of the sessions become known that close after an instant."""
     closes = calendar().closes
     first = int(np.searchsorted(closes, at, side="right"))
-    if first + SESSIONS + 1 >= len(closes):
+    if first + MAX_SESSIONS + 1 >= len(closes):
         raise beyond_calendar(at)
     ends = timeframe.stocks.ends
-    return np.asarray(ends[(ends > at) & (ends <= closes[first + SESSIONS])])
+    return np.asarray(ends[(ends > at) & (ends <= closes[first + MAX_SESSIONS])])

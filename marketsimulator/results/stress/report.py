@@ -7,17 +7,22 @@ from dataclasses import asdict
 from foundation.decimals import to_cents
 from foundation.figures import number, percent, quantity, usd
 from foundation.tables import Table, json_text
-from marketsimulator.results.stress.outcomes import SESSIONS, Outcome, Stress, leverage_of
+from marketsimulator.results.stress.outcomes import (
+    MAX_SESSIONS,
+    ScenarioOutcome,
+    StressResult,
+    leverage_of,
+)
 
 ENDINGS = {
     "none": "nothing",
     "met": "until it is met",
     "nothing_left": "and nothing more can be closed",
-    "standing": f"and it stands after {SESSIONS} sessions",
+    "standing": f"and it stands after {MAX_SESSIONS} sessions",
 }
 
 
-def verdict_of(found: Stress) -> tuple[str, str]:
+def verdict_of(found: StressResult) -> tuple[str, str]:
     """The worst case; in which scenarios the broker calls or nothing is left."""
     worst = found.worst
     if worst is None:
@@ -33,12 +38,12 @@ def verdict_of(found: Stress) -> tuple[str, str]:
     return claim, rest
 
 
-def _of_equity(found: Stress, outcome: Outcome) -> str:
+def _of_equity(found: StressResult, outcome: ScenarioOutcome) -> str:
     equity = found.book.equity
     return f", {percent(float(outcome.loss) / equity, 1)} of equity" if equity > 0 else ""
 
 
-def stress_json(found: Stress) -> str:
+def stress_json(found: StressResult) -> str:
     """Everything, for machines: money as text, instants in UTC."""
     book = found.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
@@ -63,7 +68,7 @@ def stress_json(found: Stress) -> str:
     return json_text(content)
 
 
-def scenario_table(found: Stress) -> Table:
+def scenario_table(found: StressResult) -> Table:
     """What each scenario comes to."""
     heads = ("scenario", "loss", "equity after", "leverage", "margin call", "the broker closes")
     rows = [
@@ -84,7 +89,7 @@ def scenario_table(found: Stress) -> Table:
     return Table(title, (*heads, "equity then", "leverage then"), rows, words=(4, 5))
 
 
-def loss_table(found: Stress) -> Table:
+def loss_table(found: StressResult) -> Table:
     """What moves by how much in the worst case, and loses what."""
     book = found.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
@@ -99,7 +104,7 @@ def loss_table(found: Stress) -> Table:
     return Table("Loss by symbol in the worst case", heads, rows, words=(4,))
 
 
-def _leverage(found: Stress) -> float | None:
+def _leverage(found: StressResult) -> float | None:
     return leverage_of(float(abs(found.book.values).sum()), found.book.equity)
 
 
@@ -107,17 +112,17 @@ def _leverage_text(leverage: float | None) -> str:
     return "without equity" if leverage is None else f"{number(leverage)}x"
 
 
-def _call_text(outcome: Outcome) -> str:
+def _call_text(outcome: ScenarioOutcome) -> str:
     """Whether the broker calls, and by how much."""
     margin = outcome.margin
     deficit = "; intraday deficit" if margin.intraday_deficit else ""
-    if margin.called and (margin.missing > 0 or not margin.standing):
-        return f"call, {usd(margin.missing)} short{deficit}"
+    if margin.called and (margin.shortfall > 0 or not margin.standing):
+        return f"call, {usd(margin.shortfall)} short{deficit}"
     before = "a call of before, then" if margin.standing else "none,"
-    return f"{before} {usd(-margin.missing)} to spare{deficit}"
+    return f"{before} {usd(-margin.shortfall)} to spare{deficit}"
 
 
-def _closed_text(outcome: Outcome) -> str:
+def _closed_text(outcome: ScenarioOutcome) -> str:
     """What is closed, by symbol in the order of the first sale, and how that ends."""
     sizes: dict[str, float] = {}
     for each in outcome.liquidations:

@@ -11,7 +11,7 @@ from foundation.errors import InputError, invalid_choice
 
 Response = dict[str, Any]
 Query = Mapping[str, str]
-LONGEST_WORD = 40  # characters of a refused word that are shown
+MAX_WORD_SHOWN = 40  # characters of a refused word that are shown
 
 
 class Refused(Exception):
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """A request, read to its end.
 
     path: without the query.
@@ -72,11 +72,11 @@ class Route:
 
     method: str
     path: str
-    answer: Callable[[Asked], Any]
+    answer: Callable[[Request], Any]
     status: int = 200
 
 
-def whole_number(
+def query_integer(
     query: Mapping[str, str], name: str, default: int, low: int = 0, high: int = 2**62
 ) -> int:
     """A whole number of a query, both bounds included; `InputError` for anything else."""
@@ -87,17 +87,17 @@ def whole_number(
     return int(text)
 
 
-def chosen_word(
+def query_choice(
     query: Mapping[str, str], name: str, words: Sequence[str], default: str = ""
 ) -> str:
     """The word of a query, one of those that are served; `InputError` for any other."""
     word = query.get(name, default)
     if name in query and word not in words:
-        raise invalid_choice(name, word[:LONGEST_WORD], words)
+        raise invalid_choice(name, word[:MAX_WORD_SHOWN], words)
     return word
 
 
-def refuse_other_keys(given: Iterable[str], *served: str) -> None:
+def refuse_unknown_keys(given: Iterable[str], *served: str) -> None:
     """Refuse what a request says and nobody here reads: to pass over it would change its sense."""
     if others := set(given) - set(served):
         raise InputError(f"{min(others)} is not served here: {', '.join(served)}")

@@ -24,16 +24,16 @@ from foundation.settings import setting, settings_class
 from marketsimulator.account.book import (
     DIVIDEND,
     Book,
-    Opens,
+    BarOpens,
     Record,
-    most_flows,
-    new_book,
-    new_tape,
+    max_flows,
+    create_book,
+    create_tape,
 )
 from marketsimulator.account.calendar_events import close_session, open_session
-from marketsimulator.account.rebalancing import move_to_targets, whole_quantity
+from marketsimulator.account.rebalancing import trade_to_targets, truncate_to_steps
 from marketsimulator.account.settlement import liquidate, mark_positions
-from marketsimulator.account.terms import FillTerms, day_table, holdings_of, tier_table
+from marketsimulator.account.terms import FillTerms, day_table, holding_table, tier_table
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import Instrument, Kind, instrument, is_symbol
 
@@ -143,12 +143,12 @@ def replay(
     costs = TradingCosts(0.0, slippage, 0.0, 0.0, slippage, 0.0)
     fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=bounds.fee_bps)
     margin = MarginTerms(leverage=intraday_leverage, order_margin=1.0, interest_rate=interest_rate)
-    book = new_book(bounds.capital, holdings_of(instruments, costs), tier_table(fees))
+    book = create_book(bounds.capital, holding_table(instruments, costs), tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
     # At most a liquidation, a close and an opening a row and symbol, and the flows of each night.
     size = len(columns)
-    tape = new_tape(3 * len(dates) * size + int(begins.sum()) * most_flows(size, 0))
+    tape = create_tape(3 * len(dates) * size + int(begins.sum()) * max_flows(size, 0))
     values = _follow_weights(
         book,
         day_table(dates[begins], fees, margin, FillTerms(volume_share=None)),
@@ -159,8 +159,8 @@ def replay(
         (bounds.symbol_cap, intraday_leverage, min(bounds.overnight_leverage, intraday_leverage)),
         tape,
     )
-    written = tape[: int(book.account["entries"][0])]
-    return Replay(index, columns, values, written[written["why"] < DIVIDEND])
+    written = tape[: int(book.account["tape_length"][0])]
+    return Replay(index, columns, values, written[written["cause"] < DIVIDEND])
 
 
 @compiled
@@ -192,11 +192,11 @@ def _follow_weights(
         if t > 0:
             if day[t] != day[t - 1]:
                 open_session(book, today)
-            bars = Opens(opens[t], endless, calm)
+            bars = BarOpens(opens[t], endless, calm)
             if account.called:
                 liquidate(book, today, tape, t, bars)
             held = holding["quantity"]
-            move_to_targets(account, holding, today, tape, t, held, targets, bars, np.inf, queue)
+            trade_to_targets(account, holding, today, tape, t, held, targets, bars, np.inf, queue)
         mark_positions(account, holding, closes[t])
         last = t + 1 == rows
         if not last and day[t + 1] != day[t]:
@@ -252,7 +252,7 @@ def _choose_targets(
     for s in range(len(targets)):
         if not (np.isnan(weights[s]) or np.isnan(closes[s])):
             step = holding[s].increment
-            targets[s] = whole_quantity(targets[s] * scale / closes[s], step)
+            targets[s] = truncate_to_steps(targets[s] * scale / closes[s], step)
 
 
 def _price_matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:

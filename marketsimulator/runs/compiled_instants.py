@@ -19,15 +19,22 @@ from execution.decision.problem import (
 )
 from foundation.arrays import Array, Index, Mask, Records
 from foundation.compiled import any_of, compiled, copy_row, inlined, picked, picked_columns, spread
-from marketsimulator.account.book import BY_END, FLOWS, WORKING, Book, most_flows, with_orders
+from marketsimulator.account.book import (
+    BY_DELISTING,
+    FLOWS,
+    WORKING,
+    Book,
+    max_flows,
+    replace_orders,
+)
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
-    coin_targets,
-    most_fills,
-    move_to_targets,
-    order_for_auction,
-    quantity_of,
-    tape_with_room,
+    immediate_targets,
+    max_fills,
+    trade_to_targets,
+    send_auction_orders,
+    steps_to_quantity,
+    ensure_tape_space,
 )
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from sizing.allocation import best_weights
@@ -36,11 +43,11 @@ from sizing.problem import NO_ROWS, AccountRow, Problem, Rows
 from sizing.solver.active_set import SOLVED, UNFINISHED
 
 # The account after an instant's fills: USD, and how many.
-ACCOUNT_ROW = np.dtype(
+EQUITY_ROW = np.dtype(
     [
         (name, "f8")
         for name in (
-            *("cash", "equity", "stock", "coins", *FLOWS),
+            *("cash", "equity", "stock", "crypto", *FLOWS),
             "notional",  # bought and sold
             "trades",  # fills at a price that an order or the broker made
             "failures",  # 1 where the solver, or an account without equity, left it unmade
@@ -50,7 +57,7 @@ ACCOUNT_ROW = np.dtype(
 )
 
 
-class WalkInputs(NamedTuple):
+class CompiledInputs(NamedTuple):
     """What a walk decides by: the beliefs of a history and the settings of a run.
 
     beliefs: at T' instants at which anything decides; K periods.
@@ -69,7 +76,7 @@ class WalkInputs(NamedTuple):
     class_sharpe: Array
     financing: Array
     terms: SizingTerms
-    lent: tuple[float, float]
+    lending_terms: tuple[float, float]
     fraction: float
     max_crypto_value: float
     least: Array
@@ -78,7 +85,7 @@ class WalkInputs(NamedTuple):
     tradable: Mask
 
 
-class Kept(NamedTuple):
+class KeptDecisions(NamedTuple):
     """What each of T' decisions saw and the solver answered; no rows where nobody will ask.
 
     quantity, price: [T', S] before the decision.
@@ -99,7 +106,9 @@ class Kept(NamedTuple):
     optimality_gap: Array
 
     @classmethod
-    def empty(cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False) -> Kept:
+    def empty(
+        cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False
+    ) -> KeptDecisions:
         """Return arrays for the decisions of a table under limits on groups; none: for nothing."""
         rows, periods, size = table.mu.shape
         rows = 0 if none else rows
@@ -116,16 +125,16 @@ class Kept(NamedTuple):
 
 
 @compiled
-def walk_instants(
+def step_instants(
     book: Book,
     line: Timeline,
     span: tuple[int, int, int],
     rows: Index,
-    inputs: WalkInputs,
+    inputs: CompiledInputs,
     tape: Records,
     account_rows: Records,
     written: Index,
-    kept: Kept,
+    kept: KeptDecisions,
 ) -> tuple[Book, Records]:
     """Walk the instants [begin, end): what has become known, a decision, its fills.
 
@@ -145,10 +154,10 @@ def walk_instants(
         if decision >= 0:
             targets, failed = target_quantities(book, inputs, decision, kept)
             account_rows[t - first].failures = failed
-        book, tape = trade(
+        book, tape = trade_decision(
             book, line, tape, (first, t), held, targets, inputs.max_crypto_value, written
         )
-        note_instant(account_rows, book, tape, t - first, written)
+        record_instant(account_rows, book, tape, t - first, written)
     return book, tape
 
 
@@ -164,20 +173,20 @@ def advance_to(
     size = len(book.holding)
     actions = line.first_action[t + 1] - line.first_action[t]
     if len(written) > 0:
-        room = 3 * size + len(book.orders) + actions + most_flows(size, actions)
-        tape = tape_with_room(tape, account.entries, room)
+        tape_space = 3 * size + len(book.orders) + actions + max_flows(size, actions)
+        tape = ensure_tape_space(tape, account.tape_length, tape_space)
     else:
-        account.entries = 0
+        account.tape_length = 0
     if t > first:
         advance(book, line, tape, t)
     for k in range(len(book.orders)):
         if book.orders[k].state == WORKING:
             return book, tape
-    return with_orders(book, book.orders[:0]), tape
+    return replace_orders(book, book.orders[:0]), tape
 
 
 @compiled
-def trade(
+def trade_decision(
     book: Book,
     line: Timeline,
     tape: Records,
@@ -198,30 +207,32 @@ def trade(
     first, t = place
     opens = open_bars(book, line, tape, t)
     if len(targets) > 0:
-        fills = most_fills(book.holding, targets, max_crypto_value)
-        tape = tape_with_room(tape, account.entries, fills)
+        fills = max_fills(book.holding, targets, max_crypto_value)
+        tape = ensure_tape_space(tape, account.tape_length, fills)
         day, now = line.days[line.day[t]], line.now[t]
         at_once = targets
         if line.auction:
-            at_once = coin_targets(book.holding, held, targets)
+            at_once = immediate_targets(book.holding, held, targets)
         queue = np.zeros(len(held), np.int64)
-        done = move_to_targets(
+        done = trade_to_targets(
             account, book.holding, day, tape, now, held, at_once, opens, max_crypto_value, queue
         )
         if line.auction:
-            book = order_for_auction(book, day, tape, now, t, held, targets, done)
+            book = send_auction_orders(book, day, tape, now, t, held, targets, done)
     if len(written) > 0:
-        written[t - first] = account.entries
+        written[t - first] = account.tape_length
     return book, tape
 
 
 @compiled
-def target_quantities(book: Book, inputs: WalkInputs, row: int, kept: Kept) -> tuple[Array, float]:
+def target_quantities(
+    book: Book, inputs: CompiledInputs, row: int, kept: KeptDecisions
+) -> tuple[Array, float]:
     """Target quantities [S] of a decision, and 1 where it was left unmade.
 
     What does not decide keeps what it holds.
     """
-    shown = account_shown(book, inputs)
+    shown = visible_account(book, inputs)
     chosen, account, problem = decision_inputs(inputs, row, shown)
     weights = problem.account.held
     status = SOLVED
@@ -253,13 +264,13 @@ def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountR
     targets = shown.quantity.copy()
     for a in range(len(chosen)):
         if not np.isnan(rounded.lots[a]):
-            targets[chosen[a]] = quantity_of(rounded.lots[a], shown.increment[chosen[a]])
+            targets[chosen[a]] = steps_to_quantity(rounded.lots[a], shown.increment[chosen[a]])
     return targets
 
 
 @compiled
 def decision_inputs(
-    inputs: WalkInputs, row: int, shown: AccountRow
+    inputs: CompiledInputs, row: int, shown: AccountRow
 ) -> tuple[Index, AccountRow, Problem]:
     """Return which symbols [m] a decision is about, their account and the sizing problem."""
     beliefs = inputs.beliefs
@@ -294,7 +305,7 @@ def decision_inputs(
 
 
 @inlined
-def account_shown(book: Book, inputs: WalkInputs) -> AccountRow:
+def visible_account(book: Book, inputs: CompiledInputs) -> AccountRow:
     """The account that `SimulatedBroker` shows; nothing of it is ever open."""
     account = book.account[0]
     holding = book.holding
@@ -310,10 +321,10 @@ def account_shown(book: Book, inputs: WalkInputs) -> AccountRow:
 
 @inlined
 def account_row(
-    inputs: WalkInputs, quantity: Array, price: Array, equity: float, unborrowed: float
+    inputs: CompiledInputs, quantity: Array, price: Array, equity: float, unborrowed: float
 ) -> AccountRow:
     """An account of which nothing is open; what is lent follows from its equity."""
-    leverage, margin_equity = inputs.lent
+    leverage, margin_equity = inputs.lending_terms
     return AccountRow(
         quantity,
         price,
@@ -331,8 +342,8 @@ def account_row(
 
 
 @compiled
-def decision_again(
-    inputs: WalkInputs, kept: Kept, row: int, begin: int = 0
+def recompute_decision(
+    inputs: CompiledInputs, kept: KeptDecisions, row: int, begin: int = 0
 ) -> tuple[Index, Problem, Array, RoundedTargets]:
     """A decision that was kept: its symbols [m], problem, weights [K, m] and what became of them.
 
@@ -355,22 +366,22 @@ def decision_again(
 
 
 @compiled
-def note_instant(rows: Records, book: Book, tape: Records, number: int, written: Index) -> None:
+def record_instant(rows: Records, book: Book, tape: Records, number: int, written: Index) -> None:
     """Note the account after instant `number` of the run, and clear its flows."""
     account = book.account[0]
     row = rows[number]
     before = written[number - 1] if len(written) > 0 and number > 0 else 0
-    for k in range(before, account.entries):
+    for k in range(before, account.tape_length):
         entry = tape[k]
-        if entry.price > 0.0 and entry.why != BY_END:
+        if entry.price > 0.0 and entry.cause != BY_DELISTING:
             row.notional += abs(entry.quantity) * entry.price
             row.trades += 1.0
     row.cash = account.cash
     row.equity = account.equity
     row.stock = account.stock
-    row.coins = account.coins
+    row.crypto = account.crypto
     row.fees = account.fees
-    row.coin_fees = account.coin_fees
+    row.crypto_fees = account.crypto_fees
     row.spread = account.spread
     row.slippage = account.slippage
     row.interest = account.interest
@@ -379,7 +390,7 @@ def note_instant(rows: Records, book: Book, tape: Records, number: int, written:
     row.other = account.other
     row.dividends = account.dividends
     account.fees = 0.0
-    account.coin_fees = 0.0
+    account.crypto_fees = 0.0
     account.spread = 0.0
     account.slippage = 0.0
     account.interest = 0.0

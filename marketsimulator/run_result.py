@@ -22,7 +22,7 @@ from execution.orders.orders import Fill, Order, parse_order_prefix
 from foundation.arrays import Array, Instants
 from sizing.binding import LIMITS
 
-INSTANTS = ("at", "until", "booked_at")
+INSTANT_COLUMNS = ("at", "until", "booked_at")
 TEXT_COLUMNS = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason", "kind"}
 DECISION_COLUMNS = (
     *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
@@ -148,19 +148,19 @@ def decision_frame(
         **{f"shadow_{name}": price for name, price in prices.items()},
     }
     names = (*DECISION_COLUMNS, *(f"shadow_{name}" for name in columns.group_limit_names))
-    return frame_of_columns({name: values[name] for name in names})
+    return frame_from_columns({name: values[name] for name in names})
 
 
-def frame_of(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
-    return frame_of_columns({name: [row[k] for row in rows] for k, name in enumerate(columns)})
+def frame_from_rows(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    return frame_from_columns({name: [row[k] for row in rows] for k, name in enumerate(columns)})
 
 
-def frame_of_columns(columns: Mapping[str, Any]) -> pd.DataFrame:
+def frame_from_columns(columns: Mapping[str, Any]) -> pd.DataFrame:
     """A frame of columns: instants, text, and numbers."""
     # pandas guesses the types of empty columns.
     data: dict[str, Any] = {}
     for name, values in columns.items():
-        if name in INSTANTS:
+        if name in INSTANT_COLUMNS:
             instants = pd.DatetimeIndex(np.array(values, dtype="datetime64[ns]"))
             data[name] = instants.tz_localize("UTC")
         else:
@@ -175,12 +175,14 @@ EQUITY_COLUMNS = (
 FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id", "booked_at")
 ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
 BOOKING_COLUMNS = ("at", "symbol", "kind", "usd")
-COIN_FEE = "coin_fee"  # the strategy that names a fee in coin whose order nobody lists
-ENDED: Literal["ended"] = "ended"  # the strategy that names what takes a symbol off the book
+CRYPTO_FEE = "crypto_fee"  # the strategy that names a fee in coin whose order nobody lists
+DELISTED: Literal["delisted"] = (
+    "delisted"  # the strategy that names what takes a symbol off the book
+)
 BookingKind = Literal[
     "spread",
     "slippage",
-    "ended",
+    "delisted",
     "dividend",
     "split",
     "borrow",
@@ -192,7 +194,7 @@ BookingKind = Literal[
 ]
 
 
-class Row(NamedTuple):
+class EquityRow(NamedTuple):
     """The account after the fills of an instant, marked at the last known closes; USD.
 
     at: the instant.
@@ -222,7 +224,7 @@ class Row(NamedTuple):
     other: float
     spread: float
     slippage: float
-    coin_fees: float
+    crypto_fees: float
     borrow: float
     rounding: float
     dividends: float
@@ -234,7 +236,7 @@ class Booking(NamedTuple):
     at: instant of the row that it is in.
     symbol: empty for what the account as a whole pays or gets.
     kind: `spread` and `slippage` are in the prices of fills already, and so is what a symbol's last
-        price and the one it `ended` at differ by; `split` is cash for a fraction
+        price and the one it `delisted` at differ by; `split` is cash for a fraction
         of a share; `cash_interest` is got, `rounding` is that of a day's fees; `other` is what a
         live account was booked beside, `transfer` what was paid in, no profit of any row.
     usd: below 0 where it is paid.
@@ -248,7 +250,7 @@ class Booking(NamedTuple):
 
 def is_trade(fill: Fill) -> bool:
     """Whether a fill is of a trade: no fee in coin, no split and no end of a symbol."""
-    return fill.price > 0 and parse_order_prefix(fill.client_order_id) != ENDED
+    return fill.price > 0 and parse_order_prefix(fill.client_order_id) != DELISTED
 
 
 class InitialPosition(NamedTuple):
@@ -278,22 +280,22 @@ class Run:
     name: str
     decisions: Sequence[Decision]
     fills: list[Fill]
-    rows: list[Row]
+    rows: list[EquityRow]
     margin: dict[str, int]
     bookings: list[Booking] = field(default_factory=list)
-    begins: Mapping[str, InitialPosition] = field(default_factory=dict)
+    initial_positions: Mapping[str, InitialPosition] = field(default_factory=dict)
 
     @cached_property
-    def log(self) -> DecisionLog:
+    def decision_log(self) -> DecisionLog:
         if isinstance(self.decisions, DecisionLog):
             return self.decisions
         return DecisionLog(self.decisions)
 
     def equity(self) -> pd.DataFrame:
         """Return the account in USD, a row for every instant at which a bar became known."""
-        return frame_of(EQUITY_COLUMNS, list(map(attrgetter(*EQUITY_COLUMNS), self.rows)))
+        return frame_from_rows(EQUITY_COLUMNS, list(map(attrgetter(*EQUITY_COLUMNS), self.rows)))
 
-    def curve(self) -> tuple[Instants, Array]:
+    def equity_curve(self) -> tuple[Instants, Array]:
         """Return instants and equity of every row, [N] each."""
         return self._curve
 
@@ -303,13 +305,17 @@ class Run:
 
     def quantities(self, symbols: Sequence[str]) -> Array:
         """[S, N] signed shares or coins that it holds after the fills of every row."""
-        at, _ = self.curve()
+        at, _ = self.equity_curve()
         held = np.zeros((len(symbols), len(at)))
         changes: dict[str, list[Fill]] = {}
         for fill in self.fills:
             changes.setdefault(fill.symbol, []).append(fill)
         for s, symbol in enumerate(symbols):
-            begin = float(self.begins[symbol].quantity) if symbol in self.begins else 0.0
+            begin = (
+                float(self.initial_positions[symbol].quantity)
+                if symbol in self.initial_positions
+                else 0.0
+            )
             own = changes.get(symbol, [])
             booked = np.array([fill.booked_at for fill in own], dtype=at.dtype)
             sizes = np.cumsum([begin, *(float(fill.qty) for fill in own)])
@@ -325,7 +331,7 @@ class Run:
             bookings=[booking for booking in self.bookings if booking.at <= at],
         )
 
-    def not_filled_whole(self) -> int:
+    def incomplete_orders(self) -> int:
         """Orders that filled in part or not at all."""
         filled: dict[str, Decimal] = {}
         for fill in self.fills:
@@ -334,7 +340,7 @@ class Run:
                 before = filled.get(fill.client_order_id, Decimal(0))
                 filled[fill.client_order_id] = before + abs(fill.qty)
         short = 0
-        for _, order in self.log.orders:
+        for _, order in self.decision_log.orders:
             short += not is_fully_filled(filled.get(order.client_order_id, Decimal(0)), order.qty)
         return short
 
@@ -347,19 +353,19 @@ class Run:
             (f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id, f.booked_at)
             for f in sorted(self.fills, key=attrgetter("at"))
         ]
-        return frame_of(FILL_COLUMNS, rows)
+        return frame_from_rows(FILL_COLUMNS, rows)
 
     def booking_frame(self) -> pd.DataFrame:
         """usd below 0 where it is paid; symbol empty for the account."""
-        return frame_of(BOOKING_COLUMNS, [tuple(booking) for booking in self.bookings])
+        return frame_from_rows(BOOKING_COLUMNS, [tuple(booking) for booking in self.bookings])
 
     def order_frame(self) -> pd.DataFrame:
         """Every order that was sent, and why; qty above 0."""
         rows: list[tuple[Any, ...]] = []
-        for at, o in self.log.orders:
+        for at, o in self.decision_log.orders:
             identity = at, o.client_order_id, o.symbol
             rows.append((*identity, o.side, float(o.qty), o.type, o.tif, str(o.reason)))
-        return frame_of(ORDER_COLUMNS, rows)
+        return frame_from_rows(ORDER_COLUMNS, rows)
 
     def decision_frame(self) -> pd.DataFrame:
         """A row per symbol that decided.
@@ -370,10 +376,10 @@ class Run:
         limit, in equity, would add to the plan's expected return net of risk, 0 where it does not
         bind; equity of the account in USD, which the weights are multiples of.
         """
-        return self.log.frame
+        return self.decision_log.frame
 
 
-def prior_share(run: Run) -> float | None:
+def premium_share(run: Run) -> float | None:
     """Share of the mean position that rests on the stated premium; the rest is the forecast's.
 
     Each target counts by its size, by how long it is held until the next decision, and by what its
@@ -381,7 +387,7 @@ def prior_share(run: Run) -> float | None:
     rests on either.
     """
     d = run.decision_frame()
-    hours = hours_of(d) * d["target"].abs()
+    hours = holding_hours(d) * d["target"].abs()
     expected = d["plan_earned"].abs() + d["plan_forecast"].abs()
     counts = np.isfinite(hours) & (expected > 0)
     weight = (hours / expected)[counts]
@@ -390,13 +396,13 @@ def prior_share(run: Run) -> float | None:
     return earned / (earned + forecast) if earned + forecast > 0 else None
 
 
-def hours_of(decisions: pd.DataFrame) -> pd.Series:
+def holding_hours(decisions: pd.DataFrame) -> pd.Series:
     """Hours from each decision to the next that can change its position."""
     length = decisions["until"] - decisions["at"]
     return length.dt.total_seconds() / 3600
 
 
-def writers_of(run: Run) -> dict[str, Callable[[Path], object]]:
+def file_writers(run: Run) -> dict[str, Callable[[Path], object]]:
     """What writes each file of a run's decisions, orders and fills, by its name."""
     frames = {
         "fills.parquet": run.fill_frame,

@@ -20,20 +20,20 @@ from execution.decision.problem import RoundedTargets, SizingTerms, round_to_lot
 from execution.decision.trader import SizingResult, run_strategy
 from foundation.arrays import Array, Index, Records
 from foundation.threads import undivided
-from marketsimulator.account.book import Book, most_flows, new_tape
+from marketsimulator.account.book import Book, max_flows, create_tape
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.timeline import Timeline
 from marketsimulator.runs.instants import (
-    ACCOUNT_ROW,
-    Kept,
-    WalkInputs,
-    account_shown,
+    EQUITY_ROW,
+    KeptDecisions,
+    CompiledInputs,
+    visible_account,
     advance_to,
     decision_inputs,
-    note_instant,
+    record_instant,
     target_quantities_of,
-    trade,
-    walk_instants,
+    trade_decision,
+    step_instants,
 )
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
@@ -45,7 +45,7 @@ from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
-AT_ONCE = 512  # instants of one call: between two a walk can be watched and ended
+INSTANTS_PER_CALL = 512  # instants of one call: between two a walk can be watched and ended
 
 
 class StrategyTrace(NamedTuple):
@@ -84,7 +84,7 @@ class StrategyTrace(NamedTuple):
             self.failed[row] = result
 
 
-class Walk(NamedTuple):
+class CompiledRun(NamedTuple):
     """What became of an account over T instants.
 
     inputs: what it decided by.
@@ -96,21 +96,21 @@ class Walk(NamedTuple):
     book: as it ended.
     """
 
-    inputs: WalkInputs
+    inputs: CompiledInputs
     account: Records
     tape: Records
     written: Index
-    kept: Kept
+    kept: KeptDecisions
     trace: StrategyTrace | None
     book: Book
 
 
-def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> WalkInputs:
+def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> CompiledInputs:
     """What a walk by these settings decides by, on the panel's beliefs."""
     limits = settings.limits
     rule = settings.sizing.chosen_strategy()
     class_sharpe = settings.prior.class_sharpe(table.crypto_correlation)
-    return WalkInputs(
+    return CompiledInputs(
         beliefs=table,
         class_sharpe=class_sharpe if rule.uses_premium else np.zeros_like(class_sharpe),
         financing=settings.margin.nightly_rate(table.at)[:, None] * table.nights,
@@ -124,8 +124,8 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
             order_margin=settings.margin.order_margin,
             rows=limits.of_groups().rows_over(bars.symbols),
         ),
-        lent=(settings.margin.leverage, settings.margin.margin_equity),
-        fraction=rule.fraction if compiles(rule) else np.nan,
+        lending_terms=(settings.margin.leverage, settings.margin.margin_equity),
+        fraction=rule.fraction if uses_solver_only(rule) else np.nan,
         max_crypto_value=settings.orders.max_sized_crypto_value,
         least=settings.orders.min_sized_values(bars.crypto),
         dust=settings.orders.dust_values(bars.crypto),
@@ -134,27 +134,27 @@ def walk_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> W
     )
 
 
-def compiles(strategy: Strategy) -> TypeGuard[Kelly]:
+def uses_solver_only(strategy: Strategy) -> TypeGuard[Kelly]:
     """Whether the solver is all that a strategy asks."""
     return isinstance(strategy, Kelly) and strategy.multiplier == 1.0
 
 
-def walked(
+def run_compiled(
     settings: BacktestSettings,
     market: Market,
     table: BeliefTable,
     line: Timeline,
     *,
-    keeps: bool,
+    keep_decisions: bool,
     progress: Callable[[int], object] | None = None,
-) -> Walk:
+) -> CompiledRun:
     """An account's way through a run.
 
     table: the beliefs. line: the market, laid out. keeps: whether decisions and entries are kept.
     progress: told how many instants are done.
     """
     bars, first = market.bars, market.first
-    inputs = walk_inputs(settings, bars, table)
+    inputs = compiled_inputs(settings, bars, table)
     book = settings.book(bars)
     mark_positions(book.account[0], book.holding, market.history.last_closes())
     count = len(bars.times)
@@ -162,22 +162,22 @@ def walked(
     places = np.searchsorted(bars.times, table.at)
     rows[places] = np.arange(len(table.at))
     size, actions = len(book.holding), len(line.actions)
-    tape = new_tape(4 * size + actions + most_flows(size, actions))
-    account = np.zeros(count - first, ACCOUNT_ROW)
-    written = np.zeros(count - first if keeps else 0, dtype=np.int64)
-    kept = Kept.empty(table, inputs.terms.rows, none=not keeps)
+    tape = create_tape(4 * size + actions + max_flows(size, actions))
+    account = np.zeros(count - first, EQUITY_ROW)
+    written = np.zeros(count - first if keep_decisions else 0, dtype=np.int64)
+    kept = KeptDecisions.empty(table, inputs.terms.rows, none=not keep_decisions)
     strategy = settings.sizing.chosen_strategy()
     trace = None
-    if not compiles(strategy):
-        trace = StrategyTrace.empty(table, inputs.terms.rows, none=not keeps)
-    step = AT_ONCE if progress else count
+    if not uses_solver_only(strategy):
+        trace = StrategyTrace.empty(table, inputs.terms.rows, none=not keep_decisions)
+    step = INSTANTS_PER_CALL if progress else count
     for begin in range(first, count, step):
         end = min(begin + step, count)
         span = first, begin, end
         # Set the threads of linear algebra once: setting them takes longer than a decision.
         with undivided():
             if trace is None:
-                book, tape = walk_instants(
+                book, tape = step_instants(
                     book, line, span, rows, inputs, tape, account, written, kept
                 )
             else:
@@ -186,8 +186,8 @@ def walked(
                 book, tape = _call_instants(book, line, span, rows, calls, tape, account, written)
         if progress:
             progress(end - first)
-    tape = tape[: int(book.account["entries"][0])]
-    return Walk(inputs, account, tape, written, kept, trace, book)
+    tape = tape[: int(book.account["tape_length"][0])]
+    return CompiledRun(inputs, account, tape, written, kept, trace, book)
 
 
 class _StrategyCalls(NamedTuple):
@@ -195,8 +195,8 @@ class _StrategyCalls(NamedTuple):
 
     strategy: Strategy
     symbols: tuple[str, ...]
-    inputs: WalkInputs
-    kept: Kept
+    inputs: CompiledInputs
+    kept: KeptDecisions
     trace: StrategyTrace
     group_limit_names: tuple[str, ...]
 
@@ -211,7 +211,7 @@ def _call_instants(
     account_rows: Records,
     written: Index,
 ) -> tuple[Book, Records]:
-    """`walk_instants` with a strategy in Python in the place of the solver."""
+    """`step_instants` with a strategy in Python in the place of the solver."""
     first, begin, end = span
     max_crypto_value = calls.inputs.max_crypto_value
     for t in range(begin, end):
@@ -222,15 +222,17 @@ def _call_instants(
         if decision >= 0:
             targets, sized = _strategy_targets(book, calls, decision)
             account_rows["failures"][t - first] = 0.0 if sized else 1.0
-        book, tape = trade(book, line, tape, (first, t), held, targets, max_crypto_value, written)
-        note_instant(account_rows, book, tape, t - first, written)
+        book, tape = trade_decision(
+            book, line, tape, (first, t), held, targets, max_crypto_value, written
+        )
+        record_instant(account_rows, book, tape, t - first, written)
     return book, tape
 
 
 def _strategy_targets(book: Book, calls: _StrategyCalls, row: int) -> tuple[Array, bool]:
     """Return target quantities [S] of a strategy in Python, and whether it has not failed."""
     strategy, symbols, inputs, kept, trace, group_limit_names = calls
-    shown = account_shown(book, inputs)
+    shown = visible_account(book, inputs)
     chosen, account, problem = decision_inputs(inputs, row, shown)
     names = tuple([symbols[s] for s in chosen.tolist()])
     given = SizingInputs(problem, names, inputs.beliefs.at[row], group_limit_names)

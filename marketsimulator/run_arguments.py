@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from foundation.compose import is_override, quoted_value
 from foundation.errors import InputError
 
-BESIDE = ("output", "overwrite")  # settings of a comparison of runs alone
-VARIANTS = ("strategies", "vary")  # that ask for runs beside them
+OUTPUT_KEYS = ("output", "overwrite")  # settings of a comparison of runs alone
+VARIANT_KEYS = ("strategies", "vary")  # that ask for runs beside them
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
@@ -25,10 +25,10 @@ def overrides_of(words: Sequence[str]) -> list[str]:
         raise InputError("runs: folders stand as words or in runs=[…]; name all in one way")
     named = f"runs=[{','.join(map(quoted_value, runs))}]"
     keys = {word.partition("=")[0] for word in others}
-    if keys & {*VARIANTS}:
+    if keys & {*VARIANT_KEYS}:
         return [named, *others, *([] if "strategies" in keys else ["strategies=[]"])]
     for word in others:
-        if word.partition("=")[0] not in BESIDE:
+        if word.partition("=")[0] not in OUTPUT_KEYS:
             raise InputError(
                 f"{word}: runs have settings of their own; beside them say output or overwrite, or"
                 " with strategies=[…] or vary={…} what is to run beside them"
