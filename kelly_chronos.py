@@ -11,13 +11,13 @@ import os
 import sys
 
 from foundation import VERSION
-from foundation.cli import about, start
+from foundation.cli import module_docstring, start
 from foundation.errors import invalid_choice
-from foundation.plugin import registered
-from foundation.signals import fail
+from foundation.plugin import merged_table
+from foundation.signals import exit_with_error
 
 COMMANDS: dict[str, str] = {
-    word: command.module for word, command in registered("COMMANDS").items() if command.listed
+    word: command.module for word, command in merged_table("COMMANDS").items() if command.listed
 }
 
 
@@ -33,10 +33,11 @@ def main() -> None:
         sys.stdout.write(f"kelly-chronos {VERSION}\n")
         return
     if command not in ("", "__help", "_h"):  # the hyphens of a flag have become underscores
-        fail(invalid_choice("command", sys.argv[1], COMMANDS))
+        exit_with_error(invalid_choice("command", sys.argv[1], COMMANDS))
     width = max(map(len, COMMANDS))
     lines = [
-        f"  {name:{width}}  {about(module).splitlines()[0]}\n" for name, module in COMMANDS.items()
+        f"  {name:{width}}  {module_docstring(module).splitlines()[0]}\n"
+        for name, module in COMMANDS.items()
     ]
     try:
         sys.stdout.writelines(lines)

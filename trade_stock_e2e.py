@@ -57,12 +57,12 @@ from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from execution.quantity import size_quantity
 from foundation.cli import Result
-from foundation.compose import composed_config
-from foundation.console import LoopTerminal, printing
+from foundation.compose import compose_config
+from foundation.console import LoopTerminal, tolerate_print_errors
 from foundation.errors import InputError, invalid_choice
-from foundation.figures import counted, number, rounded_price, usd
+from foundation.formatting import count_text, number, rounded_price, usd
 from foundation.files import may_overwrite
-from foundation.notices import Supervisor
+from foundation.notifier import Supervisor
 from foundation.signals import one_line_errors
 from foundation.tables import Table
 from marketsimulator.live_replay import run_replay
@@ -168,7 +168,7 @@ def run_at_venue(config: DictConfig) -> None:
     """Passes at a venue: of the loop, of a replay, or one that says what it would do."""
     settings, keys, feed, trader = venue_parts(config)
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
-        with printing():
+        with tolerate_print_errors():
             sys.stderr.write(f"{', '.join(named)}: not used; the venue's clock says when.\n")
     reports = CycleLogger(settings)
     if config.mode == "replay":
@@ -179,7 +179,7 @@ def run_at_venue(config: DictConfig) -> None:
         sys.stdout.write(f"{summary}\n")
     elif config.mode in SENDING_MODES:
         decides = trader if TRADE_JOB in settings.jobs else None
-        supervisor, cycles = Supervisor.of(os.environ), config.cycles
+        supervisor, cycles = Supervisor.from_environment(os.environ), config.cycles
         with trading_loop(
             settings, keys, feed, decides, supervisor, cycles=cycles, reports=CyclePrinter(settings)
         ) as loop:
@@ -208,7 +208,7 @@ class CyclePrinter(CycleLogger):
 
     def report(self, cycle: Cycle) -> None:
         super().report(cycle)
-        with printing():
+        with tolerate_print_errors():
             print_cycle_briefly(cycle)
 
 
@@ -249,7 +249,7 @@ def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Tra
     broker = PreviewBroker(gateway, quarantined)
     cycle = decide_cycle(broker, feed, trader, settings, rules=VenueRules(broker))
     _log(cycle)
-    with printing():
+    with tolerate_print_errors():
         print_cycle(cycle)
         print_unordered(cycle)
         print_undecided(cycle, settings)
@@ -319,7 +319,7 @@ def _lines(cycle: Cycle) -> list[str]:
         lines.append(f"Enhanced sizing failed: {decision.failure}")
     lines += [f"filled {f.qty:+f} {f.symbol} at {rounded_price(f.price)}" for f in cycle.fills]
     if cycle.planned:
-        count = counted(len(cycle.planned), "order")
+        count = count_text(len(cycle.planned), "order")
         at = utc_text(accepted_from(cycle.planned[0], cycle.account.as_of))
         lines.append(f"planned: {count} for the auction, sent at {at}")
     for order in decision.orders:
@@ -397,7 +397,7 @@ class LiveRequest:
 def read(words: Sequence[str]) -> tuple[LiveRequest, None]:
     """The configuration of one of the modes."""
     overrides = live_overrides(words)
-    config = composed_config("live", overrides)
+    config = compose_config("live", overrides)
     if config.mode not in MODES:
         raise invalid_choice("mode", config.mode, MODES)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):

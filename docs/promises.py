@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from foundation import PACKAGES
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from kelly_chronos import COMMANDS
 from marketsimulator import BacktestSettings, run_backtest
 from marketsimulator.run_result import (
@@ -54,7 +54,7 @@ def promises() -> dict[str, dict[str, list[str]]]:
 
 
 def _small_run() -> BacktestSettings:
-    return BacktestSettings.from_config(composed_config("backtest", list(SMALL)))
+    return BacktestSettings.from_config(compose_config("backtest", list(SMALL)))
 
 
 if __name__ == "__main__":

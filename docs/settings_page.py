@@ -17,10 +17,10 @@ from typing import Any, cast
 import yaml
 from pydantic import TypeAdapter
 
-from foundation.compose import CONFIGS, classes_of
+from foundation.compose import CONFIGS, settings_classes
 from foundation.files import OVERWRITE_KEY
-from foundation.plugin import TARGET, registered
-from foundation.settings import NO_KEY, settings_in
+from foundation.plugin import TARGET, merged_table
+from foundation.settings import NO_KEY, settings_class_in
 
 PAGE = Path(__file__).resolve().parent / "SETTINGS.md"
 _TIME = "-${now:%Y%m%dT%H%M%S}"
@@ -41,7 +41,9 @@ _OF: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
 }
 
 # A configuration's settings, a key being that of the first class that has it.
-CLASSES: Mapping[str, list[type[Any]]] = {name: classes_of(name) for name in registered("SETTINGS")}
+CLASSES: Mapping[str, list[type[Any]]] = {
+    name: settings_classes(name) for name in merged_table("SETTINGS")
+}
 
 INTRODUCTION = """# Settings
 
@@ -95,7 +97,7 @@ def _own(kind: type[Any]) -> Mapping[str, Any]:
 def nested_classes(kind: type[Any]) -> dict[str, type[Any]]:
     """A settings class, its bases and all that their fields are of, by name, each once."""
     found = {kind.__name__: kind}
-    inner = (settings_in(field.type) for field in dataclasses.fields(kind))
+    inner = (settings_class_in(field.type) for field in dataclasses.fields(kind))
     for other in (*bases_of(kind), *inner):
         if other is not None:
             found |= nested_classes(other)

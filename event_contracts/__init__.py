@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from foundation import public
+from foundation import lazy_exports
 from foundation.cli import Command
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ COMMANDS = {
         interrupted="the last checkpoint stays; resume=… goes on from it",
         log="kalshi_train",
         hydra=True,
-        needs={"gymnasium": "rl"},
+        extras={"gymnasium": "rl"},
     ),
     "kalshi_compare": Command(
         "event_contracts.compare",
@@ -53,7 +53,7 @@ COMMANDS = {
         log="kalshi_compare",
         hydra=True,
         private=True,
-        needs={"gymnasium": "rl"},
+        extras={"gymnasium": "rl"},
     ),
 }
 SETTINGS = {
@@ -63,4 +63,4 @@ SETTINGS = {
     "kalshi_venue": "event_contracts.settings:KalshiVenueSettings",
 }
 
-__getattr__, __dir__, __all__ = public(__name__)
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

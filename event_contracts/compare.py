@@ -68,16 +68,16 @@ from event_contracts.trading.policies import (
 from event_contracts.trading.position_sizes import SHOWN, PositionSizeMetrics, size_view
 from execution.journal.order_store import intents_of
 from execution.journal.schema import open_current_schema
-from forecasting.forecast import Progress, silent
+from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array, Index, Mask
 from foundation.cli import Result
 from foundation.decimals import CENT
 from foundation.errors import InputError
-from foundation.figures import Words, counted, interval, number, percent, usd
+from foundation.formatting import NumberFormatter, count_text, interval, number, percent, usd
 from foundation.files import file_digest
 from foundation.tables import Cell, Row, Table, json_text
 from marketsimulator.results.comparison_page import Sheet
-from marketsimulator.results.significance import LEVEL, SHORTEST
+from marketsimulator.results.significance import LEVEL, MIN_INTERVAL_DAYS
 from marketsimulator.results.verdict import Verdict
 
 HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
@@ -201,7 +201,7 @@ def _check_unseen(path: str, about: About, held_out: HeldOut) -> None:
         )
 
 
-def compare(settings: ComparisonSettings, *, progress: Progress = silent) -> Comparison:
+def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -> Comparison:
     """Play the whole comparison.
 
     progress: called as runs are done.
@@ -230,7 +230,7 @@ def result_of(comparison: Comparison) -> Result:
     first, *others = (_sentence(pair, answer) for pair, answer in comparison.answers.items())
     level = LEVELS[next(iter(comparison.answers.values())).verdict]
     groups = comparison.held_out.independent
-    few = f"{counted(groups, 'group')} {'is' if groups == 1 else 'are'} fewer than {SHORTEST}"
+    few = f"{count_text(groups, 'group')} {'is' if groups == 1 else 'are'} fewer than {MIN_INTERVAL_DAYS}"
     warning = f"{few}: nothing has an interval, and no question an answer."
     source = comparison.held_out.source
     sheet = Sheet(
@@ -240,7 +240,7 @@ def result_of(comparison: Comparison) -> Result:
         table=Table(source, HEADS, _rows(comparison, sizes)),
         warnings=[
             *([] if comparison.has_fills else [NO_FILLS]),
-            *([warning] if groups < SHORTEST else []),
+            *([warning] if groups < MIN_INTERVAL_DAYS else []),
         ],
         notes=_notes(comparison),
     )
@@ -284,7 +284,7 @@ def _booked_words(comparison: Comparison) -> list[str]:
     missing = f"; no profit is stated for {', '.join(booked.unstated)}" if booked.unstated else ""
     return [
         f"{BOOKED}: {usd(booked.profit, sign=True)} of settled profit, {booked.filled} of"
-        f" {counted(booked.orders, 'order')} filled{missing}. The other rows are replays."
+        f" {count_text(booked.orders, 'order')} filled{missing}. The other rows are replays."
     ]
 
 
@@ -302,9 +302,9 @@ def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     )
 
 
-def _estimate_cell(estimate: Estimate, words: Words) -> Cell:
+def _estimate_cell(estimate: Estimate, words: NumberFormatter) -> Cell:
     """A figure, and its interval below it."""
-    return Cell(words(estimate.value), below=interval(estimate.interval, words, " … "))
+    return Cell(words(estimate.value), subtext=interval(estimate.interval, words, " … "))
 
 
 def _sentence(pair: tuple[str, str], answer: Answer) -> str:
@@ -326,8 +326,8 @@ def _notes(comparison: Comparison) -> list[str]:
         f"Figures are of an episode that begins with {usd(comparison.cash)}: growth of the"
         " account as a mean logarithm, mean profit after fees, and the Sharpe ratio, not annual."
         f" Intervals hold {percent(LEVEL, 0)}:"
-        f" {counted(len(comparison.held_out.sessions), 'session')} in"
-        f" {counted(groups, 'independent group')}, and the runs of a policy, are drawn anew.",
+        f" {count_text(len(comparison.held_out.sessions), 'session')} in"
+        f" {count_text(groups, 'independent group')}, and the runs of a policy, are drawn anew.",
         "Yes: both differences lie above 0. No: one of them does not. No power: these sessions do"
         " not decide it.",
     ]
@@ -502,7 +502,7 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
         HeldOut(
             sessions=sessions,
             groups=np.unique(events, return_inverse=True)[1],
-            source=f"{counted(len(sessions), 'settled market')} of {records.database.path}",
+            source=f"{count_text(len(sessions), 'settled market')} of {records.database.path}",
             recorded=may_trade,
         ),
         codes,

@@ -74,9 +74,9 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.sampler import COLUMNS
 from event_contracts.trading.venue_orders import WRITES, order_request
-from foundation.compose import composed_config, overrides_of_flags
+from foundation.compose import compose_config, flags_to_overrides
 from foundation.errors import InputError
-from foundation.files import check_file, staged_file
+from foundation.files import check_file, atomic_file
 from marketsimulator.venue.request import Request, Refused, Response, Route
 from marketsimulator.venue.faults import STATUSES, OrderStatus
 from marketsimulator.venue.server import PracticeServer
@@ -285,7 +285,7 @@ class KalshiServer(PracticeServer):
             if exchange.market_state(ticker) == "active":
                 until = written(exchange.at(listing.first + len(listing.tape) - 1))
                 lines.append(f"{ticker},{exchange.shown(ticker)['estimate']:.4f},{until}")
-        with staged_file(self._estimates) as part:
+        with atomic_file(self._estimates) as part:
             part.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def _begin_pause(self, asked: Request) -> None:
@@ -464,7 +464,7 @@ class Practice:
         warm_up()
         keys = new_keys()
         exchange = exchange_of(self.settings, listings, np.datetime64(time.time_ns(), "ns"))
-        with _key_errors(self.key_file), staged_file(key_file) as part:
+        with _key_errors(self.key_file), atomic_file(key_file) as part:
             part.write_text(keys.private_key, encoding="utf-8")
         server = KalshiServer(
             exchange,
@@ -495,7 +495,7 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
         "markets": arguments.markets,
         "starting_cash": arguments.capital,
     }
-    config = composed_config("kalshi_venue", [*overrides_of_flags(flags), *arguments.overrides])
+    config = compose_config("kalshi_venue", [*flags_to_overrides(flags), *arguments.overrides])
     return Practice(KalshiVenueSettings.of(config), arguments.key_file, serving), None
 
 

@@ -18,8 +18,8 @@ from event_contracts.trading.actions import LIFE, NO_POSITION_LIMITS, OrderSetti
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from foundation.errors import InputError
-from foundation.notices import WatchedSettings
-from foundation.settings import setting, settings_class, settings_of
+from foundation.notifier import MonitoringSettings
+from foundation.settings import setting, settings_class, settings_from_config
 
 MOST_STEPS = 10_000_000  # of an update
 
@@ -51,7 +51,7 @@ class KalshiGuardSettings:
 
 
 @settings_class()
-class KalshiTradingSettings(OrderSettings, WatchedSettings):
+class KalshiTradingSettings(OrderSettings, MonitoringSettings):
     """An account, its markets, and who sizes its orders."""
 
     mode: Literal["dry", "paper", "live"] = setting(
@@ -88,13 +88,13 @@ class KalshiTradingSettings(OrderSettings, WatchedSettings):
             raise InputError(f"markets: {list(self.markets)} names one twice")
         if self.broker.mode != "demo" or self.broker.confirm_live:
             raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
-        WatchedSettings.__post_init__(self)
+        MonitoringSettings.__post_init__(self)
         self.venue()
         self.space_at(FeeRules())
 
     @classmethod
     def of(cls, config: DictConfig) -> KalshiTradingSettings:
-        settings = settings_of(cls, config)
+        settings = settings_from_config(cls, config)
         if not settings.markets:
             raise InputError("markets: none is named; markets=[TICKER,…]")
         return settings
@@ -239,7 +239,7 @@ class KalshiVenueSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> KalshiVenueSettings:
-        return settings_of(cls, config)
+        return settings_from_config(cls, config)
 
     def episode(self) -> EpisodeSettings:
         """Cash and fees as the exchange has them; Kalshi knows neither a buffer nor limits."""

@@ -77,17 +77,17 @@ from execution.live.status_page import PageLimits
 from execution.live.runner import SteadyClock, awaited, supervised_loop
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder, OrderGate, OrderRole
-from foundation.clock import OURS, Clock, Time
-from foundation.console import printing
+from foundation.clock import SYSTEM_TIME, InstantSource, TimeSource
+from foundation.console import tolerate_print_errors
 from foundation.errors import (
-    AccessRefused,
-    AnswerRefused,
+    AccessDenied,
+    ResponseRejected,
     BrokerError,
     InputError,
     did_you_mean,
-    nearest,
+    closest_choices,
 )
-from foundation.notices import Supervisor
+from foundation.notifier import Supervisor
 from trainingdata.instants import utc_text
 
 log = logging.getLogger(__name__)
@@ -248,7 +248,7 @@ def trade(
     keys: KalshiKeys,
     stop: StopSignal,
     show: Show,
-    time: Time = OURS,
+    time: TimeSource = SYSTEM_TIME,
 ) -> None:
     """Trade until the steps are made, every market has settled, or it is told to stop.
 
@@ -258,11 +258,11 @@ def trade(
     fees = MarketFees(settings.fees.on)
     policy = policy_of(settings)
     estimates = None if settings.estimates is None else Path(settings.estimates)
-    supervisor = Supervisor.of(os.environ)
+    supervisor = Supervisor.from_environment(os.environ)
     patient = settings.steps is None
     connection = OrderVenue(venue, keys, time)
     is_new = not (Path(settings.folder) / account_name(venue, keys)).exists()
-    hopeless = (AccessRefused, UnknownMarket)
+    hopeless = (AccessDenied, UnknownMarket)
     # Keys that open nothing and markets that do not exist leave no folder of an account.
     check = partial(_checked, connection, settings.markets)
     if is_new and not awaited(check, stop, supervisor, patient=patient, hopeless=hopeless):
@@ -279,7 +279,7 @@ def trade(
             for market in [name for name in listings if name not in left_out]:
                 try:
                     fees.learn(connection, (market,))
-                except AnswerRefused as error:
+                except ResponseRejected as error:
                     left_out[market] = str(error)
             followed = [market for market in listings if market not in left_out]
             if not followed:
@@ -371,7 +371,7 @@ def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpac
     try:
         network = load_network(settings.policy)
     except InputError as error:
-        hint = did_you_mean(nearest(settings.policy, BUILT_IN_POLICIES))
+        hint = did_you_mean(closest_choices(settings.policy, BUILT_IN_POLICIES))
         raise InputError(
             f"policy: {error}; name a checkpoint, or kelly, random or nothing{hint}"
         ) from error
@@ -472,7 +472,7 @@ class KalshiAccount:
 
 @contextmanager
 def kalshi_account(
-    settings: KalshiTradingSettings, venue: KalshiSettings, keys: KalshiKeys, clock: Clock
+    settings: KalshiTradingSettings, venue: KalshiSettings, keys: KalshiKeys, clock: InstantSource
 ) -> Iterator[KalshiAccount]:
     """Hold the locks of an account, and open its journal; in memory where nothing is sent."""
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
@@ -514,7 +514,7 @@ def show(entry: ActionEntry) -> None:
     """Print a decision that was more than to hold."""
     if not entry.size:
         return
-    with printing():
+    with tolerate_print_errors():
         what = f"{entry.intent} {entry.size} at ${entry.price}"
         sys.stdout.write(f"{utc_text(entry.at)} {entry.market}: {what}; {entry.answer}\n")
 

@@ -23,11 +23,11 @@ from event_contracts.settings import TrainingSettings
 from event_contracts.simulation.recorded import events_of, recorded_markets
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.policies import EARLIER, read_checkpoint
-from forecasting.forecast import Progress, silent
+from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.figures import counted
+from foundation.formatting import count_text
 from foundation.files import check_file, check_output
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
     return [market.session for market in markets if market.event in first]
 
 
-def train(settings: TrainingSettings, progress: Progress = silent) -> Learner:
+def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learner:
     """Train, and leave a checkpoint in the output folder.
 
     progress: called with the work, the steps done and all of them.
@@ -74,7 +74,7 @@ def train(settings: TrainingSettings, progress: Progress = silent) -> Learner:
         learner.load(Path(settings.resume))
         if learner.steps >= settings.steps:
             raise InputError(
-                f"steps: {settings.resume} has {counted(learner.steps, 'step')} already, and steps"
+                f"steps: {settings.resume} has {count_text(learner.steps, 'step')} already, and steps"
                 f" counts them all; {settings.steps:,} leave nothing to learn, name more"
             )
     try:
@@ -113,7 +113,7 @@ def run(settings: TrainingSettings, progress: Progress) -> Result:
     learner = train(settings, progress)
     return Result(
         sentences=[
-            f"{counted(learner.steps, 'step')}, in whole rounds of {settings.round_steps:,};"
+            f"{count_text(learner.steps, 'step')}, in whole rounds of {settings.round_steps:,};"
             f" {Path(settings.output) / CHECKPOINT}; judge it with"
             " python -m event_contracts.compare"
         ]

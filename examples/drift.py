@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecasting import ForecastTable, RandomWalk
-from forecasting.forecast import HORIZON, Progress, silent
+from forecasting.forecast import HORIZON, Progress, no_progress
 from forecasting.windows import Windows
 from foundation.arrays import Instants
 from trainingdata.bars import Bars
@@ -29,14 +29,14 @@ class Drift:
     name = "drift"
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
-        windows = Windows.of(bars, since, self.window)
+        windows = Windows.from_bars(bars, since, self.window)
         # [N, window], USD, nothing later than the forecast
         closes = windows.contexts(np.arange(len(windows)))
         mean = np.log(closes[:, -1] / closes[:, 0]) / (self.window - 1)  # [N], of a bar
         median = mean[:, None, None] * np.arange(1, HORIZON + 1)[:, None]  # [N, H, 1]
         moves = median + RandomWalk(self.window).log_quantiles(closes)
         quantiles = closes[:, -1, None, None] * np.exp(moves)  # [N, H, Q], USD
-        return ForecastTable.of(self.name, bars, windows, quantiles.astype(np.float32))
+        return ForecastTable.from_quantiles(self.name, bars, windows, quantiles.astype(np.float32))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from chronos import Chronos2Pipeline
 
-from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.forecast import HORIZON
 from trainingdata.bars import CLOSE
 from trainingdata.source import DataSettings, span_of
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("bars", help="folder of CSV or Parquet files, one a symbol")
     parser.add_argument("output", type=Path, help="folder; the checkpoint lies in its model")
-    parser.add_argument("--model", default=str(SHIPPED), help="folder or hub id")
+    parser.add_argument("--model", default=str(BUNDLED_CHECKPOINT), help="folder or hub id")
     parser.add_argument("--end", default="2024-03-01", help="last day that is learned from")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--rate", type=float, default=1e-5, help="learning rate")

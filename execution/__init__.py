@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from foundation import public
+from foundation import lazy_exports
 from foundation.cli import Command
 from foundation.errors import invalid_choice
 
@@ -67,4 +67,4 @@ def is_quantity(arguments: Sequence[str]) -> bool:
     return list(arguments[:1]) == [QUANTITY]
 
 
-__getattr__, __dir__, __all__ = public(__name__)
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -13,9 +13,9 @@ from execution.journal.activities import Activity
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Broker
 from execution.orders.option_orders import is_option
-from foundation.clock import Time
+from foundation.clock import TimeSource
 from foundation.errors import BrokerError, invalid_choice
-from foundation.plugin import loaded, offered
+from foundation.plugin import load_entry_point, entry_point_names
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.instruments import foreign_symbol, instrument, is_symbol
 
@@ -147,7 +147,7 @@ class BrokerConnection(Protocol):
     unread: activities of the last list that could not be read, each in words.
     """
 
-    time: Time
+    time: TimeSource
     unreadable_activities: tuple[str, ...]
 
     def account_id(self) -> str: ...
@@ -187,7 +187,7 @@ class EstimatedClock:
 
 def broker_connection(settings: BrokerSettings, keys: Keys) -> BrokerConnection:
     """Return a connection to the registered broker that the settings name."""
-    if settings.name not in (names := offered("brokers")):
+    if settings.name not in (names := entry_point_names("brokers")):
         raise invalid_choice("broker.name", settings.name, names)
-    connection: BrokerConnection = loaded("brokers", settings.name)(settings, keys)
+    connection: BrokerConnection = load_entry_point("brokers", settings.name)(settings, keys)
     return connection

@@ -47,13 +47,13 @@ from execution.live.account_lock import (
 )
 from execution.live.asset_check import refuse_unlisted
 from execution.live.settings import LiveSettings
-from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
 from foundation.cli import Result
-from foundation.clock import OURS, Clock
+from foundation.clock import SYSTEM_TIME, InstantSource
 from foundation.console import LOGS
-from foundation.database import Database, DatabaseFailed, copied, unfinished_commit
-from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
-from foundation.figures import time_text
+from foundation.database import Database, DatabaseFailed, copy_database, rollback_journal
+from foundation.errors import AccessDenied, BrokerError, InputError, one_line
+from foundation.formatting import duration_text
 from trainingdata.feed.endpoint import Keys
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData
@@ -99,7 +99,7 @@ class DoctorContext:
 
     settings: LiveSettings
     keys: Keys | InputError
-    clock: Clock = OURS
+    clock: InstantSource = SYSTEM_TIME
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ def run_checks(start: DoctorContext) -> Iterator[Finding]:
 def _keys(start: DoctorContext) -> CheckResult:
     try:
         _ = start.facts
-    except AccessRefused as error:
+    except AccessDenied as error:
         raise InputError(f"present, and not accepted: {error}") from error
     except BrokerError as error:
         raise InputError(
@@ -238,7 +238,7 @@ def check_clock_offset(offset: float, *, on_this_machine: bool) -> CheckResult:
     on_this_machine: whether the venue is, and may be a practice server with a time of its own.
     """
     side = "ahead of" if offset > 0 else "behind"
-    found = f"the venue's is {time_text(abs(offset))} {side} this machine's"
+    found = f"the venue's is {duration_text(abs(offset))} {side} this machine's"
     if on_this_machine and abs(offset) >= SIMULATED_OFFSET:
         return "ok", f"{found}; a practice server has a time of its own"
     if abs(offset) > NOTABLE_OFFSET:
@@ -287,7 +287,9 @@ def _checkpoint(start: DoctorContext) -> CheckResult:
     if settings.kind == "chronos2":
         from safetensors import SafetensorError, safe_open
 
-        folder = checkpoint(str(SHIPPED) if settings.model is None else settings.model).folder
+        folder = checkpoint(
+            str(BUNDLED_CHECKPOINT) if settings.model is None else settings.model
+        ).folder
         for path in sorted(folder.glob("*.safetensors")):
             try:
                 with safe_open(path, framework="numpy") as weights:
@@ -367,8 +369,8 @@ def check_journal(path: Path, *, traded: bool) -> CheckResult:
                 refuse_empty_journal(path)
             # What a killed process has not committed is taken back in a copy alone.
             with TemporaryDirectory() as scratch:
-                unfinished = unfinished_commit(path).exists()
-                refuse_unusable(copied(path, Path(scratch)) if unfinished else path)
+                unfinished = rollback_journal(path).exists()
+                refuse_unusable(copy_database(path, Path(scratch)) if unfinished else path)
         count = unknown_outcome_count(path)
     except DatabaseFailed as error:
         raise InputError(
@@ -390,7 +392,7 @@ def check_halts(journal: Path) -> CheckResult:
         said.append(f"{halt.kind}: {halt.rule.remedy}")
     if not said:
         return "ok", "none stands"
-    return "failure" if stopped else "warning", in_one_line(" ".join(said))
+    return "failure" if stopped else "warning", one_line(" ".join(said))
 
 
 # What is to be checked: how, and which check has to have found something before.

@@ -21,7 +21,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.last_trades import NoTrades
 from execution.orders.venue_rules import with_venue_rules
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
 from trainingdata.bar_files import find_files
@@ -73,7 +73,7 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     item = instrument(symbol)
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price:g} is not above 0")
-    settings = LiveSettings.from_config(composed_config("live", list(overrides)))
+    settings = LiveSettings.from_config(compose_config("live", list(overrides)))
     keys = Keys.of(os.environ)
     broker = broker_connection(settings.broker, keys).broker()
     account = broker.account()
@@ -127,7 +127,7 @@ def decide(
     choice = next(c for c in decision.choices if c.symbol == symbol)
     unordered = no_order_text(choice, account.equity)
     lines = [unordered] if unordered else []
-    lines += [rule.phrase for rule in decision.rule]
+    lines += [rule.log_phrase for rule in decision.rule]
     lines.append(reason_text(choice, float((belief.until - now) / HOUR)))
     if decision.failure:
         log.warning("%s: Enhanced sizing failed: %s", symbol, decision.failure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from foundation import public
+from foundation import lazy_exports
 from foundation.cli import Command
 
 if TYPE_CHECKING:
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from forecasting.baseline import Oracle as Oracle
     from forecasting.baseline import RandomWalk as RandomWalk
     from forecasting.calibration.forecaster import CalibratedForecaster as CalibratedForecaster
-    from forecasting.chronos2.cached import CachedForecaster as CachedForecaster
+    from forecasting.chronos2.cached_forecaster import CachedForecaster as CachedForecaster
     from forecasting.chronos2.forecaster import Chronos2Forecaster as Chronos2Forecaster
     from forecasting.forecast import Forecaster as Forecaster
     from forecasting.forecast import ForecastTable as ForecastTable
-    from forecasting.from_file import FileForecaster as FileForecaster
+    from forecasting.file_forecaster import FileForecaster as FileForecaster
     from forecasting.settings import ForecasterSettings as ForecasterSettings
 
 COMMANDS = {
@@ -42,4 +42,4 @@ SETTINGS = {
     "evaluate": "forecasting.settings:EvaluationSettings",
 }
 
-__getattr__, __dir__, __all__ = public(__name__)
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

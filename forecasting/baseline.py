@@ -18,8 +18,8 @@ from forecasting.forecast import (
     ForecastTable,
     LocationScale,
     Progress,
-    room,
-    silent,
+    empty_array,
+    no_progress,
 )
 from forecasting.windows import Windows
 from foundation.arrays import Array, Index, Instants
@@ -43,8 +43,8 @@ class RandomWalk:
 
     context_length: int = 100
     decay: float = 0.94
-    freedom: float = 5.0
-    plain: float = 0.0
+    degrees_of_freedom: float = 5.0
+    sample_variance_share: float = 0.0
     label: str = ""
 
     def __post_init__(self) -> None:
@@ -52,31 +52,37 @@ class RandomWalk:
             raise InputError(f"forecaster.context_length: {self.context_length} is below 3")
         if not 0 < self.decay < 1:
             raise InputError(f"forecaster.decay: {self.decay} is outside 0 … 1")
-        if self.freedom <= 2:
-            raise InputError(f"forecaster.freedom: {self.freedom} is not above 2")
-        if not 0 <= self.plain <= 1:
-            raise InputError(f"forecaster.plain: {self.plain} is outside 0 … 1")
+        if self.degrees_of_freedom <= 2:
+            raise InputError(f"forecaster.freedom: {self.degrees_of_freedom} is not above 2")
+        if not 0 <= self.sample_variance_share <= 1:
+            raise InputError(f"forecaster.plain: {self.sample_variance_share} is outside 0 … 1")
 
     @property
     def name(self) -> str:
         if self.label:
             return self.label
-        return "random_walk" if self.plain == 0 else f"random_walk, {self.plain:.0%} plain variance"
+        return (
+            "random_walk"
+            if self.sample_variance_share == 0
+            else f"random_walk, {self.sample_variance_share:.0%} plain variance"
+        )
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        windows = Windows.of(bars, since, self.context_length)
-        return ForecastTable.of(self.name, bars, windows, self.around(windows))
+        windows = Windows.from_bars(bars, since, self.context_length)
+        return ForecastTable.from_quantiles(
+            self.name, bars, windows, self.quantiles_around(windows)
+        )
 
-    def around(
-        self, windows: Windows, median: Array | None = None, narrowed: float = 1.0
+    def quantiles_around(
+        self, windows: Windows, median: Array | None = None, scale_factor: float = 1.0
     ) -> LocationScale:
         """Its quantiles around medians [N, H] of the log return, none for 0; the scale narrowed."""
         count = len(windows)
         deviation = np.empty(count)
         before = self.context_length - 1
-        for closes, own in zip(windows.closes, windows.of_symbols(), strict=True):
+        for closes, own in zip(windows.closes, windows.slices_by_symbol(), strict=True):
             last = windows.last[own]
             if len(last):
                 first = last[0] - before
@@ -88,9 +94,9 @@ class RandomWalk:
             price=windows.price,
             # One number stands for all that are alike: of years, they would take gigabytes.
             median=np.broadcast_to(0.0, steps) if median is None else median,
-            scale=np.broadcast_to(narrowed * deviation[:, None], steps),
+            scale=np.broadcast_to(scale_factor * deviation[:, None], steps),
             shapes=self._shape()[None],
-            shape_of=np.broadcast_to(0, count),
+            shape_index=np.broadcast_to(0, count),
         )
 
     def log_quantiles(self, closes: Array) -> Array:
@@ -102,13 +108,13 @@ class RandomWalk:
     def _weights(self) -> Array:
         """[L - 1] of the squared log returns in the variance of the next."""
         weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
-        even = self.plain / len(weights)
-        return np.asarray((1 - self.plain) * weights / weights.sum() + even)
+        even = self.sample_variance_share / len(weights)
+        return np.asarray((1 - self.sample_variance_share) * weights / weights.sum() + even)
 
     def _shape(self) -> Array:
         """Quantiles [H, Q] of the log return after each step, over the deviation of the first."""
         root = np.sqrt(np.arange(1, HORIZON + 1))
-        return np.asarray(root[:, None] * unit_student(self.freedom))
+        return np.asarray(root[:, None] * unit_student(self.degrees_of_freedom))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +137,17 @@ class Historical:
         return "historical"
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        windows = Windows.of(bars, since, self.context_length)
-        values = room(len(windows), HORIZON, len(LEVELS))
+        windows = Windows.from_bars(bars, since, self.context_length)
+        values = empty_array(len(windows), HORIZON, len(LEVELS))
         for first in range(0, len(windows), CHUNK):
             part = np.arange(first, min(first + CHUNK, len(windows)))
             logs = np.log(windows.contexts(part))
             for h in range(1, HORIZON + 1):
                 returns = np.quantile(logs[:, h:] - logs[:, :-h], LEVELS, axis=1).T
                 values[part, h - 1] = np.exp(logs[:, -1, None] + returns)
-        return ForecastTable.of(self.name, bars, windows, values)
+        return ForecastTable.from_quantiles(self.name, bars, windows, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,25 +160,25 @@ class Oracle:
     walk: the random walk whose width is taken.
     """
 
-    walk: RandomWalk = RandomWalk()
+    random_walk: RandomWalk = RandomWalk()
 
     @property
     def name(self) -> str:
         return f"oracle ({READS_FUTURE})"
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        windows = Windows.of(bars, since, self.walk.context_length)
+        windows = Windows.from_bars(bars, since, self.random_walk.context_length)
         ahead = np.full((len(windows), HORIZON), np.nan)
-        for closes, rows in zip(windows.closes, windows.of_symbols(), strict=True):
+        for closes, rows in zip(windows.closes, windows.slices_by_symbol(), strict=True):
             steps = windows.last[rows][:, None] + np.arange(1, HORIZON + 1)
             if len(steps):
                 following = closes[np.minimum(steps, len(closes) - 1)]
                 ahead[rows] = np.where(steps < len(closes), following, np.nan)
         median = np.log(ahead / windows.price[:, None])
-        quantiles = self.walk.around(windows, median, narrowed=0.1)
-        return ForecastTable.of(self.name, bars, windows, quantiles)
+        quantiles = self.random_walk.quantiles_around(windows, median, scale_factor=0.1)
+        return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +202,11 @@ class Garch:
         return "garch"
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        windows = Windows.of(bars, since, GARCH_CONTEXT)
+        windows = Windows.from_bars(bars, since, GARCH_CONTEXT)
         scale = np.empty((len(windows), HORIZON))
-        shape_of = np.empty(len(windows), dtype=np.int64)
+        shape_index = np.empty(len(windows), dtype=np.int64)
         shapes = []
         weeks = last_fridays(windows.issued_at).astype(np.int64)
         jobs = np.unique(np.stack([windows.symbol, weeks], axis=1), axis=0)
@@ -211,18 +217,20 @@ class Garch:
             end = int(np.searchsorted(times, friday, side="right"))
             # A symbol whose first window lies within the week is estimated on that window.
             end = max(end, GARCH_CONTEXT)
-            scale[rows], freedom = self._scale(windows.closes[s], windows.last[rows], end)
-            shapes.append(np.tile(unit_student(freedom), (HORIZON, 1)))
-            shape_of[rows] = done
+            scale[rows], degrees_of_freedom = self._scale(
+                windows.closes[s], windows.last[rows], end
+            )
+            shapes.append(np.tile(unit_student(degrees_of_freedom), (HORIZON, 1)))
+            shape_index[rows] = done
             progress("garch", done + 1, len(jobs))
         quantiles = LocationScale(
             price=windows.price,
             median=np.zeros(scale.shape),
             scale=scale,
             shapes=np.array(shapes).reshape(-1, HORIZON, len(LEVELS)),
-            shape_of=shape_of,
+            shape_index=shape_index,
         )
-        return ForecastTable.of(self.name, bars, windows, quantiles)
+        return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
 
     def _scale(self, closes: Array, last: Index, end: int) -> tuple[Array, float]:
         """Deviation after each step, [n, H] at own bars `last`, and degrees of freedom.
@@ -245,8 +253,10 @@ class Garch:
         return np.sqrt(total), max(float(fit.params["nu"]), 2.1)
 
 
-def unit_student(freedom: float) -> Array:
+def unit_student(degrees_of_freedom: float) -> Array:
     """Quantiles [Q] of a Student-t with a deviation of one."""
     from scipy.special import stdtrit
 
-    return np.asarray(stdtrit(freedom, LEVELS) * np.sqrt((freedom - 2) / freedom))
+    return np.asarray(
+        stdtrit(degrees_of_freedom, LEVELS) * np.sqrt((degrees_of_freedom - 2) / degrees_of_freedom)
+    )

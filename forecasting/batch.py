@@ -30,24 +30,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from omegaconf import DictConfig
 
-from forecasting.chronos2.cached import CachedForecaster, predictions_here
-from forecasting.chronos2.on_ray import RayPredictions
-from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, silent
-from forecasting.from_file import FORECASTER
+from forecasting.chronos2.cached_forecaster import CachedForecaster, predict_locally
+from forecasting.chronos2.ray_predictor import RayPredictions
+from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, no_progress
+from forecasting.file_forecaster import FORECASTER_METADATA_KEY
 from forecasting.settings import BatchSettings
 from forecasting.windows import Windows
 from foundation.arrays import Index, Instants, Mask
 from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.figures import counted
+from foundation.formatting import count_text
 from foundation.files import (
     check_file,
     may_overwrite,
-    refuse_among_bars,
-    remove_unfinished,
-    staged_file,
+    refuse_data_folder,
+    remove_stale_parts,
+    atomic_file,
 )
-from foundation.threads import side_by_side
+from foundation.threads import parallel_map
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.coverage import coverage_parts
 from trainingdata.instants import utc_text
@@ -63,12 +63,12 @@ log = logging.getLogger("forecasting")
 _Issued = tuple[ForecastTable, Index]  # a table, and numbers of forecasts in it
 
 
-def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
+def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batch:
     """Forecast what the settings ask for."""
     settings.forecaster.check()
     bars = settings.bars()
     first, last = span_of(bars, settings.start, settings.end)
-    issued = Windows.of(bars, first, settings.forecaster.context_length).issued_at
+    issued = Windows.from_bars(bars, first, settings.forecaster.context_length).issued_at
     # Looked at before anything is computed: a span without a forecast would else take as long as
     # one with many.
     if not (issued >= first).any():
@@ -78,7 +78,7 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
             " its own"
         )
     del issued
-    predictions = RayPredictions(settings.ray) if settings.launcher == "ray" else predictions_here
+    predictions = RayPredictions(settings.ray) if settings.launcher == "ray" else predict_locally
     forecaster = settings.forecaster.build(bars.symbols, predictions)
     if isinstance(forecaster, CachedForecaster):
         windows, tables = forecaster.by_month(bars, first, progress)
@@ -87,13 +87,13 @@ def run_batch(settings: BatchSettings, progress: Progress = silent) -> Batch:
     return Batch(bars, table.name, first, last, table.windows, [table])
 
 
-def output_of(settings: BatchSettings, config: DictConfig) -> None:
+def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
     """Refuse an output that cannot be written; the run writes it itself, a portion at a time."""
     if settings.output is not None:
         output = Path(settings.output).expanduser()
-        refuse_among_bars(config, output.parent)
-        check_file(output, "output", is_batch, overwrite=may_overwrite(config))
-    elif not settings.forecaster.keeps:
+        refuse_data_folder(config, output.parent)
+        check_file(output, "output", is_batch_file, overwrite=may_overwrite(config))
+    elif not settings.forecaster.is_cached:
         raise InputError(
             f"output: name a file; forecasts of {settings.forecaster.kind} are not kept in the"
             " cache, and nothing would be left of them"
@@ -110,13 +110,13 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
         place, written = f"kept in {settings.forecaster.cache}", issued
     else:
         written = write_batch(batch, output, progress)
-        place = f"written to {output}{batch.without_values(written)}"
+        place = f"written to {output}{batch.missing_values_text(written)}"
     seconds = time.monotonic() - began
-    forecasts = counted(int(written.sum()), "forecast")
+    forecasts = count_text(int(written.sum()), "forecast")
     forecast = set(np.flatnonzero(issued).tolist())
     without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
     none = f"; none of {', '.join(without)}: too few bars of its own" if without else ""
-    symbols = counted(int((written > 0).sum()), "symbol")
+    symbols = count_text(int((written > 0).sum()), "symbol")
     doubts = batch.bars.doubts_between(batch.first, batch.last)
     return Result(
         list(coverage_parts(batch.bars, settings.start, settings.end, doubts)),
@@ -146,7 +146,7 @@ class Batch:
     def issued(self) -> Index:
         return np.flatnonzero(self._within(self.windows.issued_at))
 
-    def without_values(self, written: Index) -> str:
+    def missing_values_text(self, written: Index) -> str:
         """Return the end of a message on forecasts without values, by symbol, with the reason.
 
         written: [S] number of forecasts with values.
@@ -176,17 +176,17 @@ class Batch:
         return (issued_at >= self.first) & (issued_at <= self.last)
 
 
-def is_batch(path: Path) -> bool:
+def is_batch_file(path: Path) -> bool:
     """Whether a file was written as the one of a batch."""
     from pyarrow import ArrowException, parquet
 
     try:
-        return FORECASTER.encode() in (parquet.read_metadata(path).metadata or {})
+        return FORECASTER_METADATA_KEY.encode() in (parquet.read_metadata(path).metadata or {})
     except (OSError, ArrowException):
         return False
 
 
-def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> Index:
+def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) -> Index:
     """Write the rows of a batch, under a temporary name until the file is complete.
 
     Returns the number of forecasts written by symbol, [S]; a forecast needs its first step.
@@ -194,9 +194,9 @@ def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> Inde
     """
     from pyarrow import parquet
 
-    made = _Rows.of(batch)
+    made = _Rows.from_batch(batch)
     total = len(batch.issued)
-    remove_unfinished(output)
+    remove_stale_parts(output)
     # Instants, steps and levels repeat within the reach of the compression: to look each one up in
     # a dictionary takes longer. Every group of rows holds every symbol.
     how = {
@@ -206,18 +206,18 @@ def write_batch(batch: Batch, output: Path, progress: Progress = silent) -> Inde
         "write_statistics": ["issued_at"],
     }
     try:
-        with staged_file(output) as part, parquet.ParquetWriter(part, made.schema, **how) as writer:
+        with atomic_file(output) as part, parquet.ParquetWriter(part, made.schema, **how) as writer:
             done = 0
             written = np.zeros(len(batch.bars.symbols), dtype=np.int64)
-            for table, counts in side_by_side(made.table, batch.portions()):
+            for table, counts in parallel_map(made.table, batch.portions()):
                 writer.write_table(table)
                 written += counts
                 done = min(done + CHUNK, total)
                 progress("forecasts", done, total)
             if not written.any():
                 raise InputError(
-                    f"output: {output} is not written: none of {counted(total, 'forecast')} has"
-                    f" values{batch.without_values(written)}"
+                    f"output: {output} is not written: none of {count_text(total, 'forecast')} has"
+                    f" values{batch.missing_values_text(written)}"
                 )
     except OSError as error:
         raise InputError(
@@ -263,7 +263,7 @@ class _Rows:
         lengths = [len(part) for part in ends]
         schema = pa.schema(
             [pa.field(name, kind, nullable=False) for name, kind in fields.items()],
-            {FORECASTER: batch.name},
+            {FORECASTER_METADATA_KEY: batch.name},
         )
         return cls(batch, schema, np.concatenate(ends), np.cumsum([0, *lengths])[:-1:2])
 

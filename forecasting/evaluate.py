@@ -29,14 +29,21 @@ from rich.console import RenderableType
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS
 from forecasting.chronos2.profile import SymbolSettings, write_symbol_settings
-from forecasting.forecast import Progress, reads_future, silent
-from forecasting.scores import clustered_mean, gain, scored_together, summary
+from forecasting.forecast import Progress, reads_future, no_progress
+from forecasting.scores import clustered_mean, gain, score_common_forecasts, summarise_scores
 from forecasting.settings import EvaluationSettings, ForecasterSettings
 from forecasting.windows import Windows
-from foundation.charts import COLOURS, Chart, Series, level, transform_chart
+from foundation.charts import COLOURS, Chart, Series, level, pit_density_chart
 from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.figures import FEWEST_WEEKS, Words, around, counted, number, percent
+from foundation.formatting import (
+    MIN_WEEKS,
+    NumberFormatter,
+    plus_minus,
+    count_text,
+    number,
+    percent,
+)
 from foundation.page import render_page
 from foundation.tables import Cell, Row, Table
 from trainingdata.bars import Bars
@@ -46,19 +53,26 @@ from trainingdata.source import span_of
 from trainingdata.timeframe import Clock, Timeframe
 
 FOLDS = 5
-STEPS = (1, 6, 24)
+SEARCH_STEPS = (1, 6, 24)
 MIN_FORECASTS = 100  # forecasts of a fold
 CLASSES = {"stock": "stocks", "crypto": "coins"}
-REACH = (
+INTERVAL_NOTE = (
     "± is half of a 95 % interval, by Student's t over weeks: forecasts of one week are one"
-    f" observation. Below {FEWEST_WEEKS} weeks there is none, and no claim."
+    f" observation. Below {MIN_WEEKS} weeks there is none, and no claim."
 )
-HEADS = ("loss", "80 % holds", "(return/σ)²", "rank correlation")  # that a terminal shows
+TERMINAL_COLUMNS = (
+    "loss",
+    "80 % holds",
+    "(return/σ)²",
+    "rank correlation",
+)  # that a terminal shows
 
 _COUNT = partial(number, places=0)
 _FOURTH = partial(number, places=4)
 _THIRD = partial(number, places=3)
-_COLUMNS: Mapping[str, tuple[str, Words]] = {  # score by head; gains stand behind the loss
+_COLUMNS: Mapping[
+    str, tuple[str, NumberFormatter]
+] = {  # score by head; gains stand behind the loss
     "forecasts": ("forecasts", _COUNT),
     "loss": ("loss", _FOURTH),
     "CRPS": ("crps", _FOURTH),
@@ -70,11 +84,11 @@ _COLUMNS: Mapping[str, tuple[str, Words]] = {  # score by head; gains stand behi
     "PIT mean": ("pit_mean", _THIRD),
     "PIT distance": ("pit_distance", _THIRD),
 }
-BESIDE = 0.05  # between whiskers of one step, which can be read beside each other
-TRANSFORMS = 3  # forecasters whose transform is drawn
-HELD = 0.8  # of outcomes, by the interval that is drawn
+WHISKER_OFFSET = 0.05  # between whiskers of one step, which can be read beside each other
+MAX_PIT_CURVES = 3  # forecasters whose transform is drawn
+DRAWN_COVERAGE = 0.8  # of outcomes, by the interval that is drawn
 CLAIMS = {1.0: "loses less than", -1.0: "loses more than", 0.0: "cannot be told apart from"}
-TOO_FEW = "rests on too few weeks to be told from"
+TOO_FEW_WEEKS = "rests on too few weeks to be told from"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -94,7 +108,7 @@ class Evaluation:
     timeframe: Timeframe
     first: np.datetime64
     last: np.datetime64
-    verdicts: tuple[Verdict, ...]
+    search_results: tuple[SymbolSearchResult, ...]
 
     @property
     def main(self) -> str:
@@ -107,7 +121,7 @@ class Evaluation:
         groups |= {symbol: main["symbol"] == symbol for symbol in sorted(main["symbol"].unique())}
         return {
             "forecaster": self.main,
-            "against": list(self.frames)[1:],
+            "baselines": list(self.frames)[1:],
             "data": self.source,
             "start": utc_text(self.first),
             "end": utc_text(self.last),
@@ -136,7 +150,7 @@ class Evaluation:
         main = self.frames[self.main][rows]
         figures: dict[str, Any] = {}
         for name, frame in self.frames.items():
-            figures[name] = summary(frame[rows])
+            figures[name] = summarise_scores(frame[rows])
         others = [name for name in self.frames if name != self.main]
         figures["skill"] = {name: gain(main, self.frames[name][rows]) for name in others}
         hours = main.groupby("slot")[["inside80", "scale"]].mean()
@@ -144,23 +158,25 @@ class Evaluation:
         return figures
 
 
-def evaluate(settings: EvaluationSettings, progress: Progress = silent) -> Evaluation:
+def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> Evaluation:
     """Forecast with everything that is compared and score it."""
     # Candidates are written into a folder of symbols' settings, which need not be there.
     folder = None if settings.candidates else settings.forecaster.per_symbol
     replace(settings.forecaster, per_symbol=folder).check()
     bars = settings.bars()
     first, last = span_of(bars, settings.start, settings.end)
-    found: tuple[Verdict, ...] = ()
+    found: tuple[SymbolSearchResult, ...] = ()
     if settings.candidates:
-        asked = verdicts(bars, first, last, settings.forecaster, settings.candidates, progress)
+        asked = search_results(
+            bars, first, last, settings.forecaster, settings.candidates, progress
+        )
         found = tuple(asked)
     compared = [settings.forecaster]
     if settings.raw and settings.forecaster.calibrated:
         compared.append(replace(settings.forecaster, calibrated=False))
-    compared += [ForecasterSettings(kind=kind, calibrated=False) for kind in settings.against]
+    compared += [ForecasterSettings(kind=kind, calibrated=False) for kind in settings.baselines]
     tables = [item.build(bars.symbols).forecast(bars, first, progress) for item in compared]
-    frames = scored_together(bars, tables, first, last, settings.steps, progress)
+    frames = score_common_forecasts(bars, tables, first, last, settings.steps, progress)
     named = {table.name: frame for table, frame in zip(tables, frames, strict=True)}
     return Evaluation(named, bars.source, bars.timeframe, first, last, found)
 
@@ -179,18 +195,18 @@ def evaluation_files(
 
 def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
     """A line a class and step."""
-    loss, *rest = HEADS
-    heads = [loss, *(f"gain on {name}" for name in figures["against"]), *rest]
+    loss, *rest = TERMINAL_COLUMNS
+    heads = [loss, *(f"gain on {name}" for name in figures["baselines"]), *rest]
     rows: list[Row] = []
     for group, named in CLASSES.items():
         for step, scores in figures["groups"].get(group, {}).items():
-            cells = cells_of(figures, scores)
+            cells = score_cells(figures, scores)
             rows.append((named, step, *(cells[head] for head in heads)))
-    title = f"{figures['forecaster']}, {span_text(figures)}, {figures['data']}"
-    return [title, Table("", ("", "step", *heads), rows, words=(1,)), REACH]
+    title = f"{figures['forecaster']}, {date_range_text(figures)}, {figures['data']}"
+    return [title, Table("", ("", "step", *heads), rows, words=(1,)), INTERVAL_NOTE]
 
 
-def write_symbols(found: Sequence[Verdict], folder: Path) -> list[str]:
+def write_proved_settings(found: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
     """Write the files of the symbols whose best candidate proved itself; what is said of each."""
     lines = []
     for verdict in found:
@@ -211,13 +227,13 @@ def run(settings: EvaluationSettings, progress: Progress) -> Result:
     """Every forecaster's scores, and the page."""
     evaluation = evaluate(settings, progress)
     figures = evaluation.figures()
-    said = write_symbols(evaluation.verdicts, settings.forecaster.symbols_folder)
+    said = write_proved_settings(evaluation.search_results, settings.forecaster.symbols_folder)
     files = evaluation_files(evaluation, figures)
     return Result(figure_parts(figures), files=files, sentences=said)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SymbolSearchResult:
     """Verdict of the search on one symbol.
 
     symbol: that was searched.
@@ -233,15 +249,15 @@ class Verdict:
     proved: bool
 
 
-def verdicts(
+def search_results(
     bars: Bars,
     first: np.datetime64,
     last: np.datetime64,
     forecaster: ForecasterSettings,
     contexts: Sequence[int],
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     folds: int = FOLDS,
-) -> Iterator[Verdict]:
+) -> Iterator[SymbolSearchResult]:
     """Yield a verdict for each symbol of the panel, on forecasts issued from `first` to `last`.
 
     The span is cut into consecutive folds. In each fold but the first, the candidate that lost
@@ -259,24 +275,24 @@ def verdicts(
         for length, augmentation in candidates
     ]
     built = [settings.build(bars.symbols) for settings in raw]
-    windows = Windows.of(bars, first, max(length for length, _ in candidates))
+    windows = Windows.from_bars(bars, first, max(length for length, _ in candidates))
     counts = np.bincount(windows.symbol[windows.issued_at >= first], minlength=len(bars.symbols))
     for symbol, count in zip(bars.symbols, counts, strict=True):
         if count < MIN_FORECASTS * folds:
             raise InputError(
-                f"{symbol}: {counted(count, 'forecast')} with {int(windows.lengths[0])} bars of"
+                f"{symbol}: {count_text(count, 'forecast')} with {int(windows.lengths[0])} bars of"
                 f" context: too few for {folds} folds; start earlier"
             )
     tables = [each.forecast(bars, first, progress) for each in built]
     # Every candidate is scored on the same forecasts: a long context begins later than a short one.
-    frames = scored_together(bars, tables, first, last, STEPS)
+    frames = score_common_forecasts(bars, tables, first, last, SEARCH_STEPS)
     losses = pd.DataFrame({k: frame["loss"] for k, frame in enumerate(frames)})
     for symbol in bars.symbols:
         chosen = (frames[0]["symbol"] == symbol).to_numpy()
         best, gain, error = _walk_forward(losses[chosen], frames[0][chosen], folds)
         length, augmentation = candidates[best]
         settings = SymbolSettings(context_length=length, augmentation=augmentation)
-        yield Verdict(symbol, settings, gain, error, gain > error and best > 0)
+        yield SymbolSearchResult(symbol, settings, gain, error, gain > error and best > 0)
 
 
 def _walk_forward(
@@ -302,31 +318,33 @@ def _walk_forward(
     return int(losses.mean().to_numpy().argmin()), mean / level, error / level
 
 
-def cells_of(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
+def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
     """Each figure of a line of the tables, by its head."""
     main = scores[figures["forecaster"]]
     cells = {}
     for head, (name, words) in _COLUMNS.items():
         cells[head] = Cell(words(main[name]))
-        for other in figures["against"] if name == "loss" else ():
+        for other in figures["baselines"] if name == "loss" else ():
             skill = scores["skill"][other]
-            text = percent(skill["mean"], sign=True) + around(skill["reach"], percent)
+            text = percent(skill["mean"], sign=True) + plus_minus(skill["reach"], percent)
             cells[f"gain on {other}"] = Cell(text, {1: "good", 0: "", -1: "bad"}[skill["beyond"]])
     rank = "none"
     if main["information"] is not None:
-        rank = number(main["information"], 3, sign=True) + around(main["information_reach"], _THIRD)
+        rank = number(main["information"], 3, sign=True) + plus_minus(
+            main["information_reach"], _THIRD
+        )
     return {**cells, "rank correlation": Cell(rank)}
 
 
 def score_table(figures: dict[str, Any], group: str) -> Table:
     """A line a step of a group."""
-    lines = {name: cells_of(figures, each) for name, each in figures["groups"][group].items()}
+    lines = {name: score_cells(figures, each) for name, each in figures["groups"][group].items()}
     heads = ("step", *next(iter(lines.values())))
     return Table(group, heads, [(step, *cells.values()) for step, cells in lines.items()])
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class EvaluationVerdict:
     """The verdict of the scores.
 
     level: `good` where less is lost than by every other forecaster beyond error, `bad` where more
@@ -340,7 +358,7 @@ class Judgement:
     rest: str
 
 
-def judgement(figures: dict[str, Any]) -> Judgement:
+def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
     """The verdict on a forecaster, from the content of its `evaluation.json`."""
     claims = []
     if reads_future(figures["forecaster"]):
@@ -353,17 +371,17 @@ def judgement(figures: dict[str, Any]) -> Judgement:
         scores = figures["groups"].get(kind, {"all": {"skill": {}}})["all"]
         for name, skill in scores["skill"].items():
             signs.append(skill["beyond"])
-            words = TOO_FEW if skill["reach"] is None else CLAIMS[skill["beyond"]]
+            words = TOO_FEW_WEEKS if skill["reach"] is None else CLAIMS[skill["beyond"]]
             said.setdefault(words, []).append(name.replace(", ", " "))
         parts = [f"{words} {', '.join(names)}" for words, names in said.items()]
         claims += [f"On {named}: {'; '.join(parts)}."] if parts else []
     found: Literal["good", "bad", "open"] = "open"
     if signs and min(signs) != 0:
         found = "good" if min(signs) > 0 else "bad"
-    return Judgement(found, " ".join(claims), REACH)
+    return EvaluationVerdict(found, " ".join(claims), INTERVAL_NOTE)
 
 
-def span_text(figures: dict[str, Any]) -> str:
+def date_range_text(figures: dict[str, Any]) -> str:
     """The New York dates between which forecasts were issued, both inclusive."""
     first, last = (
         pd.Timestamp(figures[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
@@ -378,14 +396,14 @@ def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: 
     frames: forecaster's name → scores of each forecast.
     timeframe: of the bars.
     """
-    names = [figures["forecaster"], *figures["against"]]
+    names = [figures["forecaster"], *figures["baselines"]]
     return render_page(
         "forecasting/evaluation.html.j2",
         f=figures,
-        span=span_text(figures),
+        span=date_range_text(figures),
         classes=CLASSES,
-        verdict=judgement(figures),
-        legend=[(name, colour_of(number)) for number, name in enumerate(names)],
+        verdict=judge_scores(figures),
+        legend=[(name, series_colour(number)) for number, name in enumerate(names)],
         panels=[panel for kind in Kind for panel in _panels(figures, frames, kind, timeframe)],
         tables=[score_table(figures, group) for group in figures["groups"]],
     )
@@ -401,31 +419,31 @@ def _panels(
     steps = [step for step in group if step.isdigit()]
     transforms = [
         frame.loc[frame["kind"] == kind, "pit"].to_numpy()
-        for frame in list(frames.values())[:TRANSFORMS]
+        for frame in list(frames.values())[:MAX_PIT_CURVES]
     ]
     charts = {
-        "Gain by step": gains_chart(group, figures["against"], steps),
-        "Probability integral transform": transform_chart(
+        "Gain by step": gains_chart(group, figures["baselines"], steps),
+        "Probability integral transform": pit_density_chart(
             "PIT of the evaluated forecaster", transforms, list(frames), "calibrated"
         ),
-        f"80 % interval holds, step {steps[0]}, by hour": held_chart(
+        f"80 % interval holds, step {steps[0]}, by hour": coverage_chart(
             timeframe.clock(kind), group[steps[0]]["hours"]
         ),
     }
     return [(f"{title}, {CLASSES[kind]}", chart) for title, chart in charts.items()]
 
 
-def gains_chart(group: dict[str, Any], against: Sequence[str], steps: Sequence[str]) -> Chart:
+def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence[str]) -> Chart:
     """Share of each other forecaster's loss that is saved, by step; whiskers are its reach."""
     places = np.arange(float(len(steps)))
     series = [level(0.0, places, "quiet")]
     said = []
-    for k, name in enumerate(against):
+    for k, name in enumerate(baselines):
         gains = [group[step]["skill"][name] for step in steps]
         means = np.array([gain["mean"] for gain in gains])
         reach = np.array([gain["reach"] or 0.0 for gain in gains])
-        beside = places + (k - (len(against) - 1) / 2) * BESIDE
-        colour = colour_of(k + 1)
+        beside = places + (k - (len(baselines) - 1) / 2) * WHISKER_OFFSET
+        colour = series_colour(k + 1)
         series.append(Series("", colour, beside, means + reach, "whiskers", means - reach))
         series.append(Series(name, colour, beside, means, "dotted"))
         said.append(f"{name} {', '.join(format(mean, '.1%') for mean in means)}")
@@ -433,7 +451,7 @@ def gains_chart(group: dict[str, Any], against: Sequence[str], steps: Sequence[s
     return Chart(text, tuple(series), "percent", labels=tuple(steps))
 
 
-def held_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
+def coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
     """Return the chart of the 80 % interval's coverage by hour; its target is a dashed line."""
     places = np.arange(float(len(hours)))
     held = np.array([scores["inside80"] for scores in hours.values()])
@@ -442,11 +460,14 @@ def held_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
     said = ", ".join(f"{at} {number(value, 3)}" for at, value in zip(labels, held, strict=True))
     return Chart(
         f"Held by hour: {said}",
-        (level(HELD, places, "limit", "meant"), Series("is", "first", places, held, "dotted")),
+        (
+            level(DRAWN_COVERAGE, places, "limit", "meant"),
+            Series("is", "first", places, held, "dotted"),
+        ),
         "percent",
         labels=tuple(labels),
     )
 
 
-def colour_of(number: int) -> str:
+def series_colour(number: int) -> str:
     return COLOURS[number] if number < len(COLOURS) else "quiet"

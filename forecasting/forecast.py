@@ -28,13 +28,13 @@ HORIZON = 24
 LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)
 MEDIAN = LEVELS.index(0.5)
 CHUNK = 4096  # windows looked at at once where a whole table is walked
-LARGE = 256 * 2**20  # bytes from which on an array lies in a file
+MAPPED_BYTES = 256 * 2**20  # bytes from which on an array lies in a file
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 Volatility = Literal["original", "normal", "quantile"]  # rule that derives sigma from quantiles
 
 
-def at_levels(values: Array32, levels: Sequence[float]) -> Array32:
+def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
     """Quantiles […, K] at levels [K] within 0.01 … 0.99, linear between the 21 of values […, Q]."""
     wanted = np.asarray(levels)
     upper = np.clip(np.searchsorted(LEVELS, wanted), 1, len(LEVELS) - 1)
@@ -44,14 +44,14 @@ def at_levels(values: Array32, levels: Sequence[float]) -> Array32:
     return at.astype(np.float32)
 
 
-def silent(what: str, done: int, total: int) -> None:
+def no_progress(what: str, done: int, total: int) -> None:
     """A progress that says nothing."""
 
 
-def room(*shape: int) -> Array32:
-    """Room for numbers: in memory, or from `LARGE` bytes on in a temporary file that is mapped."""
+def empty_array(*shape: int) -> Array32:
+    """Room for numbers: in memory, or from `MAPPED_BYTES` bytes on in a temporary file that is mapped."""
     size = 4 * prod(shape)
-    if size < LARGE:
+    if size < MAPPED_BYTES:
         return np.empty(shape, dtype=np.float32)
     try:
         with TemporaryFile() as file:
@@ -84,11 +84,11 @@ class LocationScale:
     median: Array | Array32
     scale: Array | Array32
     shapes: Array | Array32
-    shape_of: Index
+    shape_index: Index
 
     def __post_init__(self) -> None:
         steps = (len(self.price), HORIZON)
-        if not self.median.shape == self.scale.shape == steps or len(self.shape_of) != steps[0]:
+        if not self.median.shape == self.scale.shape == steps or len(self.shape_index) != steps[0]:
             raise ValueError(f"median and scale must have shape [N, H] = {steps}")
         if (self.scale < 0).any() or (np.diff(self.shapes, axis=-1) < 0).any():
             raise ValueError("quantiles fall along the levels")
@@ -101,7 +101,7 @@ class LocationScale:
         self, at: Index | slice | tuple[Index, int] | tuple[Index, int, int]
     ) -> Array32:
         rows, step, *level = at if isinstance(at, tuple) else (at, slice(None))
-        shape = self.shapes[self.shape_of[rows], step, *level]
+        shape = self.shapes[self.shape_index[rows], step, *level]
         each = (..., *[None] * (1 - len(level)))  # of the levels that are read
         move = self.scale[rows, step][each] * shape
         move += self.median[rows, step][each]
@@ -111,7 +111,7 @@ class LocationScale:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class ChosenQuantiles:
+class QuantileView:
     """Quantiles of some windows, of which the steps that are asked for alone are read.
 
     quantiles: [N, H, Q] of a table. windows: [n] numbers of those that are meant.
@@ -175,7 +175,7 @@ class ForecastTable:
             raise ValueError(
                 f"quantiles must have shape [N, H, Q] = {expected}, got {np.shape(self.quantiles)}"
             )
-        self.refuse_unsound(-np.inf)
+        self.check_quantiles(-np.inf)
 
     @classmethod
     def of(
@@ -211,7 +211,7 @@ class ForecastTable:
         )
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         """The table itself: what it holds was made from the same bars."""
         return self
@@ -221,12 +221,12 @@ class ForecastTable:
         """All quantiles [N, H, Q]: two kilobytes a window."""
         if not isinstance(self.quantiles, LocationScale):
             return self.quantiles
-        out = room(*self.quantiles.shape)
+        out = empty_array(*self.quantiles.shape)
         for first in range(0, len(out), CHUNK):
             out[first : first + CHUNK] = self.quantiles[first : first + CHUNK]
         return out
 
-    def refuse_unsound(self, above: float) -> None:
+    def check_quantiles(self, above: float) -> None:
         """Refuse quantiles that fall along the levels, or are not finite and above a number.
 
         A network may expect a price below zero: only a crash makes it do so.
@@ -280,7 +280,7 @@ class Forecaster(Protocol):
         ...
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         """Forecast every symbol at each of its bars from `since` on, and at the last one before.
 

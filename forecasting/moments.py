@@ -13,25 +13,25 @@ from forecasting.forecast import (
     HORIZON,
     LEVELS,
     MEDIAN,
-    ChosenQuantiles,
+    QuantileView,
     ForecastTable,
     Volatility,
-    room,
+    empty_array,
 )
 from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index
 from foundation.compiled import compiled
 
-Quantiles = Array32 | ChosenQuantiles  # [n, H, Q], of which one step of each is read at a time
+Quantiles = Array32 | QuantileView  # [n, H, Q], of which one step of each is read at a time
 
 _Q = np.array(LEVELS)
 _Q10 = LEVELS.index(0.1)
 _Q90 = LEVELS.index(0.9)
-BESIDE = 64  # rows whose deviations are summed at once
+ROWS_PER_BLOCK = 64  # rows whose deviations are summed at once
 NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
-def expected_between(values: Quantiles, price: Array, begin: Array, finish: Array) -> Array:
+def expected_return_between(values: Quantiles, price: Array, begin: Array, finish: Array) -> Array:
     """Median return of forecasts between two of the symbol's own bars after their issue.
 
     It runs linearly between steps, and nothing is expected beyond the last one. Each answer depends
@@ -112,7 +112,7 @@ class LogMoments:
     def of(cls, table: ForecastTable) -> LogMoments:
         """Those of a table's quantiles."""
         count = len(table.windows)
-        median, log_variance = room(count, HORIZON), room(count, HORIZON)
+        median, log_variance = empty_array(count, HORIZON), empty_array(count, HORIZON)
         for first in range(0, count, CHUNK):
             part = slice(first, first + CHUNK)
             median[part], log_variance[part] = log_moments(table.quantiles[part], table.price[part])
@@ -175,11 +175,11 @@ def _deviations(
     # processor adds several at once, each in the same order.
     out = np.empty(len(values))
     row = np.empty(len(first))
-    q = np.zeros((len(first), BESIDE))
-    mean = np.empty(BESIDE)
-    square = np.empty(BESIDE)
-    for begin in range(0, len(values), BESIDE):
-        count = min(BESIDE, len(values) - begin)
+    q = np.zeros((len(first), ROWS_PER_BLOCK))
+    mean = np.empty(ROWS_PER_BLOCK)
+    square = np.empty(ROWS_PER_BLOCK)
+    for begin in range(0, len(values), ROWS_PER_BLOCK):
+        count = min(ROWS_PER_BLOCK, len(values) - begin)
         for n in range(count):
             for k in range(len(first)):
                 row[k] = values[begin + n, k] / price[begin + n]
@@ -188,12 +188,12 @@ def _deviations(
         mean[:] = 0.0
         square[:] = 0.0
         for k in range(len(first)):
-            for n in range(BESIDE):
+            for n in range(ROWS_PER_BLOCK):
                 mean[n] += first[k] * q[k, n]
         for m in range(len(weight)):
             left = q[one[m]]
             right = q[other[m]]
-            for n in range(BESIDE):
+            for n in range(ROWS_PER_BLOCK):
                 square[n] += left[n] * weight[m] * right[n]
         for n in range(count):
             out[begin + n] = np.sqrt(max(square[n] - mean[n] * mean[n], 0.0))

@@ -15,28 +15,28 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from forecasting.forecast import LEVELS, MEDIAN, ForecastTable, Progress, silent
+from forecasting.forecast import LEVELS, MEDIAN, ForecastTable, Progress, no_progress
 from forecasting.moments import volatility
 from foundation.arrays import Array, Index
 from foundation.errors import InputError
-from foundation.figures import FEWEST_WEEKS, counted
+from foundation.formatting import MIN_WEEKS, count_text
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import last_fridays
 
-TRAILING = 100  # own bars of the deviation that scores are measured in
-PORTION = 8192  # forecasts scored at once
-LEVEL = np.array(LEVELS)
+TRAILING_BARS = 100  # own bars of the deviation that scores are measured in
+FORECASTS_PER_CHUNK = 8192  # forecasts scored at once
+LEVEL_ARRAY = np.array(LEVELS)
 INTERVALS = {80: (LEVELS.index(0.1), LEVELS.index(0.9)), 90: (1, -2), 98: (0, -1)}
 # of each level in twice the integral of the pinball loss over the levels
-CRPS_WEIGHTS = 2 * np.gradient(LEVEL)
+CRPS_WEIGHTS = 2 * np.gradient(LEVEL_ARRAY)
 
 
 def pinball(quantiles: Array, realised: Array) -> Array:
     """Pinball loss [n, Q] of quantiles [n, Q] at `LEVELS` (Koenker and Bassett 1978)."""
     error = realised[:, None] - quantiles
-    return np.asarray(np.maximum(LEVEL * error, (LEVEL - 1) * error))
+    return np.asarray(np.maximum(LEVEL_ARRAY * error, (LEVEL_ARRAY - 1) * error))
 
 
 def interval_score(lower: Array, upper: Array, realised: Array, coverage: float) -> Array:
@@ -52,14 +52,14 @@ def probability_transform(quantiles: Array, realised: Array) -> Array:
     """
     above = (realised[:, None] >= quantiles).sum(axis=1)
     low = np.clip(above - 1, 0, None)
-    high = np.clip(above, None, len(LEVEL) - 1)
+    high = np.clip(above, None, len(LEVEL_ARRAY) - 1)
     rows = np.arange(len(realised))
     width = quantiles[rows, high] - quantiles[rows, low]
     # Two equal quantiles leave the share between them open: the middle favours neither.
     middle = np.full(len(rows), 0.5)
     share = np.divide(realised - quantiles[rows, low], width, out=middle, where=width > 0)
-    inside = LEVEL[low] + share * (LEVEL[high] - LEVEL[low])
-    return np.asarray(np.where(above == 0, 0.0, np.where(above == len(LEVEL), 1.0, inside)))
+    inside = LEVEL_ARRAY[low] + share * (LEVEL_ARRAY[high] - LEVEL_ARRAY[low])
+    return np.asarray(np.where(above == 0, 0.0, np.where(above == len(LEVEL_ARRAY), 1.0, inside)))
 
 
 def score_frame(
@@ -85,7 +85,10 @@ def score_frame(
     history = _Closes(
         np.concatenate(logs), np.concatenate(squares), np.cumsum([0, *map(len, logs)])
     )
-    portions = [rows[first : first + PORTION] for first in range(0, len(rows), PORTION)]
+    portions = [
+        rows[first : first + FORECASTS_PER_CHUNK]
+        for first in range(0, len(rows), FORECASTS_PER_CHUNK)
+    ]
     scored = [_scored(bars, table, each, np.array(steps), history) for each in portions]
     return pd.concat(scored, ignore_index=True)
 
@@ -115,7 +118,7 @@ def _scored(
     known = ahead < closes.begin[symbol + 1]
     move = closes.log[np.where(known, ahead, last)] - closes.log[last]
     realised = np.where(known, move, np.nan).ravel()
-    since = np.maximum(last - TRAILING, closes.begin[symbol])
+    since = np.maximum(last - TRAILING_BARS, closes.begin[symbol])
     variance = (closes.squares[last] - closes.squares[since]) / np.maximum(last - since, 1)
     unit = np.sqrt(variance * steps[:, None]).ravel()
     # A symbol that stands still has no unit to measure in.
@@ -181,7 +184,7 @@ def reach(error: float, week: pd.Series) -> float | None:
     errors would be 14 % to miss by chance over 4 weeks, and 5 % over 60.
     """
     weeks = week.nunique()
-    if weeks < FEWEST_WEEKS or np.isnan(error):
+    if weeks < MIN_WEEKS or np.isnan(error):
         return None
     return float(stdtrit(weeks - 1, 0.975) * error)
 
@@ -221,7 +224,7 @@ def rank_correlation(
     return clustered_mean(x * y, week)
 
 
-def summary(frame: pd.DataFrame) -> dict[str, float | None]:
+def summarise_scores(frame: pd.DataFrame) -> dict[str, float | None]:
     """Means over a frame of `score_frame`, with errors beside those that people compare.
 
     None stands for a figure that is not defined.
@@ -243,13 +246,13 @@ def summary(frame: pd.DataFrame) -> dict[str, float | None]:
     return _defined(figures)
 
 
-def scored_together(
+def score_common_forecasts(
     bars: Bars,
     tables: Sequence[ForecastTable],
     first: np.datetime64,
     last: np.datetime64,
     steps: Sequence[int],
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> list[pd.DataFrame]:
     """Scores of each table's forecasts, row by row the same ones, whose outcome is known.
 
@@ -272,7 +275,7 @@ def scored_together(
         for table, rows in zip(tables, numbers, strict=True):
             if np.isnan(table.quantiles[rows, 0, MEDIAN]).all():
                 raise InputError(
-                    f"start, end: none of {counted(len(rows), 'forecast')} by {table.name} has"
+                    f"start, end: none of {count_text(len(rows), 'forecast')} by {table.name} has"
                     " values: closes that never move have no deviation; name other symbols"
                 )
         raise InputError(

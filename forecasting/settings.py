@@ -13,28 +13,28 @@ from omegaconf import DictConfig
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.on_ray import RaySettings
+from forecasting.chronos2.ray_predictor import RaySettings
 from forecasting.chronos2.profile import Profile, read_symbol_settings
-from forecasting.forecast import CHUNK, HORIZON, Forecaster, ForecastTable, Progress, silent
-from forecasting.from_file import ENDING, FileForecaster
-from forecasting.store import DEFAULT
+from forecasting.forecast import CHUNK, HORIZON, Forecaster, ForecastTable, Progress, no_progress
+from forecasting.file_forecaster import FORECAST_SUFFIX, FileForecaster
+from forecasting.forecast_cache import DEFAULT_CACHE
 from foundation.arrays import Instants
-from foundation.errors import InputError, in_one_line, invalid_choice
-from foundation.plugin import TARGET, called, is_own, load_own, user_code
-from foundation.settings import setting, settings_class, settings_of
+from foundation.errors import InputError, one_line, invalid_choice
+from foundation.plugin import TARGET, call_text, is_plugin, load_plugin, plugin_errors
+from foundation.settings import setting, settings_class, settings_from_config
 from trainingdata.bars import Bars
 from trainingdata.instruments import data_symbol
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY, Fill, Timeframe, TimeframeName
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
-    from forecasting.chronos2.cached import Predictions
+    from forecasting.chronos2.cached_forecaster import Predictor
 
 Baseline = Literal["ewma", "mix", "garch", "historical"]
 
-SLOT = "forecaster"  # the group that names one
-KEY = f"{SLOT}.{TARGET}"
-PER_SYMBOL = (
+GROUP = "forecaster"  # the group that names one
+TARGET_KEY = f"{GROUP}.{TARGET}"
+DEFAULT_SYMBOL_FOLDER = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
 )
 
@@ -50,14 +50,14 @@ class ForecasterSettings(Profile):
     )
     arguments: Mapping[str, Any] = setting({}, "of one's own class, by name")
     path: str | None = setting(
-        None, "forecasts that `file` answers from, as in `forecasting.from_file`"
+        None, "forecasts that `file` answers from, as in `forecasting.file_forecaster`"
     )
     batch_size: int | None = setting(
         None,
         "windows a pass at most; none: 64 on a CPU, on CUDA 64 … 16,384 by model, context "
         "and free memory",
     )
-    cache: str | None = setting(str(DEFAULT), "folder where Chronos-2's forecasts are kept")
+    cache: str | None = setting(str(DEFAULT_CACHE), "folder where Chronos-2's forecasts are kept")
     per_symbol: str | None = setting(None, "folder of per-symbol settings; none: the project's")
     calibrated: bool = setting(
         True,
@@ -67,26 +67,28 @@ class ForecasterSettings(Profile):
     calibration: CalibrationSettings = setting(CalibrationSettings(), "how")
 
     def __post_init__(self) -> None:
-        if self.kind not in FORECASTERS and not is_own(self.kind):
+        if self.kind not in FORECASTERS and not is_plugin(self.kind):
             raise invalid_choice("forecaster.kind", self.kind, FORECASTERS)
         Profile.__post_init__(self)
-        if self.arguments and not is_own(self.kind):
+        if self.arguments and not is_plugin(self.kind):
             raise InputError(f"forecaster.arguments: {self.kind} has none; code of your own has")
 
     @property
-    def own_bars(self) -> int:
+    def context_bars(self) -> int:
         """Of a symbol that a forecast sees; 0 where it is a file's, or a class of one's own."""
-        return 0 if self.kind == "file" or is_own(self.kind) else self.context_length
+        return 0 if self.kind == "file" or is_plugin(self.kind) else self.context_length
 
     @property
     def symbols_folder(self) -> Path:
-        return PER_SYMBOL if self.per_symbol is None else Path(self.per_symbol).expanduser()
+        return (
+            DEFAULT_SYMBOL_FOLDER if self.per_symbol is None else Path(self.per_symbol).expanduser()
+        )
 
     @property
-    def keeps(self) -> bool:
+    def is_cached(self) -> bool:
         return self.kind == "chronos2" and self.cache is not None
 
-    def build(self, symbols: Sequence[str], predictions: Predictions | None = None) -> Forecaster:
+    def build(self, symbols: Sequence[str], predictions: Predictor | None = None) -> Forecaster:
         """The forecaster itself, for these symbols.
 
         predictions: computes forecasts that the cache lacks; None: this process computes them.
@@ -94,8 +96,8 @@ class ForecasterSettings(Profile):
         Raises InputError for a model, a file or a class that cannot be used.
         """
         from forecasting.calibration.forecaster import CalibratedForecaster
-        from forecasting.calibration.kept import KeptFits
-        from forecasting.chronos2.cached import CachedForecaster
+        from forecasting.calibration.fit_store import FitStore
+        from forecasting.chronos2.cached_forecaster import CachedForecaster
 
         raw = self._raw(symbols)
         if isinstance(raw, CachedForecaster) and predictions is not None:
@@ -103,7 +105,7 @@ class ForecasterSettings(Profile):
         if not self.calibrated:
             return raw
         folder = raw.fits if isinstance(raw, CachedForecaster) else None
-        kept = None if folder is None else KeptFits(folder)
+        kept = None if folder is None else FitStore(folder)
         return CalibratedForecaster(raw, self.calibration, kept)
 
     def check(self) -> None:
@@ -113,8 +115,8 @@ class ForecasterSettings(Profile):
 
         Raises InputError naming the setting and what it names.
         """
-        if is_own(self.kind):
-            own = load_own(SLOT, self.kind)
+        if is_plugin(self.kind):
+            own = load_plugin(GROUP, self.kind)
             if isinstance(own, type):  # a function's result is checked when it is made
                 _refuse_incomplete(self.kind, own)
             return
@@ -123,13 +125,13 @@ class ForecasterSettings(Profile):
         self._raw(())
 
     def _raw(self, symbols: Sequence[str]) -> Forecaster:
-        if is_own(self.kind):
-            make = load_own(SLOT, self.kind)
-            origin = called(self.kind, self.arguments)
-            with user_code(SLOT, origin):
+        if is_plugin(self.kind):
+            make = load_plugin(GROUP, self.kind)
+            origin = call_text(self.kind, self.arguments)
+            with plugin_errors(GROUP, origin):
                 made = make(**self.arguments)
             _refuse_incomplete(self.kind, made)
-            return OwnForecaster(made, origin)
+            return PluginForecaster(made, origin)
         return FORECASTERS[self.kind](self, symbols)
 
 
@@ -137,7 +139,7 @@ def _refuse_incomplete(name: str, made: object) -> None:
     """Refuse a class, or the result of a function, without a method `forecast`."""
     if not callable(getattr(made, "forecast", None)):
         raise InputError(
-            f"{KEY}: {name} has no method forecast(bars, since, progress); a forecaster needs it"
+            f"{TARGET_KEY}: {name} has no method forecast(bars, since, progress); a forecaster needs it"
             " (`forecasting.forecast.Forecaster`)"
         )
 
@@ -156,7 +158,7 @@ def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaste
     forecaster = Chronos2Forecaster(profile, settings.batch_size, per_symbol)
     if settings.cache is None:
         return forecaster
-    from forecasting.chronos2.cached import CachedForecaster
+    from forecasting.chronos2.cached_forecaster import CachedForecaster
 
     return CachedForecaster(forecaster, Path(settings.cache).expanduser())
 
@@ -164,7 +166,9 @@ def _chronos2(settings: ForecasterSettings, symbols: Sequence[str]) -> Forecaste
 FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecaster]] = {
     "chronos2": _chronos2,
     "ewma": lambda own, _: RandomWalk(context_length=own.context_length, label="ewma"),
-    "mix": lambda own, _: RandomWalk(context_length=own.context_length, plain=0.5, label="mix"),
+    "mix": lambda own, _: RandomWalk(
+        context_length=own.context_length, sample_variance_share=0.5, label="mix"
+    ),
     "historical": lambda own, _: Historical(context_length=own.context_length),
     "garch": lambda own, _: Garch(),
     "oracle": lambda own, _: Oracle(RandomWalk(context_length=own.context_length)),
@@ -172,13 +176,13 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
 }
 
 
-def spoken_on(forecaster: Forecaster) -> str:
+def computed_on_text(forecaster: Forecaster) -> str:
     """Where a model's forecasts came from in this process; empty for what is no model.
 
     forecaster: as `ForecasterSettings.build` has made it.
     """
     from forecasting.calibration.forecaster import CalibratedForecaster
-    from forecasting.chronos2.cached import CachedForecaster
+    from forecasting.chronos2.cached_forecaster import CachedForecaster
 
     raw = forecaster.base if isinstance(forecaster, CalibratedForecaster) else forecaster
     model = raw.forecaster if isinstance(raw, CachedForecaster) else raw
@@ -271,14 +275,14 @@ class BatchSettings(PanelSettings):
 
     def __post_init__(self) -> None:
         PanelSettings.__post_init__(self)
-        if self.output is not None and not self.output.endswith(ENDING):
-            raise InputError(f"output: {self.output} does not end in {ENDING}")
+        if self.output is not None and not self.output.endswith(FORECAST_SUFFIX):
+            raise InputError(f"output: {self.output} does not end in {FORECAST_SUFFIX}")
         if self.launcher == "ray" and self.forecaster.device.startswith("cuda:"):
             raise InputError(
                 f"forecaster.device: {self.forecaster.device} is one GPU of one machine, and"
                 " launcher=ray gives every task its own; use cuda or auto"
             )
-        if self.launcher == "ray" and not self.forecaster.keeps:
+        if self.launcher == "ray" and not self.forecaster.is_cached:
             raise InputError(
                 "launcher: ray computes what the cache lacks, and forecasts of"
                 f" {self.forecaster.kind} are not kept there; use launcher=local"
@@ -286,7 +290,7 @@ class BatchSettings(PanelSettings):
 
     @classmethod
     def of(cls, config: DictConfig) -> BatchSettings:
-        return settings_of(cls, config)
+        return settings_from_config(cls, config)
 
 
 @settings_class()
@@ -294,7 +298,7 @@ class EvaluationSettings(PanelSettings):
     """Settings of an evaluation: bars, scored steps and baselines."""
 
     steps: tuple[int, ...] = setting((1, 2, 3, 6, 12, 24), "that are scored")
-    against: tuple[Baseline, ...] = setting(
+    baselines: tuple[Baseline, ...] = setting(
         ("ewma", "mix", "garch", "historical"), "baselines that it is compared with, uncalibrated"
     )
     raw: bool = setting(True, "also score the forecaster uncalibrated")
@@ -317,11 +321,11 @@ class EvaluationSettings(PanelSettings):
 
     @classmethod
     def of(cls, config: DictConfig) -> EvaluationSettings:
-        return settings_of(cls, config)
+        return settings_from_config(cls, config)
 
 
 @dataclass(frozen=True, slots=True)
-class OwnForecaster:
+class PluginForecaster:
     """Answers quantiles as `inner` does, or ends the run with one line.
 
     inner: the forecaster.
@@ -333,14 +337,14 @@ class OwnForecaster:
 
     @property
     def name(self) -> str:
-        with user_code(SLOT, self.origin):
+        with plugin_errors(GROUP, self.origin):
             return str(self.inner.name)
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         """The inner forecaster's table: of these bars, with a first step in every forecast."""
-        with user_code(SLOT, self.origin):
+        with plugin_errors(GROUP, self.origin):
             table = self.inner.forecast(_read_only(bars), since, progress)
         sound = isinstance(table, ForecastTable) and len(table.windows) > 0
         if (
@@ -348,16 +352,16 @@ class OwnForecaster:
             or table.symbols != bars.symbols
             or not np.array_equal(table.clock, bars.times)
         ):
-            said = in_one_line(repr(table), 80)
+            said = one_line(repr(table), 80)
             raise InputError(
-                f"{KEY}: {self.origin}: a ForecastTable of the panel is needed, with a forecast; it"
+                f"{TARGET_KEY}: {self.origin}: a ForecastTable of the panel is needed, with a forecast; it"
                 f" answered {said}"
             )
-        with user_code(SLOT, self.origin):
-            table.refuse_unsound(0.0)
+        with plugin_errors(GROUP, self.origin):
+            table.check_quantiles(0.0)
         for first in range(0, len(table.windows), CHUNK):
             if np.isnan(table.quantiles[first : first + CHUNK][:, 0]).any():
-                raise InputError(f"{KEY}: {self.origin}: a forecast has no first step")
+                raise InputError(f"{TARGET_KEY}: {self.origin}: a forecast has no first step")
         return table
 
 

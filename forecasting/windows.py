@@ -11,10 +11,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Index, Instants, spans
+from foundation.arrays import Array, Index, Instants, concatenate_ranges
 from trainingdata.bars import CLOSE, Bars
 
-Keys = npt.NDArray[np.uint64]
+WindowKeys = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,7 +48,7 @@ class Windows:
         # The last window before `since` stays: until its next bar it is a symbol's latest one.
         first = np.maximum(lengths, before) - 1
         symbol = np.repeat(np.arange(count), np.maximum(own - first, 0))
-        last = spans(first, own)
+        last = concatenate_ranges(first, own)
         ends = np.cumsum(own)
         known = np.broadcast_to(bars.times, bars.mask.shape)[bars.mask]
         return cls(
@@ -69,7 +69,7 @@ class Windows:
         issued = self.issued_at[numbers]
         return Windows(self.closes, self.lengths, symbol, last, issued)
 
-    def of_symbols(self) -> list[slice]:
+    def slices_by_symbol(self) -> list[slice]:
         """[S] where each symbol's windows lie."""
         bounds = np.searchsorted(self.symbol, np.arange(len(self.closes) + 1))
         return [slice(first, last) for first, last in pairwise(bounds.tolist())]
@@ -84,16 +84,18 @@ class Windows:
 
     def between(self, marks: Instants) -> list[Index]:
         """Rising numbers of the windows issued from each of rising instants on, before the next."""
-        parts = self.of_symbols()
+        parts = self.slices_by_symbol()
         begins = [np.searchsorted(self.issued_at[part], marks) + part.start for part in parts]
         ends = np.array([part.stop for part in parts])
-        return [spans(first, stop) for first, stop in pairwise([*np.array(begins).T, ends])]
+        return [
+            concatenate_ranges(first, stop) for first, stop in pairwise([*np.array(begins).T, ends])
+        ]
 
     @property
     def price(self) -> Array:
         """[N] the last close of each window, in USD."""
         prices = np.empty(len(self))
-        for closes, part in zip(self.closes, self.of_symbols(), strict=True):
+        for closes, part in zip(self.closes, self.slices_by_symbol(), strict=True):
             prices[part] = closes[self.last[part]]
         return prices
 
@@ -120,26 +122,26 @@ class Windows:
         rows[self.symbol, column] = np.arange(len(self), dtype=np.int32)
         return np.maximum.accumulate(rows, axis=1, out=rows)
 
-    def keys(self) -> Keys:
+    def keys(self) -> WindowKeys:
         """Content address [N] of each window: 64 bits of its closes in order and of its instant."""
         addresses = np.empty(len(self), dtype=np.uint64)
-        parts = zip(self.closes, self.lengths.tolist(), self.of_symbols(), strict=True)
+        parts = zip(self.closes, self.lengths.tolist(), self.slices_by_symbol(), strict=True)
         for closes, length, part in parts:
             if part.start < part.stop:
                 first = int(self.last[part.start]) - length + 1
-                hashed = _rolling(mixed(closes[first:].view(np.uint64)), length)
+                hashed = _rolling(mix_bits(closes[first:].view(np.uint64)), length)
                 stamps = self.issued_at[part].astype("datetime64[ns]").view(np.uint64)
                 content = hashed[self.last[part] - length + 1 - first]
-                addresses[part] = mixed(content ^ mixed(stamps))
+                addresses[part] = mix_bits(content ^ mix_bits(stamps))
         return addresses
 
 
-def last_before(times: Instants, since: np.datetime64) -> int:
+def last_index_before(times: Instants, since: np.datetime64) -> int:
     """Number of the last of rising instants before one; 0 where there is none."""
     return max(int(np.searchsorted(times, since)) - 1, 0)
 
 
-def mixed(bits: Keys) -> Keys:
+def mix_bits(bits: WindowKeys) -> WindowKeys:
     """Every bit spread over all 64 (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
     x = bits + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -147,7 +149,7 @@ def mixed(bits: Keys) -> Keys:
     return x ^ (x >> np.uint64(31))
 
 
-def _rolling(values: Keys, length: int) -> Keys:
+def _rolling(values: WindowKeys, length: int) -> WindowKeys:
     """A polynomial modulo 2^64 of each run of `length` values, [N - length + 1]."""
     # Every run is summed anew: an address then depends on its own bars alone, wherever the history
     # begins.

@@ -26,7 +26,7 @@ PACKAGES = (
 )
 
 
-def public(name: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+def lazy_exports(name: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """The lazy `__getattr__`, the `__dir__` and the `__all__` of a package.
 
     The names are those that it imports from its own modules, where type checkers alone look.

@@ -17,13 +17,13 @@ Instants = npt.NDArray[np.datetime64]  # UTC, to the nanosecond
 Records = npt.NDArray[np.void]
 
 
-def spans(first: Index, stop: Index) -> Index:
+def concatenate_ranges(first: Index, stop: Index) -> Index:
     """The numbers first … stop - 1 of each span, one after another; of none where stop is less."""
     counts = np.maximum(stop - first, 0)
     begin = np.cumsum(counts) - counts
     return np.asarray(np.arange(counts.sum()) + np.repeat(first - begin, counts))
 
 
-def first_row(rows: Mask) -> int:
+def first_true(rows: Mask) -> int:
     """Number of the first row that is marked."""
     return int(np.flatnonzero(rows)[0])

@@ -12,14 +12,14 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants
 
-POINTS = 400  # of a curve at most
+MAX_POINTS = 400  # of a curve at most
 COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in this order
-BINS = 20  # of a probability integral transform
-DIGITS = 8  # of a value, significant
+PIT_BINS = 20  # of a probability integral transform
+VALUE_DIGITS = 8  # of a value, significant
 FAINT_DIGITS = 4  # of one that the legend leaves out
 
-Form = Literal["line", "faint", "steps", "area", "bars", "dots", "dotted", "band", "whiskers"]
-Unit = Literal["plain", "percent", "usd", "multiple"]
+SeriesForm = Literal["line", "faint", "steps", "area", "bars", "dots", "dotted", "band", "whiskers"]
+ValueUnit = Literal["plain", "percent", "usd", "multiple"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -39,12 +39,12 @@ class Series:
     colour: str
     x: Array | Instants
     values: Array
-    form: Form = "line"
+    form: SeriesForm = "line"
     base: Array | None = None
 
-    def thinned(self, most: int = POINTS) -> Series:
+    def thin(self, most: int = MAX_POINTS) -> Series:
         """At most so many of the values, which show the curve of all."""
-        kept = thinned(self.values, most)
+        kept = thin(self.values, most)
         base = None if self.base is None else self.base[kept]
         return replace(self, x=self.x[kept], values=self.values[kept], base=base)
 
@@ -63,7 +63,7 @@ class Chart:
 
     text: str
     series: tuple[Series, ...]
-    unit: Unit = "plain"
+    unit: ValueUnit = "plain"
     zone: str = ""
     labels: tuple[str, ...] = ()
     logarithmic: bool = False
@@ -82,7 +82,9 @@ class Chart:
                 "name": series.name,
                 "colour": series.colour,
                 "form": series.form,
-                "y": _numbers(series.values, FAINT_DIGITS if series.form == "faint" else DIGITS),
+                "y": _numbers(
+                    series.values, FAINT_DIGITS if series.form == "faint" else VALUE_DIGITS
+                ),
             }
             if series.base is not None:
                 each["base"] = _numbers(series.base)
@@ -101,13 +103,13 @@ class Chart:
 
 
 def level(
-    value: float, x: Array | Instants, colour: str, name: str = "", form: Form = "line"
+    value: float, x: Array | Instants, colour: str, name: str = "", form: SeriesForm = "line"
 ) -> Series:
     """A line at one value, from the first place to the last one."""
     return Series(name, colour, x[[0, -1]], np.full(2, value), form)
 
 
-def thinned(values: Array, most: int = POINTS) -> Index:
+def thin(values: Array, most: int = MAX_POINTS) -> Index:
     """Numbers of at most so many values that show the curve of all, increasing.
 
     The first, the last, and the lowest and the highest of each stretch are among them.
@@ -127,8 +129,8 @@ def thinned(values: Array, most: int = POINTS) -> Index:
     return np.array(sorted(kept))
 
 
-def transform_chart(
-    text: str, transforms: Sequence[Array], names: Sequence[str], meant: str
+def pit_density_chart(
+    text: str, transforms: Sequence[Array], names: Sequence[str], target_name: str
 ) -> Chart:
     """Densities of probability integral transforms: 1 in every bin where calibrated.
 
@@ -138,20 +140,20 @@ def transform_chart(
     names: of each, for the legend.
     meant: the name of 1.
     """
-    edges = np.linspace(0.0, 1.0, BINS + 1)
+    edges = np.linspace(0.0, 1.0, PIT_BINS + 1)
     series: list[Series] = []
     for values, name, colour in zip(transforms, names, COLOURS, strict=False):
-        density = np.histogram(values, bins=edges)[0] * BINS / len(values)
-        form: Form = "steps" if series else "area"
+        density = np.histogram(values, bins=edges)[0] * PIT_BINS / len(values)
+        form: SeriesForm = "steps" if series else "area"
         series.append(Series(name, colour, edges, np.append(density, density[-1]), form))
     said = ", ".join(f"{value:.2f}" for value in series[0].values[:-1])
     return Chart(
-        f"{text} in {BINS} bins: {said}",
-        (series[0], *series[:0:-1], level(1.0, edges, "limit", meant)),
+        f"{text} in {PIT_BINS} bins: {said}",
+        (series[0], *series[:0:-1], level(1.0, edges, "limit", target_name)),
     )
 
 
-def _numbers(values: Array, digits: int = DIGITS) -> list[float | None]:
+def _numbers(values: Array, digits: int = VALUE_DIGITS) -> list[float | None]:
     """Values as JSON has them: none for NaN."""
     return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in values.tolist()]
 

@@ -25,18 +25,32 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
-from foundation.errors import InputError, did_you_mean, invalid_choice, nearest, not_installed
-from foundation.files import OTHERS, check_file, output_of, write_whole
+from foundation.errors import (
+    InputError,
+    did_you_mean,
+    invalid_choice,
+    closest_choices,
+    not_installed,
+)
+from foundation.files import OTHERS_PERMISSIONS, check_file, resolve_output, write_files_atomically
 from foundation.plugin import product_tables
-from foundation.signals import ENDING, end_if_told, fail, handled_signals, one_line_errors
+from foundation.signals import (
+    ENDING_SIGNALS,
+    raise_if_signalled,
+    exit_with_error,
+    handle_signals,
+    one_line_errors,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import RenderableType
 
-    from foundation.compose import Line
+    from foundation.compose import CommandLine
 
-OWN_FOLDERS = ("backtest",)  # configurations of which each run of a multirun has Hydra's folder
+HYDRA_FOLDER_CONFIGS = (
+    "backtest",
+)  # configurations of which each run of a multirun has Hydra's folder
 
 _HELP_FLAGS = ("-h", "--help")
 _SHOW_FLAGS = ("--cfg", "-c")
@@ -52,7 +66,7 @@ class Command:
     work and returns a `Result`; the class in the annotation of `settings` reads a configuration
     with its `of`. A module whose words are more than settings has `read(words)`, which returns the
     settings and the folder of the output, or None; one whose output is no folder of its own checks
-    it in `output_of(settings, config)`.
+    it in `resolve_output(settings, config)`.
 
     module: as `python -m` takes it.
     config: name of its file in configs; none where flags are all that it takes.
@@ -81,7 +95,7 @@ class Command:
     flags: Mapping[str, str] = field(default_factory=dict)
     hydra: bool = False
     private: bool = False
-    needs: Mapping[str, str] = field(default_factory=dict)
+    extras: Mapping[str, str] = field(default_factory=dict)
     listed: bool = True
 
 
@@ -101,7 +115,7 @@ class Result:
     code: int = 0
 
 
-def command_of(module: str) -> Command:
+def find_command(module: str) -> Command:
     """Return the command that a product registers for a module, most often its own package."""
     package = module.partition(".")[0]
     own = [importlib.import_module(package).COMMANDS] if package != module else []
@@ -119,22 +133,22 @@ def start(module: str) -> None:
 
     module: as it is registered.
     """
-    command = command_of(module)
+    command = find_command(module)
     words = sys.argv[1:]
     if command.private:
-        os.umask(OTHERS)
-    with handled_signals(ENDING, _end_while_loading):
-        with _no_garbage():
+        os.umask(OTHERS_PERMISSIONS)
+    with handle_signals(ENDING_SIGNALS, _end_while_loading):
+        with _gc_disabled():
             try:
-                with named_by_flags(command.flags, words):
+                with name_flags_in_errors(command.flags, words):
                     line = _answer_or_refuse(command, words)
             except InputError as error:
-                fail(error)
+                exit_with_error(error)
             if sys.stderr is not None and sys.stderr.isatty():
                 sys.stderr.write(f"{module}: loading …\n")
                 sys.stderr.flush()
             home = importlib.import_module(_home(module))
-        if line is not None and line.several:
+        if line is not None and line.multirun:
             from foundation.compose import run_jobs
 
             with one_line_errors("what was finished stays"):
@@ -144,7 +158,7 @@ def start(module: str) -> None:
 
 
 @contextmanager
-def _no_garbage() -> Iterator[None]:
+def _gc_disabled() -> Iterator[None]:
     """Pause the garbage collector in the block, and exempt the block's objects from it afterwards.
 
     Libraries stay loaded until the process ends. Scanning them takes a tenth of the loading time,
@@ -158,7 +172,7 @@ def _no_garbage() -> Iterator[None]:
         gc.enable()
 
 
-def _answer_or_refuse(command: Command, words: list[str]) -> Line | None:
+def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
     """Answer --help and --cfg, or refuse wrong words before the command is loaded.
 
     Return the line of a command whose settings are key=value words alone, else None.
@@ -176,41 +190,41 @@ def _answer_or_refuse(command: Command, words: list[str]) -> Line | None:
         refuse_repeated(words)
         if shows:
             _show_settings(command, words)
-    for library, extra in command.needs.items():
+    for library, extra in command.extras.items():
         if importlib.util.find_spec(library) is None:
             raise not_installed(library, command.module, extra)
     if command.config is None:
         return None
-    from foundation.compose import jobs, line_config, refuse_values
+    from foundation.compose import job_configs, config_of_line, refuse_values
 
     line = _parsed(command, words)
     # Words alone, as `status`, may need no settings, nor the time that they take.
     if line.overrides or not words:
-        for config in jobs(line) if line.several else [line_config(line)]:
+        for config in job_configs(line) if line.multirun else [config_of_line(line)]:
             refuse_values(command.config, config)
     return line if command.hydra else None
 
 
-def _parsed(command: Command, words: Sequence[str]) -> Line:
+def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
     """Tell flags of a command line from settings; a command without `hydra` reads its own flags."""
-    from foundation.compose import Line, is_override, refuse_hydra_settings
+    from foundation.compose import CommandLine, is_override, refuse_hydra_settings
 
     assert command.config is not None
     if not command.hydra:
         flagged = any(word.startswith("-") for word in words) and not command.words
         overrides = [] if flagged else filter(is_override, _overrides(command, words))
-        return Line(command.config, list(overrides))
-    parser = Parser(settings=True, allow_abbrev=False)
+        return CommandLine(command.config, list(overrides))
+    parser = FlagParser(settings=True, allow_abbrev=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-cn", "--config-name", default="")
     parser.add_argument("-cd", "--config-dir", type=Path)
     typed = parser.parse_intermixed_args(list(words))
-    line = Line(
+    line = CommandLine(
         command.config,
         _overrides(command, typed.overrides),
         typed.config_name,
         typed.config_dir,
-        several=typed.multirun,
+        multirun=typed.multirun,
     )
     refuse_hydra_settings(line)
     if line.folder is not None:
@@ -231,7 +245,7 @@ def _check_own_files(folder: Path) -> None:
 
 def help_text(command: Command) -> str:
     """Return what --help prints: the docstring, and where the settings are."""
-    lines = [about(command.module), "", "-h, --help   this text"]
+    lines = [module_docstring(command.module), "", "-h, --help   this text"]
     if command.config is not None:
         lines.append(
             "--cfg job    every setting, its value, as key=value words change it, and its meaning"
@@ -239,7 +253,7 @@ def help_text(command: Command) -> str:
     return "\n".join(lines) + "\n"
 
 
-def about(module: str) -> str:
+def module_docstring(module: str) -> str:
     """Return the docstring of a command's module."""
     # The source is read and not run: to import every command would load every library they use.
     spec = importlib.util.find_spec(_home(module))
@@ -268,7 +282,7 @@ def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
     """Print the settings that a command line asks for, as YAML, each with its meaning."""
     from omegaconf import OmegaConf
 
-    from foundation.compose import classes_of, composed_config, is_override, with_meanings
+    from foundation.compose import settings_classes, compose_config, is_override, annotated_yaml
 
     assert command.config is not None
     if not {"job", "--cfg=job", "-c=job"} & {*words}:
@@ -279,15 +293,15 @@ def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
         raise InputError(f"{flags[0]}: --cfg job shows what key=value words ask for; leave it")
     # Words that are neither flags nor key=value say nothing about settings.
     overrides = [word for word in _overrides(command, others) if is_override(word)]
-    config = composed_config(command.config, overrides)
+    config = compose_config(command.config, overrides)
     values: Any = OmegaConf.to_container(config, resolve=False)
-    _answer("".join(with_meanings(values, classes_of(command.config))))
+    _answer("".join(annotated_yaml(values, settings_classes(command.config))))
 
 
 def _work(
     command: Command,
     home: ModuleType,
-    line: Line | None = None,
+    line: CommandLine | None = None,
     config: DictConfig | None = None,
     folder: Path | None = None,
 ) -> None:
@@ -296,10 +310,10 @@ def _work(
     line: of settings alone; none where the command reads its words itself.
     config, folder: of a multirun's job, and Hydra's folder for it.
     """
-    folder = folder if command.config in OWN_FOLDERS else None
+    folder = folder if command.config in HYDRA_FOLDER_CONFIGS else None
     with (
         one_line_errors(command.interrupted) as folders,
-        named_by_flags(command.flags, sys.argv[1:]),
+        name_flags_in_errors(command.flags, sys.argv[1:]),
     ):
         # Hydra has made its own folder by now; of a run that is refused nothing is left.
         if config is not None and (made := folder or config.get("output")):
@@ -311,11 +325,11 @@ def _work(
             from foundation.console import log_to_file
 
             log_to_file(command.log, command.log_links)
-        end_if_told()
+        raise_if_signalled()
         with _shown(home.run) as progress:
             result = home.run(settings, *progress) or Result()
         if output is not None and result.files:
-            write_whole(result.files, output)
+            write_files_atomically(result.files, output)
     with one_line_errors("the work is done"):
         _print(result, output)
     if result.code:
@@ -325,7 +339,7 @@ def _work(
 def _read(
     command: Command,
     home: ModuleType,
-    line: Line | None,
+    line: CommandLine | None,
     config: DictConfig | None,
     folder: Path | None,
 ) -> tuple[Any, Path | None]:
@@ -336,15 +350,15 @@ def _read(
         return settings, output
     assert command.config is not None
     if config is None:
-        from foundation.compose import Line, line_config
+        from foundation.compose import CommandLine, config_of_line
 
-        config = line_config(line or Line(command.config, _overrides(command, words)))
+        config = config_of_line(line or CommandLine(command.config, _overrides(command, words)))
     settings = get_type_hints(home.run)["settings"].of(config)
-    if hasattr(home, "output_of"):
-        return settings, home.output_of(settings, config)
+    if hasattr(home, "resolve_output"):
+        return settings, home.resolve_output(settings, config)
     if not command.output:
         return settings, None
-    output = output_of(config, command.output, command.keys, folder)
+    output = resolve_output(config, command.output, command.keys, folder)
     if Path(command.output).suffix:
         check_file(output / command.output, "output")
     return settings, output
@@ -356,12 +370,12 @@ def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
     if run.__code__.co_argcount == 1:
         yield ()
         return
-    from foundation.console import progress_shown
+    from foundation.console import show_progress
 
     # A command that calls no compiled code has not loaded the compiler, and need not load it here.
     compiled = sys.modules.get("foundation.compiled")
     counted = compiled.compilations_counted if compiled else nullcontext
-    with progress_shown() as progress, counted(progress):
+    with show_progress() as progress, counted(progress):
         yield (progress,)
 
 
@@ -374,9 +388,9 @@ def _print(result: Result, output: Path | None) -> None:
         sentences.append(f"{'Page' if pages else 'Written'}: {file}")
     if not (result.tables or sentences):
         return
-    from foundation.console import show_parts, terminal
+    from foundation.console import print_parts, open_terminal
 
-    show_parts(terminal(), (*result.tables, *sentences))
+    print_parts(open_terminal(), (*result.tables, *sentences))
 
 
 def _answer(text: str) -> NoReturn:
@@ -397,7 +411,7 @@ def _end_while_loading(number: int, _: object) -> NoReturn:
     os._exit(128 + number)
 
 
-class Parser(argparse.ArgumentParser):
+class FlagParser(argparse.ArgumentParser):
     """Flags whose refusals are one line and exit code 2; `start` answers --help.
 
     settings: whether words key=value stand beside the flags, as `overrides`.
@@ -417,11 +431,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Refuse in one line, with the nearest flag or choice."""
         if unknown := _UNKNOWN_FLAG.search(message):
-            message += did_you_mean(nearest(unknown[1].partition("=")[0], self._flags))
+            message += did_you_mean(closest_choices(unknown[1].partition("=")[0], self._flags))
         if wrong := _WRONG_CHOICE.fullmatch(message):
             known = [each.strip("' ") for each in wrong[3].split(",")]
             message = str(invalid_choice(wrong[1], wrong[2].strip("'"), known))
-        fail(InputError(f"{message} (see --help)"))
+        exit_with_error(InputError(f"{message} (see --help)"))
 
     def refuse_others(self, words: Iterable[str]) -> None:
         """Refuse the first word that is no key=value."""
@@ -445,7 +459,7 @@ def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str
     }
 
 
-def refuse_both(flags: Mapping[str, str], words: Sequence[str]) -> None:
+def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None:
     """Refuse a setting that a flag and a word key=value both give a value.
 
     flags: of the command, by setting; words: of its command line.
@@ -458,7 +472,7 @@ def refuse_both(flags: Mapping[str, str], words: Sequence[str]) -> None:
 
 
 @contextmanager
-def named_by_flags(flags: Mapping[str, str], words: Sequence[str]) -> Iterator[None]:
+def name_flags_in_errors(flags: Mapping[str, str], words: Sequence[str]) -> Iterator[None]:
     """Name flags in errors about settings that flags of the command line stand for.
 
     flags: of the command, by setting; words: of its command line.

@@ -11,32 +11,32 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from foundation.errors import AccessRefused, BrokerError, TradingPaused
+from foundation.errors import AccessDenied, BrokerError, TradingPaused
 
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
 
-def system_clock() -> np.datetime64:
+def utc_now() -> np.datetime64:
     """This machine's clock, UTC."""
     return np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ns")
 
 
-def elapsed_seconds() -> float:
+def monotonic_seconds() -> float:
     """Seconds that only increase, those while the machine slept included where it can tell."""
     source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(source)
 
 
-class Clock(Protocol):
-    """What tells an instant: `Time`, or a venue."""
+class InstantSource(Protocol):
+    """What tells an instant: `TimeSource`, or a venue."""
 
     def now(self) -> np.datetime64: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Time:
+class TimeSource:
     """What tells the time, and waits.
 
     now: the instant, UTC.
@@ -44,11 +44,11 @@ class Time:
     wait: returns after so many seconds.
     """
 
-    now: Callable[[], np.datetime64] = system_clock
-    elapsed: Callable[[], float] = elapsed_seconds
+    now: Callable[[], np.datetime64] = utc_now
+    elapsed: Callable[[], float] = monotonic_seconds
     wait: Callable[[float], None] = time.sleep
 
-    def tries(self, delays: Sequence[float]) -> Iterator[None]:
+    def attempts(self, delays: Sequence[float]) -> Iterator[None]:
         """A try after each of these delays, seconds.
 
         What changes nothing when it is done again is tried so, a read, a poll or a cancellation; an
@@ -59,26 +59,26 @@ class Time:
                 self.wait(seconds)
             yield
 
-    def tried(
+    def retry(
         self,
         delays: Sequence[float],
         ask: Callable[[], Answer],
-        passing: type[BrokerError] = BrokerError,
+        retry_on: type[BrokerError] = BrokerError,
     ) -> Answer:
         """What the first of these tries returns that does not fail; the last one may.
 
         passing: failures after which it is tried again.
         """
         *earlier, last = delays
-        for _ in self.tries(earlier):
+        for _ in self.attempts(earlier):
             try:
                 return ask()
-            except (AccessRefused, TradingPaused):
+            except (AccessDenied, TradingPaused):
                 raise
-            except passing as error:
+            except retry_on as error:
                 log.warning("asked again: %s", error)
         self.wait(last)
         return ask()
 
 
-OURS = Time()
+SYSTEM_TIME = TimeSource()

@@ -47,19 +47,19 @@ from foundation.threads import beside
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
-COMPILATIONS = 240  # approximate number in a first backtest
+EXPECTED_COMPILATIONS = 240  # approximate number in a first backtest
 LINKED = "-linked"
 _CHECKED_HASH = (3).to_bytes(4, "little")
 
 
 @cache
-def digest_of(module: str, project: Path = PROJECT) -> str:
+def module_digest(module: str, project: Path = PROJECT) -> str:
     """Return the SHA-256 of the code of a module and of the project's modules that it imports.
 
     module: dotted name below `project`, the folder that has the packages.
     """
     digest = hashlib.sha256()
-    for name in sorted(imported_with(module, project)):
+    for name in sorted(module_closure(module, project)):
         digest.update(f"{name}\n".encode())
         digest.update(_own_digest(name, project))
     return digest.hexdigest()
@@ -78,7 +78,7 @@ def is_project_module(module: str, project: Path = PROJECT) -> bool:
     return module in _files(project)
 
 
-def imported_with(module: str, project: Path = PROJECT) -> set[str]:
+def module_closure(module: str, project: Path = PROJECT) -> set[str]:
     """Return a module and the project modules that it imports, directly or indirectly."""
     found: set[str] = set()
     waiting = {module}
@@ -172,7 +172,7 @@ def compiled(function: Function) -> Function:
     return cast(Function, _Linked(function, LINKED).as_function())
 
 
-def inlined(function: Function) -> Function:
+def jit_inline(function: Function) -> Function:
     """Inline a function's machine code into compiled callers, for calls at every step of a loop.
 
     An inlined call is free. Any other call counts references to each array among its arguments.
@@ -181,7 +181,7 @@ def inlined(function: Function) -> Function:
     return cast(Function, _Inlined(function, "-inlined", forceinline=True).as_function())
 
 
-def merged(function: Function) -> Function:
+def jit_inline_ir(function: Function) -> Function:
     """Inline a function's source into its caller before compilation, for a part with one caller.
 
     It is compiled once, as part of the caller. With several callers compilation takes longer.
@@ -189,8 +189,8 @@ def merged(function: Function) -> Function:
     return _with_cache(function, inline="always")
 
 
-def shared(function: Function) -> Function:
-    """Leave a function in Python, and inline it into compiled callers as `inlined` does.
+def jit_or_python(function: Function) -> Function:
+    """Leave a function in Python, and inline it into compiled callers as `jit_inline` does.
 
     For a rule that both use: compiled code with 64-bit numbers, Python with exact integers of any
     size.
@@ -198,7 +198,7 @@ def shared(function: Function) -> Function:
     return register_jitable(forceinline=True)(function)
 
 
-def reordered(function: Function) -> Function:
+def jit_fastmath(function: Function) -> Function:
     """Compile a function, and let the compiler reorder its sums for speed.
 
     The last bits of its results depend on the processor.
@@ -215,7 +215,7 @@ def _with_cache(function: Function, part: str = "", module: str = "", **options:
     kept = is_project_module(module)
     try:
         if kept:
-            settings.CACHE_DIR = str(_cache_folder() / f"{digest_of(module)[:16]}{part}")
+            settings.CACHE_DIR = str(_cache_folder() / f"{module_digest(module)[:16]}{part}")
         # C code never calls these functions; a wrapper for it takes 5 % of the compilation time.
         options |= {"nogil": True, "no_cfunc_wrapper": True}
         code: Any = numba.njit(error_model="numpy", **options)(function)
@@ -310,7 +310,7 @@ class _Unit(ABC):
             try:
                 return entry(*arguments)
             except _NotCompiled as error:
-                raise _why_not.pop() from error
+                raise _compile_errors.pop() from error
 
         def result(*types: Any) -> Any:
             return self.result_type(_unliteral(types))
@@ -332,8 +332,8 @@ class _Unit(ABC):
     def compiled_for(self, types: Types) -> Any:
         """Return numba's compile result for argument types, compiled now or read from disk."""
         if types not in self.code.overloads:
-            alone = _one_process(self.name) if self.kept else nullcontext()
-            with global_compiler_lock, _garbage_kept(), alone:
+            alone = _compile_lock(self.name) if self.kept else nullcontext()
+            with global_compiler_lock, _gc_paused(), alone:
                 self.code.compile(types)
         return self.code.overloads[types]
 
@@ -408,16 +408,16 @@ class _Linked(_Unit):
 
 
 class _NotCompiled(Exception):
-    """Compiled code called a function that failed to compile; `_why_not` holds the cause."""
+    """Compiled code called a function that failed to compile; `_compile_errors` holds the cause."""
 
 
-_why_not: list[BaseException] = []
+_compile_errors: list[BaseException] = []
 _units: dict[str, _Unit] = {}
 _compiling: set[str] = set()  # guarded by numba's compiler lock
 
 
 @contextmanager
-def _one_process(name: str) -> Iterator[None]:
+def _compile_lock(name: str) -> Iterator[None]:
     """Lock a function while this process compiles it; other processes wait, then read the result.
 
     A compilation waits only for functions that it calls, and never for itself, so that no deadlock
@@ -438,7 +438,7 @@ def _one_process(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _garbage_kept() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """Pause the garbage collector: it takes a tenth of the compilation time and frees little."""
     was_enabled = gc.isenabled()
     gc.disable()
@@ -451,7 +451,7 @@ def _garbage_kept() -> Iterator[None]:
 
 def _is_kept(module: str) -> bool:
     """Return whether the cache holds machine code of a module's current code."""
-    folder = _cache_folder() / f"{digest_of(module)[:16]}{LINKED}"
+    folder = _cache_folder() / f"{module_digest(module)[:16]}{LINKED}"
     return next(folder.rglob("*.nbi"), None) is not None
 
 
@@ -498,7 +498,7 @@ def _looked_up(wanted: tuple[str, Types, Any]) -> int | None:
         return _address(*wanted)
     # `call` raises the error again after the compiled callers have returned.
     except BaseException as error:  # noqa: BLE001
-        _why_not.append(error)
+        _compile_errors.append(error)
         return None
 
 
@@ -509,9 +509,9 @@ binding.add_symbol(_LOOK_UP, cast(int, ctypes.cast(_look_up, ctypes.c_void_p).va
 
 
 class _Compilations(event.Listener):
-    """Log the name of every function that is compiled, and pass it to the `told` callback."""
+    """Log the name of every function that is compiled, and pass it to the `listener` callback."""
 
-    told: Callable[[str], None] | None = None
+    listener: Callable[[str], None] | None = None
 
     def on_start(self, event: event.Event) -> None:
         name = event.data["dispatcher"].py_func.__qualname__
@@ -519,8 +519,8 @@ class _Compilations(event.Listener):
         self.tell(name)
 
     def tell(self, name: str) -> None:
-        if self.told is not None:
-            self.told(name)
+        if self.listener is not None:
+            self.listener(name)
 
     def on_end(self, event: event.Event) -> None:
         """Do nothing: the start of the next compilation marks the end of this one."""
@@ -532,31 +532,31 @@ _events.register("numba:compile", _compilations)
 
 
 @contextmanager
-def compilations_told(told: Callable[[str], None]) -> Iterator[None]:
-    """Call `told` with the name of each function when its compilation begins, in any thread."""
-    before = _compilations.told
-    _compilations.told = told
+def report_compilations(listener: Callable[[str], None]) -> Iterator[None]:
+    """Call `listener` with the name of each function when its compilation begins, in any thread."""
+    before = _compilations.listener
+    _compilations.listener = listener
     try:
         yield
     finally:
-        _compilations.told = before
+        _compilations.listener = before
 
 
 @contextmanager
-def compilations_counted(progress: Callable[[str, int, int], None]) -> Iterator[None]:
+def count_compilations(progress: Callable[[str, int, int], None]) -> Iterator[None]:
     """Report the number of compilations as progress."""
     numbers = count(1)
 
     def tell(_: str) -> None:
         done = next(numbers)
-        progress("compiling (once per installation)", done, max(done, COMPILATIONS))
+        progress("compiling (once per installation)", done, max(done, EXPECTED_COMPILATIONS))
 
-    with compilations_told(tell):
+    with report_compilations(tell):
         yield
 
 
 @contextmanager
-def compiled_beside(program: str, unless: str) -> Iterator[None]:
+def compile_in_background(program: str, unless: str) -> Iterator[None]:
     """Run a project module in a second process, which compiles the functions of this process.
 
     The second process prints the name of each function that it compiles. It starts only if the
@@ -593,7 +593,7 @@ def _cache_folder() -> Path:
     return user_cache_path("kelly-chronos") / "compiled"
 
 
-@inlined
+@jit_inline
 def copy_row(into: AnyArray, values: AnyArray) -> None:
     """Write values [n] into an array of the same length.
 
@@ -603,8 +603,8 @@ def copy_row(into: AnyArray, values: AnyArray) -> None:
         into[k] = values[k]
 
 
-@inlined
-def any_of(marked: Mask) -> bool:
+@jit_inline
+def any_true(marked: Mask) -> bool:
     """Return whether any mark [n] is set; numba's own `any` compiles six more functions."""
     for k in range(len(marked)):  # noqa: SIM110
         if marked[k]:
@@ -613,7 +613,7 @@ def any_of(marked: Mask) -> bool:
 
 
 @compiled
-def numbers_of(marked: Mask) -> Index:
+def true_indices(marked: Mask) -> Index:
     """Return the ascending positions [m] of the marks [n] that are set."""
     count = 0
     for k in range(len(marked)):
@@ -627,8 +627,8 @@ def numbers_of(marked: Mask) -> Index:
     return numbers
 
 
-@inlined
-def picked(values: AnyArray, chosen: Index) -> AnyArray:
+@jit_inline
+def take(values: AnyArray, chosen: Index) -> AnyArray:
     """Return values [n] at positions `chosen` [m], or the array itself if m = n."""
     if len(chosen) == len(values):
         return values
@@ -638,9 +638,9 @@ def picked(values: AnyArray, chosen: Index) -> AnyArray:
     return part
 
 
-@inlined
-def picked_columns(values: AnyArray, chosen: Index) -> AnyArray:
-    """Return `picked` of every row of values [K, n]: [K, m]."""
+@jit_inline
+def take_columns(values: AnyArray, chosen: Index) -> AnyArray:
+    """Return `take` of every row of values [K, n]: [K, m]."""
     if len(chosen) == values.shape[1]:
         return values
     part: AnyArray = np.empty((len(values), len(chosen)), dtype=values.dtype)  # type: ignore[assignment]
@@ -650,14 +650,14 @@ def picked_columns(values: AnyArray, chosen: Index) -> AnyArray:
     return part
 
 
-@inlined
+@jit_inline
 def spread(into: AnyArray, chosen: Index, values: AnyArray) -> None:
     """Write values [m] into an array [n] at positions `chosen` [m]."""
     for a in range(len(chosen)):
         into[chosen[a]] = values[a]
 
 
-def unowned(array: AnyArray) -> AnyArray:
+def without_refcount(array: AnyArray) -> AnyArray:
     """Return an array whose references compiled code does not count.
 
     For an argument that a compiled function passes on at every step of a loop. Counting references
@@ -678,7 +678,7 @@ def _without_owner(typing: Any, array: Any) -> Any:
 _uncounted: Any = intrinsic(_without_owner)
 
 
-@overload(unowned)
+@overload(without_refcount)
 def _unowned(array: Any) -> Any:
     def same(array: Any) -> Any:
         return _uncounted(array)

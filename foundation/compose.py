@@ -29,24 +29,31 @@ from foundation.errors import (
     InputError,
     did_you_mean,
     invalid_choice,
-    nearest_keys,
+    closest_keys,
     not_installed,
-    same_last_word,
+    keys_with_last_word,
     unknown_key,
 )
-from foundation.plugin import SLOTS, TARGET, allow_named, find, is_own, product_tables
-from foundation.redaction import redacted
+from foundation.plugin import (
+    PLUGIN_KEYS,
+    TARGET,
+    allow_named,
+    find_entry,
+    is_plugin,
+    product_tables,
+)
+from foundation.redaction import redact_secrets
 from foundation.settings import (
     defaults_in,
     dotted_keys,
     keys_in,
-    plain_yaml,
-    resolve_variables,
-    settings_in,
-    settings_of,
+    read_plain_yaml,
+    register_env_resolver,
+    settings_class_in,
+    settings_from_config,
 )
 
-resolve_variables()
+register_env_resolver()
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 ADVICE = "see `--cfg job` for every setting"  # every command answers it
@@ -72,7 +79,7 @@ _EMPTY = ("", "''", '""')
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CommandLine:
     """A command line as it is composed.
 
     config: the command's file in `configs`.
@@ -86,7 +93,7 @@ class Line:
     overrides: Sequence[str]
     own: str = ""
     folder: Path | None = None
-    several: bool = False
+    multirun: bool = False
 
     @property
     def name(self) -> str:
@@ -94,15 +101,15 @@ class Line:
         return self.own or self.config
 
 
-def composed_config(name: str, overrides: Sequence[str]) -> DictConfig:
+def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """Return the configuration `configs/<name>.yaml` with overrides applied, read-only.
 
     Environment variables are read when settings are made from it, not here.
     """
-    return line_config(Line(name, overrides))
+    return config_of_line(CommandLine(name, overrides))
 
 
-def line_config(line: Line) -> DictConfig:
+def config_of_line(line: CommandLine) -> DictConfig:
     try:
         config = _composed(line, tuple(_hydras_words(line)))
     except COMPOSING_ERRORS as error:
@@ -111,7 +118,7 @@ def line_config(line: Line) -> DictConfig:
     return config
 
 
-def _composed(line: Line, words: tuple[str, ...] = ()) -> DictConfig:
+def _composed(line: CommandLine, words: tuple[str, ...] = ()) -> DictConfig:
     return _compose(line.config, line.name, words, _search_words(line))
 
 
@@ -127,12 +134,12 @@ def _compose(
     return composed
 
 
-def _search_words(line: Line) -> tuple[str, ...]:
+def _search_words(line: CommandLine) -> tuple[str, ...]:
     """Return the word by which Hydra searches the user's folder, too."""
     return (f"hydra.searchpath=['file://{line.folder.absolute()}']",) if line.folder else ()
 
 
-def jobs(line: Line) -> Iterator[DictConfig]:
+def job_configs(line: CommandLine) -> Iterator[DictConfig]:
     """Yield the configuration of every run of a multirun: each combination of several values."""
     try:
         words = _hydras_words(line)
@@ -153,18 +160,18 @@ def jobs(line: Line) -> Iterator[DictConfig]:
 @cache
 def _chain(config: str) -> tuple[str, ...]:
     """Return a configuration and those that its file begins with, which have classes."""
-    listed = plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
+    listed = read_plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
     bases = [each for each in listed if (CONFIGS / f"{each}.yaml").is_file()]
     return (config, *(each for base in bases for each in _chain(base)))
 
 
 @cache
 def _class_of(config: str) -> Any:
-    module, _, name = find("SETTINGS", config).partition(":")
+    module, _, name = find_entry("SETTINGS", config).partition(":")
     return getattr(importlib.import_module(module), name)
 
 
-def classes_of(config: str) -> list[Any]:
+def settings_classes(config: str) -> list[Any]:
     """Return the settings classes of a configuration; of two with the same key the first counts."""
     return [_class_of(each) for each in _chain(config)]
 
@@ -183,13 +190,15 @@ def _lay_defaults(config: str) -> None:
 def refuse_values(name: str, config: DictConfig) -> None:
     """Check a configuration by its settings classes; raises `InputError`."""
     seen: set[str] = set()
-    for kind in classes_of(name):
+    for kind in settings_classes(name):
         keys = {each.name for each in fields(kind)} - seen
-        settings_of(kind, OmegaConf.masked_copy(config, [key for key in config if key in keys]))
+        settings_from_config(
+            kind, OmegaConf.masked_copy(config, [key for key in config if key in keys])
+        )
         seen |= keys
 
 
-def _hydras_words(line: Line) -> list[str]:
+def _hydras_words(line: CommandLine) -> list[str]:
     """Return the words of a line as Hydra takes them.
 
     Several values without brackets are a list, unless a multirun takes them one after the other. A
@@ -198,9 +207,9 @@ def _hydras_words(line: Line) -> list[str]:
     refuse_empty(line.overrides)
     refuse_underscored(line.overrides)
     words = []
-    for word in map(with_home, line.overrides):
+    for word in map(expand_home, line.overrides):
         key, _, value = word.partition("=")
-        is_list = _SEVERAL.fullmatch(value) and not line.several and not (CONFIGS / key).is_dir()
+        is_list = _SEVERAL.fullmatch(value) and not line.multirun and not (CONFIGS / key).is_dir()
         words.append(f"{key}=[{value}]" if is_list else word)
     open_prefixes = _open_prefixes(line.config)
     fills = [f"{word.partition('=')[0]}.".startswith(open_prefixes) for word in words]
@@ -213,8 +222,8 @@ def _open_prefixes(config: str) -> tuple[str, ...]:
 
     A key may be in a class or in a file alone, as `positions` of `configs/live.yaml`.
     """
-    in_files = [plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
-    defaults = [*map(defaults_in, classes_of(config)), *in_files]
+    in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
+    defaults = [*map(defaults_in, settings_classes(config)), *in_files]
     return tuple(prefix for values in defaults for prefix in _empty_prefixes(values))
 
 
@@ -226,7 +235,7 @@ def _empty_prefixes(values: Mapping[str, Any], group: str = "") -> Iterator[str]
             yield from _empty_prefixes(value, f"{group}{name}.")
 
 
-def _hydras_refusal(error: Exception, line: Line) -> InputError:
+def _hydras_refusal(error: Exception, line: CommandLine) -> InputError:
     """Convert an error of Hydra or OmegaConf about a line to one line."""
     if isinstance(error, InputError):
         return error
@@ -281,20 +290,20 @@ def _is_readable(word: str) -> bool:
     return True
 
 
-def _unknown_setting(key: str, line: Line) -> InputError:
+def _unknown_setting(key: str, line: CommandLine) -> InputError:
     """Return the refusal of a key; the hint includes a value that another group's key accepts."""
     values: Any = OmegaConf.to_container(_composed(line), resolve=False)
     keys = list(dotted_keys(values))
     typed = [
         word.partition("=")[2] for word in line.overrides if word.lstrip("+").startswith(f"{key}=")
     ]
-    if "." not in key and not nearest_keys(key, keys) and (others := _commands_with(key)):
+    if "." not in key and not closest_keys(key, keys) and (others := _commands_with(key)):
         return _setting_of_others(key, others)
-    moved = same_last_word(key, keys)
+    moved = keys_with_last_word(key, keys)
     if len(moved) != 1 or not typed:
         return unknown_key(key, keys, advice=ADVICE)
     group, _, last = moved[0].rpartition(".")
-    if is_own(typed[0]) and SLOTS.get(group) == last:
+    if is_plugin(typed[0]) and PLUGIN_KEYS.get(group) == last:
         word, reason = f"{group}.{TARGET}={typed[0]}", ""
     else:
         word = f"{moved[0]}={typed[0]}"
@@ -305,11 +314,11 @@ def _unknown_setting(key: str, line: Line) -> InputError:
     return InputError(f"{said}{did_you_mean([word])} ({ADVICE})")
 
 
-def _refusal_of(word: str, line: Line) -> str:
+def _refusal_of(word: str, line: CommandLine) -> str:
     """Return why a word alone is refused, or an empty string."""
     single = replace(line, overrides=[word], own="", folder=None)
     try:
-        for config in jobs(single) if line.several else [line_config(single)]:
+        for config in job_configs(single) if line.multirun else [config_of_line(single)]:
             refuse_values(line.config, config)
     except InputError as error:
         return str(error)
@@ -331,7 +340,7 @@ def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
     )
 
 
-def _unknown_file(missing: str, error: Any, line: Line) -> InputError:
+def _unknown_file(missing: str, error: Any, line: CommandLine) -> InputError:
     """Return the refusal of a file of a group, or of a configuration, that does not exist."""
     group, _, choice = missing.rpartition("/")
     if group == "hydra/launcher" and choice in LAUNCHERS:
@@ -341,7 +350,7 @@ def _unknown_file(missing: str, error: Any, line: Line) -> InputError:
     if not group:
         names = [path.stem for path in sorted((line.folder or CONFIGS).glob("*.yaml"))]
         return invalid_choice("--config-name", choice, names)
-    also = f"{group}.{TARGET}=module.name" if group in SLOTS else ""
+    also = f"{group}.{TARGET}=module.name" if group in PLUGIN_KEYS else ""
     return invalid_choice(group, choice, group_choices(group, line.config, line.folder), also=also)
 
 
@@ -351,17 +360,17 @@ def group_choices(group: str, config: str, folder: Path | None = None) -> list[s
     folder: of the user's own files, which are listed too.
     """
     keys = {"defaults", TARGET}
-    for kind in classes_of(config):
+    for kind in settings_classes(config):
         if (about := keys_in(kind).get(group)) is not None:
-            keys |= keys_in(settings_in(about.annotation)).keys()
+            keys |= keys_in(settings_class_in(about.annotation)).keys()
             break
     files = sorted((CONFIGS / group).glob("[!_]*.yaml"))  # an underscore: part of other files
-    fitting = [path.stem for path in files if plain_yaml(path).keys() <= keys]
+    fitting = [path.stem for path in files if read_plain_yaml(path).keys() <= keys]
     own = [] if folder is None else [path.stem for path in (folder / group).glob("*.yaml")]
     return sorted({*fitting, *own})
 
 
-def with_meanings(
+def annotated_yaml(
     values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
 ) -> Iterator[str]:
     """Yield lines of YAML, each with what its setting means, where a class declares it."""
@@ -372,8 +381,8 @@ def with_meanings(
         meaning = f"  # {said}" if said else ""
         if isinstance(value, dict) and value:
             yield f"{indent}{name}:{meaning}\n"
-            inner = settings_in(about.annotation) if about else None
-            yield from with_meanings(value, [inner] if inner else [], f"{indent}  ")
+            inner = settings_class_in(about.annotation) if about else None
+            yield from annotated_yaml(value, [inner] if inner else [], f"{indent}  ")
         else:
             first, *others = OmegaConf.to_yaml({name: value}).splitlines()
             is_whole = not others or isinstance(value, list)
@@ -381,7 +390,7 @@ def with_meanings(
             yield from (f"{indent}{line}\n" for line in others)
 
 
-def run_jobs(line: Line, run: Callable[[DictConfig, Path], None]) -> None:
+def run_jobs(line: CommandLine, run: Callable[[DictConfig, Path], None]) -> None:
     """Run every job of a multirun, by the launcher that it names.
 
     run: on a job's configuration, and the folder that Hydra has made for it.
@@ -422,13 +431,13 @@ def refuse_repeated(words: Iterable[str]) -> None:
             continue
         key, _, value = word.lstrip("+").partition("=")
         if key in values:
-            both = redacted(f"{values[key]} and {value}", {})
+            both = redact_secrets(f"{values[key]} and {value}", {})
             raise InputError(f"{key} was given twice: {both}; leave one of them")
         values[key] = value
     for group, value in values.items():
         inner = [key for key in values if key.startswith(f"{group}.")]
         if inner and value.lstrip().startswith("{"):
-            both = redacted(f"{group}={value} and {inner[0]}={values[inner[0]]}", {})
+            both = redact_secrets(f"{group}={value} and {inner[0]}={values[inner[0]]}", {})
             raise InputError(f"{group} was given twice: {both}; leave one of them")
 
 
@@ -456,7 +465,7 @@ def quoted_value(value: str) -> str:
     return f"'{escaped}'"
 
 
-def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
+def flags_to_overrides(flags: Mapping[str, Any]) -> list[str]:
     """Return words key=value for values by key; None and empty lists have none."""
     overrides = []
     for key, value in flags.items():
@@ -471,7 +480,7 @@ def overrides_of_flags(flags: Mapping[str, Any]) -> list[str]:
     return overrides
 
 
-def refuse_hydra_settings(line: Line) -> None:
+def refuse_hydra_settings(line: CommandLine) -> None:
     """Refuse words that are not key=value, and Hydra's own settings of a single run."""
     for word in line.overrides:
         key = word.lstrip("+").partition("=")[0]
@@ -479,7 +488,7 @@ def refuse_hydra_settings(line: Line) -> None:
             raise InputError(f"{word}: not a setting of the form key=value ({ADVICE})")
         if key == "hydra.searchpath":
             raise InputError(f"{word}: a folder of your own files is --config-dir FOLDER")
-        if re.match(r"hydra[./]", key) and not line.several:
+        if re.match(r"hydra[./]", key) and not line.multirun:
             raise InputError(
                 f"{word}: it is a multirun's, -m; a single run writes to output=FOLDER"
             )
@@ -506,7 +515,7 @@ def refuse_underscored(words: Iterable[str]) -> None:
             )
 
 
-def with_home(word: str) -> str:
+def expand_home(word: str) -> str:
     """Return the word with the user's folder where a value, or one of several, begins with `~`.
 
     A shell puts it there only at the beginning of a word, and Hydra cannot read it.

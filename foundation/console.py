@@ -30,14 +30,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from foundation.errors import InputError, shown
-from foundation.files import keep_private
+from foundation.errors import InputError, escape_controls
+from foundation.files import make_private
 from foundation.threads import beside
 
 log = logging.getLogger(__name__)
 
 WIDTH = 160  # characters of a line where there is no terminal
-BETWEEN_LINES = 2.0  # seconds
+SECONDS_BETWEEN_LINES = 2.0  # seconds
 LOGS = Path("logs")
 
 
@@ -48,10 +48,10 @@ class Terminal(Console):
         super().__init__(width=width, markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(shown(text), **options)
+        return super().render_str(escape_controls(text), **options)
 
 
-def terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
+def open_terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
     """Return the console of a command, as wide as its terminal; `WIDTH` wide without a terminal.
 
     stream: default standard output; options: of rich's console.
@@ -60,7 +60,7 @@ def terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
     return Terminal(None if on_terminal else WIDTH, file=stream, **options)
 
 
-def show_parts(console: Console, parts: Iterable[RenderableType]) -> None:
+def print_parts(console: Console, parts: Iterable[RenderableType]) -> None:
     """Print tables and lines. Only a terminal wraps long lines, between words."""
     for part in parts:
         is_line = isinstance(part, str) and not console.is_terminal
@@ -71,12 +71,12 @@ class LoopTerminal(Terminal):
     """A terminal for loops: after its reader is gone, output is lost and the loop continues."""
 
     def on_broken_pipe(self) -> None:
-        """Raise an error, which `printing` logs as lost output."""
+        """Raise an error, which `tolerate_print_errors` logs as lost output."""
         raise BrokenPipeError("the reader of standard output is gone")
 
 
 @contextmanager
-def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
+def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
     """Show the progress of several kinds of work; yields a function of kind, done and total.
 
     A terminal shows one bar for each kind. Other outputs get a line at the first report, one every
@@ -84,11 +84,11 @@ def progress_shown(console: Console | None = None) -> Iterator[Callable[[str, in
     """
     console = Terminal(stderr=True) if console is None else console
     if not console.is_terminal:
-        lines = Lines(console)
+        lines = ProgressLines(console)
         ended = Event()
 
         def tick() -> None:
-            while not ended.wait(BETWEEN_LINES):
+            while not ended.wait(SECONDS_BETWEEN_LINES):
                 lines.tick()
 
         with beside(tick, ended.set):
@@ -116,7 +116,7 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f}/s")
 
 
-class Lines:
+class ProgressLines:
     """Progress as plain lines, for a file or a pipe.
 
     clock: seconds of a monotonic clock.
@@ -150,7 +150,7 @@ class Lines:
                 self._write("done, ")
 
     def _is_due(self) -> bool:
-        return self._clock() - self._last >= BETWEEN_LINES
+        return self._clock() - self._last >= SECONDS_BETWEEN_LINES
 
     def _write(self, prefix: str) -> None:
         self._last = self._clock()
@@ -172,7 +172,7 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
         raise InputError(f"{LOGS}: it is a file, and the folder of log files is needed there")
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     handler = _RunLog(LOGS / f"{name}-{stamp}-{os.getpid()}.log", delay=True, links=links)
-    handler.setFormatter(ShownFormatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     for earlier in root.handlers:
         if isinstance(earlier, _RunLog):
@@ -181,11 +181,11 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
     if LOGS.is_dir():
-        keep_private(LOGS)
+        make_private(LOGS)
 
 
 @contextmanager
-def printing() -> Iterator[None]:
+def tolerate_print_errors() -> Iterator[None]:
     """Log an output error of the block: a full disk or a closed terminal does not end a loop."""
     try:
         yield
@@ -196,11 +196,11 @@ def printing() -> Iterator[None]:
         log.warning("output could not be printed: %s", error.strerror or error)
 
 
-class ShownFormatter(logging.Formatter):
+class EscapingFormatter(logging.Formatter):
     """A formatter that escapes control characters in log lines."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return shown(super().format(record))
+        return escape_controls(super().format(record))
 
 
 class _RunLog(logging.FileHandler):

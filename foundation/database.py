@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from foundation.errors import InputError
-from foundation.signals import Undisturbed
+from foundation.signals import DeferSignals
 
 Row = tuple[Any, ...]
 _OURS = int.from_bytes(b"KlyC")  # what SQLite keeps in the head of a file
@@ -28,7 +28,7 @@ class DatabaseFailed(InputError):
     """A file that cannot be read or written; what was to be written has not been."""
 
 
-class Damaged(DatabaseFailed):
+class DatabaseDamaged(DatabaseFailed):
     """A file that is none of SQLite's, or not whole."""
 
 
@@ -68,7 +68,7 @@ class Database:
         Nothing else of a transaction is on the disk before its end. A signal that ends the process
         is heard after it.
         """
-        with Undisturbed(), self._named_errors():
+        with DeferSignals(), self._named_errors():
             if self._depth == 0:
                 self._connection.execute("BEGIN IMMEDIATE")
             self._depth += 1
@@ -113,7 +113,7 @@ class Database:
         )
 
 
-def refuse_spoilt(path: Path) -> None:
+def check_integrity(path: Path) -> None:
     """Refuse a file that is none of SQLite's, or that is damaged.
 
     What a killed process has not committed is taken back first.
@@ -121,24 +121,24 @@ def refuse_spoilt(path: Path) -> None:
     Raises Damaged saying what SQLite says of it; DatabaseFailed for a file that cannot be read now,
     which says nothing of what is in it.
     """
-    with damage_named(), closing(Database(path)) as database:
+    with raise_damaged(), closing(Database(path)) as database:
         said = database.rows("PRAGMA integrity_check")
     if said != [("ok",)]:
-        raise Damaged(f"{path}: the journal is damaged: {said[0][0]}")
+        raise DatabaseDamaged(f"{path}: the journal is damaged: {said[0][0]}")
 
 
 @contextmanager
-def damage_named() -> Iterator[None]:
-    """What cannot be read because it is damaged raises `Damaged`."""
+def raise_damaged() -> Iterator[None]:
+    """What cannot be read because it is damaged raises `DatabaseDamaged`."""
     try:
         yield
     except DatabaseFailed as error:
         if _says_damaged(error.__cause__):
-            raise Damaged(str(error)) from error
+            raise DatabaseDamaged(str(error)) from error
         raise
 
 
-def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
+def query_rows(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
     """What a query finds in a file that another process may be writing; nothing is written.
 
     A file whose process was killed within a commit is read from a copy, in which that was taken
@@ -150,18 +150,18 @@ def rows_of(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
         if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_READONLY_ROLLBACK:
             raise _unreadable(path, error) from error
     with TemporaryDirectory() as scratch:
-        copy = copied(path, Path(scratch))
+        copy = copy_database(path, Path(scratch))
         try:
             return _rows(copy, query, values)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from error
 
 
-def copied(path: Path, folder: Path) -> Path:
+def copy_database(path: Path, folder: Path) -> Path:
     """A copy in another folder, in which what a killed process has begun is taken back."""
     copy = folder / path.name
     try:
-        files = [file for file in (path, unfinished_commit(path)) if file.exists()]
+        files = [file for file in (path, rollback_journal(path)) if file.exists()]
         before = [file.stat().st_mtime_ns for file in files]
         for file in files:
             shutil.copyfile(file, copy.with_name(file.name))
@@ -174,14 +174,14 @@ def copied(path: Path, folder: Path) -> Path:
         raise _unreadable(path, error) from error
 
 
-def rows_of_table(path: Path, table: str, query: str, values: Sequence[object] = ()) -> list[Row]:
+def query_table(path: Path, table: str, query: str, values: Sequence[object] = ()) -> list[Row]:
     """What a query finds in a table of a file; nothing where the table is not there."""
     # A process may have been killed before it made the table.
-    tables = rows_of(path, "SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
-    return rows_of(path, query, values) if tables else []
+    tables = query_rows(path, "SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
+    return query_rows(path, query, values) if tables else []
 
 
-def unfinished_commit(path: Path) -> Path:
+def rollback_journal(path: Path) -> Path:
     """The file in which SQLite keeps what a commit has overwritten, until it has ended."""
     return path.with_name(f"{path.name}-journal")
 

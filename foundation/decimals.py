@@ -16,10 +16,10 @@ Name = TypeVar("Name", bound=Hashable)
 Column = TypeVar("Column", bound=Hashable)
 
 CENT = Decimal("0.01")
-LARGEST = 14  # digits before the point but one: a thousand million million
-FINEST = -24  # digits behind it
-INFINITE = Decimal("Infinity")
-EXACT = Context(prec=100)  # the sum and product of two bounded numbers have fewer digits
+MAX_EXPONENT = 14  # digits before the point but one: a thousand million million
+MIN_EXPONENT = -24  # digits behind it
+INFINITY = Decimal("Infinity")
+EXACT_CONTEXT = Context(prec=100)  # the sum and product of two bounded numbers have fewer digits
 # Python reads 1_000 as well, and the digits of every script.
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -31,10 +31,12 @@ def is_bounded(number: Decimal) -> bool:
     with 1e-9999999 has ten million digits.
     """
     exponent = number.as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= FINEST and number.adjusted() <= LARGEST
+    return (
+        isinstance(exponent, int) and exponent >= MIN_EXPONENT and number.adjusted() <= MAX_EXPONENT
+    )
 
 
-def plain_number(text: str) -> Decimal:
+def parse_number(text: str) -> Decimal:
     """The number that a text is, in digits 0 to 9, with a point and an exponent or without.
 
     Raises ValueError for anything else, `1_000` and full-width digits among it: what is a slip may
@@ -48,12 +50,12 @@ def plain_number(text: str) -> Decimal:
 ZERO = Fraction(0)
 
 
-def as_written(number: Fraction | Decimal | float) -> Fraction:
+def to_fraction(number: Fraction | Decimal | float) -> Fraction:
     """The number as it is written: 0.1 is a tenth."""
     return Fraction(number if isinstance(number, Fraction | Decimal) else repr(float(number)))
 
 
-def exact_number(value: object, name: str) -> Fraction:
+def check_amount(value: object, name: str) -> Fraction:
     """A number that a caller gave, as the fraction that its digits are.
 
     name: of the argument, for messages.
@@ -70,21 +72,21 @@ def exact_number(value: object, name: str) -> Fraction:
         if not is_bounded(written):
             raise InputError(f"{name}: {value} is no amount that an account could hold")
         exact = Fraction(written)
-    if abs(exact) >= 10 ** (LARGEST + 1):
+    if abs(exact) >= 10 ** (MAX_EXPONENT + 1):
         raise InputError(f"{name}: it is no amount that an account could hold")
     return exact
 
 
-def plain(number: Decimal) -> str:
+def plain_text(number: Decimal) -> str:
     """A number as text without an exponent; equal numbers are equal texts."""
-    return f"{EXACT.normalize(EXACT.plus(number)):f}"
+    return f"{EXACT_CONTEXT.normalize(EXACT_CONTEXT.plus(number)):f}"
 
 
 def total(numbers: Iterable[Decimal]) -> Decimal:
     """The sum of numbers, exact in any order."""
     whole = Decimal(0)
     for number in numbers:
-        whole = EXACT.add(whole, number)
+        whole = EXACT_CONTEXT.add(whole, number)
     return whole
 
 
@@ -97,7 +99,7 @@ def cents_that_add_up(
 
     Raises ValueError where the parts are further from the total than rounding can be.
     """
-    exact = {name: 100 * as_written(usd) for name, usd in parts.items()}
+    exact = {name: 100 * to_fraction(usd) for name, usd in parts.items()}
     whole = {name: math.floor(cents) for name, cents in exact.items()}
     missing = int(total / CENT) - sum(whole.values())
     if not 0 <= missing <= len(parts):
@@ -145,4 +147,4 @@ def table_that_adds_up(
 
 def to_cents(usd: Fraction | Decimal | float) -> Decimal:
     """USD, to the nearest cent; nothing has no sign."""
-    return CENT * round(100 * as_written(usd))
+    return CENT * round(100 * to_fraction(usd))

@@ -31,7 +31,7 @@ class BrokerError(InputError):
     """
 
 
-class SenselessAnswer(BrokerError):
+class InvalidResponse(BrokerError):
     """What the venue answered says nothing that could be used.
 
     why: what of it, and how, uncut: what may hold secrets is redacted before it is cut. To which
@@ -39,15 +39,15 @@ class SenselessAnswer(BrokerError):
     """
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the answer makes no sense: {in_one_line(why)}")
+        super().__init__(f"the answer makes no sense: {one_line(why)}")
         self.why = why
 
 
-class AnswerRefused(BrokerError):
+class ResponseRejected(BrokerError):
     """The venue answered, and what it says of a field or an account cannot be so."""
 
 
-class AccessRefused(BrokerError):
+class AccessDenied(BrokerError):
     """The keys do not open what was requested; asking again changes nothing."""
 
 
@@ -74,13 +74,13 @@ class AccountChanged(BrokerError):
     """The account is not what a decision was made for any more; nothing of it was sent."""
 
 
-def in_one_line(text: str, most: int = 300) -> str:
+def one_line(text: str, most: int = 300) -> str:
     """The text in one line of so many characters at most, with `…` where it is cut."""
     flat = " ".join(text.split())
     return flat if len(flat) <= most else f"{flat[:most]}…"
 
 
-def shown(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Return the text with control and direction characters as escapes, such as `\\x1b`.
 
     Line ends and tabs stay.
@@ -106,7 +106,7 @@ def invalid_choice(
     """
     known = list(choices)
     others = f", or {also}" if also else ""
-    hint = did_you_mean(_same_duration(value, known) or nearest(str(value), known))
+    hint = did_you_mean(_same_duration(value, known) or closest_choices(str(value), known))
     return InputError(f"{place}: {value!r} is not one of {list_choices(known)}{others}{hint}")
 
 
@@ -120,7 +120,7 @@ def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputErro
     known = list(keys)
     group = key.rpartition(".")[0]
     siblings = [each.rpartition(".")[2] for each in known if each.rpartition(".")[0] == group]
-    meant = nearest_keys(key, known)
+    meant = closest_keys(key, known)
     inside = ""
     if siblings and (group or not meant):
         inside = f"; {group or 'the command'} has {list_choices(siblings)}"
@@ -141,7 +141,7 @@ def not_installed(library: str, user: str, extra: str) -> InputError:
     )
 
 
-def same_last_word(key: str, keys: Iterable[str]) -> list[str]:
+def keys_with_last_word(key: str, keys: Iterable[str]) -> list[str]:
     """Return settings with the same last word: `sizing.strategy` for `strategy`."""
     word = key.rpartition(".")[2]
     return [each for each in keys if each.rpartition(".")[2] == word]
@@ -159,7 +159,7 @@ def _same_duration(value: object, choices: Iterable[str]) -> list[str]:
     ]
 
 
-def nearest(word: str, choices: Sequence[str], similarity: float = SIMILARITY) -> list[str]:
+def closest_choices(word: str, choices: Sequence[str], similarity: float = SIMILARITY) -> list[str]:
     """Return the choice most similar to a word, ignoring case; empty without a similar one.
 
     Where no choice is, those whose first part is: `drop_before` and `drop_after` for `dropp`.
@@ -185,16 +185,18 @@ def list_choices(choices: Sequence[str]) -> str:
     return f"{names} and {more} more" if more > 0 else names
 
 
-def nearest_keys(key: str, known: Sequence[str]) -> list[str]:
+def closest_keys(key: str, known: Sequence[str]) -> list[str]:
     """Return the settings nearest to a mistyped key: moved, in its group, or in another group."""
     group, dot, word = key.rpartition(".")
-    if 0 < len(moved := same_last_word(key, known)) <= MAX_PROPOSED:
+    if 0 < len(moved := keys_with_last_word(key, known)) <= MAX_PROPOSED:
         return moved
     siblings = {each.rpartition(".")[2]: each for each in known if each.rpartition(".")[0] == group}
-    near = nearest(word, list(siblings)) or [name for name in siblings if word in name.split("_")]
+    near = closest_choices(word, list(siblings)) or [
+        name for name in siblings if word in name.split("_")
+    ]
     if 0 < len(near) <= MAX_PROPOSED:
         return [siblings[name] for name in near]
     if dot and group in known and not siblings:  # a group that is null has no keys to propose
         return [group]
     by_word = {each.rpartition(".")[2]: each for each in reversed(known)}
-    return [by_word[near] for near in nearest(word, list(by_word), CROSS_GROUP_SIMILARITY)]
+    return [by_word[near] for near in closest_choices(word, list(by_word), CROSS_GROUP_SIMILARITY)]

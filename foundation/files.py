@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 OVERWRITE_KEY = "overwrite"  # of a configuration, beside its settings
 OVERWRITE = f"{OVERWRITE_KEY}=true"
-RUN_MARKS = ("summary.json", "replay.json")  # what a run leaves in its folder, one of them
+SUMMARY_FILES = ("summary.json", "replay.json")  # what a run leaves in its folder, one of them
 DIGESTS = "digests"  # there, of the other files by name
-UNFINISHED = ".unfinished"  # in a folder while the files of a run are given their names
+UNFINISHED_MARKER = ".unfinished"  # in a folder while the files of a run are given their names
 
 
 def check_output(
@@ -56,7 +56,7 @@ def may_overwrite(config: DictConfig) -> bool:
     return word
 
 
-def output_of(
+def resolve_output(
     config: DictConfig, mark: str, keys: Collection[str] = (), output: Path | None = None
 ) -> Path:
     """Return the folder that a command writes into, once it may.
@@ -68,12 +68,12 @@ def output_of(
         if not str(config.output or "").strip():
             raise InputError("output: a folder's name is needed")
         output = Path(str(config.output)).expanduser()
-    refuse_among_bars(config, output)
+    refuse_data_folder(config, output)
     check_output(output, mark, keys, overwrite=may_overwrite(config))
     return output
 
 
-def refuse_among_bars(config: DictConfig, output: Path) -> None:
+def refuse_data_folder(config: DictConfig, output: Path) -> None:
     """Refuse to write into a folder where bars are read from: files of results are no bars."""
     places = (config.get("data") or {}).get("dir") or ()
     for place in [places] if isinstance(places, str) else list(places):
@@ -142,7 +142,7 @@ def remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def refuse_mixture(folder: Path, name: str) -> None:
+def check_same_run(folder: Path, name: str) -> None:
     """Refuse a folder whose files are not all of the run that its summary is of.
 
     Earlier runs have left no digests: of theirs nothing is known.
@@ -154,7 +154,7 @@ def refuse_mixture(folder: Path, name: str) -> None:
             f"{name}: {folder} is unfinished: a run puts its files in place just now, or was ended"
             " while it did, and some may be an earlier run's; run it again"
         )
-    for mark in RUN_MARKS:
+    for mark in SUMMARY_FILES:
         for file, digest in _digests(folder / mark).items():
             path = folder / file
             if path.is_file() and file_digest(path) != digest:
@@ -175,7 +175,7 @@ def _digests(path: Path) -> Mapping[str, str]:
 
 
 def _is_unfinished(folder: Path) -> bool:
-    return (folder / UNFINISHED).exists()
+    return (folder / UNFINISHED_MARKER).exists()
 
 
 def check_file(
@@ -225,7 +225,7 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def staged_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which replaces it once the block has ended well.
 
     Its folder is made where there is none.
@@ -244,7 +244,7 @@ def staged_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def remove_unfinished(path: Path) -> None:
+def remove_stale_parts(path: Path) -> None:
     """Take away what killed processes of this machine have left of a file that they wrote."""
     for left in path.parent.glob(f".{escape(f'{path.name}.{platform.node()}')}.*.part"):
         if not _is_running(left.suffixes[-2][1:]):
@@ -262,19 +262,19 @@ def _is_running(number: str) -> bool:
     return True
 
 
-def put_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, on disk before it has its name."""
-    with staged_file(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes(content)
 
 
-def write_whole(
+def write_files_atomically(
     writers: Mapping[str, Callable[[Path], object]], output: Path, name: str = "output"
 ) -> None:
     """Write every file into a folder, each put in place whole once all of them are written.
 
     While several are put in place the folder is marked: one in which a process was ended between
-    two of them is a mixture, which `refuse_mixture` names. What is left there of the run that a run
+    two of them is a mixture, which `check_same_run` names. What is left there of the run that a run
     replaces goes.
 
     writers: by the file's name, what writes it to a path.
@@ -285,13 +285,13 @@ def write_whole(
         output.mkdir(parents=True, exist_ok=True)
         with ExitStack() as staged:
             for file, write in writers.items():
-                remove_unfinished(output / file)
-                write(staged.enter_context(staged_file(output / file)))
+                remove_stale_parts(output / file)
+                write(staged.enter_context(atomic_file(output / file)))
             if len(writers) > 1:
-                (output / UNFINISHED).touch()
+                (output / UNFINISHED_MARKER).touch()
                 flush_to_disk(output)
                 _remove_stale(output, writers)
-        (output / UNFINISHED).unlink(missing_ok=True)
+        (output / UNFINISHED_MARKER).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{name}: {output} cannot be written: {error.strerror}") from error
 
@@ -301,7 +301,7 @@ def _remove_stale(output: Path, writers: Collection[str]) -> None:
 
     What was changed since is somebody's own, and stays.
     """
-    marks = [mark for mark in RUN_MARKS if mark in writers]
+    marks = [mark for mark in SUMMARY_FILES if mark in writers]
     for mark in marks:
         for file, digest in _digests(output / mark).items():
             path = output / Path(file).name
@@ -314,7 +314,7 @@ def run_files(
 ) -> dict[str, Callable[[Path], object]]:
     """What writes each file of a run, last its summary with the digests of the others.
 
-    mark: the summary's file, one of `RUN_MARKS`.
+    mark: the summary's file, one of `SUMMARY_FILES`.
     """
     digests: dict[str, str] = {}
 
@@ -365,10 +365,10 @@ def _columns(path: Path) -> frozenset[str]:
         return frozenset()
 
 
-OTHERS = stat.S_IRWXG | stat.S_IRWXO  # what a group and everybody else may do
+OTHERS_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO  # what a group and everybody else may do
 
 
-def keep_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make a folder that only its owner may read; one that is there is closed, all in it too.
 
     Links stay as they are, and so does what belongs to somebody else, which is said.
@@ -387,9 +387,9 @@ def _closed(path: Path) -> bool:
     """Whether others had any access to a file or folder, which they have no more."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
-        if not mode & OTHERS:
+        if not mode & OTHERS_PERMISSIONS:
             return False
-        path.chmod(mode & ~OTHERS)
+        path.chmod(mode & ~OTHERS_PERMISSIONS)
     except FileNotFoundError:
         return False  # another process has taken it away
     except OSError as error:

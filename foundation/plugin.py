@@ -38,9 +38,9 @@ from foundation.errors import (
     DataError,
     InputError,
     did_you_mean,
-    in_one_line,
+    one_line,
     list_choices,
-    nearest,
+    closest_choices,
 )
 from foundation.files import file_digest
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 TARGET = "_target_"
 # Groups in which custom code may be chosen, and the key of each that names the choice.
-SLOTS = {
+PLUGIN_KEYS = {
     "forecaster": "kind",
     "sizing": "strategy",
     "correlation": "kind",
@@ -57,7 +57,7 @@ SLOTS = {
     "fees": "",
 }
 # Kind of entry points that give short names, by group of settings.
-KINDS = {
+ENTRY_POINT_KINDS = {
     "forecaster": "forecasters",
     "sizing": "strategies",
     "correlation": "correlations",
@@ -66,17 +66,17 @@ KINDS = {
 }
 _HYDRAS = (TARGET, "_partial_", "_args_", "_recursive_", "_convert_")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-PREFIX = "kelly_chronos."
+ENTRY_POINT_PREFIX = "kelly_chronos."
 _PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 _named: set[str] = set()
 
 
-def is_own(name: str) -> bool:
+def is_plugin(name: str) -> bool:
     """Return whether a name is one of custom code, `module.name`."""
     return _DOTTED.fullmatch(name) is not None
 
 
-def allow(name: str) -> None:
+def allow_import(name: str) -> None:
     _named.add(name)
 
 
@@ -85,17 +85,17 @@ def allow_named(values: Any) -> None:
     if isinstance(values, Mapping):
         name = values.get(TARGET)
         if isinstance(name, str):
-            allow(name)
-    for part in parts_of(values).values():
+            allow_import(name)
+    for part in child_values(values).values():
         allow_named(part)
 
 
-def put_own_code(values: dict[str, Any]) -> None:
+def insert_plugins(values: dict[str, Any]) -> None:
     """Put custom code in its group's place, in settings as plain mappings.
 
     For fees, `_target_` is a function without arguments that returns them.
     """
-    for group, key in SLOTS.items():
+    for group, key in PLUGIN_KEYS.items():
         part = values.get(group)
         if not isinstance(part, dict) or (name := part.pop(TARGET, None)) is None:
             continue
@@ -103,13 +103,13 @@ def put_own_code(values: dict[str, Any]) -> None:
         if key:
             part[key] = name
         else:
-            make = load_own(group, name)
-            with user_code(group, name):
+            make = load_plugin(group, name)
+            with plugin_errors(group, name):
                 values[group] = make()
     _refuse_elsewhere(values, "")
 
 
-def parts_of(values: Any) -> dict[str, Any]:
+def child_values(values: Any) -> dict[str, Any]:
     """Return the parts of a mapping or a list by name or number; of other values none."""
     if isinstance(values, Mapping):
         return {str(name): part for name, part in values.items()}
@@ -117,11 +117,11 @@ def parts_of(values: Any) -> dict[str, Any]:
 
 
 def _refuse_elsewhere(values: Any, place: str) -> None:
-    for name, part in parts_of(values).items():
+    for name, part in child_values(values).items():
         if name in _HYDRAS:
             raise InputError(
                 f"{place}{name}: code of your own is named by {TARGET}, and in"
-                f" {', '.join(SLOTS)} alone"
+                f" {', '.join(PLUGIN_KEYS)} alone"
             )
         _refuse_elsewhere(part, f"{place}{name}.")
 
@@ -131,21 +131,21 @@ def _placed(group: str, name: object) -> str:
 
     Raises InputError for any other, and for a name of one word that no installed package offers.
     """
-    if not isinstance(name, str) or is_own(name) or name not in _named:
+    if not isinstance(name, str) or is_plugin(name) or name not in _named:
         _refuse_unnamed(group, name)
         return str(name)
-    if (place := place_of(KINDS[group], name)) is None:
-        names = offered(KINDS[group])
+    if (place := entry_point_target(ENTRY_POINT_KINDS[group], name)) is None:
+        names = entry_point_names(ENTRY_POINT_KINDS[group])
         which = f"; installed: {list_choices(names)}" if names else ""
-        hint = did_you_mean(nearest(name, names))
+        hint = did_you_mean(closest_choices(name, names))
         raise InputError(f"{group}.{TARGET}: {name!r} is no module.name{which}{hint}")
     dotted = place.replace(":", ".")
-    allow(dotted)
+    allow_import(dotted)
     return dotted
 
 
 def _refuse_unnamed(group: str, name: object) -> None:
-    if not (isinstance(name, str) and is_own(name)):
+    if not (isinstance(name, str) and is_plugin(name)):
         raise InputError(f"{group}.{TARGET}: {name!r} is no module.name")
     if name not in _named:
         raise InputError(
@@ -154,7 +154,7 @@ def _refuse_unnamed(group: str, name: object) -> None:
         )
 
 
-def load_own(group: str, name: str) -> Any:
+def load_plugin(group: str, name: str) -> Any:
     """Import `module.name` from the environment or the working folder.
 
     group: whose `_target_` it is.
@@ -167,17 +167,17 @@ def load_own(group: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        said = f"{type(error).__name__}: {in_one_line(str(error))}"
+        said = f"{type(error).__name__}: {one_line(str(error))}"
         raise InputError(
             f"{group}.{TARGET}: {name} cannot be loaded from {folder} or the environment: {said}"
         ) from error
 
 
 @contextmanager
-def user_code(group: str, name: str) -> Iterator[None]:
+def plugin_errors(group: str, name: str) -> Iterator[None]:
     """Run code of a user's own: what it raises is an error of the group that names it.
 
-    name: what the group's `_target_` names, or that as it was called (`called`).
+    name: what the group's `_target_` names, or that as it was called (`call_text`).
 
     Raises InputError for whatever is raised within, with the file and the line that it comes from;
     BrokerError, DataError as they came.
@@ -187,12 +187,12 @@ def user_code(group: str, name: str) -> Iterator[None]:
     except (BrokerError, DataError):
         raise
     except (Exception, SystemExit) as error:
-        said = f"{type(error).__name__}: {in_one_line(str(error))}"
+        said = f"{type(error).__name__}: {one_line(str(error))}"
         place = _place(error, name)
         raise InputError(f"{group}.{TARGET}: {name} fails in {place}: {said}") from error
 
 
-def called(name: str, arguments: Mapping[str, Any]) -> str:
+def call_text(name: str, arguments: Mapping[str, Any]) -> str:
     """The name, with the arguments that it is called with where there are some."""
     if not arguments:
         return name
@@ -200,7 +200,7 @@ def called(name: str, arguments: Mapping[str, Any]) -> str:
     return f"{name}({words})"
 
 
-def own_digest(name: str) -> str:
+def plugin_digest(name: str) -> str:
     """Digest of the source of the module that `module.name` is in; empty where it has none.
 
     It is empty, too, for what may not be imported: to find a module its package is.
@@ -231,7 +231,7 @@ def _place(error: BaseException, name: str) -> str:
 
 
 @cache
-def _own() -> Mapping[str, Mapping[str, str]]:
+def _project_entry_points() -> Mapping[str, Mapping[str, str]]:
     """Return the entry points of a source tree, as text; none where the project is installed."""
     import tomllib
 
@@ -247,27 +247,31 @@ def _own() -> Mapping[str, Mapping[str, str]]:
 def _installed(kind: str) -> Mapping[str, EntryPoint]:
     from importlib.metadata import entry_points
 
-    return {point.name: point for point in entry_points(group=PREFIX + kind)}
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_PREFIX + kind)}
 
 
-def offered(kind: str) -> list[str]:
+def entry_point_names(kind: str) -> list[str]:
     """Return the names of a kind, the project's first."""
-    return list(dict.fromkeys([*_own().get(PREFIX + kind, ()), *_installed(kind)]))
+    return list(
+        dict.fromkeys(
+            [*_project_entry_points().get(ENTRY_POINT_PREFIX + kind, ()), *_installed(kind)]
+        )
+    )
 
 
-def place_of(kind: str, name: str) -> str | None:
+def entry_point_target(kind: str, name: str) -> str | None:
     """Return the `module:attribute` of a name of a kind; None for an unknown name."""
-    if (own := _own().get(PREFIX + kind, {}).get(name)) is not None:
+    if (own := _project_entry_points().get(ENTRY_POINT_PREFIX + kind, {}).get(name)) is not None:
         return own
     point = _installed(kind).get(name)
     return None if point is None else point.value
 
 
-def loaded(kind: str, name: str) -> Any:
+def load_entry_point(kind: str, name: str) -> Any:
     """Import and return the object of a name of a kind."""
     from importlib import import_module
 
-    module, _, attribute = (place_of(kind, name) or "").partition(":")
+    module, _, attribute = (entry_point_target(kind, name) or "").partition(":")
     value: Any = import_module(module)
     return getattr(value, attribute) if attribute else value
 
@@ -277,18 +281,18 @@ def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
 
     Installed packages are searched only after the project's own products.
     """
-    for name in _own().get(f"{PREFIX}products", ()):
-        yield getattr(loaded("products", name), table, {})
+    for name in _project_entry_points().get(f"{ENTRY_POINT_PREFIX}products", ()):
+        yield getattr(load_entry_point("products", name), table, {})
     for name in _installed("products"):
-        if name not in _own().get(f"{PREFIX}products", ()):
-            yield getattr(loaded("products", name), table, {})
+        if name not in _project_entry_points().get(f"{ENTRY_POINT_PREFIX}products", ()):
+            yield getattr(load_entry_point("products", name), table, {})
 
 
-def find(table: str, word: str) -> Any:
+def find_entry(table: str, word: str) -> Any:
     """Return the entry of a word in a table of any product; None without one."""
     return next((each[word] for each in product_tables(table) if word in each), None)
 
 
-def registered(table: str) -> dict[str, Any]:
+def merged_table(table: str) -> dict[str, Any]:
     """Return a table merged over all products."""
     return {word: value for each in product_tables(table) for word, value in each.items()}

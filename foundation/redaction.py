@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Protocol
 from urllib.parse import quote
 
-SHORTEST = 8  # letters of a secret; what is shorter is a word, or a practice server's
-UNMISTAKABLE = 16  # letters from which on no ordinary word holds a secret by chance
+MIN_SECRET_LENGTH = 8  # letters of a secret; what is shorter is a word, or a practice server's
+MIN_EMBEDDED_LENGTH = 16  # letters from which on no ordinary word holds a secret by chance
 _IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
-def redacted(text: str, secrets: Mapping[str, str]) -> str:
+def redact_secrets(text: str, secrets: Mapping[str, str]) -> str:
     """The text with the name of each secret in its place, and no password in an address.
 
     A secret shorter than 8 letters stays: a key `x` would take the letter out of every word. One
@@ -23,9 +23,9 @@ def redacted(text: str, secrets: Mapping[str, str]) -> str:
     """
     for name, secret in sorted(secrets.items(), key=lambda item: -len(item[1])):
         for form in _forms(secret):
-            if len(secret) >= UNMISTAKABLE:
+            if len(secret) >= MIN_EMBEDDED_LENGTH:
                 text = text.replace(form, name)
-            elif len(secret) >= SHORTEST:
+            elif len(secret) >= MIN_SECRET_LENGTH:
                 alone = rf"(?<![^\W_]){re.escape(form)}(?![^\W_])"
                 text = re.sub(alone, name, text)
     return _IN_ADDRESS.sub("[secret]@", text)

@@ -37,13 +37,13 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from foundation.errors import (
     InputError,
     did_you_mean,
-    in_one_line,
+    one_line,
     invalid_choice,
     list_choices,
     unknown_key,
 )
 from foundation.files import OVERWRITE_KEY
-from foundation.plugin import put_own_code
+from foundation.plugin import insert_plugins
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -128,7 +128,7 @@ def settings_class(group: str = "") -> Callable[[type[Class]], type[Class]]:
             try:
                 make(self, *values, **named)
             except ValidationError as error:
-                raise refusal(error, made, group) from error
+                raise settings_error(error, made, group) from error
 
         made.__init__ = checked
         return cast(type[Class], made)
@@ -176,7 +176,7 @@ def _several(value: Any) -> Any:
     return value if value is None or isinstance(value, list | tuple | Mapping) else [value]
 
 
-def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
+def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputError:
     """Return, in one line, the first thing that is wrong with settings.
 
     kind: class of the settings; group: that they stand in.
@@ -207,7 +207,7 @@ def refusal(error: ValidationError, kind: Any, group: str = "") -> InputError:
     if problem["type"] == "value_error":
         return InputError(f"{place}: {reason}")
     if problem["type"] == "dataclass_type":
-        names = list(keys_in(class_at(kind, parts)))
+        names = list(keys_in(settings_class_at(kind, parts)))
         which = f"; {place} has {list_choices(names)}" if names else ""
         value = f"{place}: {problem['input']!r} is not a group of settings"
         return InputError(f"{value}; set {place}.NAME=…{which}")
@@ -232,7 +232,7 @@ def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> Input
     A key that names its group already, or a setting of `kind`, stays.
     """
     name = str(reason).partition(":")[0].partition(".")[0]
-    owner = class_at(kind, parts) if parts else None
+    owner = settings_class_at(kind, parts) if parts else None
     nested = keys_in(owner) if owner else {}
     if name not in nested or name in keys_in(kind):
         return reason
@@ -253,7 +253,7 @@ def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
 
 def _unit_at(kind: Any, parts: Sequence[object]) -> str:
     """Return the unit of a setting whose default is a duration, `d` of 60d; else nothing."""
-    owner = class_at(kind, parts[:-1]) if parts else None
+    owner = settings_class_at(kind, parts[:-1]) if parts else None
     field = keys_in(owner).get(str(parts[-1])) if owner else None
     found = _DURATION.fullmatch(str(field.default)) if field else None
     return found[1] if found else ""
@@ -262,23 +262,23 @@ def _unit_at(kind: Any, parts: Sequence[object]) -> str:
 def _sibling_keys(kind: Any, parts: Sequence[object], place: str) -> list[str]:
     """List the settings of the group that `parts` points into, dotted."""
     head = place.rpartition(".")[0]
-    names = [field.name for field in dataclasses.fields(class_at(kind, parts[:-1]))]
+    names = [field.name for field in dataclasses.fields(settings_class_at(kind, parts[:-1]))]
     return [f"{head}.{name}" if head else name for name in names]
 
 
-def class_at(kind: Any, parts: Sequence[object]) -> Any:
+def settings_class_at(kind: Any, parts: Sequence[object]) -> Any:
     """Return the settings class at a place in another; entry numbers and names are skipped."""
     for part in parts:
         if part in (hints := get_type_hints(kind)):
-            kind = settings_in(hints[str(part)])
+            kind = settings_class_in(hints[str(part)])
     return kind
 
 
-def settings_in(hint: Any) -> Any:
+def settings_class_in(hint: Any) -> Any:
     """Return the settings class in a field's annotation, at any depth; None without one."""
     if dataclasses.is_dataclass(hint):
         return hint
-    return next(filter(None, map(settings_in, get_args(hint))), None)
+    return next(filter(None, map(settings_class_in, get_args(hint))), None)
 
 
 def keys_in(kind: Any) -> dict[str, FieldInfo]:
@@ -294,21 +294,21 @@ def defaults_in(kind: Any) -> dict[str, Any]:
         if field.name not in keys_in(kind):
             continue
         if field.default_factory is not dataclasses.MISSING:
-            values[field.name] = plain_value(field.default_factory())
+            values[field.name] = to_yaml_value(field.default_factory())
         else:
             missing = field.default is dataclasses.MISSING
-            values[field.name] = "???" if missing else plain_value(field.default)
+            values[field.name] = "???" if missing else to_yaml_value(field.default)
     return values
 
 
-def plain_value(value: Any) -> Any:
+def to_yaml_value(value: Any) -> Any:
     """Return a setting's value as YAML has it."""
     if dataclasses.is_dataclass(value):
-        return {name: plain_value(getattr(value, name)) for name in keys_in(type(value))}
+        return {name: to_yaml_value(getattr(value, name)) for name in keys_in(type(value))}
     if isinstance(value, Mapping):
-        return {name: plain_value(part) for name, part in value.items()}
+        return {name: to_yaml_value(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [plain_value(each) for each in value]
+        return [to_yaml_value(each) for each in value]
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value
@@ -333,19 +333,19 @@ def _variable(name: str, *default: object) -> str | None:
 
 
 @cache
-def resolve_variables() -> None:
+def register_env_resolver() -> None:
     """Register `_variable` as the reader of `${oc.env:NAME}`, once a process."""
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
 
 
-def settings_of(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
+def settings_from_config(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
     """Return the checked settings of a composed configuration; group: the part that they form."""
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-    resolve_variables()
+    register_env_resolver()
     try:
         plain: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -357,7 +357,7 @@ def settings_of(kind: type[Settings], config: DictConfig, group: str = "") -> Se
         raise InputError(f"{key}: {reason}" if key else reason) from error
     # It is no setting of the work, but of where its files go: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
-    put_own_code(plain)
+    insert_plugins(plain)
     with _named_variables(config):
         return _validated(kind, plain, group)
 
@@ -392,7 +392,7 @@ def _validated(kind: type[Settings], plain: Any, group: str = "") -> Settings:
     try:
         return cast(Settings, cast(Any, kind).__pydantic_validator__.validate_python(plain))
     except ValidationError as error:
-        raise refusal(error, kind, group) from error
+        raise settings_error(error, kind, group) from error
 
 
 def dotted_keys(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
@@ -430,14 +430,14 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
     place = path.relative_to(here) if path.is_relative_to(here) else path
     examples = examples or f"see those in {Path('configs', group)}"
     try:
-        content = plain_yaml(path)
+        content = read_plain_yaml(path)
         if isinstance(content, dict):
             OmegaConf.load(path)  # it refuses more, as a key that stands twice
     except yaml.MarkedYAMLError as error:
         where = "" if error.problem_mark is None else f" line {error.problem_mark.line + 1}"
         raise InputError(f"{place}{where}: it is no YAML: {error.problem}") from error
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"{place}: it cannot be read: {in_one_line(str(error))}") from error
+        raise InputError(f"{place}: it cannot be read: {one_line(str(error))}") from error
     if content is None:
         raise InputError(f"{place}: it holds no {group or 'settings'}; {examples}")
     if not isinstance(content, dict):
@@ -445,7 +445,7 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
         raise InputError(f"{place}: it holds {kind}, and lines key: value are needed; {examples}")
 
 
-def plain_yaml(path: Path) -> Any:
+def read_plain_yaml(path: Path) -> Any:
     """Return the content of a YAML file in which no node refers to another.
 
     A few lines of aliases can stand for billions of values.

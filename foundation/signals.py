@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from foundation.errors import InputError, shown
+from foundation.errors import InputError, escape_controls
 from foundation.files import release_outputs, remove_empty
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def fail(error: Exception) -> NoReturn:
+def exit_with_error(error: Exception) -> NoReturn:
     """Print one line and exit with code 2."""
-    print(f"error: {shown(' '.join(str(error).split()))}", file=sys.stderr)  # noqa: T201
+    print(f"error: {escape_controls(' '.join(str(error).split()))}", file=sys.stderr)  # noqa: T201
     sys.exit(2)
 
 
@@ -34,15 +34,15 @@ def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
     """
     folders: list[Path] = []
     try:
-        with ended_by_signals():
+        with raise_on_signals():
             yield folders
     except InputError as error:
         _remove_empty(folders)
-        fail(error)
+        exit_with_error(error)
     except KeyboardInterrupt as error:
         _remove_empty(folders)
         print(f"interrupted: {interrupted}", file=sys.stderr)  # noqa: T201
-        sys.exit(128 + (error.number if isinstance(error, Ended) else signal.SIGINT))
+        sys.exit(128 + (error.number if isinstance(error, Terminated) else signal.SIGINT))
     finally:
         release_outputs()
 
@@ -54,37 +54,37 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 @contextmanager
-def ended_by_signals() -> Iterator[None]:
+def raise_on_signals() -> Iterator[None]:
     """End what is within as an interruption does, when the process is told to end or hangs up.
 
     A signal that the process was started to ignore, as by nohup, is ignored on. Outside the main
-    thread, where Python lets nobody handle signals, nothing changes. `Ended` is raised within, at
+    thread, where Python lets nobody handle signals, nothing changes. `Terminated` is raised within, at
     whatever it does then, or after a transaction that is open.
     """
 
     def end(number: int, _: object) -> None:
         _told.append(signal.Signals(number))
-        _interrupt_with(Ended(_told[0]))
+        _interrupt_with(Terminated(_told[0]))
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = len(_told)
-    with handled_signals(ENDING, end):
+    with handle_signals(ENDING_SIGNALS, end):
         try:
             yield
         except (Exception, KeyboardInterrupt) as error:
             # A library may make an interruption, or an error, of its own of what a handler raises:
             # Ray does where it waits, pydantic where it compiles a class.
-            if _told[before:] and not isinstance(error, Ended):
-                raise Ended(_told[before]) from error
+            if _told[before:] and not isinstance(error, Terminated):
+                raise Terminated(_told[before]) from error
             raise
         finally:
             del _told[before:]
 
 
 @contextmanager
-def handled_signals(
+def handle_signals(
     numbers: Iterable[signal.Signals], act: Callable[[int, object], object]
 ) -> Iterator[None]:
     """Have signals handled within; one that the process was started to ignore is ignored on."""
@@ -99,16 +99,16 @@ def handled_signals(
             signal.signal(number, handler)
 
 
-_told: list[signal.Signals] = []  # signals heard by those of `ended_by_signals` that are open
+_told: list[signal.Signals] = []  # signals heard by those of `raise_on_signals` that are open
 
 
-def end_if_told() -> None:
+def raise_if_signalled() -> None:
     """End where a signal has said so and its exception was lost, as in a finaliser."""
     if _told:
-        raise Ended(_told[0])
+        raise Terminated(_told[0])
 
 
-class Ended(KeyboardInterrupt):
+class Terminated(KeyboardInterrupt):
     """The process was told to end; number: the signal that said so."""
 
     def __init__(self, number: signal.Signals) -> None:
@@ -128,7 +128,7 @@ def _interrupt_with(error: BaseException) -> None:
     _Section.waiting = _Section.waiting or error
 
 
-class Undisturbed:
+class DeferSignals:
     """A section that no signal interrupts: one that ends the process is heard when it is over.
 
     A handler's exception comes between any two steps of the main thread. One that came just after a

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table as TerminalTable
 
-Shape = tuple[str, str]  # kind, by which a page colours it, and path in a box 1,000 wide, 100 high
+DrawnShape = tuple[
+    str, str
+]  # kind, by which a page colours it, and path in a box 1,000 wide, 100 high
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +31,16 @@ class Cell:
 
     text: str
     tone: str = ""
-    below: str = ""
+    subtext: str = ""
     key: str = ""
     link: str = ""
-    drawing: Sequence[Shape] = ()
+    drawing: Sequence[DrawnShape] = ()
 
     def __str__(self) -> str:
-        return f"{self.text} ({self.below})" if self.below else self.text
+        return f"{self.text} ({self.subtext})" if self.subtext else self.text
 
 
-NOTHING = Cell("")
+EMPTY_CELL = Cell("")
 Row = Sequence[str | Cell]
 
 
@@ -56,8 +58,8 @@ class Table:
     heads: Sequence[str]
     rows: Sequence[Row]
     words: Collection[int] = ()
-    spare: Collection[int] = ()
-    summed: bool = False
+    optional_columns: Collection[int] = ()
+    has_total: bool = False
 
     def __rich__(self) -> TerminalTable:
         """The table in a terminal's width."""
@@ -69,18 +71,18 @@ class Table:
             table.add_row(*map(str, row))
         return table
 
-    def kind(self, column: int, cell: Cell = NOTHING) -> str:
+    def kind(self, column: int, cell: Cell = EMPTY_CELL) -> str:
         """By what a page lays out a cell of a column, or its head."""
         kinds = (
             ("words", column in self.words),
-            ("spare", column in self.spare),
+            ("optional_columns", column in self.optional_columns),
             ("drawn", cell.drawing),
             (cell.tone, cell.tone),
         )
         return " ".join(kind for kind, so in kinds if so)
 
 
-def bar(begin: float, end: float, kind: str = "") -> Shape:
+def bar_shape(begin: float, end: float, kind: str = "") -> DrawnShape:
     """A bar from one place to another, 0 … 100; kind: `long` or `short` where none is said."""
     path = f"M{10 * begin:.1f} 10V90H{10 * end:.1f}V10Z"
     return kind or ("long" if end >= begin else "short"), path

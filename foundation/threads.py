@@ -16,10 +16,10 @@ from threadpoolctl import LibController, ThreadpoolController
 Part = TypeVar("Part")
 Made = TypeVar("Made")
 
-MOST = 16  # threads
+MAX_THREADS = 16  # threads
 
 
-def side_by_side(
+def parallel_map(
     make: Callable[[Part], Made], parts: Iterable[Part]
 ) -> Generator[Made, None, None]:
     """`map`, in as many threads as linear algebra may take: a processor each, or OMP_NUM_THREADS.
@@ -28,10 +28,10 @@ def side_by_side(
     threads have ended when it is closed.
     """
     waiting: deque[Future[Made]] = deque()
-    with undivided() as threads, ThreadPoolExecutor(min(threads, MOST)) as pool:
+    with single_threaded_blas() as threads, ThreadPoolExecutor(min(threads, MAX_THREADS)) as pool:
         for part in parts:
             waiting.append(pool.submit(make, part))
-            if len(waiting) > min(threads, MOST):
+            if len(waiting) > min(threads, MAX_THREADS):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -49,8 +49,8 @@ def beside(work: Callable[[], object], end: Callable[[], object]) -> Generator[N
         thread.join()
 
 
-class _Undivided:
-    """The number of active `undivided` blocks, and the threads of each library before them."""
+class _BlasThreads:
+    """The number of active `single_threaded_blas` blocks, and the threads of each library before them."""
 
     lock = Lock()
     users = 0
@@ -66,23 +66,23 @@ def _linear_algebra() -> tuple[LibController, ...]:
 
 
 @contextmanager
-def undivided() -> Generator[int, None, None]:
+def single_threaded_blas() -> Generator[int, None, None]:
     """Limit linear algebra to one thread in the whole process; yields its former thread count.
 
     Threads that share a product wait for each other, and for the threads of concurrent products.
     With one thread the last bits of a sum do not depend on the number of processors.
     """
-    with _Undivided.lock:
-        if not _Undivided.users:
-            _Undivided.before = tuple([each.num_threads for each in _linear_algebra()])
+    with _BlasThreads.lock:
+        if not _BlasThreads.users:
+            _BlasThreads.before = tuple([each.num_threads for each in _linear_algebra()])
             for library in _linear_algebra():
                 library.set_num_threads(1)
-        _Undivided.users += 1
+        _BlasThreads.users += 1
     try:
-        yield max(_Undivided.before) if _Undivided.before else os.cpu_count() or 1
+        yield max(_BlasThreads.before) if _BlasThreads.before else os.cpu_count() or 1
     finally:
-        with _Undivided.lock:
-            _Undivided.users -= 1
-            if not _Undivided.users:
-                for library, threads in zip(_linear_algebra(), _Undivided.before, strict=True):
+        with _BlasThreads.lock:
+            _BlasThreads.users -= 1
+            if not _BlasThreads.users:
+                for library, threads in zip(_linear_algebra(), _BlasThreads.before, strict=True):
                     library.set_num_threads(threads)

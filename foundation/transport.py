@@ -37,21 +37,21 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from foundation.clock import OURS, Time
-from foundation.errors import AnswerRefused, BrokerError, InputError, SenselessAnswer, in_one_line
+from foundation.clock import SYSTEM_TIME, TimeSource
+from foundation.errors import ResponseRejected, BrokerError, InputError, InvalidResponse, one_line
 
 log = logging.getLogger(__name__)
 
 MINUTE = 60.0  # seconds
 Signer = Callable[[str, str], Mapping[str, str]]  # headers of a method and a path with its query
 
-LONGEST_PAUSE = 60.0  # seconds that a venue may ask to wait; more is not believed
-NOTABLE = 5.0  # seconds of waiting from which on the log says why
+MAX_PAUSE = 60.0  # seconds that a venue may ask to wait; more is not believed
+LOGGED_WAIT_SECONDS = 5.0  # seconds of waiting from which on the log says why
 _CHANCE = random.Random()  # of its own: that of a program may be seeded
-REPEATED = (429, 500, 502, 503, 504)  # statuses after which a read is repeated
+RETRIED_STATUSES = (429, 500, 502, 503, 504)  # statuses after which a read is repeated
 
 
-class Watch:
+class DeadlineGuard:
     """Shuts the connection of a request once its seconds, above 0, are over."""
 
     def __init__(self, seconds: float) -> None:
@@ -61,7 +61,7 @@ class Watch:
         self._timer.daemon = True
         self.over = False
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> DeadlineGuard:
         self._timer.start()
         return self
 
@@ -87,7 +87,7 @@ class Watch:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
-_WATCH: ContextVar[Watch | None] = ContextVar("watch", default=None)
+_WATCH: ContextVar[DeadlineGuard | None] = ContextVar("watch", default=None)
 _UNTIL: ContextVar[float] = ContextVar("until", default=math.inf)
 
 
@@ -165,7 +165,7 @@ class Transport(HTTPAdapter):
         timeout: tuple[float, float],
         deadline: float,
         attempts: int,
-        pace: Pace,
+        pace: RateLimiter,
         signer: Signer | None = None,
     ) -> None:
         super().__init__()
@@ -199,14 +199,14 @@ class Transport(HTTPAdapter):
                 if pause >= min(end - time.monotonic(), _time_left()):
                     raise
             else:
-                if not reads or answer.status_code not in REPEATED:
+                if not reads or answer.status_code not in RETRIED_STATUSES:
                     return answer
-                asked = seconds_to_wait(answer.headers) or 0.0
+                asked = retry_after_seconds(answer.headers) or 0.0
                 pause = asked or _back_off(attempt)
                 if pause >= min(math.inf if asked else end - time.monotonic(), _time_left()):
                     return answer
                 if asked:
-                    note_pause(asked, "the venue asks for it")
+                    log_pause(asked, "the venue asks for it")
                     end += asked
             if pause:
                 self._pace.time.wait(pause)
@@ -227,7 +227,7 @@ class Transport(HTTPAdapter):
         if self._signer is not None:
             # A signature holds for seconds: one of the first attempt would be stale by the last.
             request.headers.update(self._signer(request.method or "", request.path_url))
-        watch = Watch(seconds)
+        watch = DeadlineGuard(seconds)
         token = _WATCH.set(watch)
         late = ReadTimeout(f"no whole answer in {whole:g} s", request=request)
         try:
@@ -249,7 +249,7 @@ class Transport(HTTPAdapter):
             raise TooManyRedirects(
                 "it leads elsewhere; keys are sent nowhere else", request=request
             )
-        self._pace.heed(answer.headers)
+        self._pace.observe(answer.headers)
         return answer
 
 
@@ -258,7 +258,7 @@ def _back_off(attempt: int) -> float:
     return 0.0 if attempt == 1 else min(0.3 * 2 ** (attempt - 1) + _CHANCE.uniform(0, 0.3), 10.0)
 
 
-def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """What Retry-After says, 0 to 60 seconds; None where it says nothing."""
     text = headers.get("Retry-After", "")
     try:
@@ -268,30 +268,30 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
             seconds = parsedate_to_datetime(text).timestamp() - time.time()
         except (ValueError, OverflowError):
             return None
-    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_PAUSE)
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), MAX_PAUSE)
 
 
 def _note_length(seconds: float, request: PreparedRequest) -> None:
     """Log a request that took long, without its path, which may be secret."""
-    if seconds >= NOTABLE:
+    if seconds >= LOGGED_WAIT_SECONDS:
         host = urlsplit(request.url or "").hostname
         log.warning("%s %s took %.0f s", request.method, host, seconds)
 
 
-def note_pause(seconds: float, why: str) -> None:
+def log_pause(seconds: float, why: str) -> None:
     """Log a wait that somebody could take for a standstill."""
-    if seconds >= NOTABLE:
+    if seconds >= LOGGED_WAIT_SECONDS:
         log.warning("waiting %.0f s: %s", seconds, why)
 
 
-class Pace:
+class RateLimiter:
     """Never more than so many requests in any minute; none while the venue says that none remain.
 
     limit: requests a minute; None for no limit.
     time: by which it waits.
     """
 
-    def __init__(self, limit: int | None, time: Time = OURS) -> None:
+    def __init__(self, limit: int | None, time: TimeSource = SYSTEM_TIME) -> None:
         self._limit = limit
         self.time = time
         self._sent: deque[float] = deque()
@@ -316,10 +316,10 @@ class Pace:
                     return
             if seconds >= _time_left():
                 raise ReadTimeout("no time is left for the request")
-            note_pause(seconds, "the requests that the venue allows are used up")
+            log_pause(seconds, "the requests that the venue allows are used up")
             self.time.wait(seconds)
 
-    def heed(self, headers: Mapping[str, str]) -> None:
+    def observe(self, headers: Mapping[str, str]) -> None:
         """Wait for the X-RateLimit-Reset of an answer whose X-RateLimit-Remaining is 0."""
         reset = headers.get("X-RateLimit-Reset", "")
         if headers.get("X-RateLimit-Remaining") == "0" and reset.isdecimal():
@@ -330,13 +330,13 @@ class Pace:
 
 
 @cache
-def shared_pace(where: str, limit: int | None) -> Pace:
+def shared_rate_limiter(where: str, limit: int | None) -> RateLimiter:
     """The one pace of all clients of an address: the venue counts the requests of an account."""
-    return Pace(limit)
+    return RateLimiter(limit)
 
 
 @contextmanager
-def failures_in_words(request: str, redact: Callable[[str], str]) -> Iterator[None]:
+def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[None]:
     """Turn whatever goes wrong with a request into one line without secrets.
 
     What a venue answered with a status is its adapter's to say, within.
@@ -344,8 +344,8 @@ def failures_in_words(request: str, redact: Callable[[str], str]) -> Iterator[No
     request: whom it asks, and for what.
     redact: takes secrets out of a text.
 
-    Raises BrokerError saying what was requested of whom, and what came back; `AnswerRefused` for a
-    `SenselessAnswer`.
+    Raises BrokerError saying what was requested of whom, and what came back; `ResponseRejected` for a
+    `InvalidResponse`.
     """
 
     def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
@@ -353,7 +353,7 @@ def failures_in_words(request: str, redact: Callable[[str], str]) -> Iterator[No
 
     def first_line(error: Exception) -> str:
         text = str(error).strip()
-        return in_one_line(redact(text.splitlines()[0] if text else type(error).__name__))
+        return one_line(redact(text.splitlines()[0] if text else type(error).__name__))
 
     try:
         yield
@@ -361,18 +361,18 @@ def failures_in_words(request: str, redact: Callable[[str], str]) -> Iterator[No
         raise failed(f"the answer makes no sense: no JSON: {first_line(error)}") from None
     except RequestException as error:
         # Redacted before it is cut: of a cut key a part would stay.
-        raise failed(f"no answer: {in_one_line(redact(connection_words(error)))}") from None
+        raise failed(f"no answer: {one_line(redact(connection_error_text(error)))}") from None
     except RecursionError:
         raise failed("the answer makes no sense: it is nested too deep") from None
-    except SenselessAnswer as error:
-        raise failed(str(SenselessAnswer(redact(error.why))), AnswerRefused) from None
+    except InvalidResponse as error:
+        raise failed(str(InvalidResponse(redact(error.why))), ResponseRejected) from None
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
         raise failed(f"the answer makes no sense: {first_line(error)}") from None
 
 
-def connection_words(error: RequestException) -> str:
+def connection_error_text(error: RequestException) -> str:
     """What became of a request that had no answer: its host, and the first cause of the failure."""
     host = urlsplit(getattr(error.request, "url", None) or "").netloc or "the address"
     cause: BaseException = error

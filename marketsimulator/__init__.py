@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from foundation import public
+from foundation import lazy_exports
 from foundation.cli import Command
 
 if TYPE_CHECKING:
@@ -75,4 +75,4 @@ SETTINGS = {
     "stress": "marketsimulator.settings:StressSettings",
 }
 
-__getattr__, __dir__, __all__ = public(__name__)
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -30,7 +30,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from foundation.compose import classes_of, composed_config, overrides_of_flags
+from foundation.compose import settings_classes, compose_config, flags_to_overrides
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.request import (
     Request,
@@ -460,9 +460,9 @@ def read(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
     parser.add_argument("--capital", type=float)
     arguments, serving = parser.read(words)
     flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
-    overrides = overrides_of_flags({**flags, "data.dir": arguments.data_dir})
-    config = composed_config("venue", [*overrides, "trials=null", *arguments.overrides])
-    return AlpacaServerSettings(classes_of("venue")[0].of(config), serving), None
+    overrides = flags_to_overrides({**flags, "data.dir": arguments.data_dir})
+    config = compose_config("venue", [*overrides, "trials=null", *arguments.overrides])
+    return AlpacaServerSettings(settings_classes("venue")[0].of(config), serving), None
 
 
 def run(settings: AlpacaServerSettings) -> None:

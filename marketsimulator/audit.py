@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from execution.decision.decision import Decision
-from forecasting.forecast import Progress, silent
+from forecasting.forecast import Progress, no_progress
 from foundation.cli import Result
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import InputError, invalid_choice
 from foundation.tables import Table
 from marketsimulator.run_result import Run
@@ -78,7 +78,7 @@ def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
 
 
 def look_ahead(
-    settings: BacktestSettings, market: Market, progress: Progress = silent
+    settings: BacktestSettings, market: Market, progress: Progress = no_progress
 ) -> list[Probe]:
     """Decide up to several instants with the true future, with none, with other ones; compare.
 
@@ -104,7 +104,7 @@ def look_ahead(
 
 
 def compare_history_starts(
-    settings: BacktestSettings, market: Market, progress: Progress = silent
+    settings: BacktestSettings, market: Market, progress: Progress = no_progress
 ) -> list[Probe]:
     """Decide up to several instants on all bars, and without the earlier half of those before.
 
@@ -194,7 +194,7 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
     if name not in QUESTIONS:
         raise invalid_choice("audit", name, QUESTIONS)
     # An audit is no trial: it leaves nothing in the ledger.
-    config = composed_config("backtest", ["output=none", "trials=null", *words[1:]])
+    config = compose_config("backtest", ["output=none", "trials=null", *words[1:]])
     settings = BacktestSettings.from_config(config)
     if settings.data.fills:
         raise InputError(

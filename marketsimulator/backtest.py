@@ -18,11 +18,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from forecasting.forecast import Progress, mark_as_future, silent
-from forecasting.settings import spoken_on
+from forecasting.forecast import Progress, mark_as_future, no_progress
+from forecasting.settings import computed_on_text
 from foundation.cli import Result
-from foundation.compiled import compiled_beside
-from foundation.console import show_parts, terminal
+from foundation.compiled import compile_in_background
+from foundation.console import print_parts, open_terminal
 from foundation.errors import InputError
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
@@ -46,7 +46,7 @@ def _nothing(_: Market) -> None:
 
 def run_backtest(
     settings: BacktestSettings,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     show: Callable[[Market], object] = _nothing,
 ) -> Results:
     """Run the settings' trader, the same one on a random walk, and buy-and-hold on the same bars.
@@ -83,7 +83,7 @@ def run_backtest(
     comparisons = run_baselines(settings, trader, market, progress)
     seconds = time.monotonic() - began
     results = Results(settings, market, main, comparisons, seconds, coarse_run=coarse_run)
-    return _entered(replace(results, spoken_on=spoken_on(forecaster)))
+    return _entered(replace(results, computed_on_text=computed_on_text(forecaster)))
 
 
 def _check_context(settings: BacktestSettings, bars: Bars) -> None:
@@ -99,13 +99,13 @@ def _check_context(settings: BacktestSettings, bars: Bars) -> None:
 
 def run(settings: BacktestSettings, progress: Progress) -> Result:
     """A backtest, its report and its files."""
-    console = terminal()
+    console = open_terminal()
 
     def show(market: Market) -> None:
         bars, doubts = market.bars, market.doubts
-        show_parts(console, coverage_parts(bars, settings.start, settings.end, doubts))
+        print_parts(console, coverage_parts(bars, settings.start, settings.end, doubts))
 
-    with compiled_beside(
+    with compile_in_background(
         "marketsimulator.rehearsal", unless="marketsimulator.runs.compiled_instants"
     ):
         results = run_backtest(settings, progress, show)

@@ -36,12 +36,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
-from forecasting.chronos2.on_ray import RaySettings
-from forecasting.forecast import Progress, mark_as_future, reads_future, silent
+from forecasting.chronos2.ray_predictor import RaySettings
+from forecasting.forecast import Progress, mark_as_future, reads_future, no_progress
 from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.plugin import allow, is_own
-from foundation.settings import settings_of, with_changes
+from foundation.plugin import allow_import, is_plugin
+from foundation.settings import settings_from_config, with_changes
 from marketsimulator.results.comparison import Comparison, compared, table_rows
 from marketsimulator.results.counterfactuals import UNCHANGED, Counterfactual, counterfactuals
 from marketsimulator.results.figures import account_figures
@@ -82,7 +82,7 @@ def compare(
     counterfactual_kinds: Sequence[CounterfactualKind] = (),
     *,
     ray: RaySettings | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Comparison:
     """Every strategy with every combination of what is varied, beside runs of before.
 
@@ -273,9 +273,11 @@ class ComparisonSettings:
     @classmethod
     def of(cls, config: DictConfig) -> ComparisonSettings:
         """The checked settings of a composed configuration."""
-        own = settings_of(ComparisonOptions, OmegaConf.masked_copy(config, list(COMPARISON_KEYS)))
-        for name in filter(is_own, own.strategies):
-            allow(name)
+        own = settings_from_config(
+            ComparisonOptions, OmegaConf.masked_copy(config, list(COMPARISON_KEYS))
+        )
+        for name in filter(is_plugin, own.strategies):
+            allow_import(name)
         _refuse_own_output(own.runs, config.get("output"))
         keys = [str(key) for key in config if key not in COMPARISON_KEYS]
         return cls(own, BacktestSettings.from_config(OmegaConf.masked_copy(config, keys)))

@@ -42,14 +42,14 @@ from execution.live.cycle import decision_deadline
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Fill, parse_order_prefix
-from forecasting.forecast import Progress, silent
-from forecasting.settings import spoken_on
+from forecasting.forecast import Progress, no_progress
+from forecasting.settings import computed_on_text
 from foundation.cli import Result
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.decimals import ZERO
 from foundation.errors import InputError
-from foundation.files import output_of
-from foundation.settings import settings_of
+from foundation.files import resolve_output
+from foundation.settings import settings_from_config
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.run_result import InitialPosition, Run
 from marketsimulator.results.drift.decisions import compare_decisions, journaled_account
@@ -113,7 +113,9 @@ class DriftSettings:
     @classmethod
     def of(cls, config: DictConfig) -> DriftSettings:
         """The checked settings of a composed configuration."""
-        words = settings_of(DriftOptions, OmegaConf.masked_copy(config, sorted(DRIFT_KEYS)))
+        words = settings_from_config(
+            DriftOptions, OmegaConf.masked_copy(config, sorted(DRIFT_KEYS))
+        )
         if not words.journal:
             raise InputError("journal: name the journal.sqlite of an account")
         if config.get("start") is not None:
@@ -181,7 +183,7 @@ class LiveSimulation:
     live: Run
 
     @classmethod
-    def of(cls, settings: DriftSettings, progress: Progress = silent) -> LiveSimulation:
+    def of(cls, settings: DriftSettings, progress: Progress = no_progress) -> LiveSimulation:
         """The hours of a journal, simulated."""
         record = read_journal(settings.journal, TRADE_JOB)
         simulation = settings.simulation
@@ -207,7 +209,7 @@ class LiveSimulation:
         return cls(*parts, *simulated, live)
 
 
-def measure_drift(hours: LiveSimulation, progress: Progress = silent) -> Drift:
+def measure_drift(hours: LiveSimulation, progress: Progress = no_progress) -> Drift:
     """Every difference of hours."""
     record, start, end = hours.record, hours.start, hours.end
     simulated = hours.simulated
@@ -372,7 +374,7 @@ def _decided_anew(
     return decisions, closes
 
 
-def live_results(hours: LiveSimulation, progress: Progress = silent) -> Results:
+def live_results(hours: LiveSimulation, progress: Progress = no_progress) -> Results:
     """The account as a backtest's main run, beside its simulation, a random walk and holding."""
     begun = time.monotonic()
     market = hours.market.on(hours.market.bars.until(hours.end.at))
@@ -392,7 +394,7 @@ def live_results(hours: LiveSimulation, progress: Progress = silent) -> Results:
         no_ledger_note=LIVE_NOT_A_TRIAL,
         title=LIVE_TITLE,
         other_holdings=tuple(sorted(set(hours.end.positions) - set(market.bars.symbols))),
-        spoken_on=spoken_on(hours.trader.forecaster),
+        computed_on_text=computed_on_text(hours.trader.forecaster),
     )
 
 
@@ -402,9 +404,9 @@ def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
         key = word.lstrip("+~").partition("=")[0]
         if key.partition(".")[0] in JOURNAL_KEYS:
             raise InputError(f"{key}: the account is that of the journal; leave it out")
-    config = composed_config("drift", ["trials=null", *words])
+    config = compose_config("drift", ["trials=null", *words])
     settings = DriftSettings.from_config(config)
-    output = None if config.output is None else output_of(config, DRIFT_FILE)
+    output = None if config.output is None else resolve_output(config, DRIFT_FILE)
     return replace(settings, with_report=output is not None), output
 
 

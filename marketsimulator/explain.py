@@ -22,9 +22,9 @@ from typing import Any
 
 import pandas as pd
 
-from foundation.cli import Parser, Result
+from foundation.cli import FlagParser, Result
 from foundation.errors import InputError, did_you_mean, list_choices
-from foundation.figures import basis_points, number, rounded_price
+from foundation.formatting import basis_points, number, rounded_price
 from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from marketsimulator.results.run_folder import RunFolder
 from trainingdata.instants import instant, utc_text
@@ -114,7 +114,7 @@ def _at(when: pd.Timestamp) -> str:
 
 
 def read(words: Sequence[str]) -> tuple[Namespace, None]:
-    parser = Parser()
+    parser = FlagParser()
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--order")
     parser.add_argument("--symbol")

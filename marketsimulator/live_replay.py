@@ -33,12 +33,12 @@ from execution.live.runner import CycleReports
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
 from forecasting.forecast import Progress
-from foundation.console import progress_shown
+from foundation.console import show_progress
 from foundation.errors import BrokerError, InputError
-from foundation.figures import counted
-from foundation.files import OVERWRITE, check_output, run_files, write_whole
-from foundation.signals import Ended
-from foundation.transport import connection_words
+from foundation.formatting import count_text
+from foundation.files import OVERWRITE, check_output, run_files, write_files_atomically
+from foundation.signals import Terminated
+from foundation.transport import connection_error_text
 from marketsimulator.run_result import file_writers
 from marketsimulator.results.journal_record import JournalRecord
 from trainingdata.feed.bar_feed import BarFeed
@@ -76,7 +76,7 @@ class WaitingClock:
         try:
             answer = requests.post(f"{self._url}/control/advance", json=command, timeout=60)
         except requests.RequestException as error:
-            why = f"its clock does not move: {connection_words(error)}"
+            why = f"its clock does not move: {connection_error_text(error)}"
             raise InputError(f"broker.url_override: {why}") from error
         if answer.status_code != 200:
             raise InputError(
@@ -148,10 +148,10 @@ def run_replay(
         check_replay_settings(account.events, settings, begun=begun)
         stop = StopSignal()
         held.enter_context(stop_on_signals(stop))
-        progress = held.enter_context(progress_shown())
+        progress = held.enter_context(show_progress())
         _make_cycles(job, clock, stop, reports, progress)
         if clock.left:
-            raise Ended(signal.Signals[stop.why])
+            raise Terminated(signal.Signals[stop.why])
         return records.write(clock)
 
 
@@ -215,10 +215,14 @@ class ReplayFiles:
         files: dict[str, Callable[[Path], object]] = {
             "config.yaml": lambda path: path.write_text(self.config, encoding="utf-8")
         }
-        write_whole(run_files({**file_writers(run), **files}, REPLAY_FILE, figures), self.output)
+        write_files_atomically(
+            run_files({**file_writers(run), **files}, REPLAY_FILE, figures), self.output
+        )
         if kept_back:
             first = f"{kept_back[0].client_order_id}: {kept_back[0].why}"
-            print_warning(f"{counted(len(kept_back), 'order')} of it NOT sent. The first: {first}.")
+            print_warning(
+                f"{count_text(len(kept_back), 'order')} of it NOT sent. The first: {first}."
+            )
         for halt in halts:
             print_warning(f"The account is halted at its end: {halt}. {halt.rule.remedy}")
         return json.dumps(figures)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from foundation.cli import Parser, command_of, refuse_both
-from foundation.compose import is_override, overrides_of_flags
+from foundation.cli import FlagParser, find_command, refuse_flag_and_word
+from foundation.compose import is_override, flags_to_overrides
 from trainingdata.instruments import symbols_of
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
     """Hydra overrides for the words of a command line."""
-    parser = Parser(settings=True)
+    parser = FlagParser(settings=True)
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")
     parser.add_argument("--end")
@@ -33,14 +33,14 @@ def overrides_of(words: Sequence[str]) -> list[str]:
             else:
                 others.append(word)
     parser.refuse_others(values["overrides"])
-    refuse_both(command_of("marketsimulator.backtest_kelly_chronos2").flags, words)
+    refuse_flag_and_word(find_command("marketsimulator.backtest_kelly_chronos2").flags, words)
     named = values["data_dir"] or any(word.startswith("data.dir=") for word in overrides)
     if values["symbols"] and not named:
         values["data_dir"] = _folders_of(values["symbols"])
     single = ("start", "end", "days", "capital", "output")
     flags = {key: getattr(arguments, key) for key in single}
     flags |= {"symbols": values["symbols"], "data.dir": values["data_dir"]}
-    return overrides_of_flags(flags) + overrides
+    return flags_to_overrides(flags) + overrides
 
 
 def _folders_of(symbols: Sequence[str]) -> list[str]:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from forecasting.forecast import silent
-from foundation.compiled import compilations_told
-from foundation.compose import composed_config
+from forecasting.forecast import no_progress
+from foundation.compiled import report_compilations
+from foundation.compose import compose_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.report import result_files
 from marketsimulator.results.summary import BUY_AND_HOLD, BuyAndHold
@@ -36,14 +36,14 @@ def rehearse() -> None:
     )
     moments: Any = SimpleNamespace(symbols=("SPY",), mu=np.array([1e-3]), sigma=np.array([1e-2]))
     get_qty("SPY", 100.0, account=account, moments=moments)
-    settings = BacktestSettings.from_config(composed_config("backtest", REHEARSAL_OVERRIDES))
+    settings = BacktestSettings.from_config(compose_config("backtest", REHEARSAL_OVERRIDES))
     hold = BuyAndHold(settings.orders)
-    simulate_trading(settings, settings.market(), BUY_AND_HOLD, hold, silent)
-    results = run_backtest(settings, silent, lambda _: None)
+    simulate_trading(settings, settings.market(), BUY_AND_HOLD, hold, no_progress)
+    results = run_backtest(settings, no_progress, lambda _: None)
     result_files(results, results.summary())
 
 
 if __name__ == "__main__":
     # The pipe breaks if the first process has ended, which reads the names.
-    with suppress(BrokenPipeError), compilations_told(partial(print, flush=True)):
+    with suppress(BrokenPipeError), report_compilations(partial(print, flush=True)):
         rehearse()

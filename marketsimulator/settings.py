@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 
 from execution.decision.settings import TradingSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from forecasting.chronos2.on_ray import RaySettings
+from forecasting.chronos2.ray_predictor import RaySettings
 from foundation.errors import InputError, invalid_choice
-from foundation.settings import about, setting, settings_class, settings_of
+from foundation.settings import about, setting, settings_class, settings_from_config
 from marketsimulator.account.terms import FillTerms, holding_table, tier_table
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
@@ -79,7 +79,7 @@ class BacktestSettings(TradingSettings):
         InputError
             naming the key, the value and what was expected.
         """
-        return settings_of(cls, config)
+        return settings_from_config(cls, config)
 
     def market(self) -> Market:
         """The bars up to the end of the run, where in them it begins, and the actions to apply."""

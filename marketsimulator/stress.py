@@ -27,11 +27,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from foundation.cli import Parser, Result
-from foundation.compose import composed_config, is_override
+from foundation.cli import FlagParser, Result
+from foundation.compose import compose_config, is_override
 from foundation.errors import InputError
-from foundation.files import output_of
-from foundation.settings import settings_of
+from foundation.files import resolve_output
+from foundation.settings import settings_from_config
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import (
     OVERRIDABLE_GROUPS,
@@ -72,7 +72,9 @@ STRESS_KEYS = tuple(each.name for each in fields(StressSettings))
 
 def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], StressResult]:
     """What the words of a command line ask for; config: composed of those that are settings."""
-    settings = settings_of(StressSettings, OmegaConf.masked_copy(config, list(STRESS_KEYS)))
+    settings = settings_from_config(
+        StressSettings, OmegaConf.masked_copy(config, list(STRESS_KEYS))
+    )
     runs = [word for word in words if not is_override(word)]
     if len(runs) != (settings.account is None):
         named = ", ".join(runs) or "none"
@@ -109,11 +111,11 @@ def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
 
 def read(words: Sequence[str]) -> tuple[Callable[[], StressResult], Path]:
     """What is put under stress, and the folder of the files once they may be written there."""
-    parser = Parser()
+    parser = FlagParser()
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
     named: list[str] = parser.parse_args(list(words)).words
-    config = composed_config("stress", [word for word in named if is_override(word)])
-    output = output_of(config, STRESS_FILE, ("book", "scenarios"))
+    config = compose_config("stress", [word for word in named if is_override(word)])
+    output = resolve_output(config, STRESS_FILE, ("book", "scenarios"))
     return parse_request(config, named), output
 
 

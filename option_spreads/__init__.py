@@ -31,7 +31,7 @@ COMMANDS = {
         keys=("trades", "starting_capital"),
         log="monte_carlo",
         hydra=True,
-        needs={"matplotlib": "pictures"},
+        extras={"matplotlib": "pictures"},
     ),
 }
 SETTINGS = {

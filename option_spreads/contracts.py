@@ -26,11 +26,11 @@ from rich.text import Text
 
 from foundation.arrays import Array
 from foundation.cli import Result
-from foundation.clock import system_clock
-from foundation.compose import composed_config, is_override
+from foundation.clock import utc_now
+from foundation.compose import compose_config, is_override
 from foundation.errors import InputError, invalid_choice
-from foundation.figures import FEWEST_FILLS, counted, number, usd
-from foundation.notices import Notices
+from foundation.formatting import MIN_FILLS, count_text, number, usd
+from foundation.notifier import Notifier
 from foundation.tables import Table
 from option_spreads.autoscaler.account import TRADES, AccountFiles, AccountState
 from option_spreads.autoscaler.now import Sizing, contracts_now
@@ -91,7 +91,7 @@ def calculate_position_size(
     risk = max_risk_per_contract
     if risk is None:
         risk = settings.STOP_LOSS_PER_CONTRACT
-    with Notices(None, settings.ALERT_URL) as notices:
+    with Notifier(None, settings.ALERT_URL) as notices:
         count = contracts_now(files, settings, risk, notices, account_balance, verbose=verbose)
     return count.number
 
@@ -165,10 +165,10 @@ def review_of(path: Path, settings: AutoscalingSettings, now: np.datetime64) -> 
     before = [trade for trade, day in zip(trades, entered, strict=True) if day < dates[0]]
     if not month:
         raise InputError(f"{path}: no closed trade was entered from {dates[0]} to {dates[-1]}")
-    if len(before) < FEWEST_FILLS:
+    if len(before) < MIN_FILLS:
         raise InputError(
-            f"{path}: {counted(len(before), 'closed trade')} before {dates[0]}; a review needs"
-            f" {FEWEST_FILLS}"
+            f"{path}: {count_text(len(before), 'closed trade')} before {dates[0]}; a review needs"
+            f" {MIN_FILLS}"
         )
     sample = sample_of(before)
     options = MonteCarloSettings(
@@ -212,7 +212,7 @@ def review_parts(review: Review) -> Iterator[RenderableType]:
         figures = (usd(value, 2, sign=True) for value in (low, middle, high))
         rows.append((SETS[name], *figures, number(review.percentile(name), 0)))
     heads = ("runs", "5 %", "median", "95 %", "percentile of the month")
-    title = f"{counted(review.before, 'trade')} before {review.first}, resampled"
+    title = f"{count_text(review.before, 'trade')} before {review.first}, resampled"
     yield Table(title, heads, rows)
     yield Text(f"USD of one contract a trade, sizes left out. {review.limits}")
 
@@ -223,7 +223,7 @@ def verdict_text(review: Review) -> str:
     inside = RANGE[0] <= place <= RANGE[1]
     return (
         f"Last {SESSIONS} sessions, {review.first} to {review.last}:"
-        f" {counted(review.trades, 'trade')}, {usd(review.profit, 2, sign=True)} a contract, at"
+        f" {count_text(review.trades, 'trade')}, {usd(review.profit, 2, sign=True)} a contract, at"
         f" percentile {number(place, 0)} of the Monte Carlo:"
         f" {'within' if inside else 'outside'} its 90 % range."
     )
@@ -231,7 +231,7 @@ def verdict_text(review: Review) -> str:
 
 def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
     """Settings of configs/autoscaling.yaml, changed by the environment and `key=value` words."""
-    return AutoscalingSettings.of(composed_config("autoscaling", list(overrides)))
+    return AutoscalingSettings.of(compose_config("autoscaling", list(overrides)))
 
 
 def account_result(
@@ -253,7 +253,7 @@ def account_result(
     balance = float(state.certain_balance)
     advice = (
         f"A balance of ${balance:,.0f} may well carry"
-        f" {counted(recommended_cap(balance), 'contract')}; MAX_CONTRACTS is"
+        f" {count_text(recommended_cap(balance), 'contract')}; MAX_CONTRACTS is"
         f" {settings.MAX_CONTRACTS}."
     )
     return Result([*written, *lines, table], [advice])
@@ -262,7 +262,7 @@ def account_result(
 def review_result(files: AccountFiles, settings: AutoscalingSettings) -> Result:
     """Compare the last month's trades with a Monte Carlo of earlier trades."""
     files.read()
-    found = review_of(files.folder / TRADES, settings, system_clock())
+    found = review_of(files.folder / TRADES, settings, utc_now())
     return Result(list(review_parts(found)))
 
 
@@ -271,7 +271,7 @@ def _written_text(files: AccountFiles, state: AccountState) -> str:
     return (
         f"Written: {files.balance_file} and {files.folder / TRADES}; {files.mode} account,"
         f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
-        f" {counted(len(state.results), 'trade')}."
+        f" {count_text(len(state.results), 'trade')}."
     )
 
 

@@ -26,9 +26,9 @@ import numpy as np
 from forecasting.forecast import Progress
 from foundation.arrays import Array
 from foundation.cli import Result
-from foundation.clock import system_clock
+from foundation.clock import utc_now
 from foundation.errors import InputError
-from foundation.figures import counted, number, percent, usd
+from foundation.formatting import count_text, number, percent, usd
 from foundation.tables import json_text
 from option_spreads.simulation.resampled_accounts import (
     doubts,
@@ -94,8 +94,8 @@ def result_files(
 
 def _heading(content: Mapping[str, Any]) -> str:
     return (
-        f"{counted(content['runs'], 'run')} of {counted(content['days'], 'day')},"
-        f" {counted(content['trades']['n'], 'trade')}, seed {content['seed']}"
+        f"{count_text(content['runs'], 'run')} of {count_text(content['days'], 'day')},"
+        f" {count_text(content['trades']['n'], 'trade')}, seed {content['seed']}"
     )
 
 
@@ -134,7 +134,7 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
         raise InputError(
             "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv"
         )
-    sample = read_sample(Path(settings.trades).expanduser(), system_clock())
+    sample = read_sample(Path(settings.trades).expanduser(), utc_now())
     sets = simulate_accounts(sample, settings)
     content = paths_content(sample, settings, sets)
     texts = {name: _figure_texts(content[name]) for name in sets}
@@ -193,5 +193,5 @@ def tail_text(final: Array, most: float) -> str:
     beyond = final[final > most]
     if not len(beyond):
         return ""
-    words = f"not drawn: {counted(len(beyond), 'run')} above {usd(most, 0)},"
+    words = f"not drawn: {count_text(len(beyond), 'run')} above {usd(most, 0)},"
     return f"{words} up to {usd(beyond.max(), 0)} →"

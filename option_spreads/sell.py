@@ -25,8 +25,8 @@ from collections.abc import Sequence
 from execution.live.accounts import SPREADS_JOB
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
-from foundation.compose import composed_config
-from foundation.notices import Supervisor
+from foundation.compose import compose_config
+from foundation.notifier import Supervisor
 from option_spreads.selling.settings import SellingSettings
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
@@ -38,7 +38,7 @@ def sell(words: Sequence[str], keys: Keys) -> None:
 
     words: overrides of configs/sell_spreads.yaml.
     """
-    selling = SellingSettings.of(composed_config("sell_spreads", list(words)))
+    selling = SellingSettings.of(compose_config("sell_spreads", list(words)))
     # A file that cannot be read is no reason to wait for the venue.
     selling.volatility()
     settings = LiveSettings(
@@ -55,7 +55,7 @@ def sell(words: Sequence[str], keys: Keys) -> None:
         keys,
         BarFeed(data, (), settings.effective_history_days),
         None,
-        Supervisor.of(os.environ),
+        Supervisor.from_environment(os.environ),
         cycles=selling.looks,
     ) as loop:
         if loop is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from foundation import public
+from foundation import lazy_exports
 
 if TYPE_CHECKING:
     from sizing.allocation import Allocation as Allocation
@@ -20,4 +20,4 @@ if TYPE_CHECKING:
     from sizing.settings import Limits as Limits
     from sizing.settings import PriorSettings as PriorSettings
 
-__getattr__, __dir__, __all__ = public(__name__)
+__getattr__, __dir__, __all__ = lazy_exports(__name__)

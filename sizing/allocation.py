@@ -9,20 +9,20 @@ from typing import Protocol
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled, merged
-from sizing.binding import Bound, limits_met
+from foundation.compiled import compiled, jit_inline_ir
+from sizing.binding import BindingLimits, binding_bits
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed, failure_text
-from sizing.limits import bounds_of, priced_count, size_rows
-from sizing.problem import Costs, Problem
+from sizing.limits import weight_bounds, count_shadow_prices, gross_rows
+from sizing.problem import Costs, DecisionProblem
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cardinality import sparse_weights
 from sizing.solver.multi_period import SizingProblem, optimal_weights
-from sizing.spans import explanation_of
+from sizing.explanation import explain_targets
 from trainingdata.instruments import Kind
 from trainingdata.timeframe import Holding
 
-SAME = 1e-9  # a weight this close to the desired one is it
+WEIGHT_TOL = 1e-9  # a weight this close to the desired one is it
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,19 +32,19 @@ class Allocation:
     unlimited: [S] weights over `periods`, before any limit or cost; NaN for what does not decide.
     target: [S] weights under every limit.
     bound: what holds each target where it is; `cost` stands where moving would not pay.
-    periods: [S] number of periods that `unlimited` is reckoned over, from the first one on.
-    premium, forecast: [S] what of `unlimited` would be held on each alone; NaN for what does not
+    periods: [S] number of periods that `unconstrained` is reckoned over, from the first one on.
+    premium, forecast: [S] what of `unconstrained` would be held on each alone; NaN for what does not
         decide, and where the premium's part of what is expected is not known. Kelly's weight
         without limits is linear in what is expected, and they add up to it. What they leave of
-        `unlimited` rests on neither: the hedge of others' targets, the shape of returns, a rule.
-    optimality_gap: what the best book of `limits.most_positions` can be better at most, a return
+        `unconstrained` rests on neither: the hedge of others' targets, the shape of returns, a rule.
+    optimality_gap: what the best book of `limits.max_positions` can be better at most, a return
         net of risk and cost over all periods; NaN where targets are not chosen by return, or nobody
         can say.
     """
 
-    unlimited: Array
+    unconstrained: Array
     target: Array
-    bound: Bound
+    binding_limits: BindingLimits
     periods: Index
     premium: Array
     forecast: Array
@@ -57,7 +57,7 @@ class Allocation:
         A shadow price is what one more of the limit would add to the expected return over the
         interval, net of risk and cost; NaN where targets are not chosen by return.
         """
-        return self.bound.names
+        return self.binding_limits.names
 
 
 class Strategy(Protocol):
@@ -81,7 +81,7 @@ class Strategy(Protocol):
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Target weights of the symbols that decide; all others stay."""
 
-    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
+    def log_phrase(self, kind: Kind, stock_ceiling: float) -> str:
         """The line operators grep for."""
 
 
@@ -96,13 +96,21 @@ def allocate(inputs: SizingInputs, fraction: float) -> Allocation:
         if the quadratic program is not solved.
     """
     weights, prices, gap = _solve(inputs.problem, fraction)
-    why = explanation_of(inputs.problem, weights, prices, fraction)
-    bound = Bound(why.limits_met, why.own_price, prices, inputs.group_limit_names)
-    return Allocation(why.unlimited, weights[0], bound, why.periods, why.premium, why.forecast, gap)
+    why = explain_targets(inputs.problem, weights, prices, fraction)
+    binding_limits = BindingLimits(
+        why.binding_bits, why.bound_price, prices, inputs.group_limit_names
+    )
+    return Allocation(
+        why.unconstrained, weights[0], binding_limits, why.periods, why.premium, why.forecast, gap
+    )
 
 
-def nearest(
-    inputs: SizingInputs, desired: Array, *, ranked: Array | None = None, directed: bool = False
+def project_onto_limits(
+    inputs: SizingInputs,
+    desired: Array,
+    *,
+    ranked: Array | None = None,
+    forecast_directed: bool = False,
 ) -> Allocation:
     """The weights under every limit that are closest to desired ones [S], by least squares.
 
@@ -123,7 +131,7 @@ def nearest(
         account=account._replace(unborrowed=unborrowed),
     )
     chosen_gap = 0.0
-    if ranked is not None and np.count_nonzero(desired) > problem.limits.most_positions:
+    if ranked is not None and np.count_nonzero(desired) > problem.limits.max_positions:
         choice = distance.returns._replace(mu=ranked[None])
         chosen, _, chosen_gap = _solve(distance._replace(returns=choice), 1.0)
         standing = distance.returns._replace(mu=np.where(chosen != 0.0, desired, 0.0))
@@ -131,31 +139,31 @@ def nearest(
     weights, _, gap = _solve(distance, 1.0)
     # The program's ridge moves a weight by 1e-10 of it. Where the limits allow the desired weight,
     # that is the answer to the last bit: whoever desires what is held must get no order.
-    same = inputs.deciding & (np.abs(weights[0] - desired) <= SAME)
+    same = inputs.adjustable & (np.abs(weights[0] - desired) <= WEIGHT_TOL)
     target = np.where(same, desired, weights[0])
-    unlimited = np.where(inputs.deciding, desired, np.nan)
+    unconstrained = np.where(inputs.adjustable, desired, np.nan)
     unpriced = np.full(n, np.nan)
-    no_prices = np.full(priced_count(problem), np.nan)
-    held_by, own_price = limits_met(problem, unlimited, target, unpriced, no_prices)
-    bound = Bound(held_by, own_price, no_prices, inputs.group_limit_names)
-    none = np.where(inputs.deciding, 0.0, np.nan)
+    no_prices = np.full(count_shadow_prices(problem), np.nan)
+    held_by, bound_price = binding_bits(problem, unconstrained, target, unpriced, no_prices)
+    binding_limits = BindingLimits(held_by, bound_price, no_prices, inputs.group_limit_names)
+    none = np.where(inputs.adjustable, 0.0, np.nan)
     periods = np.ones(n, dtype=np.int64)
-    forecast = unlimited if directed else none
+    forecast = unconstrained if forecast_directed else none
     gap = 0.0 if gap == chosen_gap == 0.0 else np.nan  # a distance is no return
-    return Allocation(unlimited, target, bound, periods, none, forecast, gap)
+    return Allocation(unconstrained, target, binding_limits, periods, none, forecast, gap)
 
 
-def _solve(problem: Problem, fraction: float) -> tuple[Array, Array, float]:
-    """Weights [K, S] of the periods, prices [4 + G + N + K] and gap, as of `best_weights`."""
-    status, weights, prices, gap = best_weights(problem, fraction)
+def _solve(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, float]:
+    """Weights [K, S] of the periods, prices [4 + G + N + K] and gap, as of `solve_plan`."""
+    status, weights, prices, gap = solve_plan(problem, fraction)
     if status == SOLVED:
         return weights, prices, gap
     text = failure_text(status, len(problem.account.held))
     raise SolverFailed(text, sizing_problem(problem, fraction))
 
 
-@merged
-def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array, float]:
+@jit_inline_ir
+def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, Array, float]:
     """Solve the plan of a problem, the first period under every limit; fraction: of full Kelly.
 
     Returns
@@ -171,17 +179,17 @@ def best_weights(problem: Problem, fraction: float) -> tuple[int, Array, Array, 
         of `sparse_weights`.
     """
     program = sizing_problem(problem, fraction)
-    if problem.limits.most_positions < len(program.held):
-        return sparse_weights(program, problem.limits.most_positions)
+    if problem.limits.max_positions < len(program.held):
+        return sparse_weights(program, problem.limits.max_positions)
     status, weights, prices = optimal_weights(program)
     return status, weights, prices, 0.0
 
 
 @compiled
-def sizing_problem(problem: Problem, fraction: float) -> SizingProblem:
+def sizing_problem(problem: DecisionProblem, fraction: float) -> SizingProblem:
     """The program's form of a problem: the book's limits as bounds and ceilings."""
-    lower, upper = bounds_of(problem.limits, problem.account)
-    rows, rooms = size_rows(problem)
+    lower, upper = weight_bounds(problem.limits, problem.account)
+    rows, rooms = gross_rows(problem)
     return SizingProblem(
         problem.returns.mu,
         problem.returns.covariance,
@@ -194,5 +202,5 @@ def sizing_problem(problem: Problem, fraction: float) -> SizingProblem:
         rooms,
         fraction,
         problem.limits.rows.net,
-        problem.limits.rows.net_most,
+        problem.limits.rows.net_max,
     )

@@ -15,38 +15,40 @@ from typing import NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.compiled import compiled, inlined
-from sizing.limits import CEILINGS, size_rows
-from sizing.problem import Problem, Rows
+from foundation.compiled import compiled, jit_inline
+from sizing.limits import CEILINGS, gross_rows
+from sizing.problem import DecisionProblem, GroupConstraints
 
-# Whatever can hold a weight where it is. The place of a name is its bit in what `limits_met` says.
-BINDING = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost", "most_positions")
+# Whatever can hold a weight where it is. The place of a name is its bit in what `binding_bits` says.
+BINDING_NAMES = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost", "max_positions")
 SYMBOL_CAP = 0
 LONG_ONLY = 1
 FIRST_CEILING = 2
 FINANCING = 2 + len(CEILINGS)
 COST = 3 + len(CEILINGS)
-MOST_POSITIONS = 4 + len(CEILINGS)
-FIRST_ROW = 22  # the bit of the first limit on a group; what else can hold a target lies below it
-LIMITS = BINDING[:COST]  # that have a price
+MAX_POSITIONS = 4 + len(CEILINGS)
+FIRST_GROUP_BIT = (
+    22  # the bit of the first limit on a group; what else can hold a target lies below it
+)
+PRICED_LIMITS = BINDING_NAMES[:COST]  # that have a price
 
-TOUCH = 1e-6  # a limit this close, in weight, binds
-NOTHING = 1e-12  # a return below this is rounding
+BINDING_TOL = 1e-6  # a limit this close, in weight, binds
+RETURN_TOL = 1e-12  # a return below this is rounding
 
 _OF_A_SYMBOL = 1 << SYMBOL_CAP | 1 << LONG_ONLY
 
 
 @cache
-def names_of(bits: int, names: tuple[str, ...] = BINDING) -> tuple[tuple[int, str], ...]:
+def names_at_bits(bits: int, names: tuple[str, ...] = BINDING_NAMES) -> tuple[tuple[int, str], ...]:
     return tuple((k, name) for k, name in enumerate(names) if bits >> k & 1)
 
 
-def with_rows(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
+def names_by_bit(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
     """Names in the places of their bits: the system's own, then those of limits on groups."""
-    return (*names, *[""] * (FIRST_ROW - len(names)), *rows)
+    return (*names, *[""] * (FIRST_GROUP_BIT - len(names)), *rows)
 
 
-class Bound(NamedTuple):
+class BindingLimits(NamedTuple):
     """What holds each of S targets where it is.
 
     limits_met: [S] which of BINDING, a bit each.
@@ -57,8 +59,8 @@ class Bound(NamedTuple):
     group_limit_names: [G].
     """
 
-    limits_met: Index
-    own_price: Array
+    binding_bits: Index
+    bound_price: Array
     shadow_prices: Array
     group_limit_names: tuple[str, ...] = ()
 
@@ -68,18 +70,18 @@ class Bound(NamedTuple):
         last = len(CEILINGS) + len(self.group_limit_names)
         ceilings = self.shadow_prices[: len(CEILINGS)].tolist()
         financing = float(self.shadow_prices[last:].sum())
-        nothing = (np.nan,) * (FIRST_ROW - COST)
+        nothing = (np.nan,) * (FIRST_GROUP_BIT - COST)
         groups = self.shadow_prices[len(CEILINGS) : last].tolist()
-        every = with_rows(BINDING, self.group_limit_names)
+        every = names_by_bit(BINDING_NAMES, self.group_limit_names)
         named = []
         # Most of hundreds of symbols are held by the same ceilings at the same prices: one mapping
         # serves all of them. What names a bound of the symbol itself has a price of its own.
         shared: dict[int, Mapping[str, float]] = {}
-        for bits, own in zip(self.limits_met.tolist(), self.own_price.tolist(), strict=True):
+        for bits, own in zip(self.binding_bits.tolist(), self.bound_price.tolist(), strict=True):
             names = shared.get(bits)
             if names is None:
                 worth = (own, own, *ceilings, financing, *nothing, *groups)
-                names = {name: worth[k] for k, name in names_of(bits, every)}
+                names = {name: worth[k] for k, name in names_at_bits(bits, every)}
                 if not bits & _OF_A_SYMBOL:
                     shared[bits] = names
             named.append(names)
@@ -87,15 +89,15 @@ class Bound(NamedTuple):
 
 
 @compiled
-def limits_met(
-    problem: Problem, unlimited: Array, target: Array, gradient: Array, prices: Array
+def binding_bits(
+    problem: DecisionProblem, unconstrained: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Index, Array]:
     """Which of BINDING and limits on groups hold each target [S], a bit each, and the price of its
     own bound [S].
 
     unlimited, target: [S] weights before any limit, and under every limit.
     gradient: [S] of return net of risk, by weight; NaN where targets are not chosen by return.
-    prices: as of `Bound`.
+    prices: as of `BindingLimits`.
 
     A limit holds what would move on without it: by the gradient net of cost, or, where there is no
     gradient, towards the weight before limits.
@@ -103,7 +105,7 @@ def limits_met(
     limits = problem.limits
     account = problem.account
     cost = problem.costs.change[0]
-    rows, rooms = size_rows(problem)
+    rows, rooms = gross_rows(problem)
     held_by = np.zeros(len(target), dtype=np.int64)
     bound_price = np.full(len(target), np.nan)
     full = np.empty(len(rooms), dtype=np.bool_)
@@ -117,13 +119,13 @@ def limits_met(
     positions = 0
     for k in range(len(target)):
         positions += target[k] != 0.0
-    many = positions >= limits.most_positions
+    many = positions >= limits.max_positions
     for c in range(len(rooms)):
-        full[c] = np.dot(rows[c], np.abs(target)) >= rooms[c] - TOUCH
+        full[c] = np.dot(rows[c], np.abs(target)) >= rooms[c] - BINDING_TOL
     for k in range(len(target)):
-        if not account.deciding[k]:
+        if not account.adjustable[k]:
             continue
-        desired = unlimited[k]
+        desired = unconstrained[k]
         weight = target[k]
         held_weight = account.held[k]
         priced = np.isfinite(gradient[k])
@@ -140,16 +142,16 @@ def limits_met(
         bits |= outward_bits
         # Going on outwards costs the trade, unless it leads back to what is held and saves one.
         saved = cost[k] if (held_weight - weight) * outward > 0 else -cost[k]
-        moves_on = outward * slope + (saved if priced else 0.0) > NOTHING
+        moves_on = outward * slope + (saved if priced else 0.0) > RETURN_TOL
         if not moves_on:
             bits = 0
         # What asks for a position keeps a weight from going back towards zero.
         back = -cost[k] if (held_weight - weight) * outward >= 0 else cost[k]
-        moves_back = -outward * slope + (back if priced else 0.0) > NOTHING
+        moves_back = -outward * slope + (back if priced else 0.0) > RETURN_TOL
         bits |= _bits_at(weight, many and moves_on, inward_bits if moves_back else 0)
         gain = outward * gradient[k] + saved - taken
         bound_price[k] = 0.0 if gain < 0.0 else gain
-        if abs(weight) >= limits.symbol_cap - TOUCH:
+        if abs(weight) >= limits.symbol_cap - BINDING_TOL:
             bits |= 1 << SYMBOL_CAP
         # An existing short may stay where no new one may begin, so the floor is what is held short.
         unshortable = limits.long_only[k] or account.equity < limits.margin_equity
@@ -162,29 +164,29 @@ def limits_met(
     return held_by, bound_price
 
 
-@inlined
+@jit_inline
 def _bits_at(weight: float, left_out: bool, back: int) -> int:
     """What else holds a weight, in bits: the number of positions at zero, or `back` elsewhere."""
     if weight != 0.0:
         return back
-    return 1 << MOST_POSITIONS if left_out else 0
+    return 1 << MAX_POSITIONS if left_out else 0
 
 
-@inlined
-def _full_net(rows: Rows, target: Array) -> Mask:
+@jit_inline
+def _full_net(rows: GroupConstraints, target: Array) -> Mask:
     """Which net limits are full, [M]."""
-    full = np.empty(len(rows.net_most), dtype=np.bool_)
+    full = np.empty(len(rows.net_max), dtype=np.bool_)
     for c in range(len(full)):
         use = 0.0
         for s in range(len(target)):
             use += rows.net[c, s] * target[s]
-        full[c] = use >= rows.net_most[c] - TOUCH
+        full[c] = use >= rows.net_max[c] - BINDING_TOL
     return full
 
 
-@inlined
+@jit_inline
 def _pressing_net(
-    rows: Rows, k: int, outward: float, full: Mask, prices: Array
+    rows: GroupConstraints, k: int, outward: float, full: Mask, prices: Array
 ) -> tuple[float, int, int]:
     """What one more of weight k away from zero pays to full net limits, and which hold it.
 
@@ -197,7 +199,7 @@ def _pressing_net(
         part = rows.net[c, k] * outward
         if full[c] and part != 0.0:
             taken += prices[c] * part
-            bit = 1 << (FIRST_ROW + len(rows.gross_most) + c)
+            bit = 1 << (FIRST_GROUP_BIT + len(rows.gross_max) + c)
             if part > 0.0:
                 out |= bit
             else:
@@ -205,7 +207,7 @@ def _pressing_net(
     return taken, out, back
 
 
-@inlined
+@jit_inline
 def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) -> tuple[float, int]:
     """What one more of a weight pays to everything that has a price, and what holds it, in bits.
 
@@ -220,5 +222,5 @@ def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) ->
             if row[c] > 0 and c < len(CEILINGS):
                 bits |= 1 << (FIRST_CEILING + c)
             elif row[c] > 0:
-                bits |= 1 << (FIRST_ROW + c - len(CEILINGS))
+                bits |= 1 << (FIRST_GROUP_BIT + c - len(CEILINGS))
     return taken, bits

@@ -28,18 +28,18 @@ from pydantic import (
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.settings import check_config_file, plain_yaml, refusal
-from sizing.problem import NO_ROWS, Rows
+from foundation.settings import check_config_file, read_plain_yaml, settings_error
+from sizing.problem import NO_GROUP_CONSTRAINTS, GroupConstraints
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from trainingdata.instruments import instrument
 
-KEY = "limits.groups"
-EVERYTHING = "all"
+GROUPS_KEY = "limits.groups"
+ALL_SYMBOLS = "all"
 BETA = "beta"
-MOST = 10.0  # of equity: what a limit may be
-MOST_ROWS = 40  # each is a bit of what holds a target, of 62
-MISSED = 1e-6  # of equity
+MAX_LEVEL = 10.0  # of equity: what a limit may be
+MAX_GROUP_LIMITS = 40  # each is a bit of what holds a target, of 62
+FEASIBILITY_TOL = 1e-6  # of equity
 
 _NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
 
@@ -55,7 +55,7 @@ def _symbol(word: object) -> str:
 
 def _symbols(words: object) -> frozenset[str] | None:
     """The symbols of a group; None for all."""
-    if words == EVERYTHING:
+    if words == ALL_SYMBOLS:
         return None
     if not isinstance(words, list) or not words:
         raise ValueError("a list of symbols, or all, is needed")
@@ -71,13 +71,13 @@ def _rising(net: tuple[float, float]) -> tuple[float, float]:
     return net
 
 
-Level = Annotated[float, Field(strict=True, ge=-MOST, le=MOST, allow_inf_nan=False)]
-Net = Annotated[tuple[Level, Level], AfterValidator(_rising)]
-Size = Annotated[float, Field(strict=True, ge=0.0, le=MOST, allow_inf_nan=False)]
+NetLevel = Annotated[float, Field(strict=True, ge=-MAX_LEVEL, le=MAX_LEVEL, allow_inf_nan=False)]
+NetRange = Annotated[tuple[NetLevel, NetLevel], AfterValidator(_rising)]
+GrossLevel = Annotated[float, Field(strict=True, ge=0.0, le=MAX_LEVEL, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class GroupLimit:
     """Limits on some symbols together; multiples of equity.
 
     symbols: none for all of a book.
@@ -86,8 +86,8 @@ class Group:
     """
 
     symbols: Annotated[frozenset[str] | None, BeforeValidator(_symbols)]
-    net: Net | None = None
-    gross: Size | None = None
+    net: NetRange | None = None
+    gross: GrossLevel | None = None
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -99,11 +99,11 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Beta:
+class BetaLimit:
     """Least and most of a book's beta to a market, Σ βᵢ·wᵢ."""
 
     market: Annotated[str, BeforeValidator(_symbol)]
-    net: Net
+    net: NetRange
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -112,8 +112,8 @@ class Beta:
 class GroupLimits:
     """The content of a file: groups by name."""
 
-    groups: Mapping[Annotated[str, Field(pattern=_NAME)], Group] = field(default_factory=dict)
-    beta: Beta | None = None
+    groups: Mapping[Annotated[str, Field(pattern=_NAME)], GroupLimit] = field(default_factory=dict)
+    beta: BetaLimit | None = None
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -123,7 +123,7 @@ class GroupLimits:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the rows, as of `rows_over`: those of sizes, then net ones."""
+        """Of the rows, as of `constraints_over`: those of sizes, then net ones."""
         sizes = [f"{name}_gross" for name, each in self.groups.items() if each.gross is not None]
         nets = [name for name, each in self.groups.items() if each.net is not None]
         nets += [] if self.beta is None else [BETA]
@@ -139,15 +139,17 @@ class GroupLimits:
         named = [group.symbols for group in self.groups.values() if group.symbols is not None]
         return self.markets.union(*named)
 
-    def rows_over(self, symbols: Sequence[str], beside: Sequence[str] = ()) -> Rows:
+    def constraints_over(
+        self, symbols: Sequence[str], closing_symbols: Sequence[str] = ()
+    ) -> GroupConstraints:
         """The rows over N symbols, then over what open orders have yet to take off positions.
 
         beside: the symbols of these; they count as gone where longs and shorts offset each other,
         and keep their part of sizes.
         """
-        return _rows_over(self, tuple(symbols), tuple(beside))
+        return _rows_over(self, tuple(symbols), tuple(closing_symbols))
 
-    def unmet(self, symbol_cap: float, leverage: float) -> str | None:
+    def infeasible_limit(self, symbol_cap: float, leverage: float) -> str | None:
         """A row of the groups that no book keeps to, however it is chosen.
 
         symbol_cap, leverage: of a symbol and of the book, at most.
@@ -155,7 +157,7 @@ class GroupLimits:
         # Where a group is of everything, the symbols that are not named are worth a whole book.
         symbols = [*sorted(self.symbols), ""]
         n = len(symbols)
-        rows = GroupLimits(self.groups).rows_over(symbols)
+        rows = GroupLimits(self.groups).constraints_over(symbols)
         caps = np.array([symbol_cap] * (n - 1) + [leverage])
         none = np.zeros((1, n))
         status, weights, _ = optimal_weights(
@@ -168,15 +170,15 @@ class GroupLimits:
                 -caps,
                 caps,
                 np.vstack([np.ones((1, n)), rows.gross]),
-                np.append(leverage, rows.gross_most),
+                np.append(leverage, rows.gross_max),
                 1.0,
                 rows.net,
-                rows.net_most,
+                rows.net_max,
             )
         )
-        missed = rows.net @ weights[0] - rows.net_most
+        missed = rows.net @ weights[0] - rows.net_max
         names = GroupLimits(self.groups).names[len(rows.gross) :]
-        if status == SOLVED and not (missed > MISSED).any():
+        if status == SOLVED and not (missed > FEASIBILITY_TOL).any():
             return None
         return names[int(np.argmax(missed))]
 
@@ -186,41 +188,43 @@ _LIMITS = TypeAdapter(GroupLimits)
 
 
 @lru_cache(maxsize=64)
-def _rows_over(limits: GroupLimits, symbols: tuple[str, ...], beside: tuple[str, ...]) -> Rows:
+def _rows_over(
+    limits: GroupLimits, symbols: tuple[str, ...], closing_symbols: tuple[str, ...]
+) -> GroupConstraints:
     if limits is NO_GROUPS:
-        return NO_ROWS
-    size = len(symbols) + len(beside)
+        return NO_GROUP_CONSTRAINTS
+    size = len(symbols) + len(closing_symbols)
     gross: list[Array] = []
-    gross_most: list[float] = []
+    gross_max: list[float] = []
     net: list[Array] = []
-    net_most: list[float] = []
+    net_max: list[float] = []
     for group in limits.groups.values():
         every = group.symbols is None
-        members = [every or s in (group.symbols or ()) for s in (*symbols, *beside)]
+        members = [every or s in (group.symbols or ()) for s in (*symbols, *closing_symbols)]
         part = np.array(members, dtype=np.float64)
         if group.gross is not None:
             gross.append(part)
-            gross_most.append(group.gross)
+            gross_max.append(group.gross)
         if group.net is not None:
             signed = part.copy()
             signed[len(symbols) :] = 0.0
             net += [signed, -signed]
-            net_most += [group.net[1], -group.net[0]]
+            net_max += [group.net[1], -group.net[0]]
     market = -1
     if limits.beta is not None:
         if limits.beta.market not in symbols:
             raise InputError(
-                f"{KEY}: {BETA}.market: {limits.beta.market} is not among the symbols; name it"
+                f"{GROUPS_KEY}: {BETA}.market: {limits.beta.market} is not among the symbols; name it"
                 " beside them, or bound no beta"
             )
         market = symbols.index(limits.beta.market)
         net += [np.zeros(size), np.zeros(size)]
-        net_most += [limits.beta.net[1], -limits.beta.net[0]]
-    return Rows(
+        net_max += [limits.beta.net[1], -limits.beta.net[0]]
+    return GroupConstraints(
         np.array(gross).reshape(-1, size),
-        np.array(gross_most),
+        np.array(gross_max),
         np.array(net).reshape(-1, size),
-        np.array(net_most),
+        np.array(net_max),
         market,
     )
 
@@ -232,14 +236,14 @@ def read_group_limits(path: str) -> GroupLimits:
     try:
         check_config_file(file, "limits on groups", "docs/MATH.md shows one")
     except InputError as error:
-        raise InputError(f"{KEY}: {error}") from error
+        raise InputError(f"{GROUPS_KEY}: {error}") from error
     try:
-        limits = _LIMITS.validate_python(plain_yaml(file))
+        limits = _LIMITS.validate_python(read_plain_yaml(file))
     except ValidationError as error:
-        raise InputError(f"{KEY}: {path}: {refusal(error, GroupLimits)}") from None
-    if not 1 <= len(limits.names) <= MOST_ROWS:
+        raise InputError(f"{GROUPS_KEY}: {path}: {settings_error(error, GroupLimits)}") from None
+    if not 1 <= len(limits.names) <= MAX_GROUP_LIMITS:
         raise InputError(
-            f"{KEY}: {path}: {len(limits.names)} limits, each side counted; at least one and at"
-            f" most {MOST_ROWS}"
+            f"{GROUPS_KEY}: {path}: {len(limits.names)} limits, each side counted; at least one and at"
+            f" most {MAX_GROUP_LIMITS}"
         )
     return limits

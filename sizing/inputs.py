@@ -11,7 +11,7 @@ import numpy as np
 
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
-from sizing.problem import AccountRow, Problem
+from sizing.problem import AccountArrays, DecisionProblem
 from trainingdata.instants import utc_text
 
 
@@ -46,7 +46,7 @@ class SizingInputs:
     group_limit_names: names of the limits on groups, as in `GroupLimits`.
     """
 
-    problem: Problem
+    problem: DecisionProblem
     symbols: tuple[str, ...] = ()
     at: np.datetime64 | None = None
     group_limit_names: tuple[str, ...] = ()
@@ -97,9 +97,9 @@ class SizingInputs:
         return self.problem.limits.stock_ceiling
 
     @property
-    def granted(self) -> float:
+    def granted_gross(self) -> float:
         """Stock gross that is granted now, whether orders reach it or not."""
-        return self.problem.limits.granted
+        return self.problem.limits.granted_gross
 
     @property
     def held(self) -> Array:
@@ -107,9 +107,9 @@ class SizingInputs:
         return self.problem.account.held
 
     @property
-    def deciding(self) -> Mask:
+    def adjustable(self) -> Mask:
         """[S] whether it may change now; all others stay as they are."""
-        return self.problem.account.deciding
+        return self.problem.account.adjustable
 
     @property
     def equity(self) -> float:
@@ -121,9 +121,9 @@ class SizingInputs:
         """Cash that may buy coins, a multiple of equity; below 0 where there is none."""
         return self.problem.account.unborrowed
 
-    def beside(self, held: Array, deciding: Mask) -> SizingInputs:
+    def beside(self, held: Array, adjustable: Mask) -> SizingInputs:
         """The same where other weights [S] are held and others decide."""
-        account = self.problem.account._replace(held=held, deciding=deciding)
+        account = self.problem.account._replace(held=held, adjustable=adjustable)
         return replace(self, problem=self.problem._replace(account=account))
 
     def place(self, k: int) -> str:
@@ -132,12 +132,12 @@ class SizingInputs:
         return symbol if self.at is None else f"{symbol} at {utc_text(self.at)}"
 
 
-def no_equity(equity: float) -> str:
+def no_equity_text(equity: float) -> str:
     """Why an account whose equity is not above zero sizes nothing: weights mean nothing in it."""
     return f"account: equity is {equity:.2f}; nothing can be sized"
 
 
-def check_priced(symbols: Sequence[str], account: AccountRow) -> None:
+def check_priced(symbols: Sequence[str], account: AccountArrays) -> None:
     """Refuse a position without a price."""
     # A position valued at zero would free its part of every ceiling for another.
     unpriced = np.flatnonzero((account.quantity != 0.0) & np.isnan(account.price))

@@ -25,17 +25,17 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.compiled import compiled
-from foundation.threads import undivided
+from foundation.threads import single_threaded_blas
 from sizing.solver.active_set import INFEASIBLE, SOLVED
 from sizing.solver.cholesky import factored_solve
 from sizing.solver.multi_period import SizingProblem as SizingProblem
 from sizing.solver.multi_period import optimal_weights
 
-Group = tuple[npt.ArrayLike, npt.ArrayLike]
+GroupCeiling = tuple[npt.ArrayLike, npt.ArrayLike]
 
-DEFINITE = 1e-9  # of the largest variance: how far below zero an eigenvalue is rounding
-SYMMETRY = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rounding
-DIVISIBLE = 64  # numbers from which BLAS may split a product among threads
+EIGENVALUE_TOL = 1e-9  # of the largest variance: how far below zero an eigenvalue is rounding
+SYMMETRY_TOL = 1e-8  # relative difference between Σᵢⱼ and Σⱼᵢ that is rounding
+MIN_THREADED_SIZE = 64  # numbers from which BLAS may split a product among threads
 
 
 class SolverFailed(RuntimeError):
@@ -120,7 +120,7 @@ def kelly_weights(
     fraction: float = 0.5,
     lower: npt.ArrayLike,
     upper: npt.ArrayLike,
-    groups: Sequence[Group] = (),
+    groups: Sequence[GroupCeiling] = (),
     held: npt.ArrayLike | None = None,
     cost: npt.ArrayLike | None = None,
 ) -> Array:
@@ -165,7 +165,7 @@ def kelly_weights(
         )
     # Threads that share a product wait actively for each other. On busy cores two threads take four
     # times as long as one for 500 symbols.
-    with undivided() if expected.size >= DIVISIBLE else nullcontext():
+    with single_threaded_blas() if expected.size >= MIN_THREADED_SIZE else nullcontext():
         given = expected, covariance, float(fraction), lower, upper, groups
         return _history_weights(*given) if history else _instant_weights(*given, held, cost)
 
@@ -186,7 +186,7 @@ def _instant_weights(
     fraction: float,
     lower: npt.ArrayLike,
     upper: npt.ArrayLike,
-    groups: Sequence[Group],
+    groups: Sequence[GroupCeiling],
     held: npt.ArrayLike | None = None,
     cost: npt.ArrayLike | None = None,
 ) -> Array:
@@ -234,7 +234,7 @@ def _history_weights(
     fraction: float,
     lower: npt.ArrayLike,
     upper: npt.ArrayLike,
-    groups: Sequence[Group],
+    groups: Sequence[GroupCeiling],
 ) -> Array:
     """Weights [T, S] of T problems without costs."""
 
@@ -336,7 +336,7 @@ def check_covariance(covariance: Array) -> None:
         raise ValueError("covariance must be finite, symmetric and positive semi-definite")
 
 
-def group_arrays(groups: Sequence[Group], symbols: int) -> tuple[Array, Array]:
+def group_arrays(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, Array]:
     """Coefficients [G, S] and limits [G] of groups."""
     coefficients = np.zeros((len(groups), symbols))
     limits = np.zeros(len(groups))
@@ -382,7 +382,7 @@ def _is_covariance(matrix: Array) -> bool:
     # exactly where no eigenvalue lies further below zero than that. An eigenvalue would cost many
     # times as much. What is not a number goes on to the last element.
     raised = matrix.copy()
-    raised.reshape(-1)[:: n + 1] += DEFINITE * largest
+    raised.reshape(-1)[:: n + 1] += EIGENVALUE_TOL * largest
     factor, fault = dpotrf(raised.T, overwrite_a=True, clean=False)
     return fault == 0 and bool(factor[-1, -1] > 0.0)
 
@@ -393,5 +393,5 @@ def _is_symmetric(matrix: Array) -> bool:
         return True
     if not np.isfinite(matrix).all():
         return False
-    allowed = SYMMETRY * (np.abs(matrix) + np.abs(matrix.T)) + 1e-14
+    allowed = SYMMETRY_TOL * (np.abs(matrix) + np.abs(matrix.T)) + 1e-14
     return bool((np.abs(matrix - matrix.T) <= allowed).all())

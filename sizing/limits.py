@@ -5,23 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Mask, Matrix
-from foundation.compiled import compiled, copy_row, inlined
-from sizing.increments import whole_steps
-from sizing.problem import BookLimits, CurrentWeights, Problem
+from foundation.compiled import compiled, copy_row, jit_inline
+from sizing.increments import whole_lots
+from sizing.problem import BookLimits, CurrentWeights, DecisionProblem
 
 CENT = 0.01  # USD
-ROUNDED = 1e-9  # of a ceiling: what a solved problem may stand above it
+CEILING_TOL = 1e-9  # of a ceiling: what a solved problem may stand above it
 CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
 
-@inlined
+@jit_inline
 def granted_leverage(leverage: float, equity: float, margin_equity: float) -> float:
     """The leverage an account gets: 1× at most below margin_equity USD."""
     return min(leverage, 1.0) if equity < margin_equity else leverage
 
 
-@inlined
-def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) -> float:
+@jit_inline
+def overnight_share(weights: Array, crypto: Mask, trimmable: Mask, stock_ceiling: float) -> float:
     """The share of their weights that loose symbols may keep under the joint ceiling, 0 … 1.
 
     weights [S]; loose [S]: the symbols that may be cut. The ceiling: stock gross / stock_ceiling +
@@ -32,16 +32,16 @@ def kept_share(weights: Array, crypto: Mask, loose: Mask, stock_ceiling: float) 
     for s in range(len(weights)):
         part = abs(weights[s]) if crypto[s] else abs(weights[s]) / stock_ceiling
         load += part
-        if loose[s]:
+        if trimmable[s]:
             part_loose += part
     # The program leaves a full ceiling full up to rounding. Nobody trades for that.
-    if load <= 1.0 + ROUNDED or part_loose == 0.0:
+    if load <= 1.0 + CEILING_TOL or part_loose == 0.0:
         return 1.0
     return max(1.0 - (load - 1.0) / part_loose, 0.0)
 
 
 @compiled
-def bounds_of(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array]:
+def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array]:
     """Return lower and upper weights, [S] each: ± the cap, or the held weight of a fixed symbol.
 
     A symbol that leaves the universe is fixed at 0 and uses no headroom. The lower bound is 0 for
@@ -52,7 +52,7 @@ def bounds_of(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array
     lower = held.copy()
     upper = held.copy()
     for s in range(len(held)):
-        if account.deciding[s]:
+        if account.adjustable[s]:
             # What cannot be sold short any more may still be held short: such a position may stay
             # and shrink, and only going further short is refused.
             lower[s] = max(least, min(held[s], 0.0)) if limits.long_only[s] else least
@@ -63,8 +63,8 @@ def bounds_of(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array
     return lower, upper
 
 
-@inlined
-def ceilings_of(problem: Problem) -> tuple[Array, Array]:
+@jit_inline
+def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
     """Coefficients [4, S] and limits [4] of the CEILINGS: Σ coefficients·|w| ≤ limit."""
     limits = problem.limits
     held = problem.account.held
@@ -93,11 +93,11 @@ def ceilings_of(problem: Problem) -> tuple[Array, Array]:
 
 
 @compiled
-def size_rows(problem: Problem) -> tuple[Matrix, Array]:
+def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
     """Return coefficients [4 + G, S] and limits [4 + G]: CEILINGS, then the groups' sizes."""
-    rows, rooms = ceilings_of(problem)
+    rows, rooms = ceiling_rows(problem)
     groups = problem.limits.rows
-    count = len(groups.gross_most)
+    count = len(groups.gross_max)
     if count == 0:
         return rows, rooms
     all_rows = np.empty((len(rows) + count, rows.shape[1]))
@@ -106,19 +106,19 @@ def size_rows(problem: Problem) -> tuple[Matrix, Array]:
         all_rooms[k] = rooms[k]
         copy_row(all_rows[k], rows[k])
     for k in range(count):
-        all_rooms[len(rooms) + k] = groups.gross_most[k]
+        all_rooms[len(rooms) + k] = groups.gross_max[k]
         copy_row(all_rows[len(rooms) + k], groups.gross[k])
     return all_rows, all_rooms
 
 
-def priced_count(problem: Problem) -> int:
+def count_shadow_prices(problem: DecisionProblem) -> int:
     """How many limits and periods have a price: 4 + G + N + K."""
     rows = problem.limits.rows
     return len(CEILINGS) + len(rows.gross) + len(rows.net) + len(problem.returns.mu)
 
 
-@inlined
-def net_excess(problem: Problem, k: int, weights: Array, solved: Array) -> float:
+@jit_inline
+def net_excess(problem: DecisionProblem, k: int, weights: Array, solved: Array) -> float:
     """By how much weights [S] pass net limit k, or what solved ones [S] take where they pass it."""
     rows = problem.limits.rows
     use = 0.0
@@ -126,10 +126,10 @@ def net_excess(problem: Problem, k: int, weights: Array, solved: Array) -> float
     for s in range(rows.net.shape[1]):
         use += rows.net[k, s] * weights[s]
         allowed += rows.net[k, s] * solved[s]
-    return float(use - max(allowed, rows.net_most[k]))
+    return float(use - max(allowed, rows.net_max[k]))
 
 
-@inlined
+@jit_inline
 def _whole_sale(held: float, weight: float, increment: float) -> float:
     """What is sold on the way from one weight to a lower one, in whole increments.
 
@@ -137,19 +137,19 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
     """
     if weight == 0.0 or increment == 0.0:
         return held - weight
-    left = whole_steps(weight, increment) * increment
-    return whole_steps(held - left, increment) * increment
+    left = whole_lots(weight, increment) * increment
+    return whole_lots(held - left, increment) * increment
 
 
 @compiled
-def affordable_weights(problem: Problem, weights: Array) -> Array:
+def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
     """Return the weights [S], with all crypto purchases cut by one share to the cash at hand.
 
     Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_margin, over coins. A sale brings
     whole increments, unless it closes, less a fee rounded up to the cent. The next decision buys
     the rest.
     """
-    # `ceilings_of` bounds what coins come to: there a sale frees its whole worth. The venue checks
+    # `ceiling_rows` bounds what coins come to: there a sale frees its whole worth. The venue checks
     # the purchase above its price against the cash that the sale has brought, and refuses all of it
     # where that falls short.
     account = problem.account
@@ -169,7 +169,7 @@ def affordable_weights(problem: Problem, weights: Array) -> Array:
     payable = max(account.unborrowed + freed / account.order_margin, 0.0)
     affordable = weights.copy()
     # A full ceiling is full up to the rounding of the program.
-    if needed <= payable + ROUNDED:
+    if needed <= payable + CEILING_TOL:
         return affordable
     share = payable / needed
     for s in range(len(held)):

@@ -7,7 +7,7 @@ A class's premium is a Sharpe ratio, that of the diversified class. Reverse opti
 
 with ρ̄ the class's mean correlation. n symbols of one class are not all of it: a single stock's
 ratio is √ρ̄ of the class's. Few symbols say little about their class, so the prior of the mean
-correlation counts as `PAIRS` pairs beside those in the matrix.
+correlation counts as `PRIOR_PAIRS` pairs beside those in the matrix.
 
 The world's market portfolio had a ratio of 0.36 from 1960 to 2017 (Doeswijk, Lam and Swinkels
 2020), which shrunk for 58 years of data is 0.32. Two years of bars have an error of 0.7 and say
@@ -28,10 +28,10 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Array32, Index, Mask, Matrix
-from foundation.compiled import compiled, numbers_of
+from foundation.compiled import compiled, true_indices
 from trainingdata.correlation import MeanCorrelations
 
-PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts for
+PRIOR_PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts for
 
 
 @compiled
@@ -65,8 +65,8 @@ def unit_premiums(
     for t in range(len(variance)):
         correlation = correlations[matrix[t]]
         known = variance[t] > 0.0
-        stocks = numbers_of(known & ~crypto)
-        coins = numbers_of(known & crypto)
+        stocks = true_indices(known & ~crypto)
+        coins = true_indices(known & crypto)
         within = np.sqrt(
             _write_class_premiums(premiums[t], variance[t], correlation, stocks, prior.stocks)
             * _write_class_premiums(premiums[t], variance[t], correlation, coins, prior.crypto)
@@ -75,7 +75,7 @@ def unit_premiums(
         for i in stocks:
             for j in coins:
                 pairs += correlation[i, j]
-        across = (PAIRS * prior.across + pairs) / (PAIRS + len(stocks) * len(coins))
+        across = (PRIOR_PAIRS * prior.across + pairs) / (PRIOR_PAIRS + len(stocks) * len(coins))
         # Classes without an internal common factor share none with each other.
         if within > 0.0:
             crypto_correlation[t] = min(max(across / within, -1.0), 1.0)
@@ -108,7 +108,7 @@ def _write_class_premiums(
         pairs += with_all[i] - correlation[i, i]
     # A sample of few symbols may have a mean correlation below zero. No class has one: its symbols
     # would diversify each other away, and the premium with them.
-    mean = max((PAIRS * prior + pairs / 2) / (PAIRS + n * (n - 1) / 2), 0.0)
+    mean = max((PRIOR_PAIRS * prior + pairs / 2) / (PRIOR_PAIRS + n * (n - 1) / 2), 0.0)
     if n > 0:
         share = np.sqrt(mean / (mean + (1.0 - mean) / n))
         for i in members:

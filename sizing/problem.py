@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.compiled import compiled, inlined, picked_columns
+from foundation.compiled import compiled, jit_inline, take_columns
 
 
 class Returns(NamedTuple):
@@ -42,7 +42,7 @@ class Costs(NamedTuple):
     financing: Array
 
 
-class Rows(NamedTuple):
+class GroupConstraints(NamedTuple):
     """Limits on groups of N weights; multiples of equity.
 
     gross: [G, N] what a weight takes of each limit of sizes: Σ cᵢ·|wᵢ| ≤ most.
@@ -53,17 +53,19 @@ class Rows(NamedTuple):
     """
 
     gross: Array
-    gross_most: Array
+    gross_max: Array
     net: Array
-    net_most: Array
+    net_max: Array
     market: int
 
 
-NO_ROWS = Rows(np.zeros((0, 0)), np.zeros(0), np.zeros((0, 0)), np.zeros(0), -1)
+NO_GROUP_CONSTRAINTS = GroupConstraints(
+    np.zeros((0, 0)), np.zeros(0), np.zeros((0, 0)), np.zeros(0), -1
+)
 
 
-@inlined
-def rows_of(rows: Rows, chosen: Index) -> Rows:
+@jit_inline
+def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraints:
     """The limits over those chosen [m] of N weights, in order; the market has to be among them."""
     if len(rows.gross) + len(rows.net) == 0:
         return rows
@@ -71,17 +73,17 @@ def rows_of(rows: Rows, chosen: Index) -> Rows:
     for a in range(len(chosen)):
         if chosen[a] == rows.market:
             market = a
-    return Rows(
-        picked_columns(rows.gross, chosen),
-        rows.gross_most,
-        picked_columns(rows.net, chosen),
-        rows.net_most,
+    return GroupConstraints(
+        take_columns(rows.gross, chosen),
+        rows.gross_max,
+        take_columns(rows.net, chosen),
+        rows.net_max,
         market,
     )
 
 
 @compiled
-def with_betas(rows: Rows, covariance: Array) -> Rows:
+def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
     """The rows with each symbol's beta to the market; covariance [K, S, S].
 
     Over all periods: Σ cov(market, symbol) / Σ var(market). Where the market has no variance
@@ -102,7 +104,7 @@ def with_betas(rows: Rows, covariance: Array) -> Rows:
         beta = shared / variance if variance > 0.0 else 0.0
         net[len(net) - 2, s] = beta
         net[len(net) - 1, s] = -beta
-    return Rows(rows.gross, rows.gross_most, net, rows.net_most, rows.market)
+    return GroupConstraints(rows.gross, rows.gross_max, net, rows.net_max, rows.market)
 
 
 class BookLimits(NamedTuple):
@@ -122,12 +124,12 @@ class BookLimits(NamedTuple):
     symbol_cap: float
     crypto_cap: float
     margin_equity: float
-    most_positions: float
+    max_positions: float
     stock_ceiling: float
-    granted: float
+    granted_gross: float
     crypto: Mask
     long_only: Mask
-    rows: Rows = NO_ROWS
+    rows: GroupConstraints = NO_GROUP_CONSTRAINTS
 
 
 class CurrentWeights(NamedTuple):
@@ -144,7 +146,7 @@ class CurrentWeights(NamedTuple):
     """
 
     held: Array
-    deciding: Mask
+    adjustable: Mask
     exiting: Mask
     increment: Array
     equity: float
@@ -152,7 +154,7 @@ class CurrentWeights(NamedTuple):
     order_margin: float
 
 
-class Problem(NamedTuple):
+class DecisionProblem(NamedTuple):
     """What a strategy is given to answer."""
 
     returns: Returns
@@ -161,7 +163,7 @@ class Problem(NamedTuple):
     account: CurrentWeights
 
 
-class AccountRow(NamedTuple):
+class AccountArrays(NamedTuple):
     """An account over N rows: the panel's symbols, then what is held beside them.
 
     The rows from `positions` on are what open orders have yet to take off a position. It counts as
@@ -197,7 +199,7 @@ class AccountRow(NamedTuple):
 
 @compiled
 def current_weights(
-    account: AccountRow, deciding: Mask, exiting: Mask, order_margin: float
+    account: AccountArrays, adjustable: Mask, exiting: Mask, order_margin: float
 ) -> CurrentWeights:
     """The account as weights; NaN without equity. deciding, leaving: [N]."""
     equity = account.equity if account.equity > 0.0 else np.nan
@@ -209,4 +211,4 @@ def current_weights(
             held[s] = account.quantity[s] * account.price[s] / equity
             increment[s] = account.increment[s] * account.price[s] / equity
     unborrowed = account.unborrowed / equity / order_margin
-    return CurrentWeights(held, deciding, exiting, increment, equity, unborrowed, order_margin)
+    return CurrentWeights(held, adjustable, exiting, increment, equity, unborrowed, order_margin)

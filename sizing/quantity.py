@@ -14,17 +14,17 @@ from typing import Protocol
 import numpy as np
 
 from foundation.arrays import Array, Mask
-from foundation.compiled import inlined
+from foundation.compiled import jit_inline
 from foundation.errors import InputError
 from sizing.allocation import Strategy
-from sizing.increments import whole_steps
-from sizing.inputs import AccountLike, SizingInputs, check_priced, no_equity
+from sizing.increments import whole_lots
+from sizing.inputs import AccountLike, SizingInputs, check_priced, no_equity_text
 from sizing.kelly import SolverFailed
 from sizing.problem import (
-    AccountRow,
+    AccountArrays,
     BookLimits,
     Costs,
-    Problem,
+    DecisionProblem,
     Returns,
     current_weights,
     with_betas,
@@ -38,7 +38,7 @@ from trainingdata.timeframe import HOURLY
 log = logging.getLogger(__name__)
 
 HALF_KELLY = Kelly()
-MOST_COINS = 1e11  # quantity of one order, whatever it is worth
+MAX_CRYPTO_QUANTITY = 1e11  # quantity of one order, whatever it is worth
 
 
 class MomentsLike(Protocol):
@@ -57,14 +57,14 @@ class MomentsLike(Protocol):
         """[M] or [K, M] standard deviation."""
 
 
-@inlined
-def largest_coin_order(largest: float, price: float) -> float:
+@jit_inline
+def max_crypto_quantity(largest: float, price: float) -> float:
     """The largest quantity of one order of coins: what `largest` USD buy, MOST_COINS at most."""
-    return min(largest / price, MOST_COINS)
+    return min(largest / price, MAX_CRYPTO_QUANTITY)
 
 
-@inlined
-def part_count(steps: float, rest: float, most: float, step: float) -> int:
+@jit_inline
+def count_child_orders(steps: float, rest: float, most: float, step: float) -> int:
     """In how many orders a quantity goes out, each of `most` at most.
 
     steps: whole steps of the quantity; rest: what is left of it, below one step. One step is the
@@ -74,8 +74,8 @@ def part_count(steps: float, rest: float, most: float, step: float) -> int:
     return max(int(np.ceil(slots / max(np.floor(most / step), 1.0))), 1)
 
 
-@inlined
-def part_steps(steps: float, count: int, k: int) -> float:
+@jit_inline
+def child_order_lots(steps: float, count: int, k: int) -> float:
     """Steps of order number k of `count`: as equal as they can be, the larger ones first."""
     least = np.floor(steps / count)
     return float(least + (1.0 if k < steps - least * count else 0.0))
@@ -84,7 +84,7 @@ def part_steps(steps: float, count: int, k: int) -> float:
 def truncate_to_increment(quantity: float, increment: Decimal) -> Decimal:
     """The largest multiple of `increment` that is no further from zero than `quantity`."""
     step = 1.0 if increment == 1 else float(increment)
-    return int(whole_steps(quantity, step)) * increment
+    return int(whole_lots(quantity, step)) * increment
 
 
 def target_quantity(
@@ -115,7 +115,7 @@ def get_qty(
     cost: float = 0.0,
     hours: float = 1.0,
     overnight: bool = False,
-    tolls: Sequence[float] = (),
+    borrow_costs: Sequence[float] = (),
     signal: float = 0.0,
     enhanced: bool = True,
     fallback: Fallback = "none",
@@ -164,13 +164,13 @@ def get_qty(
     """
     item = instrument(symbol)
     request = _Request(
-        item, price, account, moments, correlation, cost, hours, overnight, tolls, signal
+        item, price, account, moments, correlation, cost, hours, overnight, borrow_costs, signal
     )
     _check(request)
     rules = limits or Limits()
     held = account.exposure.get(item.symbol, Decimal(0))
     if not account.equity > 0:
-        log.warning("%s: Enhanced sizing failed: %s", item.symbol, no_equity(account.equity))
+        log.warning("%s: Enhanced sizing failed: %s", item.symbol, no_equity_text(account.equity))
         return -held
     inputs, row = _inputs(request, rules)
     strategies: list[Strategy] = [strategy] if enhanced else []
@@ -196,7 +196,7 @@ class _Request:
     cost: float
     hours: float
     overnight: bool
-    tolls: Sequence[float]
+    borrow_costs: Sequence[float]
     signal: float
 
 
@@ -214,8 +214,8 @@ def _first_answer(
         except (InputError, SolverFailed) as reason:
             log.warning("%s: Enhanced sizing failed: %s", item.symbol, reason)
         else:
-            phrase = strategy.phrase(item.kind, inputs.stock_ceiling)
-            log.info("%s: %s", item.symbol, phrase)
+            log_phrase = strategy.log_phrase(item.kind, inputs.stock_ceiling)
+            log.info("%s: %s", item.symbol, log_phrase)
             return weight
     return None
 
@@ -238,10 +238,12 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
     years = np.array([request.hours / HOURLY.clock(item.kind).bars_a_year for item in items])
     cost = np.full(n, request.cost)
     signal = np.full(n, request.signal)
-    tolls = np.array([*request.tolls, *[0.0] * (periods - len(request.tolls))], dtype=np.float64)
+    borrow_costs = np.array(
+        [*request.borrow_costs, *[0.0] * (periods - len(request.borrow_costs))], dtype=np.float64
+    )
     prices = {**account.prices, symbol: request.price}
     exposure = account.exposure
-    book = AccountRow(
+    book = AccountArrays(
         quantity=np.array([float(exposure.get(s, 0)) for s in symbols]),
         price=np.array([prices.get(s, np.nan) for s in symbols]),
         increment=np.zeros(n),
@@ -257,17 +259,17 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
     )
     check_priced(symbols, book)
     ceiling = limits.stock_ceiling(overnight=request.overnight, equity=account.equity)
-    groups = limits.of_groups()
-    problem = Problem(
+    groups = limits.group_limits()
+    problem = DecisionProblem(
         Returns(mu, np.full(mu.shape, np.nan), covariance, universe, years),
-        Costs(change_costs(cost, signal, periods), tolls),
+        Costs(change_costs(cost, signal, periods), borrow_costs),
         BookLimits(
             *limits.caps,
             stock_ceiling=ceiling,
-            granted=ceiling,
+            granted_gross=ceiling,
             crypto=crypto,
             long_only=np.array([not item.shortable for item in items]),
-            rows=with_betas(groups.rows_over(symbols), covariance),
+            rows=with_betas(groups.constraints_over(symbols), covariance),
         ),
         current_weights(book, np.array([s == symbol for s in symbols]), np.zeros(n, bool), 1.0),
     )
@@ -317,10 +319,12 @@ def _check(request: _Request) -> None:
     if not 0 <= request.signal < 1:
         raise InputError(f"signal: {request.signal} is outside 0 … 1")
     if request.moments is not None:
-        _check_moments(request.moments, request.correlation, request.tolls)
+        _check_moments(request.moments, request.correlation, request.borrow_costs)
 
 
-def _check_moments(moments: MomentsLike, correlation: Array | None, tolls: Sequence[float]) -> None:
+def _check_moments(
+    moments: MomentsLike, correlation: Array | None, borrow_costs: Sequence[float]
+) -> None:
     """Refuse periods that do not fit each other."""
     m = len(moments.symbols)
     for name, array in (("mu", moments.mu), ("sigma", moments.sigma)):
@@ -345,9 +349,9 @@ def _check_moments(moments: MomentsLike, correlation: Array | None, tolls: Seque
         raise InputError(
             f"correlation: shape {np.shape(correlation)}, {m} symbols need {(m, m)}, also a period"
         )
-    within = [isinstance(toll, float | int) and 0 <= toll < 1 for toll in tolls]
-    if len(tolls) not in (0, periods) or not all(within):
-        raise InputError(f"tolls: {list(tolls)} are not {periods} numbers within 0 … 1")
+    within = [isinstance(toll, float | int) and 0 <= toll < 1 for toll in borrow_costs]
+    if len(borrow_costs) not in (0, periods) or not all(within):
+        raise InputError(f"tolls: {list(borrow_costs)} are not {periods} numbers within 0 … 1")
 
 
 def _check_moments_known(

@@ -43,11 +43,11 @@ class Limits:
     groups: str | None = setting(
         None, "YAML file of limits on groups and on market beta (docs/MATH.md)"
     )
-    most_positions: int | None = setting(
+    max_positions: int | None = setting(
         None, "held after a decision, those that cannot change then among them", ge=1, le=100_000
     )
 
-    def of_groups(self) -> GroupLimits:
+    def group_limits(self) -> GroupLimits:
         """The limits on groups; none where no file is named."""
         from sizing.group_limits import NO_GROUPS
 
@@ -83,26 +83,26 @@ class Limits:
 
         Weights are multiples of equity; shorts need an equity of at least the third, USD.
         """
-        most = np.inf if self.most_positions is None else float(self.most_positions)
+        most = np.inf if self.max_positions is None else float(self.max_positions)
         return self.symbol_cap, self.crypto_leverage, self.margin_equity, most
 
 
 @cache
 def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimits:
     """The limits of a file, once some book keeps to them."""
-    from sizing.group_limits import KEY, read_group_limits
+    from sizing.group_limits import GROUPS_KEY, read_group_limits
 
     limits = read_group_limits(path)
-    if (row := limits.unmet(symbol_cap, leverage)) is not None:
+    if (row := limits.infeasible_limit(symbol_cap, leverage)) is not None:
         raise InputError(
-            f"{KEY}: {path}: no book under limits.symbol_cap={symbol_cap:g}, the ceilings and the"
+            f"{GROUPS_KEY}: {path}: no book under limits.symbol_cap={symbol_cap:g}, the ceilings and the"
             f" other groups' limits keeps to {row}; widen one of them"
         )
     return limits
 
 
 @settings_class("sizing.drawdown")
-class Drawdown:
+class DrawdownLimit:
     """Wealth is ever to fall by a share of what it was with some probability at most."""
 
     depth: Annotated[float, about("the share that is lost", gt=0, lt=1)]

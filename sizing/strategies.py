@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from foundation.arrays import Array, Index, first_row
-from foundation.errors import InputError, in_one_line, invalid_choice
-from foundation.plugin import TARGET, is_own, load_own, user_code
+from foundation.arrays import Array, Index, first_true
+from foundation.errors import InputError, one_line, invalid_choice
+from foundation.plugin import TARGET, is_plugin, load_plugin, plugin_errors
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Kind
 from trainingdata.timeframe import DAYS_A_YEAR, Holding
@@ -30,13 +30,13 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from sizing.inputs import SizingInputs
     from sizing.kelly import SolverFailed
 
-KELLY = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
-ROUNDS = 500  # of risk parity's steps at most
-FULL_STEP = 0.25  # decrement below which Newton's step is taken whole
-CLOSE = 1e-10  # relative: where the steps end
-SLOT = "sizing"  # the group that names a rule of one's own
-OWN = f"{SLOT}.{TARGET}"
-MOST = 1e6  # of equity: where such a rule asks for more, limits need not know how much
+KELLY_NAME = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
+MAX_NEWTON_STEPS = 500  # of risk parity's steps at most
+FULL_STEP_DECREMENT = 0.25  # decrement below which Newton's step is taken whole
+REL_TOL = 1e-10  # relative: where the steps end
+GROUP = "sizing"  # the group that names a rule of one's own
+TARGET_KEY = f"{GROUP}.{TARGET}"
+MAX_RULE_WEIGHT = 1e6  # of equity: where such a rule asks for more, limits need not know how much
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ class Kelly:
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Kelly under the limits, net of the cost of moving."""
         from sizing.allocation import allocate
-        from sizing.binding import Bound
-        from sizing.problem import Costs, Problem
+        from sizing.binding import BindingLimits
+        from sizing.problem import Costs, DecisionProblem
 
         if self.multiplier == 1.0:
             return allocate(inputs, self.fraction)
@@ -78,16 +78,18 @@ class Kelly:
             covariance=returns.covariance / np.outer(times, times),
         )
         stretched_costs = Costs(costs.change / times, costs.financing / self.multiplier)
-        problem = Problem(stretched_returns, stretched_costs, limits, account)
+        problem = DecisionProblem(stretched_returns, stretched_costs, limits, account)
         stretched = replace(inputs, problem=problem)
         allocation = allocate(stretched, self.fraction)
         # The program's shadow prices are those of v. Nobody holds v, so only the names are kept.
-        held_by, own_price, prices, rows = allocation.bound
+        held_by, bound_price, prices, rows = allocation.binding_limits
         nan = np.nan
-        unpriced = Bound(held_by, np.full_like(own_price, nan), np.full_like(prices, nan), rows)
-        return replace(allocation, bound=unpriced)
+        unpriced = BindingLimits(
+            held_by, np.full_like(bound_price, nan), np.full_like(prices, nan), rows
+        )
+        return replace(allocation, binding_limits=unpriced)
 
-    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
+    def log_phrase(self, kind: Kind, stock_ceiling: float) -> str:
         if kind is Kind.CRYPTO:
             return "Enhanced Kelly sizing with no leverage (crypto)"
         return f"Enhanced Kelly sizing with {stock_ceiling:.1f}x leverage"
@@ -110,7 +112,7 @@ class WeightPattern:
     band: float = 0.0
     holding: Holding | None = "session"
     uses_forecast: bool = False
-    directed: bool = False
+    forecast_directed: bool = False
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
@@ -119,15 +121,17 @@ class WeightPattern:
         Where not all positions may stand, one that is held gives way to another that is larger by
         more than `band`.
         """
-        from sizing.allocation import nearest
+        from sizing.allocation import project_onto_limits
 
         desired = self.rule(inputs)
         near = np.abs(desired - inputs.held) <= self.band * np.abs(desired)
         wanted = np.where(near, inputs.held, desired)
         ranked = np.where(inputs.held * desired > 0.0, 1.0 + self.band, 1.0) * desired
-        return nearest(inputs, wanted, ranked=ranked, directed=self.directed)
+        return project_onto_limits(
+            inputs, wanted, ranked=ranked, forecast_directed=self.forecast_directed
+        )
 
-    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
+    def log_phrase(self, kind: Kind, stock_ceiling: float) -> str:
         return f"{self.name} sizing"
 
 
@@ -147,31 +151,31 @@ class Legacy:
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Each deciding symbol in turn, the book as the ones before it left it."""
-        from sizing.allocation import nearest
+        from sizing.allocation import project_onto_limits
 
         # What is sold whole leaves its room to the others.
         held = np.where(inputs.problem.account.exiting, 0.0, inputs.held)
-        unlimited = np.full(len(held), np.nan)
-        for k in np.flatnonzero(inputs.deciding).tolist():
+        unconstrained = np.full(len(held), np.nan)
+        for k in np.flatnonzero(inputs.adjustable).tolist():
             turn = inputs.beside(held, np.arange(len(held)) == k)
-            unlimited[k] = self._unlimited_weight(turn, k)
-            held = nearest(turn, np.where(turn.deciding, unlimited, held)).target
+            unconstrained[k] = self._unconstrained_weight(turn, k)
+            held = project_onto_limits(turn, np.where(turn.adjustable, unconstrained, held)).target
         # One more look at all of them together names what binds each in the book as it ends.
-        allocation = nearest(inputs, held)
+        allocation = project_onto_limits(inputs, held)
         # Half of equity in a coin is no answer to what is expected of it.
-        none = np.where(inputs.deciding, 0.0, np.nan)
-        forecast = np.where(inputs.crypto, none, unlimited)
-        return replace(allocation, unlimited=unlimited, forecast=forecast)
+        none = np.where(inputs.adjustable, 0.0, np.nan)
+        forecast = np.where(inputs.crypto, none, unconstrained)
+        return replace(allocation, unconstrained=unconstrained, forecast=forecast)
 
-    def _unlimited_weight(self, s: SizingInputs, k: int) -> float:
+    def _unconstrained_weight(self, s: SizingInputs, k: int) -> float:
         """What the rule asks for of symbol k, before limits."""
         if s.crypto[k]:
             return 0.5
         others = float(np.abs(s.held[~s.crypto]).sum() - abs(s.held[k]))
-        size = 0.5 * max(s.granted - others, 0.0) * self.risk_multiplier
+        size = 0.5 * max(s.granted_gross - others, 0.0) * self.risk_multiplier
         return -size if s.mu[k] < 0 else size
 
-    def phrase(self, kind: Kind, stock_ceiling: float) -> str:
+    def log_phrase(self, kind: Kind, stock_ceiling: float) -> str:
         return "Legacy sizing"
 
 
@@ -254,13 +258,13 @@ def equal_risk(covariance: Array) -> Array:
         raise InputError(f"risk_parity: variance {variance.min():g} is not above 0")
     n = len(variance)
     weights = 1.0 / np.sqrt(variance * n)
-    for _ in range(ROUNDS):
+    for _ in range(MAX_NEWTON_STEPS):
         gradient = covariance @ weights - 1.0 / (n * weights)
         curvature = covariance + np.diag(1.0 / (n * weights**2))
         step = -np.linalg.solve(curvature, gradient)
         decrement = math.sqrt(max(-n * float(gradient @ step), 0.0))
-        weights = weights + step / (1.0 + (decrement if decrement > FULL_STEP else 0.0))
-        if decrement <= CLOSE:
+        weights = weights + step / (1.0 + (decrement if decrement > FULL_STEP_DECREMENT else 0.0))
+        if decrement <= REL_TOL:
             return np.asarray(weights / weights.sum())
     raise InputError(f"risk_parity: no weights of equal risk found for {n} symbols")
 
@@ -274,23 +278,23 @@ def comparable_symbols(s: SizingInputs) -> Index | None:
     symbols = np.flatnonzero(s.universe)
     day = 1 / np.where(s.crypto, DAYS_A_YEAR[Kind.CRYPTO], DAYS_A_YEAR[Kind.STOCK])[symbols]
     variance = np.diag(s.covariance)[symbols]
-    comparable = (s.years[symbols] >= day * (1 - CLOSE)) & (variance > 0)
+    comparable = (s.years[symbols] >= day * (1 - REL_TOL)) & (variance > 0)
     return symbols if len(symbols) and comparable.all() else None
 
 
-PATTERNS: Mapping[str, Callable[[SizingInputs], Array]] = {
+WEIGHT_RULES: Mapping[str, Callable[[SizingInputs], Array]] = {
     "equal_weight": equal_weight,
     "inverse_volatility": inverse_volatility,
     "risk_parity": risk_parity,
 }
-NAMES = (
+STRATEGY_NAMES = (
     *("kelly_10", "kelly_25", "kelly_50", "kelly_100", "kelly_50_x4", "premium_50"),
     *("equal_weight", "fixed_fraction", "vol_target", "inverse_volatility", "risk_parity"),
     *("buy_and_hold", "legacy"),
 )
 
 
-def named(
+def strategy_from_name(
     name: str,
     *,
     fraction: float | None = None,
@@ -312,15 +316,15 @@ def named(
     band: within which patterns leave a weight, relative to where it belongs.
     risk_multiplier: of `legacy`.
     """
-    if KELLY.fullmatch(name):
+    if KELLY_NAME.fullmatch(name):
         return _kelly(name, fraction)
-    if name not in NAMES and not is_own(name):
-        also = f"kelly_ or premium_ and a percentage, or {OWN}=module.function"
-        raise invalid_choice("sizing.strategy", name, NAMES, also=also)
+    if name not in STRATEGY_NAMES and not is_plugin(name):
+        also = f"kelly_ or premium_ and a percentage, or {TARGET_KEY}=module.function"
+        raise invalid_choice("sizing.strategy", name, STRATEGY_NAMES, also=also)
     if fraction is not None:
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
-    if is_own(name):
-        return _own_strategy(name, band)
+    if is_plugin(name):
+        return _plugin_strategy(name, band)
     if name == "legacy":
         return Legacy(risk_multiplier)
     if name == "buy_and_hold":
@@ -329,12 +333,14 @@ def named(
         return WeightPattern(name, partial(vol_target, deviation=deviation), band)
     if name == "fixed_fraction":
         rule = partial(fixed_fraction, size=size)
-        return WeightPattern(name, rule, band, holding=None, uses_forecast=True, directed=True)
-    return WeightPattern(name, PATTERNS[name], band)
+        return WeightPattern(
+            name, rule, band, holding=None, uses_forecast=True, forecast_directed=True
+        )
+    return WeightPattern(name, WEIGHT_RULES[name], band)
 
 
 def _kelly(name: str, fraction: float | None) -> Kelly:
-    kelly = KELLY.fullmatch(name)
+    kelly = KELLY_NAME.fullmatch(name)
     assert kelly is not None
     percent = float(kelly[2])
     if percent < 1.0:
@@ -353,25 +359,27 @@ def _kelly(name: str, fraction: float | None) -> Kelly:
     )
 
 
-def with_fraction(name: str, fraction: float | None) -> str:
+def name_with_fraction(name: str, fraction: float | None) -> str:
     """The name of a Kelly strategy with another fraction than its own in it; others as they are."""
-    kelly = KELLY.fullmatch(name)
+    kelly = KELLY_NAME.fullmatch(name)
     if kelly is None or fraction is None or float(kelly[2]) / 100 == fraction:
         return name
     return f"{kelly[1].lower()}_{100 * fraction:g}{kelly[3] or ''}"
 
 
 @cache
-def _own_strategy(name: str, band: float) -> Strategy:
+def _plugin_strategy(name: str, band: float) -> Strategy:
     """The strategy that `module.name` stands for: one for all decisions of a process."""
-    rule = load_own(SLOT, name)
+    rule = load_plugin(GROUP, name)
     if isinstance(rule, type) or not callable(rule):
         kind = "a class" if isinstance(rule, type) else type(rule).__name__
-        raise InputError(f"{OWN}: {name} is no function of a SizingInputs but {kind}")
-    return WeightPattern(name, own_rule(name, rule), band, holding=None, uses_forecast=True)
+        raise InputError(f"{TARGET_KEY}: {name} is no function of a SizingInputs but {kind}")
+    return WeightPattern(name, plugin_rule(name, rule), band, holding=None, uses_forecast=True)
 
 
-def own_rule(name: str, rule: Callable[[SizingInputs], object]) -> Callable[[SizingInputs], Array]:
+def plugin_rule(
+    name: str, rule: Callable[[SizingInputs], object]
+) -> Callable[[SizingInputs], Array]:
     """Wrap a user's rule: anything but one finite weight a symbol ends the run with a message.
 
     The rule receives a copy of the inputs. Writing to it does not change the limits.
@@ -381,7 +389,7 @@ def own_rule(name: str, rule: Callable[[SizingInputs], object]) -> Callable[[Siz
         from sizing.kelly import SolverFailed
 
         unsolved: SolverFailed | None = None
-        with user_code(SLOT, name):
+        with plugin_errors(GROUP, name):
             try:
                 answer = rule(replace(s, problem=_copied(s.problem)))
             except SolverFailed as error:
@@ -403,7 +411,7 @@ def _copied(value: Any) -> Any:
 
 def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
     """Return the weights [S] of a rule's answer, clipped to ±MOST."""
-    needed = f"{OWN}: {name}: one finite weight a symbol is needed"
+    needed = f"{TARGET_KEY}: {name}: one finite weight a symbol is needed"
     wanted = None
     # What names its symbols itself may name them in another order.
     if isinstance(answer, np.ndarray | list | tuple):
@@ -411,9 +419,9 @@ def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
             wanted = np.asarray(answer)
     if wanted is None or wanted.shape != s.held.shape or wanted.dtype.kind not in "biuf":
         when = "" if s.at is None else f" at {utc_text(s.at)}"
-        said = in_one_line(repr(answer), 80)
+        said = one_line(repr(answer), 80)
         raise InputError(f"{needed}, an array for {len(s.held)} symbols{when}; it answered {said}")
     if not (finite := np.isfinite(wanted)).all():
-        k = first_row(~finite)
+        k = first_true(~finite)
         raise InputError(f"{needed}; it answered {wanted[k]} for {s.place(k)}")
-    return np.minimum(np.maximum(wanted.astype(np.float64), -MOST), MOST)
+    return np.minimum(np.maximum(wanted.astype(np.float64), -MAX_RULE_WEIGHT), MAX_RULE_WEIGHT)

@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from forecasting.forecast import Forecaster, ForecastTable, Progress, silent
-from foundation.compose import composed_config
+from forecasting.forecast import Forecaster, ForecastTable, Progress, no_progress
+from foundation.compose import compose_config
 from foundation.settings import with_changes
 from marketsimulator.results.metrics import daily_equity
 from marketsimulator.runs.outcome import simulate_variants
@@ -66,7 +66,7 @@ class Once:
         """What reports call it."""
         return self.inner.name
 
-    def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
+    def forecast(self, bars: Bars, since: Any, progress: Progress = no_progress) -> ForecastTable:
         """Forecast of the inner one, made once for every instant to begin at."""
         asked = str(since)
         if asked not in self.known:
@@ -83,7 +83,7 @@ def market(edge: float, seed: int) -> list[dict[str, Any]]:
         _rows(
             edge,
             seed,
-            with_changes(BacktestSettings.from_config(composed_config("backtest", [])), words),
+            with_changes(BacktestSettings.from_config(compose_config("backtest", [])), words),
         )
     )
 

@@ -43,7 +43,7 @@ from event_contracts.trading.policies import (
 )
 from event_contracts.trading.records import DOLLAR
 from foundation.arrays import Array, Mask
-from foundation.files import put_whole
+from foundation.files import write_atomically
 
 MARKETS = 512
 JUDGED = 16  # episodes of each market
@@ -203,7 +203,7 @@ def main() -> None:
         row = {"edge": edge, "policy": policy.name, **more}
         row |= judge(policy, episode, JUDGED, HELD_OUT + words.seed).figures()
         table.append(row)
-        put_whole(words.output, (json.dumps(table, indent=1) + "\n").encode())
+        write_atomically(words.output, (json.dumps(table, indent=1) + "\n").encode())
         print(json.dumps(row), flush=True)
 
     for edge in words.edges:

@@ -284,7 +284,7 @@ def strategy_rows() -> None:
     """Print a strategy in Python called at every bar of one symbol, beside backtesting.py."""
     from execution.orders.orders import Order
     from forecasting.baseline import RandomWalk
-    from foundation.compose import composed_config
+    from foundation.compose import compose_config
     from marketsimulator.runs.simulate import simulate_trading, step_trading
     from marketsimulator.settings import BacktestSettings
     from trainingdata.market import Market
@@ -292,12 +292,12 @@ def strategy_rows() -> None:
     given = followed(1, 1764)
     words = ["capital=100000", "trials=null", "sizing.band=0"]
     words.append("sizing._target_=studies.peers.follow")
-    settings = BacktestSettings.from_config(composed_config("backtest", words))
+    settings = BacktestSettings.from_config(compose_config("backtest", words))
     market = Market(synthetic(1, 1764))
     trader = settings.trader(RandomWalk())
     table = trader.build_beliefs(market)
     wanted = given["weights"][np.searchsorted(given["at"], table.at)]
-    mu = np.where(table.deciding[:, None], wanted[:, None] / 100, table.mu)
+    mu = np.where(table.adjustable[:, None], wanted[:, None] / 100, table.mu)
     trader = replace(trader, table=table._replace(mu=mu))
 
     symbol = market.bars.symbols[0]
@@ -441,7 +441,7 @@ def synthetic(
 def decision_rows() -> None:
     """Print the rate of whole decisions at every bar, on forecasts of noise."""
     from forecasting.baseline import RandomWalk
-    from foundation.compose import composed_config
+    from foundation.compose import compose_config
     from foundation.settings import with_changes
     from marketsimulator.runs.outcome import simulate_variants
     from marketsimulator.runs.simulate import simulate_trading, step_trading
@@ -449,14 +449,14 @@ def decision_rows() -> None:
     from trainingdata.market import Market
 
     words = ["capital=1000000", "trials=null", "sizing.holding=next"]  # the peers' horizon
-    settings = BacktestSettings.from_config(composed_config("backtest", words))
+    settings = BacktestSettings.from_config(compose_config("backtest", words))
 
     def believed(market: Market, settings: BacktestSettings) -> Any:
         trader = settings.trader(RandomWalk())
         table = trader.build_beliefs(market)
         spread = np.where(table.sigma > 0, table.sigma, 0.0)
         noise = np.random.default_rng(1).normal(0, 0.5, table.mu.shape) * spread
-        mu = np.where(table.deciding[:, None], noise, table.mu)
+        mu = np.where(table.adjustable[:, None], noise, table.mu)
         return replace(trader, table=table._replace(mu=mu))
 
     narrow = Market(synthetic(10, 1764))

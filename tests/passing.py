@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from foundation.clock import Time, system_clock
+from foundation.clock import TimeSource, utc_now
 
-AT_ONCE = Time(wait=lambda seconds: None)
-HURRIED = Time(wait=lambda seconds: time.sleep(min(seconds, 0.02)))
+AT_ONCE = TimeSource(wait=lambda seconds: None)
+HURRIED = TimeSource(wait=lambda seconds: time.sleep(min(seconds, 0.02)))
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Passing:
     began: the instant at which it stands before; waited: seconds of each wait.
     """
 
-    began: np.datetime64 = field(default_factory=system_clock)
+    began: np.datetime64 = field(default_factory=utc_now)
     waited: list[float] = field(default_factory=list)
     on_wait: Callable[[float], None] = lambda seconds: None
 
@@ -36,5 +36,5 @@ class Passing:
         return self.began + np.timedelta64(round(self.elapsed() * 1e9), "ns")
 
     @property
-    def time(self) -> Time:
-        return Time(self.now, self.elapsed, self.wait)
+    def time(self) -> TimeSource:
+        return TimeSource(self.now, self.elapsed, self.wait)

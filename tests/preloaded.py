@@ -30,8 +30,8 @@ from numba.core.registry import cpu_target
 
 from foundation import PACKAGES
 from foundation.cli import _home
-from foundation.compose import composed_config
-from foundation.plugin import registered
+from foundation.compose import compose_config
+from foundation.plugin import merged_table
 
 LETTERS = f"{ascii_letters}_{ascii_letters}"
 
@@ -67,10 +67,10 @@ def _rehearse() -> None:
     from marketsimulator.settings import BacktestSettings
 
     words = ["symbols=[SYA]", "start=2024-06-27", "forecaster=ewma", "trials=null"]
-    run_backtest(BacktestSettings.from_config(composed_config("backtest", words)))
+    run_backtest(BacktestSettings.from_config(compose_config("backtest", words)))
 
 
-_commands = {_home(command.module) for command in registered("COMMANDS").values()}
+_commands = {_home(command.module) for command in merged_table("COMMANDS").values()}
 for _name in _commands:
     importlib.import_module(_name)
 _rehearse()

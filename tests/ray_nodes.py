@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from forecasting.chronos2.on_ray import ALONE, QUIET
+from forecasting.chronos2.ray_predictor import LOCAL_RAY_ENVIRONMENT, NO_USAGE_STATS
 
 
 @contextmanager
 def ray_head(cores: int) -> Iterator[Any]:
     """A cluster of one machine: `add_node` is another one, `remove_node` kills its processes."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (ALONE | QUIET).items():
+        for name, value in (LOCAL_RAY_ENVIRONMENT | NO_USAGE_STATS).items():
             patch.setenv(name, value)
         patch.setenv("RAY_AUTH_TOKEN", os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32))
         import ray

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from forecasting.forecast import HORIZON, LEVELS
-from foundation.cli import Parser
+from foundation.cli import FlagParser
 from foundation.errors import InputError
 from foundation.files import check_output
 from foundation.signals import one_line_errors
@@ -210,7 +210,7 @@ def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]
 
 def main() -> None:
     """Command line of the training run."""
-    parser = Parser()
+    parser = FlagParser()
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -10,9 +10,9 @@ from typing import NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Instants, Mask, first_row
+from foundation.arrays import Array, Instants, Mask, first_true
 from foundation.errors import DataError
-from foundation.figures import counted
+from foundation.formatting import count_text
 from trainingdata.bars import CLOSE, VOLUME, Origin, check_bars, regular_bars, row_fault
 from trainingdata.conventions import Conventions, EpochUnit, Side
 from trainingdata.heads import FORMS, Epoch, Head
@@ -95,15 +95,15 @@ class Rows:
             notes.append(f"{self.minutes}-minute bars are put together to {timeframe.bars}")
             if made.lacking:
                 verb = "lacks" if made.lacking == 1 else "lack"
-                of = counted(len(times), unit)
+                of = count_text(len(times), unit)
                 notes.append(f"{made.lacking:,} of {of} {verb} some of them")
             if made.cut:
-                cut = counted(made.cut, unit)
+                cut = count_text(made.cut, unit)
                 notes.append(f"left out: {cut} in which the file begins or ends")
         else:
             raise DataError(f"{self.path}: {_no_parts(self.minutes, timeframe)}")
         if outside:
-            notes.append(f"left out: {counted(outside, 'row')} outside regular New York hours")
+            notes.append(f"left out: {count_text(outside, 'row')} outside regular New York hours")
             if self.zone == self.clock and self.item.kind is Kind.STOCK:
                 _refuse_wrong_zone(starts, self.minutes, self.zone, outside, self.path)
         origin = Origin(
@@ -148,9 +148,11 @@ def rows_of(
         raise DataError(f"{path}: no row holds a trade")
     check_bars(stamps, values, path)
     if gaps := len(listed) - len(stamps):
-        notes.append(f"left out: {counted(gaps, 'row')} without any number (no trade)")
+        notes.append(f"left out: {count_text(gaps, 'row')} without any number (no trade)")
     if head.ignored:
-        notes.append(f"not read: {counted(len(head.ignored), 'column')} {', '.join(head.ignored)}")
+        notes.append(
+            f"not read: {count_text(len(head.ignored), 'column')} {', '.join(head.ignored)}"
+        )
     if head.adjusted and head.adjusted in frame.columns:
         if conventions.adjusted:
             values = _adjusted(values, frame[head.adjusted], path)
@@ -166,7 +168,7 @@ def rows_of(
         if late.any():
             stamps = np.where(late, _next_minute(stamps), stamps)
             notes.append(
-                f"{counted(int(late.sum()), 'stamp')} of :59 s are read as the next minute"
+                f"{count_text(int(late.sum()), 'stamp')} of :59 s are read as the next minute"
             )
     volume_known = True
     _check_coin(head, item, path)
@@ -219,7 +221,7 @@ def _joined(
     parts = [_part(frame, head, path, clock, epoch) for frame in frames]
     notes = []
     if reversed_files := sum(part.newest_first for part in parts):
-        several = f" in {counted(reversed_files, 'file')}" if len(parts) > 1 else ""
+        several = f" in {count_text(reversed_files, 'file')}" if len(parts) > 1 else ""
         notes.append(f"rows are newest first{several}: they are read from the last one")
     if len({part.dates for part in parts}) > 1:
         raise DataError(
@@ -388,7 +390,7 @@ def _session_opens(rows: Rows) -> Instants:
     dates = midnight if (midnight == stamps).all() else new_york_date(stamps)
     opens = opens_on(dates)
     if np.isnat(opens).any():
-        row = first_row(np.isnat(opens))
+        row = first_true(np.isnat(opens))
         known = calendar().dates
         if not known[0] <= dates[row] <= known[-1]:
             raise row_fault(rows.path, row, f"{dates[row]} {calendar_lacks(dates[row])}")
@@ -400,7 +402,7 @@ def _session_opens(rows: Rows) -> Instants:
         )
     same = np.diff(opens) == np.timedelta64(0)
     if same.any():
-        row = first_row(same) + 1
+        row = first_true(same) + 1
         raise row_fault(rows.path, row, f"{dates[row]} is there twice; keep one bar a session")
     return opens
 
@@ -412,7 +414,7 @@ def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
     falls = np.append(False, np.diff(ratio) < -_RATIO_FALL * ratio[:-1])
     wrong = ~((ratio > 0) & (ratio <= 1 + _RATIO_FALL)) | falls
     if wrong.any():
-        row = first_row(wrong)
+        row = first_true(wrong)
         before = f" after {ratio[row - 1]:.6g}" if falls[row] else ""
         raise row_fault(
             path,
@@ -472,7 +474,7 @@ def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
     # The date check applies only if the vendor's zone is known: such a vendor writes one form.
     apart = time.str.fullmatch(_TIME) & (date.str.fullmatch(_DATE) | (not head.zone))
     if not apart.all():
-        row = first_row(~apart.to_numpy(dtype=bool))
+        row = first_true(~apart.to_numpy(dtype=bool))
         raise row_fault(
             path,
             row,
@@ -506,7 +508,7 @@ def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
     for _, other in others:
         differ = (parsed != other).to_numpy()
         if differ.any():
-            row = first_row(differ)
+            row = first_true(differ)
             days = " or ".join(f"{each.iloc[row]:%Y-%m-%d}" for each in (parsed, other))
             raise row_fault(
                 path,
@@ -562,12 +564,12 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
         return
     dates = column.astype(str).str.strip().str.fullmatch(_DAY).to_numpy(dtype=bool)
     if not dates.all() and dates.sum() > len(dates) / 2:
-        row = first_row(~dates)
+        row = first_true(~dates)
         raise row_fault(
             path,
             row,
             f"{column.name} {cell_text(column.iloc[row])} is no date, and"
-            f" {counted(int(dates.sum()), 'other row')} are dates; leave it out, or keep bars of"
+            f" {count_text(int(dates.sum()), 'other row')} are dates; leave it out, or keep bars of"
             " one length in a file",
         )
 
@@ -602,7 +604,7 @@ def _counted(
             times[rows] = counts.astype(f"datetime64[{epoch.unit}]")
             units.append(epoch.unit)
     if np.isnat(times).any():
-        row = first_row(np.isnat(times))
+        row = first_true(np.isnat(times))
         known = " or ".join(
             f"{epoch.unit} (from {epoch.since} to {epoch.until})" for epoch in epochs
         )
@@ -627,7 +629,7 @@ def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, 
         return
     verb = "lies" if outside == 1 else "lie"
     raise DataError(
-        f"{path}: read on the clock of {zone}, {counted(outside, 'row')} {verb} outside"
+        f"{path}: read on the clock of {zone}, {count_text(outside, 'row')} {verb} outside"
         " New York's sessions and none opens or none closes one; correct"
         " data.zone"
     )

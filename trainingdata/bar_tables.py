@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Index, first_row
-from foundation.errors import DataError, InputError, in_one_line
+from foundation.arrays import Index, first_true
+from foundation.errors import DataError, InputError, one_line
 from trainingdata.bars import row_fault
 from trainingdata.columns import (
     UNNAMED,
@@ -63,7 +63,7 @@ class BarTable:
             return {}
         column = self.frame[self.head.symbol]
         if column.isna().any():
-            row = first_row(column.isna().to_numpy(bool))
+            row = first_true(column.isna().to_numpy(bool))
             raise row_fault(self.path, row, f"{self.head.symbol} is empty")
         spelled: dict[str, str] = {}
         for cell in sorted(column.astype(str).unique()):
@@ -263,7 +263,7 @@ def _refuse_other_formats(text: bytes, path: str) -> None:
     """Refuse JSON and HTML, such as a server's error message that was saved as CSV."""
     if found := _OTHER_FORMATS.match(text):
         name = "JSON" if found[1] else "HTML"
-        line = in_one_line(text.strip().partition(b"\n")[0].decode()[:80])
+        line = one_line(text.strip().partition(b"\n")[0].decode()[:80])
         raise DataError(
             f"{path}: it holds {name}, not CSV: {line}; download the bars again, as CSV"
         )
@@ -371,7 +371,7 @@ def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) ->
         raise DataError(f"{path}: cannot be read under {len(names)} headings: {said}") from error
     surplus = frame.pop(_SURPLUS).notna().to_numpy()
     if surplus.any():
-        row = first_row(surplus) + 1
+        row = first_true(surplus) + 1
         raise DataError(
             f"{path}: cannot be read: row {row} has {len(names) + 1} cells under {len(names)}"
             " headings"

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from foundation.arrays import Array, Instants, Mask, first_row
+from foundation.arrays import Array, Instants, Mask, first_true
 from foundation.errors import DataError
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, Kind
@@ -360,7 +360,7 @@ def regular_bars(
     # that is no start of a regular bar means another grid, and its bars would be marked wrongly.
     misplaced = irregular & in_session(starts) if item.kind is Kind.STOCK else irregular
     if misplaced.any():
-        row = first_row(misplaced)
+        row = first_true(misplaced)
         place = f"{utc_text(starts[row])} is no start of {timeframe.bar}"
         raise row_fault(path, row, f"{place} {_grid_advice(item, timeframe)}")
     if irregular.all():
@@ -396,10 +396,10 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     """Refuse starts that do not increase, prices outside their range and volumes below zero."""
     # An empty timestamp compares false with everything: without this it would pass for increasing.
     if np.isnat(starts).any():
-        raise row_fault(path, first_row(np.isnat(starts)), "timestamp is empty")
+        raise row_fault(path, first_true(np.isnat(starts)), "timestamp is empty")
     steps = np.diff(starts)
     if (steps <= np.timedelta64(0)).any():
-        row = first_row(steps <= np.timedelta64(0)) + 1
+        row = first_true(steps <= np.timedelta64(0)) + 1
         word = "is earlier than the row before" if steps[row - 1] else "repeats"
         stamp = f"timestamp {utc_text(starts[row])}"
         raise row_fault(path, row, f"{stamp} {word}; rows must increase in time")

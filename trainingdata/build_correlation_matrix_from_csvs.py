@@ -32,7 +32,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from foundation.cli import Parser, Result
+from foundation.cli import FlagParser, Result
 from foundation.errors import InputError
 from foundation.files import check_file
 from trainingdata.bar_files import read_bars
@@ -60,8 +60,8 @@ def build(bars: Bars, estimator: CorrelationEstimator) -> tuple[CorrelationMatri
     return matrix, facts
 
 
-def _parser() -> Parser:
-    parser = Parser()
+def _parser() -> FlagParser:
+    parser = FlagParser()
     parser.add_argument("--input", nargs="+", required=True, type=Path)
     parser.add_argument("--output", required=True, type=Path)
     parser.add_argument("--lookback", type=int, default=LOOKBACK)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from foundation.errors import DataError, in_one_line
+from foundation.errors import DataError, one_line
 from trainingdata.bars import CLOSE, FIELDS
 from trainingdata.heads import GOOD, HEADS, VENDORS, Head, Vendor, VolumeUnit
 from trainingdata.instruments import is_symbol
@@ -228,7 +228,7 @@ def _unknown_head(names: Sequence[str], path: str, why: str) -> DataError:
     if sum(map(_is_number, names)) >= len(FIELDS):
         why = "its first line is data; put a line of headings above it"
     return DataError(
-        f"{path}: unknown head: {in_one_line(line)}; {why}; columns are found by"
+        f"{path}: unknown head: {one_line(line)}; {why}; columns are found by"
         f" name in any case and order; a good file begins with the two lines {GOOD[0]} and"
         f" {GOOD[1]}"
     )

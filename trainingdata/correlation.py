@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.settings import setting, settings_class
-from foundation.threads import side_by_side, undivided
+from foundation.threads import parallel_map, single_threaded_blas
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import last_four_pms, last_month_ends, sessions_between
@@ -127,7 +127,7 @@ class CorrelationEstimator:
         def of_day(boundary: np.datetime64) -> Array:
             return positive_definite(*self._estimated(bars, closes, boundary))
 
-        for day, matrix in enumerate(side_by_side(of_day, boundaries)):
+        for day, matrix in enumerate(parallel_map(of_day, boundaries)):
             matrices[day] = matrix
         return matrices
 
@@ -139,7 +139,7 @@ class CorrelationEstimator:
         boundary = np.datetime64(estimated_at(bars.timeframe, bars.times[-1:])[0])
         since, until = np.searchsorted(bars.times, self._reach(bars, boundary))
         recent = bars.between(int(since), int(until))
-        with undivided():
+        with single_threaded_blas():
             values, _ = self._estimated(recent, _closes_of(recent, boundary), boundary)
         return values, boundary
 
@@ -284,7 +284,7 @@ class KeptCorrelations:
 
 def repaired(symbols: tuple[str, ...], values: Array, as_of: np.datetime64) -> CorrelationMatrix:
     """An estimate [S, S] made positive definite, in values that a float32 holds."""
-    with undivided():
+    with single_threaded_blas():
         whole = positive_definite(values)
     rounded = whole.astype(np.float32).astype(np.float64)
     return CorrelationMatrix(symbols, rounded, as_of)

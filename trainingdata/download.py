@@ -31,13 +31,13 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from foundation.arrays import Array, Instants
-from foundation.cli import Parser, Result
-from foundation.clock import system_clock
-from foundation.compose import composed_config, is_override
+from foundation.cli import FlagParser, Result
+from foundation.clock import utc_now
+from foundation.compose import compose_config, is_override
 from foundation.errors import DataError, InputError
-from foundation.figures import counted
-from foundation.files import check_output, may_overwrite, staged_file
-from foundation.settings import settings_of
+from foundation.formatting import count_text
+from foundation.files import check_output, may_overwrite, atomic_file
+from foundation.settings import settings_from_config
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
 from trainingdata.feed.endpoint import BrokerSettings, Keys
@@ -150,7 +150,7 @@ def _write(
     frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with staged_file(path) as part:
+        with atomic_file(path) as part:
             frame.to_parquet(part, index=False)
     except OSError as error:
         raise InputError(f"--output: {path} cannot be written: {error.strerror}") from error
@@ -179,7 +179,7 @@ class DownloadSettings:
 
 def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
     """What flags and settings say; the folder is checked."""
-    parser = Parser(settings=True)
+    parser = FlagParser(settings=True)
     parser.add_argument("--symbols", nargs="+", required=True)
     parser.add_argument("--start", required=True)
     parser.add_argument("--end")
@@ -188,9 +188,9 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
     # --symbols takes every word after it, the overrides, too.
     overrides = [*flags.overrides, *(word for word in flags.symbols if is_override(word))]
     parser.refuse_others(overrides)
-    config = composed_config("live", overrides)
+    config = compose_config("live", overrides)
     start = instant(flags.start, name="--start")
-    end = now = system_clock()
+    end = now = utc_now()
     if flags.end:
         end = min(instant(flags.end, name="--end", end_of_day=True), now)
     if start >= end:
@@ -206,8 +206,10 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
         symbols=tuple(word for word in flags.symbols if not is_override(word)),
         start=start,
         end=end,
-        broker=settings_of(BrokerSettings, OmegaConf.masked_copy(config, ["broker"]).broker),
-        data=settings_of(DataSettings, config.data),
+        broker=settings_from_config(
+            BrokerSettings, OmegaConf.masked_copy(config, ["broker"]).broker
+        ),
+        data=settings_from_config(DataSettings, config.data),
         folder=flags.output,
         timeframe=Timeframe(config.timeframe) if config.timeframe else HOURLY,
     )
@@ -223,4 +225,6 @@ def run(settings: DownloadSettings, progress: Progress) -> Result:
     span = settings.start, settings.end
     counts = download(data, settings.symbols, *span, settings.folder, progress)
     files = {settings.folder / f"{symbol}.parquet": count for symbol, count in counts.items()}
-    return Result(sentences=[f"{file}: {counted(count, 'bar')}" for file, count in files.items()])
+    return Result(
+        sentences=[f"{file}: {count_text(count, 'bar')}" for file, count in files.items()]
+    )

@@ -16,7 +16,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
-from foundation.figures import rounded_price
+from foundation.formatting import rounded_price
 from trainingdata.bars import CLOSE, Bars, Origin
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Instants, Mask, first_row
-from foundation.errors import DataError, InputError, did_you_mean, nearest
+from foundation.arrays import Instants, Mask, first_true
+from foundation.errors import DataError, InputError, did_you_mean, closest_choices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,9 +97,9 @@ def _zone_hint(zone: str) -> str:
         )
     places = [each for each in sorted(available_timezones()) if "/" in each]
     if "/" in zone:
-        return did_you_mean(nearest(zone, places))
+        return did_you_mean(closest_choices(zone, places))
     by_city = {place.rpartition("/")[2]: place for place in places}
-    found_cities = nearest(zone.strip().replace(" ", "_"), list(by_city), _SAME_CITY)
+    found_cities = closest_choices(zone.strip().replace(" ", "_"), list(by_city), _SAME_CITY)
     return did_you_mean([by_city[city] for city in found_cities])
 
 
@@ -193,7 +193,7 @@ def instants_of_column(
         instants: Instants = utc.dt.as_unit("ns").to_numpy("datetime64[ns]")
     except pd.errors.OutOfBoundsDatetime:
         far = ~utc.dt.year.between(1678, 2261).to_numpy()
-        raise fault(first_row(far), "{value} is no instant between 1678 and 2262") from None
+        raise fault(first_true(far), "{value} is no instant between 1678 and 2262") from None
     return instants
 
 
@@ -203,7 +203,7 @@ def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str
 
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
     if stamps.isna().any():
-        row = first_row(stamps.isna().to_numpy())
+        row = first_true(stamps.isna().to_numpy())
         raise fault(row, _abbreviation_fault(str(text.iloc[row]), advice) or _NO_DATE)
     # The parser takes a stamp without a zone for UTC, while a file may mean New York's by it.
     zoned = _has_zone(text)
@@ -211,11 +211,11 @@ def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str
         return stamps
     if zone is None:
         lacks = "{value} has no zone; write it in UTC, ending in Z"
-        raise fault(first_row(~zoned), lacks + advice)
+        raise fault(first_true(~zoned), lacks + advice)
     # The parser takes 2024 for a day, too.
     whole = text.str.match(r"\d{4}-\d{2}-\d{2}").to_numpy(dtype=bool)
     if not whole.all():
-        raise fault(first_row(~whole), _NO_DATE)
+        raise fault(first_true(~whole), _NO_DATE)
     naive = stamps[~zoned].dt.tz_localize(None)
     moved = _on_clock(naive, zone, np.flatnonzero(~zoned), fault)
     return moved if not zoned.any() else stamps.where(zoned, moved)
@@ -246,7 +246,7 @@ def _typed_stamps(column: pd.Series, zone: str | None, fault: Fault, advice: str
     if not isinstance(column.dtype, pd.DatetimeTZDtype) and zone is None:
         raise fault(0, "{value} has no zone; store the column in UTC" + advice)
     if column.isna().any():
-        raise fault(first_row(column.isna().to_numpy()), "is empty")
+        raise fault(first_true(column.isna().to_numpy()), "is empty")
     if isinstance(column.dtype, pd.DatetimeTZDtype) or zone is None:
         return column
     return _on_clock(column, zone, np.arange(len(column)), fault)
@@ -264,7 +264,7 @@ def _on_clock(naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: Fa
     except ValueError:
         stamps = naive.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
         if stamps.isna().any():
-            row = int(rows[first_row(stamps.isna().to_numpy())])
+            row = int(rows[first_true(stamps.isna().to_numpy())])
             twice = f"is there twice or never on the clock of {zone}; write it in UTC, ending in Z"
             raise fault(row, "{value} " + twice) from None
     utc: pd.Series = stamps.dt.tz_convert("UTC")

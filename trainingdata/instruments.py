@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 
-from foundation.errors import InputError, nearest
+from foundation.errors import InputError, closest_choices
 
 # The finest step in which venues count quantities.
 BILLIONTH = Decimal("1e-9")
@@ -206,7 +206,7 @@ def other_security(text: str) -> str:
 def nearest_symbol(symbol: str, there: Sequence[str]) -> list[str]:
     """Return the symbol that an unknown one may mean: BTCUSD for BTC, else the most similar."""
     pair = f"{symbol}USD"
-    return [pair] if pair in there else nearest(symbol, there)
+    return [pair] if pair in there else closest_choices(symbol, there)
 
 
 def is_symbol(text: str) -> bool:

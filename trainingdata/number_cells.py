@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, first_row
+from foundation.arrays import Array, first_true
 from foundation.errors import DataError
 from trainingdata.bars import FIELDS, VOLUME, row_fault
 from trainingdata.heads import Head
@@ -39,7 +39,7 @@ def number_columns(frame: pd.DataFrame, head: Head, path: str) -> Array:
             )
         # True and false would pass for 1 and 0.
         if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
-            row = 0 if finite.all() else first_row(~finite)
+            row = 0 if finite.all() else first_true(~finite)
             raise row_fault(
                 path,
                 row,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foundation.arrays import Array, Index, Instants, Mask, first_row
+from foundation.arrays import Array, Index, Instants, Mask, first_true
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, no_regular_hour, row_fault
 from trainingdata.instants import DAY, utc_text
@@ -178,7 +178,7 @@ def _refuse_misplaced(starts: Instants, kind: Kind, minutes: int, path: str) -> 
         begun, _, within = bars_around(HOURLY.stocks, starts)
         misplaced = within & (starts > begun)
     if misplaced.any():
-        row = first_row(misplaced)
+        row = first_true(misplaced)
         raise row_fault(
             path,
             row,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Index, Instants, Mask
-from foundation.errors import InputError, did_you_mean, in_one_line, nearest
+from foundation.errors import InputError, did_you_mean, one_line, closest_choices
 from trainingdata.instants import DAY, new_york_minutes, time_text
 from trainingdata.instruments import Kind
 from trainingdata.sessions import beyond_calendar, calendar
@@ -54,7 +54,7 @@ class Schedule:
         if len(times) < len(found) or len(set(times)) < len(times):
             raise InputError(
                 f"schedule: {text!r} is neither bars, weekly, monthly nor different New York times"
-                f" of day as in 10:30,15:30{did_you_mean(nearest(text, _NAMED))}"
+                f" of day as in 10:30,15:30{did_you_mean(closest_choices(text, _NAMED))}"
             )
         return cls("times", tuple(sorted(times)))
 
@@ -67,7 +67,7 @@ class Schedule:
         for kind, grid in grids.items():
             if others or set(self.times).isdisjoint(grid):
                 wrong = ", ".join(map(time_text, sorted(others or self.times)))
-                there = in_one_line(", ".join(map(time_text, grid)), 200) or "none"
+                there = one_line(", ".join(map(time_text, grid)), 200) or "none"
                 raise InputError(
                     f"schedule: {wrong} is no time of a decision on {timeframe.bars};"
                     f" {_CLASSES[kind]} decide at {there}"

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Index, Instants, first_row
-from foundation.clock import system_clock
+from foundation.arrays import Array, Index, Instants, first_true
+from foundation.clock import utc_now
 from foundation.errors import InputError
-from foundation.files import put_whole
+from foundation.files import write_atomically
 from trainingdata.instants import DAY, HOUR, four_pm, new_york_clock, new_york_date, utc_text
 
 FULL_SESSION = np.timedelta64(390, "m")
@@ -91,7 +91,7 @@ def _keep_columns(path: Path, key: bytes, columns: Index) -> None:
     """Replace the cached columns [3, D] under a key. A write error is ignored."""
     rows = columns.tobytes()
     with suppress(OSError):
-        put_whole(path, hashlib.sha256(key + rows).digest() + rows)
+        write_atomically(path, hashlib.sha256(key + rows).digest() + rows)
 
 
 def _listed_columns() -> Index:
@@ -250,7 +250,7 @@ def _last_of(marks: Instants, instants: Instants) -> Instants:
     k = np.searchsorted(marks, instants, side="right")
     beyond = (k == 0) | (k == len(marks))
     if beyond.any():
-        raise beyond_calendar(instants[first_row(beyond)])
+        raise beyond_calendar(instants[first_true(beyond)])
     return np.asarray(marks[k - 1])
 
 
@@ -283,7 +283,7 @@ def calendar_lacks(now: np.datetime64) -> str:
     early = now < dates[0] + (dates[-1] - dates[0]) // 2
     if early:
         cure = "leave out what is earlier"
-    elif now > system_clock():
+    elif now > utc_now():
         cure = "it is in the future: correct the date"
     else:
         cure = "update exchange_calendars"

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from foundation.arrays import Array, Instants, first_row
+from foundation.arrays import Array, Instants, first_true
 from foundation.errors import DataError, InputError, did_you_mean
 from foundation.settings import setting, settings_class
 from trainingdata.actions import Action, read_actions, split_adjusted
@@ -405,7 +405,7 @@ def finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
         k, ends, parts = k[within], ends[within], parts[within]
         lacking = ~np.isin(np.arange(len(times)), k) & (times > bars.times[first])
         if lacking.any():
-            at = utc_text(starts[first_row(lacking)])
+            at = utc_text(starts[first_true(lacking)])
             raise DataError(
                 f"{what} has no {finer.timeframe.minutes}-minute bar within"
                 f" {bars.timeframe.bar} that starts at {at}; give files that hold the whole run, or"

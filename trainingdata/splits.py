@@ -27,7 +27,7 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
-from foundation.figures import rounded_price
+from foundation.formatting import rounded_price
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, OPEN, Bars, Doubt
 from trainingdata.confirmation import RECENT

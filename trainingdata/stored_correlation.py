@@ -14,9 +14,9 @@ from typing import Any, cast
 import numpy as np
 
 from foundation.arrays import Array, Array32, Instants
-from foundation.errors import InputError, in_one_line, invalid_choice
-from foundation.files import write_whole
-from foundation.plugin import TARGET, called, is_own, load_own, user_code
+from foundation.errors import InputError, one_line, invalid_choice
+from foundation.files import write_files_atomically
+from foundation.plugin import TARGET, call_text, is_plugin, load_plugin, plugin_errors
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.correlation import (
@@ -46,7 +46,7 @@ def write_correlation(
         table.name: frame.to_parquet,
         notes.name: lambda part: part.write_text(text),
     }
-    write_whole(writers, table.parent, "--output")
+    write_files_atomically(writers, table.parent, "--output")
     return table, notes
 
 
@@ -137,9 +137,9 @@ class CorrelationSettings(CorrelationEstimator):
     )
 
     def __post_init__(self) -> None:
-        if self.kind != "estimate" and not is_own(self.kind):
+        if self.kind != "estimate" and not is_plugin(self.kind):
             raise invalid_choice("correlation.kind", self.kind, ("estimate",))
-        if is_own(self.kind) and self.file is not None:
+        if is_plugin(self.kind) and self.file is not None:
             raise InputError(f"correlation.file: {self.kind} reads none; leave it, or {TARGET}")
 
     def source(self) -> CorrelationSource:
@@ -147,20 +147,20 @@ class CorrelationSettings(CorrelationEstimator):
         return whole if self.factors is None else FactorCorrelation(whole, self.factors)
 
     def _whole(self) -> CorrelationSource:
-        if is_own(self.kind):
+        if is_plugin(self.kind):
             return self._own()
         if self.file is None:
             return self
         return StoredCorrelation(read_correlation(Path(self.file).expanduser()))
 
     def _own(self) -> CorrelationSource:
-        make = load_own("correlation", self.kind)
-        name = called(self.kind, self.arguments)
-        with user_code("correlation", name):
+        make = load_plugin("correlation", self.kind)
+        name = call_text(self.kind, self.arguments)
+        with plugin_errors("correlation", name):
             made = make(**self.arguments)
             is_source = isinstance(made, CorrelationSource)
         if not is_source:
-            said = in_one_line(repr(made), 80)
+            said = one_line(repr(made), 80)
             raise InputError(
                 f"correlation.{TARGET}: {name}: matrix_at_end, matrices_at and within are needed;"
                 f" it answered {said}"

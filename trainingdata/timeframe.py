@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from foundation.arrays import Array, Index, Instants, Mask, first_row
+from foundation.arrays import Array, Index, Instants, Mask, first_true
 from foundation.errors import InputError
 from trainingdata.instants import (
     DAY,
@@ -248,7 +248,7 @@ class ListedClock:
         k = np.searchsorted(self.decisions, instants, side="right")
         beyond = k >= len(self.decisions) - 10
         if beyond.any():
-            raise beyond_calendar(instants[first_row(beyond)])
+            raise beyond_calendar(instants[first_true(beyond)])
         if holding != "session":
             return np.asarray(self.decisions[k])
         sessions = self.decision_session[k - 1][:, None] + np.arange(3)

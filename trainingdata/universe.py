@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array, Instants, Mask
 from foundation.errors import DataError, InputError, did_you_mean, invalid_choice
-from foundation.plugin import TARGET, is_own, load_own, user_code
+from foundation.plugin import TARGET, is_plugin, load_plugin, plugin_errors
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
 from trainingdata.instants import Dates, date_of, midnight, new_york_date
@@ -101,7 +101,7 @@ class UniverseSettings:
             raise InputError(
                 f"universe.keep: {self.keep} is more than universe.top={self.top} leaves to keep"
             )
-        if self.rank is not None and self.rank not in RANKS and not is_own(self.rank):
+        if self.rank is not None and self.rank not in RANKS and not is_plugin(self.rank):
             also = f"universe.{TARGET}=module.function"
             raise invalid_choice("universe.rank", self.rank, RANKS, also=also)
         if len(set(self.classes)) != len(self.classes):
@@ -122,7 +122,7 @@ class UniverseSettings:
 
     def rule(self) -> Universe:
         """The rule these settings say."""
-        rank = load_own(SLOT, self.rank) if self.rank and is_own(self.rank) else None
+        rank = load_plugin(SLOT, self.rank) if self.rank and is_plugin(self.rank) else None
         if rank is not None and (isinstance(rank, type) or not callable(rank)):
             raise InputError(f"universe.{TARGET}: {self.rank} is no function of bars")
         members = None
@@ -236,7 +236,7 @@ class Universe:
             return np.full(len(bars.symbols), np.nan)
         for array in (seen.times, seen.values, seen.mask):
             array.flags.writeable = False
-        with user_code(SLOT, name):
+        with plugin_errors(SLOT, name):
             answer = self.rank(seen)
         scores = np.asarray(answer)
         if scores.shape != (len(bars.symbols),) or scores.dtype.kind not in "biuf":

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.errors import DataError
-from foundation.figures import counted
+from foundation.formatting import count_text
 from trainingdata.confirmation import LARGEST_OF_VOLATILITY, unconfirmed_volatility
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
             "%s: %s left out, more than %g times up or down from the last one believed, and none"
             " confirms it, the first of %s; the session after each is not traded: look at the file",
             key,
-            counted(int(unread.sum()), "close"),
+            count_text(int(unread.sum()), "close"),
             LARGEST_OF_VOLATILITY,
             closes.index[unread][0].date(),
         )

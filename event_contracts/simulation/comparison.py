@@ -29,9 +29,9 @@ from event_contracts.trading.orders import Fill, Outcome
 from event_contracts.trading.policies import Policy
 from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.records import DOLLAR
-from forecasting.forecast import Progress, silent
+from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array, Index, Mask, Records
-from marketsimulator.results.significance import RUNS, SHORTEST, ends
+from marketsimulator.results.significance import RUNS, MIN_INTERVAL_DAYS, ends
 
 Answered = Literal["yes", "no", "no power"]
 MORE = 0.1  # of the other's profit, that a policy has to earn beyond it
@@ -241,7 +241,7 @@ class Trials:
         """Of returns, of their squares and of log(1 + return), [1 + R]: of all, then of draws."""
         returns = self.returns[name]
         count = int(self.groups.max()) + 1
-        drawn = RUNS if count >= SHORTEST else 0
+        drawn = RUNS if count >= MIN_INTERVAL_DAYS else 0
         groups = self._draws(count, 0, drawn)
         # A policy without a seed is the same in every draw of seeds.
         seeds = self._draws(len(returns), 1, drawn)
@@ -335,7 +335,7 @@ def compare_policies(
     pairs: Sequence[tuple[str, str]],
     *,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Comparison:
     """Let every entrant play every session.
 

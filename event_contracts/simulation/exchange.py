@@ -68,7 +68,7 @@ from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress
 from execution.journal.outbox import Outbox
 from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.arrays import Records
-from foundation.clock import Time
+from foundation.clock import TimeSource
 from foundation.errors import InputError, OrderRejected
 
 # As Kalshi names them: closed once it has settled, determined a tick before it pays.
@@ -626,7 +626,7 @@ class _Venue:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self.time = Time(now=self.now, wait=lambda seconds: None)
+        self.time = TimeSource(now=self.now, wait=lambda seconds: None)
 
     def now(self) -> np.datetime64:
         return self._exchange.now

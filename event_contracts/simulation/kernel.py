@@ -34,10 +34,10 @@ from event_contracts.trading.record_rules import (
 from event_contracts.trading.records import DOLLAR, MOST, POINT, WHOLE, Record
 from event_contracts.trading.rules import Terms, fee_of, is_immediate
 from foundation.arrays import Records
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, jit_inline
 
 
-@inlined
+@jit_inline
 def _book(
     market: Record, order: Record, fills: Records, terms: Terms, price: int, count: int, maker: bool
 ) -> bool:
@@ -76,7 +76,7 @@ def _book(
     return True
 
 
-@inlined
+@jit_inline
 def _sweep(market: Record, orders: Records) -> None:
     """Take ended orders out of their slots; the others keep their order."""
     kept = 0
@@ -88,25 +88,25 @@ def _sweep(market: Record, orders: Records) -> None:
     market.resting = kept
 
 
-@inlined
+@jit_inline
 def show_depth(market: Record, tick: Record) -> None:
     """Show a tick's whole depth."""
     market.asks = tick.ask_size
     market.bids = tick.bid_size
 
 
-@inlined
+@jit_inline
 def _is_bid(intent: int) -> bool:
     """Return whether an intent's orders rest on the YES bid: YES purchases and NO sales."""
     return is_purchase(intent) == is_yes(intent)
 
 
-@inlined
+@jit_inline
 def _yes_price(intent: int, price: int) -> int:
     return price if is_yes(intent) else WHOLE - price
 
 
-@inlined
+@jit_inline
 def _front(market: Record, tick: Record, order: Record) -> int:
     """Return the contracts of others that trade before a resting order of ours."""
     bid = _is_bid(order.intent)
@@ -118,7 +118,7 @@ def _front(market: Record, tick: Record, order: Record) -> int:
     return 0 if (price > best) == bid else int(depth)
 
 
-@inlined
+@jit_inline
 def _crosses_own(order: Record, intent: int, price: int) -> bool:
     """Return whether a new order would trade with a resting one of ours."""
     bid = _is_bid(intent)
@@ -204,7 +204,7 @@ def send(
         market.resting += 1
 
 
-@inlined
+@jit_inline
 def _take_depth(market: Record, lifts: bool, count: int) -> None:
     if lifts:
         market.asks -= count
@@ -212,7 +212,7 @@ def _take_depth(market: Record, lifts: bool, count: int) -> None:
         market.bids -= count
 
 
-@inlined
+@jit_inline
 def _traded(
     market: Record, order: Record, fills: Records, terms: Terms, price: int, count: int, maker: bool
 ) -> int:
@@ -226,7 +226,7 @@ def _traded(
     return count
 
 
-@inlined
+@jit_inline
 def _at_the_quote(
     market: Record, order: Record, fills: Records, after: Record, terms: Terms
 ) -> bool:
@@ -243,7 +243,7 @@ def _at_the_quote(
     return True
 
 
-@inlined
+@jit_inline
 def _in_the_queue(
     market: Record, order: Record, fills: Records, after: Record, terms: Terms
 ) -> None:
@@ -269,7 +269,7 @@ def _in_the_queue(
         market.bought -= served + done
 
 
-@inlined
+@jit_inline
 def _meet(market: Record, orders: Records, fills: Records, after: Record, terms: Terms) -> None:
     """Let every resting order meet a tick, the oldest first."""
     show_depth(market, after)
@@ -324,7 +324,7 @@ def step(
         market.no = 0
 
 
-@inlined
+@jit_inline
 def is_yes_outcome(last: Record) -> bool:
     """Whether a market's last tick says that YES came true."""
     return bool(last.bid + last.ask >= WHOLE)

@@ -28,7 +28,7 @@ from event_contracts.trading.policies import ABOUT, CHOICE, HIDDEN, About, Weigh
 from event_contracts.trading.rules import ORDER_RULES
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
-from foundation.files import put_whole
+from foundation.files import write_atomically
 
 VALUING = "mlp_extractor.value_net."
 VALUE = "value_net."
@@ -226,7 +226,7 @@ class Learner:
         moments = self.optimizer.state_dict()["state"].get(0, {})
         tensors |= {f"{OPTIMIZER}{name}": moment.numpy() for name, moment in moments.items()}
         about = {**asdict(self.about), "steps": self.steps}
-        put_whole(path, save(tensors, {ABOUT: json.dumps(about)}))
+        write_atomically(path, save(tensors, {ABOUT: json.dumps(about)}))
 
     def load(self, path: Path) -> None:
         """Go on from a file of the same networks."""

@@ -42,7 +42,7 @@ from event_contracts.simulation.sessions import (
     mids_of,
 )
 from foundation.arrays import Array, Index, Instants
-from foundation.errors import DataError, InputError, in_one_line
+from foundation.errors import DataError, InputError, one_line
 from trainingdata.instants import instants_of_column
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ def _table(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         return pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError, ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {in_one_line(str(error))}") from error
+        raise DataError(f"{path}: cannot be read: {one_line(str(error))}") from error
 
 
 def _markets_of_event(

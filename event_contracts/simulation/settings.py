@@ -16,7 +16,7 @@ from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.records import DOLLAR
 from event_contracts.trading.rules import Terms
 from foundation.errors import InputError
-from foundation.settings import setting, settings_class, settings_of
+from foundation.settings import setting, settings_class, settings_from_config
 
 Reward = Literal["value", "log_wealth"]
 CENTS = 100
@@ -113,7 +113,7 @@ class PlayedSettings:
 
     @classmethod
     def of(cls, config: DictConfig) -> Self:
-        return settings_of(cls, config)
+        return settings_from_config(cls, config)
 
 
 @settings_class("learner")

@@ -42,7 +42,7 @@ from event_contracts.simulation.sessions import (
 )
 from event_contracts.simulation.settings import SyntheticMarket
 from foundation.arrays import Array
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, jit_inline
 from foundation.errors import InputError
 
 Seed = int | Sequence[int]
@@ -202,7 +202,7 @@ def generator_of(seed: Seed, market: int = 0) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(spawned))
 
 
-@inlined
+@jit_inline
 def _normal_mixture(middle: float, slopes: Array, weights: Array) -> float:
     """Σ w_j Φ(√2 slope_j middle)."""
     total = 0.5
@@ -211,7 +211,7 @@ def _normal_mixture(middle: float, slopes: Array, weights: Array) -> float:
     return total
 
 
-@inlined
+@jit_inline
 def _poisson(uniform: float, mean: float) -> int:
     share = math.exp(-mean)
     below = share
@@ -223,13 +223,13 @@ def _poisson(uniform: float, mean: float) -> int:
     return number
 
 
-@inlined
+@jit_inline
 def _depth(uniform: float, fade: float) -> float:
     """The geometric number from 1 at a uniform one: its logarithm over that of one more."""
     return 1.0 + math.floor(math.log(1.0 - uniform) / fade)
 
 
-@inlined
+@jit_inline
 def _arrivals(uniform: float, beyond: float, terms: _Terms) -> float:
     """Contracts of market orders in a step; beyond: ticks that the price moved past the quote."""
     mean = terms.noise + terms.informed * max(beyond, 0.0)
@@ -238,7 +238,7 @@ def _arrivals(uniform: float, beyond: float, terms: _Terms) -> float:
     return float(terms.lot * _poisson(uniform, min(mean, MOST_ORDERS)))
 
 
-@inlined
+@jit_inline
 def _write_settlement(row: Array, is_yes: bool, ticks: int) -> None:
     row[YES_BID] = (ticks - 1) / ticks if is_yes else 0.0
     row[YES_ASK] = 1.0 if is_yes else 1.0 / ticks

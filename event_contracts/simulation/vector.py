@@ -32,7 +32,7 @@ from event_contracts.trading.records import (
 )
 from event_contracts.trading.rules import Terms
 from foundation.arrays import Array, Mask, Records
-from foundation.compiled import compiled, unowned
+from foundation.compiled import compiled, without_refcount
 from foundation.errors import InputError
 from foundation.settings import with_changes
 
@@ -198,7 +198,14 @@ def _step_all(
 ) -> None:
     for i in range(len(markets)):
         market = markets[i]
-        step(market, unowned(orders[i]), unowned(fills[i]), unowned(tapes[i]), terms, actions[i])
+        step(
+            market,
+            without_refcount(orders[i]),
+            without_refcount(fills[i]),
+            without_refcount(tapes[i]),
+            terms,
+            actions[i],
+        )
         tick = tapes[i, market.row]
         after = value(market, tick)
         rewards[i] = math.log(after / worth[i]) if is_log else after - worth[i]
@@ -206,11 +213,11 @@ def _step_all(
         over[i] = market.row == market.rows - 1
         observe(
             market,
-            unowned(orders[i]),
-            unowned(tapes[i]),
+            without_refcount(orders[i]),
+            without_refcount(tapes[i]),
             terms,
-            unowned(seen[i]),
-            unowned(allowed[i]),
+            without_refcount(seen[i]),
+            without_refcount(allowed[i]),
         )
 
 

@@ -52,7 +52,7 @@ from execution.journal.outbox import OrderPaused
 from foundation.arrays import Mask, Records
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, TradingPaused
-from foundation.notices import Notices
+from foundation.notifier import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class ActorService:
     space: LimitOrderActionSpace
     policy: Policy
     actions: ActionLog
-    notices: Notices
+    notices: Notifier
     _: KW_ONLY
     clock: Callable[[], np.datetime64]
     decision_seconds: float = 60.0

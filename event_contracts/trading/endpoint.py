@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from event_contracts.trading.fields import UnreadRow, unread_row
-from foundation.clock import OURS, Time
-from foundation.errors import AccessRefused, BrokerError, InputError, TradingPaused, in_one_line
-from foundation.redaction import redacted
+from foundation.clock import SYSTEM_TIME, TimeSource
+from foundation.errors import AccessDenied, BrokerError, InputError, TradingPaused, one_line
+from foundation.redaction import redact_secrets
 from foundation.settings import setting, settings_class
-from foundation.transport import Pace
+from foundation.transport import RateLimiter
 from trainingdata.feed.endpoint import RequestSettings
 from trainingdata.feed.fields import (
     Needed,
@@ -151,7 +151,7 @@ class KalshiKeys:
         for line in sorted(self.private_key.splitlines(), key=len, reverse=True):
             if len(line) > _SHOWN and not line.startswith("-----"):
                 text = text.replace(line, "[secret]")
-        return redacted(text, {"[key]": self.key_id})
+        return redact_secrets(text, {"[key]": self.key_id})
 
 
 @settings_class("broker")
@@ -226,7 +226,7 @@ class StatusAnswer(Exception):
         return self.code in PAUSED
 
 
-class KalshiPace(Pace):
+class KalshiPace(RateLimiter):
     """Never more than `RATE` requests in any second."""
 
     def delay(self) -> float:
@@ -249,7 +249,9 @@ class KalshiConnection:
     time: this machine's; the venue shows none.
     """
 
-    def __init__(self, settings: KalshiSettings, keys: KalshiKeys, time: Time = OURS) -> None:
+    def __init__(
+        self, settings: KalshiSettings, keys: KalshiKeys, time: TimeSource = SYSTEM_TIME
+    ) -> None:
         import requests
 
         self.settings = settings
@@ -257,7 +259,9 @@ class KalshiConnection:
         self.time = time
         # A practice server allows any number of requests: its ticks may be a second apart.
         is_practice = settings.on_this_machine
-        pace = Pace(None) if is_practice else shared_pace(f"{settings.address} {keys.key_id}")
+        pace = (
+            RateLimiter(None) if is_practice else shared_pace(f"{settings.address} {keys.key_id}")
+        )
         self._session = requests.Session()
         # A proxy would stand between this machine and itself.
         self._session.trust_env = not settings.on_this_machine
@@ -274,15 +278,15 @@ class KalshiConnection:
 
         what: is requested, for the message.
         """
-        from foundation.transport import failures_in_words
+        from foundation.transport import raise_broker_errors
 
         venue = self.settings.url_override or f"Kalshi ({self.settings.mode})"
         asked = f"{venue}: {what}"
-        with failures_in_words(asked, self.keys.redact):
+        with raise_broker_errors(asked, self.keys.redact):
             try:
                 yield
             except StatusAnswer as error:
-                words = in_one_line(self.keys.redact(error.words))
+                words = one_line(self.keys.redact(error.words))
                 if error.is_pause:
                     why = f"trading is paused ({error.code}){self.resumption()}"
                     raise TradingPaused(f"{asked}: {why}") from None
@@ -290,7 +294,7 @@ class KalshiConnection:
                     raise BrokerError(f"{asked}: status {error.status}: {words}") from None
                 hint = f"check {KEY_ID}, {PRIVATE_KEY}, mode and this machine's clock"
                 why = f"refused ({error.status}): {words}; {hint}"
-                raise AccessRefused(f"{asked}: {why}") from None
+                raise AccessDenied(f"{asked}: {why}") from None
 
     def request(
         self, method: str, path: str, query: Response | None = None, body: Response | None = None
@@ -298,7 +302,7 @@ class KalshiConnection:
         """The fields that one request is answered with; path: what follows /trade-api/v2.
 
         Raises `StatusAnswer` for a status that is no success; `RequestException` for no whole
-        answer; `SenselessAnswer` for an answer without fields.
+        answer; `InvalidResponse` for an answer without fields.
         """
         response = self._session.request(
             method, f"{self.settings.address}{ROOT}{path}", params=query, json=body

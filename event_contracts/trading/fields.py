@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from foundation.errors import SenselessAnswer, in_one_line
+from foundation.errors import InvalidResponse, one_line
 from trainingdata.feed.fields import optional
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class FirstOf(Generic[T]):
             if value is not None:
                 return value
         if self._absent is self._NEEDED:
-            raise SenselessAnswer(f"{self._fields[0].name} is missing")
+            raise InvalidResponse(f"{self._fields[0].name} is missing")
         return self._absent
 
 
@@ -75,8 +75,8 @@ def unread_row(what: str, entry: Entry, error: Exception) -> UnreadRow | None:
     market = _first_text(entry, TICKERS)
     if not market:
         return None
-    why = error.why if isinstance(error, SenselessAnswer) else str(error)
-    return UnreadRow(market, what, _first_text(entry, IDS), in_one_line(why))
+    why = error.why if isinstance(error, InvalidResponse) else str(error)
+    return UnreadRow(market, what, _first_text(entry, IDS), one_line(why))
 
 
 def _first_text(entry: Entry, names: tuple[str, ...]) -> str:

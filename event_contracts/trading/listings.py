@@ -44,7 +44,7 @@ from event_contracts.trading.venue_orders import (
     yes_price,
 )
 from foundation.decimals import CENT
-from foundation.errors import BrokerError, InputError, SenselessAnswer
+from foundation.errors import BrokerError, InputError, InvalidResponse
 from trainingdata.feed.fields import Needed, Optional, an_instant, exact, objects, optional, words
 from trainingdata.instants import new_york_date
 
@@ -472,7 +472,7 @@ class Settlement:
             if certain is not None:
                 return cls(row.market, certain, row.at, row.result, net)
             missing = "revenue" if paid is None else "yes_count_fp or no_count_fp"
-            raise SenselessAnswer(f"value and {missing} are missing")
+            raise InvalidResponse(f"value and {missing} are missing")
         stated = row.result_payout if row.value is None else row.value
         remark = ""
         if stated is not None:

@@ -60,9 +60,9 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import ONE_POLL, POLL_DELAYS, Outbox
 from execution.journal.rows import Amount, Instant
 from execution.orders.gate import UNGUARDED, OrderGate
-from foundation.clock import OURS, Time
+from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.decimals import CENT
-from foundation.errors import AnswerRefused, BrokerError, OrderRejected, OutcomeUnknown
+from foundation.errors import ResponseRejected, BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.feed.fields import Needed, words
 
 log = logging.getLogger(__name__)
@@ -280,7 +280,7 @@ class AccountReader:
         """The account, read until it stands still and knows our answers, and is explained or not
         for longer than it takes to list things.
         """
-        for _ in self._venue.time.tries((*ONE_POLL, *POLL_DELAYS)):
+        for _ in self._venue.time.attempts((*ONE_POLL, *POLL_DELAYS)):
             at = self._venue.now()
             since = (at if self.books is None else min(self.books.at, at)) - OVERLAP
             news = self._news(at, since)
@@ -363,7 +363,7 @@ class AccountReader:
             found = None
             try:
                 found = self._venue.order(venue_id)
-            except AnswerRefused as error:
+            except ResponseRejected as error:
                 unread = (
                     *unread,
                     UnreadRow(order_of(intent).market, "orders", venue_id, str(error)),
@@ -473,7 +473,7 @@ class KalshiMultiMarketOrderManager:
         gate: OrderGate = UNGUARDED,
         job: str = "",
         life: np.timedelta64 = ORDER_LIFE,
-        time: Time = OURS,
+        time: TimeSource = SYSTEM_TIME,
     ) -> None:
         self.venue = OrderVenue(settings, keys, time)
         self._life = life

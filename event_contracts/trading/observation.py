@@ -19,7 +19,7 @@ from event_contracts.trading.records import (
 )
 from event_contracts.trading.rules import Terms
 from foundation.arrays import Mask, Records
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, jit_inline
 
 FEATURES = (  # all within ±LARGEST
     "bid",  # best bid for YES, USD
@@ -51,29 +51,29 @@ TREND = 10  # steps
 ROOT_MEAN = 20  # steps
 
 
-@inlined
+@jit_inline
 def value(market: Record, tick: Record) -> float:
     """USD: cash, what is held at the middle of the quote, and what other markets' positions are."""
     return float((market.cash + market.elsewhere) / DOLLAR + _held(market, tick))
 
 
-@inlined
+@jit_inline
 def _held(market: Record, tick: Record) -> float:
     middle = _middle(tick)
     return float(market.yes * middle + market.no * (1.0 - middle))
 
 
-@inlined
+@jit_inline
 def _middle(tick: Record) -> float:
     return float((tick.bid + tick.ask) / (2.0 * WHOLE))
 
 
-@inlined
+@jit_inline
 def _depth(contracts: int) -> float:
     return math.log1p(contracts) / 10.0
 
 
-@inlined
+@jit_inline
 def _deviation(tape: Records, row: int) -> float:
     count = min(row, ROOT_MEAN)
     total = 0
@@ -85,7 +85,7 @@ def _deviation(tape: Records, row: int) -> float:
     return math.sqrt(total / count) / (2.0 * WHOLE) if count else 0.0
 
 
-@inlined
+@jit_inline
 def _largest(allowed: Mask, terms: Terms, intent: int) -> float:
     """The largest size of an intent that may be sent, in multiples of the largest there is."""
     for size in range(4, -1, -1):

@@ -31,7 +31,7 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.rules import ORDER_RULES
 from foundation.arrays import Array, Mask
-from foundation.errors import InputError, in_one_line
+from foundation.errors import InputError, one_line
 from sizing.kelly import binary_kelly
 
 Observations = npt.NDArray[np.float32]
@@ -237,7 +237,7 @@ class About:
             if trained != needed:
                 said = style if name == "price_style" else trained
                 shown = said if isinstance(said, str) else json.dumps(said, default=str)
-                return f"trained with {name}={in_one_line(shown)}; set it to that, or train anew"
+                return f"trained with {name}={one_line(shown)}; set it to that, or train anew"
         return None
 
     @property

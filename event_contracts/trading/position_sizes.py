@@ -36,12 +36,14 @@ import numpy as np
 from event_contracts.trading.orders import Fill, Outcome, other
 from foundation.arrays import Array
 from foundation.charts import Chart, Series
-from foundation.figures import NONE, Words, number, percent, quantity, usd
-from foundation.tables import Cell, Table, bar
+from foundation.formatting import NO_VALUE, NumberFormatter, number, percent, quantity, usd
+from foundation.tables import Cell, Table, bar_shape
 
 MEAN = partial(number, places=1)
 RATIO = partial(number, places=3, sign=True)
-SHOWN: tuple[tuple[str, str, str, Words], ...] = (  # field, heads of a column and a row, its words
+SHOWN: tuple[
+    tuple[str, str, str, NumberFormatter], ...
+] = (  # field, heads of a column and a row, its words
     ("avg_winning_position_size", "winning size", "mean size of winning orders", MEAN),
     ("avg_losing_position_size", "losing size", "mean size of losing orders", MEAN),
     ("size_efficiency", "size, profit", "correlation of size and profit", RATIO),
@@ -157,7 +159,7 @@ class PositionSizeMetrics:
         sizes = self.position_size_distribution
         shares = [f"{size}: {count:,}" for size, count in sizes.items()]
         figures = [(what, words(getattr(self, name))) for name, _, what, words in SHOWN]
-        rows = [("orders by size", ", ".join(shares) or NONE), *figures]
+        rows = [("orders by size", ", ".join(shares) or NO_VALUE), *figures]
         return Table("Sizes", (), rows)
 
 
@@ -272,7 +274,7 @@ def _histogram(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -
                 f"{count:,}",
                 percent(count / sum(counts.values()), 1),
                 usd(float(np.mean(earned)) if earned else None, sign=True),
-                Cell("", drawing=(bar(0, 100 * count / max(counts.values())),)),
+                Cell("", drawing=(bar_shape(0, 100 * count / max(counts.values())),)),
             )
         )
     heads = ("contracts", "orders", "share", "mean profit", "")
@@ -287,7 +289,7 @@ def _against_profit(sizes: Array, profits: Array) -> Chart:
         f"Profit of {len(profits)} orders by their size, from {number(profits.min())} to"
         f" {number(profits.max())} USD.",
         (
-            Series("an order", "second", sizes, profits, "dots").thinned(),
+            Series("an order", "second", sizes, profits, "dots").thin(),
             Series("mean of a size", "first", each, means),
         ),
         "usd",

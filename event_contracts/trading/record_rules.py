@@ -25,7 +25,7 @@ from event_contracts.trading.rules import (
     reach_of,
 )
 from foundation.arrays import Mask, Records
-from foundation.compiled import inlined, shared
+from foundation.compiled import jit_inline, jit_or_python
 
 for each in (
     fee_of,
@@ -37,35 +37,35 @@ for each in (
     most_to_sell,
     most_to_buy,
 ):
-    shared(each)  # Python and compiled code call the same rules
+    jit_or_python(each)  # Python and compiled code call the same rules
 
 
-@inlined
+@jit_inline
 def is_purchase(intent: int) -> bool:
     return intent in (BUY_YES, BUY_NO)
 
 
-@inlined
+@jit_inline
 def is_yes(intent: int) -> bool:
     return intent in (BUY_YES, SELL_YES)
 
 
-@inlined
+@jit_inline
 def best_bid(tick: Record, yes: bool) -> int:
     return int(tick.bid if yes else WHOLE - tick.ask)
 
 
-@inlined
+@jit_inline
 def best_ask(tick: Record, yes: bool) -> int:
     return int(tick.ask if yes else WHOLE - tick.bid)
 
 
-@inlined
+@jit_inline
 def held_of(market: Record, yes: bool) -> int:
     return int(market.yes if yes else market.no)
 
 
-@inlined
+@jit_inline
 def _resting(orders: Records, market: Record, intent: int) -> int:
     """Contracts that resting orders of an intent can still fill."""
     total = 0
@@ -75,7 +75,7 @@ def _resting(orders: Records, market: Record, intent: int) -> int:
     return total
 
 
-@inlined
+@jit_inline
 def _free_cash(orders: Records, market: Record, terms: Terms) -> int:
     """Cash beyond the buffer that resting purchases cannot take."""
     free = market.cash - market.reserved - terms.cash_buffer
@@ -85,7 +85,7 @@ def _free_cash(orders: Records, market: Record, terms: Terms) -> int:
     return int(free)
 
 
-@inlined
+@jit_inline
 def room_for(
     market: Record, orders: Records, tick: Record, terms: Terms, intent: int
 ) -> tuple[int, int, int, int]:
@@ -110,7 +110,7 @@ def room_for(
     return price, most, _free_cash(orders, market, terms), same + sales
 
 
-@inlined
+@jit_inline
 def is_beyond_limits(
     market: Record, terms: Terms, yes: bool, price: int, count: int, resting: int
 ) -> bool:
@@ -124,7 +124,7 @@ def is_beyond_limits(
     return broken != NO_LIMIT
 
 
-@inlined
+@jit_inline
 def fits(
     market: Record,
     terms: Terms,
@@ -152,7 +152,7 @@ def fits(
     return not is_beyond_limits(market, terms, yes, price, count, towards)
 
 
-@inlined
+@jit_inline
 def masks(market: Record, orders: Records, tick: Record, terms: Terms, allowed: Mask) -> None:
     """Write which of the 25 actions may be sent: HOLD always. No mask is written of the reserved
     ones, which stay as they came, False.

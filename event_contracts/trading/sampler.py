@@ -27,8 +27,8 @@ from event_contracts.trading.listings import Listing, read_markets, unread
 from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.records import TICK, WHOLE, MarketUpdate, Record, SamplingSchedule
 from execution.live.loop import print_warning
-from foundation.errors import InputError, in_one_line
-from foundation.notices import Notices
+from foundation.errors import InputError, one_line
+from foundation.notifier import Notifier
 from trainingdata.feed.fields import an_instant
 from trainingdata.instants import utc_text
 
@@ -46,7 +46,7 @@ class EstimateFile:
     path: none has no estimates.
     """
 
-    def __init__(self, path: Path | None, notices: Notices) -> None:
+    def __init__(self, path: Path | None, notices: Notifier) -> None:
         self._path = path
         self._notices = notices
         self._said = {} if path is None else read_estimates(path)
@@ -72,7 +72,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
     lines = csv.reader(text.splitlines())
     header = [name.strip() for name in next(lines, [])]
     if sorted(header) != sorted(COLUMNS):
-        shown = in_one_line(",".join(header))
+        shown = one_line(",".join(header))
         raise InputError(f"{path}: its first line has to name {','.join(COLUMNS)}; it is {shown!r}")
     found: dict[str, tuple[float, np.datetime64]] = {}
     for line in lines:
@@ -88,9 +88,9 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
                 raise InputError(f"probability is {chance}, outside 0 … 1")
             found[market] = chance, an_instant(values["until"])
         except ValueError as error:
-            shown = in_one_line(",".join(line))
+            shown = one_line(",".join(line))
             raise InputError(
-                f"{path}, line {lines.line_num}: {in_one_line(str(error))}: {shown!r}"
+                f"{path}, line {lines.line_num}: {one_line(str(error))}: {shown!r}"
             ) from None
     return found
 

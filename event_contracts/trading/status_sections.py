@@ -15,7 +15,7 @@ from event_contracts.trading.venue_orders import order_of
 from execution.journal.order_store import ACCEPTED_STATES, OrderIntent, OrderStore
 from execution.live.status_page import PageSection
 from foundation.charts import Chart, Series
-from foundation.figures import counted, quantity, usd
+from foundation.formatting import count_text, quantity, usd
 from foundation.page import render_page
 from foundation.tables import Cell, Table
 from trainingdata.instants import utc_text
@@ -65,7 +65,7 @@ def _settled_body(records: ActionRecords) -> str:
         return ""
     stated = [each.profit for each in paid if each.profit is not None]
     total = usd(float(sum(stated)), sign=True)
-    markets = counted(len(stated), "settled market")
+    markets = count_text(len(stated), "settled market")
     return render_page(
         "event_contracts/settled.html.j2",
         summary=f"{markets} earned {total} after fees, as the venue states it",
@@ -107,9 +107,9 @@ def _profit_chart(paid: Sequence[PaidMarket]) -> Chart:
     rows = [each for each in reversed(paid) if each.profit is not None]
     at = np.array([each.at for each in rows], "datetime64[ns]")
     total = np.cumsum([float(each.profit or 0) for each in rows])
-    text = f"Settled profit of {counted(len(rows), 'market')} is {usd(total[-1], sign=True)}."
+    text = f"Settled profit of {count_text(len(rows), 'market')} is {usd(total[-1], sign=True)}."
     return Chart(
-        text, (Series("settled profit", "first", at, total, "steps").thinned(),), "usd", "UTC"
+        text, (Series("settled profit", "first", at, total, "steps").thin(),), "usd", "UTC"
     )
 
 
@@ -139,9 +139,9 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
             at = np.array([intent.sent_at for intent in rows], "datetime64[ns]")
             counts = np.array([float(order_of(intent).count) for intent in rows])
             order = np.argsort(at, kind="stable")
-            series.append(Series(name, colour, at[order], counts[order], "dots").thinned())
+            series.append(Series(name, colour, at[order], counts[order], "dots").thin())
     sizes = [order_of(intent).count for intent in intents]
-    orders = counted(len(intents), "order")
+    orders = count_text(len(intents), "order")
     text = (
         f"Contracts of {orders} over time, from {quantity(min(sizes))} to {quantity(max(sizes))}."
     )

@@ -39,7 +39,7 @@ from event_contracts.trading.orders import (
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState
 from execution.journal.outbox import NoAnswer, OrderDenied, OrderPaused
 from foundation.decimals import CENT
-from foundation.errors import BrokerError, InputError, OrderRejected, SenselessAnswer
+from foundation.errors import BrokerError, InputError, OrderRejected, InvalidResponse
 from trainingdata.feed.fields import (
     Needed,
     Optional,
@@ -195,12 +195,12 @@ class VenueOrder(Entry):
         # Without this optional field the answer is about the posted order.
         named = Optional("client_order_id", words, intent.client_order_id).of(answer)
         if named != intent.client_order_id:
-            raise SenselessAnswer("it is about another order")
+            raise InvalidResponse("it is about another order")
         filled = Needed("fill_count", a_count).of(answer)
         remaining = Needed("remaining_count", a_count).of(answer)
         order = order_of(intent)
         if filled + remaining > order.count:
-            raise SenselessAnswer(
+            raise InvalidResponse(
                 f"fill_count and remaining_count are {filled} and {remaining}, of {order.count}"
             )
         ended: Status = "executed" if filled == order.count else "canceled"
@@ -364,7 +364,7 @@ class OrderVenue(KalshiConnection):
         with self.translated_errors(what):
             order = VenueOrder.of(answer)
             if order.order_id != order_id:
-                raise SenselessAnswer("it is about another order")
+                raise InvalidResponse("it is about another order")
         return order
 
     def find(self, client_order_id: str, intent: OrderIntent | None) -> VenueOrder | None:

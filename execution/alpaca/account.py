@@ -34,8 +34,8 @@ from execution.orders.option_orders import (
 )
 from execution.orders.orders import PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order, open_crypto_bid_cost
 from execution.orders.venue_rules import ACCOUNT_BLOCKED
-from foundation.decimals import INFINITE
-from foundation.errors import BrokerError, in_one_line
+from foundation.decimals import INFINITY
+from foundation.errors import BrokerError, one_line
 from trainingdata.instruments import is_symbol
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def parse_reading(answers: AccountResponses) -> AccountReading:
             if name in answers.sent:
                 raise
             place = parse_venue_symbol(str(entry.get("symbol") or ""))
-            others.append(UnmodelledOrder(name, place, INFINITE, in_one_line(str(error))))
+            others.append(UnmodelledOrder(name, place, INFINITY, one_line(str(error))))
     holdings = parse_positions(answers.positions, answers.last_prices)
     return AccountReading(
         _account_of(replace(answers, orders=understood), holdings, others),
@@ -142,7 +142,7 @@ def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
         symbol = parse_venue_symbol(OrderEntry.leg_symbol.of(entry))
         return [
             UnmodelledOrder(
-                entry_order_id(entry), symbol, OrderEntry.notional.of(entry) or INFINITE
+                entry_order_id(entry), symbol, OrderEntry.notional.of(entry) or INFINITY
             )
         ]
     open_orders(entry)
@@ -173,7 +173,7 @@ def _account_of(
     listed_orders = [order for entry in orders for order in open_orders(entry)]
     working = (*listed_orders, *waiting)
     # What others' orders have taken off cash already is not known of all of them.
-    reserved_cash = INFINITE if others else _reserved_cash(working, holdings.prices)
+    reserved_cash = INFINITY if others else _reserved_cash(working, holdings.prices)
     check_equity_sum(facts, holdings, reserved_cash, reread=reread)
     # Coins are bought with settled cash alone, which the venue gives as what is not marginable. It
     # has taken open bids for coins off its figure, and the account takes them off as well: counted
@@ -264,7 +264,7 @@ def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) ->
     for order in open_orders:
         price = order.limit_or_stop_price or prices.get(order.symbol)
         if order.side == "buy":
-            total += order.qty * Decimal(repr(price)) if price else INFINITE
+            total += order.qty * Decimal(repr(price)) if price else INFINITY
     return total
 
 
@@ -330,7 +330,7 @@ def _option_order(entry: Entry) -> UnmodelledOrder:
         options[parse_occ_symbol(symbol)] += left if side == "buy" else -left
     roots = sorted({contract.root for contract in options})
     # What is on one root protects nothing on another.
-    risk = _loss_of(options) if known and len(roots) == 1 else INFINITE
+    risk = _loss_of(options) if known and len(roots) == 1 else INFINITY
     limit = OrderEntry.net_limit.of(entry)
     if limit is None:
         # Nobody knows what it pays at the market: no more than what it buys can be worth.
@@ -345,7 +345,7 @@ def _option_order(entry: Entry) -> UnmodelledOrder:
 def _loss_of(options: Mapping[OptionContract, Decimal | int]) -> Decimal:
     """USD that options can lose at expiry at most; infinite where nothing bounds that."""
     loss = max_expiry_loss(options)
-    return INFINITE if loss is None else loss
+    return INFINITY if loss is None else loss
 
 
 def _price(price: Decimal | None) -> float | None:

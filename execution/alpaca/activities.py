@@ -14,8 +14,8 @@ from execution.alpaca.connection import Response, VenueConnection
 from execution.alpaca.fields import ActivityEntry
 from execution.brokers import parse_venue_symbol
 from execution.journal.activities import Activity, ActivityKind, traded_amount
-from foundation.decimals import EXACT
-from foundation.errors import SenselessAnswer, in_one_line
+from foundation.decimals import EXACT_CONTEXT
+from foundation.errors import InvalidResponse, one_line
 from trainingdata.feed.fields import objects
 from trainingdata.instants import DAY
 
@@ -57,7 +57,7 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
         for row in _rows_since(connection, after):
             try:
                 activities.append(activity_of(row))
-            except SenselessAnswer as error:
+            except InvalidResponse as error:
                 unreadable_activities.append(_in_words(row, error.why))
         _refuse_future_trades(connection, activities)
     connection.unreadable_activities = tuple(unreadable_activities)
@@ -67,7 +67,7 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
 def _in_words(entry: Response, why: str) -> str:
     """Describe an activity that cannot be read by its symbol and type."""
     symbol, kind = (str(entry.get(name) or "") for name in ("symbol", "activity_type"))
-    return in_one_line(f"{symbol or 'no symbol'} {kind or 'no activity_type'}: {why}")
+    return one_line(f"{symbol or 'no symbol'} {kind or 'no activity_type'}: {why}")
 
 
 def activity_of(entry: Response) -> Activity:
@@ -76,10 +76,10 @@ def activity_of(entry: Response) -> Activity:
         kind = kind_of(ActivityEntry.kind.of(entry))
         canceled = ActivityEntry.status.of(entry) == "canceled"
         activity = _trade_of(entry, name) if kind == "trade" else _booking_of(entry, name, kind)
-    except SenselessAnswer as error:
-        raise SenselessAnswer(f"activity {name}: {error.why}") from None
+    except InvalidResponse as error:
+        raise InvalidResponse(f"activity {name}: {error.why}") from None
     except ValueError as error:
-        raise SenselessAnswer(str(error)) from None
+        raise InvalidResponse(str(error)) from None
     # What the venue has taken back stays listed, and changes nothing.
     return replace(activity, quantity=Decimal(0), amount=Decimal(0)) if canceled else activity
 
@@ -94,7 +94,7 @@ def kind_of(word: str) -> ActivityKind:
 def _trade_of(entry: Response, name: str) -> Activity:
     symbol = _symbol_of(entry)
     if not symbol:
-        raise SenselessAnswer("symbol is missing")
+        raise InvalidResponse("symbol is missing")
     size = ActivityEntry.traded_qty.of(entry)
     quantity = size if ActivityEntry.side.of(entry) == "buy" else size.copy_negate()
     price = ActivityEntry.traded_price.of(entry)
@@ -131,7 +131,7 @@ def _booked_quantity(entry: Response, kind: ActivityKind) -> Decimal:
     if kind == "dividend" and ActivityEntry.sub_kind.of(entry) != "SDIV":
         return Decimal(0)
     # A fee only takes. Alpaca writes it below 0, the practice server without a sign.
-    return EXACT.minus(EXACT.abs(quantity)) if kind == "coin fee" else quantity
+    return EXACT_CONTEXT.minus(EXACT_CONTEXT.abs(quantity)) if kind == "coin fee" else quantity
 
 
 def _symbol_of(entry: Response) -> str:
@@ -153,7 +153,7 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Respo
         for row in page:
             name = ActivityEntry.stated_id.of(row)
             if name in listed:
-                raise SenselessAnswer(f"activity {name} is listed twice")
+                raise InvalidResponse(f"activity {name} is listed twice")
             if name is not None:
                 listed.add(name)
         rows += page
@@ -172,4 +172,4 @@ def _refuse_future_trades(connection: VenueConnection, activities: Sequence[Acti
     # The venue's clock may have moved since it was read.
     now = connection.now()
     if last.at > now + DAY:
-        raise SenselessAnswer(f"activity {last.id}: a trade at {last.at}, and now it is {now}")
+        raise InvalidResponse(f"activity {last.id}: a trade at {last.at}, and now it is {now}")

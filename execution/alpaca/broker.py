@@ -33,8 +33,8 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.last_trades import NoTrades, TradeSource, last_prices
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, Fill, Order, OrderSizeLimits
 from execution.orders.venue_rules import refusal
-from foundation.clock import OURS, Time
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
+from foundation.clock import SYSTEM_TIME, TimeSource
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, InvalidResponse
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import objects
 from trainingdata.instruments import BILLIONTH, Kind, instrument, is_symbol, venue_spelling
@@ -73,7 +73,7 @@ class AlpacaBroker:
         terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
         patience: float = 10.0,
         book: OrderStore | None = None,
-        time: Time = OURS,
+        time: TimeSource = SYSTEM_TIME,
         job: str = "",
         feed: TradeSource | None = None,
     ) -> None:
@@ -128,7 +128,7 @@ class AlpacaBroker:
         with self._venue.translated_errors("the account"):
             try:
                 return self._read(reread=reread)
-            except SenselessAnswer as error:
+            except InvalidResponse as error:
                 if reread:
                     raise
                 rejected = str(error)
@@ -327,7 +327,7 @@ class AlpacaBroker:
             found = objects(self._venue.client.get("/assets", query))
             answers = {AssetEntry.symbol.of(answer): answer for answer in found}
             if not answers:
-                raise SenselessAnswer("none is listed")
+                raise InvalidResponse("none is listed")
             return answers
 
 

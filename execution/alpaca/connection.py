@@ -12,8 +12,8 @@ import numpy as np
 
 from execution.alpaca.fields import AccountEntry, ClockEntry, stated_cash
 from execution.brokers import CLOCK_TOLERANCE
-from foundation.clock import OURS, Time
-from foundation.errors import BrokerError, SenselessAnswer, invalid_choice
+from foundation.clock import SYSTEM_TIME, TimeSource
+from foundation.errors import BrokerError, InvalidResponse, invalid_choice
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import Needed, Optional, as_mapping
 
@@ -46,7 +46,9 @@ class VenueConnection:
     time: by which its clock is carried on, and whatever is asked of it waits.
     """
 
-    def __init__(self, settings: BrokerSettings, keys: Keys, time: Time = OURS) -> None:
+    def __init__(
+        self, settings: BrokerSettings, keys: Keys, time: TimeSource = SYSTEM_TIME
+    ) -> None:
         from alpaca.trading.client import TradingClient
 
         require_alpaca(settings)
@@ -88,7 +90,7 @@ class VenueConnection:
                 at <= first + CLOCK_TOLERANCE or at > self.estimated_now()
             )
             if not agree and self._is_surprising(at):
-                raise SenselessAnswer(f"the clock shows {first}, and then {at}")
+                raise InvalidResponse(f"the clock shows {first}, and then {at}")
             if agree:
                 log.info("the venue's clock has moved to %s", at)
             self._on_time = None
@@ -106,7 +108,7 @@ class VenueConnection:
             if self._has_kept_pace(at, seconds):
                 self._on_time, self._slow = (at, seconds), None
                 return
-            raise SenselessAnswer(
+            raise InvalidResponse(
                 f"the clock shows {at}, {behind.astype('timedelta64[s]').astype(int)} seconds less"
                 " than have passed here"
             )

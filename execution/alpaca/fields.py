@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from foundation.decimals import EXACT
-from foundation.errors import SenselessAnswer
+from foundation.decimals import EXACT_CONTEXT
+from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import (
     NOTHING,
     Needed,
@@ -79,8 +79,8 @@ def stated_cash(facts: Mapping[str, Any]) -> Decimal:
     equity, long, short = (field.of(facts) for field in sums)
     if equity is None or long is None or short is None:
         absent = [field.name for field in sums if field.of(facts) is None]
-        raise SenselessAnswer(f"cash and {absent[0]} are missing")
-    return EXACT.subtract(equity, EXACT.add(long, short))
+        raise InvalidResponse(f"cash and {absent[0]} are missing")
+    return EXACT_CONTEXT.subtract(equity, EXACT_CONTEXT.add(long, short))
 
 
 class PositionEntry:

@@ -14,8 +14,8 @@ from execution.alpaca.connection import VenueConnection
 from execution.alpaca.fields import AccountEntry, PositionEntry, stated_cash
 from execution.brokers import NO_POSITION, VenuePosition, parse_venue_symbol
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
-from foundation.decimals import EXACT
-from foundation.errors import SenselessAnswer
+from foundation.decimals import EXACT_CONTEXT
+from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import objects
 from trainingdata.instruments import foreign_symbol, is_coin, is_symbol
 
@@ -51,8 +51,8 @@ def read_positions(
                 symbol = parse_venue_symbol(PositionEntry.symbol.of(position))
                 worth = abs(PositionEntry.market_value.of(position) or Decimal(0))
                 before = held.get(symbol, NO_POSITION)
-                whole = EXACT.add(before.quantity, quantity)
-                held[symbol] = VenuePosition(whole, EXACT.add(before.worth, worth))
+                whole = EXACT_CONTEXT.add(before.quantity, quantity)
+                held[symbol] = VenuePosition(whole, EXACT_CONTEXT.add(before.worth, worth))
     return held
 
 
@@ -161,7 +161,7 @@ def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool
             f" {name} says ${stated:,.0f}"
         )
         if not reread or apart > REREAD_REL_TOL * stated + ROUNDING:
-            raise SenselessAnswer(difference)
+            raise InvalidResponse(difference)
         log.warning("it is taken for prices that move: %s", difference)
 
 
@@ -202,7 +202,7 @@ def check_equity_sum(
     )
     # A withdrawal on its way may have left cash and not equity: to count less cash is careful.
     if not reread or max(missing) < 0:
-        raise SenselessAnswer(difference)
+        raise InvalidResponse(difference)
     log.warning("it is taken for cash that is on its way out: %s", difference)
 
 
@@ -228,7 +228,7 @@ def _refuse_contradicting_signs(position: Entry) -> None:
     if side is not None:
         is_long.add(side == "long")
     if len(is_long) > 1 or (value and not quantity):
-        raise SenselessAnswer(
+        raise InvalidResponse(
             f"{PositionEntry.symbol.of(position)}: qty {quantity}, market_value {value} and side {side}"
             " are not of one sign"
         )
@@ -289,7 +289,7 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
         for unit in (1, 100) if _asset_class(position) == OTHERS else (1,):
             if value is None or _are_near(abs(value), abs(quantity) * price / unit):
                 return float(price / unit)
-        raise SenselessAnswer(
+        raise InvalidResponse(
             f"{symbol}: qty {quantity} at a current_price of {price} is not a market_value of"
             f" {value}"
         )

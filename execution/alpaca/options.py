@@ -25,7 +25,7 @@ from execution.orders.option_orders import (
     parse_occ_symbol,
     is_option,
 )
-from foundation.clock import OURS, Time
+from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import OrderRejected, OutcomeUnknown
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.option_data import OptionData
@@ -54,7 +54,7 @@ class AlpacaSpreads:
         feed: Feed = "iex",
         patience: float = 10.0,
         book: OrderStore | None = None,
-        time: Time = OURS,
+        time: TimeSource = SYSTEM_TIME,
         job: str = "spreads",
     ) -> None:
         self._venue = OrderVenue(settings, keys, time)

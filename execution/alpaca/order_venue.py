@@ -19,8 +19,8 @@ from execution.journal.outbox import NoAnswer, OrderDenied, expiry_text
 from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import PRICE_FIELDS, Order
-from foundation.clock import OURS, Time
-from foundation.errors import InputError, OrderRejected, SenselessAnswer, in_one_line
+from foundation.clock import SYSTEM_TIME, TimeSource
+from foundation.errors import InputError, OrderRejected, InvalidResponse, one_line
 from trainingdata.feed.endpoint import BrokerSettings, Keys
 from trainingdata.feed.fields import as_mapping, objects
 from trainingdata.instruments import venue_spelling
@@ -56,7 +56,9 @@ class OrderVenue(VenueConnection):
     name: ClassVar[str] = "alpaca"
     idempotent_client_ids: ClassVar[bool] = True
 
-    def __init__(self, settings: BrokerSettings, keys: Keys, time: Time = OURS) -> None:
+    def __init__(
+        self, settings: BrokerSettings, keys: Keys, time: TimeSource = SYSTEM_TIME
+    ) -> None:
         super().__init__(settings, keys, time)
         self.prices: Mapping[str, float] = NO_PRICES
 
@@ -64,7 +66,7 @@ class OrderVenue(VenueConnection):
         from alpaca.common.exceptions import APIError
         from requests.exceptions import RequestException
 
-        from foundation.transport import note_pause
+        from foundation.transport import log_pause
 
         name = intent.client_order_id
         waited = 0.0
@@ -74,15 +76,15 @@ class OrderVenue(VenueConnection):
                 return AlpacaOrder.parse(name, answer, self.prices)
             except APIError as error:
                 pause = self._pause_of(name, error)
-            except SenselessAnswer as error:
-                raise NoAnswer(in_one_line(self._keys.redact(error.why))) from None
+            except InvalidResponse as error:
+                raise NoAnswer(one_line(self._keys.redact(error.why))) from None
             except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
                 raise NoAnswer(type(error).__name__) from None
             waited += pause
             # Whatever else is open is looked at by nobody meanwhile.
             if waited > patience:
                 break
-            note_pause(pause, f"{name}: the venue is busy and asks for it")
+            log_pause(pause, f"{name}: the venue is busy and asks for it")
             self.time.wait(pause)
             if not intent.is_unexpired(self.estimated_now()):
                 raise OrderDenied(f"{name}: not sent: {expiry_text(intent)}")
@@ -90,13 +92,13 @@ class OrderVenue(VenueConnection):
 
     def _pause_of(self, name: str, error: APIError) -> float:
         """Seconds that a busy venue asks to wait; what else it says of a POST is raised."""
-        from foundation.transport import seconds_to_wait
+        from foundation.transport import retry_after_seconds
 
         status = error.status_code
         words = self._keys.redact(" ".join(str(error).split()))[:300]
         # 429 alone says that the venue has done nothing, so the same order may be sent.
         if status == TOO_MANY_REQUESTS:
-            seconds = seconds_to_wait({} if error.response is None else error.response.headers)
+            seconds = retry_after_seconds({} if error.response is None else error.response.headers)
             return 1.0 if seconds is None else seconds
         # A refusal of the id says that the venue has an order of this id, which may be this
         # very order, sent before a crash. It is no refusal of the order.
@@ -146,7 +148,7 @@ class OrderVenue(VenueConnection):
 
     def _read(self, order: AlpacaOrder) -> AlpacaOrder:
         """Return the order, queried twice if the first answer contradicts itself."""
-        return self.time.tried(ORDER_READ_DELAYS, lambda: self._read_once(order), SenselessAnswer)
+        return self.time.retry(ORDER_READ_DELAYS, lambda: self._read_once(order), InvalidResponse)
 
     def _read_once(self, order: AlpacaOrder) -> AlpacaOrder:
         answer = self._get(order.venue_id)
@@ -156,7 +158,7 @@ class OrderVenue(VenueConnection):
         """Return the venue's entry of the order with an id of the venue."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
         if OrderEntry.id.of(answer) != venue_id:
-            raise SenselessAnswer("it is about another order")
+            raise InvalidResponse("it is about another order")
         return answer
 
     def _followed(self, order: AlpacaOrder) -> AlpacaOrder:
@@ -165,11 +167,11 @@ class OrderVenue(VenueConnection):
                 return order
             successor = OrderEntry.replaced_by.of(order.answer)
             if successor is None:
-                raise SenselessAnswer("it was replaced, and replaced_by does not say by what")
+                raise InvalidResponse("it was replaced, and replaced_by does not say by what")
             answer = self._get(successor)
             name = OrderEntry.client_order_id.of(answer)
             order = AlpacaOrder.parse(name, answer, self.prices, order)
-        raise SenselessAnswer(f"it was replaced more than {MAX_SUCCESSORS - 1} times")
+        raise InvalidResponse(f"it was replaced more than {MAX_SUCCESSORS - 1} times")
 
     def cancel(self, placed: AlpacaOrder) -> None:
         from alpaca.common.exceptions import APIError

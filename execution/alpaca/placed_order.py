@@ -14,7 +14,7 @@ from execution.alpaca.connection import Response
 from execution.alpaca.fields import OrderEntry
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState
 from execution.orders.orders import Order
-from foundation.errors import SenselessAnswer
+from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import as_mapping
 from trainingdata.instruments import instrument, is_symbol
 
@@ -52,7 +52,7 @@ class AlpacaOrder:
         """
         stated = OrderEntry.stated_client_order_id.of(as_mapping(answer))
         if stated not in (None, name):
-            raise SenselessAnswer("it is about another order")
+            raise InvalidResponse("it is about another order")
         # Alpaca's document makes the id optional: an answer about one order is about that order.
         answer = {**answer, "client_order_id": name}
         for field in (OrderEntry.id, OrderEntry.status, OrderEntry.traded_side):
@@ -97,7 +97,7 @@ class AlpacaOrder:
         for field in (OrderEntry.filled_at, *OrderEntry.changed_at):
             if (at := field.of(self.answer)) is not None:
                 return at
-        raise SenselessAnswer("it has filled, and neither filled_at nor updated_at says when")
+        raise InvalidResponse("it has filled, and neither filled_at nor updated_at says when")
 
     @property
     def filled(self) -> Decimal:
@@ -116,7 +116,7 @@ class AlpacaOrder:
         try:
             traded = [(each.filled, _mean_price(each.answer)) for each in chain]
             state = self._state
-        except SenselessAnswer:
+        except InvalidResponse:
             return OrderProgress("accepted", first, successor=successor)
         filled = sum((quantity for quantity, _ in traded), Decimal(0))
         paid = [quantity * price for quantity, price in traded if quantity and price is not None]
@@ -175,7 +175,7 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     # bound.
     if len(counts) != 1 or any(count % 1 or (count and not traded) for count in counts):
         numbers = ", ".join(sorted(map(str, counts)))
-        raise SenselessAnswer(f"its legs filled in different numbers: {numbers}")
+        raise InvalidResponse(f"its legs filled in different numbers: {numbers}")
     contracts = int(counts.pop())
     if contracts:
         credit = (credit / contracts).quantize(PRICE_PRECISION).normalize()
@@ -189,7 +189,7 @@ def _filled(answer: Response) -> Decimal:
         or OrderEntry.filled_at.of(answer) is not None
     )
     if not quantity and (traded or _mean_price(answer)):
-        raise SenselessAnswer("it has filled, and filled_qty does not say how much")
+        raise InvalidResponse("it has filled, and filled_qty does not say how much")
     return quantity
 
 
@@ -211,9 +211,9 @@ def _refuse_impossible_fill(answer: Response) -> None:
     quantity = OrderEntry.qty.of(answer)
     filled = OrderEntry.filled_qty.of(answer)
     if quantity is not None and filled > quantity:
-        raise SenselessAnswer(f"filled_qty is {filled}, more than its qty of {quantity}")
+        raise InvalidResponse(f"filled_qty is {filled}, more than its qty of {quantity}")
     if filled and OrderEntry.status.of(answer) == "rejected":
-        raise SenselessAnswer(f"its status is rejected, and filled_qty {filled}")
+        raise InvalidResponse(f"its status is rejected, and filled_qty {filled}")
 
 
 def _refuse_distant_price(answer: Response, prices: Mapping[str, float]) -> None:
@@ -228,4 +228,4 @@ def _refuse_distant_price(answer: Response, prices: Mapping[str, float]) -> None
         and last is not None
         and not last / MAX_FILL_PRICE_RATIO <= float(mean) <= last * MAX_FILL_PRICE_RATIO
     ):
-        raise SenselessAnswer(f"filled_avg_price is {mean}, and {name} was at {last:g}")
+        raise InvalidResponse(f"filled_avg_price is {mean}, and {name} was at {last:g}")

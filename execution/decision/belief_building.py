@@ -13,16 +13,16 @@ import numpy as np
 from execution.decision.beliefs import BeliefTable, PlanPeriods
 from forecasting.forecast import (
     HORIZON,
-    ChosenQuantiles,
+    QuantileView,
     Forecaster,
     ForecastTable,
     Progress,
     Volatility,
 )
-from forecasting.moments import expected_between, variance_beyond, variance_until
+from forecasting.moments import expected_return_between, variance_beyond, variance_until
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from foundation.errors import DataError
-from foundation.threads import side_by_side
+from foundation.threads import parallel_map
 from sizing.premium import unit_premiums
 from sizing.settings import PriorSettings
 from trainingdata.bars import Bars
@@ -123,20 +123,20 @@ def build_beliefs(
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
     exclusion_rule = universe.left_out(bars, times)
-    deciding = scheduled & moments.fresh & spreads & (exclusion_rule == 0)
+    adjustable = scheduled & moments.fresh & spreads & (exclusion_rule == 0)
     exiting = scheduled & (exclusion_rule != 0)
-    kept = deciding.any(axis=1) | exiting.any(axis=1) | trim_overnight
-    deciding = deciding[kept]
+    kept = adjustable.any(axis=1) | exiting.any(axis=1) | trim_overnight
+    adjustable = adjustable[kept]
     times = times[kept]
     moments = moments.at(kept)
     numbers, matrices = _correlation_matrices(
-        correlations, bars, times, np.asarray(deciding.any(axis=1))
+        correlations, bars, times, np.asarray(adjustable.any(axis=1))
     )
     table = _assembled_beliefs(
         bars,
         times,
         ends[kept],
-        deciding=deciding,
+        adjustable=adjustable,
         exclusion_rule=exclusion_rule[kept],
         exiting=exiting[kept],
         overnight=overnight[kept],
@@ -167,7 +167,9 @@ def _kept_by_growth(
     exclusion_rule = np.where(table.exclusion_rule == 0, exclusion_rule, table.exclusion_rule)
     inside = exclusion_rule == 0
     return table._replace(
-        exclusion_rule=exclusion_rule, deciding=table.deciding & inside, exiting=closed & ~inside
+        exclusion_rule=exclusion_rule,
+        adjustable=table.adjustable & inside,
+        exiting=closed & ~inside,
     )
 
 
@@ -207,8 +209,8 @@ def belief_of_symbol(
     latest = table.latest[s, -1]
     if latest < 0 or table.windows.issued_at[latest] != bar_times[-1]:
         raise NoForecast(f"{symbol}: no forecast: it has {len(bar_times)} bars of its own, too few")
-    deciding = (np.arange(len(bars.symbols)) == s)[None]
-    ends = _period_ends(bars, here, deciding, periods)
+    adjustable = (np.arange(len(bars.symbols)) == s)[None]
+    ends = _period_ends(bars, here, adjustable, periods)
     row = np.array([len(bars.times) - 1])
     moments = _forecast_moments(table, bars, row, here, ends, rule)
     sigma = moments.sigma[0, :, s]
@@ -223,9 +225,9 @@ def belief_of_symbol(
         bars,
         here,
         ends,
-        deciding=deciding,
-        exclusion_rule=np.zeros(deciding.shape, dtype=np.int8),
-        exiting=np.zeros(deciding.shape, dtype=bool),
+        adjustable=adjustable,
+        exclusion_rule=np.zeros(adjustable.shape, dtype=np.int8),
+        exiting=np.zeros(adjustable.shape, dtype=bool),
         overnight=late | periods.schedule.leaves_night(stocks, here),
         # One symbol is asked about. The rest of the book is cut by the trader's own decisions.
         trim_overnight=np.zeros(1, dtype=bool),
@@ -279,7 +281,7 @@ def _assembled_beliefs(
     times: Instants,
     ends: Instants,
     *,
-    deciding: Mask,
+    adjustable: Mask,
     exclusion_rule: Rule,
     exiting: Mask,
     overnight: Mask,
@@ -314,7 +316,7 @@ def _assembled_beliefs(
         nights=nights_until(begin, end).reshape(ends.shape),
         news_overlap=shared_news(begin, end).reshape(ends.shape),
         crypto=bars.crypto,
-        deciding=deciding,
+        adjustable=adjustable,
         exclusion_rule=exclusion_rule,
         exiting=exiting,
         mu=moments.mu,
@@ -396,7 +398,7 @@ def _forecast_moments(
         crypto = bars.crypto[s]
         issued = table.windows.issued_at[window]
         place = _bars_since_issue(bars, bounds[part], t, issued, crypto)
-        values = ChosenQuantiles(table.quantiles, window)
+        values = QuantileView(table.quantiles, window)
         price = table.price[window]
         persistence = table.persistence[window]
         stock_year, coin_year = (bars.clock(kind).bars_a_year for kind in _KINDS)
@@ -422,7 +424,7 @@ def _forecast_moments(
         skill = table.skill[window]
         signal[part][t, s] = skill * np.sqrt(whole / HORIZON) / (1.0 - persistence)
 
-    for _ in side_by_side(of_part, range(0, count, step)):
+    for _ in parallel_map(of_part, range(0, count, step)):
         pass
     return _Moments(mu, sigma, variance, shrinkage, signal, fresh)
 
@@ -445,7 +447,7 @@ def _bars_since_issue(
 
 
 def _expected_returns(
-    values: ChosenQuantiles, price: Array, place: Array, persistence: Array
+    values: QuantileView, price: Array, place: Array, persistence: Array
 ) -> Array:
     """[K, n] returns expected in the periods.
 
@@ -455,7 +457,7 @@ def _expected_returns(
     expected = np.empty((len(place) - 1, place.shape[1]))
     nothing = np.zeros(place.shape[1])
     begin, finish = np.stack([place[0], nothing]), np.stack([place[1], nothing + 1])
-    expected[0], first = expected_between(values, price, begin, finish)
+    expected[0], first = expected_return_between(values, price, begin, finish)
     if len(expected) > 1:
         # The forecast's later steps are shrunk each by its own worth, so that their differences say
         # nothing. What the forecast is worth later is its first step, fading.

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Array32, Index, Instants, Mask
-from foundation.compiled import AnyArray, compiled, inlined
+from foundation.compiled import AnyArray, compiled, jit_inline
 from sizing.problem import Returns
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import Holding
 from trainingdata.universe import Rule
 
 _OF_SYMBOLS = (
-    "deciding",
+    "adjustable",
     "exclusion_rule",
     "exiting",
     "mu",
@@ -87,7 +87,7 @@ class BeliefTable(NamedTuple):
     nights: Index
     news_overlap: Array
     crypto: Mask
-    deciding: Mask
+    adjustable: Mask
     exclusion_rule: Rule
     exiting: Mask
     mu: Array
@@ -201,7 +201,7 @@ def returns_of(
                 universe[a] = np.isfinite(sigma[0, s]) and beliefs.exclusion_rule[row, s] == 0
             # What does not decide stays as it is and earns the same whatever is chosen. Its risk
             # counts all the same: it is held beside what is chosen.
-            if beliefs.deciding[row, s]:
+            if beliefs.adjustable[row, s]:
                 premium[k, a] = beliefs.premium[row, s] * class_sharpe[kind] * symbol_years
                 mu[k, a] = (beliefs.mu[row, k, s] if forecast else 0.0) + premium[k, a]
             is_crypto = crypto[s]
@@ -217,7 +217,7 @@ def returns_of(
     return Returns(mu, premium, covariance, universe, years)
 
 
-@inlined
+@jit_inline
 def pick_and_pad(values: AnyArray, chosen: Index, size: int) -> AnyArray:
     """Values [S] of those chosen [m], then as many zeros as are missing from `size`."""
     wide: AnyArray = np.zeros(size, dtype=values.dtype)  # type: ignore[assignment]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from foundation import figures
+from foundation import formatting
 from trainingdata.instruments import is_stock
 
 _NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
@@ -33,7 +33,7 @@ class Rationale(NamedTuple):
     """What a target rests on; NaN where it rests on no forecast.
 
     It is reckoned over the span that decided: the whole plan, or the part of it from the decision
-    on whose Kelly weight explains the target (`sizing.spans`).
+    on whose Kelly weight explains the target (`sizing.explanation`).
 
     days: calendar days of the span.
     sharpe: the Sharpe ratio of the symbol's class, stated or implied.

@@ -21,9 +21,16 @@ from execution.orders.orders import Order
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import AnyArray
 from sizing.allocation import Allocation, Strategy
-from sizing.binding import BINDING, FIRST_ROW, LIMITS, Bound, names_of, with_rows
-from sizing.limits import CEILINGS, priced_count
-from sizing.problem import Problem
+from sizing.binding import (
+    BINDING_NAMES,
+    FIRST_GROUP_BIT,
+    PRICED_LIMITS,
+    BindingLimits,
+    names_at_bits,
+    names_by_bit,
+)
+from sizing.limits import CEILINGS, count_shadow_prices
+from sizing.problem import DecisionProblem
 from trainingdata.instants import DAY
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.universe import RULES
@@ -33,7 +40,7 @@ NO_ORDER_REASONS = ("smallest_order", "dust")  # in the order of `TOO_SMALL` and
 # What can hold a target where it is: a limit, the venue's check of cash, a program without an
 # answer, the night, a rule of the universe that it has left, the venue's smallest order.
 REASONS = (
-    *BINDING,
+    *BINDING_NAMES,
     "unborrowed_cash",
     "failed",
     "overnight",
@@ -41,9 +48,9 @@ REASONS = (
     *NO_ORDER_REASONS,
 )
 # The bits of the three reasons behind BINDING.
-CASH_CHECK_BIT = len(BINDING)
-FAILED_BIT = len(BINDING) + 1
-OVERNIGHT_BIT = len(BINDING) + 2
+CASH_CHECK_BIT = len(BINDING_NAMES)
+FAILED_BIT = len(BINDING_NAMES) + 1
+OVERNIGHT_BIT = len(BINDING_NAMES) + 2
 FIRST_NO_ORDER_BIT = len(REASONS) - len(NO_ORDER_REASONS)
 NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing holds the target
 
@@ -66,7 +73,7 @@ class DecisionColumns(NamedTuple):
     target: Array
     price: Array
     cost: Array
-    limits_met: Index
+    binding_bits: Index
     shadow_prices: Array
     rationale: tuple[Array, ...]
     group_limit_names: tuple[str, ...] = ()
@@ -76,13 +83,13 @@ class DecisionColumns(NamedTuple):
         cls, choices: Sequence[Choice], group_limit_names: tuple[str, ...] = ()
     ) -> DecisionColumns:
         """Return the columns of rows, whose prices of limits that do not bind are 0."""
-        names = with_rows(REASONS, group_limit_names)
-        priced = (*LIMITS, *group_limit_names)
+        names = names_by_bit(REASONS, group_limit_names)
+        priced = (*PRICED_LIMITS, *group_limit_names)
 
         def column(name: str) -> Array:
             return np.array([getattr(choice, name) for choice in choices], dtype=np.float64)
 
-        limits_met = [_bits_of(each.binding, names) for each in choices]
+        binding_bits = [_bits_of(each.binding, names) for each in choices]
         prices = [[each.binding.get(name, 0.0) for name in priced] for each in choices]
         rationale = np.array([each.rationale for each in choices], dtype=np.float64)
         return cls(
@@ -93,7 +100,7 @@ class DecisionColumns(NamedTuple):
             target=column("target"),
             price=column("price"),
             cost=column("cost"),
-            limits_met=np.array(limits_met, dtype=np.int64),
+            binding_bits=np.array(binding_bits, dtype=np.int64),
             shadow_prices=np.array(prices, dtype=np.float64).reshape(-1, len(priced)),
             rationale=tuple(rationale.reshape(-1, len(Rationale._fields)).T),
             group_limit_names=group_limit_names,
@@ -102,7 +109,7 @@ class DecisionColumns(NamedTuple):
     @property
     def names(self) -> tuple[str, ...]:
         """Everything that can hold a target, each name in the place of its bit."""
-        return with_rows(REASONS, self.group_limit_names)
+        return names_by_bit(REASONS, self.group_limit_names)
 
     def at(self, chosen: Index | slice) -> DecisionColumns:
         """Return the columns of some of the N symbols."""
@@ -115,8 +122,8 @@ class DecisionColumns(NamedTuple):
     def choice(self, i: int, symbol: str, qty: Decimal) -> Choice:
         """Return row i; symbol: its name; qty: signed quantity ordered."""
         prices = self.shadow_prices[i].tolist()
-        unpriced = (math.nan,) * (FIRST_ROW - len(LIMITS))
-        prices = (*prices[: len(LIMITS)], *unpriced, *prices[len(LIMITS) :])
+        unpriced = (math.nan,) * (FIRST_GROUP_BIT - len(PRICED_LIMITS))
+        prices = (*prices[: len(PRICED_LIMITS)], *unpriced, *prices[len(PRICED_LIMITS) :])
         parts = [float(column[i]) for column in self.rationale]
         rests_on = NO_RATIONALE if all(map(math.isnan, parts)) else Rationale(*parts)
         if math.isnan(rests_on.shrinkage or 0.0):
@@ -131,7 +138,9 @@ class DecisionColumns(NamedTuple):
             qty=qty,
             price=float(self.price[i]),
             # Of a name with two bits the later one counts.
-            binding={name: prices[k] for k, name in names_of(int(self.limits_met[i]), self.names)},
+            binding={
+                name: prices[k] for k, name in names_at_bits(int(self.binding_bits[i]), self.names)
+            },
             cost=float(self.cost[i]),
             rationale=rests_on,
         )
@@ -139,18 +148,19 @@ class DecisionColumns(NamedTuple):
     def binding_prices(self) -> dict[str, Array]:
         """Return the shadow price [N] of each limit that has one, 0 where it does not bind."""
         prices: dict[str, Array] = {}
-        for k, name in enumerate((*LIMITS, *self.group_limit_names)):
-            bit = k if k < len(LIMITS) else FIRST_ROW + k - len(LIMITS)
-            prices[name] = np.where(self.limits_met >> bit & 1, self.shadow_prices[:, k], 0.0)
-        checked = (self.limits_met >> CASH_CHECK_BIT & 1).astype(bool)
+        for k, name in enumerate((*PRICED_LIMITS, *self.group_limit_names)):
+            bit = k if k < len(PRICED_LIMITS) else FIRST_GROUP_BIT + k - len(PRICED_LIMITS)
+            prices[name] = np.where(self.binding_bits >> bit & 1, self.shadow_prices[:, k], 0.0)
+        checked = (self.binding_bits >> CASH_CHECK_BIT & 1).astype(bool)
         prices["unborrowed_cash"][checked] = np.nan
         return prices
 
     def binding_texts(self) -> Array:
         """Return the names [N] of what holds each target, joined by `+`."""
-        kinds, kind = np.unique(self.limits_met, return_inverse=True)
+        kinds, kind = np.unique(self.binding_bits, return_inverse=True)
         names = [
-            dict.fromkeys(name for _, name in names_of(bits, self.names)) for bits in kinds.tolist()
+            dict.fromkeys(name for _, name in names_at_bits(bits, self.names))
+            for bits in kinds.tolist()
         ]
         texts = np.array(["+".join(each) for each in names], dtype=object)
         return texts[kind] if len(kinds) else texts
@@ -191,11 +201,11 @@ class ClassRule:
     """
 
     kind: Kind
-    phrase: str
+    log_phrase: str
     symbols: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.phrase}: {' '.join(self.symbols)}"
+        return f"{self.log_phrase}: {' '.join(self.symbols)}"
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -212,7 +222,7 @@ class Decision:
     orders: in the order in which they are sent.
     rule: which rule sized which symbols, by asset class; empty where none did.
     failure: why enhanced sizing did not answer; empty where it did.
-    optimality_gap: what the best book of `limits.most_positions` can be better at most, a return a
+    optimality_gap: what the best book of `limits.max_positions` can be better at most, a return a
         year net of risk and cost; NaN if unknown. It does not count for equality.
     cancels: the trader's own open orders that this decision replaces; they end before its orders
         are sent.
@@ -296,13 +306,13 @@ def decision_of_choices(
 class DecisionArrays(NamedTuple):
     """What sizing gives R instants and S symbols; [R, S] unless stated. Compiled code fills it in.
 
-    sized: [R] whether the strategy has sized; where not, all from `unlimited` on is NaN or 0.
+    sized: [R] whether the strategy has sized; where not, all from `unconstrained` on is NaN or 0.
     held, target: weights before and after.
     lots, cut, unsent: as in `RoundedTargets`.
     price: USD, as sized.
     cost: of trading one USD, one way.
     unlimited, allocated, limits_met, own_price, periods, premium, forecast: as in `Allocation`.
-    shadow_prices: [R, 4 + G + K] as in `Bound`, G limits on groups.
+    shadow_prices: [R, 4 + G + K] as in `BindingLimits`, G limits on groups.
     optimality_gap: [R] as in `Allocation`.
     """
 
@@ -314,10 +324,10 @@ class DecisionArrays(NamedTuple):
     no_order_code: Index
     price: Array
     cost: Array
-    unlimited: Array
+    unconstrained: Array
     allocated: Array
-    limits_met: Index
-    own_price: Array
+    binding_bits: Index
+    bound_price: Array
     periods: Index
     premium: Array
     forecast: Array
@@ -335,7 +345,7 @@ class DecisionArrays(NamedTuple):
         }
         for name in ("held", "target"):
             columns[name] = np.zeros((rows, size))
-        for name in ("limits_met", "periods", "no_order_code"):
+        for name in ("binding_bits", "periods", "no_order_code"):
             columns[name] = np.zeros((rows, size), dtype=np.int64)
         return cls(
             **columns
@@ -361,7 +371,7 @@ def decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, 
     Instants are in order, and the symbols of each.
     """
     exits = beliefs.exiting & (arrays.held != 0.0)
-    row, symbol = np.nonzero(beliefs.deciding | arrays.trimmed | exits)
+    row, symbol = np.nonzero(beliefs.adjustable | arrays.trimmed | exits)
     return row, symbol
 
 
@@ -380,19 +390,19 @@ def decision_columns(
     whether it sizes by the forecast.
     """
     row, symbol = cells
-    deciding = beliefs.deciding[cells]
+    adjustable = beliefs.adjustable[cells]
     exits = beliefs.exiting[cells] & (arrays.held[cells] != 0.0)
-    sized = deciding & arrays.sized[row]
+    sized = adjustable & arrays.sized[row]
     trimmed = arrays.trimmed[cells] & ~sized
     target = arrays.target[cells]
-    limits_met = np.where(sized, arrays.limits_met[cells], 0)
+    binding_bits = np.where(sized, arrays.binding_bits[cells], 0)
     no_order_code = arrays.no_order_code[cells]
     checked = sized & (no_order_code == 0) & (target != arrays.allocated[cells])
-    limits_met |= checked.astype(np.int64) << CASH_CHECK_BIT
-    limits_met |= np.where(no_order_code > 0, 1 << (FIRST_NO_ORDER_BIT + no_order_code - 1), 0)
-    limits_met |= (deciding & ~sized).astype(np.int64) << FAILED_BIT
-    limits_met |= trimmed.astype(np.int64) << OVERNIGHT_BIT
-    limits_met |= exits.astype(np.int64) << (
+    binding_bits |= checked.astype(np.int64) << CASH_CHECK_BIT
+    binding_bits |= np.where(no_order_code > 0, 1 << (FIRST_NO_ORDER_BIT + no_order_code - 1), 0)
+    binding_bits |= (adjustable & ~sized).astype(np.int64) << FAILED_BIT
+    binding_bits |= trimmed.astype(np.int64) << OVERNIGHT_BIT
+    binding_bits |= exits.astype(np.int64) << (
         OVERNIGHT_BIT + beliefs.exclusion_rule[cells].astype(np.int64)
     )
     # The price of a limit on the book is one for all symbols of an instant.
@@ -401,16 +411,16 @@ def decision_columns(
     ceilings = arrays.shadow_prices[row, :count]
     groups = arrays.shadow_prices[row, count:last]
     financing = arrays.shadow_prices[:, last:].sum(axis=1)[row]
-    own = arrays.own_price[cells]
+    own = arrays.bound_price[cells]
     return DecisionColumns(
         mu=beliefs.mu[row, 0, symbol],
         sigma=beliefs.sigma[row, 0, symbol],
-        kelly=np.where(sized, arrays.unlimited[cells], np.nan),
+        kelly=np.where(sized, arrays.unconstrained[cells], np.nan),
         held=arrays.held[cells],
         target=target,
         price=arrays.price[cells],
         cost=np.where(sized | trimmed | exits, arrays.cost[cells], np.nan),
-        limits_met=limits_met,
+        binding_bits=binding_bits,
         shadow_prices=np.column_stack([own, own, ceilings, financing, groups]),
         rationale=_rationale_of(beliefs, arrays, cells, sized, class_sharpe, uses_forecast),
         group_limit_names=group_limit_names,
@@ -453,7 +463,7 @@ def _rationale_of(
 
 
 def decision_arrays(
-    allocation: Allocation | None, problem: Problem, after: RoundedTargets, price: Array
+    allocation: Allocation | None, problem: DecisionProblem, after: RoundedTargets, price: Array
 ) -> DecisionArrays:
     """Return the arrays of one instant for the S symbols of a panel.
 
@@ -476,35 +486,35 @@ def decision_arrays(
         no_order_code=row(after.no_order_code),
         price=row(price),
         cost=row(problem.costs.change[0]),
-        unlimited=row(given.unlimited),
+        unconstrained=row(given.unconstrained),
         allocated=row(given.target),
-        limits_met=row(given.bound.limits_met),
-        own_price=row(given.bound.own_price),
+        binding_bits=row(given.binding_limits.binding_bits),
+        bound_price=row(given.binding_limits.bound_price),
         periods=row(given.periods),
         premium=row(given.premium),
         forecast=row(given.forecast),
-        shadow_prices=given.bound.shadow_prices[None],
+        shadow_prices=given.binding_limits.shadow_prices[None],
         optimality_gap=np.array([given.optimality_gap]),
     )
 
 
-def _no_allocation(problem: Problem) -> Allocation:
+def _no_allocation(problem: DecisionProblem) -> Allocation:
     """What stands in the columns where nothing was sized."""
     size = len(problem.account.held)
     none = np.full(size, np.nan)
     zeros = np.zeros(size, dtype=np.int64)
-    bound = Bound(zeros, none, np.full(priced_count(problem), np.nan))
-    return Allocation(none, none, bound, zeros, none, none)
+    binding_limits = BindingLimits(zeros, none, np.full(count_shadow_prices(problem), np.nan))
+    return Allocation(none, none, binding_limits, zeros, none, none)
 
 
 def class_rules(
-    instruments: Sequence[Instrument], deciding: Mask, strategy: Strategy, leverage: float
+    instruments: Sequence[Instrument], adjustable: Mask, strategy: Strategy, leverage: float
 ) -> tuple[ClassRule, ...]:
     """The rule that sized the deciding symbols, by asset class; leverage: granted to stocks."""
     rules = []
-    decided = [instruments[s] for s in np.flatnonzero(deciding).tolist()]
+    decided = [instruments[s] for s in np.flatnonzero(adjustable).tolist()]
     for kind in Kind:
         symbols = tuple(item.symbol for item in decided if item.kind is kind)
         if symbols:
-            rules.append(ClassRule(kind, strategy.phrase(kind, leverage), symbols))
+            rules.append(ClassRule(kind, strategy.log_phrase(kind, leverage), symbols))
     return tuple(rules)

@@ -13,18 +13,24 @@ from execution.decision.beliefs import BeliefTable, pick_and_pad, returns_of
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Index, Mask
-from foundation.compiled import compiled, inlined, picked
-from sizing.increments import least_value, whole_steps
-from sizing.limits import ROUNDED, affordable_weights, granted_leverage, kept_share, net_excess
+from foundation.compiled import compiled, jit_inline, take
+from sizing.increments import required_order_value, whole_lots
+from sizing.limits import (
+    CEILING_TOL,
+    affordable_weights,
+    granted_leverage,
+    overnight_share,
+    net_excess,
+)
 from sizing.problem import (
-    NO_ROWS,
-    AccountRow,
+    NO_GROUP_CONSTRAINTS,
+    AccountArrays,
     BookLimits,
     Costs,
-    Problem,
-    Rows,
+    DecisionProblem,
+    GroupConstraints,
     current_weights,
-    rows_of,
+    select_constraints,
     with_betas,
 )
 from sizing.solver.multi_period import change_costs
@@ -56,26 +62,26 @@ class SizingTerms(NamedTuple):
     caps: tuple[float, float, float, float]
     leverage: tuple[float, float]
     order_margin: float
-    rows: Rows = NO_ROWS
+    rows: GroupConstraints = NO_GROUP_CONSTRAINTS
 
 
 @compiled
 def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
     """Return the terms of the symbols at positions `chosen` [m] of a panel."""
     return SizingTerms(
-        picked(terms.crypto, chosen),
-        picked(terms.long_only, chosen),
-        picked(terms.cost, chosen),
+        take(terms.crypto, chosen),
+        take(terms.long_only, chosen),
+        take(terms.cost, chosen),
         terms.forecast,
         terms.caps,
         terms.leverage,
         terms.order_margin,
-        rows_of(terms.rows, chosen),
+        select_constraints(terms.rows, chosen),
     )
 
 
 class LabelledRow(NamedTuple):
-    """An `AccountRow` with the names of its N columns.
+    """An `AccountArrays` with the names of its N columns.
 
     symbols: [N] names; empty for the part of a position that an open order would close.
     crypto: [N] which are crypto.
@@ -85,7 +91,7 @@ class LabelledRow(NamedTuple):
 
     symbols: tuple[str, ...]
     crypto: Mask
-    row: AccountRow
+    row: AccountArrays
     reductions: tuple[str, ...] = ()
 
 
@@ -103,7 +109,7 @@ def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -
     fixed = len(named) - len(bars.symbols)
     price = np.array([account.prices.get(symbol, np.nan) for symbol in named])
     least, dust = _smallest_values(bars, price[: len(bars.symbols)], terms)
-    row = AccountRow(
+    row = AccountArrays(
         quantity=np.array(quantities),
         price=price,
         increment=np.array([float(item.increment) for item in bars.instruments] + fixed * [0.0]),
@@ -156,9 +162,9 @@ def problem_of(
     chosen: Index,
     class_sharpe: Array,
     financing: Array,
-    account: AccountRow,
+    account: AccountArrays,
     terms: SizingTerms,
-) -> Problem:
+) -> DecisionProblem:
     """Return the sizing problem of instant `row` of the beliefs, over the rows of an account.
 
     Rows that the beliefs say nothing of are fixed: they count for the ceilings and have no
@@ -169,7 +175,7 @@ def problem_of(
     financing: [K] price of one USD borrowed in each period, USD.
     """
     size = len(account.quantity)
-    deciding = pick_and_pad(beliefs.deciding[row], chosen, size)
+    adjustable = pick_and_pad(beliefs.adjustable[row], chosen, size)
     exiting = pick_and_pad(beliefs.exiting[row], chosen, size)
     signal = np.zeros(size)
     if terms.forecast:
@@ -193,17 +199,21 @@ def problem_of(
         terms.long_only if account.shorting else np.ones(size, dtype=np.bool_),
         with_betas(terms.rows, returns.covariance),
     )
-    return Problem(
+    return DecisionProblem(
         returns,
         Costs(change_costs(terms.cost, signal, len(financing)), financing),
         limits,
-        current_weights(account, deciding, exiting, terms.order_margin),
+        current_weights(account, adjustable, exiting, terms.order_margin),
     )
 
 
 @compiled
 def round_to_lots(
-    problem: Problem, weights: Array, sized: bool, account: AccountRow, trim_overnight: bool
+    problem: DecisionProblem,
+    weights: Array,
+    sized: bool,
+    account: AccountArrays,
+    trim_overnight: bool,
 ) -> RoundedTargets:
     """Round weights [N] towards zero to the lots of each row.
 
@@ -215,7 +225,7 @@ def round_to_lots(
     cuts: true if stocks can be cut for the night at this instant.
     """
     held = problem.account.held
-    deciding = problem.account.deciding
+    adjustable = problem.account.adjustable
     exiting = problem.account.exiting
     crypto = problem.limits.crypto
     count = account.positions
@@ -229,14 +239,14 @@ def round_to_lots(
     # Weights are fractions of equity; where there is none, what can be closed is closed.
     if not account.equity > 0.0:
         for s in range(count):
-            if deciding[s] or exiting[s] or trimmable[s]:
+            if adjustable[s] or exiting[s] or trimmable[s]:
                 target[s] = 0.0
                 lots[s] = 0.0
         _leave_small_changes(target, lots, no_order_code, held, account)
         return RoundedTargets(target, lots, trimmable, no_order_code)
     if trim_overnight:
         ceiling = problem.limits.stock_ceiling
-        share = kept_share(target[:count], crypto[:count], trimmable[:count], ceiling)
+        share = overnight_share(target[:count], crypto[:count], trimmable[:count], ceiling)
         for s in range(count):
             trimmable[s] &= share < 1.0
             if trimmable[s]:
@@ -245,7 +255,7 @@ def round_to_lots(
         # A fee in coin leaves quantities off the grid of increments. Rounding a position that is
         # at its target would sell that dust in every decision.
         if target[s] != held[s]:
-            lots[s] = whole_steps(
+            lots[s] = whole_lots(
                 target[s] * account.equity / account.price[s], account.increment[s]
             )
     _keep_to_net_limits(problem, weights, sized, lots, account)
@@ -253,7 +263,7 @@ def round_to_lots(
     return RoundedTargets(target, lots, trimmable, no_order_code)
 
 
-@inlined
+@jit_inline
 def _without(weights: Array, exiting: Mask) -> Array:
     """Return a copy of weights [N], with 0 for symbols that leave the universe."""
     target = weights.copy()
@@ -263,9 +273,9 @@ def _without(weights: Array, exiting: Mask) -> Array:
     return target
 
 
-@inlined
+@jit_inline
 def _leave_small_changes(
-    target: Array, lots: Array, no_order_code: Index, held: Array, account: AccountRow
+    target: Array, lots: Array, no_order_code: Index, held: Array, account: AccountArrays
 ) -> None:
     """Keep positions unchanged if the venue accepts no order for the change.
 
@@ -279,9 +289,13 @@ def _leave_small_changes(
         closes = lots[s] == 0.0 and account.quantity[s] != 0.0
         size = abs(account.quantity[s])
         if not closes:
-            size = abs(whole_steps(lots[s] * lot - account.quantity[s], lot)) * lot
+            size = abs(whole_lots(lots[s] * lot - account.quantity[s], lot)) * lot
         # A change of less than one increment is no order at all.
-        if 0.0 < size * account.price[s] < least_value(closes, account.least[s], account.dust[s]):
+        if (
+            0.0
+            < size * account.price[s]
+            < required_order_value(closes, account.least[s], account.dust[s])
+        ):
             target[s] = held[s]
             lots[s] = np.nan
             no_order_code[s] = DUST if closes else TOO_SMALL
@@ -289,14 +303,14 @@ def _leave_small_changes(
 
 @compiled
 def _keep_to_net_limits(
-    problem: Problem, weights: Array, sized: bool, lots: Array, account: AccountRow
+    problem: DecisionProblem, weights: Array, sized: bool, lots: Array, account: AccountArrays
 ) -> None:
     """Reduce deciding positions by whole increments if rounding a short exceeds a net limit.
 
     weights [N]: as solved. Rounding may miss a limit that requires a position.
     """
     rows = problem.limits.rows
-    if len(rows.net_most) == 0 or not sized:
+    if len(rows.net_max) == 0 or not sized:
         return
     held = problem.account.held
     rounded = held.copy()
@@ -304,36 +318,41 @@ def _keep_to_net_limits(
         if not np.isnan(lots[s]):
             rounded[s] = lots[s] * problem.account.increment[s]
     for _ in range(MAX_NET_LIMIT_ROUNDS):
-        for k in range(len(rows.net_most)):
-            if rows.net_most[k] >= 0.0:
+        for k in range(len(rows.net_max)):
+            if rows.net_max[k] >= 0.0:
                 _keep_to_net_limit(problem, k, weights, rounded, lots, account)
 
 
-@inlined
+@jit_inline
 def _keep_to_net_limit(
-    problem: Problem, k: int, weights: Array, rounded: Array, lots: Array, account: AccountRow
+    problem: DecisionProblem,
+    k: int,
+    weights: Array,
+    rounded: Array,
+    lots: Array,
+    account: AccountArrays,
 ) -> None:
     """`_keep_to_net_limits` for limit k; rounded [N]: the weights of the lots."""
     for s in range(account.positions):
         lot = problem.account.increment[s]
         taken = problem.limits.rows.net[k, s]
         over = net_excess(problem, k, rounded, weights)
-        if over <= ROUNDED:
+        if over <= CEILING_TOL:
             return
-        if problem.account.deciding[s] and taken * rounded[s] > 0.0 and lot > 0.0:
+        if problem.account.adjustable[s] and taken * rounded[s] > 0.0 and lot > 0.0:
             if np.isnan(lots[s]):
-                lots[s] = whole_steps(account.quantity[s], account.increment[s])
+                lots[s] = whole_lots(account.quantity[s], account.increment[s])
             fewer = min(np.ceil(over / (abs(taken) * lot)), abs(lots[s]))
             lots[s] -= np.sign(lots[s]) * fewer
             rounded[s] = lots[s] * lot
 
 
-@inlined
+@jit_inline
 def _mark_unsized_stocks(
-    trimmable: Mask, problem: Problem, sized: bool, account: AccountRow
+    trimmable: Mask, problem: DecisionProblem, sized: bool, account: AccountArrays
 ) -> None:
     """Mark the stocks [N] that nothing has sized; what takes no orders cannot be cut."""
     for s in range(account.positions):
-        sized_now = (sized and problem.account.deciding[s]) or problem.account.exiting[s]
+        sized_now = (sized and problem.account.adjustable[s]) or problem.account.exiting[s]
         trimmable[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)
         trimmable[s] &= account.quantity[s] != 0.0

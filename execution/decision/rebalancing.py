@@ -20,7 +20,7 @@ from execution.orders.orders import (
     parse_order_prefix,
     time_in_force,
 )
-from sizing.quantity import part_count, truncate_to_increment
+from sizing.quantity import count_child_orders, truncate_to_increment
 from trainingdata.instants import HOUR, compact_text
 from trainingdata.instruments import Instrument, Kind
 from trainingdata.timeframe import HOURLY, Timeframe
@@ -131,14 +131,14 @@ def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
 
 
 def reductions_to_redecide(
-    strategy: str, account: AccountSnapshot, deciding: Collection[str]
+    strategy: str, account: AccountSnapshot, adjustable: Collection[str]
 ) -> tuple[Order, ...]:
     """Return the strategy's own open orders that reduce a position in a symbol that decides now."""
     # How much is sold is decided anew, from what is held. Left open, a reduction would go on taking
     # its part of every ceiling beside the new decision.
     reductions = []
     for order in account.open_orders:
-        if order.symbol not in deciding or parse_order_prefix(order.client_order_id) != strategy:
+        if order.symbol not in adjustable or parse_order_prefix(order.client_order_id) != strategy:
             continue
         held = account.positions.get(order.symbol, _NOTHING)
         if held * order.signed_qty < 0:
@@ -220,7 +220,7 @@ def split_quantity(quantity: Decimal, largest: float, increment: Decimal) -> lis
     if largest == UNLIMITED or float(quantity) <= largest:
         return [quantity] if quantity > 0 else []
     steps, rest = divmod(quantity, increment)
-    count = part_count(float(steps), float(rest), largest, float(increment))
+    count = count_child_orders(float(steps), float(rest), largest, float(increment))
     least, longer = divmod(int(steps), count)
     parts = [(least + (k < longer)) * increment for k in range(count)]
     parts[-1] += rest

@@ -105,7 +105,7 @@ class TradingSettings(PanelSettings):
         self.data.corporate_actions()
         self.forecaster.check()
         self.sizing.chosen_strategy()
-        self.limits.of_groups()
+        self.limits.group_limits()
         self.correlation.source()
         self.universe.rule()
 
@@ -121,7 +121,7 @@ class TradingSettings(PanelSettings):
         named = {
             place: {instrument(row.symbol).symbol for row in rows} for place, rows in tables.items()
         }
-        named["limits.groups"] = set(self.limits.of_groups().symbols)
+        named["limits.groups"] = set(self.limits.group_limits().symbols)
         said = []
         for place, of_place in named.items():
             names = sorted(of_place.difference(symbols))

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from forecasting.forecast import HORIZON, Volatility
 from foundation.errors import InputError
-from foundation.plugin import is_own
+from foundation.plugin import is_plugin
 from foundation.settings import setting, settings_class
-from sizing.settings import Drawdown, Fallback
-from sizing.strategies import Kelly, Legacy, named, with_fraction
+from sizing.settings import DrawdownLimit, Fallback
+from sizing.strategies import Kelly, Legacy, strategy_from_name, name_with_fraction
 from trainingdata.timeframe import Holding
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class SizingSettings:
         "vol_target, inverse_volatility, risk_parity, buy_and_hold or legacy",
     )
     fraction: float | None = setting(None, "of full Kelly, instead of that in the strategy's name")
-    drawdown: Drawdown | None = setting(
+    drawdown: DrawdownLimit | None = setting(
         None,
         "{depth: 0.2, probability: 0.1} chooses the fraction: a fall by a fifth, ever, "
         "with 10 % at most",
@@ -54,7 +54,7 @@ class SizingSettings:
     def __post_init__(self) -> None:
         if self.drawdown is not None:
             self._check_drawdown()
-        if not is_own(self.strategy):  # that is loaded when a run asks for it
+        if not is_plugin(self.strategy):  # that is loaded when a run asks for it
             self.chosen_strategy()
 
     def _check_drawdown(self) -> None:
@@ -64,7 +64,7 @@ class SizingSettings:
                 "sizing.drawdown: it chooses the fraction of Kelly, and sizing.fraction states"
                 " one; name one of the two"
             )
-        rule = None if is_own(self.strategy) else named(self.strategy)
+        rule = None if is_plugin(self.strategy) else strategy_from_name(self.strategy)
         if not (self.enhanced and isinstance(rule, Kelly) and rule.multiplier == 1.0):
             name = self.strategy if self.enhanced else "legacy (sizing.enhanced=false)"
             raise InputError(
@@ -82,10 +82,10 @@ class SizingSettings:
         """The strategy's name with the fraction that is used: `kelly_30` for kelly_50 with 0.3."""
         if not self.enhanced:
             return "legacy"
-        return with_fraction(self.strategy, self.kelly_fraction)
+        return name_with_fraction(self.strategy, self.kelly_fraction)
 
     def chosen_strategy(self) -> Strategy:
-        strategy = named(
+        strategy = strategy_from_name(
             self.strategy,
             fraction=self.kelly_fraction,
             size=self.position,

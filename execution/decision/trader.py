@@ -48,13 +48,13 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
-from forecasting.forecast import Forecaster, Progress, silent
+from forecasting.forecast import Forecaster, Progress, no_progress
 from foundation.arrays import Array, Index
-from foundation.threads import undivided
+from foundation.threads import single_threaded_blas
 from sizing.allocation import Allocation, Strategy
-from sizing.inputs import SizingInputs, check_priced, no_equity
+from sizing.inputs import SizingInputs, check_priced, no_equity_text
 from sizing.kelly import SolverFailed
-from sizing.problem import AccountRow
+from sizing.problem import AccountArrays
 from sizing.settings import Limits, PriorSettings
 from sizing.strategies import Legacy
 from trainingdata.bars import Bars
@@ -91,16 +91,16 @@ class SizingResult(NamedTuple):
     unsolved: bool = False
 
 
-def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountRow) -> SizingResult:
+def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArrays) -> SizingResult:
     """Run a strategy on the inputs of an account; an unsolved program is a result, no error."""
-    if not inputs.deciding.any():
+    if not inputs.adjustable.any():
         return SizingResult(inputs, None, strategy)
     if not account.equity > 0:
-        return SizingResult(inputs, None, strategy, no_equity(account.equity))
+        return SizingResult(inputs, None, strategy, no_equity_text(account.equity))
     check_priced(inputs.symbols, account)
     try:
         # The same to the last bit on any number of processors, and as a walk sizes it.
-        with undivided():
+        with single_threaded_blas():
             return SizingResult(inputs, strategy.allocate(inputs), strategy)
     except SolverFailed as error:
         return SizingResult(inputs, None, strategy, str(error), unsolved=True)
@@ -144,11 +144,11 @@ class Trader:
         sizing, days = self.sizing, self.prior.horizon_days
         return PlanPeriods(sizing.holding_interval(), sizing.signal_bars, days, self.schedule)
 
-    def over(self, market: Market, progress: Progress = silent) -> Trader:
+    def over(self, market: Market, progress: Progress = no_progress) -> Trader:
         """The same trader with its beliefs at every instant of a run computed in advance."""
         return replace(self, table=self.build_beliefs(market, progress))
 
-    def build_beliefs(self, market: Market, progress: Progress = silent) -> BeliefTable:
+    def build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
         """Return expected returns and risk at each instant of a run, from data known then."""
         bars = market.bars
         growth = GrowthRanking(
@@ -215,28 +215,28 @@ class Trader:
         now = Market(bars, len(bars.times) - 1)
         table = self.build_beliefs(now) if self.table is None else self.table
         # What is neither held nor may be held gets no weight, and is left out of what follows.
-        groups = self.limits.of_groups()
+        groups = self.limits.group_limits()
         counts = {*account.exposure, *account.open_reductions, *groups.markets}
         belief = table.of(bars.now, np.array([symbol in counts for symbol in bars.symbols]))
         if belief is None:
             return None
         symbols = tuple([bars.symbols[s] for s in belief.symbol.tolist()])
         decision = self.decide_on(belief, bars.at_last(symbols), account)
-        return decision if decision.symbols or belief.deciding.any() else None
+        return decision if decision.symbols or belief.adjustable.any() else None
 
     def decide_on(self, belief: BeliefTable, bars: Bars, account: AccountSnapshot) -> Decision:
         """The decision that a belief leads to: steps 5 to 7 of `decide`."""
         # What the venue takes no orders for stays as it is.
         if not bars.tradable.all():
             belief = belief._replace(
-                deciding=belief.deciding & bars.tradable, exiting=belief.exiting & bars.tradable
+                adjustable=belief.adjustable & bars.tradable, exiting=belief.exiting & bars.tradable
             )
 
         now = np.datetime64(belief.at[0])
         # 5. Weights. Open reductions of what decides now are sized once more from what is held.
         # If nothing can be sized, they stay open: cancelling them would be new risk.
-        deciding = {bars.symbols[s] for s in np.flatnonzero(belief.deciding[0]).tolist()}
-        withdrawn = reductions_to_redecide(self.order_prefix, account, deciding)
+        adjustable = {bars.symbols[s] for s in np.flatnonzero(belief.adjustable[0]).tolist()}
+        withdrawn = reductions_to_redecide(self.order_prefix, account, adjustable)
         book = account.without(withdrawn)
         labelled = labelled_row(bars, book, self.terms)
         sizing = self._size(bars, labelled, belief)
@@ -249,8 +249,10 @@ class Trader:
         problem = sizing.inputs.problem
         rule: tuple[ClassRule, ...] = ()
         if allocation is not None:
-            granted = problem.limits.granted
-            rule = class_rules(bars.instruments, belief.deciding[0], sizing.strategy, granted)
+            granted_gross = problem.limits.granted_gross
+            rule = class_rules(
+                bars.instruments, belief.adjustable[0], sizing.strategy, granted_gross
+            )
 
         # 6. The night, and whole quantities.
         weights = problem.account.held if allocation is None else allocation.target
@@ -350,7 +352,7 @@ class Trader:
         beside = len(labelled.symbols) - labelled.row.positions
         traded = labelled.crypto[: labelled.row.positions]
         positions = labelled.row.positions
-        groups = self.limits.of_groups()
+        groups = self.limits.group_limits()
         terms = SizingTerms(
             crypto=labelled.crypto,
             # What is fixed beside the panel is never traded.
@@ -362,7 +364,7 @@ class Trader:
             caps=self.limits.caps,
             leverage=(self.limits.intraday_leverage, self.limits.overnight_ceiling),
             order_margin=self.margin.order_margin,
-            rows=groups.rows_over(labelled.symbols[:positions], labelled.reductions),
+            rows=groups.constraints_over(labelled.symbols[:positions], labelled.reductions),
         )
         (nightly,) = self.margin.nightly_rate(belief.at).tolist()
         class_sharpe = self._class_sharpe(belief, strategy)[0]

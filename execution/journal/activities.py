@@ -24,7 +24,7 @@ from execution.journal.rows import (
 )
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from foundation.database import Database
-from foundation.decimals import EXACT, is_bounded, total
+from foundation.decimals import EXACT_CONTEXT, is_bounded, total
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +205,9 @@ class ActivityBook:
                     self._events.append("activity changed", name, said)
                 earlier = Decimal(0) if before is None else before.amount
                 change = (
-                    EXACT.subtract(after.amount, earlier) if after.since_opening else Decimal(0)
+                    EXACT_CONTEXT.subtract(after.amount, earlier)
+                    if after.since_opening
+                    else Decimal(0)
                 )
                 written.append((activity, change))
             for order_id, name in self._database.rows(_LINKS):
@@ -275,7 +277,7 @@ def bookings_of(database: Database) -> list[BookingRow]:
 def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
     """USD by which a trade changes cash, signed; quantity: signed."""
     units = Decimal(-SHARES_PER_OPTION if is_option(symbol) else -1)
-    return EXACT.multiply(EXACT.multiply(quantity, price), units)
+    return EXACT_CONTEXT.multiply(EXACT_CONTEXT.multiply(quantity, price), units)
 
 
 def _table(activity: Activity) -> JournalTable[Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from execution.journal.rows import Instant, JournalTable, Text, Integer
-from foundation.clock import OURS, Clock
+from foundation.clock import SYSTEM_TIME, InstantSource
 from foundation.database import Database
 from trainingdata.instants import utc_text
 
@@ -134,7 +134,9 @@ class NextCycleBook:
     clock: this machine's.
     """
 
-    def __init__(self, database: Database, seconds: float, clock: Clock = OURS) -> None:
+    def __init__(
+        self, database: Database, seconds: float, clock: InstantSource = SYSTEM_TIME
+    ) -> None:
         self._database = database
         self._clock = clock
         self._longest = np.timedelta64(round((seconds + CYCLE_SLACK_SECONDS) * 1000), "ms")

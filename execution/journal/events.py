@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Json
 
 from execution.journal.rows import Instant, JournalTable, Text, Integer
-from foundation.clock import OURS, Clock
+from foundation.clock import SYSTEM_TIME, InstantSource
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError
 from foundation.redaction import NO_SECRETS, Redactor
@@ -64,7 +64,10 @@ class EventLog:
     """
 
     def __init__(
-        self, database: Database, redactor: Redactor = NO_SECRETS, clock: Clock = OURS
+        self,
+        database: Database,
+        redactor: Redactor = NO_SECRETS,
+        clock: InstantSource = SYSTEM_TIME,
     ) -> None:
         self._database = database
         self._redactor = redactor
@@ -114,14 +117,16 @@ _NOTICES = JournalTable("notices", NoticeRow, autoincrement=True)
 
 
 class NoticeBook:
-    """What a person was told of: `Notices.keep_in` takes it.
+    """What a person was told of: `Notifier.record_in` takes it.
 
     database: the account's journal.
     redactor: takes secrets out of what is recorded.
     clock: stamps alerts; a venue's may fail to answer.
     """
 
-    def __init__(self, database: Database, redactor: Redactor, clock: Clock = OURS) -> None:
+    def __init__(
+        self, database: Database, redactor: Redactor, clock: InstantSource = SYSTEM_TIME
+    ) -> None:
         self._database = database
         self._redactor = redactor
         self._clock = clock

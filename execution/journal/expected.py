@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text, Integer
-from foundation.decimals import EXACT
+from foundation.decimals import EXACT_CONTEXT
 
 NO_QUANTITY = Decimal(0)
 # An SQL condition on intents: more of the order has filled than is applied.
@@ -24,7 +24,9 @@ class ExpectedPosition(NamedTuple):
 
     def with_change(self, change: Decimal, fee: Decimal = NO_QUANTITY) -> ExpectedPosition:
         """Return the expected position after a change, of which a fee may be kept."""
-        return ExpectedPosition(EXACT.add(self.quantity, change), EXACT.add(self.fee, fee))
+        return ExpectedPosition(
+            EXACT_CONTEXT.add(self.quantity, change), EXACT_CONTEXT.add(self.fee, fee)
+        )
 
     def accepting(self, actual: Decimal) -> ExpectedPosition:
         """Return the expected position once the actual one is accepted: a fee is taken once."""

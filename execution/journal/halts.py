@@ -17,7 +17,7 @@ import numpy as np
 from execution.journal.events import EventLog
 from execution.journal.rows import Instant, JournalTable, Text, Integer
 from foundation.database import Database
-from foundation.errors import InputError, in_one_line
+from foundation.errors import InputError, one_line
 from trainingdata.instants import utc_text
 
 HaltKind = Literal["positions", "symbols", "cash", "journal", "daily_loss", "drawdown"]
@@ -176,7 +176,7 @@ class Halts:
         why: without secrets.
         cause: what a person who clears the halt lets be; empty where a clearing lets nothing be.
         """
-        halt = Halt(0, kind, at, in_one_line(why))
+        halt = Halt(0, kind, at, one_line(why))
         with self._database.transaction():
             if any(each.kind == kind for each in self.active()):
                 return False
@@ -197,7 +197,7 @@ class Halts:
         with self._database.transaction():
             ended = next((each for each in self.active() if each.kind == kind), None)
             if ended is not None:
-                person = in_one_line(by)
+                person = one_line(by)
                 _HALTS.put(self._database, replace(ended, cleared_at=at, cleared_by=person))
                 self._events.append("halt ended", kind, {"by": person})
         return ended

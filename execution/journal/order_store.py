@@ -29,7 +29,7 @@ from execution.journal.refusals import RefusalBook
 from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text
 from execution.orders.gate import AnyOrder, OrderRole
 from execution.orders.orders import Order
-from foundation.database import Database, rows_of_table
+from foundation.database import Database, query_table
 from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -376,4 +376,4 @@ def unknown_outcome_count(journal: Path) -> int:
     """Return the number of orders of unknown outcome in a journal."""
     marks = ", ".join("?" * len(OUTCOME_UNKNOWN))
     query = f"SELECT 1 FROM intents WHERE state IN ({marks})"
-    return len(rows_of_table(journal, "intents", query, OUTCOME_UNKNOWN))
+    return len(query_table(journal, "intents", query, OUTCOME_UNKNOWN))

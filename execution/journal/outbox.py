@@ -36,7 +36,7 @@ from execution.journal.order_store import (
 )
 from execution.journal.orders import is_same_order
 from execution.orders.gate import UNGUARDED, AnyOrder, OrderGate
-from foundation.clock import Time
+from foundation.clock import TimeSource
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from trainingdata.instants import compact_text
 
@@ -139,7 +139,7 @@ class Venue(Protocol[Placed]):
 
     name: ClassVar[str]
     idempotent_client_ids: ClassVar[bool]
-    time: Time
+    time: TimeSource
 
     def now(self) -> np.datetime64: ...
     def estimated_now(self) -> np.datetime64: ...
@@ -318,8 +318,8 @@ class Outbox(Generic[Placed]):
 
         if not placed.is_done:
             with time_limit(CANCEL_SECONDS):
-                self._time.tried(CANCEL_DELAYS, lambda: self._venue.cancel(placed))
-                for _ in self._time.tries(CANCELLED_POLL_DELAYS):
+                self._time.retry(CANCEL_DELAYS, lambda: self._venue.cancel(placed))
+                for _ in self._time.attempts(CANCELLED_POLL_DELAYS):
                     placed = self._venue.reload(placed)
                     if placed.is_done:
                         break
@@ -463,7 +463,7 @@ class Outbox(Generic[Placed]):
 
         result = LookupResult.NO_RESPONSE
         with time_limit(QUERY_SECONDS):
-            for _ in self._time.tries(polls):
+            for _ in self._time.attempts(polls):
                 try:
                     answer = self._venue.find(name, self.book.get(name))
                 except BrokerError as error:

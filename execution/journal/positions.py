@@ -26,7 +26,7 @@ from execution.journal.rows import ExactDecimal, JournalTable, Text
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.average_cost import average_cost
 from foundation.database import Database
-from foundation.decimals import ZERO, as_written
+from foundation.decimals import ZERO, to_fraction
 from trainingdata.instruments import is_coin, is_symbol
 
 MAX_UNLISTED_CRYPTO_FEE = Fraction(
@@ -184,7 +184,7 @@ class PositionBook:
         for intent in orders:
             progress = intent.progress
             trades = listed[progress.venue_id]
-            if sum(abs(each.quantity) for each in trades) == as_written(progress.filled):
+            if sum(abs(each.quantity) for each in trades) == to_fraction(progress.filled):
                 yield from trades
             elif progress.filled_price is not None:
                 # The venue answers with the mean price before it lists the fills.
@@ -209,17 +209,17 @@ def ledgers_of(trades: Iterable[PositionChange]) -> dict[str, Ledger]:
 def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> PositionProfit:
     """Return the profit of a position by its ledger; without an entry if quantities differ."""
     quantity = Decimal(0) if held is None else held.quantity
-    difference = as_written(quantity) - ledger.quantity
+    difference = to_fraction(quantity) - ledger.quantity
     if _is_coin_fee(symbol, difference, ledger.quantity):
         ledger = replace(ledger)
         ledger.apply(PositionChange(ALL_TIME, symbol, difference, ZERO, "coin fee"))
         difference = ZERO
     if held is None:
         return PositionProfit(symbol, quantity, None, None, None, ledger.realised)
-    last = None if held.price is None else as_written(held.price)
+    last = None if held.price is None else to_fraction(held.price)
     if difference or last is None or not ledger.priced:
         return PositionProfit(symbol, quantity, None, last, None, ledger.realised)
-    unrealised = as_written(quantity) * last - ledger.cost
+    unrealised = to_fraction(quantity) * last - ledger.cost
     return PositionProfit(symbol, quantity, ledger.entry, last, unrealised, ledger.realised)
 
 
@@ -238,5 +238,5 @@ def _trade(
     amount: Decimal | None,
     kind: BookingKind = "trade",
 ) -> PositionChange:
-    worth = None if amount is None else as_written(amount)
-    return PositionChange(at, symbol, as_written(quantity), worth, kind)
+    worth = None if amount is None else to_fraction(amount)
+    return PositionChange(at, symbol, to_fraction(quantity), worth, kind)

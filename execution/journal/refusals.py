@@ -29,9 +29,9 @@ from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order
 from foundation.database import Database
-from foundation.errors import InputError, in_one_line
-from foundation.figures import counted
-from foundation.notices import ALL_CLEAR, PAUSED, Notices
+from foundation.errors import InputError, one_line
+from foundation.formatting import count_text
+from foundation.notifier import ALL_CLEAR, TRADING_PAUSED, Notifier
 from trainingdata.instants import utc_text
 from trainingdata.instruments import is_stock
 
@@ -126,7 +126,7 @@ class Refusal:
         where = f"{shown} and {more} more" if more > 0 else shown
         urgent = "URGENT, reductions among them: " if self.is_urgent else ""
         return (
-            f"{urgent}{counted(self.orders, 'order')} since {utc_text(self.first_at)}"
+            f"{urgent}{count_text(self.orders, 'order')} since {utc_text(self.first_at)}"
             f" ({where}), last at {utc_text(self.last_at)}: {self.last}"
         )
 
@@ -143,7 +143,7 @@ class RefusalBook:
     """
 
     def __init__(
-        self, database: Database, events: EventLog, notices: Notices | None = None
+        self, database: Database, events: EventLog, notices: Notifier | None = None
     ) -> None:
         self._database = database
         self._events = events
@@ -214,7 +214,7 @@ class RefusalBook:
             raise InputError("refusals are cleared by a person; state --by NAME")
         rows = self.active()
         for row in rows:
-            self._end(row, f"cleared by {in_one_line(by)}")
+            self._end(row, f"cleared by {one_line(by)}")
         return len(rows)
 
     def _announce(self, kind: str, text: str) -> None:
@@ -231,7 +231,7 @@ class RefusalBook:
                 scopes.append(place)
             first = at if before is None else before.first_at
             count = 1 if before is None else before.orders + 1
-            now = Refusal(cause, first, at, count, in_one_line(last, 600), scopes)
+            now = Refusal(cause, first, at, count, one_line(last, 600), scopes)
             _REFUSALS.put(self._database, now)
             escalates = now.is_urgent and not (before and before.is_urgent)
             if before is None or escalates:
@@ -242,7 +242,7 @@ class RefusalBook:
         with self._database.transaction():
             self._database.execute("DELETE FROM refusals WHERE cause = ?", (row.cause,))
             self._events.append("refusal ended", row.cause, {"how": how})
-            count = counted(row.orders, "order")
+            count = count_text(row.orders, "order")
             refused = "" if row.is_pause or row.is_block else f"refused before, {count}: "
             self._announce(ALL_CLEAR, f"{how}; {refused or 'before: '}{row.cause}")
 
@@ -272,7 +272,7 @@ def generalise_reason(answer: str, symbol: str) -> str:
     if message := _MESSAGE.search(words):
         words = _unescaped(message[1])
     general = symbol.join(_NUMBER.sub("#", part) for part in words.split(symbol))
-    return in_one_line(f"{status}: {general}" if status else general)
+    return one_line(f"{status}: {general}" if status else general)
 
 
 def _unescaped(text: str) -> str:
@@ -308,7 +308,7 @@ def _alert(refusal: Refusal) -> tuple[str, str]:
     """Return the kind and the text of an alert."""
     last = refusal.last
     if refusal.is_pause:
-        return PAUSED, f"{last}. Orders are denied until it resumes; nobody has to act."
+        return TRADING_PAUSED, f"{last}. Orders are denied until it resumes; nobody has to act."
     until = "No further alert is sent; an all-clear follows when the venue accepts orders again."
     if refusal.is_block:
         return REFUSED, f"{last}. Nothing is decided or sent, positions stay. {until}"

@@ -20,9 +20,9 @@ import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
 from execution.journal.schema import create_tables
-from foundation.database import Damaged, Database, damage_named, rows_of, rows_of_table
-from foundation.decimals import is_bounded, plain
-from foundation.errors import in_one_line
+from foundation.database import DatabaseDamaged, Database, raise_damaged, query_rows, query_table
+from foundation.decimals import is_bounded, plain_text
+from foundation.errors import one_line
 
 DIGEST = "row_digest"  # the last column of a table
 
@@ -76,8 +76,8 @@ Text = Annotated[str, Strict()]
 Integer = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
 Instant = Annotated[np.datetime64, PlainValidator(parse_instant), PlainSerializer(format_instant)]
-ExactDecimal = Annotated[Decimal, PlainValidator(_number), PlainSerializer(plain)]
-Amount = Annotated[Decimal, PlainValidator(parse_amount), PlainSerializer(plain)]
+ExactDecimal = Annotated[Decimal, PlainValidator(_number), PlainSerializer(plain_text)]
+Amount = Annotated[Decimal, PlainValidator(parse_amount), PlainSerializer(plain_text)]
 
 
 class JournalTable(Generic[Value]):
@@ -207,7 +207,7 @@ class JournalTable(Generic[Value]):
 
     def read_rows(self, path: Path, clause: str = "") -> list[Value]:
         """The same in a file that another process may write; none where it has no such table."""
-        return self._values(rows_of_table(path, self.name, self._query(clause)), path)
+        return self._values(query_table(path, self.name, self._query(clause)), path)
 
     def _key_of(self, row: Value) -> list[object]:
         names = dict(zip(self.columns, self._fields, strict=True))
@@ -237,16 +237,16 @@ def digest_of(cells: Mapping[str, object]) -> str:
 
 def refuse_changed(path: Path) -> None:
     """Refuse a journal of which a row is not as it was written."""
-    with damage_named():
-        for (table,) in rows_of(path, _WITH_DIGEST):
+    with raise_damaged():
+        for (table,) in query_rows(path, _WITH_DIGEST):
             _refuse_changed_rows(path, table)
 
 
 def _refuse_changed_rows(path: Path, table: str) -> None:
-    columns = [name for (name,) in rows_of(path, _COLUMNS, (table,)) if name != DIGEST]
+    columns = [name for (name,) in query_rows(path, _COLUMNS, (table,)) if name != DIGEST]
     query = f"SELECT rowid, {DIGEST}, {', '.join(columns)} FROM {table} WHERE rowid > ?"
     last = -1
-    while rows := rows_of(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
+    while rows := query_rows(path, f"{query} ORDER BY rowid LIMIT {_AT_ONCE}", (last,)):
         for last, digest, *row in rows:
             if digest != digest_of(dict(zip(columns, row, strict=True))):
                 raise damage_error(path, table, last, why=_CHANGED)
@@ -261,17 +261,17 @@ def damage_reported(path: Path | None, table: str, *key: object) -> Iterator[Non
         problem = error.errors()[0]
         why = str(problem.get("ctx", {}).get("error") or problem["msg"])
         if problem["loc"]:
-            shown = in_one_line(repr(problem["input"]), _SHOWN)
+            shown = one_line(repr(problem["input"]), _SHOWN)
             why = f"{problem['loc'][0]}: {why}: {shown}"
         raise damage_error(path, table, *key, why=why) from error
     except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         raise damage_error(
-            path, table, *key, why=f"it makes no sense: {in_one_line(repr(error))}"
+            path, table, *key, why=f"it makes no sense: {one_line(repr(error))}"
         ) from error
 
 
-def damage_error(path: Path | None, table: str, *key: object, why: str) -> Damaged:
+def damage_error(path: Path | None, table: str, *key: object, why: str) -> DatabaseDamaged:
     """The error that says why a row cannot be."""
     name = " ".join(map(str, key))
     place = "memory" if path is None else str(path)
-    return Damaged(f"{place}: the journal is damaged: {table}, row {name}: {why}")
+    return DatabaseDamaged(f"{place}: the journal is damaged: {table}, row {name}: {why}")

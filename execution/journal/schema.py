@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from foundation.database import Database, rows_of
+from foundation.database import Database, query_rows
 from foundation.errors import InputError
 
 SCHEMA_VERSION = 30
@@ -37,7 +37,7 @@ def open_current_schema(path: Path) -> Iterator[Database]:
 
     Raises InputError for a journal of another schema.
     """
-    [(version, tables)] = rows_of(path, _VERSION)
+    [(version, tables)] = query_rows(path, _VERSION)
     _refuse_other_schema(path, version, tables)
     with closing(Database(path if tables else None)) as database:
         yield database

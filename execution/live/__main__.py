@@ -52,13 +52,13 @@ from execution.live.accounts import (
     find_journal,
     active_folder,
 )
-from foundation.cli import Parser, Result
-from foundation.clock import system_clock
+from foundation.cli import FlagParser, Result
+from foundation.clock import utc_now
 from foundation.database import Database
 from foundation.errors import InputError
-from foundation.figures import counted
-from foundation.files import put_whole
-from foundation.notices import heading
+from foundation.formatting import count_text
+from foundation.files import write_atomically
+from foundation.notifier import heading
 from foundation.redaction import NO_SECRETS
 from trainingdata.instants import utc_text
 
@@ -132,9 +132,11 @@ def _cycle_lines(database: Database) -> Iterator[str]:
     for row in reversed(latest_cycles(database, CYCLES_SHOWN)):
         what = row.failure or row.idle_reason
         if row.decision:
-            what = what or f"{row.decision}, {counted(row.fills, 'fill')}"
+            what = what or f"{row.decision}, {count_text(row.fills, 'fill')}"
             if unsent := book.unsent_reasons_of(row.decision):
-                what += f", {counted(len(unsent), 'order')} NOT sent: {next(iter(unsent.values()))}"
+                what += (
+                    f", {count_text(len(unsent), 'order')} NOT sent: {next(iter(unsent.values()))}"
+                )
         elif not what:
             over = row.ended_at is not None
             what = "nothing decided" if over else "nothing decided yet: under way, or killed"
@@ -171,7 +173,7 @@ def clear_refused(path: Path, by: str) -> Result:
         ended = RefusalBook(database, EventLog(database)).clear(by)
     if not ended:
         raise InputError(f"{REFUSED}: the venue refuses no orders at present")
-    return Result(sentences=[f"cleared: {counted(ended, 'cause')} of refused orders"])
+    return Result(sentences=[f"cleared: {count_text(ended, 'cause')} of refused orders"])
 
 
 @contextmanager
@@ -221,7 +223,7 @@ def kill(folder: Path, *, flatten: bool) -> Result:
 def _put_kill_file(folder: Path, content: str) -> Path:
     file = folder / KILL_FILE
     try:
-        put_whole(file, content.encode())
+        write_atomically(file, content.encode())
     except OSError as error:
         raise InputError(
             f"{file}: cannot be written: {error.strerror or error}; end the loop with SIGTERM, or"
@@ -231,11 +233,11 @@ def _put_kill_file(folder: Path, content: str) -> Path:
 
 
 def _parsed(arguments: list[str]) -> Namespace:
-    parser = Parser()
+    parser = FlagParser()
     parser.add_argument("--folder", type=Path, default=Path("data/live"))
     parser.add_argument("--account")
     # A command that is not given one of them keeps what stood before it.
-    named = Parser(argument_default=SUPPRESS)
+    named = FlagParser(argument_default=SUPPRESS)
     named.add_argument("--folder", type=Path)
     named.add_argument("--account")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -267,4 +269,4 @@ def run(settings: Namespace) -> Result:
             where = f"cleared in {traded}, where the account is traded; {folder} is unchanged"
             return Result(sentences=[*result.sentences, where])
         return result
-    return status(find_journal(folder), system_clock())
+    return status(find_journal(folder), utc_now())

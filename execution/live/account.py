@@ -31,7 +31,7 @@ from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource
 from execution.orders.option_orders import is_option
-from foundation.errors import BrokerError, InputError, SenselessAnswer
+from foundation.errors import BrokerError, InputError, InvalidResponse
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import utc_text
 from trainingdata.sessions import in_session
@@ -155,7 +155,7 @@ class LiveAccount:
             self._begin()
         self.reconciler.note_acknowledgements()
         late = ""
-        for _ in self._time.tries(COMPARISON_READ_DELAYS):
+        for _ in self._time.attempts(COMPARISON_READ_DELAYS):
             self.read_activities()
             if late := self.reconciler.late_fills():
                 continue
@@ -164,7 +164,7 @@ class LiveAccount:
             if self.reconciler.is_stable(found):
                 break
         if late:
-            raise SenselessAnswer(late)
+            raise InvalidResponse(late)
         self.reconciler.quarantine(found, held)
 
     def check(self, reading: AccountReading) -> AccountSnapshot:
@@ -206,7 +206,7 @@ class LiveAccount:
         reconciler = self.reconciler
         if not reconciler.holdings.begun:
             return
-        for _ in self._time.tries(ACCOUNT_READ_DELAYS):
+        for _ in self._time.attempts(ACCOUNT_READ_DELAYS):
             at = self._listing_instant()
             listed = self.connection.activities_since(reconciler.holdings.query_start())
             if not (mispriced := reconciler.holdings.mispriced_trades(listed)):
@@ -232,7 +232,7 @@ class LiveAccount:
 
     def _begin(self) -> None:
         """Record the opening balance and positions."""
-        for _ in self._time.tries(COMPARISON_READ_DELAYS):
+        for _ in self._time.attempts(COMPARISON_READ_DELAYS):
             at = self.connection.now()
             listed = self.connection.activities_since(at - ACTIVITY_OVERLAP)
             cash = self.connection.cash()

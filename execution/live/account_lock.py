@@ -22,17 +22,17 @@ from execution.journal.halts import read_active_halts
 from execution.journal.order_store import intents_of
 from execution.journal.rows import refuse_changed
 from execution.journal.schema import open_current_schema
-from foundation.clock import system_clock
+from foundation.clock import utc_now
 from foundation.database import (
-    Damaged,
+    DatabaseDamaged,
     Database,
-    damage_named,
-    refuse_spoilt,
-    rows_of,
-    unfinished_commit,
+    raise_damaged,
+    check_integrity,
+    query_rows,
+    rollback_journal,
 )
 from foundation.errors import InputError
-from foundation.files import keep_private, put_whole
+from foundation.files import make_private, write_atomically
 from trainingdata.instants import compact_text
 
 log = logging.getLogger(__name__)
@@ -141,13 +141,13 @@ def open_journal(
         refuse_misplaced_journal(account_id, path)
         with folder_lock(account_id, path.parent):
             for place in (folder, path.parent):
-                keep_private(place)
+                make_private(place)
             damaged_copy = _checked(
                 path, replace_damaged, known=recorded_journal(account_id) == path
             )
             with closing(Database(path)) as database:
                 try:
-                    put_whole(folder / _JOURNAL_NOTE, str(path).encode())
+                    write_atomically(folder / _JOURNAL_NOTE, str(path).encode())
                 except OSError as error:
                     raise InputError(
                         f"{folder / _JOURNAL_NOTE}: cannot be written: {error.strerror or error}"
@@ -167,18 +167,18 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
         if known:
             refuse_empty_journal(path)
         refuse_unusable(path)
-    except Damaged as error:
+    except DatabaseDamaged as error:
         if not replace_damaged:
             raise
-        aside = path.with_name(f"{asides}{compact_text(system_clock())}{path.suffix}")
+        aside = path.with_name(f"{asides}{compact_text(utc_now())}{path.suffix}")
         log.error("%s; it is kept as %s", error, aside)
         path.rename(aside)
         # What SQLite had begun to write belongs to the damaged file.
-        rest = unfinished_commit(path)
+        rest = rollback_journal(path)
         if rest.exists():
-            rest.rename(unfinished_commit(aside))
+            rest.rename(rollback_journal(aside))
         return aside
-    if rows_of(path, "SELECT 1 FROM sqlite_master LIMIT 1"):
+    if query_rows(path, "SELECT 1 FROM sqlite_master LIMIT 1"):
         return None
     # A process that had put one aside was killed before it began this one.
     return max(path.parent.glob(f"{asides}*{path.suffix}"), default=None)
@@ -187,7 +187,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
 def refuse_empty_journal(path: Path) -> None:
     """Refuse a journal in which nothing is: from its first moment on one is never empty."""
     if path.stat().st_size == 0:
-        raise Damaged(f"{path}: the journal is damaged: nothing is left in it")
+        raise DatabaseDamaged(f"{path}: the journal is damaged: nothing is left in it")
 
 
 def refuse_unusable(path: Path) -> None:
@@ -199,8 +199,8 @@ def refuse_unusable(path: Path) -> None:
         for what SQLite cannot read, for a row that is not as it was written, and an order or a
         standing halt that makes no sense.
     """
-    refuse_spoilt(path)
-    with damage_named(), open_current_schema(path) as database:
+    check_integrity(path)
+    with raise_damaged(), open_current_schema(path) as database:
         refuse_changed(path)
         if database.rows("SELECT 1 FROM sqlite_master WHERE name = 'intents'"):
             intents_of(database)

@@ -15,7 +15,7 @@ from execution.live.account_lock import (
     recorded_journal,
 )
 from foundation.errors import InputError
-from foundation.figures import counted
+from foundation.formatting import count_text
 
 EVENT_ACCOUNT_PREFIX = "kalshi-"  # what the names of accounts of event contracts begin with
 TRADE_JOB = "trade"  # the job of stocks and coins
@@ -47,7 +47,7 @@ def account_folder(root: Path, account: str | None) -> Path:
     if len(folders) == 1:
         return folders[0]
     traded = [folder for folder in folders if is_traded(folder.name, folder)]
-    several = counted(len(folders), "account")
+    several = count_text(len(folders), "account")
     if len(traded) == 1:
         sys.stdout.write(f"Of {several} in {root} it is {traded[0].name}, which is traded now.\n")
         return traded[0]

@@ -22,8 +22,8 @@ from execution.orders.broker import Broker
 from execution.orders.gate import OrderGate
 from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
-from foundation.clock import OURS, Time
-from foundation.figures import counted
+from foundation.clock import SYSTEM_TIME, TimeSource
+from foundation.formatting import count_text
 from trainingdata.bars import Bars, closes_of
 from trainingdata.endings import Absence
 from trainingdata.feed.bar_feed import BarFeed
@@ -87,7 +87,7 @@ def decide_cycle(
     settings: LiveSettings,
     *,
     rules: VenueRules | None = None,
-    time: Time = OURS,
+    time: TimeSource = SYSTEM_TIME,
     validator: BarValidator | None = None,
     journal: DecisionJournal | None = None,
     live: ReconciledAccount | None = None,
@@ -155,7 +155,7 @@ def _unpriced_order(account: AccountSnapshot) -> str:
 
 
 def _await_bars(
-    feed: BarFeed, now: np.datetime64, patience: float, time: Time
+    feed: BarFeed, now: np.datetime64, patience: float, time: TimeSource
 ) -> tuple[Bars, bool]:
     """The bars, once none is late or patience has ended, and whether that took any waiting."""
     bars = feed.bars(now)
@@ -174,7 +174,9 @@ def _say_missing(bars: Bars) -> None:
     """Say which symbols have had no bar since before this session, while others have."""
     for symbol, count in zip(bars.symbols, Absence.of(bars).at_end.tolist(), strict=True):
         if count:
-            log.warning("%s: no bar for %s, it does not decide", symbol, counted(count, "session"))
+            log.warning(
+                "%s: no bar for %s, it does not decide", symbol, count_text(count, "session")
+            )
 
 
 def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:

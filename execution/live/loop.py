@@ -18,10 +18,10 @@ from typing import Protocol
 
 import numpy as np
 
-from foundation.console import printing
+from foundation.console import tolerate_print_errors
 from foundation.errors import BrokerError, DataError
-from foundation.notices import Notices
-from foundation.signals import Ended, handled_signals
+from foundation.notifier import Notifier
+from foundation.signals import Terminated, handle_signals
 
 log = logging.getLogger(__name__)
 
@@ -121,10 +121,10 @@ def stop_on_signals(stop: StopSignal) -> Iterator[None]:
 
     def end(number: int, _: object) -> None:
         if stop:
-            raise Ended(signal.Signals(number))
+            raise Terminated(signal.Signals(number))
         stop.tell(signal.Signals(number).name)
 
-    with handled_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), end):
+    with handle_signals((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), end):
         yield
 
 
@@ -143,7 +143,7 @@ class Loop:
         jobs: Sequence[Job],
         clock: LoopClock,
         stop: StopSignal,
-        notices: Notices,
+        notices: Notifier,
         observer: LoopObserver,
         halt_after: int,
     ) -> None:
@@ -218,7 +218,7 @@ class Loop:
             self._notices.alert(kind, f"{job.name}: {count} in a row: {error}")
             if count >= self._halt_after or job.due(self._clock.now()) is None:
                 raise
-            with printing():
+            with tolerate_print_errors():
                 sys.stderr.write(f"the cycle is over, the next one comes: {error}\n")
         else:
             self._failures[job.name] = 0
@@ -227,12 +227,12 @@ class Loop:
 
 
 def print_line(line: str) -> None:
-    with printing():
+    with tolerate_print_errors():
         sys.stdout.write(f"{line}\n")
 
 
 def print_warning(line: str) -> None:
     """Log a line, and print it on standard error."""
     logging.getLogger("live").warning(line)
-    with printing():
+    with tolerate_print_errors():
         sys.stderr.write(f"{line}\n")

@@ -18,11 +18,11 @@ from execution.journal.order_store import OrderStore
 from execution.journal.positions import PositionBook
 from execution.journal.refusals import RefusalBook
 from execution.live.account_lock import KILL_FILE, may_exist, open_journal
-from foundation.clock import Clock
-from foundation.console import printing
+from foundation.clock import InstantSource
+from foundation.console import tolerate_print_errors
 from foundation.database import Database
 from foundation.errors import InputError
-from foundation.notices import Notices, heading
+from foundation.notifier import Notifier, heading
 from foundation.redaction import Redactor
 
 
@@ -43,9 +43,9 @@ class OpenAccount:
         name: str,
         database: Database,
         folder: Path,
-        notices: Notices,
+        notices: Notifier,
         redactor: Redactor,
-        clock: Clock,
+        clock: InstantSource,
         cycle_seconds: float = 0.0,
     ) -> None:
         self.name = name
@@ -62,14 +62,14 @@ class OpenAccount:
         self._clock = clock
         self._redactor = redactor
         self._alerts = NoticeBook(database, redactor, clock)
-        notices.keep_in(self)
+        notices.record_in(self)
 
     def record(self, kind: str, text: str) -> None:
         """Record an alert, and print it."""
         self._alerts.record(kind, text)
         # What ends the process is its last line.
         if kind != "stopped":
-            with printing():
+            with tolerate_print_errors():
                 sys.stderr.write(f"{heading(kind)}: {self._redactor.redact(text)}\n")
 
     def now(self) -> np.datetime64:
@@ -112,7 +112,7 @@ def open_account(
     name: str,
     root: Path,
     redactor: Redactor,
-    clock: Clock,
+    clock: InstantSource,
     healthcheck: str | None = None,
     alerts: str | None = None,
     *,
@@ -123,7 +123,7 @@ def open_account(
 ) -> Iterator[OpenAccount]:
     """Hold the locks of an account, and open its journal in `root/<name>`.
 
-    healthcheck, alerts: as for `Notices`.
+    healthcheck, alerts: as for `Notifier`.
     cycle_seconds: that the settings grant a cycle.
     replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
     unattended: whether somebody is told of whatever ends it.
@@ -136,7 +136,7 @@ def open_account(
         else:
             opened = open_journal(name, root, replace_damaged=replace_damaged)
             database, folder, damaged_copy = held.enter_context(opened)
-        notices = held.enter_context(Notices(healthcheck, alerts, None if dry else folder))
+        notices = held.enter_context(Notifier(healthcheck, alerts, None if dry else folder))
         try:
             found = HaltChanges()
             if damaged_copy is not None:

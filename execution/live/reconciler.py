@@ -39,7 +39,7 @@ from execution.live.validation import MarkValidator
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, last_prices
 from execution.orders.orders import Order, open_crypto_bid_cost
-from foundation.decimals import INFINITE, plain, total
+from foundation.decimals import INFINITY, plain_text, total
 from trainingdata.endings import MOST_PAID
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Reconciler:
                 self._account.halt("cash", why, cause=now.cause)
             raise ReadingRejected(late or why, account)
         self._notices.tell("marks", marks)
-        held = ", ".join(sorted(f"{plain(q)} {s}" for s, q in reading.unpriced.items()))
+        held = ", ".join(sorted(f"{plain_text(q)} {s}" for s, q in reading.unpriced.items()))
         text = f"no price for {held}: quarantined, valued at its last mark or at nothing"
         self._notices.tell("unpriced", text if held else "")
         if marks:
@@ -141,7 +141,7 @@ class Reconciler:
         reasons = {}
         for symbol, quantity in unpriced.items():
             price = self._marks.accepted(symbol) or abs(marked.get(symbol, 0.0) / float(quantity))
-            held = f"{plain(abs(quantity))} {symbol}"
+            held = f"{plain_text(abs(quantity))} {symbol}"
             if price:
                 positions[symbol], prices[symbol] = quantity, price
                 proceeds += max(-float(quantity), 0.0) * price
@@ -225,7 +225,7 @@ class Reconciler:
         risks: defaultdict[str, float] = defaultdict(float)
         ordered = [(order.place, order.at_risk) for order in self._unknown_orders]
         for place, stake in (*self._at_stake.options.items(), *ordered):
-            if stake < INFINITE:
+            if stake < INFINITY:
                 risks[place] += float(stake)
         return dict(risks)
 
@@ -378,7 +378,7 @@ class Reconciler:
                 shown.append(each)
             else:
                 hidden.append(
-                    f"activity {each.id}: {each.kind} of {plain(each.amount)} USD is listed, and"
+                    f"activity {each.id}: {each.kind} of {plain_text(each.amount)} USD is listed, and"
                     " cash does not show it: it is left out"
                 )
         self._notices.tell("booking", "; ".join(hidden))
@@ -392,7 +392,7 @@ class Reconciler:
         if abs(float(each.amount)) <= MOST_PAID * abs(worth):
             return ""
         return (
-            f"activity {each.id}: {each.symbol} is exchanged for {plain(each.amount)} USD, and was"
+            f"activity {each.id}: {each.symbol} is exchanged for {plain_text(each.amount)} USD, and was"
             f" worth {worth:,.2f}: it is left out"
         )
 
@@ -430,10 +430,10 @@ def _order_value(order: Order, market: Decimal | None) -> Decimal:
     own = [Decimal(repr(price)) for price in (order.limit_price, order.stop_price) if price]
     # A sale trades at the market, however low its limit is.
     if market is None and (order.side == "sell" or not own):
-        return INFINITE
+        return INFINITY
     return order.qty * max(*own, NO_QUANTITY if market is None else market, NO_QUANTITY)
 
 
 def _surpluses(differences: Mapping[str, Discrepancy]) -> dict[str, str]:
     """Return what is held beyond what should be, by symbol: equal texts for equal surpluses."""
-    return {symbol: plain(each.surplus) for symbol, each in differences.items()}
+    return {symbol: plain_text(each.surplus) for symbol, each in differences.items()}

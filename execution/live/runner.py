@@ -34,12 +34,12 @@ from execution.live.open_account import OpenAccount, open_account
 from execution.live.status_page import NO_CYCLE_DUE, PageLimits, PageSection, StatusPage
 from execution.live.settings import LiveSettings
 from execution.live.trading import TradingJob
-from foundation.clock import Time, system_clock
+from foundation.clock import TimeSource, utc_now
 from foundation.database import DatabaseFailed
-from foundation.errors import AccessRefused, AnswerRefused, BrokerError
-from foundation.figures import counted, usd
-from foundation.notices import Supervisor
-from foundation.plugin import loaded
+from foundation.errors import AccessDenied, ResponseRejected, BrokerError
+from foundation.formatting import count_text, usd
+from foundation.notifier import Supervisor
+from foundation.plugin import load_entry_point
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import Keys
 from trainingdata.instants import utc_text
@@ -122,7 +122,7 @@ def trading_loop(
                 unattended=cycles is None,
             )
         )
-        account.next_cycle.expect("the first cycle", system_clock(), system_clock())
+        account.next_cycle.expect("the first cycle", utc_now(), utc_now())
         live = LiveAccount(connection, account, settings, feed, stop)
         sections: list[PageSection] = []
         jobs: list[Job] = []
@@ -131,7 +131,7 @@ def trading_loop(
         for word in settings.jobs:
             if word == TRADE_JOB:
                 continue
-            open_job = loaded("jobs", word)
+            open_job = load_entry_point("jobs", word)
             job: ProductJob = held.enter_context(open_job(settings, keys, live))
             sections.append(job.section)
             # What is open has its stops looked at first.
@@ -252,12 +252,12 @@ def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
     refusals = account.refusals.active()
     refused = [each for each in refusals if not each.is_pause]
     parts = [
-        counted(cycles, "cycle"),
+        count_text(cycles, "cycle"),
         *_orders_since(account.book, event),
         equity,
         f"halted: {halts}" if halts else "no halt",
         *([PAUSE_CAUSE] if any(each.is_pause for each in refusals) else []),
-        *([f"the venue refuses orders: {counted(len(refused), 'cause')}"] if refused else []),
+        *([f"the venue refuses orders: {count_text(len(refused), 'cause')}"] if refused else []),
     ]
     return ", ".join(parts)
 
@@ -273,12 +273,12 @@ def _orders_since(book: OrderStore, event: int) -> list[str]:
     in_part = sum(intent.state != "filled" for intent in filled)
     apart = {
         f"{in_part} of them in part": in_part,
-        f"{counted(decided['rejected'], 'order')} refused": decided["rejected"],
-        f"{counted(unsent, 'order')} not sent": unsent,
+        f"{count_text(decided['rejected'], 'order')} refused": decided["rejected"],
+        f"{count_text(unsent, 'order')} not sent": unsent,
     }
     return [
-        f"{counted(decided.total() - unsent, 'order')} sent",
-        f"{counted(len(filled), 'order')} filled",
+        f"{count_text(decided.total() - unsent, 'order')} sent",
+        f"{count_text(len(filled), 'order')} filled",
         *(words for words, count in apart.items() if count),
     ]
 
@@ -289,7 +289,7 @@ def await_venue(
     supervisor: Supervisor,
     *,
     patient: bool,
-    hopeless: tuple[type[BrokerError], ...] = (AccessRefused,),
+    hopeless: tuple[type[BrokerError], ...] = (AccessDenied,),
 ) -> Answer | None:
     """What a venue answers once it is there; none where it was told to stop before that.
 
@@ -354,7 +354,7 @@ def _says_flatten(kill_file: Path) -> bool:
 class SteadyClock:
     """A clock that always answers, as this machine's does; time: by which it goes."""
 
-    def __init__(self, time: Time) -> None:
+    def __init__(self, time: TimeSource) -> None:
         self._time = time
 
     def now(self) -> np.datetime64:
@@ -393,7 +393,7 @@ class WatchedClock:
                 self._live.check_account_id()
         except BrokerError as error:
             log.warning("%s", error)
-            self._refusals = self._refusals + 1 if isinstance(error, AnswerRefused) else 0
+            self._refusals = self._refusals + 1 if isinstance(error, ResponseRejected) else 0
             if not self._away:
                 print_line(
                     f"Waiting for the venue, which is asked again every few seconds: {error}."

@@ -11,9 +11,9 @@ from execution.decision.settings import TradingSettings
 from execution.live.accounts import TRADE_JOB
 from execution.live.guards import GuardSettings
 from foundation.errors import InputError, invalid_choice
-from foundation.notices import WatchedSettings
-from foundation.plugin import offered
-from foundation.settings import setting, settings_class, settings_of
+from foundation.notifier import MonitoringSettings
+from foundation.plugin import entry_point_names
+from foundation.settings import setting, settings_class, settings_from_config
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import Kind, instrument
 from trainingdata.timeframe import DAYS_A_YEAR
@@ -23,7 +23,7 @@ LEAP_YEAR = 366
 
 
 @settings_class()
-class LiveSettings(TradingSettings, WatchedSettings):
+class LiveSettings(TradingSettings, MonitoringSettings):
     """A trader with an account at a venue."""
 
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
@@ -49,7 +49,7 @@ class LiveSettings(TradingSettings, WatchedSettings):
     def __post_init__(self) -> None:
         TradingSettings.__post_init__(self)
         for number, job in enumerate(self.jobs):
-            if job != TRADE_JOB and job not in (names := offered("jobs")):
+            if job != TRADE_JOB and job not in (names := entry_point_names("jobs")):
                 raise invalid_choice(f"jobs.{number}", job, (TRADE_JOB, *names))
         if not self.jobs or len(set(self.jobs)) != len(self.jobs):
             raise InputError(f"jobs: {list(self.jobs)} names none, or one twice")
@@ -60,7 +60,7 @@ class LiveSettings(TradingSettings, WatchedSettings):
                 f"guards.max_orders_per_hour: {most} orders are fewer than the {len(self.symbols)}"
                 " symbols, of which every one may be ordered at once; raise it"
             )
-        WatchedSettings.__post_init__(self)
+        MonitoringSettings.__post_init__(self)
 
     def _check_history(self) -> None:
         """Refuse a universe that asks for more than the history holds: it would sell everything."""
@@ -110,4 +110,4 @@ class LiveSettings(TradingSettings, WatchedSettings):
             naming the key, the value and what was expected.
         """
         names = [field.name for field in fields(cls)]
-        return settings_of(cls, OmegaConf.masked_copy(config, names))
+        return settings_from_config(cls, OmegaConf.masked_copy(config, names))

@@ -37,13 +37,13 @@ from execution.live.accounts import TRADE_JOB
 from execution.live.loop import StopSignal
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
-from foundation import figures
+from foundation import formatting
 from foundation.arrays import Array
 from foundation.charts import Chart, Series, level
 from foundation.clock import OURS, Time
 from foundation.decimals import ZERO, to_cents
 from foundation.errors import InputError
-from foundation.files import remove_unfinished, staged_file
+from foundation.files import remove_stale_parts, atomic_file
 from foundation.page import render_page
 from foundation.redaction import NO_SECRETS
 from foundation.tables import Cell, Row, Table
@@ -200,9 +200,9 @@ class StatusPage:
         if change == self._written:
             return
         if self._written is None:
-            remove_unfinished(path)
+            remove_stale_parts(path)
         page = self._page(path.parent, change)
-        with staged_file(path) as part:
+        with atomic_file(path) as part:
             part.touch(mode=OWNER_ALONE)
             part.write_text(page, encoding="utf-8")
         self._written = change

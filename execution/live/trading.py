@@ -315,7 +315,7 @@ class TradingJob:
 
     def _histories_gone(self, bars: Bars) -> dict[str, str]:
         ours = self._decided & self._settings.tradable_symbols
-        return missing_histories(bars, ours, self._settings.forecaster.own_bars)
+        return missing_histories(bars, ours, self._settings.forecaster.context_bars)
 
     def finish(self, *, flatten: bool) -> list[str]:
         self.desk.refresh_open_orders()

@@ -63,7 +63,7 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
 
 def short_history(bars: Bars, symbol: str, settings: LiveSettings) -> str:
     """Return why a symbol's bars are too few for a forecast, or an empty string."""
-    least = settings.forecaster.own_bars
+    least = settings.forecaster.context_bars
     count = len(bars.real_bars(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0
     if not count:
         return f"it has no bars{did_you_mean(nearest_symbol(symbol, bars.symbols))}"

@@ -11,7 +11,7 @@ import numpy as np
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, fetch_last_trades
 from foundation.arrays import Mask
-from foundation.figures import counted
+from foundation.formatting import count_text
 from trainingdata.bars import CLOSE, OPEN, Bars, closes_of
 from trainingdata.confirmation import confirmed, contradicted
 from trainingdata.instants import DAY
@@ -31,7 +31,7 @@ def missing_histories(bars: Bars, symbols: Iterable[str], least: int) -> dict[st
     listed = dict(zip(bars.symbols, bars.present.sum(axis=1).tolist(), strict=True))
     counts = {symbol: listed.get(symbol, 0) for symbol in sorted(symbols)}
     return {
-        symbol: f"it was decided before, and the venue lists {counted(count, 'bar')} of it"
+        symbol: f"it was decided before, and the venue lists {count_text(count, 'bar')} of it"
         for symbol, count in counts.items()
         if count < max(least, 1)
     }

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from execution.orders.orders import Side
-from foundation.errors import InputError, OrderRejected, SenselessAnswer
+from foundation.errors import InputError, OrderRejected, InvalidResponse
 from trainingdata.sessions import session_of, sessions_between
 
 Count = TypeVar("Count", bound=Decimal | int)  # of contracts, signed
@@ -253,7 +253,7 @@ class Quote:
 
     def __post_init__(self) -> None:
         if not (0 <= self.bid <= self.ask):
-            raise SenselessAnswer(f"bid {self.bid}, ask {self.ask}")
+            raise InvalidResponse(f"bid {self.bid}, ask {self.ask}")
 
     def price(self, side: Side) -> Decimal:
         """What an order on this side pays or gets, points."""

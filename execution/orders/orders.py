@@ -166,7 +166,7 @@ class OrderSizeLimits:
 
         Applies to crypto and to fractions of a share. An order that closes a whole position of
         crypto is too small only for dust: no other order could ever sell the rest.
-        `sizing.increments.least_value` is its compiled form.
+        `sizing.increments.required_order_value` is its compiled form.
         """
         if not coin:
             return self.min_fractional_value
@@ -190,9 +190,9 @@ class OrderSizeLimits:
         if item.kind is not Kind.CRYPTO:
             return UNLIMITED
         # Whoever reads a journal reads orders too, and needs none of the compiled rules of sizes.
-        from sizing.quantity import largest_coin_order
+        from sizing.quantity import max_crypto_quantity
 
-        return largest_coin_order(self.max_sized_crypto_value, price)
+        return max_crypto_quantity(self.max_sized_crypto_value, price)
 
     def check(self, bars: Bars) -> None:
         """Refuse a bound that one increment of a coin exceeds: no order of it could be sent."""

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from forecasting.calibration.variance import FLOOR, SPANS
+from forecasting.calibration.variance import MIN_VARIANCE_RATIO, LOOKBACKS
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
 from foundation.arrays import Array, Index, Mask, Matrix
 from foundation.compiled import compiled
@@ -19,17 +19,17 @@ from foundation.compiled import compiled
 PRIOR_ROWS = 300.0  # the weight of the prior regression, in rows of one bar ahead
 PRIOR_INSTANTS = 200.0  # the weight of the Student-t(5) in the shape, in independent rows
 PRIOR_GROUP = 60.0  # the weight of no correction, in independent instants
-TOGETHER = 3  # symbols of a class count for at most so many independent ones
-STEPS = 1 + np.arange(HORIZON)
-UPPER = np.array(LEVELS[MEDIAN + 1 :])
-REGIMES = 5
+MAX_INDEPENDENT_SYMBOLS = 3  # symbols of a class count for at most so many independent ones
+STEP_NUMBERS = 1 + np.arange(HORIZON)
+UPPER_LEVELS = np.array(LEVELS[MEDIAN + 1 :])
+REGIME_COUNT = 5
 # Volatility returns to its mean: the weights of the classical averages add up to 0.9 for one bar
 # ahead and to 0.7 for 24 before anything is learned.
-PRIOR_SUM = 0.9 - 0.2 * np.log(STEPS) / np.log(HORIZON)
+PRIOR_SUM = 0.9 - 0.2 * np.log(STEP_NUMBERS) / np.log(HORIZON)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Sample:
+class CalibrationSample:
     """What is known of forecasts when they are made.
 
     past: [n, K] log of the classical averages of the variance a bar, the day's pattern divided out.
@@ -41,7 +41,7 @@ class Sample:
     instant: [n] number of the issuing bar on the class's clock.
     """
 
-    past: Array
+    past_variance: Array
     base: Array
     median: Array
     season: Array
@@ -71,9 +71,9 @@ class Dispersion:
     edges: Array
     median_level: Array
 
-    def deviation(self, sample: Sample) -> Array:
+    def deviation(self, sample: CalibrationSample) -> Array:
         """[n, H] deviation of the log return after each step."""
-        level = _level(sample.past, sample.base, self.weights)
+        level = _level(sample.past_variance, sample.base, self.weights)
         relative = level - self.median_level[sample.symbol]
         by_regime = _of_rows(self.regime, _regime(relative, self.edges))
         correction = self.hour[sample.slot] + by_regime + self.symbol[sample.symbol]
@@ -86,8 +86,8 @@ class Dispersion:
         return np.concatenate([-self.upper_half[:, ::-1], median, self.upper_half], axis=1)
 
 
-def learned_dispersion(
-    sample: Sample, variance: Array, move: Array, slots: int, symbols: int
+def fit_dispersion(
+    sample: CalibrationSample, variance: Array, move: Array, slots: int, symbols: int
 ) -> tuple[Dispersion, Array]:
     """What came true teaches at every step, and the deviations [n, H] it makes of the sample.
 
@@ -99,22 +99,22 @@ def learned_dispersion(
     known = np.isfinite(move)
     # Bars that did not move have no logarithm: a share of the longest average stands for their
     # variance.
-    floor = FLOOR * np.exp(sample.past[:, -1:])
+    floor = MIN_VARIANCE_RATIO * np.exp(sample.past_variance[:, -1:])
     target = np.log(np.where(known, np.maximum(variance / sample.season, floor), np.nan))
     weights = _regression_weights(sample, target)
-    level = _level(sample.past, sample.base, weights)
+    level = _level(sample.past_variance, sample.base, weights)
     # Regimes are relative to a symbol's own median: otherwise the calm symbols of a class would
     # fill the lowest regime and the wild ones the highest.
     median_level = _medians_by_symbol(level, sample.symbol, symbols)
     relative = level - median_level[sample.symbol]
-    edges = _quantiles(relative, np.arange(1, REGIMES) / REGIMES).T
+    edges = _quantiles(relative, np.arange(1, REGIME_COUNT) / REGIME_COUNT).T
     regime = _regime(relative, edges)
     season = np.sqrt(sample.season)
     size = np.where(known, np.abs(move) / (np.exp(level / 2) * season), 0.0)
     instants = _distinct_instants(sample.instant, known)
     tables = []
     correction = np.zeros(level.shape)
-    for group, count in ((sample.slot, slots), (regime, REGIMES), (sample.symbol, symbols)):
+    for group, count in ((sample.slot, slots), (regime, REGIME_COUNT), (sample.symbol, symbols)):
         # The next correction is learned on what this one leaves: they are added up, and what two of
         # them share must count once.
         logs = _group_logs(size, known, group, count, instants)
@@ -129,7 +129,7 @@ def learned_dispersion(
     ), deviation
 
 
-def _regression_weights(sample: Sample, target: Array) -> Array:
+def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
     """Intercept and weights [K + 2, H] of log variances for the target [n, H], by ridge regression.
 
     The ridge draws towards the classical averages alone.
@@ -137,13 +137,13 @@ def _regression_weights(sample: Sample, target: Array) -> Array:
     import sklearn
     from sklearn.linear_model import Ridge
 
-    classical = np.append(np.full(len(SPANS), 1 / len(SPANS)), 0.0)
+    classical = np.append(np.full(len(LOOKBACKS), 1 / len(LOOKBACKS)), 0.0)
     weights = np.zeros((1 + len(classical), HORIZON))
-    inputs = np.column_stack([sample.past, np.empty(len(target))])
+    inputs = np.column_stack([sample.past_variance, np.empty(len(target))])
     targets = np.ascontiguousarray(target.T)
     # What is finite is known: looked at 24 times, the checks took longer than the fits.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        for h, step in enumerate(STEPS):
+        for h, step in enumerate(STEP_NUMBERS):
             known = np.flatnonzero(np.isfinite(targets[h]))
             if not len(known):
                 # There is no mean to return to, and the prior weights add up to one.
@@ -160,15 +160,15 @@ def _regression_weights(sample: Sample, target: Array) -> Array:
 
 
 @compiled
-def _level(past: Array, base: Array, weights: Array) -> Matrix:
+def _level(past_variance: Array, base: Array, weights: Array) -> Matrix:
     """Log variance a bar [n, H], the day's pattern divided out, before corrections."""
     # A matrix product would sum in an order that depends on how many rows there are.
     out = np.empty(base.shape)
     for row in range(len(base)):
         for h in range(base.shape[1]):
             total = weights[0, h]
-            for k in range(past.shape[1]):
-                total += past[row, k] * weights[k + 1, h]
+            for k in range(past_variance.shape[1]):
+                total += past_variance[row, k] * weights[k + 1, h]
             out[row, h] = total + base[row, h] * weights[-1, h]
     return out
 
@@ -229,7 +229,7 @@ def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: I
     )
     rows = np.maximum(count.sum(axis=0), 1)
     mean = total.sum(axis=0) / rows
-    independent = count * instants / rows / STEPS
+    independent = count * instants / rows / STEP_NUMBERS
     seen = (count > 0) & (mean > 0)
     ratio = np.divide(total / np.maximum(count, 1), mean, out=np.ones(count.shape), where=seen)
     return np.asarray(np.log(np.maximum(ratio, 1e-3)) * independent / (independent + PRIOR_GROUP))
@@ -245,10 +245,14 @@ def _upper_half(size: Array, instants: Index) -> Array:
     """
     known = np.isfinite(size)
     count = known.sum(axis=0)
-    empirical = _quantiles(size, 2 * UPPER - 1)
+    empirical = _quantiles(size, 2 * UPPER_LEVELS - 1)
     some = np.maximum(count, 1)
     # Symbols of an instant move together and steps overlap: rows count for fewer independent ones.
-    independent = instants * np.minimum(count / np.maximum(instants, 1), TOGETHER) / STEPS
+    independent = (
+        instants
+        * np.minimum(count / np.maximum(instants, 1), MAX_INDEPENDENT_SYMBOLS)
+        / STEP_NUMBERS
+    )
     share = (independent / (independent + PRIOR_INSTANTS))[:, None]
     # A move of more than ten deviations counts as ten: one jump would otherwise widen every level.
     square = np.where(known, np.minimum(size, 10), 0.0) ** 2
@@ -263,4 +267,4 @@ def _student_5() -> Array:
     """Quantiles [10] of the upper half of a Student-t(5) with a deviation of one."""
     from scipy.special import stdtrit
 
-    return np.asarray(stdtrit(5, UPPER) * np.sqrt(3 / 5))
+    return np.asarray(stdtrit(5, UPPER_LEVELS) * np.sqrt(3 / 5))

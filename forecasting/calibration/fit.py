@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.calibration.dispersion import Dispersion, Sample, learned_dispersion
-from forecasting.calibration.history import STANDING_STILL, ClassHistory, class_sample, outcomes
-from forecasting.calibration.variance import SPANS, day_pattern
+from forecasting.calibration.dispersion import Dispersion, CalibrationSample, fit_dispersion
+from forecasting.calibration.history import MIN_LOG_VARIANCE, ClassHistory, build_sample, outcomes
+from forecasting.calibration.variance import LOOKBACKS, day_pattern
 from forecasting.forecast import HORIZON
-from foundation.arrays import Array, Index, spans
+from foundation.arrays import Array, Index, concatenate_ranges
 
 # forecasts a fit learns from at most: symbols of a class move together, more say little more
 MAX_ROWS = 16_384
@@ -52,7 +52,7 @@ class CalibrationFit:
         member, last: [n] each forecast's symbol within the class, rising, and the own bar at which
         it is issued, rising within a symbol.
         """
-        sample = class_sample(history, self.begin, member, last, self.pattern)
+        sample = build_sample(history, self.begin, member, last, self.pattern)
         return self.slopes * sample.median, self.dispersion.deviation(sample)
 
 
@@ -69,7 +69,7 @@ def fit_calibration(
     slots = history.places
     ends = history.known(week)
     starts = np.maximum(ends - window, 0)
-    bar = spans(history.begin[:-1] + starts, history.begin[:-1] + ends)
+    bar = concatenate_ranges(history.begin[:-1] + starts, history.begin[:-1] + ends)
     column = history.column[bar]
     pattern = day_pattern(
         history.variance[bar],
@@ -78,15 +78,15 @@ def fit_calibration(
         np.cumsum([0, *(ends - starts)]),
         slots,
     )
-    begin = np.maximum(starts - SPANS[-1], 0)
+    begin = np.maximum(starts - LOOKBACKS[-1], 0)
     member, last = _thinned(np.maximum(starts, history.first), ends)
-    sample = class_sample(history, begin, member, last, pattern)
+    sample = build_sample(history, begin, member, last, pattern)
     move, variance = outcomes(history, member, last, ends)
     # A symbol that stands still says nothing of the others, and its forecasts over a deviation of
     # next to nothing would outweigh theirs.
-    move[sample.past[:, -1] < STANDING_STILL] = np.nan
+    move[sample.past_variance[:, -1] < MIN_LOG_VARIANCE] = np.nan
     members = len(history.members)
-    dispersion, deviation = learned_dispersion(sample, variance, move, slots, members)
+    dispersion, deviation = fit_dispersion(sample, variance, move, slots, members)
     persistence = autocorrelation(history.first_steps(starts, ends))
     slopes = _slopes(sample, deviation, move, confidence)
     skill = 0.0
@@ -96,7 +96,7 @@ def fit_calibration(
     return CalibrationFit(pattern, dispersion, slopes, begin, persistence, float(np.float32(skill)))
 
 
-def _slopes(sample: Sample, deviation: Array, move: Array, confidence: float) -> Array:
+def _slopes(sample: CalibrationSample, deviation: Array, move: Array, confidence: float) -> Array:
     """[H] what the base forecaster's median has been worth at each step."""
     slopes = np.zeros(HORIZON)
     forecasts = (sample.median / deviation).T
@@ -127,7 +127,7 @@ def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
     kept = np.maximum(-((starts - 1 - newest) // stride), 0)
     member = np.repeat(np.arange(len(ends)), kept)
     oldest = newest - (kept - 1) * stride
-    nth = spans(np.zeros_like(kept), kept)
+    nth = concatenate_ranges(np.zeros_like(kept), kept)
     return member, oldest[member] + nth * stride
 
 

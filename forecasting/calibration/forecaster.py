@@ -27,7 +27,7 @@ import numpy as np
 
 from forecasting.calibration.fit import CalibrationFit, fit_calibration
 from forecasting.calibration.history import ClassHistory
-from forecasting.calibration.kept import KeptFits
+from forecasting.calibration.fit_store import FitStore
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.forecast import (
     HORIZON,
@@ -36,13 +36,13 @@ from forecasting.forecast import (
     ForecastTable,
     LocationScale,
     Progress,
-    room,
-    silent,
+    empty_array,
+    no_progress,
 )
 from forecasting.moments import LogMoments
-from forecasting.windows import Windows, last_before
+from forecasting.windows import Windows, last_index_before
 from foundation.arrays import Array, Index, Instants
-from foundation.threads import side_by_side
+from foundation.threads import parallel_map
 from trainingdata.bars import Bars
 from trainingdata.instruments import Kind
 from trainingdata.sessions import last_fridays
@@ -55,7 +55,7 @@ MAX_FITS = 64  # kept in memory
 
 
 @runtime_checkable
-class KeepsMoments(Protocol):
+class HasLogMoments(Protocol):
     """A forecaster that has the moments of its forecasts without the whole of them."""
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments: ...
@@ -74,7 +74,7 @@ class CalibratedForecaster:
 
     base: Forecaster
     settings: CalibrationSettings = field(default_factory=CalibrationSettings)
-    kept: KeptFits | None = None
+    kept: FitStore | None = None
     _fits: dict[_Key, CalibrationFit] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -82,11 +82,11 @@ class CalibratedForecaster:
         return f"{self.base.name}, calibrated"
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         """Calibrated forecasts of each symbol's bars from `since` on and of its last one before."""
         since = np.broadcast_to(since, len(bars.symbols))
-        classes = {kind: ClassHistory.of(kind, bars) for kind in Kind}
+        classes = {kind: ClassHistory.from_bars(kind, bars) for kind in Kind}
         raw = self._raw(bars, list(classes.values()), since, progress)
         windows = raw.windows.part(_answered(raw.windows, since))
         histories = {kind: own.beside(raw) for kind, own in classes.items()}
@@ -96,12 +96,12 @@ class CalibratedForecaster:
         weeks = windows.between(np.unique(last_fridays(bars.times)))
         count = len(windows)
         fits: list[CalibrationFit] = []
-        median, scale = room(count, HORIZON), room(count, HORIZON)
+        median, scale = empty_array(count, HORIZON), empty_array(count, HORIZON)
         fit_of = np.zeros(count, dtype=np.int64)
         for kind, history in histories.items():
             own = [rows[np.isin(windows.symbol[rows], history.members)] for rows in weeks]
             own = [rows for rows in own if len(rows)]
-            fitted = side_by_side(partial(self._fitted, source, kind, history, windows), own)
+            fitted = parallel_map(partial(self._fitted, source, kind, history, windows), own)
             for done, (rows, (key, fit, *moves)) in enumerate(zip(own, fitted, strict=True), 1):
                 self._remember(key, fit)
                 median[rows], scale[rows] = moves
@@ -109,7 +109,7 @@ class CalibratedForecaster:
                 fits.append(fit)
                 progress(f"calibration, {kind.value}", done, len(own))
         shapes = np.array([fit.dispersion.shape for fit in fits], dtype=np.float32)
-        return ForecastTable.of(
+        return ForecastTable.from_quantiles(
             self.name,
             bars,
             windows,
@@ -118,7 +118,7 @@ class CalibratedForecaster:
                 median=median,
                 scale=scale,
                 shapes=shapes.reshape(-1, HORIZON, len(LEVELS)),
-                shape_of=fit_of,
+                shape_index=fit_of,
             ),
             persistence=np.array([fit.persistence for fit in fits])[fit_of],
             shrinkage=np.array([fit.slopes[0] for fit in fits])[fit_of],
@@ -151,9 +151,9 @@ class CalibratedForecaster:
         return self._moments(bars, self._learned_since(bars, classes, since), progress)
 
     def _moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
-        if isinstance(self.base, KeepsMoments):
+        if isinstance(self.base, HasLogMoments):
             return self.base.log_moments(bars, since, progress)
-        return LogMoments.of(self.base.forecast(bars, since, progress))
+        return LogMoments.from_table(self.base.forecast(bars, since, progress))
 
     def _fit(
         self, key: _Key, kind: Kind, history: ClassHistory, week: np.datetime64
@@ -184,8 +184,8 @@ class CalibratedForecaster:
         """
         for history in classes:
             weeks: set[np.datetime64] = set()
-            for s, times in history.own_times():
-                weeks |= set(last_fridays(times[last_before(times, since[s]) :]))
+            for s, times in history.bar_times():
+                weeks |= set(last_fridays(times[last_index_before(times, since[s]) :]))
             if not all((source, history.key(week)) in self._fits for week in weeks):
                 return False
         return True
@@ -196,12 +196,12 @@ class CalibratedForecaster:
         """[S] where each symbol's part in the first fit of its class begins."""
         begin = np.full(len(since), bars.now)
         for history in classes:
-            own = [(s, times) for s, times in history.own_times() if len(times)]
+            own = [(s, times) for s, times in history.bar_times() if len(times)]
             if not own:
                 continue
             # The class learns together: a symbol that was silent on a Friday is answered by an
             # earlier fit, which the others have to have their part in.
-            earliest = min(times[last_before(times, since[s])] for s, times in own)
+            earliest = min(times[last_index_before(times, since[s])] for s, times in own)
             week = last_fridays(np.array([earliest]))[0]
             for s, times in own:
                 end = int(np.searchsorted(times, week, side="right"))
@@ -213,7 +213,7 @@ def _answered(windows: Windows, since: Instants) -> Index:
     """Numbers of the windows issued from `since` [S] on, and of each symbol's last one before."""
     # The base has answered earlier ones as well, for fits to learn from.
     parts = []
-    for rows, begin in zip(windows.of_symbols(), since, strict=True):
-        before = last_before(windows.issued_at[rows], begin)
+    for rows, begin in zip(windows.slices_by_symbol(), since, strict=True):
+        before = last_index_before(windows.issued_at[rows], begin)
         parts.append(np.arange(rows.start + before, rows.stop))
     return np.concatenate(parts)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from forecasting.calibration.dispersion import Sample
-from forecasting.calibration.variance import Slots, averages, bar_variance
+from forecasting.calibration.dispersion import CalibrationSample
+from forecasting.calibration.variance import Slots, trailing_averages, bar_variance
 from forecasting.forecast import HORIZON
 from forecasting.moments import LogMoments
-from forecasting.windows import Keys, mixed
+from forecasting.windows import WindowKeys, mix_bits
 from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, Bars
@@ -24,8 +24,11 @@ from trainingdata.instruments import Kind
 from trainingdata.timeframe import Timeframe
 
 # log variance a bar below which nothing can be learned from a symbol
-STANDING_STILL = 2 * np.log(1e-7)
-LANES = (0x243F6A8885A308D3, 0x13198A2E03707344)  # two digests of 64 bits: first digits of pi
+MIN_LOG_VARIANCE = 2 * np.log(1e-7)
+DIGEST_SEEDS = (
+    0x243F6A8885A308D3,
+    0x13198A2E03707344,
+)  # two digests of 64 bits: first digits of pi
 _NOTHING = np.empty(0)
 _NO_FORECASTS = np.empty((0, HORIZON), dtype=np.float32)
 _NO_NUMBERS = np.empty(0, dtype=np.int64)
@@ -61,7 +64,7 @@ class ClassHistory:
     symbols: tuple[str, ...]
     begin: Index
     times: Instants
-    digest: Keys
+    digest: WindowKeys
     close: Array
     variance: Array
     slots: Slots
@@ -80,7 +83,7 @@ class ClassHistory:
         times = np.concatenate([_NO_TIMES, *(own for own, _ in tables)])
         clock = bars.times[bars.mask[members].any(axis=0)]
         column = np.searchsorted(clock, times)
-        digest = np.zeros((1 + len(times), len(LANES)), dtype=np.uint64)
+        digest = np.zeros((1 + len(times), len(DIGEST_SEEDS)), dtype=np.uint64)
         if tables:
             digests = [_digests(own, values) for own, values in tables]
             np.cumsum(np.concatenate(digests), axis=0, out=digest[1:])
@@ -100,11 +103,11 @@ class ClassHistory:
 
     def beside(self, base: LogMoments) -> ClassHistory:
         """The same with the median and the variance of base forecasts."""
-        parts = base.windows.of_symbols()
+        parts = base.windows.slices_by_symbol()
         first = []
         first_step = np.zeros(len(base.windows))
         plain = np.ones(len(self.slots))
-        for member, (s, own) in enumerate(self.own_times()):
+        for member, (s, own) in enumerate(self.bar_times()):
             symbol = self.symbols[member]
             last = base.windows.last[parts[s]]
             # Lessons look up a forecast by its bar: with one missing they would read another's.
@@ -116,7 +119,7 @@ class ClassHistory:
                     " from every bar; forecaster.calibrated=false takes forecasts as they are"
                 )
             first.append(int(last[0]) if len(last) else len(own))
-            recent = averages(
+            recent = trailing_averages(
                 self.variance,
                 self.column,
                 plain,
@@ -124,7 +127,7 @@ class ClassHistory:
                 np.full(len(last), member),
                 self.begin[member] + last,
             )
-            rows = parts[s].start + np.flatnonzero(recent[:, -1] >= np.exp(STANDING_STILL))
+            rows = parts[s].start + np.flatnonzero(recent[:, -1] >= np.exp(MIN_LOG_VARIANCE))
             deviation = np.exp(base.log_variance[rows, 0] / 2)
             first_step[rows] = np.nan_to_num(base.median[rows, 0] / deviation)
         return replace(
@@ -141,14 +144,14 @@ class ClassHistory:
         """In a day, that `slots` tells apart."""
         return self.timeframe.clock(self.kind).places
 
-    def own_times(self) -> Iterator[tuple[int, Instants]]:
+    def bar_times(self) -> Iterator[tuple[int, Instants]]:
         """Each symbol's number in the panel, and when each of its bars became known."""
         spans = zip(self.members.tolist(), self.begin, self.begin[1:], strict=False)
         return ((s, self.times[first:stop]) for s, first, stop in spans)
 
     def known(self, now: np.datetime64) -> Index:
         """[S] how many own bars of each symbol were known at an instant."""
-        counts = [np.searchsorted(own, now, side="right") for _, own in self.own_times()]
+        counts = [np.searchsorted(own, now, side="right") for _, own in self.bar_times()]
         return np.array(counts, dtype=np.int64)
 
     def key(self, week: np.datetime64) -> str:
@@ -168,9 +171,9 @@ class ClassHistory:
         return [self.first_step[first:stop] for first, stop in spans]
 
 
-def class_sample(
+def build_sample(
     history: ClassHistory, since: Index, member: Index, last: Index, pattern: Array
-) -> Sample:
+) -> CalibrationSample:
     """What is known of a class's forecasts when they are made.
 
     history: of the class.
@@ -186,12 +189,12 @@ def class_sample(
     first = history.begin[:-1] + since
     column = history.column[bar]
     by_instant = pattern[history.slots]
-    # `averages` would be compiled again for a strided array.
+    # `trailing_averages` would be compiled again for a strided array.
     of_day = np.ascontiguousarray(by_instant[:, 0])
-    past = averages(history.variance, history.column, of_day, first, member, bar)
+    past_variance = trailing_averages(history.variance, history.column, of_day, first, member, bar)
     season = np.cumsum(by_instant[column, 1:], axis=1)
-    return Sample(
-        past=np.log(past),
+    return CalibrationSample(
+        past_variance=np.log(past_variance),
         # The base forecaster's variance is that of the whole horizon: it is divided by the pattern
         # of all bars in it.
         base=history.log_variance[row] - np.log(season),
@@ -215,12 +218,12 @@ def outcomes(history: ClassHistory, member: Index, last: Index, ends: Index) -> 
     return move, np.where(known, np.cumsum(history.variance[bar], axis=1), np.nan)
 
 
-def _digests(times: Instants, values: Array) -> Keys:
+def _digests(times: Instants, values: Array) -> WindowKeys:
     """[N, 2] digests of bars: their instants [N] and their values [N, 5]."""
     lanes = []
-    for seed in LANES:
-        digest = mixed(times.astype("datetime64[ns]").view(np.uint64) ^ np.uint64(seed))
+    for seed in DIGEST_SEEDS:
+        digest = mix_bits(times.astype("datetime64[ns]").view(np.uint64) ^ np.uint64(seed))
         for column in values.T:
-            digest = mixed(digest ^ np.ascontiguousarray(column).view(np.uint64))
+            digest = mix_bits(digest ^ np.ascontiguousarray(column).view(np.uint64))
         lanes.append(digest)
     return np.stack(lanes, axis=1)

@@ -16,10 +16,12 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN
 
 Slots = npt.NDArray[np.int8]
 
-SPANS = (4, 16, 64, 256)  # own bars each average looks back
-LOCAL = 100  # own bars around each bar whose mean is its level when the day's pattern is measured
-FLOOR = 1e-3  # of the longest average: a bar that did not move still has a variance
-_SPANS = np.array(SPANS)
+LOOKBACKS = (4, 16, 64, 256)  # own bars each average looks back
+LOCAL_BARS = (
+    100  # own bars around each bar whose mean is its level when the day's pattern is measured
+)
+MIN_VARIANCE_RATIO = 1e-3  # of the longest average: a bar that did not move still has a variance
+_SPANS = np.array(LOOKBACKS)
 _LEAST = 1e-300  # variance: its logarithm exists
 
 
@@ -68,7 +70,7 @@ def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, co
 
 
 @compiled
-def averages(
+def trailing_averages(
     variance: Array, column: Index, pattern: Array, first: Index, member: Index, bar: Index
 ) -> Matrix:
     """Mean of the last 4, 16, 64 and 256 variances up to bars [n], the pattern divided out: [n, K].
@@ -104,7 +106,7 @@ def averages(
             span = min(end, _SPANS[k])
             out[row, k] = max((total[end] - total[end - span]) / span, _LEAST)
         for k in range(len(_SPANS)):
-            out[row, k] = max(out[row, k], FLOOR * out[row, longest])
+            out[row, k] = max(out[row, k], MIN_VARIANCE_RATIO * out[row, longest])
     return out
 
 
@@ -114,7 +116,7 @@ def _by_instant(
 ) -> tuple[Array, Index, Index]:
     """At each of `size` instants: variances over those around them, summed; their number; slot.
 
-    Only symbols of at least `LOCAL` bars are looked at.
+    Only symbols of at least `LOCAL_BARS` bars are looked at.
     """
     total = np.zeros(size)
     symbols = np.zeros(size, dtype=np.int64)
@@ -122,15 +124,15 @@ def _by_instant(
     for s in range(len(bounds) - 1):
         begin = bounds[s]
         count = bounds[s + 1] - begin
-        if count < LOCAL:
+        if count < LOCAL_BARS:
             continue
         before = np.zeros(count + 1)
         for t in range(count):
             before[t + 1] = before[t] + variance[begin + t]
         for t in range(count):
             # The same number of bars around those at the edges.
-            first = min(max(t - LOCAL // 2, 0), count - LOCAL)
-            around = max((before[first + LOCAL] - before[first]) / LOCAL, _LEAST)
+            first = min(max(t - LOCAL_BARS // 2, 0), count - LOCAL_BARS)
+            around = max((before[first + LOCAL_BARS] - before[first]) / LOCAL_BARS, _LEAST)
             at = columns[begin + t]
             total[at] += variance[begin + t] / around
             symbols[at] += 1

@@ -14,10 +14,12 @@ from typing import Any
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
 
-SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints" / "small"
-WEIGHTS = "model.safetensors"
+BUNDLED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "small"
+WEIGHTS_FILE = "model.safetensors"
 ARCHITECTURE = "Chronos2Model"
-SETTLED = 2.0  # seconds after which a change of a file shows: file systems' clocks are coarse
+CHANGE_TIME_RESOLUTION = (
+    2.0  # seconds after which a change of a file shows: file systems' clocks are coarse
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +53,23 @@ class Checkpoint:
             # change.
             stamped = tuple((path, path.stat().st_ctime_ns) for path in _files(self.folder))
             # Old answers would lie under the address of new weights.
-            settled = time.time() - max(at for _, at in stamped) / 1e9 > SETTLED
+            settled = time.time() - max(at for _, at in stamped) / 1e9 > CHANGE_TIME_RESOLUTION
             return (_digest_of_files if settled else _digest_of_files.__wrapped__)(stamped)
         except OSError as error:
             raise _unreadable(self.folder, error) from error
 
-    def contents(self) -> Contents:
+    def contents(self) -> CheckpointContents:
         """What lies in its files now, read once."""
         try:
             files = {path.name: path.read_bytes() for path in _files(self.folder)}
         except OSError as error:
             raise _unreadable(self.folder, error) from error
         described = _described(self.folder, self.name, files["config.json"])
-        return Contents(described, files, digest_of(files))
+        return CheckpointContents(described, files, files_digest(files))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Contents:
+class CheckpointContents:
     """A checkpoint's files as they were read: what is digested is what is loaded.
 
     The library maps weights from their file into memory, and would compute with what is written
@@ -98,7 +100,7 @@ def checkpoint(model: str) -> Checkpoint:
     found = _described(folder, name, written)
     if not list(folder.glob("*.safetensors")):
         raise InputError(
-            f"forecaster.model: {name} cannot be loaded as Chronos-2: no {WEIGHTS} in {folder}"
+            f"forecaster.model: {name} cannot be loaded as Chronos-2: no {WEIGHTS_FILE} in {folder}"
         )
     return found
 
@@ -151,7 +153,7 @@ def _not_chronos(name: str, error: Exception) -> InputError:
     )
 
 
-def digest_of(files: Mapping[str, bytes]) -> str:
+def files_digest(files: Mapping[str, bytes]) -> str:
     """SHA-256 of files' names and of the digests of their contents, in hex."""
     total = hashlib.sha256()
     for name, content in files.items():
@@ -192,7 +194,7 @@ def _files(folder: Path) -> list[Path]:
 @lru_cache(maxsize=64)
 def _digest_of_files(stamped: tuple[tuple[Path, int], ...]) -> str:
     """The digest of files, computed once for each time that one of them is changed."""
-    return digest_of({path.name: path.read_bytes() for path, _ in stamped})
+    return files_digest({path.name: path.read_bytes() for path, _ in stamped})
 
 
 def _unreadable(folder: Path, error: OSError) -> InputError:

@@ -22,25 +22,25 @@ from forecasting.chronos2.profile import Dtype
 
 log = logging.getLogger(__name__)
 
-Network = Callable[..., torch.Tensor]
+NetworkFunction = Callable[..., torch.Tensor]
 
 # Graphs dynamo may keep of a layer, two for each shape of a pass: a length of context, alone or in
 # groups of one size. Its own limit is 8, and a fifth length would end in an error.
-GRAPHS = 256
-GRAPHED = 512  # windows a pass at most that a CUDA graph is made of
-SHAPES = 8  # of passes, each with a graph of its own and the memory of its states
+MAX_COMPILED_GRAPHS = 256
+MAX_GRAPHED_WINDOWS = 512  # windows a pass at most that a CUDA graph is made of
+MAX_GRAPHED_SHAPES = 8  # of passes, each with a graph of its own and the memory of its states
 
-EXHAUSTED = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+OUT_OF_MEMORY_PHRASES = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
 
 class CompilationError(Exception):
     """A network that cannot be compiled, or not run as compiled."""
 
 
-class Compiled:
+class CompiledNetwork:
     """A network whose layers run as `torch.compile` makes them."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: NetworkFunction) -> None:
         self._network = network
         self._run: RunLayer | None = None
 
@@ -59,23 +59,23 @@ class Compiled:
         # some of it asserts. What the network itself raises is raised again without compilation.
         failures = (RuntimeError, FailOnRecompileLimitHit, OSError, ImportError, AssertionError)
         try:
-            with _without_advice(), config.patch(recompile_limit=GRAPHS):
+            with _without_advice(), config.patch(recompile_limit=MAX_COMPILED_GRAPHS):
                 self._run = self._run or torch.compile(run_layer, dynamic=False, fullgraph=True)
                 return self._network(context, **how, run=self._run)
         except failures as error:
-            if out_of_memory(error):
+            if is_out_of_memory(error):
                 raise
-            raise CompilationError(reason_of(error)) from error
+            raise CompilationError(error_reason(error)) from error
 
 
-class Graphed:
+class CudaGraphNetwork:
     """A network on CUDA whose passes of few windows are replayed: the same kernels, one launch."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: NetworkFunction) -> None:
         self._network = network
         # None: a shape that was met once. Making a graph takes as long as several passes.
         self._graphs: dict[tuple[object, ...], _Graph | None] = {}
-        self._most = SHAPES
+        self._most = MAX_GRAPHED_SHAPES
 
     def __call__(self, context: torch.Tensor, **how: int) -> torch.Tensor:
         """What the network answers."""
@@ -84,13 +84,15 @@ class Graphed:
             try:
                 graph = self._graphs[shape] or _Graph(self._network, context, **how)
             except RuntimeError as error:
-                log.warning("no CUDA graph could be made, going on without: %s", reason_of(error))
+                log.warning(
+                    "no CUDA graph could be made, going on without: %s", error_reason(error)
+                )
                 self._graphs.clear()
                 self._most = 0
             else:
                 self._graphs[shape] = graph
                 return graph.replay(context)
-        elif len(context) <= GRAPHED and len(self._graphs) < self._most:
+        elif len(context) <= MAX_GRAPHED_WINDOWS and len(self._graphs) < self._most:
             self._graphs[shape] = None
         return self._network(context, **how)
 
@@ -98,7 +100,7 @@ class Graphed:
 class _Graph:
     """One pass of a network, from memory that is written over with each context."""
 
-    def __init__(self, network: Network, context: torch.Tensor, **how: object) -> None:
+    def __init__(self, network: NetworkFunction, context: torch.Tensor, **how: object) -> None:
         self._context = context.clone()
         device = context.device
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -119,18 +121,18 @@ class _Graph:
         return self._answer.clone()
 
 
-def out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error, or what it came from, says that memory ran out."""
     cause: BaseException | None = error
     while cause is not None:
-        exhausted = any(text in str(cause) for text in EXHAUSTED)
+        exhausted = any(text in str(cause) for text in OUT_OF_MEMORY_PHRASES)
         if exhausted or isinstance(cause, torch.OutOfMemoryError):
             return True
         cause = cause.__cause__ or cause.__context__
     return False
 
 
-def release(device: torch.device) -> None:
+def release_memory(device: torch.device) -> None:
     """Give back what compiled graphs, made again when needed, and torch's allocator hold."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
@@ -138,17 +140,17 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def reason_of(error: BaseException) -> str:
+def error_reason(error: BaseException) -> str:
     """An error in one line: what the backend raised, where dynamo has wrapped it."""
     inner = getattr(error, "inner_exception", None)
     if inner is not None:
-        return f"{type(inner).__name__}: {reason_of(inner)}"
+        return f"{type(inner).__name__}: {error_reason(inner)}"
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 @contextmanager
-def multiplying(dtype: Dtype) -> Iterator[None]:
+def matmul_precision(dtype: Dtype) -> Iterator[None]:
     """Multiply float32 as float32, or with TF32 for `tf32`, whatever the program has allowed.
 
     TF32 keeps 10 bits of a factor's 23, and sums in float32.

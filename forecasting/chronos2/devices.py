@@ -14,25 +14,25 @@ from functools import cache
 import torch
 
 from forecasting.chronos2.checkpoint import Checkpoint
-from forecasting.chronos2.compilation import reason_of
+from forecasting.chronos2.compilation import error_reason
 from forecasting.chronos2.profile import Device, Dtype
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
-from foundation.figures import counted
+from foundation.formatting import count_text
 
 log = logging.getLogger(__name__)
 
-ON_CPU = 64  # windows a pass on a CPU: more fall out of its caches
+CPU_BATCH_SIZE = 64  # windows a pass on a CPU: more fall out of its caches
 # On CUDA. Fewer windows than the least leave a GPU idle; the shipped checkpoint's passes of a
 # quarter of the most are computed before the next is launched.
-LEAST = 64
-MOST = 16_384
-SHARE = 1 / 4  # of the free memory, for what a pass holds at once
+MIN_CUDA_BATCH_SIZE = 64
+MAX_CUDA_BATCH_SIZE = 16_384
+FREE_MEMORY_SHARE = 1 / 4  # of the free memory, for what a pass holds at once
 # Instruction sets that multiply bf16 on a CPU, fastest first: torch's name and ours.
 BF16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 
 
-def device_of(device: Device) -> str:
+def resolve_device(device: Device) -> str:
     """The device that a setting names; `auto` is CUDA where there is one."""
     if device == "cpu":
         return device
@@ -53,7 +53,7 @@ def device_of(device: Device) -> str:
     if number >= count:
         raise InputError(
             f"forecaster.device: {device} was asked for and this machine has"
-            f" {counted(count, 'GPU')}, the last of which is cuda:{count - 1}"
+            f" {count_text(count, 'GPU')}, the last of which is cuda:{count - 1}"
         )
     return device
 
@@ -63,7 +63,7 @@ def _why_no_gpu() -> str:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        return reason_of(error).partition(". ")[0].rstrip(".")
+        return error_reason(error).partition(". ")[0].rstrip(".")
     return "it shows none"
 
 
@@ -82,19 +82,19 @@ def bf16_unit(capabilities: Mapping[str, object]) -> str:
 def default_batch_size(checkpoint: Checkpoint, place: str, length: int, dtype: Dtype) -> int:
     """Windows of `length` bars a pass on a device, where no number is configured."""
     if place == "cpu":
-        return ON_CPU
-    return fitting_batch_size(bytes_a_window(checkpoint, length, dtype), free_memory(place))
+        return CPU_BATCH_SIZE
+    return fitting_batch_size(bytes_per_window(checkpoint, length, dtype), free_memory(place))
 
 
 def fitting_batch_size(window: int, free: int) -> int:
     """Windows, of so many bytes each, that a pass takes on CUDA where so many bytes are free."""
-    # A power of two from `LEAST` to `MOST`: a little more or less memory then changes nothing, on
+    # A power of two from `MIN_CUDA_BATCH_SIZE` to `MAX_CUDA_BATCH_SIZE`: a little more or less memory then changes nothing, on
     # which the last bits of short numbers, and with them their address, would depend.
-    room = int(free * SHARE) // window
-    return min(max(LEAST, 1 << max(room, 1).bit_length() - 1), MOST)
+    room = int(free * FREE_MEMORY_SHARE) // window
+    return min(max(MIN_CUDA_BATCH_SIZE, 1 << max(room, 1).bit_length() - 1), MAX_CUDA_BATCH_SIZE)
 
 
-def bytes_a_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
+def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
     """Bytes that a pass holds at once of each window of `length` bars, in its widest step.
 
     That is in a layer the product of the feed-forward before and after its activation, or queries,

@@ -30,42 +30,49 @@ import torch
 from torch import Tensor
 
 from forecasting.chronos2.augmentation import Augmentation, augment, restore
-from forecasting.chronos2.checkpoint import Checkpoint, Contents
+from forecasting.chronos2.checkpoint import Checkpoint, CheckpointContents
 from forecasting.chronos2.compilation import (
     CompilationError,
-    Compiled,
-    Graphed,
-    multiplying,
-    out_of_memory,
-    reason_of,
-    release,
+    CompiledNetwork,
+    CudaGraphNetwork,
+    matmul_precision,
+    is_out_of_memory,
+    error_reason,
+    release_memory,
 )
-from forecasting.chronos2.devices import bf16_unit, cpu_capabilities, default_batch_size, device_of
+from forecasting.chronos2.devices import (
+    bf16_unit,
+    cpu_capabilities,
+    default_batch_size,
+    resolve_device,
+)
 from forecasting.chronos2.network import Network
-from forecasting.chronos2.profile import Dtype, Profile, no_tf32
+from forecasting.chronos2.profile import Dtype, Profile, tf32_refusal
 from forecasting.forecast import HORIZON, LEVELS, Progress
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError
-from foundation.figures import counted
+from foundation.formatting import count_text
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
 
 log = logging.getLogger(__name__)
 
-Way = Literal["compiled", "eager"]
+ExecutionMode = Literal["compiled", "eager"]
 
-FEW = (64, 512, 4096)  # windows a pass for calls that ask for no more
+SMALL_BATCH_SIZES = (64, 512, 4096)  # windows a pass for calls that ask for no more
 MAX_CACHED_NETWORKS = 4  # of a process; engines that compute in different ways share them
 BUFFERS = 2  # one that is read while the other is filled
 MAX_WORKERS = 8  # threads that compute passes; more would wait for the interpreter lock
-KEPT_BYTES = 31 << 20  # below 32 MiB, the largest freed block that raises glibc's threshold
+MALLOC_THRESHOLD_BYTES = (
+    31 << 20
+)  # below 32 MiB, the largest freed block that raises glibc's threshold
 
 # Waits for an answer [B, H, Q], which is valid until the next but one is sent, and for whether what
 # it was sent with holds.
-Arrival = Callable[[], tuple[Array32, bool]]
-Begin = Callable[[int], Arrival]  # number of the first window → its pass, started
+PendingResult = Callable[[], tuple[Array32, bool]]
+BeginPass = Callable[[int], PendingResult]  # number of the first window → its pass, started
 
 
 @dataclass(eq=False, slots=True)
@@ -79,14 +86,14 @@ class Engine:
     fallback: the network that answers where it does not compile; none where that is an error.
     unit: the CPU's unit for bf16 products (`devices.bf16_unit`); empty if none is used.
     on_cpu: true if each portion has passes of its own. Threads compute them in parallel, unless
-        `way` is compiled.
+        `execution_mode` is compiled.
     """
 
     network: Callable[..., torch.Tensor]
     device: torch.device
     batch_size: int
     weights: str
-    way: Way = "eager"
+    execution_mode: ExecutionMode = "eager"
     fallback: Callable[..., torch.Tensor] | None = None
     dtype: Dtype = "fp32"
     unit: str = ""
@@ -95,7 +102,7 @@ class Engine:
     @property
     def computation(self) -> str:
         """Describe how forecasts are computed. The last bits of tf32 and bf16 depend on it."""
-        return _computation_text(self.device, self.way, self.unit, self.batch_size)
+        return _computation_text(self.device, self.execution_mode, self.unit, self.batch_size)
 
     def quantiles(
         self,
@@ -130,7 +137,7 @@ class Engine:
             except CompilationError as error:
                 reason = str(error)
             except RuntimeError as error:
-                if not out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 reason = ""
             # This stands outside of the handlers: their errors hold what has been computed so far,
@@ -140,13 +147,15 @@ class Engine:
             else:
                 count = len(portions[given]) if self.on_cpu else sum(map(len, left))
                 self._halve(self._windows_a_pass(count, group), group)
-            release(self.device)
+            release_memory(self.device)
 
     def _windows_a_pass(self, count: int, group: int) -> int:
         """Windows, padding included, that each pass of a call for `count` of them takes."""
         # In fp32 another size changes a forecast by rounding alone, as another device does. What
         # is shorter has one size, that its address names; so has what is compiled for it.
-        few = FEW if self.dtype == "fp32" and self.way != "compiled" else ()
+        few = (
+            SMALL_BATCH_SIZES if self.dtype == "fp32" and self.execution_mode != "compiled" else ()
+        )
         sizes = [*(size for size in few if size < self.batch_size), self.batch_size]
         sizes = [max(size // group, 1) * group for size in sizes]
         return next((size for size in sizes if size >= count), sizes[-1])
@@ -159,7 +168,7 @@ class Engine:
         log.warning(
             "forecaster.compile=auto: torch.compile failed, going on without it: %s", reason
         )
-        self.network, self.fallback, self.way = self.fallback, None, "eager"
+        self.network, self.fallback, self.execution_mode = self.fallback, None, "eager"
 
     def _halve(self, size: int, group: int) -> None:
         """Halve the batch after a pass of `size` windows for which memory ran out."""
@@ -195,7 +204,7 @@ class Engine:
                 out = np.empty((len(portion), *predictions.shape[1:]), dtype=np.float32)
                 filled = 0
                 # Between two portions the caller's own settings of torch apply.
-                with multiplying(self.dtype), torch.inference_mode():
+                with matmul_precision(self.dtype), torch.inference_mode():
                     while filled < len(out):
                         if not len(predictions):
                             predictions = next(passes)[:unread]
@@ -215,17 +224,17 @@ class Engine:
         size = self._windows_a_pass(len(rows), group)
         # A trend that is taken out and put back in float32 would cost prices their last digits.
         kind = torch.float32 if augmentation == "none" else torch.float64
-        back = Return(self.device, (size, HORIZON, len(LEVELS)))
-        waiting: deque[Arrival] = deque()
-        history = History(windows, rows, kind, self.device)
+        back = ResultTransfer(self.device, (size, HORIZON, len(LEVELS)))
+        waiting: deque[PendingResult] = deque()
+        history = DeviceHistory(windows, rows, kind, self.device)
 
-        def begin(first: int) -> Arrival:
+        def begin(first: int) -> PendingResult:
             context = history.contexts(rows[first : first + size], size)
             return self._begun(back, context, augmentation, group)
 
         firsts = range(0, len(rows), size)
-        threads = torch.get_num_threads() if self.on_cpu and self.way == "eager" else 1
-        with in_threads(begin, min(len(firsts), threads, MAX_WORKERS)) as (begun, ahead):
+        threads = torch.get_num_threads() if self.on_cpu and self.execution_mode == "eager" else 1
+        with passes_in_threads(begin, min(len(firsts), threads, MAX_WORKERS)) as (begun, ahead):
             for first in firsts:
                 waiting.append(begun(first))
                 # Some passes are always running, while the previous one is read and the next one
@@ -236,8 +245,8 @@ class Engine:
             yield self._checked(waiting.popleft())
 
     def _begun(
-        self, back: Return, context: torch.Tensor, augmentation: Augmentation, group: int
-    ) -> Arrival:
+        self, back: ResultTransfer, context: torch.Tensor, augmentation: Augmentation, group: int
+    ) -> PendingResult:
         """Begin a pass over contexts [B, L], and the way back of its answers."""
         transformed, trend = augment(context, augmentation)
         # Every pass has one shape: a graph needs it, and a forecast then does not depend on how
@@ -248,7 +257,7 @@ class Engine:
         # Levels are sorted, NaN behind all.
         return back.send(answer, answer[..., :: len(LEVELS) - 1].isfinite().all())
 
-    def _checked(self, arrival: Arrival) -> Array32:
+    def _checked(self, arrival: PendingResult) -> Array32:
         predictions, finite = arrival()
         if not finite:
             cure = "" if self.dtype == "fp32" else "; use fp32"
@@ -260,7 +269,7 @@ class Engine:
 
 
 @contextmanager
-def in_threads(begin: Begin, workers: int) -> Iterator[tuple[Begin, int]]:
+def passes_in_threads(begin: BeginPass, workers: int) -> Iterator[tuple[BeginPass, int]]:
     """Run `begin` in worker threads; yields that function and the number of concurrent passes.
 
     Each worker gets an equal share of the caller's torch threads for its operators. A single worker
@@ -287,13 +296,19 @@ def in_threads(begin: Begin, workers: int) -> Iterator[tuple[Begin, int]]:
 
 def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
     """The weights that lie in the checkpoint now, on their device; kept for the next call."""
-    device, way, unit, size = _plan(checkpoint, profile, batch_size)
+    device, execution_mode, unit, size = _plan(checkpoint, profile, batch_size)
     if profile.dtype == "tf32" and device.type == "cpu":
-        raise no_tf32()
-    packed = way == "eager" and device.type == "cpu" and (profile.dtype == "fp32" or bool(unit))
+        raise tf32_refusal()
+    packed = (
+        execution_mode == "eager"
+        and device.type == "cpu"
+        and (profile.dtype == "fp32" or bool(unit))
+    )
     source = loaded(checkpoint, device, profile.dtype, packed=packed)
     # An engine that may fall back is another one than that which must compile.
-    return _kept_engine(source, device, profile.dtype, way, profile.compile is True, unit, size)
+    return _kept_engine(
+        source, device, profile.dtype, execution_mode, profile.compile is True, unit, size
+    )
 
 
 def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> str:
@@ -303,49 +318,53 @@ def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: in
 
 def _plan(
     checkpoint: Checkpoint, profile: Profile, batch_size: int | None
-) -> tuple[torch.device, Way, str, int]:
+) -> tuple[torch.device, ExecutionMode, str, int]:
     """Return the device, way, bf16 unit and windows a pass that a profile asks for."""
-    place, length = device_of(profile.device), profile.context_length
+    place, length = resolve_device(profile.device), profile.context_length
     size = batch_size or default_batch_size(checkpoint, place, length, profile.dtype)
     compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
-    way: Way = "compiled" if compiled else "eager"
+    execution_mode: ExecutionMode = "compiled" if compiled else "eager"
     short = profile.dtype == "bf16" and place == "cpu" and not compiled
     unit = bf16_unit(cpu_capabilities()) if short else ""
-    return torch.device(place), way, unit, size
+    return torch.device(place), execution_mode, unit, size
 
 
 @lru_cache(maxsize=8)
 def _kept_engine(
-    source: Loaded,
+    source: LoadedNetwork,
     device: torch.device,
     dtype: Dtype,
-    way: Way,
+    execution_mode: ExecutionMode,
     strict: bool,
     unit: str,
     batch_size: int,
 ) -> Engine:
     network: Callable[..., torch.Tensor] = source.network
     fallback: Callable[..., torch.Tensor] | None = None
-    if way == "compiled":
-        network, fallback = Compiled(network), None if strict else network
-    elif way == "eager" and device.type == "cuda":
-        network = Graphed(network)
+    if execution_mode == "compiled":
+        network, fallback = CompiledNetwork(network), None if strict else network
+    elif execution_mode == "eager" and device.type == "cuda":
+        network = CudaGraphNetwork(network)
     on_cpu = device.type == "cpu"
     if on_cpu:
         # Keep memory that a pass frees for the next pass. glibc would return it to the system,
         # which clears each page again. Freeing one large block raises its threshold, mallopt(3).
-        torch.empty(KEPT_BYTES, dtype=torch.uint8)
-    return Engine(network, device, batch_size, source.digest, way, fallback, dtype, unit, on_cpu)
+        torch.empty(MALLOC_THRESHOLD_BYTES, dtype=torch.uint8)
+    return Engine(
+        network, device, batch_size, source.digest, execution_mode, fallback, dtype, unit, on_cpu
+    )
 
 
-def _computation_text(device: torch.device, way: Way, unit: str, batch_size: int) -> str:
-    said = "compiled by layer" if way == "compiled" else way
+def _computation_text(
+    device: torch.device, execution_mode: ExecutionMode, unit: str, batch_size: int
+) -> str:
+    said = "compiled by layer" if execution_mode == "compiled" else execution_mode
     by = f", {unit}" if unit else ""
     return f"{device.type}, {said}{by}, {batch_size} windows a pass"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Loaded:
+class LoadedNetwork:
     """A network on a device, and the checkpoint's contents that it was loaded from.
 
     digest: of these contents.
@@ -355,10 +374,12 @@ class Loaded:
     digest: str
 
 
-_kept: OrderedDict[tuple[str, torch.device, Dtype, bool], Loaded] = OrderedDict()
+_kept: OrderedDict[tuple[str, torch.device, Dtype, bool], LoadedNetwork] = OrderedDict()
 
 
-def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed: bool) -> Loaded:
+def loaded(
+    checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed: bool
+) -> LoadedNetwork:
     """A network with the weights that lie in the checkpoint now; kept for the next call.
 
     packed: whether its matrices are packed for a CPU.
@@ -372,14 +393,14 @@ def loaded(checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed
     model = load(contents, device)
     network = Network(model, HORIZON, levels, dtype, device, packed=packed).eval()
     # It is named by what was read, whatever lay there when somebody looked before.
-    found = Loaded(network, contents.digest)
+    found = LoadedNetwork(network, contents.digest)
     _kept[contents.digest, device, dtype, packed] = found
     while len(_kept) > MAX_CACHED_NETWORKS:
         _kept.popitem(last=False)
     return found
 
 
-def load(contents: Contents, device: torch.device) -> Chronos2Model:
+def load(contents: CheckpointContents, device: torch.device) -> Chronos2Model:
     """The library's model of the contents of a checkpoint, from safetensors only."""
     from chronos.chronos2.model import Chronos2Model
     from safetensors import SafetensorError
@@ -413,11 +434,11 @@ def load(contents: Contents, device: torch.device) -> Chronos2Model:
         AssertionError,
         SafetensorError,
     ) as error:
-        if out_of_memory(error):
+        if is_out_of_memory(error):
             raise InputError(
                 f"forecaster.device: {device.type} has too little memory for {name_of_model}"
             ) from error
-        reason = reason_of(error)
+        reason = error_reason(error)
         raise InputError(
             f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: {reason}"
         ) from error
@@ -428,7 +449,7 @@ def load(contents: Contents, device: torch.device) -> Chronos2Model:
             first = min(each if isinstance(each, str) else each[0] for each in tensors)
             raise InputError(
                 f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: "
-                f"{counted(len(tensors), 'tensor')} {kind}: {first}"
+                f"{count_text(len(tensors), 'tensor')} {kind}: {first}"
             )
     return model
 
@@ -440,7 +461,7 @@ def _finite(tensor: Tensor) -> bool:
     return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
 
 
-class History:
+class DeviceHistory:
     """The history that the windows of a call read, on the device once, in one dtype.
 
     rows: indices of the windows; all are equally long.
@@ -460,7 +481,7 @@ class History:
         spans = zip(windows.closes, begin, end, strict=True)
         closes = [history[first:stop] for history, first, stop in spans]
         sizes = [len(part) for part in closes]
-        bars = sent(torch.from_numpy(np.concatenate(closes)).to(kind), device)
+        bars = to_device(torch.from_numpy(np.concatenate(closes)).to(kind), device)
         self._windows = windows
         # [bars - L + 1, L] every stretch of L bars.
         self._views = bars.unfold(0, length, 1)
@@ -471,10 +492,10 @@ class History:
         """[size, L] of these windows, at least one; the last of them fills what is left."""
         starts = self._offsets[self._windows.symbol[rows]] + self._windows.last[rows]
         starts = np.append(starts, np.full(size - len(rows), starts[-1]))
-        return self._views.index_select(0, sent(torch.from_numpy(starts), self._views.device))
+        return self._views.index_select(0, to_device(torch.from_numpy(starts), self._views.device))
 
 
-class Return:
+class ResultTransfer:
     """The way back of the answers of one call, all of one shape.
 
     On CUDA they are copied on a stream of their own into pinned memory [B, H, Q], so that neither
@@ -492,7 +513,7 @@ class Return:
                 self._buffers.append((torch.empty(shape, pin_memory=True), truth))
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> Arrival:
+    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> PendingResult:
         """Begin to copy an answer, and one truth about it; what waits for both.
 
         An answer that was sent two before must have been read.
@@ -518,7 +539,7 @@ class Return:
         return arrived
 
 
-def sent(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The same on a device. A GPU fetches them when it comes to it, and the host does not wait."""
     if device.type == "cpu":
         return numbers

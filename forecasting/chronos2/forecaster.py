@@ -15,13 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.chronos2.checkpoint import SHIPPED, Checkpoint, checkpoint
-from forecasting.chronos2.profile import Profile, SymbolSettings, whole_number
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, at_levels, room, silent
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, Checkpoint, checkpoint
+from forecasting.chronos2.profile import Profile, SymbolSettings, check_whole_number
+from forecasting.forecast import (
+    HORIZON,
+    LEVELS,
+    ForecastTable,
+    Progress,
+    interpolate_levels,
+    empty_array,
+    no_progress,
+)
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
-from foundation.figures import counted
+from foundation.formatting import count_text
 from trainingdata.bars import Bars, check_bars
 from trainingdata.instruments import instrument
 
@@ -34,7 +42,12 @@ if TYPE_CHECKING:
 # computed again.
 IMPLEMENTATION = 2
 OHLC = ("open", "high", "low", "close")
-STAMPS = ("timestamp", "datetime", "date", "time")  # columns of them that users' frames have
+TIMESTAMP_COLUMNS = (
+    "timestamp",
+    "datetime",
+    "date",
+    "time",
+)  # columns of them that users' frames have
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -60,7 +73,7 @@ class OhlcForecast:
 
         if not LEVELS[0] <= q <= LEVELS[-1]:
             raise InputError(f"q: {q} is outside the model's levels {LEVELS[0]} … {LEVELS[-1]}")
-        at_level = at_levels(self.values, [q])[..., 0]
+        at_level = interpolate_levels(self.values, [q])[..., 0]
         steps = pd.RangeIndex(1, len(at_level) + 1, name="step")
         return pd.DataFrame(at_level, columns=list(OHLC), index=steps)
 
@@ -91,9 +104,9 @@ class Chronos2Forecaster:
                 length = profile.context_length
                 raise InputError(f"forecaster.context_length: {length} exceeds the model's {limit}")
             if profile.device.startswith("cuda"):
-                from forecasting.chronos2.devices import device_of
+                from forecasting.chronos2.devices import resolve_device
 
-                device_of(profile.device)
+                resolve_device(profile.device)
 
     @property
     def name(self) -> str:
@@ -101,7 +114,7 @@ class Chronos2Forecaster:
 
     def profile_of(self, symbol: str) -> Profile:
         settings = self.symbols.get(symbol)
-        return self.profile if settings is None else settings.over(self.profile)
+        return self.profile if settings is None else settings.apply_to(self.profile)
 
     def specification(
         self, profile: Profile, by: Engine | None = None
@@ -131,7 +144,7 @@ class Chronos2Forecaster:
     def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
         """The windows of a panel, each symbol's as long as its profile says."""
         lengths = [self.profile_of(symbol).context_length for symbol in bars.symbols]
-        return Windows.of(bars, since, np.array(lengths))
+        return Windows.from_bars(bars, since, np.array(lengths))
 
     def engine(self, profile: Profile) -> Engine:
         """What computes a profile's forecasts, with the weights that lie in the checkpoint now."""
@@ -146,7 +159,7 @@ class Chronos2Forecaster:
         windows: Windows,
         rows: Index,
         profile: Profile,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
         by: Engine | None = None,
     ) -> Array32:
         """Quantiles [n, H, Q] in USD of windows that share this profile, all in one pass.
@@ -158,18 +171,18 @@ class Chronos2Forecaster:
         return values
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         """Forecast every symbol at each of its bars known from `since` on."""
         windows = self.windows(bars, since)
-        values = room(len(windows), HORIZON, len(LEVELS))
+        values = empty_array(len(windows), HORIZON, len(LEVELS))
         specifications = []
         for profile, rows in self.by_profile(bars.symbols, windows):
             engine = self.engine(profile.for_job(len(rows)))
             values[rows] = self.answer(windows, rows, profile, progress, engine)
             specifications.append(self.specification(profile, engine))
-        source = source_of(specifications)
-        return ForecastTable.of(self.name, bars, windows, values, source=source)
+        source = source_digest(specifications)
+        return ForecastTable.from_quantiles(self.name, bars, windows, values, source=source)
 
     def by_profile(self, symbols: tuple[str, ...], windows: Windows) -> list[tuple[Profile, Index]]:
         """The windows' numbers, split by what forecasts them."""
@@ -208,9 +221,9 @@ class Chronos2Forecaster:
         steps = prediction_length
         if steps is None:
             steps = (settings and settings.prediction_length) or 1
-        steps = whole_number("prediction_length", steps, 1, HORIZON)
+        steps = check_whole_number("prediction_length", steps, 1, HORIZON)
         length = profile.context_length if context_length is None else context_length
-        length = whole_number("context_length", length, 3, _checkpoint(profile).context)
+        length = check_whole_number("context_length", length, 3, _checkpoint(profile).context)
         closes = tuple(ohlc_context(context_df, symbol, length))
         four = np.arange(len(OHLC))
         windows = Windows(
@@ -224,7 +237,7 @@ class Chronos2Forecaster:
         # it is kept, so that it needs no way of computing that an address names.
         engine = self._engine_of_few(profile)
         kind = profile.augmentation
-        (joint,) = engine.quantiles(windows, [four], kind, group=len(four), progress=silent)
+        (joint,) = engine.quantiles(windows, [four], kind, group=len(four), progress=no_progress)
         if coherent:
             # Levels of four series need not be: at each, low becomes the smallest of the four and
             # high the largest. Open and close stay as they are. joint is [4, H, Q].
@@ -235,11 +248,15 @@ class Chronos2Forecaster:
         return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
 
     def _engine_of_few(self, profile: Profile) -> Engine:
-        from forecasting.chronos2.engine import FEW, engine
+        from forecasting.chronos2.engine import SMALL_BATCH_SIZES, engine
 
         if profile.compile == "auto":
             profile = replace(profile, compile=False)
-        return engine(_checkpoint(profile), profile, min(self.batch_size or FEW[0], FEW[0]))
+        return engine(
+            _checkpoint(profile),
+            profile,
+            min(self.batch_size or SMALL_BATCH_SIZES[0], SMALL_BATCH_SIZES[0]),
+        )
 
     def _planned_computation(self, profile: Profile) -> str:
         from forecasting.chronos2.engine import planned_computation
@@ -247,13 +264,13 @@ class Chronos2Forecaster:
         return planned_computation(_checkpoint(profile), profile, self.batch_size)
 
 
-def source_of(specifications: Iterable[Mapping[str, Any]]) -> str:
+def source_digest(specifications: Iterable[Mapping[str, Any]]) -> str:
     """Digest of what forecasts were made from, one specification a profile."""
     return hashlib.sha256(json.dumps(list(specifications), sort_keys=True).encode()).hexdigest()
 
 
 def _checkpoint(profile: Profile) -> Checkpoint:
-    return checkpoint(str(profile.model or SHIPPED))
+    return checkpoint(str(profile.model or BUNDLED_CHECKPOINT))
 
 
 def ohlc_context(
@@ -273,7 +290,7 @@ def ohlc_context(
         if names.count(name) > 1:
             raise InputError(f"{place}: column {name!r} is there twice")
     if len(frame) < length:
-        raise InputError(f"{place}: {counted(len(frame), 'bar')}, {length} are needed")
+        raise InputError(f"{place}: {count_text(len(frame), 'bar')}, {length} are needed")
     _refuse_newest_first(frame, place)
     try:
         context = frame[list(OHLC)].to_numpy(dtype=np.float64)[-length:]
@@ -283,7 +300,7 @@ def ohlc_context(
         raise InputError(f"{place}: a price is not a number")
     order = np.arange(length).astype("datetime64[ns]")
     bars = np.column_stack([context, np.zeros(length)])
-    check_bars(order, bars, f"{place}: its last {counted(length, 'bar')}")
+    check_bars(order, bars, f"{place}: its last {count_text(length, 'bar')}")
     return list(np.ascontiguousarray(context.T))
 
 
@@ -291,7 +308,7 @@ def _refuse_newest_first(frame: pd.DataFrame, place: str) -> None:
     """Refuse rows that go back, as far as an index or a column of stamps says so."""
     import pandas as pd
 
-    known = [frame[name] for name in STAMPS if list(frame.columns).count(name) == 1]
+    known = [frame[name] for name in TIMESTAMP_COLUMNS if list(frame.columns).count(name) == 1]
     if isinstance(frame.index, pd.DatetimeIndex):
         known.insert(0, frame.index.to_series())
     # Stamps without a zone repeat an hour when clocks go back: newest first is told by the ends.

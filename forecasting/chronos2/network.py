@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 ZERO_DEVIATION = 1e-5  # stands for a deviation of zero, as in the library's InstanceNorm
-BLOCKS = 65_535  # of a CUDA grid's second and third dimension
-FEW_TOKENS = 64  # of a window, that one program holds at once
-WIDTHS = (32, 64, 128)  # of a head, that its matrix units take
+MAX_GRID_BLOCKS = 65_535  # of a CUDA grid's second and third dimension
+MAX_KERNEL_TOKENS = 64  # of a window, that one program holds at once
+HEAD_WIDTHS = (32, 64, 128)  # of a head, that its matrix units take
 
 RunLayer = Callable[..., Tensor]  # a layer and what its `forward` takes → what that answers
 
@@ -88,7 +88,7 @@ class Network(nn.Module):
         super().__init__()
         onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         packed = packed and device.type == "cpu" and onednn
-        form = Form(torch.float32 if packed else DTYPES[dtype], device, packed)
+        form = MatrixFormat(torch.float32 if packed else DTYPES[dtype], device, packed)
         config = model.chronos_config
         self.patch = config.input_patch_size
         self.steps = steps
@@ -111,7 +111,7 @@ class Network(nn.Module):
             self.embed = Linear(weight, torch.cat([embed.hidden_layer.bias, skip_bias]), form)
             self.embed_out = Linear(embed.output_layer.weight, None, form)
             blocks = model.encoder.block
-            short = Form(DTYPES[dtype], device, packed)
+            short = MatrixFormat(DTYPES[dtype], device, packed)
             self.layers = nn.ModuleList(Layer(block, short) for block in blocks)
             gain = model.encoder.final_layer_norm.weight.double()
             # The model answers [Q, P] of a patch: its rows are read in the order [P, Q].
@@ -134,7 +134,7 @@ class Network(nn.Module):
         group: consecutive rows that attend to each other.
         run: computes a layer; `run_layer`, or what it is compiled to.
         """
-        located, loc, scale = standardised(context)
+        located, loc, scale = standardise(context)
         batch, length = located.shape
         patches = math.ceil(length / self.patch)
         x = torch.arcsinh(located) if self.arcsinh else located
@@ -152,7 +152,7 @@ class Network(nn.Module):
             h = run(layer, h, turn, 0, group, self.epsilon)
         # Of the last layer only the future patches are read: [B, future patches, d].
         h = run(self.layers[-1], h, turn, patches + 1, group, self.epsilon)
-        x = normed(h, self.epsilon)
+        x = rms_normalise(h, self.epsilon)
         hidden = self.head(x, relu=self.relu)
         if not self.relu:
             hidden = self.activation(hidden)
@@ -170,7 +170,7 @@ class Network(nn.Module):
         return self.embed_out(hidden, residual=skip)
 
     def _turn(self, h: Tensor) -> Tensor:
-        """Rotation of each token as `rotated` reads it: complex where oneDNN multiplies."""
+        """Rotation of each token as `apply_rotary` reads it: complex where oneDNN multiplies."""
         # One complex product is the quickest on a CPU, but compilers generate no code for it.
         angle = torch.arange(h.shape[1], device=h.device)[:, None] * self.frequency
         if self.packed:
@@ -186,7 +186,7 @@ def _tail(model: Chronos2Model, future_patches: int) -> Tensor:
     return torch.cat([register, model.input_patch_embedding(future)], dim=1)
 
 
-def standardised(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def standardise(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(context - mean) / deviation [B, L], mean [B, 1] and population deviation [B, 1], float32.
 
     Mean and deviation are those of what is not NaN.
@@ -198,7 +198,7 @@ def standardised(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class MatrixFormat:
     """The storage of matrices.
 
     dtype: of their numbers.
@@ -228,7 +228,7 @@ class Linear(nn.Module):
         ) -> Tensor:
             """Return what `forward` returns."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, form: Form) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, form: MatrixFormat) -> None:
         super().__init__()
         weight = weight.detach().to(form.device, form.dtype).contiguous()
         self.packed = form.packed
@@ -272,7 +272,7 @@ class Layer(nn.Module):
     The gains of its norms are folded into the matrices behind them.
     """
 
-    def __init__(self, block: Any, form: Form) -> None:
+    def __init__(self, block: Any, form: MatrixFormat) -> None:
         super().__init__()
         time, group, forward = block.layer
         attention = time.self_attention
@@ -319,30 +319,30 @@ class Layer(nn.Module):
     def forward(self, h: Tensor, turn: Tensor, first: int, group: int, epsilon: float) -> Tensor:
         """h [B, T, d] → [B, T - first, d]: the tokens from `first` on, after attending to all.
 
-        turn: rotation of each token, see `rotated`.
+        turn: rotation of each token, see `apply_rotary`.
         group: consecutive rows that attend to each other.
         epsilon: added to a mean square before its root.
         """
         batch, tokens, _ = h.shape
         split = (self.heads, self.width)
-        x = normed(h, epsilon)
+        x = rms_normalise(h, epsilon)
         if first:
             q = self.query(x[:, first:].contiguous()).view(batch, tokens - first, *split)
             k, v = self.key_value(x).view(batch, tokens, 2, *split).unbind(2)
         else:
             q, k, v = self.qkv(x).view(batch, tokens, 3, *split).unbind(2)
-        if fits_one_program(q, k):
-            mixed = attended_in_one_program(q, k, v, turn)
+        if fits_one_kernel(q, k):
+            mixed = attend_in_one_kernel(q, k, v, turn)
         else:
-            mixed = attended(rotated(q, turn[first:]), rotated(k, turn), v)
+            mixed = attend(apply_rotary(q, turn[first:]), apply_rotary(k, turn), v)
         h = self.out(mixed, residual=h[:, first:])
         h = self._within_groups(h, group, epsilon)
-        x = self.wide(normed(h, epsilon).to(self.dtype), relu=self.relu)
+        x = self.wide(rms_normalise(h, epsilon).to(self.dtype), relu=self.relu)
         return self.narrow(x if self.relu else self.activation(x), residual=h)
 
     def _within_groups(self, h: Tensor, group: int, epsilon: float) -> Tensor:
         """Attention between the series of one group, token by token; h [B, T, d]."""
-        x = normed(h, epsilon)
+        x = rms_normalise(h, epsilon)
         if group == 1:
             return self.alone(x, residual=h)
         batch, tokens, _ = h.shape
@@ -351,12 +351,12 @@ class Layer(nn.Module):
         # Every token of a block of series is a batch of its own, of `group` tokens.
         qkv = qkv.transpose(1, 2).reshape(blocks * tokens, group, 3, self.heads, self.width)
         q, k, v = qkv.unbind(2)
-        mixed = attended(q, k, v).view(blocks, tokens, group, -1)
+        mixed = attend(q, k, v).view(blocks, tokens, group, -1)
         mixed = mixed.transpose(1, 2).reshape(batch, tokens, -1)
         return self.group_out(mixed, residual=h)
 
 
-def normed(h: Tensor, epsilon: float) -> Tensor:
+def rms_normalise(h: Tensor, epsilon: float) -> Tensor:
     """h over its root mean square along the width, computed in float32."""
     length = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=torch.float32)
     mean_square = length.square() / h.shape[-1]
@@ -364,15 +364,15 @@ def normed(h: Tensor, epsilon: float) -> Tensor:
     return scaled.to(h.dtype)
 
 
-def fits_one_program(q: Tensor, k: Tensor) -> bool:
-    """Return whether `attended_in_one_program` applies: few tokens, in a compilation."""
+def fits_one_kernel(q: Tensor, k: Tensor) -> bool:
+    """Return whether `attend_in_one_kernel` applies: few tokens, in a compilation."""
     # Triton needs a C compiler at run time. `torch.compile` needs it as well, but falls back.
     if triton is None or not (q.is_cuda and torch.compiler.is_compiling()):
         return False
-    return k.shape[1] <= FEW_TOKENS and k.shape[3] in WIDTHS
+    return k.shape[1] <= MAX_KERNEL_TOKENS and k.shape[3] in HEAD_WIDTHS
 
 
-def rotated(x: Tensor, turn: Tensor) -> Tensor:
+def apply_rotary(x: Tensor, turn: Tensor) -> Tensor:
     """Apply rotary positions to x [B, T, heads, width].
 
     turn: complex [T, width/2] rotates neighbouring pairs and overwrites x; cosine and sine
@@ -386,11 +386,11 @@ def rotated(x: Tensor, turn: Tensor) -> Tensor:
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k) v, heads side by side: [B, T, heads * width]."""
     # Every series and head is a block of a CUDA kernel's grid, which has room for so many: groups
     # attend token by token, and soon have more.
-    most = max(BLOCKS // q.shape[2], 1)
+    most = max(MAX_GRID_BLOCKS // q.shape[2], 1)
     if len(q) <= most:
         return _attended_at_once(q, k, v)
     parts = [slice(first, first + most) for first in range(0, len(q), most)]
@@ -404,7 +404,7 @@ def _attended_at_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return mixed.transpose(1, 2).flatten(-2)
 
 
-def attended_in_one_program(q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
+def attend_in_one_kernel(q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
     """softmax(q k) v of q and k that are not rotated yet: [B, T, heads * width].
 
     turn: [U, 2, width/2] cosine and sine of each token that is attended to; the queries are those
@@ -473,13 +473,18 @@ if triton is not None:
         there = k.shape[1]
         out = q.new_empty(windows, asked, heads * width)
         strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
-        sizes = {"T": asked, "U": there, "ROWS": _room(asked), "COLUMNS": _room(there)}
+        sizes = {
+            "T": asked,
+            "U": there,
+            "ROWS": _padded_tokens(asked),
+            "COLUMNS": _padded_tokens(there),
+        }
         kernel = torch.library.wrap_triton(_kernel)
         kernel[(windows * heads,)](
             q, k, v, turn, out, *strides, heads, **sizes, WIDTH=width, num_warps=1
         )
         return out
 
-    def _room(tokens: int) -> int:
+    def _padded_tokens(tokens: int) -> int:
         """A power of two from 16 on that holds them: matrix units take no fewer rows."""
         return max(16, 1 << (tokens - 1).bit_length())

@@ -17,18 +17,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forecasting.chronos2.augmentation import Augmentation
 from foundation.errors import DataError, InputError, invalid_choice
-from foundation.files import put_whole
+from foundation.files import write_atomically
 from foundation.settings import setting, settings_class
 
-Device = str  # `auto`, `cpu`, `cuda` or `cuda:N`: see `DEVICE`
+Device = str  # `auto`, `cpu`, `cuda` or `cuda:N`: see `DEVICE_PATTERN`
 Dtype = Literal["fp32", "tf32", "bf16"]
 Compile = Literal["auto"] | bool
 
 # Windows that are worth the wait for a compilation, of five seconds where the machine has not
 # compiled before. An H200 makes up for them with 120 M within 0.8 million windows in fp32 (26,400
 # a second for 22,700); with the shipped checkpoint, which is quick without, within 13.
-WORTH_COMPILING = 1_000_000
-DEVICE = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?)$"
+MIN_WINDOWS_TO_COMPILE = 1_000_000
+DEVICE_PATTERN = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?)$"
 
 
 @settings_class("forecaster")
@@ -61,11 +61,11 @@ class Profile:
 
     def __post_init__(self) -> None:
         # It names a device, whether that is there or not.
-        if not re.fullmatch(DEVICE, self.device):
+        if not re.fullmatch(DEVICE_PATTERN, self.device):
             devices = ("auto", "cpu", "cuda", "cuda:N")
             raise invalid_choice("forecaster.device", self.device, devices)
         if self.dtype == "tf32" and self.device == "cpu":
-            raise no_tf32()
+            raise tf32_refusal()
 
     def for_job(self, windows: int) -> Profile:
         """The profile with which a job of so many windows is computed.
@@ -73,7 +73,7 @@ class Profile:
         Few in fp32 do not wait for a compilation that nobody demands: it changes them by rounding.
         Shorter numbers have one way of computing whatever their number, which their address names.
         """
-        few = windows < WORTH_COMPILING and self.dtype == "fp32" and self.compile == "auto"
+        few = windows < MIN_WINDOWS_TO_COMPILE and self.dtype == "fp32" and self.compile == "auto"
         return replace(self, compile=False) if few else self
 
 
@@ -96,17 +96,17 @@ class SymbolSettings(BaseModel):
     prediction_length: Annotated[int, Field(ge=1, le=24)] | None = None
     augmentation: Augmentation | None = None
     model: Annotated[str, Field(min_length=1)] | None = None
-    device: Annotated[Device, Field(pattern=DEVICE)] | None = None
+    device: Annotated[Device, Field(pattern=DEVICE_PATTERN)] | None = None
     dtype: Dtype | None = None
     compile: Compile | None = None
 
-    def over(self, profile: Profile) -> Profile:
+    def apply_to(self, profile: Profile) -> Profile:
         """The profile with this symbol's settings over it."""
         changes = self.model_dump(exclude_none=True, exclude={"prediction_length"})
         return replace(profile, **changes)
 
 
-def whole_number(place: str, value: object, low: int, high: int) -> int:
+def check_whole_number(place: str, value: object, low: int, high: int) -> int:
     """The value, where it is a whole number within these bounds.
 
     place: of the setting, or an argument's name.
@@ -118,7 +118,7 @@ def whole_number(place: str, value: object, low: int, high: int) -> int:
     raise InputError(f"{place}: {value!r} is no whole number from {low} to {high}")
 
 
-def no_tf32() -> InputError:
+def tf32_refusal() -> InputError:
     """What is said where TF32 is asked of a CPU."""
     return InputError(
         "forecaster.dtype: tf32 needs CUDA, and this computes on a CPU; use fp32 there"
@@ -139,7 +139,7 @@ def write_symbol_settings(folder: Path, symbol: str, settings: SymbolSettings) -
     """Write one symbol's file, whole or not at all; its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{symbol}.json"
-    put_whole(path, f"{settings.model_dump_json(exclude_none=True, indent=1)}\n".encode())
+    write_atomically(path, f"{settings.model_dump_json(exclude_none=True, indent=1)}\n".encode())
     return path
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from foundation.arrays import Array, Index, Records
-from foundation.compiled import inlined
+from foundation.compiled import jit_inline
 
 Record = Any  # one row of a structured array, as machine code sees it
 
@@ -214,13 +214,13 @@ class BarOpens(NamedTuple):
     volatility: Array
 
 
-@inlined
+@jit_inline
 def replace_orders(book: Book, orders: Records) -> Book:
     """The book with these orders in the place of its own."""
     return Book(book.account, book.holding, orders, book.crypto_volume, book.tiers, book.day_trades)
 
 
-@inlined
+@jit_inline
 def round_quantity(quantity: float) -> float:
     """The quantity as the nearest billionth; a whole one is there already."""
     if quantity == np.floor(quantity):
@@ -230,27 +230,27 @@ def round_quantity(quantity: float) -> float:
 
 # These look past a millionth of a unit, or two ulps where those are more: an exact multiple, or
 # half, that the product put an ulp beyond itself would otherwise move by a whole unit.
-@inlined
+@jit_inline
 def round_up(value: float, units: float) -> float:
     """The value rounded up to a whole number of parts, of which `units` make one."""
     parts = value * units
     return float(np.ceil(parts - max(1e-6, abs(parts) * TWO_ULPS)) / units)
 
 
-@inlined
+@jit_inline
 def round_down(value: float, units: float) -> float:
     """The value rounded down to a whole number of parts, of which `units` make one."""
     parts = value * units
     return float(np.floor(parts + max(1e-6, abs(parts) * TWO_ULPS)) / units)
 
 
-@inlined
+@jit_inline
 def round_to_cent(usd: float) -> float:
     """The amount in whole cents; half a cent goes to the even one."""
     return float(np.rint(np.rint(usd * 1e8) / 1e6) / CENTS_PER_USD)
 
 
-@inlined
+@jit_inline
 def write_fill(
     account: Record,
     tape: Records,
@@ -279,7 +279,7 @@ def write_fill(
     entry.usd = 0.0
 
 
-@inlined
+@jit_inline
 def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd: float) -> None:
     """Append a flow of cash beside the fills to the tape; nothing where there is none."""
     if usd != 0.0:
@@ -287,7 +287,7 @@ def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd:
         tape[account.tape_length - 1].usd = usd
 
 
-@inlined
+@jit_inline
 def max_flows(size: int, actions: int) -> int:
     """How many flows the step to an instant can write: actions, borrow by symbol, the account's."""
     return 2 * actions + size + 3

@@ -9,7 +9,7 @@ import numpy as np
 
 from execution.orders.lending import INTEREST_DAYS_PER_YEAR
 from foundation.arrays import Records
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
     BORROW,
     BY_DELISTING,
@@ -228,7 +228,7 @@ def delist_symbol(
         _exchange(book, tape, at, into, round_quantity(added - closing), successor.mark)
 
 
-@inlined
+@jit_inline
 def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price: float) -> None:
     """A position changes by a quantity, signed, for cash, without an order and without a cost."""
     if quantity == 0.0:
@@ -244,7 +244,7 @@ def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price
     write_fill(account, tape, at, NO_ORDER, BY_DELISTING, s, quantity, price, 0.0, 0.0, lost)
 
 
-@inlined
+@jit_inline
 def _worth(position: Record) -> float:
     """USD at the mark; nothing where nothing is held, which may be before a first close."""
     return float(position.quantity * position.mark) if position.quantity != 0.0 else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.compiled import inlined
+from foundation.compiled import jit_inline
 from marketsimulator.account.book import Record, round_down, round_up
 
 FINE_TICK_BELOW = 1e-5  # USD, of which a billionth is a basis point
@@ -12,7 +12,7 @@ MIN_TICKS_PER_PRICE = 1e6  # that a price below it has at least
 MAX_TICK_SCALE = 1e22  # the last power of ten that a float holds exactly
 
 
-@inlined
+@jit_inline
 def round_to_tick(price: float, up: bool) -> float:
     """The price rounded to a tick: 0.0001 from a dollar up, a billionth below.
 
@@ -25,7 +25,7 @@ def round_to_tick(price: float, up: bool) -> float:
     return round_up(price, scale) if up else round_down(price, scale)
 
 
-@inlined
+@jit_inline
 def market_price(
     position: Record, reference: float, quantity: float, volume: float, volatility: float
 ) -> float:
@@ -44,7 +44,7 @@ def market_price(
     return round_to_tick(reference * max(1.0 - cost, 0.0), False)
 
 
-@inlined
+@jit_inline
 def _root_participation(before: float, size: float, volume: float) -> float:
     """√(size / volume), the square-root law of impact, averaged over what follows `before`."""
     if before == 0.0 or size == 0.0:
@@ -55,7 +55,7 @@ def _root_participation(before: float, size: float, volume: float) -> float:
     return float((after * np.sqrt(after / volume) - before * np.sqrt(before / volume)) / size)
 
 
-@inlined
+@jit_inline
 def add_market_volume(position: Record, quantity: float) -> None:
     """A market order has traded in this bar: what follows on its side pays more."""
     if quantity > 0:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import Book, Record, round_quantity
 
 # Alpaca, "Margin and Short Selling", read 2026-11-28:
@@ -76,7 +76,7 @@ def required_equity(book: Book, leverage: float) -> float:
     return total
 
 
-@inlined
+@jit_inline
 def unborrowed_cash(account: Record) -> float:
     """USD that may buy coins, below zero where there is none: settled cash that nobody has lent.
 
@@ -90,7 +90,7 @@ def unborrowed_cash(account: Record) -> float:
     )
 
 
-@inlined
+@jit_inline
 def buying_power(account: Record, position: Record, day: Record, short: bool) -> float:
     """USD of exposure that may be added in a symbol.
 

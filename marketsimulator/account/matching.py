@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Index, Records
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
     BY_ORDER,
     CANCELLED,
@@ -282,7 +282,7 @@ def _fill_stop(
         order.active_from = end
 
 
-@inlined
+@jit_inline
 def is_better(price: float, level: float, buys: bool) -> bool:
     """Return whether a price is better than a level: below it for a buy, above it for a sale.
 
@@ -291,7 +291,7 @@ def is_better(price: float, level: float, buys: bool) -> bool:
     return price < level if buys else price > level
 
 
-@inlined
+@jit_inline
 def is_worse(price: float, level: float, buys: bool) -> bool:
     """Return whether a price is worse than a level: above it for a buy, below it for a sale."""
     return price > level if buys else price < level

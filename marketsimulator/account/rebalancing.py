@@ -11,7 +11,7 @@ import numpy as np
 
 from execution.orders.broker import COMPLETE_FILL_RATIO
 from foundation.arrays import Array, Index, Records
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
     BY_ORDER,
     FIRST_LEG,
@@ -28,8 +28,8 @@ from marketsimulator.account.book import (
 from marketsimulator.account.impact import market_price
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import is_too_small, trade_at_open
-from sizing.increments import whole_steps
-from sizing.quantity import largest_coin_order, part_count, part_steps
+from sizing.increments import whole_lots
+from sizing.quantity import max_crypto_quantity, count_child_orders, child_order_lots
 
 
 @compiled
@@ -170,7 +170,7 @@ def immediate_targets(holding: Records, held: Array, targets: Array) -> Array:
 
 # A branch on a symbol's membership would be unpredictable for the processor. Both queues add up the
 # count instead: the next symbol overwrites one that does not belong.
-@inlined
+@jit_inline
 def _queue_reductions(before: Array, targets: Array, queue: Index) -> int:
     """Write the symbols to reduce or reverse into `queue`, and return their number."""
     count = 0
@@ -180,7 +180,7 @@ def _queue_reductions(before: Array, targets: Array, queue: Index) -> int:
     return count
 
 
-@inlined
+@jit_inline
 def _queue_openings(
     holding: Records, before: Array, targets: Array, opens: Array, kind: int, queue: Index
 ) -> int:
@@ -197,7 +197,7 @@ def _queue_openings(
     return count
 
 
-@inlined
+@jit_inline
 def max_fills(holding: Records, targets: Array, max_crypto_order: float) -> int:
     """Return the most fills that `trade_to_targets` can write.
 
@@ -209,11 +209,11 @@ def max_fills(holding: Records, targets: Array, max_crypto_order: float) -> int:
         position = holding[s]
         if position.crypto and not np.isnan(position.mark):
             change = abs(targets[s] - position.quantity)
-            count += 4.0 * np.ceil(change / largest_coin_order(max_crypto_order, position.mark))
+            count += 4.0 * np.ceil(change / max_crypto_quantity(max_crypto_order, position.mark))
     return int(count)
 
 
-@inlined
+@jit_inline
 def ensure_tape_space(tape: Records, written: int, more: int) -> Records:
     """The tape, or a longer one that begins with what is written, with room for `more` fills."""
     if written + more <= len(tape):
@@ -224,7 +224,7 @@ def ensure_tape_space(tape: Records, written: int, more: int) -> Records:
     return longer
 
 
-@inlined
+@jit_inline
 def _trade_in_parts(
     account: Record,
     position: Record,
@@ -249,19 +249,19 @@ def _trade_in_parts(
         if is_too_small(position, quantity, price):
             account.refusals += 1
             return 0.0
-    most = largest_coin_order(max_crypto_order, position.mark)
+    most = max_crypto_quantity(max_crypto_order, position.mark)
     if not position.crypto or abs(quantity) <= most:
         return trade_at_open(account, position, day, tape, at, leg, BY_ORDER, s, quantity, opens)
     step = position.increment
     filled = 0.0
-    steps = abs(whole_steps(quantity, step))
+    steps = abs(whole_lots(quantity, step))
     rest = round_quantity(
         abs(quantity) - steps * step
     )  # below 0 for what is a billionth short of a step
-    count = part_count(steps, rest, most, step)
+    count = count_child_orders(steps, rest, most, step)
     for k in range(count):
         last = k == count - 1
-        part = round_quantity(part_steps(steps, count, k) * step + (rest if last else 0.0))
+        part = round_quantity(child_order_lots(steps, count, k) * step + (rest if last else 0.0))
         signed = part if quantity > 0 else -part
         filled += trade_at_open(
             account, position, day, tape, at, leg + k, BY_ORDER, s, signed, opens
@@ -269,19 +269,19 @@ def _trade_in_parts(
     return filled
 
 
-@inlined
+@jit_inline
 def _whole_change(start: float, end: float, step: float) -> float:
     """The whole increments between two quantities; whole shares are on the grid as they are."""
     return truncate_to_steps(end - start if step == 1.0 else round_quantity(end - start), step)
 
 
-@inlined
+@jit_inline
 def truncate_to_steps(quantity: float, step: float) -> float:
     """The largest multiple of `step` no further from zero than `quantity`, on its grid."""
-    return steps_to_quantity(whole_steps(quantity, step), step)
+    return steps_to_quantity(whole_lots(quantity, step), step)
 
 
-@inlined
+@jit_inline
 def steps_to_quantity(steps: float, step: float) -> float:
     """So many whole steps, on their grid."""
     return steps if step == 1.0 else round_quantity(steps * step)

@@ -15,7 +15,7 @@ import numpy as np
 
 from execution.orders.lending import short_proceeds_after_trade
 from foundation.arrays import Array, Records
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, jit_inline
 from marketsimulator.account.book import (
     BILLION,
     BY_CRYPTO_FEE,
@@ -33,12 +33,12 @@ from marketsimulator.account.book import (
 )
 from marketsimulator.account.impact import market_price, add_market_volume
 from marketsimulator.account.margin import buying_power, is_call_met, clear_call
-from sizing.increments import least_value
+from sizing.increments import required_order_value
 
-_proceeds = inlined(short_proceeds_after_trade)
+_proceeds = jit_inline(short_proceeds_after_trade)
 
 
-@inlined
+@jit_inline
 def fillable_quantity(
     account: Record, position: Record, day: Record, quantity: float, price: float, limited: bool
 ) -> float:
@@ -77,7 +77,7 @@ def fillable_quantity(
     return size if quantity > 0 else -size
 
 
-@inlined
+@jit_inline
 def is_too_small(position: Record, quantity: float, price: float) -> bool:
     """Return whether the venue refuses an order for its value; it also refuses to close dust.
 
@@ -85,12 +85,12 @@ def is_too_small(position: Record, quantity: float, price: float) -> bool:
     """
     size = abs(quantity)
     closes = position.quantity * quantity < 0.0 and size >= abs(position.quantity)
-    min_order_value = least_value(closes, position.min_order_value, position.dust)
+    min_order_value = required_order_value(closes, position.min_order_value, position.dust)
     # A product of floats may fall short of the minimum by rounding.
     return bool(size * price < min_order_value * (1.0 - 1e-12))
 
 
-@inlined
+@jit_inline
 def _whole_increments(size: float, step: float) -> float:
     """The size rounded down to whole increments.
 
@@ -99,7 +99,7 @@ def _whole_increments(size: float, step: float) -> float:
     return round_quantity(np.floor(size / step + 1e-9) * step)
 
 
-@inlined
+@jit_inline
 def charge_fees(
     account: Record, position: Record, day: Record, quantity: float, price: float, maker: bool
 ) -> float:
@@ -129,7 +129,7 @@ def charge_fees(
     return float(fee + regulatory)
 
 
-@inlined
+@jit_inline
 def settle_fill(
     account: Record,
     position: Record,
@@ -185,7 +185,7 @@ def settle_fill(
             write_fill(account, tape, at, number, BY_CRYPTO_FEE, s, -crypto, 0.0, 0.0, 0.0, 0.0)
 
 
-@inlined
+@jit_inline
 def trade_at_market(
     account: Record,
     position: Record,
@@ -216,7 +216,7 @@ def trade_at_market(
     return filled
 
 
-@inlined
+@jit_inline
 def trade_at_open(
     account: Record,
     position: Record,
@@ -236,7 +236,7 @@ def trade_at_open(
     )
 
 
-@inlined
+@jit_inline
 def mark_positions(account: Record, holding: Records, closes: Array) -> None:
     """Value every position at its last known close; closes [S], NaN where none is new."""
     total = 0.0
@@ -303,7 +303,7 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) 
     account.called = standing
 
 
-@inlined
+@jit_inline
 def change_position(account: Record, position: Record, quantity: float, cash: float) -> None:
     """The position changes by a quantity and cash by USD: so do equity and gross exposure.
 
@@ -318,7 +318,7 @@ def change_position(account: Record, position: Record, quantity: float, cash: fl
         account.stock += (abs(position.quantity) - abs(before)) * position.mark
 
 
-@inlined
+@jit_inline
 def update_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
     """What shorts were sold for follows a trade of one of them."""
     if position.quantity > 0.0 or (position.quantity == 0.0 and quantity > 0.0):
@@ -338,7 +338,7 @@ def update_short_proceeds(account: Record, position: Record, quantity: float, pr
     account.unsettled_short_proceeds = np.rint(unsettled_short_proceeds * 1e6) / 1e6
 
 
-@inlined
+@jit_inline
 def _record_day_trade(account: Record, position: Record, quantity: float) -> None:
     """What was opened today and is closed today is a day trade and gives its buying power back.
 

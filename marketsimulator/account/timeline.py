@@ -14,7 +14,7 @@ import numpy.typing as npt
 from execution.orders.fees import FeeSchedule
 from execution.orders.lending import MarginTerms
 from foundation.arrays import Array, Index, Instants, Mask, Records
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, jit_inline
 from foundation.errors import InputError
 from marketsimulator.account.book import Book, BarOpens, Record
 from marketsimulator.account.calendar_events import (
@@ -174,7 +174,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
         record_deficit(book, day)
 
 
-@inlined
+@jit_inline
 def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None:
     """A session has closed since t - 1: its auction fills what waited for it, then comes the night.
 
@@ -207,7 +207,7 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
     return opens
 
 
-@inlined
+@jit_inline
 def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> BarOpens:
     """The opens of the bars at these rows (stocks, coins; -1 for none) that fill orders."""
     size = len(book.holding)

@@ -14,7 +14,14 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
-from foundation.figures import FEWEST_FILLS, NONE, allows_annual_figures, counted, interval, percent
+from foundation.formatting import (
+    MIN_FILLS,
+    NO_VALUE,
+    allows_annual_figures,
+    count_text,
+    interval,
+    percent,
+)
 from foundation.tables import Cell, Row, Table, json_text
 from marketsimulator.results.comparison_page import Sheet, colours_by_run, growth_chart
 from marketsimulator.results.metrics import (
@@ -147,10 +154,10 @@ class Comparison:
                     settings,
                     RELATION_LABELS[self.found.relations[k]],
                     Cell(
-                        NONE
+                        NO_VALUE
                         if outperformance is None
                         else percent(outperformance.ahead, sign=True),
-                        below=ends,
+                        subtext=ends,
                     ),
                     *(_cell(figures[k], column) for column in columns),
                 )
@@ -199,7 +206,7 @@ class Comparison:
         links = [_link(record.path, output) for record in self.records]
         first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
         sheet = Sheet(
-            title=f"{counted(len(self.names), 'run')}, {first} to {last}",
+            title=f"{count_text(len(self.names), 'run')}, {first} to {last}",
             subtitle=f"{self._subtitle()} · dates are New York's, amounts are USD",
             verdict=self.verdict,
             table=self._best(colours, len(links), links),
@@ -290,7 +297,7 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
             )
         # What only holds is not judged by how often it trades.
         holds = name.split(" ")[0] == BUY_AND_HOLD
-        fills = FEWEST_FILLS if holds else record.summary["trades"]
+        fills = MIN_FILLS if holds else record.summary["trades"]
         rows.append({**row, "annual_figures": allows_annual_figures(fills, shared.days)})
     return pd.DataFrame(rows)
 
@@ -347,7 +354,7 @@ def _cell(row: Mapping[str, Any], column: str) -> Cell:
     text = figure_text(row, column, annual=row["annual_figures"])
     if column == "sharpe" and row["annual_figures"] and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
-        return Cell(text, below=interval(ends, TABLE_FIGURES[column].words, " … "))
+        return Cell(text, subtext=interval(ends, TABLE_FIGURES[column].words, " … "))
     return Cell(text)
 
 
@@ -374,7 +381,7 @@ def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
 def _cut(shared: SharedDays) -> str:
     first, last = new_york_date(shared.at[[0, -1]])
     return (
-        f"The runs are not over the same hours: compared are the {counted(shared.days, 'day')} from"
+        f"The runs are not over the same hours: compared are the {count_text(shared.days, 'day')} from"
         f" {first} to {last} that all have; costs and fills of whole runs are left out."
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foundation.charts import COLOURS, Chart, Series
-from foundation.figures import percent
+from foundation.formatting import percent
 from foundation.page import render_page
 from foundation.tables import Table
 from marketsimulator.results.run_set import RunSet
@@ -50,7 +50,7 @@ def growth_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
     drawn = [Series(runs.names[k], colour, at, growth[k]) for k, colour in colours.items()]
     return Chart(
         f"Growth since the begin; at the end: {ends}",
-        tuple(series.thinned() for series in reversed(drawn)),
+        tuple(series.thin() for series in reversed(drawn)),
         "percent",
         NEW_YORK.key,
     )

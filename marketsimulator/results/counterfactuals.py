@@ -139,13 +139,13 @@ def lag_beliefs(beliefs: BeliefTable) -> BeliefTable:
     """
     mu = beliefs.mu.copy()
     sigma = beliefs.sigma.copy()
-    deciding = beliefs.deciding.copy()
+    adjustable = beliefs.adjustable.copy()
     for s in range(mu.shape[2]):
-        rows = np.flatnonzero(beliefs.deciding[:, s])
+        rows = np.flatnonzero(beliefs.adjustable[:, s])
         mu[rows[1:], :, s] = beliefs.mu[rows[:-1], :, s]
         sigma[rows[1:], :, s] = beliefs.sigma[rows[:-1], :, s]
-        deciding[rows[:1], s] = False
-    return beliefs._replace(mu=mu, sigma=sigma, deciding=deciding)
+        adjustable[rows[:1], s] = False
+    return beliefs._replace(mu=mu, sigma=sigma, adjustable=adjustable)
 
 
 def shuffle_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
@@ -157,7 +157,7 @@ def shuffle_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
     rng = np.random.default_rng(seed)
     mu = beliefs.mu.copy()
     for s in range(mu.shape[2]):
-        rows = np.flatnonzero(beliefs.deciding[:, s])
+        rows = np.flatnonzero(beliefs.adjustable[:, s])
         ratio = beliefs.mu[rows, :, s] / beliefs.sigma[rows, :, s]
         mu[rows, :, s] = rng.permutation(ratio) * beliefs.sigma[rows, :, s]
     return beliefs._replace(mu=mu)

@@ -15,7 +15,7 @@ import numpy as np
 from execution.decision.beliefs import BeliefTable
 from execution.decision.belief_building import closed_and_due
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.figures import counted
+from foundation.formatting import count_text
 from marketsimulator.run_result import Run
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars
@@ -128,7 +128,7 @@ def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
     """
     expected, followed = [], []
     for s in range(len(bars.symbols)):
-        rows = np.flatnonzero(beliefs.deciding[:, s] & np.isfinite(beliefs.mu[:, 0, s]))
+        rows = np.flatnonzero(beliefs.adjustable[:, s] & np.isfinite(beliefs.mu[:, 0, s]))
         if not len(rows):
             continue
         _, outcome = _followed(bars, s, beliefs.at[rows], beliefs.ends[rows, 0])
@@ -167,7 +167,7 @@ def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: 
     if not len(forecast) or len(forecast) >= MIN_FORECAST_COVERAGE * possible:
         return []
     return [
-        f"Forecasts cover {len(forecast):,} of {counted(possible, 'decision')}, the first at"
+        f"Forecasts cover {len(forecast):,} of {count_text(possible, 'decision')}, the first at"
         f" {utc_text(forecast[0])} and the last at {utc_text(forecast[-1])}; at the others nothing"
         " was decided."
     ]

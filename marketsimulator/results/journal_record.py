@@ -28,7 +28,7 @@ from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from execution.orders.orders import Fill, Order, client_order_id
 from foundation.arrays import Instants
 from foundation.database import Database
-from foundation.decimals import ZERO, as_written
+from foundation.decimals import ZERO, to_fraction
 from foundation.errors import InputError
 from marketsimulator.run_result import (
     CRYPTO_FEE,
@@ -137,7 +137,7 @@ class JournalRecord:
     def ends(self) -> tuple[ExactAccount, ExactAccount]:
         """The account as it was marked first, if it held nothing then, and last."""
         first, last = self.marks[0], self.marks[-1]
-        begin = ExactAccount(first.at, as_written(first.equity), {}, {})
+        begin = ExactAccount(first.at, to_fraction(first.equity), {}, {})
         if first.positions and self.decisions:
             begin = self.first_account()
         return begin, self._marked(last, begin)
@@ -165,29 +165,29 @@ class JournalRecord:
         """The account that a decision was made for."""
         known = bisect_right(self.marks, decision.decided_at, key=attrgetter("at"))
         values = self.marks[known - 1].positions if known else {}
-        positions = {s: as_written(held) for s, held in decision.positions.items() if held}
-        prices = {symbol: as_written(choice.price) for symbol, choice in decision.choices.items()}
+        positions = {s: to_fraction(held) for s, held in decision.positions.items() if held}
+        prices = {symbol: to_fraction(choice.price) for symbol, choice in decision.choices.items()}
         for symbol, held in positions.items():
             if symbol in prices:
                 continue
             if symbol not in values:
                 raise InputError(f"{decision.name}: the journal has no price of {symbol} then")
-            prices[symbol] = as_written(values[symbol]) / held
-        return ExactAccount(decision.decided_at, as_written(decision.equity), positions, prices)
+            prices[symbol] = to_fraction(values[symbol]) / held
+        return ExactAccount(decision.decided_at, to_fraction(decision.equity), positions, prices)
 
     def _marked(self, mark: EquityMark, start: ExactAccount) -> ExactAccount:
         """The account at a mark, which says what positions are worth and not how many they are."""
         held = dict(start.positions)
         for fill in self.fills_between(start.at, mark.at):
-            held[fill.symbol] = held.get(fill.symbol, ZERO) + as_written(fill.quantity)
+            held[fill.symbol] = held.get(fill.symbol, ZERO) + to_fraction(fill.quantity)
         for each in self.activities:
             if each.symbol and start.at < each.listed_at <= mark.at:
-                held[each.symbol] = held.get(each.symbol, ZERO) + as_written(each.quantity)
+                held[each.symbol] = held.get(each.symbol, ZERO) + to_fraction(each.quantity)
         positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
         known = {symbol: value for symbol, value in mark.positions.items() if symbol in positions}
-        prices = {symbol: as_written(value) / positions[symbol] for symbol, value in known.items()}
+        prices = {symbol: to_fraction(value) / positions[symbol] for symbol, value in known.items()}
         priced = {symbol: quantity for symbol, quantity in positions.items() if symbol in prices}
-        return ExactAccount(mark.at, as_written(mark.equity), priced, prices)
+        return ExactAccount(mark.at, to_fraction(mark.equity), priced, prices)
 
     def fills_between(self, since: np.datetime64, until: np.datetime64) -> list[FillRow]:
         """What an account that was read at two instants did between them."""
@@ -234,7 +234,7 @@ class JournalRecord:
     def net_deposits(self, since: np.datetime64, until: np.datetime64) -> Fraction:
         """Deposits less withdrawals that were listed between two instants, USD."""
         paid_in = (
-            as_written(each.amount)
+            to_fraction(each.amount)
             for each in self.activities
             if each.kind == "transfer" and since < each.listed_at <= until
         )

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from foundation.arrays import Array, Index, Instants, first_row
-from foundation.figures import NONE, Words, multiple, number, percent, usd
+from foundation.arrays import Array, Index, Instants, first_true
+from foundation.formatting import NO_VALUE, NumberFormatter, multiple, number, percent, usd
 from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import calendar, sessions_between
 
@@ -32,7 +32,7 @@ class Figure(NamedTuple):
     ratio: whether a short run shows it too, marked as short.
     """
 
-    words: Words
+    words: NumberFormatter
     label: str = ""
     annual: bool = False
     ratio: bool = False
@@ -124,8 +124,8 @@ def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
     figure = TABLE_FIGURES[name]
     if annual or not figure.annual:
         return figure.words(figures[name])
-    if not figure.ratio or (text := figure.words(figures[name])) == NONE:
-        return NONE
+    if not figure.ratio or (text := figure.words(figures[name])) == NO_VALUE:
+        return NO_VALUE
     return f"{text} {SHORT_RUN_SUFFIX}"
 
 
@@ -225,7 +225,7 @@ def wiped_out_on(days: Instants, daily: Array) -> str | None:
     daily: equity [1 + D], the first value the starting capital.
     """
     lost = daily[1:] <= 0
-    return str(new_york_date(days)[first_row(lost)]) if lost.any() else None
+    return str(new_york_date(days)[first_true(lost)]) if lost.any() else None
 
 
 def returns_until_ruin(daily: Array) -> Array:

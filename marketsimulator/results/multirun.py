@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from foundation.errors import InputError
-from foundation.files import may_overwrite, write_whole
+from foundation.files import may_overwrite, write_files_atomically
 from foundation.signals import one_line_errors
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class MultirunComparison(Callback):
         try:
             runs = [read_run(path) for path in find_run_folders(within)]
             comparison = compared(runs)
-            write_whole(comparison.files(), folder)
+            write_files_atomically(comparison.files(), folder)
         except InputError as error:
             # The runs are done and stay: what cannot be compared costs them nothing.
             log.warning("no comparison: %s", error)

@@ -15,20 +15,20 @@ from execution.orders.fees import FeeSchedule
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from foundation.arrays import Mask
 from foundation.decimals import to_cents
-from foundation.figures import (
-    FEWEST_DAYS,
-    FEWEST_FILLS,
+from foundation.formatting import (
+    MIN_DAYS,
+    MIN_FILLS,
     allows_annual_figures,
     basis_points,
-    counted,
+    count_text,
     number,
     percent,
     rounded_price,
     usd,
 )
-from foundation.plugin import is_own
+from foundation.plugin import is_plugin
 from marketsimulator.run_result import DELISTED, Run
-from sizing.settings import Drawdown, Limits
+from sizing.settings import DrawdownLimit, Limits
 from trainingdata.actions import Action
 from trainingdata.bars import CLOSE, Bars, Doubt
 from trainingdata.endings import Absence
@@ -42,7 +42,7 @@ from trainingdata.universe import UniverseSettings
 PARAMETER_OWNERS = {"target_volatility": "vol_target", "position": "fixed_fraction"}
 FULLY_INVESTED_SHARE = 0.95  # share of the capital below which a remark explains buy and hold
 NO_ANNUAL_FIGURES = (
-    f"no yearly figures below {FEWEST_FILLS} fills or {FEWEST_DAYS} days, ratios marked short"
+    f"no yearly figures below {MIN_FILLS} fills or {MIN_DAYS} days, ratios marked short"
 )
 CALIBRATED_SUFFIX = ", calibrated"  # how the name of a calibrated forecaster ends
 SURVIVORSHIP_DURATION = (
@@ -76,7 +76,7 @@ def delisting_remarks(
         own = sum(earned[symbol] for symbol in ended)
         booked = sum(each.usd for each in run.bookings if each.kind == DELISTED)
         notes.append(
-            f"{counted(len(ended), 'symbol')} ended within the run ({_named(ended)}): earned there"
+            f"{count_text(len(ended), 'symbol')} ended within the run ({_named(ended)}): earned there"
             f" {usd(own, sign=True)} of {usd(total, sign=True)}, of it by the end itself"
             f" {usd(booked, sign=True)}."
         )
@@ -130,7 +130,7 @@ def prices_text(
     if any(doubt.kind == "split" for doubt in doubts):
         splits = "not adjusted for every split"
     elif checked:
-        splits = f"adjusted for {counted(checked, 'split')} that data.actions lists"
+        splits = f"adjusted for {count_text(checked, 'split')} that data.actions lists"
     dividends = "; said to be adjusted for dividends (not checked)" if adjustment == "all" else ""
     return splits + dividends
 
@@ -158,7 +158,7 @@ def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     return ["The forecasts are raw: nothing has corrected them by what came true."]
 
 
-def drawdown_remarks(bound: Drawdown | None) -> list[str]:
+def drawdown_remarks(bound: DrawdownLimit | None) -> list[str]:
     """The fraction of Kelly that a bound on drawdowns has chosen, and what it rests on."""
     if bound is None:
         return []
@@ -172,8 +172,8 @@ def sample_size_remarks(trades: int, days: int) -> list[str]:
     """That there is too little to scale to a year."""
     if allows_annual_figures(trades, days):
         return []
-    few = [counted(trades, "fill")] if trades < FEWEST_FILLS else []
-    few += [counted(days, "day")] if days < FEWEST_DAYS else []
+    few = [count_text(trades, "fill")] if trades < MIN_FILLS else []
+    few += [count_text(days, "day")] if days < MIN_DAYS else []
     return [f"Too little to judge by ({' and '.join(few)}): {NO_ANNUAL_FIGURES}."]
 
 
@@ -253,7 +253,7 @@ def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
         return []
     return [
         f"Luck is not ruled out: the deflated Sharpe ratio is {number(deflated)} after"
-        f" {counted(trials, 'variant')} tried on these data, below {number(MIN_DEFLATED_SHARPE)}."
+        f" {count_text(trials, 'variant')} tried on these data, below {number(MIN_DEFLATED_SHARPE)}."
     ]
 
 
@@ -315,7 +315,7 @@ def universe_remarks(
     listed = set() if rule.members is None else set(rule.members.symbols)
     if missing := listed.difference(bars.symbols):
         notes.append(
-            f"universe.members: {len(missing):,} of its {counted(len(listed), 'symbol')} have no"
+            f"universe.members: {len(missing):,} of its {count_text(len(listed), 'symbol')} have no"
             " bars here, and are held by nobody."
         )
     return notes
@@ -331,7 +331,7 @@ def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
 def broker_remarks(run: Run) -> list[str]:
     """What the broker did against the trader's will."""
     notes = [
-        f"The broker stepped in: {counted(run.margin[name], *words)}."
+        f"The broker stepped in: {count_text(run.margin[name], *words)}."
         for name, words in INTERVENTIONS.items()
         if run.margin.get(name)
     ]
@@ -339,7 +339,7 @@ def broker_remarks(run: Run) -> list[str]:
     if short:
         orders = len(run.decision_log.orders)
         why = "for want of volume, a bar, buying power or a position"
-        notes.append(f"{short:,} of {counted(orders, 'order')} did not fill whole, {why}.")
+        notes.append(f"{short:,} of {count_text(orders, 'order')} did not fill whole, {why}.")
     return notes
 
 
@@ -353,12 +353,12 @@ def small_order_remarks(run: Run, terms: OrderSizeLimits) -> list[str]:
     notes = []
     if small:
         notes.append(
-            f"{counted(small, 'crypto order')} not made: worth less than orders.smallest_coin,"
+            f"{count_text(small, 'crypto order')} not made: worth less than orders.smallest_coin,"
             f" ${terms.min_crypto_value:g}, and a margin of {percent(terms.price_margin)} (orders.room)."
         )
     if dust:
         notes.append(
-            f"{counted(dust, 'crypto sale')} not made: positions worth less than orders.coin_dust,"
+            f"{count_text(dust, 'crypto sale')} not made: positions worth less than orders.coin_dust,"
             f" ${terms.crypto_dust:g}, are dust."
         )
     return notes
@@ -370,8 +370,8 @@ def position_remarks(run: Run, most: int | None) -> list[str]:
         return []
     gaps = run.decision_log.optimality_gaps
     known = gaps[np.isfinite(gaps)]
-    bounded = counted(int((gaps != 0.0).sum()), "decision")
-    text = f"At most {counted(most, 'position')}: at {bounded} more were wanted"
+    bounded = count_text(int((gaps != 0.0).sum()), "decision")
+    text = f"At most {count_text(most, 'position')}: at {bounded} more were wanted"
     if len(known):
         text += (
             f"; the best choice has at most {percent(known.mean())} a year more in the mean of all"
@@ -386,7 +386,7 @@ def failure_remarks(run: Run) -> list[str]:
     failed = run.decision_log.failures
     if not failed:
         return []
-    return [f"Sizing failed at {counted(failed, 'instant')}; the log says why."]
+    return [f"Sizing failed at {count_text(failed, 'instant')}; the log says why."]
 
 
 def no_trade_remarks(
@@ -405,7 +405,7 @@ def no_trade_remarks(
         return ["No trades: no symbol ever decided."]
     if small := _too_small(run, terms):
         return [small]
-    if is_own(strategy):
+    if is_plugin(strategy):
         best = max(choices, key=_wanted_change)
         change = f"the largest change that {strategy} asked for, {_wanted_change(best):.2g} of"
         return [f"No trades: {change} equity ({best.symbol}), came to nothing."]

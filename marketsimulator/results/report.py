@@ -13,7 +13,7 @@ import yaml
 
 from foundation.charts import Chart
 from foundation.decimals import to_cents
-from foundation.figures import number, percent, usd
+from foundation.formatting import number, percent, usd
 from foundation.files import run_files
 from foundation.page import render_page
 from foundation.tables import Table

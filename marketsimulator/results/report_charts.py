@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Index, Instants
-from foundation.charts import Chart, Form, Series, Unit, transform_chart
-from foundation.figures import number, percent, usd
-from foundation.tables import Shape
+from foundation.charts import Chart, SeriesForm, Series, ValueUnit, pit_density_chart
+from foundation.formatting import number, percent, usd
+from foundation.tables import DrawnShape
 from marketsimulator.run_result import Run
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
 from trainingdata.bars import CLOSE, Bars
@@ -52,10 +52,10 @@ def leverage_chart(run: Run, coins: float) -> Chart | None:
     allowed = pd.Series(run.decision_log.stock_ceilings).groupby(new_york_date(run.decision_log.at))
     series: list[Series] = []
 
-    def add(name: str, colour: str, values: pd.Series, form: Form) -> None:
+    def add(name: str, colour: str, values: pd.Series, form: SeriesForm) -> None:
         # At 16:00 New York: midnight UTC is the evening before there.
         days = four_pm(values.index.to_numpy().astype("datetime64[D]"))
-        series.append(Series(name, colour, days, values.to_numpy(), form).thinned())
+        series.append(Series(name, colour, days, values.to_numpy(), form).thin())
 
     if held[1].any():
         add("ceiling of coins", "quiet", held[1] * 0.0 + coins, "steps")
@@ -79,7 +79,7 @@ def leverage_chart(run: Run, coins: float) -> Chart | None:
 def pit_chart(pit: Array) -> Chart:
     """The probability integral transform [N] of what followed the run's forecasts."""
     text = "Probability of a lower return than the one that followed, by the forecast's normal,"
-    return transform_chart(text, [pit], ["outcomes"], "calibrated")
+    return pit_density_chart(text, [pit], ["outcomes"], "calibrated")
 
 
 def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
@@ -131,7 +131,7 @@ def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
     return weights
 
 
-def sparkline(weights: Array, every: Array) -> tuple[Shape, ...]:
+def sparkline(weights: Array, every: Array) -> tuple[DrawnShape, ...]:
     """Steps of one symbol's weights [D], filled from 0, on the scale of those of all, [S, D]."""
     scale = max(float(np.abs(every).max(initial=0.0)), 1e-9)
     # Where nothing was short, the half below 0 would be empty.
@@ -149,7 +149,7 @@ def _curves_chart(
     text: str,
     names: Sequence[str],
     curves: Sequence[Curve],
-    unit: Unit,
+    unit: ValueUnit,
     written: Callable[[float], str],
 ) -> Chart:
     """Runs over each other, the main one on top."""
@@ -157,7 +157,7 @@ def _curves_chart(
     ends = []
     for name, colour, (at, values) in zip(names, RUN_COLOURS, curves, strict=False):
         over = _hidden_text(names, curves[: len(series)], at, values)
-        series.append(Series(name + over, colour, at, values).thinned())
+        series.append(Series(name + over, colour, at, values).thin())
         ends.append(f"{name} {written(values[-1]) if math.isfinite(values[-1]) else 'nothing'}")
     said = f"{text}; at the end: {', '.join(ends)}"
     return Chart(said, tuple(series[::-1]), unit, CHART_TIMEZONE, logarithmic=unit == "usd")

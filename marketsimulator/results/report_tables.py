@@ -11,10 +11,10 @@ import pandas as pd
 
 from foundation.arrays import Array
 from foundation.decimals import cents_that_add_up, table_that_adds_up, to_cents
-from foundation.figures import (
-    NONE,
+from foundation.formatting import (
+    NO_VALUE,
     basis_points,
-    counted,
+    count_text,
     interval,
     minute,
     number,
@@ -89,13 +89,13 @@ def significance_text(summary: dict[str, Any]) -> str:
     if "sharpe" in summary["intervals"]:
         text += (
             f", 90 % interval {interval(summary['intervals']['sharpe'], number)} (stationary"
-            f" bootstrap, {counted(summary['days'], 'day')})"
+            f" bootstrap, {count_text(summary['days'], 'day')})"
         )
     if summary["probabilistic_sharpe"] is not None:
         chance = percent(summary["probabilistic_sharpe"], 0)
         text += f"; probability that it is above zero {chance}"
     if summary["deflated_sharpe"] is not None:
-        others = counted(summary["trials"], "variant")
+        others = count_text(summary["trials"], "variant")
         text += f", {percent(summary['deflated_sharpe'], 0)} after {others} tried on these data"
     return text + "."
 
@@ -124,7 +124,7 @@ def outperformance_table(summary: dict[str, Any]) -> Table:
     for name, outperformance in summary["outperformances"].items():
         label = run_label(summary, name)
         if outperformance is None:
-            rows.append((label, Cell(NONE, "strong"), "", "not comparable"))
+            rows.append((label, Cell(NO_VALUE, "strong"), "", "not comparable"))
             continue
         ends = outperformance["interval"]
         verdict = (
@@ -152,7 +152,7 @@ def cost_table(costs: dict[str, float], notional: float) -> Table:
     cents = cents_that_add_up(costs, total).items()
     rows = [row(COST_LABELS[kind], paid, costs[kind]) for kind, paid in cents if paid]
     rows.append(row("all", total, sum(costs.values())))
-    return Table("Costs", ("kind", "USD", "of what was traded"), rows, summed=True)
+    return Table("Costs", ("kind", "USD", "of what was traded"), rows, has_total=True)
 
 
 def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str, Decimal]:
@@ -182,7 +182,7 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
     for name, earned in {**rest, "total": sum(profits.values(), Decimal(0))}.items():
         rows.append((name, "", "", "", usd(earned, sign=True)))
     heads = ("symbol", "weight at 16:00, day by day", "mean", "largest", "contribution")
-    return Table("By symbol", heads, rows, words=(1,), spare=(2,), summed=True)
+    return Table("By symbol", heads, rows, words=(1,), optional_columns=(2,), has_total=True)
 
 
 def month_table(months: pd.Series, years: pd.Series) -> Table:
@@ -198,7 +198,7 @@ def month_table(months: pd.Series, years: pd.Series) -> Table:
         for month in sorted({month for month, _ in known})
     ]
     rows.append(("year", *map(_toned, years)))
-    return Table("Monthly returns", ("", *map(str, every)), rows, summed=True)
+    return Table("Monthly returns", ("", *map(str, every)), rows, has_total=True)
 
 
 def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
@@ -216,8 +216,8 @@ def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
     return [
         *facts,
         ("with a gain", percent(len(gains) / len(profits), 0)),
-        ("mean gain", usd(to_cents(gains.mean())) if len(gains) else NONE),
-        ("mean loss", usd(to_cents(losses.mean())) if len(losses) else NONE),
+        ("mean gain", usd(to_cents(gains.mean())) if len(gains) else NO_VALUE),
+        ("mean loss", usd(to_cents(losses.mean())) if len(losses) else NO_VALUE),
         ("median time held", f"{number(float(days), 1)} days"),
     ]
 
@@ -299,7 +299,7 @@ def attribution_tables(
     heads = ("part", "USD", "what it is")
     rows.append(("profit", usd(profit, sign=True), ""))
     return {
-        "parts": Table("Where the money came from", heads, rows, words=(2,), summed=True),
+        "parts": Table("Where the money came from", heads, rows, words=(2,), has_total=True),
         "symbols": _parts_table("Parts by symbol", symbols, totals),
         "hours": _parts_table("Parts by hour of day", hours, totals),
     }
@@ -315,4 +315,4 @@ def _parts_table(
     for name, parts in {**table_that_adds_up(exact, sums, totals), "total": totals}.items():
         cells = [usd(parts[part], sign=True) for part in PROFIT_PARTS]
         rows.append((name, *cells, usd(sums.get(name, profit), sign=True)))
-    return Table(title, ("", *PROFIT_PARTS, "profit"), rows, summed=True)
+    return Table(title, ("", *PROFIT_PARTS, "profit"), rows, has_total=True)

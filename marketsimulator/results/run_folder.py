@@ -15,8 +15,8 @@ import yaml
 
 from execution.orders.lending import short_proceeds_after_trade
 from foundation.errors import DataError, InputError
-from foundation.files import RUN_MARKS, refuse_mixture
-from foundation.settings import plain_yaml
+from foundation.files import SUMMARY_FILES, check_same_run
+from foundation.settings import read_plain_yaml
 from marketsimulator.run_result import (
     BOOKING_COLUMNS,
     EQUITY_COLUMNS,
@@ -60,8 +60,8 @@ class RunFolder:
         if not self.path.is_dir():
             what = "a file" if self.path.exists() else "not there"
             raise InputError(f"RUN: {self.path} is {what}; name the folder of a backtest's results")
-        refuse_mixture(self.path, "RUN")
-        if not any((self.path / mark).is_file() for mark in RUN_MARKS):
+        check_same_run(self.path, "RUN")
+        if not any((self.path / mark).is_file() for mark in SUMMARY_FILES):
             raise InputError(
                 f"RUN: {self.path} holds no {SUMMARY_FILE}: it is no backtest's folder"
             )
@@ -84,7 +84,7 @@ class RunFolder:
         if not path.is_file():
             return {}
         try:
-            content: Any = plain_yaml(path)
+            content: Any = read_plain_yaml(path)
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise DataError(f"{path}: cannot be read: {_first_line(error)}") from None
         if not isinstance(content, dict):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
-from foundation.figures import FEWEST_DAYS, FEWEST_FILLS, counted, percent
+from foundation.formatting import MIN_DAYS, MIN_FILLS, count_text, percent
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE, NO_ANNUAL_FIGURES
 from marketsimulator.results.run_record import RunRecord
 from marketsimulator.results.significance import (
@@ -206,12 +206,14 @@ def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
     order = "All lost: the best is the one that lost the least"
     if not runs.all_lost:
         order = "The best is the one with the highest Sharpe ratio"
-    said = [f"{counted(len(runs.names), 'run')} over the same {counted(runs.days, 'day')}. {order}"]
+    said = [
+        f"{count_text(len(runs.names), 'run')} over the same {count_text(runs.days, 'day')}. {order}"
+    ]
     best: Any = runs.table.iloc[found.best]
     deflated = float(best["deflated_sharpe"])
     if np.isfinite(deflated):
         said[0] += (
-            f"; after {counted(best['trials'], 'trial')} its ratio is above zero with a probability"
+            f"; after {count_text(best['trials'], 'trial')} its ratio is above zero with a probability"
             f" of {percent(deflated, 0)}{', luck is not ruled out' if deflated < MIN_DEFLATED_SHARPE else ''}"
         )
     said.append(overfitting_text(runs))
@@ -235,7 +237,7 @@ def overfitting_text(runs: RunSet) -> str:
     found = runs.overfitting
     name = "The probability of backtest overfitting"
     if found is None:
-        return f"{name} is not told: it takes {FEWEST_DAYS} days and two runs that move"
+        return f"{name} is not told: it takes {MIN_DAYS} days and two runs that move"
     return (
         f"{name} is {percent(found.probability, 1)}: so often the best of one half of the days is"
         f" below the median in the other half ({found.splits:,} splits; a choice by chance comes to"
@@ -264,7 +266,7 @@ def _few(names: Sequence[str]) -> str:
 
 def run_length_remarks(runs: RunSet) -> list[str]:
     """That there is too little to scale to a year, of all runs or of some."""
-    if runs.days < FEWEST_DAYS:
-        return [f"Only {counted(runs.days, 'day')}: {NO_ANNUAL_FIGURES}."]
+    if runs.days < MIN_DAYS:
+        return [f"Only {count_text(runs.days, 'day')}: {NO_ANNUAL_FIGURES}."]
     few = [runs.names[k] for k in runs.ranking() if not runs.table["annual_figures"][k]]
-    return [f"Fewer than {FEWEST_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES}."] if few else []
+    return [f"Fewer than {MIN_FILLS} fills: {_few(few)}; {NO_ANNUAL_FIGURES}."] if few else []

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.figures import FEWEST_DAYS
-from foundation.figures import SHORTEST as SHORTEST
+from foundation.formatting import MIN_DAYS
+from foundation.formatting import MIN_INTERVAL_DAYS as MIN_INTERVAL_DAYS
 from marketsimulator.results.metrics import bootstrap_figures
 
 EULER = 0.5772156649015329  # the Euler-Mascheroni constant
@@ -117,7 +117,7 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
     White (2004) find optimal for these returns. A figure that is not defined in every draw has no
     interval; nothing has one for fewer than 20 days or returns that do not move.
     """
-    if len(returns) < SHORTEST or returns.std() == 0:
+    if len(returns) < MIN_INTERVAL_DAYS or returns.std() == 0:
         return {}
     figures = bootstrap_figures(_draws(returns, seed), per_year)
     # Quantiles of the defined draws alone would leave out the worst: those that lost all.
@@ -169,7 +169,7 @@ def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outper
         return None
     difference = np.log1p(returns) - np.log1p(other)
     ahead = float(np.expm1(difference.sum()))
-    if len(difference) < SHORTEST or np.ptp(difference) < ZERO_RETURN_TOL:
+    if len(difference) < MIN_INTERVAL_DAYS or np.ptp(difference) < ZERO_RETURN_TOL:
         return Outperformance(ahead, None, same=bool((np.abs(difference) < ZERO_RETURN_TOL).all()))
     return Outperformance(ahead, central_interval(np.expm1(_draws(difference, seed).sum(axis=1))))
 
@@ -189,7 +189,7 @@ def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperform
     totals = logs.sum(axis=1)
     ahead = totals[1:] - totals[0]
     alike = (np.abs(logs[1:] - logs[0]) < ZERO_RETURN_TOL).all(axis=1).tolist()
-    if returns.shape[1] < SHORTEST or np.ptp(logs - logs[0]) < ZERO_RETURN_TOL:
+    if returns.shape[1] < MIN_INTERVAL_DAYS or np.ptp(logs - logs[0]) < ZERO_RETURN_TOL:
         return [
             Outperformance(float(np.expm1(value)), None, same=same)
             for value, same in zip(ahead, alike, strict=True)
@@ -323,7 +323,7 @@ def overfitting(returns: Array, blocks: int = CROSS_VALIDATION_BLOCKS) -> Overfi
         variant = int(np.flatnonzero(~np.isfinite(returns).all(axis=1))[0])
         raise ValueError(f"returns must be finite, those of variant {variant} are not")
     days = returns.shape[1]
-    if days < max(FEWEST_DAYS, 2 * blocks):
+    if days < max(MIN_DAYS, 2 * blocks):
         return None
     moments = _block_moments(returns, blocks)
     if moments.variants < 2:

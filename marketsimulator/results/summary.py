@@ -19,7 +19,7 @@ from execution.orders.orders import DEFAULT_SIZE_LIMITS, OrderSizeLimits
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress
 from foundation.arrays import Array, Mask
-from foundation.figures import allows_annual_figures
+from foundation.formatting import allows_annual_figures
 from marketsimulator.run_result import Run, premium_share
 from marketsimulator.results.attribution import attribute_run
 from marketsimulator.results.figures import account_figures, contributions, fill_figures
@@ -214,7 +214,7 @@ class Results:
                 *fee_remarks(self.main, self.settings.fees),
                 *small_order_remarks(self.main, self.settings.orders),
                 *failure_remarks(self.main),
-                *position_remarks(self.main, self.settings.limits.most_positions),
+                *position_remarks(self.main, self.settings.limits.max_positions),
             ],
         }
 
@@ -353,8 +353,8 @@ class BuyAndHold:
         equity = account.equity
         missing = [s for s, symbol in enumerate(bars.symbols) if symbol not in account.positions]
         if missing:
-            deciding = deciding_symbols(bars)
-            missing = [s for s in missing if deciding[s]]
+            adjustable = deciding_symbols(bars)
+            missing = [s for s in missing if adjustable[s]]
         if not missing or equity <= 0:
             return None
         weight = 1 / len(bars.symbols)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from foundation.files import file_digest
-from foundation.plugin import is_own, own_digest
+from foundation.plugin import is_plugin, plugin_digest
 from marketsimulator.results.trials import Trial
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
@@ -131,9 +131,9 @@ def _strategy(strategy: Strategy) -> list[Any]:
 
 def _code(name: str | None) -> str | list[str] | None:
     """A name; of code of one's own what it does, whatever its module is called."""
-    if name is None or not is_own(name):
+    if name is None or not is_plugin(name):
         return name
-    return [name.rpartition(".")[2], own_digest(name)]
+    return [name.rpartition(".")[2], plugin_digest(name)]
 
 
 def _content(path: str | None) -> str | None:

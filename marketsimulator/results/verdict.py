@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from forecasting.forecast import reads_future
-from foundation.figures import counted, percent
+from foundation.formatting import count_text, percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
 BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what deciding adds
@@ -91,7 +91,7 @@ def no_evidence_reason(forecaster: str, data: str) -> str:
 
 def _rest(summary: dict[str, Any]) -> str:
     earned = percent(summary["total_return"], sign=True)
-    earned += f" after costs in {counted(summary['days'], 'day')}"
+    earned += f" after costs in {count_text(summary['days'], 'day')}"
     share = summary["premium_share"]
     if summary["time_invested"] == 0:
         return f"{earned}; it held no position."

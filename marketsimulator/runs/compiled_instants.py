@@ -18,7 +18,15 @@ from execution.decision.problem import (
     select_terms,
 )
 from foundation.arrays import Array, Index, Mask, Records
-from foundation.compiled import any_of, compiled, copy_row, inlined, picked, picked_columns, spread
+from foundation.compiled import (
+    any_true,
+    compiled,
+    copy_row,
+    jit_inline,
+    picked,
+    take_columns,
+    spread,
+)
 from marketsimulator.account.book import (
     BY_DELISTING,
     FLOWS,
@@ -37,9 +45,9 @@ from marketsimulator.account.rebalancing import (
     ensure_tape_space,
 )
 from marketsimulator.account.timeline import Timeline, advance, open_bars
-from sizing.allocation import best_weights
+from sizing.allocation import solve_plan
 from sizing.limits import CEILINGS, granted_leverage
-from sizing.problem import NO_ROWS, AccountRow, Problem, Rows
+from sizing.problem import NO_GROUP_CONSTRAINTS, AccountArrays, DecisionProblem, Rows
 from sizing.solver.active_set import SOLVED, UNFINISHED
 
 # The account after an instant's fills: USD, and how many.
@@ -67,7 +75,7 @@ class CompiledInputs(NamedTuple):
     lent: by the broker, and the equity in USD from which it lends more than 1×.
     fraction: of full Kelly; NaN for a strategy in Python.
     largest_coin: USD of one coin order at most.
-    least, dust: [S] as in `AccountRow`.
+    least, dust: [S] as in `AccountArrays`.
     increment: [S] shares or coins that quantities are whole numbers of.
     tradable: [S] which take orders.
     """
@@ -89,11 +97,11 @@ class KeptDecisions(NamedTuple):
     """What each of T' decisions saw and the solver answered; no rows where nobody will ask.
 
     quantity, price: [T', S] before the decision.
-    equity, unborrowed: [T'] USD, as of `AccountRow`; NaN where the walk did not come to.
-    status: [T'] as of `best_weights`.
+    equity, unborrowed: [T'] USD, as of `AccountArrays`; NaN where the walk did not come to.
+    status: [T'] as of `solve_plan`.
     weights: [T', K, S].
     shadow_prices: [T', 4 + G + K].
-    optimality_gap: [T'] as of `best_weights`.
+    optimality_gap: [T'] as of `solve_plan`.
     """
 
     quantity: Array
@@ -107,7 +115,7 @@ class KeptDecisions(NamedTuple):
 
     @classmethod
     def empty(
-        cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False
+        cls, table: BeliefTable, limits: Rows = NO_GROUP_CONSTRAINTS, *, none: bool = False
     ) -> KeptDecisions:
         """Return arrays for the decisions of a table under limits on groups; none: for nothing."""
         rows, periods, size = table.mu.shape
@@ -238,8 +246,8 @@ def target_quantities(
     status = SOLVED
     if not account.equity > 0.0:
         status = UNFINISHED
-    elif any_of(problem.account.deciding):
-        status, plan, prices, gap = best_weights(problem, inputs.fraction)
+    elif any_true(problem.account.adjustable):
+        status, plan, prices, gap = solve_plan(problem, inputs.fraction)
         weights = plan[0]
         if len(kept.status) > 0:
             for k in range(len(plan)):
@@ -259,7 +267,7 @@ def target_quantities(
 
 
 @compiled
-def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountRow) -> Array:
+def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountArrays) -> Array:
     """Return target quantities [S]: those of the chosen [m], and what is held of all others."""
     targets = shown.quantity.copy()
     for a in range(len(chosen)):
@@ -270,15 +278,15 @@ def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountR
 
 @compiled
 def decision_inputs(
-    inputs: CompiledInputs, row: int, shown: AccountRow
-) -> tuple[Index, AccountRow, Problem]:
+    inputs: CompiledInputs, row: int, shown: AccountArrays
+) -> tuple[Index, AccountArrays, DecisionProblem]:
     """Return which symbols [m] a decision is about, their account and the sizing problem."""
     beliefs = inputs.beliefs
     held = shown.quantity != 0.0
     if inputs.terms.rows.market >= 0:
         held[inputs.terms.rows.market] = True
     chosen = relevant_symbols(beliefs.sigma[row], beliefs.exclusion_rule[row], held)
-    account = AccountRow(
+    account = AccountArrays(
         picked(shown.quantity, chosen),
         picked(shown.price, chosen),
         picked(shown.increment, chosen),
@@ -304,8 +312,8 @@ def decision_inputs(
     return chosen, account, problem
 
 
-@inlined
-def visible_account(book: Book, inputs: CompiledInputs) -> AccountRow:
+@jit_inline
+def visible_account(book: Book, inputs: CompiledInputs) -> AccountArrays:
     """The account that `SimulatedBroker` shows; nothing of it is ever open."""
     account = book.account[0]
     holding = book.holding
@@ -319,13 +327,13 @@ def visible_account(book: Book, inputs: CompiledInputs) -> AccountRow:
     return account_row(inputs, quantity, holding["mark"].copy(), equity, unborrowed_cash(account))
 
 
-@inlined
+@jit_inline
 def account_row(
     inputs: CompiledInputs, quantity: Array, price: Array, equity: float, unborrowed: float
-) -> AccountRow:
+) -> AccountArrays:
     """An account of which nothing is open; what is lent follows from its equity."""
     leverage, margin_equity = inputs.lending_terms
-    return AccountRow(
+    return AccountArrays(
         quantity,
         price,
         inputs.increment,
@@ -344,7 +352,7 @@ def account_row(
 @compiled
 def recompute_decision(
     inputs: CompiledInputs, kept: KeptDecisions, row: int, begin: int = 0
-) -> tuple[Index, Problem, Array, RoundedTargets]:
+) -> tuple[Index, DecisionProblem, Array, RoundedTargets]:
     """A decision that was kept: its symbols [m], problem, weights [K, m] and what became of them.
 
     Where nothing was sized the weights are NaN. row: of what is kept, from row `begin` of the
@@ -355,8 +363,8 @@ def recompute_decision(
     )
     chosen, account, problem = decision_inputs(inputs, begin + row, shown)
     sized = kept.status[row] == SOLVED
-    weights = picked_columns(kept.weights[row], chosen)
-    first = weights[0] if sized and any_of(problem.account.deciding) else problem.account.held
+    weights = take_columns(kept.weights[row], chosen)
+    first = weights[0] if sized and any_true(problem.account.adjustable) else problem.account.held
     return (
         chosen,
         problem,

@@ -39,7 +39,7 @@ from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
 from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS
-from sizing.problem import NO_ROWS, Rows
+from sizing.problem import NO_GROUP_CONSTRAINTS, Rows
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
@@ -62,7 +62,7 @@ class StrategyTrace(NamedTuple):
 
     @classmethod
     def empty(
-        cls, table: BeliefTable, limits: Rows = NO_ROWS, *, none: bool = False
+        cls, table: BeliefTable, limits: Rows = NO_GROUP_CONSTRAINTS, *, none: bool = False
     ) -> StrategyTrace:
         """Return arrays for the decisions of a table under limits on groups; none: for nothing."""
         rows, periods, size = table.mu.shape
@@ -122,7 +122,7 @@ def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) 
             caps=limits.caps,
             leverage=(limits.intraday_leverage, limits.overnight_ceiling),
             order_margin=settings.margin.order_margin,
-            rows=limits.of_groups().rows_over(bars.symbols),
+            rows=limits.group_limits().constraints_over(bars.symbols),
         ),
         lending_terms=(settings.margin.leverage, settings.margin.margin_equity),
         fraction=rule.fraction if uses_solver_only(rule) else np.nan,
@@ -181,7 +181,7 @@ def run_compiled(
                     book, line, span, rows, inputs, tape, account, written, kept
                 )
             else:
-                names = settings.limits.of_groups().names
+                names = settings.limits.group_limits().names
                 calls = _StrategyCalls(strategy, bars.symbols, inputs, kept, trace, names)
                 book, tape = _call_instants(book, line, span, rows, calls, tape, account, written)
         if progress:

@@ -25,16 +25,16 @@ from execution.decision.decision import (
 from execution.decision.rebalancing import decision_orders, ordered_quantity
 from execution.orders.orders import Order, exact_decimal
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.compiled import any_of, compiled, spread
-from foundation.threads import side_by_side
+from foundation.compiled import any_true, compiled, spread
+from foundation.threads import parallel_map
 from marketsimulator.run_result import DecisionLog, decision_frame
 from marketsimulator.runs.compiled_instants import KeptDecisions, CompiledInputs, recompute_decision
 from marketsimulator.runs.compiled_run import CompiledRun
 from marketsimulator.settings import BacktestSettings
-from sizing.inputs import no_equity
+from sizing.inputs import no_equity_text
 from sizing.kelly import failure_text
 from sizing.solver.active_set import SOLVED
-from sizing.spans import Explanation, explained, explanation_of, kelly_by_span
+from sizing.explanation import Explanation, explain_by_horizon, explain_targets, kelly_by_horizon
 from sizing.strategies import Legacy
 from trainingdata.bars import Bars
 from trainingdata.instruments import Instrument
@@ -58,7 +58,7 @@ class _Decided(NamedTuple):
     rows: Index
     sized: Mask
     ceiling: Array
-    granted: Array
+    granted_gross: Array
     optimality_gap: Array
     number: Index
     symbol: Index
@@ -88,21 +88,21 @@ class CompiledDecisions(DecisionLog):
         self._inputs = walk.inputs
         self._kept = walk.kept
         self._trace = walk.trace
-        self.group_limit_names = settings.limits.of_groups().names
+        self.group_limit_names = settings.limits.group_limits().names
 
     @cached_property
     def _every(self) -> _Decided:
         """The decisions of all rows."""
         count = max(1, len(self._kept.status))
-        parts = list(side_by_side(self._decided_in, range(0, count, DECISIONS_PER_CALL)))
-        rows, sized, ceiling, granted, gap, _, symbol, lots = (
+        parts = list(parallel_map(self._decided_in, range(0, count, DECISIONS_PER_CALL)))
+        rows, sized, ceiling, granted_gross, gap, _, symbol, lots = (
             np.concatenate([part[k] for part in parts]) for k in range(8)
         )
         begins = np.cumsum([0, *(len(part.rows) for part in parts[:-1])])
         number = [part.number + begin for part, begin in zip(parts, begins, strict=True)]
         columns = concatenate_columns([part.columns for part in parts])
         return _Decided(
-            rows, sized, ceiling, granted, gap, np.concatenate(number), symbol, lots, columns
+            rows, sized, ceiling, granted_gross, gap, np.concatenate(number), symbol, lots, columns
         )
 
     def _decided_in(self, begin: int) -> _Decided:
@@ -112,7 +112,7 @@ class CompiledDecisions(DecisionLog):
         """
         part = slice(begin, begin + DECISIONS_PER_CALL)
         walked = np.flatnonzero(np.isfinite(self._kept.equity[part]))
-        every, ceiling, granted = self._arrays(part)
+        every, ceiling, granted_gross = self._arrays(part)
         selected: Any = [column[walked] for column in every]
         arrays = DecisionArrays(*selected)
         believed = self._table.rows(begin + walked)
@@ -132,7 +132,7 @@ class CompiledDecisions(DecisionLog):
             begin + at,
             every.sized[at],
             ceiling[at],
-            granted[at],
+            granted_gross[at],
             every.optimality_gap[at],
             number,
             symbol,
@@ -144,12 +144,16 @@ class CompiledDecisions(DecisionLog):
         """Return the arrays of a span of rows, decided or not; ceilings as in `StrategyTrace`."""
         if self._trace is not None:
             traced: Any = [column[part] for column in self._trace.arrays]
-            return DecisionArrays(*traced), self._trace.ceiling[part], self._trace.granted[part]
+            return (
+                DecisionArrays(*traced),
+                self._trace.ceiling[part],
+                self._trace.granted_gross[part],
+            )
         columns: Any = [column[part] for column in self._kept]
         kept = KeptDecisions(*columns)
         rows, size = kept.quantity.shape
         arrays = DecisionArrays.empty(rows, size, kept.shadow_prices.shape[1])._replace(
-            sized=self._table.deciding[part].any(axis=1) & (kept.status == SOLVED),
+            sized=self._table.adjustable[part].any(axis=1) & (kept.status == SOLVED),
             price=kept.price,
             cost=np.broadcast_to(self._inputs.terms.cost, (rows, size)),
             allocated=kept.weights[:, 0],
@@ -162,7 +166,7 @@ class CompiledDecisions(DecisionLog):
         for row in np.flatnonzero(singular).tolist():
             chosen, problem, weights, _ = recompute_decision(self._inputs, kept, row, part.start)
             prices = kept.shadow_prices[row]
-            why = explanation_of(problem, weights, prices, self._inputs.fraction)
+            why = explain_targets(problem, weights, prices, self._inputs.fraction)
             _write(arrays, row, chosen, why)
         return arrays, *ceilings
 
@@ -178,7 +182,7 @@ class CompiledDecisions(DecisionLog):
     @cached_property
     def _unsized(self) -> Mask:
         """[D] whether something decides and the strategy has not answered."""
-        return self._table.deciding[self._rows].any(axis=1) & ~self._every.sized
+        return self._table.adjustable[self._rows].any(axis=1) & ~self._every.sized
 
     @cached_property
     def _quantities(self) -> Array:
@@ -273,7 +277,7 @@ class CompiledDecisions(DecisionLog):
         if self._trace is not None:
             return self._trace.failed[row].failure
         if not equity > 0:
-            return no_equity(equity)
+            return no_equity_text(equity)
         chosen, *_ = recompute_decision(self._inputs, self._kept, row)
         return failure_text(int(self._kept.status[row]), len(chosen))
 
@@ -281,12 +285,12 @@ class CompiledDecisions(DecisionLog):
         """Return the rules that sized a decision, with their symbols."""
         if not self._every.sized[number]:
             return ()
-        deciding = self._table.deciding[self._rows[number]]
-        granted = float(self._every.granted[number])
-        key = deciding.tobytes(), granted
+        adjustable = self._table.adjustable[self._rows[number]]
+        granted_gross = float(self._every.granted_gross[number])
+        key = adjustable.tobytes(), granted_gross
         rules = self._rules.get(key)
         if rules is None:
-            rules = class_rules(self._instruments, deciding, self._strategy, granted)
+            rules = class_rules(self._instruments, adjustable, self._strategy, granted_gross)
             self._rules[key] = rules
         return rules
 
@@ -352,7 +356,7 @@ def _explain(
     ceilings: as in `StrategyTrace`. singular: marked where a covariance has no factor, so that
     machine code explains nothing.
     """
-    ceiling, granted = ceilings
+    ceiling, granted_gross = ceilings
     for row in range(len(kept.status)):
         if not np.isfinite(kept.equity[row]):
             continue
@@ -363,22 +367,24 @@ def _explain(
         spread(arrays.cut[row], chosen, rounded.cut)
         spread(arrays.unsent[row], chosen, rounded.unsent)
         ceiling[row] = problem.limits.stock_ceiling
-        granted[row] = problem.limits.granted
-        if kept.status[row] == SOLVED and any_of(problem.account.deciding):
-            by_span, without_factor = kelly_by_span(problem, inputs.fraction)
-            if any_of(without_factor):
+        granted_gross[row] = problem.limits.granted_gross
+        if kept.status[row] == SOLVED and any_true(problem.account.adjustable):
+            by_horizon, without_factor = kelly_by_horizon(problem, inputs.fraction)
+            if any_true(without_factor):
                 singular[row] = True
                 continue
-            why = explained(problem, weights, kept.shadow_prices[row], by_span, inputs.fraction)
+            why = explain_by_horizon(
+                problem, weights, kept.shadow_prices[row], by_horizon, inputs.fraction
+            )
             _write(arrays, row, chosen, why)
 
 
 @compiled
 def _write(arrays: DecisionArrays, row: int, chosen: Index, why: Explanation) -> None:
     """Write an explanation of those chosen [m] of the symbols into its row."""
-    spread(arrays.unlimited[row], chosen, why.unlimited)
-    spread(arrays.limits_met[row], chosen, why.limits_met)
-    spread(arrays.own_price[row], chosen, why.own_price)
+    spread(arrays.unconstrained[row], chosen, why.unconstrained)
+    spread(arrays.binding_bits[row], chosen, why.binding_bits)
+    spread(arrays.bound_price[row], chosen, why.bound_price)
     spread(arrays.periods[row], chosen, why.periods)
     spread(arrays.premium[row], chosen, why.premium)
     spread(arrays.forecast[row], chosen, why.forecast)

@@ -24,12 +24,12 @@ import numpy as np
 
 from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
-from forecasting.chronos2.on_ray import ATTEMPTS, RaySettings, connected
-from forecasting.forecast import Progress, silent
+from forecasting.chronos2.ray_predictor import ATTEMPTS, RaySettings, connect_ray
+from forecasting.forecast import Progress, no_progress
 from foundation import VERSION
 from foundation.arrays import Array, Records
-from foundation.errors import InputError, in_one_line
-from foundation.plugin import is_own
+from foundation.errors import InputError, one_line
+from foundation.plugin import is_plugin
 from marketsimulator.account.terms import day_table
 from marketsimulator.run_result import Run, is_trade
 from marketsimulator.runs.simulate import simulate_trading, can_run_compiled
@@ -142,7 +142,7 @@ def simulate_variants(
     beliefs: BeliefTable,
     *,
     workers: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> list[AccountOutcome]:
     """What becomes of an account under each variant, over the same market and beliefs.
 
@@ -167,7 +167,7 @@ def simulate_variants(
 
     # Threads do, because compiled loops hold no lock; the market and the beliefs are shared. A rule
     # of one's own is asked by one variant after the other: nobody knows what it holds.
-    own = any(is_own(variant.sizing.strategy) for variant in variants)
+    own = any(is_plugin(variant.sizing.strategy) for variant in variants)
     done: list[AccountOutcome] = []
     with ThreadPoolExecutor(1 if own else workers or os.cpu_count()) as pool:
         for outcome in pool.map(simulate, variants):
@@ -182,14 +182,14 @@ def simulate_variants_on_ray(
     beliefs: BeliefTable,
     settings: RaySettings | None = None,
     *,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> list[AccountOutcome]:
     """`simulate_variants` of these variants, computed by a Ray cluster.
 
     settings: which cluster; its `cores` are what a task reserves.
     """
     settings = settings or RaySettings()
-    ray = connected(settings.address)
+    ray = connect_ray(settings.address)
     walk = ray.remote(_walk).options(num_cpus=settings.cores, max_retries=ATTEMPTS)
     # In a list, so that a task is given the reference and copies what it stands for itself.
     shared = [ray.put((market, beliefs))]
@@ -214,7 +214,7 @@ def simulate_variants_on_ray(
     except ray.exceptions.RayError as error:
         raise InputError(
             f"ray: processes died {ATTEMPTS + 1} times over the same {VARIANTS_PER_TASK} variants; does their"
-            f" machine have the memory? The last one: {in_one_line(str(error))}"
+            f" machine have the memory? The last one: {one_line(str(error))}"
         ) from None
     finally:
         for task in waiting:

@@ -14,7 +14,7 @@ from execution.decision.decision import ClassRule, Decision
 from execution.decision.trader import Decider, Trader
 from execution.orders.broker import place
 from execution.orders.orders import Fill, Order, format_order_id
-from forecasting.forecast import Progress, silent
+from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Index
 from marketsimulator.account.broker import SimulatedBroker, margin_events
 from marketsimulator.account.tape import Entry, read_tape
@@ -35,7 +35,7 @@ def simulate_trading(
     market: Market,
     name: str,
     decider: Decider,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     level: int = logging.DEBUG,
 ) -> Run:
     """What one decider does with an account that begins in cash.
@@ -143,7 +143,7 @@ def step_trading(
     name: str,
     decider: Decider,
     broker: SimulatedBroker,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     level: int = logging.DEBUG,
 ) -> Run:
     """What one decider does, asked at every instant as a live loop asks it.

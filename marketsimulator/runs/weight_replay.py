@@ -18,7 +18,7 @@ import pandas as pd
 from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from foundation.arrays import Array, Index, Records
-from foundation.compiled import compiled, inlined, unowned
+from foundation.compiled import compiled, jit_inline, unowned
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from marketsimulator.account.book import (
@@ -213,7 +213,7 @@ def _follow_weights(
     return equity
 
 
-@inlined
+@jit_inline
 def _choose_targets(
     account: Record,
     holding: Records,

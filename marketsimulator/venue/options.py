@@ -17,7 +17,7 @@ from execution.orders.option_orders import (
     parse_occ_symbol,
 )
 from foundation.errors import InputError, OrderRejected
-from foundation.plugin import loaded
+from foundation.plugin import load_entry_point
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
 from marketsimulator.venue.request import (
@@ -116,7 +116,7 @@ class VenueOptions:
         def cash_flow(usd: Decimal) -> None:
             broker.deposit(float(usd))
 
-        desk = loaded("desks", "options")
+        desk = load_entry_point("desks", "options")
         for symbol in terms.symbols:
             market = Underlying(record, bars, price, symbol, vix, terms.vix_response)
             self.desks[symbol] = desk(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from foundation.cli import Parser, command_of, refuse_both
+from foundation.cli import FlagParser, find_command, refuse_flag_and_word
 from foundation.errors import InputError
 from marketsimulator.venue.server import PracticeServer
 
@@ -70,7 +70,7 @@ class ServerOptions:
             ) from error
 
 
-class ServingParser(Parser):
+class ServingParser(FlagParser):
     """The words of a practice server's command: its flags, where it listens, key=value.
 
     module: of the command.
@@ -88,7 +88,7 @@ class ServingParser(Parser):
         """What the words say; `InputError` names the flag, the value and what was expected."""
         arguments = self.parse_intermixed_args(list(words))
         self.refuse_others(arguments.overrides)
-        refuse_both(command_of(self._module).flags, words)
+        refuse_flag_and_word(find_command(self._module).flags, words)
         speed = _speed(arguments.speed)
         return arguments, ServerOptions(arguments.host, arguments.port, speed)
 

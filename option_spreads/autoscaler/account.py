@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from foundation.errors import InputError
-from foundation.files import flush_to_disk, keep_private, put_whole
+from foundation.files import flush_to_disk, make_private, write_atomically
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.autoscaler.trades import (
     COLUMNS,
@@ -142,7 +142,7 @@ class AccountFiles:
         """Write the files of an account that has not traded."""
         self._refuse_other_balance()
         try:
-            keep_private(self.folder)
+            make_private(self.folder)
             self.balance_file.parent.mkdir(parents=True, exist_ok=True)
             with self._lock:
                 if not self.empty:
@@ -219,7 +219,7 @@ class AccountFiles:
         except (Timeout, OSError) as error:
             raise UnknownState(f"{self.folder}: the account cannot be held: {error}") from None
         try:
-            keep_private(self.folder)
+            make_private(self.folder)
             self._finish_update()
             yield
         except OSError as error:
@@ -320,13 +320,13 @@ class AccountFiles:
         """
         amount = self._balance_after(rows) if balance is None else balance
         contents = {TRADES: csv_of(columns, rows), BALANCE: balance_text(amount, rows, self._owner)}
-        put_whole(self.folder / JOURNAL, json.dumps(contents).encode())
+        write_atomically(self.folder / JOURNAL, json.dumps(contents).encode())
         self._put_files(contents)
 
     def _put_files(self, contents: Mapping[str, str]) -> None:
         """Replace both files, whose contents lie in the journal, and end the journal."""
-        put_whole(self.folder / TRADES, contents[TRADES].encode())
-        put_whole(self.balance_file, contents[BALANCE].encode())
+        write_atomically(self.folder / TRADES, contents[TRADES].encode())
+        write_atomically(self.balance_file, contents[BALANCE].encode())
         flush_to_disk(self.balance_file.parent)
         # The journal goes last: as long as it is there, both files are written anew from it.
         (self.folder / JOURNAL).unlink()

@@ -7,10 +7,10 @@ import sys
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from foundation.decimals import exact_number
+from foundation.decimals import check_amount
 from foundation.errors import InputError
-from foundation.figures import counted, short_usd
-from foundation.notices import Notices
+from foundation.formatting import count_text, short_usd
+from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles, AccountState, UnknownState
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
@@ -64,8 +64,8 @@ class Sizing:
         rate = f"{s.win_rate:.1%}" if s.trades else "n/a"
         return [
             f"{TAG} Account Balance: {balance}",
-            f"{TAG} Trade History: {counted(s.trades, 'trade')}"
-            f" ({counted(s.wins, 'win')}, {counted(s.losses, 'loss', 'losses')})",
+            f"{TAG} Trade History: {count_text(s.trades, 'trade')}"
+            f" ({count_text(s.wins, 'win')}, {count_text(s.losses, 'loss', 'losses')})",
             f"{TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f}"
             f" | Avg Loss: ${s.average_loss:.2f}",
             f"{TAG} Kelly%: {_percent_text(kelly)} | {name}%: {_percent_text(share)}",
@@ -91,7 +91,7 @@ def contracts_now(
     files: AccountFiles,
     settings: AutoscalingSettings,
     max_risk_per_contract: float,
-    notices: Notices,
+    notices: Notifier,
     account_balance: float | None = None,
     *,
     verbose: bool = True,
@@ -101,9 +101,9 @@ def contracts_now(
     In a halt and in unknown state they are 0; that is logged as an error, and `notices` alerts.
     Arguments as in `option_spreads.contracts.calculate_position_size`.
     """
-    if exact_number(max_risk_per_contract, "max_risk_per_contract") <= 0:
+    if check_amount(max_risk_per_contract, "max_risk_per_contract") <= 0:
         raise InputError(f"max_risk_per_contract: {max_risk_per_contract} is not above 0")
-    balance = None if account_balance is None else exact_number(account_balance, "account_balance")
+    balance = None if account_balance is None else check_amount(account_balance, "account_balance")
     account = f"{TAG} {files.mode}"
     try:
         state = files.read() if balance is None else files.read_at(balance)

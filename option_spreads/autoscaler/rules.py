@@ -19,11 +19,11 @@ from typing import Literal, Self
 from omegaconf import DictConfig
 
 from execution.orders.option_orders import SHARES_PER_OPTION
-from foundation.decimals import exact_number
+from foundation.decimals import check_amount
 from foundation.errors import InputError, invalid_choice
-from foundation.figures import short_usd
-from foundation.notices import check_url
-from foundation.settings import setting, settings_class, settings_of
+from foundation.formatting import short_usd
+from foundation.notifier import check_url
+from foundation.settings import setting, settings_class, settings_from_config
 
 Bootstrap = Literal["one_contract", "prior"]
 CondorRisk = Literal["formula", "table"]
@@ -101,7 +101,7 @@ class AutoscalingSettings:
     @classmethod
     def of(cls, config: DictConfig) -> Self:
         """The checked settings of a composed configuration."""
-        return settings_of(cls, config)
+        return settings_from_config(cls, config)
 
     @property
     def floor(self) -> Fraction:
@@ -262,8 +262,8 @@ def max_risk(
         credit.
     """
     name = strategy_of(strategy)
-    points = exact_number(WIDTHS[name] if width is None else width, "width")
-    credit = exact_number(entry_credit, "entry_credit")
+    points = check_amount(WIDTHS[name] if width is None else width, "width")
+    credit = check_amount(entry_credit, "entry_credit")
     if points <= 0:
         raise InputError(f"width: {width} is not above 0")
     if not 0 <= credit < points:

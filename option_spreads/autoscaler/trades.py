@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from foundation.decimals import is_bounded, plain_number
+from foundation.decimals import is_bounded, parse_number
 from foundation.errors import InputError
 
 Row = dict[str, str]
@@ -153,7 +153,7 @@ def dollars(text: str, name: str) -> Decimal:
     name: of its field, for messages.
     """
     try:
-        amount = plain_number(text)
+        amount = parse_number(text)
     except ValueError:
         raise ValueError(f"{name} is {text[:50]!r}, not a number") from None
     if not is_bounded(amount):
@@ -165,7 +165,7 @@ def size_of(row: Mapping[str, str]) -> int:
     """Contracts of a trade: 1 where an old row says nothing."""
     word = row.get("Position_Size", "").strip()
     try:
-        size = plain_number(word or "1")
+        size = parse_number(word or "1")
     except ValueError:
         raise ValueError(f"Position_Size is {word[:50]!r}, not a number") from None
     # The exponent is looked at first: whole numbers of 1e9999999 contracts take ten million digits.

@@ -21,7 +21,7 @@ from execution.live.status_page import PageSection
 from execution.live.settings import LiveSettings
 from execution.orders.broker import Broker
 from execution.orders.gate import AnyOrder, OrderGate, OrderRole
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError
 from foundation.page import table_html
@@ -284,7 +284,7 @@ def open_job(live_settings: LiveSettings, keys: Keys, live: LiveAccount) -> Iter
 
     What works at the venue once the loop has made all its cycles is ended then.
     """
-    selling = SellingSettings.of(composed_config("sell_spreads", list(live_settings.spreads)))
+    selling = SellingSettings.of(compose_config("sell_spreads", list(live_settings.spreads)))
     settings = replace(selling, broker=live_settings.broker, folder=live_settings.folder)
     files = settings.account
     refuse_another_folder(files.folder, live.account.events)

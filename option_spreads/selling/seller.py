@@ -30,8 +30,8 @@ from execution.orders.option_orders import (
 )
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
-from foundation.figures import short_usd
-from foundation.notices import Notices
+from foundation.formatting import short_usd
+from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import BookedOtherwise, UnknownState
 from option_spreads.autoscaler.now import contracts_now
 from option_spreads.autoscaler.rules import ContractCount, max_risk
@@ -66,7 +66,7 @@ ALERTS_OF_A_SPREAD = ("blind", "leaving", "closing", "late", "settling")
 
 
 @contextmanager
-def told(notices: Notices, what: str) -> Iterator[None]:
+def told(notices: Notifier, what: str) -> Iterator[None]:
     """Alert trouble with a part of a step as `step <what>`, until it goes through without any."""
     kind = f"step {what}"
     try:
@@ -122,7 +122,7 @@ class SpreadSeller:
         venue: AlpacaSpreads,
         settings: SellingSettings,
         vix: Callable[[], pd.Series],
-        notices: Notices,
+        notices: Notifier,
         line: Line = UNRECONCILED,
     ) -> None:
         self._venue = venue

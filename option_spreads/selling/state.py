@@ -27,9 +27,9 @@ from execution.orders.option_orders import (
     SpreadOrder,
     parse_occ_symbol,
 )
-from foundation.decimals import is_bounded, plain_number
+from foundation.decimals import is_bounded, parse_number
 from foundation.errors import InputError
-from foundation.files import put_whole
+from foundation.files import write_atomically
 from option_spreads.autoscaler.account import UnknownState, name_aside
 from option_spreads.autoscaler.trades import ClosedTrade, entry_columns
 from option_spreads.selling.rules import Exit, Spread, SpreadCosts, StrikeLeg
@@ -40,7 +40,7 @@ Stage = Literal["opening", "open", "closing"]
 
 
 def _plain(value: object) -> object:
-    return plain_number(value) if isinstance(value, str) else value
+    return parse_number(value) if isinstance(value, str) else value
 
 
 # In quotes in plain digits; what is whole or real in the file is never in quotes.
@@ -330,7 +330,7 @@ def write_state(folder: Path, state: SellerState) -> None:
     """Write the state whole; it is on the disk when this returns."""
     text = json.dumps(asdict(state), indent=1, default=str)
     try:
-        put_whole(folder / FILE, text.encode())
+        write_atomically(folder / FILE, text.encode())
     except OSError as error:
         raise InputError(
             f"AUTOSCALING_DATA_DIR: {folder} cannot be written: {error.strerror}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.figures import FEWEST_FILLS, counted
+from foundation.formatting import MIN_FILLS, count_text
 from option_spreads.selling.rules import TRADING_DAYS
 from option_spreads.simulation.resampling import (
     AccountPaths,
@@ -58,7 +58,7 @@ def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
     if needed > there:
         raise InputError(
             f"runs: {settings.runs:,} of {settings.days:,} days with up to"
-            f" {counted(most, 'trade')} take {needed / 1e9:,.0f} GB, and this machine has"
+            f" {count_text(most, 'trade')} take {needed / 1e9:,.0f} GB, and this machine has"
             f" {there / 1e9:,.0f}; name fewer runs or days"
         )
 
@@ -149,14 +149,14 @@ def sortino(daily: Array, before: Array) -> Array:
 def doubts(sample: TradeSample) -> Iterator[str]:
     """What makes figures of a file's trades doubtful, a sentence each."""
     n = len(sample.results)
-    if n < FEWEST_FILLS:
+    if n < MIN_FILLS:
         yield (
-            f"The file holds {counted(n, 'trade')}; with fewer than {FEWEST_FILLS} every figure"
+            f"The file holds {count_text(n, 'trade')}; with fewer than {MIN_FILLS} every figure"
             " rests on a few lucky or unlucky ones."
         )
     if beyond := int(((sample.results > sample.gains) | (sample.results < -sample.risks)).sum()):
         yield (
-            f"{beyond} of {counted(n, 'trade')} won more than the credit or lost more than width"
+            f"{beyond} of {count_text(n, 'trade')} won more than the credit or lost more than width"
             " less credit, which no spread does. Check P/L_$, Position_Size, Entry_Credit and"
             " Strikes."
         )

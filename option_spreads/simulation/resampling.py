@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Array
-from foundation.compiled import compiled, inlined
+from foundation.compiled import compiled, jit_inline
 from option_spreads.autoscaler.rules import PRIOR_LOSS, PRIOR_WIN, PRIOR_WINS, AutoscalingSettings
 
 UNIT = 10_000  # of a dollar
@@ -234,7 +234,7 @@ def account_paths(
     return paths
 
 
-@inlined
+@jit_inline
 def _next_contracts(
     balance: int,
     n: int,

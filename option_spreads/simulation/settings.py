@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 
 from foundation.errors import DataError, InputError
-from foundation.figures import counted
+from foundation.formatting import count_text
 from foundation.settings import about, setting, settings_class
 from marketsimulator.settings import OptionTerms, VenueSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
@@ -113,7 +113,7 @@ class SpreadSettings(AutoscalingSettings):
         dates = sessions[sessions >= np.datetime64(self.start, "D")][:count]
         if len(dates) < count:
             raise InputError(
-                f"start, years: the calendar ends before {counted(self.years, 'year')} from"
+                f"start, years: the calendar ends before {count_text(self.years, 'year')} from"
                 f" {self.start} passed"
             )
         return self.index.days(dates, self.seed, self.smile)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
-from foundation.figures import NONE, counted, number, percent, usd
+from foundation.formatting import NO_VALUE, count_text, number, percent, usd
 from foundation.tables import Table
 from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, csv_of, entry_columns
 from option_spreads.selling.rules import SpreadCosts
@@ -176,7 +176,7 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
     if text := _stopped_text(summary):
         yield Text(text)
     title = (
-        f"{counted(summary['days'], 'session')} of {summary['index']},"
+        f"{count_text(summary['days'], 'session')} of {summary['index']},"
         f" {summary['first']} to {summary['last']}"
     )
     parts = account["by_strategy"].items() if len(account["by_strategy"]) > 1 else ()
@@ -243,7 +243,7 @@ def _stopped_text(summary: Mapping[str, Any]) -> str:
     balance = usd(summary["account"]["final_balance"], 0)
     return (
         f"Stopped on {stopped['date']}: {STOPS[stopped['reason']]} at a balance of {balance}. The"
-        f" last {counted(stopped['sessions_left'], 'session')} of {summary['days']:,} have no"
+        f" last {count_text(stopped['sessions_left'], 'session')} of {summary['days']:,} have no"
         " trades, and every figure below counts them."
     )
 
@@ -251,7 +251,7 @@ def _stopped_text(summary: Mapping[str, Any]) -> str:
 def _unsold_text(account: Mapping[str, Any]) -> str:
     """What the account was offered and did not sell."""
     unsold = [f"{count:,} {UNSOLD[name]}" for name, count in account["unsold"].items() if count]
-    text = f"{counted(account['offers'], 'spread')} offered, {account['trades']:,} sold"
+    text = f"{count_text(account['offers'], 'spread')} offered, {account['trades']:,} sold"
     if unsold:
         text += f"; not sold: {', '.join(unsold)}"
     if account["first_halt"]:
@@ -292,8 +292,8 @@ def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
         "average win, loss": f"{won}, {lost}",
         "mean, standard error": f"{mean}, {number(figures['mean_error'], 1)}",
         "worst, possible": f"{worst}, {possible}",
-        "stopped, gapped": stopped if exits else NONE,
-        "held to the close": percent(expired, 1) if exits else NONE,
+        "stopped, gapped": stopped if exits else NO_VALUE,
+        "held to the close": percent(expired, 1) if exits else NO_VALUE,
         "mean contracts": number(figures["mean_contracts"]),
         "cost of slippage": number(costs["slippage"], 0),
         "commission": number(costs["commission"], 0),
@@ -305,7 +305,7 @@ def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
 def _profit_factor_text(figures: Mapping[str, Any]) -> str:
     """The profit factor, or why there is none."""
     if not figures["trades"]:
-        return f"{NONE}, no trade"
+        return f"{NO_VALUE}, no trade"
     if figures["profit_factor"] is None:
-        return f"{NONE}, no loss"
+        return f"{NO_VALUE}, no loss"
     return number(figures["profit_factor"])

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from execution.orders.option_orders import SHARES_PER_OPTION
-from foundation.decimals import plain_number
+from foundation.decimals import parse_number
 from foundation.errors import DataError
 from option_spreads.autoscaler.rules import max_risk
 from option_spreads.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
@@ -144,7 +144,7 @@ def _trade(row: Row, now: np.datetime64) -> TradeRow:
     if abs(amount) > MOST_RESULT * size:
         raise ValueError(f"P/L_$ {row['P/L_$']} is no result of {size} contracts")
     risk = _contract_risk(row)
-    gain = Fraction(plain_number(row["Entry_Credit"].strip())) * SHARES_PER_OPTION
+    gain = Fraction(parse_number(row["Entry_Credit"].strip())) * SHARES_PER_OPTION
     return TradeRow(amount / size, risk, gain, *_times_of(row, now))
 
 
@@ -161,14 +161,14 @@ def _contract_risk(row: Row) -> Fraction:
     """
     credit = row.get("Entry_Credit", "").strip()
     words = row.get("Strikes", "").replace("-", "/").split("/")
-    strikes = [plain_number(word.strip()) for word in words if word.strip()]
+    strikes = [parse_number(word.strip()) for word in words if word.strip()]
     sides = zip(strikes[::2], strikes[1::2], strict=False)
     widths = [float(abs(long - short)) for short, long in sides]
     if not credit:
         raise ValueError("Entry_Credit is missing")
     # An iron condor has two sides, of which only one can be in the money at the close.
     width = max(widths) if widths else None
-    return Fraction(str(max_risk(row.get("Strategy", ""), float(plain_number(credit)), width)))
+    return Fraction(str(max_risk(row.get("Strategy", ""), float(parse_number(credit)), width)))
 
 
 def _times_of(row: Row, now: np.datetime64) -> tuple[np.datetime64 | None, np.datetime64 | None]:

@@ -22,21 +22,25 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled, inlined, merged
-from sizing.solver.approach import WIDE, approach, keep_to_rooms
+from foundation.compiled import compiled, jit_inline, jit_inline_ir
+from sizing.solver.ascend_coordinates import (
+    MIN_ASCENT_WEIGHTS,
+    ascend_coordinates,
+    shrink_to_limits,
+)
 from sizing.solver.cholesky import RIDGE, eliminate, solve_in_place
 from sizing.solver.segments import (
-    AT,
-    BELOW,
-    BOUGHT,
-    FREE,
-    FREED_LAST,
-    Program,
-    State,
+    AT_LIMIT,
+    BELOW_LIMIT,
+    BEYOND_LIMIT,
+    FREE_COUNT,
+    LAST_FREED,
+    QuadraticProgram,
+    SolverState,
     bends_at_zero,
     covariance,
     exceeds_net,
-    exceeds_room,
+    exceeds_gross,
     fix_weight,
     free_weight,
     gradient_at,
@@ -44,22 +48,24 @@ from sizing.solver.segments import (
     group_use,
     is_net,
     move_gradient,
-    neighbour,
+    next_knot,
 )
 
 SOLVED, INFEASIBLE, UNFINISHED = range(3)
-STILL = 1e-13  # a weight that would move less does not
-TOLERANCE = 1e-11  # of the largest gradient
-LONG = 100.0  # a step in weights that only a nearly singular R asks for
-REPEATS = 4  # solutions refined at most, and full steps taken again where the first left a gradient
+STEP_TOL = 1e-13  # a weight that would move less does not
+GRADIENT_TOL = 1e-11  # of the largest gradient
+MAX_EXACT_STEP = 100.0  # a step in weights that only a nearly singular R asks for
+MAX_REFINEMENTS = (
+    4  # solutions refined at most, and full steps taken again where the first left a gradient
+)
 
 # Of the program that brings weights within net groups: what passing one costs, where holding
 # nothing would keep to it and where it asks for a position; a change of a weight; its curvature.
 CAP_PENALTY, FLOOR_PENALTY, CHANGE_COST, CURVATURE = 1e6, 1e3, 1e-3, 1e-7
 
 
-@merged
-def solve(program: Program) -> tuple[int, Array, Array]:
+@jit_inline_ir
+def solve(program: QuadraticProgram) -> tuple[int, Array, Array]:
     """Solve one program; in place variances gain a ridge, and a net group that no weights keep to
     the room that it takes to do so.
 
@@ -72,11 +78,11 @@ def solve(program: Program) -> tuple[int, Array, Array]:
     prices : [m]
         what one more of each group's room would add to the objective.
     """
-    n = len(program.pull)
-    m = len(program.room)
+    n = len(program.linear_term)
+    m = len(program.headroom)
     if n == 0:
         return SOLVED, np.empty(0), np.zeros(m)
-    tolerance = TOLERANCE * _add_ridge(program)
+    tolerance = GRADIENT_TOL * _add_ridge(program)
     weight = np.empty(n)
     if not _set_start(program, weight):
         return INFEASIBLE, weight, np.zeros(m)
@@ -84,13 +90,13 @@ def solve(program: Program) -> tuple[int, Array, Array]:
 
 
 @compiled
-def _optimum(program: Program, start: Array, tolerance: float) -> tuple[int, Array, Array]:
+def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple[int, Array, Array]:
     """The answer of `solve` from a feasible start [n], which it overwrites.
 
     tolerance: of a gradient that counts as none.
     """
-    n = len(program.pull)
-    m = len(program.room)
+    n = len(program.linear_term)
+    m = len(program.headroom)
     state = _state_at(program, start)
     step = np.empty(n)
     repeats = 0
@@ -103,7 +109,7 @@ def _optimum(program: Program, start: Array, tolerance: float) -> tuple[int, Arr
             continue
         # A full step leaves no gradient on the free weights, unless R is nearly singular. The rest
         # goes first: prices and slopes below mean something only at the optimum of the free ones.
-        if repeats < REPEATS and largest_residual(program, state) > 10.0 * tolerance:
+        if repeats < MAX_REFINEMENTS and largest_residual(program, state) > 10.0 * tolerance:
             repeats += 1
             continue
         # Ceilings before knots: the slopes at a knot contain the groups' prices, and a price of the
@@ -116,20 +122,20 @@ def _optimum(program: Program, start: Array, tolerance: float) -> tuple[int, Arr
     return UNFINISHED, state.weight, state.price
 
 
-@merged
-def _snap_to_knots(state: State) -> None:
+@jit_inline_ir
+def _snap_to_knots(state: SolverState) -> None:
     """Put free weights on a knot where they ended at it but for rounding."""
     # A weight that equals what is held keeps the held quantity to its last decimal; one beside it
     # would go through a division and lose a step of the increment.
-    for a in range(state.counts[FREE]):
+    for a in range(state.counts[FREE_COUNT]):
         i = state.free[a]
         for knot in (state.low[i], state.high[i]):
-            if abs(state.weight[i] - knot) <= STILL:
+            if abs(state.weight[i] - knot) <= STEP_TOL:
                 state.weight[i] = knot
 
 
-@merged
-def _add_ridge(program: Program) -> float:
+@jit_inline_ir
+def _add_ridge(program: QuadraticProgram) -> float:
     """Add the ridge to the variances; the scale of pulls and variances and of costs.
 
     A singular R (two symbols that are one) has a factor with it. The scale is never 0, so that a
@@ -137,33 +143,33 @@ def _add_ridge(program: Program) -> float:
     """
     largest = 1e-30
     dearest = 0.0
-    for i in range(len(program.pull)):
-        largest = max(largest, abs(program.pull[i]), program.variance[i])
+    for i in range(len(program.linear_term)):
+        largest = max(largest, abs(program.linear_term[i]), program.variance[i])
         dearest = max(dearest, program.cost[i])
-    for i in range(len(program.pull)):
+    for i in range(len(program.linear_term)):
         program.variance[i] += RIDGE * largest
     return float(dearest + largest)
 
 
-@merged
-def _set_start(program: Program, weight: Array) -> bool:
+@jit_inline_ir
+def _set_start(program: QuadraticProgram, weight: Array) -> bool:
     """Write what is held, within bounds, or the smallest weights where that passes a room, [n].
 
     Whether any weights fit: not where the smallest weights pass a group of sizes as well.
     """
-    n = len(program.pull)
+    n = len(program.linear_term)
     least = np.empty(n)
     for i in range(n):
         weight[i] = min(max(program.held[i], program.lower[i]), program.upper[i])
         least[i] = min(max(0.0, program.lower[i]), program.upper[i])
-    feasible = not exceeds_room(program, least)
-    if feasible and n >= WIDE:
-        approach(program, weight, least)
+    feasible = not exceeds_gross(program, least)
+    if feasible and n >= MIN_ASCENT_WEIGHTS:
+        ascend_coordinates(program, weight, least)
     # A primal method needs a feasible start. Every step after it keeps to the rooms.
     passes_net = exceeds_net(program, weight)
     if passes_net:
-        keep_to_rooms(program, weight, least)
-    if exceeds_room(program, weight):
+        shrink_to_limits(program, weight, least)
+    if exceeds_gross(program, weight):
         for i in range(n):
             weight[i] = least[i]
         passes_net = exceeds_net(program, weight)
@@ -173,7 +179,7 @@ def _set_start(program: Program, weight: Array) -> bool:
 
 
 @compiled
-def _keep_to_net(program: Program, weight: Array) -> None:
+def _keep_to_net(program: QuadraticProgram, weight: Array) -> None:
     """Bring weights [n] within the net limits with few changes, or as close as possible.
 
     This exceeds no limit of sizes. If net limits contradict each other, those that require a
@@ -181,20 +187,20 @@ def _keep_to_net(program: Program, weight: Array) -> None:
     """
     # This is the same kind of program: passing a net group has a penalty far above what changes
     # cost, so that it is passed only where nothing else is possible.
-    n = len(program.pull)
-    m = len(program.room)
+    n = len(program.linear_term)
+    m = len(program.headroom)
     penalty = program.penalty.copy()
-    room = program.room.copy()
+    headroom = program.headroom.copy()
     for k in range(m):
         if is_net(program.net, program.penalty, k):
-            penalty[k] = CAP_PENALTY if room[k] >= 0.0 else FLOOR_PENALTY
+            penalty[k] = CAP_PENALTY if headroom[k] >= 0.0 else FLOOR_PENALTY
         elif penalty[k] < np.inf:
-            room[k] = np.inf
+            headroom[k] = np.inf
     cost = np.empty(n)
     for i in range(n):
         # The first ones change first. Costs that are alike would spread a change over all.
         cost[i] = CHANGE_COST * (1.0 + i / n)
-    nearest = Program(
+    nearest = QuadraticProgram(
         np.zeros(n),
         np.full(n, CURVATURE),
         np.zeros((1, n, n)),
@@ -203,34 +209,34 @@ def _keep_to_net(program: Program, weight: Array) -> None:
         weight.copy(),
         cost,
         program.groups,
-        room,
+        headroom,
         penalty,
         program.net,
     )
-    _, moved, _ = _optimum(nearest, weight.copy(), TOLERANCE * FLOOR_PENALTY)
+    _, moved, _ = _optimum(nearest, weight.copy(), GRADIENT_TOL * FLOOR_PENALTY)
     for i in range(n):
         weight[i] = moved[i]
     for k in range(m):
         if is_net(program.net, program.penalty, k):
-            program.room[k] = max(
-                program.room[k], group_use(program.groups, program.net, k, weight)
+            program.headroom[k] = max(
+                program.headroom[k], group_use(program.groups, program.net, k, weight)
             )
 
 
-@merged
-def _state_at(program: Program, weight: Array) -> State:
+@jit_inline_ir
+def _state_at(program: QuadraticProgram, weight: Array) -> SolverState:
     """Return the state of the method at feasible weights [n]."""
-    n = len(program.pull)
-    m = len(program.room)
-    state = State(
+    n = len(program.linear_term)
+    m = len(program.headroom)
+    state = SolverState(
         weight=weight,
-        gradient=gradient_at(program.pull, program.risk, program.variance, weight),
+        gradient=gradient_at(program.linear_term, program.risk, program.variance, weight),
         low=np.empty(n),
         high=np.empty(n),
         sign=np.empty(n),
         side=np.empty(n),
         free=np.empty(n, dtype=np.int64),
-        place=np.full(n, -1),
+        free_position=np.full(n, -1),
         active=np.zeros(m, dtype=np.int64),
         price=np.zeros(m),
         factor=np.empty((n, n)),
@@ -240,9 +246,9 @@ def _state_at(program: Program, weight: Array) -> State:
     for k in range(m):
         if (
             program.penalty[k] < np.inf
-            and group_use(program.groups, program.net, k, weight) > program.room[k]
+            and group_use(program.groups, program.net, k, weight) > program.headroom[k]
         ):
-            state.active[k] = BOUGHT
+            state.active[k] = BEYOND_LIMIT
             state.price[k] = program.penalty[k]
     for i in range(n):
         w = weight[i]
@@ -250,62 +256,62 @@ def _state_at(program: Program, weight: Array) -> State:
         at_zero = w == 0.0 and bends_at_zero(program.groups, program.net, i)
         if at_held or at_zero or w == program.lower[i] or w == program.upper[i]:
             continue
-        below = neighbour(program, i, w, -1.0)
-        above = neighbour(program, i, w, 1.0)
+        below = next_knot(program, i, w, -1.0)
+        above = next_knot(program, i, w, 1.0)
         free_weight(program, state, i, below, above)
     return state
 
 
-@merged
-def _take_step(program: Program, state: State, step: Array) -> bool:
+@jit_inline_ir
+def _take_step(program: QuadraticProgram, state: SolverState, step: Array) -> bool:
     """Take the step [free] up to the first knot or ceiling; return whether one stopped it."""
     to_knot, i = _nearest_knot(state, step)
     to_ceiling, k = _nearest_ceiling(program, state, step)
     length = min(to_knot, to_ceiling, 1.0)
     if length > 0.0:
-        for a in range(state.counts[FREE]):
+        for a in range(state.counts[FREE_COUNT]):
             moved = length * step[a]
             at = state.free[a]
             state.weight[at] += moved
             move_gradient(program.risk, program.variance, state.gradient, at, moved)
-            if abs(moved) > STILL:
+            if abs(moved) > STEP_TOL:
                 # From another point a weight that could not move before may be able to. The weight
                 # freed last has moved as well, and may cross the next knot that it meets.
                 _clear_bars(state.barred)
-                state.counts[FREED_LAST] = -1
+                state.counts[LAST_FREED] = -1
     if to_ceiling < 1.0 and to_ceiling <= to_knot:
-        state.active[k] = AT
+        state.active[k] = AT_LIMIT
         _clear_bars(state.barred)
         return True
     if to_knot < 1.0:
         # A weight that was freed and is back at its knot without having moved would be freed again
         # for the same gradient, for ever. It waits until something else has moved. Only the weight
         # freed last is barred: another one that meets its knot at length 0 may have to cross it.
-        if length == 0.0 and i == state.counts[FREED_LAST]:
+        if length == 0.0 and i == state.counts[LAST_FREED]:
             state.barred[i] = 1
-        upwards = step[state.place[i]] > 0.0
+        upwards = step[state.free_position[i]] > 0.0
         fix_weight(program, state, i, state.high[i] if upwards else state.low[i])
         return True
     return False
 
 
-@inlined
+@jit_inline
 def _clear_bars(barred: Index) -> None:
     for i in range(len(barred)):
         barred[i] = 0
 
 
-@merged
-def _nearest_knot(state: State, step: Array) -> tuple[float, int]:
+@jit_inline_ir
+def _nearest_knot(state: SolverState, step: Array) -> tuple[float, int]:
     """Find the first free weight that reaches the end of its segment.
 
     Return the share of the step up to there, infinite if none does, and the weight's number.
     """
     nearest = np.inf
     which = -1
-    for a in range(state.counts[FREE]):
+    for a in range(state.counts[FREE_COUNT]):
         i = state.free[a]
-        if abs(step[a]) > STILL:
+        if abs(step[a]) > STEP_TOL:
             end = state.high[i] if step[a] > 0.0 else state.low[i]
             share = max((end - state.weight[i]) / step[a], 0.0)
             if share < nearest:
@@ -314,29 +320,32 @@ def _nearest_knot(state: State, step: Array) -> tuple[float, int]:
     return nearest, which
 
 
-@merged
-def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float, int]:
+@jit_inline_ir
+def _nearest_ceiling(
+    program: QuadraticProgram, state: SolverState, step: Array
+) -> tuple[float, int]:
     """Find the first group that reaches its ceiling, from below or from above.
 
     Return the share of the step up to there, infinite if none does, and the group's number.
     """
     nearest = np.inf
     which = -1
-    for k in range(len(program.room)):
-        if state.active[k] == AT:
+    for k in range(len(program.headroom)):
+        if state.active[k] == AT_LIMIT:
             continue
         rise = 0.0
         size = 0.0
-        for a in range(state.counts[FREE]):
+        for a in range(state.counts[FREE_COUNT]):
             i = state.free[a]
             rise += group_slope(program.groups, program.net, state.sign, k, i) * step[a]
             size += abs(program.groups[k, i]) * abs(step[a])
-        toward = -rise if state.active[k] == BOUGHT else rise
+        toward = -rise if state.active[k] == BEYOND_LIMIT else rise
         # A group of the same weights as one that is full already rises by rounding alone. Taken for
         # a rise it would stop every step at length 0.
-        if toward > max(1e-10 * size, STILL):
+        if toward > max(1e-10 * size, STEP_TOL):
             share = max(
-                (program.room[k] - group_use(program.groups, program.net, k, state.weight)) / rise,
+                (program.headroom[k] - group_use(program.groups, program.net, k, state.weight))
+                / rise,
                 0.0,
             )
             if share < nearest:
@@ -345,8 +354,8 @@ def _nearest_ceiling(program: Program, state: State, step: Array) -> tuple[float
     return nearest, which
 
 
-@merged
-def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
+@jit_inline_ir
+def _leave_ceiling(program: QuadraticProgram, state: SolverState, tolerance: float) -> bool:
     """Release the full group whose price is furthest out of range; return whether one is.
 
     With a price below 0 less use of the group is better. With a price above the penalty exceeding
@@ -354,27 +363,27 @@ def _leave_ceiling(program: Program, state: State, tolerance: float) -> bool:
     """
     worst = tolerance
     at = -1
-    side = BELOW
+    side = BELOW_LIMIT
     for k in range(len(state.active)):
-        if state.active[k] != AT:
+        if state.active[k] != AT_LIMIT:
             continue
         if -state.price[k] > worst:
             worst = -state.price[k]
             at = k
-            side = BELOW
+            side = BELOW_LIMIT
         if state.price[k] - program.penalty[k] > worst:
             worst = state.price[k] - program.penalty[k]
             at = k
-            side = BOUGHT
+            side = BEYOND_LIMIT
     if at >= 0:
         state.active[at] = side
-        state.price[at] = program.penalty[at] if side == BOUGHT else 0.0
+        state.price[at] = program.penalty[at] if side == BEYOND_LIMIT else 0.0
         _clear_bars(state.barred)
     return at >= 0
 
 
-@merged
-def _free_one(program: Program, state: State, tolerance: float) -> bool:
+@jit_inline_ir
+def _free_one(program: QuadraticProgram, state: SolverState, tolerance: float) -> bool:
     """Free the weight whose gradient lies furthest outside the slopes around its knot, if any.
 
     If none lies outside, every condition of an optimum holds. The objective is concave, so that
@@ -383,9 +392,9 @@ def _free_one(program: Program, state: State, tolerance: float) -> bool:
     priced = _priced_groups(state)
     worst = tolerance
     chosen = -1
-    way = 0.0
+    direction = 0.0
     for i in range(len(state.weight)):
-        if state.place[i] >= 0 or state.barred[i]:
+        if state.free_position[i] >= 0 or state.barred[i]:
             continue
         w = state.weight[i]
         price = 0.0
@@ -401,26 +410,26 @@ def _free_one(program: Program, state: State, tolerance: float) -> bool:
             if gradient - slope > worst:
                 worst = gradient - slope
                 chosen = i
-                way = 1.0
+                direction = 1.0
         if w > program.lower[i]:
             slope = _slope_below(program.cost, program.held, i, w, price)
             if slope - gradient > worst:
                 worst = slope - gradient
                 chosen = i
-                way = -1.0
+                direction = -1.0
     if chosen < 0:
         return False
-    state.counts[FREED_LAST] = chosen
+    state.counts[LAST_FREED] = chosen
     # Read back it is an integer like any other. What may be the literal -1 is compiled for twice.
-    freed = state.counts[FREED_LAST]
+    freed = state.counts[LAST_FREED]
     w = state.weight[freed]
-    beyond = neighbour(program, freed, w, way)
+    beyond = next_knot(program, freed, w, direction)
     free_weight(program, state, freed, min(w, beyond), max(w, beyond))
     return True
 
 
-@merged
-def _priced_groups(state: State) -> Index:
+@jit_inline_ir
+def _priced_groups(state: SolverState) -> Index:
     """The groups that have a price: of many most are not full, and have none."""
     priced = np.empty(len(state.price), dtype=np.int64)
     count = 0
@@ -431,22 +440,22 @@ def _priced_groups(state: State) -> Index:
     return priced[:count]
 
 
-@inlined
+@jit_inline
 def _slope_above(cost: Array, held: Array, i: int, w: float, price: float) -> float:
     """Return the cost of one more of weight i from w upwards: trading, and headroom at `price`."""
     trading = cost[i] if w >= held[i] else -cost[i]
     return float(trading + (price if w >= 0.0 else -price))
 
 
-@inlined
+@jit_inline
 def _slope_below(cost: Array, held: Array, i: int, w: float, price: float) -> float:
     """Return the saving of one less of weight i below w: trading, and headroom at `price`."""
     trading = -cost[i] if w <= held[i] else cost[i]
     return float(trading + (-price if w <= 0.0 else price))
 
 
-@merged
-def find_step(program: Program, state: State, step: Array) -> None:
+@jit_inline_ir
+def find_step(program: QuadraticProgram, state: SolverState, step: Array) -> None:
     """Write the step [free] to the optimum of the free weights, and every group's price there.
 
     Groups at their ceilings stay at them along the step. For R the free weights' part of the risk,
@@ -454,7 +463,7 @@ def find_step(program: Program, state: State, step: Array) -> None:
 
         R d + A'p = g,   A d = 0
     """
-    count = state.counts[FREE]
+    count = state.counts[FREE_COUNT]
     full = _full_groups(program, state)
     rows = len(full)
     rest = np.empty(count)
@@ -469,7 +478,7 @@ def find_step(program: Program, state: State, step: Array) -> None:
             lines[r, a] = group_slope(program.groups, program.net, state.sign, full[r], i)
     # Where R is nearly singular the step without ceilings is huge, and the ceilings take most of it
     # back: a difference of large numbers. What that loses is found from the gradient that is left.
-    for _ in range(REPEATS):
+    for _ in range(MAX_REFINEMENTS):
         for a in range(count):
             part[a] = rest[a]
         huge = _solve_on_lines(state, lines, part, prices)
@@ -487,40 +496,40 @@ def find_step(program: Program, state: State, step: Array) -> None:
                 rest[a] -= shared * part[b]
 
 
-@merged
-def _full_groups(program: Program, state: State) -> Index:
+@jit_inline_ir
+def _full_groups(program: QuadraticProgram, state: SolverState) -> Index:
     """The groups at their ceilings; every group's price becomes that of what it has bought."""
-    full = np.empty(len(program.room), dtype=np.int64)
+    full = np.empty(len(program.headroom), dtype=np.int64)
     rows = 0
-    for k in range(len(program.room)):
-        state.price[k] = program.penalty[k] if state.active[k] == BOUGHT else 0.0
-        if state.active[k] == AT:
+    for k in range(len(program.headroom)):
+        state.price[k] = program.penalty[k] if state.active[k] == BEYOND_LIMIT else 0.0
+        if state.active[k] == AT_LIMIT:
             full[rows] = k
             rows += 1
     return full[:rows]
 
 
-@merged
-def largest_residual(program: Program, state: State) -> float:
+@jit_inline_ir
+def largest_residual(program: QuadraticProgram, state: SolverState) -> float:
     """The largest net gradient among the free weights: 0 at their optimum."""
     largest = 0.0
-    for a in range(state.counts[FREE]):
+    for a in range(state.counts[FREE_COUNT]):
         largest = max(largest, abs(_net_gradient(program, state, state.free[a])))
     return largest
 
 
-@inlined
-def _net_gradient(program: Program, state: State, i: int) -> float:
+@jit_inline
+def _net_gradient(program: QuadraticProgram, state: SolverState, i: int) -> float:
     """Return the gradient of free weight i, net of trading costs and group prices."""
     net = state.gradient[i] - program.cost[i] * state.side[i]
-    for k in range(len(program.room)):
+    for k in range(len(program.headroom)):
         if state.price[k] != 0.0:
             net -= state.price[k] * group_slope(program.groups, program.net, state.sign, k, i)
     return float(net)
 
 
-@merged
-def _solve_on_lines(state: State, lines: Array, part: Array, prices: Array) -> bool:
+@jit_inline_ir
+def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array) -> bool:
     """Turn a gradient into the step that keeps to the lines; whether that step is inexact.
 
     part [free]: the gradient, which becomes the step. lines [rows, free]: what the free weights
@@ -559,17 +568,17 @@ def _solve_on_lines(state: State, lines: Array, part: Array, prices: Array) -> b
     if rank >= count:
         for a in range(count):
             part[a] = 0.0
-    return bool(longest > LONG)
+    return bool(longest > MAX_EXACT_STEP)
 
 
-@inlined
+@jit_inline
 def _add_multiple(x: Array, times: float, y: Array) -> None:
     """Add times·y to the leading elements of x, without an array on the way."""
     for a in range(len(y)):
         x[a] += times * y[a]
 
 
-@merged
+@jit_inline_ir
 def _largest_size(x: Array) -> float:
     """The largest |xᵢ|; 0 without elements."""
     largest = 0.0

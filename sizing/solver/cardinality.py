@@ -11,14 +11,14 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask, Matrix
-from foundation.compiled import compiled, inlined, numbers_of
+from foundation.compiled import compiled, jit_inline, true_indices
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import SizingProblem, fixed_use, never_borrows, optimal_weights
+from sizing.solver.multi_period import SizingProblem, fixed_use, cannot_borrow, optimal_weights
 
-EXCHANGES = 12  # tried at most
-GAIN = 1e-12  # a return: what an exchange has to add
-MISSED = 1e3  # return taken off for each equity that a net limit is passed by
-PASSED = 1e-9  # of equity: a net limit passed by less is kept to
+MAX_EXCHANGES = 12  # tried at most
+MIN_GAIN = 1e-12  # a return: what an exchange has to add
+VIOLATION_PENALTY = 1e3  # return taken off for each equity that a net limit is passed by
+VIOLATION_TOL = 1e-9  # of equity: a net limit passed by less is kept to
 
 
 @compiled
@@ -39,40 +39,40 @@ def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Matrix, Ar
     status, weights, prices = optimal_weights(problem)
     if status != SOLVED or _count(weights[0]) <= most:
         return status, weights, prices, 0.0
-    bound = _worth(problem, weights)
-    missed = _missed(problem, weights)
+    bound = _objective(problem, weights)
+    missed = _net_violation(problem, weights)
     unfixed = problem.upper > problem.lower
     places = max(int(most) - _count(problem.lower * ~unfixed), 0)
     stands = unfixed.copy()
     standing = _count(weights[0] * unfixed)
     while standing > places:
         kept = max(places, standing // 2)
-        _keep_largest(_parts(problem, weights) * unfixed, kept, stands)
-        status, weights, prices = optimal_weights(_of_standing(problem, stands))
+        _keep_largest(_contributions(problem, weights) * unfixed, kept, stands)
+        status, weights, prices = optimal_weights(_restricted_to(problem, stands))
         if status != SOLVED:
             return status, weights, prices, np.nan
         standing = _count(weights[0] * unfixed)
     tried = stands | ~unfixed
-    worth = _worth(problem, weights) - MISSED * _missed(problem, weights)
-    for _ in range(EXCHANGES if places > 0 else 0):
+    worth = _objective(problem, weights) - VIOLATION_PENALTY * _net_violation(problem, weights)
+    for _ in range(MAX_EXCHANGES if places > 0 else 0):
         come = _best_outside(problem, weights, prices, tried)
         if come < 0:
             break
         tried[come] = True
         changed = stands.copy()
         changed[come] = True
-        if len(numbers_of(changed)) > places:
-            changed[_least_inside(_parts(problem, weights), stands)] = False
-        found, others, other_prices = optimal_weights(_of_standing(problem, changed))
-        value = _worth(problem, others) - MISSED * _missed(problem, others)
-        if found == SOLVED and value > worth + GAIN:
+        if len(true_indices(changed)) > places:
+            changed[_least_inside(_contributions(problem, weights), stands)] = False
+        found, others, other_prices = optimal_weights(_restricted_to(problem, changed))
+        value = _objective(problem, others) - VIOLATION_PENALTY * _net_violation(problem, others)
+        if found == SOLVED and value > worth + MIN_GAIN:
             weights, prices, stands, worth = others, other_prices, changed, value
-    if _missed(problem, weights) > missed + PASSED:
+    if _net_violation(problem, weights) > missed + VIOLATION_TOL:
         return status, weights, prices, np.nan
-    return status, weights, prices, max(bound - _worth(problem, weights), 0.0)
+    return status, weights, prices, max(bound - _objective(problem, weights), 0.0)
 
 
-@inlined
+@jit_inline
 def _count(values: Array) -> int:
     """How many values are not zero."""
     count = 0
@@ -83,7 +83,7 @@ def _count(values: Array) -> int:
 
 
 @compiled
-def _of_standing(problem: SizingProblem, stands: Mask) -> SizingProblem:
+def _restricted_to(problem: SizingProblem, stands: Mask) -> SizingProblem:
     """Return the problem in which only these weights [S] and fixed ones may be nonzero."""
     lower = problem.lower.copy()
     upper = problem.upper.copy()
@@ -108,10 +108,10 @@ def _of_standing(problem: SizingProblem, stands: Mask) -> SizingProblem:
 
 
 @compiled
-def _worth(problem: SizingProblem, weights: Array) -> float:
+def _objective(problem: SizingProblem, weights: Array) -> float:
     """The objective of weights [K, S]."""
     unfixed = 1.0 - fixed_use(problem, np.full(len(problem.held), 1.0))
-    free_of_financing = never_borrows(problem)
+    free_of_financing = cannot_borrow(problem)
     total = 0.0
     for k in range(len(weights)):
         chosen: Index = np.flatnonzero(weights[k])
@@ -133,7 +133,7 @@ def _worth(problem: SizingProblem, weights: Array) -> float:
 
 
 @compiled
-def _missed(problem: SizingProblem, weights: Array) -> float:
+def _net_violation(problem: SizingProblem, weights: Array) -> float:
     """By how much weights [K, S] pass the net limits together."""
     missed = 0.0
     for g in range(len(problem.net_limits)):
@@ -142,7 +142,7 @@ def _missed(problem: SizingProblem, weights: Array) -> float:
 
 
 @compiled
-def _parts(problem: SizingProblem, weights: Array) -> Array:
+def _contributions(problem: SizingProblem, weights: Array) -> Array:
     """What each weight of the first period adds to the objective, about, [S]; 0 where it is 0.
 
     At an optimum w²R/2 is lost without it, if nothing takes its place, and of what is held the cost
@@ -153,8 +153,8 @@ def _parts(problem: SizingProblem, weights: Array) -> Array:
     for i in range(len(parts)):
         if weights[0, i] != 0.0:
             held = problem.held[i]
-            way = np.sign(weights[0, i] - held)
-            parts[i] = problem.cost[0, i] * (abs(held) + way * held)
+            direction = np.sign(weights[0, i] - held)
+            parts[i] = problem.cost[0, i] * (abs(held) + direction * held)
             for k in range(len(weights)):
                 variance = problem.covariance[k, i, i] / problem.fraction
                 parts[i] += 0.5 * variance * weights[k, i] ** 2
@@ -170,7 +170,7 @@ def _keep_largest(parts: Array, count: int, stands: Mask) -> None:
         stands[order[rank]] = rank < count
 
 
-@inlined
+@jit_inline
 def _least_inside(parts: Array, stands: Mask) -> int:
     """What adds the least of what stands; of equal ones the last."""
     least = -1
@@ -196,7 +196,7 @@ def _best_outside(problem: SizingProblem, weights: Array, prices: Array, tried: 
     return best
 
 
-@inlined
+@jit_inline
 def _added_alone(problem: SizingProblem, weights: Array, prices: Array, i: int) -> float:
     """What weight i adds to the objective at its best, all others as they are."""
     slope = 0.0
@@ -213,12 +213,12 @@ def _added_alone(problem: SizingProblem, weights: Array, prices: Array, i: int) 
     for g in range(len(problem.net_limits)):
         slope -= prices[len(problem.limits) + g] * problem.net[g, i]
     most = 0.0
-    for way in (1.0, -1.0):
-        room = problem.upper[i] if way > 0.0 else -problem.lower[i]
+    for direction in (1.0, -1.0):
+        headroom = problem.upper[i] if direction > 0.0 else -problem.lower[i]
         # On the way back to what is held a trade is saved.
-        trade = -problem.cost[0, i] if problem.held[i] * way > 0.0 else problem.cost[0, i]
-        gain = way * slope - size - trade
-        length = min(room, gain / variance) if variance > 0.0 else room
+        trade = -problem.cost[0, i] if problem.held[i] * direction > 0.0 else problem.cost[0, i]
+        gain = direction * slope - size - trade
+        length = min(headroom, gain / variance) if variance > 0.0 else headroom
         if gain > 0.0:
             most = max(most, gain * length - 0.5 * variance * length * length)
     return most

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array
-from foundation.compiled import compiled, inlined, reordered
+from foundation.compiled import compiled, jit_inline, jit_fastmath
 
 # Of the largest variance or pull, added to each variance: a singular matrix then has a factor, and
 # no objective moves by an amount that counts.
@@ -17,12 +17,12 @@ RIDGE = 1e-10
 
 # Of a variance: where the other symbols leave less of it than this, the symbol is a combination of
 # them and has no weight of its own.
-SINGULAR = 1e-10
+SINGULAR_TOL = 1e-10
 
 PANEL = 8  # columns that a matrix loses at once
 
 
-@reordered
+@jit_fastmath
 def append_row(factor: Array, last: int) -> None:
     """Turn row `last` of the factor, a symbol's covariances and its variance, into a factor's.
 
@@ -69,7 +69,7 @@ def delete_row(factor: Array, removed: int, count: int) -> None:
             factor[b, a + 1] = c * second - s * first
 
 
-@reordered
+@jit_fastmath
 def solve_in_place(factor: Array, x: Array) -> None:
     """x [n] becomes (LL')⁻¹x, with L the leading n rows of the factor."""
     count = len(x)
@@ -122,7 +122,7 @@ def eliminate(system: Array, solution: Array, least: float) -> int:
     return rank
 
 
-@inlined
+@jit_inline
 def _pivot(system: Array, c: int) -> int:
     """The row from c on whose element in column c is the largest."""
     best = c
@@ -153,7 +153,7 @@ def factored_solve(matrix: Array, solution: Array) -> bool:
                     value -= matrix[a, c] * matrix[b, c]
                 if a > b:
                     matrix[a, b] = value * matrix[b, b]
-                elif value <= SINGULAR * variance[a]:
+                elif value <= SINGULAR_TOL * variance[a]:
                     return False
                 else:
                     matrix[a, a] = 1.0 / np.sqrt(value)
@@ -164,7 +164,7 @@ def factored_solve(matrix: Array, solution: Array) -> bool:
     return True
 
 
-@inlined
+@jit_inline
 def _subtract_panel(matrix: Array, panel: Array, end: int) -> None:
     """Take the columns before `end` out of what is left of a matrix, column after column.
 

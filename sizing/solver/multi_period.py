@@ -24,14 +24,14 @@ from zipfile import BadZipFile
 import numpy as np
 
 from foundation.arrays import Array, Index, Matrix
-from foundation.compiled import compiled, inlined, merged
+from foundation.compiled import compiled, jit_inline, jit_inline_ir
 from foundation.errors import InputError
 from sizing.solver.active_set import solve
-from sizing.solver.segments import Program
+from sizing.solver.segments import QuadraticProgram
 
-FAR = 100.0  # a weight beyond every plan
-NO_NET = np.zeros((0, 0))
-NO_LIMITS = np.zeros(0)
+MAX_WEIGHT = 100.0  # a weight beyond every plan
+NO_NET_ROWS = np.zeros((0, 0))
+NO_NET_LIMITS = np.zeros(0)
 
 
 class SizingProblem(NamedTuple):
@@ -63,8 +63,8 @@ class SizingProblem(NamedTuple):
     coefficients: Array
     limits: Array
     fraction: float
-    net: Array = NO_NET
-    net_limits: Array = NO_LIMITS
+    net: Array = NO_NET_ROWS
+    net_limits: Array = NO_NET_LIMITS
 
     def solve(self) -> tuple[int, Array, Array]:
         """Status, weights [K, S], prices [G + N + K]."""
@@ -144,8 +144,8 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     n = len(free)
     # The variables are the n free weights of the first period, then n changes for each later one. A
     # change has its knot at 0 and its cost, so that the program needs no words for time.
-    low = np.full(n * periods, -FAR)
-    high = np.full(n * periods, FAR)
+    low = np.full(n * periods, -MAX_WEIGHT)
+    high = np.full(n * periods, MAX_WEIGHT)
     start = np.zeros(n * periods)
     price = np.empty(n * periods)
     for a in range(n):
@@ -165,7 +165,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
             counted[rows] = g
             rows += 1
     groups = np.zeros((rows, n * periods))
-    room = np.empty(rows)
+    headroom = np.empty(rows)
     penalty = np.empty(rows)
     net = np.empty(rows, dtype=np.bool_)
     # What all weights are together beyond 1 is borrowed. Of what is fixed sizes count, as the
@@ -180,17 +180,19 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
         net[row] = g != m and g >= sizes
         if g < m:
             parts = problem.coefficients[g] if g < sizes else problem.net[g - sizes]
-            room[row] = _room_beside_fixed(problem, g)
+            headroom[row] = _headroom_beside_fixed(problem, g)
             for a in range(n):
                 groups[row, a] = parts[free[a]]
         else:
-            room[row] = unfixed
+            headroom[row] = unfixed
             for a in range(n * (g - m + 1)):
                 groups[row, a] = 1.0
-    pull = _pull(problem, free)
+    linear_term = _pull(problem, free)
     variance, risk = _risk(problem, free)
     status, solved, paid = solve(
-        Program(pull, variance, risk, low, high, start, price, groups, room, penalty, net)
+        QuadraticProgram(
+            linear_term, variance, risk, low, high, start, price, groups, headroom, penalty, net
+        )
     )
     prices = np.zeros(m + periods)
     for row in range(rows):
@@ -198,7 +200,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     return status, _weights_by_period(problem, free, solved), prices
 
 
-@inlined
+@jit_inline
 def _symbols(problem: SizingProblem, free: bool) -> Index:
     """The symbols whose weights are free, or those whose weights are fixed."""
     chosen = np.empty(len(problem.held), dtype=np.int64)
@@ -210,7 +212,7 @@ def _symbols(problem: SizingProblem, free: bool) -> Index:
     return chosen[:count]
 
 
-@merged
+@jit_inline_ir
 def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Array:
     """Weights [K, S] from those of the first period and the changes after it, [n·K]."""
     n = len(free)
@@ -224,19 +226,19 @@ def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Ar
     return weights
 
 
-@merged
+@jit_inline_ir
 def _penalties(problem: SizingProblem) -> Array:
     """Price of passing each limit, infinite, and of borrowing in each period, [G + N + K]."""
     groups = len(problem.limits) + len(problem.net_limits)
     penalties = np.full(groups + len(problem.financing), np.inf)
-    free_of_penalty = never_borrows(problem)
+    free_of_penalty = cannot_borrow(problem)
     for k in range(len(problem.financing)):
         penalties[groups + k] = 0.0 if free_of_penalty else problem.financing[k]
     return penalties
 
 
-@merged
-def never_borrows(problem: SizingProblem) -> bool:
+@jit_inline_ir
+def cannot_borrow(problem: SizingProblem) -> bool:
     """Whether bounds or a ceiling keep all sizes of the first period together at 1."""
     # Such an account cannot borrow, so no later period is charged for more than 1 either. Otherwise
     # a plan would hold back today because of interest that nobody will ever pay.
@@ -253,7 +255,7 @@ def never_borrows(problem: SizingProblem) -> bool:
     return bool(most <= 1.0 + 1e-9)
 
 
-@merged
+@jit_inline_ir
 def _pull(problem: SizingProblem, free: Index) -> Array:
     """Return of one more of each variable, [n·K].
 
@@ -263,7 +265,7 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
     n = len(free)
     periods = len(problem.financing)
     fixed = _symbols(problem, False)
-    pull = np.zeros(n * periods)
+    linear_term = np.zeros(n * periods)
     for k in range(periods):
         for a in range(n):
             i = free[a]
@@ -271,11 +273,11 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
             for j in fixed:
                 gain -= problem.covariance[k, i, j] * problem.lower[j] / problem.fraction
             for c in range(k + 1):
-                pull[c * n + a] += gain
-    return pull
+                linear_term[c * n + a] += gain
+    return linear_term
 
 
-@merged
+@jit_inline_ir
 def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
     """Variance [n·K] and covariance [K, n, n] of the variables over the fraction of Kelly.
 
@@ -301,21 +303,21 @@ def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
     return variance, risk
 
 
-@inlined
-def _room_beside_fixed(problem: SizingProblem, limit: int) -> float:
+@jit_inline
+def _headroom_beside_fixed(problem: SizingProblem, limit: int) -> float:
     """What a limit leaves beside what is fixed; limit: number of a ceiling, then of a net limit."""
     if limit < len(problem.limits):
         left = problem.limits[limit] - fixed_use(problem, problem.coefficients[limit])
         return float(max(left, 0.0))
     g = limit - len(problem.limits)
-    room = float(problem.net_limits[g])
+    headroom = float(problem.net_limits[g])
     for i in range(len(problem.lower)):
         if problem.upper[i] == problem.lower[i]:
-            room -= problem.net[g, i] * problem.lower[i]
-    return room
+            headroom -= problem.net[g, i] * problem.lower[i]
+    return headroom
 
 
-@inlined
+@jit_inline
 def fixed_use(problem: SizingProblem, coefficients: Array) -> float:
     """What fixed weights take of a group with these coefficients [S]."""
     total = 0.0

@@ -12,25 +12,25 @@ from typing import NamedTuple
 import numpy as np
 
 from foundation.arrays import Array, Index, Mask
-from foundation.compiled import copy_row, inlined, merged
+from foundation.compiled import copy_row, jit_inline, jit_inline_ir
 from sizing.solver.cholesky import append_row, delete_row
 
 # Where a group stands: under its room, exactly at it, or beyond it at the financing cost.
-BELOW, AT, BOUGHT = range(3)
+BELOW_LIMIT, AT_LIMIT, BEYOND_LIMIT = range(3)
 
 # Changes of the free set after which its factor and the gradient are computed anew. Each rotation
 # and each update adds a rounding error; this is a guard against programs in which they add up.
 REFRESH = 40
 
-NET_ROUNDED = 1e-12  # of a net group: a sum in which longs and shorts cancel rounds by no share
+NET_TOL = 1e-12  # of a net group: a sum in which longs and shorts cancel rounds by no share
 
 # Places in State.counts.
-FREE = 0
-CHANGES = 1
-FREED_LAST = 2
+FREE_COUNT = 0
+CHANGE_COUNT = 1
+LAST_FREED = 2
 
 
-class Program(NamedTuple):
+class QuadraticProgram(NamedTuple):
     """One problem of n weights and m groups.
 
     pull: [n] return of one more of a weight.
@@ -47,7 +47,7 @@ class Program(NamedTuple):
     net: [m] whether a group counts wᵢ instead of |wᵢ|.
     """
 
-    pull: Array
+    linear_term: Array
     variance: Array
     risk: Array
     lower: Array
@@ -55,12 +55,12 @@ class Program(NamedTuple):
     held: Array
     cost: Array
     groups: Array
-    room: Array
+    headroom: Array
     penalty: Array
     net: Mask
 
 
-class State(NamedTuple):
+class SolverState(NamedTuple):
     """Where the method stands, changed in place from step to step.
 
     weight: [n] weights, feasible after every step.
@@ -86,7 +86,7 @@ class State(NamedTuple):
     sign: Array
     side: Array
     free: Index
-    place: Index
+    free_position: Index
     active: Index
     price: Array
     factor: Array
@@ -94,14 +94,14 @@ class State(NamedTuple):
     counts: Index
 
 
-@inlined
+@jit_inline
 def covariance(risk: Array, i: int, j: int) -> float:
     """Return the element of R for two different weights."""
     size = risk.shape[1]
     return float(risk[max(i // size, j // size), i % size, j % size])
 
 
-@inlined
+@jit_inline
 def move_gradient(risk: Array, variance: Array, gradient: Array, i: int, change: float) -> None:
     """Subtract from a gradient [n] the effect of a change of weight i."""
     size = risk.shape[1]
@@ -115,55 +115,55 @@ def move_gradient(risk: Array, variance: Array, gradient: Array, i: int, change:
     gradient[i] = own
 
 
-@inlined
-def gradient_at(pull: Array, risk: Array, variance: Array, weight: Array) -> Array:
+@jit_inline
+def gradient_at(linear_term: Array, risk: Array, variance: Array, weight: Array) -> Array:
     """Return the objective's gradient before costs and prices, [n]."""
-    gradient = pull.copy()
+    gradient = linear_term.copy()
     for i in range(len(weight)):
         if weight[i] != 0.0:
             move_gradient(risk, variance, gradient, i, weight[i])
     return gradient
 
 
-@inlined
+@jit_inline
 def group_slope(groups: Array, net: Mask, sign: Array, k: int, i: int) -> float:
     """Return the use of group k by one more of free weight i; negative if weight i is short."""
     return float(groups[k, i] if net[k] else groups[k, i] * sign[i])
 
 
-@inlined
+@jit_inline
 def is_net(net: Mask, penalty: Array, k: int) -> bool:
     """Return whether group k is a hard limit of net weight, which zero weights can violate."""
     return bool(net[k] and penalty[k] == np.inf)
 
 
-@inlined
-def exceeds_room(program: Program, weight: Array) -> bool:
+@jit_inline
+def exceeds_gross(program: QuadraticProgram, weight: Array) -> bool:
     """Return whether weights [n] exceed a hard limit of sizes."""
     passed = False
-    for k in range(len(program.room)):
+    for k in range(len(program.headroom)):
         if program.penalty[k] == np.inf and not program.net[k]:
             # What is held may fill a group exactly, and its sum may round upwards.
             passed |= (
                 group_use(program.groups, program.net, k, weight)
-                > program.room[k] * (1.0 + 1e-12) + 1e-15
+                > program.headroom[k] * (1.0 + 1e-12) + 1e-15
             )
     return passed
 
 
-@inlined
-def exceeds_net(program: Program, weight: Array) -> bool:
+@jit_inline
+def exceeds_net(program: QuadraticProgram, weight: Array) -> bool:
     """Return whether weights [n] exceed a hard net limit."""
     passed = False
-    for k in range(len(program.room)):
+    for k in range(len(program.headroom)):
         if is_net(program.net, program.penalty, k):
             passed |= (
-                group_use(program.groups, program.net, k, weight) > program.room[k] + NET_ROUNDED
+                group_use(program.groups, program.net, k, weight) > program.headroom[k] + NET_TOL
             )
     return passed
 
 
-@inlined
+@jit_inline
 def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
     """Return the use of group k by weights [n]."""
     total = 0.0
@@ -174,7 +174,7 @@ def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
     return total
 
 
-@inlined
+@jit_inline
 def bends_at_zero(groups: Array, net: Mask, i: int) -> bool:
     """Return whether weight i has a knot at 0, because a group counts its size."""
     bends = False
@@ -183,21 +183,27 @@ def bends_at_zero(groups: Array, net: Mask, i: int) -> bool:
     return bends
 
 
-@inlined
-def neighbour(program: Program, i: int, w: float, way: float) -> float:
+@jit_inline
+def next_knot(program: QuadraticProgram, i: int, w: float, direction: float) -> float:
     """Return the nearest knot of weight i beyond w; way: 1.0 upwards, -1.0 downwards."""
-    nearest: float = program.upper[i] if way > 0.0 else program.lower[i]
+    nearest: float = program.upper[i] if direction > 0.0 else program.lower[i]
     held: float = program.held[i]
-    if program.cost[i] > 0.0 and (held - w) * way > 0.0 and (nearest - held) * way > 0.0:
+    if (
+        program.cost[i] > 0.0
+        and (held - w) * direction > 0.0
+        and (nearest - held) * direction > 0.0
+    ):
         nearest = held
-    crosses = (0.0 - w) * way > 0.0 and (nearest - 0.0) * way > 0.0
+    crosses = (0.0 - w) * direction > 0.0 and (nearest - 0.0) * direction > 0.0
     if crosses and bends_at_zero(program.groups, program.net, i):
         nearest = 0.0
     return nearest
 
 
-@inlined
-def free_weight(program: Program, state: State, i: int, low: float, high: float) -> None:
+@jit_inline
+def free_weight(
+    program: QuadraticProgram, state: SolverState, i: int, low: float, high: float
+) -> None:
     """Free weight i to move between two neighbouring knots, and add its row to the factor."""
     # At the knot itself w and w - held may be 0 and have no sign. Inside the segment the signs are
     # those of its middle, as no knot lies between its ends.
@@ -206,13 +212,15 @@ def free_weight(program: Program, state: State, i: int, low: float, high: float)
     state.high[i] = high
     state.sign[i] = 1.0 if middle > 0.0 else -1.0
     state.side[i] = 1.0 if middle > program.held[i] else -1.0
-    state.free[state.counts[FREE]] = i
-    state.place[i] = state.counts[FREE]
-    state.counts[FREE] += 1
-    _extend_factor(program.risk, program.variance, state.free, state.factor, state.counts[FREE] - 1)
+    state.free[state.counts[FREE_COUNT]] = i
+    state.free_position[i] = state.counts[FREE_COUNT]
+    state.counts[FREE_COUNT] += 1
+    _extend_factor(
+        program.risk, program.variance, state.free, state.factor, state.counts[FREE_COUNT] - 1
+    )
 
 
-@inlined
+@jit_inline
 def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, last: int) -> None:
     """Append the row of free weight number `last` to the factor of those before it."""
     i = free[last]
@@ -222,28 +230,29 @@ def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, las
     append_row(factor, last)
 
 
-@merged
-def fix_weight(program: Program, state: State, i: int, w: float) -> None:
+@jit_inline_ir
+def fix_weight(program: QuadraticProgram, state: SolverState, i: int, w: float) -> None:
     """Fix weight i at the knot w, and remove its row from the factor."""
-    removed = state.place[i]
+    removed = state.free_position[i]
     # The step ended at the knot but for rounding. The weight is set to the knot itself, so that
     # comparisons with held, zero and bounds are exact, and the gradient follows.
     change = w - state.weight[i]
     if change != 0.0:
         state.weight[i] = w
         move_gradient(program.risk, program.variance, state.gradient, i, change)
-    state.place[i] = -1
-    state.counts[FREE] -= 1
-    state.counts[CHANGES] += 1
-    count = state.counts[FREE]
+    state.free_position[i] = -1
+    state.counts[FREE_COUNT] -= 1
+    state.counts[CHANGE_COUNT] += 1
+    count = state.counts[FREE_COUNT]
     for a in range(removed, count):
         state.free[a] = state.free[a + 1]
-        state.place[state.free[a]] = a
+        state.free_position[state.free[a]] = a
     delete_row(state.factor, removed, count)
-    if state.counts[CHANGES] >= REFRESH:
+    if state.counts[CHANGE_COUNT] >= REFRESH:
         for a in range(count):
             _extend_factor(program.risk, program.variance, state.free, state.factor, a)
         copy_row(
-            state.gradient, gradient_at(program.pull, program.risk, program.variance, state.weight)
+            state.gradient,
+            gradient_at(program.linear_term, program.risk, program.variance, state.weight),
         )
-        state.counts[CHANGES] = 0
+        state.counts[CHANGE_COUNT] = 0

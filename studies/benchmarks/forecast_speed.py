@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS
@@ -174,7 +174,7 @@ def beside_the_pipeline(
         work = gates.flops_a_window(checkpoint(model), layers, LENGTH) * count / taken
         share = 100 * work / peak
     each, of_pipeline = (1e6 * s / n for s, n in ((spent, count), (spent_theirs, len(shared))))
-    name = "shipped" if Path(model) == SHIPPED else "120 M"
+    name = "shipped" if Path(model) == BUNDLED_CHECKPOINT else "120 M"
     return Row(
         what=f"{name}, {dtype}",
         windows=count,
@@ -212,7 +212,7 @@ def few(model: str, dtype: str, count: int, alone: Alone) -> Row:
     if torch.cuda.is_available():
         from forecasting.chronos2 import compilation
 
-        compilation.GRAPHED = 0
+        compilation.MAX_GRAPHED_WINDOWS = 0
         forecaster = Chronos2Forecaster(Profile(model=model), batch_size=513)  # a new engine
         windows = walks(count, 1)
         with alone():

@@ -34,7 +34,7 @@ class InstantEngine:
     """Answers every window with the same quantiles around its price."""
 
     weights: str
-    way: str = "network"
+    execution_mode: str = "network"
     computation: str = "at once"
     seconds: float = field(default=0.0)
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from studies.benchmarks import gates
 from tests.random_chronos2 import large_checkpoint
 
@@ -40,7 +40,10 @@ LIMIT = 200  # seconds that a figure may take, the wait for its turn included
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The shipped checkpoint, and the 120 M configuration with random weights."""
-    return {"120 M": large_checkpoint(tmp_path_factory.mktemp("large")), "shipped": SHIPPED}
+    return {
+        "120 M": large_checkpoint(tmp_path_factory.mktemp("large")),
+        "shipped": BUNDLED_CHECKPOINT,
+    }
 
 
 def answered(module: str, limit: float, *words: str, **environment: str) -> str:

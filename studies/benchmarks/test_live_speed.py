@@ -11,7 +11,7 @@ import pytest
 
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from trainingdata.bars import Bars, closes_of, panel
 from trainingdata.instants import history_start
 from trainingdata.synthetic import SyntheticMarket
@@ -39,7 +39,7 @@ def test_a_pass_without_the_network(tmp_path: Path) -> None:
     """Synthetic bars of 14 stocks and 6 coins, the shipped checkpoint, calibrated, a week."""
     bars = SyntheticMarket(symbols=(*STOCKS, *COINS), start="2022-06-01", end="2024-02-20").bars()
     words = [f"forecaster.cache={tmp_path}", f"symbols=[{','.join(bars.symbols)}]"]
-    settings = LiveSettings.from_config(composed_config("live", ["forecaster=chronos2", *words]))
+    settings = LiveSettings.from_config(compose_config("live", ["forecaster=chronos2", *words]))
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     taken = []
     for now in bars.times[-HOURS:]:

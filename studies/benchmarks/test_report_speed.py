@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.compose import composed_config
-from foundation.files import write_whole
+from foundation.compose import compose_config
+from foundation.files import write_files_atomically
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results import report
 from marketsimulator.results.report import render_report, result_files
@@ -43,9 +43,9 @@ def wide(bars: Bars) -> Bars:
 def test_the_report_of_a_year_of_18_symbols_is_made_in_3_seconds_and_below_6_megabytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bars = wide(BacktestSettings.from_config(composed_config("backtest", WORDS)).bars())
+    bars = wide(BacktestSettings.from_config(compose_config("backtest", WORDS)).bars())
     monkeypatch.setattr(BacktestSettings, "bars", lambda self: bars)
-    results = run_backtest(BacktestSettings.from_config(composed_config("backtest", WORDS)))
+    results = run_backtest(BacktestSettings.from_config(compose_config("backtest", WORDS)))
     spent = []
 
     def timed(*parts: object) -> str:
@@ -55,7 +55,7 @@ def test_the_report_of_a_year_of_18_symbols_is_made_in_3_seconds_and_below_6_meg
         return page
 
     monkeypatch.setattr(report, "render_report", timed)
-    write_whole(result_files(results, results.summary()), tmp_path)
+    write_files_atomically(result_files(results, results.summary()), tmp_path)
     size = (tmp_path / "report.html").stat().st_size
     print(f"\n{len(results.main.fills):,} fills: {spent[0]:.2f} s of CPU, {size:,} bytes")
     assert len(results.market.bars.symbols) == 18

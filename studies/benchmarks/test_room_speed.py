@@ -13,8 +13,8 @@ import pytest
 import torch
 from chronos import Chronos2Pipeline
 
-from forecasting.chronos2.cached import CachedForecaster
-from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.cached_forecaster import CachedForecaster
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON
@@ -32,7 +32,7 @@ def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
     every = forecaster.windows(bars, bars.times[0])
     rows = np.arange(20_000) % len(every)
     contexts = [torch.tensor(c, dtype=torch.float32) for c in every.contexts(rows[:300])]
-    pipeline = Chronos2Pipeline.from_pretrained(str(SHIPPED))
+    pipeline = Chronos2Pipeline.from_pretrained(str(BUNDLED_CHECKPOINT))
     each = seconds(
         lambda: [pipeline.predict([c], prediction_length=HORIZON) for c in contexts]
     ) / len(contexts)

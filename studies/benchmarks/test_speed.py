@@ -11,7 +11,7 @@ import pytest
 
 from forecasting.baseline import RandomWalk
 from foundation.arrays import Array
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.kelly import Covariance, SizingProblem, kelly_weights
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.bench
 
 def test_decisions_a_second(seconds: Seconds) -> None:
     settings = BacktestSettings.from_config(
-        composed_config(
+        compose_config(
             "backtest", ["start=2024-04-01", "forecaster=oracle", "forecaster.calibrated=false"]
         )
     )
@@ -112,7 +112,7 @@ def test_a_random_walk_over_a_long_history(seconds: Seconds) -> None:
 
 
 def test_beliefs_of_a_wide_history(seconds: Seconds) -> None:
-    settings = BacktestSettings.from_config(composed_config("backtest", ["trials=null"]))
+    settings = BacktestSettings.from_config(compose_config("backtest", ["trials=null"]))
     bars = synthetic(500, 8820, "2020-01-02")
     trader = settings.trader(RandomWalk())
     taken = seconds(lambda: trader.build_beliefs(Market(bars)))

@@ -19,7 +19,7 @@ import numpy as np
 from execution.journal.halts import HALT_RULES
 from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore
 from execution.orders.orders import Order
-from foundation.database import Database, rows_of
+from foundation.database import Database, query_rows
 from marketsimulator.venue.tickets import Ticket
 from trainingdata.instants import compact_text
 
@@ -98,19 +98,19 @@ class Books:
         if not path.exists():
             return cls()
         fills: defaultdict[str, list[tuple[Decimal, Decimal]]] = defaultdict(list)
-        for number, quantity, price in rows_of(
+        for number, quantity, price in query_rows(
             path, "SELECT order_id, qty, price FROM fills ORDER BY rowid"
         ):
             fills[number].append((Decimal(quantity), Decimal(price)))
         is_unexpired: dict[tuple[str, str], Decimal] = {}
-        for at, choices in rows_of(path, "SELECT at, choices FROM decisions"):
+        for at, choices in query_rows(path, "SELECT at, choices FROM decisions"):
             when = compact_text(np.datetime64(at, "ns"))
             for choice in json.loads(choices):
                 key = (when, choice["symbol"])
                 is_unexpired[key] = max(
                     is_unexpired.get(key, Decimal(0)), Decimal(choice["qty"]), key=abs
                 )
-        events = rows_of(path, "SELECT kind, subject FROM events ORDER BY number")
+        events = query_rows(path, "SELECT kind, subject FROM events ORDER BY number")
         written = {
             n: each for n, each in book_of_orders(path).items() if isinstance(each.order, Order)
         }

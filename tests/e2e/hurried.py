@@ -47,15 +47,15 @@ def _hurry() -> None:
     forget_project()
     from foundation import clock
 
-    system_clock = clock.system_clock
+    utc_now = clock.utc_now
 
     def read() -> np.datetime64:
-        return system_clock() + np.timedelta64(Clock.ahead(), "s")
+        return utc_now() + np.timedelta64(Clock.ahead(), "s")
 
     time.sleep = _doze
     time.clock_gettime = _read_clock
-    clock.system_clock = read
-    clock.OURS = clock.Time(now=read, wait=_doze)
+    clock.utc_now = read
+    clock.SYSTEM_TIME = clock.TimeSource(now=read, wait=_doze)
 
     from execution.alpaca.broker import AlpacaBroker
     from execution.live import loop

@@ -29,7 +29,7 @@ from event_contracts.trading.records import DOLLAR
 from execution.journal.order_store import OrderStore
 from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.arrays import Array, Mask
-from foundation.clock import Time, system_clock
+from foundation.clock import TimeSource, utc_now
 from foundation.database import Database
 from foundation.errors import OutcomeUnknown
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
@@ -46,7 +46,7 @@ class Clock:
     ahead: np.timedelta64 = field(default_factory=lambda: np.timedelta64(0, "ns"))
 
     def __call__(self) -> np.datetime64:
-        return system_clock() + self.ahead
+        return utc_now() + self.ahead
 
 
 @dataclass
@@ -82,7 +82,7 @@ class KalshiStand:
             book=self.book,
             gate=gate,
             job=job,
-            time=Time(now=self.clock, wait=self.waited.append),
+            time=TimeSource(now=self.clock, wait=self.waited.append),
         )
         manager.begin(AccountBooks(BEGINNING, D(1000)))
         return manager

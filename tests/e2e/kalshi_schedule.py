@@ -30,7 +30,7 @@ from event_contracts.trading.orders import EventContractOrder, MarketView, Outco
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent
 from execution.live.account_lock import JOURNAL_FILE
-from foundation.clock import system_clock
+from foundation.clock import utc_now
 from foundation.database import Database
 from tests.e2e.fault_checks import book_of_orders, differently_filled, lost_either_way
 from tests.e2e.fault_child import AHEAD
@@ -274,7 +274,7 @@ class KalshiTrading(FaultRuns):
     def begun(self, run: FaultRun) -> None:
         """Set a process's clock as far ahead of this machine's as the venue's is."""
         self._running = run
-        ahead = (self.here.exchange.now - system_clock()) / np.timedelta64(1, "s")
+        ahead = (self.here.exchange.now - utc_now()) / np.timedelta64(1, "s")
         run.control.numbers[AHEAD] = int(ahead)
 
     def _send_by_hand(self) -> None:

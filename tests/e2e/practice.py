@@ -35,7 +35,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Order
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.database import Database
 from marketsimulator.alpaca_server import AlpacaServer, warm_up
 from marketsimulator.settings import VenueSettings
@@ -114,7 +114,7 @@ def practising() -> Iterator[Start]:
         *words: str, speed: float | None = None, bars: Callable[[Bars], Bars] = lambda bars: bars
     ) -> Practice:
         settings = PracticeSettings.of(
-            composed_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
+            compose_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
         )
         market = settings.market()
         _rehearse_once(settings, market)
@@ -224,7 +224,7 @@ def live_settings(here: Practice, *words: str, **more: Any) -> LiveSettings:
     more: what is another value in every test. Hydra takes a quarter of a second for words that it
         has not seen yet.
     """
-    settings = LiveSettings.from_config(composed_config("live", list(words)))
+    settings = LiveSettings.from_config(compose_config("live", list(words)))
     reached = replace(settings.broker, url_override=here.url)
     return replace(settings, broker=reached, **more)
 

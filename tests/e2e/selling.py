@@ -17,7 +17,7 @@ import pandas as pd
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import OptionContract, NeverSent, Quote, SpreadFill, SpreadOrder
 from foundation.errors import OrderRejected
-from foundation.notices import Notices
+from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.trades import Row, rows_of
 from option_spreads.selling.rules import Implied, SpreadCosts, SpreadRules
@@ -141,7 +141,7 @@ class Practising:
     settings: SellingSettings
     vix: pd.Series
     folder: Path
-    notices: Notices
+    notices: Notifier
 
     @property
     def venue(self) -> DeskVenue:
@@ -195,7 +195,7 @@ def practising_seller(
     market = PathMarket(path, closes)
     AccountFiles(folder / "paper", settings.STARTING_CAPITAL).initialise()
     desk = OptionDesk("SPXW", market, QuotedTerms(slippage=COSTS.slippage, smile=SMILE))
-    return Practising(market, desk, settings, vix, folder / "paper", Notices(None, None))
+    return Practising(market, desk, settings, vix, folder / "paper", Notifier(None, None))
 
 
 def opened(

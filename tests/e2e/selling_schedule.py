@@ -23,7 +23,7 @@ import pandas as pd
 
 from execution.journal.order_store import PENDING_STATES
 from execution.live.account_lock import JOURNAL_FILE
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from option_spreads.autoscaler.account import TRADES, AccountFiles, UnknownState
 from option_spreads.autoscaler.trades import Row, rows_of, total_of
 from option_spreads.selling.settings import SellingSettings
@@ -87,7 +87,7 @@ class Selling(FaultRuns):
     def __init__(self, here: Practice, place: Place, words: Sequence[str]) -> None:
         super().__init__(place, ("-m", "option_spreads.sell", *words))
         self.here = here
-        self._settings = SellingSettings.of(composed_config("sell_spreads", list(words)))
+        self._settings = SellingSettings.of(compose_config("sell_spreads", list(words)))
         capital = self._settings.STARTING_CAPITAL
         folder = Path(self._settings.AUTOSCALING_DATA_DIR) / "paper"
         self._account = AccountFiles(folder, capital)

@@ -21,7 +21,7 @@ from execution.orders.gate import UNGUARDED, OrderGate, OrderRole
 from execution.orders.option_orders import SpreadFill, SpreadOrder
 from foundation.database import Database
 from foundation.errors import OrderRejected
-from foundation.notices import Notices
+from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.trades import rows_of
 from option_spreads.selling.job import SpreadGate
@@ -48,7 +48,7 @@ class Watched:
     """The part of an account that a gate of spreads asks."""
 
     guards: Guards
-    notices: Notices
+    notices: Notifier
 
     def with_guard_data(
         self, account: AccountSnapshot, symbols: tuple[str, ...], *, at_risk: dict[str, float]

@@ -9,7 +9,7 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from foundation.errors import OutcomeUnknown
-from foundation.transport import shared_pace
+from foundation.transport import shared_rate_limiter
 from tests.e2e.practice import KEYS, OPENING, Start, broker, order
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
@@ -69,4 +69,4 @@ def test_repeats_and_every_client_of_an_address_share_one_minute(practice: Start
     mine.now()  # three requests
     data.prices(["SYA", "SYX/USD"], here.venue.now)  # two
     mine.now()
-    assert shared_pace(here.url, 6).delay() > 0, "the next one waits for the minute to end"
+    assert shared_rate_limiter(here.url, 6).delay() > 0, "the next one waits for the minute to end"

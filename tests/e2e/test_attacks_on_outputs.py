@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from foundation.errors import InputError
-from foundation.files import check_output, refuse_mixture, release_outputs, write_whole
+from foundation.files import check_output, check_same_run, release_outputs, write_files_atomically
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 
@@ -44,7 +44,7 @@ def test_the_second_run_on_one_output_is_refused_before_it_works(
         with pytest.raises(BlockingIOError):
             locked(output)
         written.append(output)
-        write_whole(writers, output, name)
+        write_files_atomically(writers, output, name)
 
     monkeypatch.setattr("foundation.cli.write_whole", held)
     code, _, said = answer_of(BACKTEST, *RUN, "output=out", cwd=tmp_path)
@@ -84,7 +84,9 @@ def test_a_folder_in_which_a_run_was_killed_is_refused_by_who_reads_it_and_made_
     names = ("a.csv", "b.csv", "c.csv", "summary.json")
 
     def written(folder: Path, content: str = "{}") -> None:
-        write_whole({name: lambda path: path.write_text(content) for name in names}, folder)
+        write_files_atomically(
+            {name: lambda path: path.write_text(content) for name in names}, folder
+        )
 
     written(one)
     written(other)
@@ -95,10 +97,10 @@ def test_a_folder_in_which_a_run_was_killed_is_refused_by_who_reads_it_and_made_
             with pytest.raises(Killed):
                 written(one, "{ }")
         with pytest.raises(InputError, match="one is unfinished"):
-            refuse_mixture(one, "runs")
+            check_same_run(one, "runs")
         check_output(one, "summary.json")
     for reader in READERS:
         assert "one is unfinished: a run puts its files in place" in refusal_of(*reader), reader
     written(one)
-    refuse_mixture(one, "runs")
+    check_same_run(one, "runs")
     assert sorted(path.name for path in one.iterdir()) == sorted(names), "nothing is left"

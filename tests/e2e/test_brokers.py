@@ -12,7 +12,7 @@ import pytest
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.testing import OPENING, BrokerContract, BrokerBench
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, practising
 from trainingdata.feed.endpoint import BrokerSettings
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def backtest() -> BacktestSettings:
     words = [*SPAN, "start=2024-02-20", "end=2024-02-23"]
-    return BacktestSettings.from_config(composed_config("backtest", words))
+    return BacktestSettings.from_config(compose_config("backtest", words))
 
 
 class TestSimulator(BrokerContract):

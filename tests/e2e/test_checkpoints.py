@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, WEIGHTS_FILE
 from tests.e2e.refused import answer_of, refusal_of
 from tests.e2e.test_command_lines import bars_file
 
@@ -45,7 +45,7 @@ def not_finite(tensors: Tensors) -> None:
 def folder(tmp_path: Path) -> Path:
     """A working folder with bars and a copy of the shipped checkpoint."""
     bars_file(tmp_path / "coins", "AAAUSD.parquet")
-    shutil.copytree(SHIPPED, tmp_path / "model")
+    shutil.copytree(BUNDLED_CHECKPOINT, tmp_path / "model")
     return tmp_path
 
 
@@ -61,9 +61,9 @@ def folder(tmp_path: Path) -> Path:
 def test_tensors_that_are_not_the_models_are_refused_before_anything_is_forecast_or_kept(
     change: Callable[[Tensors], None], says: str, folder: Path
 ) -> None:
-    tensors = load_file(folder / "model" / WEIGHTS)
+    tensors = load_file(folder / "model" / WEIGHTS_FILE)
     change(tensors)
-    save_file(tensors, folder / "model" / WEIGHTS, {"format": "pt"})
+    save_file(tensors, folder / "model" / WEIGHTS_FILE, {"format": "pt"})
     words = [*RUN, "forecaster.model=model", "forecaster.cache=cache"]
     code, _, said = answer_of(*words, cwd=folder)
     # What has taken long is said above it, where nobody looks on at a bar.

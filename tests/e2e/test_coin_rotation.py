@@ -11,7 +11,7 @@ import pytest
 from execution.decision.decision import Decision
 from execution.decision.trader import Trader
 from foundation.arrays import Array
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from marketsimulator.run_result import Run
 from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
@@ -66,7 +66,7 @@ def sent(decisions: Sequence[Decision]) -> list[tuple[str, Decimal]]:
 
 def alone(*words: str) -> BacktestSettings:
     span = ["start=2024-02-20", "end=2024-02-22"]
-    return BacktestSettings.from_config(composed_config("backtest", [*SPAN, *span, *WORDS, *words]))
+    return BacktestSettings.from_config(compose_config("backtest", [*SPAN, *span, *WORDS, *words]))
 
 
 @pytest.mark.parametrize("capital", [1_000.0, 300_000.0])

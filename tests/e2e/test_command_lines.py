@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import InputError
 from marketsimulator.original_flags import overrides_of
 from marketsimulator.results.verdict import verdict
@@ -73,7 +73,7 @@ def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
 def test_flags_become_overrides_literally() -> None:
     words = ["--symbols", "NVDA", "BTC/USD", "limits.symbol_cap=0.5"]
     overrides = overrides_of([*words, "--data-dir", "/a folder/x,y", "it's", "--output", "o"])
-    config = composed_config("backtest", overrides)
+    config = compose_config("backtest", overrides)
     assert list(config.symbols) == ["NVDA", "BTC/USD"]
     assert list(config.data.dir) == ["/a folder/x,y", "it's"]
     assert config.limits.symbol_cap == 0.5
@@ -96,7 +96,7 @@ def test_a_dry_decision_prints_the_orders_and_why_and_only_dry_runs(tmp_path: Pa
 
 @pytest.mark.parametrize("word", ["SYA=some", "SYXUSD=-1", "SYA=nan"])
 def test_a_quantity_that_cannot_be_held_is_named(word: str) -> None:
-    config = composed_config("live", [f"+positions.{word}"])
+    config = compose_config("live", [f"+positions.{word}"])
     with pytest.raises(InputError, match=f"positions.{word.partition('=')[0]}: "):
         _positions(config)
 
@@ -129,5 +129,5 @@ def test_named_folder_overrides_bars_below_trainingdata(
     bars_file(tmp_path / "trainingdata" / "crypto", "AAAUSD.parquet")
     monkeypatch.chdir(tmp_path)
     for words in (["--data-dir", "other"], ["data.dir=[other]"]):
-        config = composed_config("backtest", overrides_of(["--symbols", "AAAUSD", *words]))
+        config = compose_config("backtest", overrides_of(["--symbols", "AAAUSD", *words]))
         assert list(config.data.dir) == ["other"]

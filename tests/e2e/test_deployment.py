@@ -20,8 +20,8 @@ import yaml
 from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleBook
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.settings import LiveSettings
-from foundation.clock import Time, system_clock
-from foundation.compose import composed_config
+from foundation.clock import TimeSource, utc_now
+from foundation.compose import compose_config
 from foundation.database import Database
 from option_spreads.selling.settings import SellingSettings
 from tests.e2e.refused import answer_of
@@ -154,7 +154,7 @@ def test_the_unit_starts_the_loop_with_words_that_it_takes(unit: Path) -> None:
     assert ROOT.joinpath(Path(script).name).is_file()
     environment = dict(value.strip('"').split("=", 1) for value in found["Environment"])
     told = [environment.get(word.strip("${}"), word) for word in words]
-    config = composed_config("live", told)
+    config = compose_config("live", told)
     settings = LiveSettings.from_config(config)
     assert (config.mode, config.cycles) == ("paper", None)
     if unit == UNIT:
@@ -166,7 +166,7 @@ def test_the_unit_starts_the_loop_with_words_that_it_takes(unit: Path) -> None:
     assert words[-2:] == ["$LOOP_WORDS", "${SPREADS}"]
     assert found["EnvironmentFile"] == ["/etc/kelly-chronos/spreads.env"]
     assert settings.jobs == ("spreads",)
-    selling = SellingSettings.of(composed_config("sell_spreads", list(settings.spreads)))
+    selling = SellingSettings.of(compose_config("sell_spreads", list(settings.spreads)))
     assert (selling.vix, selling.strategies) == ("/etc/kelly-chronos/vix.parquet", ("PUT",))
 
 
@@ -220,7 +220,7 @@ def test_the_image_starts_the_loop_with_words_that_it_takes() -> None:
     (words,) = [json.loads(argument) for word, argument in dockerfile() if word == "CMD"]
     assert entry == ["python", "-P", "-m"]
     assert tuple(words[:3]) == ("trade_stock_e2e", *LOOP)
-    assert composed_config("live", words[1:]).cycles is None
+    assert compose_config("live", words[1:]).cycles is None
     composed = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())["services"]["loop"]
     assert composed["command"][:4] == [*words[:3], "symbols=${SYMBOLS:-[NVDA,BTCUSD]}"]
     assert words[3] == "symbols=[NVDA,BTCUSD]"
@@ -235,9 +235,11 @@ def test_the_image_is_healthy_only_while_no_cycle_is_late(
     assert (python, words) == ("python", ["-P", "-m", "execution.live", "status"])
     if late_by is not None:
         longest = 1_000
-        due = system_clock() - np.timedelta64(round(CYCLE_SLACK_SECONDS) + longest + late_by, "s")
+        due = utc_now() - np.timedelta64(round(CYCLE_SLACK_SECONDS) + longest + late_by, "s")
         with closing(Database(tmp_path / "data" / "live" / "account-1" / JOURNAL_FILE)) as database:
-            NextCycleBook(database, longest, clock=Time(now=lambda: due)).expect("trade", due, due)
+            NextCycleBook(database, longest, clock=TimeSource(now=lambda: due)).expect(
+                "trade", due, due
+            )
     assert answer_of(*words[2:], cwd=tmp_path)[0] == code
 
 

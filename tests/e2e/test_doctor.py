@@ -31,9 +31,9 @@ from execution.live.account_lock import (
 )
 from execution.live.settings import LiveSettings
 from execution.orders.orders import Order
-from forecasting.chronos2.checkpoint import SHIPPED
-from foundation.clock import OURS, Time
-from foundation.compose import composed_config
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
+from foundation.clock import SYSTEM_TIME, TimeSource
+from foundation.compose import compose_config
 from foundation.database import Database
 from marketsimulator import alpaca_server
 from tests.commands import overridden
@@ -68,7 +68,9 @@ def here(
     return server
 
 
-def examined(here: Practice, folder: Path, *words: str, clock: Time = OURS) -> dict[str, Finding]:
+def examined(
+    here: Practice, folder: Path, *words: str, clock: TimeSource = SYSTEM_TIME
+) -> dict[str, Finding]:
     """What is found in this process, by the name of the check."""
     told = ("symbols=[SYA,SYXUSD]", "broker.attempts=1", *words)
     settings = live_settings(here, *told, folder=str(folder))
@@ -221,7 +223,7 @@ def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, in
 
 
 def test_where_orders_go_is_said() -> None:
-    usual = LiveSettings.from_config(composed_config("live", []))
+    usual = LiveSettings.from_config(compose_config("live", []))
     venue, _ = CHECKS["venue"]
 
     def of(keys: Keys = KEYS, **settings: Any) -> tuple[str, str]:
@@ -338,7 +340,7 @@ def test_a_clock_that_is_off_is_said_over_the_wire(
     here: Practice, tmp_path: Path, seconds: int, level: str, said: str
 ) -> None:
     here.fail(kind="skew", seconds=seconds)
-    found = examined(here, tmp_path, clock=Time(now=lambda: here.venue.now))["clock"]
+    found = examined(here, tmp_path, clock=TimeSource(now=lambda: here.venue.now))["clock"]
     assert found.level == level
     assert said in found.found
 
@@ -355,7 +357,7 @@ def test_bars_that_are_missing_late_or_refused_are_told_apart(
         unlisted = examined(here, tmp_path, f"symbols=[{symbols}]")
         assert (unlisted["symbols"].level, unlisted["feed"].level) == ("failure", "warning")
         told = live_settings(here, f"symbols=[{symbols}]", folder=str(tmp_path))
-        found = _feed(DoctorContext(told, KEYS, OURS))
+        found = _feed(DoctorContext(told, KEYS, SYSTEM_TIME))
         assert found[0] == level
         assert said in found[1]
     assert examined(here, tmp_path, "symbols=[]")["feed"].level == "warning"
@@ -376,7 +378,7 @@ def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
     assert gone.level == "failure"
     assert "forecaster.model: /no/where is no folder" in gone.found
     torn = tmp_path / "torn"
-    shutil.copytree(SHIPPED, torn)
+    shutil.copytree(BUNDLED_CHECKPOINT, torn)
     assert examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"].level == "ok"
     path = torn / "model.safetensors"
     tensors = load_file(path)

@@ -26,7 +26,7 @@ import yaml
 
 from docs.settings_page import CLASSES
 from examples.make_bars import random_bars, starts_of_stock_bars
-from foundation.settings import settings_in
+from foundation.settings import settings_class_in
 from kelly_chronos import COMMANDS
 from sizing.settings import Limits
 from tests.commands import Started, run_command
@@ -254,7 +254,7 @@ def test_the_bars_that_a_page_shows_are_read(tmp_path: Path) -> None:
 def test_the_limits_on_groups_that_a_page_shows_are_read(tmp_path: Path) -> None:
     (shown,) = blocks("docs/MATH", "yaml")
     (tmp_path / "groups.yaml").write_text(shown)
-    limits = Limits(groups=str(tmp_path / "groups.yaml")).of_groups()
+    limits = Limits(groups=str(tmp_path / "groups.yaml")).group_limits()
     assert [*limits.groups] == ["tech", "book"]
 
 
@@ -282,7 +282,7 @@ def keys_of(kind: type[Any], group: str = "") -> Iterator[str]:
     """Every dotted key of a settings class, groups too."""
     for field in fields(kind):
         yield f"{group}{field.name}"
-        if (inner := settings_in(field.type)) is not None:
+        if (inner := settings_class_in(field.type)) is not None:
             yield from keys_of(inner, f"{group}{field.name}.")
 
 

@@ -15,8 +15,8 @@ import pytest
 from execution.decision.decision import Decision
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.validation import BarValidator
-from foundation.compose import composed_config
-from foundation.database import rows_of
+from foundation.compose import compose_config
+from foundation.database import query_rows
 from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -151,14 +151,14 @@ def test_a_bad_last_bar_moves_no_other_symbol(
     for mine, theirs in zip(*others, strict=True):
         assert np.sign(mine.target) == np.sign(theirs.target)
     assert of_symbols(spoilt.decisions[2], "SYA"), "the next good bar is decided on"
-    ((said,),) = rows_of(spoilt.journal, "SELECT text FROM notices WHERE kind = 'bars'")
+    ((said,),) = query_rows(spoilt.journal, "SELECT text FROM notices WHERE kind = 'bars'")
     assert "SYA: its bars end at" in said
     assert why in said
-    assert not rows_of(undisturbed.journal, "SELECT 1 FROM notices")
+    assert not query_rows(undisturbed.journal, "SELECT 1 FROM notices")
     ended = [each.here.venue.broker.row().equity for each in (spoilt, undisturbed)]
     assert ended[0] == pytest.approx(ended[1], rel=0.01)
     marks = "SELECT gross_stock / equity, stock_ceiling FROM marks"
-    for gross, ceiling in rows_of(spoilt.journal, marks):
+    for gross, ceiling in query_rows(spoilt.journal, marks):
         assert gross <= ceiling * (1 + 1e-9)
 
 
@@ -188,7 +188,7 @@ def test_a_backtest_of_a_bad_bar_is_the_one_without_it(tmp_path: Path) -> None:
     folders += [filed(tmp_path / price / f"{x}", (row, price, x)) for price, x in ODD]
     words = ("start=2024-02-20T14:00Z", "end=2024-02-20T21:00Z", "trials=null", *FILED)
     settings = BacktestSettings.from_config(
-        composed_config("backtest", [f"data.dir=[{folders[0]}]", *words])
+        compose_config("backtest", [f"data.dir=[{folders[0]}]", *words])
     )
     missing, *spoilt = (
         backtested(replace(settings, data=replace(settings.data, dir=(str(folder),))))
@@ -299,6 +299,6 @@ def test_after_a_restart_one_cycle_decides_nothing_where_a_history_has_gone(
     assert cycle.decision is not None
     assert {choice.symbol for choice in cycle.decision.choices} == {"SYB", "SYC"}
     desk.database.close()
-    told = rows_of(tmp_path / JOURNAL_FILE, "SELECT text FROM notices WHERE kind = 'bars'")
+    told = query_rows(tmp_path / JOURNAL_FILE, "SELECT text FROM notices WHERE kind = 'bars'")
     assert len(told) == 2
     assert all("SYA: it was decided before" in text for (text,) in told)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from examples.download_daily import main
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.test_examples import commands_in, text_of
 from trainingdata.bars import VOLUME
@@ -54,7 +54,7 @@ def test_days_are_downloaded_into_what_the_next_line_reads(
     assert ASKED[0] == {"start": "2023-11-01", **plain}
     assert "SPY: 16 days, 2023-11-01 to 2023-11-22" in capsys.readouterr().out
     words = [word for word in second[3:] if not word.startswith(("start", "end"))]
-    settings = BacktestSettings.from_config(composed_config("backtest", words))
+    settings = BacktestSettings.from_config(compose_config("backtest", words))
     bars = settings.bars()
     assert bars.timeframe == DAILY
     assert set(bars.symbols) == {"SPY", "QQQ", "TLT", "GLD", "BTCUSD"}

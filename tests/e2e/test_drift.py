@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from execution.live.account_lock import JOURNAL_FILE
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.decimals import CENT
 from foundation.errors import InputError
 from marketsimulator import drift as comparison
@@ -63,7 +63,7 @@ def cycles(
 def hours_of(journal: Path, *words: str) -> LiveSimulation:
     """What a journal is held against, with the settings of its cycles."""
     told = [*SPAN, "trials=null", *words, f"journal={journal}"]
-    return LiveSimulation.from_settings(DriftSettings.from_config(composed_config("drift", told)))
+    return LiveSimulation.from_settings(DriftSettings.from_config(compose_config("drift", told)))
 
 
 def measure_drift(journal: Path, *words: str) -> Drift:

@@ -16,15 +16,15 @@ import pytest
 import yaml
 
 from foundation import PACKAGES
-from foundation.cli import Command, about
-from foundation.plugin import registered
+from foundation.cli import Command, module_docstring
+from foundation.plugin import merged_table
 from tests.commands import Started
 from tests.e2e.refused import answer_of, refusal_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = tuple(room for room in PACKAGES if room != "foundation")
 EVERY: list[Command] = sorted(
-    registered("COMMANDS").values(), key=lambda command: str(command.module)
+    merged_table("COMMANDS").values(), key=lambda command: str(command.module)
 )
 MOST_MODULES = 200  # of Python itself, for a help: an interpreter begins with some seventy
 HEAVY = {"torch", "numba", "pandas", "hydra", "numpy", "alpaca", "omegaconf", "rich"}
@@ -139,7 +139,7 @@ def test_help_has_an_example_and_every_flag_and_cfg_job_the_settings(
 ) -> None:
     code, shown, said = answer_of(command.module, "-h", cwd=tmp_path)
     assert (code, said) == (0, "")
-    assert shown.startswith(about(command.module).splitlines()[0])
+    assert shown.startswith(module_docstring(command.module).splitlines()[0])
     name = re.escape(command.module)
     script = re.escape(str(source_of(command.module).relative_to(ROOT)))
     assert re.search(rf"python (-m {name}|{script})\b", shown)

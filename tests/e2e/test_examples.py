@@ -19,7 +19,7 @@ import pytest
 
 from examples.best_two import best_two
 from examples.drift import Drift
-from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, WEIGHTS_FILE
 from tests.commands import run_command
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -172,8 +172,8 @@ def test_a_finetuned_checkpoint_has_other_weights_and_is_what_forecasts(
     output = results("finetune.py")
     summary = json.loads((output / "summary.json").read_text())
     assert summary["forecaster"] == "chronos2 (model), calibrated"
-    tuned = folder / "outputs" / "example-finetuned" / "model" / WEIGHTS
-    assert tuned.read_bytes() != (SHIPPED / WEIGHTS).read_bytes()
+    tuned = folder / "outputs" / "example-finetuned" / "model" / WEIGHTS_FILE
+    assert tuned.read_bytes() != (BUNDLED_CHECKPOINT / WEIGHTS_FILE).read_bytes()
 
 
 @pytest.mark.slow

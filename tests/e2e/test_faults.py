@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from execution.journal.order_store import OrderProgress
-from foundation.database import rows_of
+from foundation.database import query_rows
 from tests.e2e import fault_checks, fault_runs
 from tests.e2e.fault_checks import Sent, World, differently_filled, lost_either_way
 from tests.e2e.fault_kinds import KINDS
@@ -329,4 +329,4 @@ def test_a_kill_lands_before_or_after_the_chosen_commit(
     # The first commit is the table's, so the fourth is the third row's.
     one.control.arm(4, after=after)
     assert one.ended() == -9
-    assert rows_of(place.folder / "journal.sqlite", "SELECT count(*) FROM rows") == [(rows,)]
+    assert query_rows(place.folder / "journal.sqlite", "SELECT count(*) FROM rows") == [(rows,)]

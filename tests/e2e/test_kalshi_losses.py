@@ -32,8 +32,8 @@ from execution.live.__main__ import clear, kill
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, PAGE_FILE
 from execution.live.loop import StopSignal
 from execution.orders.gate import OrderRole
-from foundation.clock import Time, system_clock
-from foundation.database import Database, rows_of
+from foundation.clock import TimeSource, utc_now
+from foundation.database import Database, query_rows
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import RAIN, SECOND, Always, Clock, pay_in, quotes, trading_settings
 from tests.e2e.test_status_page import text_of
@@ -101,9 +101,9 @@ class Process:
             Always(action),
             self.ours.actions,
             self.ours.account.notices,
-            clock=system_clock,
+            clock=utc_now,
         )
-        service.follow(RAIN, SamplingSchedule(system_clock(), SECOND, 100_000))
+        service.follow(RAIN, SamplingSchedule(utc_now(), SECOND, 100_000))
         tick = np.zeros(1, TICK)[0]
         for name in ("bid", "ask", "bid_size", "ask_size", "estimate"):
             tick[name] = self.here.exchange.shown(RAIN)[name]
@@ -119,7 +119,7 @@ class Process:
 def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
     settings = trading_settings(here, **{**UNBOUND, **more})
     clock = Clock()
-    with kalshi_account(settings, settings.venue(), KEYS, Time(now=clock)) as ours:
+    with kalshi_account(settings, settings.venue(), KEYS, TimeSource(now=clock)) as ours:
         admission = settings.space_at(FeeRules()).admission
         manager = KalshiMultiMarketOrderManager(
             settings.venue(),
@@ -129,7 +129,7 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
             book=ours.account.book,
             gate=ours.gate,
             job=JOB,
-            time=Time(now=clock, wait=lambda seconds: None),
+            time=TimeSource(now=clock, wait=lambda seconds: None),
         )
         ours.go_on(manager)
         yield Process(here, settings, ours, manager, clock)
@@ -242,10 +242,10 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
 
     settings = trading_settings(here, steps=2, **UNBOUND)
     trade(settings, KEYS, StopSignal(), look)
-    cycles = rows_of(journal(), "SELECT job, decision, failed FROM cycles")
+    cycles = query_rows(journal(), "SELECT job, decision, failed FROM cycles")
     assert cycles == [("kalshi", "ticks of RAIN", "")] * 2
-    assert rows_of(journal(), "SELECT count(*) FROM marks") == [(3,)]
-    [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
+    assert query_rows(journal(), "SELECT count(*) FROM marks") == [(3,)]
+    [(why,)] = query_rows(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
     assert json.loads(why) == {"why": "no further cycle is due"}
     assert [text.count("<title>Running ·") for text in pages] == [1, 1]
     assert "Next cycle: kalshi at" in text_of(pages[0])
@@ -265,7 +265,7 @@ def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(here: KalshiPract
     settings = trading_settings(here, **UNBOUND)
     trade(settings, KEYS, StopSignal(), stopped)
     assert "the loop stops. Remove it to trade again." in said[0]
-    [(why,)] = rows_of(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
+    [(why,)] = query_rows(journal(), "SELECT content FROM events WHERE kind = 'stopped'")
     assert json.loads(why) == {"why": "the kill file is there", "flatten": False}
     assert (journal().parent / KILL_FILE).exists()
     with pytest.raises(InputError, match="nothing is traded; remove it first"):

@@ -12,7 +12,7 @@ from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.loop import StopSignal
-from foundation.database import rows_of
+from foundation.database import query_rows
 from foundation.errors import BrokerError
 from tests.e2e.kalshi_desk import flat, trading_settings
 from tests.event_contracts.changed_rows import REMOVED, Change, changed_rows, with_fields
@@ -43,7 +43,7 @@ def traded(practice: KalshiPractice, **more: Any) -> list[ActionEntry]:
 
 def alerts() -> list[tuple[str, str]]:
     [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
-    return [(kind, text) for kind, text in rows_of(path, "SELECT kind, text FROM notices")]
+    return [(kind, text) for kind, text in query_rows(path, "SELECT kind, text FROM notices")]
 
 
 def test_a_fill_without_an_instant_stops_nothing(practice: KalshiPractice) -> None:
@@ -120,7 +120,7 @@ def test_a_contradicted_settlement_is_alerted_once(
     assert kind == "kalshi books"
     assert "settlement of RAIN: revenue $" in text
     [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
-    marks = rows_of(path, "SELECT equity, flows FROM marks ORDER BY at")
+    marks = query_rows(path, "SELECT equity, flows FROM marks ORDER BY at")
     assert marks[-1][0] == pytest.approx(worth)
     assert not any(flows for _, flows in marks)
 
@@ -160,7 +160,7 @@ def ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KalshiPr
 
 def settled() -> list[str]:
     [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
-    return [str(market) for (market,) in rows_of(path, "SELECT market FROM kalshi_settlements")]
+    return [str(market) for (market,) in query_rows(path, "SELECT market FROM kalshi_settlements")]
 
 
 def test_an_unreadable_settlement_is_no_success(ending: KalshiPractice) -> None:
@@ -177,13 +177,13 @@ def test_a_loop_waits_for_an_unreadable_settlement(ending: KalshiPractice) -> No
     [path] = Path("journals").glob(f"*/{JOURNAL_FILE}")
 
     def change(row: dict[str, Any]) -> dict[str, Any]:
-        [(ended,)] = rows_of(path, "SELECT count(*) FROM cycles WHERE ended_at IS NOT NULL")
+        [(ended,)] = query_rows(path, "SELECT count(*) FROM cycles WHERE ended_at IS NOT NULL")
         return with_fields(revenue="much")(row) if int(str(ended)) < 4 else row
 
     with changed_rows("/portfolio/settlements", change):
         traded(ending, markets=("RAIN",), steps=None)
     assert settled() == ["RAIN"]
-    [(held,)] = rows_of(path, "SELECT held FROM kalshi_settlements")
+    [(held,)] = query_rows(path, "SELECT held FROM kalshi_settlements")
     assert float(str(held)), "the position that was paid"
 
 

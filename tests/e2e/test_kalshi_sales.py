@@ -20,7 +20,7 @@ from event_contracts.trading.records import SLOTS, MarketUpdate, SamplingSchedul
 from event_contracts.trading.venue_orders import order_of
 from execution.journal.order_store import ORDER_STATES, OrderStore
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
-from foundation.notices import Notices
+from foundation.notifier import Notifier
 from tests.e2e.kalshi_desk import POST, RAIN, UNLIMITED, KalshiStand, flat, kalshi_stand, order
 from tests.event_contracts.trading import journal
 
@@ -152,7 +152,7 @@ def test_live_account_ends_as_the_environment(style: Any) -> None:
             env.space,
             RandomPolicy(5),
             log,
-            Notices(None, None),
+            Notifier(None, None),
             clock=stand.clock,
         )
         service.follow(RAIN, SamplingSchedule(exchange.now, minute, len(session)))

@@ -22,7 +22,7 @@ from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent
 from foundation.errors import OrderRejected
-from foundation.notices import Notices
+from foundation.notifier import Notifier
 from tests.alerts import Alerts
 from tests.e2e.kalshi_desk import (
     POST,
@@ -146,8 +146,8 @@ class Trading:
         self.halts = Halts(self.stand.database, EventLog(self.stand.database))
         gate = KalshiGate(KalshiGuardSettings(), self.halts, book, self.kill_file)
         self.manager = self.stand.manager(self.admission, gate=gate)
-        notices = Notices(None, None)
-        notices.keep_in(self.alerts)
+        notices = Notifier(None, None)
+        notices.record_in(self.alerts)
         self.service = ActorService(
             "account",
             self.manager,

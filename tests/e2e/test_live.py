@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import requests
 
-from foundation.clock import Time
-from foundation.compose import composed_config
+from foundation.clock import TimeSource
+from foundation.compose import compose_config
 from foundation.errors import BrokerError, DataError
 from marketsimulator import alpaca_server
 from marketsimulator.runs.simulate import simulate_trading
@@ -112,7 +112,7 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
     market = settings.market()
     oracle = settings.forecaster.build(market.bars.symbols)
     alone = BacktestSettings.from_config(
-        composed_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
+        compose_config("backtest", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
     )
     expected = simulate_trading(alone, market, "alone", alone.trader(oracle).over(market))
     decisions = Live.at(here, *words).through(here)
@@ -230,14 +230,16 @@ def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(here: 
         if len(looks) == 3:
             here.venue.halts.clear()
 
-    done = Live.at(here, *SIMPLE, patience=20.0).cycle(broker(here), time=Time(wait=wait))
+    done = Live.at(here, *SIMPLE, patience=20.0).cycle(broker(here), time=TimeSource(wait=wait))
     assert len(looks) == 3
     assert done.decision is not None
     assert {c.symbol for c in done.decision.choices} == {"SYA", "SYB"}
     here.advance("2024-02-20T16:30:00Z")
     here.venue.halts["SYA"] = [(here.venue.now - np.timedelta64(1, "h"), None)]
     looks = []
-    done = Live.at(here, *SIMPLE, patience=4.0).cycle(broker(here), time=Time(wait=looks.append))
+    done = Live.at(here, *SIMPLE, patience=4.0).cycle(
+        broker(here), time=TimeSource(wait=looks.append)
+    )
     assert (sum(looks), [c.symbol for c in done.decision.choices]) == (4.0, ["SYB"])
 
 
@@ -254,7 +256,7 @@ def test_a_bar_without_its_last_part_is_late_until_patience_ends(
     monkeypatch.setattr(alpaca_data, "split_bars", lambda *asked: whole(*asked)[:-1])
     looks: list[float] = []
     live = Live.at(here, *SIMPLE, *words[:2], patience=6.0)
-    done = live.cycle(broker(here), time=Time(wait=looks.append))
+    done = live.cycle(broker(here), time=TimeSource(wait=looks.append))
     assert sum(looks) == 6.0
     assert done.decision is not None, "at the end what is there counts"
     assert live.feed.late(here.venue.now) == ()

@@ -26,10 +26,10 @@ from execution.live.loop import StopSignal
 from execution.live.open_account import OpenAccount
 from execution.live.trading import TradingJob
 from execution.orders.account_snapshot import AccountSnapshot
-from foundation.clock import system_clock
-from foundation.database import Database, rows_of
-from foundation.files import put_whole
-from foundation.notices import Notices
+from foundation.clock import utc_now
+from foundation.database import Database, query_rows
+from foundation.files import write_atomically
+from foundation.notifier import Notifier
 from tests.commands import Started
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, buy, environment, trading
 from tests.e2e.test_live_failures import paper, paper_words
@@ -70,7 +70,7 @@ class Desk:
         parts = Live.at(here, *WORDS, *words)
         settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
         connection = AlpacaConnection(settings, KEYS, AT_ONCE)
-        told = Notices(None, None), KEYS, EstimatedClock(connection)
+        told = Notifier(None, None), KEYS, EstimatedClock(connection)
         database = Database(folder / JOURNAL_FILE)
         account = OpenAccount(here.venue.record.account_id, database, folder, *told)
         stop = StopSignal()
@@ -120,7 +120,7 @@ def test_a_day_whose_bars_are_late_is_decided_while_its_auction_takes_orders(
     assert desk.job.due(now) == now + np.timedelta64(minutes, "m")
     here.venue.halts.clear()
     desk.job.cycle_now()
-    found = rows_of(tmp_path / JOURNAL_FILE, "SELECT DISTINCT state FROM intents")
+    found = query_rows(tmp_path / JOURNAL_FILE, "SELECT DISTINCT state FROM intents")
     assert (desk.cycles[0].decision, found) == (None, [(state,)])
 
 
@@ -133,7 +133,7 @@ def test_an_instant_is_decided_once_however_often_the_process_is_started(
         desk.job.step()
     assert desk.cycles[-1].idle_reason == "2024-02-20T15:30Z has been decided before"
     assert len(here.venue.tickets) == 2
-    assert len(rows_of(tmp_path / JOURNAL_FILE, "SELECT 1 FROM decisions")) == 1
+    assert len(query_rows(tmp_path / JOURNAL_FILE, "SELECT 1 FROM decisions")) == 1
 
 
 def test_what_nobody_can_explain_halts_until_a_person_has_looked(
@@ -193,7 +193,7 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
         assert intent.state == "denied"
     assert {*desk.cycles[-1].unsent_reasons} == opening
     trade_stock_e2e.show(desk.cycles[-1])
-    asked = status(tmp_path / JOURNAL_FILE, system_clock())
+    asked = status(tmp_path / JOURNAL_FILE, utc_now())
     told = capsys.readouterr()
     assert "ALERT halt daily_loss: halted: " in told.err
     said = " ".join([*told.out.split(), *asked.sentences])
@@ -222,13 +222,13 @@ def test_told_to_stop_it_cancels_what_works_and_says_so(
     if how == "SIGTERM":
         os.kill(process.pid, signal.SIGTERM)
     else:
-        put_whole(account / "KILL", how.encode())
+        write_atomically(account / "KILL", how.encode())
     done = process.wait()
     assert done.returncode == 0, done.stderr
     assert "Stopped (" in done.stdout
     expected = read_next_cycle(account / JOURNAL_FILE)
     assert expected is not None, "nobody makes it: it will be late"
-    assert not expected.is_late(system_clock())
+    assert not expected.is_late(utc_now())
     held = {s: q for s, q in here.venue.broker.account().positions.items() if q}
     assert bool(held) == (how != "flatten")
     if how != "flatten":
@@ -267,7 +267,7 @@ def test_a_damaged_journal_is_kept_and_nothing_is_sent_before_a_person_has_looke
     assert len(here.posts) == posts
     (aside,) = path.parent.glob("journal-damaged-*.sqlite")
     assert aside.read_bytes() == spoilt[damage]
-    assert rows_of(path, "SELECT kind FROM halts") == [("journal",)]
+    assert query_rows(path, "SELECT kind FROM halts") == [("journal",)]
 
 
 def test_no_artefact_of_a_failing_run_holds_a_secret(here: Practice, tmp_path: Path) -> None:

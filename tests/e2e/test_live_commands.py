@@ -15,8 +15,8 @@ from execution.journal.halts import Halts
 from execution.live.account_lock import JOURNAL_FILE, folder_lock, open_journal
 from execution.live.accounts import account_folder
 from execution.live.settings import LiveSettings
-from foundation.compose import composed_config
-from foundation.database import rows_of
+from foundation.compose import compose_config
+from foundation.database import query_rows
 from tests.e2e.practice import OPENING, Practice, practising
 from tests.e2e.refused import answer_of
 from tests.e2e.test_live_account import Desk
@@ -78,7 +78,7 @@ def test_what_is_no_name_of_an_account_is_no_folder_for_any_command(
 def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) -> None:
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert (code, text) == (0, "cleared: drawdown since 2024-02-20T15:30Z: 30 % from the peak\n")
-    said = rows_of(folder / JOURNAL_FILE, "SELECT cleared_by FROM halts")
+    said = query_rows(folder / JOURNAL_FILE, "SELECT cleared_by FROM halts")
     assert said == [("Ada",)]
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert code == 2
@@ -192,8 +192,8 @@ def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(
     assert code == 0, text
     assert f"in {there / 'data' / 'live' / 'moved'}, where the account is traded" in text
     query = "SELECT cleared_by FROM halts"
-    assert rows_of(there / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("Ada",)]
-    assert rows_of(here / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("",)]
+    assert query_rows(there / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("Ada",)]
+    assert query_rows(here / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("",)]
 
 
 def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
@@ -217,7 +217,7 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
     for kind in sorted(losses):
         code, text = asked(tmp_path, "clear", kind, "--by", "Ada")
         assert code == 0, text
-    cleared = rows_of(folder / JOURNAL_FILE, "SELECT DISTINCT cleared_at FROM halts")
+    cleared = query_rows(folder / JOURNAL_FILE, "SELECT DISTINCT cleared_at FROM halts")
     assert cleared == [(str(first.as_of + np.timedelta64(1, "m")),)]
     assert worth(0.97, 2) == set(), "a person has seen that"
     assert worth(0.96, 3) == losses
@@ -230,7 +230,7 @@ def test_a_loops_hour_without_an_order_is_one_line_and_with_one_a_table(
 ) -> None:
     words = ("symbols=[SYA]", "forecaster=ewma", "forecaster.calibrated=false")
     span = ("data.start=2024-01-02", "end=2024-02-21T19:30Z")
-    cycle = dry_cycle(LiveSettings.from_config(composed_config("live", [*words, *span])), {})
+    cycle = dry_cycle(LiveSettings.from_config(compose_config("live", [*words, *span])), {})
     assert cycle.decision is not None
     assert cycle.decision.orders
     print_cycle_briefly(cycle)

@@ -12,7 +12,7 @@ from alpaca.trading.models import Position
 
 from execution.live.account_lock import PAGE_FILE
 from foundation.decimals import to_cents
-from foundation.figures import quantity, usd
+from foundation.formatting import quantity, usd
 from tests.commands import overridden
 from tests.e2e.practice import OPENING, Practice, Start, buy, environment, trading
 from tests.e2e.refused import answer_of

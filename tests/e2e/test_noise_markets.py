@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from marketsimulator.run_result import premium_share
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -20,7 +20,7 @@ def prior_of(seed: int) -> float | None:
     market without an edge.
     """
     words = ["start=2024-04-01", f"data.seed={seed}", "data.edge=0", "forecaster.cache=null"]
-    settings = BacktestSettings.from_config(composed_config("backtest", words))
+    settings = BacktestSettings.from_config(compose_config("backtest", words))
     market = settings.market()
     trader = settings.trader(settings.forecaster.build(market.bars.symbols)).over(market)
     run = simulate_trading(settings, market, "noise", trader)

@@ -45,11 +45,11 @@ from execution.orders.option_orders import (
     SpreadOrder,
     parse_occ_symbol,
 )
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.database import Database
 from foundation.database import rows_of as database_rows
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
-from foundation.notices import Notices
+from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.autoscaler.trades import rows_of
 from option_spreads.sell import sell
@@ -89,14 +89,14 @@ SOLD = (f"root={UNDER}", f"underlying={UNDER}", "rules.leave_at=300")
 
 
 def selling(*words: str) -> SellingSettings:
-    return SellingSettings.of(composed_config("sell_spreads", ["vix=x", *SOLD, *words]))
+    return SellingSettings.of(compose_config("sell_spreads", ["vix=x", *SOLD, *words]))
 
 
 def seller_of(venue: Any, vix: Path, folder: Path, *words: str) -> SpreadSeller:
     """A seller of an account in a folder, which begins."""
     AccountFiles(folder / "paper", 20_000.0).initialise()
     settings = selling(f"vix={vix}", f"AUTOSCALING_DATA_DIR={folder}", *words)
-    return SpreadSeller(venue, settings, settings.volatility, Notices(None, None))
+    return SpreadSeller(venue, settings, settings.volatility, Notifier(None, None))
 
 
 def market_order(client: Any, short: str, long: str, side: OrderSide, qty: int = 1) -> Any:
@@ -196,11 +196,9 @@ def test_a_loss_at_expiry_that_the_venue_lists_is_explained_cash(
 ) -> None:
     here = options(practice, vix)
     here.advance(AT)
-    settings = LiveSettings.from_config(
-        composed_config("live", [f"broker.url_override={here.url}"])
-    )
+    settings = LiveSettings.from_config(compose_config("live", [f"broker.url_override={here.url}"]))
     connection = AlpacaConnection(settings.broker, KEYS)
-    told = Notices(None, None), KEYS, EstimatedClock(connection)
+    told = Notifier(None, None), KEYS, EstimatedClock(connection)
     account = OpenAccount("account", Database(), tmp_path, *told)
     live = LiveAccount(connection, account, settings, NoTrades(), StopSignal())
     broker = GuardedBroker(AlpacaBroker(settings.broker, KEYS, book=live.book), live)
@@ -283,8 +281,8 @@ def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
     here.advance(AT)
     database = Database()
     events = EventLog(database)
-    alerts, notices = Alerts(), Notices(None, None)
-    notices.keep_in(alerts)
+    alerts, notices = Alerts(), Notifier(None, None)
+    notices.record_in(alerts)
     refusals = RefusalBook(database, events, notices)
     settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
     book = OrderStore(database, events, refusals)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import InputError
 from marketsimulator import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
@@ -59,4 +59,4 @@ def test_files_that_leave_doubt_are_one_line_and_nothing_is_written(folder: Path
 @pytest.mark.parametrize("word", ["TRUE", "NAN", "[AAA,NaN]", "[true]", "INF"])
 def test_symbols_that_yaml_takes_for_a_value_are_words_in_quotes(word: str) -> None:
     with pytest.raises(InputError, match=r"symbols\.\d: .* in quotes it is one"):
-        BacktestSettings.from_config(composed_config("backtest", [f"symbols={word}"]))
+        BacktestSettings.from_config(compose_config("backtest", [f"symbols={word}"]))

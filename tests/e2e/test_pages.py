@@ -13,9 +13,9 @@ from markupsafe import Markup
 from forecasting.evaluate import evaluate, evaluation_files
 from forecasting.settings import EvaluationSettings, ForecasterSettings
 from foundation.arrays import Instants
-from foundation.charts import Chart, Form, Series
-from foundation.compose import composed_config
-from foundation.files import write_whole
+from foundation.charts import Chart, SeriesForm, Series
+from foundation.compose import compose_config
+from foundation.files import write_files_atomically
 from foundation.page import CHART_SCRIPTS, CHART_STYLES, content_policy, script, style
 from marketsimulator.backtest import run_backtest
 from marketsimulator.results.comparison import compared
@@ -36,7 +36,7 @@ def hours(count: int) -> Instants:
     return np.datetime64("2024-03-04T14:30", "ns") + np.timedelta64(1, "h") * np.arange(count)
 
 
-def curve(*values: float, form: Form = "line") -> Series:
+def curve(*values: float, form: SeriesForm = "line") -> Series:
     return Series("a", "first", hours(len(values)), np.array(values), form)
 
 
@@ -102,8 +102,8 @@ WORDS = [
 @pytest.fixture(scope="module")
 def report(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    results = run_backtest(BacktestSettings.from_config(composed_config("backtest", WORDS)))
-    write_whole(result_files(results, results.summary()), folder)
+    results = run_backtest(BacktestSettings.from_config(compose_config("backtest", WORDS)))
+    write_files_atomically(result_files(results, results.summary()), folder)
     return folder / "report.html"
 
 
@@ -163,7 +163,7 @@ def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(
         name = f"a-run-with-a-rather-long-name-{k}"
         returns = rng.normal(0.001, 0.01, 80)
         folders.append(write_run(tmp_path / name, returns=returns, settings=settings))
-    write_whole(compared([read_run(path) for path in folders]).files(), tmp_path / "out")
+    write_files_atomically(compared([read_run(path) for path in folders]).files(), tmp_path / "out")
     look_at_all_widths(browser, tmp_path / "out" / "comparison.html", ("Runs", "Growth"))
     heads = browser.value("Array.from(document.querySelectorAll('thead button'), e => e.innerText)")
     look_at_charts(browser, 1)
@@ -189,13 +189,13 @@ def test_in_a_browser_an_evaluation_reads_at_any_width(browser: Page, tmp_path: 
         start="2024-03-04",
         end="2024-03-22",
         steps=(1, 6, 24),
-        against=("ewma",),
+        baselines=("ewma",),
         raw=False,
         data=DataSettings(start="2024-01-02", end="2024-03-29"),
         forecaster=ForecasterSettings(kind="mix", calibrated=False),
     )
     evaluation = evaluate(settings)
-    write_whole(evaluation_files(evaluation, evaluation.figures()), tmp_path)
+    write_files_atomically(evaluation_files(evaluation, evaluation.figures()), tmp_path)
     titles = ("No result", "Legend", "Gain by step, coins")
     look_at_all_widths(browser, tmp_path / "evaluation.html", titles)
     legends = "document.querySelectorAll('.legend').length"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from marketsimulator.backtest import run_backtest
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
@@ -35,7 +35,7 @@ def test_a_month_of_real_bars_from_file_to_ledger(
 ) -> None:
     where = f"data.dir=[{','.join(map(str, real_data))}]", "forecaster.calibrated=false"
     span = "start=2024-05-20", "end=2024-06-28"
-    settings = BacktestSettings.from_config(composed_config("backtest", [*where, *span, *words]))
+    settings = BacktestSettings.from_config(compose_config("backtest", [*where, *span, *words]))
     results = run_backtest(settings)
     assert len(results.main.fills) > 10
     records = Records.of(asdict(settings), results.market.bars, results.main)

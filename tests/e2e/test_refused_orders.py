@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from execution.live.account_lock import PAGE_FILE
-from foundation.database import rows_of
+from foundation.database import query_rows
 from marketsimulator import alpaca_server
 from marketsimulator.venue.request import Refused
 from tests.e2e.practice import Practice, buy, trading
@@ -28,7 +28,7 @@ SIX = 6
 def notices(folder: Path) -> list[tuple[str, str]]:
     """Return kind and text of every notice in the journal."""
     [journal] = folder.glob("data/live/*/journal.sqlite")
-    return [(kind, text) for kind, text in rows_of(journal, "SELECT kind, text FROM notices")]
+    return [(kind, text) for kind, text in query_rows(journal, "SELECT kind, text FROM notices")]
 
 
 def kinds(folder: Path) -> list[str]:

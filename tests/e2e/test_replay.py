@@ -18,10 +18,10 @@ from alpaca.trading.client import TradingClient
 
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.cycle import Cycle
-from foundation.database import Database, rows_of_table
+from foundation.database import Database, query_table
 from foundation.errors import InputError
-from foundation.files import DIGESTS, refuse_mixture
-from foundation.signals import Ended
+from foundation.files import DIGESTS, check_same_run
+from foundation.signals import Terminated
 from marketsimulator.live_replay import REPLAY_FILE, WaitingClock, run_replay
 from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, environment, practising
@@ -99,7 +99,7 @@ class Desk:
     @property
     def summary(self) -> dict[str, Any]:
         said: dict[str, Any] = json.loads((self.output / "replay.json").read_text())
-        refuse_mixture(self.output, "output")
+        check_same_run(self.output, "output")
         assert {path.name for path in self.output.iterdir()} >= set(said.pop(DIGESTS))
         return said
 
@@ -238,7 +238,7 @@ def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_wit
     desk_of: Callable[..., Desk],
 ) -> None:
     desk = desk_of("desk", "1h", *SHORT)
-    with pytest.raises(Ended):
+    with pytest.raises(Terminated):
         desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
     assert not (desk.output / REPLAY_FILE).exists(), "the journal has all of it"
     for more, words in (
@@ -256,7 +256,7 @@ def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_wit
 def cycles(folder: Path) -> bool:
     """Whether the journal of an account below a folder has a cycle that has ended."""
     query = "SELECT 1 FROM cycles WHERE ended_at IS NOT NULL"
-    return any(rows_of_table(path, "cycles", query) for path in folder.rglob(JOURNAL_FILE))
+    return any(query_table(path, "cycles", query) for path in folder.rglob(JOURNAL_FILE))
 
 
 @pytest.mark.slow

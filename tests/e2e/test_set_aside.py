@@ -16,7 +16,7 @@ from execution.live.__main__ import clear, status
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.expected_positions import DiscrepancyValue
 from execution.orders.orders import Order
-from foundation.clock import system_clock
+from foundation.clock import utc_now
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, buy, trading
@@ -104,7 +104,7 @@ def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
     assert halted_by(desk) == ["symbols"]
     (text,) = told(desk)
     assert named in text, "once"
-    assert named in " ".join(status(tmp_path / JOURNAL_FILE, system_clock()).sentences)
+    assert named in " ".join(status(tmp_path / JOURNAL_FILE, utc_now()).sentences)
     clear(tmp_path / JOURNAL_FILE, "symbols", "a person")
     desk.job.step()
     assert halted_by(desk) == []

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from docs.settings_page import CLASSES, PAGE, page
-from foundation.compose import CONFIGS, composed_config, refuse_values
+from foundation.compose import CONFIGS, compose_config, refuse_values
 from foundation.errors import InputError
 
 
@@ -24,9 +24,9 @@ def test_every_configuration_has_a_table() -> None:
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_shipped_configuration_is_refused_only_for_missing_values(name: str) -> None:
-    config = composed_config(name, [])
+    config = compose_config(name, [])
     if needed := OmegaConf.missing_keys(config):
         with pytest.raises(InputError, match="a value is needed"):
             refuse_values(name, config)
-    named = composed_config(name, [f"{key}=named" for key in needed])
+    named = compose_config(name, [f"{key}=named" for key in needed])
     refuse_values(name, named)

@@ -17,7 +17,7 @@ import pytest
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import OptionContract, NeverSent, SpreadFill, SpreadOrder
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
-from foundation.notices import Notices
+from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import UnknownState
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.selling.rules import SpreadRules
@@ -123,7 +123,7 @@ def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once
             continue
         except Killed:
             killed += 1
-            here.notices = Notices(None, None)
+            here.notices = Notifier(None, None)
             seller = here.seller(perilous)
     perilous.danger = 0.0
     assert not seller.step().spreads

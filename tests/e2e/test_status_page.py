@@ -32,14 +32,14 @@ from execution.live.open_account import OpenAccount
 from execution.live.status_page import PageLimits, PageSection, StatusPage
 from execution.live.settings import LiveSettings
 from execution.orders.orders import Order
-from foundation.clock import Time
-from foundation.compose import composed_config
-from foundation.database import Database, rows_of
+from foundation.clock import TimeSource
+from foundation.compose import compose_config
+from foundation.database import Database, query_rows
 from foundation.errors import BrokerError, InputError
-from foundation.figures import multiple, usd
-from foundation.notices import Notices
+from foundation.formatting import multiple, usd
+from foundation.notifier import Notifier
 from foundation.redaction import NO_SECRETS
-from foundation.signals import Ended
+from foundation.signals import Terminated
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
 from tests.pages import without_scripts
 from trade_stock_e2e import dry_cycle
@@ -49,7 +49,7 @@ END = np.datetime64("2024-02-21T20:00", "ns")
 NOW = np.datetime64("2024-02-21T19:42", "ns")
 MINUTE = np.timedelta64(1, "m")
 ATTACK = "<script>document.title = 'taken'</script>"
-SETTINGS = LiveSettings.from_config(composed_config("live", []))
+SETTINGS = LiveSettings.from_config(compose_config("live", []))
 BOUNDS = PageLimits(SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.crypto_leverage)
 
 
@@ -67,18 +67,18 @@ class Written:
         self.folder = folder
         self.file = folder / PAGE_FILE
         self.database = Database(folder / JOURNAL_FILE)
-        self.events = EventLog(self.database, clock=Time(now=lambda: NOW))
+        self.events = EventLog(self.database, clock=TimeSource(now=lambda: NOW))
         self.book = OrderStore(self.database, self.events)
         self.halts = Halts(self.database, self.events)
         self.journal = DecisionJournal(self.database, self.events, self.book, TRADE_JOB)
         self.marks = MarkBook(self.database)
-        self.next_cycle = NextCycleBook(self.database, 0.0, Time(now=lambda: NOW))
+        self.next_cycle = NextCycleBook(self.database, 0.0, TimeSource(now=lambda: NOW))
         self.seconds = 0.0
         self.status = self.status_page()
 
     def status_page(self, *sections: PageSection) -> StatusPage:
-        time = Time(now=lambda: NOW, elapsed=lambda: self.seconds)
-        told = Notices(None, None), NO_SECRETS, Time(now=lambda: NOW)
+        time = TimeSource(now=lambda: NOW, elapsed=lambda: self.seconds)
+        told = Notifier(None, None), NO_SECRETS, TimeSource(now=lambda: NOW)
         account = OpenAccount(self.folder.name, self.database, self.folder, *told)
         return StatusPage(account, BOUNDS, sections, time)
 
@@ -116,7 +116,7 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An account with a decision, orders that filled, wait and were denied, a deposit, a halt."""
     day = Written(tmp_path_factory.mktemp("practised") / "account-1")
     words = (SYMBOLS, "forecaster=ewma", "forecaster.calibrated=false", "data.start=2024-01-02")
-    settings = LiveSettings.from_config(composed_config("live", [*words, "end=2024-02-21T19:30Z"]))
+    settings = LiveSettings.from_config(compose_config("live", [*words, "end=2024-02-21T19:30Z"]))
     cycle = dry_cycle(settings, {})
     assert cycle.decision is not None
     first, second, *_ = day.book.of_decision(day.journal.write(cycle.decision, cycle.account))
@@ -133,10 +133,10 @@ def practised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         day.mark(NOW - np.timedelta64(hours, "h"), equity, flows, SYA=20_000.0)
     day.halts.raise_halt("daily_loss", f"lost 11 %: {ATTACK}", NOW)
-    NoticeBook(day.database, NO_SECRETS, Time(now=lambda: NOW)).record(
+    NoticeBook(day.database, NO_SECRETS, TimeSource(now=lambda: NOW)).record(
         "halt daily_loss", "halted: lost 11 %"
     )
-    NextCycleBook(day.database, 240.0, Time(now=lambda: NOW)).expect(TRADE_JOB, END, NOW)
+    NextCycleBook(day.database, 240.0, TimeSource(now=lambda: NOW)).expect(TRADE_JOB, END, NOW)
     day.status.refresh()
     day.database.close()
     return day.folder
@@ -160,10 +160,10 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
     assert "Next cycle: trade at 21 Feb 2024 20:00 UTC, 15:00 New York." in text
     assert "+$5,000.00 paid in since 20 Feb 2024" in text
     path = practised / JOURNAL_FILE
-    equities = rows_of(path, "SELECT equity FROM marks ORDER BY at")
+    equities = query_rows(path, "SELECT equity FROM marks ORDER BY at")
     earned = equities[-1][0] - equities[0][0] - 5_000
     assert f"earned in all {usd(earned, sign=True)}" in text
-    latest = rows_of(path, "SELECT client_order_id, reason, why, state FROM intents")
+    latest = query_rows(path, "SELECT client_order_id, reason, why, state FROM intents")
     assert {state for *_, state in latest} >= {"filled", "denied", "accepted"}
     for name, reason, why, _ in latest:
         assert name in text
@@ -172,7 +172,7 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
     assert "halted: daily_loss since" in text
     assert "limit $" in text
     assert "lost 11 %" in text.partition("Alerts")[2], "what a person was told of"
-    (last,) = rows_of(path, "SELECT id, choices FROM decisions ORDER BY rowid DESC LIMIT 1")
+    (last,) = query_rows(path, "SELECT id, choices FROM decisions ORDER BY rowid DESC LIMIT 1")
     assert f"{last[0]} Enhanced Kelly sizing" in text
     for choice in json.loads(last[1]):
         target = multiple(choice["target"], 3, sign=True)
@@ -180,7 +180,7 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
 
 
 def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written) -> None:
-    NoticeBook(written.database, NO_SECRETS, Time(now=lambda: NOW)).record(ATTACK, ATTACK)
+    NoticeBook(written.database, NO_SECRETS, TimeSource(now=lambda: NOW)).record(ATTACK, ATTACK)
     written.order("one", reason=ATTACK)
     written.order("two")
     written.book.set_state("two", "denied", ATTACK)
@@ -307,7 +307,7 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
     assert "No cycle is expected" in text_of(written.file.read_text())
     for error, why in (
         (BrokerError("the venue is gone"), "the venue is gone"),
-        (Ended(signal.SIGINT), "SIGINT"),
+        (Terminated(signal.SIGINT), "SIGINT"),
         (KeyError(), "KeyError"),
     ):
         with pytest.raises(type(error)), written.status.kept(StopSignal()):
@@ -358,7 +358,9 @@ def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: P
 def test_the_page_says_by_itself_that_it_is_old(browser: Page, written: Written) -> None:
     later = np.datetime64("2124-01-01", "ns")
     for until, old in ((NOW, True), (later, False), (None, False)):
-        written.next_cycle = NextCycleBook(written.database, 0.0, Time(now=lambda at=until: at))
+        written.next_cycle = NextCycleBook(
+            written.database, 0.0, TimeSource(now=lambda at=until: at)
+        )
         if until is None:
             written.next_cycle.expect_none()
         else:

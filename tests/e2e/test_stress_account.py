@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from execution.live.account_lock import KILL_FILE
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import InputError
 from marketsimulator.results.stress.book import load_account_book, option_risk
 from marketsimulator.results.stress.outcomes import StressResult
@@ -46,7 +46,7 @@ def here(practice: Start) -> Practice:
 
 def found_at(here: Practice, *words: str) -> StressResult:
     told = ["account=venue", f"broker.url_override={here.url}", *words]
-    return parse_request(composed_config("stress", told), told)()
+    return parse_request(compose_config("stress", told), told)()
 
 
 def test_the_book_is_what_the_venue_says_and_nothing_is_sent(here: Practice) -> None:

@@ -21,8 +21,8 @@ from event_contracts.trading.action_log import ActionEntry, ActionRecords
 from event_contracts.trading.records import WHOLE
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.loop import StopSignal
-from foundation.clock import OURS, Time, system_clock
-from foundation.database import Database, rows_of
+from foundation.clock import SYSTEM_TIME, TimeSource, utc_now
+from foundation.database import Database, query_rows
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import POST, trading_settings
 from tests.e2e.refused import refusal_of
@@ -43,7 +43,7 @@ def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kalshi
 
 
 def traded(
-    practice: KalshiPractice, most: int = 100, time: Time = OURS, **more: Any
+    practice: KalshiPractice, most: int = 100, time: TimeSource = SYSTEM_TIME, **more: Any
 ) -> list[ActionEntry]:
     """Trade, with the venue's clock moved after every decision, until so many were made."""
     shown: list[ActionEntry] = []
@@ -59,10 +59,10 @@ def traded(
     return shown
 
 
-def clock_of(practice: KalshiPractice) -> Time:
+def clock_of(practice: KalshiPractice) -> TimeSource:
     """A clock that runs on from where the venue's stands."""
-    ahead = practice.exchange.now - system_clock()
-    return Time(lambda: system_clock() + ahead)
+    ahead = practice.exchange.now - utc_now()
+    return TimeSource(lambda: utc_now() + ahead)
 
 
 def journals() -> list[Path]:
@@ -93,7 +93,7 @@ def test_the_summary_counts_orders_by_their_final_state(
     traded(practice, steps=20, price_style="passive", guards=guards, most=39)
     [path] = journals()
     counts: Counter[str] = Counter()
-    for state, filled in rows_of(path, "SELECT state, filled FROM intents"):
+    for state, filled in query_rows(path, "SELECT state, filled FROM intents"):
         counts["not sent" if state in ("planned", "denied") else "sent"] += 1
         counts["filled"] += float(str(filled)) > 0
         counts["in part"] += float(str(filled)) > 0 and state != "filled"
@@ -141,9 +141,9 @@ def test_refused_contracts_alert_once(practice: KalshiPractice) -> None:
 
     trade(trading_settings(practice, **{**BOTH, "steps": 12}), KEYS, StopSignal(), show)
     [path] = journals()
-    refused = rows_of(path, "SELECT client_order_id FROM intents WHERE state = 'rejected'")
+    refused = query_rows(path, "SELECT client_order_id FROM intents WHERE state = 'rejected'")
     assert len(refused) >= 3
-    notices = rows_of(path, "SELECT kind, text FROM notices")
+    notices = query_rows(path, "SELECT kind, text FROM notices")
     assert [kind for kind, _ in notices] == ["refused", "all clear"]
     assert "rejected (403)" in str(notices[0][1])
 
@@ -162,11 +162,11 @@ def test_maintenance_is_one_plain_notice(
 
     trade(trading_settings(practice, **{**BOTH, "steps": 16}), KEYS, StopSignal(), show)
     [path] = journals()
-    denied = rows_of(path, "SELECT decision FROM intents WHERE state = 'denied'")
+    denied = query_rows(path, "SELECT decision FROM intents WHERE state = 'denied'")
     ticks = [str(decision).split()[1] for (decision,) in denied]
     assert len(ticks) >= 3
     assert len(ticks) == len(set(ticks))
-    notices = rows_of(path, "SELECT kind, text FROM notices")
+    notices = query_rows(path, "SELECT kind, text FROM notices")
     assert [kind for kind, _ in notices] == ["trading paused", "all clear"]
     told = " ".join(str(text) for _, text in notices) + capsys.readouterr().err
     assert "exchange_is_paused" in told
@@ -187,7 +187,7 @@ def test_only_who_has_an_estimate_of_his_own_finds_an_edge(practice: KalshiPract
     assert {entry.market for entry in sized if entry.size} == {"RAIN"}
     assert len(practice.posts()) == 1
     [journal] = journals()
-    told = dict(rows_of(journal, "SELECT market, estimate FROM kalshi_ticks ORDER BY at"))
+    told = dict(query_rows(journal, "SELECT market, estimate FROM kalshi_ticks ORDER BY at"))
     assert told["RAIN"] == pytest.approx(own, abs=1e-4)
 
 

@@ -19,7 +19,7 @@ from execution.live.__main__ import clear
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.guards import GuardSettings
 from execution.live.losses import write_mark
-from foundation.database import Database, rows_of
+from foundation.database import Database, query_rows
 from foundation.errors import InputError
 from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell
@@ -65,22 +65,22 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     # The clock goes on between two cycles; one that begins meanwhile has an hour.
     path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL_FILE
     while loop.running:
-        if not rows_of(path, "SELECT number FROM cycles WHERE ended_at IS NULL"):
+        if not query_rows(path, "SELECT number FROM cycles WHERE ended_at IS NULL"):
             here.advance()
         loop.wait_for_end(0.5)
     done = loop.wait()
     assert done.returncode == 0, done.stderr
-    jobs = dict(rows_of(path, "SELECT job, count(*) FROM intents GROUP BY job"))
+    jobs = dict(query_rows(path, "SELECT job, count(*) FROM intents GROUP BY job"))
     assert jobs["trade"] >= 1
     assert jobs["spreads"] >= 1
-    sold = rows_of(path, "SELECT state, part, reason != '' FROM intents WHERE job = 'spreads'")
+    sold = query_rows(path, "SELECT state, part, reason != '' FROM intents WHERE job = 'spreads'")
     assert {part for _, part, _ in sold} <= {"opening", "reduction"}
     assert all(reason for _, _, reason in sold)
-    assert rows_of(path, "SELECT kind FROM halts") == []
+    assert query_rows(path, "SELECT kind FROM halts") == []
     with closing(Database(path)) as database:
         folder = tmp_path / "data" / "autoscaling" / "paper"
         assert EventLog(database).last_held(FOLDER) == [str(folder)]
-    assert rows_of(path, "SELECT failed FROM cycles WHERE failed != ''") == []
+    assert query_rows(path, "SELECT failed FROM cycles WHERE failed != ''") == []
     assert read_next_cycle(path) is None, "all its cycles were made"
 
 
@@ -105,12 +105,14 @@ def test_after_kills_of_a_process_with_both_jobs_no_order_stays_working(
     loop = Started(command, cwd=tmp_path, env=environment(tmp_path))
     here.advance("2024-02-20T21:00Z")
     path = tmp_path / "data" / "live" / here.venue.record.account_id / JOURNAL_FILE
-    while loop.running and (read_state(files.folder).spreads or rows_of(path, WAITING_OF_SPREADS)):
+    while loop.running and (
+        read_state(files.folder).spreads or query_rows(path, WAITING_OF_SPREADS)
+    ):
         time.sleep(0.05)
     loop.kill()
     opened = [each for each in here.venue.options.desks[UNDER].tickets.values() if each.filled]
     assert opened
-    assert rows_of(path, WAITING_OF_SPREADS) == []
+    assert query_rows(path, WAITING_OF_SPREADS) == []
 
 
 def spread(contracts: int, closed: int = 0) -> OpenSpread:
@@ -143,11 +145,11 @@ def test_an_order_of_options_by_hand_is_named_and_halts_by_what_it_could_lose(
     order |= {"time_in_force": "day", "client_order_id": "by-hand"}
     trading(here).post("/orders", {**order, "legs": legs})
     sell(words, KEYS)
-    whys = rows_of(path, "SELECT kind, why FROM halts")
+    whys = query_rows(path, "SELECT kind, why FROM halts")
     assert whys == [(halt, f"unknown order by-hand (options on {UNDER}): not in our journal")]
     clear(path, halt, "a person")
     sell(words, KEYS)
-    assert rows_of(path, "SELECT kind FROM halts WHERE cleared_at IS NULL") == []
+    assert query_rows(path, "SELECT kind FROM halts WHERE cleared_at IS NULL") == []
 
 
 def test_an_account_that_cannot_be_reconciled_keeps_no_spread_from_being_bought_back(
@@ -161,7 +163,7 @@ def test_an_account_that_cannot_be_reconciled_keeps_no_spread_from_being_bought_
         sell([*words, "broker.attempts=1"], KEYS)
     assert read_state(tmp_path / "files" / "paper").spreads == ()
     path = tmp_path / "live" / here.venue.record.account_id / JOURNAL_FILE
-    assert rows_of(path, "SELECT kind FROM notices") == [("step reconciling",)]
+    assert query_rows(path, "SELECT kind FROM notices") == [("step reconciling",)]
 
 
 def test_what_secures_spreads_is_the_width_of_all_that_are_open() -> None:
@@ -192,12 +194,12 @@ def test_halts_stop_the_seller_too(
         database.close()
     sell(words, KEYS)
     assert bool(here.posts) == (not stopped)
-    states = rows_of(folder / JOURNAL_FILE, "SELECT state, why FROM intents")
+    states = query_rows(folder / JOURNAL_FILE, "SELECT state, why FROM intents")
     if stopped:
         ((state, why),) = states
         assert state == "denied"
         assert stopped in why
-        ((text,),) = rows_of(
+        ((text,),) = query_rows(
             folder / JOURNAL_FILE, "SELECT text FROM notices WHERE kind = 'denied'"
         )
         assert text.endswith(f"-060 is not sold: {why}")
@@ -216,7 +218,7 @@ def test_what_an_account_has_lost_halts_a_seller_that_trades_nothing_else(
     database.close()
     sell(words, KEYS)
     assert not here.posts
-    standing = rows_of(folder / JOURNAL_FILE, "SELECT kind FROM halts WHERE cleared_at IS NULL")
+    standing = query_rows(folder / JOURNAL_FILE, "SELECT kind FROM halts WHERE cleared_at IS NULL")
     assert ("drawdown",) in standing
 
 
@@ -232,4 +234,4 @@ def test_orders_of_stocks_by_hand_stop_no_spread(
         trading(here).post("/orders", {**order, "client_order_id": f"by-hand-{symbol}", **terms})
     sell(words, KEYS)
     path = tmp_path / "live" / here.venue.record.account_id / JOURNAL_FILE
-    assert rows_of(path, "SELECT state, why FROM intents") == [("filled", "")]
+    assert query_rows(path, "SELECT state, why FROM intents") == [("filled", "")]

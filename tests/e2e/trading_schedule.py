@@ -22,7 +22,7 @@ import numpy as np
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
 from execution.live.account_lock import JOURNAL_FILE
-from foundation.database import Database, rows_of
+from foundation.database import Database, query_rows
 from tests.e2e.fault_checks import Books, Sent, World, ordered
 from tests.e2e.fault_kinds import KINDS
 from tests.e2e.fault_runs import PATIENT, FaultRun, Limits, Place, arm_kill, watched
@@ -302,10 +302,12 @@ class Trading:
         world = self.world()
         counts.update(world.counts())
         counts["orders"] += len(world.ours())
-        counts.update(f"halt {kind}" for (kind,) in rows_of(self.journal, "SELECT kind FROM halts"))
+        counts.update(
+            f"halt {kind}" for (kind,) in query_rows(self.journal, "SELECT kind FROM halts")
+        )
         tickets = self.here.venue.tickets.items()
         by_hand = {t.order.symbol for name, t in tickets if name.startswith("by-hand")}
-        for why, cause in rows_of(
+        for why, cause in query_rows(
             self.journal,
             "SELECT why, cause FROM halts JOIN halt_causes ON halt = number"
             " WHERE kind IN ('positions', 'symbols')",

@@ -17,7 +17,7 @@ from event_contracts.trading.endpoint import (
     KalshiSettings,
     StatusAnswer,
 )
-from foundation.errors import BrokerError, InputError, SenselessAnswer
+from foundation.errors import BrokerError, InputError, InvalidResponse
 from tests.event_contracts.practice import KEYS
 
 PEM = KEYS.private_key
@@ -95,7 +95,7 @@ def test_no_text_shows_a_key_whole_or_by_the_line() -> None:
     ids=["the id", "the key in a line", "the key"],
 )
 def test_an_error_shows_no_key_though_the_venue_wrote_it_back(failure: str) -> None:
-    for error in (StatusAnswer(400, failure), SenselessAnswer(failure), KeyError(failure)):
+    for error in (StatusAnswer(400, failure), InvalidResponse(failure), KeyError(failure)):
         with pytest.raises(BrokerError) as caught, THERE.translated_errors("orders"):
             raise error
         assert "127.0.0.1:9: orders: " in str(caught.value)

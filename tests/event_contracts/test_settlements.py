@@ -14,7 +14,7 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.listings import Settlement, position_payout
 from event_contracts.trading.manager import AccountBooks, News, explained
 from foundation.decimals import CENT
-from foundation.errors import SenselessAnswer
+from foundation.errors import InvalidResponse
 
 D = Decimal
 AT = np.datetime64("2026-11-22T16:00:00", "ns")
@@ -116,7 +116,7 @@ def test_a_late_fill_is_paid_at_that_rate() -> None:
 
 @pytest.mark.parametrize("value", [101, -1, "much", 0.5])
 def test_an_impossible_payout_is_named(value: object) -> None:
-    with pytest.raises(SenselessAnswer, match="value is no"):
+    with pytest.raises(InvalidResponse, match="value is no"):
         Settlement.of(row(10, value=value, revenue=500))
 
 
@@ -126,7 +126,7 @@ def test_rows_without_a_payout_are_refused() -> None:
         ({"revenue": 5, "yes_count_fp": None}, "value and yes_count_fp"),
         ({"revenue": 5, "settled_time": "noon"}, "settled_time is "),
     ):
-        with pytest.raises(SenselessAnswer, match=missing):
+        with pytest.raises(InvalidResponse, match=missing):
             Settlement.of({**row(10), **lacking})
 
 

@@ -18,8 +18,8 @@ from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.orders import MarketView, Quote
 from event_contracts.trading.records import DOLLAR, SLOTS, TICK, Record, SamplingSchedule
 from event_contracts.trading.sampler import ALERT, EstimateFile, read_estimates, tick_of
-from foundation.errors import InputError, SenselessAnswer
-from foundation.notices import Notices
+from foundation.errors import InputError, InvalidResponse
+from foundation.notifier import Notifier
 from tests.alerts import Alerts
 from tests.event_contracts.trading import view, views, waiting
 
@@ -139,7 +139,7 @@ def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() 
     open_now = Listing.of(entry)
     assert tick_of(open_now).tolist() == (4000, 10_000, 12, 0, 0, 0, 0.7)
     assert open_now.closes == np.datetime64("2026-11-22T12:00:00", "ns")
-    with pytest.raises(SenselessAnswer, match="close_time"):
+    with pytest.raises(InvalidResponse, match="close_time"):
         Listing.of({**entry, "close_time": None})
 
 
@@ -170,7 +170,7 @@ def test_an_estimate_counts_until_its_own_instant(
         rows.append(",".join(values[name] for name in columns))
     path = written(tmp_path_factory.mktemp("own") / "own.csv", *rows, header=",".join(columns))
     counting = {market: p for market, (p, minutes) in said.items() if minutes > 0}
-    assert EstimateFile(path, Notices(None, None)).at(NOON) == counting
+    assert EstimateFile(path, Notifier(None, None)).at(NOON) == counting
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_a_file_that_makes_no_sense_is_refused_by_line(
 def test_what_was_said_last_goes_on_while_a_file_cannot_be_read_and_somebody_is_told(
     tmp_path: Path,
 ) -> None:
-    alerts, notices = Alerts(), Notices(None, None)
-    notices.keep_in(alerts)
+    alerts, notices = Alerts(), Notifier(None, None)
+    notices.record_in(alerts)
     path = written(tmp_path / "own.csv", ROW)
     own = EstimateFile(path, notices)
     path.write_text("market,proba")

@@ -31,7 +31,7 @@ from event_contracts.trading.venue_orders import (
 from execution.journal.order_store import OrderIntent
 from execution.journal.orders import order_of as journaled
 from execution.journal.orders import encode_order
-from foundation.errors import SenselessAnswer
+from foundation.errors import InvalidResponse
 from tests.e2e.practice import ROOT
 from tests.event_contracts.practice import FILL, ORDER
 
@@ -136,7 +136,7 @@ def test_an_answer_to_another_order_is_none(change: dict[str, Any], says: str) -
         "fill_count": "0.00",
         "remaining_count": "10.00",
     }
-    with pytest.raises(SenselessAnswer, match=says):
+    with pytest.raises(InvalidResponse, match=says):
         VenueOrder.answered(intent, {**answer, **change})
 
 
@@ -162,7 +162,7 @@ def test_a_field_that_is_missing_or_says_nothing_is_named(
     kind: Any, entry: dict[str, Any], name: str, value: Any
 ) -> None:
     says = "missing" if value is None else ""
-    with pytest.raises(SenselessAnswer, match=f"^the answer makes no sense: {name} is {says}"):
+    with pytest.raises(InvalidResponse, match=f"^the answer makes no sense: {name} is {says}"):
         kind.of({**entry, name: value})
 
 

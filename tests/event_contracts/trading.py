@@ -24,7 +24,7 @@ from event_contracts.trading.records import MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from foundation.database import Database
-from foundation.notices import Notices
+from foundation.notifier import Notifier
 
 D = Decimal
 MARKET = "RAIN"
@@ -44,7 +44,7 @@ def service_of(
     exchange: Exchange,
     policy: Policy,
     log: ActionLog,
-    notices: Notices | None = None,
+    notices: Notifier | None = None,
 ) -> ActorService:
     service = ActorService(
         "account",
@@ -52,7 +52,7 @@ def service_of(
         exchange.space,
         policy,
         log,
-        notices or Notices(None, None),
+        notices or Notifier(None, None),
         clock=lambda: exchange.now,
     )
     for listing in exchange.listings.values():

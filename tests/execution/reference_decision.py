@@ -27,7 +27,7 @@ class Believed:
     signal: [S]; years: [K, 2] of stocks and coins; shared: [K]; matrix: [S, S]; nights: [K].
     """
 
-    deciding: Mask
+    adjustable: Mask
     overnight: bool
     trim_overnight: bool
     mu: Array
@@ -116,7 +116,7 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     equity = held.cash + sum((held.quantity * held.price).tolist())
     crypto = rules.crypto
     if not equity > 0:
-        closed = believed.deciding | (
+        closed = believed.adjustable | (
             ~crypto if believed.trim_overnight else np.zeros(len(crypto), bool)
         )
         quantity = np.where(closed, 0.0, held.quantity)
@@ -126,15 +126,15 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     margined = equity >= rules.margin_equity
     ceiling = stock_ceiling(held.leverage, margined, believed.overnight, rules)
     unborrowed = held.unborrowed / equity / rules.order_margin
-    lower, upper = bounds(believed.deciding, weight, margined, held.shorting, rules)
+    lower, upper = bounds(believed.adjustable, weight, margined, held.shorting, rules)
     program = program_of(believed, weight, ceiling, unborrowed, lower, upper, rules)
-    plan = solved(program) if believed.deciding.any() else weight[None]
+    plan = solved(program) if believed.adjustable.any() else weight[None]
     target = plan[0]
-    if believed.deciding.any():
+    if believed.adjustable.any():
         steps = rules.increment * held.price / equity
         target = paid(target, weight, unborrowed, steps, 0.01 / equity, rules)
     if believed.trim_overnight:
-        target = cut(target, ~crypto & ~believed.deciding, ceiling, crypto)
+        target = cut(target, ~crypto & ~believed.adjustable, ceiling, crypto)
     quantity = quantities(target, weight, held, equity, rules)
     small = is_small(quantity, held, rules)
     return Decided(
@@ -161,13 +161,13 @@ def stock_ceiling(lent: float, margined: bool, overnight: bool, rules: Rules) ->
 
 
 def bounds(
-    deciding: Mask, weight: Array, margined: bool, shorting: bool, rules: Rules
+    adjustable: Mask, weight: Array, margined: bool, shorting: bool, rules: Rules
 ) -> tuple[Array, Array]:
     """Lower and upper weight [S]: of what may not be sold short a short may stay, and shrink."""
     least = np.full(len(weight), -rules.cap if margined else 0.0)
     kept = np.maximum(least, np.minimum(weight, 0.0))
     lower = np.where(rules.long_only | (not shorting), kept, least)
-    return np.where(deciding, lower, weight), np.where(deciding, rules.cap, weight)
+    return np.where(adjustable, lower, weight), np.where(adjustable, rules.cap, weight)
 
 
 def program_of(
@@ -186,7 +186,7 @@ def program_of(
     years = believed.years[:, kind]
     sharpe = np.array(rules.sharpe)[kind]
     forecast = believed.mu if rules.forecast else np.zeros(believed.mu.shape)
-    mu = np.where(believed.deciding, forecast + believed.premium * sharpe * years, 0.0)
+    mu = np.where(believed.adjustable, forecast + believed.premium * sharpe * years, 0.0)
     across = crypto[:, None] != crypto
     covariance = np.empty((periods, symbols, symbols))
     for k in range(periods):
@@ -322,13 +322,13 @@ def paid(
     return np.where(bought, weight + payable / needed * (target - weight), target)
 
 
-def cut(target: Array, loose: Mask, ceiling: float, crypto: Mask) -> Array:
+def cut(target: Array, trimmable: Mask, ceiling: float, crypto: Mask) -> Array:
     """Targets, of which what nothing has sized keeps the share that fits into the night."""
     load = np.where(crypto, 1.0, 1.0 / ceiling) * np.abs(target)
-    if load.sum() <= 1 + FULL or not load[loose].sum() > 0:
+    if load.sum() <= 1 + FULL or not load[trimmable].sum() > 0:
         return target
-    share = max(1.0 - (load.sum() - 1.0) / load[loose].sum(), 0.0)
-    return np.where(loose, target * share, target)
+    share = max(1.0 - (load.sum() - 1.0) / load[trimmable].sum(), 0.0)
+    return np.where(trimmable, target * share, target)
 
 
 def quantities(target: Array, weight: Array, held: Held, equity: float, rules: Rules) -> Array:

@@ -19,8 +19,8 @@ from execution.live.account_lock import (
 )
 from execution.live.open_account import open_account
 from execution.orders.orders import Order
-from foundation.clock import Time
-from foundation.database import unfinished_commit
+from foundation.clock import TimeSource
+from foundation.database import rollback_journal
 from foundation.errors import InputError
 from foundation.redaction import NO_SECRETS
 from tests.execution.journals import change_rows
@@ -98,13 +98,13 @@ def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
     assert "damaged" in refused("damaged", tmp_path), "nobody knows what may be at the venue"
     assert path.read_bytes() == content
     if not content:  # of what is no database SQLite takes it away
-        unfinished_commit(path).write_bytes(b"begun")
+        rollback_journal(path).write_bytes(b"begun")
     with open_journal("damaged", tmp_path, replace_damaged=True) as book:
-        assert not unfinished_commit(path).exists()
+        assert not rollback_journal(path).exists()
         assert OrderStore(book.database).unknown_outcomes() == ()
     assert book.damaged_copy is not None
     assert book.damaged_copy.read_bytes() == content
-    assert unfinished_commit(book.damaged_copy).exists() is (content == b"")
+    assert rollback_journal(book.damaged_copy).exists() is (content == b"")
 
 
 def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it_came(
@@ -121,7 +121,7 @@ def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it
             assert not book.database.rows("SELECT name FROM sqlite_master")
         assert book.damaged_copy not in (None, earlier)
     with open_account(
-        "killed", tmp_path, NO_SECRETS, Time(now=lambda: NOW), replace_damaged=True
+        "killed", tmp_path, NO_SECRETS, TimeSource(now=lambda: NOW), replace_damaged=True
     ) as account:
         [halt] = account.halts.active()
         [(alert,)] = account.database.rows("SELECT text FROM notices")

@@ -25,8 +25,8 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.option_orders import is_option
 from execution.orders.orders import Order, Side
 from execution.orders.venue_rules import ACCOUNT_BLOCKED
-from foundation.decimals import INFINITE
-from foundation.errors import BrokerError, SenselessAnswer
+from foundation.decimals import INFINITY
+from foundation.errors import BrokerError, InvalidResponse
 from tests.execution import test_orders as shapes
 from tests.execution.scripted_venue import Ours, broker_at
 from trainingdata.instruments import instrument
@@ -214,14 +214,14 @@ def test_sums_are_held_to_positions_but_on_the_side_of_which_one_is_not_priced()
     off = {**LONG, "long_market_value": "90", "equity": "1090"}
     for positions in ([spy], [spy, {**NOTHING_SAID, **WORTH_NOTHING}]):
         assert of_a_feed(positions, LONG).account.equity == 1050
-        with pytest.raises(SenselessAnswer, match="long_market_value says"):
+        with pytest.raises(InvalidResponse, match="long_market_value says"):
             of_a_feed(positions, off)
     assert of_a_feed([spy, NOTHING_SAID], off).account.equity == 1050
     short = {**LONG, "short_market_value": "-40", "equity": "1010"}
-    with pytest.raises(SenselessAnswer, match="short_market_value says"):
+    with pytest.raises(InvalidResponse, match="short_market_value says"):
         of_a_feed([spy, NOTHING_SAID], short)
     assert of_a_feed([spy, sold], short).account.equity == 1010
-    with pytest.raises(SenselessAnswer, match=r"equity is \$1,090.00, cash \$1,000.00"):
+    with pytest.raises(InvalidResponse, match=r"equity is \$1,090.00, cash \$1,000.00"):
         of_a_feed([spy, sold], {**short, "equity": "1090"})
 
 
@@ -249,7 +249,7 @@ def test_an_order_that_makes_no_sense_is_set_aside_unless_it_is_ours(
     reading = parse_reading(answers)
     assert [order.client_order_id for order in reading.account.open_orders] == ["o-1"]
     (other,) = reading.unmodelled_orders
-    assert (other.client_order_id, other.place, other.at_risk) == ("odd", place, INFINITE)
+    assert (other.client_order_id, other.place, other.at_risk) == ("odd", place, INFINITY)
     assert why in other.why
 
 
@@ -272,7 +272,7 @@ def test_a_position_that_is_long_in_one_field_and_short_in_another_is_refused_by
     symbol: str, qty: str, value: str | None, side: str | None
 ) -> None:
     why = "side is not long or short" if side == "sell" else f"{symbol}: qty .* and side .*"
-    with pytest.raises(SenselessAnswer, match=why):
+    with pytest.raises(InvalidResponse, match=why):
         read(None, [held(symbol, qty, "11", market_value=value, side=side)])
     for unvalued_sides in (None, "", "short"):
         short = held("NVDA", "-3", "11", market_value="-33", side=unvalued_sides)
@@ -297,10 +297,10 @@ def test_longs_and_shorts_are_each_worth_what_the_account_says_of_them(
     short = held("SPY", "-10", "10")
     assert read(facts, [held("NVDA", "10", "50"), short]).equity == 1400.0
     assert read(facts, [held("NVDA", "10", "49.9"), short]).equity == 1399.0
-    with pytest.raises(SenselessAnswer, match=rf"positions \(qty times price\) .* {field}"):
+    with pytest.raises(InvalidResponse, match=rf"positions \(qty times price\) .* {field}"):
         read(facts, [held(*each) for each in positions])
     for quantity, side in (("10", "long"), ("-10", "short")):
-        with pytest.raises(SenselessAnswer, match=rf"{side}_market_value says \$0"):
+        with pytest.raises(InvalidResponse, match=rf"{side}_market_value says \$0"):
             read(dict.fromkeys(facts, "0"), [held("NVDA", quantity, "50")])
 
 
@@ -340,7 +340,7 @@ def test_equity_is_cash_and_the_worth_of_positions(
     facts = {"cash": cash, "long_market_value": long, "short_market_value": short}
     assert read({**facts, "equity": equity}, positions).cash == float(cash)
     for other in (str(Decimal(cash) * 10), str(-Decimal(cash))):
-        with pytest.raises(SenselessAnswer, match=r"equity is \$.*, cash \$"):
+        with pytest.raises(InvalidResponse, match=r"equity is \$.*, cash \$"):
             read({**facts, "cash": other, "equity": equity}, positions)
     for missing in ("equity", "long_market_value", "short_market_value"):
         for value in ("", None):
@@ -375,7 +375,7 @@ def test_what_may_be_in_equity_or_in_the_sums_or_not_makes_no_account_unreadable
     names = ("cash", "long_market_value", "short_market_value", "equity")
     said = dict(zip(names, facts.split(), strict=True))
     assert read(said, positions).cash <= float(said["cash"])
-    with pytest.raises(SenselessAnswer, match="equity is"):
+    with pytest.raises(InvalidResponse, match="equity is"):
         read({**said, "cash": "900000"}, positions)
 
 
@@ -387,9 +387,9 @@ def test_cash_that_open_bids_have_been_taken_off_is_sound() -> None:
     assert read(facts, None, [open_order(symbol="SPY", qty="3")]).cash == 400.0, "of no known price"
     assert read(facts, None, [open_order(symbol=None, legs=[])]).cash == 400.0, "of options"
     for orders in ([], [{**bid, "side": "sell"}], [{**bid, "qty": "2"}]):
-        with pytest.raises(SenselessAnswer, match="equity is"):
+        with pytest.raises(InvalidResponse, match="equity is"):
             read(facts, None, orders)
-    with pytest.raises(SenselessAnswer, match="equity is"):
+    with pytest.raises(InvalidResponse, match="equity is"):
         read({**facts, "cash": "1600"}, None, [bid])
 
 
@@ -398,14 +398,14 @@ def test_cash_that_is_on_its_way_out_makes_no_account_unreadable(
 ) -> None:
     facts = {"long_market_value": "0", "short_market_value": "0", "equity": "100000"}
     less: Any = {**facts, "cash": "95000"}
-    with pytest.raises(SenselessAnswer, match="equity is"):
+    with pytest.raises(InvalidResponse, match="equity is"):
         parse_reading(AccountResponses(less, [], [], CLOCK))
     assert (
         parse_reading(AccountResponses(less, [], [], CLOCK, reread=True)).account.equity == 95_000.0
     )
     assert "on its way out" in caplog.text
     more: Any = {**facts, "cash": "105000"}
-    with pytest.raises(SenselessAnswer, match="equity is"):
+    with pytest.raises(InvalidResponse, match="equity is"):
         parse_reading(AccountResponses(more, [], [], CLOCK, reread=True))
 
 
@@ -623,7 +623,7 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
     }
     option = "SPY240315P00500000"
     rows += [worth(option, "-1", "-50"), worth("BAD", "3", "n/a", side="short")]
-    with pytest.raises(SenselessAnswer):
+    with pytest.raises(InvalidResponse):
         read_positions(connection)
     stops_need = read_positions(connection, is_option)
     assert stops_need == {option: VenuePosition(Decimal(-1), Decimal(50))}, (

@@ -10,8 +10,8 @@ import pytest
 
 from execution.alpaca.activities import activity_of
 from execution.alpaca.fields import ActivityEntry
-from foundation.decimals import plain
-from foundation.errors import SenselessAnswer
+from foundation.decimals import plain_text
+from foundation.errors import InvalidResponse
 from tests.execution.test_vendor_fields import VALUES
 from trainingdata.feed.fields import Needed, Optional
 
@@ -63,7 +63,7 @@ ENTRIES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
 def test_every_kind_of_entry_changes_what_it_changes_unless_it_is_taken_back(name: str) -> None:
     said, changes = ENTRIES[name]
     read = activity_of(said)
-    assert (read.symbol, plain(read.quantity), plain(read.amount)) == changes
+    assert (read.symbol, plain_text(read.quantity), plain_text(read.amount)) == changes
     trade = read.is_trade
     assert read.at == (np.datetime64("2024-03-05T17:30:01.5", "ns") if trade else MIDNIGHT)
     assert read.order_id == ("904837e3" if trade else "")
@@ -95,7 +95,7 @@ def test_a_field_that_goes_or_changes_is_the_same_activity_or_one_clear_refusal(
         whole = activity_of(said)
         try:
             read = activity_of({k: v for k, v in {**said, field: value}.items() if v != "removed"})
-        except SenselessAnswer as error:
+        except InvalidResponse as error:
             refused += 1
             why = str(error)
             assert "\n" not in why
@@ -128,7 +128,7 @@ def test_what_moves_money_or_trades_needs_every_word_of_it(
     name: str, field: str, values: tuple[Any, ...], says: str
 ) -> None:
     for value in values:
-        with pytest.raises(SenselessAnswer, match=says):
+        with pytest.raises(InvalidResponse, match=says):
             activity_of({**ENTRIES[name][0], field: value})
 
 
@@ -155,7 +155,7 @@ def test_a_fee_only_takes_whichever_sign_it_is_written_with(quantity: str) -> No
 def test_a_day_is_new_yorks_or_is_refused(day: Any, midnight: str | None) -> None:
     said = {**ENTRIES["deposit"][0], "date": day}
     if midnight is None:
-        with pytest.raises(SenselessAnswer, match="activity d: date is"):
+        with pytest.raises(InvalidResponse, match="activity d: date is"):
             activity_of(said)
     else:
         assert activity_of(said).at == np.datetime64(midnight, "ns")

@@ -16,8 +16,8 @@ import execution.decision.belief_building as module
 from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
 from execution.decision.belief_building import NoForecast, belief_of_symbol, build_beliefs
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import ForecastTable, silent
-from forecasting.moments import expected_between, variance_until
+from forecasting.forecast import ForecastTable, no_progress
+from forecasting.moments import expected_return_between, variance_until
 from tests.execution.traders import Tilted, correlations_of
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
@@ -50,7 +50,7 @@ def believed(
         at(since),
         rule="quantile",
         periods=PlanPeriods(holding),
-        progress=silent,
+        progress=no_progress,
     )
 
 
@@ -178,7 +178,7 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
             if not len(own):
                 assert np.isnan(found.mu[t, 0, s])
                 assert np.isnan(found.sigma[t, 0, s])
-                assert not found.deciding[t, s]
+                assert not found.adjustable[t, s]
                 continue
             last = own[np.argmax(windows.issued_at[own])]
             issued = windows.issued_at[last]
@@ -187,7 +187,7 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
                 for when in (now, until)
             ]
             one = table.values[last][None], table.price[last : last + 1]
-            mu = expected_between(*one, *places)
+            mu = expected_return_between(*one, *places)
             year = 8766 if item.kind is Kind.CRYPTO else 252 * 7
             day = variance_until(*one, np.array([24.0]), "quantile", np.zeros(1))
             slow = slow_variances(bars, np.array([now]))[1][0, s]
@@ -200,7 +200,7 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
             hour = now == now.astype("datetime64[h]")
             trades = hour if item.kind is Kind.CRYPTO else now in HOURLY.stocks.decisions
             known = bool(mask[s, np.searchsorted(bars.times, now)])
-            assert found.deciding[t, s] == (known and trades and issued == now and sigma[0] > 0)
+            assert found.adjustable[t, s] == (known and trades and issued == now and sigma[0] > 0)
 
 
 def test_many_forecasts_are_read_in_parts_and_say_the_same(
@@ -246,10 +246,10 @@ def test_the_first_forecast_of_all_decides(market: Bars) -> None:
     found = believed(market, str(market.times[0]))
     here = int(np.searchsorted(found.at, first.issued_at[0]))
     assert found.at[here] == first.issued_at[0]
-    assert found.deciding[here, first.symbol[0]]
+    assert found.adjustable[here, first.symbol[0]]
     lone = alone_in(market.until(at("2024-03-05T17:30")))
     lone = lone.between(len(lone.times) - 100, len(lone.times))
-    assert seen(lone, STOCK, "2024-03-05T17:30").deciding.all()
+    assert seen(lone, STOCK, "2024-03-05T17:30").adjustable.all()
 
 
 def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_news(
@@ -285,7 +285,7 @@ def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars
     assert found.of(found.at[0] - HOUR) is None
     close = found.of(at("2024-03-05T21:00"))
     assert close is not None
-    assert [s for s, d in zip(market.symbols, close.deciding[0], strict=True) if d] == [
+    assert [s for s, d in zip(market.symbols, close.adjustable[0], strict=True) if d] == [
         "SYXUSD",
         "SYYUSD",
     ]
@@ -304,7 +304,7 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(
     all_ = believed(panel, now, holding).of(at(now))
     assert all_ is not None
     s = panel.symbols.index(symbol)
-    assert one.deciding.tolist() == [[name == symbol for name in panel.symbols]]
+    assert one.adjustable.tolist() == [[name == symbol for name in panel.symbols]]
     assert (one.at, one.until, one.overnight) == (all_.at, all_.until, all_.overnight)
     assert not one.cuts.any()
     for name in ("mu", "sigma", "symbol_years"):
@@ -329,7 +329,7 @@ def test_an_outlook_names_what_is_missing(market: Bars) -> None:
     panel = market.until(at("2024-03-05T17:30"))
     with pytest.raises(NoForecast, match="ZZZ: no forecast: there are no bars of it"):
         seen(panel, "ZZZ", "2024-03-05T17:30")
-    assert seen(panel, STOCK, "2024-03-05T18:29").deciding.any()
+    assert seen(panel, STOCK, "2024-03-05T18:29").adjustable.any()
     with pytest.raises(
         NoForecast, match="its last bar was known at 2024-03-05T17:30Z, and it is 2024-03-05T18:30Z"
     ):
@@ -348,7 +348,7 @@ def test_an_outlook_names_what_is_missing(market: Bars) -> None:
 def test_a_forecast_that_does_not_spread_is_none(market: Bars) -> None:
     class Certain(RandomWalk):
         def forecast(
-            self, bars: Bars, since: np.datetime64, progress: Any = silent
+            self, bars: Bars, since: np.datetime64, progress: Any = no_progress
         ) -> ForecastTable:
             table = super().forecast(bars, since, progress)
             certain = 0 * table.values + table.price[:, None, None]

@@ -11,36 +11,36 @@ from hypothesis import strategies as st
 
 from execution.decision.choice import Choice, Rationale, no_order_text, plan_text, reason_text
 from execution.decision.decision import REASONS, DecisionColumns, concatenate_columns
-from sizing.binding import FIRST_ROW, LIMITS
+from sizing.binding import FIRST_GROUP_BIT, PRICED_LIMITS
 
 GROUPS = ("one_gross", "two_most", "two_least")
-GROUP_BITS = range(FIRST_ROW, FIRST_ROW + len(GROUPS))
+GROUP_BITS = range(FIRST_GROUP_BIT, FIRST_GROUP_BIT + len(GROUPS))
 
 
-def columns_of(limits_met: list[int]) -> DecisionColumns:
+def columns_of(binding_bits: list[int]) -> DecisionColumns:
     """N symbols, whose prices are all different."""
-    count = len(limits_met)
+    count = len(binding_bits)
     column = np.arange(1.0, count + 1)
-    prices = 100.0 * np.arange(1.0, count * len((*LIMITS, *GROUPS)) + 1)
+    prices = 100.0 * np.arange(1.0, count * len((*PRICED_LIMITS, *GROUPS)) + 1)
     return DecisionColumns(
         **{name: column for name in ("mu", "sigma", "kelly", "held", "target", "price", "cost")},
-        limits_met=np.array(limits_met, dtype=np.int64),
-        shadow_prices=prices.reshape(count, len((*LIMITS, *GROUPS))),
+        binding_bits=np.array(binding_bits, dtype=np.int64),
+        shadow_prices=prices.reshape(count, len((*PRICED_LIMITS, *GROUPS))),
         rationale=tuple([column] * 9),
         group_limit_names=GROUPS,
     )
 
 
-@given(st.lists(st.sampled_from([*range(len(LIMITS)), *GROUP_BITS]), unique=True))
+@given(st.lists(st.sampled_from([*range(len(PRICED_LIMITS)), *GROUP_BITS]), unique=True))
 def test_every_binding_limit_has_its_own_price(bits: list[int]) -> None:
     """In the row and in the columns alike."""
     columns = columns_of([sum(1 << bit for bit in bits)])
     row = columns.choice(0, "AAA", Decimal(3))
     assert (row.symbol, row.qty) == ("AAA", 3)
     prices = columns.binding_prices()
-    assert set(prices) == {*LIMITS, *GROUPS}
-    for place, name in enumerate((*LIMITS, *GROUPS)):
-        bit = place if place < len(LIMITS) else FIRST_ROW + place - len(LIMITS)
+    assert set(prices) == {*PRICED_LIMITS, *GROUPS}
+    for place, name in enumerate((*PRICED_LIMITS, *GROUPS)):
+        bit = place if place < len(PRICED_LIMITS) else FIRST_GROUP_BIT + place - len(PRICED_LIMITS)
         assert prices[name][0] == (100.0 * (place + 1) if bit in bits else 0.0)
         assert row.binding.get(name, 0.0) == prices[name][0]
 

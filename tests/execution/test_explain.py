@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from execution.decision.choice import MIN_WEIGHT_SHOWN
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import InputError
-from foundation.files import write_whole
+from foundation.files import write_files_atomically
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
 from marketsimulator.results.report import result_files
@@ -37,8 +37,8 @@ SPAN = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A week of an oracle, which trades a lot."""
     folder = tmp_path_factory.mktemp("run")
-    results = run_backtest(BacktestSettings.from_config(composed_config("backtest", SPAN)))
-    write_whole(result_files(results, results.summary()), folder)
+    results = run_backtest(BacktestSettings.from_config(compose_config("backtest", SPAN)))
+    write_files_atomically(result_files(results, results.summary()), folder)
     return folder
 
 

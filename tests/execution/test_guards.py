@@ -29,7 +29,7 @@ from execution.orders.gate import OrderRole
 from execution.orders.last_trades import last_prices
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order
-from foundation.clock import Time
+from foundation.clock import TimeSource
 from foundation.database import Database
 from foundation.errors import BrokerError
 from trainingdata.feed.market_data import LastTrade
@@ -120,7 +120,7 @@ class Desk:
     snapshot: AccountSnapshot | None = None
 
     def __post_init__(self) -> None:
-        events = EventLog(self.database, clock=Time(now=lambda: NOW))
+        events = EventLog(self.database, clock=TimeSource(now=lambda: NOW))
         self.book = OrderStore(self.database, events)
         self.halts = Halts(self.database, events)
         self.stop = StopSignal()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltChanges, HaltKind, Halts
-from foundation.clock import Time
+from foundation.clock import TimeSource
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 
@@ -24,7 +24,7 @@ steps = st.lists(st.tuples(st.sampled_from(("raise", "clear")), kinds), max_size
 
 def halts_in(database: Database | None = None) -> Halts:
     place = Database() if database is None else database
-    return Halts(place, EventLog(place, clock=Time(now=lambda: NOW)))
+    return Halts(place, EventLog(place, clock=TimeSource(now=lambda: NOW)))
 
 
 @given(steps)

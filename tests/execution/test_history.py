@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from execution.live.settings import LiveSettings
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import InputError
 from trainingdata.instruments import instrument
 
 
 @pytest.fixture(scope="module")
 def hourly() -> LiveSettings:
-    return LiveSettings.from_config(composed_config("live", ["symbols=[AAPL,BTCUSD]"]))
+    return LiveSettings.from_config(compose_config("live", ["symbols=[AAPL,BTCUSD]"]))
 
 
 @pytest.mark.parametrize("timeframe", ["1d", "1h"])

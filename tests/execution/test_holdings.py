@@ -39,7 +39,7 @@ from execution.orders.option_orders import (
 )
 from execution.orders.orders import Order, Side
 from foundation.database import Database
-from foundation.decimals import EXACT, plain
+from foundation.decimals import EXACT_CONTEXT, plain_text
 
 BEGUN = np.datetime64("2024-03-05T17:30", "ns")  # half past twelve in New York
 MIDNIGHT = np.datetime64("2024-03-05T05:00", "ns")
@@ -151,7 +151,7 @@ def sums_of(opening: dict[str, Decimal], activities: list[Activity]) -> dict[str
 
 def exact(number: Fraction) -> Decimal:
     """A decimal with all its digits; 24 places are the most that are drawn."""
-    return Decimal(int(number * 10**24)).scaleb(-24, context=EXACT)
+    return Decimal(int(number * 10**24)).scaleb(-24, context=EXACT_CONTEXT)
 
 
 @given(histories(), st.dictionaries(st.sampled_from(SYMBOLS), quantities), usd)
@@ -273,7 +273,7 @@ def test_a_split_is_counted_beside_a_few_shares_by_hand_and_not_beside_many(
     books = Books.begun({"NVDA": "100"})
     books.holdings.add([booking("s", "split", quantity="100", symbol="NVDA")], BEGUN)
     found = books.found(NVDA=held)
-    assert (plain(found["NVDA"].surplus) if found else None) == odd
+    assert (plain_text(found["NVDA"].surplus) if found else None) == odd
 
 
 def test_where_no_fee_is_taken_in_coin_the_room_for_it_does_not_grow_with_trading() -> None:

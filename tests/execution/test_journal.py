@@ -25,8 +25,8 @@ from execution.live.expected_positions import ExpectedPositions
 from execution.live.losses import write_mark
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order
-from foundation.clock import Time
-from foundation.database import Damaged, Database
+from foundation.clock import TimeSource
+from foundation.database import DatabaseDamaged, Database
 from foundation.errors import InputError
 from foundation.redaction import NO_SECRETS
 from marketsimulator.results.journal_record import JournalRecord
@@ -45,7 +45,7 @@ def opened(database: Database) -> OrderStore:
     MarkBook(database)
     ExpectedPositions(database, events)
     NextCycleBook(database, 1.0)
-    NoticeBook(database, NO_SECRETS, Time(now=lambda: NOW))
+    NoticeBook(database, NO_SECRETS, TimeSource(now=lambda: NOW))
     return book
 
 
@@ -64,7 +64,7 @@ def test_journals_of_other_schemas_are_refused_unchanged(version: int, tmp_path:
     says = f"^{path}: the journal has schema {version} and this release reads {SCHEMA_VERSION}: "
     with pytest.raises(InputError, match=says) as refused:
         refuse_unusable(path)
-    assert not isinstance(refused.value, Damaged), "it would be set aside"
+    assert not isinstance(refused.value, DatabaseDamaged), "it would be set aside"
     with pytest.raises(InputError, match=says), open_current_schema(path):
         pass
     with closing(Database(path)) as database, pytest.raises(InputError, match=says):
@@ -135,7 +135,7 @@ def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Pa
         path.write_bytes(changed)
         try:
             refuse_unusable(path)
-        except Damaged:
+        except DatabaseDamaged:
             noticed += 1
         else:
             assert content(path) == before, f"{begin}: passes unnoticed"

@@ -10,7 +10,7 @@ import pytest
 
 from execution.decision.problem import labelled_row, round_to_lots
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, Order
-from sizing.problem import AccountRow
+from sizing.problem import AccountArrays
 from tests.execution.traders import Tilted, account_in, known, trader_of
 from tests.sizing.books import rich_book
 from trainingdata.bars import Bars
@@ -59,7 +59,7 @@ def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equi
 ) -> None:
     """Of three stocks of 0.3 the first leaves, the second decides, and the third stays."""
     held = np.full(3, 0.3)
-    book = {"exiting": np.array([True, False, False]), "deciding": np.array([False, True, False])}
+    book = {"exiting": np.array([True, False, False]), "adjustable": np.array([False, True, False])}
     problem = rich_book(3, held=held, increment=np.full(3, 1e-3), **book).problem
     every = np.ones(3, dtype=np.bool_)
     lent = {
@@ -70,7 +70,7 @@ def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equi
         "free_equity_share": 1.0,
     }
     any_size = {"least": np.zeros(3), "dust": np.zeros(3)}
-    shares = AccountRow(
+    shares = AccountArrays(
         1e3 * held, np.full(3, 100.0), np.ones(3), **any_size, tradable=every, positions=3, **lent
     )  # type: ignore[arg-type]
     rounded = round_to_lots(problem, np.array([0.3, 0.4, 0.3]), sized, shares, False)

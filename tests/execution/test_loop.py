@@ -16,8 +16,8 @@ import pytest
 
 from execution.live.loop import Loop, StopSignal, stop_on_signals
 from foundation.errors import BrokerError, InputError
-from foundation.notices import Notices
-from foundation.signals import Ended
+from foundation.notifier import Notifier
+from foundation.signals import Terminated
 
 
 def told_within_its_wait(moment: int) -> tuple[StopSignal, bool]:
@@ -157,7 +157,7 @@ def run(
 ) -> None:
     clock = jobs[0].clock
     clock.has_answered = is_answering
-    Loop(jobs, clock, stop, Notices(None, None), Seen(**seen), 3).run()
+    Loop(jobs, clock, stop, Notifier(None, None), Seen(**seen), 3).run()
 
 
 def test_jobs_take_turns_by_the_instants_at_which_they_are_due_and_the_loop_shows_it_is_alive(
@@ -253,7 +253,7 @@ def test_a_signal_stops_and_a_second_one_ends(stop: StopSignal) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.wait(1.0)
         assert stop.why == "SIGTERM"
-        with pytest.raises(Ended, match="SIGINT"):
+        with pytest.raises(Terminated, match="SIGINT"):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is before
 

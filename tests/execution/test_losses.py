@@ -17,7 +17,7 @@ from execution.journal.halts import HaltChanges, HaltKind, Halts
 from execution.journal.marks import EquityMark, MarkBook, IndexPoint, date_of
 from execution.live.guards import GuardSettings
 from execution.live.losses import REHALT_GROWTH, loss_halts, next_point, write_mark
-from foundation.clock import Time
+from foundation.clock import TimeSource
 from foundation.database import Database
 
 HOUR = np.timedelta64(1, "h")
@@ -44,7 +44,7 @@ class Account:
 
     def __init__(self, settings: GuardSettings = SETTINGS) -> None:
         database = Database()
-        self.halts = Halts(database, EventLog(database, clock=Time(now=lambda: NOON)))
+        self.halts = Halts(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
         self.settings = settings
         self.points: list[IndexPoint] = []
 
@@ -295,7 +295,7 @@ def test_a_clearing_by_a_clock_that_is_ahead_lets_no_later_loss_go_on(kind: Halt
 
 def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
     database = Database()
-    halts = Halts(database, EventLog(database, clock=Time(now=lambda: NOON)))
+    halts = Halts(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
     for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
         mark = EquityMark(NOON + 24 * hours * HOUR, equity, equity, 0.0, 0.0, 4.0, 0.0, {})
         _, changes = write_mark(MarkBook(database), halts, mark, SETTINGS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from execution.journal.cycles import CYCLE_SLACK_SECONDS, NextCycleBook
 from execution.live.__main__ import TROUBLE, status
 from execution.live.account_lock import JOURNAL_FILE
-from foundation.clock import Time
+from foundation.clock import TimeSource
 from foundation.database import Database
 
 HERE = np.datetime64("2026-03-05T12:00", "ns")  # this machine's clock
@@ -28,7 +28,7 @@ class Loop:
     def __init__(self, path: Path | None) -> None:
         self.database = Database(path)
         self.now = HERE
-        self.book = NextCycleBook(self.database, SECONDS, clock=Time(now=lambda: self.now))
+        self.book = NextCycleBook(self.database, SECONDS, clock=TimeSource(now=lambda: self.now))
 
 
 @pytest.fixture

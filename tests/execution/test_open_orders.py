@@ -16,7 +16,7 @@ from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order, client_order_id
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.settings import Limits
@@ -78,9 +78,9 @@ def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market:
     mine = waiting("SYA", -50), waiting("SYB", 30)
     sizes = {"SYA": 50, "SYB": -30, "SYC": -20, "SYXUSD": -5}
     others = (waiting("SYA", -50, "manual"), *(waiting(s, size) for s, size in sizes.items()))
-    deciding = ("SYA", "SYB", "SYXUSD")
+    adjustable = ("SYA", "SYB", "SYXUSD")
     held = account_of(bars, *mine, *others, SYA=100, SYB=-100, SYC=100)
-    assert reductions_to_redecide("test", held, deciding) == mine
+    assert reductions_to_redecide("test", held, adjustable) == mine
     assert reductions_to_redecide("test", held, ()) == ()
 
 
@@ -132,7 +132,7 @@ def test_targets_and_what_is_still_to_be_sold_stay_under_the_ceilings() -> None:
         " fills.remainder=carry forecaster=oracle forecaster.calibrated=false"
         " capital=20000000 symbols=[SYA,SYB,SYC,SYXUSD]"
     )
-    settings = BacktestSettings.from_config(composed_config("backtest", words.split()))
+    settings = BacktestSettings.from_config(compose_config("backtest", words.split()))
     market = settings.market()
     thin = market.bars.values.copy()
     thin[:, :, VOLUME] *= 0.02

@@ -21,7 +21,7 @@ from execution.orders.gate import UNGUARDED
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order
 from foundation.database import Database
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, SenselessAnswer
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, InvalidResponse
 from tests.execution.scripted_venue import (
     KEYS,
     NOW,
@@ -445,7 +445,7 @@ def test_a_fill_a_hundred_times_from_the_last_price_is_not_believed(
     if believed:
         assert AlpacaOrder.parse("o-1", answer, prices).answer == answer
         return
-    with pytest.raises(SenselessAnswer, match=f"filled_avg_price is {mean}, and {symbol} was at"):
+    with pytest.raises(InvalidResponse, match=f"filled_avg_price is {mean}, and {symbol} was at"):
         AlpacaOrder.parse("o-1", answer, prices)
 
 

@@ -13,7 +13,7 @@ from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.lending import MarginTerms
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
+from forecasting.forecast import HORIZON, ForecastTable, Progress, no_progress
 from forecasting.moments import variance_until
 from sizing.settings import PriorSettings
 from tests.execution.traders import LAST, MIDDAY, NIGHT, STOCKS, Tilted, decided, known, trader_of
@@ -59,20 +59,22 @@ def test_only_what_has_just_closed_and_was_forecast_from_that_bar_decides(market
     class Late(RandomWalk):
         """The last bar of SYA has no forecast yet."""
 
-        def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
+        def forecast(
+            self, bars: Bars, since: Any, progress: Progress = no_progress
+        ) -> ForecastTable:
             table = super().forecast(bars, bars.times[-30])
             latest = table.latest.copy()
             latest[bars.symbols.index("SYA"), -1] -= 1
             return replace(table, latest=latest)
 
-    def deciding(at: str, who: Trader) -> set[str]:
+    def adjustable(at: str, who: Trader) -> set[str]:
         belief = believed(market, at, who)
-        return {s for s, each in zip(market.symbols, belief.deciding[0], strict=True) if each}
+        return {s for s, each in zip(market.symbols, belief.adjustable[0], strict=True) if each}
 
     coins = {s for s, coin in zip(market.symbols, market.crypto, strict=True) if coin}
-    assert deciding(MIDDAY, trader()) == set(STOCKS)
-    assert deciding(MIDDAY, trader_of(Late())) == {"SYB", "SYC"}
-    assert deciding("2024-03-05T21:00", trader()) == coins, "stocks have closed, and are shut"
+    assert adjustable(MIDDAY, trader()) == set(STOCKS)
+    assert adjustable(MIDDAY, trader_of(Late())) == {"SYB", "SYC"}
+    assert adjustable("2024-03-05T21:00", trader()) == coins, "stocks have closed, and are shut"
 
 
 @pytest.mark.parametrize(

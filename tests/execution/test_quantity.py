@@ -20,7 +20,7 @@ from execution.alpaca.broker import AlpacaBroker
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.quantity import SizedQuantity, size_quantity
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
 from sizing.quantity import get_qty
 from sizing.strategies import Kelly
@@ -93,7 +93,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     venue.positions = [position("SYB", "300", "100")]
     venue.account["cash"] = "70000"
     settings = LiveSettings.from_config(
-        composed_config("live", [f"broker.url_override={venue.url}"])
+        compose_config("live", [f"broker.url_override={venue.url}"])
     )
     account = AlpacaBroker(settings.broker, KEYS).account()
     since = account.as_of - np.timedelta64(400, "D")
@@ -114,7 +114,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
         cost=float(settings.costs.expected(bars.crypto, settings.fees)[0]),
         overnight=bool(belief.overnight[0]),
         signal=float(belief.signal[0, 0]),
-        tolls=(nightly * belief.nights[0]).tolist(),
+        borrow_costs=(nightly * belief.nights[0]).tolist(),
     )
     assert quantity > 0
     assert sized(price=price).qty == quantity
@@ -133,7 +133,7 @@ def test_at_the_instant_of_a_decision_it_is_the_decision(
     lone = Bars(known.instruments[:1], times, values[None], mask, "test")
     price = float(lone.last_closes()[0])
     account = AccountSnapshot(100_000.0, {}, {"SYA": price}, lone.now)
-    trader = LiveSettings.from_config(composed_config("live", [])).trader(rising(20.0))
+    trader = LiveSettings.from_config(compose_config("live", [])).trader(rising(20.0))
     decision = trader.decide(lone, account)
     assert decision is not None
     quantity = execution.get_qty("SYA", price, f"broker.url_override={venue.url}")

@@ -136,7 +136,7 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
         nights=np.array([[0, 1, 28]])[:, :periods],
         shared=rng.uniform(0.2, 1.0, (1, periods)),
         crypto=bars.crypto,
-        deciding=(known & (rng.random(size) < 0.85))[None],
+        adjustable=(known & (rng.random(size) < 0.85))[None],
         exclusion_rule=np.zeros((1, size), dtype=np.int8),
         exiting=np.zeros((1, size), dtype=bool),
         mu=np.where(known, signal * faded, np.nan)[None],

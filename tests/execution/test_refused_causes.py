@@ -16,7 +16,7 @@ from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder
 from execution.orders.orders import Order
 from foundation.database import Database
-from foundation.notices import ALL_CLEAR, PAUSED, Notices
+from foundation.notifier import ALL_CLEAR, TRADING_PAUSED, Notifier
 from tests.alerts import Alerts
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
@@ -34,8 +34,8 @@ class Told:
     def __init__(self, database: Database | None = None) -> None:
         self.database = database or Database()
         self.alerts = Alerts()
-        notices = Notices(None, None)
-        notices.keep_in(self.alerts)
+        notices = Notifier(None, None)
+        notices.record_in(self.alerts)
         self.book = RefusalBook(self.database, EventLog(self.database), notices)
 
     @property
@@ -171,10 +171,10 @@ def test_a_pause_is_one_notice_until_trading_resumes() -> None:
         told.book.end_step()
     told.step()
     [row] = told.book.active()
-    assert (told.kinds, row.is_pause, row.is_urgent) == ([PAUSED], True, False)
+    assert (told.kinds, row.is_pause, row.is_urgent) == ([TRADING_PAUSED], True, False)
     assert "URGENT" not in told.alerts.told[0][1] + str(row)
     told.step(accepted=(order("SYA", reduces=True, side="sell"),))
-    assert told.kinds == [PAUSED, ALL_CLEAR]
+    assert told.kinds == [TRADING_PAUSED, ALL_CLEAR]
     assert told.book.active() == []
 
 
@@ -183,7 +183,7 @@ def test_another_refusal_ends_a_pause() -> None:
     told.book.report_pause("trading is paused at the venue (trading_is_paused)", NOW)
     told.book.end_step()
     told.step((order(), LIQUIDATION))
-    assert told.kinds == [PAUSED, REFUSED, ALL_CLEAR]
+    assert told.kinds == [TRADING_PAUSED, REFUSED, ALL_CLEAR]
     assert [row.is_pause for row in told.book.active()] == [False]
 
 

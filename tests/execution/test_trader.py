@@ -186,10 +186,10 @@ def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_
     market: Bars,
 ) -> None:
     panel = known(market, MIDDAY)
-    for lent, phrase in ((4.0, "4.0x"), (2.0, "2.0x"), (float("inf"), "4.0x")):
+    for lent, log_phrase in ((4.0, "4.0x"), (2.0, "2.0x"), (float("inf"), "4.0x")):
         who = trader(Limits(symbol_cap=1.5), **dict.fromkeys(STOCKS, 200.0))
         decision = decided(market, MIDDAY, who, replace(account_of(panel), leverage=lent))
-        assert f"Enhanced Kelly sizing with {phrase} leverage" in decision.rule[0].phrase
+        assert f"Enhanced Kelly sizing with {log_phrase} leverage" in decision.rule[0].log_phrase
         assert decision.stock_ceiling == pytest.approx(min(4.0, lent / 1.03))
         gross = sum(abs(choice.target) for choice in decision.choices if choice.symbol in STOCKS)
         assert gross == pytest.approx(decision.stock_ceiling, rel=0.02)

@@ -12,7 +12,7 @@ from execution.live import runner
 from execution.live.account import LiveAccount
 from execution.live.runner import WatchedClock
 from foundation.errors import BrokerError, InputError
-from foundation.notices import Supervisor
+from foundation.notifier import Supervisor
 
 NOON = np.datetime64("2024-10-01T12:00", "ns")
 SECOND = np.timedelta64(1, "s")
@@ -114,7 +114,7 @@ def test_a_loop_that_begins_before_its_venue_is_there_says_so_at_once(
     venue: Any = Venue()
     venue.away = True
     stop: Any = Waits(5)
-    supervisor = Supervisor.of({})
+    supervisor = Supervisor.from_environment({})
     assert runner.awaited(venue.account_id, stop, supervisor, patient=True) is None
     told, ended = capsys.readouterr().out.splitlines()
     assert told == "Waiting for the venue, asked every 15 s: the account: no answer."

@@ -18,7 +18,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.orders import Order
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
+from forecasting.forecast import HORIZON, ForecastTable, Progress, no_progress
 from foundation.arrays import Array
 from sizing.kelly import SizingProblem, SolverFailed
 from sizing.settings import Limits
@@ -56,7 +56,7 @@ class Tilted:
         self.told = {"persistence": left, "skill": skill}
 
     def forecast(
-        self, bars: Bars, since: np.datetime64, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64, progress: Progress = no_progress
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
         symbol = table.windows.symbol

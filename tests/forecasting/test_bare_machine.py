@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from forecasting.chronos2.checkpoint import SHIPPED as SHIPPED_FOLDER
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT as SHIPPED_FOLDER
 from studies.benchmarks.bare_machine import LEFT_OUT, NEEDED, closure
 
 pytestmark = pytest.mark.slow
 
-SHIPPED = str(SHIPPED_FOLDER)
+BUNDLED_CHECKPOINT = str(SHIPPED_FOLDER)
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -67,7 +67,7 @@ def test_the_half_of_the_gpu_tests_that_needs_no_gpu_passes_there(
     collected = bare(libraries, *words, "studies/benchmarks", "--collect-only", figures)
     assert collected.returncode == 0, collected.stdout + collected.stderr
     assert "test_figures" in collected.stdout
-    words = ("few", SHIPPED, "fp32", "4", str(tmp_path / "turn"))
+    words = ("few", BUNDLED_CHECKPOINT, "fp32", "4", str(tmp_path / "turn"))
     row = bare(libraries, "-m", "studies.benchmarks.forecast_speed", *words)
     assert row.returncode == 0, row.stderr
     assert row.stdout.rstrip().endswith('ms a call"}')

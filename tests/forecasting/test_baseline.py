@@ -15,7 +15,7 @@ from trainingdata.bars import CLOSE, Bars
 
 def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
     """No re-gridding, no filling: one hundred real closes, nights and weekends skipped."""
-    windows = Windows.of(market, market.times[0], 100)
+    windows = Windows.from_bars(market, market.times[0], 100)
     stock = market.symbols.index("SYA")
     own = market.real_bars(stock)[1][:, CLOSE]
     rows = np.flatnonzero(windows.symbol == stock)
@@ -40,7 +40,7 @@ def test_a_random_walk_has_no_edge_and_its_spread_grows_with_the_root_of_the_ste
 def test_ewma_volatility_by_hand() -> None:
     """Equal squared returns give that deviation whatever the weights."""
     closes = 100 * np.exp(0.01 * (np.arange(100) % 2))[None]
-    step1 = RandomWalk(freedom=5).log_quantiles(closes)[0, 0]
+    step1 = RandomWalk(degrees_of_freedom=5).log_quantiles(closes)[0, 0]
     assert step1[LEVELS.index(0.95)] == pytest.approx(0.01 * 2.015048 * np.sqrt(3 / 5), rel=1e-5)
 
 
@@ -114,7 +114,9 @@ def test_later_bars_change_no_forecast(
     assert not np.array_equal(here.values[~early], there.values[~early])
 
 
-@pytest.mark.parametrize("wrong", [{"context_length": 2}, {"decay": 1.0}, {"freedom": 2.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"context_length": 2}, {"decay": 1.0}, {"degrees_of_freedom": 2.0}]
+)
 def test_parameters_out_of_range_are_named(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
         RandomWalk(**wrong)

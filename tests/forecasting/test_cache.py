@@ -23,15 +23,20 @@ from hypothesis import strategies as st
 
 from forecasting.batch import Batch, write_batch
 from forecasting.chronos2 import engine as engines
-from forecasting.chronos2.cached import CachedForecaster, Prediction, _portions, predictions_here
-from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.cached_forecaster import (
+    CachedForecaster,
+    Prediction,
+    _portions,
+    predict_locally,
+)
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import HORIZON, LEVELS, silent
+from forecasting.forecast import HORIZON, LEVELS, no_progress
 from forecasting.moments import log_moments
-from forecasting.store import Partition
-from forecasting.windows import Keys, Windows
+from forecasting.forecast_cache import Partition
+from forecasting.windows import WindowKeys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
 from tests.commands import Started, run_command
@@ -77,7 +82,7 @@ def test_what_was_forecast_is_read_and_is_the_same(
 
 
 def test_months_of_windows_are_all_of_them_in_the_order_of_time(market: Bars) -> None:
-    windows = Windows.of(market, market.times[0], 100)
+    windows = Windows.from_bars(market, market.times[0], 100)
     months = windows.by_month()
     issued = [np.unique(windows.issued_at[rows].astype("datetime64[M]")) for rows in months]
     assert all(len(each) == 1 for each in issued)
@@ -127,7 +132,7 @@ def test_everything_that_a_forecast_depends_on_beside_its_bars_is_part_of_its_ad
     tmp_path: Path,
 ) -> None:
     other = tmp_path / "other"
-    shutil.copytree(SHIPPED, other)
+    shutil.copytree(BUNDLED_CHECKPOINT, other)
     text = (other / "config.json").read_text()
     (other / "config.json").write_text(text.replace('"dropout_rate": 0.0', '"dropout_rate": 0.1'))
 
@@ -186,7 +191,7 @@ def test_what_a_portion_answers_does_not_depend_on_those_computed_before_it(
 ) -> None:
     """Two threads cut a matrix in two: where a window stands in a pass moves its last bit."""
     forecaster = Chronos2Forecaster(Profile(device="cpu"))
-    monkeypatch.setattr("forecasting.chronos2.cached.FILE_ROWS", 100)
+    monkeypatch.setattr("forecasting.chronos2.cached_forecaster.FILE_ROWS", 100)
     windows = forecaster.windows(market, market.times[-80])
     portions = list(_portions(windows, np.arange(len(windows))))
     assert len(portions) == 2
@@ -197,7 +202,7 @@ def test_what_a_portion_answers_does_not_depend_on_those_computed_before_it(
     def made(of: Sequence[Index]) -> list[Prediction]:
         said.clear()
         noted = lambda _, *counts: said.append(counts)  # noqa: E731
-        return list(predictions_here(forecaster, windows, of, forecaster.profile, noted))
+        return list(predict_locally(forecaster, windows, of, forecaster.profile, noted))
 
     (empty, *rest), whole = made(portions[1:]), made(portions)[1:]
     torch.set_num_threads(threads)
@@ -280,7 +285,7 @@ def test_what_is_damaged_or_pruned_under_a_run_is_computed_again_and_the_run_goe
 ) -> None:
     since = market.times[-240]
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, since)
-    moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(market, since, silent)
+    moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(market, since, no_progress)
     [path] = files(kept)
     before = content(kept)
     largest = "number = (SELECT number FROM portions ORDER BY length(issues) DESC LIMIT 1)"
@@ -295,7 +300,7 @@ def test_what_is_damaged_or_pruned_under_a_run_is_computed_again_and_the_run_goe
         answered(path, change, bytes(spoilt), number)
     asked = counting(monkeypatch)
     again = CachedForecaster(Chronos2Forecaster(), kept)
-    found = again.log_moments(market, since, silent)
+    found = again.log_moments(market, since, no_progress)
     np.testing.assert_allclose(found.median, moments.median, atol=3e-7)
     np.testing.assert_allclose(found.log_variance, moments.log_variance, atol=1e-4)
     np.testing.assert_allclose(again.forecast(market, since).values, first.values, rtol=2e-7)
@@ -340,7 +345,7 @@ def test_what_a_full_or_read_only_cache_lacks_is_held_for_the_run(
     assert caplog.text.count(f"{why}; it is held for this run alone") == 1
     assert content(kept) == before
     moments = CachedForecaster(Chronos2Forecaster(), kept).log_moments(
-        market, market.times[-264], silent
+        market, market.times[-264], no_progress
     )
     expected = log_moments(direct.values, table.windows.price)
     np.testing.assert_allclose(moments.median, expected[0], atol=3e-7)
@@ -363,7 +368,7 @@ def test_an_empty_cache_that_may_not_be_written_is_refused_before_the_work(
     assert asked == []
 
 
-def put(partition: Partition, stamps: Instants, keys: Keys, values: Array32) -> None:
+def put(partition: Partition, stamps: Instants, keys: WindowKeys, values: Array32) -> None:
     moments = np.zeros((len(keys), 2, HORIZON), dtype=np.float32)
     partition.add(stamps, keys, moments, values)
 
@@ -374,15 +379,15 @@ def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(4) * np.timedelta64(1, "h")
     keys = np.arange(4, dtype=np.uint64)
     values = np.ones((4, HORIZON, len(LEVELS)), dtype=np.float32)
-    here, there = (Partition.of(tmp_path, {"weights": weights}) for weights in "ab")
+    here, there = (Partition.for_specification(tmp_path, {"weights": weights}) for weights in "ab")
     put(here, stamps, keys, values)
     put(here, stamps, keys, values)
     shutil.copy(here.folder / "2024.sqlite", there.folder)
-    assert not there.located(stamps, keys)[0].any()
+    assert not there.locate(stamps, keys)[0].any()
     put(there, stamps, keys, 2 * values)
     assert len(content(here.folder)) == 1
-    assert here.located(stamps, keys)[0].all()
-    number = int(there.located(stamps, keys)[0][0])
+    assert here.locate(stamps, keys)[0].all()
+    number = int(there.locate(stamps, keys)[0][0])
     np.testing.assert_array_equal(there.read(stamps, number, "quantiles"), 2 * values)
 
 
@@ -432,7 +437,7 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, coun
     """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
-        partition = Partition.of(Path(folder), {"a": 1})
+        partition = Partition.for_specification(Path(folder), {"a": 1})
         counts = rng.integers(1, 6, count)
         total = int(counts.sum())
         keys = rng.permutation(2 * np.arange(total, dtype=np.uint64))
@@ -445,7 +450,7 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, coun
         for part in np.split(np.arange(total), np.cumsum(counts)[:-1]):
             put(partition, stamps[part], keys[part], values[part])
         order = rng.permutation(total)
-        portion, row = partition.located(stamps[order], keys[order])
+        portion, row = partition.locate(stamps[order], keys[order])
         read = [
             partition.read(stamps, int(p), "quantiles")[r, 0, 0]
             for p, r in zip(portion, row, strict=True)
@@ -453,4 +458,4 @@ def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, coun
         np.testing.assert_array_equal(read, order)
         hour = np.timedelta64(1, "h")
         for others in ((stamps, keys + np.uint64(1)), (stamps + hour, keys)):
-            assert not partition.located(*others)[0].any()
+            assert not partition.locate(*others)[0].any()

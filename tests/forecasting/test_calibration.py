@@ -16,14 +16,14 @@ from scipy.signal import lfilter
 from forecasting.baseline import Oracle, RandomWalk
 from forecasting.calibration import fit as fits
 from forecasting.calibration import forecaster as calibration
-from forecasting.calibration.dispersion import Sample, learned_dispersion
+from forecasting.calibration.dispersion import CalibrationSample, fit_dispersion
 from forecasting.calibration.fit import autocorrelation, shrinkage
 from forecasting.calibration.forecaster import CalibratedForecaster
 from forecasting.calibration.history import ClassHistory
-from forecasting.calibration.kept import KeptFits
+from forecasting.calibration.fit_store import FitStore
 from forecasting.calibration.settings import CalibrationSettings
-from forecasting.calibration.variance import SPANS, averages, bar_variance, day_pattern
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, silent
+from forecasting.calibration.variance import LOOKBACKS, trailing_averages, bar_variance, day_pattern
+from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, no_progress
 from forecasting.moments import LogMoments, log_moments, volatility
 from forecasting.scores import score_frame
 from foundation.errors import DataError
@@ -52,7 +52,7 @@ class Changed(RandomWalk):
 
     change: Callable[[ForecastTable], ForecastTable] = lambda table: table
 
-    def forecast(self, bars: Bars, since: Any, progress: Progress = silent) -> ForecastTable:
+    def forecast(self, bars: Bars, since: Any, progress: Progress = no_progress) -> ForecastTable:
         return self.change(super().forecast(bars, since, progress))
 
 
@@ -269,35 +269,37 @@ def test_bar_variance_by_hand() -> None:
 def means(variance: np.ndarray, bar: np.ndarray) -> np.ndarray:
     """The averages of one symbol's bars, on days without a pattern."""
     column, only = (np.zeros(len(each), dtype=np.int64) for each in (variance, bar))
-    return averages(variance, column, np.ones(1), np.zeros(1, dtype=np.int64), only, bar)
+    return trailing_averages(variance, column, np.ones(1), np.zeros(1, dtype=np.int64), only, bar)
 
 
 def test_averages_look_back_and_never_ahead() -> None:
     x = np.arange(1.0, 301.0)
     found = means(x, np.arange(300))
-    assert found[299].tolist() == [x[-span:].mean() for span in SPANS]
+    assert found[299].tolist() == [x[-span:].mean() for span in LOOKBACKS]
     np.testing.assert_array_equal(means(x[:50], np.arange(50)), found[:50])
     np.testing.assert_array_equal(means(x, np.array([7, 299])), found[[7, 299]])
     assert (means(np.append(x, 0.0), np.array([300])) > 0).all()
 
 
-def sample(n: int, rng: np.random.Generator) -> tuple[Sample, np.ndarray, np.ndarray]:
+def sample(n: int, rng: np.random.Generator) -> tuple[CalibrationSample, np.ndarray, np.ndarray]:
     """Rows of two symbols whose true variance is the second average's to the power 0.8."""
-    logs = rng.normal(-9, 1, (n, len(SPANS) + 1))
+    logs = rng.normal(-9, 1, (n, len(LOOKBACKS) + 1))
     season = np.cumsum(np.ones((n, HORIZON)), axis=1)
     instant = np.arange(n) // 2
     truth = np.exp(-1.8 + 0.8 * logs[:, 1:2]) * season
     move = np.sqrt(truth) * rng.normal(size=(n, HORIZON))
-    past = np.ascontiguousarray(logs[:, :-1])
+    past_variance = np.ascontiguousarray(logs[:, :-1])
     base = np.repeat(logs[:, -1:], HORIZON, axis=1)
     slot, symbol = rng.integers(0, 7, n), np.arange(n) % 2
-    known = Sample(past, base, np.zeros(base.shape), season, slot, symbol, instant)
+    known = CalibrationSample(
+        past_variance, base, np.zeros(base.shape), season, slot, symbol, instant
+    )
     return known, truth, move
 
 
 def test_the_regression_finds_what_is_there() -> None:
     known, truth, move = sample(6000, np.random.default_rng(2))
-    spread, deviation = learned_dispersion(known, truth, move, 7, 2)
+    spread, deviation = fit_dispersion(known, truth, move, 7, 2)
     np.testing.assert_array_equal(deviation, spread.deviation(known))
     assert spread.weights[2, 0] == pytest.approx(0.8, abs=0.05)
     np.testing.assert_allclose(spread.deviation(known)[:, 0], np.sqrt(truth[:, 0]), rtol=0.15)
@@ -308,13 +310,13 @@ def test_the_regression_finds_what_is_there() -> None:
 def test_a_correction_is_as_large_as_what_was_seen_and_next_to_none_where_nothing_was() -> None:
     rng = np.random.default_rng(4)
     known, truth, move = sample(6000, rng)
-    plain, _ = learned_dispersion(known, truth, move, 7, 2)
+    plain, _ = fit_dispersion(known, truth, move, 7, 2)
     wider = move * np.where(known.slot == 3, 2.0, 1.0)[:, None]
-    found, _ = learned_dispersion(known, truth, wider, 7, 2)
+    found, _ = fit_dispersion(known, truth, wider, 7, 2)
     assert found.hour[3, 0] > 0.3
     assert np.abs(plain.hour).max() < 0.1
     wider = move * np.where(known.symbol == 1, 2.0, 1.0)[:, None]
-    by_symbol, _ = learned_dispersion(known, truth, wider, 7, 2)
+    by_symbol, _ = fit_dispersion(known, truth, wider, 7, 2)
     assert by_symbol.symbol[1, 0] - by_symbol.symbol[0, 0] > 0.4
 
 
@@ -345,8 +347,8 @@ def test_a_coins_quiet_weekend_has_narrower_intervals() -> None:
 
 def test_without_rows_the_prior_speaks() -> None:
     known, truth, move = sample(0, np.random.default_rng(0))
-    spread, _ = learned_dispersion(known, truth, move, 7, 2)
-    np.testing.assert_allclose(spread.weights[:, 0], [0, *[1 / len(SPANS)] * len(SPANS), 0])
+    spread, _ = fit_dispersion(known, truth, move, 7, 2)
+    np.testing.assert_allclose(spread.weights[:, 0], [0, *[1 / len(LOOKBACKS)] * len(LOOKBACKS), 0])
     assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.4759 * np.sqrt(3 / 5), rel=1e-3)
 
 
@@ -399,8 +401,8 @@ def test_a_steps_worth_allows_for_the_overlap_of_its_intervals(
         return 0.0
 
     monkeypatch.setattr(fits, "shrinkage", valued)
-    walk = LogMoments.of(RandomWalk().forecast(market, market.times[0]))
-    history = ClassHistory.of(Kind.STOCK, market).beside(walk)
+    walk = LogMoments.from_table(RandomWalk().forecast(market, market.times[0]))
+    history = ClassHistory.from_bars(Kind.STOCK, market).beside(walk)
     fits.fit_calibration(history, last_fridays(market.times[-1:])[0], 150, 3.0)
     assert overlaps == list(range(1, HORIZON + 1))
 
@@ -413,12 +415,12 @@ def humming(left: float, drift: float = 1.0) -> Changed:
     def hummed(table: ForecastTable) -> ForecastTable:
         values = table.values
         spread = volatility(values[:, 0], table.price.astype(np.float32), "quantile")
-        for s, rows in enumerate(table.windows.of_symbols()):
+        for s, rows in enumerate(table.windows.slices_by_symbol()):
             count = int(table.windows.last[rows][-1]) + 1
             noise = np.random.default_rng(s).normal(0, np.sqrt(1 - left**2), count)
             hum = lfilter([1.0], [1.0, -left], noise)[table.windows.last[rows]]
             values[rows] *= (1 + 0.1 * hum * spread[rows])[:, None, None].astype(np.float32)
-        values[table.windows.of_symbols()[0]] *= drift
+        values[table.windows.slices_by_symbol()[0]] *= drift
         return replace(table, quantiles=values)
 
     return Changed(change=hummed)
@@ -430,8 +432,8 @@ def test_first_steps_are_medians_in_deviations_and_a_days_pattern_goes_by_where_
     raw = humming(left=0.5).forecast(market, market.times[0])
     spread = volatility(raw.values[:, 0], raw.price.astype(np.float32), "quantile")
     median = np.log(raw.values[:, 0, MEDIAN] / raw.price.astype(np.float32))
-    history = ClassHistory.of(Kind.STOCK, market).beside(LogMoments.of(raw))
-    slices = raw.windows.of_symbols()
+    history = ClassHistory.from_bars(Kind.STOCK, market).beside(LogMoments.from_table(raw))
+    slices = raw.windows.slices_by_symbol()
     rows = np.concatenate([np.arange(len(spread))[slices[s]] for s in history.members.tolist()])
     known = history.first_step != 0
     assert known[rows].mean() > 0.9
@@ -509,7 +511,7 @@ def test_a_fit_is_learned_once_ever_and_a_damaged_one_again(
         source: str = "weights", confidence: float = 3.0, folder: Path = tmp_path
     ) -> np.ndarray:
         settings = CalibrationSettings(window=150, confidence=confidence)
-        kept = KeptFits(folder)
+        kept = FitStore(folder)
         base = sourced(source)
         return CalibratedForecaster(base, settings, kept).forecast(market, market.times[-60]).values
 
@@ -553,7 +555,7 @@ def test_what_is_learned_does_not_depend_on_where_a_run_starts(
     early = friday - 60 * hour
 
     def table(since: np.datetime64, folder: str) -> ForecastTable:
-        kept = KeptFits(tmp_path / folder)
+        kept = FitStore(tmp_path / folder)
         return CalibratedForecaster(sourced(), SHORT, kept).forecast(halted, since)
 
     fresh = table(early, "one")
@@ -581,7 +583,7 @@ def test_a_fit_of_long_contexts_is_that_of_all_the_bars_that_they_see(
     other = Bars(year.instruments, year.times, values, year.mask, "other")
     settings = CalibrationSettings(window=100)
     base = sourced(context_length=1500, plain=1.0)
-    kept = KeptFits(tmp_path)
+    kept = FitStore(tmp_path)
     since = year.times[-3]
     CalibratedForecaster(base, settings, kept).forecast(year, since)
     ours = CalibratedForecaster(base, settings, kept).forecast(other, since)
@@ -601,7 +603,7 @@ def test_the_address_of_a_fit_is_that_of_the_bars_known_when_it_is_learned(
     column = np.flatnonzero(market.mask[symbol])[number]
     values[symbol, column, field] *= 1 + 1e-15 * 4
     other = Bars(market.instruments, market.times, values, market.mask, "other")
-    before, after = (ClassHistory.of(Kind.STOCK, bars).key(week) for bars in (market, other))
+    before, after = (ClassHistory.from_bars(Kind.STOCK, bars).key(week) for bars in (market, other))
     seen = number < end
     assert (before != after) == (
         seen and values[symbol, column, field] != market.values[symbol, column, field]
@@ -632,7 +634,9 @@ def test_log_moments_that_are_kept_are_those_of_the_quantiles(market: Bars) -> N
 def test_where_a_forecast_is_missing_is_said_by_the_fit_that_needs_it(market: Bars) -> None:
     def holed(table: ForecastTable) -> ForecastTable:
         kept = np.delete(np.arange(len(table.windows)), 40)
-        return ForecastTable.of("gap", market, table.windows.part(kept), table.quantiles[kept])
+        return ForecastTable.from_quantiles(
+            "gap", market, table.windows.part(kept), table.quantiles[kept]
+        )
 
     with pytest.raises(DataError, match=r"gap has no forecast of SYA at .*, and learns from every"):
         CalibratedForecaster(Changed(change=holed)).forecast(market, market.times[-30])

@@ -12,7 +12,7 @@ from chronos import Chronos2Pipeline
 
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.augmentation import AUGMENTATIONS
-from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile, SymbolSettings
 from forecasting.forecast import HORIZON, LEVELS
@@ -33,7 +33,7 @@ def test_the_batched_path_answers_as_the_librarys_pipeline(market: Bars) -> None
     table = Chronos2Forecaster(batch_size=32).forecast(market, market.times[-60])
     contexts = table.windows.contexts(np.arange(len(table.windows)))
     inputs = [torch.tensor(each, dtype=torch.float32) for each in contexts]
-    quantiles, _ = Chronos2Pipeline.from_pretrained(str(SHIPPED)).predict_quantiles(
+    quantiles, _ = Chronos2Pipeline.from_pretrained(str(BUNDLED_CHECKPOINT)).predict_quantiles(
         inputs, prediction_length=HORIZON, quantile_levels=list(LEVELS)
     )
     expected = np.sort(np.stack([each[0].numpy() for each in quantiles]), axis=-1)
@@ -198,7 +198,7 @@ def test_a_folder_that_is_no_checkpoint_is_named_and_pickles_are_not_read(
     """Weights come from safetensors or not at all."""
     with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
         Chronos2Forecaster(Profile(model=str(tmp_path)))
-    (tmp_path / "config.json").write_text((SHIPPED / "config.json").read_text())
+    (tmp_path / "config.json").write_text((BUNDLED_CHECKPOINT / "config.json").read_text())
     torch.save({"x": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
         Chronos2Forecaster(Profile(model=str(tmp_path)))
@@ -227,12 +227,12 @@ def test_the_compiled_network_answers_as_the_eager_one(
 
 
 def test_the_shipped_checkpoint_names_its_data_and_seed() -> None:
-    card = json.loads((SHIPPED / "training.json").read_text())
+    card = json.loads((BUNDLED_CHECKPOINT / "training.json").read_text())
     assert "synthetic" in card["data"]
     assert card["seed"] == 0
     losses = [loss for _, loss in card["loss"]]
     assert losses[-1] < 0.65 * losses[0]
-    assert not list(SHIPPED.glob("*.bin"))
+    assert not list(BUNDLED_CHECKPOINT.glob("*.bin"))
 
 
 def test_the_prior_is_repeatable_finite_and_starts_where_the_context_ends() -> None:

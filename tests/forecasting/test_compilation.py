@@ -19,14 +19,14 @@ from torch._inductor import exc as inductor
 
 from forecasting.chronos2 import compilation, devices
 from forecasting.chronos2 import engine as engines
-from forecasting.chronos2.cached import CachedForecaster
-from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
-from forecasting.chronos2.compilation import Compiled, Graphed
+from forecasting.chronos2.cached_forecaster import CachedForecaster
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
+from forecasting.chronos2.compilation import CompiledNetwork, CudaGraphNetwork
 from forecasting.chronos2.engine import Engine, load, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import HORIZON, LEVELS, silent
+from forecasting.forecast import HORIZON, LEVELS, no_progress
 from forecasting.windows import Windows
 from foundation.errors import InputError
 from studies.benchmarks.forecast_speed import walks
@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def network() -> Network:
     """The shipped network as it is compiled."""
-    shipped = checkpoint(str(SHIPPED))
+    shipped = checkpoint(str(BUNDLED_CHECKPOINT))
     model = load(shipped.contents(), CPU)
     return Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
 
@@ -53,13 +53,13 @@ def answer(
 def answer_of(
     engine: Engine, windows: Windows, rows: np.ndarray, group: int, augmentation: Any = "none"
 ) -> np.ndarray:
-    (values,) = engine.quantiles(windows, [rows], augmentation, group=group, progress=silent)
+    (values,) = engine.quantiles(windows, [rows], augmentation, group=group, progress=no_progress)
     return values
 
 
 def compiled(network: Network, batch_size: int = 4) -> Engine:
     """As it is on a GPU by default."""
-    call = Compiled(network)
+    call = CompiledNetwork(network)
     return Engine(call, CPU, batch_size, "", "compiled", network)
 
 
@@ -102,7 +102,7 @@ def test_an_eighth_length_and_a_tenth_are_compiled_as_the_first(
             answer(engine, windows), answer(Engine(network, CPU, 4, ""), windows), rtol=4e-6
         )
     torch.compiler.reset()
-    assert engine.way == "compiled"
+    assert engine.execution_mode == "compiled"
     assert warned(caplog) == []
     assert len(made) == 18, "a graph for all layers but the last, and one for it"
 
@@ -179,7 +179,7 @@ def test_an_error_of_the_network_itself_is_not_taken_for_one_of_the_compiler(
     def wrong(context: torch.Tensor, **options: Any) -> torch.Tensor:
         raise RuntimeError("shapes do not fit")
 
-    engine = Engine(Compiled(wrong), CPU, 4, "", "compiled", wrong)
+    engine = Engine(CompiledNetwork(wrong), CPU, 4, "", "compiled", wrong)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         answer(engine, walks(1, 4, 20))
 
@@ -204,27 +204,27 @@ class Replayed:
 
 
 @pytest.fixture
-def graphed(monkeypatch: pytest.MonkeyPatch) -> Graphed:
+def graphed(monkeypatch: pytest.MonkeyPatch) -> CudaGraphNetwork:
     Replayed.made.clear()
     monkeypatch.setattr(compilation, "_Graph", Replayed)
-    return Graphed(lambda context, **how: context)
+    return CudaGraphNetwork(lambda context, **how: context)
 
 
-def passed(network: Graphed, size: int, length: int = 3) -> float:
+def passed(network: CudaGraphNetwork, size: int, length: int = 3) -> float:
     """-1 where a pass was replayed, 1 where it was not."""
     return float(network(torch.ones(size, length), group=1)[0, 0])
 
 
 def test_a_small_pass_is_replayed_from_its_second_call_on_and_a_large_one_never(
-    graphed: Graphed,
+    graphed: CudaGraphNetwork,
 ) -> None:
     assert [passed(graphed, 64) for _ in range(3)] == [1, -1, -1]
-    assert [passed(graphed, compilation.GRAPHED + 1) for _ in range(3)] == [1, 1, 1]
+    assert [passed(graphed, compilation.MAX_GRAPHED_WINDOWS + 1) for _ in range(3)] == [1, 1, 1]
     assert Replayed.made == [(64, 3)]
 
 
 def test_a_graph_that_cannot_be_made_is_said_once_and_costs_no_answer(
-    graphed: Graphed, caplog: pytest.LogCaptureFixture
+    graphed: CudaGraphNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert [passed(graphed, 7) for _ in range(4)] == [1] * 4
     assert [passed(graphed, 64) for _ in range(3)] == [1] * 3, "nor is another tried"
@@ -262,13 +262,13 @@ def small(
 def test_where_memory_runs_out_the_batch_is_halved_and_stays_so(
     kind: str, network: Network, uncompiled: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    call = Compiled(small(network, 5, MEMORY[kind]))
+    call = CompiledNetwork(small(network, 5, MEMORY[kind]))
     engine = Engine(call, CPU, 32, "", "compiled", network)
     windows = walks(2, 20, 64)
     for _ in range(2):
         ours = answer(engine, windows)
         np.testing.assert_allclose(ours, answer(Engine(network, CPU, 4, ""), windows), rtol=4e-6)
-    assert (engine.batch_size, engine.way) == (4, "compiled")
+    assert (engine.batch_size, engine.execution_mode) == (4, "compiled")
     lines = [line.split(" ran out with ")[1] for line in warned(caplog)]
     assert lines == [f"{n} windows a pass, going on with {n // 2}" for n in (32, 16, 8)]
 
@@ -281,7 +281,7 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
     the next run.
     """
     profile = Profile(dtype="bf16", device="cpu")
-    inner = engines.engine(checkpoint(str(SHIPPED)), profile, 32)
+    inner = engines.engine(checkpoint(str(BUNDLED_CHECKPOINT)), profile, 32)
     real: Any = inner.network
     first = len(market.times) - 60
 
@@ -289,7 +289,7 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
         return Engine(small(real, 8, MEMORY["torch's"]), CPU, 32, inner.weights, unit=inner.unit)
 
     by = f", {inner.unit}" if inner.unit else ""
-    monkeypatch.setattr("forecasting.chronos2.cached.FILE_ROWS", 40)
+    monkeypatch.setattr("forecasting.chronos2.cached_forecaster.FILE_ROWS", 40)
     for _ in range(2):
         # A process keeps its engine, as the real function does.
         monkeypatch.setattr(engines, "engine", cache(built))
@@ -336,7 +336,7 @@ def test_float32_is_float32_whatever_the_program_allows_and_what_it_allows_stays
 
 @pytest.mark.parametrize("compile", [False, "auto"])
 def test_what_is_planned_is_what_happens_where_nothing_fails(compile: Any) -> None:
-    model = checkpoint(str(SHIPPED))
+    model = checkpoint(str(BUNDLED_CHECKPOINT))
     profile = Profile(device="cpu", compile=compile)
     assert engines.engine(model, profile, 12).computation == planned_computation(model, profile, 12)
 
@@ -347,7 +347,7 @@ def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(devices, "free_memory", lambda place: 2**36)
-    model = checkpoint(str(SHIPPED))
+    model = checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(batch_size: int | None = None, **settings: Any) -> str:
         return planned_computation(model, Profile(**settings), batch_size)
@@ -360,7 +360,7 @@ def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
 
 def test_a_kept_engine_is_the_one_that_was_asked_for() -> None:
     """Everything that changes the answer or the way to it is part of what an engine is kept by."""
-    model = checkpoint(str(SHIPPED))
+    model = checkpoint(str(BUNDLED_CHECKPOINT))
     eager = Profile(device="cpu", compile=False)
     kept = engines.engine(model, eager, 12)
     assert engines.engine(model, eager, 12) is kept

@@ -20,20 +20,20 @@ from hypothesis import strategies as st
 
 from forecasting.chronos2 import devices
 from forecasting.chronos2 import engine as engines
-from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
 from forecasting.chronos2.devices import (
-    LEAST,
-    MOST,
+    MIN_CUDA_BATCH_SIZE,
+    MAX_CUDA_BATCH_SIZE,
     bf16_unit,
-    bytes_a_window,
+    bytes_per_window,
     default_batch_size,
-    device_of,
+    resolve_device,
     fitting_batch_size,
 )
 from forecasting.chronos2.engine import Engine, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.profile import WORTH_COMPILING, Profile
-from forecasting.forecast import HORIZON, LEVELS, silent
+from forecasting.chronos2.profile import MIN_WINDOWS_TO_COMPILE, Profile
+from forecasting.forecast import HORIZON, LEVELS, no_progress
 from foundation.errors import InputError
 from studies.benchmarks.forecast_speed import walks
 from trainingdata.bars import Bars
@@ -66,8 +66,8 @@ def test_a_gpu_is_named_by_its_number(two_gpus: None) -> None:
         "cuda:0": "cuda:0",
         "cuda:1": "cuda:1",
     }.items():
-        assert device_of(word) == place
-    assert device_of("cpu") == "cpu"
+        assert resolve_device(word) == place
+    assert resolve_device("cpu") == "cpu"
     with pytest.raises(
         InputError,
         match=r"^forecaster\.device: cuda:2 was asked for and this machine has 2 GPUs, the last of"
@@ -94,8 +94,8 @@ def test_an_old_driver_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "is_available", unavailable)
     says = r"^forecaster\.device: cuda was asked for .*\(found version 11040\)\); use cpu or auto$"
     with pytest.raises(InputError, match=says):
-        device_of("cuda")
-    assert device_of("auto") == "cpu"
+        resolve_device("cuda")
+    assert resolve_device("auto") == "cpu"
 
 
 def test_tf32_on_a_cpu_is_refused_where_it_would_be_computed(market: Bars) -> None:
@@ -124,12 +124,12 @@ def test_more_memory_never_makes_a_pass_smaller_and_it_is_a_power_of_two(
     window: int, free: int, more: int
 ) -> None:
     size = fitting_batch_size(window, free)
-    assert LEAST <= size <= MOST
+    assert MIN_CUDA_BATCH_SIZE <= size <= MAX_CUDA_BATCH_SIZE
     assert size & (size - 1) == 0
     assert fitting_batch_size(window, free + more) >= size >= fitting_batch_size(2 * window, free)
-    if size > LEAST:
+    if size > MIN_CUDA_BATCH_SIZE:
         assert size * window <= free / 4
-    if size < MOST:
+    if size < MAX_CUDA_BATCH_SIZE:
         assert 2 * size * window > (free // 4) - window
 
 
@@ -138,23 +138,27 @@ def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
     queries, keys and values around their rotation are 13 × 768 numbers beside 2 × 768 of states,
     of 4 bytes, and a norm's 2 × 768: 522 kB. A quarter of 8 GiB holds 4,112 of them.
     """
-    wide = replace(checkpoint(str(SHIPPED)), patch=16, width=768, inner=3072, attention=768)
-    assert bytes_a_window(wide, 100, "fp32") == 10 * (15 * 768 * 4 + 2 * 768 * 4) == 522_240
+    wide = replace(
+        checkpoint(str(BUNDLED_CHECKPOINT)), patch=16, width=768, inner=3072, attention=768
+    )
+    assert bytes_per_window(wide, 100, "fp32") == 10 * (15 * 768 * 4 + 2 * 768 * 4) == 522_240
     assert fitting_batch_size(522_240, 8 * GIB) == 4096
     assert fitting_batch_size(522_240, 6 * GIB) == 2048
-    assert bytes_a_window(wide, 100, "bf16") == 10 * (15 * 768 * 2 + 2 * 768 * 4)
+    assert bytes_per_window(wide, 100, "bf16") == 10 * (15 * 768 * 2 + 2 * 768 * 4)
     # 8,192 bars are 512 patches: 515 tokens and 26.9 MB.
-    assert fitting_batch_size(bytes_a_window(wide, 8192, "fp32"), 70 * GIB) == 512
-    shipped = checkpoint(str(SHIPPED))
-    assert fitting_batch_size(bytes_a_window(shipped, 100, "fp32"), 4 * GIB) == 4096
-    assert fitting_batch_size(bytes_a_window(shipped, 100, "fp32"), 80 * GIB) == 16_384, "the most"
-    assert fitting_batch_size(bytes_a_window(wide, 8192, "fp32"), GIB) == 64, "the floor"
+    assert fitting_batch_size(bytes_per_window(wide, 8192, "fp32"), 70 * GIB) == 512
+    shipped = checkpoint(str(BUNDLED_CHECKPOINT))
+    assert fitting_batch_size(bytes_per_window(shipped, 100, "fp32"), 4 * GIB) == 4096
+    assert fitting_batch_size(bytes_per_window(shipped, 100, "fp32"), 80 * GIB) == 16_384, (
+        "the most"
+    )
+    assert fitting_batch_size(bytes_per_window(wide, 8192, "fp32"), GIB) == 64, "the floor"
 
 
 def test_a_configured_batch_size_wins_and_memory_is_asked_once(
     two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = checkpoint(str(SHIPPED))
+    model = checkpoint(str(BUNDLED_CHECKPOINT))
     profile = Profile(device="cuda", dtype="bf16")
     assert default_batch_size(model, "cuda", 100, "bf16") == 16_384
     assert default_batch_size(model, "cpu", 100, "bf16") == 64
@@ -184,7 +188,7 @@ def test_the_processor_chooses_how_bf16_is_multiplied(
     """fp32, the default, does not depend on the processor."""
     assert bf16_unit(capabilities) == unit
     monkeypatch.setattr(engines, "cpu_capabilities", lambda: capabilities)
-    model = checkpoint(str(SHIPPED))
+    model = checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(**settings: Any) -> str:
         return planned_computation(model, Profile(device="cpu", **settings), 8)
@@ -235,7 +239,7 @@ def sizes_of(count: int, batch_size: int, group: int = 1, **how: Any) -> list[in
     windows = walks(1, count, 40)
     engine = Engine(network, CPU, batch_size, "", **how)
     rows = [np.arange(count)]
-    (answer,) = engine.quantiles(windows, rows, "none", group=group, progress=silent)
+    (answer,) = engine.quantiles(windows, rows, "none", group=group, progress=no_progress)
     np.testing.assert_array_equal(answer[:, 5, 10], windows.price.astype(np.float32))
     return seen
 
@@ -254,20 +258,24 @@ def test_few_windows_take_a_small_pass() -> None:
     assert sizes_of(100, 300) == [300]
 
 
-@pytest.mark.parametrize("how", [{"dtype": "bf16"}, {"dtype": "tf32"}, {"way": "compiled"}])
+@pytest.mark.parametrize(
+    "how", [{"dtype": "bf16"}, {"dtype": "tf32"}, {"execution_mode": "compiled"}]
+)
 def test_what_depends_on_the_size_of_a_pass_has_one(how: dict[str, Any]) -> None:
     """Short numbers, whose address names it, and graphs, which hold for it."""
     assert sizes_of(3, 4096, **how) == [4096]
 
 
 def test_small_passes_change_a_forecast_by_rounding() -> None:
-    network: Any = engines.engine(checkpoint(str(SHIPPED)), Profile(device="cpu"), 64).network
+    network: Any = engines.engine(
+        checkpoint(str(BUNDLED_CHECKPOINT)), Profile(device="cpu"), 64
+    ).network
     windows = walks(1, 70)
 
     def answer(rows: int, batch_size: int) -> np.ndarray:
         engine = Engine(network, CPU, batch_size, "")
         numbers = [np.arange(rows)]
-        (values,) = engine.quantiles(windows, numbers, "none", group=1, progress=silent)
+        (values,) = engine.quantiles(windows, numbers, "none", group=1, progress=no_progress)
         return values
 
     np.testing.assert_allclose(answer(60, 1024), answer(70, 1024)[:60], rtol=4e-6)
@@ -275,7 +283,7 @@ def test_small_passes_change_a_forecast_by_rounding() -> None:
 
 
 def test_few_in_fp32_do_not_wait_for_a_compilation_unless_it_is_demanded() -> None:
-    few, many = WORTH_COMPILING - 1, WORTH_COMPILING
+    few, many = MIN_WINDOWS_TO_COMPILE - 1, MIN_WINDOWS_TO_COMPILE
     assert Profile().for_job(few) == Profile(compile=False)
     assert Profile().for_job(many) == Profile()
     for profile in (Profile(compile=True), Profile(dtype="bf16"), Profile(dtype="tf32")):
@@ -326,7 +334,9 @@ def test_where_memory_runs_out_each_portion_names_how_it_was_computed() -> None:
     engine = Engine(network, CPU, 8, "")
     given = []
     for portion, values in zip(
-        portions, engine.quantiles(windows, portions, "none", group=1, progress=silent), strict=True
+        portions,
+        engine.quantiles(windows, portions, "none", group=1, progress=no_progress),
+        strict=True,
     ):
         (size,) = np.unique(np.round(values[:, 0, 0] - windows.price[portion]))
         assert engine.computation == f"cpu, eager, {size:.0f} windows a pass"
@@ -345,7 +355,7 @@ def test_an_answer_that_is_not_finite_is_refused(number: float) -> None:
         engine = Engine(network, CPU, 4, "", dtype=dtype)  # type: ignore[arg-type]
         says = rf"^forecaster\.dtype: {dtype} on cpu .*finite{cure}$"
         with pytest.raises(InputError, match=says):
-            next(engine.quantiles(walks(1, 8, 40), [np.arange(8)], "none", progress=silent))
+            next(engine.quantiles(walks(1, 8, 40), [np.arange(8)], "none", progress=no_progress))
 
 
 # ----- threads of a CPU -----
@@ -374,7 +384,7 @@ def test_threads_compute_whole_passes_side_by_side(given: int, workers: int, eac
     engine = Engine(network, CPU, 8, "", on_cpu=True)
     rows = np.arange(48)[::-1]
     with threads(given):
-        (values,) = engine.quantiles(windows, [rows], "none", progress=silent)
+        (values,) = engine.quantiles(windows, [rows], "none", progress=no_progress)
         assert torch.get_num_threads() == given
     assert seen == {(each, True)}
     np.testing.assert_array_equal(values[:, 3, 4], windows.price[rows].astype(np.float32))
@@ -392,7 +402,7 @@ def test_no_pass_runs_between_portions_on_a_cpu() -> None:
     engine = Engine(network, CPU, 8, "", on_cpu=True)
     portions = np.split(np.arange(50), [30, 30])
     with threads(2):
-        stream = engine.quantiles(windows, portions, "none", progress=silent)
+        stream = engine.quantiles(windows, portions, "none", progress=no_progress)
         assert [(len(values), len(begun)) for values in stream] == [(30, 4), (0, 4), (20, 7)]
 
 
@@ -405,19 +415,19 @@ def test_out_of_memory_in_a_thread_halves_batches() -> None:
     windows = walks(1, 30, 40)
     engine = Engine(network, CPU, 8, "", on_cpu=True)
     with threads(2):
-        (values,) = engine.quantiles(windows, [np.arange(30)], "none", progress=silent)
+        (values,) = engine.quantiles(windows, [np.arange(30)], "none", progress=no_progress)
     assert engine.batch_size == 2
     np.testing.assert_array_equal(values[:, 0, 0], windows.price.astype(np.float32))
 
 
 def test_answers_do_not_depend_on_the_number_of_threads() -> None:
-    model, profile = checkpoint(str(SHIPPED)), Profile(device="cpu")
+    model, profile = checkpoint(str(BUNDLED_CHECKPOINT)), Profile(device="cpu")
     windows = walks(1, 60)
 
     def answer(count: int) -> np.ndarray:
         with threads(count):
             engine = engines.engine(model, profile, 16)
-            (values,) = engine.quantiles(windows, [np.arange(60)], "none", progress=silent)
+            (values,) = engine.quantiles(windows, [np.arange(60)], "none", progress=no_progress)
         return values
 
     for count in (2, 4):
@@ -434,7 +444,7 @@ class TwoBuffers:
         self.buffers = [np.full(shape, np.nan, np.float32) for _ in range(engines.BUFFERS)]
         self.sent = 0
 
-    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> engines.Arrival:
+    def send(self, answer: torch.Tensor, holds: torch.Tensor) -> engines.PendingResult:
         buffer = self.buffers[self.sent % engines.BUFFERS]
         self.sent += 1
         np.copyto(buffer, answer.numpy())
@@ -446,5 +456,5 @@ def test_answers_are_read_in_their_order_before_others_take_their_place(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The copies themselves run on a GPU alone: `tests/forecasting/test_gpu.py`."""
-    monkeypatch.setattr(engines, "Return", TwoBuffers)
+    monkeypatch.setattr(engines, "ResultTransfer", TwoBuffers)
     assert sizes_of(count, 8) == [8] * -(-count // 8)

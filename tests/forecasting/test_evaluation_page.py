@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.evaluate import gains_chart, judgement, span_text
+from forecasting.evaluate import gains_chart, judge_scores, date_range_text
 from forecasting.scores import gain
 from foundation.arrays import Array
 
@@ -23,7 +23,7 @@ def figures(*beyond: tuple[str, float], **changes: Any) -> dict[str, Any]:
     }
     return {
         "forecaster": "garch",
-        "against": [name for name, _ in beyond],
+        "baselines": [name for name, _ in beyond],
         "data": "bars of a test",
         "groups": {"stock": {"all": {"skill": skill}}},
         **changes,
@@ -34,7 +34,7 @@ def figures(*beyond: tuple[str, float], **changes: Any) -> dict[str, Any]:
 def test_the_verdict_is_good_only_where_every_other_forecaster_loses_more(
     signs: list[float],
 ) -> None:
-    found = judgement(figures(*((f"other{k}", sign) for k, sign in enumerate(signs))))
+    found = judge_scores(figures(*((f"other{k}", sign) for k, sign in enumerate(signs))))
     assert (found.level == "good") == (min(signs) > 0)
     assert (found.level == "bad") == (min(signs) < 0)
     for word, sign in (("loses less than", 1), ("loses more than", -1), ("told apart", 0)):
@@ -44,7 +44,7 @@ def test_the_verdict_is_good_only_where_every_other_forecaster_loses_more(
 def test_below_four_weeks_nothing_is_claimed() -> None:
     told = figures(("ewma", 0.0), ("garch", 1.0))
     told["groups"]["stock"]["all"]["skill"]["ewma"]["reach"] = None
-    assert judgement(told).claim == (
+    assert judge_scores(told).claim == (
         "On stocks: rests on too few weeks to be told from ewma; loses less than garch."
     )
 
@@ -73,7 +73,7 @@ def test_few_weeks_have_to_be_further_apart_to_be_told_apart() -> None:
 def test_dates_of_an_evaluation_are_new_yorks_and_inclusive() -> None:
     """The last nanosecond of 11 April in New York is 12 April in UTC."""
     span = {"start": "2025-03-03T05:00Z", "end": "2025-04-12T03:59Z"}
-    assert span_text(span) == "2025-03-03 to 2025-04-11"
+    assert date_range_text(span) == "2025-03-03 to 2025-04-11"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_dates_of_an_evaluation_are_new_yorks_and_inclusive() -> None:
 )
 def test_what_can_be_no_result_is_called_none(changes: dict[str, str], says: str) -> None:
     told = figures(("ewma", 1.0), **changes)
-    found = judgement(told)
+    found = judge_scores(told)
     assert found.level == "bad"
     assert found.claim.startswith("No result: ")
     assert says in found.claim

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from forecasting.baseline import RandomWalk
-from forecasting.batch import Batch, is_batch, run_batch, write_batch
+from forecasting.batch import Batch, is_batch_file, run_batch, write_batch
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, reads_future
-from forecasting.from_file import FileForecaster
-from forecasting.scores import scored_together
+from forecasting.file_forecaster import FileForecaster
+from forecasting.scores import score_common_forecasts
 from forecasting.settings import BatchSettings, ForecasterSettings
 from foundation.errors import DataError, InputError
 from tests.latest import latest
@@ -103,7 +103,7 @@ def table_without(bars: Bars, *symbols: str) -> ForecastTable:
     values = np.array(table.quantiles[np.arange(len(table.windows))])
     numbers = [bars.symbols.index(symbol) for symbol in symbols]
     values[np.isin(table.windows.symbol, numbers)] = np.nan
-    return ForecastTable.of(table.name, bars, table.windows, values)
+    return ForecastTable.from_quantiles(table.name, bars, table.windows, values)
 
 
 def batch_of(bars: Bars, *without: str) -> Batch:
@@ -118,7 +118,7 @@ def test_batch_counts_forecasts_in_the_file(bars: Bars, tmp_path: Path) -> None:
     rows = pd.read_parquet(tmp_path / "f.parquet")
     held = rows[(rows.step == 1) & (rows.symbol == "SYA")]
     assert counts.tolist() == [len(held) // len(LEVELS), 0]
-    said = batch.without_values(counts)
+    said = batch.missing_values_text(counts)
     assert said.endswith(" of SYXUSD have no values: the forecaster returns none")
     assert "SYA" not in said
 
@@ -128,7 +128,9 @@ def test_closes_that_never_move_are_the_reason_given(bars: Bars) -> None:
     values[1, :, :4] = 1.0
     batch = batch_of(replace(bars, values=values), "SYXUSD")
     counts = np.array([7, 0])
-    assert batch.without_values(counts).endswith("SYXUSD have no values: its closes never move")
+    assert batch.missing_values_text(counts).endswith(
+        "SYXUSD have no values: its closes never move"
+    )
 
 
 def test_batch_without_any_value_writes_no_file(bars: Bars, tmp_path: Path) -> None:
@@ -141,20 +143,20 @@ def test_evaluation_without_values_is_refused(bars: Bars) -> None:
     table = table_without(bars, *bars.symbols)
     first = np.datetime64("2024-03-18T12:00")
     with pytest.raises(InputError, match="closes that never move have no deviation"):
-        scored_together(bars, [table], first, bars.now, (1,))
+        score_common_forecasts(bars, [table], first, bars.now, (1,))
 
 
 def test_only_what_the_batch_job_wrote_is_written_again(rows: pd.DataFrame, tmp_path: Path) -> None:
     rows[["symbol", "value"]].to_parquet(tmp_path / "mine.parquet")
     (tmp_path / "noise.parquet").write_bytes(b"no archive")
-    assert not any(is_batch(tmp_path / f"{name}.parquet") for name in ("mine", "noise"))
+    assert not any(is_batch_file(tmp_path / f"{name}.parquet") for name in ("mine", "noise"))
 
 
 def test_a_file_says_who_made_it_and_an_oracles_forecasts_stay_an_oracles(tmp_path: Path) -> None:
     oracle = ForecasterSettings(kind="oracle", calibrated=False)
     path = tmp_path / "mine.parquet"
     write_batch(run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=oracle)), path)
-    assert is_batch(path)
+    assert is_batch_file(path)
     maker = oracle.build(SYMBOLS).name
     name = FileForecaster(path).name
     assert name == f"forecasts of mine.parquet by {maker}"

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from forecasting.chronos2 import engine as engines
-from forecasting.chronos2.checkpoint import SHIPPED, checkpoint
-from forecasting.chronos2.compilation import GRAPHED, Graphed
-from forecasting.chronos2.devices import bytes_a_window
-from forecasting.chronos2.engine import Return
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
+from forecasting.chronos2.compilation import MAX_GRAPHED_WINDOWS, CudaGraphNetwork
+from forecasting.chronos2.devices import bytes_per_window
+from forecasting.chronos2.engine import ResultTransfer
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.network import attended, attended_in_one_program, rotated
+from forecasting.chronos2.network import attend, attend_in_one_kernel, apply_rotary
 from forecasting.chronos2.profile import Dtype, Profile
-from forecasting.forecast import silent
+from forecasting.forecast import no_progress
 from forecasting.windows import Windows
 from studies.benchmarks.forecast_speed import walks
 
@@ -71,7 +71,7 @@ def beside_the_cpu(
     forecaster = Chronos2Forecaster(profile, batch_size=1024)
     ours = answer(forecaster, windows)
     engine = forecaster.engine(profile)
-    assert engine.way == ("compiled" if CUDA else "eager"), "it fell back"
+    assert engine.execution_mode == ("compiled" if CUDA else "eager"), "it fell back"
     assert engine.batch_size == 1024
     assert warned(caplog) == []
     plain = Chronos2Forecaster(Profile(context_length=length, device="cpu"))
@@ -101,7 +101,7 @@ def test_groups_answer_as_on_a_cpu(group: int) -> None:
     for place in (PLACE, "cpu"):
         profile = Profile(device=place, compile=False)
         by = Chronos2Forecaster(profile, 4096).engine(profile)
-        (values,) = by.quantiles(windows, rows, "none", group=group, progress=silent)
+        (values,) = by.quantiles(windows, rows, "none", group=group, progress=no_progress)
         answers.append(values)
     # Among series a few windows make rounding larger, whatever kernel attends.
     assert differences(*answers, windows).max() < 1e-2
@@ -117,7 +117,9 @@ def test_many_windows_come_back_in_their_order() -> None:
     forecaster = Chronos2Forecaster(profile, 384)
     engine = forecaster.engine(profile)
     portions = np.array_split(every, 7)
-    answers = np.concatenate(list(engine.quantiles(windows, portions, "none", progress=silent)))
+    answers = np.concatenate(
+        list(engine.quantiles(windows, portions, "none", progress=no_progress))
+    )
     first = answers[: len(windows)]
     assert differences(first, answer(forecaster, windows), windows).max() < ROUNDING
     for again in answers.reshape(-1, *first.shape):
@@ -141,10 +143,10 @@ def test_warnings_as_errors_do_not_stop_a_compilation() -> None:
 def test_few_windows_are_one_graph_and_answer_as_without(caplog: pytest.LogCaptureFixture) -> None:
     """Other contexts of the same shape: what is replayed reads what it is given now."""
     profile = Profile(device="cuda", compile=False)
-    forecaster = Chronos2Forecaster(profile, 2 * GRAPHED)
+    forecaster = Chronos2Forecaster(profile, 2 * MAX_GRAPHED_WINDOWS)
     windows = walks(5, 60)
     graphed = forecaster.engine(profile).network
-    assert isinstance(graphed, Graphed)
+    assert isinstance(graphed, CudaGraphNetwork)
     expected = answer(Chronos2Forecaster(Profile(device="cpu")), windows)
     for first in range(0, 300, 18):
         rows = np.arange(first, min(first + 18, 300))
@@ -189,10 +191,10 @@ def test_one_program_attends_as_the_library_does(
     q = q[:, tokens - asked :]
     angle = torch.arange(tokens, device="cuda")[:, None] * torch.rand(width // 2, device="cuda")
     turn = torch.stack([angle.cos(), angle.sin()], dim=1).to(dtype)
-    ours = attended_in_one_program(q, k, v, turn)
+    ours = attend_in_one_kernel(q, k, v, turn)
     exact = turn.double()
-    turned = rotated(q.double(), exact[tokens - asked :]), rotated(k.double(), exact)
-    theirs = attended(*turned, v.double())
+    turned = apply_rotary(q.double(), exact[tokens - asked :]), apply_rotary(k.double(), exact)
+    theirs = attend(*turned, v.double())
     apart = (ours.double() - theirs).abs().max() / theirs.abs().max()
     assert apart < {torch.float32: 2e-6, torch.bfloat16: 2e-2}[dtype]
 
@@ -222,7 +224,7 @@ def test_the_batch_that_memory_allows_fits(caplog: pytest.LogCaptureFixture) -> 
         torch.cuda.reset_peak_memory_stats()
         answer(forecaster, windows)
         held = torch.cuda.max_memory_allocated() - before
-        reckoned = size * bytes_a_window(checkpoint(str(SHIPPED)), length, "fp32")
+        reckoned = size * bytes_per_window(checkpoint(str(BUNDLED_CHECKPOINT)), length, "fp32")
         print(
             f"\n{length} bars, {size} windows: {held / 1e6:,.0f} MB, {reckoned / 1e6:,.0f} thought"
         )
@@ -246,7 +248,7 @@ def test_every_gpu_answers_as_the_first() -> None:
 def test_copies_run_beside_the_passes() -> None:
     """A pass that takes long: the answer before it arrives while it is computed."""
     device = torch.device("cuda")
-    back = Return(device, (1024, 1024))
+    back = ResultTransfer(device, (1024, 1024))
     values = torch.rand(1024, 1024, device=device)
     expected = values.cpu().numpy()
     factor = torch.rand(8192, 8192, device=device)

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Volatility
-from forecasting.moments import expected_between, log_moments, variance_until, volatility
+from forecasting.moments import expected_return_between, log_moments, variance_until, volatility
 from foundation.arrays import Array
 from tests.latest import Latest
 
@@ -40,7 +40,9 @@ def read(of: Latest, begin: np.ndarray, finish: np.ndarray, rule: Volatility) ->
         variance_until(of.values, of.price, place, rule, np.array([2e-4]))
         for place in (begin, finish)
     )
-    return Moments(expected_between(of.values, of.price, begin, finish), np.sqrt(after - before))
+    return Moments(
+        expected_return_between(of.values, of.price, begin, finish), np.sqrt(after - before)
+    )
 
 
 def moments(begin: float, finish: float, drift: float = 1e-4) -> Moments:

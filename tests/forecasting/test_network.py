@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from forecasting.chronos2 import network as networks
 from forecasting.chronos2.augmentation import AUGMENTATIONS, augment, restore
-from forecasting.chronos2.checkpoint import SHIPPED
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.chronos2.network import Network
 from forecasting.chronos2.profile import Dtype
 from forecasting.forecast import HORIZON, LEVELS
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 def library_model(name: str) -> Any:
     if name == "shipped":
-        return Chronos2Pipeline.from_pretrained(str(SHIPPED)).model
+        return Chronos2Pipeline.from_pretrained(str(BUNDLED_CHECKPOINT)).model
     model = small_model()
     initialise(model, torch.Generator().manual_seed(11))
     return model.eval()
@@ -103,7 +103,7 @@ def test_more_attentions_than_a_grid_holds_are_computed_in_parts(
             return real(q, *rest, **how)
 
         monkeypatch.setattr(functional, "scaled_dot_product_attention", noted)
-        monkeypatch.setattr(networks, "BLOCKS", 23)
+        monkeypatch.setattr(networks, "MAX_GRID_BLOCKS", 23)
         for group, expected_answer in zip((1, 4), whole, strict=True):
             torch.testing.assert_close(
                 network(context, group=group), expected_answer, rtol=2e-6, atol=0

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from forecasting.chronos2 import on_ray
-from forecasting.chronos2.cached import CachedForecaster
+from forecasting.chronos2 import ray_predictor
+from forecasting.chronos2.cached_forecaster import CachedForecaster
 from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.on_ray import RayPredictions, RaySettings
+from forecasting.chronos2.ray_predictor import RayPredictions, RaySettings
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import Progress, silent
+from forecasting.forecast import Progress, no_progress
 from forecasting.settings import BatchSettings, ForecasterSettings
 from forecasting.windows import Windows
 from foundation.arrays import Array32, Index
@@ -52,7 +52,7 @@ class Mortal(Chronos2Forecaster):
         windows: Windows,
         rows: Index,
         profile: Profile,
-        progress: Progress = silent,
+        progress: Progress = no_progress,
         by: Engine | None = None,
     ) -> Array32:
         folder = Path(self.marks)
@@ -88,7 +88,7 @@ class Homeless(Chronos2Forecaster):
 def two_places() -> Iterator[RayPredictions]:
     """A Ray of this machine's own, with room for two."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in (*on_ray.ALONE, *on_ray.QUIET, "RAY_AUTH_TOKEN"):
+        for name in (*on_ray.LOCAL_RAY_ENVIRONMENT, *on_ray.NO_USAGE_STATS, "RAY_AUTH_TOKEN"):
             patch.setenv(name, "0" * 64)
             patch.delenv(name)
         yield RayPredictions()
@@ -220,7 +220,7 @@ def test_ray_is_an_extra_that_is_named_where_it_is_missing(
     market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    for name in (*on_ray.ALONE, *on_ray.QUIET, "RAY_AUTH_TOKEN"):
+    for name in (*on_ray.LOCAL_RAY_ENVIRONMENT, *on_ray.NO_USAGE_STATS, "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "")
     with pytest.raises(InputError, match=r"^ray is not installed: .* -e .\.\[ray\]"):
         CachedForecaster(Chronos2Forecaster(), tmp_path, RayPredictions()).forecast(

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, silent
-from forecasting.settings import ForecasterSettings, OwnForecaster
+from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Progress, no_progress
+from forecasting.settings import ForecasterSettings, PluginForecaster
 from foundation.arrays import Array32, Instants
 from foundation.errors import InputError
 from tests.own_module import own_module
@@ -116,7 +116,7 @@ class Bent:
         self.number = number
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
         values = table.values
@@ -134,15 +134,15 @@ def test_one_number_that_is_no_price_is_refused_wherever_it_stands(
 ) -> None:
     line = rf"{re.escape(PRICES)}.* for SY\w+ at 20\S+Z, step {place[1] + 1}$"
     with pytest.raises(InputError, match=line):
-        OwnForecaster(Bent(place, number), "own.Bent").forecast(market, market.times[-30])
+        PluginForecaster(Bent(place, number), "own.Bent").forecast(market, market.times[-30])
 
 
 def test_a_step_without_a_forecast_is_none_at_all_levels_and_never_the_first(market: Bars) -> None:
     since = market.times[-30]
     absent = Bent(np.s_[:, 5], np.nan)  # type: ignore[arg-type]
-    values = OwnForecaster(absent, "own.Bent").forecast(market, since).values
+    values = PluginForecaster(absent, "own.Bent").forecast(market, since).values
     assert np.isnan(values[:, 5]).all()
     assert np.isfinite(np.delete(values, 5, axis=1)).all()
     first = Bent(np.s_[3, 0], np.nan)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="a forecast has no first step"):
-        OwnForecaster(first, "own.Bent").forecast(market, since)
+        PluginForecaster(first, "own.Bent").forecast(market, since)

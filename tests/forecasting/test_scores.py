@@ -15,7 +15,13 @@ from scipy.stats import norm
 
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.chronos2.profile import SymbolSettings, read_symbol_settings, write_symbol_settings
-from forecasting.evaluate import evaluate, evaluation_files, figure_parts, verdicts, write_symbols
+from forecasting.evaluate import (
+    evaluate,
+    evaluation_files,
+    figure_parts,
+    search_results,
+    write_proved_settings,
+)
 from forecasting.forecast import LEVELS, MEDIAN, reads_future
 from forecasting.scores import (
     CRPS_WEIGHTS,
@@ -27,12 +33,12 @@ from forecasting.scores import (
     probability_transform,
     rank_correlation,
     score_frame,
-    summary,
+    summarise_scores,
 )
 from forecasting.settings import EvaluationSettings, ForecasterSettings
-from foundation.console import show_parts, terminal
+from foundation.console import print_parts, open_terminal
 from foundation.errors import DataError, InputError
-from foundation.files import write_whole
+from foundation.files import write_files_atomically
 from tests.e2e.refused import answer_of, refusal_of
 from tests.latest import latest
 from tests.pages import without_scripts
@@ -143,7 +149,7 @@ def test_the_baselines_are_what_they_say(market: Bars) -> None:
     frames = [score_frame(market, t, r, (1, 6)) for t, r in zip(tables, rows, strict=True)]
     known = np.logical_and.reduce([f["loss"].notna() for f in frames])
     for table, frame in zip(tables, frames, strict=True):
-        figures = summary(frame[known])
+        figures = summarise_scores(frame[known])
         if reads_future(table.name):
             assert figures["information"] > 0.95
             assert figures["loss"] < 0.05
@@ -181,7 +187,7 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(
         symbols=("SYA", "SYXUSD"),
         start="2024-04-15",
         steps=(1, 6),
-        against=("ewma", "mix"),
+        baselines=("ewma", "mix"),
         data=data,
         forecaster=ForecasterSettings(kind="historical"),
     )
@@ -191,7 +197,7 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(
     counts = {len(frame) for frame in evaluation.frames.values()}
     assert len(counts) == 1
     figures = evaluation.figures()
-    write_whole(evaluation_files(evaluation, figures), tmp_path / "made")
+    write_files_atomically(evaluation_files(evaluation, figures), tmp_path / "made")
     assert json.loads((tmp_path / "made" / "evaluation.json").read_text())["groups"]["crypto"]["1"][
         "skill"
     ]
@@ -200,7 +206,7 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(
         assert word in page
     coins = figures["groups"]["crypto"]["1"]["hours"]
     assert sorted(map(int, coins)) == list(range(48))
-    show_parts(terminal(), figure_parts(figures))
+    print_parts(open_terminal(), figure_parts(figures))
     assert "gain on ewma" in " ".join(capsys.readouterr().out.split())
     assert "<script" not in without_scripts(page)
     ours = figures["groups"]["stock"]["all"]["historical, calibrated"]
@@ -210,7 +216,7 @@ def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(
 def test_an_evaluation_without_outcomes_is_refused() -> None:
     data = DataSettings(start="2024-01-02", end="2024-03-29")
     settings = EvaluationSettings(
-        symbols=("SYA",), start="2024-03-28T19:00Z", steps=(24,), against=("ewma",), data=data,
+        symbols=("SYA",), start="2024-03-28T19:00Z", steps=(24,), baselines=("ewma",), data=data,
         forecaster=ForecasterSettings(kind="ewma"),
     )  # fmt: skip
     with pytest.raises(InputError, match="no forecast's outcome is known yet"):
@@ -220,7 +226,7 @@ def test_an_evaluation_without_outcomes_is_refused() -> None:
 def test_a_class_without_an_outcome_at_a_step_has_no_row_there() -> None:
     data = DataSettings(start="2024-01-02", end="2024-03-28")
     settings = EvaluationSettings(
-        symbols=("SYA", "SYXUSD"), start="2024-03-26", steps=(1, 24), against=("ewma",), data=data,
+        symbols=("SYA", "SYXUSD"), start="2024-03-26", steps=(1, 24), baselines=("ewma",), data=data,
         forecaster=ForecasterSettings(kind="mix"),
     )  # fmt: skip
     groups = evaluate(settings).figures()["groups"]
@@ -291,21 +297,21 @@ def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path) -> None:
 def test_what_proved_itself_for_a_symbol_is_written_and_nothing_else(tmp_path: Path) -> None:
     bars = DataSettings(start="2024-01-02", end="2024-03-29").bars(("SYA", "SYXUSD"), None, None)
     usual = ForecasterSettings(cache=str(tmp_path / "cache"))
-    found = list(verdicts(bars, bars.times[0], bars.now, usual, [12], folds=2))
+    found = list(search_results(bars, bars.times[0], bars.now, usual, [12], folds=2))
     assert [v.symbol for v in found] == ["SYA", "SYXUSD"]
     assert not any(v.proved for v in found), "twelve bars are too few"
-    said = write_symbols(found, tmp_path / "made")
+    said = write_proved_settings(found, tmp_path / "made")
     assert not (tmp_path / "made").exists()
     short = replace(usual, context_length=12)
-    back = list(verdicts(bars, bars.times[0], bars.now, short, [100], folds=2))
+    back = list(search_results(bars, bars.times[0], bars.now, short, [100], folds=2))
     assert any(v.best.context_length == 100 and v.proved and v.gain > 0 for v in back)
-    said += write_symbols(back, tmp_path / "made")
+    said += write_proved_settings(back, tmp_path / "made")
     assert read_symbol_settings(tmp_path / "made", bars.symbols) == {
         v.symbol: v.best for v in back if v.proved
     }
     assert sum(" % walk-forward: " in line for line in said) == 4
     with pytest.raises(InputError, match="too few for 5 folds; start earlier"):
-        list(verdicts(bars, bars.times[-99], bars.now, usual, [50]))
+        list(search_results(bars, bars.times[-99], bars.now, usual, [50]))
 
 
 def test_settings_of_a_symbol_are_written_and_read_whole(tmp_path: Path) -> None:

@@ -16,8 +16,14 @@ import torch
 
 from forecasting.chronos2 import checkpoint as checkpoints
 from forecasting.chronos2 import engine as engines
-from forecasting.chronos2.cached import CachedForecaster
-from forecasting.chronos2.checkpoint import SHIPPED, WEIGHTS, Checkpoint, Contents, checkpoint
+from forecasting.chronos2.cached_forecaster import CachedForecaster
+from forecasting.chronos2.checkpoint import (
+    BUNDLED_CHECKPOINT,
+    WEIGHTS_FILE,
+    Checkpoint,
+    CheckpointContents,
+    checkpoint,
+)
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Dtype, Profile
 from tools.train_checkpoint import initialise, small_model
@@ -35,7 +41,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], bytes]:
             initialise(model, torch.Generator().manual_seed(seed))
             folder = tmp_path_factory.mktemp("other")
             model.save_pretrained(folder)
-            made[seed] = (folder / WEIGHTS).read_bytes()
+            made[seed] = (folder / WEIGHTS_FILE).read_bytes()
         return made[seed]
 
     return weights
@@ -43,8 +49,8 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], bytes]:
 
 def checkpoint_of(place: Path, weights: bytes) -> Path:
     place.mkdir()
-    shutil.copy(SHIPPED / "config.json", place)
-    (place / WEIGHTS).write_bytes(weights)
+    shutil.copy(BUNDLED_CHECKPOINT / "config.json", place)
+    (place / WEIGHTS_FILE).write_bytes(weights)
     return place
 
 
@@ -88,8 +94,10 @@ def test_of_many_networks_those_stay_that_were_used_last(monkeypatch: pytest.Mon
     monkeypatch.setattr(engines, "MAX_CACHED_NETWORKS", 2)
     monkeypatch.setattr(engines, "_kept", OrderedDict())
 
-    def network(dtype: Dtype, packed: bool) -> engines.Loaded:
-        return engines.loaded(checkpoint(str(SHIPPED)), torch.device("cpu"), dtype, packed=packed)
+    def network(dtype: Dtype, packed: bool) -> engines.LoadedNetwork:
+        return engines.loaded(
+            checkpoint(str(BUNDLED_CHECKPOINT)), torch.device("cpu"), dtype, packed=packed
+        )
 
     first = network("fp32", packed=True)
     second = network("fp32", packed=False)
@@ -110,7 +118,7 @@ def test_no_old_answer_lies_under_a_new_address(
         Chronos2Forecaster(Profile(model=str(folder), device="cpu")), tmp_path / "cache"
     )
     for seed in (1, 2, 1):
-        write_over(folder / WEIGHTS, others(seed))
+        write_over(folder / WEIGHTS_FILE, others(seed))
         kept = cached.forecast(market, market.times[-20]).values
         np.testing.assert_allclose(kept, truth[seed], rtol=2e-7)
         again = CachedForecaster(
@@ -130,14 +138,14 @@ def test_what_is_loaded_is_named_by_the_bytes_it_was_loaded_from(
     """Written over between the look at what lies there and the load, and again after the load."""
     digests = {}
     for seed in (2, 3):  # nobody has loaded the third
-        write_over(folder / WEIGHTS, others(seed))
+        write_over(folder / WEIGHTS_FILE, others(seed))
         digests[seed] = checkpoint(str(folder)).digest
     real = Checkpoint.contents
 
-    def contents(self: Checkpoint) -> Contents:
-        write_over(folder / WEIGHTS, others(2))
+    def contents(self: Checkpoint) -> CheckpointContents:
+        write_over(folder / WEIGHTS_FILE, others(2))
         read = real(self)
-        write_over(folder / WEIGHTS, bytes(len(others(1))))
+        write_over(folder / WEIGHTS_FILE, bytes(len(others(1))))
         return read
 
     monkeypatch.setattr(Checkpoint, "contents", contents)
@@ -160,24 +168,24 @@ def test_a_configuration_written_over_is_read_again(folder: Path) -> None:
         text.replace('"context_length": 512', '"context_length": 256').encode(),
     )
     assert (before.context, checkpoint(str(folder)).context) == (512, 256)
-    assert checkpoint(str(folder)).digest != checkpoint(str(SHIPPED)).digest
+    assert checkpoint(str(folder)).digest != checkpoint(str(BUNDLED_CHECKPOINT)).digest
 
 
 def test_a_digest_is_of_what_lies_there_and_is_not_computed_twice(
     folder: Path, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = checkpoint(str(folder)).digest
-    write_over(folder / WEIGHTS, others(2))
+    write_over(folder / WEIGHTS_FILE, others(2))
     second = checkpoint(str(folder)).digest
     assert first != second
     assert checkpoint(str(folder)).contents().digest == second
     hashed: list[int] = []
-    real = checkpoints.digest_of
-    monkeypatch.setattr(checkpoints, "digest_of", lambda f: hashed.append(len(f)) or real(f))
-    monkeypatch.setattr(checkpoints, "SETTLED", -60.0)
+    real = checkpoints.files_digest
+    monkeypatch.setattr(checkpoints, "files_digest", lambda f: hashed.append(len(f)) or real(f))
+    monkeypatch.setattr(checkpoints, "CHANGE_TIME_RESOLUTION", -60.0)
     assert [checkpoint(str(folder)).digest for _ in range(3)] == [second] * 3
     assert hashed == [2]
     # A file just written may be written again within one tick.
-    monkeypatch.setattr(checkpoints, "SETTLED", 60.0)
+    monkeypatch.setattr(checkpoints, "CHANGE_TIME_RESOLUTION", 60.0)
     assert [checkpoint(str(folder)).digest for _ in range(2)] == [second] * 2
     assert hashed == [2, 2, 2]

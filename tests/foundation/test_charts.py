@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
-from foundation.charts import POINTS, Chart, Series, level, thinned, transform_chart
+from foundation.charts import MAX_POINTS, Chart, Series, level, thin, pit_density_chart
 from foundation.page import render_page
 from foundation.tables import Table
 from tests.pages import charts_of
@@ -48,12 +48,12 @@ def test_a_page_carries_the_values_to_eight_digits_and_the_instants_to_the_secon
         np.testing.assert_array_equal(seconds, told.x.astype("datetime64[s]"))
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000), st.integers(10, POINTS))
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000), st.integers(10, MAX_POINTS))
 def test_few_points_keep_both_ends_the_highest_and_the_lowest(
     values: list[float], most: int
 ) -> None:
     curve = np.array(values)
-    kept = thinned(curve, most)
+    kept = thin(curve, most)
     assert len(kept) <= most
     assert (np.diff(kept) > 0).all()
     assert {0, len(curve) - 1} <= set(kept.tolist())
@@ -81,7 +81,7 @@ def _sizes(chart: Chart) -> dict[str, object]:
 def test_a_transform_is_drawn_as_a_density_and_calibrated_is_one() -> None:
     even = (np.arange(200) + 0.5) / 200
     low = np.full(10, 0.01)
-    chart = transform_chart("PIT", [even, low], ["ours", "other"], "calibrated")
+    chart = pit_density_chart("PIT", [even, low], ["ours", "other"], "calibrated")
     assert chart.text == "PIT in 20 bins: " + ", ".join(["1.00"] * 20)
     assert [(s.name, s.colour, s.form) for s in chart.series] == [
         ("ours", "first", "area"),

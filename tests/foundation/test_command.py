@@ -13,8 +13,8 @@ from typing import TextIO
 
 import pytest
 
-from foundation.console import LoopTerminal, _RunLog, log_to_file, printing
-from foundation.signals import Ended, ended_by_signals, one_line_errors
+from foundation.console import LoopTerminal, _RunLog, log_to_file, tolerate_print_errors
+from foundation.signals import Terminated, raise_on_signals, one_line_errors
 from tests.e2e.refused import restored_logging
 
 
@@ -32,7 +32,7 @@ def test_a_full_disk_takes_no_line_and_stops_nothing(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", full)
     for words in ("short", "long " * 100_000):
-        with printing():
+        with tolerate_print_errors():
             sys.stdout.write(words)
     assert caplog.text.count("could not be printed: No space left") == 2
 
@@ -47,7 +47,7 @@ def test_a_log_and_a_terminal_that_take_nothing_stop_nothing(
     monkeypatch.setattr(sys, "stderr", full)
     for _ in range(3):
         logging.getLogger("any").error("a line that goes nowhere")
-        with printing():
+        with tolerate_print_errors():
             sys.stderr.write("and another\n")
 
 
@@ -55,7 +55,7 @@ def test_a_reader_that_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as gone:
-        with printing():
+        with tolerate_print_errors():
             LoopTerminal(file=gone).print("nobody reads this " * 10_000)
         os.dup2(os.open(os.devnull, os.O_WRONLY), gone.fileno())
 
@@ -64,7 +64,7 @@ def test_a_reader_that_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -
 def test_a_signal_that_was_to_be_ignored_is_ignored_on(number: signal.Signals) -> None:
     before = signal.signal(number, signal.SIG_IGN)
     try:
-        with ended_by_signals():
+        with raise_on_signals():
             os.kill(os.getpid(), number)
         assert signal.getsignal(number) is signal.SIG_IGN
     finally:
@@ -84,12 +84,12 @@ def test_a_signal_that_ends_the_process_is_met_as_an_interruption(number: signal
     # The tests themselves may have been started by nohup.
     before = signal.signal(number, signal.SIG_DFL)
     try:
-        with pytest.raises(Ended, match=number.name), ended_by_signals():
+        with pytest.raises(Terminated, match=number.name), raise_on_signals():
             _interrupted_by_whatever_is_raised(number)
-        with pytest.raises(Ended, match=number.name), ended_by_signals():
+        with pytest.raises(Terminated, match=number.name), raise_on_signals():
             os.kill(os.getpid(), number)
         assert signal.getsignal(number) is signal.SIG_DFL
-        with pytest.raises(SystemExit) as end, one_line_errors("all is well"), ended_by_signals():
+        with pytest.raises(SystemExit) as end, one_line_errors("all is well"), raise_on_signals():
             os.kill(os.getpid(), number)
         assert end.value.code == 128 + number
     finally:

@@ -49,10 +49,10 @@ def house(tmp_path: Path) -> Path:
 
 def digest(house: Path) -> str:
     """As a new process takes it."""
-    kept = kept_code.digest_of, kept_code._own_digest, kept_code._imports
+    kept = kept_code.module_digest, kept_code._own_digest, kept_code._imports
     for each in (*kept, kept_code._files, kept_code._code_of):
         each.cache_clear()
-    return kept_code.digest_of("sizing.kernel", house)
+    return kept_code.module_digest("sizing.kernel", house)
 
 
 @pytest.mark.parametrize(
@@ -309,4 +309,4 @@ def test_no_kernel_asserts_and_all_stand_in_a_room() -> None:
 
 def _is_compiled(function: ast.FunctionDef) -> bool:
     names = {getattr(each, "id", "") for each in function.decorator_list}
-    return bool(names & {"compiled", "inlined", "reordered"})
+    return bool(names & {"compiled", "jit_inline", "jit_fastmath"})

@@ -44,14 +44,14 @@ def test_what_is_no_setting_or_no_value_of_one_is_one_line_with_the_key(
     config: str, word: str, says: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        BacktestSettings.from_config(compose.composed_config(config, [word]))
+        BacktestSettings.from_config(compose.compose_config(config, [word]))
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def refusal_of(*words: str, config: str = "backtest") -> str:
     with pytest.raises(InputError) as refused:
-        BacktestSettings.from_config(compose.composed_config(config, list(words)))
+        BacktestSettings.from_config(compose.compose_config(config, list(words)))
     return str(refused.value)
 
 
@@ -134,7 +134,7 @@ def test_key_like_no_other_gets_no_proposal(word: str) -> None:
 )
 def test_proposed_settings_are_accepted(word: str) -> None:
     if proposed := re.search(r"did you mean ([\w.]+=\S+)\?", refusal_of(word)):
-        BacktestSettings.from_config(compose.composed_config("backtest", [proposed[1]]))
+        BacktestSettings.from_config(compose.compose_config("backtest", [proposed[1]]))
 
 
 @settings(max_examples=30, deadline=None)
@@ -164,10 +164,10 @@ def test_multirun_refuses_a_wrong_job_before_the_first_runs(
 
 def test_multirun_composes_every_combination() -> None:
     words = ["sizing.fraction=0.1,0.2", "seed=range(1,3)", "forecaster=ewma", "symbols=[SYA,SYB]"]
-    jobs = list(compose.jobs(compose.Line("backtest", words, several=True)))
-    found = [(job.sizing.fraction, job.seed, job.forecaster.kind) for job in jobs]
+    job_configs = list(compose.job_configs(compose.CommandLine("backtest", words, multirun=True)))
+    found = [(job.sizing.fraction, job.seed, job.forecaster.kind) for job in job_configs]
     assert found == [(0.1, 1, "ewma"), (0.1, 2, "ewma"), (0.2, 1, "ewma"), (0.2, 2, "ewma")]
-    assert {tuple(job.symbols) for job in jobs} == {("SYA", "SYB")}
+    assert {tuple(job.symbols) for job in job_configs} == {("SYA", "SYB")}
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_flags_that_do_not_exist_are_refused(words: list[str], says: str, tmp_pa
     ],
 )
 def test_own_class_and_its_arguments_need_no_plus(words: list[str]) -> None:
-    config = compose.composed_config("backtest", words)
+    config = compose.compose_config("backtest", words)
     group = words[-1].partition(".")[0]
     assert config[group]._target_ == "my.Class"
     assert config[group].arguments.x in (1, {"y": 1})
@@ -205,5 +205,5 @@ def test_own_class_and_its_arguments_need_no_plus(words: list[str]) -> None:
 
 def test_a_position_needs_no_plus() -> None:
     """`positions` is in `configs/live.yaml` and in no settings class."""
-    config = compose.composed_config("live", ["positions.ACME=100"])
+    config = compose.compose_config("live", ["positions.ACME=100"])
     assert config.positions == {"ACME": 100}

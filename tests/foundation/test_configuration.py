@@ -11,10 +11,17 @@ import pytest
 from omegaconf import OmegaConf
 from pydantic_core import ValidationError
 
-from foundation.compose import classes_of
+from foundation.compose import settings_classes
 from foundation.errors import InputError
-from foundation.plugin import registered
-from foundation.settings import keys_in, refusal, setting, settings_class, settings_in, settings_of
+from foundation.plugin import merged_table
+from foundation.settings import (
+    keys_in,
+    settings_error,
+    setting,
+    settings_class,
+    settings_class_in,
+    settings_from_config,
+)
 
 
 @settings_class()
@@ -39,7 +46,7 @@ class Whole:
 
 
 def settings(**values: object) -> Whole:
-    return settings_of(Whole, OmegaConf.create(values))
+    return settings_from_config(Whole, OmegaConf.create(values))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +83,7 @@ NUMBERS = {int, float, int | None, float | None, type(None)}
 def numbers_of(kind: Any, place: tuple[str, ...] = ()) -> Iterator[Any]:
     """(place, bounds) of every number among the keys of a class, its groups' included."""
     for key, about in keys_in(kind).items():
-        if (inner := settings_in(about.annotation)) is not None:
+        if (inner := settings_class_in(about.annotation)) is not None:
             if dataclasses.is_dataclass(about.annotation):
                 yield from numbers_of(inner, (*place, key))
         elif {about.annotation, *get_args(about.annotation)} <= NUMBERS:
@@ -91,10 +98,10 @@ def numbers_of(kind: Any, place: tuple[str, ...] = ()) -> Iterator[Any]:
             )
 
 
-@pytest.mark.parametrize("name", registered("SETTINGS"))
+@pytest.mark.parametrize("name", merged_table("SETTINGS"))
 def test_every_number_is_refused_beyond_its_bounds(name: str) -> None:
     """One property of all configurations; no settings class is asked for it again elsewhere."""
-    kind = classes_of(name)[0]
+    kind = settings_classes(name)[0]
     found = list(numbers_of(kind))
     assert found or name in ("drift",)
     for place, bounds in found:
@@ -107,7 +114,7 @@ def test_every_number_is_refused_beyond_its_bounds(name: str) -> None:
                 kind.__pydantic_validator__.validate_python(value)
             except ValidationError as error:
                 places = [each["loc"] for each in error.errors()]
-                return str(refusal(error, kind)) if place in places else ""
+                return str(settings_error(error, kind)) if place in places else ""
             return ""
 
         dotted = ".".join(place)

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from foundation.database import (
-    Damaged,
+    DatabaseDamaged,
     Database,
     DatabaseFailed,
-    refuse_spoilt,
-    rows_of,
-    unfinished_commit,
+    check_integrity,
+    query_rows,
+    rollback_journal,
 )
-from foundation.signals import ended_by_signals
+from foundation.signals import raise_on_signals
 
 ROOT = Path(__file__).parents[2]
 TABLE = "CREATE TABLE IF NOT EXISTS pairs (a INTEGER, b INTEGER) STRICT"
@@ -53,8 +53,8 @@ def test_a_transaction_is_written_whole_or_not_at_all(database: Database, path: 
         put(database, 1, 1)
         with database.transaction():
             put(database, 2, 2)
-        assert rows_of(path, "SELECT * FROM pairs") == [], "nobody sees half of it"
-    assert rows_of(path, "SELECT a FROM pairs") == [(1,), (2,)]
+        assert query_rows(path, "SELECT * FROM pairs") == [], "nobody sees half of it"
+    assert query_rows(path, "SELECT a FROM pairs") == [(1,), (2,)]
     for inner in (False, True):
         with pytest.raises(KeyError):
             put_and_fail(database, inner=inner)
@@ -107,7 +107,7 @@ def test_kill_9_between_any_two_statements_loses_nothing_that_was_committed(
         assert [a for a, _ in rows[: len(told)]] == told
         assert len(rows) <= len(told) + 1
         assert all(a == b for a, b in rows)
-        refuse_spoilt(path)
+        check_integrity(path)
 
 
 def test_what_a_killed_process_left_half_written_is_no_damage(
@@ -120,12 +120,12 @@ def test_what_a_killed_process_left_half_written_is_no_damage(
         for k in range(5000):
             put(database, k, k)
         # the file and what SQLite keeps beside it, as a killed process leaves them
-        for file in (path, unfinished_commit(path)):
+        for file in (path, rollback_journal(path)):
             shutil.copyfile(file, path.with_name(file.name.replace(path.name, killed.name)))
     content = killed.read_bytes()
-    assert rows_of(killed, "SELECT * FROM pairs") == [(-1, -1)]
+    assert query_rows(killed, "SELECT * FROM pairs") == [(-1, -1)]
     assert killed.read_bytes() == content, "whoever reads changes nothing"
-    refuse_spoilt(killed)
+    check_integrity(killed)
     assert Database(killed).rows("SELECT * FROM pairs") == [(-1, -1)]
 
 
@@ -136,8 +136,8 @@ def test_a_file_that_cannot_be_read_now_is_not_called_damaged(
     database.execute("PRAGMA locking_mode = EXCLUSIVE")
     put(database, 1, 1)
     with pytest.raises(DatabaseFailed) as caught:
-        refuse_spoilt(path)
-    assert not isinstance(caught.value, Damaged)
+        check_integrity(path)
+    assert not isinstance(caught.value, DatabaseDamaged)
 
 
 def put_many(database: Database) -> None:
@@ -154,7 +154,7 @@ def test_a_full_disk_writes_nothing_and_says_so(database: Database, path: Path) 
     database.execute(f"PRAGMA max_page_count = {pages + 100}")
     assert database.rows("SELECT count(*) FROM pairs") == [(0,)]
     put(database, 1, 1)
-    refuse_spoilt(path)
+    check_integrity(path)
 
 
 def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -166,11 +166,11 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     content = bytearray(torn.read_bytes())
     content[8192:12288] = b"\xff" * 4096
     torn.write_bytes(content)
-    with pytest.raises(Damaged, match=f"^{torn}: the journal"):
-        refuse_spoilt(torn)
+    with pytest.raises(DatabaseDamaged, match=f"^{torn}: the journal"):
+        check_integrity(torn)
     assert torn.read_bytes() == content
     with pytest.raises(DatabaseFailed, match="cannot be read"):
-        rows_of(tmp_path / "none", "SELECT 1")
+        query_rows(tmp_path / "none", "SELECT 1")
     assert not (tmp_path / "none").exists()
 
 
@@ -193,7 +193,7 @@ def test_a_signal_between_any_two_steps_leaves_no_transaction_open(
                 signal.raise_signal(number)
 
         try:
-            with ended_by_signals():
+            with raise_on_signals():
                 sys.setprofile(tell)
                 with database.transaction():
                     put(database, 1, 1)
@@ -202,7 +202,7 @@ def test_a_signal_between_any_two_steps_leaves_no_transaction_open(
         except KeyboardInterrupt:
             heard += 1
             put(database, 3, 3)  # while the exception, and all that it holds, is there
-            kept = rows_of(path, "SELECT a FROM pairs ORDER BY a")
+            kept = query_rows(path, "SELECT a FROM pairs ORDER BY a")
             assert kept in ([(3,)], [(1,), (2,), (3,)])
         finally:
             sys.setprofile(None)

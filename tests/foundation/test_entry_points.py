@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from foundation import PACKAGES
-from foundation.plugin import loaded, offered
+from foundation.plugin import load_entry_point, entry_point_names
 from tests.e2e.refused import refusal_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -18,8 +18,8 @@ KINDS = ("products", "jobs", "brokers", "desks")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_entry_point_leads_to_something(kind: str) -> None:
-    assert offered(kind)
-    assert all(loaded(kind, name) is not None for name in offered(kind))
+    assert entry_point_names(kind)
+    assert all(load_entry_point(kind, name) is not None for name in entry_point_names(kind))
 
 
 def test_listing_entry_points_loads_no_library() -> None:
@@ -31,7 +31,7 @@ def test_listing_entry_points_loads_no_library() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout == f"{sum(len(offered(kind)) for kind in KINDS)} set()\n"
+    assert done.stdout == f"{sum(len(entry_point_names(kind)) for kind in KINDS)} set()\n"
 
 
 @pytest.mark.parametrize(

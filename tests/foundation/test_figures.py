@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foundation.figures import (
-    NONE,
-    around,
+from foundation.formatting import (
+    NO_VALUE,
+    plus_minus,
     basis_points,
     interval,
     minute,
@@ -24,7 +24,7 @@ from foundation.figures import (
     quantity,
     rounded_price,
     short_usd,
-    time_text,
+    duration_text,
     usd,
 )
 
@@ -53,8 +53,8 @@ ALLOWED = {  # data and refusals, not figures that are read
     ("text", "said"),
     [
         (number(-1234.5), "-1,234.50"),
-        (number(None), NONE),
-        (number(math.nan, sign=True), NONE),
+        (number(None), NO_VALUE),
+        (number(math.nan, sign=True), NO_VALUE),
         (number(-0.004, sign=True), "0.00"),
         (number(0.004, 3, sign=True), "+0.004"),
         (usd(Decimal("-0.1")), "-$0.10"),
@@ -69,19 +69,19 @@ ALLOWED = {  # data and refusals, not figures that are read
         (quantity(Decimal("1250.50")), "1,250.5"),
         (quantity(1e-7, sign=True), "+0.0000001"),
         (quantity(12_345_678.0, 6), "12,345,700"),
-        (quantity(None), NONE),
+        (quantity(None), NO_VALUE),
         (price("1250.5"), "$1,250.50"),
         (price(0.12345), "$0.12345"),
         (price(226.1501007080078), "$226.1501"),
         (interval((0.1, 0.2), percent), "10.00% to 20.00%"),
         (interval(None, percent), ""),
-        (around(0.02, percent), " ± 2.00%"),
-        (around(None, percent), ""),
-        (time_text(0.04), "0.0 s"),
-        (time_text(59.94), "59.9 s"),
-        (time_text(60), "1 minute"),
-        (time_text(90_061), "1 day 1 hour"),
-        (time_text(84_737_566.9), "980 days 18 hours"),
+        (plus_minus(0.02, percent), " ± 2.00%"),
+        (plus_minus(None, percent), ""),
+        (duration_text(0.04), "0.0 s"),
+        (duration_text(59.94), "59.9 s"),
+        (duration_text(60), "1 minute"),
+        (duration_text(90_061), "1 day 1 hour"),
+        (duration_text(84_737_566.9), "980 days 18 hours"),
         (minute(np.datetime64("2024-10-01T14:30:59")), "2024-10-01 14:30Z"),
     ],
 )

@@ -14,14 +14,14 @@ from foundation.errors import InputError
 from foundation.files import (
     check_file,
     check_output,
-    output_of,
-    put_whole,
-    refuse_mixture,
+    resolve_output,
+    write_atomically,
+    check_same_run,
     release_outputs,
-    remove_unfinished,
+    remove_stale_parts,
     run_files,
-    staged_file,
-    write_whole,
+    atomic_file,
+    write_files_atomically,
 )
 from tests.commands import run_command
 
@@ -50,9 +50,9 @@ def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_pat
     ]
     for other in others:
         other.touch()
-    with staged_file(path) as part:
+    with atomic_file(path) as part:
         part.write_bytes(b"whole")
-        remove_unfinished(path)
+        remove_stale_parts(path)
     assert not left.exists()
     assert all(other.exists() for other in others)
     assert path.read_bytes() == b"whole"
@@ -60,9 +60,9 @@ def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_pat
 
 def test_a_file_is_as_it_was_where_writing_it_fails(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    put_whole(path, b"first")
+    write_atomically(path, b"first")
     try:
-        with staged_file(path) as part:
+        with atomic_file(path) as part:
             part.write_bytes(b"second")
             raise KeyError("midway")
     except KeyError:
@@ -119,7 +119,7 @@ def test_the_folder_of_a_file_is_made_with_it(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "f.csv"
     check_file(path, "output")
     assert not path.parent.exists()
-    put_whole(path, b"1")
+    write_atomically(path, b"1")
     assert path.read_bytes() == b"1"
     with pytest.raises(InputError, match=r"cannot be written: .*f\.csv is a file"):
         check_file(path / "g.csv", "output")
@@ -137,9 +137,9 @@ def test_results_are_never_written_among_the_bars_they_come_from(
     monkeypatch.chdir(tmp_path)
     words = {"output": written, "overwrite": True, "data": {"dir": ["bars"]}}
     with pytest.raises(InputError, match=r"is data.dir, where bars are read; name another"):
-        output_of(OmegaConf.create(words), "summary.json")
+        resolve_output(OmegaConf.create(words), "summary.json")
     words["output"] = "bars/run"
-    assert output_of(OmegaConf.create(words), "summary.json") == Path("bars/run")
+    assert resolve_output(OmegaConf.create(words), "summary.json") == Path("bars/run")
 
 
 def test_a_run_written_over_another_takes_its_place_and_one_that_cannot_be_leaves_it_whole(
@@ -147,21 +147,21 @@ def test_a_run_written_over_another_takes_its_place_and_one_that_cannot_be_leave
 ) -> None:
     first = ("equity", "drift", "unsolved", "edited")
     written = dict.fromkeys(first, lambda path: path.write_text("old"))
-    write_whole(run_files(written, "summary.json", {}), tmp_path)
+    write_files_atomically(run_files(written, "summary.json", {}), tmp_path)
     (tmp_path / "edited").write_text("somebody's")
     (tmp_path / "notes").write_text("somebody's")
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {*first, "notes", "summary.json"}
     new = {"equity": lambda path: path.write_text("new")}
-    write_whole(run_files(new, "summary.json", {}), tmp_path)
+    write_files_atomically(run_files(new, "summary.json", {}), tmp_path)
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {"equity", "summary.json", "edited", "notes"}
-    refuse_mixture(tmp_path, "RUN")
+    check_same_run(tmp_path, "RUN")
 
     def fail(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(InputError, match="No space left"):
-        write_whole(run_files({"drift": fail}, "summary.json", {}), tmp_path)
+        write_files_atomically(run_files({"drift": fail}, "summary.json", {}), tmp_path)
     assert (tmp_path / "equity").read_text() == "new"
-    refuse_mixture(tmp_path, "RUN")
+    check_same_run(tmp_path, "RUN")

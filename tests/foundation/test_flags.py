@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foundation.cli import Parser, named_by_flags, refuse_both, typed_flags
+from foundation.cli import FlagParser, name_flags_in_errors, refuse_flag_and_word, typed_flags
 from foundation.errors import InputError
 from tests.e2e.refused import refusal_of
 
@@ -41,15 +41,15 @@ def test_a_flag_is_typed_whole_cut_short_or_with_an_equals_sign(
     ],
 )
 def test_an_error_names_what_was_typed(words: list[str], raised: str, said: str) -> None:
-    with pytest.raises(InputError) as caught, named_by_flags(FLAGS, words):
+    with pytest.raises(InputError) as caught, name_flags_in_errors(FLAGS, words):
         raise InputError(raised)
     assert str(caught.value) == said
 
 
 def test_a_flag_and_a_word_for_the_same_setting_are_refused() -> None:
-    refuse_both(FLAGS, ["--start", "2024-01-02", "end=2024-02-01"])
+    refuse_flag_and_word(FLAGS, ["--start", "2024-01-02", "end=2024-02-01"])
     with pytest.raises(InputError, match=r"^--start and start=1 give the same setting; leave one"):
-        refuse_both(FLAGS, ["--start", "2024-01-02", "start=1"])
+        refuse_flag_and_word(FLAGS, ["--start", "2024-01-02", "start=1"])
 
 
 SERVER = "marketsimulator.alpaca_server"
@@ -95,7 +95,7 @@ def test_a_refusal_is_one_line_that_names_what_was_typed_and_leaves_nothing(
 def test_flags_that_do_not_fit_are_one_line(
     words: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = Parser()
+    parser = FlagParser()
     parser.add_argument("symbol")
     parser.add_argument("price", type=float)
     parser.add_argument("--port", type=int)

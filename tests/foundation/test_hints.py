@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kelly_chronos
-from foundation.cli import Parser
+from foundation.cli import FlagParser
 from foundation.errors import InputError, invalid_choice, not_installed
 from tests.e2e.refused import refusal_of
 from trainingdata.bar_files import find_files
@@ -82,7 +82,7 @@ def test_misspelt_command_is_refused_with_nearest(
 def test_misspelt_flag_is_refused_with_nearest(
     words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = Parser()
+    parser = FlagParser()
     parser.add_argument("--symbols")
     parser.add_argument("--kind", choices=("fast", "slow"))
     with pytest.raises(SystemExit) as ended:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from foundation import notices as module
-from foundation.notices import ALL_CLEAR, FILE, Notices
+from foundation.notifier import ALL_CLEAR, UNDELIVERED_FILE, Notifier
 from tests.alerts import Alerts
 
 PATIENCE = 60.0  # seconds until a test that waits for a thread gives up
@@ -42,7 +42,7 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     Ear.heard = []
     Ear.statuses = []
     Ear.refused = set()
-    monkeypatch.setattr(module, "FIRST_REPEAT", 0.05)
+    monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.05)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Ear)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -53,12 +53,12 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.fixture
-def unended() -> Iterator[Callable[..., Notices]]:
+def unended() -> Iterator[Callable[..., Notifier]]:
     """Notices of a process that is killed: nobody leaves their context. Their threads end here."""
-    made: list[Notices] = []
+    made: list[Notifier] = []
 
-    def make(*arguments: Any) -> Notices:
-        made.append(Notices(*arguments))
+    def make(*arguments: Any) -> Notifier:
+        made.append(Notifier(*arguments))
         return made[-1]
 
     yield make
@@ -73,8 +73,8 @@ def unended() -> Iterator[Callable[..., Notices]]:
 
 def test_an_all_clear_is_posted_each_time(ear: str, tmp_path: Path) -> None:
     alerts = Alerts()
-    with Notices(None, ear, tmp_path) as notices:
-        notices.keep_in(alerts)
+    with Notifier(None, ear, tmp_path) as notices:
+        notices.record_in(alerts)
         for kind in ("refused", ALL_CLEAR, "refused"):
             notices.announce(kind, f"{kind}!")
     assert [body["kind"] for body in Ear.heard] == ["refused", "all clear", "refused"]
@@ -83,14 +83,14 @@ def test_an_all_clear_is_posted_each_time(ear: str, tmp_path: Path) -> None:
 
 def test_an_alert_is_sent_until_it_is_taken(ear: str, tmp_path: Path) -> None:
     Ear.statuses = [500, 404, 429]
-    with Notices(None, ear, tmp_path) as notices:
+    with Notifier(None, ear, tmp_path) as notices:
         notices.alert("halt", "x" * 3000)
         assert notices.flush(PATIENCE)
     assert notices._thread is not None
     assert not notices._thread.is_alive(), "it ends with its context"
     assert len(Ear.heard) == 4
     assert Ear.heard[-1] == {"text": "x" * 3000, "content": "x" * 2000, "kind": "halt"}
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / UNDELIVERED_FILE).exists()
 
 
 def heard_texts() -> list[str]:
@@ -99,7 +99,7 @@ def heard_texts() -> list[str]:
 
 def all_taken(ear: str, folder: Path, *texts: str) -> list[str]:
     """What is heard of the alerts of a folder and of these, once all have been taken."""
-    with Notices(None, ear, folder) as notices:
+    with Notifier(None, ear, folder) as notices:
         for text in texts:
             notices.alert(text, text)
         assert notices.flush(PATIENCE)
@@ -108,7 +108,7 @@ def all_taken(ear: str, folder: Path, *texts: str) -> list[str]:
 
 def test_an_alert_that_is_refused_holds_up_no_other(ear: str, tmp_path: Path) -> None:
     Ear.refused = {"poison"}
-    with Notices(None, ear, tmp_path) as notices:
+    with Notifier(None, ear, tmp_path) as notices:
         for text in ("poison", "late"):
             notices.alert(text, text)
         with notices._changed:
@@ -120,7 +120,7 @@ def test_an_alert_that_is_refused_holds_up_no_other(ear: str, tmp_path: Path) ->
 
 
 def test_a_heartbeat_does_not_wait_behind_alerts_that_nobody_takes(
-    monkeypatch: pytest.MonkeyPatch, unended: Callable[..., Notices]
+    monkeypatch: pytest.MonkeyPatch, unended: Callable[..., Notifier]
 ) -> None:
     sent: list[str] = []
     notices = unended(NOBODY, NOBODY)
@@ -139,20 +139,20 @@ def test_a_heartbeat_does_not_wait_behind_alerts_that_nobody_takes(
 
 
 def test_no_alert_is_longer_than_4000_characters(
-    ear: str, tmp_path: Path, unended: Callable[..., Notices]
+    ear: str, tmp_path: Path, unended: Callable[..., Notifier]
 ) -> None:
     unended(None, NOBODY, tmp_path).alert("halt", "x" * 100_000)
-    assert json.loads((tmp_path / FILE).read_text())[0]["text"] == "x" * 4000
+    assert json.loads((tmp_path / UNDELIVERED_FILE).read_text())[0]["text"] == "x" * 4000
     old = {"text": "y" * 100_000, "content": "y" * 2000, "kind": "halt"}
-    (tmp_path / FILE).write_text(json.dumps([old]))
+    (tmp_path / UNDELIVERED_FILE).write_text(json.dumps([old]))
     assert all_taken(ear, tmp_path) == ["y" * 4000]
 
 
 def test_an_alert_that_nobody_took_is_sent_by_the_next_process(
-    ear: str, tmp_path: Path, unended: Callable[..., Notices]
+    ear: str, tmp_path: Path, unended: Callable[..., Notifier]
 ) -> None:
     unended(None, NOBODY, tmp_path).alert("halt", "first")
-    assert json.loads((tmp_path / FILE).read_text())[0]["text"] == "first"
+    assert json.loads((tmp_path / UNDELIVERED_FILE).read_text())[0]["text"] == "first"
     assert all_taken(ear, tmp_path) == ["first"]
 
 
@@ -161,14 +161,14 @@ def test_an_alert_that_nobody_took_is_sent_by_the_next_process(
 def test_kept_alerts_that_cannot_be_read_stop_nothing(
     ear: str, tmp_path: Path, content: str
 ) -> None:
-    (tmp_path / FILE).write_text(content)
+    (tmp_path / UNDELIVERED_FILE).write_text(content)
     assert all_taken(ear, tmp_path, "now") == ["now"]
 
 
 @pytest.mark.parametrize(
     "url", ["https://hooks..example.com/x", f"http://{'a' * 64}.test/", "http://ü:x@127.0.0.1:9/"]
 )
-def test_an_address_that_is_none_ends_no_thread(url: str, unended: Callable[..., Notices]) -> None:
+def test_an_address_that_is_none_ends_no_thread(url: str, unended: Callable[..., Notifier]) -> None:
     notices = unended(url, None)
     notices.beat()
     assert notices.flush(PATIENCE)
@@ -179,7 +179,7 @@ def test_an_address_that_is_none_ends_no_thread(url: str, unended: Callable[...,
 def test_what_else_is_said_of_a_standing_alert_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    notices = Notices(None, None)
+    notices = Notifier(None, None)
     for text in ("a", "a", "b", "a", "b"):
         notices.alert("step", text)
     assert caplog.messages == ["ALERT step: a", "still step: b"]

@@ -12,7 +12,7 @@ from foundation.compose import (
     refuse_repeated,
     refuse_underscored,
     refuse_words,
-    with_home,
+    expand_home,
 )
 from foundation.errors import InputError
 
@@ -64,4 +64,4 @@ def test_a_tilde_at_the_beginning_of_a_value_is_the_users_folder(
     word: str, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))
-    assert with_home(word) == home.replace("{}", "/home/ada")
+    assert expand_home(word) == home.replace("{}", "/home/ada")

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from foundation import plugin
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
-from foundation.plugin import called, is_own, load_own, put_own_code, user_code
+from foundation.plugin import call_text, is_plugin, load_plugin, insert_plugins, plugin_errors
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 from tests.own_module import own_module
@@ -22,15 +22,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_module_and_a_name_are_own_code_and_nothing_else_is() -> None:
-    assert all(is_own(name) for name in ("a.B", "a.b.c.name", "_x._y"))
-    assert not any(is_own(n) for n in ("ewma", "a.", ".b", "a:b", "C:\\x.y", "a b.c", "kelly_2.5"))
+    assert all(is_plugin(name) for name in ("a.B", "a.b.c.name", "_x._y"))
+    assert not any(
+        is_plugin(n) for n in ("ewma", "a.", ".b", "a:b", "C:\\x.y", "a b.c", "kelly_2.5")
+    )
 
 
 def test_own_code_is_found_in_the_working_folder_and_what_cannot_be_loaded_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = own_module("number = 3\n", tmp_path, monkeypatch)
-    assert load_own("sizing", f"{own}.number") == 3
+    assert load_plugin("sizing", f"{own}.number") == 3
     (tmp_path / "own_fault.py").write_text("raise RuntimeError('no\\nlicense')\n")
     for name, said in (
         ("own_nothing.X", "ModuleNotFoundError: No module named 'own_nothing'"),
@@ -39,18 +41,18 @@ def test_own_code_is_found_in_the_working_folder_and_what_cannot_be_loaded_is_on
     ):
         line = f"^sizing._target_: {name} cannot be loaded from .* or the environment: {said}$"
         with pytest.raises(InputError, match=line):
-            load_own("sizing", name)
+            load_plugin("sizing", name)
 
 
 def test_what_own_code_raises_names_the_code_its_arguments_and_the_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = own_module("def divide():\n    1 / 0\n", tmp_path, monkeypatch)
-    said = called(f"{own}.divide", {"w": -1})
+    said = call_text(f"{own}.divide", {"w": -1})
     line = rf"^sizing._target_: {own}.divide\(w=-1\) fails in {own}.py line 2: ZeroDivisionError: d"
-    with pytest.raises(InputError, match=line), user_code("sizing", said):
-        load_own("sizing", f"{own}.divide")()
-    with pytest.raises(DataError, match=r"^a.csv: row 3$"), user_code("sizing", "own.f"):
+    with pytest.raises(InputError, match=line), plugin_errors("sizing", said):
+        load_plugin("sizing", f"{own}.divide")()
+    with pytest.raises(DataError, match=r"^a.csv: row 3$"), plugin_errors("sizing", "own.f"):
         raise DataError("a.csv: row 3")
 
 
@@ -83,7 +85,7 @@ def test_what_no_word_of_a_command_has_named_is_refused_and_never_imported(
     trap: Path, values: dict[str, Any]
 ) -> None:
     with pytest.raises(InputError, match=r"_(target|partial|args)_: "):
-        put_own_code(values)
+        insert_plugins(values)
     assert not (trap / "sprung").exists()
 
 
@@ -103,13 +105,13 @@ def test_words_name_own_code_by_the_target_of_a_slot_and_no_other_way(
     trap: Path, words: list[str]
 ) -> None:
     with pytest.raises(InputError, match=r"_target_: |costs\.extra"):
-        BacktestSettings.from_config(composed_config("backtest", words)).check_files()
+        BacktestSettings.from_config(compose_config("backtest", words)).check_files()
     assert not (trap / "sprung").exists()
 
 
 def test_a_word_that_names_own_code_has_it_run_when_it_is_needed(trap: Path) -> None:
     settings = BacktestSettings.from_config(
-        composed_config("backtest", ["sizing._target_=trap.rule"])
+        compose_config("backtest", ["sizing._target_=trap.rule"])
     )
     assert settings.order_prefix == settings.sizing.strategy == "trap.rule"
     assert not (trap / "sprung").exists()
@@ -142,5 +144,5 @@ def test_fees_of_ones_own_are_what_a_function_answers(
 ) -> None:
     code = "import execution.orders.fees as f\ndef dear(): return f.FeeSchedule(commission_bps=9)"
     own = own_module(code, tmp_path, monkeypatch)
-    config = composed_config("backtest", [f"fees._target_={own}.dear"])
+    config = compose_config("backtest", [f"fees._target_={own}.dear"])
     assert BacktestSettings.from_config(config).fees.commission_bps == 9

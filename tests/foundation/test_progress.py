@@ -7,13 +7,13 @@ import io
 import pytest
 from rich.console import Console
 
-from foundation.console import Lines, progress_shown
+from foundation.console import ProgressLines, show_progress
 
 
 def test_lines_come_every_two_seconds_and_last() -> None:
     seconds = [100.0]
     stream = io.StringIO()
-    lines = Lines(Console(file=stream, width=200), lambda: seconds[0])
+    lines = ProgressLines(Console(file=stream, width=200), lambda: seconds[0])
     written: list[int] = []
     for second in range(5):
         seconds[0] = 100.0 + second
@@ -31,7 +31,7 @@ def test_lines_come_every_two_seconds_and_last() -> None:
 def test_a_silent_step_is_still_told() -> None:
     seconds = [0.0]
     stream = io.StringIO()
-    lines = Lines(Console(file=stream, width=200), lambda: seconds[0])
+    lines = ProgressLines(Console(file=stream, width=200), lambda: seconds[0])
     for second in (1.0, 2.0, 3.0, 4.0):
         seconds[0] = second
         lines.tick()
@@ -45,7 +45,7 @@ def test_an_error_has_its_own_line_and_work_without_a_report_none() -> None:
     stream = io.StringIO()
 
     def fail() -> None:
-        with progress_shown(Console(file=stream)) as progress:
+        with show_progress(Console(file=stream)) as progress:
             progress("bars", 1, 2)
             raise ValueError("bad")
 
@@ -53,13 +53,13 @@ def test_an_error_has_its_own_line_and_work_without_a_report_none() -> None:
         fail()
     assert "done" not in stream.getvalue()
     stream = io.StringIO()
-    with progress_shown(Console(file=stream)):
+    with show_progress(Console(file=stream)):
         pass
     assert stream.getvalue() == ""
 
 
 def test_on_a_terminal_there_are_bars() -> None:
     stream = io.StringIO()
-    with progress_shown(Console(file=stream, force_terminal=True, width=100)) as progress:
+    with show_progress(Console(file=stream, force_terminal=True, width=100)) as progress:
         progress("bars", 2, 2)
     assert "2/2" in stream.getvalue()

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.redaction import SHORTEST, UNMISTAKABLE, redacted
+from foundation.redaction import MIN_SECRET_LENGTH, MIN_EMBEDDED_LENGTH, redact_secrets
 
 LETTERS = st.characters(codec="ascii", categories=["L", "N"])
 
@@ -18,42 +18,42 @@ def test_a_key_like_a_word_goes_where_it_stands_alone_and_a_shorter_one_takes_no
         ("example: the proxy y says exactly why", ("x", "y")),
         ("any thing", ("any", "thing")),
     ):
-        assert redacted(text, dict(zip(("[key]", "[secret]"), keys, strict=True))) == text
+        assert redact_secrets(text, dict(zip(("[key]", "[secret]"), keys, strict=True))) == text
     secrets = {"[key]": "practice"}
-    assert redacted("key=practice, practices", secrets) == "key=[key], practices"
+    assert redact_secrets("key=practice, practices", secrets) == "key=[key], practices"
 
 
 @given(
-    secret=st.text(LETTERS, min_size=UNMISTAKABLE, max_size=60),
+    secret=st.text(LETTERS, min_size=MIN_EMBEDDED_LENGTH, max_size=60),
     before=st.text(max_size=20),
     after=st.text(max_size=20),
 )
 def test_a_key_of_a_real_length_is_hidden_wherever_it_is(
     secret: str, before: str, after: str
 ) -> None:
-    assert secret not in redacted(before + secret + after, {"[]": secret})
+    assert secret not in redact_secrets(before + secret + after, {"[]": secret})
 
 
 @given(
-    secret=st.text(st.characters(codec="ascii"), min_size=UNMISTAKABLE, max_size=40),
+    secret=st.text(st.characters(codec="ascii"), min_size=MIN_EMBEDDED_LENGTH, max_size=40),
     control=st.characters(categories=["Cc"]),
 )
 def test_a_key_is_hidden_as_python_json_and_addresses_write_it(secret: str, control: str) -> None:
     secret = f"{secret}{control}x"
     written = [secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")]
     for form in written:
-        assert form not in redacted(f"a {form} b", {"[]": secret})
+        assert form not in redact_secrets(f"a {form} b", {"[]": secret})
 
 
-@given(secret=st.text(LETTERS, min_size=SHORTEST, max_size=UNMISTAKABLE))
+@given(secret=st.text(LETTERS, min_size=MIN_SECRET_LENGTH, max_size=MIN_EMBEDDED_LENGTH))
 def test_a_key_between_other_signs_is_hidden(secret: str) -> None:
     for text in (secret, f'{{"key": "{secret}"}}', f"a={secret}&b", f"({secret})"):
-        assert secret not in redacted(text, {"[key]": secret})
+        assert secret not in redact_secrets(text, {"[key]": secret})
 
 
 def test_a_password_in_an_address_is_hidden_with_and_without_keys() -> None:
     text = "https://user:hush@host/v2 and http://token@other:80, me@mail"
     for secrets in ({}, {"[key]": "ab"}):
-        assert redacted(text, secrets) == (
+        assert redact_secrets(text, secrets) == (
             "https://[secret]@host/v2 and http://[secret]@other:80, me@mail"
         )

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from foundation.notices import SEND_SECONDS, Supervisor
+from foundation.notifier import SEND_SECONDS, Supervisor
 
 
 def listener(address: str) -> socket.socket:
@@ -24,7 +24,7 @@ def listener(address: str) -> socket.socket:
 
 def test_what_is_said_is_heard_a_field_a_line(tmp_path: Path) -> None:
     for address in (str(tmp_path / "s"), f"@kelly-chronos-{os.getpid()}"):
-        supervisor = Supervisor.of({"NOTIFY_SOCKET": address})
+        supervisor = Supervisor.from_environment({"NOTIFY_SOCKET": address})
         with closing(listener(address)) as heard:
             supervisor.notify(READY=1, STATUS="waits for 15:30")
             assert heard.recv(4096) == b"READY=1\nSTATUS=waits for 15:30"
@@ -50,15 +50,15 @@ def test_a_supervisor_that_is_none_or_has_gone_ends_nothing(
     Supervisor(str(tmp_path / "gone")).notify(WATCHDOG=1)
     assert caplog.messages == ["NOTIFY_SOCKET does not hear: No such file or directory"]
     monkeypatch.setattr(socket, "socket", None)
-    Supervisor.of({}).notify(READY=1)
-    Supervisor.of({"NOTIFY_SOCKET": ""}).notify(READY=1)
+    Supervisor.from_environment({}).notify(READY=1)
+    Supervisor.from_environment({"NOTIFY_SOCKET": ""}).notify(READY=1)
     assert len(caplog.records) == 1
 
 
 def test_a_supervisor_that_does_not_read_holds_nobody_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("foundation.notices.SEND_SECONDS", 0.05)
+    monkeypatch.setattr("foundation.notifier.SEND_SECONDS", 0.05)
     assert SEND_SECONDS <= 5, "within one look of the loop"
     address = str(tmp_path / "s")
     supervisor = Supervisor(address)
@@ -74,8 +74,15 @@ def test_a_supervisor_that_does_not_read_holds_nobody_up(
 def test_signs_of_life_come_twice_as_often_as_they_are_waited_for(microseconds: int) -> None:
     asked = {"WATCHDOG_USEC": str(microseconds)}
     mine = {**asked, "WATCHDOG_PID": str(os.getpid())}
-    assert Supervisor.of(asked) == Supervisor.of(mine) == Supervisor("", microseconds / 1e6 / 2)
-    assert Supervisor.of({**asked, "WATCHDOG_PID": str(os.getpid() + 1)}).watchdog is None
+    assert (
+        Supervisor.from_environment(asked)
+        == Supervisor.from_environment(mine)
+        == Supervisor("", microseconds / 1e6 / 2)
+    )
+    assert (
+        Supervisor.from_environment({**asked, "WATCHDOG_PID": str(os.getpid() + 1)}).watchdog
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,4 +95,4 @@ def test_signs_of_life_come_twice_as_often_as_they_are_waited_for(microseconds: 
 def test_a_variable_that_cannot_be_is_named(name: str, values: tuple[str, ...]) -> None:
     for value in values:
         with pytest.raises(InputError, match=f"^{name}: .* is no "):
-            Supervisor.of({"WATCHDOG_USEC": "1", name: value})
+            Supervisor.from_environment({"WATCHDOG_USEC": "1", name: value})

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from foundation.console import ShownFormatter, terminal
-from foundation.errors import InputError, shown
-from foundation.signals import fail
+from foundation.console import EscapingFormatter, open_terminal
+from foundation.errors import InputError, escape_controls
+from foundation.signals import exit_with_error
 
 HOSTILE = "\x1b[2J\x07[/nope][bold]:smile:\u202egnp.exe\x9b"
 SEEN = "\\x1b[2J\\x07[/nope][bold]:smile:\\u202egnp.exe\\x9b"
@@ -20,7 +20,7 @@ SEEN = "\\x1b[2J\\x07[/nope][bold]:smile:\\u202egnp.exe\\x9b"
 
 def printed(*renderables: object) -> str:
     stream = io.StringIO()
-    terminal(stream).print(*renderables)
+    open_terminal(stream).print(*renderables)
     return stream.getvalue()
 
 
@@ -33,16 +33,16 @@ def test_what_is_printed_is_what_stands_there() -> None:
 
 def test_an_error_and_a_log_line_show_it_too(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        fail(InputError(HOSTILE))
+        exit_with_error(InputError(HOSTILE))
     assert capsys.readouterr().err == f"error: {SEEN}\n"
     record = logging.LogRecord("n", logging.INFO, "", 1, "%s", (HOSTILE,), None)
-    assert ShownFormatter("%(message)s").format(record) == SEEN
+    assert EscapingFormatter("%(message)s").format(record) == SEEN
 
 
 @given(st.text())
 def test_nothing_that_is_shown_moves_or_turns_what_stands_around_it(text: str) -> None:
     moving = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
     turning = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-    assert not set(shown(text)) & (moving | turning)
+    assert not set(escape_controls(text)) & (moving | turning)
     harmless = "".join(set(text) - moving - turning - set("\u2028\u2029"))
-    assert shown(harmless) == harmless
+    assert escape_controls(harmless) == harmless

@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from foundation.threads import MOST, side_by_side, undivided
+from foundation.threads import MAX_THREADS, parallel_map, single_threaded_blas
 
 
 def test_parts_come_in_order_and_few_are_made_ahead_of_their_use() -> None:
@@ -20,9 +20,9 @@ def test_parts_come_in_order_and_few_are_made_ahead_of_their_use() -> None:
             taken.append(part)
             yield part
 
-    for done, made in enumerate(side_by_side(lambda part: part * part, parts())):
+    for done, made in enumerate(parallel_map(lambda part: part * part, parts())):
         assert made == done * done
-        assert len(taken) <= done + MOST + 2
+        assert len(taken) <= done + MAX_THREADS + 2
     assert taken == list(range(200))
 
 
@@ -30,7 +30,7 @@ def test_what_goes_wrong_with_a_part_is_heard_where_it_is_used() -> None:
     def inverse(part: int) -> float:
         return 1 / part
 
-    made = side_by_side(inverse, [2, 1, 0, 4])
+    made = parallel_map(inverse, [2, 1, 0, 4])
     assert [next(made), next(made)] == [0.5, 1.0]
     with pytest.raises(ZeroDivisionError):
         next(made)
@@ -38,7 +38,7 @@ def test_what_goes_wrong_with_a_part_is_heard_where_it_is_used() -> None:
 
 def test_no_thread_is_left_where_the_use_ends_early() -> None:
     before = threading.active_count()
-    with closing(side_by_side(abs, range(100))) as made:
+    with closing(parallel_map(abs, range(100))) as made:
         assert next(made) == 0
     assert threading.active_count() == before
 
@@ -55,7 +55,7 @@ def test_there_are_as_many_threads_as_linear_algebra_may_take_and_each_of_them_t
         return threading.get_ident(), threads_of_linear_algebra()
 
     with threadpool_limits(allowed, user_api="blas"):
-        threads, inside = zip(*side_by_side(made, range(12)), strict=True)
+        threads, inside = zip(*parallel_map(made, range(12)), strict=True)
         assert threads_of_linear_algebra() == {allowed}
     assert len(set(threads)) <= allowed
     assert list(inside) == [{1}] * 12
@@ -63,10 +63,10 @@ def test_there_are_as_many_threads_as_linear_algebra_may_take_and_each_of_them_t
 
 def test_linear_algebra_has_its_threads_again_when_the_last_has_left() -> None:
     with threadpool_limits(2, user_api="blas"):
-        with undivided(), undivided() as threads:
+        with single_threaded_blas(), single_threaded_blas() as threads:
             assert threads == 2
             assert threads_of_linear_algebra() == {1}
-        first, second = side_by_side(abs, range(9)), side_by_side(abs, range(9))
+        first, second = parallel_map(abs, range(9)), parallel_map(abs, range(9))
         next(first), next(second)
         first.close()
         assert threads_of_linear_algebra() == {1}

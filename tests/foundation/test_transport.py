@@ -16,8 +16,14 @@ from hypothesis import strategies as st
 
 from event_contracts.trading.endpoint import RATE, KalshiPace, shared_pace
 from foundation import transport
-from foundation.clock import Time
-from foundation.transport import Pace, Transport, connection_words, seconds_to_wait, time_limit
+from foundation.clock import TimeSource
+from foundation.transport import (
+    RateLimiter,
+    Transport,
+    connection_error_text,
+    retry_after_seconds,
+    time_limit,
+)
 
 Answer = Callable[[socket.socket, int], None]  # a connection, and the number of the request
 JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -43,8 +49,8 @@ class Clock:
         self.now += seconds
 
     @property
-    def passing(self) -> Time:
-        return Time(
+    def passing(self) -> TimeSource:
+        return TimeSource(
             now=lambda: np.datetime64(round(self.time() * 1e9), "ns"),
             elapsed=self.monotonic,
             wait=self.sleep,
@@ -55,7 +61,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     mine = Clock()
     monkeypatch.setattr(transport, "time", mine)
-    monkeypatch.setattr(transport, "OURS", mine.passing)
+    monkeypatch.setattr(transport, "SYSTEM_TIME", mine.passing)
     return mine
 
 
@@ -96,10 +102,12 @@ def answering(answer: Answer) -> Iterator[tuple[str, list[bytes]]]:
         listener.close()
 
 
-def session(deadline: float = 0.6, attempts: int = 3, pace: Pace | None = None) -> requests.Session:
+def session(
+    deadline: float = 0.6, attempts: int = 3, pace: RateLimiter | None = None
+) -> requests.Session:
     mine = requests.Session()
     for scheme in ("http://", "https://"):
-        its = pace or Pace(None, transport.OURS)
+        its = pace or RateLimiter(None, transport.SYSTEM_TIME)
         mine.mount(scheme, Transport((2.0, 2.0), deadline, attempts, its))
     return mine
 
@@ -153,7 +161,7 @@ def test_a_request_ends_at_its_deadline(answer: Answer, method: str) -> None:
 def test_what_has_not_left_is_tried_again_and_what_may_have_arrived_is_not(clock: Clock) -> None:
     """Nobody listens: no order can be there twice. One that is not answered may be there."""
     for method in ("GET", "POST", "DELETE"):
-        pace = Pace(None, clock.passing)
+        pace = RateLimiter(None, clock.passing)
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))  # and does not listen
             url = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -195,10 +203,10 @@ def test_what_became_of_a_connection_is_said_with_its_host_alone() -> None:
     with answering(nothing) as (url, _):
         with pytest.raises(requests.RequestException) as silent:
             session(0.1).get(url)
-        assert connection_words(silent.value).startswith(f"{url.removeprefix('http://')}: ")
+        assert connection_error_text(silent.value).startswith(f"{url.removeprefix('http://')}: ")
     with pytest.raises(requests.RequestException) as refused:
         session(5.0, 1).get(url.replace("//", "//ada:secret@"))
-    said = connection_words(refused.value)
+    said = connection_error_text(refused.value)
     assert said.startswith(f"{url.removeprefix('http://')}: ")
     assert "refused" in said
     assert "secret" not in said
@@ -275,7 +283,7 @@ def test_a_pause_that_would_pass_the_time_limit_is_not_begun(clock: Clock) -> No
 
 def test_no_request_waits_for_its_turn_past_the_time_limit(clock: Clock) -> None:
     with answering(refusing(b"503", b"", 9)) as (url, seen):
-        mine = session(60.0, pace=Pace(1, clock.passing))
+        mine = session(60.0, pace=RateLimiter(1, clock.passing))
         with time_limit(50.0):
             with pytest.raises(requests.RequestException, match="no time is left"):
                 mine.get(url)
@@ -303,7 +311,7 @@ def test_no_request_waits_for_its_turn_past_the_time_limit(clock: Clock) -> None
     ],
 )
 def test_no_pause_of_more_than_a_minute_is_believed(text: str, seconds: float | None) -> None:
-    assert seconds_to_wait({"Retry-After": text}) == seconds
+    assert retry_after_seconds({"Retry-After": text}) == seconds
 
 
 def test_an_answer_that_leads_elsewhere_is_not_followed() -> None:
@@ -319,7 +327,7 @@ def test_an_answer_that_leads_elsewhere_is_not_followed() -> None:
 
 def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:
     clock = Clock()
-    pace = Pace(3, clock.passing)
+    pace = RateLimiter(3, clock.passing)
     for _ in range(3):
         assert pace.delay() == 0
         pace.wait()
@@ -327,17 +335,17 @@ def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heede
     assert pace.delay() == pytest.approx(57)
     clock.now = 1060.5
     assert pace.delay() == 0
-    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1000001070"})
+    pace.observe({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1000001070"})
     assert pace.delay() == pytest.approx(9.5)
-    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000000"})
+    pace.observe({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "2000000000"})
     assert pace.delay() == pytest.approx(60), "another clock's"
-    pace.heed({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1²"})
+    pace.observe({"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1²"})
     assert pace.delay() == pytest.approx(60), "no number"
 
 
 def test_a_wall_clock_that_is_set_back_or_forward_stops_no_request() -> None:
     clock = Clock()
-    pace = Pace(1, clock.passing)
+    pace = RateLimiter(1, clock.passing)
     pace.wait()
     for clock.wall in (0.0, 4e9):
         assert pace.delay() == 60

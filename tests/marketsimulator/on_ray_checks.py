@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from execution.decision.beliefs import BeliefTable
-from forecasting.chronos2.on_ray import RaySettings
+from forecasting.chronos2.ray_predictor import RaySettings
 from foundation.errors import InputError
 from foundation.settings import with_changes
 from marketsimulator.runs import outcome

@@ -14,7 +14,7 @@ import pandas as pd
 from execution.decision.beliefs import BeliefTable
 from execution.decision.decision import Decision
 from execution.decision.trader import Trader
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from marketsimulator.run_result import Run
 from marketsimulator.runs.decisions import CompiledDecisions
 from marketsimulator.runs.simulate import simulate_trading, step_trading
@@ -31,7 +31,7 @@ CRASH = np.datetime64("2024-02-20T20:30", "ns")
 
 
 def settings_of(*words: str) -> BacktestSettings:
-    return BacktestSettings.from_config(composed_config("backtest", list(words)))
+    return BacktestSettings.from_config(compose_config("backtest", list(words)))
 
 
 def trader_of(settings: BacktestSettings, market: Market) -> Trader:
@@ -81,12 +81,12 @@ def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:
     liked = np.where(early == table.crypto, np.where(table.crypto, 2.0, 0.6), 0.0)
     sized = (noise + liked[:, None]) * np.where(table.sigma > 0, table.sigma, 0.0)
     evenings = np.flatnonzero(table.trim_overnight)[::2]
-    blind = np.zeros(table.deciding.shape, dtype=bool)
+    blind = np.zeros(table.adjustable.shape, dtype=bool)
     blind[np.ix_(evenings, np.flatnonzero(~table.crypto)[:2])] = True
     return table._replace(
-        deciding=table.deciding & ~blind,
+        adjustable=table.adjustable & ~blind,
         sigma=np.where(blind[:, None], np.nan, table.sigma),
-        mu=np.where(blind[:, None], np.nan, np.where(table.deciding[:, None], sized, table.mu)),
+        mu=np.where(blind[:, None], np.nan, np.where(table.adjustable[:, None], sized, table.mu)),
     )
 
 

@@ -32,7 +32,7 @@ from marketsimulator.results.report_tables import attribution_tables, profit_cen
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.runs.outcome import Outcome
-from sizing.binding import LIMITS
+from sizing.binding import PRICED_LIMITS
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
 from tests.marketsimulator.wild import ACTIONS, decision_at, wild_run
 from trainingdata.bars import CLOSE, Bars, closes_of
@@ -130,7 +130,7 @@ def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
         wanted = d["kelly"] * unit
         d["premium"] = (d["plan_premium_weight"] * unit).fillna(0.0)
         d["forecast"] = (d["plan_forecast_weight"] * unit).fillna(0.0)
-        bound = d["binding"].str.split("+").map(lambda names: bool({*names} & {*LIMITS}))
+        bound = d["binding"].str.split("+").map(lambda names: bool({*names} & {*PRICED_LIMITS}))
         d["limits"] = np.where(bound & wanted.notna(), d["target"] * unit - wanted, 0.0)
         d["sizing"] = d["ordered"] - d["premium"] - d["forecast"] - d["limits"]
         names = ["premium", "forecast", "sizing", "limits"]

@@ -7,7 +7,7 @@ import pytest
 
 from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import ForecastTable, Progress, silent
+from forecasting.forecast import ForecastTable, Progress, no_progress
 from marketsimulator import audit
 from marketsimulator.audit import look_ahead, compare_history_starts
 from marketsimulator.compare import compare
@@ -57,7 +57,7 @@ class Peeking:
     name: str = "peeking"
 
     def forecast(
-        self, bars: Bars, since: np.datetime64, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64, progress: Progress = no_progress
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
         closes = [bars.real_bars(s)[1][:, CLOSE] for s in range(len(bars.symbols))]
@@ -129,13 +129,13 @@ def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
     """And what a week is held for is sized under the ceiling of its nights."""
     setup = scheduled("1h", "weekly", "start=2024-02-05", "data.start=2023-09-01")
     believed, bars = beliefs_of(setup), setup[1].bars
-    stocks = believed.deciding[:, ~bars.crypto].any(axis=1)
+    stocks = believed.adjustable[:, ~bars.crypto].any(axis=1)
     weeks = "2024-02-05 2024-02-12 2024-02-20 2024-02-26 2024-03-04"  # Washington's birthday
     opens = [f"{date}T15:30:00.000000000" for date in weeks.split()]
     assert believed.at[stocks].astype(str).tolist() == opens
     assert believed.ends[stocks, 0].astype(str).tolist()[:-1] == opens[1:]
     assert believed.overnight[stocks].all()
-    assert believed.trim_overnight[~believed.deciding.any(axis=1)].all()
+    assert believed.trim_overnight[~believed.adjustable.any(axis=1)].all()
     clock = bars.timeframe.stocks
     every = clock.decisions_between(believed.at[0], believed.at[-1])
     late = every[~clock.intraday_ceiling_holds(every)]
@@ -173,15 +173,17 @@ def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
     believed = beliefs_of(setup)
     late = lag_beliefs(believed)
     for s in range(len(setup[1].bars.symbols)):
-        rows = np.flatnonzero(believed.deciding[:, s])
+        rows = np.flatnonzero(believed.adjustable[:, s])
         np.testing.assert_array_equal(late.mu[rows[1:], :, s], believed.mu[rows[:-1], :, s])
-        assert not late.deciding[rows[0], s]
+        assert not late.adjustable[rows[0], s]
 
 
 def test_a_shuffle_deals_each_symbols_forecasts_anew(setup: Setup) -> None:
     believed = beliefs_of(setup)
     dealt = shuffle_beliefs(believed, 3)
-    ratio, other = (b.mu[:, 0][b.deciding] / b.sigma[:, 0][b.deciding] for b in (believed, dealt))
+    ratio, other = (
+        b.mu[:, 0][b.adjustable] / b.sigma[:, 0][b.adjustable] for b in (believed, dealt)
+    )
     np.testing.assert_allclose(np.sort(ratio), np.sort(other), rtol=1e-9)
     assert (ratio != other).mean() > 0.5
 

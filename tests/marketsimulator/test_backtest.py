@@ -16,7 +16,7 @@ import yaml
 
 from docs.promises import PROMISES
 from foundation.errors import InputError
-from foundation.files import write_whole
+from foundation.files import write_files_atomically
 from marketsimulator import backtest
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
@@ -58,7 +58,7 @@ def on(bars: Bars, *overrides: str, monkeypatch: pytest.MonkeyPatch) -> Results:
 @pytest.fixture(scope="module")
 def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "made" / "here"
-    write_whole(result_files(results, results.summary()), folder)
+    write_files_atomically(result_files(results, results.summary()), folder)
     return folder
 
 
@@ -201,7 +201,7 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
     summary = run.summary()
     assert summary["total_return"] > 0.1
     assert summary["comparisons"]["buy_and_hold"]["total_return"] < -0.1
-    write_whole(result_files(run, summary), tmp_path)
+    write_files_atomically(result_files(run, summary), tmp_path)
     assert "oracle" in summary["forecaster"]
     assert "reads the future" in " ".join(summary["remarks"])
     assert "oracle" in (tmp_path / "report.html").read_text()
@@ -240,7 +240,7 @@ def test_a_folder_mixed_of_two_runs_is_read_by_nobody(
     results: Results, written: Path, tmp_path: Path
 ) -> None:
     other = run_backtest(settings("start=2024-03-07", "forecaster=ewma"))
-    write_whole(result_files(other, other.summary()), tmp_path / "other")
+    write_files_atomically(result_files(other, other.summary()), tmp_path / "other")
     for folder in (written, tmp_path / "other"):
         assert read_run(folder).summary["forecaster"]
     for name in sorted(FILES):
@@ -343,7 +343,7 @@ def test_a_ledger_that_breaks_during_the_run_is_named_for_what_it_is(tmp_path: P
     assert summary["trials"] is summary["deflated_sharpe"] is None
     (said,) = [text for text in summary["remarks"] if "ledger" in text]
     assert said.startswith(f"In no trial ledger (trials: {ledger} cannot be used: ")
-    write_whole(result_files(results, summary), tmp_path / "out")
+    write_files_atomically(result_files(results, summary), tmp_path / "out")
     assert "In no trial ledger (trials: " in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from foundation.errors import InputError
-from foundation.figures import percent
-from foundation.files import write_whole
+from foundation.formatting import percent
+from foundation.files import write_files_atomically
 from foundation.settings import with_changes
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare
@@ -21,7 +21,7 @@ from marketsimulator.results.comparison import Comparison
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE_TITLE
 from marketsimulator.settings import BacktestSettings
-from sizing.strategies import NAMES, with_fraction
+from sizing.strategies import STRATEGY_NAMES, name_with_fraction
 from tests.commands import overridden, run_command
 from tests.marketsimulator.runs import BARS, settings_of
 
@@ -38,7 +38,7 @@ def settings() -> BacktestSettings:
 
 @pytest.fixture(scope="module")
 def found(settings: BacktestSettings) -> Comparison:
-    return compare(settings, NAMES)
+    return compare(settings, STRATEGY_NAMES)
 
 
 def test_oracle_among_others_is_no_trial(settings: BacktestSettings, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_the_page_says_what_can_be_told_apart(found: Comparison) -> None:
     assert "No result: the market is synthetic. " in page
     assert "Only 5 days" in page
     returns = dict(zip(found.table["run"], found.table["total_return"], strict=True))
-    for name in NAMES:
+    for name in STRATEGY_NAMES:
         row = page[page.index(f">{name}</th>") :]
         assert percent(returns[name], sign=True) in row[: row.index("</tr>")]
 
@@ -89,7 +89,7 @@ def test_what_is_run_now_stands_beside_what_was_run_before(
     settings: BacktestSettings, tmp_path: Path
 ) -> None:
     before = run_backtest(with_changes(settings, {"sizing.strategy": "equal_weight"}))
-    write_whole(result_files(before, before.summary()), tmp_path / "before")
+    write_files_atomically(result_files(before, before.summary()), tmp_path / "before")
     now = {
         "sizing.strategy": ["kelly_50", "equal_weight"],
         "forecaster.kind": ["ewma", "historical"],
@@ -103,7 +103,7 @@ def test_what_is_run_now_stands_beside_what_was_run_before(
     assert found.runs.final[again] == found.runs.final[0]
     assert (found.table["trials"] == 5).all()
     live = replace(before, title=LIVE_TITLE)
-    write_whole(result_files(live, live.summary()), tmp_path / "live")
+    write_files_atomically(result_files(live, live.summary()), tmp_path / "live")
     beside = compare(settings, [], now, [tmp_path / "live"])
     assert (beside.table["trials"] == 4).all(), "a live account is none"
 
@@ -117,7 +117,7 @@ def test_rows_are_told_apart_whatever_folders_and_values_are_called(
     settings: BacktestSettings, tmp_path: Path
 ) -> None:
     before = run_backtest(settings)
-    write_whole(result_files(before, before.summary()), tmp_path / "kelly_50")
+    write_files_atomically(result_files(before, before.summary()), tmp_path / "kelly_50")
     near = {"capital": [100_000.01, 100_000.02]}
     found = compare(settings, ["kelly_50"], near, [tmp_path / "kelly_50"], ["lag"])
     assert found.names[0] == "kelly_50"
@@ -202,4 +202,4 @@ def test_what_cannot_be_varied_is_refused_before_anything_is_run(
 def test_a_strategy_is_labelled_with_the_fraction_that_is_used(
     name: str, fraction: float | None, label: str
 ) -> None:
-    assert with_fraction(name, fraction) == label
+    assert name_with_fraction(name, fraction) == label

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from marketsimulator.results.remarks import doubt_remarks, prices_text
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of
@@ -75,7 +75,7 @@ def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_
 
 
 def run_over(folder: Path, *words: str) -> Market:
-    config = composed_config(
+    config = compose_config(
         "backtest", [f"data.dir=[{folder}]", "data.accept_jumps=true", "trials=null", *words]
     )
     return BacktestSettings.from_config(config).market()

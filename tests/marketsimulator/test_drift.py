@@ -28,7 +28,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import OrderRole
 from execution.orders.orders import Fill, Order
 from foundation.database import Database
-from foundation.decimals import as_written, to_cents
+from foundation.decimals import to_fraction, to_cents
 from foundation.errors import InputError
 from marketsimulator.drift import is_covered, read
 from marketsimulator.run_result import Booking, InitialPosition, EquityRow, Run
@@ -65,9 +65,9 @@ FLOWS: tuple[ProfitTerm, ...] = ("fees", "interest", "dividends", "other")
 NAMES = ("a", "b", "c", "d", "e")
 CAUSES: tuple[ProfitTerm, ...] = ("undecided", "unsent", "unfilled", "decided", "without_decision")
 
-quantities = st.decimals(-1000, 1000, places=9, allow_nan=False).map(as_written)
-prices = st.decimals("0.0001", 5000, places=4, allow_nan=False).map(as_written)
-usd = st.decimals(-10_000, 10_000, places=6, allow_nan=False).map(as_written)
+quantities = st.decimals(-1000, 1000, places=9, allow_nan=False).map(to_fraction)
+prices = st.decimals("0.0001", 5000, places=4, allow_nan=False).map(to_fraction)
+usd = st.decimals(-10_000, 10_000, places=6, allow_nan=False).map(to_fraction)
 
 
 def ledger(
@@ -135,7 +135,7 @@ def test_the_terms_of_any_two_accounts_add_up_and_what_no_list_explains_is_unlis
     assert terms["unexplained"] == 0, "a ledger is worth what it lists"
     whole = to_whole_cents(terms)
     assert sum(whole.values()) == to_cents(live.profit - simulated.profit)
-    assert all(abs(as_written(whole[name]) - terms[name]) < Fraction(2, 100) for name in terms)
+    assert all(abs(to_fraction(whole[name]) - terms[name]) < Fraction(2, 100) for name in terms)
     richer = replace(live, end_equity=live.end_equity + more)
     assert profit_terms(richer, simulated, causes) == {**terms, "unexplained": more}
     paid = replace(richer, transfers=live.transfers + more)
@@ -151,7 +151,7 @@ def bought(
     quantity: int, price: int | str, *flows: Flow, name: str = "a", **more: Fraction
 ) -> ComparedAccount:
     """Ten AAA held from the beginning, and one trade of it."""
-    value = quantity * as_written(Decimal(price))
+    value = quantity * to_fraction(Decimal(price))
     trades = {name: Trade("AAA", Fraction(quantity), value)} if quantity else {}
     return ledger({"AAA": Fraction(10)}, FIRST, MARKS, trades, flows, **more)
 
@@ -186,7 +186,7 @@ def bought(
         # Ten shares: bought at the end for 0.30 more each, and met at the beginning for 0.10 more.
         (
             ledger(
-                {"AAA": Fraction(10)}, {"AAA": as_written(100.1)}, {"AAA": as_written(110.3)}, {}
+                {"AAA": Fraction(10)}, {"AAA": to_fraction(100.1)}, {"AAA": to_fraction(110.3)}, {}
             ),
             bought(0, 0),
             "decided",
@@ -374,9 +374,9 @@ def test_an_instant_that_was_not_decided_says_why(cycles: tuple[CycleRow, ...], 
 def test_slippage_is_what_live_fills_cost_more_than_simulated_ones() -> None:
     """Bought at 100.10 and 100.30 instead of 100, sold at 99.90: 10, 30 and 10 basis points."""
     there = {
-        "a": filled(0).add_fill(Fraction(10), as_written(100.1), AT),
-        "b": filled(0).add_fill(Fraction(10), as_written(100.3), AT),
-        "c": replace(filled(0).add_fill(Fraction(-10), as_written(99.9), AT), symbol="BBB"),
+        "a": filled(0).add_fill(Fraction(10), to_fraction(100.1), AT),
+        "b": filled(0).add_fill(Fraction(10), to_fraction(100.3), AT),
+        "c": replace(filled(0).add_fill(Fraction(-10), to_fraction(99.9), AT), symbol="BBB"),
         "d": filled(10),
     }
     here = {"a": filled(10), "b": filled(10), "c": replace(filled(-10), symbol="BBB")}

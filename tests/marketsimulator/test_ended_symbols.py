@@ -11,7 +11,7 @@ import pytest
 
 from execution.alpaca.activities import activity_of
 from execution.live.cycle import _say_missing
-from foundation.files import write_whole
+from foundation.files import write_files_atomically
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
 from marketsimulator.run_result import DELISTED
@@ -168,7 +168,7 @@ def test_a_page_adds_up_where_a_share_is_worth_nothing(
     booked = sum(b.usd for b in results.main.bookings if b.symbol == "SYA" and b.kind == "borrow")
     earned = summary["contributions"]["SYA"] * results.settings.capital
     assert lost == pytest.approx(earned + booked, abs=1e-6)
-    write_whole(result_files(results, summary), tmp_path / "run")
+    write_files_atomically(result_files(results, summary), tmp_path / "run")
     assert "ended within the run (SYA)" in (tmp_path / "run/report.html").read_text()
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecasting.settings import BatchSettings, EvaluationSettings
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
 from foundation.settings import settings_of as settings_as
 from marketsimulator.account.broker import SimulatedBroker
@@ -315,7 +315,7 @@ def test_finer_bars_are_refused_where_nothing_can_be_said_of_them(files: tuple[P
     for kind in (EvaluationSettings, BatchSettings):
         name = "evaluate" if kind is EvaluationSettings else "batch"
         with pytest.raises(InputError, match=r"data.fills: no order is filled on bars here"):
-            settings_as(kind, composed_config(name, ["data.dir=x", "data.fills=y"]))
+            settings_as(kind, compose_config(name, ["data.dir=x", "data.fills=y"]))
 
 
 def test_a_days_orders_meet_the_first_hour_of_its_session(

@@ -17,10 +17,10 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place
 from execution.orders.fees import FeeSchedule, TradingCosts
 from forecasting.baseline import RandomWalk
-from forecasting.forecast import HORIZON, ForecastTable, Progress, silent
+from forecasting.forecast import HORIZON, ForecastTable, Progress, no_progress
 from marketsimulator.account.broker import SimulatedBroker
 from sizing.settings import Limits
-from sizing.strategies import NAMES
+from sizing.strategies import STRATEGY_NAMES
 from tests.marketsimulator.runs import settings_of
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
@@ -41,7 +41,7 @@ class Moody:
         self.seed = seed
 
     def forecast(
-        self, bars: Bars, since: np.datetime64, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64, progress: Progress = no_progress
     ) -> ForecastTable:
         table = RandomWalk().forecast(bars, since)
         rng = np.random.default_rng([self.seed, len(bars.times)])
@@ -94,24 +94,24 @@ def check(
         for c in decision.choices
         if c.symbol.endswith("USD")
     )
-    deciding = {choice.symbol for choice in decision.choices}
+    adjustable = {choice.symbol for choice in decision.choices}
 
     def weight(account: AccountSnapshot, symbol: str) -> float:
         return float(account.positions.get(symbol, Decimal(0))) * prices[symbol] / equity
 
     held = set(before.positions) | set(after.positions)
     coins, stocks = ({s for s in held if s.endswith("USD") is coin} for coin in (True, False))
-    for symbol in deciding & held:
+    for symbol in adjustable & held:
         assert abs(weight(after, symbol)) <= limits.symbol_cap + dust
         if symbol in coins or equity < limits.margin_equity:
             assert weight(after, symbol) >= 0
     fixed_stock, stock = (
         sum(abs(weight(a, s)) for s in group)
-        for a, group in ((before, stocks - deciding), (after, stocks))
+        for a, group in ((before, stocks - adjustable), (after, stocks))
     )
     fixed_coin, coin = (
         sum(abs(weight(a, s)) for s in group)
-        for a, group in ((before, coins - deciding), (after, coins))
+        for a, group in ((before, coins - adjustable), (after, coins))
     )
     ceiling = decision.stock_ceiling
     assert stock <= max(ceiling, fixed_stock) + 1e-6
@@ -125,7 +125,7 @@ def check(
 @given(
     seed=st.integers(0, 10**6),
     equity=st.sampled_from([900.0, 1_990.0, 25_000.0, 1e6]),
-    strategy=st.sampled_from(NAMES),
+    strategy=st.sampled_from(STRATEGY_NAMES),
 )
 def test_no_sequence_of_decisions_leaves_a_breach_but_by_prices_and_the_next_one_cuts_it(
     market: Bars, seed: int, equity: float, strategy: str

@@ -111,7 +111,7 @@ def test_these_runs_hold_what_they_are_about(runs: Runs) -> None:
 def test_a_run_of_one_decision_is_walked_and_said() -> None:
     settings, market, trader = believing()
     assert trader.table is not None
-    last = trader.table.at[trader.table.deciding.any(axis=1)][-1]
+    last = trader.table.at[trader.table.adjustable.any(axis=1)][-1]
     first = int(np.searchsorted(market.bars.times, last))
     one = Market(market.bars.between(0, first + 1), first)
     table = trader.build_beliefs(one)
@@ -193,7 +193,7 @@ def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved()
     line = settings.timeline(market, impact=True)
     walk = run_compiled(settings, market, hard, line, keep_decisions=True)
     kept = walk.kept
-    row = int(np.flatnonzero(hard.deciding.any(axis=1))[40])
+    row = int(np.flatnonzero(hard.adjustable.any(axis=1))[40])
     kept.status[row] = UNFINISHED
     said = CompiledDecisions(settings, "x", market.bars, hard, walk)
     (failed,) = (decision for decision in said if decision.failure)

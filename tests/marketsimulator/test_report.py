@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.orders.orders import Fill
-from foundation.charts import POINTS
+from foundation.charts import MAX_POINTS
 from foundation.decimals import to_cents
-from foundation.figures import NONE
-from foundation.files import write_whole
+from foundation.formatting import NO_VALUE
+from foundation.files import write_files_atomically
 from marketsimulator.backtest import run_backtest
 from marketsimulator.run_result import EquityRow, Run
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
@@ -51,7 +51,7 @@ HOUR = np.timedelta64(1, "h")
 
 def written(results: Results, folder: Path) -> tuple[str, dict[str, Any]]:
     """The page and the content of `summary.json`."""
-    write_whole(result_files(results, results.summary()), folder)
+    write_files_atomically(result_files(results, results.summary()), folder)
     summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return (folder / "report.html").read_text(encoding="utf-8"), summary
 
@@ -91,7 +91,7 @@ def test_every_figure_of_the_page_is_that_of_the_summary(both: tuple[str, dict[s
     for key, figure in shown.items():
         for cell, column in zip(rows[figure.label], columns, strict=True):
             if column[key] is None or (figure.annual and not figure.ratio):
-                assert cell == NONE
+                assert cell == NO_VALUE
             elif figure.annual:
                 assert cell == f"{figure_text(column, key, annual=True)} (short)"
             else:
@@ -138,7 +138,7 @@ def test_the_curves_of_the_page_are_those_of_the_run(
     rows = np.searchsorted(seconds, drawn["x"])
     assert drawn["x"] == seconds[rows].tolist()
     np.testing.assert_allclose(drawn["y"], equity[rows], rtol=1e-7)
-    assert len(drawn["y"]) <= POINTS
+    assert len(drawn["y"]) <= MAX_POINTS
     (leverage,) = charts_of(section(page, "Leverage"))
     highest = {
         each["name"]: max(each["y"]) for each in leverage["series"] if each["form"] == "area"

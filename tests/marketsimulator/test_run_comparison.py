@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.figures import NONE
-from foundation.files import DIGESTS, write_whole
+from foundation.formatting import NO_VALUE
+from foundation.files import DIGESTS, write_files_atomically
 from marketsimulator.results.comparison import Comparison, compared
 from marketsimulator.results.comparison_page import colours_by_run, growth_chart
 from marketsimulator.results.metrics import daily_performance
@@ -117,7 +117,7 @@ def test_a_run_too_short_for_a_year_shows_no_yearly_figures(tmp_path: Path) -> N
     found = comparison_of(*(write_run(tmp_path / str(k), returns=NOISE[k][:59]) for k in range(4)))
     page = found.page(tmp_path)
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
-    assert table.count(f">{NONE}</td>") == 1, "the best's lead"
+    assert table.count(f">{NO_VALUE}</td>") == 1, "the best's lead"
     assert table.count("(short)") == 8, "both ratios of each"
     assert "Only 59 days: no yearly figures below 30 fills or 60 days, ratios marked short." in page
     trades = {"one": 30, "two": 30, "idle": 29}
@@ -183,7 +183,7 @@ def test_a_comparison_leaves_a_page_and_its_figures(tmp_path: Path) -> None:
     for k, name in enumerate("abc"):
         write_run(tmp_path / name, returns=NOISE[k], settings={"sizing": {"fraction": k}})
     compared_runs = comparison_of(*(tmp_path / name for name in "abc"))
-    write_whole(compared_runs.files(), tmp_path / "out")
+    write_files_atomically(compared_runs.files(), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert found["runs"][0]["against_best"] == "best"
     assert found["verdict"].startswith(found["runs"][0]["run"])

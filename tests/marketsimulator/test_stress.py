@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.decimals import to_cents
 from foundation.errors import InputError
 from marketsimulator.results.stress.book import StressedBook
@@ -36,7 +36,7 @@ from tests.marketsimulator.stressed import (
 )
 from trainingdata.sessions import calendar
 
-SHIPPED = [Scenario(**each) for each in composed_config("stress", []).scenarios]
+SHIPPED = [Scenario(**each) for each in compose_config("stress", []).scenarios]
 STOCKS = ("AAA", "BBB", "CCC")
 CENT = Decimal("0.01")
 FRIDAY = "2024-10-04T20:00Z"  # the close before the crash

@@ -11,9 +11,9 @@ import pytest
 import marketsimulator.audit
 from execution.decision.trader import Trader
 from execution.live.settings import LiveSettings
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import InputError
-from foundation.files import write_whole
+from foundation.files import write_files_atomically
 from marketsimulator.audit import look_ahead
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
@@ -112,8 +112,8 @@ def test_a_live_pass_believes_of_its_instant_what_the_whole_history_does(
         assert now is not None
         assert then is not None
         # Where nothing decides no matrix is asked for, and nobody reads the premium.
-        more = ("premium",) if then.deciding.any() else ()
-        for name in ("exclusion_rule", "exiting", "deciding", *more):
+        more = ("premium",) if then.adjustable.any() else ()
+        for name in ("exclusion_rule", "exiting", "adjustable", *more):
             np.testing.assert_array_equal(getattr(now, name), getattr(then, name))
 
 
@@ -123,7 +123,7 @@ def test_the_results_say_the_rule_and_what_it_came_to(tmp_path: Path) -> None:
     said = "\n".join(summary["remarks"])
     assert "Universe: of them the 3 best by momentum; renewed daily. " in said
     assert "3 to 3 of 5 symbols may be held, 3.0 on average; at 10 renewals" in said
-    write_whole(result_files(results, summary), tmp_path / "run")
+    write_files_atomically(result_files(results, summary), tmp_path / "run")
     sold = results.main.order_frame()
     sold = sold[
         sold["reason"].str.contains("it has left the universe (universe.keep)", regex=False)
@@ -148,7 +148,7 @@ def test_a_live_job_refuses_a_universe_that_its_history_cannot_fill(
 ) -> None:
     """Nothing would be in it, and everything would be sold."""
     with pytest.raises(InputError, match=f"^{says}"):
-        LiveSettings.from_config(composed_config("live", ["symbols=[NVDA,BTCUSD]", *words]))
+        LiveSettings.from_config(compose_config("live", ["symbols=[NVDA,BTCUSD]", *words]))
 
 
 @pytest.mark.first_example

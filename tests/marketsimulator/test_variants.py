@@ -111,9 +111,9 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
     assert beliefs is not None
     silent = np.outer(beliefs.at > crash, np.array(bars.symbols) == "SYA")
     keen = beliefs._replace(
-        deciding=beliefs.deciding & ~silent,
+        adjustable=beliefs.adjustable & ~silent,
         mu=np.where(
-            beliefs.deciding[:, None], np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu
+            beliefs.adjustable[:, None], np.where(bars.crypto, 0.0, 10 * beliefs.sigma), beliefs.mu
         ),
     )
     run, outcome = agreed(rash, market, replace(trader, table=keen))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import VOLUME
@@ -24,7 +24,7 @@ def settings(folder: Path, *words: str) -> BacktestSettings:
     frame = frame.assign(close=close, volume=COINS * close)
     frame.to_csv(folder / "AAA-USD.csv", index=False)
     places = [f"data.dir={folder}", "start=2023-05-01", "forecaster=ewma", "trials=null"]
-    return BacktestSettings.from_config(composed_config("backtest", [*places, *words]))
+    return BacktestSettings.from_config(compose_config("backtest", [*places, *words]))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import Order
 from marketsimulator.account.terms import FillTerms
 from marketsimulator.run_result import EquityRow, Run
-from sizing.binding import LIMITS
+from sizing.binding import PRICED_LIMITS
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of
 from trainingdata.actions import Action
 from trainingdata.bars import Bars
@@ -98,7 +98,7 @@ def rationale(rng: np.random.Generator) -> Rationale:
 
 def binding(rng: np.random.Generator) -> dict[str, float]:
     if rng.random() < 0.5:
-        return dict.fromkeys(rng.choice(LIMITS, 2).tolist(), 0.001)
+        return dict.fromkeys(rng.choice(PRICED_LIMITS, 2).tolist(), 0.001)
     return {"cost": NAN} if rng.random() < 0.3 else {}
 
 

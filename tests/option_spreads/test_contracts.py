@@ -344,7 +344,7 @@ def test_an_update_killed_at_any_step_loses_and_doubles_no_trade(
         return deadly
 
     with monkeypatch.context() as patch:
-        for name in ("put_whole", "flush_to_disk"):
+        for name in ("write_atomically", "flush_to_disk"):
             patch.setattr(account, name, dying(getattr(account, name)))
         patch.setattr(Path, "unlink", dying(Path.unlink))
         with pytest.raises(Killed):

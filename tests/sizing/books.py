@@ -9,8 +9,8 @@ import numpy as np
 
 from foundation.arrays import Array
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILINGS, bounds_of, ceilings_of
-from sizing.problem import BookLimits, Costs, CurrentWeights, Problem, Returns
+from sizing.limits import CEILINGS, weight_bounds, ceiling_rows
+from sizing.problem import BookLimits, Costs, CurrentWeights, DecisionProblem, Returns
 from sizing.settings import Limits
 from sizing.solver.multi_period import SizingProblem
 
@@ -79,7 +79,7 @@ def random_inputs(
         cost=cost,
         crypto=crypto,
         long_only=crypto | (rng.random(n) < 0.2),
-        deciding=rng.random(n) < 0.8,
+        adjustable=rng.random(n) < 0.8,
         universe=rng.random(n) < (0.9 if planned else 1.0),
         years=np.full(n, 1 / 1764),
         equity=float(rng.choice([1_000.0, 50_000.0])),
@@ -106,7 +106,7 @@ def rich_book(n: int, *, later: LaterBlocks | None = None, **fields: Any) -> Siz
         "years": np.where(crypto, 24 / 8766, 1 / 252),  # a day of each one's own
         "stock_ceiling": 4.0,
         "held": np.zeros(n),
-        "deciding": every,
+        "adjustable": every,
         "exiting": none,
         "increment": np.zeros(n),
         "equity": 1e5,
@@ -118,12 +118,12 @@ def rich_book(n: int, *, later: LaterBlocks | None = None, **fields: Any) -> Siz
     periods = [first] if later is None else [first, later]
     mu, risks, financing, costs = (np.concatenate(each) for each in zip(*periods, strict=True))
     earned = of.get("earned", np.full(mu.shape, np.nan))
-    granted = of["stock_ceiling"], of["stock_ceiling"]
+    granted_gross = of["stock_ceiling"], of["stock_ceiling"]
     return SizingInputs(
-        Problem(
+        DecisionProblem(
             Returns(mu, earned, risks, of["universe"], of["years"]),
             Costs(costs, financing),
-            BookLimits(*Limits().caps, *granted, crypto, of["long_only"]),
+            BookLimits(*Limits().caps, *granted_gross, crypto, of["long_only"]),
             CurrentWeights(*(of[name] for name in CurrentWeights._fields)),
         ),
         tuple(f"SY{chr(65 + k)}" for k in range(n)),
@@ -136,7 +136,7 @@ def changed(s: SizingInputs, **fields: Any) -> SizingInputs:
     for part in s.problem:
         own = {name: fields.pop(name) for name in part._fields if name in fields}
         parts.append(part._replace(**own))
-    return replace(s, problem=Problem(*parts), **fields)
+    return replace(s, problem=DecisionProblem(*parts), **fields)
 
 
 def under(s: SizingInputs, limits: Limits) -> SizingInputs:
@@ -148,16 +148,16 @@ def under(s: SizingInputs, limits: Limits) -> SizingInputs:
 def broken_limits(inputs: SizingInputs, target: Array) -> list[str]:
     """What weights [S] break, by name: only what does not decide may stay beyond a limit."""
     s = inputs
-    lower, upper = bounds_of(s.problem.limits, s.problem.account)
+    lower, upper = weight_bounds(s.problem.limits, s.problem.account)
     broken = [] if np.isfinite(target).all() else ["finite"]
     if ((target < lower - TOLERANCE) | (target > upper + TOLERANCE)).any():
         broken.append("bounds")
-    if (target != s.held)[~s.deciding].any():
-        broken.append("deciding")
+    if (target != s.held)[~s.adjustable].any():
+        broken.append("adjustable")
     costless = s.problem.costs._replace(change=np.zeros((1, len(target))))
-    ceilings = ceilings_of(s.problem._replace(costs=costless))
+    ceilings = ceiling_rows(s.problem._replace(costs=costless))
     for name, coefficients, limit in zip(CEILINGS, *ceilings, strict=True):
         load = coefficients * np.abs(target)
-        if load.sum() > max(limit, load[~s.deciding].sum()) + TOLERANCE:
+        if load.sum() > max(limit, load[~s.adjustable].sum()) + TOLERANCE:
             broken.append(name)
     return broken

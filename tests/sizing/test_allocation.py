@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
-from sizing.allocation import allocate, nearest
+from sizing.allocation import allocate, project_onto_limits
 from sizing.inputs import SizingInputs, check_priced
 from sizing.kelly import SolverFailed
-from sizing.problem import AccountRow, current_weights
+from sizing.problem import AccountArrays, current_weights
 from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.sizing.books import changed, random_inputs, rich_book, under
@@ -55,8 +55,8 @@ def test_one_symbol_beside_a_fixed_book_has_what_is_wished_cut_to_its_room(
     Fixed symbols take their part of every ceiling, and pull through their covariance.
     """
     k = seed % 5
-    s = changed(book(seed), deciding=np.arange(5) == k)
-    fixed = np.where(s.deciding, 0.0, s.held)
+    s = changed(book(seed), adjustable=np.arange(5) == k)
+    fixed = np.where(s.adjustable, 0.0, s.held)
     pull = float(s.mu[k] - s.covariance[k] @ fixed / fraction)
     stiff = float(s.covariance[k, k]) / fraction
     slope = pull - stiff * float(s.held[k])
@@ -65,11 +65,11 @@ def test_one_symbol_beside_a_fixed_book_has_what_is_wished_cut_to_its_room(
     least, most = room(s, Limits(), k)
     target = allocate(s, fraction).target
     assert target[k] == pytest.approx(min(max(wish, least), most), abs=1e-6)
-    assert (target[~s.deciding] == s.held[~s.deciding]).all()
-    found = nearest(s, np.where(s.deciding, asked, s.held))
+    assert (target[~s.adjustable] == s.held[~s.adjustable]).all()
+    found = project_onto_limits(s, np.where(s.adjustable, asked, s.held))
     assert found.target[k] == pytest.approx(min(max(asked, least), most), abs=1e-8)
-    assert found.unlimited[k] == asked
-    assert np.isnan(np.delete(found.unlimited, k)).all()
+    assert found.unconstrained[k] == asked
+    assert np.isnan(np.delete(found.unconstrained, k)).all()
 
 
 @given(st.integers(0, 100_000), st.integers(0, 100_000))
@@ -80,18 +80,18 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
     s = book(seed)
     rng = np.random.default_rng(other)
     wanted, elsewhere = (
-        np.where(s.deciding, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2)
+        np.where(s.adjustable, rng.normal(0, 0.8, len(s.mu)), s.held) for _ in range(2)
     )
-    here, there = (nearest(s, wish).target for wish in (wanted, elsewhere))
+    here, there = (project_onto_limits(s, wish).target for wish in (wanted, elsewhere))
     assert (wanted - here) @ (there - here) <= 1e-7
-    np.testing.assert_allclose(nearest(s, here).target, here, atol=1e-7)
-    assert (here[~s.deciding] == s.held[~s.deciding]).all()
+    np.testing.assert_allclose(project_onto_limits(s, here).target, here, atol=1e-7)
+    assert (here[~s.adjustable] == s.held[~s.adjustable]).all()
 
 
 def test_a_wish_that_the_limits_allow_is_the_target_to_the_last_bit() -> None:
     s = rich_book(5)
     wanted = np.array([0.1, -0.2, 1 / 3, 0.0, 0.6])
-    allocation = nearest(s, wanted)
+    allocation = project_onto_limits(s, wanted)
     assert allocation.target.tolist() == wanted.tolist()
     assert [set(bound) for bound in allocation.binding] == [*[set()] * 4, {"symbol_cap"}]
 
@@ -130,7 +130,7 @@ CANNOT = {"long_only": True}  # be short
         ({"points": 2.4}, 0.2, {}),
         # an account that just may be short, and would not pay to be
         ({"points": -1.9, "equity": 2_000.0}, 0.0, {"cost": None}),
-        ({"deciding": False, "held": 0.9}, 0.9, {}),
+        ({"adjustable": False, "held": 0.9}, 0.9, {}),
     ],
 )
 def test_what_holds_a_target_where_it_is_by_hand(
@@ -155,10 +155,10 @@ def test_the_ceilings_of_the_half_account_add_up_to_the_gradient() -> None:
 
 def test_a_pattern_has_limits_without_prices() -> None:
     """Targets are not chosen by return: names stand, prices do not."""
-    bound = nearest(stock(**CANNOT), np.array([-0.3])).binding[0]
+    bound = project_onto_limits(stock(**CANNOT), np.array([-0.3])).binding[0]
     assert set(bound) == {"long_only"}
     assert np.isnan(bound["long_only"])
-    bound = nearest(stock(), np.array([0.9])).binding[0]
+    bound = project_onto_limits(stock(), np.array([0.9])).binding[0]
     assert np.isnan(bound["symbol_cap"])
 
 
@@ -167,11 +167,11 @@ def test_a_full_ceiling_holds_nobody_who_wants_no_more() -> None:
     the two want just what there is.
     """
     s = under(rich_book(3, stock_ceiling=1.0), Limits(symbol_cap=1.0))
-    found = nearest(s, np.array([0.8, 0.6, 0.0]))
+    found = project_onto_limits(s, np.array([0.8, 0.6, 0.0]))
     np.testing.assert_allclose(found.target, [0.6, 0.4, 0.0], atol=1e-9)
     full = {"stock_gross", "joint"}
     assert [set(bound) for bound in found.binding] == [full, full, set()]
-    assert not any(nearest(s, np.array([0.6, 0.4, 0.0])).binding)
+    assert not any(project_onto_limits(s, np.array([0.6, 0.4, 0.0])).binding)
 
 
 def test_a_failure_of_the_program_keeps_the_problem_that_failed(
@@ -201,7 +201,7 @@ def test_a_failure_of_the_program_keeps_the_problem_that_failed(
 
 def test_an_accounts_weights_are_its_signed_values_over_its_equity() -> None:
     """What has no price is not held."""
-    row = AccountRow(
+    row = AccountArrays(
         quantity=np.array([-40.0, 0.0, 0.5]),
         price=np.array([100.0, np.nan, 8_000.0]),
         increment=np.array([1.0, 1.0, 0.001]),
@@ -221,7 +221,7 @@ def test_an_accounts_weights_are_its_signed_values_over_its_equity() -> None:
     assert (s.equity, s.unborrowed, s.order_margin) == (20_000.0, 0.2, 1.25)
     for equity in (0.0, -1.0, np.nan):
         assert np.isnan(
-            current_weights(row._replace(equity=equity), s.deciding, s.exiting, 1.25).held[0]
+            current_weights(row._replace(equity=equity), s.adjustable, s.exiting, 1.25).held[0]
         )
     unpriced = row._replace(price=np.array([100.0, np.nan, np.nan]))
     check_priced(("AAA", "BBB", "CCC"), row)

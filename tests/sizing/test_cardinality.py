@@ -12,7 +12,13 @@ from scipy.optimize import minimize_scalar
 
 from foundation.arrays import Array
 from sizing.solver.active_set import SOLVED
-from sizing.solver.cardinality import _added_alone, _best_outside, _parts, _worth, sparse_weights
+from sizing.solver.cardinality import (
+    _added_alone,
+    _best_outside,
+    _contributions,
+    _objective,
+    sparse_weights,
+)
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from tests.sizing.books import plan_for
 from tests.sizing.test_plan import plan as any_plan
@@ -54,7 +60,7 @@ def test_the_worth_of_a_plan_is_its_objective(seed: int, periods: int) -> None:
     p = any_plan(seed, periods)
     held = np.where(p.upper == p.lower, p.held, 0.0)
     for weights in (p.solve()[1], np.tile(held, (periods, 1))):
-        assert _worth(p, weights) == pytest.approx(worth(p, weights), abs=1e-12)
+        assert _objective(p, weights) == pytest.approx(worth(p, weights), abs=1e-12)
 
 
 def wide(seed: int, periods: int) -> SizingProblem:
@@ -79,7 +85,7 @@ def test_a_part_is_what_is_lost_without_a_weight(seed: int, periods: int) -> Non
     """Of one that stays as it is held more or less may be lost, by what leaving it costs."""
     p = wide(seed, periods)
     weights = p.solve()[1]
-    parts = _parts(p, weights)
+    parts = _contributions(p, weights)
     for i in range(6):
         without = weights.copy()
         without[:, i] = 0.0

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.decision.sizing import SizingSettings
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import InputError
 from marketsimulator.results.remarks import drawdown_remarks
 from marketsimulator.settings import BacktestSettings
-from sizing.settings import Drawdown
+from sizing.settings import DrawdownLimit
 from sizing.strategies import Kelly
 
 shares = st.floats(0.01, 0.99)
@@ -19,7 +19,7 @@ shares = st.floats(0.01, 0.99)
 
 @given(shares, shares)
 def test_the_fraction_is_the_inverse_of_thorps_probability(depth: float, chance: float) -> None:
-    fraction = Drawdown(depth, chance).fraction
+    fraction = DrawdownLimit(depth, chance).fraction
     assert 0 < fraction <= 1
     falls = (1 - depth) ** (2 / fraction - 1)
     assert falls <= chance * (1 + 1e-9)
@@ -30,14 +30,14 @@ def test_the_fraction_is_the_inverse_of_thorps_probability(depth: float, chance:
 def test_the_settings_size_by_it_and_say_so() -> None:
     bound = {"depth": 0.2, "probability": 0.1}
     words = ["sizing.drawdown={depth: 0.2, probability: 0.1}"]
-    sizing = BacktestSettings.from_config(composed_config("backtest", words)).sizing
-    assert sizing.drawdown == Drawdown(**bound)
-    assert sizing.chosen_strategy() == Kelly(Drawdown(**bound).fraction)
+    sizing = BacktestSettings.from_config(compose_config("backtest", words)).sizing
+    assert sizing.drawdown == DrawdownLimit(**bound)
+    assert sizing.chosen_strategy() == Kelly(DrawdownLimit(**bound).fraction)
     assert sizing.label == "kelly_17.6696"
     (said,) = drawdown_remarks(sizing.drawdown)
     assert said.startswith("Sized at 0.177 of Kelly:")
     assert drawdown_remarks(None) == []
-    premium = SizingSettings(strategy="premium_25", drawdown=Drawdown(0.2, 0.1))
+    premium = SizingSettings(strategy="premium_25", drawdown=DrawdownLimit(0.2, 0.1))
     assert premium.label == "premium_17.6696"
 
 
@@ -54,4 +54,4 @@ def test_the_settings_size_by_it_and_say_so() -> None:
 def test_a_bound_that_cannot_be_kept_is_one_line(depth: str, words: list[str], line: str) -> None:
     bound = f"sizing.drawdown={{depth: {depth}, probability: 0.1}}"
     with pytest.raises(InputError, match=line):
-        BacktestSettings.from_config(composed_config("backtest", [bound, *words]))
+        BacktestSettings.from_config(compose_config("backtest", [bound, *words]))

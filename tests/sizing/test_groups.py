@@ -14,20 +14,20 @@ from scipy.optimize import linprog
 from execution.decision.problem import round_to_lots
 from foundation.arrays import Array
 from foundation.errors import InputError
-from sizing.allocation import allocate, best_weights
+from sizing.allocation import allocate, solve_plan
 from sizing.group_limits import GroupLimits, read_group_limits
 from sizing.inputs import SizingInputs
-from sizing.problem import AccountRow, Rows, with_betas
+from sizing.problem import AccountArrays, GroupConstraints, with_betas
 from sizing.settings import Limits
-from sizing.solver.segments import Program
-from sizing.strategies import NAMES, named
+from sizing.solver.segments import QuadraticProgram
+from sizing.strategies import STRATEGY_NAMES, strategy_from_name
 from tests.sizing.books import random_inputs
 from tests.sizing.test_program_optimum import assert_optimal, book_at_limits
 
 
-def with_net_rows(rng: np.random.Generator, p: Program) -> Program:
+def with_net_rows(rng: np.random.Generator, p: QuadraticProgram) -> QuadraticProgram:
     """The same under one to three intervals, some of them a point."""
-    n = len(p.pull)
+    n = len(p.linear_term)
     parts = []
     rooms = []
     for _ in range(int(rng.integers(1, 4))):
@@ -36,25 +36,25 @@ def with_net_rows(rng: np.random.Generator, p: Program) -> Program:
         low = high if rng.random() < 0.15 else low
         parts += [part, -part]
         rooms += [high, -low]
-    count = len(p.room) + len(rooms)
+    count = len(p.headroom) + len(rooms)
     return p._replace(
         groups=np.vstack([p.groups, *parts]),
-        room=np.append(p.room, rooms),
+        headroom=np.append(p.headroom, rooms),
         penalty=np.full(count, np.inf),
-        net=np.arange(count) >= len(p.room),
+        net=np.arange(count) >= len(p.headroom),
     )
 
 
-def use(p: Program, w: Array) -> Array:
+def use(p: QuadraticProgram, w: Array) -> Array:
     return np.where(p.net, p.groups @ w, p.groups @ np.abs(w))
 
 
-def in_parts(p: Program) -> tuple[Array, Array]:
+def in_parts(p: QuadraticProgram) -> tuple[Array, Array]:
     """Rows and limits over long and short parts [2n]."""
-    split = np.hstack([np.eye(len(p.pull)), -np.eye(len(p.pull))])
+    split = np.hstack([np.eye(len(p.linear_term)), -np.eye(len(p.linear_term))])
     signed = np.where(p.net[:, None], -p.groups, p.groups)
     rows = np.vstack([np.hstack([p.groups, signed]), split, -split])
-    return rows, np.concatenate([p.room, p.upper, -p.lower])
+    return rows, np.concatenate([p.headroom, p.upper, -p.lower])
 
 
 def check(seed: int, n: int) -> bool:
@@ -62,12 +62,12 @@ def check(seed: int, n: int) -> bool:
     rng = np.random.default_rng(seed)
     p = with_net_rows(rng, book_at_limits(rng, n))
     w, relaxed = assert_optimal(p)
-    over = use(p, w) - p.room
+    over = use(p, w) - p.headroom
     assert (over[~p.net] <= 1e-10).all()
     rows, limits = in_parts(p)
     fits = linprog(np.zeros(2 * n), A_ub=rows, b_ub=limits, bounds=(0, None)).status == 0
     assert fits == bool((over <= 1e-9).all())
-    assert fits == bool((relaxed.room <= p.room + 1e-9).all())
+    assert fits == bool((relaxed.headroom <= p.headroom + 1e-9).all())
     return fits
 
 
@@ -85,7 +85,7 @@ def grouped(seed: int) -> SizingInputs:
     parts = (rng.random((2, n)) < 0.6).astype(np.float64)
     low, high = np.sort(rng.uniform(-0.4, 0.5, 2))
     zeros = np.zeros((2, n))
-    rows = Rows(
+    rows = GroupConstraints(
         parts[:1],
         np.array([float(rng.uniform(0.05, 1.0))]),
         np.vstack([parts[1], -parts[1], zeros]),
@@ -101,31 +101,31 @@ def grouped(seed: int) -> SizingInputs:
 def passes(s: SizingInputs, w: Array, reached: Array) -> bool:
     """Whether weights pass a row by more than others, which nothing but the rows' program chose."""
     rows = s.problem.limits.rows
-    fixed = rows.gross @ np.abs(np.where(s.deciding, 0.0, s.held))
-    most = np.maximum(rows.net_most, rows.net @ reached)
-    gross = rows.gross @ np.abs(w) > np.maximum(rows.gross_most, fixed) + 1e-8
+    fixed = rows.gross @ np.abs(np.where(s.adjustable, 0.0, s.held))
+    most = np.maximum(rows.net_max, rows.net @ reached)
+    gross = rows.gross @ np.abs(w) > np.maximum(rows.gross_max, fixed) + 1e-8
     return bool(gross.any() or (rows.net @ w > most + 1e-8).any())
 
 
 @given(st.integers(0, 100_000))
 def test_every_strategy_keeps_to_the_rows_that_can_be_kept_to(seed: int) -> None:
     s = grouped(seed)
-    _, plan, _, _ = best_weights(s.problem, 0.5)
+    _, plan, _, _ = solve_plan(s.problem, 0.5)
     reached = plan[0]
-    for name in NAMES:
-        assert not passes(s, named(name).allocate(s).target, reached), name
+    for name in STRATEGY_NAMES:
+        assert not passes(s, strategy_from_name(name).allocate(s).target, reached), name
 
 
 def in_whole_shares(
     s: SizingInputs, price: Array, weights: Array | None = None
-) -> tuple[Rows, Array, Array]:
+) -> tuple[GroupConstraints, Array, Array]:
     """The rows of a book of whole shares, its weights, and what of these is held in shares; some
     cap may be passed where nothing can be taken off any more.
 
     weights: none for those that answer its problem.
     """
     n = len(s.mu)
-    account = AccountRow(
+    account = AccountArrays(
         quantity=s.held * s.equity / price,
         price=price,
         increment=np.ones(n),
@@ -141,15 +141,15 @@ def in_whole_shares(
     )
     holdings = s.problem.account._replace(increment=price / s.equity, unborrowed=4.0)
     p = s.problem._replace(account=holdings)
-    solved = best_weights(p, 0.5)[1][0] if weights is None else weights
+    solved = solve_plan(p, 0.5)[1][0] if weights is None else weights
     after = round_to_lots(p, solved, True, account, False)
     rounded = np.where(np.isnan(after.lots), s.held, after.lots * price / s.equity)
     rows = p.limits.rows
-    caps = rows.net_most >= 0
-    most = np.maximum(rows.net_most, rows.net @ solved)
+    caps = rows.net_max >= 0
+    most = np.maximum(rows.net_max, rows.net @ solved)
     over = (rows.net @ rounded - most)[caps]
     free = [
-        bool((s.deciding & (row * rounded > 0)).any()) for row in rows.net[caps]
+        bool((s.adjustable & (row * rounded > 0)).any()) for row in rows.net[caps]
     ]  # what could still be taken off
     assert not ((over > 1e-8) & free).any()
     return rows, solved, rounded
@@ -169,8 +169,8 @@ def test_what_is_taken_off_for_one_cap_is_taken_off_for_another_that_it_passes(s
     s = grouped(seed)
     rng = np.random.default_rng(seed)
     price = rng.uniform(50.0, 500.0, len(s.mu))
-    weights = np.where(s.deciding, rng.uniform(-0.6, 0.6, len(s.mu)), s.held)
-    weights = np.where(s.deciding & s.problem.limits.long_only, np.abs(weights), weights)
+    weights = np.where(s.adjustable, rng.uniform(-0.6, 0.6, len(s.mu)), s.held)
+    weights = np.where(s.adjustable & s.problem.limits.long_only, np.abs(weights), weights)
     in_whole_shares(s, price, weights)
 
 
@@ -182,14 +182,16 @@ def test_a_row_that_holds_a_weight_is_named_with_its_price() -> None:
         for binding in allocation.binding:
             for name in set(binding) & set(s.group_limit_names):
                 place = 4 + s.group_limit_names.index(name)
-                assert binding[name] == allocation.bound.shadow_prices[place]
+                assert binding[name] == allocation.binding_limits.shadow_prices[place]
                 found += 1
     assert found > 20
 
 
 def test_a_beta_is_the_beliefs_own_covariance_over_the_markets_variance() -> None:
     covariance = np.array([[[4.0, 2.0, 0.0], [2.0, 9.0, 0.0], [0.0, 0.0, 0.0]]]).repeat(2, axis=0)
-    rows = Rows(np.zeros((0, 3)), np.zeros(0), np.zeros((2, 3)), np.array([0.6, 0.2]), 0)
+    rows = GroupConstraints(
+        np.zeros((0, 3)), np.zeros(0), np.zeros((2, 3)), np.array([0.6, 0.2]), 0
+    )
     assert with_betas(rows, covariance).net.tolist() == [[1.0, 0.5, 0.0], [-1.0, -0.5, 0.0]]
     assert not with_betas(rows, 0 * covariance).net.any()
 
@@ -205,21 +207,21 @@ beta: {market: SPY, net: [-0.2, 0.6]}
 def test_a_file_becomes_rows_over_symbols(tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text(FILE)
-    limits = Limits(groups=str(path)).of_groups()
+    limits = Limits(groups=str(path)).group_limits()
     assert limits.names == (
         *("tech_gross", "tech_most", "tech_least", "book_most", "book_least"),
         *("beta_most", "beta_least"),
     )
-    rows = limits.rows_over(["AAPL", "SPY", "BTCUSD"], ["AAPL"])
+    rows = limits.constraints_over(["AAPL", "SPY", "BTCUSD"], ["AAPL"])
     assert rows.gross.tolist() == [[1, 0, 1, 1]]
     tech, book, beta = [1, 0, 1, 0], [1, 1, 1, 0], [0, 0, 0, 0]
     least = [[-x for x in row] for row in (tech, book)]
     assert rows.net.tolist() == [tech, least[0], book, least[1], beta, beta]
-    assert rows.net_most.tolist() == [0.5, 0.0, 1.0, 0.2, 0.6, 0.2]
+    assert rows.net_max.tolist() == [0.5, 0.0, 1.0, 0.2, 0.6, 0.2]
     assert rows.market == 1
-    assert GroupLimits(limits.groups).rows_over(["AAPL"]).market == -1
+    assert GroupLimits(limits.groups).constraints_over(["AAPL"]).market == -1
     with pytest.raises(InputError, match=r"beta.market: SPY is not among the symbols"):
-        limits.rows_over(["AAPL"])
+        limits.constraints_over(["AAPL"])
 
 
 GROUP_A = "a: {symbols: [A, B], net: [0.5, 1]}"
@@ -242,7 +244,7 @@ def test_a_row_that_no_book_keeps_to_is_the_one_that_is_missed_the_most(
 ) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text("groups:\n  " + "\n  ".join(lines))
-    assert read_group_limits(str(path)).unmet(cap, leverage) == says
+    assert read_group_limits(str(path)).infeasible_limit(cap, leverage) == says
 
 
 BAD = [
@@ -269,6 +271,6 @@ def test_a_file_that_cannot_be_is_one_line(content: str | None, says: str, tmp_p
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=says) as refused:
-        Limits(groups=str(path)).of_groups()
+        Limits(groups=str(path)).group_limits()
     assert str(refused.value).startswith(f"limits.groups: {path}")
     assert "\n" not in str(refused.value)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sizing.increments import whole_steps
-from sizing.limits import CEILINGS, CENT, affordable_weights, ceilings_of
+from sizing.increments import whole_lots
+from sizing.limits import CEILINGS, CENT, affordable_weights, ceiling_rows
 from sizing.settings import Limits
 from tests.sizing.books import rich_book, under
 
@@ -32,7 +32,7 @@ def test_a_ceiling_is_what_its_name_says(
     held = np.where(coins, rng.uniform(0, 2, n), rng.uniform(-2, 2, n)) * (rng.random(n) < 0.7)
     account = {"held": held, "unborrowed": unborrowed, "cost": np.full(n, 0.01)}
     s = rich_book(n, crypto=coins, stock_ceiling=stocks, **account)
-    rows, rooms = ceilings_of(under(s, Limits(crypto_leverage=leverage)).problem)
+    rows, rooms = ceiling_rows(under(s, Limits(crypto_leverage=leverage)).problem)
     size = np.abs(rng.normal(size=n))
     stock, coin = float(size[~coins].sum()), float(size[coins].sum())
     cash = float(held[coins].sum()) + max(unborrowed, 0.0) / 1.01
@@ -111,8 +111,8 @@ def test_coins_are_bought_with_cash_and_what_sold_coins_bring_at_the_venues_chec
     assert (after[bought] <= weights[bought]).all()
     sales = held - weights
     for k in np.flatnonzero(weights > 0) if increment else ():
-        left = whole_steps(weights[k], increment) * increment
-        sales[k] = whole_steps(held[k] - left, increment) * increment
+        left = whole_lots(weights[k], increment) * increment
+        sales[k] = whole_lots(held[k] - left, increment) * increment
     brought = cash + np.maximum(sales * (1 - cost) - cent, 0.0)[sold].sum()
     checked = margin * ((after - held) * (1 + cost))[bought].sum()
     assert checked <= max(brought, 0.0) + 1e-8

@@ -14,7 +14,7 @@ from foundation.errors import InputError
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
 from sizing.settings import Limits
-from sizing.strategies import NAMES, WeightPattern, named, own_rule
+from sizing.strategies import STRATEGY_NAMES, WeightPattern, strategy_from_name, plugin_rule
 from tests.own_module import own_module
 from tests.sizing.books import broken_limits, changed, random_inputs, under
 from trainingdata.instruments import Kind
@@ -57,7 +57,7 @@ def book(**changes: object) -> SizingInputs:
     while len((found := random_inputs(rng, 2)).problem.returns.mu) == 1:
         pass
     at = np.datetime64("2024-03-04T15:30", "ns")
-    names = {"symbols": ("ACME", "ZINC"), "at": at, "deciding": np.ones(2, dtype=bool)}
+    names = {"symbols": ("ACME", "ZINC"), "at": at, "adjustable": np.ones(2, dtype=bool)}
     return changed(found, **{**names, **changes})
 
 
@@ -72,17 +72,17 @@ def test_no_finite_answer_of_a_rule_passes_a_limit(seed: int, answer: list[float
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     limits = random_limits(rng)
-    rule = own_rule("own.any", lambda book: answer[: len(book.held)])
+    rule = plugin_rule("own.any", lambda book: answer[: len(book.held)])
     found = WeightPattern("own.any", rule, 0.25, holding=None).allocate(under(s, limits))
     assert broken_limits(under(s, limits), found.target) == []
 
 
 def test_a_rule_that_asks_for_more_than_a_million_times_its_equity_asks_for_a_million() -> None:
-    rule = own_rule("own.any", lambda book: [1e300, -2e6])
+    rule = plugin_rule("own.any", lambda book: [1e300, -2e6])
     assert rule(book()).tolist() == [1e6, -1e6]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STRATEGY_NAMES)
 @given(seed=seeds)
 def test_every_strategy_stays_within_every_limit_and_sizes_a_book_alike_twice(
     name: str, seed: int
@@ -91,18 +91,18 @@ def test_every_strategy_stays_within_every_limit_and_sizes_a_book_alike_twice(
     s = random_inputs(rng)
     limits = random_limits(rng)
     held = s.held.copy()
-    found = named(name).allocate(under(s, limits)).target
+    found = strategy_from_name(name).allocate(under(s, limits)).target
     assert broken_limits(under(s, limits), found) == []
-    named(name).allocate(under(random_inputs(rng), limits))
-    np.testing.assert_array_equal(named(name).allocate(under(s, limits)).target, found)
+    strategy_from_name(name).allocate(under(random_inputs(rng), limits))
+    np.testing.assert_array_equal(strategy_from_name(name).allocate(under(s, limits)).target, found)
     np.testing.assert_array_equal(s.held, held)
 
 
 def test_a_rule_that_writes_into_its_inputs_moves_no_limit(own: str) -> None:
-    s = book(long_only=np.array([True, True]), deciding=np.array([True, False]))
-    before = {name: np.copy(getattr(s, name)) for name in ("held", "long_only", "deciding")}
+    s = book(long_only=np.array([True, True]), adjustable=np.array([True, False]))
+    before = {name: np.copy(getattr(s, name)) for name in ("held", "long_only", "adjustable")}
     returns = s.problem.returns.mu.copy()
-    found = named(f"{own}.writes").allocate(s)
+    found = strategy_from_name(f"{own}.writes").allocate(s)
     assert broken_limits(s, found.target) == []
     for name, value in before.items():
         np.testing.assert_array_equal(getattr(s, name), value)
@@ -124,7 +124,7 @@ def test_a_rule_that_writes_into_its_inputs_moves_no_limit(own: str) -> None:
 )
 def test_a_rule_that_answers_no_weights_is_one_line(own: str, name: str, line: str) -> None:
     with pytest.raises(InputError) as caught:
-        named(f"{own}.{name}").allocate(book())
+        strategy_from_name(f"{own}.{name}").allocate(book())
     said = str(caught.value)
     assert said.startswith("sizing._target_: ")
     assert f"{own}" in said
@@ -135,15 +135,15 @@ def test_a_rule_that_answers_no_weights_is_one_line(own: str, name: str, line: s
 def test_a_program_without_an_answer_stays_the_traders_affair(own: str) -> None:
     """The trader takes no new risk then, or asks its fallback; the run does not end."""
     with pytest.raises(SolverFailed):
-        named(f"{own}.unsolved").allocate(book())
+        strategy_from_name(f"{own}.unsolved").allocate(book())
 
 
 def test_a_rule_is_named_in_logs_and_has_no_fraction(own: str) -> None:
-    assert named(f"{own}.up").phrase(Kind.STOCK, 4.0) == f"{own}.up sizing"
-    assert named(f"{own}.up").uses_forecast
-    found = named(f"{own}.listed").allocate(book(long_only=np.zeros(2, dtype=bool)))
-    np.testing.assert_array_equal(found.unlimited, [0.1, -0.1])
+    assert strategy_from_name(f"{own}.up").log_phrase(Kind.STOCK, 4.0) == f"{own}.up sizing"
+    assert strategy_from_name(f"{own}.up").uses_forecast
+    found = strategy_from_name(f"{own}.listed").allocate(book(long_only=np.zeros(2, dtype=bool)))
+    np.testing.assert_array_equal(found.unconstrained, [0.1, -0.1])
     with pytest.raises(InputError, match=r"sizing.fraction: .*\.up has none"):
-        named(f"{own}.up", fraction=0.3)
+        strategy_from_name(f"{own}.up", fraction=0.3)
     with pytest.raises(InputError, match=r"or sizing\._target_=module\.function"):
-        named("martingale")
+        strategy_from_name("martingale")

@@ -11,40 +11,46 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array
 from sizing.solver.active_set import INFEASIBLE, SOLVED, solve
-from sizing.solver.approach import WIDE, approach
-from sizing.solver.segments import Program
+from sizing.solver.ascend_coordinates import MIN_ASCENT_WEIGHTS, ascend_coordinates
+from sizing.solver.segments import QuadraticProgram
 
 NARROW = (1, 9)  # symbols
 
 
 def program(
-    pull: Array, risk: Array, *of_weights: Array | float, groups: Array, room: Array | float
-) -> Program:
+    linear_term: Array,
+    risk: Array,
+    *of_weights: Array | float,
+    groups: Array,
+    headroom: Array | float,
+) -> QuadraticProgram:
     """A program in which every group counts sizes and none has a penalty.
 
     of_weights: lower, upper, held and cost; one number stands for all.
     """
-    bounds = (np.full(len(pull), each, dtype=np.float64) for each in of_weights)
-    rooms = np.full(len(groups), room, dtype=np.float64)
+    bounds = (np.full(len(linear_term), each, dtype=np.float64) for each in of_weights)
+    rooms = np.full(len(groups), headroom, dtype=np.float64)
     unpaid = np.full(len(rooms), np.inf), np.zeros(len(rooms), dtype=bool)
-    return Program(pull, np.diag(risk).copy(), risk[None].copy(), *bounds, groups, rooms, *unpaid)
+    return QuadraticProgram(
+        linear_term, np.diag(risk).copy(), risk[None].copy(), *bounds, groups, rooms, *unpaid
+    )
 
 
-def whole_risk(p: Program) -> Array:
+def whole_risk(p: QuadraticProgram) -> Array:
     """R of all weights, [n, n]."""
-    place = np.arange(len(p.pull))
+    place = np.arange(len(p.linear_term))
     period, at = np.divmod(place, p.risk.shape[1])
     risk = p.risk[np.maximum.outer(period, period), at[:, None], at]
     risk[place, place] = p.variance
     return np.asarray(risk)
 
 
-def solved(p: Program, **changes: Array) -> tuple[int, Array, Array]:
+def solved(p: QuadraticProgram, **changes: Array) -> tuple[int, Array, Array]:
     """The answer to a program with changes, which stays as it is."""
     return solve(p._replace(variance=p.variance.copy(), **changes))
 
 
-def problem(seed: int, symbols: tuple[int, int] = NARROW) -> Program:
+def problem(seed: int, symbols: tuple[int, int] = NARROW) -> QuadraticProgram:
     """Copies of symbols, symbols that must be held, costs that are nothing, ceilings that meet
     and are passed.
     """
@@ -65,22 +71,24 @@ def problem(seed: int, symbols: tuple[int, int] = NARROW) -> Program:
     held = np.where(rng.random(n) < 0.2, rng.choice([cap, -cap]), held)
     cost = np.where(rng.random(n) < 0.7, rng.choice([0.0, 2e-4, 2e-3], n), 0.0)
     groups = np.where(rng.random((m, n)) < 0.6, rng.choice([1.0, 0.25], (m, n)), 0.0)
-    room = rng.choice([0.0, 0.3, 0.5, 1.0], m)
-    pull = rng.normal(0, rng.choice([1e-4, 1e-3, 5e-3]), n)
-    return program(pull, risk, lower, cap, held, cost, groups=groups.reshape(m, n), room=room)
+    headroom = rng.choice([0.0, 0.3, 0.5, 1.0], m)
+    linear_term = rng.normal(0, rng.choice([1e-4, 1e-3, 5e-3]), n)
+    return program(
+        linear_term, risk, lower, cap, held, cost, groups=groups.reshape(m, n), headroom=headroom
+    )
 
 
-def borrowing_book(seed: int, symbols: tuple[int, int] = NARROW) -> Program:
+def borrowing_book(seed: int, symbols: tuple[int, int] = NARROW) -> QuadraticProgram:
     """A problem in which some ceilings have a penalty and some of these count longs less shorts."""
     rng = np.random.default_rng(seed + 1)
     p = problem(seed, symbols)
     penalty = np.where(
-        rng.random(len(p.room)) < 0.6, rng.choice([1e-5, 2e-4, 2e-3], len(p.room)), np.inf
+        rng.random(len(p.headroom)) < 0.6, rng.choice([1e-5, 2e-4, 2e-3], len(p.headroom)), np.inf
     )
-    return p._replace(penalty=penalty, net=(rng.random(len(p.room)) < 0.5) & (penalty < np.inf))
+    return p._replace(penalty=penalty, net=(rng.random(len(p.headroom)) < 0.5) & (penalty < np.inf))
 
 
-def round_book(seed: int) -> Program:
+def round_book(seed: int) -> QuadraticProgram:
     """A book that is held at half or at all of its caps under a ceiling of two to four of them:
     knots and ceiling meet.
     """
@@ -92,11 +100,11 @@ def round_book(seed: int) -> Program:
         *(rng.normal(0, 3, n), factors @ factors.T / n, -cap, cap),
         *(rng.choice([0, cap, -cap, cap / 2, -cap / 2], n), rng.choice([0, 0.1, 0.5])),
         groups=np.ones((1, n)),
-        room=rng.choice([1.0, 1.5, 2.0]),
+        headroom=rng.choice([1.0, 1.5, 2.0]),
     )
 
 
-def book_at_limits(rng: np.random.Generator, n: int, *, singular: bool = False) -> Program:
+def book_at_limits(rng: np.random.Generator, n: int, *, singular: bool = False) -> QuadraticProgram:
     """Near-singular risk, ties with knots and ceilings that coincide: what a book at its limits
     looks like.
 
@@ -120,37 +128,37 @@ def book_at_limits(rng: np.random.Generator, n: int, *, singular: bool = False) 
     cost = np.where(rng.random(n) < 0.8, rng.choice([0.0, 2e-4, 2e-3]), 0.0)
     ceiling = float(rng.choice([1.0, 4.0, 40.0] if singular else [0.5, 1.0, 2.0, 4.0]))
     groups = [~crypto * 1.0, crypto * 1.0, ~crypto / ceiling + crypto]
-    room = [ceiling, 1.0, 1.0]
+    headroom = [ceiling, 1.0, 1.0]
     if rng.random() < 0.3:
         groups.append(crypto * 1.0)
-        room.append(float(rng.uniform(0, 0.5)))
-    pull = rng.normal(0, rng.choice([1e-4, 1e-3, 1e-2]), n)
-    limited = {"groups": np.array(groups), "room": np.array(room)}
-    return program(pull, risk, lower, upper, held, cost, **limited)
+        headroom.append(float(rng.uniform(0, 0.5)))
+    linear_term = rng.normal(0, rng.choice([1e-4, 1e-3, 1e-2]), n)
+    limited = {"groups": np.array(groups), "headroom": np.array(headroom)}
+    return program(linear_term, risk, lower, upper, held, cost, **limited)
 
 
-def assert_optimal(p: Program) -> tuple[Array, Program]:
+def assert_optimal(p: QuadraticProgram) -> tuple[Array, QuadraticProgram]:
     """Return, risk, cost and the price of ceilings balance at every weight; a ceiling with room
     left has no price.
 
     The weights, and the program as it was solved: with its ridge, and rooms that can be kept to.
     """
-    ridged = p._replace(variance=p.variance.copy(), room=p.room.copy())
+    ridged = p._replace(variance=p.variance.copy(), headroom=p.headroom.copy())
     status, w, prices = solve(ridged)
     assert status == SOLVED
-    scale = max(np.abs(p.pull).max(), ridged.variance.max()) + p.cost.max()
+    scale = max(np.abs(p.linear_term).max(), ridged.variance.max()) + p.cost.max()
     np.testing.assert_allclose(ridged.variance, p.variance, rtol=0, atol=1.01e-10 * scale)
     slack = 1e-7 * scale
-    gradient = p.pull - whole_risk(ridged) @ w - prices[p.net] @ p.groups[p.net]
+    gradient = p.linear_term - whole_risk(ridged) @ w - prices[p.net] @ p.groups[p.net]
     price = prices[~p.net] @ p.groups[~p.net]
     assert (w >= p.lower).all()
     assert (w <= p.upper).all()
     used = np.where(p.net, p.groups @ w, p.groups @ np.abs(w))
-    assert (used <= ridged.room + 1e-9)[p.penalty == np.inf].all()
+    assert (used <= ridged.headroom + 1e-9)[p.penalty == np.inf].all()
     assert (prices >= -slack).all()
     assert (prices <= p.penalty + slack).all()
-    assert (prices[used < ridged.room - 1e-9] == 0).all()
-    assert (prices >= p.penalty - slack)[used > ridged.room + 1e-9].all(), (
+    assert (prices[used < ridged.headroom - 1e-9] == 0).all()
+    assert (prices >= p.penalty - slack)[used > ridged.headroom + 1e-9].all(), (
         "what is beyond a room is paid for"
     )
     more = np.where(w >= p.held, p.cost, -p.cost) + np.where(w >= 0, price, -price)
@@ -161,12 +169,14 @@ def assert_optimal(p: Program) -> tuple[Array, Program]:
 
 
 @given(st.integers(0, 1_000_000), st.sampled_from([problem, borrowing_book]))
-def test_no_weight_gains_by_moving_either_way(seed: int, drawn: Callable[[int], Program]) -> None:
+def test_no_weight_gains_by_moving_either_way(
+    seed: int, drawn: Callable[[int], QuadraticProgram]
+) -> None:
     """Also where room can be bought."""
     p = drawn(seed)
     least = np.minimum(np.maximum(0.0, p.lower), p.upper)
     hard = p.penalty == np.inf
-    if (p.groups @ np.abs(least) > p.room + 1e-9)[hard].any():
+    if (p.groups @ np.abs(least) > p.headroom + 1e-9)[hard].any():
         assert solved(p)[0] == INFEASIBLE
     else:
         assert_optimal(p)
@@ -176,18 +186,18 @@ def test_no_weight_gains_in_a_wide_program_and_its_start_is_near() -> None:
     """Most weights are where they belong before the first step, within bounds and rooms."""
     count = right = 0
     for seed in range(120):
-        p = (problem, borrowing_book)[seed % 2](seed, (WIDE, WIDE + 60))
+        p = (problem, borrowing_book)[seed % 2](seed, (MIN_ASCENT_WEIGHTS, MIN_ASCENT_WEIGHTS + 60))
         least = np.minimum(np.maximum(0.0, p.lower), p.upper)
         hard = p.penalty == np.inf
-        if (p.groups @ np.abs(least) > p.room + 1e-9)[hard].any():
+        if (p.groups @ np.abs(least) > p.headroom + 1e-9)[hard].any():
             assert solved(p)[0] == INFEASIBLE
             continue
         assert_optimal(p)
         weight = np.clip(p.held, p.lower, p.upper)
         variance = p.variance + 1e-10 * p.variance.max()
-        approach(p._replace(variance=variance), weight, least)
+        ascend_coordinates(p._replace(variance=variance), weight, least)
         assert ((weight >= p.lower) & (weight <= p.upper)).all()
-        assert (p.groups @ np.abs(weight) <= p.room + 1e-12)[hard].all()
+        assert (p.groups @ np.abs(weight) <= p.headroom + 1e-12)[hard].all()
         found = solve(p._replace(variance=variance))[1]
         right += (np.abs(weight - found) < 1e-6).mean()
         count += 1
@@ -195,7 +205,7 @@ def test_no_weight_gains_in_a_wide_program_and_its_start_is_near() -> None:
     assert right > 0.75 * count
 
 
-def at_limits(seed: int) -> Program:
+def at_limits(seed: int) -> QuadraticProgram:
     """A book of up to twelve symbols, or of thirty, or one in which risks are one and the same."""
     n = 30 if seed % 20 == 0 else 1 + seed % 12
     return book_at_limits(np.random.default_rng(seed), n, singular=seed % 4 == 1)
@@ -212,7 +222,7 @@ def at_limits(seed: int) -> Program:
     ],
 )
 def test_no_weight_gains_in_a_book_at_its_limits(
-    drawn: Callable[[int], Program], seeds: range
+    drawn: Callable[[int], QuadraticProgram], seeds: range
 ) -> None:
     for seed in seeds:
         assert_optimal(drawn(seed))
@@ -225,8 +235,8 @@ def test_a_position_that_is_swapped_for_another_may_pass_zero() -> None:
     step.
     """
     risk, held, cost = np.array([[5.0, 2.0], [2.0, 6.0]]), np.array([0.0, -0.5]), [0.25, 0.5]
-    pull = np.array([8.0, 6.0])
-    p = program(pull, risk, -1.0, 1.0, held, cost, groups=np.ones((1, 2)), room=1.0)
+    linear_term = np.array([8.0, 6.0])
+    p = program(linear_term, risk, -1.0, 1.0, held, cost, groups=np.ones((1, 2)), headroom=1.0)
     status, weights, prices = solve(p)
     assert status == SOLVED
     assert weights == pytest.approx([25 / 28, 3 / 28], abs=1e-8)
@@ -235,10 +245,10 @@ def test_a_position_that_is_swapped_for_another_may_pass_zero() -> None:
 
 def test_a_ceiling_that_must_be_passed_leaves_no_answer_and_one_that_is_just_met_does() -> None:
     one = np.ones(1)
-    p = program(0 * one, np.eye(1), 0.5, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), room=0.5)
+    p = program(0 * one, np.eye(1), 0.5, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), headroom=0.5)
     assert solved(p)[1].tolist() == [0.5]
-    assert solved(p, room=0.499 * one)[0] == INFEASIBLE
-    short = p._replace(variance=np.ones(1), lower=-one, upper=-0.5 * one, room=0.499 * one)
+    assert solved(p, headroom=0.499 * one)[0] == INFEASIBLE
+    short = p._replace(variance=np.ones(1), lower=-one, upper=-0.5 * one, headroom=0.499 * one)
     assert solve(short)[0] == INFEASIBLE
 
 
@@ -251,16 +261,16 @@ def test_a_long_walk_keeps_its_factor_exact(n: int, seed: int) -> None:
     factors = rng.normal(0, 0.01, (n, n // 2))
     risk = factors @ factors.T + np.diag(rng.uniform(1e-5, 1e-4, n))
     held = rng.uniform(-0.1, 0.1, n)
-    pull = rng.normal(0, 2e-3, n)
-    p = program(pull, risk, -0.1, 0.1, held, 1e-5, groups=np.ones((1, n)), room=3.0)
+    linear_term = rng.normal(0, 2e-3, n)
+    p = program(linear_term, risk, -0.1, 0.1, held, 1e-5, groups=np.ones((1, n)), headroom=3.0)
     w, _ = assert_optimal(p)
     assert ((np.abs(w) < 0.1) & (w != 0) & (w != held)).sum() > 5
 
 
 def test_a_ceiling_of_next_to_nothing_is_a_ceiling() -> None:
     """Five times as much would be held without it."""
-    pull = np.array([5e-11])
-    p = program(pull, np.eye(1), -1.0, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), room=1e-11)
+    linear_term = np.array([5e-11])
+    p = program(linear_term, np.eye(1), -1.0, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), headroom=1e-11)
     status, w, _ = solve(p)
     assert status == SOLVED
     assert w == pytest.approx([1e-11], rel=1e-6)
@@ -270,10 +280,10 @@ def test_what_must_be_held_may_take_most_of_the_room_there_is() -> None:
     """At least 0.6 and 0.3 of a room of 1, held nothing: by hand the first stays, the second
     rises until the room is full.
     """
-    pull, least = np.array([0.1, 3.0]), np.array([0.6, 0.3])
-    p = program(pull, np.eye(2), least, 2.0, 0.0, 0.0, groups=np.ones((1, 2)), room=1.0)
+    linear_term, least = np.array([0.1, 3.0]), np.array([0.6, 0.3])
+    p = program(linear_term, np.eye(2), least, 2.0, 0.0, 0.0, groups=np.ones((1, 2)), headroom=1.0)
     status, weights, prices = solve(p)
     assert status == SOLVED
     assert weights == pytest.approx([0.6, 0.4])
     assert prices == pytest.approx([2.6])
-    assert solve(p._replace(room=np.array([0.8])))[0] == INFEASIBLE
+    assert solve(p._replace(headroom=np.array([0.8])))[0] == INFEASIBLE

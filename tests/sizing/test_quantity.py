@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from sizing.increments import whole_steps
+from sizing.increments import whole_lots
 from sizing.quantity import get_qty, target_quantity, truncate_to_increment
 from sizing.settings import Limits
-from sizing.strategies import named
+from sizing.strategies import strategy_from_name
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ BOUGHT = holding(91_000.0, NVDA=(100, 90.0))
         ("NVDA", 150.0, BOUGHT, beliefs(NVDA=(0.3e-4, 0.01)), {"cost": 1e-3}, "0"),
         # (1e-4 - 5e-5) · 0.5 / 1e-4 is a quarter
         ("NVDA", 150.0, RICH, GOOD, {"cost": 5e-5}, "166"),
-        ("NVDA", 150.0, RICH, GOOD, {"cost": 0.0, "tolls": [0.0]}, "333"),
+        ("NVDA", 150.0, RICH, GOOD, {"cost": 0.0, "borrow_costs": [0.0]}, "333"),
         ("NVDA", 150.0, RICH, GOOD, {"cost": 0.9}, "0"),
         # the legacy rule needs no forecast and follows one
         ("NVDA", 150.0, RICH, None, LEGACY, "1333"),
@@ -210,7 +210,7 @@ class Unpriced(Held):
             {"account": Unpriced(1e5, {"AAPL": Decimal(3)})},
             "account: AAPL is held or ordered and has no price",
         ),
-        ({"tolls": [1.0]}, "tolls"),
+        ({"borrow_costs": [1.0]}, "borrow_costs"),
         ({"signal": np.nan}, "signal: nan is outside"),
         ({"cost": 1.0}, "cost: 1.0 is outside"),
         *(({"price": price}, "price") for price in (0.0, np.nan, np.inf)),
@@ -236,7 +236,7 @@ def test_the_deviation_of_a_target_is_that_of_a_year_of_the_symbols_own_bars(
     ask: dict[str, Any] = {
         "account": RICH,
         "moments": Beliefs((symbol,), np.zeros(1), np.array([0.02])),
-        "strategy": named("vol_target"),
+        "strategy": strategy_from_name("vol_target"),
         "limits": Limits(symbol_cap=0.9),
     }
     year = {"NVDA": 252.0, "BTCUSD": 365.25}[symbol]
@@ -259,7 +259,7 @@ def test_steps_are_whole_and_towards_zero_but_for_a_millionth(
         beyond if abs(beyond) > 3e-9 * max(abs(count), 1) else 0.0
     )  # what a float of this size can hold
     quantity = (count + (part if count >= 0 else -part)) * float(step)
-    assert whole_steps(quantity, float(step)) == count
+    assert whole_lots(quantity, float(step)) == count
     assert truncate_to_increment(quantity, step) == count * step
 
 

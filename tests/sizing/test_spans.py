@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from sizing.allocation import Allocation
 from sizing.inputs import SizingInputs
-from sizing.spans import ALL, explanation_of, kelly_by_span
-from sizing.strategies import Kelly, named
+from sizing.explanation import TOTAL, explain_targets, kelly_by_horizon
+from sizing.strategies import Kelly, strategy_from_name
 from tests.sizing.books import LaterBlocks, changed, random_inputs, rich_book
 
 
@@ -35,7 +35,7 @@ def answer(inputs: SizingInputs, fraction: float = 0.1) -> Allocation:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "target", "periods", "unlimited", "binding"),
+    ("inputs", "target", "periods", "unconstrained", "binding"),
     [
         # an hour that decides against the month
         (plan(-8.0, 28.0), -0.6, 1, 0.1 * -8e-4 / 2e-5, "symbol_cap"),
@@ -51,23 +51,23 @@ def answer(inputs: SizingInputs, fraction: float = 0.1) -> Allocation:
     ],
 )
 def test_what_puts_a_target_there_is_shown_with_the_kelly_weight_of_its_span(
-    inputs: SizingInputs, target: float, periods: int, unlimited: float, binding: str | None
+    inputs: SizingInputs, target: float, periods: int, unconstrained: float, binding: str | None
 ) -> None:
     found = answer(inputs)
     assert found.target[0] == pytest.approx(target, abs=1e-6)
     assert found.periods.tolist() == [periods]
-    assert found.unlimited[0] == pytest.approx(unlimited)
+    assert found.unconstrained[0] == pytest.approx(unconstrained)
     assert set(found.binding[0]) >= ({binding} if binding else set())
 
 
 def test_a_rule_of_weights_rests_on_the_next_decision_alone() -> None:
     inputs = plan(20.0, -60.0)
     for name in ("fixed_fraction", "legacy"):
-        allocation = named(name).allocate(inputs)
+        allocation = strategy_from_name(name).allocate(inputs)
         assert allocation.periods.tolist() == [1]
         # Both go by the direction of the forecast and count no premium.
         assert allocation.premium.tolist() == [0.0]
-        assert allocation.forecast.tolist() == allocation.unlimited.tolist()
+        assert allocation.forecast.tolist() == allocation.unconstrained.tolist()
 
 
 @given(
@@ -81,7 +81,7 @@ def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
     """Together they are the weight; beside others at their targets the hedge of those is left."""
     inputs = random_inputs(np.random.default_rng(seed))
     found = Kelly(fraction, multiplier).allocate(inputs)
-    chosen = np.flatnonzero(inputs.deciding)
+    chosen = np.flatnonzero(inputs.adjustable)
     times = np.where(inputs.crypto, 1.0, multiplier)
     for k in chosen:
         all_mu, premiums, risks, _, _ = inputs.problem.returns
@@ -95,7 +95,7 @@ def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
         whole = fraction * inverse[k] @ mu
         premium = fraction * inverse[k] @ earned
         forecast = fraction * inverse[k] @ (mu - earned)
-        shown = found.unlimited[k]
+        shown = found.unconstrained[k]
         near = 1e-9 * (1 + abs(premium) + abs(forecast))
         if abs(shown - whole) > near:
             variance = covariance[k, k]
@@ -107,8 +107,8 @@ def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
             assert found.premium[k] + found.forecast[k] == pytest.approx(shown, abs=near)
         assert found.premium[k] == pytest.approx(premium, abs=near)
         assert found.forecast[k] == pytest.approx(forecast, abs=near)
-    for shown in (found.unlimited, found.premium, found.forecast):
-        assert np.isnan(shown[~inputs.deciding]).all()
+    for shown in (found.unconstrained, found.premium, found.forecast):
+        assert np.isnan(shown[~inputs.adjustable]).all()
 
 
 def test_what_nobody_says_of_the_premium_is_not_known() -> None:
@@ -127,8 +127,8 @@ def test_what_a_limit_of_its_own_holds_is_shown_a_weight_beyond_it(
         # What is held beyond its limit is cut to it whatever Kelly says.
         within = inputs.held[k] * np.sign(found.target[k]) <= abs(found.target[k])
         if names.get("symbol_cap", 0.0) > 1e-6 and within:
-            assert found.unlimited[k] * found.target[k] > 0
-            assert abs(found.unlimited[k]) >= abs(found.target[k]) - 1e-6
+            assert found.unconstrained[k] * found.target[k] > 0
+            assert abs(found.unconstrained[k]) >= abs(found.target[k]) - 1e-6
 
 
 def test_symbols_that_are_one_share_what_either_would_hold_over_every_span() -> None:
@@ -148,13 +148,13 @@ def test_symbols_that_are_one_share_what_either_would_hold_over_every_span() -> 
     )
     found = answer(both)
     assert found.periods.tolist() == [1, 1]
-    np.testing.assert_allclose(found.unlimited, 0.1 * -8e-4 / 2e-5 / 2, rtol=1e-9)
+    np.testing.assert_allclose(found.unconstrained, 0.1 * -8e-4 / 2e-5 / 2, rtol=1e-9)
     np.testing.assert_allclose(found.premium, 0.1 * 1e-4 / 2e-5 / 2, rtol=1e-9)
-    whole, singular = kelly_by_span(both.problem, 0.1)
+    whole, singular = kelly_by_horizon(both.problem, 0.1)
     assert singular.all()
-    filled = explanation_of(both.problem, np.full((2, 2), 0.01), np.zeros(6), 0.1)
+    filled = explain_targets(both.problem, np.full((2, 2), 0.01), np.zeros(6), 0.1)
     assert np.isnan(whole[-1]).all()
-    np.testing.assert_allclose(filled.unlimited, 0.1 * 20e-4 / 3.02e-3 / 2, rtol=1e-9)
+    np.testing.assert_allclose(filled.unconstrained, 0.1 * 20e-4 / 3.02e-3 / 2, rtol=1e-9)
     np.testing.assert_allclose(filled.premium, 0.1 * 6e-4 / 3.02e-3 / 2, rtol=1e-9)
 
 
@@ -163,7 +163,7 @@ def test_a_hedge_of_what_others_may_not_hold_is_shown_the_weight_beside_their_ta
     for seed in range(60):
         inputs = random_inputs(np.random.default_rng(seed))
         found = answer(inputs, 0.5)
-        together, _ = kelly_by_span(inputs.problem, 0.5)
-        for k in np.flatnonzero(inputs.deciding):
-            seen += abs(found.unlimited[k] - together[found.periods[k] - 1, ALL, k]) > 1e-9
+        together, _ = kelly_by_horizon(inputs.problem, 0.5)
+        for k in np.flatnonzero(inputs.adjustable):
+            seen += abs(found.unconstrained[k] - together[found.periods[k] - 1, TOTAL, k]) > 1e-9
     assert seen > 10

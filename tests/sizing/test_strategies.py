@@ -15,12 +15,12 @@ from sizing.allocation import allocate
 from sizing.inputs import SizingInputs
 from sizing.settings import Limits
 from sizing.strategies import (
-    NAMES,
+    STRATEGY_NAMES,
     Kelly,
     WeightPattern,
     comparable_symbols,
     equal_risk,
-    named,
+    strategy_from_name,
     vol_target,
 )
 from tests.sizing.books import changed, random_inputs, rich_book, under
@@ -30,7 +30,9 @@ DAY = {False: 1 / 252, True: 24 / 8766}  # of a stock and of a coin, in years of
 
 
 def targets(name: str, s: SizingInputs, limits: Limits = WIDE, **settings: Any) -> list[float]:
-    answer: list[float] = named(name, **settings).allocate(under(s, limits)).target.tolist()
+    answer: list[float] = (
+        strategy_from_name(name, **settings).allocate(under(s, limits)).target.tolist()
+    )
     return answer
 
 
@@ -40,8 +42,11 @@ def test_the_multiplier_stretches_returns_costs_and_risk_alike() -> None:
     s = rich_book(2, mu=np.full(2, 3e-4), covariance=np.eye(2) * 1e-2, crypto=crypto)
     assert targets("kelly_50_x4", s) == pytest.approx([0.02, 0.005], rel=1e-6)
     assert targets("kelly_50", s) == pytest.approx([0.005, 0.005], rel=1e-6)
-    assert named("kelly_50_x4", fraction=0.25) == Kelly(0.25, 4.0)
-    assert (named("kelly_12.5"), named("kelly_50", fraction=1.0)) == (Kelly(0.125), Kelly(1.0))
+    assert strategy_from_name("kelly_50_x4", fraction=0.25) == Kelly(0.25, 4.0)
+    assert (strategy_from_name("kelly_12.5"), strategy_from_name("kelly_50", fraction=1.0)) == (
+        Kelly(0.125),
+        Kelly(1.0),
+    )
 
 
 def test_four_times_half_kelly_has_no_expected_growth() -> None:
@@ -54,10 +59,10 @@ def test_four_times_half_kelly_has_no_expected_growth() -> None:
 
 def test_prices_of_a_stretched_program_are_not_shown() -> None:
     s = rich_book(1, mu=np.array([1e-2]))
-    (bound,) = named("kelly_50_x4").allocate(s).binding
+    (bound,) = strategy_from_name("kelly_50_x4").allocate(s).binding
     assert set(bound) == {"symbol_cap"}
     assert np.isnan(bound["symbol_cap"])
-    assert not np.isnan(named("kelly_50").allocate(s).binding[0]["symbol_cap"])
+    assert not np.isnan(strategy_from_name("kelly_50").allocate(s).binding[0]["symbol_cap"])
     unstretched = Kelly(0.5, 1.0).allocate(s)
     assert unstretched.target.tolist() == allocate(s, 0.5).target.tolist()
 
@@ -155,13 +160,13 @@ def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
     """
     s = rich_book(4, crypto=np.array([False, False, False, True]), stock_ceiling=1.0)
     s = changed(
-        s, held=np.array([0.8, 0.0, 0.0, 0.0]), deciding=np.array([False, True, True, True])
+        s, held=np.array([0.8, 0.0, 0.0, 0.0]), adjustable=np.array([False, True, True, True])
     )
     s = changed(s, mu=np.array([[0.0, 1e-5, -1e-5, -1.0]]))
-    allocation = named("legacy").allocate(under(s, WIDE))
+    allocation = strategy_from_name("legacy").allocate(under(s, WIDE))
     assert allocation.target == pytest.approx([0.8, 0.1, -0.05, 0.05], abs=1e-9)
-    assert np.isnan(allocation.unlimited[0])
-    assert allocation.unlimited[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
+    assert np.isnan(allocation.unconstrained[0])
+    assert allocation.unconstrained[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
 
 
 def test_every_name_has_its_own_look_ahead_and_settings() -> None:
@@ -170,9 +175,9 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
         "buy_and_hold",
     }
     for name in ("kelly_50", "kelly_50_x4", "fixed_fraction", "legacy", *sessions):
-        assert named(name).holding == ("session" if name in sessions else None), name
+        assert strategy_from_name(name).holding == ("session" if name in sessions else None), name
     for name in ("fixed_fraction", *sessions):
-        pattern = named(name)
+        pattern = strategy_from_name(name)
         assert isinstance(pattern, WeightPattern)
         assert (pattern.name, pattern.band) == (name, 0.0 if name == "buy_and_hold" else 0.25)
 
@@ -185,7 +190,7 @@ def test_a_position_gives_its_place_up_to_one_that_is_larger_by_more_than_the_ba
     places = np.array(order)
     held = np.array([0.24, 0.22, 0.21, 0.0])[places]
     wish = np.array([0.2, 0.2, 0.2, 0.2 * (1 + more)])[places]
-    s = under(rich_book(4, held=held), Limits(symbol_cap=4.0, most_positions=3))
+    s = under(rich_book(4, held=held), Limits(symbol_cap=4.0, max_positions=3))
     found = WeightPattern("any", lambda _: wish, band=0.25).allocate(s).target
     newcomer = int(np.flatnonzero(held == 0.0)[0])
     if more < 0.24:
@@ -211,12 +216,14 @@ def test_each_setting_reaches_its_strategy() -> None:
         "legacy": {"risk_multiplier": 0.1},
         "kelly_50": {"fraction": 0.001},
     }
-    for name in NAMES:
+    for name in STRATEGY_NAMES:
         plain, other = (
             SizingSettings(name, **more).chosen_strategy().allocate(s).target
             for more in ({}, changes.get(name, {}))
         )
-        assert plain.tolist() == named(name).allocate(s).target.tolist(), "the same unless given"
+        assert plain.tolist() == strategy_from_name(name).allocate(s).target.tolist(), (
+            "the same unless given"
+        )
         assert np.allclose(plain, other) == (name not in changes), name
 
 
@@ -246,8 +253,8 @@ def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_not
     )
     partly = rich_book(4, held=held, years=np.array([1, 1, 1, 0.5]) / 252)
     for name in ("vol_target", "inverse_volatility", "risk_parity"):
-        assert named(name).allocate(shut).target.tolist() == held.tolist()
-        assert named(name).allocate(partly).target.tolist() == held.tolist()
+        assert strategy_from_name(name).allocate(shut).target.tolist() == held.tolist()
+        assert strategy_from_name(name).allocate(partly).target.tolist() == held.tolist()
 
 
 def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
@@ -262,10 +269,10 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
     coin = np.array([False, True])
     s = rich_book(2, crypto=coin, mu=np.full(2, -1.0), stock_ceiling=2.0, held=np.array([0.7, 0.2]))
     for multiplier, wanted in ((1.0, [-1.0, 0.5]), (0.5, [-0.5, 0.5])):
-        found = named("legacy", risk_multiplier=multiplier).allocate(s)
-        assert found.unlimited.tolist() == wanted
-    held, deciding = np.array([0.0, -1.5]), np.array([True, False])
-    full = rich_book(2, stock_ceiling=1.0, held=held, deciding=deciding)
+        found = strategy_from_name("legacy", risk_multiplier=multiplier).allocate(s)
+        assert found.unconstrained.tolist() == wanted
+    held, adjustable = np.array([0.0, -1.5]), np.array([True, False])
+    full = rich_book(2, stock_ceiling=1.0, held=held, adjustable=adjustable)
     assert targets("legacy", full) == [0.0, -1.5]
 
 
@@ -284,19 +291,19 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
 )
 def test_a_name_that_is_none_is_refused(name: str, fraction: float | None, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        named(name, fraction=fraction)
+        strategy_from_name(name, fraction=fraction)
 
 
 @given(st.integers(0, 10_000))
 def test_what_leaves_is_sold_whole_and_takes_no_stocks_room(seed: int) -> None:
     """The others are sized as if it were not there; it is left out of what is explained."""
     s = random_inputs(np.random.default_rng(seed))
-    exiting = ~s.crypto & ~s.deciding
+    exiting = ~s.crypto & ~s.adjustable
     gone = changed(s, exiting=exiting)
     without = changed(s, held=np.where(exiting, 0.0, s.held))
     for name in ("kelly_50", "equal_weight", "fixed_fraction", "legacy"):
-        strategy = named(name)
+        strategy = strategy_from_name(name)
         one, other = strategy.allocate(gone), strategy.allocate(without)
         assert (one.target[exiting] == 0.0).all()
         np.testing.assert_array_equal(one.target, other.target)
-        assert np.isnan(one.unlimited[exiting]).all()
+        assert np.isnan(one.unconstrained[exiting]).all()

@@ -10,23 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.allocation import Allocation, allocate
-from sizing.binding import TOUCH
+from sizing.binding import BINDING_TOL
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILINGS, ceilings_of
-from sizing.problem import Rows
+from sizing.limits import CEILINGS, ceiling_rows
+from sizing.problem import GroupConstraints
 from sizing.settings import Limits
 from tests.sizing.books import random_inputs, rich_book, under
 
 
 def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[str]:
     """The names of what holds weight k, ceiling by ceiling."""
-    wish = found.unlimited[k]
+    wish = found.unconstrained[k]
     got = found.target[k]
     held = s.held[k]
     slope = float(s.mu[k] - 2.0 * s.covariance[k] @ found.target)
     outward = -1.0 if got < 0 or (got == 0 and slope < 0) else 1.0
     names = set()
-    if abs(got) >= limits.symbol_cap - TOUCH:
+    if abs(got) >= limits.symbol_cap - BINDING_TOL:
         names.add("symbol_cap")
     onwards = outward * slope > (-1.0 if (held - got) * outward > 0 else 1.0) * s.cost[k] + 1e-12
     if (
@@ -37,8 +37,8 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
     ):
         names.add("long_only")
     if onwards:
-        for name, takes, limit in zip(CEILINGS, *ceilings_of(s.problem), strict=True):
-            if takes[k] > 0 and takes @ np.abs(found.target) >= limit - TOUCH:
+        for name, takes, limit in zip(CEILINGS, *ceiling_rows(s.problem), strict=True):
+            if takes[k] > 0 and takes @ np.abs(found.target) >= limit - BINDING_TOL:
                 names.add(name)
     if not names and got == held and wish != got and s.cost[k] > 0:
         names.add("cost")
@@ -51,7 +51,7 @@ def test_what_binds_is_what_the_rules_say(seed: int) -> None:
     limits = Limits()
     found = allocate(under(s, limits), 0.5)
     for k in range(len(s.mu)):
-        expected = plainly(s, limits, found, k) if s.deciding[k] else set()
+        expected = plainly(s, limits, found, k) if s.adjustable[k] else set()
         assert set(found.binding[k]) == expected, (k, found.binding[k])
 
 
@@ -85,7 +85,7 @@ def test_a_limit_on_a_group_holds_its_weight_whichever_way_it_would_go(
     mosts = (np.array(most)[: len(each)] for each in (gross, net))
     (of_sizes, of_nets), (sizes, nets) = parts, mosts
     s = under(rich_book(1, mu=np.array([expected])), Limits())
-    limits = s.problem.limits._replace(rows=Rows(of_sizes, sizes, of_nets, nets, -1))
+    limits = s.problem.limits._replace(rows=GroupConstraints(of_sizes, sizes, of_nets, nets, -1))
     found = allocate(
         replace(s, problem=s.problem._replace(limits=limits), group_limit_names=("group",)), 0.5
     )
@@ -95,9 +95,9 @@ def test_a_limit_on_a_group_holds_its_weight_whichever_way_it_would_go(
 
 def test_what_has_no_place_is_held_by_the_number_of_positions() -> None:
     s = rich_book(3, mu=np.array([3e-4, 2e-4, 2.2e-4]), cost=np.zeros(3))
-    found = allocate(under(s, Limits(most_positions=2)), 0.5)
+    found = allocate(under(s, Limits(max_positions=2)), 0.5)
     assert [set(bound) for bound in found.binding] == [
         {"symbol_cap"},
-        {"most_positions"},
+        {"max_positions"},
         {"symbol_cap"},
     ]

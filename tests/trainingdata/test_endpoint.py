@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.errors import BrokerError, InputError, SenselessAnswer
+from foundation.errors import BrokerError, InputError, InvalidResponse
 from tests.foundation.test_transport import answering
 from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import Needed, as_mapping, exact
@@ -71,11 +71,11 @@ def test_no_part_of_a_key_is_shown_wherever_the_venue_echoes_it(
 
 @pytest.mark.parametrize("answer", [{"cash": "a\nb" * 500}, {"cash": "a\nb"}, {"cash": [9] * 999}])
 def test_what_is_not_understood_is_one_bounded_line_that_says_why(answer: dict[str, Any]) -> None:
-    with pytest.raises(SenselessAnswer, match=r"cash is .*not a number") as caught:
+    with pytest.raises(InvalidResponse, match=r"cash is .*not a number") as caught:
         Needed("cash", exact).of(answer)
     assert str(caught.value).splitlines() == [str(caught.value)]
     assert len(str(caught.value)) < 400
-    with pytest.raises(SenselessAnswer, match="it is ") as caught:
+    with pytest.raises(InvalidResponse, match="it is ") as caught:
         as_mapping(json.dumps(answer) * 500)
     assert len(str(caught.value)) < 400
 
@@ -87,7 +87,7 @@ def test_an_answer_that_is_nested_without_end_makes_no_sense(opening: bytes) -> 
 
 
 def test_reasons_of_many_lines_are_shown_in_one() -> None:
-    assert str(SenselessAnswer("a\n\r\x0bb")).endswith(": a b")
+    assert str(InvalidResponse("a\n\r\x0bb")).endswith(": a b")
 
 
 @pytest.mark.parametrize("name", [KEY, SECRET])

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import SMALLEST_EIGENVALUE
@@ -51,5 +51,5 @@ def test_a_decision_has_the_matrix_that_a_history_has_then(market: Bars) -> None
 
 def test_factors_are_a_setting_of_a_run() -> None:
     words = ["correlation.factors=1", "trials=null"]
-    settings = BacktestSettings.from_config(composed_config("backtest", words))
+    settings = BacktestSettings.from_config(compose_config("backtest", words))
     assert settings.correlation.factors == 1

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
 from marketsimulator.settings import BacktestSettings
 from tests.trainingdata.test_session_calendar import (
@@ -126,7 +126,7 @@ def write_days(path: Path, every: str) -> None:
 
 def settings_of(folder: Path, *words: str) -> BacktestSettings:
     base = [f"data.dir={folder}", "trials=null", "data.coin_day=new_york"]
-    return BacktestSettings.from_config(composed_config("backtest", [*base, *words]))
+    return BacktestSettings.from_config(compose_config("backtest", [*base, *words]))
 
 
 @pytest.mark.parametrize("minutes", [5, 60])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foundation.errors import BrokerError, SenselessAnswer
+from foundation.errors import BrokerError, InvalidResponse
 from tests.trainingdata.loopback import KEYS, answered_by, options_of
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
@@ -141,7 +141,7 @@ def test_pages_without_end_are_a_refusal_in_the_end(count: int, whole: bool) -> 
 
     client = checked_pages(SimpleNamespace(get=get))
     token = None
-    with nullcontext() if whole else pytest.raises(SenselessAnswer, match="no end after 10000"):
+    with nullcontext() if whole else pytest.raises(InvalidResponse, match="no end after 10000"):
         while token := client.get("/stocks/bars", {"page_token": token})["next_page_token"]:
             pass
     assert read == 10_000

@@ -371,7 +371,7 @@ def test_refusal_names_the_end_that_is_outside(monkeypatch: pytest.MonkeyPatch) 
         (dates[-1] - 60, "it is in the future: correct the date"),
         (dates[-1] + 60, "update exchange_calendars"),
     ):
-        monkeypatch.setattr(sessions, "system_clock", lambda now=now: now)
+        monkeypatch.setattr(sessions, "utc_now", lambda now=now: now)
         assert all(calendar_lacks(late).endswith(cure) for late in ends)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
 from marketsimulator.settings import BacktestSettings
 from tests.own_module import own_module
@@ -254,7 +254,7 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
 def test_a_universe_that_cannot_be_is_one_line(words: list[str], says: str) -> None:
     named = [f"universe.{word}" for word in words]
     with pytest.raises(InputError) as refused:
-        BacktestSettings.from_config(composed_config("backtest", named)).bars()
+        BacktestSettings.from_config(compose_config("backtest", named)).bars()
     assert str(refused.value).startswith(says)
     assert "\n" not in str(refused.value)
 

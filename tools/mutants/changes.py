@@ -24,7 +24,13 @@ GUARDS = ("dtype", "strict", "copy")  # keywords that change no answer
 TYPES = ("annotation", "returns", "decorator_list", "bases", "type_params")  # fields of a tree
 FACTS = ast.Name | ast.Attribute | ast.Call | ast.Subscript  # conditions that are no comparison
 NUMBERS = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.Load)
-DECORATORS = ("compiled", "inlined", "merged", "reordered", "shared")  # of foundation.compiled
+DECORATORS = (
+    "compiled",
+    "jit_inline",
+    "jit_inline_ir",
+    "jit_fastmath",
+    "jit_or_python",
+)  # of foundation.compiled
 
 
 class Mutant(NamedTuple):

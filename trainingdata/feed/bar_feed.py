@@ -8,7 +8,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError
-from foundation.figures import counted
+from foundation.formatting import count_text
 from trainingdata.bars import Bars, panel
 from trainingdata.feed.market_data import LastTrade, MarketData
 from trainingdata.instants import history_start
@@ -58,7 +58,7 @@ class BarFeed:
         if missing or changed:
             self._request([*missing, *changed], since, now)
         if not self._tables:
-            days = counted(self._days, "day")
+            days = count_text(self._days, "day")
             raise DataError(f"{', '.join(self._symbols)}: the venue has no bar of the last {days}")
         tables = [(item, *table) for item, table in self._tables.items()]
         return panel(tables, "bars of the venue", self._data.timeframe)

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from foundation.errors import AccessRefused, BrokerError, InputError, in_one_line
-from foundation.redaction import redacted
+from foundation.errors import AccessDenied, BrokerError, InputError, one_line
+from foundation.redaction import redact_secrets
 from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
     from alpaca.common.rest import RESTClient
 
-    from foundation.transport import Pace, Signer, Transport
+    from foundation.transport import RateLimiter, Signer, Transport
 
 KEY = "APCA_API_KEY_ID"
 SECRET = "APCA_API_SECRET_KEY"
@@ -69,7 +69,7 @@ class Keys:
         return self.key.startswith("AK")
 
     def redact(self, text: str) -> str:
-        return redacted(text, {"[secret]": self.secret, "[key]": self.key})
+        return redact_secrets(text, {"[secret]": self.secret, "[key]": self.key})
 
 
 CONNECT_SECONDS = 5.0  # to connect; a handshake that takes longer is of a network that is down
@@ -90,7 +90,7 @@ class RequestSettings:
     )
     attempts: int = setting(4, "of a read; orders are never repeated", ge=1, le=10)
 
-    def transport(self, pace: Pace, signer: Signer | None = None) -> Transport:
+    def transport(self, pace: RateLimiter, signer: Signer | None = None) -> Transport:
         """What sends requests so; pace: of the address; signer: as `Transport` has it."""
         from foundation.transport import Transport
 
@@ -161,9 +161,9 @@ class BrokerSettings(RequestSettings):
 
     def secure_client(self, client: RESTClient) -> Any:
         """The SDK's client on a transport with a deadline, whose reads alone are repeated."""
-        from foundation.transport import shared_pace
+        from foundation.transport import shared_rate_limiter
 
-        pace = shared_pace(self.address or str(self.paper), self._request_limit())
+        pace = shared_rate_limiter(self.address or str(self.paper), self._request_limit())
         # The SDK sends an order again after a 504 and ignores retry_attempts=0: only this ends it.
         client._retry = 0
         for scheme in ("http://", "https://"):
@@ -182,24 +182,24 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
 
     request: what is requested, for the message.
 
-    Raises BrokerError saying what was requested of whom, and what came back; `AccessRefused` where
-    keys open nothing, `AnswerRefused` for a `SenselessAnswer`.
+    Raises BrokerError saying what was requested of whom, and what came back; `AccessDenied` where
+    keys open nothing, `ResponseRejected` for a `InvalidResponse`.
     """
     from alpaca.common.exceptions import APIError
 
-    from foundation.transport import failures_in_words
+    from foundation.transport import raise_broker_errors
 
     def redact(text: str) -> str:
         return text if keys is None else keys.redact(text)
 
     where = settings.url_override or ("Alpaca (paper)" if settings.paper else "Alpaca")
-    with failures_in_words(f"{where}: {request}", redact):
+    with raise_broker_errors(f"{where}: {request}", redact):
         try:
             yield
         except APIError as error:
-            kind = AccessRefused if error.status_code in REFUSALS else BrokerError
+            kind = AccessDenied if error.status_code in REFUSALS else BrokerError
             # Redacted before it is cut: of a cut key a part would stay.
-            words = in_one_line(redact(str(error)))
+            words = one_line(redact(str(error)))
             raise kind(f"{redact(f'{where}: {request}')}: {_refusal(error, words)}") from None
 
 

@@ -18,8 +18,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from foundation.decimals import FINEST, is_bounded
-from foundation.errors import SenselessAnswer
+from foundation.decimals import MIN_EXPONENT, is_bounded
+from foundation.errors import InvalidResponse
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Needed(Generic[T]):
         """
         value = entry.get(self.name)
         if value is None or value == "":
-            raise SenselessAnswer(f"{self.name} is missing")
+            raise InvalidResponse(f"{self.name} is missing")
         return _understood(self.name, self.parse, value)
 
 
@@ -86,7 +86,7 @@ def as_mapping(answer: Any) -> Mapping[str, Any]:
     Raises SenselessAnswer for any other.
     """
     if not isinstance(answer, Mapping):
-        raise SenselessAnswer(f"it is {answer!r}")
+        raise InvalidResponse(f"it is {answer!r}")
     return answer
 
 
@@ -95,7 +95,7 @@ def _understood(name: str, parse: Callable[[Any], T], value: Any) -> T:
         return parse(value)
     except (ValueError, TypeError, OverflowError) as error:
         # The value is last: it may be long, and what is too long is cut where it is shown.
-        raise SenselessAnswer(f"{name} is {error}: {value!r}") from None
+        raise InvalidResponse(f"{name} is {error}: {value!r}") from None
 
 
 @cache
@@ -137,7 +137,7 @@ def mean(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
 
     def cut(value: Any) -> Decimal:
         whole, point, digits = str(value).partition(".")
-        return parse(f"{whole}{point}{digits[:-FINEST]}" if digits.isdigit() else value)
+        return parse(f"{whole}{point}{digits[:-MIN_EXPONENT]}" if digits.isdigit() else value)
 
     return cut
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from foundation.errors import SenselessAnswer
+from foundation.errors import InvalidResponse
 from trainingdata.bars import CLOSE
 from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
 from trainingdata.feed.fields import QuoteEntry
@@ -61,9 +61,9 @@ class OptionData:
         trade = self._bars.last_trades([self._underlying]).get(self._underlying)
         with translated_errors(f"the last trade of {self._underlying}", self._settings, self._keys):
             if trade is None:
-                raise SenselessAnswer("there is none")
+                raise InvalidResponse("there is none")
             if now - trade.at > OLDEST_TRADE:
-                raise SenselessAnswer(
+                raise InvalidResponse(
                     f"it is of {utc_text(trade.at)}, and now it is {utc_text(now)}"
                 )
             return trade.price * self._scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from foundation.errors import SenselessAnswer
+from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import Page, as_mapping
 
 MOST_PAGES = 10_000  # that an answer may have; so many bars fit into no machine's memory
@@ -14,7 +14,7 @@ MOST_PAGES = 10_000  # that an answer may have; so many bars fit into no machine
 def checked_pages(client: Any) -> Any:
     """The SDK's client for prices, whose every answer has an end.
 
-    Its requests raise `SenselessAnswer` for a page that has no fields, for a token of a next page
+    Its requests raise `InvalidResponse` for a page that has no fields, for a token of a next page
     that is no text or an earlier page's, and for more than 10,000 pages.
 
     client: used by one thread at a time.
@@ -30,11 +30,11 @@ def checked_pages(client: Any) -> Any:
         # https://github.com/dm13450/AlpacaMarkets.jl/issues/5
         token = Page.next_page_token.of(page)
         if token in tokens:
-            raise SenselessAnswer(f"next_page_token is an earlier page's: {token!r}")
+            raise InvalidResponse(f"next_page_token is an earlier page's: {token!r}")
         if token is not None:
             tokens.add(token)
             if len(tokens) >= MOST_PAGES:
-                raise SenselessAnswer(f"it has no end after {MOST_PAGES} pages")
+                raise InvalidResponse(f"it has no end after {MOST_PAGES} pages")
         return {**page, "next_page_token": token}
 
     client.get = get

@@ -23,7 +23,7 @@ from execution.decision.settings import TradingSettings
 from execution.journal.decisions import DecisionRow
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.lending import short_proceeds_after_trade
-from foundation.decimals import ZERO, as_written
+from foundation.decimals import ZERO, to_fraction
 from marketsimulator.results.drift.orders import Deadline, missed_decision_reason
 from marketsimulator.results.journal_record import JournalRecord
 from trainingdata.instruments import is_stock
@@ -207,8 +207,8 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
     for fill in record.fills_between(start.at, decision.decided_at):
         symbol = fill.symbol
         before = held.get(symbol, ZERO)
-        quantity = as_written(fill.quantity)
-        value = quantity * as_written(fill.price)
+        quantity = to_fraction(fill.quantity)
+        value = quantity * to_fraction(fill.price)
         held[symbol] = before + quantity
         if not is_stock(symbol):
             continue

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import RenderableType
 
 from foundation.decimals import ZERO, to_cents
-from foundation.figures import counted, number, rounded_price
+from foundation.formatting import count_text, number, rounded_price
 from foundation.tables import Table, json_text
 from marketsimulator.results.drift.decisions import CAUSES, DecisionComparison
 from marketsimulator.results.drift.orders import NotCompared, OrderComparison
@@ -149,19 +149,19 @@ def _not_compared(drift: Drift) -> Iterator[str]:
     later = drift.not_compared
     if later.orders or later.decisions:
         yield (
-            f"Not compared: {counted(later.orders, 'order')}, {later.filled} of them filled, and"
-            f" {counted(later.decisions, 'decision')} after {utc_text(drift.end)}. The account's"
+            f"Not compared: {count_text(later.orders, 'order')}, {later.filled} of them filled, and"
+            f" {count_text(later.decisions, 'decision')} after {utc_text(drift.end)}. The account's"
             " next reading makes them comparable, with bars up to then."
         )
 
 
 def _verdict(drift: Drift) -> str:
-    compared = counted(drift.decisions.compared, "decision")
+    compared = count_text(drift.decisions.compared, "decision")
     if not drift.agrees:
         return "The live account drifts from the simulation."
     if not drift.is_conclusive:
         return f"Nothing can be said about fills yet: {compared} compared, and no order."
-    return f"No drift in {compared} and {counted(len(drift.orders), 'order')}."
+    return f"No drift in {compared} and {count_text(len(drift.orders), 'order')}."
 
 
 def _profit(drift: Drift) -> Table:

@@ -23,7 +23,7 @@ import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Fill, Order, parse_order_prefix
-from foundation.decimals import ZERO, as_written, cents_that_add_up, to_cents
+from foundation.decimals import ZERO, to_fraction, cents_that_add_up, to_cents
 from marketsimulator.run_result import BookingKind, Run, is_trade
 from marketsimulator.results.journal_record import ExactAccount, unknown_trade_name
 
@@ -173,10 +173,10 @@ class ComparedAccount:
 
 def exact_account_of(account: AccountSnapshot) -> ExactAccount:
     """A simulated account as a live one is read."""
-    prices = {symbol: as_written(price) for symbol, price in account.prices.items()}
-    positions = {symbol: as_written(held) for symbol, held in account.positions.items()}
+    prices = {symbol: to_fraction(price) for symbol, price in account.prices.items()}
+    positions = {symbol: to_fraction(held) for symbol, held in account.positions.items()}
     worth = (held * prices[symbol] for symbol, held in positions.items())
-    equity = as_written(account.cash) + sum(worth, ZERO)
+    equity = to_fraction(account.cash) + sum(worth, ZERO)
     return ExactAccount(account.as_of, equity, positions, prices)
 
 
@@ -194,12 +194,12 @@ def compared_account(
     marks: prices at the end of what that reading does not price, as what was sold.
     """
     trades = {
-        order.client_order_id: Trade(order.symbol, ordered=as_written(order.signed_qty))
+        order.client_order_id: Trade(order.symbol, ordered=to_fraction(order.signed_qty))
         for order in orders
     }
-    flows = [Flow("fees", -as_written(row.fees)) for row in run.rows if row.fees]
+    flows = [Flow("fees", -to_fraction(row.fees)) for row in run.rows if row.fees]
     for fill in run.fills:
-        quantity, price = as_written(fill.qty), as_written(fill.price)
+        quantity, price = to_fraction(fill.qty), to_fraction(fill.price)
         if is_trade(fill):
             name = _trade_name(fill)
             trades[name] = trades.get(name, Trade(fill.symbol)).add_fill(quantity, price, fill.at)
@@ -208,7 +208,7 @@ def compared_account(
             term: ProfitTerm = "other" if in_kind else "fees"
             flows.append(Flow(term, -quantity * price, fill.symbol, quantity))
     flows += [
-        Flow(_BOOKED[booking.kind], as_written(booking.usd))
+        Flow(_BOOKED[booking.kind], to_fraction(booking.usd))
         for booking in run.bookings
         if booking.kind in _BOOKED
     ]

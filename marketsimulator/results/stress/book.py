@@ -30,7 +30,7 @@ from execution.orders.option_orders import (
 from foundation.arrays import Array, Instants, Mask
 from foundation.decimals import to_cents
 from foundation.errors import DataError, InputError
-from foundation.figures import usd
+from foundation.formatting import usd
 from marketsimulator.account.timeline import IMPACT_VOLATILITY_BARS
 from marketsimulator.results.run_folder import CONFIG_FILE, RunFolder
 from marketsimulator.settings import BacktestSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from foundation.decimals import to_cents
-from foundation.figures import number, percent, quantity, usd
+from foundation.formatting import number, percent, quantity, usd
 from foundation.tables import Table, json_text
 from marketsimulator.results.stress.outcomes import (
     MAX_SESSIONS,

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from foundation.clock import OURS, Time
+from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import InputError
-from foundation.files import put_whole
+from foundation.files import write_atomically
 from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:
@@ -33,32 +33,32 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BEAT = 300.0  # seconds between heartbeats
-PATIENCE = (3.0, 5.0)  # seconds to connect, and to wait for the next bytes
-DEADLINE = 10.0  # seconds that a notice may take
-FIRST_REPEAT = 5.0  # seconds before what was in vain is sent again, doubled every time
-LAST_REPEAT = 300.0
-PARTING = 10.0  # seconds that a process waits for its alerts when it ends
-FILE = "undelivered_alerts.json"
-TEXT = 4000  # characters of an alert
-CONTENT = 2000  # characters that Discord takes
-SAID = 100  # different texts of one alert that are logged
-KEPT = 1000  # alerts that wait at most; beyond that the oldest are dropped
+HEARTBEAT_SECONDS = 300.0  # seconds between heartbeats
+REQUEST_TIMEOUT = (3.0, 5.0)  # seconds to connect, and to wait for the next bytes
+NOTICE_DEADLINE = 10.0  # seconds that a notice may take
+FIRST_RETRY_SECONDS = 5.0  # seconds before what was in vain is sent again, doubled every time
+MAX_RETRY_SECONDS = 300.0
+EXIT_WAIT_SECONDS = 10.0  # seconds that a process waits for its alerts when it ends
+UNDELIVERED_FILE = "undelivered_alerts.json"
+MAX_TEXT = 4000  # characters of an alert
+MAX_CONTENT = 2000  # characters that Discord takes
+MAX_LOGGED_TEXTS = 100  # different texts of one alert that are logged
+MAX_WAITING_ALERTS = 1000  # alerts that wait at most; beyond that the oldest are dropped
 ALL_CLEAR = "all clear"  # kind of a notice that an alert's cause has ended
-PAUSED = "trading paused"  # kind of a notice that a venue is paused, which needs no person
-PLAIN = (ALL_CLEAR, PAUSED)
-SOCKET = "NOTIFY_SOCKET"
+TRADING_PAUSED = "trading paused"  # kind of a notice that a venue is paused, which needs no person
+INFORMATIONAL_KINDS = (ALL_CLEAR, TRADING_PAUSED)
+SOCKET_VARIABLE = "NOTIFY_SOCKET"
 SEND_SECONDS = 1.0  # that a message may take where nobody reads
 
 
 def _alert(kind: str, text: str) -> dict[str, str]:
     """What is posted."""
-    return {"text": text[:TEXT], "content": text[:CONTENT], "kind": kind}
+    return {"text": text[:MAX_TEXT], "content": text[:MAX_CONTENT], "kind": kind}
 
 
 def heading(kind: str) -> str:
     """Return the beginning of a line about a notice, by its kind."""
-    return kind.upper() if kind in PLAIN else f"ALERT {kind}"
+    return kind.upper() if kind in INFORMATIONAL_KINDS else f"ALERT {kind}"
 
 
 class AlertRecord(Protocol):
@@ -67,7 +67,7 @@ class AlertRecord(Protocol):
     def record(self, kind: str, text: str) -> None: ...
 
 
-class Notices:
+class Notifier:
     """Sends heartbeats and alerts; None for an address sends none.
 
     Left as a context, it waits up to ten seconds for alerts to be taken and for its thread to end.
@@ -84,11 +84,11 @@ class Notices:
         healthcheck: str | None,
         alerts: str | None,
         folder: Path | None = None,
-        time: Time = OURS,
+        time: TimeSource = SYSTEM_TIME,
     ) -> None:
         self._healthcheck = healthcheck
         self._alerts = alerts
-        self._path = None if folder is None else folder / FILE
+        self._path = None if folder is None else folder / UNDELIVERED_FILE
         self._time = time
         self._beat_at: float | None = None
         self._raised: dict[str, set[str]] = {}
@@ -97,31 +97,33 @@ class Notices:
         self._beat_due = False
         self._woken = False
         self._ended = False
-        self._waiting = deque(self._kept_alerts(), maxlen=KEPT)
+        self._waiting = deque(self._kept_alerts(), maxlen=MAX_WAITING_ALERTS)
         self._thread: threading.Thread | None = None
         if self._waiting:
             self._wake()
 
-    def __enter__(self) -> Notices:
+    def __enter__(self) -> Notifier:
         return self
 
     def __exit__(self, *_: object) -> None:
-        end = self._time.elapsed() + PARTING
-        self.flush(PARTING)
+        end = self._time.elapsed() + EXIT_WAIT_SECONDS
+        self.flush(EXIT_WAIT_SECONDS)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(max(end - self._time.elapsed(), 0.0))
 
-    def keep_in(self, record: AlertRecord) -> None:
+    def record_in(self, record: AlertRecord) -> None:
         """Record every alert that is raised from now on."""
         self._record = record
 
     def beat(self) -> None:
         """Send a heartbeat, if five minutes have passed since the last one."""
         now = self._time.elapsed()
-        if self._healthcheck is None or (self._beat_at is not None and now - self._beat_at < BEAT):
+        if self._healthcheck is None or (
+            self._beat_at is not None and now - self._beat_at < HEARTBEAT_SECONDS
+        ):
             return
         self._beat_at = now
         self._beat_due = True
@@ -133,7 +135,7 @@ class Notices:
         What else is said of the same kind meanwhile is logged.
         """
         if (said := self._raised.get(kind)) is not None:
-            if text not in said and len(said) < SAID:
+            if text not in said and len(said) < MAX_LOGGED_TEXTS:
                 said.add(text)
                 log.warning("still %s: %s", kind, text)
             return
@@ -147,7 +149,7 @@ class Notices:
                 self._waiting.append(_alert(kind, text))
                 self._keep_alerts()
             self._wake()
-        level = logging.WARNING if kind in PLAIN else logging.ERROR
+        level = logging.WARNING if kind in INFORMATIONAL_KINDS else logging.ERROR
         log.log(level, "%s: %s", heading(kind), text)
         if self._record is not None:
             self._record.record(kind, text)
@@ -182,12 +184,12 @@ class Notices:
         """Send what waits, until the context or the process ends."""
         from requests import Session
 
-        from foundation.transport import Pace, Transport
+        from foundation.transport import RateLimiter, Transport
 
         session = Session()
         for scheme in ("http://", "https://"):
-            session.mount(scheme, Transport(PATIENCE, DEADLINE, 1, Pace(None)))
-        pause = FIRST_REPEAT
+            session.mount(scheme, Transport(REQUEST_TIMEOUT, NOTICE_DEADLINE, 1, RateLimiter(None)))
+        pause = FIRST_RETRY_SECONDS
         while not self._ended:
             with self._changed:
                 beat, alerts = self._beat_due, list(self._waiting)
@@ -203,11 +205,11 @@ class Notices:
                     self._note_taken(alert)
             with self._changed:
                 self._changed.notify_all()
-                pause = pause if self._waiting else FIRST_REPEAT
+                pause = pause if self._waiting else FIRST_RETRY_SECONDS
                 self._changed.wait_for(
                     lambda: self._woken or self._ended, pause if self._waiting else None
                 )
-                pause = min(2 * pause, LAST_REPEAT)
+                pause = min(2 * pause, MAX_RETRY_SECONDS)
 
     def _note_taken(self, alert: dict[str, str]) -> None:
         with self._changed:
@@ -234,7 +236,7 @@ class Notices:
             return
         try:
             if self._waiting:
-                put_whole(self._path, json.dumps(list(self._waiting)).encode())
+                write_atomically(self._path, json.dumps(list(self._waiting)).encode())
             else:
                 self._path.unlink(missing_ok=True)
         except OSError as error:
@@ -257,7 +259,7 @@ def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = N
 
 
 @settings_class()
-class WatchedSettings:
+class MonitoringSettings:
     """Who is told of a loop, and when it gives up."""
 
     halt_after: int = setting(
@@ -305,9 +307,9 @@ class Supervisor:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Supervisor:
         """Return the supervisor that an environment names."""
-        address = environment.get(SOCKET, "")
+        address = environment.get(SOCKET_VARIABLE, "")
         if address and address[0] not in "/@":
-            raise InputError(f"{SOCKET}: {address!r} is no path and no name after an @")
+            raise InputError(f"{SOCKET_VARIABLE}: {address!r} is no path and no name after an @")
         process = _whole(environment, "WATCHDOG_PID")
         microseconds = _whole(environment, "WATCHDOG_USEC")
         if microseconds is None or process not in (None, os.getpid()):
@@ -330,7 +332,7 @@ class Supervisor:
                 message = "\n".join(lines).encode(errors="replace")
                 channel.sendto(message, b"\0" + address[1:] if address[:1] == b"@" else address)
         except OSError as error:
-            log.warning("%s does not hear: %s", SOCKET, error.strerror or error)
+            log.warning("%s does not hear: %s", SOCKET_VARIABLE, error.strerror or error)
 
 
 def _whole(environment: Mapping[str, str], name: str) -> int | None:

@@ -25,16 +25,16 @@ from typing import Any
 import numpy as np
 
 from forecasting.forecast import HORIZON, LEVELS
-from forecasting.windows import Keys
+from forecasting.windows import WindowKeys
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
 
 log = logging.getLogger(__name__)
 
-DEFAULT = Path("~/.cache/kelly-chronos/forecasts")
-FITS = "fits"  # the folder of a cache that holds what calibration has learned
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-SHAPES = {"moments": (2, HORIZON), "quantiles": (HORIZON, len(LEVELS))}
+DEFAULT_CACHE = Path("~/.cache/kelly-chronos/forecasts")
+FITS_FOLDER = "fits"  # the folder of a cache that holds what calibration has learned
+DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+PART_SHAPES = {"moments": (2, HORIZON), "quantiles": (HORIZON, len(LEVELS))}
 _WAIT = 60.0  # seconds for another process that writes
 _CHECKSUM = 4  # bytes at the end of what is written
 _ISSUE = np.dtype([("issued_at", "datetime64[ns]"), ("key", np.uint64)])
@@ -47,11 +47,11 @@ _SCHEMA = (
 )
 
 
-class Damaged(Exception):
+class ForecastsDamaged(Exception):
     """Forecasts that are gone, or not as they were written; they can be computed again."""
 
 
-class NotWritten(Exception):
+class CacheWriteFailed(Exception):
     """What could not be kept, and why."""
 
 
@@ -76,13 +76,13 @@ class Partition:
             os.utime(folder)
         except OSError as error:
             # What is there can be read, and what a full disk does not take is held in memory.
-            if not folder.is_dir() and error.errno not in FULL:
+            if not folder.is_dir() and error.errno not in DISK_FULL_ERRORS:
                 raise InputError(
                     f"forecaster.cache: {folder} cannot be written: {error.strerror}"
                 ) from error
         return cls(folder, text)
 
-    def located(self, issued_at: Instants, keys: Keys) -> tuple[Index, Index]:
+    def locate(self, issued_at: Instants, keys: WindowKeys) -> tuple[Index, Index]:
         """Number of the portion of each forecast [n], 0 for none, and its row there [n].
 
         All are issued in one month.
@@ -94,7 +94,7 @@ class Partition:
         numbers, rows = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
         parts = [np.empty(0, _ISSUE)]
         for number, blob in self._asked(year, lambda file: file.execute(query, asked).fetchall()):
-            with suppress(Damaged):
+            with suppress(ForecastsDamaged):
                 parts.append(np.frombuffer(self._whole((year, number), blob), _ISSUE))
                 numbers.append(np.full(len(parts[-1]), number))
                 rows.append(np.arange(len(parts[-1])))
@@ -112,7 +112,9 @@ class Partition:
         hit = (held[nearest] == keys) & (issues["issued_at"][nearest] == issued_at)
         return np.where(hit, np.concatenate(numbers)[nearest], 0), np.concatenate(rows)[nearest]
 
-    def add(self, issued_at: Instants, keys: Keys, moments: Array32, quantiles: Array32) -> None:
+    def add(
+        self, issued_at: Instants, keys: WindowKeys, moments: Array32, quantiles: Array32
+    ) -> None:
         """Write forecasts [n, H, Q] issued in one month, and their log moments [n, 2, H].
 
         Raises NotWritten saying why.
@@ -143,7 +145,7 @@ class Partition:
                         for part in large:
                             blob.write(part)
         except sqlite3.Error as error:
-            raise NotWritten(f"{self.folder} cannot be written: {error}") from error
+            raise CacheWriteFailed(f"{self.folder} cannot be written: {error}") from error
 
     def read(self, issued_at: Instants, number: int, part: str) -> Array32:
         """The moments [n, 2, H] or the quantiles [n, H, Q] of a portion that was located.
@@ -157,7 +159,7 @@ class Partition:
                 return blob.read()
 
         whole = self._whole((year, number), self._asked(year, held) or b"")
-        return np.frombuffer(whole, np.float32).reshape(-1, *SHAPES[part])
+        return np.frombuffer(whole, np.float32).reshape(-1, *PART_SHAPES[part])
 
     def _asked(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
         """What a file answers; nothing where there is none, or none that can be used."""
@@ -184,7 +186,7 @@ class Partition:
         log.warning("%s: damaged: portion %d; it is computed again", self._path(year), number)
         with suppress(sqlite3.Error), self._file(year) as file, file:
             file.execute("DELETE FROM portions WHERE number = ?", (number,))
-        raise Damaged
+        raise ForecastsDamaged
 
     def _file(self, year: int) -> closing[sqlite3.Connection]:
         return closing(sqlite3.connect(self._path(year), timeout=_WAIT))

@@ -21,7 +21,7 @@ import numpy as np
 
 from forecasting.calibration.dispersion import Dispersion
 from forecasting.calibration.fit import CalibrationFit
-from foundation.files import put_whole
+from foundation.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "di
 
 
 @dataclass(frozen=True, slots=True)
-class KeptFits:
+class FitStore:
     """The fits of a folder. A folder that is not writable keeps nothing."""
 
     folder: Path
@@ -57,14 +57,16 @@ class KeptFits:
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            put_whole(path, _content_of({name: np.asarray(each) for name, each in table.items()}))
+            write_atomically(
+                path, _content_of({name: np.asarray(each) for name, each in table.items()})
+            )
         except OSError as error:
             log.warning(
                 "%s: cannot be written, the fit is not cached: %s", path, error.strerror or error
             )
 
     def _path(self, key: str) -> Path:
-        return self.folder / folder_of_code() / f"{key}.fit"
+        return self.folder / code_digest() / f"{key}.fit"
 
 
 def _content_of(table: dict[str, np.ndarray]) -> bytes:
@@ -88,7 +90,7 @@ def _arrays_in(content: bytes) -> dict[str, Any]:
 
 
 @cache
-def folder_of_code() -> str:
+def code_digest() -> str:
     """Return the digest of the code that a fit depends on."""
     room = Path(__file__).resolve().parent
     root = room.parent.parent

@@ -24,12 +24,12 @@ import numpy as np
 
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import HORIZON, LEVELS, Progress, room
+from forecasting.forecast import HORIZON, LEVELS, Progress, empty_array
 from forecasting.windows import Windows
 from foundation import VERSION
 from foundation.arrays import Array32, Index
-from foundation.errors import InputError, in_one_line, not_installed
-from foundation.figures import counted
+from foundation.errors import InputError, one_line, not_installed
+from foundation.figures import count_text
 from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
@@ -37,14 +37,14 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 
 log = logging.getLogger(__name__)
 
-AHEAD = 2  # tasks a place has at a time: one that it computes, one that waits
+TASKS_PER_SLOT = 2  # tasks a place has at a time: one that it computes, one that waits
 ATTEMPTS = 3  # processes that may die with one portion
-PATIENCE = 600.0  # seconds until the first task must have answered
-PROBE = 5.0  # seconds for a cluster's address to answer
+FIRST_TASK_SECONDS = 600.0  # seconds until the first task must have answered
+PROBE_SECONDS = 5.0  # seconds for a cluster's address to answer
 # Ray reports on its use to its makers unless it is told not to.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+NO_USAGE_STATS = {"RAY_USAGE_STATS_ENABLED": "0"}
 # A Ray that is started for one command talks on loopback alone, to whoever knows its token.
-ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+LOCAL_RAY_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
 @settings_class("ray")
@@ -86,7 +86,7 @@ class RayPredictions:
         """Compute portions of windows that share a profile; they come as they are ready."""
         from forecasting.chronos2.cached import Prediction
 
-        ray = connected(self.settings.address)
+        ray = connect_ray(self.settings.address)
         total = sum(map(len, portions))
         places, share = _places(self.settings, ray.nodes(), profile)
         # A process that has computed on a GPU is used again, with the network that it has loaded.
@@ -94,28 +94,30 @@ class RayPredictions:
         given = (forecaster, profile.for_job(total), self.settings.cores)
         # In a list, so that a task is given the reference and maps what it stands for.
         shared = [ray.put(windows)]
-        log.info("%s on Ray, each with %s", counted(min(places, len(portions)), "task"), share)
+        log.info("%s on Ray, each with %s", count_text(min(places, len(portions)), "task"), share)
         left = deque([np.empty(0, dtype=np.int64), *portions])
         running: dict[Any, Index] = {}
-        first: Answer | None = None
+        first: TaskResult | None = None
         done = 0
         try:
             while left or running:
                 # The first one is empty and alone: it says what will compute the others.
-                while left and len(running) < (1 if first is None else AHEAD * places):
+                while left and len(running) < (1 if first is None else TASKS_PER_SLOT * places):
                     rows = left.popleft()
                     running[task.remote(*given, shared, rows)] = rows
-                ended, _ = ray.wait(list(running), timeout=PATIENCE if first is None else None)
+                ended, _ = ray.wait(
+                    list(running), timeout=FIRST_TASK_SECONDS if first is None else None
+                )
                 if not ended:
                     raise InputError(
-                        f"ray: no task could begin within {PATIENCE / 60:.0f} minutes; wait until"
+                        f"ray: no task could begin within {FIRST_TASK_SECONDS / 60:.0f} minutes; wait until"
                         " the cluster has room, or ask for fewer cores or GPUs a task"
                     )
                 rows = running.pop(ended[0])
                 answer = _of_ray(ray, ended[0])
                 first = first or answer
                 _refuse_other(answer, first)
-                log.info("%s by %s", counted(len(rows), "forecast"), answer.machine)
+                log.info("%s by %s", count_text(len(rows), "forecast"), answer.machine)
                 done += len(rows)
                 if done:
                     progress("forecasts", done, total)
@@ -125,7 +127,7 @@ class RayPredictions:
                 ray.cancel(reference, force=True)
 
 
-class Answer(NamedTuple):
+class TaskResult(NamedTuple):
     """What a task answers.
 
     machine: that it ran on, its process, and how it computes.
@@ -142,7 +144,7 @@ class Answer(NamedTuple):
 
 def _answer(
     forecaster: Chronos2Forecaster, profile: Profile, cores: int, shared: list[Any], rows: Index
-) -> Answer:
+) -> TaskResult:
     """The forecasts of these windows, in a process of the cluster."""
     import ray
     import torch
@@ -150,17 +152,17 @@ def _answer(
     # The last bits of sums depend on how many threads share them.
     torch.set_num_threads(cores)
     engine = forecaster.engine(profile)
-    values = room(0, HORIZON, len(LEVELS))
+    values = empty_array(0, HORIZON, len(LEVELS))
     if len(rows):
         values = forecaster.answer(ray.get(shared[0]), rows, profile, by=engine)
     machine = f"{socket.gethostname()}, process {os.getpid()}: {engine.computation}"
-    return Answer(machine, VERSION, values, forecaster.specification(profile, engine))
+    return TaskResult(machine, VERSION, values, forecaster.specification(profile, engine))
 
 
-def _of_ray(ray: Any, reference: Any) -> Answer:
+def _of_ray(ray: Any, reference: Any) -> TaskResult:
     """What a task answered; Ray's own errors in one line, a page of its stack being no help."""
     try:
-        answer: Answer = ray.get(reference)
+        answer: TaskResult = ray.get(reference)
         return answer
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
@@ -169,11 +171,11 @@ def _of_ray(ray: Any, reference: Any) -> Answer:
     except ray.exceptions.RayError as error:
         raise InputError(
             f"ray: {ATTEMPTS} processes died over the same portion: higher ray.cores make fewer at"
-            f" a time, and kelly-chronos is needed on every machine ({in_one_line(str(error))})"
+            f" a time, and kelly-chronos is needed on every machine ({one_line(str(error))})"
         ) from None
 
 
-def _refuse_other(answer: Answer, first: Answer) -> None:
+def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
     """Refuse a machine of another version, or that does not compute as the first one did."""
     if answer.version != VERSION:
         raise InputError(
@@ -204,13 +206,13 @@ def _places(
         rooms += [machine.get("GPU", 0) // share["num_gpus"]] if share["num_gpus"] else []
         count += int(min(rooms))
     if not count:
-        what = counted(share["num_cpus"], "core")
-        what += f" and {counted(share['num_gpus'], 'GPU')}" if share["num_gpus"] else ""
+        what = count_text(share["num_cpus"], "core")
+        what += f" and {count_text(share['num_gpus'], 'GPU')}" if share["num_gpus"] else ""
         raise InputError(f"ray.cores, ray.gpus: no machine of the cluster has {what} for a task")
     return count, share
 
 
-def connected(address: str | None) -> Any:
+def connect_ray(address: str | None) -> Any:
     """The library, connected to a cluster or to a Ray of this machine's own."""
     loaded = sys.modules.get("ray")
     if loaded is not None and loaded.is_initialized():
@@ -219,8 +221,8 @@ def connected(address: str | None) -> Any:
         # The library reads these when it is imported.
         if loaded is not None:
             raise InputError("ray.address: name one, or call ray.init() after importing ray")
-        os.environ.update(ALONE, RAY_AUTH_TOKEN=secrets.token_hex(32))
-    os.environ.update(QUIET)
+        os.environ.update(LOCAL_RAY_ENVIRONMENT, RAY_AUTH_TOKEN=secrets.token_hex(32))
+    os.environ.update(NO_USAGE_STATS)
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -243,7 +245,7 @@ def connected(address: str | None) -> Any:
                     f"no Ray cluster could be joined at {address}; one with a token needs"
                     " RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment"
                 )
-            raise InputError(f"ray.address: {said}: {in_one_line(str(error))}") from None
+            raise InputError(f"ray.address: {said}: {one_line(str(error))}") from None
     return ray
 
 
@@ -251,7 +253,7 @@ def _probe(address: str) -> None:
     """Ask whether anything listens: Ray itself asks for two minutes before it gives up."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
     except OSError as error:
         raise InputError(
             f"ray.address: nothing answers at {address} ({error.strerror or error}); start a"

@@ -26,9 +26,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, room, silent
+from forecasting.forecast import (
+    HORIZON,
+    LEVELS,
+    MEDIAN,
+    ForecastTable,
+    Progress,
+    empty_array,
+    no_progress,
+)
 from forecasting.windows import Windows
-from foundation.arrays import Array, Array32, Index, Instants, Mask, first_row
+from foundation.arrays import Array, Array32, Index, Instants, Mask, first_true
 from foundation.errors import DataError, InputError
 from foundation.files import file_digest
 from trainingdata.bars import Bars
@@ -39,14 +47,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyarrow import parquet
 
-FORECASTER = "forecaster"  # key of a Parquet file's metadata: who made the forecasts
+FORECASTER_METADATA_KEY = "forecaster"  # key of a Parquet file's metadata: who made the forecasts
 COLUMNS = ("symbol", "issued_at", "step", "level", "value")
-ENDING = ".parquet"
-ROWS = 1_000_000  # of a file, held at a time
+FORECAST_SUFFIX = ".parquet"
+ROWS_PER_READ = 1_000_000  # of a file, held at a time
 # No median lies so many times its own step's width, from the lowest level to the highest, from the
 # last close, beside what rounding leaves: such prices are adjusted for something else.
-FAR = 3.0
-ROUNDING = 0.02
+MAX_MEDIAN_DISTANCE = 3.0
+MEDIAN_DISTANCE_TOL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +66,27 @@ class FileForecaster:
     def __post_init__(self) -> None:
         if not self.path.is_file():
             raise InputError(f"forecaster.path: {self.path}: there is no such file")
-        if not self.path.name.endswith(ENDING):
-            raise InputError(f"forecaster.path: {self.path}: does not end in {ENDING}")
+        if not self.path.name.endswith(FORECAST_SUFFIX):
+            raise InputError(f"forecaster.path: {self.path}: does not end in {FORECAST_SUFFIX}")
 
     @property
     def name(self) -> str:
         with _opened(self.path) as file:
             metadata: dict[bytes, bytes] = file.metadata.metadata or {}
-        maker = metadata.get(FORECASTER.encode(), b"").decode(errors="replace")
+        maker = metadata.get(FORECASTER_METADATA_KEY.encode(), b"").decode(errors="replace")
         by = f" by {maker}" if maker else ""
         return f"forecasts of {self.path.name}{by}"
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         """What the file holds for bars of the panel known from `since` on, and the last before.
 
         Raises DataError naming the file, the row and what is wrong with it.
         """
         name = self.name
-        windows = Windows.of(bars, since, 1)
-        values = room(len(windows), HORIZON, len(LEVELS))
+        windows = Windows.from_bars(bars, since, 1)
+        values = empty_array(len(windows), HORIZON, len(LEVELS))
         values[:] = np.nan
         for portion in _portions(self.path):
             _fill(values, windows, bars, portion)
@@ -94,7 +102,7 @@ class FileForecaster:
         source = file_digest(self.path)[:16]
         if len(there) < len(windows):
             windows, values = windows.part(there), values[there]
-        return ForecastTable.of(name, bars, windows, values, source=source)
+        return ForecastTable.from_quantiles(name, bars, windows, values, source=source)
 
 
 @contextmanager
@@ -130,7 +138,7 @@ class _Portion:
     def refuse(self, bad: Mask, what: str) -> None:
         """Name the first bad row, if there is one; `what` may name its cells in braces."""
         if bad.any():
-            row = first_row(bad)
+            row = first_true(bad)
             held: dict[Any, Any] = self.rows.iloc[row].to_dict()
             raise DataError(f"{self.path}: row {self.before + row + 1}: {what.format(**held)}")
 
@@ -158,7 +166,7 @@ def _portions(path: Path) -> Iterator[_Portion]:
                 f" {', '.join(COLUMNS)}"
             )
         before = 0
-        for batch in file.iter_batches(ROWS, columns=list(COLUMNS)):
+        for batch in file.iter_batches(ROWS_PER_READ, columns=list(COLUMNS)):
             rows = batch.to_pandas(ignore_metadata=True)
             yield _Portion(rows, path, before)
             before += len(rows)
@@ -194,7 +202,7 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
     stamps = instants_of_column(column, str(portion.path), portion.before)
     inside = (symbol >= 0) & (stamps >= bars.times[0]) & (stamps <= bars.times[-1])
     window = np.full(len(stamps), -1)
-    for number, slot in enumerate(windows.of_symbols()):
+    for number, slot in enumerate(windows.slices_by_symbol()):
         rows = np.flatnonzero(inside & (symbol == number))
         ends = bars.real_bars(number)[0]
         off = np.zeros(len(stamps), dtype=bool)
@@ -230,7 +238,7 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
     with np.errstate(invalid="ignore"):
         width = np.log(values[..., -1] / values[..., 0])
         away = np.abs(np.log(values[..., MEDIAN] / windows.price[:, None]))
-        far = (away > FAR * width + ROUNDING).any(axis=1)
+        far = (away > MAX_MEDIAN_DISTANCE * width + MEDIAN_DISTANCE_TOL).any(axis=1)
         falling = (np.diff(values, axis=2) < 0).any(axis=(1, 2))
     partial = (there & (counted < len(LEVELS))).any(axis=1)
     for bad, what in (
@@ -240,7 +248,7 @@ def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
         (far, "prices differ from those of the bars; use the bars of the forecasts"),
     ):
         if bad.any():
-            number = first_row(np.asarray(bad))
+            number = first_true(np.asarray(bad))
             name = bars.symbols[int(windows.symbol[number])]
             at = utc_text(windows.issued_at[number])
             raise DataError(f"{path}: {name} issued at {at}: {what}")

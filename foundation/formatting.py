@@ -10,9 +10,9 @@ from fractions import Fraction
 import numpy as np
 
 _SMALL_PRICE = 1e-3  # USD; four places would show smaller prices as 0.0000
-NONE = "—"  # where there is no number
+NO_VALUE = "—"  # where there is no number
 Number = Fraction | Decimal | float
-Words = Callable[[Number | None], str]
+NumberFormatter = Callable[[Number | None], str]
 
 
 def number(
@@ -31,7 +31,7 @@ def number(
     scale: units in one.
     """
     if value is None or value != value:
-        return NONE
+        return NO_VALUE
     exact = scale * (float(value) if isinstance(value, Fraction) else value)
     size = f"{abs(exact):,.{places}f}"
     written = size.strip("0.,")
@@ -67,7 +67,7 @@ def multiple(value: Number | None, places: int = 2, *, sign: bool = False) -> st
 def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> str:
     """1,250.5, without idle zeros; digits: at most, but a Decimal has all of its own."""
     if value is None:
-        return NONE
+        return NO_VALUE
     exact = value if isinstance(value, Decimal) else Decimal(f"{float(value):.{digits}g}")
     text = f"{exact:{'+' if sign else ''},f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
@@ -89,12 +89,12 @@ def price(value: Decimal | float | str) -> str:
     return usd(exact, max(len(quantity(exact).partition(".")[2]), 2))
 
 
-def interval(ends: Sequence[Number] | None, words: Words, between: str = " to ") -> str:
+def interval(ends: Sequence[Number] | None, words: NumberFormatter, between: str = " to ") -> str:
     """The ends of an interval, 1.0% to 2.0%; empty where there is none."""
     return between.join(map(words, ends or ()))
 
 
-def around(reach: Number | None, words: Words) -> str:
+def plus_minus(reach: Number | None, words: NumberFormatter) -> str:
     """How far an interval reaches on either side, as ± 2.0%; empty where there is none."""
     return "" if reach is None else f" ± {words(reach)}"
 
@@ -107,7 +107,7 @@ def minute(at: np.datetime64) -> str:
 MINUTE = 60  # seconds
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
+def count_text(number: int, noun: str, plural: str = "") -> str:
     """The number and the noun, as 1 day or 1,000 days.
 
     plural: of a noun that takes more than an s.
@@ -115,7 +115,7 @@ def counted(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def time_text(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """How long, in the two largest units: 980 days 18 hours, 2 minutes 5 seconds; 5.2 s below one
     minute.
     """
@@ -127,17 +127,17 @@ def time_text(seconds: float) -> str:
         count, rest = divmod(rest, size)
         if count or parts:
             parts.append((count, name))
-    return " ".join(counted(count, name) for count, name in parts[:2] if count)
+    return " ".join(count_text(count, name) for count, name in parts[:2] if count)
 
 
 # How much there has to be before a page shows a figure or makes a claim. Figures that are scaled to
 # a year take days and fills; an interval, and with it a claim that one is ahead of another beyond
 # error, takes days. Forecasts, whose errors go by weeks, take the weeks that 20 sessions make.
-FEWEST_FILLS = 30  # for yearly figures
-FEWEST_DAYS = 60  # the same
-SHORTEST = 20  # days, for intervals that say anything
-FEWEST_WEEKS = 4  # the same, where weeks are what is counted
+MIN_FILLS = 30  # for yearly figures
+MIN_DAYS = 60  # the same
+MIN_INTERVAL_DAYS = 20  # days, for intervals that say anything
+MIN_WEEKS = 4  # the same, where weeks are what is counted
 
 
 def allows_annual_figures(trades: int, days: int) -> bool:
-    return trades >= FEWEST_FILLS and days >= FEWEST_DAYS
+    return trades >= MIN_FILLS and days >= MIN_DAYS

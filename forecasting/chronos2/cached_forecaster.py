@@ -13,18 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from forecasting.chronos2.forecaster import Chronos2Forecaster, source_of
+from forecasting.chronos2.forecaster import Chronos2Forecaster, source_digest
 from forecasting.chronos2.profile import Profile
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, room, silent
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, empty_array, no_progress
 from forecasting.moments import LogMoments, log_moments
-from forecasting.store import FITS, SHAPES, Damaged, NotWritten, Partition
-from forecasting.windows import Keys, Windows
+from forecasting.store import (
+    FITS_FOLDER,
+    PART_SHAPES,
+    ForecastsDamaged,
+    CacheWriteFailed,
+    Partition,
+)
+from forecasting.windows import WindowKeys, Windows
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from trainingdata.bars import Bars
 
 log = logging.getLogger(__name__)
 
-FILE_ROWS = 16_384  # forecasts a portion holds at most: what a kill can cost
+MAX_PORTION_ROWS = 16_384  # forecasts a portion holds at most: what a kill can cost
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,13 +56,13 @@ class Prediction:
 # The first answer is empty. It comes before anything is computed, so that whoever asks can look
 # whether what made it has computed these forecasts before. The others come in any order, one a
 # portion; whoever stops asking ends the work.
-Predictions = Callable[
+Predictor = Callable[
     [Chronos2Forecaster, Windows, Sequence[Index], Profile, Progress],
     Generator[Prediction, None, None],
 ]
 
 
-def predictions_here(
+def predict_locally(
     forecaster: Chronos2Forecaster,
     windows: Windows,
     portions: Sequence[Index],
@@ -85,7 +91,7 @@ class CachedForecaster:
 
     forecaster: Chronos2Forecaster
     folder: Path
-    predictions: Predictions = predictions_here
+    predictions: Predictor = predict_locally
 
     @property
     def name(self) -> str:
@@ -98,16 +104,16 @@ class CachedForecaster:
         Their address knows what makes the forecasts and a class's own bars, not which of several
         profiles is a symbol's.
         """
-        return None if self.forecaster.symbols else self.folder / FITS
+        return None if self.forecaster.symbols else self.folder / FITS_FOLDER
 
     def forecast(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
         """Read what the cache holds; compute the rest, a portion at a time, and keep it."""
         return self._table(bars, self.forecaster.windows(bars, since), progress)
 
     def by_month(
-        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = silent
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> tuple[Windows, Iterator[ForecastTable]]:
         """The windows of the same forecasts, and a table of each month, read when it is asked for.
 
@@ -116,7 +122,7 @@ class CachedForecaster:
         windows = self.forecaster.windows(bars, since)
         self._complete(None, bars.symbols, windows, progress)
         parts = map(windows.part, windows.by_month())
-        return windows, (self._table(bars, part, silent) for part in parts)
+        return windows, (self._table(bars, part, no_progress) for part in parts)
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
         """The moments of the same forecasts, which are kept beside them."""
@@ -126,7 +132,7 @@ class CachedForecaster:
 
     def _table(self, bars: Bars, windows: Windows, progress: Progress) -> ForecastTable:
         values, source = self._complete("quantiles", bars.symbols, windows, progress)
-        return ForecastTable.of(self.name, bars, windows, values, source=source)
+        return ForecastTable.from_quantiles(self.name, bars, windows, values, source=source)
 
     def _complete(
         self, what: str | None, symbols: tuple[str, ...], windows: Windows, progress: Progress
@@ -136,14 +142,14 @@ class CachedForecaster:
         what: is wanted of them; none: that they are kept.
         """
         keys = windows.keys()
-        out = room(len(windows), *SHAPES[what]) if what else room(0)
+        out = empty_array(len(windows), *PART_SHAPES[what]) if what else empty_array(0)
         specifications = []
         for profile, rows in self.forecaster.by_profile(symbols, windows):
             if len(rows):
                 part = _Part(self, windows, keys, profile, rows, what, out)
                 part.complete(progress)
                 specifications.append(json.loads(part.partition.specification))
-        return out, source_of(specifications)
+        return out, source_digest(specifications)
 
 
 @dataclass(eq=False, slots=True)
@@ -158,7 +164,7 @@ class _Part:
 
     cached: CachedForecaster
     windows: Windows
-    keys: Keys
+    keys: WindowKeys
     profile: Profile
     rows: Index
     what: str | None
@@ -171,7 +177,9 @@ class _Part:
     def __post_init__(self) -> None:
         self.price = self.windows.price
         forecaster = self.cached.forecaster
-        self._take(Partition.of(self.cached.folder, forecaster.specification(self.profile)))
+        self._take(
+            Partition.for_specification(self.cached.folder, forecaster.specification(self.profile))
+        )
 
     def _take(self, partition: Partition) -> None:
         """Read what lies on a partition."""
@@ -180,13 +188,13 @@ class _Part:
         for places in self.windows.part(self.rows).by_month():
             rows = self.rows[places]
             issued = self.windows.issued_at[rows]
-            portion, row = partition.located(issued, self.keys[rows])
+            portion, row = partition.locate(issued, self.keys[rows])
             # In the order they lie in.
             found = np.lexsort((row, portion))[np.count_nonzero(portion == 0) :]
             numbers, first = np.unique(portion[found], return_index=True)
             for number, order in zip(numbers.tolist(), np.split(found, first[1:]), strict=False):
                 # What is damaged is computed again.
-                with suppress(Damaged):
+                with suppress(ForecastsDamaged):
                     if self.what:
                         values = partition.read(issued, number, self.what)
                         # Mostly all of them: one copy.
@@ -222,7 +230,7 @@ class _Part:
             for answer in predictions:
                 if keeping is not None:
                     keeping.result()
-                actual = Partition.of(self.cached.folder, answer.specification)
+                actual = Partition.for_specification(self.cached.folder, answer.specification)
                 if actual != self.partition:
                     self.partition = actual
                     self._keep(answer)
@@ -243,7 +251,7 @@ class _Part:
         self.missing[np.searchsorted(self.rows, rows)] = False
         try:
             self.partition.add(self.windows.issued_at[rows], self.keys[rows], moments, quantiles)
-        except NotWritten as error:
+        except CacheWriteFailed as error:
             if not self.warned:
                 held = "it is held for this run alone" if self.what else "it is computed again"
                 log.warning("forecaster.cache: %s; %s", error, held)
@@ -255,5 +263,5 @@ def _portions(windows: Windows, rows: Index) -> Iterator[Index]:
     part = windows.part(rows)
     for month in part.by_month():
         order = month[np.lexsort((part.symbol[month], part.issued_at[month]))]
-        for first in range(0, len(order), FILE_ROWS):
-            yield rows[order[first : first + FILE_ROWS]]
+        for first in range(0, len(order), MAX_PORTION_ROWS):
+            yield rows[order[first : first + MAX_PORTION_ROWS]]

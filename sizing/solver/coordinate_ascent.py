@@ -13,35 +13,35 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array, Index
-from foundation.compiled import compiled, inlined, merged
-from sizing.solver.segments import Program, gradient_at, group_use, move_gradient
+from foundation.compiled import compiled, jit_inline, jit_inline_ir
+from sizing.solver.segments import QuadraticProgram, gradient_at, group_use, move_gradient
 
 # Weights from which on this is worth while. In a narrower program the steps that it saves cost no
 # more than it does.
-WIDE = 100
+MIN_ASCENT_WEIGHTS = 100
 
-ROUNDS = 40  # at most
-NEAR = 1e-4  # a round in which no weight moves further is the last one
+MAX_ROUNDS = 40  # at most
+ROUND_TOL = 1e-4  # a round in which no weight moves further is the last one
 
 
 @compiled
-def approach(program: Program, weight: Array, least: Array) -> None:
+def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -> None:
     """Move weights [n] within their bounds near the optimum, in place.
 
     least: [n] the smallest weights within bounds. Where these keep to the rooms without a penalty,
         so
     do the weights.
     """
-    m = len(program.room)
+    m = len(program.headroom)
     members = _groups_of_each(program)
-    gradient = gradient_at(program.pull, program.risk, program.variance, weight)
+    gradient = gradient_at(program.linear_term, program.risk, program.variance, weight)
     price = np.zeros(m)
     settled = np.zeros(m)
     stiffness = np.empty(m)
     use = np.empty(m)
     for k in range(m):
         use[k] = group_use(program.groups, program.net, k, weight)
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         _set_stiffness(program, members, weight, stiffness)
         for k in range(m):
             settled[k] = price[k]
@@ -60,25 +60,27 @@ def approach(program: Program, weight: Array, least: Array) -> None:
                 price[k] = _price(program, k, use[k], settled[k], stiffness[k])
             weight[i] = best
             move_gradient(program.risk, program.variance, gradient, i, change)
-        if furthest <= NEAR:
+        if furthest <= ROUND_TOL:
             break
-    keep_to_rooms(program, weight, least)
+    shrink_to_limits(program, weight, least)
 
 
-@merged
-def _groups_of_each(program: Program) -> Index:
+@jit_inline_ir
+def _groups_of_each(program: QuadraticProgram) -> Index:
     """How many groups count each weight, then their numbers, [n, 1 + m]."""
-    members = np.zeros((len(program.pull), 1 + len(program.room)), dtype=np.int64)
+    members = np.zeros((len(program.linear_term), 1 + len(program.headroom)), dtype=np.int64)
     for i in range(len(members)):
-        for k in range(len(program.room)):
+        for k in range(len(program.headroom)):
             if program.groups[k, i] != 0.0:
                 members[i, 0] += 1
                 members[i, members[i, 0]] = k
     return members
 
 
-@merged
-def _set_stiffness(program: Program, members: Index, weight: Array, stiffness: Array) -> None:
+@jit_inline_ir
+def _set_stiffness(
+    program: QuadraticProgram, members: Index, weight: Array, stiffness: Array
+) -> None:
     """Write how much each group's price rises with what passes its room, [m].
 
     All weights between knots answer a price together, each by its variance. A group that is as
@@ -99,23 +101,25 @@ def _set_stiffness(program: Program, members: Index, weight: Array, stiffness: A
         stiffness[k] = variance / stiffness[k]
 
 
-@inlined
-def _price(program: Program, k: int, use: float, settled: float, stiffness: float) -> float:
+@jit_inline
+def _price(
+    program: QuadraticProgram, k: int, use: float, settled: float, stiffness: float
+) -> float:
     """What one more of a group's room is worth: 0 at least, its penalty at most."""
-    price = settled + stiffness * (use - program.room[k])
+    price = settled + stiffness * (use - program.headroom[k])
     return float(min(max(price, 0.0), program.penalty[k]))
 
 
-@inlined
-def _between_knots(program: Program, i: int, w: float) -> bool:
+@jit_inline
+def _between_knots(program: QuadraticProgram, i: int, w: float) -> bool:
     """Whether weight i is at none of its knots."""
     at_bound = w == program.lower[i] or w == program.upper[i]
     return bool(w not in (0.0, program.held[i]) and not at_bound)
 
 
-@merged
+@jit_inline_ir
 def _best_alone(
-    program: Program,
+    program: QuadraticProgram,
     members: Index,
     i: int,
     w: float,
@@ -149,15 +153,15 @@ def _best_alone(
 
 
 @compiled
-def keep_to_rooms(program: Program, weight: Array, least: Array) -> None:
+def shrink_to_limits(program: QuadraticProgram, weight: Array, least: Array) -> None:
     """Shrink weights that violate a hard limit: first those between knots, then all.
 
     Net limits are not enforced here: shrinking weights need not satisfy them.
     """
-    for k in range(len(program.room)):
+    for k in range(len(program.headroom)):
         over = 0.0
         if program.penalty[k] == np.inf and not program.net[k]:
-            over = group_use(program.groups, program.net, k, weight) - program.room[k]
+            over = group_use(program.groups, program.net, k, weight) - program.headroom[k]
         for knots in (False, True):
             for i in range(len(weight)):
                 part = program.groups[k, i]
