@@ -66,9 +66,9 @@ from foundation.notifier import Supervisor
 from foundation.signals import one_line_errors
 from foundation.tables import Table
 from marketsimulator.live_replay import run_replay
-from trainingdata.bars import Bars, closes_of
+from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import KEY, Keys
+from trainingdata.feed.endpoint import KEY_VARIABLE, ApiKeys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument
@@ -88,7 +88,7 @@ MODES = {
 def dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
     """A dry cycle over files, for an account of the settings' capital that holds some positions."""
     bars = settings.bars()
-    prices = closes_of(bars)
+    prices = last_closes_by_symbol(bars)
     unpriced = [symbol for symbol in positions if symbol not in prices]
     if unpriced:
         raise InputError(f"positions.{unpriced[0]}: there are no bars of it, so it has no price")
@@ -118,11 +118,11 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
     return positions
 
 
-def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader]:
+def venue_parts(config: DictConfig) -> tuple[LiveSettings, ApiKeys, BarFeed, Trader]:
     """The settings, the keys, the bars and the trader of a run at a venue."""
     settings = LiveSettings.from_config(config)
     _refuse_unconfirmed(config, settings)
-    keys = Keys.of(os.environ)
+    keys = ApiKeys.of(os.environ)
     _refuse_other_keys(settings, keys)
     if not settings.symbols and TRADE_JOB in settings.jobs:
         raise InputError("symbols: a venue has too many; name those to trade")
@@ -133,10 +133,10 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, Keys, BarFeed, Trader
         log.warning("%s", unused)
     # A replay's clock waits for its caller: a bar that is not there would never come.
     if config.mode == "replay":
-        settings = replace(settings, bar_patience=0.0)
+        settings = replace(settings, bar_wait_seconds=0.0)
     adjustment, timeframe = settings.data.adjustment, settings.named_timeframe
     data = MarketData(settings.broker, keys, settings.data.feed, adjustment, timeframe)
-    feed = BarFeed(data, names, settings.effective_history_days, settings.bar_patience)
+    feed = BarFeed(data, names, settings.effective_history_days, settings.bar_wait_seconds)
     return settings, keys, feed, settings.trader(settings.forecaster.build(names))
 
 
@@ -151,7 +151,7 @@ def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
         raise InputError(f"broker.paper: false, and mode={config.mode}; real money is mode=live")
 
 
-def _refuse_other_keys(settings: LiveSettings, keys: Keys) -> None:
+def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
     """Refuse keys of the other kind of account."""
     kind = "live" if keys.are_live else "paper" if keys.are_paper else ""
     wanted = "paper" if settings.broker.paper else "live"
@@ -160,8 +160,10 @@ def _refuse_other_keys(settings: LiveSettings, keys: Keys) -> None:
             f"broker.url_override: {settings.broker.address} trades real money, and broker.paper is"
             " true; real money is mode=live"
         )
-    if kind and kind != wanted and not settings.broker.on_this_machine:
-        raise InputError(f"{KEY}: it is a {kind} account's, and broker.paper wants a {wanted} one")
+    if kind and kind != wanted and not settings.broker.is_loopback:
+        raise InputError(
+            f"{KEY_VARIABLE}: it is a {kind} account's, and broker.paper wants a {wanted} one"
+        )
 
 
 def run_at_venue(config: DictConfig) -> None:
@@ -239,7 +241,7 @@ class PreviewBroker:
         raise InputError(f"{', '.join(client_order_ids)}: a preview cancels none")
 
 
-def _show_preview(settings: LiveSettings, keys: Keys, feed: BarFeed, trader: Trader) -> None:
+def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: Trader) -> None:
     """Print what would be decided at the venue now, and what keeps a loop from sending it."""
     connection = broker_connection(settings.broker, keys)
     stops, quarantined = _stopped(settings, connection.account_id())

@@ -37,18 +37,18 @@ import numpy as np
 
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import (
-    MORE,
-    Answer,
-    Booked,
+    MIN_EXCESS,
+    PairComparison,
+    BookedResult,
     Comparison,
     Entrant,
     Estimate,
     HeldOut,
-    Standing,
+    EntrantResult,
     compare_policies,
 )
-from event_contracts.simulation.recorded import events_of, recorded_markets
-from event_contracts.simulation.sessions import session_of
+from event_contracts.simulation.recorded import list_events, recorded_markets
+from event_contracts.simulation.sessions import tape_to_session
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.action_log import ACTION_TABLE, ActionRecords
@@ -57,15 +57,15 @@ from event_contracts.trading.actor import MarketMemory
 from event_contracts.trading.manager import ORDER_LIFE
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.policies import (
-    About,
+    CheckpointInfo,
     BinaryKelly,
     Codes,
-    Nothing,
+    HoldPolicy,
     Observations,
     RandomPolicy,
     load_network,
 )
-from event_contracts.trading.position_sizes import SHOWN, PositionSizeMetrics, size_view
+from event_contracts.trading.position_sizes import SIZE_FIGURES, PositionSizeMetrics, size_view
 from execution.journal.order_store import intents_of
 from execution.journal.schema import open_current_schema
 from forecasting.forecast import Progress, no_progress
@@ -80,13 +80,13 @@ from marketsimulator.results.comparison_page import Sheet
 from marketsimulator.results.significance import LEVEL, MIN_INTERVAL_DAYS
 from marketsimulator.results.verdict import Verdict
 
-HELD_OUT = 1923  # beside the seed: training draws its synthetic sessions from one number
+HELD_OUT_SEED = 1923  # beside the seed: training draws its synthetic sessions from one number
 VARIABLE = "variable"
 KELLY = "kelly"
 ACCOUNT = "account's policy, replayed"
 HEADS = (
     *("run", "growth", "profit, USD", "Sharpe", "orders", "fills"),
-    *(head for _, head, _, _ in SHOWN),
+    *(head for _, head, _, _ in SIZE_FIGURES),
 )
 BOOKED = "account, as booked"
 NO_FILLS = "No policy has any fill in these sessions: their figures compare nothing."
@@ -100,7 +100,7 @@ def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
     if settings.folder is not None:
         return _recorded(settings, settings.folder)
     market = settings.episode.market
-    drawn = synthetic_sessions((HELD_OUT, settings.seed), settings.sessions, market)
+    drawn = synthetic_sessions((HELD_OUT_SEED, settings.seed), settings.sessions, market)
     return HeldOut(
         sessions=list(drawn),
         groups=np.arange(settings.sessions),
@@ -110,18 +110,18 @@ def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
 
 def _recorded(settings: ComparisonSettings, folder: str) -> HeldOut:
     markets = recorded_markets(folder)
-    events = events_of(markets, settings.judge_events, "judge_events")
-    last = events[-settings.judge_events :]
+    events = list_events(markets, settings.holdout_events, "holdout_events")
+    last = events[-settings.holdout_events :]
     judging = [market for market in markets if market.event in last]
     return HeldOut(
         sessions=[market.session for market in judging],
         groups=np.array([last.index(market.event) for market in judging]),
         source=f"recorded markets of {', '.join(last)}",
-        earlier=len(events) - settings.judge_events,
+        earlier=len(events) - settings.holdout_events,
     )
 
 
-def entrants_of(
+def build_entrants(
     settings: ComparisonSettings, held_out: HeldOut, account: JournaledDecisions | None = None
 ) -> list[Entrant]:
     """Whoever plays: the account, the checkpoints that were named, Kelly, chance and nothing."""
@@ -140,10 +140,10 @@ def entrants_of(
         policy = BinaryKelly(episode.space(), episode.starting_cash, settings.kelly_fraction)
         entrants.append(Entrant(name, (policy,), episode))
     chance = tuple(RandomPolicy(settings.seed + k) for k in range(settings.runs))
-    return [*entrants, Entrant("random", chance, every), Entrant("nothing", (Nothing(),), every)]
+    return [*entrants, Entrant("random", chance, every), Entrant("nothing", (HoldPolicy(),), every)]
 
 
-def questions_of(
+def pairs_to_compare(
     settings: ComparisonSettings, account: JournaledDecisions | None = None
 ) -> list[tuple[str, str]]:
     """Return pairs of entrants to compare; the verdict is about the first pair.
@@ -175,7 +175,7 @@ def _trained(
         ) from error
     for path, policy in zip(paths, policies, strict=True):
         about = policy.about
-        if why := about.other_orders(episode):
+        if why := about.why_incompatible(episode):
             raise InputError(f"{path}, {name}: {why}")
         _check_unseen(path, about, held_out)
     if len({file_digest(Path(path)) for path in paths}) < len(paths):
@@ -183,7 +183,7 @@ def _trained(
     return Entrant(name, policies, episode)
 
 
-def _check_unseen(path: str, about: About, held_out: HeldOut) -> None:
+def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOut) -> None:
     """Refuse a checkpoint that was trained on recorded events which judge it."""
     if held_out.earlier is None:
         return
@@ -213,17 +213,17 @@ def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -
         episode = replace(settings.episode, starting_cash=float(account.cash))
         settings = replace(settings, episode=episode)
     held_out = held_out_sessions(settings) if account is None else account.held_out
-    entrants = entrants_of(settings, held_out, account)
-    pairs = questions_of(settings, account)
+    entrants = build_entrants(settings, held_out, account)
+    pairs = pairs_to_compare(settings, account)
     found = compare_policies(entrants, held_out, pairs, seed=settings.seed, progress=progress)
     return found if account is None else replace(found, booked=account.booked)
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
-    return result_of(compare(settings, progress=progress))
+    return build_result(compare(settings, progress=progress))
 
 
-def result_of(comparison: Comparison) -> Result:
+def build_result(comparison: Comparison) -> Result:
     """The answers, a row a policy, and the sizes of each; the page and everything but its plots."""
     standings = comparison.standings
     sizes = {each.name: PositionSizeMetrics.of(each.episodes) for each in standings}
@@ -288,7 +288,7 @@ def _booked_words(comparison: Comparison) -> list[str]:
     ]
 
 
-def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
+def _cells(standing: EntrantResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
     """A row's cells, one for each of `HEADS`."""
     figures = standing.judgement
     return (
@@ -298,7 +298,7 @@ def _cells(standing: Standing, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
         Cell(number(standing.orders, 1)),
         Cell(number(standing.fills, 1)),
         # The histogram shows how many orders each size had.
-        *(Cell(words(getattr(sizes, name))) for name, _, _, words in SHOWN),
+        *(Cell(words(getattr(sizes, name))) for name, _, _, words in SIZE_FIGURES),
     )
 
 
@@ -307,13 +307,13 @@ def _estimate_cell(estimate: Estimate, words: NumberFormatter) -> Cell:
     return Cell(words(estimate.value), subtext=interval(estimate.interval, words, " … "))
 
 
-def _sentence(pair: tuple[str, str], answer: Answer) -> str:
+def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
     """The answer of a pair, in words."""
     one, other = pair
     excess = _estimate_cell(answer.excess_usd, AMOUNT)
     sharpe = _estimate_cell(answer.sharpe_difference, RATIO)
     return (
-        f"Does {one} earn more than {percent(MORE, 0)} more than {other}, at a better Sharpe ratio?"
+        f"Does {one} earn more than {percent(MIN_EXCESS, 0)} more than {other}, at a better Sharpe ratio?"
         f" {answer.verdict.capitalize()}: USD an episode beyond that {excess}; Sharpe ratio beyond"
         f" the other's {sharpe}."
     )
@@ -333,7 +333,7 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
 
 
-def _booked_content(booked: Booked | None) -> dict[str, Any] | None:
+def _booked_content(booked: BookedResult | None) -> dict[str, Any] | None:
     if booked is None:
         return None
     return {
@@ -386,17 +386,17 @@ class JournaledDecisions:
     held_out: HeldOut
     codes: Codes = field(repr=False)
     cash: Decimal
-    booked: Booked
+    booked: BookedResult
 
-    def policy(self, size_index: int | None = None) -> DecidedPolicy:
+    def policy(self, size_index: int | None = None) -> ReplayPolicy:
         """Return the policy that repeats the decisions; size_index: one size for every order."""
         if size_index is None:
-            return DecidedPolicy(self.codes)
+            return ReplayPolicy(self.codes)
         first = (self.codes - 1) // len(POSITION_SIZES) * len(POSITION_SIZES) + 1
-        return DecidedPolicy(np.where(self.codes > 0, first + size_index, 0))
+        return ReplayPolicy(np.where(self.codes > 0, first + size_index, 0))
 
 
-class DecidedPolicy:
+class ReplayPolicy:
     """The code of each row of each market [N, T], where it is allowed; else HOLD.
 
     It plays these markets once: a call is a row.
@@ -432,7 +432,7 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
         return _decisions(ActionRecords(database), space)
 
 
-def _booked(records: ActionRecords, markets: Collection[str]) -> Booked:
+def _booked(records: ActionRecords, markets: Collection[str]) -> BookedResult:
     """Return what the journal states of the account's own orders and settlements."""
     paid = [each for each in records.paid() if each.market in markets]
     stated = {each.market: each.profit for each in paid if each.profit is not None}
@@ -441,7 +441,7 @@ def _booked(records: ActionRecords, markets: Collection[str]) -> Booked:
         for intent in intents_of(records.database)
         if isinstance(intent.order, EventContractOrder) and intent.order.market in markets
     ]
-    return Booked(
+    return BookedResult(
         profit=sum(stated.values(), Decimal(0)),
         unstated=tuple(market for market in markets if market not in stated),
         orders=sum(intent.was_accepted for intent in orders),
@@ -463,27 +463,27 @@ def _kept_rows(is_recorded: Mask, life: int) -> Index:
 
 def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> JournaledDecisions:
     entries = records.entries()
-    spans = records.spans()
+    schedules = records.schedules()
     kept: dict[str, Index] = {}
     sessions: list[Array] = []
     recorded: list[Mask] = []
-    for market, span in spans.items():
+    for market, schedule in schedules.items():
         ticks = records.ticks(market)
-        rows = [span.row(each.at) for each in ticks]
+        rows = [schedule.row(each.at) for each in ticks]
         # Of a market that was first seen as it settled nothing was decided.
-        if len(rows) < 2 or rows[-1] != span.rows - 1:
+        if len(rows) < 2 or rows[-1] != schedule.rows - 1:
             continue
-        memory = MarketMemory(span, space, began=1)
+        memory = MarketMemory(schedule, space, starting_equity=1)
         for each in ticks:
             memory.show(each.at, each.tick)
-        is_recorded = np.zeros(span.rows, dtype=bool)
+        is_recorded = np.zeros(schedule.rows, dtype=bool)
         is_recorded[rows[:-1]] = True
         # The quote of a row without a tick is unknown: nothing trades there.
         for side in ("bid_size", "ask_size"):
             memory.tape[side][~is_recorded] = 0
-        life = int(max(space.life * span.interval, ORDER_LIFE) // span.interval)
+        life = int(max(space.life * schedule.interval, ORDER_LIFE) // schedule.interval)
         kept[market] = rows[0] + _kept_rows(is_recorded[rows[0] :], life)
-        sessions.append(session_of(memory.tape[kept[market]]))
+        sessions.append(tape_to_session(memory.tape[kept[market]]))
         recorded.append(is_recorded[kept[market]])
     if not entries or not sessions:
         raise InputError(f"journal: {records.database.path} has no settled market that was traded")
@@ -495,7 +495,7 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
     places = {market: place for place, market in enumerate(kept)}
     for entry in entries:
         if entry.market in places and entry.sent:
-            row = np.searchsorted(kept[entry.market], spans[entry.market].row(entry.at))
+            row = np.searchsorted(kept[entry.market], schedules[entry.market].row(entry.at))
             codes[places[entry.market], row] = entry.action
     events = [market.rpartition("-")[0] or market for market in kept]
     return JournaledDecisions(

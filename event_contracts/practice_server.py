@@ -46,23 +46,23 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog, venue
-from event_contracts.simulation.exchange import Exchange, Listing
+from event_contracts.simulation.exchange import Exchange, SimulatedListing
 from event_contracts.simulation.recorded import recorded_markets
-from event_contracts.simulation.sessions import tape_of
-from event_contracts.simulation.settings import SyntheticMarket
+from event_contracts.simulation.sessions import session_to_tape
+from event_contracts.simulation.settings import SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest, milliseconds, placed_of, take, written
 from event_contracts.trading.endpoint import (
     EXCHANGE_PAUSED,
-    KEY,
-    PAUSED,
+    KEY_HEADER,
+    PAUSE_CODES,
     ROOT,
     SIGNATURE,
     TIMESTAMP,
     TRADING_PAUSED,
     KalshiKeys,
 )
-from event_contracts.trading.fees import NOTHING, FeeRules
+from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.orders import (
     EventContractOrder,
     MarketView,
@@ -73,7 +73,7 @@ from event_contracts.trading.orders import (
     other,
 )
 from event_contracts.trading.sampler import COLUMNS
-from event_contracts.trading.venue_orders import WRITES, order_request
+from event_contracts.trading.venue_orders import ORDER_PATH, order_request
 from foundation.compose import compose_config, flags_to_overrides
 from foundation.errors import InputError
 from foundation.files import check_file, atomic_file
@@ -95,7 +95,9 @@ BITS = 2048
 SHORTEST_INTERVAL = np.timedelta64(1, "ns")
 MAINTENANCE_DAY = 3  # Thursday
 MAINTENANCE_HOURS = range(3, 5)
-PATIENCE = 5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
+MAX_CLOCK_OFFSET_MS = (
+    5_000  # milliseconds that a timestamp may be off; how many the real venue allows is U
+)
 
 
 def new_keys() -> KalshiKeys:
@@ -114,15 +116,15 @@ def authentication_failure(
 
     path: without a query. now: milliseconds since 1970.
     """
-    missing = [name for name in (KEY, TIMESTAMP, SIGNATURE) if not headers.get(name)]
+    missing = [name for name in (KEY_HEADER, TIMESTAMP, SIGNATURE) if not headers.get(name)]
     if missing:
         return f"{missing[0]} is missing"
-    if headers[KEY] != keys.key_id:
+    if headers[KEY_HEADER] != keys.key_id:
         return "there is no such key"
     stamp = headers[TIMESTAMP]
     is_number = stamp.isascii() and stamp.isdigit() and len(stamp) < 20
-    if not is_number or abs(int(stamp) - now) > PATIENCE:
-        return f"{TIMESTAMP} is not within {PATIENCE} ms of the clock"
+    if not is_number or abs(int(stamp) - now) > MAX_CLOCK_OFFSET_MS:
+        return f"{TIMESTAMP} is not within {MAX_CLOCK_OFFSET_MS} ms of the clock"
     digest = hashes.SHA256()
     scheme = padding.PSS(padding.MGF1(digest), salt_length=digest.digest_size)
     try:
@@ -217,8 +219,8 @@ class KalshiServer(PracticeServer):
             "series/{name}": lambda asked: catalog.series(exchange, asked.names["name"]),
         }
         return [
-            Route("POST", f"{ROOT}{WRITES}", self._submit, status=201),
-            Route("DELETE", f"{ROOT}{WRITES}/{{name}}", self._cancel),
+            Route("POST", f"{ROOT}{ORDER_PATH}", self._submit, status=201),
+            Route("DELETE", f"{ROOT}{ORDER_PATH}/{{name}}", self._cancel),
             *(Route("GET", f"{ROOT}/{path}", answer) for path, answer in reads.items()),
         ]
 
@@ -244,7 +246,7 @@ class KalshiServer(PracticeServer):
 
     def authentication_failure(self, asked: Request) -> str | None:
         """What is not private needs no keys, and none that are wrong."""
-        if KEY not in asked.headers and not asked.path.startswith(PRIVATE):
+        if KEY_HEADER not in asked.headers and not asked.path.startswith(PRIVATE):
             return None
         now = time.time_ns() // 1_000_000
         return authentication_failure(self.keys, asked.headers, asked.method, asked.path, now)
@@ -291,8 +293,8 @@ class KalshiServer(PracticeServer):
     def _begin_pause(self, asked: Request) -> None:
         """Pause trading under a code, {"code": "trading_is_paused"}, until DELETE resumes it."""
         code = asked.json_object().get("code", TRADING_PAUSED)
-        if code not in PAUSED:
-            raise Refused(422, None, f"code: {code!r} is not one of {', '.join(PAUSED)}")
+        if code not in PAUSE_CODES:
+            raise Refused(422, None, f"code: {code!r} is not one of {', '.join(PAUSE_CODES)}")
         self._pause = code
 
     def _end_pause(self) -> None:
@@ -371,26 +373,26 @@ class Collateral:
             return None
         free = view.cash - self._reserved(view.resting)
         closes = view.held(other(side)) - view.resting_count("BUY", side)
-        opens = count - max(closes, NOTHING)
-        cost = self.fees.most_cost(price, opens) if opens > 0 else NOTHING
+        opens = count - max(closes, ZERO)
+        cost = self.fees.max_cost(price, opens) if opens > 0 else ZERO
         return None if cost <= free else f"buying {count} {side} may cost ${cost}; ${free} is free"
 
     def _reserved(self, resting: Iterable[RestingOrder]) -> Decimal:
         """Return the USD that resting orders may use."""
         closing: dict[tuple[str, Outcome], Decimal] = {}
-        total = NOTHING
+        total = ZERO
         for each in resting:
             market, side = each.order.market, each.order.side
             held = self.positions(market)
-            left = closing.get((market, side), max(-held if side == "YES" else held, NOTHING))
+            left = closing.get((market, side), max(-held if side == "YES" else held, ZERO))
             closes = min(left, each.remaining)
             closing[market, side] = left - closes
             if closes < each.remaining:
-                total += self.fees.most_cost(each.order.price, each.remaining - closes)
+                total += self.fees.max_cost(each.order.price, each.remaining - closes)
         return total
 
 
-def listings_of(settings: KalshiVenueSettings) -> list[Listing]:
+def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
     """Return the markets; recorded ones keep their offsets to the first."""
     if settings.folder is None:
         drawn = (
@@ -398,7 +400,7 @@ def listings_of(settings: KalshiVenueSettings) -> list[Listing]:
             for k in range(settings.synthetic)
         )
         return [
-            Listing(f"{EVENT}-{k}", tape_of(session), event=EVENT)
+            SimulatedListing(f"{EVENT}-{k}", session_to_tape(session), event=EVENT)
             for k, session in enumerate(drawn, start=1)
         ]
     step = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
@@ -409,15 +411,18 @@ def listings_of(settings: KalshiVenueSettings) -> list[Listing]:
     chosen = [recorded[name] for name in settings.markets or recorded]
     begins = min(each.times[0] for each in chosen)
     return [
-        Listing(
-            each.market, tape_of(each.session), int((each.times[0] - begins) / step), each.event
+        SimulatedListing(
+            each.market,
+            session_to_tape(each.session),
+            int((each.times[0] - begins) / step),
+            each.event,
         )
         for each in chosen
     ]
 
 
-def exchange_of(
-    settings: KalshiVenueSettings, listings: Sequence[Listing], now: np.datetime64
+def build_exchange(
+    settings: KalshiVenueSettings, listings: Sequence[SimulatedListing], now: np.datetime64
 ) -> Exchange:
     """Return the exchange of these markets; now: UTC, the instant of its first tick."""
     interval = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
@@ -429,9 +434,9 @@ def exchange_of(
 
 def warm_up() -> None:
     """Compile what a venue needs, once: a client's first request would wait for that."""
-    session = synthetic_session(0, SyntheticMarket(steps=3))
-    listings = [Listing("SIM", tape_of(session))]
-    exchange = exchange_of(KalshiVenueSettings(), listings, np.datetime64(0, "ns"))
+    session = synthetic_session(0, SyntheticSessionModel(steps=3))
+    listings = [SimulatedListing("SIM", session_to_tape(session))]
+    exchange = build_exchange(KalshiVenueSettings(), listings, np.datetime64(0, "ns"))
     later = np.datetime64("2100-01-01", "ns")
     order = EventContractOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.99"), Decimal(1), later)
     for force in get_args(ContractTimeInForce):
@@ -460,10 +465,10 @@ class Practice:
         estimates = None if name is None else Path(name).expanduser()
         if estimates is not None:
             check_file(estimates, "estimates")
-        listings = listings_of(self.settings)
+        listings = build_listings(self.settings)
         warm_up()
         keys = new_keys()
-        exchange = exchange_of(self.settings, listings, np.datetime64(time.time_ns(), "ns"))
+        exchange = build_exchange(self.settings, listings, np.datetime64(time.time_ns(), "ns"))
         with _key_errors(self.key_file), atomic_file(key_file) as part:
             part.write_text(keys.private_key, encoding="utf-8")
         server = KalshiServer(

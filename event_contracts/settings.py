@@ -11,10 +11,10 @@ from omegaconf import DictConfig
 from event_contracts.simulation.settings import (
     EpisodeSettings,
     LearnerSettings,
-    PlayedSettings,
-    SyntheticMarket,
+    SessionSettings,
+    SyntheticSessionModel,
 )
-from event_contracts.trading.actions import LIFE, NO_POSITION_LIMITS, OrderSettings
+from event_contracts.trading.actions import DEFAULT_ORDER_TICKS, NO_POSITION_LIMITS, OrderSettings
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules, KalshiFees
 from foundation.errors import InputError
@@ -72,7 +72,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
     )
     steps: int | None = setting(None, "ticks; none: until every market has settled", ge=1)
     fees: KalshiFees = setting(KalshiFees(), "by date")
-    decision_seconds: float = setting(
+    decision_valid_seconds: float = setting(
         60.0, "after a tick, for which it may be decided on", ge=1, le=3600
     )
     guards: KalshiGuardSettings = setting(KalshiGuardSettings(), "bounds that no order goes beyond")
@@ -90,7 +90,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
             raise InputError("broker.mode: it follows from mode; set mode and confirm_live")
         MonitoringSettings.__post_init__(self)
         self.venue()
-        self.space_at(FeeRules())
+        self.action_space_at(FeeRules())
 
     @classmethod
     def of(cls, config: DictConfig) -> KalshiTradingSettings:
@@ -112,7 +112,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
 
 
 @settings_class()
-class TrainingSettings(PlayedSettings):
+class TrainingSettings(SessionSettings):
     """Settings of training: markets, length and output."""
 
     steps: int = setting(
@@ -146,7 +146,7 @@ class TrainingSettings(PlayedSettings):
 
 
 @settings_class()
-class ComparisonSettings(PlayedSettings):
+class ComparisonSettings(SessionSettings):
     """Settings of configs/kalshi_compare.yaml."""
 
     variable: tuple[str, ...] = setting(
@@ -155,7 +155,9 @@ class ComparisonSettings(PlayedSettings):
     fixed: tuple[str, ...] = setting((), "checkpoints trained with one size, as many")
     fixed_size: int = setting(10, "contracts, the one size")
     kelly_fraction: float = setting(0.5, "of full Kelly", ge=0.001, le=10)
-    judge_events: int = setting(4, "last recorded events, whose markets judge", ge=1, le=1_000_000)
+    holdout_events: int = setting(
+        4, "last recorded events, whose markets judge", ge=1, le=1_000_000
+    )
     sessions: int = setting(200, "synthetic ones", ge=1, le=1_000_000)
     runs: int = setting(3, "of the random policy, each with its own seed", ge=1, le=1_000)
     seed: int = setting(0, "of synthetic sessions, random choices and intervals", ge=0, lt=2**63)
@@ -204,11 +206,13 @@ class KalshiVenueSettings:
         2, "how many synthetic markets, SIM-1, SIM-2, …, are played", ge=1, le=200
     )
     seed: int = setting(0, "of the synthetic markets", ge=0, le=2**62)
-    market: SyntheticMarket = setting(SyntheticMarket(), "parameters of the synthetic markets")
+    market: SyntheticSessionModel = setting(
+        SyntheticSessionModel(), "parameters of the synthetic markets"
+    )
     interval: int = setting(60, "seconds between ticks", ge=1, le=86_400)
     starting_cash: float = setting(1000.0, "USD, in whole cents")
     life: int = setting(
-        LIFE,
+        DEFAULT_ORDER_TICKS,
         "ticks after which a resting order ends; Kalshi's own wait until cancelled",
         ge=1,
         le=1_000_000,

@@ -37,7 +37,7 @@ import numpy as np
 from event_contracts.settings import KalshiGuardSettings, KalshiTradingSettings
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actions import LimitOrderActionSpace
-from event_contracts.trading.actor import ActorService, failure_alert
+from event_contracts.trading.actor import ActorService, failure_alert_kind
 from event_contracts.trading.endpoint import KalshiKeys, KalshiSettings
 from event_contracts.trading.listings import (
     MarketFees,
@@ -56,7 +56,7 @@ from event_contracts.trading.manager import (
 )
 from event_contracts.trading.policies import (
     BinaryKelly,
-    Nothing,
+    HoldPolicy,
     Policy,
     RandomPolicy,
     load_network,
@@ -165,7 +165,7 @@ class KalshiJob:
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """The next tick; none where all are made, or every market is settled and booked."""
-        if self.made == self.steps or not (self.sampler.spans or self.unbooked):
+        if self.made == self.steps or not (self.sampler.schedules or self.unbooked):
             return None
         return self.sampler.tick_after(now)
 
@@ -216,7 +216,7 @@ class KalshiJob:
 
         A market that was left out as the process began is looked at while it is held.
         """
-        ended = {*self.sampler.markets} - {*self.sampler.spans}
+        ended = {*self.sampler.markets} - {*self.sampler.schedules}
         waiting = ended & {*held, *reading.quarantined(), *self.unbooked}
         if not waiting:
             return {}
@@ -232,7 +232,7 @@ class KalshiJob:
         """
         now = self.account.account.now()
         troubles = []
-        for market in self.sampler.spans:
+        for market in self.sampler.schedules:
             try:
                 self.manager.withdraw(market, now)
             except BrokerError as error:
@@ -256,7 +256,7 @@ def trade(
     """
     venue = settings.venue()
     fees = MarketFees(settings.fees.on)
-    policy = policy_of(settings)
+    policy = build_policy(settings)
     estimates = None if settings.estimates is None else Path(settings.estimates)
     supervisor = Supervisor.from_environment(os.environ)
     patient = settings.steps is None
@@ -284,7 +284,7 @@ def trade(
             followed = [market for market in listings if market not in left_out]
             if not followed:
                 raise BrokerError("; ".join(left_out.values()))
-            space = settings.space_at(fees.dearest(time.now()))
+            space = settings.action_space_at(fees.highest_rates(time.now()))
             manager = KalshiMultiMarketOrderManager(
                 venue,
                 keys,
@@ -296,26 +296,26 @@ def trade(
                 life=max(settings.life * settings.step, ORDER_LIFE),
                 time=time,
             )
-            ours.go_on(manager)
-            began = ours.actions.first_worth()
-            if began is None:
-                began = ours.actions.began(_worth(manager, followed))
+            ours.resume_books(manager)
+            starting_equity = ours.actions.read_starting_equity()
+            if starting_equity is None:
+                starting_equity = ours.actions.starting_equity(_worth(manager, followed))
             service = ActorService(
                 account.name,
                 manager,
                 space,
-                policy(space, float(began)),
+                policy(space, float(starting_equity)),
                 ours.actions,
                 account.notices,
                 clock=account.now,
-                decision_seconds=settings.decision_seconds,
+                decision_valid_seconds=settings.decision_valid_seconds,
                 halted=ours.opens_nothing,
                 show=show,
             )
             shown = {market: listings[market] for market in followed}
-            sampler.begin(shown, ours.actions.spans(), account.now())
-            for market, span in sampler.spans.items():
-                service.follow(market, span)
+            sampler.begin(shown, ours.actions.schedules(), account.now())
+            for market, schedule in sampler.schedules.items():
+                service.follow(market, schedule)
             ours.mark(manager, left_out)
             return KalshiJob(service, sampler, manager, ours, stop, settings.steps, left_out)
 
@@ -329,7 +329,7 @@ def trade(
                 clock=SteadyClock(time),
                 bounds=PageLimits(float(settings.limits.share), settings.guards),
                 sections=sections(account.book, ours.actions),
-                halt_after=settings.halt_after,
+                max_failed_cycles=settings.max_failed_cycles,
             ) as loop:
                 loop.run()
                 job.refuse_unbooked()
@@ -354,20 +354,24 @@ def _worth(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> De
     *others, last = markets
     for market in others:
         with suppress(QuarantinedMarket):
-            return manager.view(market).worth
-    return manager.view(last).worth
+            return manager.view(market).equity
+    return manager.view(last).equity
 
 
-def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpace, float], Policy]:
+def build_policy(
+    settings: KalshiTradingSettings,
+) -> Callable[[LimitOrderActionSpace, float], Policy]:
     """What makes the policy that settings name, of the actions and of the USD that money in
     features is a multiple of.
     """
     if settings.policy == "nothing":
-        return lambda *_: Nothing()
+        return lambda *_: HoldPolicy()
     if settings.policy == "random":
         return lambda *_: RandomPolicy(settings.seed)
     if settings.policy == "kelly":
-        return lambda space, began: BinaryKelly(space, began, settings.kelly_fraction)
+        return lambda space, starting_equity: BinaryKelly(
+            space, starting_equity, settings.kelly_fraction
+        )
     try:
         network = load_network(settings.policy)
     except InputError as error:
@@ -375,7 +379,7 @@ def policy_of(settings: KalshiTradingSettings) -> Callable[[LimitOrderActionSpac
         raise InputError(
             f"policy: {error}; name a checkpoint, or kelly, random or nothing{hint}"
         ) from error
-    if why := network.about.other_orders(settings):
+    if why := network.about.why_incompatible(settings):
         raise InputError(f"{settings.policy}: {why}")
     return lambda *_: network
 
@@ -407,7 +411,7 @@ class KalshiAccount:
         kept = self.actions.kept()
         return () if kept is None else kept[0].positions.keys()
 
-    def go_on(self, manager: KalshiMultiMarketOrderManager) -> None:
+    def resume_books(self, manager: KalshiMultiMarketOrderManager) -> None:
         if kept := self.actions.kept():
             manager.begin(kept[0])
 
@@ -447,8 +451,8 @@ class KalshiAccount:
         manager.begin(reading.books)
         self._alert_quarantined(quarantined)
         self.account.tell_of_changes(changes)
-        if reading.differences:
-            self.account.notices.alert(DIFFERENCES, "; ".join(reading.differences))
+        if reading.discrepancies:
+            self.account.notices.alert(DIFFERENCES, "; ".join(reading.discrepancies))
         else:
             self.account.notices.end_alert(DIFFERENCES)
         return reading
@@ -458,9 +462,9 @@ class KalshiAccount:
         notices = self.account.notices
         for market, why in quarantined.items():
             text = f"{market} is quarantined, the other markets are traded: {why}"
-            notices.alert(failure_alert(market), text)
+            notices.alert(failure_alert_kind(market), text)
         for market in self.alerted - set(quarantined):
-            notices.end_alert(failure_alert(market))
+            notices.end_alert(failure_alert_kind(market))
         self.alerted.clear()
         self.alerted.update(quarantined)
 
@@ -484,7 +488,7 @@ def kalshi_account(
             account,
             account.journal(JOB),
             ActionLog(account.database, account.events, account.book, JOB),
-            NothingIsSent() if dry else gate,
+            DryRunGate() if dry else gate,
             settings.guards,
         )
 
@@ -495,12 +499,12 @@ def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
     Two keys of one account are two names: one process alone may trade an account.
     """
     # This machine has several names, and a port has one account.
-    where = urlsplit(venue.address).port if venue.on_this_machine else venue.address
+    where = urlsplit(venue.address).port if venue.is_loopback else venue.address
     digest = hashlib.sha256(f"{where} {keys.key_id}".encode()).hexdigest()
     return f"{EVENT_ACCOUNT_PREFIX}{venue.mode}-{digest[:_NAME]}"
 
 
-class NothingIsSent:
+class DryRunGate:
     """The gate of a dry run."""
 
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
@@ -521,7 +525,7 @@ def show(entry: ActionEntry) -> None:
 
 def check_sources(settings: KalshiTradingSettings) -> None:
     """Refuse a policy or estimates that cannot be read, before keys or a venue are needed."""
-    policy_of(settings)
+    build_policy(settings)
     if settings.estimates is not None:
         read_estimates(Path(settings.estimates))
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from event_contracts.settings import TrainingSettings
-from event_contracts.simulation.recorded import events_of, recorded_markets
+from event_contracts.simulation.recorded import list_events, recorded_markets
 from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.trading.policies import EARLIER, read_checkpoint
+from event_contracts.trading.policies import RESUMED_FROM, read_checkpoint
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array
 from foundation.cli import Result
@@ -42,7 +42,7 @@ def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
     if settings.folder is None:
         return None
     markets = recorded_markets(settings.folder)
-    first = events_of(markets, settings.train_events, "train_events")[: settings.train_events]
+    first = list_events(markets, settings.train_events, "train_events")[: settings.train_events]
     return [market.session for market in markets if market.event in first]
 
 
@@ -53,7 +53,7 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
     """
     import torch
 
-    from event_contracts.simulation.learner import learner_of
+    from event_contracts.simulation.learner import build_learner
 
     output = Path(settings.output).expanduser()
     check_output(output)
@@ -64,12 +64,12 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
     sessions = sessions_to_train_on(settings)
     # Networks so small are slower with more of them.
     torch.set_num_threads(1)
-    env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.keywords())
+    env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.as_keyword_arguments())
     given = json.loads(json.dumps(asdict(settings), default=str))
     if earlier is not None:
         # What it saw before counts as seen.
-        given[EARLIER] = dict(earlier.settings)
-    learner = learner_of(env, settings.learner, settings.seed, given=given)
+        given[RESUMED_FROM] = dict(earlier.settings)
+    learner = build_learner(env, settings.learner, settings.seed, given=given)
     if settings.resume is not None:
         learner.load(Path(settings.resume))
         if learner.steps >= settings.steps:

@@ -19,7 +19,7 @@ from chronos import Chronos2Pipeline
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from forecasting.forecast import HORIZON
 from trainingdata.bars import CLOSE
-from trainingdata.source import DataSettings, span_of
+from trainingdata.source import DataSettings, resolve_span
 
 CONTEXT = 100  # own bars that a forecast sees, `forecaster.context_length`
 WINDOWS = 32  # a step
@@ -37,7 +37,7 @@ def main() -> None:
     words = parser.parse_args()
 
     read = DataSettings(dir=(words.bars,)).bars([], None, words.end)
-    bars = read.until(span_of(read, None, words.end)[1])
+    bars = read.until(resolve_span(read, None, words.end)[1])
     closes = [bars.real_bars(symbol)[1][:, CLOSE] for symbol in range(len(bars.symbols))]  # USD
     pipeline = Chronos2Pipeline.from_pretrained(words.model, use_safetensors=True)
     pipeline.fit(

@@ -16,8 +16,8 @@ from execution.orders.option_orders import is_option
 from foundation.clock import TimeSource
 from foundation.errors import BrokerError, invalid_choice
 from foundation.plugin import load_entry_point, entry_point_names
-from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.instruments import foreign_symbol, instrument, is_symbol
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.instruments import placeholder_symbol, instrument, is_symbol
 
 REREAD_SECONDS = 2.0  # before the second reading of an account
 ACCOUNT_READ_DELAYS = (
@@ -104,7 +104,7 @@ def parse_venue_symbol(name: str) -> str:
     """
     if is_option(name):
         return name
-    return instrument(name).symbol if is_symbol(name) else foreign_symbol(name)
+    return instrument(name).symbol if is_symbol(name) else placeholder_symbol(name)
 
 
 class Gateway(Broker, Protocol):
@@ -185,7 +185,7 @@ class EstimatedClock:
         return self._connection.estimated_now()
 
 
-def broker_connection(settings: BrokerSettings, keys: Keys) -> BrokerConnection:
+def broker_connection(settings: BrokerSettings, keys: ApiKeys) -> BrokerConnection:
     """Return a connection to the registered broker that the settings name."""
     if settings.name not in (names := entry_point_names("brokers")):
         raise invalid_choice("broker.name", settings.name, names)

@@ -54,11 +54,11 @@ from foundation.console import LOGS
 from foundation.database import Database, DatabaseFailed, copy_database, rollback_journal
 from foundation.errors import AccessDenied, BrokerError, InputError, one_line
 from foundation.formatting import duration_text
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.fields import as_mapping
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import utc_text
-from trainingdata.instruments import instrument, is_coin
+from trainingdata.instruments import instrument, is_crypto
 
 Level = Literal["ok", "warning", "failure"]
 CheckResult = tuple[Level, str]
@@ -98,7 +98,7 @@ class DoctorContext:
     """
 
     settings: LiveSettings
-    keys: Keys | InputError
+    keys: ApiKeys | InputError
     clock: InstantSource = SYSTEM_TIME
 
     @cached_property
@@ -110,7 +110,7 @@ class DoctorContext:
     def root(self) -> Path:
         return Path(self.settings.folder)
 
-    def given_keys(self) -> Keys:
+    def given_keys(self) -> ApiKeys:
         if isinstance(self.keys, InputError):
             raise self.keys
         return self.keys
@@ -121,7 +121,7 @@ class DoctorContext:
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        with self.connection.translated_errors("the account"):
+        with self.connection.translate_errors("the account"):
             facts = as_mapping(self.connection.client.get_account())
             AccountEntry.id.of(facts)
         return facts
@@ -173,7 +173,7 @@ def _venue(start: DoctorContext) -> CheckResult:
         return "ok", "Alpaca's paper account; no order is real"
     if broker.address is None:
         return "warning", "Alpaca's account with real money; set broker.paper=true to practise"
-    if broker.on_this_machine:
+    if broker.is_loopback:
         return "ok", f"{broker.address} in Alpaca's place, a server on this machine"
     found = f"{broker.address} in Alpaca's place; its keys and orders are this server's"
     return "warning", f"{found}, take broker.url_override away where that is not meant"
@@ -210,7 +210,7 @@ def _crypto(start: DoctorContext) -> CheckResult:
     status = AccountEntry.crypto_status.of(start.facts)
     if is_trading_status(status, paper=start.settings.broker.paper):
         return "ok", status
-    coins = ", ".join(filter(is_coin, start.symbols))
+    coins = ", ".join(filter(is_crypto, start.symbols))
     text = f"{status}, {coins or 'coins'} cannot be traded; have it enabled at the venue"
     return "failure" if coins else "warning", text
 
@@ -222,7 +222,7 @@ def _clock(start: DoctorContext) -> CheckResult:
     except BrokerError as error:
         raise InputError(f"{error}; look at the venue's status page") from error
     offset = clock_offset(shown, asked, start.clock.now())
-    return check_clock_offset(offset, on_this_machine=start.settings.broker.on_this_machine)
+    return check_clock_offset(offset, is_loopback=start.settings.broker.is_loopback)
 
 
 def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime64) -> float:
@@ -232,14 +232,14 @@ def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime6
     return float(ahead / np.timedelta64(1, "s"))
 
 
-def check_clock_offset(offset: float, *, on_this_machine: bool) -> CheckResult:
+def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
     """What is said of a clock that is so many seconds ahead of ours.
 
     on_this_machine: whether the venue is, and may be a practice server with a time of its own.
     """
     side = "ahead of" if offset > 0 else "behind"
     found = f"the venue's is {duration_text(abs(offset))} {side} this machine's"
-    if on_this_machine and abs(offset) >= SIMULATED_OFFSET:
+    if is_loopback and abs(offset) >= SIMULATED_OFFSET:
         return "ok", f"{found}; a practice server has a time of its own"
     if abs(offset) > NOTABLE_OFFSET:
         level: Level = "failure" if abs(offset) > LARGEST_OFFSET else "warning"
@@ -262,7 +262,7 @@ def _feed(start: DoctorContext) -> CheckResult:
         return "warning", "not checked; name what is to be traded, as symbols=[NVDA,BTCUSD]"
     # Whether a bar is the latest is a question of the venue's time.
     now = start.connection.now_or_estimate()
-    late = np.timedelta64(round(settings.bar_patience * 1e9), "ns")
+    late = np.timedelta64(round(settings.bar_wait_seconds * 1e9), "ns")
     feed, adjustment = settings.data.feed, settings.data.adjustment
     timeframe = settings.named_timeframe
     data = MarketData(settings.broker, start.given_keys(), feed, adjustment, timeframe)
@@ -421,12 +421,12 @@ def run(settings: LiveSettings) -> Result:
     logging.getLogger().addHandler(logging.NullHandler())
     failed = False
     try:
-        keys: Keys | InputError = Keys.of(os.environ)
+        keys: ApiKeys | InputError = ApiKeys.of(os.environ)
     except InputError as error:
         keys = error
     for finding in run_checks(DoctorContext(settings, keys)):
         failed |= finding.level == "failure"
-        line = keys.redact(str(finding)) if isinstance(keys, Keys) else str(finding)
+        line = keys.redact(str(finding)) if isinstance(keys, ApiKeys) else str(finding)
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     return Result(code=1 if failed else 0)

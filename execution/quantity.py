@@ -25,12 +25,12 @@ from foundation.compose import compose_config
 from foundation.errors import BrokerError, DataError, InputError
 from sizing import quantity as sizing_quantity
 from trainingdata.bar_files import find_files
-from trainingdata.bars import Bars, closes_of
-from trainingdata.confirmation import confirmed
-from trainingdata.feed.endpoint import Keys
+from trainingdata.bars import Bars, last_closes_by_symbol
+from trainingdata.confirmation import drop_unconfirmed
+from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import HOUR, history_start, utc_text
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import AssetClass, instrument
 from trainingdata.sessions import in_session
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price:g} is not above 0")
     settings = LiveSettings.from_config(compose_config("live", list(overrides)))
-    keys = Keys.of(os.environ)
+    keys = ApiKeys.of(os.environ)
     broker = broker_connection(settings.broker, keys).broker()
     account = broker.account()
     refuse_unlisted(broker, {item.symbol, *settings.tradable_symbols})
@@ -106,7 +106,7 @@ def decide(
     """
     now = account.as_of
     item = instrument(symbol)
-    if item.kind is Kind.STOCK and not in_session(np.array([now]))[0]:
+    if item.kind is AssetClass.STOCK and not in_session(np.array([now]))[0]:
         why = f"its market is shut at {utc_text(now)}; nothing can be traded now"
         return SizedQuantity(symbol, Decimal(0), why)
     # The caller's price values the symbol and the account's prices the rest. The limit of an open
@@ -115,10 +115,10 @@ def decide(
     account = replace(account, prices=prices)
     try:
         bars = fetch(_panel_symbols(symbol, settings, account), now)
-        bars = confirmed(settings.data.market(settings.with_increments(bars)).view())
+        bars = drop_unconfirmed(settings.data.market(settings.with_increments(bars)).view())
         if asset is not None:
             bars = with_venue_rules(bars, {symbol: asset}, settings.increments)
-        account = _fully_priced(account.with_prices(closes_of(bars)))
+        account = _fully_priced(account.with_prices(last_closes_by_symbol(bars)))
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         belief = trader.belief_of(bars, symbol, now)
     except NoForecast as error:
@@ -161,7 +161,7 @@ def _without_forecast(
         account=account,
         moments=None,
         limits=settings.limits.with_account_leverage(account.leverage),
-        overnight=not stocks.intraday_ceiling_holds(np.array([account.as_of]))[0],
+        overnight=not stocks.intraday_ceiling_applies(np.array([account.as_of]))[0],
         enhanced=sizing.enhanced,
         fallback=sizing.fallback,
         risk_multiplier=sizing.risk_multiplier,
@@ -171,7 +171,7 @@ def _without_forecast(
     return SizedQuantity(symbol, qty, f"Enhanced sizing failed: {why}; {answer}")
 
 
-def _bar_source(settings: LiveSettings, keys: Keys) -> BarFetcher:
+def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
     """Bars from the files of `data.dir`, or the venue's own."""
     folders = [Path(folder).expanduser() for folder in settings.data.dir]
 

@@ -51,7 +51,7 @@ from foundation.threads import parallel_map
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.coverage import coverage_parts
 from trainingdata.instants import utc_text
-from trainingdata.source import span_of
+from trainingdata.source import resolve_span
 from trainingdata.timeframe import following_ends
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
     """Forecast what the settings ask for."""
     settings.forecaster.check()
     bars = settings.bars()
-    first, last = span_of(bars, settings.start, settings.end)
+    first, last = resolve_span(bars, settings.start, settings.end)
     issued = Windows.from_bars(bars, first, settings.forecaster.context_length).issued_at
     # Looked at before anything is computed: a span without a forecast would else take as long as
     # one with many.

@@ -48,8 +48,8 @@ from foundation.page import render_page
 from foundation.tables import Cell, Row, Table
 from trainingdata.bars import Bars
 from trainingdata.instants import NEW_YORK, utc_text
-from trainingdata.instruments import Kind
-from trainingdata.source import span_of
+from trainingdata.instruments import AssetClass
+from trainingdata.source import resolve_span
 from trainingdata.timeframe import Clock, Timeframe
 
 FOLDS = 5
@@ -141,7 +141,7 @@ class Evaluation:
         place = clock.bars_a_day - 2
         night = chosen & (main["kind"] == "stock") & (main["slot"] == place) & (main["step"] == 2)
         if night.any():
-            parts[f"{clock.place_text(place)} to {clock.place_text(0)}"] = night
+            parts[f"{clock.slot_text(place)} to {clock.slot_text(0)}"] = night
         # A class may have no outcome at a step that another has.
         return {label: self._figures(rows) for label, rows in parts.items() if rows.any()}
 
@@ -164,7 +164,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> 
     folder = None if settings.candidates else settings.forecaster.per_symbol
     replace(settings.forecaster, per_symbol=folder).check()
     bars = settings.bars()
-    first, last = span_of(bars, settings.start, settings.end)
+    first, last = resolve_span(bars, settings.start, settings.end)
     found: tuple[SymbolSearchResult, ...] = ()
     if settings.candidates:
         asked = search_results(
@@ -404,13 +404,15 @@ def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: 
         classes=CLASSES,
         verdict=judge_scores(figures),
         legend=[(name, series_colour(number)) for number, name in enumerate(names)],
-        panels=[panel for kind in Kind for panel in _panels(figures, frames, kind, timeframe)],
+        panels=[
+            panel for kind in AssetClass for panel in _panels(figures, frames, kind, timeframe)
+        ],
         tables=[score_table(figures, group) for group in figures["groups"]],
     )
 
 
 def _panels(
-    figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: Kind, timeframe: Timeframe
+    figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: AssetClass, timeframe: Timeframe
 ) -> list[tuple[str, Chart]]:
     """Title and chart of each panel of a class; none where nothing of it was scored."""
     group = figures["groups"].get(kind)
@@ -455,8 +457,8 @@ def coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
     """Return the chart of the 80 % interval's coverage by hour; its target is a dashed line."""
     places = np.arange(float(len(hours)))
     held = np.array([scores["inside80"] for scores in hours.values()])
-    weekend = {place: ", weekend" if clock.on_weekend(int(place)) else "" for place in hours}
-    labels = [clock.place_text(int(place)) + weekend[place] for place in hours]
+    weekend = {place: ", weekend" if clock.is_weekend_slot(int(place)) else "" for place in hours}
+    labels = [clock.slot_text(int(place)) + weekend[place] for place in hours]
     said = ", ".join(f"{at} {number(value, 3)}" for at, value in zip(labels, held, strict=True))
     return Chart(
         f"Held by hour: {said}",

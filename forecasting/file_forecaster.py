@@ -40,7 +40,7 @@ from foundation.arrays import Array, Array32, Index, Instants, Mask, first_true
 from foundation.errors import DataError, InputError
 from foundation.files import file_digest
 from trainingdata.bars import Bars
-from trainingdata.instants import instants_of_column, utc_text
+from trainingdata.instants import parse_instant_column, utc_text
 from trainingdata.instruments import instrument
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
     """Number of the window that each row's forecast was issued for [n], -1 where none is."""
     symbol = portion.symbols(bars)
     column = portion.rows["issued_at"]
-    stamps = instants_of_column(column, str(portion.path), portion.before)
+    stamps = parse_instant_column(column, str(portion.path), portion.before)
     inside = (symbol >= 0) & (stamps >= bars.times[0]) & (stamps <= bars.times[-1])
     window = np.full(len(stamps), -1)
     for number, slot in enumerate(windows.slices_by_symbol()):

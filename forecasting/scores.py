@@ -22,7 +22,7 @@ from foundation.errors import InputError
 from foundation.formatting import MIN_WEEKS, count_text
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_fridays
 
 TRAILING_BARS = 100  # own bars of the deviation that scores are measured in
@@ -124,8 +124,8 @@ def _scored(
     # A symbol that stands still has no unit to measure in.
     unit = np.where(unit > 0, unit, np.nan)
     slot = np.zeros(len(rows), dtype=np.int64)
-    for kind in Kind:
-        own = np.flatnonzero(bars.crypto[symbol] == (kind is Kind.CRYPTO))
+    for kind in AssetClass:
+        own = np.flatnonzero(bars.crypto[symbol] == (kind is AssetClass.CRYPTO))
         slot[own] = bars.clock(kind).slots(issued[own], 0)[:, 0]
     values = table.quantiles[rows][:, steps - 1].astype(np.float64)
     values = values.swapaxes(0, 1).reshape(-1, len(LEVELS))

@@ -23,7 +23,7 @@ from foundation.errors import InputError, one_line, invalid_choice
 from foundation.plugin import TARGET, call_text, is_plugin, load_plugin, plugin_errors
 from foundation.settings import setting, settings_class, settings_from_config
 from trainingdata.bars import Bars
-from trainingdata.instruments import data_symbol
+from trainingdata.instruments import normalize_data_symbol
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY, Fill, Timeframe, TimeframeName
 
@@ -199,7 +199,7 @@ def _refuse_twice(words: Sequence[str]) -> None:
     for part in ",".join(words).split(","):
         if not part.strip():
             continue
-        symbol = data_symbol(part)
+        symbol = normalize_data_symbol(part)
         if symbol in seen:
             raise InputError(f"symbols: {symbol} stands twice; leave one of them")
         seen.add(symbol)
@@ -247,7 +247,7 @@ class PanelSettings:
     @property
     def files_timeframe(self) -> Timeframe | None:
         """The timeframe that files are put together to; none where they say it."""
-        day = self.data.coin_day
+        day = self.data.crypto_day
         # What days alone have is refused of hours, in words of its own.
         found = day == "utc" and self.fill == "open"
         named = self.timeframe or (None if found else HOURLY.name)

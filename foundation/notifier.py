@@ -262,7 +262,7 @@ def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = N
 class MonitoringSettings:
     """Who is told of a loop, and when it gives up."""
 
-    halt_after: int = setting(
+    max_failed_cycles: int = setting(
         3, "failed cycles, or ticks, in a row that end the process", ge=1, le=1000
     )
     healthcheck_url: str | None = setting(

@@ -48,10 +48,10 @@ from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
 from marketsimulator.venue.stocks import ASSET_FLAGS, Venue
 from marketsimulator.venue.tickets import derive_id, quantity_text, timestamp
-from trainingdata.instants import date_of, instant, new_york_minutes, time_text
-from trainingdata.instruments import instrument, is_coin, venue_spelling
+from trainingdata.instants import parse_date, parse_instant, new_york_minutes, time_text
+from trainingdata.instruments import instrument, is_crypto, venue_spelling
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, in_session, session_of
+from trainingdata.sessions import calendar, in_session, session_on
 
 MAX_ORDERS_LISTED = 500  # an answer holds
 ASSET_CLASSES = ("us_equity", "us_option", "crypto")
@@ -267,8 +267,8 @@ def account_response(venue: Venue) -> Response:
     """`GET /v2/account`."""
     account = venue.broker.account()
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
-    crypto = sum(v for s, v in values.items() if is_coin(s))
-    stocks = sum(abs(v) for s, v in values.items() if not is_coin(s))
+    crypto = sum(v for s, v in values.items() if is_crypto(s))
+    stocks = sum(abs(v) for s, v in values.items() if not is_crypto(s))
     # At Alpaca equity is cash plus the worth of all positions, options among them.
     options = [float(position["market_value"]) for position in venue.options.positions()]
     worth = [*values.values(), *options]
@@ -305,7 +305,7 @@ def positions_response(venue: Venue) -> list[Response]:
     short_proceeds = venue.broker.short_proceeds()
     positions = []
     for symbol, quantity in account.positions.items():
-        coin = is_coin(symbol)
+        coin = is_crypto(symbol)
         price = account.prices[symbol]
         # Settlement records the proceeds of a short.
         entry = short_proceeds[symbol] / float(-quantity) if quantity < 0 else None
@@ -339,7 +339,7 @@ def activities_response(venue: Venue, query: Mapping[str, str]) -> list[Response
     refuse_unknown_keys(query, "after", "direction", "page_size", "page_token")
     activities = venue.record.listed()
     if "after" in query:
-        since = timestamp(instant(query["after"], name="after"))
+        since = timestamp(parse_instant(query["after"], name="after"))
         # Trades have an instant, everything else a day: as texts the two compare in time order.
         activities = [
             each
@@ -372,7 +372,7 @@ def exchange_of(symbol: str) -> str:
 
     The list has no exchange for crypto, which is OTC here.
     """
-    return "OTC" if is_coin(symbol) else "NASDAQ"
+    return "OTC" if is_crypto(symbol) else "NASDAQ"
 
 
 def calendar_response(query: Mapping[str, str]) -> list[Response]:
@@ -412,7 +412,7 @@ def options_level(venue: Venue) -> int:
 
 def asset_response(venue: Venue, symbol: str) -> Response:
     """`GET /v2/assets/{symbol}`, for a symbol of the panel."""
-    coin = is_coin(symbol)
+    coin = is_crypto(symbol)
     asset = venue.asset(symbol)
     answer = {
         "id": derive_id(symbol),
@@ -478,11 +478,11 @@ def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> 
     if name not in query:
         return default
     text = query[name]
-    return date_of(text[:10]) if "T" in text else date_of(text)
+    return parse_date(text[:10]) if "T" in text else parse_date(text)
 
 
 def _session_answer(date: np.datetime64, settled: np.datetime64) -> Response:
-    session = session_of(date)
+    session = session_on(date)
     assert session is not None
     ends = np.array([session.opens, session.closes, *extended_hours(session)])
     opens, closes, first, last = map(time_text, new_york_minutes(ends).tolist())

@@ -32,7 +32,7 @@ from marketsimulator.results.trials import NO_LEDGER_NOTE, check_ledger, record_
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
-from trainingdata.correlation import KeptCorrelations
+from trainingdata.correlation import CachedCorrelations
 from trainingdata.coverage import coverage_parts
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
@@ -69,7 +69,7 @@ def run_backtest(
     _check_context(settings, market.bars)
     # Operators grep the log for one trader: only the main run's decisions go there.
     forecaster = settings.forecaster.build(market.bars.symbols)
-    correlations = KeptCorrelations(settings.correlation.source())
+    correlations = CachedCorrelations(settings.correlation.source())
     trader = replace(settings.trader(forecaster), correlations=correlations)
     decider = trader.over(market, progress)
     name = forecaster.name

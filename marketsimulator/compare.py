@@ -59,7 +59,7 @@ from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import NO_LEDGER, TrialStatistics, check_ledger, record_trials
 from marketsimulator.runs.outcome import AccountOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings, ComparisonOptions, CounterfactualKind
-from trainingdata.correlation import KeptCorrelations
+from trainingdata.correlation import CachedCorrelations
 from trainingdata.market import Market
 
 STRATEGY = "sizing.strategy"
@@ -246,12 +246,12 @@ def _by_beliefs(
         universe = variant.universe
         ranked_by = (variant.prior, variant.costs, variant.fees) if universe.by_growth else ()
         groups.setdefault(repr((*sources, universe, *ranked_by)), []).append(k)
-    correlations: dict[str, KeptCorrelations] = {}
+    correlations: dict[str, CachedCorrelations] = {}
     for members in groups.values():
         variant = variants[members[0]][1]
         key = repr(variant.correlation)
         if key not in correlations:
-            correlations[key] = KeptCorrelations(variant.correlation.source())
+            correlations[key] = CachedCorrelations(variant.correlation.source())
         forecaster = variant.forecaster.build(market.bars.symbols)
         trader = replace(variant.trader(forecaster), correlations=correlations[key])
         beliefs = trader.build_beliefs(market, progress)

@@ -77,9 +77,9 @@ from marketsimulator.results.run_record import LIVE_TITLE
 from marketsimulator.results.summary import Results, run_baselines
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings, DriftOptions
-from trainingdata.bars import Bars, closes_of, panel
+from trainingdata.bars import Bars, last_closes_by_symbol, build_panel
 from trainingdata.instants import history_start, utc_text
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
 from trainingdata.source import DataSettings
 
@@ -251,7 +251,7 @@ def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> No
 
 def is_covered(bars: Bars, at: np.datetime64) -> bool:
     """Whether every bar that had started before an instant is there: what was sent meets it."""
-    latest: dict[Kind, np.datetime64] = {}
+    latest: dict[AssetClass, np.datetime64] = {}
     for s, item in enumerate(bars.instruments):
         times = bars.real_bars(s)[0]
         if len(times):
@@ -260,7 +260,7 @@ def is_covered(bars: Bars, at: np.datetime64) -> bool:
     before = np.array([at - np.timedelta64(1, "ns")])
     for kind, last in latest.items():
         clock = bars.clock(kind)
-        end = clock.end_of(clock.bars_ended(before) + 1, before)
+        end = clock.end_of(clock.count_ended_bars(before) + 1, before)
         if last < end[0] and clock.started_at(end)[0] < at:
             return False
     return True
@@ -279,7 +279,7 @@ def _market_between(
         opened = bars.clock(item.kind).started_at(times)
         kept = (opened >= since) & (opened < end)
         tables.append((item, times[kept], values[kept]))
-    bars = panel(tables, bars.source, bars.timeframe)
+    bars = build_panel(tables, bars.source, bars.timeframe)
     first = int(np.searchsorted(bars.times, begin))
     if first == len(bars.times) or bars.times[first] != begin:
         raise InputError(
@@ -304,7 +304,7 @@ def _simulated(
     were decided.
     """
     start = record.first_account()
-    closes = closes_of(market.history)
+    closes = last_closes_by_symbol(market.history)
     positions = record.decisions[0].positions
     cash = start.cash
     for symbol, quantity in start.positions.items():
@@ -367,7 +367,7 @@ def _decided_anew(
     for number, journaled in enumerate(compared, 1):
         at = journaled.at
         view = market.view(int(np.searchsorted(market.bars.times, at, side="right")))
-        closes[at] = closes_of(view)
+        closes[at] = last_closes_by_symbol(view)
         account = journaled_account(record, journaled, settings, closes[at])
         decisions[at] = hours.trader.decide(view, account) if view.now == at else None
         progress("decisions, anew", number, len(compared))

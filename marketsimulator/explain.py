@@ -27,7 +27,7 @@ from foundation.errors import InputError, did_you_mean, list_choices
 from foundation.formatting import basis_points, number, rounded_price
 from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from marketsimulator.results.run_folder import RunFolder
-from trainingdata.instants import instant, utc_text
+from trainingdata.instants import parse_instant, utc_text
 from trainingdata.instruments import instrument, nearest_symbol
 
 
@@ -73,7 +73,7 @@ def explain(
 
 def _span(at: str) -> tuple[pd.Timestamp, pd.Timestamp]:
     """Return the first and the last instant that are meant: those of a date, or one twice."""
-    first, last = (instant(at, name="--at", end_of_day=end) for end in (False, True))
+    first, last = (parse_instant(at, name="--at", end_of_day=end) for end in (False, True))
     return pd.Timestamp(first), pd.Timestamp(last)
 
 

@@ -42,7 +42,7 @@ from foundation.transport import connection_error_text
 from marketsimulator.run_result import file_writers
 from marketsimulator.results.journal_record import JournalRecord
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.instants import utc_text
 
 log = logging.getLogger("live")
@@ -104,7 +104,7 @@ def _refuse_other_account(output: Path, account_id: str) -> None:
 
 def run_replay(
     settings: LiveSettings,
-    keys: Keys,
+    keys: ApiKeys,
     feed: BarFeed,
     trader: Trader,
     output: Path,
@@ -122,7 +122,7 @@ def run_replay(
     It returns what came of it, a line of JSON.
     """
     url = settings.broker.address
-    if url is None or not settings.broker.on_this_machine:
+    if url is None or not settings.broker.is_loopback:
         raise InputError(
             "broker.url_override: a replay needs a practice server on this machine"
             " (marketsimulator.alpaca_server)"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from foundation.cli import FlagParser, find_command, refuse_flag_and_word
 from foundation.compose import is_override, flags_to_overrides
-from trainingdata.instruments import symbols_of
+from trainingdata.instruments import parse_symbols
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
@@ -50,5 +50,5 @@ def _folders_of(symbols: Sequence[str]) -> list[str]:
 
     folders = [str(folder) for folder in folders_with(Path("trainingdata"), symbols)]
     if not folders:
-        refuse_not_synthetic(symbols_of(symbols), "trainingdata/")
+        refuse_not_synthetic(parse_symbols(symbols), "trainingdata/")
     return folders

@@ -16,12 +16,12 @@ from foundation.settings import about, setting, settings_class, settings_from_co
 from marketsimulator.account.terms import FillTerms, holding_table, tier_table
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.instants import DAY, instant, new_york_date, utc_text
+from trainingdata.instants import DAY, parse_instant, new_york_date, utc_text
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
-from trainingdata.sessions import Session, session_of
-from trainingdata.source import Span, span_of
-from trainingdata.volatility_index import RESPONSE
+from trainingdata.sessions import Session, session_on
+from trainingdata.source import Span, resolve_span
+from trainingdata.volatility_index import VOLATILITY_RESPONSE
 from trainingdata.volume_units import require_volume_units
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
@@ -44,8 +44,8 @@ class OptionTerms:
         0.05, "points between the middle and what a leg is quoted at", ge=0, le=1e3
     )
     vix_response: float = setting(
-        RESPONSE,
-        "by which volatility moves against its index within a day; see `within_day`",
+        VOLATILITY_RESPONSE,
+        "by which volatility moves against its index within a day; see `intraday_volatility_index`",
         ge=-20,
         le=20,
         key=False,
@@ -138,7 +138,7 @@ class BacktestSettings(TradingSettings):
 
     def run_window(self, bars: Bars) -> Span:
         """First and last instant of the run."""
-        first, last = span_of(bars, self.start, self.end)
+        first, last = resolve_span(bars, self.start, self.end)
         if self.days is not None:
             lasts = [bars.times[present][-1] for present in bars.present]
             # What is gone shares no bar any more.
@@ -146,7 +146,7 @@ class BacktestSettings(TradingSettings):
             kept = [at for at, gone in zip(lasts, endings.gone(bars), strict=True) if not gone]
             last = min(kept or lasts)
             day = new_york_date(np.array([last]))[0] - (self.days - 1) * DAY
-            first = instant(day, name="days")
+            first = parse_instant(day, name="days")
         return first, np.datetime64(last)
 
 
@@ -225,7 +225,7 @@ class Scenario:
         """The session of its day; none without a day."""
         if self.day is None:
             return None
-        found = session_of(new_york_date(np.array([instant(self.day, name="day")]))[0])
+        found = session_on(new_york_date(np.array([parse_instant(self.day, name="day")]))[0])
         if found is None:
             raise InputError(f"day: {self.day} is no session of the stock exchange")
         return found

@@ -48,7 +48,7 @@ from marketsimulator.results.stress.report import (
     verdict_of,
 )
 from marketsimulator.settings import BacktestSettings, StressSettings
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.instruments import instrument
 
 STRESS_FILE = "stress.json"
@@ -89,7 +89,7 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
         raise InputError(f"at: {settings.at} is of a run; an account is read as it is now")
     names = {each.name for each in fields(BacktestSettings)} - {"output"}
     terms = BacktestSettings.from_config(OmegaConf.masked_copy(config, sorted(names)))
-    keys = Keys.of(os.environ)
+    keys = ApiKeys.of(os.environ)
     return lambda: stress_with_notes(
         settings, load_account_book(settings.broker, keys, terms), terms
     )

@@ -26,7 +26,7 @@ from typing import Any
 from forecasting.forecast import Progress
 from foundation.cli import Result
 from foundation.tables import json_text
-from option_spreads.autoscaler.rules import strategies_of
+from option_spreads.autoscaler.rules import parse_strategies
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.selling import SpreadAccount, offered_spreads, spread_account
 from option_spreads.simulation.settings import SpreadSettings
@@ -49,7 +49,7 @@ SIMULATED_NOTE = (
 
 def run_account(settings: SpreadSettings, days: IndexDays) -> SpreadAccount:
     """What an account did that was offered whatever the strategies sell on these sessions."""
-    names = strategies_of(settings.strategies)
+    names = parse_strategies(settings.strategies)
     rules = [replace(settings.rules, strategy=name) for name in names]
     offers = offered_spreads(days, rules, settings.costs, settings.quoted)
     return spread_account(offers, settings, settings.max_position)
@@ -61,7 +61,7 @@ def run_summary(
     """The content of spreads.json: of the account, and of each strategy within it."""
     costs = settings.costs
     parts = {}
-    for name in strategies_of(settings.strategies):
+    for name in parse_strategies(settings.strategies):
         part = [trade for trade in account.trades if trade.spread.strategy == name]
         parts[name] = {**trade_figures(part), "costs": cost_figures(part, costs)}
     return {

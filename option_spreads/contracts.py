@@ -32,13 +32,18 @@ from foundation.errors import InputError, invalid_choice
 from foundation.formatting import MIN_FILLS, count_text, number, usd
 from foundation.notifier import Notifier
 from foundation.tables import Table
-from option_spreads.autoscaler.account import TRADES, AccountFiles, AccountState
-from option_spreads.autoscaler.now import Sizing, contracts_now
-from option_spreads.autoscaler.rules import WIDTHS, AutoscalingSettings, max_risk, recommended_cap
+from option_spreads.autoscaler.account import TRADES_FILE, AccountFiles, AccountState
+from option_spreads.autoscaler.contract_sizing import ContractSizing, size_contracts
+from option_spreads.autoscaler.rules import (
+    SPREAD_WIDTHS,
+    AutoscalingSettings,
+    max_risk,
+    recommended_cap,
+)
 from option_spreads.simulation.resampled_accounts import limits_text, simulate_accounts
-from option_spreads.simulation.resampling import UNIT
+from option_spreads.simulation.resampling import UNITS_PER_DOLLAR
 from option_spreads.simulation.settings import MonteCarloSettings
-from option_spreads.simulation.trade_sample import TradeRow, TradeSample, read_trades, sample_of
+from option_spreads.simulation.trade_sample import TradeRow, TradeSample, read_trades, build_sample
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import calendar
 
@@ -46,8 +51,8 @@ from trainingdata.sessions import calendar
 CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}
 CAPITAL = "STARTING_CAPITAL"
 TASKS = ("init", "recover", "review")
-SESSIONS = 21  # of a month
-RANGE = (5.0, 95.0)  # percentiles of the 90 % range
+REVIEW_SESSIONS = 21  # of a month
+RANGE_PERCENTILES = (5.0, 95.0)  # percentiles of the 90 % range
 UNLIMITED_CAPITAL = 1e9  # USD; more than any run of single contracts can lose
 SETS = {"iid": "one by one", "block": "in blocks of a week", "stress": "with maximum losses"}
 
@@ -92,7 +97,7 @@ def calculate_position_size(
     if risk is None:
         risk = settings.STOP_LOSS_PER_CONTRACT
     with Notifier(None, settings.ALERT_URL) as notices:
-        count = contracts_now(files, settings, risk, notices, account_balance, verbose=verbose)
+        count = size_contracts(files, settings, risk, notices, account_balance, verbose=verbose)
     return count.number
 
 
@@ -146,7 +151,7 @@ class Review:
         return float(100 * (below + equal / 2))
 
 
-def review_of(path: Path, settings: AutoscalingSettings, now: np.datetime64) -> Review:
+def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) -> Review:
     """Compare the last 21 sessions of a file of trades with a Monte Carlo of earlier ones.
 
     Both sides count single contracts, so that a change of size has no effect.
@@ -156,7 +161,7 @@ def review_of(path: Path, settings: AutoscalingSettings, now: np.datetime64) -> 
     """
     today = new_york_date(np.array([now]))[0]
     dates = calendar().dates
-    dates = dates[dates <= today][-SESSIONS:]
+    dates = dates[dates <= today][-REVIEW_SESSIONS:]
     trades = read_trades(path, now)
     if any(trade.entered is None for trade in trades):
         raise InputError(f"{path}: review needs Timestamp_ET of every closed trade")
@@ -170,7 +175,7 @@ def review_of(path: Path, settings: AutoscalingSettings, now: np.datetime64) -> 
             f"{path}: {count_text(len(before), 'closed trade')} before {dates[0]}; a review needs"
             f" {MIN_FILLS}"
         )
-    sample = sample_of(before)
+    sample = build_sample(before)
     options = MonteCarloSettings(
         STARTING_CAPITAL=UNLIMITED_CAPITAL,
         SAFETY_HALT_PCT=0.0,
@@ -198,7 +203,7 @@ def _profit(trades: list[TradeRow], settings: AutoscalingSettings) -> float:
 def _simulated_profits(sample: TradeSample, options: MonteCarloSettings) -> dict[str, Array]:
     sets = simulate_accounts(sample, options)
     return {
-        name: np.rint((runs.balances[:, -1] - runs.start) * UNIT) / UNIT
+        name: np.rint((runs.balances[:, -1] - runs.start) * UNITS_PER_DOLLAR) / UNITS_PER_DOLLAR
         for name, runs in sets.items()
     }
 
@@ -208,7 +213,7 @@ def review_parts(review: Review) -> Iterator[RenderableType]:
     yield Text(verdict_text(review))
     rows = []
     for name, runs in review.profits.items():
-        low, middle, high = np.percentile(runs, [RANGE[0], 50, RANGE[1]])
+        low, middle, high = np.percentile(runs, [RANGE_PERCENTILES[0], 50, RANGE_PERCENTILES[1]])
         figures = (usd(value, 2, sign=True) for value in (low, middle, high))
         rows.append((SETS[name], *figures, number(review.percentile(name), 0)))
     heads = ("runs", "5 %", "median", "95 %", "percentile of the month")
@@ -220,9 +225,9 @@ def review_parts(review: Review) -> Iterator[RenderableType]:
 def verdict_text(review: Review) -> str:
     """Return a sentence on the month's percentile among block runs, and their 90 % range."""
     place = review.percentile("block")
-    inside = RANGE[0] <= place <= RANGE[1]
+    inside = RANGE_PERCENTILES[0] <= place <= RANGE_PERCENTILES[1]
     return (
-        f"Last {SESSIONS} sessions, {review.first} to {review.last}:"
+        f"Last {REVIEW_SESSIONS} sessions, {review.first} to {review.last}:"
         f" {count_text(review.trades, 'trade')}, {usd(review.profit, 2, sign=True)} a contract, at"
         f" percentile {number(place, 0)} of the Monte Carlo:"
         f" {'within' if inside else 'outside'} its 90 % range."
@@ -240,17 +245,17 @@ def account_result(
     """The account and what may be sold of each strategy; written: said first."""
     state = files.read()
     # The fifth line is the size for one risk. The table has it for each strategy's own.
-    lines = Sizing.of(state, settings.STOP_LOSS_PER_CONTRACT, settings).lines[:4]
+    lines = ContractSizing.of(state, settings.STOP_LOSS_PER_CONTRACT, settings).lines[:4]
     rows = []
-    for strategy, width in WIDTHS.items():
+    for strategy, width in SPREAD_WIDTHS.items():
         credit = CREDITS[strategy]
         risk = max_risk(strategy, credit, condor=settings.CONDOR_RISK)
-        count = Sizing.of(state, risk, settings).count
+        count = ContractSizing.of(state, risk, settings).count
         figures = f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number)
         rows.append((strategy, *figures, count.why))
     heads = ("strategy", "width", "credit", "max risk", "contracts", "why")
     table = Table(f"{files.mode} account, {files.folder}", heads, rows, words=(5,))
-    balance = float(state.certain_balance)
+    balance = float(state.lower_balance)
     advice = (
         f"A balance of ${balance:,.0f} may well carry"
         f" {count_text(recommended_cap(balance), 'contract')}; MAX_CONTRACTS is"
@@ -262,14 +267,14 @@ def account_result(
 def review_result(files: AccountFiles, settings: AutoscalingSettings) -> Result:
     """Compare the last month's trades with a Monte Carlo of earlier trades."""
     files.read()
-    found = review_of(files.folder / TRADES, settings, utc_now())
+    found = review_month(files.folder / TRADES_FILE, settings, utc_now())
     return Result(list(review_parts(found)))
 
 
 def _written_text(files: AccountFiles, state: AccountState) -> str:
     """Return a sentence on the files written, and the account's contents."""
     return (
-        f"Written: {files.balance_file} and {files.folder / TRADES}; {files.mode} account,"
+        f"Written: {files.balance_file} and {files.folder / TRADES_FILE}; {files.mode} account,"
         f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
         f" {count_text(len(state.results), 'trade')}."
     )

@@ -31,13 +31,13 @@ from foundation.errors import InputError
 from foundation.formatting import count_text, number, percent, usd
 from foundation.tables import json_text
 from option_spreads.simulation.resampled_accounts import (
-    doubts,
+    sample_doubts,
     limits_text,
     simulate_accounts,
     stress_chance,
     summary,
 )
-from option_spreads.simulation.resampling import UNIT, AccountPaths
+from option_spreads.simulation.resampling import UNITS_PER_DOLLAR, AccountPaths
 from option_spreads.simulation.settings import MonteCarloSettings
 from option_spreads.simulation.spread_report import figure_table
 from option_spreads.simulation.trade_sample import TradeSample, read_sample
@@ -56,15 +56,15 @@ def paths_content(
     sample: TradeSample, settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
 ) -> dict[str, Any]:
     """The content of monte_carlo.json."""
-    figures = {name: summary(runs, settings.final_above) for name, runs in sets.items()}
+    figures = {name: summary(runs, settings.balance_thresholds) for name, runs in sets.items()}
     a_day = settings.trades_per_day or sample.trades_per_day
     return {
         "trades": {
             "file": settings.trades,
             "n": len(sample.results),
-            "mean_per_contract": float(sample.results.mean() / UNIT),
-            "worst_per_contract": float(sample.results.min() / UNIT),
-            "maximum_losses": sample.maximal,
+            "mean_per_contract": float(sample.results.mean() / UNITS_PER_DOLLAR),
+            "worst_per_contract": float(sample.results.min() / UNITS_PER_DOLLAR),
+            "maximum_losses": sample.max_loss_count,
             "a_day": a_day,
         },
         "runs": settings.runs,
@@ -75,7 +75,7 @@ def paths_content(
         "stress_chance": stress_chance(sample, settings),
         "starting_capital": settings.STARTING_CAPITAL,
         "limits_of_resampling": limits_text(sample, settings),
-        "warnings": list(doubts(sample)),
+        "warnings": list(sample_doubts(sample)),
         **figures,
     }
 

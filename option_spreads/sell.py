@@ -29,11 +29,11 @@ from foundation.compose import compose_config
 from foundation.notifier import Supervisor
 from option_spreads.selling.settings import SellingSettings
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.market_data import MarketData
 
 
-def sell(words: Sequence[str], keys: Keys) -> None:
+def sell(words: Sequence[str], keys: ApiKeys) -> None:
     """Sell and follow spreads until as many looks were made as are set, or it is told to stop.
 
     words: overrides of configs/sell_spreads.yaml.
@@ -56,7 +56,7 @@ def sell(words: Sequence[str], keys: Keys) -> None:
         BarFeed(data, (), settings.effective_history_days),
         None,
         Supervisor.from_environment(os.environ),
-        cycles=selling.looks,
+        cycles=selling.polls,
     ) as loop:
         if loop is not None:
             loop.run()
@@ -68,4 +68,4 @@ def read(words: Sequence[str]) -> tuple[Sequence[str], None]:
 
 
 def run(settings: Sequence[str]) -> None:
-    sell(settings, Keys.of(os.environ))
+    sell(settings, ApiKeys.of(os.environ))

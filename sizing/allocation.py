@@ -19,7 +19,7 @@ from sizing.solver.active_set import SOLVED
 from sizing.solver.cardinality import sparse_weights
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from sizing.explanation import explain_targets
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import Holding
 
 WEIGHT_TOL = 1e-9  # a weight this close to the desired one is it
@@ -81,7 +81,7 @@ class Strategy(Protocol):
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Target weights of the symbols that decide; all others stay."""
 
-    def log_phrase(self, kind: Kind, stock_ceiling: float) -> str:
+    def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
         """The line operators grep for."""
 
 

@@ -166,7 +166,7 @@ def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
         elif crypto[s] and change < 0.0:
             sold = _whole_sale(held[s], weights[s], account.increment[s])
             freed += max(sold * (1.0 - cost[s]) - cent, 0.0)
-    payable = max(account.unborrowed + freed / account.order_margin, 0.0)
+    payable = max(account.unborrowed + freed / account.order_price_buffer, 0.0)
     affordable = weights.copy()
     # A full ceiling is full up to the rounding of the program.
     if needed <= payable + CEILING_TOL:

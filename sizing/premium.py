@@ -75,10 +75,12 @@ def unit_premiums(
         for i in stocks:
             for j in coins:
                 pairs += correlation[i, j]
-        across = (PRIOR_PAIRS * prior.across + pairs) / (PRIOR_PAIRS + len(stocks) * len(coins))
+        stock_crypto = (PRIOR_PAIRS * prior.stock_crypto + pairs) / (
+            PRIOR_PAIRS + len(stocks) * len(coins)
+        )
         # Classes without an internal common factor share none with each other.
         if within > 0.0:
-            crypto_correlation[t] = min(max(across / within, -1.0), 1.0)
+            crypto_correlation[t] = min(max(stock_crypto / within, -1.0), 1.0)
     return premiums, crypto_correlation
 
 

@@ -151,7 +151,7 @@ class CurrentWeights(NamedTuple):
     increment: Array
     equity: float
     unborrowed: float
-    order_margin: float
+    order_price_buffer: float
 
 
 class DecisionProblem(NamedTuple):
@@ -199,7 +199,7 @@ class AccountArrays(NamedTuple):
 
 @compiled
 def current_weights(
-    account: AccountArrays, adjustable: Mask, exiting: Mask, order_margin: float
+    account: AccountArrays, adjustable: Mask, exiting: Mask, order_price_buffer: float
 ) -> CurrentWeights:
     """The account as weights; NaN without equity. deciding, leaving: [N]."""
     equity = account.equity if account.equity > 0.0 else np.nan
@@ -210,5 +210,7 @@ def current_weights(
         if np.isfinite(account.price[s]):
             held[s] = account.quantity[s] * account.price[s] / equity
             increment[s] = account.increment[s] * account.price[s] / equity
-    unborrowed = account.unborrowed / equity / order_margin
-    return CurrentWeights(held, adjustable, exiting, increment, equity, unborrowed, order_margin)
+    unborrowed = account.unborrowed / equity / order_price_buffer
+    return CurrentWeights(
+        held, adjustable, exiting, increment, equity, unborrowed, order_price_buffer
+    )

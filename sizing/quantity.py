@@ -32,7 +32,7 @@ from sizing.problem import (
 from sizing.settings import Fallback, Limits
 from sizing.solver.multi_period import change_costs
 from sizing.strategies import Kelly, Legacy
-from trainingdata.instruments import Instrument, Kind, instrument
+from trainingdata.instruments import Instrument, AssetClass, instrument
 from trainingdata.timeframe import HOURLY
 
 log = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
     mu, covariance, universe = _moments_of(symbols, moments, request.correlation)
     n = len(symbols)
     periods = len(mu)
-    crypto = np.array([item.kind is Kind.CRYPTO for item in items])
+    crypto = np.array([item.kind is AssetClass.CRYPTO for item in items])
     years = np.array([request.hours / HOURLY.clock(item.kind).bars_a_year for item in items])
     cost = np.full(n, request.cost)
     signal = np.full(n, request.signal)

@@ -22,7 +22,7 @@ from foundation.arrays import Array, Index, first_true
 from foundation.errors import InputError, one_line, invalid_choice
 from foundation.plugin import TARGET, is_plugin, load_plugin, plugin_errors
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import DAYS_A_YEAR, Holding
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
@@ -89,8 +89,8 @@ class Kelly:
         )
         return replace(allocation, binding_limits=unpriced)
 
-    def log_phrase(self, kind: Kind, stock_ceiling: float) -> str:
-        if kind is Kind.CRYPTO:
+    def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
+        if kind is AssetClass.CRYPTO:
             return "Enhanced Kelly sizing with no leverage (crypto)"
         return f"Enhanced Kelly sizing with {stock_ceiling:.1f}x leverage"
 
@@ -131,7 +131,7 @@ class WeightPattern:
             inputs, wanted, ranked=ranked, forecast_directed=self.forecast_directed
         )
 
-    def log_phrase(self, kind: Kind, stock_ceiling: float) -> str:
+    def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
         return f"{self.name} sizing"
 
 
@@ -175,7 +175,7 @@ class Legacy:
         size = 0.5 * max(s.granted_gross - others, 0.0) * self.risk_multiplier
         return -size if s.mu[k] < 0 else size
 
-    def log_phrase(self, kind: Kind, stock_ceiling: float) -> str:
+    def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
         return "Legacy sizing"
 
 
@@ -276,7 +276,10 @@ def comparable_symbols(s: SizingInputs) -> Index | None:
     weekend a coin's next day holds only part of a session, and no night: stocks would seem calm.
     """
     symbols = np.flatnonzero(s.universe)
-    day = 1 / np.where(s.crypto, DAYS_A_YEAR[Kind.CRYPTO], DAYS_A_YEAR[Kind.STOCK])[symbols]
+    day = (
+        1
+        / np.where(s.crypto, DAYS_A_YEAR[AssetClass.CRYPTO], DAYS_A_YEAR[AssetClass.STOCK])[symbols]
+    )
     variance = np.diag(s.covariance)[symbols]
     comparable = (s.years[symbols] >= day * (1 - REL_TOL)) & (variance > 0)
     return symbols if len(symbols) and comparable.all() else None

@@ -74,7 +74,7 @@ def walk(moves: Array, seed: int) -> Index:
     return path
 
 
-def of_policy(
+def policy_objective(
     path: Index, mu: Array, variance: float, cost: float, grid: Array, chosen: Index
 ) -> float:
     """Mean objective a bar of a policy on the grid."""
@@ -91,7 +91,7 @@ def of_policy(
     return total / len(path)
 
 
-def of_plan(
+def plan_objective(
     path: Index,
     mu: Array,
     later: Array,
@@ -155,13 +155,13 @@ def shares(
     )
     worth = edge * SIGMA / (1 - left)
     costs = change_costs(np.array([cost]), np.array([worth]), 3)[1:]
-    best = of_policy(path, mu, variance, cost, *best_policy(mu, moves, variance, cost, cap))
-    planned = of_plan(path, mu, later, bars, costs, variance, cost, cap)
-    alone = of_plan(path, mu, later[:0], bars[:0], costs[:0], variance, cost, cap)
+    best = policy_objective(path, mu, variance, cost, *best_policy(mu, moves, variance, cost, cap))
+    planned = plan_objective(path, mu, later, bars, costs, variance, cost, cap)
+    alone = plan_objective(path, mu, later[:0], bars[:0], costs[:0], variance, cost, cap)
     return planned / best, alone / best, 1e4 * best
 
 
-def within(
+def band_objective(
     returns: Array, aim: float, band: float, cost: float, mu: float, variance: float
 ) -> float:
     """Mean objective a day of holding a weight within its band, prices moving it."""
@@ -186,7 +186,7 @@ def band_of(sigma: float, cost: float) -> tuple[float, float, float]:
     planned = FRACTION * cost / (sigma**2 * 28 / 365)
     returns = np.random.default_rng(0).normal(0.3 * sigma / 252, sigma / np.sqrt(252), 50_000)
     ours, theirs = (
-        within(returns, aim, band, cost, 0.3 * sigma / 252, sigma**2 / 252)
+        band_objective(returns, aim, band, cost, 0.3 * sigma / 252, sigma**2 / 252)
         for band in (planned, known)
     )
     return planned, known, ours / theirs

@@ -17,8 +17,8 @@ import numpy as np
 from foundation.arrays import Array
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
-from trainingdata.confirmation import left_out_rows
-from trainingdata.instruments import Kind
+from trainingdata.confirmation import find_unconfirmed_rows
+from trainingdata.instruments import AssetClass
 from trainingdata.splits import RARE_RATIOS, judge_moves, overnight_moves
 
 NAMES = ("daily stocks", "hourly stocks", "hourly crypto")
@@ -82,7 +82,7 @@ def row(*cells: str) -> None:
 
 def histories(bars: Bars) -> Iterator[tuple[int, Array]]:
     """Yield the number and the values [N, 5] of each symbol, as in its file."""
-    whole = bars.with_unread()
+    whole = bars.with_unconfirmed()
     for s in range(len(whole.symbols)):
         yield s, whole.real_bars(s)[1]
 
@@ -91,7 +91,7 @@ def parts(values: Array, rng: np.random.Generator) -> Iterator[Array]:
     """Yield copies of random windows without a real far move; the middle row is to be changed."""
     for start in rng.integers(0, len(values) - 2 * MARGIN, PLANTED).tolist():
         part = values[start : start + 2 * MARGIN].copy()
-        if not left_out_rows(part).any():
+        if not find_unconfirmed_rows(part).any():
             yield part
 
 
@@ -102,7 +102,7 @@ def detection(panels: list[Bars]) -> None:
     row("---", *["---"] * len(NAMES))
     cells = []
     for bars in panels:
-        found = [left_out_rows(values) for _, values in histories(bars)]
+        found = [find_unconfirmed_rows(values) for _, values in histories(bars)]
         count = sum(len(mask) for mask in found)
         cells.append(f"{sum(mask.sum() for mask in found)} of {count:,}")
     row("nothing: real bars that wait", *cells)
@@ -114,7 +114,7 @@ def detection(panels: list[Bars]) -> None:
             for _, values in histories(bars):
                 for part in parts(values, rng):
                     wrong = spoil(part, MARGIN)
-                    mask = left_out_rows(part)
+                    mask = find_unconfirmed_rows(part)
                     hits += int(mask[wrong].sum())
                     rows += wrong.stop - wrong.start
                     others += int(mask.sum() - mask[wrong].sum())
@@ -141,7 +141,7 @@ def squeezes(panels: list[Bars]) -> None:
             for _, values in histories(bars):
                 for part in parts(values, rng):
                     squeeze(part, rng, back=back, gaps=gaps)
-                    lost.append(int(left_out_rows(part).sum()))
+                    lost.append(int(find_unconfirmed_rows(part).sum()))
             cells.append(f"{np.mean(lost):.2f}, {max(lost)}")
         row(name, *cells)
 
@@ -179,11 +179,11 @@ def heavy_volumes(panels: list[Bars]) -> None:
 
 def overnight(bars: Bars) -> list[Array]:
     """Return the log overnight moves [N] of each stock."""
-    whole = bars.with_unread()
+    whole = bars.with_unconfirmed()
     found = []
     for s, values in histories(bars):
-        if bars.instruments[s].kind is Kind.STOCK:
-            starts = whole.clock(Kind.STOCK).started_at(whole.real_bars(s)[0])
+        if bars.instruments[s].kind is AssetClass.STOCK:
+            starts = whole.clock(AssetClass.STOCK).started_at(whole.real_bars(s)[0])
             left_out = np.zeros(len(values), dtype=bool)
             found.append(overnight_moves(starts, values, left_out).moves)
     return found

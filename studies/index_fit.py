@@ -21,12 +21,12 @@ import numpy as np
 from scipy.special import ndtr
 
 from foundation.arrays import Array, Mask
-from option_spreads.selling.rules import CLOCK, SESSION, TRADING_DAYS
+from option_spreads.selling.rules import HOURLY_VARIANCE_SHARES, SESSION, TRADING_DAYS
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
 from trainingdata.bar_files import read_bars
 from trainingdata.sessions import calendar
-from trainingdata.volatility_index import volatility_index
+from trainingdata.read_volatility_index import read_volatility_index
 
 MARKS = (0, 60, 120, 180, 240, 300, 360, SESSION)
 ENTRIES = (30, 120, 210)  # minutes, those of `SpreadRules`
@@ -61,7 +61,7 @@ def part_of(days: IndexDays, kept: Mask) -> IndexDays:
     return IndexDays(days.dates[kept], days.minutes, days.spot[kept], days.vix[kept], days.source)
 
 
-def rows_of(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Array, Array]]:
+def figure_rows(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Array, Array]]:
     """Every figure of some days and its error."""
     far = np.stack([ends_in_deviations(days, smile, minute) for minute in ENTRIES], axis=1)
     squares = hourly_squares(days)
@@ -72,11 +72,11 @@ def rows_of(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Array, 
         "share by hour": (squares, lambda q: q.mean(0) / q.mean() / q.shape[1]),
         "last 90 minutes over the clock's": (
             squares,
-            lambda q: q[:, 5:].mean(0).sum() / q.mean(0).sum() / sum(CLOCK[5:]),
+            lambda q: q[:, 5:].mean(0).sum() / q.mean(0).sum() / sum(HOURLY_VARIANCE_SHARES[5:]),
         ),
         "variance to the close from 14:30, over the clock's": (
             moves**2,
-            lambda q: q[:, 1].mean() / q[:, 0].mean() / sum(CLOCK[5:]),
+            lambda q: q[:, 1].mean() / q[:, 0].mean() / sum(HOURLY_VARIANCE_SHARES[5:]),
         ),
         "implied over realised, rms": (
             far,
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     words = parser.parse_args()
     smile = Smile()
-    vix = volatility_index(str(words.vix))[: words.until]
+    vix = read_volatility_index(str(words.vix))[: words.until]
     real = index_days(read_bars([words.bars], [words.symbol]), words.symbol, vix)
     real = part_of(real, real.dates <= np.datetime64(words.until))
     checked = real.dates >= np.datetime64(words.check)
@@ -162,11 +162,11 @@ def main() -> None:
     for name, days in columns.items():
         print(f"\n{name}: {len(days.dates)} sessions, {days.dates[0]} to {days.dates[-1]}")
         priced = smile if name.startswith(words.symbol) else smile.flat
-        for label, (value, error) in rows_of(days, priced, words.seed).items():
+        for label, (value, error) in figure_rows(days, priced, words.seed).items():
             numbers = zip(np.atleast_1d(value), np.atleast_1d(error), strict=True)
             print(f"  {label:50}", "  ".join(f"{v:.3f} ± {e:.3f}" for v, e in numbers))
     low, high = below(smile, np.array([-1.0, 1.0]))
-    print(f"\nprices: P(below) {low:.3f}, P(above) {1 - high:.3f}, clock {CLOCK}")
+    print(f"\nprices: P(below) {low:.3f}, P(above) {1 - high:.3f}, clock {HOURLY_VARIANCE_SHARES}")
     print(f"deviation of their ends {root_mean_square(smile):.3f}")
 
 

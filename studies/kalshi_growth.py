@@ -23,12 +23,12 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import differential_evolution
 
-from event_contracts.simulation.learner import Learner, learner_of
+from event_contracts.simulation.learner import Learner, build_learner
 from event_contracts.simulation.settings import (
     EpisodeSettings,
     LearnerSettings,
     Reward,
-    SyntheticMarket,
+    SyntheticSessionModel,
 )
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.actions import POSITION_SIZES
@@ -36,12 +36,12 @@ from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import (
     BinaryKelly,
     Codes,
-    Nothing,
+    HoldPolicy,
     Observations,
     Policy,
     load_network,
 )
-from event_contracts.trading.records import DOLLAR
+from event_contracts.trading.records import MICROS_PER_DOLLAR
 from foundation.arrays import Array, Mask
 from foundation.files import write_atomically
 
@@ -71,12 +71,12 @@ class ThresholdRule:
     share: float
     name: str = "rule"
 
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+    def actions(self, observations: Observations, allowed: Mask) -> Codes:
         """Codes [N]."""
-        shown = {name: seen[:, place].astype(np.float64) for name, place in PLACES.items()}
+        shown = {name: observations[:, place].astype(np.float64) for name, place in PLACES.items()}
         wealth = 1000.0 * (1.0 + shown["profit"])
         held = np.round(shown["position"] * LIMIT)
-        codes = np.zeros(len(seen), np.int64)
+        codes = np.zeros(len(observations), np.int64)
         chance = shown["estimate"]
         for buy, p, bid, ask, mine in (
             (1, chance, shown["bid"], shown["ask"], held),
@@ -130,26 +130,28 @@ class Judgement:
 
 def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) -> Judgement:
     """Let a policy play so many episodes of each of the markets under a seed."""
-    env = VectorKalshiEnv(MARKETS, **episode.keywords())
-    seen, _ = env.reset(seed=seed)
+    env = VectorKalshiEnv(MARKETS, **episode.as_keyword_arguments())
+    observations, _ = env.reset(seed=seed)
     growth: list[Array] = []
     sizes: list[Array] = []
     edges: list[Array] = []
     orders = 0
     while len(growth) < episodes:
-        codes = policy.actions(seen, env.action_masks())
+        codes = policy.actions(observations, env.action_masks())
         flat = (env.markets["yes"] + env.markets["no"] + env.markets["resting"]) == 0
         buys = flat & (codes > 0) & ((codes - 1) // 5 % 2 == 0)
         orders += int((codes > 0).sum())
         yes = codes <= 5
-        gap = seen[:, PLACES["estimate"]] - np.where(
-            yes, seen[:, PLACES["ask"]], seen[:, PLACES["bid"]]
+        gap = observations[:, PLACES["estimate"]] - np.where(
+            yes, observations[:, PLACES["ask"]], observations[:, PLACES["bid"]]
         )
         edges.append(np.where(yes, gap, -gap)[buys])
         sizes.append(SIZES[(codes[buys] - 1) % 5])
-        seen, _, over, _, info = env.step(codes)
-        if over.all():
-            growth.append(np.log(info["final_markets"]["cash"] / DOLLAR / episode.starting_cash))
+        observations, _, terminated, _, info = env.step(codes)
+        if terminated.all():
+            growth.append(
+                np.log(info["final_markets"]["cash"] / MICROS_PER_DOLLAR / episode.starting_cash)
+            )
     bought, beyond = np.concatenate(sizes), np.concatenate(edges)
     several = len(set(bought.tolist())) > 1
     rank = float(stats.spearmanr(bought, beyond).statistic) if several else None
@@ -176,7 +178,9 @@ def _rule(values: Array) -> ThresholdRule:
 
 def trained(episode: EpisodeSettings, minutes: float, seed: int, folder: Path) -> Learner:
     """A network after so many minutes on this machine."""
-    learner = learner_of(VectorKalshiEnv(512, **episode.keywords()), LearnerSettings(), seed)
+    learner = build_learner(
+        VectorKalshiEnv(512, **episode.as_keyword_arguments()), LearnerSettings(), seed
+    )
     began = time.monotonic()
     until = 0
     while time.monotonic() - began < 60 * minutes:
@@ -207,12 +211,12 @@ def main() -> None:
         print(json.dumps(row), flush=True)
 
     for edge in words.edges:
-        market = SyntheticMarket(edge=edge)
+        market = SyntheticSessionModel(edge=edge)
         plain = EpisodeSettings(market=market)
         for fraction in (0.5, 1.0):
             kelly = BinaryKelly(fraction=fraction, name=f"kelly {fraction:g}")
             add(edge, kelly, plain)
-        add(edge, Nothing(), plain)
+        add(edge, HoldPolicy(), plain)
         if edge > 0:
             rule = best_rule(plain, words.searches, words.seed)
             add(edge, rule, plain, terms=[rule.enter, rule.width, rule.leave, rule.share])

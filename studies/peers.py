@@ -416,7 +416,7 @@ def synthetic(
     symbols: int, count: int, first: str = "2024-01-02", name: TimeframeName = "1h"
 ) -> Bars:
     """Return bars of synthetic stocks on New York's regular grid."""
-    from trainingdata.bars import panel
+    from trainingdata.bars import build_panel
     from trainingdata.instruments import instrument
     from trainingdata.timeframe import Timeframe
 
@@ -435,7 +435,7 @@ def synthetic(
     names = [f"S{a}{b}{c}" for a in letters for b in letters for c in letters][:symbols]
     times = ends[begin : begin + count]
     tables = [(instrument(name), times, values[:, s]) for s, name in enumerate(names)]
-    return panel(tables, "synthetic bars", timeframe)
+    return build_panel(tables, "synthetic bars", timeframe)
 
 
 def decision_rows() -> None:
@@ -566,10 +566,10 @@ def plans(n: int) -> list[SizingProblem]:
 
     made = []
     for p in problems(n)[:PLANS]:
-        groups, room = (np.array([each]) for each in p["groups"][0])
+        groups, ceiling = (np.array([each]) for each in p["groups"][0])
         mu = np.array([p["mu"], p["mu"], np.zeros(n)]) + 0.06 / 1764 * np.array(BARS)[:, None]
         risks = p["covariance"] / 7 * np.array(BARS)[:, None, None]
-        book = p["held"], p["lower"], p["upper"], groups, room
+        book = p["held"], p["lower"], p["upper"], groups, ceiling
         cost = np.tile(p["cost"], (3, 1))
         made.append(SizingProblem(mu, risks, cost, np.zeros(3), *book, fraction=0.5))
     return made
@@ -641,13 +641,13 @@ def answer_plans(path: Path) -> None:
 def write_files(bars: Bars, folder: Path, ending: str) -> list[Path]:
     """Write one file a symbol: daily bars by date, other bars by their start."""
     from trainingdata.bars import FIELDS
-    from trainingdata.instruments import Kind
+    from trainingdata.instruments import AssetClass
 
     paths = []
     for s, symbol in enumerate(bars.symbols):
         times, values = bars.real_bars(s)
         frame = pd.DataFrame(values, columns=list(FIELDS))
-        starts = pd.DatetimeIndex(bars.clock(Kind.STOCK).started_at(times), tz="UTC")
+        starts = pd.DatetimeIndex(bars.clock(AssetClass.STOCK).started_at(times), tz="UTC")
         if bars.timeframe.daily:
             frame.insert(0, "date", starts.strftime("%Y-%m-%d"))
         else:

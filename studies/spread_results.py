@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from option_spreads.autoscaler.rules import WIDTHS
+from option_spreads.autoscaler.rules import SPREAD_WIDTHS
 
 ONE_EACH = ("STARTING_CAPITAL=1000000", "AUTOSCALING_ENABLED=false")
 STOPS = ("rules.stop_multiple=null", "rules.stop_usd=null")
@@ -58,11 +58,11 @@ def tables(real: tuple[str, ...], simulated: tuple[str, ...]) -> dict[str, tuple
     return runs
 
 
-def result_of(words: tuple[str, ...], folder: Path) -> dict[str, dict[str, Any]]:
+def run_figures(words: tuple[str, ...], folder: Path) -> dict[str, dict[str, Any]]:
     """The figures of every strategy, each with an account to itself."""
     command = [sys.executable, "-m", "option_spreads.backtest", *words]
     figures = {}
-    for name in WIDTHS:
+    for name in SPREAD_WIDTHS:
         output = folder / name
         more = (f"strategies=[{name}]", f"output={output}", "overwrite=true")
         subprocess.run([*command, *more], check=True, stdout=subprocess.DEVNULL)
@@ -99,7 +99,7 @@ def main() -> None:
             if not name.startswith(words.only):
                 continue
             print(f"\n{name}\n  {' '.join(row)}", flush=True)
-            for strategy, figures in result_of(row, Path(folder)).items():
+            for strategy, figures in run_figures(row, Path(folder)).items():
                 print(f"  {strategy:17}", cell(figures, name.startswith("sized")), flush=True)
 
 

@@ -1,6 +1,6 @@
 """Files of bars read into a panel: which file has which symbol, and what is in it.
 
-A file is CSV or Parquet under a head of `trainingdata.heads`, in bars of a day, of an hour or of 1
+A file is CSV or Parquet under a head of `trainingdata.file_formats`, in bars of a day, of an hour or of 1
 to 30 minutes. It is named after its symbol, or has a column that names the symbols of its rows.
 """
 
@@ -15,25 +15,25 @@ from typing import NamedTuple
 import numpy as np
 
 from foundation.errors import DataError, InputError, did_you_mean, list_choices
-from trainingdata.bar_rows import Rows, bars_in_words, rows_of
-from trainingdata.bar_tables import SymbolRows, read_table, rows_of_files, symbols_inside
-from trainingdata.bars import Bars, panel
+from trainingdata.bar_rows import SymbolFileRows, bar_length_text, check_symbol_rows
+from trainingdata.bar_tables import SymbolRows, read_table, gather_symbol_rows, symbols_in_column
+from trainingdata.bars import Bars, build_panel
 from trainingdata.conventions import Conventions
-from trainingdata.endings import Rename, join_renamed, old_names
+from trainingdata.delistings import Rename, join_renamed, earlier_symbols
 from trainingdata.instants import utc_text
 from trainingdata.instruments import (
-    data_symbol,
-    in_tethers,
+    normalize_data_symbol,
+    is_quoted_in_usdt,
     instrument,
     is_symbol,
-    named_in_file,
+    symbol_in_file_name,
     nearest_symbol,
-    no_dollar_pair,
-    other_security,
-    series_in_file,
-    symbols_of,
+    why_not_usd_pair,
+    why_other_security,
+    series_in_file_name,
+    parse_symbols,
 )
-from trainingdata.resampling import parts_of
+from trainingdata.resampling import part_lengths
 from trainingdata.timeframe import DAILY, HOURLY, MINUTE, TIMEFRAMES, Timeframe
 
 SUFFIXES = (".parquet", ".csv")
@@ -54,8 +54,8 @@ def find_files(
     symbols: the symbols to find; None: all.
     renames: those whose old names are searched too; an old name may have no file.
     """
-    names = None if symbols is None else symbols_of(symbols)
-    besides = old_names(names or (), renames)
+    names = None if symbols is None else parse_symbols(symbols)
+    besides = earlier_symbols(names or (), renames)
     found, unread = _files_by_symbol(places)
     where = ", ".join(str(place) for place in places)
     if names is None and unread:
@@ -68,7 +68,7 @@ def find_files(
                 raise DataError(f"{symbol}: no file in {where}, but one is unreadable: {unread[0]}")
             if other := _other_security(symbol, found):
                 raise DataError(
-                    f"{symbol}: {where} has {other} instead, and {other_security(other)}"
+                    f"{symbol}: {where} has {other} instead, and {why_other_security(other)}"
                 )
             there = sorted(filter(is_symbol, found))
             unnamed = sorted(name for name in found if not is_symbol(name))
@@ -82,7 +82,7 @@ def find_files(
                 )
             )
         file = found[symbol][0].path
-        if reason := no_dollar_pair(symbol) or other_security(symbol):
+        if reason := why_not_usd_pair(symbol) or why_other_security(symbol):
             raise DataError(f"{file}: {reason}; name the symbols you want, or move it")
         if not is_symbol(symbol):
             raise DataError(
@@ -106,7 +106,7 @@ def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_Found]], l
     unread: list[DataError] = []
     for path in dict.fromkeys(path for place in places for path in _bar_files(place)):
         try:
-            inside = symbols_inside(path)
+            inside = symbols_in_column(path)
         except DataError as error:
             unread.append(error)
             inside = ()
@@ -125,7 +125,7 @@ def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
 
     Several files must all name it in a column, or be periods of one series by their names.
     """
-    series = {series_in_file(file.path.stem) for file in found}
+    series = {series_in_file_name(file.path.stem) for file in found}
     periods = len(series) == 1 and "" not in series
     if len(found) > 1 and not periods and not all(file.inside for file in found):
         raise DataError(f"{symbol}: two files, {found[0].path} and {found[1].path}; keep one")
@@ -134,7 +134,7 @@ def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
 
 def folders_with(root: Path, symbols: Sequence[str]) -> list[Path]:
     """Return the folders from `root` down that hold a bar file named after one of the symbols."""
-    names = set(symbols_of(symbols))
+    names = set(parse_symbols(symbols))
     files = (path for path in root.rglob("*") if path.is_file() and _is_bar_file(path))
     return sorted({path.parent for path in files if _symbol_of(path) in names})
 
@@ -149,8 +149,8 @@ def _bar_files(place: Path) -> Iterator[Path]:
         raise DataError(f"data.dir: {place} is no {_ENDINGS} file; unpack or convert it")
     else:
         symbol = _symbol_of(place)
-        reason = no_dollar_pair(symbol) or other_security(symbol)
-        if (reason or not is_symbol(symbol)) and not symbols_inside(place):
+        reason = why_not_usd_pair(symbol) or why_other_security(symbol)
+        if (reason or not is_symbol(symbol)) and not symbols_in_column(place):
             says = reason or _NAMING
             raise DataError(f"data.dir: the name of {place} says no symbol; {says}")
         yield place
@@ -162,13 +162,13 @@ def _is_bar_file(path: Path) -> bool:
 
 def _stem(path: Path) -> str:
     """A file's name without what says its format and the length of its bars."""
-    return named_in_file(path.stem)
+    return symbol_in_file_name(path.stem)
 
 
 def _symbol_of(path: Path) -> str:
     """The symbol of a bar file; its name where that is none."""
     try:
-        return data_symbol(_stem(path))
+        return normalize_data_symbol(_stem(path))
     except InputError:
         return _stem(path)
 
@@ -211,17 +211,19 @@ def read_finer_bars(
     files = find_files(places, symbols, renames)
     read = _read_rows(files, conventions)
     for finer in (MINUTE, *reversed(TIMEFRAMES)):
-        lengths = finer.minutes, *parts_of(finer)
+        lengths = finer.minutes, *part_lengths(finer)
         if finer.minutes < timeframe.minutes and all(r.minutes in lengths for r in read.values()):
             return _laid_out(files, read, finer, None, end, renames)
     longest = max(read, key=lambda symbol: read[symbol].minutes)
     raise DataError(
-        f"{files[longest][0]}: {bars_in_words(read[longest].minutes)} make none that are finer than"
+        f"{files[longest][0]}: {bar_length_text(read[longest].minutes)} make none that are finer than"
         f" {timeframe.bar} and fill it; give bars of 1, 5, 15 or 30 minutes"
     )
 
 
-def _read_rows(files: Mapping[str, Sequence[Path]], conventions: Conventions) -> dict[str, Rows]:
+def _read_rows(
+    files: Mapping[str, Sequence[Path]], conventions: Conventions
+) -> dict[str, SymbolFileRows]:
     """The checked rows of each symbol."""
 
     # A file of several symbols is read once.
@@ -229,25 +231,25 @@ def _read_rows(files: Mapping[str, Sequence[Path]], conventions: Conventions) ->
     def rows_in(path: Path) -> SymbolRows:
         return read_table(path).rows_by_symbol()
 
-    read: dict[str, Rows] = {}
+    read: dict[str, SymbolFileRows] = {}
     for symbol, paths in files.items():
         tables = [rows_in(path) for path in paths]
-        parts, head, place = rows_of_files(tables, symbol)
-        rows = rows_of(parts, head, instrument(symbol), place, conventions)
-        if in_tethers(tables[0].spellings.get(symbol, _stem(paths[0]))):
+        parts, head, place = gather_symbol_rows(tables, symbol)
+        rows = check_symbol_rows(parts, head, instrument(symbol), place, conventions)
+        if is_quoted_in_usdt(tables[0].spellings.get(symbol, _stem(paths[0]))):
             rows = replace(rows, notes=(_TETHERS, *rows.notes))
         read[symbol] = rows
     return read
 
 
-def _timeframe_of(read: Mapping[str, Rows]) -> Timeframe:
+def _timeframe_of(read: Mapping[str, SymbolFileRows]) -> Timeframe:
     """Of bars where nobody names it: days where files have them, else hours."""
     daily = [rows for rows in read.values() if rows.daily]
     others = [rows for rows in read.values() if not rows.daily]
     if daily and others:
         raise DataError(
             f"{daily[0].path} holds daily bars, and {others[0].path}"
-            f" {bars_in_words(others[0].minutes)}; timeframe=1d puts these together to days, or"
+            f" {bar_length_text(others[0].minutes)}; timeframe=1d puts these together to days, or"
             " name the symbols of one length"
         )
     return DAILY if daily else HOURLY
@@ -255,7 +257,7 @@ def _timeframe_of(read: Mapping[str, Rows]) -> Timeframe:
 
 def _laid_out(
     files: Mapping[str, Sequence[Path]],
-    read: Mapping[str, Rows],
+    read: Mapping[str, SymbolFileRows],
     timeframe: Timeframe,
     start: np.datetime64 | None,
     end: np.datetime64 | None,
@@ -283,5 +285,5 @@ def _laid_out(
         tables.append((item, times[known], values[known]))
         origins[symbol] = origin
     folders = sorted({str(path.parent) for paths in files.values() for path in paths})
-    bars = panel(tables, f"files: {', '.join(folders)}", timeframe)
+    bars = build_panel(tables, f"files: {', '.join(folders)}", timeframe)
     return replace(bars, origins=tuple(origins[symbol] for symbol in bars.symbols))

@@ -13,15 +13,21 @@ import pandas as pd
 from foundation.arrays import Array, Instants, Mask, first_true
 from foundation.errors import DataError
 from foundation.formatting import count_text
-from trainingdata.bars import CLOSE, VOLUME, Origin, check_bars, regular_bars, row_fault
-from trainingdata.conventions import Conventions, EpochUnit, Side
-from trainingdata.heads import FORMS, Epoch, Head
-from trainingdata.instants import DAY, cell_text, instants_of_column, new_york_date, utc_text
-from trainingdata.instruments import Instrument, Kind, data_symbol
+from trainingdata.bars import CLOSE, VOLUME, Origin, check_bars, keep_regular_bars, row_error
+from trainingdata.conventions import Conventions, EpochUnit, StampSide
+from trainingdata.file_formats import DATE_FORMATS, Epoch, FileFormat
+from trainingdata.instants import DAY, cell_text, parse_instant_column, new_york_date, utc_text
+from trainingdata.instruments import Instrument, AssetClass, normalize_data_symbol
 from trainingdata.number_cells import number_columns
-from trainingdata.resampling import PARTS, days_between_closes, joined_bars, parts_of, usual_minutes
-from trainingdata.sessions import calendar, calendar_lacks, in_session, opens_on
-from trainingdata.stamp_checks import begun_at, ends_by_calendar, refuse_misread
+from trainingdata.resampling import (
+    PART_MINUTES,
+    join_days_between_closes,
+    join_bars,
+    part_lengths,
+    usual_minutes,
+)
+from trainingdata.sessions import calendar, outside_calendar_text, in_session, session_opens_on
+from trainingdata.stamp_checks import bar_starts, are_ends_by_calendar, refuse_misread
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
 from trainingdata.volume_units import crypto_volume
 
@@ -36,7 +42,7 @@ _HOUR = np.timedelta64(1, "h")
 _NEARLY_A_DAY = np.timedelta64(20, "h")
 # Median distance in days from which rows are no days: a thin stock has one in two or three, a
 # coin trades every day.
-_LONGEST_DAILY = {Kind.STOCK: 5.5, Kind.CRYPTO: 1.5}
+_LONGEST_DAILY = {AssetClass.STOCK: 5.5, AssetClass.CRYPTO: 1.5}
 _FEWEST_ROWS = 4
 _LONG_BARS = (("weekly", 6, 8), ("monthly", 28, 31), ("quarterly", 89, 93), ("yearly", 364, 367))
 # Of a price, by which a ratio of adjusted closes may fall from a day to the next: two roundings.
@@ -44,7 +50,7 @@ _RATIO_FALL = 2e-3
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Rows:
+class SymbolFileRows:
     """Checked rows of a symbol as they stand in a file, N of them.
 
     item: whose they are.
@@ -65,7 +71,7 @@ class Rows:
     minutes: int
     zone: str
     ends: bool
-    clock: str | None
+    naive_zone: str | None
     notes: tuple[str, ...]
     path: str
     volume_known: bool = True
@@ -78,17 +84,17 @@ class Rows:
         """Known-at instants [n] and values [n, 5] of bars of a timeframe, and how they stood."""
         notes = list(self.notes)
         starts = self._starts()
-        if self.daily and self.item.kind is Kind.CRYPTO and timeframe.coin_day != "utc":
+        if self.daily and self.item.kind is AssetClass.CRYPTO and timeframe.crypto_day != "utc":
             raise DataError(
-                f"{self.path}: its days end at midnight UTC; data.coin_day={timeframe.coin_day}"
+                f"{self.path}: its days end at midnight UTC; data.coin_day={timeframe.crypto_day}"
                 " needs the coin's bars of an hour or of minutes, of which days are put together"
             )
-        closes = timeframe.closes and self.item.kind is Kind.STOCK
+        closes = timeframe.closes and self.item.kind is AssetClass.STOCK
         if self.minutes == timeframe.minutes and not closes:
-            times, bars = regular_bars(starts, self.values, self.item, timeframe, self.path)
+            times, bars = keep_regular_bars(starts, self.values, self.item, timeframe, self.path)
             outside = len(starts) - len(times)
-        elif self.minutes in parts_of(timeframe):
-            join = days_between_closes if closes else joined_bars
+        elif self.minutes in part_lengths(timeframe):
+            join = join_days_between_closes if closes else join_bars
             made = join(starts, self.values, self.item, self.minutes, timeframe, self.path)
             times, bars, outside = made.times, made.values, made.outside
             unit = timeframe.unit
@@ -104,7 +110,7 @@ class Rows:
             raise DataError(f"{self.path}: {_no_parts(self.minutes, timeframe)}")
         if outside:
             notes.append(f"left out: {count_text(outside, 'row')} outside regular New York hours")
-            if self.zone == self.clock and self.item.kind is Kind.STOCK:
+            if self.zone == self.naive_zone and self.item.kind is AssetClass.STOCK:
                 _refuse_wrong_zone(starts, self.minutes, self.zone, outside, self.path)
         origin = Origin(
             self.path,
@@ -118,27 +124,31 @@ class Rows:
 
     def _starts(self) -> Instants:
         """When the bars begin, [N]."""
-        stock = self.item.kind is Kind.STOCK
+        stock = self.item.kind is AssetClass.STOCK
         if self.daily:
             return _session_opens(self) if stock else self.stamps - (DAY if self.ends else 0 * DAY)
         if stock:
             refuse_misread(self.stamps, self.minutes, self.zone, self.path, ends=self.ends)
         if self.ends:
-            return begun_at(self.item.kind, self.stamps, self.minutes)
+            return bar_starts(self.item.kind, self.stamps, self.minutes)
         return self.stamps
 
 
-def rows_of(
-    parts: Sequence[pd.DataFrame], head: Head, item: Instrument, path: str, conventions: Conventions
-) -> Rows:
+def check_symbol_rows(
+    parts: Sequence[pd.DataFrame],
+    head: FileFormat,
+    item: Instrument,
+    path: str,
+    conventions: Conventions,
+) -> SymbolFileRows:
     """The checked rows of a symbol, oldest first.
 
     parts: its rows in each file, with the head's columns; the files in any order.
     path: where they are from, for messages.
     conventions: how to read what the head does not state.
     """
-    clock = conventions.zone or head.zone or None
-    read, notes = _joined(parts, head, path, clock, conventions.epoch)
+    naive_zone = conventions.zone or head.zone or None
+    read, notes = _joined(parts, head, path, naive_zone, conventions.epoch)
     zone, dates = read.zone, read.dates
     # Rows without a trade show how long bars last, and hold none.
     listed = read.stamps
@@ -163,7 +173,7 @@ def rows_of(
     minutes = _minutes(listed, path, longest, daily=dates or (head.daily and _are_days(listed)))
     ends = _are_ends(stamps, head, item, minutes, zone, path, conventions, dates=dates)
     # A stock's days are read by their date.
-    if ends and (item.kind is Kind.CRYPTO or minutes != DAILY.minutes):
+    if ends and (item.kind is AssetClass.CRYPTO or minutes != DAILY.minutes):
         late = _in_last_second(stamps)
         if late.any():
             stamps = np.where(late, _next_minute(stamps), stamps)
@@ -172,12 +182,14 @@ def rows_of(
             )
     volume_known = True
     _check_coin(head, item, path)
-    if item.kind is Kind.CRYPTO:
+    if item.kind is AssetClass.CRYPTO:
         volume = crypto_volume(values, frame, head, conventions.volume_unit, path)
         values[:, VOLUME] = volume.coins
         volume_known = volume.known
         notes += [volume.note] if volume.note else []
-    return Rows(item, stamps, values, minutes, zone, ends, clock, tuple(notes), path, volume_known)
+    return SymbolFileRows(
+        item, stamps, values, minutes, zone, ends, naive_zone, tuple(notes), path, volume_known
+    )
 
 
 class _Part(NamedTuple):
@@ -197,10 +209,14 @@ class _Part(NamedTuple):
 
 
 def _part(
-    frame: pd.DataFrame, head: Head, path: str, clock: str | None, epoch: EpochUnit | None
+    frame: pd.DataFrame,
+    head: FileFormat,
+    path: str,
+    naive_zone: str | None,
+    epoch: EpochUnit | None,
 ) -> _Part:
     """Return the rows of a file; those that are strictly newest first are reversed."""
-    stamps, zone, dates = _instants(frame, head, path, clock, epoch)
+    stamps, zone, dates = _instants(frame, head, path, naive_zone, epoch)
     values = number_columns(frame, head, path)
     newest_first = len(stamps) > 1 and bool((np.diff(stamps) < np.timedelta64(0)).all())
     if newest_first:
@@ -210,15 +226,15 @@ def _part(
 
 def _joined(
     frames: Sequence[pd.DataFrame],
-    head: Head,
+    head: FileFormat,
     path: str,
-    clock: str | None,
+    naive_zone: str | None,
     epoch: EpochUnit | None,
 ) -> tuple[_Part, list[str]]:
     """Return the rows of all files of a series in time order, and notes on their order."""
     if not any(map(len, frames)):
         raise DataError(f"{path}: the file holds no bars")
-    parts = [_part(frame, head, path, clock, epoch) for frame in frames]
+    parts = [_part(frame, head, path, naive_zone, epoch) for frame in frames]
     notes = []
     if reversed_files := sum(part.newest_first for part in parts):
         several = f" in {count_text(reversed_files, 'file')}" if len(parts) > 1 else ""
@@ -240,16 +256,16 @@ def _joined(
     return joined, notes
 
 
-def _check_coin(head: Head, item: Instrument, path: str) -> None:
+def _check_coin(head: FileFormat, item: Instrument, path: str) -> None:
     """Refuse a volume whose heading names another coin than the symbol's."""
-    if head.volume_coin and data_symbol(f"{head.volume_coin}USD") != item.symbol:
+    if head.volume_coin and normalize_data_symbol(f"{head.volume_coin}USD") != item.symbol:
         raise DataError(
             f"{path}: column {head.fields[VOLUME]!r} counts {head.volume_coin}, and the file's"
             f" symbol is {item.symbol}; name the file after its pair"
         )
 
 
-def _refuse_other_side(head: Head, stated: Side | None, path: str) -> None:
+def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) -> None:
     """Refuse data.stamps where the head states the other side of a bar."""
     if stated is None or head.ends is None or head.ends == (stated == "end"):
         return
@@ -269,13 +285,13 @@ def _next_minute(stamps: Instants) -> Instants:
     return np.asarray(stamps.astype("datetime64[m]") + np.timedelta64(1, "m"))
 
 
-def _refuse_last_seconds(stamps: Instants, head: Head, path: str) -> None:
+def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
     """Refuse stamps in the last second of a minute under a head that does not call them ends."""
     if not _in_last_second(stamps[:1]).any() or not _in_last_second(stamps).all():
         return
     name = " ".join(head.stamp) or "the first column"
     cure = "state data.stamps=end" if head.ends is None else f"call column {name} end"
-    raise row_fault(
+    raise row_error(
         path,
         0,
         f"{name} {np.datetime_as_string(stamps[0], unit='ms')}Z looks like the end of a bar, as all"
@@ -290,7 +306,7 @@ def _are_days(stamps: Instants) -> bool:
 
 def _are_ends(
     stamps: Instants,
-    head: Head,
+    head: FileFormat,
     item: Instrument,
     minutes: int,
     zone: str,
@@ -306,12 +322,12 @@ def _are_ends(
     if head.ends or conventions.stamps == "end":
         return True
     daily = minutes == DAILY.minutes
-    if item.kind is Kind.CRYPTO or not daily:
+    if item.kind is AssetClass.CRYPTO or not daily:
         _refuse_last_seconds(stamps, head, path)
     if daily or head.ends is not None or conventions.stamps is not None:
         return False
-    if item.kind is Kind.STOCK:
-        if (ends := ends_by_calendar(stamps)) is not None:
+    if item.kind is AssetClass.STOCK:
+        if (ends := are_ends_by_calendar(stamps)) is not None:
             return ends
         # Another clock is the likelier cause, and its message names it.
         refuse_misread(stamps, minutes, zone, path, ends=False)
@@ -338,9 +354,9 @@ def _minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int
             return minutes
         raise DataError(
             f"{path}: its bars are {minutes} minutes apart and more; bars of"
-            f" {', '.join(map(str, PARTS))} or 60 minutes, or of a day, can be used"
+            f" {', '.join(map(str, PART_MINUTES))} or 60 minutes, or of a day, can be used"
         )
-    return usual if (usual := usual_minutes(stamps)) in PARTS else HOURLY.minutes
+    return usual if (usual := usual_minutes(stamps)) in PART_MINUTES else HOURLY.minutes
 
 
 def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
@@ -360,7 +376,7 @@ def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
 
 def _no_parts(minutes: int, timeframe: Timeframe) -> str:
     """Why bars of so many minutes make none of a timeframe, and which would do."""
-    lengths = list(map(str, parts_of(timeframe)))
+    lengths = list(map(str, part_lengths(timeframe)))
     if not timeframe.closes:
         lengths.append(str(timeframe.minutes))
     elif minutes == timeframe.minutes:
@@ -369,17 +385,17 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
             f" {', '.join(lengths)} minutes, or give fill=open"
         )
     return (
-        f"{bars_in_words(minutes)} make no {timeframe.bars}: timeframe={timeframe.name} needs rows"
+        f"{bar_length_text(minutes)} make no {timeframe.bars}: timeframe={timeframe.name} needs rows"
         f" of {', '.join(lengths)} minutes"
     )
 
 
-def bars_in_words(minutes: int) -> str:
+def bar_length_text(minutes: int) -> str:
     """What bars of so many minutes are called."""
     return "daily bars" if minutes == DAILY.minutes else f"{minutes}-minute bars"
 
 
-def _session_opens(rows: Rows) -> Instants:
+def _session_opens(rows: SymbolFileRows) -> Instants:
     """When the sessions of daily rows open, [N].
 
     A stamp is a date, or an instant of its day in New York: midnight, the open, or, where stamps
@@ -388,13 +404,13 @@ def _session_opens(rows: Rows) -> Instants:
     stamps = rows.stamps
     midnight = stamps.astype("datetime64[D]")
     dates = midnight if (midnight == stamps).all() else new_york_date(stamps)
-    opens = opens_on(dates)
+    opens = session_opens_on(dates)
     if np.isnat(opens).any():
         row = first_true(np.isnat(opens))
         known = calendar().dates
         if not known[0] <= dates[row] <= known[-1]:
-            raise row_fault(rows.path, row, f"{dates[row]} {calendar_lacks(dates[row])}")
-        raise row_fault(
+            raise row_error(rows.path, row, f"{dates[row]} {outside_calendar_text(dates[row])}")
+        raise row_error(
             rows.path,
             row,
             f"{dates[row]} is no session of New York's; write the date of the session, or call a"
@@ -403,7 +419,7 @@ def _session_opens(rows: Rows) -> Instants:
     same = np.diff(opens) == np.timedelta64(0)
     if same.any():
         row = first_true(same) + 1
-        raise row_fault(rows.path, row, f"{dates[row]} is there twice; keep one bar a session")
+        raise row_error(rows.path, row, f"{dates[row]} is there twice; keep one bar a session")
     return opens
 
 
@@ -416,7 +432,7 @@ def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
     if wrong.any():
         row = first_true(wrong)
         before = f" after {ratio[row - 1]:.6g}" if falls[row] else ""
-        raise row_fault(
+        raise row_error(
             path,
             row,
             f"{adjusted.name} {cell_text(adjusted.iloc[row])} is {ratio[row]:.6g} of the close"
@@ -429,7 +445,11 @@ def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
 
 
 def _instants(
-    frame: pd.DataFrame, head: Head, path: str, clock: str | None, epoch: EpochUnit | None
+    frame: pd.DataFrame,
+    head: FileFormat,
+    path: str,
+    naive_zone: str | None,
+    epoch: EpochUnit | None,
 ) -> tuple[Instants, str, bool]:
     """When the stamps [N] are, their zone in words, and whether they are dates alone."""
     column = _with_hyphens(_stamp_column(frame, head, path))
@@ -446,21 +466,21 @@ def _instants(
         if epoch is None:
             raise _unsaid_unit(column, path)
         return *_counted(column, [Epoch(epoch)], path, "data.epoch says"), False
-    column = _as_iso(column, head.forms or FORMS, path)
+    column = _as_iso(column, head.forms or DATE_FORMATS, path)
     if _are_dates(column):
-        return instants_of_column(column, path, zone="UTC"), "dates", True
+        return parse_instant_column(column, path, zone="UTC"), "dates", True
     _refuse_lone_times(column, path)
-    instants = instants_of_column(column, path, zone=clock, advice=_ADVICE)
+    instants = parse_instant_column(column, path, zone=naive_zone, advice=_ADVICE)
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return instants, str(column.dtype.tz), False
     first = str(column.iloc[0]).strip().upper()
     offset = _OFFSET.search(first[10:])
     if first.endswith("Z") or (offset and set(offset[0]) <= set("+-0:")):
         return instants, "UTC", False
-    return instants, offset[0] if offset else str(clock), False
+    return instants, offset[0] if offset else str(naive_zone), False
 
 
-def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
+def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series:
     """Return the stamp cells; date and time cells are joined by a blank."""
     column = frame[head.stamp[0]]
     if len(head.stamp) == 1:
@@ -475,7 +495,7 @@ def _stamp_column(frame: pd.DataFrame, head: Head, path: str) -> pd.Series:
     apart = time.str.fullmatch(_TIME) & (date.str.fullmatch(_DATE) | (not head.zone))
     if not apart.all():
         row = first_true(~apart.to_numpy(dtype=bool))
-        raise row_fault(
+        raise row_error(
             path,
             row,
             f"columns {column.name} {cell_text(column.iloc[row])} and {other.name}"
@@ -510,7 +530,7 @@ def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
         if differ.any():
             row = first_true(differ)
             days = " or ".join(f"{each.iloc[row]:%Y-%m-%d}" for each in (parsed, other))
-            raise row_fault(
+            raise row_error(
                 path,
                 row,
                 f"{column.name} {cell_text(column.iloc[row])} may be {days}; write the year first,"
@@ -553,7 +573,7 @@ def _unsaid_unit(column: pd.Series, path: str) -> DataError:
             at = np.datetime64(int(number), unit).astype("datetime64[ns]")
             units.append(f"data.epoch={unit} reads it as {utc_text(at)}")
     cure = " or ".join(units) or "write dates, 2024-03-04, or instants, 2024-03-04T14:30Z"
-    return row_fault(
+    return row_error(
         path, 0, f"{column.name} {cell_text(first)} is a number without a unit; {cure}"
     )
 
@@ -565,7 +585,7 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
     dates = column.astype(str).str.strip().str.fullmatch(_DAY).to_numpy(dtype=bool)
     if not dates.all() and dates.sum() > len(dates) / 2:
         row = first_true(~dates)
-        raise row_fault(
+        raise row_error(
             path,
             row,
             f"{column.name} {cell_text(column.iloc[row])} is no date, and"
@@ -608,7 +628,7 @@ def _counted(
         known = " or ".join(
             f"{epoch.unit} (from {epoch.since} to {epoch.until})" for epoch in epochs
         )
-        raise row_fault(
+        raise row_error(
             path,
             row,
             f"{column.name} {cell_text(column.iloc[row])} is no count of {known} since 1970, as"

@@ -20,16 +20,16 @@ import pandas as pd
 
 from foundation.arrays import Index, first_true
 from foundation.errors import DataError, InputError, one_line
-from trainingdata.bars import row_fault
+from trainingdata.bars import row_error
 from trainingdata.columns import (
     UNNAMED,
-    head_of,
+    detect_format,
     names_companies,
     refuse_other_separator,
     separator_of,
 )
-from trainingdata.heads import Head
-from trainingdata.instruments import data_symbol
+from trainingdata.file_formats import FileFormat
+from trainingdata.instruments import normalize_data_symbol
 
 _PRICE, _TICKER = "Price", "Ticker"  # of yfinance's first two lines
 _INDEX = "__index_level_0__"  # of pandas in Parquet, where it has no name
@@ -54,7 +54,7 @@ class BarTable:
     """
 
     path: str
-    head: Head
+    head: FileFormat
     frame: pd.DataFrame
 
     def spellings(self) -> dict[str, str]:
@@ -64,7 +64,7 @@ class BarTable:
         column = self.frame[self.head.symbol]
         if column.isna().any():
             row = first_true(column.isna().to_numpy(bool))
-            raise row_fault(self.path, row, f"{self.head.symbol} is empty")
+            raise row_error(self.path, row, f"{self.head.symbol} is empty")
         spelled: dict[str, str] = {}
         for cell in sorted(column.astype(str).unique()):
             symbol = _symbol_in(cell, self.head.spelled)
@@ -105,9 +105,9 @@ class SymbolRows(NamedTuple):
         return self.table.frame.iloc[self.rows[self.spellings[symbol]]]
 
 
-def rows_of_files(
+def gather_symbol_rows(
     tables: Sequence[SymbolRows], symbol: str
-) -> tuple[list[pd.DataFrame], Head, str]:
+) -> tuple[list[pd.DataFrame], FileFormat, str]:
     """Return a symbol's rows in each file of a series, in any order, their head and their place.
 
     tables: of each file; several if each file holds a day or a month of many symbols.
@@ -130,7 +130,7 @@ def rows_of_files(
     return parts, head, place
 
 
-def _layout(head: Head) -> Head:
+def _layout(head: FileFormat) -> FileFormat:
     """Return a head without what may differ between months of one series.
 
     Binance's archive has a line of headings in some months and none in others.
@@ -143,12 +143,12 @@ def _symbol_in(cell: str, form: str) -> str:
     """Return the symbol that a cell of a form names, or its text."""
     match = re.fullmatch(form, cell)
     try:
-        return data_symbol(match[1]) if match else cell
+        return normalize_data_symbol(match[1]) if match else cell
     except InputError:
         return cell
 
 
-def symbols_inside(path: Path) -> tuple[str, ...]:
+def symbols_in_column(path: Path) -> tuple[str, ...]:
     """Return the symbols that a column of a file names; none without such a column.
 
     Raises DataError if the column cannot be read. `read_table` reports all other faults.
@@ -156,7 +156,7 @@ def symbols_inside(path: Path) -> tuple[str, ...]:
     try:
         names = _columns(path)
         if names[0] != _PRICE:
-            symbol = head_of(names, str(path)).symbol
+            symbol = detect_format(names, str(path)).symbol
             if not symbol or symbol not in names:
                 return ()
     except (DataError, OSError, ValueError, csv.Error):
@@ -190,7 +190,7 @@ def read_table(path: Path) -> BarTable:
         raise
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
-    return _table(str(path), head_of(list(frame.columns), str(path)), frame)
+    return _table(str(path), detect_format(list(frame.columns), str(path)), frame)
 
 
 def _of_csv(raw: bytes, path: str) -> BarTable:
@@ -210,7 +210,7 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
     _refuse_second_head(first, rest, path)
     if names[0] == _PRICE:
         return _of_yfinance(text, path)
-    head = head_of(names, path)
+    head = detect_format(names, path)
     body, columns = (
         (first + b"\n" + rest, head.columns) if head.headless else (rest, _distinct(names))
     )
@@ -220,14 +220,14 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
     return _table(path, head, _frame(body, columns, (*words, head.symbol), path))
 
 
-def _refuse_rounded(head: Head, names: Sequence[str], body: bytes, path: str) -> None:
+def _refuse_rounded(head: FileFormat, names: Sequence[str], body: bytes, path: str) -> None:
     """Refuse a count since 1970 in the first row that lost digits in a spreadsheet."""
     first = dict(zip(names, _cells(io.BytesIO(body).readline()), strict=False))
     cell = first.get(head.stamp[0], "")
     found = _SCIENTIFIC.fullmatch(cell)
     # Programs write floats below 1e16 in full.
     if found and len(found[1] or "") < int(found[2]) < _IN_FULL:
-        raise row_fault(
+        raise row_error(
             path,
             0,
             f"{head.stamp[0]} {cell!r} is rounded, as spreadsheets write long numbers; save the"
@@ -252,7 +252,7 @@ def _is_address(line: bytes) -> bool:
     return bool(_ADDRESS.fullmatch(line.removeprefix(codecs.BOM_UTF8).strip()))
 
 
-def _table(path: str, head: Head, frame: pd.DataFrame) -> BarTable:
+def _table(path: str, head: FileFormat, frame: pd.DataFrame) -> BarTable:
     """Return the table; a column of symbols that names companies is left out."""
     if head.symbol in frame.columns and names_companies(head, frame[head.symbol].astype(str)):
         head = replace(head, symbol="", ignored=(*head.ignored, head.symbol))
@@ -346,7 +346,7 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
     # A row is there for every ticker, also where only another one traded.
     frame = wide.stack(_TICKER, future_stack=True).dropna(how="all").reset_index()
     # Only Yahoo writes this form: no column has to show it.
-    head = replace(head_of(list(frame.columns), path), marks=())
+    head = replace(detect_format(list(frame.columns), path), marks=())
     return BarTable(path, head, frame)
 
 

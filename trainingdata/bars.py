@@ -15,20 +15,22 @@ import numpy as np
 from foundation.arrays import Array, Instants, Mask, first_true
 from foundation.errors import DataError
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Instrument, Kind
-from trainingdata.sessions import calendar, calendar_lacks, in_session
+from trainingdata.instruments import Instrument, AssetClass
+from trainingdata.sessions import calendar, outside_calendar_text, in_session
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 FIELDS = ("open", "high", "low", "close", "volume")
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 # USD. Below it an order of the most coins is worth less than a dollar, and a fill has too many
 # parts.
-LEAST_PRICE = 1e-11
+MIN_PRICE = 1e-11
 NO_INSTANTS: Instants = np.empty(0, dtype="datetime64[ns]")
 
 DoubtKind = Literal["split", "ratio", "move", "action", "left_out"]
 MERGED_KINDS = ("move", "left_out")  # kinds of which a symbol may have many
-Unread = tuple[Instants, Array]  # known-at instants [n] and values [n, 5] of a symbol's bars
+UnconfirmedBars = tuple[
+    Instants, Array
+]  # known-at instants [n] and values [n, 5] of a symbol's bars
 
 # Fields that are the same for every part of a panel.
 _SHARED_FIELDS = (
@@ -36,7 +38,7 @@ _SHARED_FIELDS = (
     "source",
     "timeframe",
     "origins",
-    "unread",
+    "unconfirmed_bars",
     "symbols",
     "crypto",
     "long_only",
@@ -46,7 +48,7 @@ _SHARED_FIELDS = (
 # Factors for splits and dividends round a price past the high or low that it equals: by 2e-16 of it
 # in 27 of 93,648 adjusted daily bars of a vendor. A tick is 1e-7 of the dearest price and never
 # this small.
-ROUNDING = 1e-9
+OHLC_RTOL = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class Doubt:
         }
 
 
-def merged_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
+def merge_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
     """Merge a symbol's moves into one doubt, and its bars left out into another.
 
     The largest represents the others, and names their number and span.
@@ -159,7 +161,7 @@ class Bars:
     source: str
     timeframe: Timeframe = HOURLY
     origins: tuple[Origin, ...] = ()
-    unread: tuple[Unread, ...] = ()
+    unconfirmed_bars: tuple[UnconfirmedBars, ...] = ()
     symbols: tuple[str, ...] = field(init=False)
     crypto: Mask = field(init=False)
     long_only: Mask = field(init=False)
@@ -175,8 +177,10 @@ class Bars:
             raise ValueError(f"mask must have shape [S, T] = {expected[:2]}, got {self.mask.shape}")
         if self.origins and len(self.origins) != len(self.instruments):
             raise ValueError(f"origins must be [S] = {expected[0]}, got {len(self.origins)}")
-        if self.unread and len(self.unread) != len(self.instruments):
-            raise ValueError(f"unread must be [S] = {expected[0]}, got {len(self.unread)}")
+        if self.unconfirmed_bars and len(self.unconfirmed_bars) != len(self.instruments):
+            raise ValueError(
+                f"unread must be [S] = {expected[0]}, got {len(self.unconfirmed_bars)}"
+            )
         if len(self.times) == 0:
             raise ValueError("a panel needs at least one instant")
         if not (np.diff(self.times) > np.timedelta64(0)).all():
@@ -184,19 +188,21 @@ class Bars:
         items = self.instruments
         put = object.__setattr__
         put(self, "symbols", tuple(item.symbol for item in items))
-        put(self, "crypto", np.array([item.kind is Kind.CRYPTO for item in items], dtype=bool))
+        put(
+            self, "crypto", np.array([item.kind is AssetClass.CRYPTO for item in items], dtype=bool)
+        )
         put(self, "long_only", np.array([not item.shortable for item in items], dtype=bool))
         put(self, "tradable", np.array([item.tradable for item in items], dtype=bool))
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """The doubts about all bars, merged by `merged_doubts`."""
+        """The doubts about all bars, merged by `merge_doubts`."""
         return self.doubts_between(None, None)
 
     def doubts_between(
         self, first: np.datetime64 | None, last: np.datetime64 | None
     ) -> tuple[Doubt, ...]:
-        """Return the doubts about bars known between two instants, merged by `merged_doubts`.
+        """Return the doubts about bars known between two instants, merged by `merge_doubts`.
 
         first, last: both included; none: the first bar, the last bar.
         """
@@ -209,7 +215,7 @@ class Bars:
             if last is not None:
                 inside &= known <= last
             found += [origin.doubts[k] for k in np.flatnonzero(inside)]
-        return merged_doubts(found)
+        return merge_doubts(found)
 
     @property
     def present(self) -> Mask:
@@ -217,10 +223,10 @@ class Bars:
 
         Only this shows that a symbol has no bar: an unconfirmed bar is no evidence of absence.
         """
-        if not self.unread:
+        if not self.unconfirmed_bars:
             return self.mask
         present = self.mask.copy()
-        for s, (times, _) in enumerate(self.unread):
+        for s, (times, _) in enumerate(self.unconfirmed_bars):
             present[s] |= np.isin(self.times, times)
         return present
 
@@ -228,7 +234,7 @@ class Bars:
     def now(self) -> np.datetime64:
         return np.datetime64(self.times[-1])
 
-    def clock(self, kind: Kind) -> Clock:
+    def clock(self, kind: AssetClass) -> Clock:
         return self.timeframe.clock(kind)
 
     def between(self, first: int, last: int) -> Bars:
@@ -242,7 +248,7 @@ class Bars:
             put(part, name, getattr(self, name))
         return part
 
-    def at_last(self, symbols: Sequence[str]) -> Bars:
+    def at_last_instant(self, symbols: Sequence[str]) -> Bars:
         """The last instant of some of the symbols, in panel order."""
         return self.between(len(self.times) - 1, len(self.times)).only(symbols)
 
@@ -259,7 +265,9 @@ class Bars:
             values=self.values[rows],
             mask=self.mask[rows],
             origins=(),
-            unread=tuple([self.unread[s] for s in rows]) if self.unread else (),
+            unconfirmed_bars=tuple([self.unconfirmed_bars[s] for s in rows])
+            if self.unconfirmed_bars
+            else (),
         )
 
     def until(self, now: np.datetime64) -> Bars:
@@ -272,32 +280,37 @@ class Bars:
         return self.times[rows], self.values[s, rows]
 
     def without(self, left_out: Mask) -> Bars:
-        """Return the panel without some bars, [S, T], which `unread` keeps; its instants stay."""
+        """Return the panel without some bars, [S, T], which `unconfirmed_bars` keeps; its instants stay."""
         if not left_out.any():
             return self
-        unread = []
+        unconfirmed_bars = []
         for s in range(len(self.instruments)):
             times, values = self.times[left_out[s]], self.values[s, left_out[s]]
-            if self.unread:
-                times = np.concatenate([self.unread[s][0], times])
-                values = np.concatenate([self.unread[s][1], values])
-            unread.append((times, values))
+            if self.unconfirmed_bars:
+                times = np.concatenate([self.unconfirmed_bars[s][0], times])
+                values = np.concatenate([self.unconfirmed_bars[s][1], values])
+            unconfirmed_bars.append((times, values))
         values = np.where(left_out[:, :, None], np.nan, self.values)
-        return replace(self, values=values, mask=self.mask & ~left_out, unread=tuple(unread))
+        return replace(
+            self,
+            values=values,
+            mask=self.mask & ~left_out,
+            unconfirmed_bars=tuple(unconfirmed_bars),
+        )
 
-    def with_unread(self) -> Bars:
+    def with_unconfirmed(self) -> Bars:
         """The panel as it stands in its files, with the bars that are left out."""
-        if not self.unread:
+        if not self.unconfirmed_bars:
             return self
         values = self.values.copy()
         mask = self.mask.copy()
-        for s, (times, unread) in enumerate(self.unread):
+        for s, (times, unconfirmed_bars) in enumerate(self.unconfirmed_bars):
             _, rows, places = np.intersect1d(
                 self.times, times, assume_unique=True, return_indices=True
             )
-            values[s, rows] = unread[places]
+            values[s, rows] = unconfirmed_bars[places]
             mask[s, rows] = True
-        return replace(self, values=values, mask=mask, unread=())
+        return replace(self, values=values, mask=mask, unconfirmed_bars=())
 
     def last_closes(self) -> Array:
         """The last known close of each symbol, [S]; NaN for one that has no bar yet."""
@@ -317,17 +330,17 @@ def _starts_of(doubts: Sequence[Doubt]) -> Instants:
     return np.array([doubt.at for doubt in doubts], dtype="datetime64[ns]")
 
 
-def closes_of(bars: Bars) -> dict[str, float]:
+def last_closes_by_symbol(bars: Bars) -> dict[str, float]:
     """The last known close of every symbol that has one, USD."""
     closes = zip(bars.symbols, bars.last_closes(), strict=True)
     return {symbol: float(close) for symbol, close in closes if not np.isnan(close)}
 
 
-def panel(
+def build_panel(
     tables: Iterable[tuple[Instrument, Instants, Array]],
     source: str,
     timeframe: Timeframe = HOURLY,
-    besides: Instants = NO_INSTANTS,
+    extra_instants: Instants = NO_INSTANTS,
 ) -> Bars:
     """Lay per-symbol bars (known-at instants [N], values [N, 5]) on the union of their instants.
 
@@ -336,7 +349,7 @@ def panel(
     parts = sorted(tables, key=lambda part: part[0].symbol)
     if not parts:
         raise DataError("symbols: none were asked for")
-    times = np.unique(np.concatenate([besides, *(instants for _, instants, _ in parts)]))
+    times = np.unique(np.concatenate([extra_instants, *(instants for _, instants, _ in parts)]))
     values = np.full((len(parts), len(times), len(FIELDS)), np.nan)
     mask = np.zeros((len(parts), len(times)), dtype=bool)
     for s, (_, instants, bars) in enumerate(parts):
@@ -347,7 +360,7 @@ def panel(
     return Bars(items, times, values, mask, source, timeframe)
 
 
-def regular_bars(
+def keep_regular_bars(
     starts: Instants, values: Array, item: Instrument, timeframe: Timeframe, path: str
 ) -> tuple[Instants, Array]:
     """Known-at instants [N] and values [N, 5] of checked bars that start at `starts`.
@@ -358,21 +371,21 @@ def regular_bars(
     irregular = np.isnat(ends)
     # Feeds bring hours before and after the session: those are dropped. A start within the session
     # that is no start of a regular bar means another grid, and its bars would be marked wrongly.
-    misplaced = irregular & in_session(starts) if item.kind is Kind.STOCK else irregular
+    misplaced = irregular & in_session(starts) if item.kind is AssetClass.STOCK else irregular
     if misplaced.any():
         row = first_true(misplaced)
         place = f"{utc_text(starts[row])} is no start of {timeframe.bar}"
-        raise row_fault(path, row, f"{place} {_grid_advice(item, timeframe)}")
+        raise row_error(path, row, f"{place} {_grid_advice(item, timeframe)}")
     if irregular.all():
-        raise no_regular_hour(starts, path)
+        raise no_regular_hours_error(starts, path)
     return ends[~irregular], values[~irregular]
 
 
-def no_regular_hour(starts: Instants, path: str) -> DataError:
+def no_regular_hours_error(starts: Instants, path: str) -> DataError:
     """Return the refusal of bars that all lie outside regular New York hours."""
     days = calendar()
     outside = starts[0] >= days.closes[-1] or starts[-1] < days.opens[0]
-    beyond = f", which {calendar_lacks(starts[0])}" if outside else ""
+    beyond = f", which {outside_calendar_text(starts[0])}" if outside else ""
     return DataError(
         f"{path}: no row lies within regular New York hours; first {utc_text(starts[0])}{beyond}"
     )
@@ -380,14 +393,14 @@ def no_regular_hour(starts: Instants, path: str) -> DataError:
 
 def _grid_advice(item: Instrument, timeframe: Timeframe) -> str:
     """What the grid is and what a file with another one would need."""
-    coin = item.kind is Kind.CRYPTO
+    coin = item.kind is AssetClass.CRYPTO
     grid = f"counted from {'midnight UTC' if coin else '09:30 New York'}"
     if timeframe == HOURLY:
         grid = "full hours" if coin else "09:30, 10:30 … New York"
     return f"({grid}); give shorter bars, of 30 minutes to 1, which are put together here"
 
 
-def row_fault(path: str, row: int, what: str) -> DataError:
+def row_error(path: str, row: int, what: str) -> DataError:
     """What is wrong with a row of a file, counted from 0; path: where it is from."""
     return DataError(f"{path}: row {row + 1}: {what}")
 
@@ -396,32 +409,32 @@ def check_bars(starts: Instants, values: Array, path: str) -> None:
     """Refuse starts that do not increase, prices outside their range and volumes below zero."""
     # An empty timestamp compares false with everything: without this it would pass for increasing.
     if np.isnat(starts).any():
-        raise row_fault(path, first_true(np.isnat(starts)), "timestamp is empty")
+        raise row_error(path, first_true(np.isnat(starts)), "timestamp is empty")
     steps = np.diff(starts)
     if (steps <= np.timedelta64(0)).any():
         row = first_true(steps <= np.timedelta64(0)) + 1
         word = "is earlier than the row before" if steps[row - 1] else "repeats"
         stamp = f"timestamp {utc_text(starts[row])}"
-        raise row_fault(path, row, f"{stamp} {word}; rows must increase in time")
+        raise row_error(path, row, f"{stamp} {word}; rows must increase in time")
     for cells, words in (
         (~np.isfinite(values), "not a number"),
         (values[:, :VOLUME] <= 0, "a price must be above 0"),
         (
-            values[:, :VOLUME] < LEAST_PRICE,
-            f"below {LEAST_PRICE:g} USD, the least price that can be traded (an order holds 1e11"
+            values[:, :VOLUME] < MIN_PRICE,
+            f"below {MIN_PRICE:g} USD, the least price that can be traded (an order holds 1e11"
             " coins at most); cut the file, or leave the symbol out",
         ),
         (values < 0, "below 0"),
     ):
         if cells.any():
             row, column = np.argwhere(cells)[0]
-            raise row_fault(path, row, f"{FIELDS[column]} is {values[row, column]:g}, {words}")
+            raise row_error(path, row, f"{FIELDS[column]} is {values[row, column]:g}, {words}")
     # Orders fill inside low … high: no open or close may lie outside.
     inner = (HIGH, OPEN, CLOSE)
-    above = values[:, inner] > values[:, HIGH, None] * (1 + ROUNDING)
-    below = values[:, inner] < values[:, LOW, None] * (1 - ROUNDING)
+    above = values[:, inner] > values[:, HIGH, None] * (1 + OHLC_RTOL)
+    below = values[:, inner] < values[:, LOW, None] * (1 - OHLC_RTOL)
     if (above | below).any():
         row, column = np.argwhere(above | below)[0]
         side, edge = ("above", HIGH) if above[row, column] else ("below", LOW)
         price = f"{FIELDS[inner[column]]} {values[row, inner[column]]:.10g}"
-        raise row_fault(path, row, f"{price} is {side} {FIELDS[edge]} {values[row, edge]:.10g}")
+        raise row_error(path, row, f"{price} is {side} {FIELDS[edge]} {values[row, edge]:.10g}")

@@ -37,19 +37,21 @@ from foundation.errors import InputError
 from foundation.files import check_file
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
-from trainingdata.confirmation import confirmed
-from trainingdata.conventions import Conventions, EpochUnit, Side
-from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, repaired
-from trainingdata.instants import check_zone, instant, utc_text
-from trainingdata.stored_correlation import read_correlation, table_and_notes, write_correlation
+from trainingdata.confirmation import drop_unconfirmed
+from trainingdata.conventions import Conventions, EpochUnit, StampSide
+from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, repair_matrix
+from trainingdata.instants import check_zone, parse_instant, utc_text
+from trainingdata.stored_correlation import read_correlation, matrix_paths, write_correlation
 
 LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proportion otherwise
 
 
-def build(bars: Bars, estimator: CorrelationEstimator) -> tuple[CorrelationMatrix, dict[str, Any]]:
+def build_matrix(
+    bars: Bars, estimator: CorrelationEstimator
+) -> tuple[CorrelationMatrix, dict[str, Any]]:
     """The matrix as of the last 16:00 New York at or before the panel's end, and facts about it."""
     raw, boundary = estimator.estimate(bars)
-    matrix = repaired(bars.symbols, raw, boundary)
+    matrix = repair_matrix(bars.symbols, raw, boundary)
     facts = {
         "source": bars.source,
         "session_window": estimator.session_window,
@@ -69,14 +71,14 @@ def _parser() -> FlagParser:
     parser.add_argument("--symbols", nargs="+")
     parser.add_argument("--zone")
     parser.add_argument("--epoch", choices=get_args(EpochUnit))
-    parser.add_argument("--stamps", choices=get_args(Side))
+    parser.add_argument("--stamps", choices=get_args(StampSide))
     parser.add_argument("--overwrite", action="store_true")
     return parser
 
 
 def _refuse_other_files(output: Path, *, overwrite: bool) -> None:
     """Refuse names at which there are files that are no matrix of an earlier run."""
-    for path in (output, *table_and_notes(output)):
+    for path in (output, *matrix_paths(output)):
         if path.exists():
             check_file(path, "--output", _is_matrix, overwrite=overwrite, word="--overwrite")
 
@@ -96,7 +98,9 @@ def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
     if flags.lookback < 2:
         raise InputError(f"--lookback: {flags.lookback} is below 2 sessions")
     check_zone(flags.zone, "--zone")
-    flags.as_of = instant(flags.as_of, name="--as-of", end_of_day=True) if flags.as_of else None
+    flags.as_of = (
+        parse_instant(flags.as_of, name="--as-of", end_of_day=True) if flags.as_of else None
+    )
     return flags, None
 
 
@@ -109,7 +113,7 @@ def run(settings: argparse.Namespace) -> Result:
     estimator = CorrelationEstimator(
         hourly_window=max(2, lookback * 25 // 6), session_window=lookback
     )
-    matrix, facts = build(confirmed(read), estimator)
+    matrix, facts = build_matrix(drop_unconfirmed(read), estimator)
     files = write_correlation(matrix, facts, settings.output)
     names = " ".join(matrix.symbols)
     return Result([], [f"as of {utc_text(matrix.as_of)}: {names}", *map(str, files)])

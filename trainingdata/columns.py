@@ -1,7 +1,7 @@
 """Find the columns of a bar file: by a vendor's head, else by their names in any case and order.
 
 Names identify the columns. Most give no zone, no unit of counts since 1970, no side of a bar for
-stamps, and no unit of crypto volume. A vendor (`trainingdata.heads.VENDORS`) or a name that states
+stamps, and no unit of crypto volume. A vendor (`trainingdata.file_formats.VENDORS`) or a name that states
 them does, as `Gmt time`, `unix` or `Volume BTC`; else the file has to, or the user (`data.zone`,
 `data.epoch`, `data.stamps`, `data.volume_unit`).
 """
@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from foundation.errors import DataError, one_line
 from trainingdata.bars import CLOSE, FIELDS
-from trainingdata.heads import GOOD, HEADS, VENDORS, Head, Vendor, VolumeUnit
+from trainingdata.file_formats import GOOD, FILE_FORMATS, VENDORS, FileFormat, Vendor, VolumeUnit
 from trainingdata.instruments import is_symbol
-from trainingdata.text_rows import other_separator
+from trainingdata.text_rows import why_other_separator
 
 UNNAMED = ""  # pandas writes its index without a heading
 # Names that state which side of a bar a stamp is.
@@ -37,7 +37,7 @@ _GENERAL = Vendor("general", frozenset(), "", ends=None)
 _NAME = "name"  # of a symbol in some data sets, of a company in others
 
 
-def head_of(names: Sequence[str], path: str) -> Head:
+def detect_format(names: Sequence[str], path: str) -> FileFormat:
     """Return the head that describes a file's columns.
 
     names: its headings, or the cells of its first line.
@@ -45,7 +45,7 @@ def head_of(names: Sequence[str], path: str) -> Head:
 
     Raises DataError if a column is missing or ambiguous.
     """
-    found = next((head for head in HEADS if head.fits(names)), None)
+    found = next((head for head in FILE_FORMATS if head.fits(names)), None)
     if found is None:
         return _named_columns(names, path)
     doubled = next((name for name in names if names.count(name) > 1), None)
@@ -54,7 +54,7 @@ def head_of(names: Sequence[str], path: str) -> Head:
     return found
 
 
-def _named_columns(names: Sequence[str], path: str) -> Head:
+def _named_columns(names: Sequence[str], path: str) -> FileFormat:
     """Return the head of a file by its columns' names in any case, of a known vendor or not."""
     columns = _Columns(names, path)
     vendor = next((one for one in VENDORS if one.marks <= columns.by_meaning.keys()), _GENERAL)
@@ -76,7 +76,7 @@ def _named_columns(names: Sequence[str], path: str) -> Head:
     adjusted = columns.one(_ADJUSTED, "adjusted close") or ""
     symbol = columns.one(_SYMBOLS, "symbol") or columns.one({_NAME}, _NAME) or ""
     used = {*stamp, *fields, adjusted, symbol, volume.quote}
-    return Head(
+    return FileFormat(
         vendor.name,
         stamp,
         tuple(name for name in fields if name is not None),
@@ -99,7 +99,7 @@ def _named_columns(names: Sequence[str], path: str) -> Head:
 
 def refuse_other_separator(names: Sequence[str], path: str) -> None:
     """Refuse a line of headings whose cells are separated by semicolons or tabs."""
-    if why := other_separator(names):
+    if why := why_other_separator(names):
         raise _unknown_head(names, path, why)
 
 
@@ -195,7 +195,7 @@ class _Columns:
         return (other,) if other else tuple(self.by_meaning.get(UNNAMED, ())[:1])
 
 
-def names_companies(head: Head, cells: Iterable[str]) -> bool:
+def names_companies(head: FileFormat, cells: Iterable[str]) -> bool:
     """Return True if a column called Name has names of companies instead of symbols."""
     return _meaning(head.symbol) == _NAME and not all(map(is_symbol, cells))
 

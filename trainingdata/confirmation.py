@@ -17,7 +17,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants, Mask
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars, Doubt
-from trainingdata.instruments import Instrument, Kind
+from trainingdata.instruments import Instrument, AssetClass
 
 # Times the last accepted close, up or down, beyond which an open, high, low or close waits for the
 # next bar. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are within: the
@@ -29,17 +29,17 @@ LARGEST_MOVE = 1.5
 # within (the low of 01-28 is a third of the close before); a price ten times off is not.
 LARGEST_WILD_MOVE = 5.0
 # The same of a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
-LARGEST_OF_VOLATILITY = 3.0
+LARGEST_VOLATILITY_MOVE = 3.0
 # Number of own bars: how long the wider limit lasts, how recent a contradicted bar has to be, and
 # how soon a move has to reverse.
-RECENT = 7
+RECENT_BARS = 7
 
 CAUSES = {
-    Kind.STOCK: (
+    AssetClass.STOCK: (
         "its causes are wrong rows, an unadjusted split or a true move: compare the file with a"
         " second source"
     ),
-    Kind.CRYPTO: (
+    AssetClass.CRYPTO: (
         "its causes are wrong rows, new coins for old or a true move: compare the file with a"
         " second source"
     ),
@@ -47,30 +47,30 @@ CAUSES = {
 WAITS = "the bar is not decided on, filled or marked, because it waits for the next"
 
 
-def unconfirmed(bars: Bars) -> Mask:
+def find_unconfirmed(bars: Bars) -> Mask:
     """[S, T] the bars that are left out."""
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s in range(len(bars.symbols)):
-        mask[s, bars.mask[s]] = left_out_rows(bars.real_bars(s)[1])
+        mask[s, bars.mask[s]] = find_unconfirmed_rows(bars.real_bars(s)[1])
     return mask
 
 
-def unconfirmed_volatility(closes: Array) -> Mask:
+def find_unconfirmed_volatility(closes: Array) -> Mask:
     """[N] which closes of a volatility index are left out; closes: [N] points, day by day."""
-    return left_out_rows(np.repeat(closes[:, None], 5, axis=1), LARGEST_OF_VOLATILITY)
+    return find_unconfirmed_rows(np.repeat(closes[:, None], 5, axis=1), LARGEST_VOLATILITY_MOVE)
 
 
-def confirmed(bars: Bars) -> Bars:
+def drop_unconfirmed(bars: Bars) -> Bars:
     """The panel without bars that nothing confirms; itself where there are none."""
-    return bars.without(unconfirmed(bars))
+    return bars.without(find_unconfirmed(bars))
 
 
-def with_confirmed(bars: Bars) -> Bars:
+def restore_confirmed(bars: Bars) -> Bars:
     """Restore the bars that the next one confirmed: the panel as known in hindsight.
 
     Only for questions about the past: a decision at the time did not have these bars.
     """
-    whole = bars.with_unread()
+    whole = bars.with_unconfirmed()
     errors = whole.mask & ~bars.mask
     for s in range(len(bars.symbols)):
         rows = np.flatnonzero(whole.mask[s])
@@ -82,7 +82,7 @@ def with_confirmed(bars: Bars) -> Bars:
     return whole.without(errors)
 
 
-def contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Mask:
+def find_contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Mask:
     """[S, T] the last bars of symbols whose last close a venue's price is further from than `gap`.
 
     They begin after the last bar that agrees with the price; where none of the recent ones does, as
@@ -92,7 +92,7 @@ def contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Mask:
     """
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s, symbol in enumerate(bars.symbols):
-        rows = np.flatnonzero(bars.mask[s])[-RECENT:]
+        rows = np.flatnonzero(bars.mask[s])[-RECENT_BARS:]
         price = prices.get(symbol)
         if price is None or not len(rows):
             continue
@@ -109,7 +109,7 @@ def _apart(values: Array, before: Array | float, largest: float) -> Mask:
     return np.asarray((np.maximum(moves, 1.0 / moves) > largest).any(axis=-1))
 
 
-def left_out_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
+def find_unconfirmed_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
     """[N] which of a symbol's bars [N, 5] are left out.
 
     largest: ratio to the last accepted close beyond which a price waits.
@@ -136,7 +136,7 @@ def left_out_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
         if confirms and moved and k == 2:
             left_out[:2] = True, False
         elif confirms or (moved and not left_out[k]):
-            wild_until = k + 1 + RECENT
+            wild_until = k + 1 + RECENT_BARS
         if not left_out[k]:
             accepted = k
     return left_out
@@ -152,7 +152,7 @@ def _repeats(values: Array, accepted: int, left_out: Mask, largest: float) -> bo
     bar = values[-1]
     if _apart(bar, values[accepted, CLOSE], LARGEST_WILD_MOVE):
         return False
-    begin = max(len(values) - 1 - RECENT, 0)
+    begin = max(len(values) - 1 - RECENT_BARS, 0)
     recent = np.flatnonzero(left_out[begin : len(values) - 1]) + begin
     return any(not _apart(bar, values[row, CLOSE], largest) for row in recent.tolist())
 
@@ -176,7 +176,7 @@ def _confirms(values: Array, largest: float) -> bool:
     return bool(same_side or opens_there)
 
 
-def left_out_doubts(
+def doubts_about_unconfirmed(
     item: Instrument, starts: Instants, values: Array, left_out: Mask, others: Sequence[Doubt] = ()
 ) -> tuple[Doubt, ...]:
     """Return the doubts about a symbol's bars: earlier ones, and one for each bar left out.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from trainingdata.heads import VolumeUnit
+from trainingdata.file_formats import VolumeUnit
 
 EpochUnit = Literal["s", "ms", "us", "ns"]
-Side = Literal["begin", "end"]
+StampSide = Literal["begin", "end"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,5 +25,5 @@ class Conventions:
     adjusted: bool = False
     zone: str | None = None
     epoch: EpochUnit | None = None
-    stamps: Side | None = None
+    stamps: StampSide | None = None
     volume_unit: VolumeUnit | None = None

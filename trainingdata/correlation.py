@@ -23,24 +23,24 @@ from trainingdata.sessions import last_four_pms, last_month_ends, sessions_betwe
 from trainingdata.timeframe import Timeframe
 
 # Priors, where nothing else is known.
-WITHIN_STOCKS = 0.4
-WITHIN_CRYPTO = 0.6
-ACROSS = 0.2
+PRIOR_WITHIN_STOCKS = 0.4
+PRIOR_WITHIN_CRYPTO = 0.6
+PRIOR_STOCK_CRYPTO = 0.2
 SMALLEST_EIGENVALUE = 1e-3
 # A log return, or a deviation of returns, that is the rounding of prices and no move: adjusted
 # prices leave 1e-15, one tick of the dearest coin in 500 bars 5e-9.
-STILL = 1e-9
+NO_MOVE_TOL = 1e-9
 # The least share of a symbol's own variance in rows in which it moves: rounding leaves 1e-13 of it.
 SMALLEST_SHARE_OF_VARIANCE = 1e-10
-FEWEST_ROWS = 3  # two returns have correlation one
+MIN_COMMON_ROWS = 3  # two returns have correlation one
 
 
 class MeanCorrelations(NamedTuple):
     """Mean correlations of daily returns within the stocks, within crypto, and between the two."""
 
-    stocks: float = WITHIN_STOCKS
-    crypto: float = WITHIN_CRYPTO
-    across: float = ACROSS
+    stocks: float = PRIOR_WITHIN_STOCKS
+    crypto: float = PRIOR_WITHIN_CRYPTO
+    stock_crypto: float = PRIOR_STOCK_CRYPTO
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -93,13 +93,19 @@ class CorrelationEstimator:
 
     hourly_window: int = setting(500, "hourly returns within a class", ge=2)
     session_window: int = setting(120, "16:00-16:00 returns between the classes", ge=2)
-    within_stocks: float = setting(WITHIN_STOCKS, "prior correlation between stocks", ge=0, lt=1)
-    within_crypto: float = setting(WITHIN_CRYPTO, "prior correlation between coins", ge=0, lt=1)
-    across: float = setting(ACROSS, "prior correlation between a stock and a coin", ge=0, lt=1)
+    within_stocks: float = setting(
+        PRIOR_WITHIN_STOCKS, "prior correlation between stocks", ge=0, lt=1
+    )
+    within_crypto: float = setting(
+        PRIOR_WITHIN_CRYPTO, "prior correlation between coins", ge=0, lt=1
+    )
+    stock_crypto: float = setting(
+        PRIOR_STOCK_CRYPTO, "prior correlation between a stock and a coin", ge=0, lt=1
+    )
 
     @property
     def prior_means(self) -> MeanCorrelations:
-        return MeanCorrelations(self.within_stocks, self.within_crypto, self.across)
+        return MeanCorrelations(self.within_stocks, self.within_crypto, self.stock_crypto)
 
     def _calendar_reach(self, timeframe: Timeframe) -> np.timedelta64:
         """Calendar time that holds both windows, weekends and holidays included."""
@@ -112,7 +118,7 @@ class CorrelationEstimator:
 
         It is a function of the bars up to then: nothing that came later changes it.
         """
-        return repaired(bars.symbols, *self.estimate(bars))
+        return repair_matrix(bars.symbols, *self.estimate(bars))
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
         """Matrices [D, S, S] of what the panel knew at these instants, an estimate each."""
@@ -121,11 +127,11 @@ class CorrelationEstimator:
         if not len(instants):
             return matrices
         known = bars.times[np.searchsorted(bars.times, instants, side="right") - 1]
-        boundaries = estimated_at(bars.timeframe, known)
+        boundaries = estimation_times(bars.timeframe, known)
         closes = _closes_of(bars.until(known[-1]), boundaries[-1])
 
         def of_day(boundary: np.datetime64) -> Array:
-            return positive_definite(*self._estimated(bars, closes, boundary))
+            return raise_eigenvalues(*self._estimated(bars, closes, boundary))
 
         for day, matrix in enumerate(parallel_map(of_day, boundaries)):
             matrices[day] = matrix
@@ -136,7 +142,7 @@ class CorrelationEstimator:
 
         Before its repair it may have negative eigenvalues.
         """
-        boundary = np.datetime64(estimated_at(bars.timeframe, bars.times[-1:])[0])
+        boundary = np.datetime64(estimation_times(bars.timeframe, bars.times[-1:])[0])
         since, until = np.searchsorted(bars.times, self._reach(bars, boundary))
         recent = bars.between(int(since), int(until))
         with single_threaded_blas():
@@ -170,7 +176,7 @@ class CorrelationEstimator:
         days, daily = closes.daily
         seen = (days >= bars.times[since]) & (days <= boundary)
         window = _Returns.of(np.log(daily[seen][-(self.session_window + 1) :]))
-        values, _ = _mixed_with_prior(window, self.across, self.session_window)
+        values, _ = _mixed_with_prior(window, self.stock_crypto, self.session_window)
         for members, block, _ in blocks:
             values[np.ix_(members, members)] = block
         return values, -np.inf
@@ -178,7 +184,7 @@ class CorrelationEstimator:
     def _prior(self, crypto: Mask) -> Array:
         """What is believed of symbols without any return, [S, S]."""
         within = np.where(crypto, self.within_crypto, self.within_stocks)
-        values = np.where(crypto[:, None] == crypto, within, self.across)
+        values = np.where(crypto[:, None] == crypto, within, self.stock_crypto)
         np.fill_diagonal(values, 1.0)
         return values
 
@@ -201,7 +207,7 @@ class _Returns(NamedTuple):
         values = np.diff(logs, axis=0)
         present = np.isfinite(values)
         values[~present] = 0.0
-        return cls(values, present, np.abs(values) > STILL)
+        return cls(values, present, np.abs(values) > NO_MOVE_TOL)
 
     def rows(self, first: int, last: int) -> _Returns:
         """Rows first … last - 1 as views."""
@@ -232,25 +238,25 @@ def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
     return _Closes(hourly, session_closes(bars, boundary) if both else None)
 
 
-def estimated_at(timeframe: Timeframe, instants: Instants) -> Instants:
+def estimation_times(timeframe: Timeframe, instants: Instants) -> Instants:
     """16:00 New York at which the estimate in force at each instant was made, [N]."""
     return last_month_ends(instants) if timeframe.daily else last_four_pms(instants)
 
 
-def correlations_over(
+def correlations_in_force(
     estimator: CorrelationSource, bars: Bars, instants: Instants
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Matrices of a history: number [T] of the one in force at each instant, and values [D, S, S].
 
     A matrix holds from one estimate to the next, so each is made once.
     """
-    boundaries = estimated_at(bars.timeframe, instants)
+    boundaries = estimation_times(bars.timeframe, instants)
     _, first, number = np.unique(boundaries, return_index=True, return_inverse=True)
     return number.astype(np.int64), estimator.matrices_at(bars, instants[first])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class KeptCorrelations:
+class CachedCorrelations:
     """A source whose history of matrices is estimated once for all that look at one panel.
 
     Panels are parts of one history: two that end at the same instant hold the same bars.
@@ -272,7 +278,7 @@ class KeptCorrelations:
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
         """Matrices [D, S, S] of what the panel knew at these instants, an estimate each."""
-        boundaries = estimated_at(bars.timeframe, instants)
+        boundaries = estimation_times(bars.timeframe, instants)
         held, matrices = self._kept.get(bars.now, (None, None))
         if held is None or matrices is None or not np.isin(boundaries, held).all():
             held, matrices = boundaries, self.source.matrices_at(bars, instants)
@@ -282,15 +288,17 @@ class KeptCorrelations:
         return matrices[np.searchsorted(held, boundaries)]
 
 
-def repaired(symbols: tuple[str, ...], values: Array, as_of: np.datetime64) -> CorrelationMatrix:
+def repair_matrix(
+    symbols: tuple[str, ...], values: Array, as_of: np.datetime64
+) -> CorrelationMatrix:
     """An estimate [S, S] made positive definite, in values that a float32 holds."""
     with single_threaded_blas():
-        whole = positive_definite(values)
+        whole = raise_eigenvalues(values)
     rounded = whole.astype(np.float32).astype(np.float64)
     return CorrelationMatrix(symbols, rounded, as_of)
 
 
-def positive_definite(values: Array, least: float = -np.inf) -> Array:
+def raise_eigenvalues(values: Array, least: float = -np.inf) -> Array:
     """The symmetric matrix [S, S] with its eigenvalues raised to a floor and a diagonal of one.
 
     A matrix whose eigenvalues are above the floor is unchanged. Blocks that were estimated on
@@ -367,8 +375,8 @@ def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Arr
     standard = _standardised(returns, shared)
     products = standard.T @ standard
     sample, estimated = _pairwise_correlation(standard, products, returns.present, shared)
-    counted = _intensity_pairs(returns, shared, estimated, window)
-    intensity = _ledoit_wolf_intensity(standard, products, shared, counted)
+    counted_pairs = _intensity_pairs(returns, shared, estimated, window)
+    intensity = _ledoit_wolf_intensity(standard, products, shared, counted_pairs)
     trust = shared / window
     sample *= (1 - intensity) * trust
     sample += (1 - trust) * prior
@@ -408,7 +416,7 @@ def _standardised(returns: _Returns, shared: Array) -> Array:
     if len(shared) > 1:
         standard[~returns.present] = 0.0
     deviation = np.sqrt(np.einsum("nm,nm->m", standard, standard) / rows)
-    standard /= np.where(deviation > STILL, deviation, np.inf)
+    standard /= np.where(deviation > NO_MOVE_TOL, deviation, np.inf)
     return np.asarray(standard)
 
 
@@ -430,7 +438,7 @@ def _pairwise_correlation(
             sample /= root * root.T
     moves = variance > SMALLEST_SHARE_OF_VARIANCE
     np.clip(sample, -1, 1, out=sample)
-    return sample, moves & moves.T & (shared >= FEWEST_ROWS)
+    return sample, moves & moves.T & (shared >= MIN_COMMON_ROWS)
 
 
 def _intensity_pairs(returns: _Returns, shared: Array, estimated: Mask, window: int) -> Mask:
@@ -444,13 +452,15 @@ def _intensity_pairs(returns: _Returns, shared: Array, estimated: Mask, window: 
     # others' correlations as they are. The standardised fourth moment of a single tick is the
     # length of the window, which alone would shrink a small class to nothing.
     busy = returns.moves.sum(axis=0) >= window / 10
-    counted = estimated & (shared >= window / 2) & (busy[:, None] & busy)
-    np.fill_diagonal(counted, False)
-    np.fill_diagonal(counted, counted.any(axis=1))
-    return np.asarray(counted)
+    counted_pairs = estimated & (shared >= window / 2) & (busy[:, None] & busy)
+    np.fill_diagonal(counted_pairs, False)
+    np.fill_diagonal(counted_pairs, counted_pairs.any(axis=1))
+    return np.asarray(counted_pairs)
 
 
-def _ledoit_wolf_intensity(standard: Array, products: Array, shared: Array, counted: Mask) -> float:
+def _ledoit_wolf_intensity(
+    standard: Array, products: Array, shared: Array, counted_pairs: Mask
+) -> float:
     """Shrinkage intensity, 0 … 1: how much of the distance from the identity is noise.
 
     Σ variance of a sample covariance / Σ its squared distance from the identity, over the counted
@@ -459,9 +469,9 @@ def _ledoit_wolf_intensity(standard: Array, products: Array, shared: Array, coun
     scikit-learn's to 1e-15. Its function knows no missing rows: with 2 % of them at zero, the
     synthetic market's stocks get 0.063 instead of 0.062, with 10 % 0.079 instead of 0.071.
     """
-    if not counted.any():
+    if not counted_pairs.any():
         return 0.0
-    if len(shared) == 1 and counted.all():
+    if len(shared) == 1 and counted_pairs.all():
         # Where all pairs weigh the same, the sum over them is a square of the sum over symbols.
         count = len(standard)
         fourth = (np.einsum("nm,nm->n", standard, standard) ** 2).sum() / count**2
@@ -470,7 +480,7 @@ def _ledoit_wolf_intensity(standard: Array, products: Array, shared: Array, coun
         signal = squared - (np.diag(products) ** 2).sum() / count**2
     else:
         rows = np.where(shared > 0, shared, 1.0)
-        weights = counted / rows**2
+        weights = counted_pairs / rows**2
         square = standard**2
         fourth = np.vdot(square.T @ square, weights)
         weights *= products**2

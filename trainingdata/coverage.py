@@ -9,22 +9,22 @@ from rich.console import RenderableType
 
 from foundation.tables import Table
 from trainingdata.bars import CLOSE, Bars, Doubt
-from trainingdata.instants import instant, utc_text
+from trainingdata.instants import parse_instant, utc_text
 
 # Share of its price by which a bar's close differs from the one before it in a jump: a split that
 # the prices are not adjusted for, a wrong row, or news.
-JUMP = 0.2
+JUMP_SHARE = 0.2
 
 _NAMED = 6
 _HEADS = ("symbol", "first bar, UTC", "last bar, UTC", "stamps", "bars", "missing", "gaps")
 _MEANING = (
     "stamps: their zone in the file, and whether they are the begin or the end of a bar; missing:"
-    f" bars that the calendar has and the file lacks; jumps: closes more than {JUMP:.0%} from the"
+    f" bars that the calendar has and the file lacks; jumps: closes more than {JUMP_SHARE:.0%} from the"
     " one before"
 )
 
 
-def coverage(bars: Bars) -> list[tuple[str, ...]]:
+def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
     """A row for each symbol of a panel that has bars."""
     rows = []
     present = bars.present
@@ -34,18 +34,18 @@ def coverage(bars: Bars) -> list[tuple[str, ...]]:
             continue
         clock = bars.clock(item.kind)
         times = bars.times[present[s]]
-        missing = np.diff(clock.bars_ended(times)) - 1
+        missing = np.diff(clock.count_ended_bars(times)) - 1
         changes = np.abs(values[1:, CLOSE] / values[:-1, CLOSE] - 1)
         first, last = (
             utc_text(at)[:-1].replace("T", " ") for at in clock.started_at(times[[0, -1]])
         )
         stamps = bars.origins[s].stamps if bars.origins else ""
-        counts = len(values), missing.sum(), (missing > 0).sum(), (changes > JUMP).sum()
+        counts = len(values), missing.sum(), (missing > 0).sum(), (changes > JUMP_SHARE).sum()
         rows.append((item.symbol, first, last, stamps, *(f"{count:,}" for count in counts)))
     return rows
 
 
-def clipped(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
+def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
     """What a range asks for that the bars do not have at its begin and at its end.
 
     start, end: of the range, as a run's settings have them.
@@ -57,16 +57,16 @@ def clipped(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
             continue
         clock = bars.clock(item.kind)
         first, last = map(utc_text, clock.started_at(times[[0, -1]]))
-        numbers = clock.bars_ended(times[[0, -1]])
+        numbers = clock.count_ended_bars(times[[0, -1]])
         if start:
-            before = np.array([instant(start, name="start") - np.timedelta64(1, "ns")])
-            if clock.bars_ended(before)[0] + 1 < numbers[0]:
+            before = np.array([parse_instant(start, name="start") - np.timedelta64(1, "ns")])
+            if clock.count_ended_bars(before)[0] + 1 < numbers[0]:
                 said.append(
                     (f"start: asked from {start}; there are bars from {first} on", item.symbol)
                 )
         if end:
-            until = np.array([instant(end, name="end", end_of_day=True)])
-            if clock.bars_ended(until)[0] > numbers[1]:
+            until = np.array([parse_instant(end, name="end", end_of_day=True)])
+            if clock.count_ended_bars(until)[0] > numbers[1]:
                 said.append(
                     (f"end: asked until {end}; there are bars up to {last} only", item.symbol)
                 )
@@ -84,11 +84,16 @@ def coverage_parts(
     if bars.origins:
         yield f"Bars are {bars.timeframe.bars}: timeframe={bars.timeframe.name}."
         yield from (f"In doubt: {doubt}" for doubt in doubts)
-        yield Table("Bars read", (*_HEADS, f"jumps > {JUMP:.0%}"), coverage(bars), words=(1, 2, 3))
+        yield Table(
+            "Bars read",
+            (*_HEADS, f"jumps > {JUMP_SHARE:.0%}"),
+            coverage_rows(bars),
+            words=(1, 2, 3),
+        )
         origins = zip(bars.symbols, bars.origins, strict=True)
         yield from _grouped((note, symbol) for symbol, origin in origins for note in origin.notes)
         yield _MEANING
-    yield from clipped(bars, start, end)
+    yield from missing_range_texts(bars, start, end)
 
 
 def _grouped(said: Iterable[tuple[str, str]]) -> Iterator[str]:

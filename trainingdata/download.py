@@ -40,21 +40,21 @@ from foundation.files import check_output, may_overwrite, atomic_file
 from foundation.settings import settings_from_config
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
 from trainingdata.feed.market_data import MarketData
-from trainingdata.instants import DAY, instant, utc_text
-from trainingdata.instruments import Instrument, instrument, is_coin
+from trainingdata.instants import DAY, parse_instant, utc_text
+from trainingdata.instruments import Instrument, instrument, is_crypto
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY, Timeframe
 
 Progress = Callable[[str, int, int], None]
 
 # What is requested at once, and written: a run that is stopped loses no more.
-CHUNK = 90 * DAY
+REQUEST_SPAN = 90 * DAY
 # The end of a file that is requested again, to see whether the venue still gives the same bars.
-OVERLAP = 3 * DAY
+RECHECKED_SPAN = 3 * DAY
 # A file may begin this much after the start: the first days may have no bar at all.
-SLACK = 7 * DAY
+MAX_START_DELAY = 7 * DAY
 
 
 def download(
@@ -95,10 +95,10 @@ def _update_file(
         values = values[:0]
     begin = times[-1] if len(times) else start
     reach = 2 * data.timeframe.length
-    steps = max(1, int(np.ceil((end - begin) / CHUNK)))
+    steps = max(1, int(np.ceil((end - begin) / REQUEST_SPAN)))
     for step in range(steps):
-        since = begin + step * CHUNK
-        until = min(begin + (step + 1) * CHUNK, end)
+        since = begin + step * REQUEST_SPAN
+        until = min(begin + (step + 1) * REQUEST_SPAN, end)
         for _, new_times, new_values in data.tables([item.symbol], since - reach, until):
             later = new_times > (times[-1] if len(times) else start)
             times = np.concatenate([times, new_times[later]])
@@ -127,12 +127,12 @@ def _stored_bars(
         times, values = read_bars([path], [item.symbol], timeframe=timeframe).real_bars(0)
     except DataError as error:
         raise DataError(f"{error}; move it away") from error
-    return (times, values) if len(times) and times[0] <= start + SLACK else nothing
+    return (times, values) if len(times) and times[0] <= start + MAX_START_DELAY else nothing
 
 
 def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: Array) -> bool:
     """Whether the venue gives the same bars for a file's last days as the file holds."""
-    tables = data.tables([item.symbol], times[-1] - OVERLAP, times[-1])
+    tables = data.tables([item.symbol], times[-1] - RECHECKED_SPAN, times[-1])
     if not tables:
         return False
     _, venue_times, venue_values = tables[0]
@@ -189,13 +189,13 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
     overrides = [*flags.overrides, *(word for word in flags.symbols if is_override(word))]
     parser.refuse_others(overrides)
     config = compose_config("live", overrides)
-    start = instant(flags.start, name="--start")
+    start = parse_instant(flags.start, name="--start")
     end = now = utc_now()
     if flags.end:
-        end = min(instant(flags.end, name="--end", end_of_day=True), now)
+        end = min(parse_instant(flags.end, name="--end", end_of_day=True), now)
     if start >= end:
         raise InputError(f"--start: {flags.start} is not before --end {flags.end or 'now'}")
-    if config.data.coin_day != "utc":
+    if config.data.crypto_day != "utc":
         raise InputError("data.coin_day: files hold the days of UTC; load hours, timeframe=1h")
     if config.data.fills:
         raise InputError("data.fills: no order is filled here; leave it out")
@@ -218,8 +218,8 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
 
 def run(settings: DownloadSettings, progress: Progress) -> Result:
     """Bring the files up to the end."""
-    stocks = any(not is_coin(symbol) for symbol in settings.symbols)
-    keys = Keys.of(os.environ) if stocks else None
+    stocks = any(not is_crypto(symbol) for symbol in settings.symbols)
+    keys = ApiKeys.of(os.environ) if stocks else None
     feed, adjustment = settings.data.feed, settings.data.adjustment
     data = MarketData(settings.broker, keys, feed, adjustment, settings.timeframe)
     span = settings.start, settings.end

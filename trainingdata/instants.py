@@ -108,7 +108,7 @@ def _fixed_zone(hours: int) -> str:
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"
 
 
-def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
+def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
     """A New York date or an instant with a zone, as UTC.
 
     A date is its midnight; with `end_of_day` its last nanosecond, because ends are inclusive.
@@ -146,7 +146,7 @@ def instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
         raise InputError(f"{name}: {text!r} is no instant between 1678 and 2262") from None
 
 
-def date_of(text: str) -> np.datetime64:
+def parse_date(text: str) -> np.datetime64:
     """The date that a text names as YYYY-MM-DD.
 
     Raises ValueError for any other text: NumPy takes 2024, today and 20240610, a year, for dates as
@@ -166,7 +166,7 @@ def history_start(now: np.datetime64, days: int) -> np.datetime64:
     return np.datetime64((now - days * DAY).astype("datetime64[D]"), "ns")
 
 
-def instants_of_column(
+def parse_instant_column(
     column: pd.Series, path: str, before: int = 0, zone: str | None = None, advice: str = ""
 ) -> Instants:
     """UTC instants [N] of a file's column, where each has a zone, in its text or in its type.
@@ -302,15 +302,15 @@ def time_text(minutes: int) -> str:
 
 def midnight(dates: npt.NDArray[np.datetime64]) -> Instants:
     """0:00 New York on each date, as UTC instants."""
-    return on_new_york_clock(dates, 0 * HOUR)
+    return at_new_york_time(dates, 0 * HOUR)
 
 
 def four_pm(dates: npt.NDArray[np.datetime64]) -> Instants:
     """16:00 New York on each date, as UTC instants."""
-    return on_new_york_clock(dates, 16 * HOUR)
+    return at_new_york_time(dates, 16 * HOUR)
 
 
-def on_new_york_clock(dates: npt.NDArray[np.datetime64], time: np.timedelta64) -> Instants:
+def at_new_york_time(dates: npt.NDArray[np.datetime64], time: np.timedelta64) -> Instants:
     """When New York's clock shows a time of day on each date, as UTC instants."""
     import pandas as pd
 
@@ -332,12 +332,12 @@ def new_york_minutes(instants: Instants) -> npt.NDArray[np.int64]:
 
 def _new_york_time(instants: Instants) -> Instants:
     """Return New York's local time at each instant."""
-    changes, offsets = new_york_clock()
+    changes, offsets = new_york_offsets()
     return np.asarray(instants + offsets[np.searchsorted(changes, instants, side="right")])
 
 
 @cache
-def new_york_clock() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
+def new_york_offsets() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
     """Return the instants [N] of changes of New York's UTC offset, and the offsets [N + 1]."""
     import pandas as pd
 

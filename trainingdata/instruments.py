@@ -15,7 +15,7 @@ from foundation.errors import InputError, closest_choices
 BILLIONTH = Decimal("1e-9")
 
 
-class Kind(StrEnum):
+class AssetClass(StrEnum):
     """The asset class of a symbol.
 
     Stocks trade regular New York hours, on margin, long or short; crypto trades around the clock,
@@ -79,7 +79,7 @@ class Instrument:
     """
 
     symbol: str
-    kind: Kind
+    kind: AssetClass
     increment: Decimal
     tradable: bool = True
     borrowable: bool = True
@@ -92,7 +92,7 @@ class Instrument:
     @property
     def shortable(self) -> bool:
         """Whether it can be sold short: a stock that can be borrowed, never a coin."""
-        return self.kind is Kind.STOCK and self.borrowable
+        return self.kind is AssetClass.STOCK and self.borrowable
 
 
 def venue_spelling(symbol: str) -> str:
@@ -100,21 +100,21 @@ def venue_spelling(symbol: str) -> str:
 
     Its positions say BTCUSD, as everything here does.
     """
-    if is_coin(symbol):
+    if is_crypto(symbol):
         return f"{symbol.removesuffix('USD')}/USD"
     return symbol
 
 
-def is_coin(symbol: str) -> bool:
-    return instrument(symbol).kind is Kind.CRYPTO
+def is_crypto(symbol: str) -> bool:
+    return instrument(symbol).kind is AssetClass.CRYPTO
 
 
 def is_stock(symbol: str) -> bool:
     """Whether a symbol is of a stock; options and foreign ones count as such."""
-    return not is_symbol(symbol) or not is_coin(symbol)
+    return not is_symbol(symbol) or not is_crypto(symbol)
 
 
-def foreign_symbol(name: str) -> str:
+def placeholder_symbol(name: str) -> str:
     """What is called here what an account holds beside stocks and coins against the dollar.
 
     It counts as a stock that is not traded, for equity and for margin.
@@ -122,27 +122,27 @@ def foreign_symbol(name: str) -> str:
     return f"?{re.sub('[^A-Z0-9.]', '_', name.upper())[:40] or '_'}"
 
 
-def symbols_of(words: Iterable[str]) -> list[str]:
+def parse_symbols(words: Iterable[str]) -> list[str]:
     """The symbols that words of a setting name, each once; a word may hold several, by commas."""
     parts: list[str] = []
     for word in words:
         parts += [part for part in word.split(",") if part.strip()] or [word]
-    return list(dict.fromkeys(data_symbol(part) for part in parts))
+    return list(dict.fromkeys(normalize_data_symbol(part) for part in parts))
 
 
-def data_symbol(text: str) -> str:
+def normalize_data_symbol(text: str) -> str:
     """The symbol whose bars are meant: BTC-USD, BTC/USD, BTC-USDT and XBTUSD are BTCUSD.
 
     A price in tethers is taken for one in dollars. That holds for bars alone: at a venue a pair
     against the tether is another instrument.
     """
-    if reason := no_dollar_pair(text):
+    if reason := why_not_usd_pair(text):
         raise InputError(f"symbols: {reason}")
     pair = _PAIR.fullmatch(text.strip().upper())
     return f"{_KRAKEN_COINS.get(pair[1], pair[1])}USD" if pair else instrument(text).symbol
 
 
-def no_dollar_pair(text: str) -> str:
+def why_not_usd_pair(text: str) -> str:
     """Why a pair is none of a coin against the dollar; empty where it is one, and for a stock."""
     name = text.strip().upper()
     if _EXCHANGE_RATE.fullmatch(name):
@@ -157,23 +157,23 @@ def no_dollar_pair(text: str) -> str:
     return f"{name} is quoted in {pair[3]}; prices have to be in dollars{coin}"
 
 
-def in_tethers(text: str) -> bool:
+def is_quoted_in_usdt(text: str) -> bool:
     """Whether a text names a pair against the tether, BTC-USDT."""
     pair = _PAIR.fullmatch(text.strip().upper())
     return pair is not None and pair[2] == "USDT"
 
 
-def named_in_file(stem: str) -> str:
+def symbol_in_file_name(stem: str) -> str:
     """Return the symbol as a file's name spells it, without the length and period of its bars.
 
     nvda_1h names nvda, BTC-USDT-5m BTC-USDT, BTCUSDT-1h-2023-01 BTCUSDT and XBTUSD_60 XBTUSD.
     """
-    name = series_in_file(stem) or _CANDLESTICKS.sub("", stem.strip())
+    name = series_in_file_name(stem) or _CANDLESTICKS.sub("", stem.strip())
     pair = _PAIR_FILE.fullmatch(name)
     return pair[1] if pair else _BAR_LENGTH.sub("", name)
 
 
-def series_in_file(stem: str) -> str:
+def series_in_file_name(stem: str) -> str:
     """Return the part of a file's name that all periods of its series share, or "".
 
     BTCUSDT-1h-2023-01 and BTCUSDT-1h-2023-02 belong to BTCUSDT-1h.
@@ -184,7 +184,7 @@ def series_in_file(stem: str) -> str:
     return series if dated else ""
 
 
-def other_security(text: str) -> str:
+def why_other_security(text: str) -> str:
     """Return why a name with a small letter is another security than its capitals, or "".
 
     On the consolidated tape a small letter marks a preferred share, a right or shares when issued:
@@ -215,7 +215,7 @@ def is_symbol(text: str) -> bool:
 
 def names_symbol(text: str) -> bool:
     """Return True if a user's text names a symbol, also in small letters."""
-    return is_symbol(text.strip().upper()) and not other_security(text)
+    return is_symbol(text.strip().upper()) and not why_other_security(text)
 
 
 @cache
@@ -227,18 +227,18 @@ def instrument(symbol: str) -> Instrument:
 
     Raises InputError if the text is neither.
     """
-    if reason := other_security(symbol):
+    if reason := why_other_security(symbol):
         raise InputError(f"symbols: {reason}")
     name = symbol.strip().upper()
     if match := _SHARE_CLASS.fullmatch(name):
         name = f"{match[1]}.{match[2]}"
     if _COIN.fullmatch(name):
         base = name.removesuffix("USD").rstrip("/-")
-        return Instrument(f"{base}USD", Kind.CRYPTO, Decimal("0.001"))
+        return Instrument(f"{base}USD", AssetClass.CRYPTO, Decimal("0.001"))
     if _STOCK.fullmatch(name):
-        return Instrument(name, Kind.STOCK, Decimal(1))
+        return Instrument(name, AssetClass.STOCK, Decimal(1))
     if _FOREIGN.fullmatch(name):
-        return Instrument(name, Kind.STOCK, Decimal(1), tradable=False, borrowable=False)
+        return Instrument(name, AssetClass.STOCK, Decimal(1), tradable=False, borrowable=False)
     raise InputError(
         f"symbols: {symbol!r} is neither a stock (NVDA, BRK.B) nor a coin against the dollar"
         " (BTCUSD)"

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from trainingdata.actions import Action, split_adjusted
+from trainingdata.corporate_actions import CorporateAction, adjust_for_splits
 from trainingdata.bars import Bars, Doubt
-from trainingdata.endings import Ending, Endings
-from trainingdata.splits import refuse_jumps, unconfirmed_actions
+from trainingdata.delistings import Delisting, Delistings
+from trainingdata.splits import refuse_jumps, find_actions_not_in_prices
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -28,9 +28,9 @@ class Market:
 
     bars: Bars
     first: int = 0
-    actions: tuple[Action, ...] = ()
+    actions: tuple[CorporateAction, ...] = ()
     accepted: bool = False
-    endings: Endings = field(default_factory=Endings)
+    endings: Delistings = field(default_factory=Delistings)
     finer: Bars | None = None
 
     def __post_init__(self) -> None:
@@ -58,18 +58,18 @@ class Market:
         return self.bars if self.finer is None else self.finer
 
     @property
-    def splits(self) -> tuple[Action, ...]:
+    def splits(self) -> tuple[CorporateAction, ...]:
         """Those that the prices are not adjusted for."""
         return tuple(action for action in self.actions if action.ratio != 1.0)
 
     @property
-    def ended(self) -> tuple[Ending, ...]:
+    def ended(self) -> tuple[Delisting, ...]:
         """The ends of its symbols that are booked in it, each where it was known, in time order."""
         begun = self.bars.times[self.first]
         return tuple(each for each in self.endings.over(self.bars) if each.booked > begun)
 
     @property
-    def returned(self) -> tuple[Ending, ...]:
+    def returned(self) -> tuple[Delisting, ...]:
         """The ends in it that are cancelled because the symbol trades at their open."""
         begun = self.bars.times[self.first]
         return tuple(each for each in self.endings.returned(self.bars) if each.booked > begun)
@@ -87,9 +87,9 @@ class Market:
         bars = self.bars.between(0, end or len(self.bars.times))
         # Only prices that are adjusted for nothing have splits left to apply.
         if self.splits:
-            jumps = unconfirmed_actions(bars, self.actions, raw=True)
+            jumps = find_actions_not_in_prices(bars, self.actions, raw=True)
             refuse_jumps(jumps, accepted=self.accepted)
-        return split_adjusted(bars, self.actions)
+        return adjust_for_splits(bars, self.actions)
 
     def views(self) -> Iterator[tuple[int, int, Bars]]:
         """The run as rows [begin, end) between splits, with the panel as each of them sees it."""

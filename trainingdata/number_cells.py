@@ -10,8 +10,8 @@ import pandas as pd
 
 from foundation.arrays import Array, first_true
 from foundation.errors import DataError
-from trainingdata.bars import FIELDS, VOLUME, row_fault
-from trainingdata.heads import Head
+from trainingdata.bars import FIELDS, VOLUME, row_error
+from trainingdata.file_formats import FileFormat
 from trainingdata.instants import cell_text
 
 _THOUSANDS = r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?"
@@ -19,7 +19,7 @@ _MULTIPLES = {"K": 1e3, "M": 1e6, "B": 1e9}
 _NO_NUMBER = ("NaN", "nan")
 
 
-def number_columns(frame: pd.DataFrame, head: Head, path: str) -> Array:
+def number_columns(frame: pd.DataFrame, head: FileFormat, path: str) -> Array:
     """Open, high, low, close and volume, [N, 5] float64; finite but in rows without a trade."""
     columns: list[Array] = []
     gaps = np.zeros(len(frame), dtype=bool)
@@ -40,7 +40,7 @@ def number_columns(frame: pd.DataFrame, head: Head, path: str) -> Array:
         # True and false would pass for 1 and 0.
         if not finite.all() or pd.api.types.is_bool_dtype(frame[name]):
             row = 0 if finite.all() else first_true(~finite)
-            raise row_fault(
+            raise row_error(
                 path,
                 row,
                 f"{field} is {cell_text(frame[name].iloc[row])}, not a number;"

@@ -11,29 +11,29 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants, Mask, first_true
 from foundation.errors import DataError
-from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, no_regular_hour, row_fault
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, no_regular_hours_error, row_error
 from trainingdata.instants import DAY, utc_text
-from trainingdata.instruments import Instrument, Kind
+from trainingdata.instruments import Instrument, AssetClass
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 # Lengths in minutes of which a whole number fills every bar of the grid, the half hour before the
 # close as well.
-PARTS = (1, 2, 3, 5, 6, 10, 15, 30)
+PART_MINUTES = (1, 2, 3, 5, 6, 10, 15, 30)
 
 _MINUTE = np.timedelta64(1, "m")
 _A_DAY = int(DAY // _MINUTE)
 _EPOCH = np.datetime64(0, "ns")
 
 
-def parts_of(timeframe: Timeframe) -> tuple[int, ...]:
+def part_lengths(timeframe: Timeframe) -> tuple[int, ...]:
     """Lengths in minutes of bars that are put together to those of a timeframe."""
-    lengths = (*PARTS, HOURLY.minutes)
+    lengths = (*PART_MINUTES, HOURLY.minutes)
     return tuple(p for p in lengths if p < timeframe.minutes and timeframe.minutes % p == 0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Joined:
+class JoinedBars:
     """Bars made of shorter ones: B bars of N parts.
 
     times: [B] when each becomes known.
@@ -61,14 +61,14 @@ def usual_minutes(starts: Instants) -> int:
     return int(np.bincount(np.clip(minutes, 0, _A_DAY)).argmax())
 
 
-def joined_bars(
+def join_bars(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
-) -> Joined:
+) -> JoinedBars:
     """The bars that checked bars of so many minutes make.
 
     starts: [N], increasing.
     values: [N, 5].
-    minutes: one of `parts_of(timeframe)`.
+    minutes: one of `part_lengths(timeframe)`.
     path: where they are from, for messages.
 
     A part that is missing within the file had no trade, as at the vendors that leave such parts
@@ -78,7 +78,7 @@ def joined_bars(
     _refuse_misplaced(starts, item.kind, minutes, path)
     bar_starts, ends, within = bars_around(timeframe.clock(item.kind), starts)
     if not within.any():
-        raise no_regular_hour(starts, path)
+        raise no_regular_hours_error(starts, path)
     # The vendor has no hours but the file's own begin and end to say what it holds.
     whole = within & (bar_starts >= starts[0]) & (ends <= starts[-1] + step)
     cut = len(np.unique(bar_starts[within & ~whole]))
@@ -86,21 +86,21 @@ def joined_bars(
         raise DataError(
             f"{path}: its {minutes}-minute bars fill no {timeframe.unit} from begin to end"
         )
-    first, bars = joined(bar_starts[whole], values[whole])
+    first, bars = join_parts(bar_starts[whole], values[whole])
     counts = np.diff(np.append(first, np.count_nonzero(whole)))
     lengths = -((bar_starts - ends)[whole][first] // step)
     lacking = int((counts < lengths).sum())
-    return Joined(ends[whole][first], bars, int((~within).sum()), cut, lacking)
+    return JoinedBars(ends[whole][first], bars, int((~within).sum()), cut, lacking)
 
 
-def days_between_closes(
+def join_days_between_closes(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
-) -> Joined:
-    """Bars as of `between_closes` that checked bars make; the rest as of `joined_bars`."""
+) -> JoinedBars:
+    """Bars as of `join_between_closes` that checked bars make; the rest as of `join_bars`."""
     _refuse_misplaced(starts, item.kind, minutes, path)
-    made = between_closes(starts, values, minutes, timeframe)
+    made = join_between_closes(starts, values, minutes, timeframe)
     if made.outside == len(starts):
-        raise no_regular_hour(starts, path)
+        raise no_regular_hours_error(starts, path)
     if not len(made.times):
         raise DataError(
             f"{path}: its {minutes}-minute bars fill no {timeframe.unit} from close to close"
@@ -108,7 +108,9 @@ def days_between_closes(
     return made
 
 
-def between_closes(starts: Instants, values: Array, minutes: int, timeframe: Timeframe) -> Joined:
+def join_between_closes(
+    starts: Instants, values: Array, minutes: int, timeframe: Timeframe
+) -> JoinedBars:
     """A stock's bars from one closing auction to the decision on the next, made of shorter ones.
 
     A bar opens with the last price of the session before, which its high and low count; one whose
@@ -126,7 +128,7 @@ def between_closes(starts: Instants, values: Array, minutes: int, timeframe: Tim
     bar = session - 1
     ends = np.minimum(begun + step, days.closes[session])
     known = (bar >= 0) & (ends <= grid.ends[np.maximum(bar, 0)])
-    first, bars = joined(grid.starts[bar[known]], parts[known])
+    first, bars = join_parts(grid.starts[bar[known]], parts[known])
     counts = np.diff(np.append(first, np.count_nonzero(known)))
     bar = bar[known][first]
     last = np.searchsorted(session, bar, side="right") - 1
@@ -138,7 +140,7 @@ def between_closes(starts: Instants, values: Array, minutes: int, timeframe: Tim
     lengths = (grid.ends[bar] - days.opens[bar + 1]) // step
     lacking = int((counts < lengths)[whole].sum())
     outside = int((~regular).sum())
-    return Joined(grid.ends[bar[whole]], bars[whole], outside, int((~whole).sum()), lacking)
+    return JoinedBars(grid.ends[bar[whole]], bars[whole], outside, int((~whole).sum()), lacking)
 
 
 def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mask]:
@@ -146,12 +148,12 @@ def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mas
 
     Between sessions none is.
     """
-    ends = clock.end_of(clock.bars_ended(starts) + 1, starts)
+    ends = clock.end_of(clock.count_ended_bars(starts) + 1, starts)
     begun = clock.started_at(ends)
     return begun, ends, starts >= begun
 
 
-def joined(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
+def join_parts(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
     """Place of the first part [B], and values [B, 5], of each bar that some parts [N, 5] are of.
 
     bar_starts: when that of each part starts, [N], not decreasing.
@@ -168,18 +170,18 @@ def joined(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
     return first, values
 
 
-def _refuse_misplaced(starts: Instants, kind: Kind, minutes: int, path: str) -> None:
+def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: str) -> None:
     """Refuse a start that is none of a bar of so many minutes.
 
     A stock's hours are counted from the open, and those outside the session are not looked at.
     """
     misplaced = (starts - _EPOCH) % (minutes * _MINUTE) != np.timedelta64(0)
-    if minutes == HOURLY.minutes and kind is Kind.STOCK:
+    if minutes == HOURLY.minutes and kind is AssetClass.STOCK:
         begun, _, within = bars_around(HOURLY.stocks, starts)
         misplaced = within & (starts > begun)
     if misplaced.any():
         row = first_true(misplaced)
-        raise row_fault(
+        raise row_error(
             path,
             row,
             f"{utc_text(starts[row])} is no start of a {minutes}-minute bar, which most rows are;"

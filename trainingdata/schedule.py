@@ -17,15 +17,15 @@ import numpy.typing as npt
 from foundation.arrays import Index, Instants, Mask
 from foundation.errors import InputError, did_you_mean, one_line, closest_choices
 from trainingdata.instants import DAY, new_york_minutes, time_text
-from trainingdata.instruments import Kind
-from trainingdata.sessions import beyond_calendar, calendar
+from trainingdata.instruments import AssetClass
+from trainingdata.sessions import outside_calendar_error, calendar
 from trainingdata.timeframe import Clock, Holding, StockClock, Timeframe
 
 Period = Literal["bars", "weekly", "monthly", "times"]
 _NAMED: tuple[Period, ...] = ("bars", "weekly", "monthly")
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
-_CLASSES = {Kind.STOCK: "stocks", Kind.CRYPTO: "coins"}
+_CLASSES = {AssetClass.STOCK: "stocks", AssetClass.CRYPTO: "coins"}
 _APART = 45 * DAY  # decisions of a schedule lie at most, a month and holidays on both its sides
 # Days without an end before its hour, of New York's winter and summer.
 _ORDINARY = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"))
@@ -58,7 +58,7 @@ class Schedule:
             )
         return cls("times", tuple(sorted(times)))
 
-    def check(self, timeframe: Timeframe, kinds: Iterable[Kind]) -> None:
+    def check(self, timeframe: Timeframe, kinds: Iterable[AssetClass]) -> None:
         """Refuse a time of day at which no class decides, and a class that never would."""
         if self.period != "times":
             return
@@ -80,7 +80,7 @@ class Schedule:
             return decides
         if self.period == "times":
             return np.asarray(decides & np.isin(new_york_minutes(instants), self.times))
-        before = clock.decided_before(instants)
+        before = clock.previous_decisions(instants)
         here, there = (self._period_of(clock.fill_dates(each)) for each in (instants, before))
         return np.asarray(decides & (here != there))
 
@@ -96,7 +96,7 @@ class Schedule:
         decisions = ahead[self.decides(clock, ahead)]
         k = np.searchsorted(decisions, ends)
         if k.max() == len(decisions):
-            raise beyond_calendar(instants.max())
+            raise outside_calendar_error(instants.max())
         return np.asarray(decisions[k])
 
     def holding_end(
@@ -104,7 +104,7 @@ class Schedule:
     ) -> np.datetime64:
         return np.datetime64(self.holding_ends(clock, np.array([now]), holding)[0])
 
-    def leaves_night(self, stocks: StockClock, instants: Instants) -> Mask:
+    def is_last_decision_of_session(self, stocks: StockClock, instants: Instants) -> Mask:
         """Whether no decision on stocks follows within the session of each instant, [N]."""
         if not len(instants):
             return np.zeros(0, dtype=bool)

@@ -20,7 +20,7 @@ from foundation.arrays import Array, Index, Instants, first_true
 from foundation.clock import utc_now
 from foundation.errors import InputError
 from foundation.files import write_atomically
-from trainingdata.instants import DAY, HOUR, four_pm, new_york_clock, new_york_date, utc_text
+from trainingdata.instants import DAY, HOUR, four_pm, new_york_offsets, new_york_date, utc_text
 
 FULL_SESSION = np.timedelta64(390, "m")
 # Yahoo's daily bars begin in 1962. Before 1952 the exchange traded on Saturdays as well, which
@@ -71,7 +71,7 @@ def _calendar_key() -> bytes:
     libraries = [version(name) for name in ("exchange_calendars", "pandas")]
     # The library lists sessions up to one year after today.
     words = [*libraries, time.strftime("%Y-%m-%d"), Path(__file__).read_text(encoding="utf-8")]
-    return b"".join([repr(words).encode(), *(each.tobytes() for each in new_york_clock())])
+    return b"".join([repr(words).encode(), *(each.tobytes() for each in new_york_offsets())])
 
 
 def _kept_columns(path: Path, key: bytes) -> Index | None:
@@ -118,7 +118,7 @@ def in_session(starts: Instants) -> npt.NDArray[np.bool_]:
     return np.asarray((k >= 0) & (starts < days.closes[np.maximum(k, 0)]))
 
 
-def shared_news(begin: Instants, end: Instants) -> Array:
+def news_overlap(begin: Instants, end: Instants) -> Array:
     """Share of its news that a stock has in common with a coin in each interval, [T], 0 … 1.
 
     |A ∩ B| / √(|A|·|B|): B, a coin's time, is the interval. A, a stock's, reaches from its begin,
@@ -157,26 +157,26 @@ def nights_until(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
     days = calendar()
     closed = [np.searchsorted(days.closes, instants, side="right") for instants in (begin, end)]
     if len(end) and closed[1].max() >= len(days.dates):
-        raise beyond_calendar(end.max())
+        raise outside_calendar_error(end.max())
     # A debit is carried to the next session, and interest runs on every calendar day until then.
     dates = days.dates.astype("datetime64[D]").astype(np.int64)
     return np.asarray(dates[closed[1]] - dates[closed[0]])
 
 
-def sessions_opened(instants: Instants) -> npt.NDArray[np.bool_]:
+def has_session_opened(instants: Instants) -> npt.NDArray[np.bool_]:
     """Whether a session has opened since the instant before, [N]."""
     number = np.searchsorted(calendar().opens, instants, side="right")
     return np.concatenate([[False], np.diff(number) > 0])[: len(instants)]
 
 
-def opens_on(dates: npt.NDArray[np.datetime64]) -> Instants:
+def session_opens_on(dates: npt.NDArray[np.datetime64]) -> Instants:
     """When the session of each New York date opens, [N]; NaT where there is none."""
     days = calendar()
     k = np.minimum(np.searchsorted(days.dates, dates), len(days.dates) - 1)
     return np.where(days.dates[k] == dates, days.opens[k], np.datetime64("NaT", "ns"))
 
 
-def session_open(date: np.datetime64) -> np.datetime64 | None:
+def first_open_from(date: np.datetime64) -> np.datetime64 | None:
     """When the first session on or after a New York date opens; None beyond the calendar."""
     days = calendar()
     k = int(np.searchsorted(days.dates, date))
@@ -203,7 +203,7 @@ class Session:
         return bool(self.closes - self.opens == FULL_SESSION)
 
 
-def session_of(date: np.datetime64) -> Session | None:
+def session_on(date: np.datetime64) -> Session | None:
     """The session of a New York date; None where there is none."""
     days = calendar()
     k = int(np.searchsorted(days.dates, date))
@@ -250,7 +250,7 @@ def _last_of(marks: Instants, instants: Instants) -> Instants:
     k = np.searchsorted(marks, instants, side="right")
     beyond = (k == 0) | (k == len(marks))
     if beyond.any():
-        raise beyond_calendar(instants[first_true(beyond)])
+        raise outside_calendar_error(instants[first_true(beyond)])
     return np.asarray(marks[k - 1])
 
 
@@ -271,12 +271,12 @@ def four_pms() -> Instants:
     return four_pm(np.arange(dates[0], dates[-1] + DAY))
 
 
-def beyond_calendar(now: np.datetime64) -> InputError:
+def outside_calendar_error(now: np.datetime64) -> InputError:
     """Return the refusal of an instant outside the calendar."""
-    return InputError(f"{utc_text(now)} {calendar_lacks(now)}")
+    return InputError(f"{utc_text(now)} {outside_calendar_text(now)}")
 
 
-def calendar_lacks(now: np.datetime64) -> str:
+def outside_calendar_text(now: np.datetime64) -> str:
     """Return the end of a sentence: the calendar's range, and the cure."""
     dates = calendar().dates
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"

@@ -12,40 +12,40 @@ import numpy as np
 from foundation.arrays import Array, Instants, first_true
 from foundation.errors import DataError, InputError, did_you_mean
 from foundation.settings import setting, settings_class
-from trainingdata.actions import Action, read_actions, split_adjusted
-from trainingdata.bars import FIELDS, HIGH, LOW, VOLUME, Bars, panel
-from trainingdata.confirmation import left_out_doubts, unconfirmed
-from trainingdata.conventions import Conventions, EpochUnit, Side
-from trainingdata.endings import (
-    USUAL_LOSS,
-    USUAL_SESSIONS,
-    Ending,
-    Endings,
+from trainingdata.corporate_actions import CorporateAction, read_actions, adjust_for_splits
+from trainingdata.bars import FIELDS, HIGH, LOW, VOLUME, Bars, build_panel
+from trainingdata.confirmation import doubts_about_unconfirmed, find_unconfirmed
+from trainingdata.conventions import Conventions, EpochUnit, StampSide
+from trainingdata.delistings import (
+    DELISTING_LOSS,
+    DELISTING_SESSIONS,
+    Delisting,
+    Delistings,
     Rename,
-    check_endings,
-    last_name,
+    check_delistings,
+    latest_symbol,
 )
-from trainingdata.heads import VolumeUnit
-from trainingdata.instants import check_zone, instant, utc_text
-from trainingdata.instruments import nearest_symbol, symbols_of
+from trainingdata.file_formats import VolumeUnit
+from trainingdata.instants import check_zone, parse_instant, utc_text
+from trainingdata.instruments import nearest_symbol, parse_symbols
 from trainingdata.market import Market
-from trainingdata.resampling import joined
-from trainingdata.splits import doubtful_opens, refuse_jumps, unlike_trading
+from trainingdata.resampling import join_parts
+from trainingdata.splits import find_doubtful_opens, refuse_jumps, find_unexplained_jumps
 from trainingdata.synthetic import SYMBOLS, SyntheticMarket
-from trainingdata.timeframe import HOURLY, CoinDay, Timeframe, TimeframeName
+from trainingdata.timeframe import HOURLY, CryptoDay, Timeframe, TimeframeName
 
 Adjustment = Literal["split", "all", "raw"]
 Feed = Literal["iex", "sip"]
 Span = tuple[np.datetime64, np.datetime64]
 # Of a price, by which the two may differ: they are rounded, or adjusted for splits, on their own.
-ROUNDING = 1e-3
+FINER_BARS_RTOL = 1e-3
 
 
-class Events(NamedTuple):
+class ListedEvents(NamedTuple):
     """What a file of actions lists, each in time order."""
 
-    actions: tuple[Action, ...] = ()
-    endings: tuple[Ending, ...] = ()
+    actions: tuple[CorporateAction, ...] = ()
+    endings: tuple[Delisting, ...] = ()
     renames: tuple[Rename, ...] = ()
 
     def renamed_by(self, at: np.datetime64 | None) -> list[Rename]:
@@ -62,7 +62,7 @@ class DataSettings:
     epoch: EpochUnit | None = setting(
         None, "unit of stamps that count since 1970: `s`, `ms`, `us` or `ns`; none: refused"
     )
-    stamps: Side | None = setting(
+    stamps: StampSide | None = setting(
         None,
         "side of a bar, `begin` or `end`, that a stamp marks if file and exchange calendar do "
         "not state it; none: refused",
@@ -80,14 +80,14 @@ class DataSettings:
     actions: str | None = setting(
         None, "file of dividends, splits and ends (symbol, date, kind, value; into, cash, known)"
     )
-    ended_after: int | None = setting(
-        USUAL_SESSIONS,
+    delisted_after: int | None = setting(
+        DELISTING_SESSIONS,
         "sessions without a bar that others of its class have, after which a symbol "
         "leaves the book",
         ge=1,
     )
-    ended_loss: float = setting(
-        USUAL_LOSS,
+    delisting_loss: float = setting(
+        DELISTING_LOSS,
         "part of its last price lost then, unless data.actions says otherwise (Shumway 1997)",
         ge=0,
         le=1,
@@ -102,7 +102,7 @@ class DataSettings:
         "unexplained jumps like a split's, and actions that prices do not show, are "
         "doubts; without it the bars are refused",
     )
-    coin_day: CoinDay = setting(
+    crypto_day: CryptoDay = setting(
         "utc",
         "a coin's day: midnight `utc`, or 16:00 `new_york` as stocks, put together from "
         "shorter bars",
@@ -147,9 +147,9 @@ class DataSettings:
 
         Raises InputError for settings or files that cannot be used.
         """
-        names = symbols_of(symbols) or None
-        first = instant(start, name="start") if start else None
-        last = instant(end, name="end", end_of_day=True) if end else None
+        names = parse_symbols(symbols) or None
+        first = parse_instant(start, name="start") if start else None
+        last = parse_instant(end, name="end", end_of_day=True) if end else None
         if first is not None and last is not None and first > last:
             raise InputError(f"start: {start} is after end {end}")
         if self.dir:
@@ -157,7 +157,7 @@ class DataSettings:
         else:
             bars = self._synthetic(names, first, last, timeframe or HOURLY)
         try:
-            check_endings(bars, self._events().endings)
+            check_delistings(bars, self._events().endings)
         except DataError as error:
             raise DataError(f"data.actions: {error}") from None
         return bars
@@ -185,11 +185,11 @@ class DataSettings:
         """Leave out unconfirmed bars, and write every doubt into the origins."""
         listed = self.listed_actions()
         raw = self.adjustment == "raw"
-        jumps = unlike_trading(bars, listed, raw=raw)
+        jumps = find_unexplained_jumps(bars, listed, raw=raw)
         refuse_jumps(jumps, accepted=self.accept_jumps)
-        left_out = unconfirmed(split_adjusted(bars, listed) if raw else bars)
+        left_out = find_unconfirmed(adjust_for_splits(bars, listed) if raw else bars)
         named = {(one.symbol, one.at) for one in jumps}
-        opens = doubtful_opens(bars, left_out, listed, raw=raw)
+        opens = find_doubtful_opens(bars, left_out, listed, raw=raw)
         found = [*jumps, *(one for one in opens if (one.symbol, one.at) not in named)]
         if not found and not left_out.any():
             return bars
@@ -198,13 +198,13 @@ class DataSettings:
             own = [one for one in found if one.symbol == item.symbol]
             times, values = bars.real_bars(s)
             starts = bars.clock(item.kind).started_at(times)
-            doubts = left_out_doubts(item, starts, values, left_out[s, bars.mask[s]], own)
+            doubts = doubts_about_unconfirmed(item, starts, values, left_out[s, bars.mask[s]], own)
             origins.append(replace(origin, doubts=doubts))
         return replace(bars, origins=tuple(origins)).without(left_out)
 
     def market(self, bars: Bars, first: int = 0) -> Market:
         """Bars with the actions to apply to them, of a run from instant number `first` on."""
-        endings = Endings(self._events().endings, self.ended_after, self.ended_loss)
+        endings = Delistings(self._events().endings, self.delisted_after, self.delisting_loss)
         return Market(bars, first, self.corporate_actions(), self.accept_jumps, endings)
 
     def with_finer(self, market: Market) -> Market:
@@ -230,7 +230,7 @@ class DataSettings:
             )
         except DataError as error:
             raise DataError(f"data.fills: {str(error).removeprefix('data.dir: ')}") from error
-        return replace(market, finer=finer_panel(finer, bars, market.first))
+        return replace(market, finer=build_finer_panel(finer, bars, market.first))
 
     def bars_up_to(
         self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe | None = None
@@ -243,7 +243,7 @@ class DataSettings:
         """
         return self._of_files(symbols, None, now, timeframe)
 
-    def corporate_actions(self) -> tuple[Action, ...]:
+    def corporate_actions(self) -> tuple[CorporateAction, ...]:
         """Dividends and splits to apply to positions in these prices.
 
         Raises InputError for a file that cannot be used, or prices that hold dividends already.
@@ -253,7 +253,7 @@ class DataSettings:
             return listed
         return tuple(action for action in listed if action.dividend)
 
-    def listed_actions(self) -> tuple[Action, ...]:
+    def listed_actions(self) -> tuple[CorporateAction, ...]:
         """The dividends and splits of the file, in time order."""
         found = self._events().actions
         if found and self.adjustment == "all":
@@ -263,10 +263,10 @@ class DataSettings:
             )
         return found
 
-    def _events(self) -> Events:
+    def _events(self) -> ListedEvents:
         """What the file lists, in time order, by the last names of symbols."""
         if self.actions is None:
-            return Events()
+            return ListedEvents()
         try:
             listed = read_actions(Path(self.actions).expanduser())
         except DataError as error:
@@ -275,11 +275,11 @@ class DataSettings:
         old = {each.symbol for each in renames}
 
         def last(symbol: str, at: np.datetime64) -> str:
-            return last_name(symbol, at, renames) if symbol in old else symbol
+            return latest_symbol(symbol, at, renames) if symbol in old else symbol
 
-        actions = (each for each in listed if isinstance(each, Action))
-        ends = (each for each in listed if isinstance(each, Ending))
-        return Events(
+        actions = (each for each in listed if isinstance(each, CorporateAction))
+        ends = (each for each in listed if isinstance(each, Delisting))
+        return ListedEvents(
             tuple(replace(each, symbol=last(each.symbol, each.opens)) for each in actions),
             tuple(
                 replace(
@@ -313,7 +313,7 @@ class DataSettings:
             )
         numbers = [s for s, symbol in enumerate(bars.symbols) if names is None or symbol in names]
         tables = [(bars.instruments[s], *bars.real_bars(s)) for s in numbers]
-        return panel(tables, bars.source, timeframe)
+        return build_panel(tables, bars.source, timeframe)
 
 
 def refuse_not_synthetic(names: Sequence[str], searched: str = "") -> None:
@@ -339,7 +339,7 @@ def load_bars(
     timeframe: TimeframeName | None = None,
     zone: str | None = None,
     epoch: EpochUnit | None = None,
-    stamps: Side | None = None,
+    stamps: StampSide | None = None,
     volume_unit: VolumeUnit | None = None,
     accept_jumps: bool = False,
 ) -> Bars:
@@ -376,14 +376,14 @@ def load_bars(
     return settings.bars(symbols, start, end, Timeframe(timeframe) if timeframe else None)
 
 
-def span_of(bars: Bars, start: str | None, end: str | None) -> Span:
+def resolve_span(bars: Bars, start: str | None, end: str | None) -> Span:
     """First and last instant between `start` and `end`, the panel's where one is not given."""
-    first = instant(start, name="start") if start else bars.times[0]
-    last = instant(end, name="end", end_of_day=True) if end else bars.now
+    first = parse_instant(start, name="start") if start else bars.times[0]
+    last = parse_instant(end, name="end", end_of_day=True) if end else bars.now
     return np.datetime64(first), np.datetime64(last)
 
 
-def finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
+def build_finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
     """Finer bars within those of a panel, laid on one that has all of its instants.
 
     What lies within no bar of the panel is left out: no decision knows of it.
@@ -412,10 +412,12 @@ def finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
                 " a start and an end within them"
             )
         held = np.unique(k)
-        _refuse_contradiction(what, bars, starts[held], values[held], joined(starts[k], parts)[1])
+        _refuse_contradiction(
+            what, bars, starts[held], values[held], join_parts(starts[k], parts)[1]
+        )
         tables.append((item, ends, parts))
         origins.append(finer.origins[number])
-    met = panel(tables, finer.source, finer.timeframe, bars.times)
+    met = build_panel(tables, finer.source, finer.timeframe, bars.times)
     return replace(met, origins=tuple(origins))
 
 
@@ -430,7 +432,7 @@ def _refuse_contradiction(
     # A part without a trade has no bar, so less of a range may be there, but no more.
     apart[:, HIGH] = np.maximum(apart[:, HIGH], 0)
     apart[:, LOW] = np.minimum(apart[:, LOW], 0)
-    wrong = np.abs(apart) > ROUNDING
+    wrong = np.abs(apart) > FINER_BARS_RTOL
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise DataError(

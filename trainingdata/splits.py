@@ -28,20 +28,22 @@ import numpy as np
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
 from foundation.formatting import rounded_price
-from trainingdata.actions import Action
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import CLOSE, OPEN, Bars, Doubt
-from trainingdata.confirmation import RECENT
+from trainingdata.confirmation import RECENT_BARS
 from trainingdata.instants import new_york_date, utc_text
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 
-BEYOND = 0.4  # share of its price by which a bar's close differs from the one before it
-NEAR = 0.1  # of the logarithm: how near a ratio of closes is to one that splits have
-GAP = 0.1  # the same, of the open over the close before: a split is made while nobody trades
-# New shares for one old share, and the other way round; 3:2 moves a price by less than `BEYOND`.
+MIN_SPLIT_MOVE = 0.4  # share of its price by which a bar's close differs from the one before it
+SPLIT_LOG_TOL = 0.1  # of the logarithm: how near a ratio of closes is to one that splits have
+OPEN_LOG_TOL = (
+    0.1  # the same, of the open over the close before: a split is made while nobody trades
+)
+# New shares for one old share, and the other way round; 3:2 moves a price by less than `MIN_SPLIT_MOVE`.
 LARGEST_RATIO = 1000
 _WHOLE = range(2, LARGEST_RATIO + 1)
-RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
-_LOGS = np.log([float(ratio) for ratio in RATIOS])
+SPLIT_RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
+_LOGS = np.log([float(ratio) for ratio in SPLIT_RATIOS])
 
 # Splits of rare ratios: stock dividends of 10 to 50 %, five or three for two, five for three.
 _RARE = ((3, 2), (4, 3), (5, 4), (6, 5), (5, 2), (5, 3), (11, 10))
@@ -118,7 +120,7 @@ def _opens_far(
     )
 
 
-def _not_shown(action: Action, at: np.datetime64, before: float, after: float) -> Doubt:
+def _not_shown(action: CorporateAction, at: np.datetime64, before: float, after: float) -> Doubt:
     """A dividend, a split or both of a file that the closes around them, USD, do not show."""
     parts = [f"dividend of {rounded_price(action.dividend, 2)}"] if action.dividend else []
     parts += [f"split of {action.ratio:g}:1"] if action.ratio != 1.0 else []
@@ -134,8 +136,8 @@ def _not_shown(action: Action, at: np.datetime64, before: float, after: float) -
     )
 
 
-def unlike_trading(
-    bars: Bars, actions: Sequence[Action] = (), *, raw: bool = False
+def find_unexplained_jumps(
+    bars: Bars, actions: Sequence[CorporateAction] = (), *, raw: bool = False
 ) -> tuple[Doubt, ...]:
     """Find stocks' lasting jumps like a split, and actions that the prices contradict.
 
@@ -144,7 +146,7 @@ def unlike_trading(
     """
     found: list[Doubt] = []
     for s, item in enumerate(bars.instruments):
-        if item.kind is not Kind.STOCK:
+        if item.kind is not AssetClass.STOCK:
             continue
         times, values = bars.real_bars(s)
         starts = bars.clock(item.kind).started_at(times)
@@ -152,12 +154,12 @@ def unlike_trading(
         known = [action.opens for action in splits if action.symbol == item.symbol]
         found += list(_of_symbol(item.symbol, starts, values, known))
     seen = {(one.symbol, one.at) for one in found}
-    against = unconfirmed_actions(bars, actions, raw=raw)
+    against = find_actions_not_in_prices(bars, actions, raw=raw)
     return *found, *(one for one in against if (one.symbol, one.at) not in seen)
 
 
-def doubtful_opens(
-    bars: Bars, left_out: Mask, actions: Sequence[Action] = (), *, raw: bool = False
+def find_doubtful_opens(
+    bars: Bars, left_out: Mask, actions: Sequence[CorporateAction] = (), *, raw: bool = False
 ) -> tuple[Doubt, ...]:
     """Find stocks' sessions that open like a split of a rare ratio, or unusually far away.
 
@@ -166,7 +168,7 @@ def doubtful_opens(
     """
     found = []
     for s, item in enumerate(bars.instruments):
-        if item.kind is not Kind.STOCK:
+        if item.kind is not AssetClass.STOCK:
             continue
         times, values = bars.real_bars(s)
         starts = bars.clock(item.kind).started_at(times)
@@ -207,7 +209,7 @@ def overnight_moves(
     starts: Instants,
     values: Array,
     left_out: Mask,
-    actions: Sequence[Action] = (),
+    actions: Sequence[CorporateAction] = (),
     *,
     raw: bool = False,
 ) -> OvernightMoves:
@@ -287,18 +289,18 @@ def _closes_before(values: Array, left_out: Mask) -> Array:
 
 def _stays(values: Array, row: int, before: float) -> bool:
     """Return whether the closes after a bar's open stay nearer to it than to the close before."""
-    closes = values[row + 1 : row + 1 + RECENT, CLOSE]
+    closes = values[row + 1 : row + 1 + RECENT_BARS, CLOSE]
     if not len(closes):
         return False
     later = np.median(closes)
     return bool(abs(np.log(later / values[row, OPEN])) < abs(np.log(later / before)))
 
 
-def count_checked_splits(bars: Bars, actions: Sequence[Action]) -> int:
+def count_checked_splits(bars: Bars, actions: Sequence[CorporateAction]) -> int:
     """Count the splits of a file that unadjusted prices would show."""
     count = 0
     for action in actions:
-        if action.symbol in bars.symbols and abs(np.log(action.ratio)) > GAP:
+        if action.symbol in bars.symbols and abs(np.log(action.ratio)) > OPEN_LOG_TOL:
             times = bars.times[bars.present[bars.symbols.index(action.symbol)]]
             count += bool(len(times) and times[0] <= action.opens < times[-1])
     return count
@@ -315,10 +317,12 @@ def refuse_jumps(jumps: Sequence[Doubt], *, accepted: bool) -> None:
         )
 
 
-def unconfirmed_actions(bars: Bars, actions: Sequence[Action], *, raw: bool) -> list[Doubt]:
+def find_actions_not_in_prices(
+    bars: Bars, actions: Sequence[CorporateAction], *, raw: bool
+) -> list[Doubt]:
     """What a file lists and the prices do not show, or where they are adjusted for it, show.
 
-    Only what moves a price by more than `GAP` can be told from the news of a night. Special
+    Only what moves a price by more than `OPEN_LOG_TOL` can be told from the news of a night. Special
     dividends of a quarter of the price and more are the ones that are listed under a wrong day: the
     exchange has them ex on the day after they are paid (FINRA rule 11140(b)(2)).
 
@@ -352,7 +356,7 @@ def _of_symbol(
     closes = values[:, CLOSE]
     found: list[Doubt] = []
     back = 0
-    for k in np.flatnonzero(np.abs(closes[1:] / closes[:-1] - 1) > BEYOND).tolist():
+    for k in np.flatnonzero(np.abs(closes[1:] / closes[:-1] - 1) > MIN_SPLIT_MOVE).tolist():
         if k < back or any(starts[k] < opens <= starts[k + 1] for opens in known):
             continue
         place = _way_back(closes, k)
@@ -364,13 +368,15 @@ def _of_symbol(
     return found
 
 
-def _together(actions: Sequence[Action]) -> Action:
+def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
     """The dividends and the split of one session."""
     ratio = math.prod(action.ratio for action in actions)
     return replace(actions[0], ratio=ratio, dividend=sum(action.dividend for action in actions))
 
 
-def _unconfirmed(listed: Action, at: np.datetime64, around: Array, raw: bool) -> Iterator[Doubt]:
+def _unconfirmed(
+    listed: CorporateAction, at: np.datetime64, around: Array, raw: bool
+) -> Iterator[Doubt]:
     """What of a session's actions the bars [2, 5] before and after it contradict."""
     before = float(around[0, CLOSE])
     after = float(around[1, CLOSE])
@@ -381,10 +387,10 @@ def _unconfirmed(listed: Action, at: np.datetime64, around: Array, raw: bool) ->
         # The nearer one counts: news has moved the other by then, or it is wrong.
         apart = np.abs(np.log(around[1, [OPEN, CLOSE]] / expected))
         from_split = np.abs(np.log(around[1, [OPEN, CLOSE]] * listed.ratio / unsplit))
-    if not raw and listed.ratio != 1.0 and apart.min() > GAP >= from_split.max():
+    if not raw and listed.ratio != 1.0 and apart.min() > OPEN_LOG_TOL >= from_split.max():
         ratio = Fraction(listed.ratio).limit_denominator(1000)
         yield _split_like(listed.symbol, at, ratio, before, after)
-    elif size > GAP and apart.min() > GAP:
+    elif size > OPEN_LOG_TOL and apart.min() > OPEN_LOG_TOL:
         yield _not_shown(listed if raw else replace(listed, ratio=1.0), at, before, after)
 
 
@@ -394,8 +400,10 @@ def _ratio(values: Array, k: int) -> Fraction | None:
     gap = np.log(values[k + 1, OPEN] / values[k, CLOSE])
     # A price falls as shares become more.
     nearest = int(np.abs(_LOGS + change).argmin())
-    alike = abs(_LOGS[nearest] + change) <= NEAR and abs(_LOGS[nearest] + gap) <= GAP
-    return RATIOS[nearest] if alike else None
+    alike = (
+        abs(_LOGS[nearest] + change) <= SPLIT_LOG_TOL and abs(_LOGS[nearest] + gap) <= OPEN_LOG_TOL
+    )
+    return SPLIT_RATIOS[nearest] if alike else None
 
 
 def _too_large(closes: Array, k: int) -> bool:
@@ -405,11 +413,11 @@ def _too_large(closes: Array, k: int) -> bool:
 
 def _way_back(closes: Array, k: int) -> int | None:
     """The bar, soon after a jump from this one, in which prices are back and stay."""
-    later = closes[k + 2 : k + 2 + RECENT]
-    alike = np.flatnonzero(np.abs(np.log(later / closes[k])) <= GAP)
+    later = closes[k + 2 : k + 2 + RECENT_BARS]
+    alike = np.flatnonzero(np.abs(np.log(later / closes[k])) <= OPEN_LOG_TOL)
     if not len(alike):
         return None
     place = k + 2 + int(alike[0])
     # A wrong row soon after a split shows the price before it once more.
-    stays = abs(np.median(closes[place : place + RECENT]) / closes[k] - 1) <= BEYOND
+    stays = abs(np.median(closes[place : place + RECENT_BARS]) / closes[k] - 1) <= MIN_SPLIT_MOVE
     return place if stays else None

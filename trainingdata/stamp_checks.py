@@ -16,7 +16,7 @@ import numpy as np
 from foundation.arrays import Instants
 from foundation.errors import DataError
 from trainingdata.instants import HOUR, new_york_date, new_york_minutes
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.sessions import calendar
 
 # A day's trading, before and after the session included, in minutes from New York's midnight.
@@ -31,7 +31,7 @@ _COLUMNS = {True: "end", False: "timestamp"}
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class CalendarFit:
     """How well starts of bars fit the exchange's calendar.
 
     sessions: number of sessions that have any of them.
@@ -59,7 +59,7 @@ class Fit:
         return enough and self.trading >= 0.98 and self.opened >= 0.8 and self.closed >= 0.8
 
 
-def fit(starts: Instants, minutes: int) -> Fit:
+def fit_to_calendar(starts: Instants, minutes: int) -> CalendarFit:
     """How well the starts [N] of a stock's bars of so many minutes fit the calendar."""
     days = calendar()
     step = np.timedelta64(minutes, "m")
@@ -78,16 +78,16 @@ def fit(starts: Instants, minutes: int) -> Fit:
     count = max(len(sessions), 1)
     on_grid = np.mean((starts - opens)[inside] % step == 0 * step) if inside.any() else 0.0
     shares = len(opening) / count, len(closing) / count, float(on_grid)
-    return Fit(len(sessions), float(trading.mean()), *shares)
+    return CalendarFit(len(sessions), float(trading.mean()), *shares)
 
 
-def begun_at(kind: Kind, ends: Instants, minutes: int) -> Instants:
+def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
     """When bars of so many minutes that end at these instants begin, [N].
 
     A stock's last bar of a session may be shorter.
     """
     step = np.timedelta64(minutes, "m")
-    if kind is Kind.CRYPTO:
+    if kind is AssetClass.CRYPTO:
         return np.asarray(ends - step)
     days = calendar()
     k = np.minimum(np.searchsorted(days.closes, ends), len(days.closes) - 1)
@@ -105,8 +105,10 @@ def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends
     ends: whether they are said to be the ends of bars, not the begins.
     """
 
-    def fit_as(rows: Instants, ends: bool) -> Fit:
-        return fit(begun_at(Kind.STOCK, rows, minutes) if ends else rows, minutes)
+    def fit_as(rows: Instants, ends: bool) -> CalendarFit:
+        return fit_to_calendar(
+            bar_starts(AssetClass.STOCK, rows, minutes) if ends else rows, minutes
+        )
 
     # Noon of UTC is 08:00 of New York's summer.
     noons = np.asarray(stamps.astype("datetime64[D]") + 12 * HOUR, dtype="datetime64[ns]")
@@ -131,7 +133,7 @@ def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends
                 )
 
 
-def ends_by_calendar(stamps: Instants) -> bool | None:
+def are_ends_by_calendar(stamps: Instants) -> bool | None:
     """Return True if a stock's stamps [N] are ends of bars; None if the calendar cannot tell.
 
     In regular hours begins include the open and never the close, ends the reverse.

@@ -26,7 +26,7 @@ from trainingdata.correlation import (
     CorrelationSource,
     MeanCorrelations,
 )
-from trainingdata.instants import instant, utc_text
+from trainingdata.instants import parse_instant, utc_text
 
 
 def write_correlation(
@@ -38,7 +38,7 @@ def write_correlation(
     """
     import pandas as pd
 
-    table, notes = table_and_notes(path)
+    table, notes = matrix_paths(path)
     symbols = list(matrix.symbols)
     frame = pd.DataFrame(matrix.values, index=symbols, columns=symbols)
     text = json.dumps({"as_of": utc_text(matrix.as_of), **facts}, indent=2, allow_nan=False) + "\n"
@@ -54,11 +54,11 @@ def read_correlation(path: Path) -> CorrelationMatrix:
     """The matrix of `NAME.parquet` and the `NAME.json` beside it."""
     import pandas as pd
 
-    table, notes = table_and_notes(path)
+    table, notes = matrix_paths(path)
     try:
         frame = pd.read_parquet(table)
         facts = json.loads(notes.read_text(encoding="utf-8"))
-        as_of = instant(str(facts["as_of"]), name="as_of")
+        as_of = parse_instant(str(facts["as_of"]), name="as_of")
         if list(frame.index) != list(frame.columns):
             raise ValueError("rows and columns are not the same symbols")
         symbols = tuple(map(str, frame.columns))
@@ -73,7 +73,7 @@ def read_correlation(path: Path) -> CorrelationMatrix:
         ) from error
 
 
-def table_and_notes(path: Path) -> tuple[Path, Path]:
+def matrix_paths(path: Path) -> tuple[Path, Path]:
     """NAME.parquet and NAME.json, from NAME or from the path of either."""
     stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
     return stem.parent / f"{stem.name}.parquet", stem.parent / f"{stem.name}.json"
@@ -184,18 +184,18 @@ class FactorCorrelation:
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         found = self.source.matrix_at_end(bars)
-        values = of_factors(found.values, self.factors).astype(np.float32).astype(np.float64)
+        values = keep_factors(found.values, self.factors).astype(np.float32).astype(np.float64)
         return CorrelationMatrix(found.symbols, values, found.as_of)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
         """The matrix [D, S, S] of what the panel knew at each of these instants, a day each."""
         matrices = self.source.matrices_at(bars, instants)
         for day, values in enumerate(matrices):
-            matrices[day] = of_factors(values.astype(np.float64), self.factors)
+            matrices[day] = keep_factors(values.astype(np.float64), self.factors)
         return matrices
 
 
-def of_factors(correlation: Array, factors: int) -> Array:
+def keep_factors(correlation: Array, factors: int) -> Array:
     """The correlation [S, S] that its strongest factors leave, and each symbol's own part.
 
     L L' + diag(1 - the squares of each row of L), L the eigenvectors of the largest eigenvalues

@@ -16,9 +16,9 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
-from trainingdata.bars import Bars, panel
-from trainingdata.instants import HOUR, instant, new_york_date
-from trainingdata.instruments import Instrument, Kind, instrument
+from trainingdata.bars import Bars, build_panel
+from trainingdata.instants import HOUR, parse_instant, new_york_date
+from trainingdata.instruments import Instrument, AssetClass, instrument
 from trainingdata.sessions import calendar, in_session, sessions_between
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
@@ -26,7 +26,7 @@ SYMBOLS = ("SYA", "SYB", "SYC", "SYD", "SYE", "SYXUSD", "SYYUSD", "SYZUSD")
 HALF_HOUR = np.timedelta64(30, "m")
 MOMENTUM = 0.6  # share of the last bar's momentum that a bar keeps
 # Loading of a symbol on the factor of its class; its square is the correlation within the class.
-COMMON = {Kind.STOCK: 0.65, Kind.CRYPTO: 0.75}
+COMMON = {AssetClass.STOCK: 0.65, AssetClass.CRYPTO: 0.75}
 WORLD = 0.6  # loading of a class factor on the factor all classes share
 
 
@@ -58,8 +58,8 @@ class SyntheticMarket:
 
     def bars(self) -> Bars:
         """Every symbol of the market; the same seed gives the same bars."""
-        first = instant(self.start, name="data.start")
-        last = instant(self.end, name="data.end", end_of_day=True)
+        first = parse_instant(self.start, name="data.start")
+        last = parse_instant(self.end, name="data.end", end_of_day=True)
         if not len(sessions_between(*new_york_date(np.array([first, last])))):
             raise InputError(
                 f"data.start, data.end: no session lies between {self.start} and {self.end}"
@@ -74,7 +74,7 @@ class SyntheticMarket:
             spans = _bar_times(self.timeframe.clock(item.kind), slots)
             tables.append(_symbol_bars(rng, item, slots, *spans, shocks[k], self.edge))
         source = f"synthetic market (seed {self.seed}, edge {self.edge:g})"
-        return panel(tables, source, self.timeframe)
+        return build_panel(tables, source, self.timeframe)
 
 
 def _shocks(
@@ -86,7 +86,7 @@ def _shocks(
     """
     world = rng.normal(size=slots)
     classes = {}
-    for kind in Kind:
+    for kind in AssetClass:
         classes[kind] = WORLD * world + np.sqrt(1 - WORLD**2) * rng.normal(size=slots)
     # A normal over the root of a chi-square is a t; one draw for all makes extremes come together.
     common_tail = np.sqrt(4.0 / rng.chisquare(6.0, size=slots))
@@ -127,7 +127,7 @@ def _symbol_bars(
     edge: float,
 ) -> tuple[Instrument, Instants, Array]:
     """One symbol's bars: known-at instants [N] and values [N, 5]."""
-    stock = item.kind is Kind.STOCK
+    stock = item.kind is AssetClass.STOCK
     slot = slots[1] - slots[0]
     # Of a slot in the session, or of any slot for a coin.
     deviation = (0.0030 if stock else 0.0036) * rng.uniform(0.7, 1.5) * np.sqrt(slot / HALF_HOUR)

@@ -31,7 +31,7 @@ def text_rows(
     except (OSError, ValueError, pd.errors.EmptyDataError) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["empty"])[0]
         raise DataError(f"{path}: cannot be read as {words}: {reason}") from error
-    if why := other_separator(list(map(str, frame.columns))):
+    if why := why_other_separator(list(map(str, frame.columns))):
         raise DataError(f"{path}: {why}")
     frame.columns = pd.Index([str(name).strip().casefold() for name in frame.columns])
     if not frame.columns.is_unique:
@@ -53,7 +53,7 @@ def text_rows(
     ]
 
 
-def other_separator(names: Sequence[str]) -> str:
+def why_other_separator(names: Sequence[str]) -> str:
     """Return why headings are one cell: semicolons or tabs separate them; else an empty string."""
     for separator, name in _OTHER_SEPARATORS.items():
         if len(names) == 1 and separator in names[0]:

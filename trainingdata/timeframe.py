@@ -28,25 +28,25 @@ from trainingdata.instants import (
     new_york_minutes,
     time_text,
 )
-from trainingdata.instruments import Kind
-from trainingdata.sessions import FULL_SESSION, beyond_calendar, calendar, four_pms
+from trainingdata.instruments import AssetClass
+from trainingdata.sessions import FULL_SESSION, outside_calendar_error, calendar, four_pms
 
 Holding = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]
 Fill = Literal["open", "close"]
 
 BarName = TimeframeName | Literal["1m"]
-CoinDay = Literal["utc", "new_york"]
+CryptoDay = Literal["utc", "new_york"]
 
 _MINUTES = {"m": 1, "h": 60, "d": MINUTES_A_DAY}  # by the letter that ends a name
 _BAR = {"1h": "an hourly bar", "1d": "a daily bar"}
 _UNIT = {"1h": "hour", "1d": "day"}
 # Days that the market of a class is open.
-DAYS_A_YEAR = {Kind.STOCK: 252.0, Kind.CRYPTO: 365.25}
+DAYS_A_YEAR = {AssetClass.STOCK: 252.0, AssetClass.CRYPTO: 365.25}
 _HOURS = 24  # of a day, that a coin's pattern tells apart, on weekends once more
 # Before the close, at which a closing auction is decided: its orders are taken until ten minutes
 # before it.
-BEFORE_CLOSE = np.timedelta64(15 * 60 * 10**9, "ns")
+CLOSE_DECISION_LEAD = np.timedelta64(15 * 60 * 10**9, "ns")
 # No vendor has bars of a minute, 390 a session, from before this date.
 _FIRST_MINUTES = np.datetime64("1990-01-01")
 _NEVER = np.datetime64("NaT", "ns")
@@ -66,7 +66,7 @@ class Timeframe:
 
     name: BarName
     fill: Fill = "open"
-    coin_day: CoinDay = "utc"
+    crypto_day: CryptoDay = "utc"
 
     def __post_init__(self) -> None:
         if self.fill != "open" and not self.daily:
@@ -74,14 +74,14 @@ class Timeframe:
                 f"fill: {self.fill} fills daily decisions alone; it goes with timeframe=1d and bars"
                 " within the session"
             )
-        if self.coin_day != "utc" and not self.daily:
+        if self.crypto_day != "utc" and not self.daily:
             raise InputError(
-                f"data.coin_day: {self.coin_day} is of daily bars; write timeframe=1d beside it"
+                f"data.coin_day: {self.crypto_day} is of daily bars; write timeframe=1d beside it"
             )
         # Its day ends with the auction, of which nobody knows then what has filled.
-        if self.closes and self.coin_day != "utc":
+        if self.closes and self.crypto_day != "utc":
             raise InputError(
-                f"data.coin_day: {self.coin_day} ends a coin's day with the auction of fill=close;"
+                f"data.coin_day: {self.crypto_day} ends a coin's day with the auction of fill=close;"
                 " give utc, or fill=open"
             )
 
@@ -125,30 +125,30 @@ class Timeframe:
     def stocks(self) -> StockClock:
         return _closing_clock() if self.closes else _stock_clock(self.name)
 
-    def clock(self, kind: Kind) -> Clock:
+    def clock(self, kind: AssetClass) -> Clock:
         """Of a class."""
-        if kind is Kind.STOCK:
+        if kind is AssetClass.STOCK:
             return self.stocks
-        return _coin_clock(self.name, self.coin_day)
+        return _coin_clock(self.name, self.crypto_day)
 
-    def fetched_as(self, kind: Kind) -> Timeframe:
+    def requested_timeframe(self, kind: AssetClass) -> Timeframe:
         """The bars of a class that Alpaca is asked for, of which those of this timeframe are made.
 
         Its own hours lie on clock hours and hold the time before the open: only its half-hours fit
         a grid from 09:30. Its days of coins begin at a midnight that is not UTC's. A decision on a
         closing auction falls on a quarter of an hour.
         """
-        if kind is Kind.CRYPTO:
+        if kind is AssetClass.CRYPTO:
             return HOURLY if self.minutes > HOURLY.minutes else self
         if self.daily:
             return Timeframe("15m") if self.closes else self
         return Timeframe("30m") if self.minutes >= HOURLY.minutes else self
 
-    def last_known(self, kind: Kind, now: np.datetime64) -> np.datetime64:
+    def last_known(self, kind: AssetClass, now: np.datetime64) -> np.datetime64:
         """When the last bar that can be known at `now` became so."""
         clock = self.clock(kind)
         here = np.array([now])
-        return np.datetime64(clock.end_of(clock.bars_ended(here), here)[0])
+        return np.datetime64(clock.end_of(clock.count_ended_bars(here), here)[0])
 
 
 HOURLY = Timeframe("1h")
@@ -159,17 +159,17 @@ TIMEFRAMES = tuple(map(Timeframe, get_args(TimeframeName)))
 
 def following_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
     """When the `ahead` bars after those that end at each instant become known, [N, ahead]."""
-    numbers = clock.bars_ended(instants)[:, None] + np.arange(1, 1 + ahead)
+    numbers = clock.count_ended_bars(instants)[:, None] + np.arange(1, 1 + ahead)
     return clock.end_of(numbers, instants)
 
 
 def nth_end_after(clock: Clock, instants: Instants, ahead: int) -> Instants:
     """When the `ahead`-th bar of the calendar that ends after each instant becomes known, [N]."""
-    return clock.end_of(clock.bars_ended(instants) + ahead, instants)
+    return clock.end_of(clock.count_ended_bars(instants) + ahead, instants)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class ListedClock:
+class CalendarClock:
     """When a class has the bars that a calendar lists, and decides: N bars, K decisions.
 
     starts: [N] when each bar starts.
@@ -198,14 +198,14 @@ class ListedClock:
         k = np.minimum(np.searchsorted(self.ends, ends), len(self.ends) - 1)
         return np.where(self.ends[k] == ends, self.starts[k], _NEVER)
 
-    def bars_ended(self, instants: Instants) -> Index:
+    def count_ended_bars(self, instants: Instants) -> Index:
         """How many bars of the calendar have ended by each instant, [N]."""
         return np.asarray(np.searchsorted(self.ends, instants, side="right"), dtype=np.int64)
 
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
         """When the bars of these numbers, counted from 1, end; they follow some instants."""
         if numbers.size and numbers.max() > len(self.ends):
-            raise beyond_calendar(instants.max())
+            raise outside_calendar_error(instants.max())
         return np.asarray(self.ends[numbers - 1])
 
     def position(self, instants: Instants) -> Array:
@@ -213,7 +213,7 @@ class ListedClock:
 
         The count stands still while the market is shut.
         """
-        done = self.bars_ended(instants)
+        done = self.count_ended_bars(instants)
         k = np.minimum(done, len(self.starts) - 1)
         share = (instants - self.starts[k]) / (self.ends[k] - self.starts[k])
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
@@ -229,14 +229,14 @@ class ListedClock:
         end = np.searchsorted(self.decisions, last, side="right")
         return self.decisions[begin:end]
 
-    def decided_before(self, instants: Instants) -> Instants:
+    def previous_decisions(self, instants: Instants) -> Instants:
         """The decision before each instant, [N]; NaT before the first one."""
         k = np.searchsorted(self.decisions, instants)
         return np.where(k > 0, self.decisions[k - 1], _NEVER)
 
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
         """Date of the day in which what is decided at each instant fills, [N]: the next bar's."""
-        k = np.minimum(self.bars_ended(instants), len(self.starts) - 1)
+        k = np.minimum(self.count_ended_bars(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
 
     def holding_ends(self, instants: Instants, holding: Holding = "next") -> Instants:
@@ -248,7 +248,7 @@ class ListedClock:
         k = np.searchsorted(self.decisions, instants, side="right")
         beyond = k >= len(self.decisions) - 10
         if beyond.any():
-            raise beyond_calendar(instants[first_true(beyond)])
+            raise outside_calendar_error(instants[first_true(beyond)])
         if holding != "session":
             return np.asarray(self.decisions[k])
         sessions = self.decision_session[k - 1][:, None] + np.arange(3)
@@ -258,7 +258,7 @@ class ListedClock:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class StockClock(ListedClock):
+class StockClock(CalendarClock):
     """Those of the exchange's sessions; of daily bars all ends are decisions.
 
     whole: number of bars of a whole session.
@@ -273,7 +273,7 @@ class StockClock(ListedClock):
 
     @property
     def bars_a_year(self) -> float:
-        return self.whole * DAYS_A_YEAR[Kind.STOCK]
+        return self.whole * DAYS_A_YEAR[AssetClass.STOCK]
 
     @property
     def places(self) -> int:
@@ -289,20 +289,20 @@ class StockClock(ListedClock):
         place = _numbers_in_session(self)
         k = np.searchsorted(self.ends, ends)
         if len(k) and k.max() + ahead >= len(place):
-            raise beyond_calendar(ends.max())
+            raise outside_calendar_error(ends.max())
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    def place_text(self, place: int) -> str:
+    def slot_text(self, place: int) -> str:
         """New York's time by which bars of a place in the day have ended, as 10:30."""
         opens, closes = self.starts[0], self.ends[self.whole - 1]
         ended = min(opens + (place + 1) * (self.ends[0] - opens), closes)
         return time_text(int(new_york_minutes(np.array([ended]))[0]))
 
-    def on_weekend(self, place: int) -> bool:
+    def is_weekend_slot(self, place: int) -> bool:
         """Whether a place is one of weekends."""
         return False
 
-    def intraday_ceiling_holds(self, instants: Instants) -> Mask:
+    def intraday_ceiling_applies(self, instants: Instants) -> Mask:
         """Return whether a later decision of the open session can still cut the book, [N].
 
         Until then the intraday ceiling applies, and from the session's last decision until the next
@@ -320,7 +320,7 @@ class StockClock(ListedClock):
 
 
 @dataclass(frozen=True, slots=True)
-class CoinClock:
+class CryptoClock:
     """Bars that follow one another from midnight UTC on.
 
     length: of a bar, of which a day holds whole ones.
@@ -334,7 +334,7 @@ class CoinClock:
 
     @property
     def bars_a_year(self) -> float:
-        return self.bars_a_day * DAYS_A_YEAR[Kind.CRYPTO]
+        return self.bars_a_day * DAYS_A_YEAR[AssetClass.CRYPTO]
 
     @property
     def places(self) -> int:
@@ -346,7 +346,7 @@ class CoinClock:
     def started_at(self, ends: Instants) -> Instants:
         return np.where(self.is_decision(ends), ends - self.length, _NEVER)
 
-    def bars_ended(self, instants: Instants) -> Index:
+    def count_ended_bars(self, instants: Instants) -> Index:
         return np.asarray((instants - _EPOCH) // self.length, dtype=np.int64)
 
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
@@ -374,11 +374,11 @@ class CoinClock:
         k = ((ends - self.length - first) // self.length).astype(np.int64)
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
-    def place_text(self, place: int) -> str:
+    def slot_text(self, place: int) -> str:
         hours = _HOURS // min(self.bars_a_day, _HOURS)
         return f"{(place + hours) % _HOURS:02d}:00" if hours < _HOURS else "a day"
 
-    def on_weekend(self, place: int) -> bool:
+    def is_weekend_slot(self, place: int) -> bool:
         return 2 * place >= self.places
 
     def is_decision(self, instants: Instants) -> Mask:
@@ -388,7 +388,7 @@ class CoinClock:
         begin = _EPOCH - (_EPOCH - first) // self.length * self.length
         return np.arange(begin, last + np.timedelta64(1, "ns"), self.length)
 
-    def decided_before(self, instants: Instants) -> Instants:
+    def previous_decisions(self, instants: Instants) -> Instants:
         before = instants - np.timedelta64(1, "ns")
         return np.asarray(before - (before - _EPOCH) % self.length)
 
@@ -401,7 +401,7 @@ class CoinClock:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class NewYorkDayClock(ListedClock):
+class NewYorkDayClock(CalendarClock):
     """A coin's days from 16:00 New York to 16:00 New York: of 23 to 25 hours, each a session."""
 
     @property
@@ -410,7 +410,7 @@ class NewYorkDayClock(ListedClock):
 
     @property
     def bars_a_year(self) -> float:
-        return DAYS_A_YEAR[Kind.CRYPTO]
+        return DAYS_A_YEAR[AssetClass.CRYPTO]
 
     @property
     def places(self) -> int:
@@ -420,19 +420,19 @@ class NewYorkDayClock(ListedClock):
         """1 for a day that ends on a weekend, through which stocks are shut."""
         k = np.searchsorted(self.ends, ends)[:, None] + np.arange(1 + ahead)
         if k.size and k.max() >= len(self.ends):
-            raise beyond_calendar(ends.max())
+            raise outside_calendar_error(ends.max())
         # A Thursday was 1970-01-01.
         weekday = (new_york_date(self.ends).astype(np.int64) + 3) % 7
         return np.asarray((weekday >= 5)[k], dtype=np.int8)
 
-    def place_text(self, place: int) -> str:
+    def slot_text(self, place: int) -> str:
         return "a day"
 
-    def on_weekend(self, place: int) -> bool:
+    def is_weekend_slot(self, place: int) -> bool:
         return place == 1
 
 
-Clock = StockClock | CoinClock | NewYorkDayClock
+Clock = StockClock | CryptoClock | NewYorkDayClock
 
 
 @cache
@@ -457,15 +457,15 @@ def _stock_clock(name: BarName) -> StockClock:
 @cache
 def _closing_clock() -> StockClock:
     days = calendar()
-    ends = days.closes[1:] - BEFORE_CLOSE
+    ends = days.closes[1:] - CLOSE_DECISION_LEAD
     session = np.arange(1, len(days.closes))
     return StockClock(days.closes[:-1], ends, session, ends, session, 1)
 
 
 @cache
-def _coin_clock(name: BarName, day: CoinDay) -> Clock:
+def _coin_clock(name: BarName, day: CryptoDay) -> Clock:
     if day == "utc":
-        return CoinClock(Timeframe(name).length)
+        return CryptoClock(Timeframe(name).length)
     marks = four_pms()
     number = np.arange(len(marks) - 1)
     return NewYorkDayClock(marks[:-1], marks[1:], number, marks[1:], number)

@@ -32,30 +32,30 @@ from foundation.errors import DataError, InputError, did_you_mean, invalid_choic
 from foundation.plugin import TARGET, is_plugin, load_plugin, plugin_errors
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
-from trainingdata.instants import Dates, date_of, midnight, new_york_date
-from trainingdata.instruments import Kind, instrument, names_symbol
+from trainingdata.instants import Dates, parse_date, midnight, new_york_date
+from trainingdata.instruments import AssetClass, instrument, names_symbol
 from trainingdata.text_rows import text_rows
 from trainingdata.volume_units import require_volume_units
 
 if TYPE_CHECKING:
-    from trainingdata.known_days import KnownDays
+    from trainingdata.midnight_values import MidnightValues
 
-SLOT = "universe"  # the group that names a function of a user's own
+SETTINGS_GROUP = "universe"  # the group that names a function of a user's own
 GROWTH = "growth"
 RANKS = (GROWTH, "momentum")
 # What leaves a symbol out, by the setting that says so; the place of a name is its number, and the
 # first that holds counts.
 RULES = ("", "classes", "members", "min_bars", "min_price", "max_volatility", "top", "keep")
 TOP, KEEP = RULES.index("top"), RULES.index("keep")
-MOST_DAYS = 1000  # of a window
+MAX_WINDOW_DAYS = 1000  # of a window
 COLUMNS = ("symbol", "from", "to")
-STILL = np.datetime64("9999-12-31", "D")
+NO_END_DATE = np.datetime64("9999-12-31", "D")
 
 Rule = npt.NDArray[np.int8]  # numbers of RULES; 0 is in the universe
 Rank = Callable[[Bars], Any]
 
 
-@settings_class(SLOT)
+@settings_class(SETTINGS_GROUP)
 class UniverseSettings:
     """Which symbols the strategy may hold at each instant."""
 
@@ -85,11 +85,11 @@ class UniverseSettings:
     keep: int | None = setting(None, "the best so many by `rank`; none: all", ge=1)
 
     def __post_init__(self) -> None:
-        if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.days <= MOST_DAYS):
+        if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.days <= MAX_WINDOW_DAYS):
             meant = [f"{self.window}d"] if self.window.isdecimal() else []
             raise InputError(
                 f"universe.window: {self.window!r} is no number of calendar days from 1d to"
-                f" {MOST_DAYS}d{did_you_mean(meant) or ', as 60d'}"
+                f" {MAX_WINDOW_DAYS}d{did_you_mean(meant) or ', as 60d'}"
             )
         if (self.rank is None) != (self.keep is None):
             missing = "rank" if self.rank is None else "keep"
@@ -112,7 +112,7 @@ class UniverseSettings:
         return int(self.window[:-1])
 
     @property
-    def everything(self) -> bool:
+    def is_unrestricted(self) -> bool:
         plain = self.top is None and self.keep is None and self.max_volatility is None
         return plain and not (self.min_price or self.min_bars or self.classes or self.members)
 
@@ -122,7 +122,9 @@ class UniverseSettings:
 
     def rule(self) -> Universe:
         """The rule these settings say."""
-        rank = load_plugin(SLOT, self.rank) if self.rank and is_plugin(self.rank) else None
+        rank = (
+            load_plugin(SETTINGS_GROUP, self.rank) if self.rank and is_plugin(self.rank) else None
+        )
         if rank is not None and (isinstance(rank, type) or not callable(rank)):
             raise InputError(f"universe.{TARGET}: {self.rank} is no function of bars")
         members = None
@@ -170,7 +172,7 @@ class Universe:
 
         A rank by growth is no part of it: `keep_best` applies it to what a decision expects.
         """
-        if self.settings.everything or not len(instants):
+        if self.settings.is_unrestricted or not len(instants):
             return np.zeros((len(instants), len(bars.symbols)), dtype=np.int8)
         days, number = np.unique(self.renewals(instants), return_inverse=True)
         return self._left_out_on(bars, days)[number]
@@ -193,17 +195,17 @@ class Universe:
 
     def _left_out_on(self, bars: Bars, days: Dates) -> Rule:
         """[R, S] which rule leaves each symbol out from each day's midnight on; days increase."""
-        from trainingdata.known_days import KnownDays
+        from trainingdata.midnight_values import MidnightValues
 
         settings = self.settings
-        known = KnownDays.before(bars, days, settings.days)
+        known = MidnightValues.before(bars, days, settings.days)
         rule = np.zeros((len(days), len(bars.symbols)), dtype=np.int8)
 
         def leave_out(name: str, out: Mask) -> None:
             rule[out & (rule == 0)] = RULES.index(name)
 
         if settings.classes:
-            kinds = {Kind.STOCK: "stock", Kind.CRYPTO: "crypto"}
+            kinds = {AssetClass.STOCK: "stock", AssetClass.CRYPTO: "crypto"}
             others = [kinds[item.kind] not in settings.classes for item in bars.instruments]
             leave_out("classes", np.broadcast_to(np.array(others), rule.shape))
         if self.members is not None:
@@ -221,7 +223,7 @@ class Universe:
             keep_best(rule, self._scores(bars, known, days), settings.keep, KEEP)
         return rule
 
-    def _scores(self, bars: Bars, known: KnownDays, days: Dates) -> Array:
+    def _scores(self, bars: Bars, known: MidnightValues, days: Dates) -> Array:
         """[R, S] of the rank; NaN where it says nothing."""
         if self.rank is None:
             return known.closes_at(days) / known.closes_at(days - self.settings.days) - 1.0
@@ -236,7 +238,7 @@ class Universe:
             return np.full(len(bars.symbols), np.nan)
         for array in (seen.times, seen.values, seen.mask):
             array.flags.writeable = False
-        with plugin_errors(SLOT, name):
+        with plugin_errors(SETTINGS_GROUP, name):
             answer = self.rank(seen)
         scores = np.asarray(answer)
         if scores.shape != (len(bars.symbols),) or scores.dtype.kind not in "biuf":
@@ -277,7 +279,7 @@ class Members:
     @property
     def changes(self) -> Dates:
         """The days on which somebody comes or goes, in order."""
-        return np.unique(np.concatenate([self.begins, self.ends[self.ends != STILL]]))
+        return np.unique(np.concatenate([self.begins, self.ends[self.ends != NO_END_DATE]]))
 
     def on(self, dates: Dates, symbols: tuple[str, ...]) -> Mask:
         """[R, S] whether each symbol is a member on each day; days increase."""
@@ -315,8 +317,8 @@ def _membership(
     if not names_symbol(symbol):
         raise DataError(f"{place}: {symbol!r} is no symbol")
     try:
-        first = date_of(begin)
-        last = date_of(end) if end else STILL
+        first = parse_date(begin)
+        last = parse_date(end) if end else NO_END_DATE
     except ValueError as error:
         raise DataError(f"{place}: from {begin!r} or to {end!r}: {error}") from None
     if last <= first:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from foundation.errors import DataError
 from foundation.formatting import count_text
-from trainingdata.confirmation import LARGEST_OF_VOLATILITY, unconfirmed_volatility
+from trainingdata.confirmation import LARGEST_VOLATILITY_MOVE, find_unconfirmed_volatility
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 # Log of the volatility index per log of the index lost, measured on SPY and VIX from open to close,
 # 2023-04 to 2025-06.
-RESPONSE = 5.8
+VOLATILITY_RESPONSE = 5.8
 # Points between which a median of closes can be: VIX has closed at 9.14 to 82.69. A fraction and
 # the level of a price index are beyond.
-LEAST, MOST = 2.0, 200.0
+MIN_MEDIAN, MAX_MEDIAN = 2.0, 200.0
 
 
-def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
+def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
     """Closes of a volatility index by date, points; without those that no other confirms.
 
     The session after one that is left out is not traded, in a backtest and live.
@@ -53,26 +53,26 @@ def volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
         raise DataError(f"{key}: {path} has {twice[0]:%Y-%m-%d} twice")
     if not (np.isfinite(closes) & (closes > 0)).all():
         raise DataError(f"{key}: {path} has a close that is no number above 0")
-    if not LEAST <= (median := closes.median()) <= MOST:
+    if not MIN_MEDIAN <= (median := closes.median()) <= MAX_MEDIAN:
         raise DataError(
             f"{key}: {path}: its median close, {median:g}, is none of a volatility index in points,"
-            f" {LEAST:g} … {MOST:g}"
+            f" {MIN_MEDIAN:g} … {MAX_MEDIAN:g}"
         )
-    unread = unconfirmed_volatility(closes.to_numpy())
-    if unread.any():
+    unconfirmed_closes = find_unconfirmed_volatility(closes.to_numpy())
+    if unconfirmed_closes.any():
         log.warning(
             "%s: %s left out, more than %g times up or down from the last one believed, and none"
             " confirms it, the first of %s; the session after each is not traded: look at the file",
             key,
-            count_text(int(unread.sum()), "close"),
-            LARGEST_OF_VOLATILITY,
-            closes.index[unread][0].date(),
+            count_text(int(unconfirmed_closes.sum()), "close"),
+            LARGEST_VOLATILITY_MOVE,
+            closes.index[unconfirmed_closes][0].date(),
         )
-    return closes[~unread]
+    return closes[~unconfirmed_closes]
 
 
-def within_day(
-    before: float, index: npt.ArrayLike, close: float, response: float = RESPONSE
+def intraday_volatility_index(
+    before: float, index: npt.ArrayLike, close: float, response: float = VOLATILITY_RESPONSE
 ) -> npt.NDArray[np.float64]:
     """The volatility index as far as it follows from its close before and the index's move.
 

@@ -13,7 +13,7 @@ import numpy as np
 from foundation.arrays import Array
 from foundation.errors import DataError, InputError
 from trainingdata.bars import CLOSE, HIGH, LOW, VOLUME, Bars
-from trainingdata.heads import Head, VolumeUnit
+from trainingdata.file_formats import FileFormat, VolumeUnit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ class CryptoVolume(NamedTuple):
 
 
 def crypto_volume(
-    values: Array, frame: pd.DataFrame, head: Head, unit: VolumeUnit | None, path: str
+    values: Array, frame: pd.DataFrame, head: FileFormat, unit: VolumeUnit | None, path: str
 ) -> CryptoVolume:
     """Convert the volume of rows [N, 5] to coins.
 
@@ -84,7 +84,7 @@ def _contradiction(path: str, unit: VolumeUnit, states: str) -> DataError:
     )
 
 
-def _vendor(head: Head) -> str:
+def _vendor(head: FileFormat) -> str:
     """Return the vendor's name; other vendors may share columns without marks."""
     return head.vendor.partition(",")[0]
 

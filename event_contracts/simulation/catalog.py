@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from event_contracts.simulation.exchange import Exchange, Listing, MarketState
+from event_contracts.simulation.exchange import Exchange, SimulatedListing, MarketState
 from event_contracts.simulation.venue import (
     PAGED,
     SHARD,
-    counted,
-    dollars,
+    format_count,
+    format_dollars,
     event_of,
     is_asked_for,
     listing_of,
@@ -23,9 +23,9 @@ from event_contracts.simulation.venue import (
 )
 from event_contracts.trading.endpoint import EXCHANGE_PAUSED
 from event_contracts.trading.event_risk import strike_fields
-from event_contracts.trading.fees import NOTHING, FeeRules
+from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.orders import PAYOUT
-from event_contracts.trading.records import WHOLE, usd_of
+from event_contracts.trading.records import PRICE_UNITS, price_usd
 from foundation.arrays import Records
 from foundation.errors import InputError
 from marketsimulator.venue.request import (
@@ -51,22 +51,22 @@ FILTERS: Mapping[str, tuple[MarketState, ...]] = {
 STRUCTURES = {Decimal("0.01"): "linear_cent", Decimal("0.001"): "deci_cent"}
 
 
-class Top(NamedTuple):
+class TopOfBook(NamedTuple):
     """The best bid and ask of a market, USD of YES, with their contracts.
 
     An empty side quotes 0 or 1, for no contracts.
     """
 
-    bid: Decimal = NOTHING
-    bid_size: Decimal = NOTHING
+    bid: Decimal = ZERO
+    bid_size: Decimal = ZERO
     ask: Decimal = PAYOUT
-    ask_size: Decimal = NOTHING
+    ask_size: Decimal = ZERO
 
     def quote_fields(self, prefix: str = "") -> Response:
         """Return both sides' quotes under the API's names."""
         return {
-            f"{prefix}yes_bid_dollars": dollars(self.bid),
-            f"{prefix}yes_ask_dollars": dollars(self.ask),
+            f"{prefix}yes_bid_dollars": format_dollars(self.bid),
+            f"{prefix}yes_ask_dollars": format_dollars(self.ask),
         }
 
 
@@ -117,19 +117,19 @@ def market(exchange: Exchange, ticker: str) -> Response:
         "settlement_timer_seconds": int(exchange.settlement_timer / np.timedelta64(1, "s")),
         "status": exchange.market_state(ticker),
         **top.quote_fields(),
-        "yes_bid_size_fp": counted(top.bid_size),
-        "yes_ask_size_fp": counted(top.ask_size),
-        "no_bid_dollars": dollars(PAYOUT - top.ask),
-        "no_ask_dollars": dollars(PAYOUT - top.bid),
-        "last_price_dollars": dollars(_last_price(rows)),
-        "volume_fp": counted(_volume(rows)),
-        "volume_24h_fp": counted(_volume(rows[-day:])),
-        "open_interest_fp": counted(abs(exchange.position(ticker))),
-        "notional_value_dollars": dollars(PAYOUT),
+        "yes_bid_size_fp": format_count(top.bid_size),
+        "yes_ask_size_fp": format_count(top.ask_size),
+        "no_bid_dollars": format_dollars(PAYOUT - top.ask),
+        "no_ask_dollars": format_dollars(PAYOUT - top.bid),
+        "last_price_dollars": format_dollars(_last_price(rows)),
+        "volume_fp": format_count(_volume(rows)),
+        "volume_24h_fp": format_count(_volume(rows[-day:])),
+        "open_interest_fp": format_count(abs(exchange.position(ticker))),
+        "notional_value_dollars": format_dollars(PAYOUT),
         **_last_top(rows[:-day]).quote_fields("previous_"),
-        "previous_price_dollars": dollars(_last_price(rows[:-day])),
+        "previous_price_dollars": format_dollars(_last_price(rows[:-day])),
         "price_level_structure": STRUCTURES.get(step, f"linear_{step}"),
-        "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": dollars(step)}],
+        "price_ranges": [{"start": "0.0000", "end": "1.0000", "step": format_dollars(step)}],
         "can_close_early": False,
         "rules_primary": "A simulated market.",
         "rules_secondary": "",
@@ -137,7 +137,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
         "expiration_value": "",
         "settlement_bounds_type": "default",
         "settlement_value_dollars": (
-            None if outcome is None else dollars(PAYOUT if outcome == "YES" else NOTHING)
+            None if outcome is None else format_dollars(PAYOUT if outcome == "YES" else ZERO)
         ),
         "settlement_ts": written(pays) if pays <= exchange.now else None,
         "exchange_index": SHARD,
@@ -150,8 +150,8 @@ def orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
     query_integer(query, "depth", 0, 0, MAX_DEPTH)
     listing_of(exchange, ticker)
     top = _top(exchange, ticker)
-    yes = [[dollars(top.bid), counted(top.bid_size)]] if top.bid_size else []
-    no = [[dollars(PAYOUT - top.ask), counted(top.ask_size)]] if top.ask_size else []
+    yes = [[format_dollars(top.bid), format_count(top.bid_size)]] if top.bid_size else []
+    no = [[format_dollars(PAYOUT - top.ask), format_count(top.ask_size)]] if top.ask_size else []
     return {"orderbook_fp": {"yes_dollars": yes, "no_dollars": no}}
 
 
@@ -215,15 +215,15 @@ def event(exchange: Exchange, ticker: str, query: Query) -> Response:
     return {"event": _event(exchange, members, nested=False), "markets": listed}
 
 
-def _by_event(exchange: Exchange) -> dict[str, list[Listing]]:
+def _by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
     """Return the markets of each event."""
-    members: dict[str, list[Listing]] = {}
+    members: dict[str, list[SimulatedListing]] = {}
     for listing in exchange.listings.values():
         members.setdefault(event_of(listing), []).append(listing)
     return members
 
 
-def _event(exchange: Exchange, members: Sequence[Listing], *, nested: bool) -> Response:
+def _event(exchange: Exchange, members: Sequence[SimulatedListing], *, nested: bool) -> Response:
     """Return one event; nested: whether it contains its markets."""
     name = event_of(members[0])
     markets = {"markets": [market(exchange, each.ticker) for each in members]} if nested else {}
@@ -240,7 +240,7 @@ def _event(exchange: Exchange, members: Sequence[Listing], *, nested: bool) -> R
     }
 
 
-def series_of(listing: Listing) -> str:
+def series_of(listing: SimulatedListing) -> str:
     return event_of(listing).split("-")[0]
 
 
@@ -268,28 +268,28 @@ def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) ->
     }
 
 
-def _top(exchange: Exchange, ticker: str) -> Top:
+def _top(exchange: Exchange, ticker: str) -> TopOfBook:
     """Return a market's best prices now; none before it opens and after it has closed."""
     if exchange.market_state(ticker) != "active":
-        return Top()
+        return TopOfBook()
     row = exchange.shown(ticker)
     return _top_of(row["bid"], row["ask"], *exchange.depth(ticker))
 
 
-def _last_top(rows: Records) -> Top:
+def _last_top(rows: Records) -> TopOfBook:
     """Return the best prices in the last row of a tape."""
     if not len(rows):
-        return Top()
+        return TopOfBook()
     row = rows[-1]
     sizes = Decimal(int(row["bid_size"])), Decimal(int(row["ask_size"]))
     return _top_of(row["bid"], row["ask"], *sizes)
 
 
-def _top_of(bid: int, ask: int, bid_size: Decimal, ask_size: Decimal) -> Top:
+def _top_of(bid: int, ask: int, bid_size: Decimal, ask_size: Decimal) -> TopOfBook:
     """Return the best prices of a quote in ten-thousandths; a side without contracts is empty."""
-    bids = (usd_of(bid), bid_size) if bid > 0 and bid_size else (NOTHING, NOTHING)
-    asks = (usd_of(ask), ask_size) if ask < WHOLE and ask_size else (PAYOUT, NOTHING)
-    return Top(*bids, *asks)
+    bids = (price_usd(bid), bid_size) if bid > 0 and bid_size else (ZERO, ZERO)
+    asks = (price_usd(ask), ask_size) if ask < PRICE_UNITS and ask_size else (PAYOUT, ZERO)
+    return TopOfBook(*bids, *asks)
 
 
 def _volume(rows: Records) -> Decimal:
@@ -301,6 +301,6 @@ def _last_price(rows: Records) -> Decimal:
     """Return the quote at which the last trade took place, USD of YES; 0 before the first."""
     traded = np.flatnonzero(rows["sold"] + rows["bought"])
     if not len(traded):
-        return NOTHING
+        return ZERO
     row = rows[traded[-1]]
-    return usd_of(row["ask"] if row["bought"] else row["bid"])
+    return price_usd(row["ask"] if row["bought"] else row["bid"])

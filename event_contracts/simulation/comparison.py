@@ -22,24 +22,24 @@ import numpy as np
 import numpy.typing as npt
 
 from event_contracts.simulation.exchange import fill_of
-from event_contracts.simulation.sessions import outcome_of
+from event_contracts.simulation.sessions import session_outcome
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.trading.orders import Fill, Outcome
+from event_contracts.trading.orders import ContractFill, Outcome
 from event_contracts.trading.policies import Policy
 from event_contracts.trading.position_sizes import Episode, SentOrder
-from event_contracts.trading.records import DOLLAR
+from event_contracts.trading.records import MICROS_PER_DOLLAR
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array, Index, Mask, Records
 from marketsimulator.results.significance import RUNS, MIN_INTERVAL_DAYS, ends
 
-Answered = Literal["yes", "no", "no power"]
-MORE = 0.1  # of the other's profit, that a policy has to earn beyond it
+ComparisonVerdict = Literal["yes", "no", "no power"]
+MIN_EXCESS = 0.1  # of the other's profit, that a policy has to earn beyond it
 _STILL = 1e-12  # of a mean square: returns that do not move
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Rollout:
+class PlayedSessions:
     """What a policy did over N sessions.
 
     profits: USD [N], cash after settlement less cash at the beginning.
@@ -50,12 +50,12 @@ class Rollout:
     episodes: tuple[Episode, ...]
 
 
-def rollout(
+def play_sessions(
     policy: Policy,
     sessions: Sequence[Array],
     settings: EpisodeSettings,
     recorded: Mask | None = None,
-) -> Rollout:
+) -> PlayedSessions:
     """Let a policy play every session [T, F] from its first row to its settlement.
 
     All markets are decided together, step by step; the row of a session is its number, and stays it
@@ -63,10 +63,10 @@ def rollout(
 
     recorded: rows of each session at which orders may be sent [N, T]; none: all rows.
     """
-    env = _EachOnce(len(sessions), sessions, **settings.keywords())
-    seen, _ = env.reset(seed=0)
+    env = _EachOnce(len(sessions), sessions, **settings.as_keyword_arguments())
+    observations, _ = env.reset(seed=0)
     orders: list[list[SentOrder]] = [[] for _ in sessions]
-    fills: list[list[Fill]] = [[] for _ in sessions]
+    fills: list[list[ContractFill]] = [[] for _ in sessions]
     profits = np.zeros(len(sessions))
     playing = np.ones(len(sessions), dtype=bool)
     step = 0
@@ -76,24 +76,24 @@ def rollout(
         if recorded is not None:
             allowed[~recorded[:, step], 1:] = False
         step += 1
-        codes = policy.actions(seen, allowed)
-        seen, _, over, _, info = env.step(np.where(playing, codes, 0))
+        codes = policy.actions(observations, allowed)
+        observations, _, terminated, _, info = env.step(np.where(playing, codes, 0))
         # A market that has settled has begun anew: its records are those that it ended with.
         markets = env.markets.copy()
-        if over.any():
-            markets[over] = info["final_markets"]
+        if terminated.any():
+            markets[terminated] = info["final_markets"]
         for k in np.flatnonzero(playing & ((markets["sent"] > 0) | (markets["fills"] > 0))):
             if markets["sent"][k]:
                 orders[k].append(SentOrder(str(len(orders[k])), int(markets["sent"][k])))
             for row in env.fills[k, : markets["fills"][k]]:
                 fills[k].append(fill_of(row, f"{row['number']}", "session"))
-        ended = playing & over
+        ended = playing & terminated
         # Cash moves in whole cents.
-        profits[ended] = (markets["cash"] - markets["began"])[ended] / DOLLAR
-        playing &= ~over
-    outcomes: list[Outcome] = ["YES" if outcome_of(each) else "NO" for each in sessions]
+        profits[ended] = (markets["cash"] - markets["starting_equity"])[ended] / MICROS_PER_DOLLAR
+        playing &= ~terminated
+    outcomes: list[Outcome] = ["YES" if session_outcome(each) else "NO" for each in sessions]
     parts = zip(orders, fills, outcomes, strict=True)
-    return Rollout(profits, tuple(Episode(tuple(o), tuple(f), won) for o, f, won in parts))
+    return PlayedSessions(profits, tuple(Episode(tuple(o), tuple(f), won) for o, f, won in parts))
 
 
 class _EachOnce(VectorKalshiEnv):
@@ -187,7 +187,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PairComparison:
     """Whether one policy earned more than 10 % more than another, at a better Sharpe ratio.
 
     excess_usd: an episode, mean of the one less max(1.1 · mean of the other, 0). Where the other
@@ -201,11 +201,11 @@ class Answer:
 
     excess_usd: Estimate
     sharpe_difference: Estimate
-    verdict: Answered
+    verdict: ComparisonVerdict
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Trials:
+class ResampledReturns:
     """Returns of policies over the same sessions, and how they are resampled.
 
     returns: [K, N] by policy; K may be 1 beside others.
@@ -226,16 +226,16 @@ class Trials:
             sharpe=Estimate.of(_sharpe(mean, square)),
         )
 
-    def answer(self, one: str, other: str) -> Answer:
+    def answer(self, one: str, other: str) -> PairComparison:
         """Whether one earned more than 10 % more than the other, at a better Sharpe ratio."""
         mean, square, _ = self._means(one)
         its, of_it, _ = self._means(other)
-        excess = Estimate.of(mean - np.maximum((1.0 + MORE) * its, 0.0), self.cash)
+        excess = Estimate.of(mean - np.maximum((1.0 + MIN_EXCESS) * its, 0.0), self.cash)
         sharpe = Estimate.of(_sharpe(mean, square) - _sharpe(its, of_it))
         signs = {excess.sign, sharpe.sign}
-        verdict: Answered = "no" if -1 in signs else "yes" if signs == {1} else "no power"
+        verdict: ComparisonVerdict = "no" if -1 in signs else "yes" if signs == {1} else "no power"
         traded = self.returns[one].any() or self.returns[other].any()
-        return Answer(excess, sharpe, verdict if traded else "no power")
+        return PairComparison(excess, sharpe, verdict if traded else "no power")
 
     def _means(self, name: str) -> tuple[Array, Array, Array]:
         """Of returns, of their squares and of log(1 + return), [1 + R]: of all, then of draws."""
@@ -270,7 +270,7 @@ def _sharpe(mean: Array, square: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class EntrantResult:
     """What an entrant came to.
 
     profit: USD of all sessions, mean of its runs.
@@ -293,7 +293,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Booked:
+class BookedResult:
     """Hold an account's own result in the markets that are played, by its journal.
 
     profit: USD after fees, as the settlements state it.
@@ -319,9 +319,9 @@ class Comparison:
 
     held_out: HeldOut
     cash: float
-    standings: tuple[Standing, ...]
-    answers: Mapping[tuple[str, str], Answer]
-    booked: Booked | None = None
+    standings: tuple[EntrantResult, ...]
+    answers: Mapping[tuple[str, str], PairComparison]
+    booked: BookedResult | None = None
 
     @property
     def has_fills(self) -> bool:
@@ -343,21 +343,21 @@ def compare_policies(
     seed: of the intervals' draws.
     progress: called as runs are done.
     """
-    played: dict[str, list[Rollout]] = {}
+    played: dict[str, list[PlayedSessions]] = {}
     total = sum(len(entrant.policies) for entrant in entrants)
     for entrant in entrants:
         runs = played[entrant.name] = []
         for policy in entrant.policies:
             sessions, recorded = held_out.sessions, held_out.recorded
-            runs.append(rollout(policy, sessions, entrant.episode, recorded))
+            runs.append(play_sessions(policy, sessions, entrant.episode, recorded))
             progress("runs", sum(map(len, played.values())), total)
     cash = entrants[0].episode.starting_cash
     returns = {
         name: np.array([run.profits for run in runs]) / cash for name, runs in played.items()
     }
-    judged = Trials(returns, held_out.groups, cash, seed)
+    judged = ResampledReturns(returns, held_out.groups, cash, seed)
     standings = tuple(
-        Standing(
+        EntrantResult(
             name=name,
             runs=len(runs),
             judgement=judged.judge(name),

@@ -29,39 +29,39 @@ import numpy as np
 
 from event_contracts.simulation.kernel import is_yes_outcome, reach, send, show_depth, step
 from event_contracts.simulation.settings import EpisodeSettings
-from event_contracts.trading.actions import SIDES, intent_of
+from event_contracts.trading.actions import INTENT_SIDES, intent_of
 from event_contracts.trading.event_risk import MarketEvent, Strike, exposure_of_others
-from event_contracts.trading.fees import NOTHING
+from event_contracts.trading.fees import ZERO
 from event_contracts.trading.orders import (
     Exposure,
-    Fill,
+    ContractFill,
     EventContractOrder,
     MarketView,
     Outcome,
-    Quote,
-    Receipt,
+    ContractQuote,
+    OrderReceipt,
     RestingOrder,
     ContractAction,
 )
 from event_contracts.trading.records import (
-    DOLLAR,
+    MICROS_PER_DOLLAR,
     FILL,
     MARKET,
-    MOST,
-    MOST_FILLS,
+    MAX_AMOUNT,
+    MAX_FILLS,
     ORDER,
-    POINT,
-    SLOTS,
-    WHOLE,
+    MICROS_PER_PRICE_UNIT,
+    MAX_RESTING_ORDERS,
+    PRICE_UNITS,
     Record,
-    quote_of,
-    usd_of,
+    quote_from_tick,
+    price_usd,
 )
 from event_contracts.trading.venue_orders import (
-    STATES,
+    STATE_OF_STATUS,
     SelfTrade,
     Status,
-    order_of,
+    contract_order,
     self_trade_prevention,
 )
 from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress
@@ -80,10 +80,10 @@ _MINUTE = np.timedelta64(1, "m")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Listing:
+class SimulatedListing:
     """A market that is listed.
 
-    tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.tape_of`).
+    tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.session_to_tape`).
     first: the exchange's tick at which the market opens and shows row 0.
     event: of which it is one market; none is an event of its own.
     exclusive: whether at most one market of its event pays YES.
@@ -127,10 +127,10 @@ class PlacedOrder:
     placed: int
     remaining: Decimal
     state: Status = "resting"
-    fills: list[Fill] = field(default_factory=list)
+    fills: list[ContractFill] = field(default_factory=list)
     expires: np.datetime64 | None = None
-    held_back: Decimal = NOTHING
-    doomed: bool = False
+    withheld_count: Decimal = ZERO
+    rejects_later: bool = False
 
     @property
     def client_order_id(self) -> str:
@@ -139,16 +139,16 @@ class PlacedOrder:
     @property
     def count(self) -> Decimal:
         """Contracts, those that are held back among them."""
-        return self.order.count + self.held_back
+        return self.order.count + self.withheld_count
 
     @property
     def filled(self) -> Decimal:
-        return sum((each.count for each in self.fills), NOTHING)
+        return sum((each.count for each in self.fills), ZERO)
 
     @property
     def waiting(self) -> Decimal:
         """Contracts that can still trade, and those that are held back until it ends."""
-        return NOTHING if self.is_done else self.remaining + self.held_back
+        return ZERO if self.is_done else self.remaining + self.withheld_count
 
     @property
     def is_done(self) -> bool:
@@ -157,9 +157,9 @@ class PlacedOrder:
     @property
     def progress(self) -> OrderProgress:
         filled = self.filled
-        paid = sum((each.price * each.count for each in self.fills), NOTHING)
+        paid = sum((each.price * each.count for each in self.fills), ZERO)
         return OrderProgress(
-            STATES[self.state], self.order_id, filled, paid / filled if filled else None
+            STATE_OF_STATUS[self.state], self.order_id, filled, paid / filled if filled else None
         )
 
     def matches(self, intent: OrderIntent) -> bool:
@@ -167,7 +167,7 @@ class PlacedOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class SimulatedSettlement:
     """What a market pays as it ends.
 
     tick: the exchange's, at which it settled.
@@ -189,19 +189,19 @@ class Settlement:
 class _Market:
     """A listing as the kernel has it: its record, the slots of its orders [SLOTS], its tape [T]."""
 
-    listing: Listing
+    listing: SimulatedListing
     record: Records
     slots: Records
     tape: Records
-    settlement: Settlement | None = None
+    settlement: SimulatedSettlement | None = None
 
     @classmethod
-    def of(cls, listing: Listing) -> _Market:
+    def of(cls, listing: SimulatedListing) -> _Market:
         record = np.zeros(1, MARKET)
         record["rows"] = len(listing.tape)
         tape = np.ascontiguousarray(listing.tape)
         show_depth(record[0], tape[0])
-        return cls(listing, record[0], np.zeros(SLOTS, ORDER), tape)
+        return cls(listing, record[0], np.zeros(MAX_RESTING_ORDERS, ORDER), tape)
 
     @property
     def shown(self) -> Record:
@@ -220,7 +220,7 @@ class _Market:
         """Millionths of a USD at the middle of the quote."""
         quotes = int(self.shown["bid"]) + int(self.shown["ask"])
         yes, no = int(self.record["yes"]), int(self.record["no"])
-        return (yes * quotes + no * (2 * WHOLE - quotes)) * (POINT // 2)
+        return (yes * quotes + no * (2 * PRICE_UNITS - quotes)) * (MICROS_PER_PRICE_UNIT // 2)
 
     def order_id(self, number: Any) -> str:
         return f"{self.listing.ticker}-{int(number)}"
@@ -273,7 +273,7 @@ class Exchange:
 
     def __init__(
         self,
-        listings: Sequence[Listing],
+        listings: Sequence[SimulatedListing],
         settings: EpisodeSettings | None = None,
         begins: np.datetime64 = _EPOCH,
         interval: np.timedelta64 = _MINUTE,
@@ -287,15 +287,15 @@ class Exchange:
         self.interval = interval
         self.tick = 0
         self.orders: dict[str, PlacedOrder] = {}
-        self.fills: list[Fill] = []
-        self.settlements: list[Settlement] = []
+        self.fills: list[ContractFill] = []
+        self.settlements: list[SimulatedSettlement] = []
         self.space = self.settings.space()
         self.admission: OrderAdmission = self.space.admission
         self._terms = self.settings.terms()
         self._cash = self.settings.cash
         self._delay = settlement
         self._markets = {each.ticker: _Market.of(each) for each in listings}
-        self._fills = np.zeros(MOST_FILLS, FILL)
+        self._fills = np.zeros(MAX_FILLS, FILL)
         self._open: dict[str, PlacedOrder] = {}
 
     @property
@@ -311,12 +311,12 @@ class Exchange:
     @property
     def cash(self) -> Decimal:
         """USD; resting orders are not deducted, and what is not paid yet is no cash."""
-        return Decimal(self._cash) / DOLLAR
+        return Decimal(self._cash) / MICROS_PER_DOLLAR
 
     @property
     def position_value(self) -> Decimal:
         """Positions at the middle of their quotes, plus unpaid payouts of settled markets, USD."""
-        return Decimal(sum(map(self._worth, self.listings))) / DOLLAR
+        return Decimal(sum(map(self._worth, self.listings))) / MICROS_PER_DOLLAR
 
     @property
     def settlement_timer(self) -> np.timedelta64:
@@ -324,7 +324,7 @@ class Exchange:
         return self._delay * self.interval
 
     @property
-    def payments(self) -> list[Settlement]:
+    def payments(self) -> list[SimulatedSettlement]:
         return [each for each in self.settlements if each.pays <= self.tick]
 
     @property
@@ -364,8 +364,8 @@ class Exchange:
             raise InputError(f"{market}: opens at tick {self.listings[market].first}")
         return self._market(market).shown
 
-    def quote(self, market: str) -> Quote:
-        return quote_of(self.shown(market), usd_of(self._terms.tick))
+    def quote(self, market: str) -> ContractQuote:
+        return quote_from_tick(self.shown(market), price_usd(self._terms.tick))
 
     def view(self, market: str) -> MarketView:
         """The account in front of a market.
@@ -374,7 +374,7 @@ class Exchange:
         """
         position = self.position(market)
         others = (other for other in self.listings if other != market)
-        elsewhere = Decimal(sum(map(self._worth, others))) / DOLLAR
+        elsewhere = Decimal(sum(map(self._worth, others))) / MICROS_PER_DOLLAR
         quote = self.quote(market)
         exposure = self._exposure(market, self.resting)
         return MarketView(market, self.cash, position, self.resting, quote, elsewhere, exposure)
@@ -390,16 +390,16 @@ class Exchange:
         """
         market = self._market(order.market)
         tables = market.record, market.slots, market.shown
-        depth, own = reach(*tables, intent_of(order), int(order.price * WHOLE))
-        return Decimal(int(depth)), None if own == MOST else Decimal(int(own))
+        depth, own = reach(*tables, intent_of(order), int(order.price * PRICE_UNITS))
+        return Decimal(int(depth)), None if own == MAX_AMOUNT else Decimal(int(own))
 
     def submit(
         self,
         order: EventContractOrder,
         *,
         self_trade: SelfTrade | None = None,
-        held_back: Decimal = NOTHING,
-        doomed: bool = False,
+        withheld_count: Decimal = ZERO,
+        rejects_later: bool = False,
     ) -> PlacedOrder:
         """Accept an order: it trades with the book shown, and its remainder rests or ends.
 
@@ -407,14 +407,14 @@ class Exchange:
         none: as our client asks for. held_back, doomed: faults of `PlacedOrder`.
         """
         market = self._market(order.market)
-        price = int(order.price * WHOLE)
+        price = int(order.price * PRICE_UNITS)
         state = self.market_state(order.market)
         if state != "active":
             why: str | None = f"{state}, takes none"
         elif price % self._terms.tick or order.count % 1:
             why = f"{order.count} at ${order.price} is between ticks or contracts"
-        elif market.record["resting"] == SLOTS:
-            why = f"{SLOTS} orders rest, there is room for no more"
+        elif market.record["resting"] == MAX_RESTING_ORDERS:
+            why = f"{MAX_RESTING_ORDERS} orders rest, there is room for no more"
         else:
             terms = order.action, order.side, order.price, order.count
             why = self.admission.refusal(*terms, self.view(order.market), rests=order.rests)
@@ -428,7 +428,12 @@ class Exchange:
             raise OrderRejected(f"{order.market}: {why}")
         order_id = market.order_id(market.record["numbers"])
         placed = PlacedOrder(
-            order_id, order, self.tick, order.count, held_back=held_back, doomed=doomed
+            order_id,
+            order,
+            self.tick,
+            order.count,
+            withheld_count=withheld_count,
+            rejects_later=rejects_later,
         )
         self.orders[order_id] = self._open[order_id] = placed
         self._trade(market, placed, cancels_own=prevention == "maker")
@@ -449,11 +454,11 @@ class Exchange:
         """
         after = self.now + self.interval
         for placed in list(self._open.values()):
-            if placed.doomed or (placed.expires is not None and placed.expires < after):
+            if placed.rejects_later or (placed.expires is not None and placed.expires < after):
                 self.cancel(placed.order_id)
         self.tick += 1
         due = [each for each in self.settlements if each.pays == self.tick]
-        self._cash += sum(int(each.payout * DOLLAR) for each in due)
+        self._cash += sum(int(each.payout * MICROS_PER_DOLLAR) for each in due)
         worth = sum(map(self._worth, self.listings))
         for ticker, market in self._markets.items():
             if self.tick > market.listing.first and not market.is_settled:
@@ -471,8 +476,8 @@ class Exchange:
         self._set_exposure(ticker, market)
         market.record["fills"] = 0
         tables = market.record, market.slots, self._fills, market.shown, self._terms
-        terms = intent_of(order), int(order.price * WHOLE), int(order.count)
-        send(*tables, *terms, order.rests, cancels_own, placed.doomed)
+        terms = intent_of(order), int(order.price * PRICE_UNITS), int(order.count)
+        send(*tables, *terms, order.rests, cancels_own, placed.rejects_later)
         self._cash = int(market.record["cash"])
         self._take_fills(ticker, market)
         self._note_remaining(ticker, market)
@@ -508,9 +513,9 @@ class Exchange:
             record["resting"] = resting
         if market.is_settled:
             outcome: Outcome = "YES" if is_yes_outcome(market.shown) else "NO"
-            payout = Decimal(int(record["cash"]) - self._cash) / DOLLAR
+            payout = Decimal(int(record["cash"]) - self._cash) / MICROS_PER_DOLLAR
             pays = self.tick + self._delay
-            market.settlement = Settlement(ticker, self.tick, pays, outcome, held, payout)
+            market.settlement = SimulatedSettlement(ticker, self.tick, pays, outcome, held, payout)
             self.settlements.append(market.settlement)
         if not self._unpaid(ticker):
             self._cash = int(record["cash"])
@@ -527,14 +532,14 @@ class Exchange:
                 self._end(placed)
 
     def _end(self, placed: PlacedOrder) -> None:
-        placed.remaining = NOTHING
+        placed.remaining = ZERO
         placed.state = "executed" if placed.filled == placed.count else "canceled"
         del self._open[placed.order_id]
 
     def _worth(self, ticker: str) -> int:
         """Millionths of a USD that a position is worth at the middle, or that are to be paid."""
         unpaid = self._unpaid(ticker)
-        return int(unpaid.payout * DOLLAR) if unpaid else self._market(ticker).worth
+        return int(unpaid.payout * MICROS_PER_DOLLAR) if unpaid else self._market(ticker).worth
 
     def _exposure(self, market: str, resting: tuple[RestingOrder, ...]) -> Exposure:
         """Return the greatest losses of other markets; resting: orders that may still fill."""
@@ -547,7 +552,7 @@ class Exchange:
         events = {ticker: each.market_event for ticker, each in self.listings.items()}
         return exposure_of_others(market, held, resting, quotes, events)
 
-    def _unpaid(self, ticker: str) -> Settlement | None:
+    def _unpaid(self, ticker: str) -> SimulatedSettlement | None:
         """What a market that has settled is still to pay."""
         settlement = self._market(ticker).settlement
         return settlement if settlement and settlement.pays > self.tick else None
@@ -558,12 +563,12 @@ class Exchange:
         return self._markets[ticker]
 
 
-def fill_of(row: Record, order_id: str, market: str, tick: int = 0) -> Fill:
+def fill_of(row: Record, order_id: str, market: str, tick: int = 0) -> ContractFill:
     """A fill of the kernel in our words."""
-    action, side = SIDES[int(row["intent"]) - 1]
-    price, count = usd_of(row["price"]), Decimal(int(row["count"]))
-    fee = Decimal(int(row["fee"])) / DOLLAR
-    return Fill(order_id, market, action, side, price, count, bool(row["maker"]), fee, tick)
+    action, side = INTENT_SIDES[int(row["intent"]) - 1]
+    price, count = price_usd(row["price"]), Decimal(int(row["count"]))
+    fee = Decimal(int(row["fee"])) / MICROS_PER_DOLLAR
+    return ContractFill(order_id, market, action, side, price, count, bool(row["maker"]), fee, tick)
 
 
 class SimulatedOrderManager:
@@ -596,17 +601,19 @@ class SimulatedOrderManager:
     def expiry(self) -> None:
         """An order waits here until it is cancelled."""
 
-    def submit(self, order: EventContractOrder) -> Receipt:
+    def submit(self, order: EventContractOrder) -> OrderReceipt:
         """Send an order once; it trades with the book shown, and what rests meets the next tick."""
         before = self.exchange.resting
         placed = self._outbox.post(order, self._gate)
         for each in before:
             self._outbox.record(self.exchange.orders[each.order_id])
-        return Receipt(placed.order_id, placed.filled, placed.remaining)
+        return OrderReceipt(placed.order_id, placed.filled, placed.remaining)
 
     def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         unknown = self._outbox.book.unknown_outcomes()
-        return self._outbox.refresh(each for each in unknown if order_of(each).market == market)
+        return self._outbox.refresh(
+            each for each in unknown if contract_order(each).market == market
+        )
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
         """Nothing: orders end after so many ticks as the exchange's settings say."""
@@ -647,7 +654,7 @@ class _Venue:
 
     def post(self, intent: OrderIntent, patience: float) -> PlacedOrder:
         del patience
-        return self._exchange.submit(order_of(intent))
+        return self._exchange.submit(contract_order(intent))
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
         # An order reaches the exchange within the call that sends it, or never.

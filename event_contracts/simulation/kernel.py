@@ -29,22 +29,34 @@ from event_contracts.trading.record_rules import (
     is_beyond_limits,
     is_purchase,
     is_yes,
-    room_for,
+    order_bounds,
 )
-from event_contracts.trading.records import DOLLAR, MOST, POINT, WHOLE, Record
-from event_contracts.trading.rules import Terms, fee_of, is_immediate
+from event_contracts.trading.records import (
+    MICROS_PER_DOLLAR,
+    MAX_AMOUNT,
+    MICROS_PER_PRICE_UNIT,
+    PRICE_UNITS,
+    Record,
+)
+from event_contracts.trading.rules import OrderRuleTerms, fee_of, is_immediate
 from foundation.arrays import Records
 from foundation.compiled import compiled, jit_inline
 
 
 @jit_inline
 def _book(
-    market: Record, order: Record, fills: Records, terms: Terms, price: int, count: int, maker: bool
+    market: Record,
+    order: Record,
+    fills: Records,
+    terms: OrderRuleTerms,
+    price: int,
+    count: int,
+    maker: bool,
 ) -> bool:
     """Book a fill, and return whether it is allowed: a purchase keeps the buffer and the limits."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
-    revenue = price * count * POINT
+    revenue = price * count * MICROS_PER_PRICE_UNIT
     if buys:
         revenue = -revenue
     step = terms.fees.balance_step
@@ -53,7 +65,7 @@ def _book(
     rounding = revenue - fee - change
     rebate = (order.carried + rounding) // step * step
     pairs = min(count, held_of(market, not yes)) if buys else 0
-    left = market.cash + change + rebate + pairs * DOLLAR
+    left = market.cash + change + rebate + pairs * MICROS_PER_DOLLAR
     if buys and (left < terms.cash_buffer or is_beyond_limits(market, terms, yes, price, count, 0)):
         return False
     market.cash = left
@@ -103,7 +115,7 @@ def _is_bid(intent: int) -> bool:
 
 @jit_inline
 def _yes_price(intent: int, price: int) -> int:
-    return price if is_yes(intent) else WHOLE - price
+    return price if is_yes(intent) else PRICE_UNITS - price
 
 
 @jit_inline
@@ -134,14 +146,14 @@ def reach(
     market: Record, orders: Records, tick: Record, intent: int, price: int
 ) -> tuple[int, int]:
     """Return the contracts of the book shown within an order's limit, and those before our own
-    first resting order that it would meet: `MOST` where it meets none.
+    first resting order that it would meet: `MAX_AMOUNT` where it meets none.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
     met = best_ask(tick, yes) if buys else best_bid(tick, yes)
-    within = 0 < met < WHOLE and (met <= price if buys else met >= price)
+    within = 0 < met < PRICE_UNITS and (met <= price if buys else met >= price)
     depth = market.asks if _is_bid(intent) else market.bids
-    own = MOST
+    own = MAX_AMOUNT
     for k in range(market.resting):
         if _crosses_own(orders[k], intent, price):
             own = min(own, _front(market, tick, orders[k]))
@@ -154,13 +166,13 @@ def send(
     orders: Records,
     fills: Records,
     tick: Record,
-    terms: Terms,
+    terms: OrderRuleTerms,
     intent: int,
     price: int,
     count: int,
     rests: bool,
     cancels_own: bool,
-    doomed: bool,
+    rejects_later: bool,
 ) -> None:
     """Trade a new order with the book that a tick shows, and let its remainder rest or end.
 
@@ -171,9 +183,9 @@ def send(
     yes = is_yes(intent)
     buys = is_purchase(intent)
     depth, own = reach(market, orders, tick, intent, price)
-    taken = 0 if doomed else min(count, depth)
+    taken = 0 if rejects_later else min(count, depth)
     stopped = False
-    if own < count and not doomed:
+    if own < count and not rejects_later:
         if cancels_own:
             for k in range(market.resting):
                 meets = _crosses_own(orders[k], intent, price)
@@ -214,7 +226,13 @@ def _take_depth(market: Record, lifts: bool, count: int) -> None:
 
 @jit_inline
 def _traded(
-    market: Record, order: Record, fills: Records, terms: Terms, price: int, count: int, maker: bool
+    market: Record,
+    order: Record,
+    fills: Records,
+    terms: OrderRuleTerms,
+    price: int,
+    count: int,
+    maker: bool,
 ) -> int:
     """Contracts of an order that filled; one that may not fill has ended."""
     if count <= 0:
@@ -228,13 +246,13 @@ def _traded(
 
 @jit_inline
 def _at_the_quote(
-    market: Record, order: Record, fills: Records, after: Record, terms: Terms
+    market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> bool:
     """Trade a resting order with the other side of the book, and return whether they cross."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     met = best_ask(after, yes) if buys else best_bid(after, yes)
-    if not (0 < met < WHOLE and (met <= order.price if buys else met >= order.price)):
+    if not (0 < met < PRICE_UNITS and (met <= order.price if buys else met >= order.price)):
         return False
     lifts = _is_bid(order.intent)
     count = min(order.remaining, market.asks if lifts else market.bids)
@@ -245,7 +263,7 @@ def _at_the_quote(
 
 @jit_inline
 def _in_the_queue(
-    market: Record, order: Record, fills: Records, after: Record, terms: Terms
+    market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
     """Trade an order that is at the top of its side with what came to that, once it is its turn."""
     yes = is_yes(order.intent)
@@ -270,7 +288,9 @@ def _in_the_queue(
 
 
 @jit_inline
-def _meet(market: Record, orders: Records, fills: Records, after: Record, terms: Terms) -> None:
+def _meet(
+    market: Record, orders: Records, fills: Records, after: Record, terms: OrderRuleTerms
+) -> None:
     """Let every resting order meet a tick, the oldest first."""
     show_depth(market, after)
     market.sold = after.sold
@@ -287,7 +307,12 @@ def _meet(market: Record, orders: Records, fills: Records, after: Record, terms:
 
 @compiled
 def step(
-    market: Record, orders: Records, fills: Records, tape: Records, terms: Terms, action: int
+    market: Record,
+    orders: Records,
+    fills: Records,
+    tape: Records,
+    terms: OrderRuleTerms,
+    action: int,
 ) -> None:
     """One step of one market: an action, the next tick, and at the last one what the market pays.
 
@@ -302,7 +327,7 @@ def step(
         size_limit = terms.size_limits[size]
         if size_limit >= 0:
             count = terms.sizes[size]
-            price, most, free, towards = room_for(market, orders, before, terms, intent)
+            price, most, free, towards = order_bounds(market, orders, before, terms, intent)
             if fits(market, terms, intent, count, price, most, free, towards, size_limit):
                 buys = is_purchase(intent)
                 rests = not is_immediate(buys, terms.styles[intent])
@@ -319,7 +344,7 @@ def step(
         market.asks = 0
         market.bids = 0
         won = market.yes if is_yes_outcome(after) else market.no
-        market.cash += won * DOLLAR
+        market.cash += won * MICROS_PER_DOLLAR
         market.yes = 0
         market.no = 0
 
@@ -327,4 +352,4 @@ def step(
 @jit_inline
 def is_yes_outcome(last: Record) -> bool:
     """Whether a market's last tick says that YES came true."""
-    return bool(last.bid + last.ask >= WHOLE)
+    return bool(last.bid + last.ask >= PRICE_UNITS)

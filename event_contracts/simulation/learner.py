@@ -22,9 +22,16 @@ from torch.nn.functional import linear
 
 from event_contracts.simulation.settings import LearnerSettings
 from event_contracts.simulation.vector import Codes, Floats, VectorKalshiEnv
-from event_contracts.trading.actions import ACTIONS
+from event_contracts.trading.actions import ACTION_COUNT
 from event_contracts.trading.observation import FEATURES
-from event_contracts.trading.policies import ABOUT, CHOICE, HIDDEN, About, Weights, read_checkpoint
+from event_contracts.trading.policies import (
+    CHECKPOINT_KEY,
+    ACTION_LAYER,
+    POLICY_LAYERS,
+    CheckpointInfo,
+    Weights,
+    read_checkpoint,
+)
 from event_contracts.trading.rules import ORDER_RULES
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
@@ -34,12 +41,12 @@ VALUING = "mlp_extractor.value_net."
 VALUE = "value_net."
 PARTS = ("weight", "bias")  # of a layer
 OPTIMIZER = "optimizer."
-MOST_TRAINED = 10**12  # steps, over all markets and runs
-SHUT = -1e8  # logit of an action that may not be sent
+MAX_TRAINED_STEPS = 10**12  # steps, over all markets and runs
+MASKED_LOGIT = -1e8  # logit of an action that may not be sent
 ERROR_WEIGHT = 0.5  # of the valuing network
 LARGEST_GRADIENT = 0.5  # its norm
 PERCENT = 100
-SHOWN = [FEATURES.index(name) for name in ("bid", "ask", "estimate")]
+QUOTE_FEATURES = [FEATURES.index(name) for name in ("bid", "ask", "estimate")]
 # Of observations [N, F] and allowed actions [N, 25], codes [N] and the logarithms of their
 # likelihoods [N].
 Choose = Callable[[Floats, Mask], tuple[Codes, Floats]]
@@ -55,7 +62,7 @@ class Networks:
         self._shapes = _shapes(width, layers)
         self._layers = len(layers)
         self.vector = torch.zeros(sum(map(math.prod, self._shapes.values())))
-        gains = {f"{CHOICE}weight": 0.01, f"{VALUE}weight": 1.0}
+        gains = {f"{ACTION_LAYER}weight": 0.01, f"{VALUE}weight": 1.0}
         for name, weights in self.named.items():
             if name.endswith("weight"):
                 torch.nn.init.orthogonal_(weights, gains.get(name, math.sqrt(2)), draws)
@@ -69,19 +76,21 @@ class Networks:
         views = (part.view(shape) for part, shape in zip(parts, shapes, strict=True))
         return dict(zip(self._shapes, views, strict=True))
 
-    def logits(self, seen: Tensor, shut: Tensor) -> Tensor:
+    def logits(self, observations: Tensor, masked: Tensor) -> Tensor:
         """Of the actions [B, 25]; shut: [B, 25], those that may not be sent."""
-        return self._output(HIDDEN, CHOICE, seen).add(shut, alpha=SHUT)
+        return self._output(POLICY_LAYERS, ACTION_LAYER, observations).add(
+            masked, alpha=MASKED_LOGIT
+        )
 
-    def values(self, seen: Tensor) -> Tensor:
+    def values(self, observations: Tensor) -> Tensor:
         """What is expected from here on [B]."""
-        return self._output(VALUING, VALUE, seen)[:, 0]
+        return self._output(VALUING, VALUE, observations)[:, 0]
 
-    def _output(self, hidden: str, last: str, seen: Tensor) -> Tensor:
+    def _output(self, hidden: str, last: str, observations: Tensor) -> Tensor:
         named = self.named
         for name in (f"{hidden}{2 * k}." for k in range(self._layers)):
-            seen = linear(seen, named[f"{name}weight"], named[f"{name}bias"]).tanh()
-        return linear(seen, named[f"{last}weight"], named[f"{last}bias"])
+            observations = linear(observations, named[f"{name}weight"], named[f"{name}bias"]).tanh()
+        return linear(observations, named[f"{last}weight"], named[f"{last}bias"])
 
 
 def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -89,10 +98,10 @@ def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     widths = (width, *layers)
     linear = {
         f"{hidden}{2 * k}.": (units, widths[k])
-        for hidden in (HIDDEN, VALUING)
+        for hidden in (POLICY_LAYERS, VALUING)
         for k, units in enumerate(layers)
     }
-    linear |= {CHOICE: (ACTIONS, layers[-1]), VALUE: (1, layers[-1])}
+    linear |= {ACTION_LAYER: (ACTION_COUNT, layers[-1]), VALUE: (1, layers[-1])}
     return {
         f"{name}{of}": shape if of == "weight" else shape[:1]
         for name, shape in linear.items()
@@ -100,7 +109,7 @@ def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     }
 
 
-class Lessons(NamedTuple):
+class TrainingBatch(NamedTuple):
     """Steps to learn from, B of them.
 
     seen: [B, F].
@@ -111,16 +120,16 @@ class Lessons(NamedTuple):
     returns: [B], what they earned with all that followed, discounted.
     """
 
-    seen: Tensor
-    shut: Tensor
+    observations: Tensor
+    masked: Tensor
     codes: Tensor
     likelihoods: Tensor
     advantages: Tensor
     returns: Tensor
 
 
-def advantages_of(
-    rewards: Floats, values: Floats, over: Mask, discount: float, trace: float
+def estimate_advantages(
+    rewards: Floats, values: Floats, terminated: Mask, discount: float, trace: float
 ) -> Floats:
     """Generalised advantage estimates [T, N] (Schulman et al. 2016).
 
@@ -129,13 +138,15 @@ def advantages_of(
     found = np.empty_like(rewards)
     following = np.zeros_like(rewards[0])
     for t in range(len(rewards) - 1, -1, -1):
-        kept = np.where(over[t], np.float32(0), np.float32(discount))
+        kept = np.where(terminated[t], np.float32(0), np.float32(discount))
         following = rewards[t] + kept * (values[t + 1] + trace * following) - values[t]
         found[t] = following
     return found
 
 
-def surrogate_and_entropy(logits: Tensor, lessons: Lessons, clip: float) -> tuple[Tensor, Tensor]:
+def surrogate_and_entropy(
+    logits: Tensor, lessons: TrainingBatch, clip: float
+) -> tuple[Tensor, Tensor]:
     """Mean clipped surrogate, and mean entropy of the choice."""
     logarithms = logits.log_softmax(1)
     ratio = (logarithms.gather(1, lessons.codes)[:, 0] - lessons.likelihoods).exp()
@@ -157,7 +168,7 @@ class Learner:
     optimizer: torch.optim.Adam
     markets: Markets
     settings: LearnerSettings
-    about: About
+    about: CheckpointInfo
     draws: torch.Generator
     steps: int = 0
 
@@ -170,50 +181,54 @@ class Learner:
             self.steps += experience.codes.size
             on_update(self.steps, self.markets.figures() | figures)
 
-    def _choose(self, seen: Floats, allowed: Mask) -> tuple[Codes, Floats]:
-        logits = self.networks.logits(torch.from_numpy(seen), torch.from_numpy(~allowed))
+    def _choose(self, observations: Floats, allowed: Mask) -> tuple[Codes, Floats]:
+        logits = self.networks.logits(torch.from_numpy(observations), torch.from_numpy(~allowed))
         chances = logits.softmax(1)
         sums = chances.cumsum(1)
-        drawn = torch.rand(len(seen), 1, generator=self.draws) * sums[:, -1:]
+        drawn = torch.rand(len(observations), 1, generator=self.draws) * sums[:, -1:]
         codes = (sums <= drawn).sum(1, keepdim=True)
         return codes[:, 0].numpy(), chances.gather(1, codes)[:, 0].log_().numpy()
 
-    def _lessons(self, experience: Experience) -> Lessons:
-        everything = torch.from_numpy(experience.seen).flatten(0, 1)
-        values = self.networks.values(everything).view(experience.seen.shape[:2]).numpy()
-        advantages = advantages_of(
-            experience.rewards, values, experience.over, self.settings.discount, self.settings.trace
+    def _lessons(self, experience: Experience) -> TrainingBatch:
+        everything = torch.from_numpy(experience.observations).flatten(0, 1)
+        values = self.networks.values(everything).view(experience.observations.shape[:2]).numpy()
+        advantages = estimate_advantages(
+            experience.rewards,
+            values,
+            experience.terminated,
+            self.settings.discount,
+            self.settings.trace,
         )
         codes = torch.from_numpy(experience.codes).view(-1, 1)
-        return Lessons(
-            seen=everything[: len(codes)],
-            shut=torch.from_numpy(~experience.allowed).flatten(0, 1),
+        return TrainingBatch(
+            observations=everything[: len(codes)],
+            masked=torch.from_numpy(~experience.allowed).flatten(0, 1),
             codes=codes,
             likelihoods=torch.from_numpy(experience.likelihoods).flatten(),
             advantages=torch.from_numpy(advantages).flatten(),
             returns=torch.from_numpy(advantages + values[:-1]).flatten(),
         )
 
-    def _improve(self, lessons: Lessons) -> dict[str, float]:
+    def _improve(self, lessons: TrainingBatch) -> dict[str, float]:
         """Go through the lessons, some at a time; what was lost of each kind, on average."""
         losses = []
         for _ in range(self.settings.epochs):
             order = torch.randperm(len(lessons.codes), generator=self.draws)
             for rows in torch.split(order, self.settings.batch):
-                some = Lessons(*(each[rows] for each in lessons))
+                some = TrainingBatch(*(each[rows] for each in lessons))
                 losses.append(torch.stack(self._descend(some)))
         names = ("surrogate", "entropy", "value_error")
         return dict(zip(names, torch.stack(losses).mean(0).tolist(), strict=True))
 
-    def _descend(self, lessons: Lessons) -> tuple[Tensor, Tensor, Tensor]:
+    def _descend(self, lessons: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
         """A step of the optimizer; surrogate, entropy and error of values before it."""
         deviation, mean = torch.std_mean(lessons.advantages, correction=0)
         normed = lessons._replace(advantages=(lessons.advantages - mean) / (deviation + 1e-8))
         networks = self.networks
         with torch.enable_grad():
-            logits = networks.logits(lessons.seen, lessons.shut)
+            logits = networks.logits(lessons.observations, lessons.masked)
             surrogate, doubt = surrogate_and_entropy(logits, normed, self.settings.clip)
-            error = (networks.values(lessons.seen) - lessons.returns).square().mean()
+            error = (networks.values(lessons.observations) - lessons.returns).square().mean()
             loss = surrogate + ERROR_WEIGHT * error - self.settings.entropy * doubt
         [networks.vector.grad] = torch.autograd.grad(loss, networks.vector)
         torch.nn.utils.clip_grad_norm_(networks.vector, LARGEST_GRADIENT)
@@ -226,7 +241,7 @@ class Learner:
         moments = self.optimizer.state_dict()["state"].get(0, {})
         tensors |= {f"{OPTIMIZER}{name}": moment.numpy() for name, moment in moments.items()}
         about = {**asdict(self.about), "steps": self.steps}
-        write_atomically(path, save(tensors, {ABOUT: json.dumps(about)}))
+        write_atomically(path, save(tensors, {CHECKPOINT_KEY: json.dumps(about)}))
 
     def load(self, path: Path) -> None:
         """Go on from a file of the same networks."""
@@ -235,8 +250,10 @@ class Learner:
             there, here = getattr(about, name), getattr(self.about, name)
             if there != here:
                 raise InputError(f"{path}: trained with {name} {there}, this run has {here}")
-        if not 0 <= about.steps <= MOST_TRAINED:
-            raise InputError(f"{path}: trained for {about.steps} steps, outside 0 … {MOST_TRAINED}")
+        if not 0 <= about.steps <= MAX_TRAINED_STEPS:
+            raise InputError(
+                f"{path}: trained for {about.steps} steps, outside 0 … {MAX_TRAINED_STEPS}"
+            )
         shapes = {name: value.shape for name, value in self.networks.named.items()}
         vector = _vector(path, weights, shapes)
         moments: dict[int, dict[str, Tensor]] = {}
@@ -253,7 +270,7 @@ class Learner:
             self.networks.vector.copy_(vector)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.steps = about.steps
-        self.markets.go_on(about.steps)
+        self.markets.skip_to(about.steps)
         # Draws of before would be drawn again.
         again = np.random.SeedSequence([self.about.seed, about.steps]).generate_state(1)
         self.draws.manual_seed(int(again[0]))
@@ -270,7 +287,7 @@ def _vector(path: Path, weights: Weights, shapes: Mapping[str, torch.Size]) -> T
     return torch.from_numpy(np.concatenate([weights[name].ravel() for name in shapes]))
 
 
-def learner_of(
+def build_learner(
     env: VectorKalshiEnv,
     settings: LearnerSettings,
     seed: int,
@@ -284,7 +301,7 @@ def learner_of(
     draws = torch.Generator().manual_seed(seed)
     networks = Networks(len(FEATURES), settings.layers, draws)
     optimizer = torch.optim.Adam([networks.vector], settings.rate, eps=1e-5, fused=True)
-    about = About(
+    about = CheckpointInfo(
         position_sizes=env.settings.position_sizes,
         fixed_size=env.settings.fixed_size,
         seed=seed,
@@ -307,12 +324,12 @@ class Experience:
     over: [T, N], where a step settled the market; what is seen then is of the next one.
     """
 
-    seen: Floats
+    observations: Floats
     allowed: Mask
     codes: Codes
     likelihoods: Floats
     rewards: Floats
-    over: Mask
+    terminated: Mask
 
 
 class Markets:
@@ -331,10 +348,10 @@ class Markets:
         self._seen: Floats | None = None
         self._potential = np.zeros(env.num_envs)
         self._total = np.zeros(env.num_envs)
-        self.sent = np.zeros(ACTIONS, np.int64)
+        self.sent = np.zeros(ACTION_COUNT, np.int64)
         self.earned: list[float] = []
 
-    def go_on(self, steps: int) -> None:
+    def skip_to(self, steps: int) -> None:
         """Play other sessions than those of the first `steps` steps under the seed."""
         self._seeds = [[each, steps] for each in self._seeds]
 
@@ -346,40 +363,44 @@ class Markets:
         """The next steps, where the last ones ended."""
         env, length = self.env, self._settings.rollout
         first = self.begin() if self._seen is None else self._seen
-        seen = np.empty((length + 1, *first.shape), np.float32)
-        allowed = np.empty((length, env.num_envs, ACTIONS), dtype=bool)
+        observations = np.empty((length + 1, *first.shape), np.float32)
+        allowed = np.empty((length, env.num_envs, ACTION_COUNT), dtype=bool)
         codes = np.empty((length, env.num_envs), np.int64)
         likelihoods = np.empty((length, env.num_envs), np.float32)
         rewards = np.empty((length, env.num_envs))
-        over = np.empty((length, env.num_envs), dtype=bool)
+        terminated = np.empty((length, env.num_envs), dtype=bool)
         sent = np.empty((length, env.num_envs), dtype=bool)
         held = np.empty((length, env.num_envs))
-        worth = np.empty((length, env.num_envs))
-        seen[0] = first
+        equity = np.empty((length, env.num_envs))
+        observations[0] = first
         for t in range(length):
             allowed[t] = env.action_masks()
-            codes[t], likelihoods[t] = choose(seen[t], allowed[t])
-            seen[t + 1], rewards[t], over[t], _, info = env.step(codes[t])
+            codes[t], likelihoods[t] = choose(observations[t], allowed[t])
+            observations[t + 1], rewards[t], terminated[t], _, info = env.step(codes[t])
             held[t] = env.markets["yes"] - env.markets["no"]
-            worth[t] = env.worth
+            equity[t] = env.equity
             sent[t] = env.markets["sent"] > 0
             self._count(rewards[t], info.get("settled"))
-        self.sent += np.bincount(codes[sent], minlength=ACTIONS)
-        self._seen = seen[-1]
+        self.sent += np.bincount(codes[sent], minlength=ACTION_COUNT)
+        self._seen = observations[-1]
         if self._settings.shaping:
             # A market that has settled has begun anew, with nothing held.
-            potential = np.where(over, 0.0, self._potentials(seen[1:], held, worth))
+            potential = np.where(terminated, 0.0, self._potentials(observations[1:], held, equity))
             before = np.concatenate([self._potential[None], potential[:-1]])
             rewards += self._settings.discount * potential - before
             self._potential = potential[-1]
         rewards *= self._scale
-        return Experience(seen, allowed, codes, likelihoods, rewards.astype(np.float32), over)
+        return Experience(
+            observations, allowed, codes, likelihoods, rewards.astype(np.float32), terminated
+        )
 
-    def _potentials(self, seen: Floats, held: Array, worth: Array) -> Array:
+    def _potentials(self, observations: Floats, held: Array, equity: Array) -> Array:
         """[T, N], what positions are worth more at the estimate than at the middle of the quote."""
-        bid, ask, estimate = (seen[..., place].astype(np.float64) for place in SHOWN)
+        bid, ask, estimate = (
+            observations[..., place].astype(np.float64) for place in QUOTE_FEATURES
+        )
         potential = held * (estimate - (bid + ask) / 2)
-        return np.log1p(potential / worth) if self._is_log else potential
+        return np.log1p(potential / equity) if self._is_log else potential
 
     def _count(self, rewards: Array, settled: Codes | None) -> None:
         self._total += rewards

@@ -11,9 +11,9 @@ whose price has become certain goes on as long as the others, so that the length
 nothing about its outcome. The YES ask is 100 less the NO bid. Quotes whose bid is not below their
 ask stand for moments, and are left out. A settlement row follows the last instant.
 
-There are no sizes and no trades in such files. Instead every level of the book holds `DEPTH`
+There are no sizes and no trades in such files. Instead every level of the book holds `LEVEL_DEPTH`
 contracts. Where the bid stands some ticks lower than a row before, as many levels have gone, and
-market sellers took the share `TRADED` of them; the rest was cancelled. Buyers mirror them at the
+market sellers took the share `TRADED_SHARE` of them; the rest was cancelled. Buyers mirror them at the
 ask. No trade is assumed where a quote has not moved: a resting order never fills because nothing
 happened.
 """
@@ -39,18 +39,18 @@ from event_contracts.simulation.sessions import (
     SOLD,
     YES_ASK,
     YES_BID,
-    mids_of,
+    mid_prices,
 )
 from foundation.arrays import Array, Index, Instants
 from foundation.errors import DataError, InputError, one_line
-from trainingdata.instants import instants_of_column
+from trainingdata.instants import parse_instant_column
 
 log = logging.getLogger(__name__)
 
 FIVE_MINUTES = np.timedelta64(5, "m")
-CENTS = 100  # in a dollar, the tick of these files
-DEPTH = 100
-TRADED = 0.5
+CENTS_PER_DOLLAR = 100  # in a dollar, the tick of these files
+LEVEL_DEPTH = 100
+TRADED_SHARE = 0.5
 _QUOTES = "_top_of_book.parquet"
 _SETTLEMENT = "_settlement.parquet"
 
@@ -106,7 +106,7 @@ def recorded_markets(
     return markets
 
 
-def events_of(markets: Sequence[RecordedMarket], count: int, key: str) -> list[str]:
+def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list[str]:
     """The events of recorded markets, in their order, of which `count` leave some over."""
     events = list(dict.fromkeys(market.event for market in markets))
     if count >= len(events):
@@ -139,12 +139,12 @@ def _events(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
     if table.empty:
         return
     bids = table[["yes_bid", "no_bid"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    if not np.isin(bids, np.arange(CENTS + 1)).all():
-        raise DataError(f"{path}: a quote has a bid that is no whole cent, 0 … {CENTS}")
+    if not np.isin(bids, np.arange(CENTS_PER_DOLLAR + 1)).all():
+        raise DataError(f"{path}: a quote has a bid that is no whole cent, 0 … {CENTS_PER_DOLLAR}")
     if table[["ticker", "event"]].isna().any(axis=None):
         raise DataError(f"{path}: a quote has no ticker, or no event")
     table[["yes_bid", "no_bid"]] = bids
-    table["timestamp"] = instants_of_column(table["timestamp"], str(path))
+    table["timestamp"] = parse_instant_column(table["timestamp"], str(path))
     table = table.sort_values("timestamp", kind="stable")
     for event, quotes in table.groupby("event", sort=False):
         yield str(event), quotes
@@ -171,7 +171,7 @@ def _markets_of_event(
         if name not in outcomes:
             log.warning("%s: not settled, left out", name)
             continue
-        sound = own[own["yes_bid"] + own["no_bid"] < CENTS].drop_duplicates(
+        sound = own[own["yes_bid"] + own["no_bid"] < CENTS_PER_DOLLAR].drop_duplicates(
             "timestamp", keep="last"
         )
         # Whole multiples of the step since 1970, from the first quote to the end.
@@ -181,7 +181,7 @@ def _markets_of_event(
             log.warning("%s: no quote lasts for a step of %s, left out", name, step)
             continue
         rows = sound.set_index("timestamp").reindex(times, method="ffill")
-        bid, ask = (rows["yes_bid"].to_numpy(int), CENTS - rows["no_bid"].to_numpy(int))
+        bid, ask = (rows["yes_bid"].to_numpy(int), CENTS_PER_DOLLAR - rows["no_bid"].to_numpy(int))
         session = _session(bid, ask, outcomes[name])
         markets.append(RecordedMarket(event, name, session, rows.index.to_numpy("datetime64[ns]")))
     return markets
@@ -191,14 +191,14 @@ def _session(bid: Index, ask: Index, outcome: int) -> Array:
     """Rows [T, F] of quotes in cents, and the settlement row."""
     session = np.zeros((len(bid) + 1, len(COLUMNS)))
     rows = session[:-1]
-    rows[:, YES_BID] = bid / CENTS
-    rows[:, YES_ASK] = ask / CENTS
-    rows[:, BID_SIZE] = np.where(bid > 0, DEPTH, 0)
-    rows[:, ASK_SIZE] = np.where(ask < CENTS, DEPTH, 0)
-    level = TRADED * DEPTH
+    rows[:, YES_BID] = bid / CENTS_PER_DOLLAR
+    rows[:, YES_ASK] = ask / CENTS_PER_DOLLAR
+    rows[:, BID_SIZE] = np.where(bid > 0, LEVEL_DEPTH, 0)
+    rows[:, ASK_SIZE] = np.where(ask < CENTS_PER_DOLLAR, LEVEL_DEPTH, 0)
+    level = TRADED_SHARE * LEVEL_DEPTH
     rows[1:, SOLD] = np.round(level * np.maximum(bid[:-1] - bid[1:], 0))
     rows[1:, BOUGHT] = np.round(level * np.maximum(ask[1:] - ask[:-1], 0))
-    session[-1, YES_BID] = outcome * (CENTS - 1) / CENTS
-    session[-1, YES_ASK] = 1.0 if outcome else 1 / CENTS
-    session[:, ESTIMATE] = mids_of(session)
+    session[-1, YES_BID] = outcome * (CENTS_PER_DOLLAR - 1) / CENTS_PER_DOLLAR
+    session[-1, YES_ASK] = 1.0 if outcome else 1 / CENTS_PER_DOLLAR
+    session[:, ESTIMATE] = mid_prices(session)
     return session

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from event_contracts.trading.records import TICK as TICK_RECORD
-from event_contracts.trading.records import WHOLE
+from event_contracts.trading.records import PRICE_UNITS
 from foundation.arrays import Array, Records
 from foundation.errors import InputError
 
@@ -31,7 +31,7 @@ COLUMNS = ("yes_bid", "yes_ask", "bid_size", "ask_size", "sold", "bought", "esti
 YES_BID, YES_ASK, BID_SIZE, ASK_SIZE, SOLD, BOUGHT, ESTIMATE = range(len(COLUMNS))
 TICK = 0.01  # USD
 _SLACK = 1e-6  # USD that a price may be off its tick, as 32-bit floats are
-MOST = 1e9  # contracts that wait or trade at once
+MAX_CONTRACT_COUNT = 1e9  # contracts that wait or trade at once
 _ROUNDING = 1e-9  # USD
 _EVERY = list(range(len(COLUMNS)))
 _QUOTES = [YES_BID, YES_ASK]
@@ -39,14 +39,14 @@ _COUNTS = [BID_SIZE, ASK_SIZE, SOLD, BOUGHT]
 _PROBABILITIES = [YES_BID, YES_ASK, ESTIMATE]
 
 
-def checked_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
+def validate_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
     """The array as a session [T, F] of its own, prices exactly on their ticks.
 
     tick: USD between prices; a dollar is a whole number of them.
 
     Raises `InputError` naming row and column of a value that no session has.
     """
-    ticks = ticks_in_a_dollar(tick)
+    ticks = ticks_per_dollar(tick)
     session = _as_floats(array)
     quotes, counts = session[:, _QUOTES], session[:, _COUNTS]
     probabilities = session[:, _PROBABILITIES]
@@ -55,7 +55,7 @@ def checked_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
         (_EVERY, ~np.isfinite(session), "is no finite number"),
         (_PROBABILITIES, (probabilities < 0) | (probabilities > 1), "is outside 0 … 1"),
         (_COUNTS, counts < 0, "is negative, contracts are counted"),
-        (_COUNTS, counts > MOST, f"is more than {MOST:g} contracts"),
+        (_COUNTS, counts > MAX_CONTRACT_COUNT, f"is more than {MAX_CONTRACT_COUNT:g} contracts"),
         (_QUOTES, np.abs(quotes - on_ticks) > _SLACK, f"is no multiple of a tick, ${1 / ticks:g}"),
         ([YES_ASK], on_ticks[:, 1:] <= on_ticks[:, :1], "is not above the row's yes_bid"),
     ):
@@ -68,35 +68,35 @@ def checked_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
     return session
 
 
-def mids_of(session: Array) -> Array:
+def mid_prices(session: Array) -> Array:
     """The middle of the quote at each row [T], USD."""
     return np.asarray((session[:, YES_BID] + session[:, YES_ASK]) / 2)
 
 
-def tape_of(session: Array) -> Records:
+def session_to_tape(session: Array) -> Records:
     """Sessions [..., T, F] as ticks [..., T]; counts in whole contracts, rounded down."""
     tape = np.zeros(session.shape[:-1], TICK_RECORD)
     for column, name in enumerate(TICK_RECORD.names or ()):
         values = session[..., column]
         if column in _QUOTES:
-            values = np.round(values * WHOLE)
+            values = np.round(values * PRICE_UNITS)
         tape[name] = np.floor(values) if column in _COUNTS else values
     return tape
 
 
-def session_of(tape: Records) -> Array:
+def tape_to_session(tape: Records) -> Array:
     """Ticks [T] as a session [T, F]."""
     session = np.stack([tape[name].astype(float) for name in tape.dtype.names or ()], axis=-1)
-    session[:, _QUOTES] /= WHOLE
+    session[:, _QUOTES] /= PRICE_UNITS
     return session
 
 
-def outcome_of(session: Array) -> int:
+def session_outcome(session: Array) -> int:
     """1 where YES came true: the last row's middle is at or above 0.5. Else 0."""
-    return int(mids_of(session)[-1] >= 0.5 - _ROUNDING)
+    return int(mid_prices(session)[-1] >= 0.5 - _ROUNDING)
 
 
-def ticks_in_a_dollar(tick: float) -> int:
+def ticks_per_dollar(tick: float) -> int:
     """How many ticks a dollar is."""
     ticks = round(1 / tick) if 0 < tick < 1 else 0
     if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING:

@@ -10,23 +10,23 @@ from typing import Any, Literal, Self
 
 from omegaconf import DictConfig
 
-from event_contracts.simulation.sessions import TICK, ticks_in_a_dollar
+from event_contracts.simulation.sessions import TICK, ticks_per_dollar
 from event_contracts.trading.actions import LimitOrderActionSpace, OrderSettings
 from event_contracts.trading.fees import KalshiFees
-from event_contracts.trading.records import DOLLAR
-from event_contracts.trading.rules import Terms
+from event_contracts.trading.records import MICROS_PER_DOLLAR
+from event_contracts.trading.rules import OrderRuleTerms
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class, settings_from_config
 
 Reward = Literal["value", "log_wealth"]
 CENTS = 100
-LARGEST_CASH = 1_000_000  # USD
-MOST_LAYERS = 8
-MOST_UNITS = 4096
+MAX_STARTING_CASH = 1_000_000  # USD
+MAX_LAYERS = 8
+MAX_LAYER_UNITS = 4096
 
 
 @settings_class("market")
-class SyntheticMarket:
+class SyntheticSessionModel:
     """Parameters of the market."""
 
     steps: int = setting(300, "of a session, which has one row more", ge=1, le=100_000)
@@ -60,17 +60,17 @@ class SyntheticMarket:
     )
 
     def __post_init__(self) -> None:
-        ticks_in_a_dollar(self.tick)
+        ticks_per_dollar(self.tick)
 
 
 @settings_class()
 class EpisodeSettings(OrderSettings):
     """Money, orders and rewards of an episode."""
 
-    market: SyntheticMarket = setting(
-        SyntheticMarket(), "of the synthetic sessions; the default has no edge"
+    market: SyntheticSessionModel = setting(
+        SyntheticSessionModel(), "of the synthetic sessions; the default has no edge"
     )
-    starting_cash: float = setting(1000.0, "USD, in whole cents", ge=0.01, le=LARGEST_CASH)
+    starting_cash: float = setting(1000.0, "USD, in whole cents", ge=0.01, le=MAX_STARTING_CASH)
     fees: KalshiFees = setting(KalshiFees(), "by date; those of its `as_of` hold")
     reward: Reward = setting(
         "value",
@@ -85,23 +85,23 @@ class EpisodeSettings(OrderSettings):
         self.terms()
 
     def space(self) -> LimitOrderActionSpace:
-        return self.space_at(self.fees.by_default())
+        return self.action_space_at(self.fees.default_rules())
 
-    def terms(self) -> Terms:
+    def terms(self) -> OrderRuleTerms:
         return self.space().terms(Decimal(str(self.market.tick)))
 
-    def keywords(self) -> dict[str, Any]:
+    def as_keyword_arguments(self) -> dict[str, Any]:
         """Every setting by its name, as the environments take them."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def cash(self) -> int:
         """What an episode begins with, in millionths of a USD."""
-        return round(self.starting_cash * CENTS) * (DOLLAR // CENTS)
+        return round(self.starting_cash * CENTS) * (MICROS_PER_DOLLAR // CENTS)
 
 
 @settings_class()
-class PlayedSettings:
+class SessionSettings:
     """Sessions that are played."""
 
     episode: EpisodeSettings = setting(
@@ -140,9 +140,9 @@ class LearnerSettings:
     )
 
     def __post_init__(self) -> None:
-        fits = all(1 <= units <= MOST_UNITS for units in self.layers)
-        if not fits or not 1 <= len(self.layers) <= MOST_LAYERS:
+        fits = all(1 <= units <= MAX_LAYER_UNITS for units in self.layers)
+        if not fits or not 1 <= len(self.layers) <= MAX_LAYERS:
             raise InputError(
-                f"learner.layers: {self.layers} are not 1 … {MOST_LAYERS} layers of"
-                f" 1 … {MOST_UNITS} units"
+                f"learner.layers: {self.layers} are not 1 … {MAX_LAYERS} layers of"
+                f" 1 … {MAX_LAYER_UNITS} units"
             )

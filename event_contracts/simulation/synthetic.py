@@ -38,9 +38,9 @@ from event_contracts.simulation.sessions import (
     SOLD,
     YES_ASK,
     YES_BID,
-    ticks_in_a_dollar,
+    ticks_per_dollar,
 )
-from event_contracts.simulation.settings import SyntheticMarket
+from event_contracts.simulation.settings import SyntheticSessionModel
 from foundation.arrays import Array
 from foundation.compiled import compiled, jit_inline
 from foundation.errors import InputError
@@ -54,8 +54,8 @@ WEIGHTS = np.array(
     [0.060712796664669, 0.37311937571408765, 0.45883133361415573, 0.10733649400708759]
 )
 SCALES = np.array([0.32093903660569, 0.4747536685674188, 0.6980309039041006, 1.0220711569970546])
-NEAREST = 0.25  # ticks that the market's price stays away from 0 and 1
-MOST_ORDERS = 50.0  # that are expected in a step, however far the price moves
+MIN_PRICE_TICKS = 0.25  # ticks that the market's price stays away from 0 and 1
+MAX_EXPECTED_ORDERS = 50.0  # that are expected in a step, however far the price moves
 LATENT, MISPRICING, ESTIMATION = range(3)  # what the normal draws are for
 WIDTH, BID_DEPTH, ASK_DEPTH, SELLERS, BUYERS = range(5)  # what the uniform draws are for
 OUTCOME = WIDTH  # of the last row, which needs no width
@@ -75,7 +75,7 @@ class Draws:
 
 
 def synthetic_session(
-    seed: Seed, settings: SyntheticMarket | None = None, market: int = 0
+    seed: Seed, settings: SyntheticSessionModel | None = None, market: int = 0
 ) -> Array:
     """One session [steps + 1, F].
 
@@ -85,29 +85,29 @@ def synthetic_session(
 
 
 def synthetic_sessions(
-    seed: Seed, count: int, settings: SyntheticMarket | None = None, first: int = 0
+    seed: Seed, count: int, settings: SyntheticSessionModel | None = None, first: int = 0
 ) -> Array:
     """Sessions of markets first … first + count - 1 under a seed, [C, steps + 1, F].
 
     Raises `InputError` for a seed or a number of a market below 0.
     """
-    settings = settings or SyntheticMarket()
-    return sessions_from(draws_of(seed, count, settings, first), settings)
+    settings = settings or SyntheticSessionModel()
+    return sessions_from(draw_markets(seed, count, settings, first), settings)
 
 
-def draws_of(seed: Seed, count: int, settings: SyntheticMarket, first: int = 0) -> Draws:
+def draw_markets(seed: Seed, count: int, settings: SyntheticSessionModel, first: int = 0) -> Draws:
     """The random numbers of markets first … first + count - 1 under a seed."""
     if first < 0:
         raise InputError(f"market: {first} is negative, markets are counted from 0")
-    return draws_from([generator_of(seed, first + k) for k in range(count)], settings)
+    return draws_from([market_generator(seed, first + k) for k in range(count)], settings)
 
 
 def next_generator(rng: np.random.Generator) -> np.random.Generator:
     """The random numbers of the session that a market plays next."""
-    return generator_of(int(rng.integers(NUMBERS)))
+    return market_generator(int(rng.integers(NUMBERS)))
 
 
-def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticMarket) -> Draws:
+def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticSessionModel) -> Draws:
     """The random numbers of as many markets as there are generators, each its own."""
     count = len(generators)
     rows = settings.steps + 1
@@ -123,7 +123,7 @@ def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticMar
     return Draws(normals, uniforms)
 
 
-def sessions_from(draws: Draws, settings: SyntheticMarket) -> Array:
+def sessions_from(draws: Draws, settings: SyntheticSessionModel) -> Array:
     """The sessions [C, T, F] of these random numbers: row k uses those of rows 0 … k alone."""
     sessions = np.empty((*draws.uniforms.shape[:2], FIELDS))
     decay, slopes = _expectations(settings)
@@ -154,7 +154,7 @@ class _Terms(NamedTuple):
     estimate_noise: float
 
 
-def _terms_of(settings: SyntheticMarket) -> _Terms:
+def _terms_of(settings: SyntheticSessionModel) -> _Terms:
     keep, shock = _step_of(settings)
     deeper = 1 - 1 / settings.depth
     as_they_are = ("start_deviation", "informed", "noise", "edge", "memory", "estimate_noise")
@@ -162,7 +162,7 @@ def _terms_of(settings: SyntheticMarket) -> _Terms:
         centre=math.log(settings.level / (1 - settings.level)),
         keep=keep,
         shock=shock,
-        ticks=ticks_in_a_dollar(settings.tick),
+        ticks=ticks_per_dollar(settings.tick),
         wider=float(settings.width - 1),
         fade=math.log(deeper) if deeper > 0 else -math.inf,
         lot=int(settings.lot),
@@ -170,7 +170,7 @@ def _terms_of(settings: SyntheticMarket) -> _Terms:
     )
 
 
-def _step_of(settings: SyntheticMarket) -> tuple[float, float]:
+def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
     """Share of the distance to the centre that a step keeps, and the deviation that it adds."""
     pull = settings.reversion / settings.steps
     variance = settings.volatility**2 / settings.steps
@@ -179,7 +179,7 @@ def _step_of(settings: SyntheticMarket) -> tuple[float, float]:
     return math.exp(-pull), math.sqrt(variance)
 
 
-def _expectations(settings: SyntheticMarket) -> tuple[Array, Array]:
+def _expectations(settings: SyntheticSessionModel) -> tuple[Array, Array]:
     """What the fair price of each row needs, with n steps left.
 
     Returns the share of the distance to the centre that is left at the end [T], and
@@ -193,7 +193,7 @@ def _expectations(settings: SyntheticMarket) -> tuple[Array, Array]:
     return keep ** left.astype(float), slopes
 
 
-def generator_of(seed: Seed, market: int = 0) -> np.random.Generator:
+def market_generator(seed: Seed, market: int = 0) -> np.random.Generator:
     """The random numbers of a market under a seed."""
     try:
         spawned = np.random.SeedSequence(seed, spawn_key=(market,))
@@ -235,7 +235,7 @@ def _arrivals(uniform: float, beyond: float, terms: _Terms) -> float:
     mean = terms.noise + terms.informed * max(beyond, 0.0)
     if mean == 0.0:
         return 0.0
-    return float(terms.lot * _poisson(uniform, min(mean, MOST_ORDERS)))
+    return float(terms.lot * _poisson(uniform, min(mean, MAX_EXPECTED_ORDERS)))
 
 
 @jit_inline
@@ -273,7 +273,7 @@ def _write_sessions(
                 mispricing = terms.memory * mispricing + fresh * normals[c, MISPRICING, k]
             fair = _normal_mixture(terms.centre + decay[k] * distance, slopes[k], weights)
             price = (fair + terms.edge * mispricing) * ticks
-            price = min(max(price, NEAREST), ticks - NEAREST)
+            price = min(max(price, MIN_PRICE_TICKS), ticks - MIN_PRICE_TICKS)
             draw = uniforms[c, k]
             row = sessions[c, k]
             sellers = _arrivals(draw[SELLERS], bid - price, terms) if k > 0 and bid > 0 else 0.0

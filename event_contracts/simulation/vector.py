@@ -15,22 +15,22 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from event_contracts.simulation.kernel import show_depth, step
-from event_contracts.simulation.sessions import checked_session, tape_of
+from event_contracts.simulation.sessions import validate_session, session_to_tape
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import draws_from, next_generator, sessions_from
-from event_contracts.trading.actions import ACTIONS, SIDES, decode_action
-from event_contracts.trading.observation import FEATURES, LARGEST, observe, value
+from event_contracts.trading.actions import ACTION_COUNT, INTENT_SIDES, decode_action
+from event_contracts.trading.observation import FEATURES, FEATURE_BOUND, observe, value
 from event_contracts.trading.records import (
-    DOLLAR,
+    MICROS_PER_DOLLAR,
     FILL,
     MARKET,
-    MOST_FILLS,
+    MAX_FILLS,
     ORDER,
-    SLOTS,
+    MAX_RESTING_ORDERS,
     TICK,
-    WHOLE,
+    PRICE_UNITS,
 )
-from event_contracts.trading.rules import Terms
+from event_contracts.trading.rules import OrderRuleTerms
 from foundation.arrays import Array, Mask, Records
 from foundation.compiled import compiled, without_refcount
 from foundation.errors import InputError
@@ -69,24 +69,26 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         longest = market.steps + 1
         self._sessions: list[Records] | None = None
         if sessions is not None:
-            self._sessions = [tape_of(checked_session(each, market.tick)) for each in sessions]
+            self._sessions = [
+                session_to_tape(validate_session(each, market.tick)) for each in sessions
+            ]
             if not self._sessions:
                 raise InputError("sessions: there is none")
             longest = max(len(tape) for tape in self._sessions)
         self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_action_space = self.settings.space().get_gym_space()
         width = len(FEATURES)
-        self.single_observation_space = Box(-LARGEST, LARGEST, (width,), np.float32)
+        self.single_observation_space = Box(-FEATURE_BOUND, FEATURE_BOUND, (width,), np.float32)
         self.action_space = batch_space(self.single_action_space, count)
         self.observation_space = batch_space(self.single_observation_space, count)
         self.markets = np.zeros(count, MARKET)
-        self.orders = np.zeros((count, SLOTS), ORDER)
-        self.fills = np.zeros((count, MOST_FILLS), FILL)
-        self.worth = np.zeros(count)
+        self.orders = np.zeros((count, MAX_RESTING_ORDERS), ORDER)
+        self.fills = np.zeros((count, MAX_FILLS), FILL)
+        self.equity = np.zeros(count)
         self._terms = self.settings.terms()
         self.tapes = np.zeros((count, longest), TICK)
-        self.seen = np.zeros((count, width), np.float32)
-        self._allowed = np.zeros((count, ACTIONS), dtype=bool)
+        self.observations = np.zeros((count, width), np.float32)
+        self._allowed = np.zeros((count, ACTION_COUNT), dtype=bool)
         self.generators: list[np.random.Generator] = []
 
     def reset(
@@ -105,7 +107,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             self.generators = [np.random.default_rng(each) for each in seeds]
         everything = np.arange(self.num_envs)
         self._begin(everything)
-        return self.seen.copy(), {}
+        return self.observations.copy(), {}
 
     def step(self, actions: npt.ArrayLike) -> tuple[Floats, Array, Mask, Mask, dict[str, Any]]:
         """Send the orders of the actions [N], and show the next ticks.
@@ -117,26 +119,34 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         if given.dtype.kind not in "iu":
             raise ValueError(f"actions: whole numbers are needed, got {given.dtype}")
         codes = given.astype(np.int64)
-        if codes.shape != (self.num_envs,) or codes.min() < 0 or codes.max() >= ACTIONS:
-            raise ValueError(f"actions: {self.num_envs} codes from 0 to {ACTIONS - 1} are needed")
+        if codes.shape != (self.num_envs,) or codes.min() < 0 or codes.max() >= ACTION_COUNT:
+            raise ValueError(
+                f"actions: {self.num_envs} codes from 0 to {ACTION_COUNT - 1} are needed"
+            )
         if not self.generators:
             raise ValueError("step: reset begins the first episodes")
-        rewards, over = self.advance(codes)
+        rewards, terminated = self.advance(codes)
         info: dict[str, Any] = {}
-        settled = np.flatnonzero(over)
+        settled = np.flatnonzero(terminated)
         if len(settled):
             info = {
                 "settled": settled,
-                "final_obs": self.seen[settled],
+                "final_obs": self.observations[settled],
                 "final_markets": self.markets[settled],
             }
             self._begin(settled)
-        return self.seen.copy(), rewards, over, np.zeros(self.num_envs, dtype=bool), info
+        return (
+            self.observations.copy(),
+            rewards,
+            terminated,
+            np.zeros(self.num_envs, dtype=bool),
+            info,
+        )
 
     def advance(self, codes: Codes) -> tuple[Array, Mask]:
         """Send the orders of codes that can be; rewards [N], and which markets have settled [N]."""
         rewards = np.empty(self.num_envs)
-        over = np.empty(self.num_envs, dtype=bool)
+        terminated = np.empty(self.num_envs, dtype=bool)
         _step_all(
             self.markets,
             self.orders,
@@ -146,12 +156,12 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             codes,
             self.settings.reward == "log_wealth",
             rewards,
-            over,
-            self.worth,
-            self.seen,
+            terminated,
+            self.equity,
+            self.observations,
             self._allowed,
         )
-        return rewards, over
+        return rewards, terminated
 
     def action_masks(self) -> Mask:
         """Which actions may be sent, bool [N, 25]."""
@@ -166,10 +176,16 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         for i, tape in zip(which, tapes, strict=True):
             self.tapes[i, : len(tape)] = tape
             self.markets["rows"][i] = len(tape)
-        self.markets["cash"][which] = self.markets["began"][which] = self.settings.cash
-        self.worth[which] = self.settings.cash / DOLLAR
+        self.markets["cash"][which] = self.markets["starting_equity"][which] = self.settings.cash
+        self.equity[which] = self.settings.cash / MICROS_PER_DOLLAR
         _show_first(
-            which, self.markets, self.orders, self.tapes, self._terms, self.seen, self._allowed
+            which,
+            self.markets,
+            self.orders,
+            self.tapes,
+            self._terms,
+            self.observations,
+            self._allowed,
         )
 
     def _drawn(self, which: npt.NDArray[np.intp]) -> Records | list[Records]:
@@ -178,7 +194,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
             return [self._sessions[rng.integers(len(self._sessions))] for rng in generators]
         market = self.settings.market
         drawn = [next_generator(rng) for rng in generators]
-        return tape_of(sessions_from(draws_from(drawn, market), market))
+        return session_to_tape(sessions_from(draws_from(drawn, market), market))
 
 
 @compiled
@@ -187,13 +203,13 @@ def _step_all(
     orders: Records,
     fills: Records,
     tapes: Records,
-    terms: Terms,
+    terms: OrderRuleTerms,
     actions: Codes,
     is_log: bool,
     rewards: Array,
-    over: Mask,
-    worth: Array,
-    seen: Floats,
+    terminated: Mask,
+    equity: Array,
+    observations: Floats,
     allowed: Mask,
 ) -> None:
     for i in range(len(markets)):
@@ -208,15 +224,15 @@ def _step_all(
         )
         tick = tapes[i, market.row]
         after = value(market, tick)
-        rewards[i] = math.log(after / worth[i]) if is_log else after - worth[i]
-        worth[i] = after
-        over[i] = market.row == market.rows - 1
+        rewards[i] = math.log(after / equity[i]) if is_log else after - equity[i]
+        equity[i] = after
+        terminated[i] = market.row == market.rows - 1
         observe(
             market,
             without_refcount(orders[i]),
             without_refcount(tapes[i]),
             terms,
-            without_refcount(seen[i]),
+            without_refcount(observations[i]),
             without_refcount(allowed[i]),
         )
 
@@ -227,13 +243,13 @@ def _show_first(
     markets: Records,
     orders: Records,
     tapes: Records,
-    terms: Terms,
-    seen: Floats,
+    terms: OrderRuleTerms,
+    observations: Floats,
     allowed: Mask,
 ) -> None:
     for i in which:
         show_depth(markets[i], tapes[i, 0])
-        observe(markets[i], orders[i], tapes[i], terms, seen[i], allowed[i])
+        observe(markets[i], orders[i], tapes[i], terms, observations[i], allowed[i])
 
 
 class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
@@ -266,8 +282,8 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         """Begin another episode; the same seed begins the same one, whatever came before."""
         super().reset(seed=seed)
         self._one.generators = [self.np_random]
-        seen, _ = self._one.reset()
-        return seen[0], self._info()
+        observations, _ = self._one.reset()
+        return observations[0], self._info()
 
     def step(self, action: Any) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
         """Send the order of an action, and show the next tick.
@@ -284,7 +300,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         if self._market["row"] == self._market["rows"] - 1:
             raise ValueError("step: the market has settled; reset begins another episode")
         [reward], [settled] = self._one.advance(np.array([code]))
-        return self._one.seen[0].copy(), float(reward), bool(settled), False, self._info()
+        return self._one.observations[0].copy(), float(reward), bool(settled), False, self._info()
 
     def action_masks(self) -> Mask:
         allowed: Mask = self._one.action_masks()[0]
@@ -295,7 +311,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         """The YES bid and the YES ask that are shown, USD."""
         self._refuse_unbegun()
         tick = self._one.tapes[0, self._market["row"]]
-        return int(tick["bid"]) / WHOLE, int(tick["ask"]) / WHOLE
+        return int(tick["bid"]) / PRICE_UNITS, int(tick["ask"]) / PRICE_UNITS
 
     def _refuse_unbegun(self) -> None:
         if not self._one.generators:
@@ -304,7 +320,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     def _info(self) -> dict[str, Any]:
         market = self._market
         return {
-            "cash": int(market["cash"]) / DOLLAR,
+            "cash": int(market["cash"]) / MICROS_PER_DOLLAR,
             "yes": int(market["yes"]),
             "no": int(market["no"]),
             "fills": [_fill(row) for row in self._one.fills[0, : int(market["fills"])]],
@@ -315,13 +331,13 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
 def _fill(row: Any) -> dict[str, Any]:
     """A fill in words; price in USD of its side, fee in USD net of the rebate."""
-    action, side = SIDES[int(row["intent"]) - 1]
+    action, side = INTENT_SIDES[int(row["intent"]) - 1]
     return {
         "action": action,
         "side": side,
-        "price": int(row["price"]) / WHOLE,
+        "price": int(row["price"]) / PRICE_UNITS,
         "count": int(row["count"]),
         "maker": bool(row["maker"]),
         "order_id": f"{int(row['number'])}",
-        "fee": int(row["fee"]) / DOLLAR,
+        "fee": int(row["fee"]) / MICROS_PER_DOLLAR,
     }

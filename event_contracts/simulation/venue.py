@@ -39,17 +39,27 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import numpy as np
 from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, ValidationError
 
-from event_contracts.simulation.exchange import Exchange, Listing, PlacedOrder, Settlement
-from event_contracts.trading.fees import NOTHING
-from event_contracts.trading.orders import PAYOUT, Fill, EventContractOrder, ContractTimeInForce
+from event_contracts.simulation.exchange import (
+    Exchange,
+    SimulatedListing,
+    PlacedOrder,
+    SimulatedSettlement,
+)
+from event_contracts.trading.fees import ZERO
+from event_contracts.trading.orders import (
+    PAYOUT,
+    ContractFill,
+    EventContractOrder,
+    ContractTimeInForce,
+)
 from event_contracts.trading.venue_orders import (
-    KILLED,
+    FOK_KILLED,
     BookSide,
     SelfTrade,
-    a_traded_count,
-    an_order_price,
+    parse_traded_count,
+    parse_order_price,
     book_side,
-    own_terms,
+    order_side,
     yes_price,
 )
 from execution.orders.average_cost import average_cost
@@ -62,15 +72,15 @@ from marketsimulator.venue.request import (
     query_integer,
 )
 
-LONGEST_ID = 64  # characters of a client_order_id
-LARGEST = 10**9  # contracts of an order
+MAX_ID_LENGTH = 64  # characters of a client_order_id
+MAX_ORDER_COUNT = 10**9  # contracts of an order
 
 
 def _count(value: object) -> Decimal:
     """The markets here trade whole contracts."""
-    count = a_traded_count(value)
-    if count > LARGEST or count % 1:
-        raise ValueError(f"{value} is no whole number of contracts from 1 to {LARGEST}")
+    count = parse_traded_count(value)
+    if count > MAX_ORDER_COUNT or count % 1:
+        raise ValueError(f"{value} is no whole number of contracts from 1 to {MAX_ORDER_COUNT}")
     return count
 
 
@@ -108,11 +118,11 @@ class OrderRequest:
 
     ticker: Annotated[str, Field(strict=True, min_length=1)]
     side: BookSide
-    price: Annotated[Decimal, PlainValidator(an_order_price)]
+    price: Annotated[Decimal, PlainValidator(parse_order_price)]
     count: Annotated[Decimal, PlainValidator(_count)]
     time_in_force: ContractTimeInForce
     self_trade_prevention_type: SelfTrade
-    client_order_id: Annotated[str, Field(strict=True, max_length=LONGEST_ID)] | None = None
+    client_order_id: Annotated[str, Field(strict=True, max_length=MAX_ID_LENGTH)] | None = None
     reduce_only: Annotated[bool, Strict()] | None = None
     expiration_time: Annotated[np.datetime64 | None, PlainValidator(_instant)] = None
     post_only: Annotated[bool, Strict()] | None = None
@@ -143,7 +153,7 @@ class OrderRequest:
 
     def limit_order(self, name: str, count: Decimal) -> EventContractOrder:
         """The order in our words, under our id of it."""
-        action, side = own_terms(self.side, bool(self.reduce_only))
+        action, side = order_side(self.side, bool(self.reduce_only))
         terms = action, side, yes_price(side, self.price), count
         return EventContractOrder(name, self.ticker, *terms, time_in_force=self.time_in_force)
 
@@ -174,20 +184,20 @@ def take(
     count = covered or request.count
     traded = max(count // 2, Decimal(1)) if partial else count
     order = request.limit_order(name, traded)
-    doomed = reject or not covered
+    rejects_later = reject or not covered
     depth, own = exchange.reach(order)
     stops = own is not None and request.self_trade_prevention_type == "taker_at_cross"
     if request.post_only and (depth or own is not None):
         raise Refused(400, "invalid_order", "post only cross")
     found = min(depth, own) if own is not None and stops else depth
     if request.time_in_force == "fill_or_kill" and found < request.count:
-        raise Refused(409, KILLED, KILLED.replace("_", " "))
+        raise Refused(409, FOK_KILLED, FOK_KILLED.replace("_", " "))
     try:
         placed = exchange.submit(
             order,
             self_trade=request.self_trade_prevention_type,
-            held_back=count - traded,
-            doomed=doomed,
+            withheld_count=count - traded,
+            rejects_later=rejects_later,
         )
     except OrderRejected as error:
         raise Refused(400, "order_not_admitted", str(error)) from error
@@ -195,14 +205,14 @@ def take(
     return placed
 
 
-def listing_of(exchange: Exchange, ticker: str) -> Listing:
+def listing_of(exchange: Exchange, ticker: str) -> SimulatedListing:
     """A market, which `Refused` says is not there."""
     if ticker not in exchange.listings:
         raise Refused(404, "not_found", f"market {ticker} not found")
     return exchange.listings[ticker]
 
 
-def event_of(listing: Listing) -> str:
+def event_of(listing: SimulatedListing) -> str:
     """Return the ticker of a market's event; without one, the market's own ticker."""
     return listing.event or listing.ticker
 
@@ -218,13 +228,13 @@ def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
     """Return the contracts of an order; a `reduce_only` order is cut to the position."""
     if not request.reduce_only:
         return request.count
-    _, side = own_terms(request.side, reduces=True)
+    _, side = order_side(request.side, reduces=True)
     return min(request.count, exchange.view(request.ticker).held(side))
 
 
 Row = TypeVar("Row")
-LONGEST_PAGE = 1000
-PAGE = 100
+MAX_PAGE_SIZE = 1000
+DEFAULT_PAGE_SIZE = 100
 PAGED = ("limit", "cursor")  # filters of every list
 DATED = ("min_ts", "max_ts")  # filters of a list with instants
 USER = "practice"  # the venue's id of the account's owner
@@ -242,9 +252,9 @@ def order(exchange: Exchange, placed: PlacedOrder) -> Response:
         "user_id": USER,
         "type": "limit",
         "status": placed.state,
-        "fill_count_fp": counted(placed.filled),
-        "remaining_count_fp": counted(placed.waiting),
-        "initial_count_fp": counted(placed.count),
+        "fill_count_fp": format_count(placed.filled),
+        "remaining_count_fp": format_count(placed.waiting),
+        "initial_count_fp": format_count(placed.count),
         **_costs("taker", [fill for fill in placed.fills if not fill.maker]),
         **_costs("maker", [fill for fill in placed.fills if fill.maker]),
         "expiration_time": None if placed.expires is None else written(placed.expires),
@@ -255,22 +265,28 @@ def order(exchange: Exchange, placed: PlacedOrder) -> Response:
     }
 
 
-def _costs(kind: str, fills: Sequence[Fill]) -> Response:
+def _costs(kind: str, fills: Sequence[ContractFill]) -> Response:
     """Return cost and fees of an order's taker or maker fills, USD."""
-    cost = sum((fill.price * fill.count for fill in fills), NOTHING)
-    fees = sum((fill.fee for fill in fills), NOTHING)
-    return {f"{kind}_fill_cost_dollars": dollars(cost), f"{kind}_fees_dollars": dollars(fees)}
+    cost = sum((fill.price * fill.count for fill in fills), ZERO)
+    fees = sum((fill.fee for fill in fills), ZERO)
+    return {
+        f"{kind}_fill_cost_dollars": format_dollars(cost),
+        f"{kind}_fees_dollars": format_dollars(fees),
+    }
 
 
 def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
     """What a new order is answered with: what it traded at once, and what rests."""
-    counts = {"fill_count": counted(placed.filled), "remaining_count": counted(placed.waiting)}
+    counts = {
+        "fill_count": format_count(placed.filled),
+        "remaining_count": format_count(placed.waiting),
+    }
     return {**_ids(placed), **counts, "ts_ms": milliseconds(now)}
 
 
 def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> Response:
     """What `DELETE` of an order is answered with; reduced: contracts that waited."""
-    return {**_ids(placed), "reduced_by": counted(reduced), "ts_ms": milliseconds(now)}
+    return {**_ids(placed), "reduced_by": format_count(reduced), "ts_ms": milliseconds(now)}
 
 
 def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
@@ -293,7 +309,7 @@ def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
     return page("orders", rows, query)
 
 
-def terms(order: EventContractOrder | Fill) -> Response:
+def terms(order: EventContractOrder | ContractFill) -> Response:
     """Return market, direction and prices of an order or a fill, in the book of YES."""
     side = book_side(order.action, order.side)
     price = yes_price(order.side, order.price)
@@ -302,8 +318,8 @@ def terms(order: EventContractOrder | Fill) -> Response:
         "book_side": side,
         # Kalshi, "Order direction": a bid is positioned for YES whether it buys YES or sells NO.
         "outcome_side": "yes" if side == "bid" else "no",
-        "yes_price_dollars": dollars(price),
-        "no_price_dollars": dollars(PAYOUT - price),
+        "yes_price_dollars": format_dollars(price),
+        "no_price_dollars": format_dollars(PAYOUT - price),
     }
 
 
@@ -331,7 +347,7 @@ def is_within(query: Query, at: np.datetime64) -> bool:
 
 def page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
     """The newest rows before the cursor, and the cursor of those before them; rows: by number."""
-    limit = query_integer(query, "limit", PAGE, 1, LONGEST_PAGE)
+    limit = query_integer(query, "limit", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
     before = query_integer(query, "cursor", 2**62)
     earlier = [number for number in rows if number < before][::-1]
     shown = earlier[:limit]
@@ -339,13 +355,13 @@ def page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
     return {name: [rows[number] for number in shown], "cursor": cursor}
 
 
-def dollars(amount: Decimal) -> str:
+def format_dollars(amount: Decimal) -> str:
     """USD as the API writes it, with 4 decimals and more where it needs them, up to 6."""
     text = f"{amount:.6f}"
     return text[:-2] if text.endswith("00") else text
 
 
-def counted(contracts: Decimal) -> str:
+def format_count(contracts: Decimal) -> str:
     return f"{contracts:.2f}"
 
 
@@ -371,21 +387,21 @@ class PositionCost:
     yes_bought, no_bought: contracts and USD; a sale of one side buys the other.
     """
 
-    held: Decimal = NOTHING
-    price: Decimal = NOTHING
-    traded: Decimal = NOTHING
-    realized: Decimal = NOTHING
-    fees: Decimal = NOTHING
+    held: Decimal = ZERO
+    price: Decimal = ZERO
+    traded: Decimal = ZERO
+    realized: Decimal = ZERO
+    fees: Decimal = ZERO
     tick: int = 0
-    yes_bought: tuple[Decimal, Decimal] = (NOTHING, NOTHING)
-    no_bought: tuple[Decimal, Decimal] = (NOTHING, NOTHING)
+    yes_bought: tuple[Decimal, Decimal] = (ZERO, ZERO)
+    no_bought: tuple[Decimal, Decimal] = (ZERO, ZERO)
 
     @property
     def exposure(self) -> Decimal:
         """The cost of the position, USD."""
         return abs(self.held) * (self.price if self.held > 0 else PAYOUT - self.price)
 
-    def with_fill(self, fill: Fill) -> PositionCost:
+    def with_fill(self, fill: ContractFill) -> PositionCost:
         """Return the cost basis after one more fill."""
         price = yes_price(fill.side, fill.price)
         is_bid = book_side(fill.action, fill.side) == "bid"
@@ -409,7 +425,7 @@ class PositionCost:
         )
 
 
-def position_costs(fills: Iterable[Fill]) -> dict[str, PositionCost]:
+def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
     """Return the cost basis of each traded market; fills: in booking order."""
     costs: dict[str, PositionCost] = defaultdict(PositionCost)
     for fill in fills:
@@ -423,10 +439,10 @@ def balance(exchange: Exchange, query: Query) -> Response:
     cash = exchange.cash
     return {
         "balance": int(cash * CENTS // 1),
-        "balance_dollars": dollars(cash),
+        "balance_dollars": format_dollars(cash),
         "portfolio_value": int(exchange.position_value * CENTS // 1),
         "updated_ts": milliseconds(exchange.now) // 1000,
-        "balance_breakdown": [{"exchange_index": SHARD, "balance": dollars(cash)}],
+        "balance_breakdown": [{"exchange_index": SHARD, "balance": format_dollars(cash)}],
     }
 
 
@@ -464,12 +480,12 @@ def _position(exchange: Exchange, ticker: str, cost: PositionCost) -> Response:
     return {
         "ticker": ticker,
         "exchange_index": SHARD,
-        "total_traded_dollars": dollars(cost.traded),
+        "total_traded_dollars": format_dollars(cost.traded),
         # In a closed market that has not paid: the contracts it will pay for.
-        "position_fp": counted(exchange.position(ticker)),
-        "market_exposure_dollars": dollars(cost.exposure),
-        "realized_pnl_dollars": dollars(cost.realized),
-        "fees_paid_dollars": dollars(cost.fees),
+        "position_fp": format_count(exchange.position(ticker)),
+        "market_exposure_dollars": format_dollars(cost.exposure),
+        "realized_pnl_dollars": format_dollars(cost.realized),
+        "fees_paid_dollars": format_dollars(cost.fees),
         "last_updated_ts": written(exchange.at(cost.tick)),
     }
 
@@ -478,13 +494,13 @@ def _event_position(exchange: Exchange, event: str, costs: dict[str, PositionCos
     ours = [costs[name] for name in costs if event_of(exchange.listings[name]) == event]
 
     def total(name: str) -> str:
-        return dollars(sum((getattr(each, name) for each in ours), NOTHING))
+        return format_dollars(sum((getattr(each, name) for each in ours), ZERO))
 
     return {
         "event_ticker": event,
         "total_cost_dollars": total("traded"),
-        "total_cost_shares_fp": counted(
-            sum((each.yes_bought[0] + each.no_bought[0] for each in ours), NOTHING)
+        "total_cost_shares_fp": format_count(
+            sum((each.yes_bought[0] + each.no_bought[0] for each in ours), ZERO)
         ),
         "event_exposure_dollars": total("exposure"),
         "realized_pnl_dollars": total("realized"),
@@ -504,7 +520,7 @@ def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
     return page("fills", rows, query)
 
 
-def _fill(exchange: Exchange, number: int, fill: Fill) -> Response:
+def _fill(exchange: Exchange, number: int, fill: ContractFill) -> Response:
     at = exchange.at(fill.tick)
     name = f"trade-{number:06d}"
     return {
@@ -514,9 +530,9 @@ def _fill(exchange: Exchange, number: int, fill: Fill) -> Response:
         **terms(fill),
         "market_ticker": fill.market,
         "exchange_index": SHARD,
-        "count_fp": counted(fill.count),
+        "count_fp": format_count(fill.count),
         "is_taker": not fill.maker,
-        "fee_cost": dollars(fill.fee),
+        "fee_cost": format_dollars(fill.fee),
         "created_time": written(at),
         "ts": milliseconds(at) // 1000,
         "subaccount_number": 0,
@@ -537,7 +553,9 @@ def settlements(exchange: Exchange, query: Query) -> Response:
     return page("settlements", rows, query)
 
 
-def _settlement(exchange: Exchange, settlement: Settlement, cost: PositionCost) -> Response:
+def _settlement(
+    exchange: Exchange, settlement: SimulatedSettlement, cost: PositionCost
+) -> Response:
     yes, yes_cost = cost.yes_bought
     no, no_cost = cost.no_bought
     return {
@@ -545,12 +563,12 @@ def _settlement(exchange: Exchange, settlement: Settlement, cost: PositionCost) 
         "exchange_index": SHARD,
         "event_ticker": event_of(exchange.listings[settlement.market]),
         "market_result": settlement.outcome.lower(),
-        "yes_count_fp": counted(yes),
-        "yes_total_cost_dollars": dollars(yes_cost),
-        "no_count_fp": counted(no),
-        "no_total_cost_dollars": dollars(no_cost),
+        "yes_count_fp": format_count(yes),
+        "yes_total_cost_dollars": format_dollars(yes_cost),
+        "no_count_fp": format_count(no),
+        "no_total_cost_dollars": format_dollars(no_cost),
         "revenue": int(settlement.payout * CENTS),
         "settled_time": written(exchange.at(settlement.pays)),
-        "fee_cost": dollars(cost.fees),
+        "fee_cost": format_dollars(cost.fees),
         "value": CENTS if settlement.outcome == "YES" else 0,
     }

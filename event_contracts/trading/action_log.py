@@ -16,7 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from pydantic import Json
 
-from event_contracts.trading.listings import Sides
+from event_contracts.trading.listings import SidePrices
 from event_contracts.trading.manager import AccountBooks, PaidPosition
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
@@ -40,7 +40,7 @@ _ACCOUNT = "account"
 @dataclass(frozen=True, slots=True)
 class _Began:
     name: Text
-    worth: Amount
+    equity: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _update(row: _Tick) -> MarketUpdate:
 
 
 @dataclass(frozen=True, slots=True)
-class PaidMarket:
+class SettledMarket:
     """A market that has paid.
 
     at: UTC, when it paid.
@@ -106,7 +106,7 @@ class PaidMarket:
 
 
 _BEGAN = JournalTable("kalshi_began", _Began)
-_PAID = JournalTable("kalshi_settlements", PaidMarket, key="market, at")
+_PAID = JournalTable("kalshi_settlements", SettledMarket, key="market, at")
 _BOOKS = JournalTable("kalshi_books", _BooksRow)
 _SPANS = JournalTable("kalshi_markets", _Span)
 _TICKS = JournalTable("kalshi_ticks", _Tick, key="market, at")
@@ -143,7 +143,7 @@ class ActionEntry:
     digest: Text
     allowed: Integer
     cash: Amount
-    worth: Amount
+    equity: Amount
     client_order_id: Text = ""
     answer: Text = ""
     job: Text = ""
@@ -157,7 +157,7 @@ class ActionEntry:
 _ACTIONS = JournalTable(ACTION_TABLE, ActionEntry, key="market, at")
 
 
-def order_name(account: str, market: str, at: np.datetime64, action: int) -> str:
+def make_client_order_id(account: str, market: str, at: np.datetime64, action: int) -> str:
     """The client_order_id of an intention: the same one never has two."""
     return str(uuid5(NAMESPACE_URL, f"kalshi {account} {market} {at} {action}"))
 
@@ -168,13 +168,13 @@ class ActionRecords:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def spans(self) -> Mapping[str, SamplingSchedule]:
+    def schedules(self) -> Mapping[str, SamplingSchedule]:
         return dict(_SPANS.made(self.database, _span))
 
     def ticks(self, market: str) -> list[MarketUpdate]:
         return _TICKS.made(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
 
-    def paid(self, last: int | None = None) -> list[PaidMarket]:
+    def paid(self, last: int | None = None) -> list[SettledMarket]:
         """Return the markets that have paid, newest first; last: the most that are returned."""
         limit = "" if last is None else f" LIMIT {last}"
         return _PAID.rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
@@ -202,25 +202,25 @@ class ActionLog(ActionRecords):
         for table in (_BEGAN, _BOOKS, _SPANS, _TICKS, _ACTIONS, _PAID):
             table.create(database)
 
-    def first_worth(self) -> Decimal | None:
+    def read_starting_equity(self) -> Decimal | None:
         """Return the account's worth when the journal began, USD; None before that."""
         row = _BEGAN.last(self.database)
-        return None if row is None else row.worth
+        return None if row is None else row.equity
 
-    def began(self, worth: Decimal) -> Decimal:
+    def starting_equity(self, equity: Decimal) -> Decimal:
         """USD that the account was worth when it was first seen; worth: now, if that is now."""
         with self.database.transaction():
-            _BEGAN.insert(self.database, _Began(_ACCOUNT, worth), then=_UNLESS_THERE)
-            first = self.first_worth()
-        return worth if first is None else first
+            _BEGAN.insert(self.database, _Began(_ACCOUNT, equity), then=_UNLESS_THERE)
+            first = self.read_starting_equity()
+        return equity if first is None else first
 
-    def span(self, market: str, span: SamplingSchedule) -> SamplingSchedule:
+    def schedule(self, market: str, schedule: SamplingSchedule) -> SamplingSchedule:
         """The steps in which a market is shown: those that are written down, else these."""
-        interval = int(span.interval.astype("timedelta64[ns]").astype(np.int64))
+        interval = int(schedule.interval.astype("timedelta64[ns]").astype(np.int64))
         with self.database.transaction():
-            row = _Span(market, span.begins, interval, span.rows)
+            row = _Span(market, schedule.begins, interval, schedule.rows)
             _SPANS.insert(self.database, row, then=_UNLESS_THERE)
-            return self.spans()[market]
+            return self.schedules()[market]
 
     def show(self, update: MarketUpdate) -> None:
         """Write a tick down; of one instant the first word counts."""
@@ -244,11 +244,11 @@ class ActionLog(ActionRecords):
         one = "WHERE market = ? AND at = ?"
         _ACTIONS.change(self.database, one, (market, format_instant(at)), answer=said)
 
-    def keep(self, books: AccountBooks, sales: Mapping[str, Sides]) -> None:
+    def keep(self, books: AccountBooks, sales: Mapping[str, SidePrices]) -> None:
         """Write down how the account stands; sales: what its contracts could last be sold for."""
         _BOOKS.put(self.database, _BooksRow(_ACCOUNT, _Kept(books, sales)))
 
-    def kept(self) -> tuple[AccountBooks, Mapping[str, Sides]] | None:
+    def kept(self) -> tuple[AccountBooks, Mapping[str, SidePrices]] | None:
         """What was kept last, if anything was."""
         row = _BOOKS.last(self.database)
         if row is None:
@@ -263,7 +263,7 @@ class ActionLog(ActionRecords):
         for each in paid:
             settled = each.settlement
             held = each.held or settled.net or each.held
-            row = PaidMarket(
+            row = SettledMarket(
                 settled.market,
                 settled.at,
                 settled.result,

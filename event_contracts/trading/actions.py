@@ -21,20 +21,27 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from event_contracts.trading.fees import NOTHING, FeeRules
+from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.orders import (
     EventContractOrder,
     MarketView,
     OrderManager,
     Outcome,
-    Quote,
-    Receipt,
+    ContractQuote,
+    OrderReceipt,
     RestingOrder,
     ContractTimeInForce,
     ContractAction,
     other,
 )
-from event_contracts.trading.records import DOLLAR, MOST, MOST_CONTRACTS, POINT, STYLES, WHOLE
+from event_contracts.trading.records import (
+    MICROS_PER_DOLLAR,
+    MAX_AMOUNT,
+    MAX_ORDER_CONTRACTS,
+    MICROS_PER_PRICE_UNIT,
+    STYLE_CODES,
+    PRICE_UNITS,
+)
 from event_contracts.trading.rules import (
     ACCOUNT_LOSS,
     EVENT_ACCOUNT_PREFIX,
@@ -43,19 +50,19 @@ from event_contracts.trading.rules import (
     NO_LIMIT,
     SHARE,
     VALUE,
-    Fees,
-    Limits,
+    FeeUnits,
+    LimitUnits,
     Number,
-    Terms,
+    OrderRuleTerms,
     broken_limit,
     in_units,
     is_immediate,
     limit_price,
-    limits_of,
-    most_to_buy,
-    most_to_sell,
-    reach_of,
-    usd,
+    limit_units,
+    max_purchase,
+    max_sale,
+    position_after,
+    micros_to_usd,
 )
 from foundation.arrays import Mask
 from foundation.errors import InputError
@@ -68,12 +75,12 @@ PriceStyle = Literal["passive", "mid", "aggressive"]
 
 POSITION_SIZES = (5, 10, 20, 50, 100)  # contracts
 INTENTS = ("HOLD", "BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
-ACTIONS = 25
+ACTION_COUNT = 25
 CASH_BUFFER = Decimal(50)  # USD
-LIFE = 2  # ticks that an order rests, trained and live
-LONGEST_LIFE = 1_000_000
+DEFAULT_ORDER_TICKS = 2  # ticks that an order rests, trained and live
+MAX_ORDER_TICKS = 1_000_000
 _SIZED = 20  # the last action with a size
-SIDES: Final[tuple[tuple[ContractAction, Outcome], ...]] = (  # of each intent but HOLD
+INTENT_SIDES: Final[tuple[tuple[ContractAction, Outcome], ...]] = (  # of each intent but HOLD
     ("BUY", "YES"),
     ("SELL", "YES"),
     ("BUY", "NO"),
@@ -126,8 +133,8 @@ def encode_action(intent: int, size_index: int) -> int:
 def decode_action(action: int) -> tuple[int, int]:
     """OrderIntent and size index of a code; (0, 0) of HOLD and of the reserved ones."""
     action = index(action)
-    if not 0 <= action < ACTIONS:
-        raise ValueError(f"action must be 0 … {ACTIONS - 1}, got {action}")
+    if not 0 <= action < ACTION_COUNT:
+        raise ValueError(f"action must be 0 … {ACTION_COUNT - 1}, got {action}")
     if not 1 <= action <= _SIZED:
         return 0, 0
     intent, size_index = divmod(action - 1, len(POSITION_SIZES))
@@ -144,7 +151,7 @@ def process_action(
 
 def intent_of(order: EventContractOrder) -> int:
     """The number, 1 … 4, of the intent that an order carries out."""
-    return SIDES.index((order.action, order.side)) + 1
+    return INTENT_SIDES.index((order.action, order.side)) + 1
 
 
 def styles_of(price_style: PriceStyle | Mapping[str, PriceStyle]) -> Mapping[str, PriceStyle]:
@@ -191,10 +198,10 @@ class PositionLimits:
         price: Decimal,
         held: Decimal,
         cash: Decimal,
-        resting: Decimal = NOTHING,
-        elsewhere: Decimal = NOTHING,
-        event: Decimal = NOTHING,
-        other_events: Decimal = NOTHING,
+        resting: Decimal = ZERO,
+        elsewhere: Decimal = ZERO,
+        event: Decimal = ZERO,
+        other_events: Decimal = ZERO,
     ) -> str | None:
         """Why an order may not be sent, in words; nothing where it may.
 
@@ -212,15 +219,15 @@ class PositionLimits:
         event: greatest loss of the event's other markets where this order loses, USD.
         other_events: greatest loss of markets of other events, USD.
         """
-        position, value, portfolio = reach_of(
-            in_units(price, WHOLE),
+        position, value, portfolio = position_after(
+            in_units(price, PRICE_UNITS),
             in_units(count),
             in_units(held),
             in_units(resting),
-            in_units(cash + elsewhere, DOLLAR),
+            in_units(cash + elsewhere, MICROS_PER_DOLLAR),
         )
-        event_loss = value + in_units(event, DOLLAR)
-        account_loss = event_loss + in_units(other_events, DOLLAR)
+        event_loss = value + in_units(event, MICROS_PER_DOLLAR)
+        account_loss = event_loss + in_units(other_events, MICROS_PER_DOLLAR)
         broken = broken_limit(self.units, position, value, portfolio, event_loss, account_loss)
         if broken == NO_LIMIT:
             return None
@@ -232,61 +239,69 @@ class PositionLimits:
         most = {
             VALUE: f"${self.value}",
             SHARE: _share_of(self.share, portfolio),
-            EVENT_LOSS: f"${self.most_event_loss} (limits.event_loss)",
-            EVENT_SHARE: f"{_share_of(self.most_event_share, portfolio)} (limits.event_share)",
+            EVENT_LOSS: f"${self.max_event_loss} (limits.event_loss)",
+            EVENT_SHARE: f"{_share_of(self.max_event_share, portfolio)} (limits.event_share)",
             ACCOUNT_LOSS: f"${self.account_loss} (limits.account_loss)",
-        }.get(broken, f"{_share_of(self.most_account_share, portfolio)} (limits.account_share)")
+        }.get(broken, f"{_share_of(self.max_account_share, portfolio)} (limits.account_share)")
         if broken in (VALUE, SHARE):
-            return f"a position of ${usd(value)} after this order; at most {most}"
+            return f"a position of ${micros_to_usd(value)} after this order; at most {most}"
         if broken in (EVENT_LOSS, EVENT_SHARE):
-            return f"its event may lose ${usd(event_loss)} after this order; at most {most}"
-        return f"all markets may lose ${usd(account_loss)} after this order; at most {most}"
+            return (
+                f"its event may lose ${micros_to_usd(event_loss)} after this order; at most {most}"
+            )
+        return (
+            f"all markets may lose ${micros_to_usd(account_loss)} after this order; at most {most}"
+        )
 
     @property
-    def most_event_loss(self) -> Decimal:
+    def max_event_loss(self) -> Decimal:
         """USD, the limit in force."""
         return self.value if self.event_loss is None else self.event_loss
 
     @property
-    def most_event_share(self) -> Decimal:
+    def max_event_share(self) -> Decimal:
         """The limit in force."""
         return self.share if self.event_share is None else self.event_share
 
     @property
-    def most_account_loss(self) -> Decimal:
+    def max_account_loss(self) -> Decimal:
         """USD, the limit in force; more than any account has if no limit is set."""
-        return Decimal(MOST) / DOLLAR if self.account_loss is None else self.account_loss
+        return (
+            Decimal(MAX_AMOUNT) / MICROS_PER_DOLLAR
+            if self.account_loss is None
+            else self.account_loss
+        )
 
     @property
-    def most_account_share(self) -> Decimal:
+    def max_account_share(self) -> Decimal:
         """The limit in force."""
         return min(2 * self.share, Decimal(1)) if self.account_share is None else self.account_share
 
     @property
-    def units(self) -> Limits:
-        return limits_of(
+    def units(self) -> LimitUnits:
+        return limit_units(
             contracts=in_units(self.contracts),
-            value=in_units(self.value, DOLLAR),
-            share=in_units(self.share, DOLLAR),
-            event_loss=in_units(self.most_event_loss, DOLLAR),
-            event_share=in_units(self.most_event_share, DOLLAR),
-            account_loss=in_units(self.most_account_loss, DOLLAR),
-            account_share=in_units(self.most_account_share, DOLLAR),
+            value=in_units(self.value, MICROS_PER_DOLLAR),
+            share=in_units(self.share, MICROS_PER_DOLLAR),
+            event_loss=in_units(self.max_event_loss, MICROS_PER_DOLLAR),
+            event_share=in_units(self.max_event_share, MICROS_PER_DOLLAR),
+            account_loss=in_units(self.max_account_loss, MICROS_PER_DOLLAR),
+            account_share=in_units(self.max_account_share, MICROS_PER_DOLLAR),
         )
 
 
 def _share_of(share: Decimal, portfolio: Number) -> str:
-    return f"{(100 * share).normalize():f}% of a portfolio of ${usd(portfolio)}"
+    return f"{(100 * share).normalize():f}% of a portfolio of ${micros_to_usd(portfolio)}"
 
 
 # For a venue, which has no limits.
 NO_POSITION_LIMITS = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
 
 
-def reserved(resting: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
+def reserved_cash(resting: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
     """USD that the purchases among resting orders may take."""
     purchases = [each for each in resting if each.order.action == "BUY"]
-    return sum((fees.most_cost(each.order.price, each.remaining) for each in purchases), NOTHING)
+    return sum((fees.max_cost(each.order.price, each.remaining) for each in purchases), ZERO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,17 +341,17 @@ class Admission:
         if action == "SELL":
             sales, purchases = view.resting_count("SELL", side), view.resting_count("BUY", against)
             taken = in_units(sales), in_units(purchases)
-            if count <= most_to_sell(in_units(held), *taken, immediate=not rests):
+            if count <= max_sale(in_units(held), *taken, immediate=not rests):
                 return None
             also = f", {purchases} in resting purchases of {against}" if rests and purchases else ""
             return f"selling {count} {side}; {held} held, {sales} of them in resting sales{also}"
         sales, purchases = view.resting_count("SELL", against), view.resting_count("BUY", side)
-        if count > most_to_buy(*map(in_units, (opposite, sales, purchases))):
+        if count > max_purchase(*map(in_units, (opposite, sales, purchases))):
             return (
                 f"buying {count} {side}; {opposite} {against} held, {sales} of them in resting"
                 f" sales, {purchases} in resting purchases of {side}"
             )
-        cost = self.fees.most_cost(price, count)
+        cost = self.fees.max_cost(price, count)
         free = self.free_cash(view)
         if free - cost < self.cash_buffer:
             return (
@@ -350,17 +365,17 @@ class Admission:
             cash=view.cash,
             resting=view.resting_towards(side),
             elsewhere=view.elsewhere,
-            event=usd(view.exposure.if_no if side == "YES" else view.exposure.if_yes),
-            other_events=usd(view.exposure.other_events),
+            event=micros_to_usd(view.exposure.if_no if side == "YES" else view.exposure.if_yes),
+            other_events=micros_to_usd(view.exposure.other_events),
         )
 
     def free_cash(self, view: MarketView) -> Decimal:
         """USD that resting purchases cannot take."""
-        return view.cash - reserved(view.resting, self.fees)
+        return view.cash - reserved_cash(view.resting, self.fees)
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
+class ActionResult:
     """What became of an action.
 
     order: what was sent; none of HOLD and of what was refused.
@@ -370,7 +385,7 @@ class Execution:
 
     action: int
     order: EventContractOrder | None
-    receipt: Receipt | None
+    receipt: OrderReceipt | None
     reason: str
 
     @property
@@ -403,10 +418,13 @@ class OrderSettings:
     )
     cash_buffer: float = setting(float(CASH_BUFFER), "USD that no purchase may touch", ge=0)
     life: int = setting(
-        LIFE, "ticks that an order rests, as a policy was trained", ge=1, le=LONGEST_LIFE
+        DEFAULT_ORDER_TICKS,
+        "ticks that an order rests, as a policy was trained",
+        ge=1,
+        le=MAX_ORDER_TICKS,
     )
 
-    def space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
+    def action_space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
         """The actions; fees: in force."""
         given = {each.name: getattr(self, each.name) for each in fields(OrderSettings)}
         return LimitOrderActionSpace(**given, fees=fees)
@@ -445,60 +463,69 @@ class LimitOrderActionSpace(OrderSettings):
     def admission(self) -> Admission:
         return Admission(self.limits, Decimal(str(self.cash_buffer)), self.fees)
 
-    def terms(self, tick: Decimal) -> Terms:
+    def terms(self, tick: Decimal) -> OrderRuleTerms:
         """What compiled code has to know of orders; tick: USD between prices."""
         fees, limits, sizes = self.fees, self.limits, self.position_sizes
-        if sizes[-1] > MOST_CONTRACTS:
+        if sizes[-1] > MAX_ORDER_CONTRACTS:
             raise InputError(
-                f"position_sizes: {sizes[-1]} is more than {MOST_CONTRACTS:,} contracts, up to"
+                f"position_sizes: {sizes[-1]} is more than {MAX_ORDER_CONTRACTS:,} contracts, up to"
                 " which 64 bits hold their fee"
             )
-        return Terms(
-            Fees(*(_whole(f"fees.{name}", getattr(fees, name), DOLLAR) for name in Fees._fields)),
-            limits_of(
-                contracts=_whole("limits.contracts", limits.contracts, 1),
-                value=_whole("limits.value", limits.value, DOLLAR),
-                share=_whole("limits.share", limits.share, DOLLAR),
-                event_loss=_whole("limits.event_loss", limits.most_event_loss, DOLLAR),
-                event_share=_whole("limits.event_share", limits.most_event_share, DOLLAR),
-                account_loss=_whole("limits.account_loss", limits.most_account_loss, DOLLAR),
-                account_share=_whole("limits.account_share", limits.most_account_share, DOLLAR),
+        return OrderRuleTerms(
+            FeeUnits(
+                *(
+                    _whole(f"fees.{name}", getattr(fees, name), MICROS_PER_DOLLAR)
+                    for name in FeeUnits._fields
+                )
             ),
-            _whole("cash_buffer", self.admission.cash_buffer, DOLLAR),
+            limit_units(
+                contracts=_whole("limits.contracts", limits.contracts, 1),
+                value=_whole("limits.value", limits.value, MICROS_PER_DOLLAR),
+                share=_whole("limits.share", limits.share, MICROS_PER_DOLLAR),
+                event_loss=_whole("limits.event_loss", limits.max_event_loss, MICROS_PER_DOLLAR),
+                event_share=_whole("limits.event_share", limits.max_event_share, MICROS_PER_DOLLAR),
+                account_loss=_whole(
+                    "limits.account_loss", limits.max_account_loss, MICROS_PER_DOLLAR
+                ),
+                account_share=_whole(
+                    "limits.account_share", limits.max_account_share, MICROS_PER_DOLLAR
+                ),
+            ),
+            _whole("cash_buffer", self.admission.cash_buffer, MICROS_PER_DOLLAR),
             self.life,
-            _whole("tick", tick, WHOLE),
+            _whole("tick", tick, PRICE_UNITS),
             sizes,
             tuple(self._size_limit(size) for size in sizes),
-            (0, *(STYLES[self.styles[name]] for name in INTENTS[1:])),
+            (0, *(STYLE_CODES[self.styles[name]] for name in INTENTS[1:])),
         )
 
     def _size_limit(self, size: int) -> int:
         """Return the contracts that a purchase of a size may lead to; -1 if the size is masked."""
         if self.fixed_size not in (None, size):
             return -1
-        return min((self.size_limits or {}).get(size, MOST), MOST)
+        return min((self.size_limits or {}).get(size, MAX_AMOUNT), MAX_AMOUNT)
 
     def get_gym_space(self) -> Discrete:
         """The space as Gymnasium has it, `Discrete(25)`."""
         from gymnasium.spaces import Discrete
 
-        return Discrete(ACTIONS)
+        return Discrete(ACTION_COUNT)
 
     def process_action(self, action: int) -> tuple[str, int]:
         return process_action(action, self.position_sizes)
 
-    def price(self, intent: int, quote: Quote) -> Decimal | None:
+    def price(self, intent: int, quote: ContractQuote) -> Decimal | None:
         """USD at which an order of an intent, 1 … 4, stands; none where the quote has no such side.
 
         passive: a purchase at the side's bid, a sale at its ask; aggressive: the other way; mid:
         half-way, rounded to a tick so that the order asks for no more than the middle gives.
         """
-        verb, side = SIDES[intent - 1]
+        verb, side = INTENT_SIDES[intent - 1]
         bid, ask, tick = (
-            in_units(each, WHOLE) for each in (quote.bid(side), quote.ask(side), quote.tick)
+            in_units(each, PRICE_UNITS) for each in (quote.bid(side), quote.ask(side), quote.tick)
         )
         price = limit_price(bid, ask, tick, verb == "BUY", self._style(intent))
-        return usd(price * POINT) if price else None
+        return micros_to_usd(price * MICROS_PER_PRICE_UNIT) if price else None
 
     def time_in_force(self, intent: int) -> ContractTimeInForce:
         """Return the time in force of an intent's orders, 1 … 4, by its price style.
@@ -506,11 +533,11 @@ class LimitOrderActionSpace(OrderSettings):
         An aggressive sale meets the bids and ends: the venue then caps it at the position. Any
         other order rests.
         """
-        immediate = is_immediate(SIDES[intent - 1][0] == "BUY", self._style(intent))
+        immediate = is_immediate(INTENT_SIDES[intent - 1][0] == "BUY", self._style(intent))
         return "immediate_or_cancel" if immediate else "good_till_canceled"
 
     def _style(self, intent: int) -> int:
-        return STYLES[self.styles[INTENTS[intent]]]
+        return STYLE_CODES[self.styles[INTENTS[intent]]]
 
     def refusal(self, action: int, view: MarketView) -> str | None:
         """Why an action may not be sent, in words; nothing where it may, and of HOLD."""
@@ -519,7 +546,7 @@ class LimitOrderActionSpace(OrderSettings):
 
     def action_masks(self, view: MarketView) -> Mask:
         """Which actions may be sent, numpy bool [25]: HOLD always, the reserved ones never."""
-        return np.array([self.refusal(action, view) is None for action in range(ACTIONS)])
+        return np.array([self.refusal(action, view) is None for action in range(ACTION_COUNT)])
 
     def order(
         self, action: int, view: MarketView, client_order_id: str
@@ -541,7 +568,7 @@ class LimitOrderActionSpace(OrderSettings):
         if price is None:
             quote = view.quote
             return f"{INTENTS[intent]} has no price at YES {quote.yes_bid} bid, {quote.yes_ask} ask"
-        verb, side = SIDES[intent - 1]
+        verb, side = INTENT_SIDES[intent - 1]
         immediacy = self.time_in_force(intent)
         order = EventContractOrder(
             name, view.market, verb, side, price, Decimal(count), time_in_force=immediacy
@@ -564,7 +591,7 @@ class LimitOrderActionSpace(OrderSettings):
 
     def execute_action_sync(
         self, action: int, manager: OrderManager, market: str, client_order_id: str
-    ) -> Execution:
+    ) -> ActionResult:
         """Send the order of an action; one that may not be sent does what HOLD does: nothing.
 
         Raises `ValueError` for a code outside 0 … 24; `OrderRejected` where the venue does not take
@@ -573,15 +600,15 @@ class LimitOrderActionSpace(OrderSettings):
         view = manager.view(market)
         order = self.order(action, view, client_order_id)
         if order is None:
-            return Execution(action, None, None, self.refusal(action, view) or INTENTS[0])
+            return ActionResult(action, None, None, self.refusal(action, view) or INTENTS[0])
         receipt = manager.submit(order)
         intent, count = self.process_action(action)
         reason = f"{intent} {count} at ${order.price}, {self.styles[intent]}"
-        return Execution(action, order, receipt, reason)
+        return ActionResult(action, order, receipt, reason)
 
     async def execute_action(
         self, action: int, manager: OrderManager, market: str, client_order_id: str
-    ) -> Execution:
+    ) -> ActionResult:
         """`execute_action_sync` in a thread of its own, so that the event loop does not wait."""
         return await asyncio.to_thread(
             self.execute_action_sync, action, manager, market, client_order_id
@@ -591,6 +618,8 @@ class LimitOrderActionSpace(OrderSettings):
 def _whole(key: str, amount: Decimal, unit: int) -> int:
     """An amount that compiled code takes: a whole number of units that 64 bits hold."""
     number = in_units(amount, unit)
-    if not isinstance(number, int) or number > MOST:
-        raise InputError(f"{key}: {amount} is no whole number of 1/{unit} up to {MOST / unit:,.0f}")
+    if not isinstance(number, int) or number > MAX_AMOUNT:
+        raise InputError(
+            f"{key}: {amount} is no whole number of 1/{unit} up to {MAX_AMOUNT / unit:,.0f}"
+        )
     return number

@@ -17,35 +17,35 @@ from typing import NamedTuple
 
 import numpy as np
 
-from event_contracts.trading.action_log import ActionEntry, ActionLog, order_name
+from event_contracts.trading.action_log import ActionEntry, ActionLog, make_client_order_id
 from event_contracts.trading.actions import (
-    ACTIONS,
+    ACTION_COUNT,
     INTENTS,
     LimitOrderActions,
     LimitOrderActionSpace,
     intent_of,
-    reserved,
+    reserved_cash,
 )
 from event_contracts.trading.observation import FEATURES, observe
 from event_contracts.trading.orders import (
     EventContractOrder,
     MarketView,
     OrderManager,
-    Receipt,
+    OrderReceipt,
     other,
 )
 from event_contracts.trading.policies import Observations, Policy
 from event_contracts.trading.records import (
-    DOLLAR,
+    MICROS_PER_DOLLAR,
     MARKET,
     ORDER,
-    SLOTS,
+    MAX_RESTING_ORDERS,
     TICK,
-    WHOLE,
+    PRICE_UNITS,
     MarketUpdate,
     Record,
     SamplingSchedule,
-    quote_of,
+    quote_from_tick,
 )
 from execution.journal.order_store import OrderIntent, role_of
 from execution.journal.outbox import OrderPaused
@@ -83,7 +83,7 @@ class ActorService:
     notices: Notifier
     _: KW_ONLY
     clock: Callable[[], np.datetime64]
-    decision_seconds: float = 60.0
+    decision_valid_seconds: float = 60.0
     halted: Callable[[], bool] = lambda: False
     show: Callable[[ActionEntry], None] = lambda entry: None
     skipped: dict[str, int] = field(default_factory=dict, init=False)
@@ -94,17 +94,17 @@ class ActorService:
     def __post_init__(self) -> None:
         self.actions.deny_planned()
 
-    def follow(self, market: str, span: SamplingSchedule) -> None:
+    def follow(self, market: str, schedule: SamplingSchedule) -> None:
         """Trade a market from now on; what the journal knows of it is remembered.
 
         span: the steps in which it is shown; those of an earlier process hold.
         """
-        began = self._began_with(market)
-        memory = MarketMemory(self.actions.span(market, span), self.space, began)
+        starting_equity = self._began_with(market)
+        memory = MarketMemory(self.actions.schedule(market, schedule), self.space, starting_equity)
         for update in self.actions.ticks(market):
             memory.show(update.at, update.tick)
         for entry in self.actions.entries(market):
-            memory.note(memory.span.row(entry.at), entry.sent)
+            memory.note(memory.schedule.row(entry.at), entry.sent)
         self._markets[market] = memory
 
     def work(self, update: MarketUpdate) -> ActionEntry | None:
@@ -122,9 +122,9 @@ class ActorService:
             self._skip("paused")
             return None
         try:
-            self._withdraw(update, memory.span)
+            self._withdraw(update, memory.schedule)
             age = (self.clock() - update.at) / np.timedelta64(1, "s")
-            is_late = age > self.decision_seconds
+            is_late = age > self.decision_valid_seconds
             if not is_open or is_late:
                 self.actions.show(update)
                 self._skip("late" if is_open else "settling")
@@ -148,10 +148,10 @@ class ActorService:
     def _skip(self, why: str) -> None:
         self.skipped[why] = self.skipped.get(why, 0) + 1
 
-    def _withdraw(self, update: MarketUpdate, span: SamplingSchedule) -> None:
+    def _withdraw(self, update: MarketUpdate, schedule: SamplingSchedule) -> None:
         """Take orders of ours out of the book that have met as many ticks as they may."""
         met = 1 if self.halted() else self.space.life
-        before = update.at - (met - 1) * span.interval
+        before = update.at - (met - 1) * schedule.interval
         for each in self.manager.withdraw(update.market, before):
             log.info("%s: order %s is taken out", update.market, each.client_order_id)
             self.actions.book.refusals.report_resumed()
@@ -169,19 +169,19 @@ class ActorService:
             return entry
         self.notices.end_alert(_outcome_of(market))
         # An order stands at the price that the policy saw, whatever the venue quotes by now.
-        view = replace(view, quote=quote_of(update.tick, view.quote.tick))
+        view = replace(view, quote=quote_from_tick(update.tick, view.quote.tick))
         seen = memory.seen(view)
         chosen = int(self.policy.actions(seen.features[None], seen.allowed[None])[0])
         # What is masked does what HOLD does, as in the environment.
         action = chosen if seen.allowed[chosen] else LimitOrderActions.HOLD
         held = f"{self.policy.name} chose {chosen}, which is masked" if action != chosen else ""
         entry = self._entry(update, view, seen, action, held)
-        name = order_name(self.account, market, update.at, action)
+        name = make_client_order_id(self.account, market, update.at, action)
         order = self.space.order(action, view, name)
         if order is None:
             entry = replace(entry, reason=held or self.space.refusal(action, view) or INTENTS[0])
             self.actions.write(update, entry)
-            self.notices.end_alert(failure_alert(market))
+            self.notices.end_alert(failure_alert_kind(market))
         else:
             entry = self._send(order, update, view, entry)
         memory.note(memory.row, entry.sent)
@@ -217,7 +217,7 @@ class ActorService:
         try:
             receipt = self.manager.submit(order)
             said = _accepted(order, receipt)
-            self.notices.end_alert(failure_alert(update.market))
+            self.notices.end_alert(failure_alert_kind(update.market))
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
             kept = self.actions.book.get(order.client_order_id)
@@ -234,20 +234,25 @@ class ActorService:
     def _fail(self, market: str, why: str) -> None:
         log.warning("%s: %s", market, why)
         self.notices.alert(
-            failure_alert(market), f"{market} failed, and is tried at its next tick: {why}"
+            failure_alert_kind(market), f"{market} failed, and is tried at its next tick: {why}"
         )
 
     def _began_with(self, market: str) -> int:
         """Millionths of a USD that the account was worth when the journal began."""
         if self._began is None:
-            began = self.actions.first_worth()
-            if began is None:
-                began = self.actions.began(self.manager.view(market).worth)
-            self._began = int(began * DOLLAR)
+            starting_equity = self.actions.read_starting_equity()
+            if starting_equity is None:
+                starting_equity = self.actions.starting_equity(self.manager.view(market).equity)
+            self._began = int(starting_equity * MICROS_PER_DOLLAR)
         return self._began
 
     def _entry(
-        self, update: MarketUpdate, view: MarketView, seen: Seen | None, action: int, reason: str
+        self,
+        update: MarketUpdate,
+        view: MarketView,
+        seen: Observation | None,
+        action: int,
+        reason: str,
     ) -> ActionEntry:
         return ActionEntry(
             market=update.market,
@@ -263,12 +268,12 @@ class ActorService:
             else "",
             allowed=sum(1 << int(code) for code in np.flatnonzero(seen.allowed)) if seen else 0,
             cash=view.cash,
-            worth=view.worth,
+            equity=view.equity,
             job=self.actions.job,
         )
 
 
-def _accepted(order: EventContractOrder, receipt: Receipt) -> str:
+def _accepted(order: EventContractOrder, receipt: OrderReceipt) -> str:
     """Say how much of an accepted order filled, rests, and was cancelled at once."""
     text = f"accepted {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
     missed = order.count - receipt.filled - receipt.remaining
@@ -283,7 +288,7 @@ def _reduces(order: EventContractOrder, view: MarketView) -> bool:
     return order.count + view.resting_towards(order.side) <= view.held(other(order.side))
 
 
-def failure_alert(market: str) -> str:
+def failure_alert_kind(market: str) -> str:
     """Return the alert kind of a market that cannot be traded."""
     return f"kalshi {market}"
 
@@ -292,7 +297,7 @@ def _outcome_of(market: str) -> str:
     return f"kalshi outcome {market}"
 
 
-class Seen(NamedTuple):
+class Observation(NamedTuple):
     """What a policy is shown: features [F] float32, and which actions are allowed, bool [25]."""
 
     features: Observations
@@ -308,33 +313,35 @@ class MarketMemory:
     began: millionths of a USD that money in features is a multiple of.
     """
 
-    def __init__(self, span: SamplingSchedule, space: LimitOrderActionSpace, began: int) -> None:
-        self.span = span
+    def __init__(
+        self, schedule: SamplingSchedule, space: LimitOrderActionSpace, starting_equity: int
+    ) -> None:
+        self.schedule = schedule
         self.row = -1  # that is shown
         self._fees = space.fees
         self._terms = space.terms(CENT)
-        self.tape: Records = np.zeros(span.rows, TICK)
+        self.tape: Records = np.zeros(schedule.rows, TICK)
         self._market = np.zeros(1, MARKET)
-        self._market["rows"] = span.rows
-        self._market["began"] = began
+        self._market["rows"] = schedule.rows
+        self._market["starting_equity"] = starting_equity
         self._sent = (-1, 0)  # the row at which was decided last, and the contracts sent
 
     def is_newer(self, at: np.datetime64) -> bool:
-        return self.row < self.span.row(at) < self.span.rows
+        return self.row < self.schedule.row(at) < self.schedule.rows
 
     def show(self, at: np.datetime64, tick: Record) -> bool:
         """Take over a newer tick; whether it comes before settlement.
 
         Rows that nobody saw show the last quote before them and no trades; before the first, its.
         """
-        row = self.span.row(at)
+        row = self.schedule.row(at)
         self.tape[row] = tick
         passed = self.tape[self.row + 1 : row]
         passed[:] = self.tape[self.row] if self.row >= 0 else tick
         passed["sold"] = 0
         passed["bought"] = 0
         self.row = row
-        return row < self.span.rows - 1
+        return row < self.schedule.rows - 1
 
     def note(self, row: int, size: int) -> None:
         """Remember what was sent at a row, in contracts; 0 for nothing."""
@@ -342,17 +349,17 @@ class MarketMemory:
         self._market["numbers"] += size > 0
         self._market["total"] += size
 
-    def seen(self, view: MarketView) -> Seen:
+    def seen(self, view: MarketView) -> Observation:
         """What is shown now, of an account as it is.
 
         Fractions of contracts that are held do not count, those that rest count as whole ones.
         """
         resting = [each for each in view.resting if each.order.market == view.market]
         elsewhere = [each for each in view.resting if each.order.market != view.market]
-        orders = np.zeros(max(len(resting), SLOTS), ORDER)
+        orders = np.zeros(max(len(resting), MAX_RESTING_ORDERS), ORDER)
         for slot, each in zip(orders, resting, strict=False):
             slot["intent"] = intent_of(each.order)
-            slot["price"] = int(each.order.price * WHOLE)
+            slot["price"] = int(each.order.price * PRICE_UNITS)
             slot["remaining"] = int(each.remaining.to_integral_value(ROUND_CEILING))
         record = self._market[0]
         record["cash"] = _millionths(view.cash, ROUND_FLOOR)
@@ -365,16 +372,16 @@ class MarketMemory:
         record["event_if_yes"] = math.ceil(view.exposure.if_yes)
         record["event_if_no"] = math.ceil(view.exposure.if_no)
         record["other_events"] = math.ceil(view.exposure.other_events)
-        record["reserved"] = _millionths(reserved(elsewhere, self._fees), ROUND_CEILING)
-        terms = self._terms._replace(tick=int(view.quote.tick * WHOLE))
+        record["reserved_cash"] = _millionths(reserved_cash(elsewhere, self._fees), ROUND_CEILING)
+        terms = self._terms._replace(tick=int(view.quote.tick * PRICE_UNITS))
         features = np.zeros(len(FEATURES), np.float32)
-        allowed = np.zeros(ACTIONS, dtype=bool)
+        allowed = np.zeros(ACTION_COUNT, dtype=bool)
         observe(record, orders, self.tape, terms, features, allowed)
-        if len(resting) > SLOTS:
+        if len(resting) > MAX_RESTING_ORDERS:
             # More orders than the environment knows, as others' may be: no action was learned here.
             allowed[1:] = False
-        return Seen(features, allowed)
+        return Observation(features, allowed)
 
 
 def _millionths(amount: Decimal, direction: str) -> int:
-    return int((amount * DOLLAR).to_integral_value(direction))
+    return int((amount * MICROS_PER_DOLLAR).to_integral_value(direction))

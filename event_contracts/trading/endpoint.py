@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from event_contracts.trading.fields import UnreadRow, unread_row
+from event_contracts.trading.fields import UnreadableRow, unreadable_row
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import AccessDenied, BrokerError, InputError, TradingPaused, one_line
 from foundation.redaction import redact_secrets
@@ -26,12 +26,12 @@ from foundation.settings import setting, settings_class
 from foundation.transport import RateLimiter
 from trainingdata.feed.endpoint import RequestSettings
 from trainingdata.feed.fields import (
-    Needed,
-    Optional,
-    an_instant,
+    RequiredField,
+    OptionalField,
+    parse_timestamp,
     as_mapping,
-    objects,
-    optional,
+    parse_objects,
+    optional_field,
     words,
 )
 from trainingdata.instants import utc_text
@@ -44,31 +44,31 @@ PRIVATE_KEY = "KALSHI_PRIVATE_KEY"
 PRIVATE_KEY_PATH = "KALSHI_PRIVATE_KEY_PATH"
 ROOT = "/trade-api/v2"
 # Headers of a request: the key's id, milliseconds since 1970, and the signature.
-KEY = "KALSHI-ACCESS-KEY"
+KEY_HEADER = "KALSHI-ACCESS-KEY"
 TIMESTAMP = "KALSHI-ACCESS-TIMESTAMP"
 SIGNATURE = "KALSHI-ACCESS-SIGNATURE"
 HOSTS = {  # as published in autumn 2026
     "demo": "https://external-api.demo.kalshi.co",
     "live": "https://external-api.kalshi.com",
 }
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 _SHOWN = 8  # characters of a line of a key below which it could be any word
 
 Mode = Literal["demo", "live"]
 Response = Mapping[str, Any]
 Value = TypeVar("Value")
-REFUSALS = (401, 403)  # statuses that say what the keys do not open
-UNKNOWN_THING = 404
+AUTH_STATUSES = (401, 403)  # statuses that say what the keys do not open
+NOT_FOUND_STATUS = 404
 # Codes of a refusal while trading is paused, as on Thursdays from 3 to 5 in New York. Seen in
 # production in August 2026; the venue did nothing with these requests.
 TRADING_PAUSED: Final = "trading_is_paused"
 EXCHANGE_PAUSED: Final = "exchange_is_paused"
-PAUSED = (TRADING_PAUSED, EXCHANGE_PAUSED)
-LISTED = 200  # entries of a page
-PAGES = 500  # of one answer; more than that goes round in circles
+PAUSE_CODES = (TRADING_PAUSED, EXCHANGE_PAUSED)
+PAGE_SIZE = 200  # entries of a page
+MAX_PAGES = 500  # of one answer; more than that goes round in circles
 # Requests a second, of which the venue's lowest tier allows 20 reads and 10 writes: one that writes
 # reads at least as often.
-RATE = 20
+REQUESTS_PER_SECOND = 20
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class KalshiKeys:
         scheme = padding.PSS(padding.MGF1(digest), salt_length=padding.PSS.DIGEST_LENGTH)
         signature = self.signing_key.sign(f"{at}{method}{bare}".encode(), scheme, digest)
         encoded = base64.b64encode(signature).decode()
-        return {KEY: self.key_id, TIMESTAMP: str(at), SIGNATURE: encoded}
+        return {KEY_HEADER: self.key_id, TIMESTAMP: str(at), SIGNATURE: encoded}
 
     def sign(self, method: str, path: str) -> Mapping[str, str]:
         """What signs each attempt of a request anew, by this machine's clock."""
@@ -165,7 +165,7 @@ class KalshiSettings(RequestSettings):
         False, "beside mode=live: orders go out with real money", key=False
     )
     url_override: str | None = setting(None, "an address on this machine; none: the venue's")
-    landing_seconds: float = setting(
+    late_arrival_seconds: float = setting(
         3600.0, "after its expiry during which an unknown order may still arrive", ge=60, le=172_800
     )
 
@@ -178,7 +178,7 @@ class KalshiSettings(RequestSettings):
             )
 
     @property
-    def on_this_machine(self) -> bool:
+    def is_loopback(self) -> bool:
         """Whether the address is a loopback one, where no money is."""
         return self.url_override is not None
 
@@ -195,14 +195,14 @@ def _check_address(url: str) -> None:
         host = parts.hostname
     except ValueError:
         sound, host = False, None
-    if not sound or host not in LOOPBACK or parts.path not in ("", "/") or parts.query:
+    if not sound or host not in LOOPBACK_HOSTS or parts.path not in ("", "/") or parts.query:
         raise InputError(
             "broker.url_override: a scheme, a host of this machine and a port are needed, as"
             " http://127.0.0.1:8000; keys are sent nowhere else"
         )
 
 
-class StatusAnswer(Exception):
+class HttpStatusError(Exception):
     """An answer whose status is no success."""
 
     def __init__(self, status: int, words: str) -> None:
@@ -223,18 +223,18 @@ class StatusAnswer(Exception):
     @property
     def is_pause(self) -> bool:
         """True if the venue did nothing because trading is paused."""
-        return self.code in PAUSED
+        return self.code in PAUSE_CODES
 
 
 class KalshiPace(RateLimiter):
-    """Never more than `RATE` requests in any second."""
+    """Never more than `REQUESTS_PER_SECOND` requests in any second."""
 
     def delay(self) -> float:
         """Seconds to wait before the next request."""
         seconds = super().delay()
-        if len(self._sent) < RATE:
+        if len(self._sent) < REQUESTS_PER_SECOND:
             return seconds
-        return max(seconds, self._sent[-RATE] + 1.0 - self.time.elapsed())
+        return max(seconds, self._sent[-REQUESTS_PER_SECOND] + 1.0 - self.time.elapsed())
 
 
 @cache
@@ -258,13 +258,13 @@ class KalshiConnection:
         self.keys = keys
         self.time = time
         # A practice server allows any number of requests: its ticks may be a second apart.
-        is_practice = settings.on_this_machine
+        is_practice = settings.is_loopback
         pace = (
             RateLimiter(None) if is_practice else shared_pace(f"{settings.address} {keys.key_id}")
         )
         self._session = requests.Session()
         # A proxy would stand between this machine and itself.
-        self._session.trust_env = not settings.on_this_machine
+        self._session.trust_env = not settings.is_loopback
         transport = settings.transport(pace, keys.sign)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, transport)
@@ -273,7 +273,7 @@ class KalshiConnection:
         return self.time.now()
 
     @contextmanager
-    def translated_errors(self, what: str) -> Iterator[None]:
+    def translate_errors(self, what: str) -> Iterator[None]:
         """Turn whatever goes wrong with a request into one line without secrets.
 
         what: is requested, for the message.
@@ -285,12 +285,12 @@ class KalshiConnection:
         with raise_broker_errors(asked, self.keys.redact):
             try:
                 yield
-            except StatusAnswer as error:
+            except HttpStatusError as error:
                 words = one_line(self.keys.redact(error.words))
                 if error.is_pause:
                     why = f"trading is paused ({error.code}){self.resumption()}"
                     raise TradingPaused(f"{asked}: {why}") from None
-                if error.status not in REFUSALS:
+                if error.status not in AUTH_STATUSES:
                     raise BrokerError(f"{asked}: status {error.status}: {words}") from None
                 hint = f"check {KEY_ID}, {PRIVATE_KEY}, mode and this machine's clock"
                 why = f"refused ({error.status}): {words}; {hint}"
@@ -301,14 +301,14 @@ class KalshiConnection:
     ) -> Response:
         """The fields that one request is answered with; path: what follows /trade-api/v2.
 
-        Raises `StatusAnswer` for a status that is no success; `RequestException` for no whole
+        Raises `HttpStatusError` for a status that is no success; `RequestException` for no whole
         answer; `InvalidResponse` for an answer without fields.
         """
         response = self._session.request(
             method, f"{self.settings.address}{ROOT}{path}", params=query, json=body
         )
         if not 200 <= response.status_code < 300:
-            raise StatusAnswer(response.status_code, " ".join(response.text.split()))
+            raise HttpStatusError(response.status_code, " ".join(response.text.split()))
         # A cancellation may be answered with nothing.
         return as_mapping(response.json()) if response.content else {}
 
@@ -321,53 +321,53 @@ class KalshiConnection:
 
         try:
             status = self.request("GET", "/exchange/status")
-            ends = optional("exchange_estimated_resume_time", an_instant).of(status)
-        except (BrokerError, StatusAnswer, RequestException, ValueError, RecursionError):
+            ends = optional_field("exchange_estimated_resume_time", parse_timestamp).of(status)
+        except (BrokerError, HttpStatusError, RequestException, ValueError, RecursionError):
             return ""
         return "" if ends is None else f"; the venue expects to resume at {utc_text(ends)}"
 
     def get(self, what: str, path: str, name: str) -> Response | None:
         """The object of this name in what a read is answered with; None where there is no such."""
-        with self.translated_errors(what):
+        with self.translate_errors(what):
             try:
                 answer = self.request("GET", path)
-            except StatusAnswer as error:
-                if error.status != UNKNOWN_THING:
+            except HttpStatusError as error:
+                if error.status != NOT_FOUND_STATUS:
                     raise
                 return None
-            return Needed(name, as_mapping).of(answer)
+            return RequiredField(name, as_mapping).of(answer)
 
     def pages(
         self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
     ) -> list[Value]:
         """The entries of a list of this name, from all of its pages, in the venue's order."""
-        listed = Needed(name, objects)
-        cursor = Optional("cursor", words, "")
-        query = {**query, "limit": LISTED}
+        listed = RequiredField(name, parse_objects)
+        cursor = OptionalField("cursor", words, "")
+        query = {**query, "limit": PAGE_SIZE}
         found: list[Value] = []
-        for _ in range(PAGES):
-            with self.translated_errors(what):
+        for _ in range(MAX_PAGES):
+            with self.translate_errors(what):
                 page = self.request("GET", path, query)
                 found += map(parse, listed.of(page))
                 query["cursor"] = cursor.of(page)
             if not query["cursor"]:
                 return found
-        raise BrokerError(f"{what}: it has more than {PAGES} pages")
+        raise BrokerError(f"{what}: it has more than {MAX_PAGES} pages")
 
     def rows(
         self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
-    ) -> tuple[list[Value], tuple[UnreadRow, ...]]:
+    ) -> tuple[list[Value], tuple[UnreadableRow, ...]]:
         """Return the parsed entries of all pages, and the rows that cannot be read.
 
         An unreadable entry without a market fails the whole list.
         """
-        unread: list[UnreadRow] = []
+        unread: list[UnreadableRow] = []
 
         def kept(entry: Response) -> list[Value]:
             try:
                 return [parse(entry)]
             except ValueError as error:
-                row = unread_row(what, entry, error)
+                row = unreadable_row(what, entry, error)
                 if row is None:
                     raise
                 unread.append(row)

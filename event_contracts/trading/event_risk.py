@@ -22,10 +22,10 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from event_contracts.trading.orders import Exposure, Outcome, Quote, RestingOrder, other
-from event_contracts.trading.records import DOLLAR
+from event_contracts.trading.orders import Exposure, Outcome, ContractQuote, RestingOrder, other
+from event_contracts.trading.records import MICROS_PER_DOLLAR
 from event_contracts.trading.rules import Number, in_units
-from trainingdata.feed.fields import exact
+from trainingdata.feed.fields import parse_decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +71,16 @@ class StrikeFields:
         kind = entry.get("strike_type")
         try:
             if kind in ("greater", "greater_or_equal"):
-                low = exact(entry.get("floor_strike"))
+                low = parse_decimal(entry.get("floor_strike"))
                 return Strike(low=low, includes_low=kind == "greater_or_equal")
             if kind in ("less", "less_or_equal"):
-                high = exact(entry.get("cap_strike"))
+                high = parse_decimal(entry.get("cap_strike"))
                 return Strike(high=high, includes_high=kind == "less_or_equal")
             if kind == "between":
-                low, high = exact(entry.get("floor_strike")), exact(entry.get("cap_strike"))
+                low, high = (
+                    parse_decimal(entry.get("floor_strike")),
+                    parse_decimal(entry.get("cap_strike")),
+                )
                 return Strike(low, high, includes_low=True, includes_high=True)
         except ValueError:
             return None
@@ -136,8 +139,8 @@ def market_loss(
     yes_orders, no_orders: cost of orders towards a side if they fill, micro-dollars.
     """
     return MarketLoss(
-        yes=value - max(position, 0) * DOLLAR + no_orders,
-        no=value - max(-position, 0) * DOLLAR + yes_orders,
+        yes=value - max(position, 0) * MICROS_PER_DOLLAR + no_orders,
+        no=value - max(-position, 0) * MICROS_PER_DOLLAR + yes_orders,
     )
 
 
@@ -179,7 +182,7 @@ def exposure_of_others(
     market: str,
     positions: Mapping[str, Decimal],
     resting: Iterable[RestingOrder],
-    quotes: Mapping[str, Quote],
+    quotes: Mapping[str, ContractQuote],
     events: Mapping[str, MarketEvent],
 ) -> Exposure:
     """Return the greatest losses of all markets except one.
@@ -196,7 +199,7 @@ def exposure_of_others(
         bought = order.action == "BUY"
         towards = order.side if bought else other(order.side)
         price = order.price if bought else 1 - order.price
-        costs[order.market, towards] += in_units(price * each.remaining, DOLLAR)
+        costs[order.market, towards] += in_units(price * each.remaining, MICROS_PER_DOLLAR)
     legs: dict[str, list[Leg]] = defaultdict(list)
     for name in dict.fromkeys([*positions, *(name for name, _ in costs)]):
         if name == market:
@@ -205,7 +208,7 @@ def exposure_of_others(
         value: Number = 0
         if position:
             ask = quotes[name].ask("YES" if position > 0 else "NO")
-            value = in_units(abs(position) * ask, DOLLAR)
+            value = in_units(abs(position) * ask, MICROS_PER_DOLLAR)
         loss = market_loss(in_units(position), value, costs[name, "YES"], costs[name, "NO"])
         legs[events[name].event].append((events[name], loss))
     own_event = losses_of_others(events[market], legs.pop(events[market].event, []))

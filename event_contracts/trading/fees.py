@@ -27,13 +27,13 @@ from decimal import Decimal
 
 import numpy as np
 
-from event_contracts.trading.records import DOLLAR, WHOLE
-from event_contracts.trading.rules import Fees, fee_of, in_units, most_cost, usd
+from event_contracts.trading.records import MICROS_PER_DOLLAR, PRICE_UNITS
+from event_contracts.trading.rules import FeeUnits, fee_of, in_units, max_cost, micros_to_usd
 from execution.orders.fees import DatedRate, rates_on
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 
-NOTHING = Decimal(0)
+ZERO = Decimal(0)
 _FIRST = "1900-01-01"
 
 
@@ -62,17 +62,21 @@ class FeeRules:
                 raise InputError(f"fees.{name}: {getattr(self, name)} is not above 0, at most 1")
 
     @property
-    def units(self) -> Fees:
-        return Fees(*(in_units(getattr(self, name), DOLLAR) for name in Fees._fields))
+    def units(self) -> FeeUnits:
+        return FeeUnits(
+            *(in_units(getattr(self, name), MICROS_PER_DOLLAR) for name in FeeUnits._fields)
+        )
 
     def fee(self, price: Decimal, count: Decimal, *, maker: bool) -> Decimal:
         """USD: rate · count · price · (1 − price), rounded up to fee_step.
 
         A taker of 10 at $0.37: 0.16317 → 0.1632; a maker: 0.0407925 → 0.0408.
         """
-        return usd(fee_of(self.units, in_units(price, WHOLE), in_units(count), maker))
+        return micros_to_usd(
+            fee_of(self.units, in_units(price, PRICE_UNITS), in_units(count), maker)
+        )
 
-    def most_cost(self, price: Decimal, count: Decimal) -> Decimal:
+    def max_cost(self, price: Decimal, count: Decimal) -> Decimal:
         """USD that buying so many contracts at this price or below can cost at most, fees included.
 
         price · count + the larger rate's fee + count · fee_step + balance_step: every contract may
@@ -80,7 +84,7 @@ class FeeRules:
         rounding. 10 at $0.37: 3.70 + 0.1632 + 0.001 + 0.01 = $3.8742. Fills are of whole contracts.
         """
         # price + rate · price · (1 − price) grows with the price: a better one is never dearer.
-        return usd(most_cost(self.units, in_units(price, WHOLE), in_units(count)))
+        return micros_to_usd(max_cost(self.units, in_units(price, PRICE_UNITS), in_units(count)))
 
 
 @settings_class("fees")
@@ -104,7 +108,7 @@ class KalshiFees:
     )
 
     def __post_init__(self) -> None:
-        for name in Fees._fields:
+        for name in FeeUnits._fields:
             dates = [row.since for row in getattr(self, name)]
             if not dates or dates != sorted(set(dates)):
                 raise InputError(f"fees.{name}: dates must be there and increase, got {dates}")
@@ -115,9 +119,9 @@ class KalshiFees:
 
     def on(self, date: str) -> FeeRules:
         """The rules in force on a New York date, YYYY-MM-DD."""
-        return FeeRules(**{name: self._rate(name, date) for name in Fees._fields})
+        return FeeRules(**{name: self._rate(name, date) for name in FeeUnits._fields})
 
-    def by_default(self) -> FeeRules:
+    def default_rules(self) -> FeeRules:
         """The rules where a market has no date of its own."""
         return self.on(self.as_of)
 

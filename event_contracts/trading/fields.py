@@ -1,7 +1,7 @@
 """Fields that Kalshi writes under several names, and rows of its lists that cannot be read.
 
-Every field of an answer is declared with the meaning of its absence: `Needed` makes its row
-unreadable, `Optional` has a default, `FirstOf` tries the next name. A row that cannot be read
+Every field of an answer is declared with the meaning of its absence: `RequiredField` makes its row
+unreadable, `OptionalField` has a default, `FirstField` tries the next name. A row that cannot be read
 quarantines its market; the other rows of its list count.
 """
 
@@ -12,28 +12,28 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from foundation.errors import InvalidResponse, one_line
-from trainingdata.feed.fields import optional
+from trainingdata.feed.fields import optional_field
 
 T = TypeVar("T")
-Entry = Mapping[str, Any]
-TICKERS = ("ticker", "market_ticker")  # under which a row names its market
-IDS = ("fill_id", "trade_id", "order_id", "ticker")  # under which a row names itself
+JsonEntry = Mapping[str, Any]
+TICKER_FIELDS = ("ticker", "market_ticker")  # under which a row names its market
+ID_FIELDS = ("fill_id", "trade_id", "order_id", "ticker")  # under which a row names itself
 
 
-class FirstOf(Generic[T]):
+class FirstField(Generic[T]):
     """A field under several names; the first name that is present counts.
 
-    names: each with the parser of its value, as in `Needed`.
+    names: each with the parser of its value, as in `RequiredField`.
     absent: the default if none is present; without a default that is an error.
     """
 
     _NEEDED: Any = object()
 
-    def __init__(self, *names: tuple[str, Callable[[Any], T]], absent: T = _NEEDED) -> None:
-        self._fields = [optional(name, parse) for name, parse in names]
-        self._absent = absent
+    def __init__(self, *names: tuple[str, Callable[[Any], T]], default: T = _NEEDED) -> None:
+        self._fields = [optional_field(name, parse) for name, parse in names]
+        self._absent = default
 
-    def of(self, entry: Entry) -> T:
+    def of(self, entry: JsonEntry) -> T:
         """Return the value of the first field that is present.
 
         Raises SenselessAnswer for a value that cannot be parsed, and if no field is present and
@@ -49,7 +49,7 @@ class FirstOf(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadRow:
+class UnreadableRow:
     """A row of a list that cannot be read.
 
     market: the market that the row names.
@@ -67,18 +67,18 @@ class UnreadRow:
         return f"{self.what} {self.name}: {self.why}"
 
 
-def unread_row(what: str, entry: Entry, error: Exception) -> UnreadRow | None:
+def unreadable_row(what: str, entry: JsonEntry, error: Exception) -> UnreadableRow | None:
     """Return the row that raised an error; None for a row without a market.
 
     what: the list that contains it.
     """
-    market = _first_text(entry, TICKERS)
+    market = _first_text(entry, TICKER_FIELDS)
     if not market:
         return None
     why = error.why if isinstance(error, InvalidResponse) else str(error)
-    return UnreadRow(market, what, _first_text(entry, IDS), one_line(why))
+    return UnreadableRow(market, what, _first_text(entry, ID_FIELDS), one_line(why))
 
 
-def _first_text(entry: Entry, names: tuple[str, ...]) -> str:
+def _first_text(entry: JsonEntry, names: tuple[str, ...]) -> str:
     texts = (entry.get(name) for name in names)
     return next((text for text in texts if isinstance(text, str) and text), "")

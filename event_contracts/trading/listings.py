@@ -32,38 +32,46 @@ import numpy as np
 
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.event_risk import MarketEvent, Strike, StrikeFields
-from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.fields import FirstOf
-from event_contracts.trading.orders import PAYOUT, EventContractOrder, Outcome, Quote
+from event_contracts.trading.fees import ZERO, FeeRules
+from event_contracts.trading.fields import FirstField
+from event_contracts.trading.orders import PAYOUT, EventContractOrder, Outcome, ContractQuote
 from event_contracts.trading.venue_orders import (
-    Entry,
-    a_count,
-    a_price,
-    cents,
-    fixed_point,
+    ParsedEntry,
+    parse_count,
+    parse_price,
+    parse_cents,
+    parse_fixed_point,
     yes_price,
 )
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, InvalidResponse
-from trainingdata.feed.fields import Needed, Optional, an_instant, exact, objects, optional, words
+from trainingdata.feed.fields import (
+    RequiredField,
+    OptionalField,
+    parse_timestamp,
+    parse_decimal,
+    parse_objects,
+    optional_field,
+    words,
+)
 from trainingdata.instants import new_york_date
 
 log = logging.getLogger(__name__)
 
-ASKED = 50  # tickers in one request: addresses have a longest length
-TRADED = "active"  # the status of a market that takes orders
-PAID = "finalized"  # the status of a market that has paid
+TICKERS_PER_REQUEST = 50  # tickers in one request: addresses have a longest length
+ACTIVE_STATUS = "active"  # the status of a market that takes orders
+PAID_STATUS = "finalized"  # the status of a market that has paid
 NOT_LISTED = "the venue has no such market"
 LAST_CLOSE = "2199-12-31T00:00:00Z"  # of a market that does not say when its trading ends
-UNDATED = np.datetime64("NaT", "ns")  # of a settlement without an instant
-Sides = tuple[Decimal, Decimal]  # USD of YES and of NO
-_UNSOLD: Sides = (NOTHING, NOTHING)
-MOST_MULTIPLIED = 10  # of fee rates
+NO_SETTLEMENT_TIME = np.datetime64("NaT", "ns")  # of a settlement without an instant
+SidePrices = tuple[Decimal, Decimal]  # USD of YES and of NO
+_UNSOLD: SidePrices = (ZERO, ZERO)
+MAX_FEE_MULTIPLIER = 10  # of fee rates
 CHARGED_MAKERS = {"quadratic": False, "quadratic_with_maker_fees": True}
 
 
 @dataclass(frozen=True, slots=True)
-class Ticks:
+class PriceTicks:
     """The prices of a market, from 0 to 1 without a hole.
 
     ranges: start, end and step, in USD of YES; in their order, each a multiple of its step.
@@ -72,7 +80,7 @@ class Ticks:
     ranges: tuple[tuple[Decimal, Decimal, Decimal], ...]
 
     def __post_init__(self) -> None:
-        ends = [NOTHING, *(end for _, end, _ in self.ranges)]
+        ends = [ZERO, *(end for _, end, _ in self.ranges)]
         starts = [*(start for start, _, _ in self.ranges), PAYOUT]
         if ends != starts:
             raise ValueError("ranges of prices must follow one another from 0 to 1")
@@ -81,10 +89,12 @@ class Ticks:
                 raise ValueError(f"a step of {step} does not divide prices from {start} to {end}")
 
     @classmethod
-    def read(cls, value: Any) -> Ticks:
+    def read(cls, value: Any) -> PriceTicks:
         """Those of a list of ranges, in any order."""
         names = ("start", "end", "step")
-        found = sorted([a_price(each.get(name)) for name in names] for each in objects(value))
+        found = sorted(
+            [parse_price(each.get(name)) for name in names] for each in parse_objects(value)
+        )
         return cls(tuple((start, end, step) for start, end, step in found))
 
     def allows(self, price: Decimal) -> bool:
@@ -104,11 +114,11 @@ class Ticks:
 
 
 # A market that does not say its prices takes whole cents at least.
-CENTS = Ticks(((NOTHING, PAYOUT, Decimal("0.01")),))
+CENT_TICKS = PriceTicks(((ZERO, PAYOUT, Decimal("0.01")),))
 
 
 @dataclass(frozen=True, slots=True)
-class Listing(Entry):
+class MarketListing(ParsedEntry):
     """A market as the venue lists it.
 
     status: `active` where it takes orders.
@@ -123,26 +133,29 @@ class Listing(Entry):
     strike: figures at which it pays YES; none for a market without thresholds.
     """
 
-    market: Annotated[str, Needed("ticker", words)]
-    status: Annotated[str, Needed("status", words)]
-    bid: Annotated[Decimal, Optional("yes_bid_dollars", a_price, NOTHING)]
-    ask: Annotated[Decimal, Optional("yes_ask_dollars", a_price, NOTHING)]
-    bid_size: Annotated[Decimal, Optional("yes_bid_size_fp", a_count, NOTHING)]
-    ask_size: Annotated[Decimal, Optional("yes_ask_size_fp", a_count, NOTHING)]
-    ticks: Annotated[Ticks, Optional("price_ranges", Ticks.read, CENTS, "prices are whole cents")]
-    closes: Annotated[np.datetime64, Needed("close_time", an_instant)]
-    result: Annotated[str, Optional("result", words, "")]
-    pays: Annotated[Decimal | None, optional("settlement_value_dollars", a_price)]
-    event: Annotated[str, Optional("event_ticker", words, "")]
+    market: Annotated[str, RequiredField("ticker", words)]
+    status: Annotated[str, RequiredField("status", words)]
+    bid: Annotated[Decimal, OptionalField("yes_bid_dollars", parse_price, ZERO)]
+    ask: Annotated[Decimal, OptionalField("yes_ask_dollars", parse_price, ZERO)]
+    bid_size: Annotated[Decimal, OptionalField("yes_bid_size_fp", parse_count, ZERO)]
+    ask_size: Annotated[Decimal, OptionalField("yes_ask_size_fp", parse_count, ZERO)]
+    ticks: Annotated[
+        PriceTicks,
+        OptionalField("price_ranges", PriceTicks.read, CENT_TICKS, "prices are whole cents"),
+    ]
+    closes: Annotated[np.datetime64, RequiredField("close_time", parse_timestamp)]
+    result: Annotated[str, OptionalField("result", words, "")]
+    pays: Annotated[Decimal | None, optional_field("settlement_value_dollars", parse_price)]
+    event: Annotated[str, OptionalField("event_ticker", words, "")]
     strike: Annotated[Strike | None, StrikeFields()]
 
     def __post_init__(self) -> None:
         _ = self.quote
 
     @property
-    def quote(self) -> Quote:
+    def quote(self) -> ContractQuote:
         ask = self.ask or PAYOUT
-        return Quote(self.bid, ask, self.ticks.step(self.bid, ask))
+        return ContractQuote(self.bid, ask, self.ticks.step(self.bid, ask))
 
     @property
     def settled(self) -> bool:
@@ -151,21 +164,21 @@ class Listing(Entry):
     @property
     def has_ended(self) -> bool:
         """True if its result is known: YES, NO or a payout between them."""
-        return bool(self.result) or self.status == PAID
+        return bool(self.result) or self.status == PAID_STATUS
 
     @property
     def trades(self) -> bool:
-        return self.status == TRADED and not self.has_ended
+        return self.status == ACTIVE_STATUS and not self.has_ended
 
     def refusal(self, order: EventContractOrder) -> str | None:
         """Why the market takes no such order, in words; nothing where it does."""
-        if self.status != TRADED:
+        if self.status != ACTIVE_STATUS:
             return f"{order.market} is {self.status}"
         if not self.ticks.allows(yes_price(order.side, order.price)):
             return f"{order.market} has no price of {order.price} for {order.side}"
         return None
 
-    def value_of(self, position: Decimal, sale: Sides) -> Decimal:
+    def value_of(self, position: Decimal, sale: SidePrices) -> Decimal:
         """USD that a position, YES above 0 and NO below, is worth, the market for itself.
 
             both sides quoted            the middle of the quote
@@ -185,7 +198,7 @@ class Listing(Entry):
     def _price(self, side: Outcome, last: Decimal) -> Decimal:
         bid, ask = self.quote.bid(side), self.quote.ask(side)
         if self.settled:
-            return PAYOUT if self.result == side.lower() else NOTHING
+            return PAYOUT if self.result == side.lower() else ZERO
         if self.has_ended and self.pays is not None:
             return self.pays if side == "YES" else PAYOUT - self.pays
         if not self.trades:
@@ -204,51 +217,51 @@ class UnknownMarket(QuarantinedMarket):
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadListing(Listing):
+class UnreadableListing(MarketListing):
     """A market without a quote: it is not listed, or its row cannot be read.
 
     Its status is the reason.
     """
 
     @classmethod
-    def because(cls, market: str, why: str) -> UnreadListing:
+    def because(cls, market: str, why: str) -> UnreadableListing:
         quoted = {"price_ranges": [{"start": "0", "end": "1", "step": "0.01"}]}
         return cls.of({"ticker": market, "status": why, "close_time": LAST_CLOSE, **quoted})
 
 
-def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, Listing]:
+def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, MarketListing]:
     """Return the venue's present listing of markets, by ticker.
 
-    A market that is not listed, or whose row cannot be read, is an `UnreadListing`.
+    A market that is not listed, or whose row cannot be read, is an `UnreadableListing`.
     """
     wanted = list(dict.fromkeys(markets))
-    listed: dict[str, Listing] = {}
-    for first in range(0, len(wanted), ASKED):
-        tickers = ",".join(wanted[first : first + ASKED])
+    listed: dict[str, MarketListing] = {}
+    for first in range(0, len(wanted), TICKERS_PER_REQUEST):
+        tickers = ",".join(wanted[first : first + TICKERS_PER_REQUEST])
         found, unread = connection.rows(
-            "markets", "/markets", "markets", Listing.of, tickers=tickers
+            "markets", "/markets", "markets", MarketListing.of, tickers=tickers
         )
         listed |= {listing.market: listing for listing in found}
-        listed |= {row.market: UnreadListing.because(row.market, str(row)) for row in unread}
+        listed |= {row.market: UnreadableListing.because(row.market, str(row)) for row in unread}
     for market in wanted:
         if market not in listed:
-            listed[market] = UnreadListing.because(market, NOT_LISTED)
+            listed[market] = UnreadableListing.because(market, NOT_LISTED)
     return listed
 
 
-def refuse_unknown(listings: Iterable[Listing]) -> None:
+def refuse_unknown(listings: Iterable[MarketListing]) -> None:
     """Refuse markets that the venue does not list.
 
     Raises UnknownMarket for the first.
     """
     for listing in listings:
-        if isinstance(listing, UnreadListing) and listing.status == NOT_LISTED:
+        if isinstance(listing, UnreadableListing) and listing.status == NOT_LISTED:
             raise UnknownMarket(f"{listing.market}: {NOT_LISTED}")
 
 
-def unread(listings: Iterable[Listing]) -> dict[str, str]:
+def unread(listings: Iterable[MarketListing]) -> dict[str, str]:
     """Return why markets cannot be read, by ticker; readable markets are left out."""
-    return {each.market: each.status for each in listings if isinstance(each, UnreadListing)}
+    return {each.market: each.status for each in listings if isinstance(each, UnreadableListing)}
 
 
 class MarketEvents:
@@ -261,7 +274,7 @@ class MarketEvents:
         self._connection = connection
         self._exclusive: dict[str, bool] = {}
 
-    def of(self, listings: Iterable[Listing]) -> dict[str, MarketEvent]:
+    def of(self, listings: Iterable[MarketListing]) -> dict[str, MarketEvent]:
         """Return the event of each market; an event with several markets is queried.
 
         Losses of thresholds without a known event add up: they may refer to different figures.
@@ -287,15 +300,17 @@ class MarketEvents:
         return self._exclusive.get(event, False)
 
 
-def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, Listing]) -> Decimal:
+def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, MarketListing]) -> Decimal:
     """USD that positions, YES above 0 and NO below, bring at the best bids."""
-    total = NOTHING
+    total = ZERO
     for market, position in positions.items():
         total += abs(position) * listings[market].quote.bid("YES" if position > 0 else "NO")
     return total
 
 
-def sale_prices(listings: Mapping[str, Listing], before: Mapping[str, Sides]) -> dict[str, Sides]:
+def sale_prices(
+    listings: Mapping[str, MarketListing], before: Mapping[str, SidePrices]
+) -> dict[str, SidePrices]:
     """What each side of a market can be sold for, or could be when it was last bid for; USD.
 
     before: the same, as it was until now.
@@ -322,7 +337,7 @@ class FeeTerms:
 
     def rules(self, dated: FeeRules) -> FeeRules:
         """The rules of a day as the series scales them."""
-        maker = dated.maker * self.multiplier if self.makers else NOTHING
+        maker = dated.maker * self.multiplier if self.makers else ZERO
         return replace(dated, taker=dated.taker * self.multiplier, maker=maker)
 
 
@@ -339,7 +354,7 @@ class MarketFees:
     def __call__(self, market: str, at: np.datetime64) -> FeeRules:
         return self._terms.get(market, FeeTerms()).rules(self._dated(at))
 
-    def dearest(self, at: np.datetime64) -> FeeRules:
+    def highest_rates(self, at: np.datetime64) -> FeeRules:
         """The highest rates among the markets that were read: nothing costs more."""
         rules = [each.rules(self._dated(at)) for each in self._terms.values() or (FeeTerms(),)]
         taker = max(each.taker for each in rules)
@@ -358,21 +373,23 @@ class MarketFees:
 def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
     what = f"the fees of {market}"
 
-    def said(path: str, name: str, *fields: Needed[Any] | Optional[Any]) -> list[Any]:
+    def said(path: str, name: str, *fields: RequiredField[Any] | OptionalField[Any]) -> list[Any]:
         entry = connection.get(what, path, name) or {}
-        with connection.translated_errors(what):
+        with connection.translate_errors(what):
             return [each.of(entry) for each in fields]
 
-    [event] = said(f"/markets/{market}", "market", Needed("event_ticker", words))
+    [event] = said(f"/markets/{market}", "market", RequiredField("event_ticker", words))
     overrides = (
-        optional("fee_type_override", words),
-        optional("fee_multiplier_override", _multiplier),
+        optional_field("fee_type_override", words),
+        optional_field("fee_multiplier_override", _multiplier),
     )
     series, own_kind, own_multiplier = said(
-        f"/events/{event}", "event", Needed("series_ticker", words), *overrides
+        f"/events/{event}", "event", RequiredField("series_ticker", words), *overrides
     )
-    multiplied = Needed("fee_multiplier", _multiplier)
-    kind, multiplier = said(f"/series/{series}", "series", Needed("fee_type", words), multiplied)
+    multiplied = RequiredField("fee_multiplier", _multiplier)
+    kind, multiplier = said(
+        f"/series/{series}", "series", RequiredField("fee_type", words), multiplied
+    )
     kind = own_kind or kind
     multiplier = multiplier if own_multiplier is None else own_multiplier
     if kind not in CHARGED_MAKERS:
@@ -385,42 +402,47 @@ def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
 
 
 def _multiplier(value: Any) -> Decimal:
-    multiplier = exact(value)
-    if not 0 <= multiplier <= MOST_MULTIPLIED:
-        raise ValueError(f"outside 0 … {MOST_MULTIPLIED}")
+    multiplier = parse_decimal(value)
+    if not 0 <= multiplier <= MAX_FEE_MULTIPLIER:
+        raise ValueError(f"outside 0 … {MAX_FEE_MULTIPLIER}")
     return multiplier
 
 
-def a_payout(value: Any) -> Decimal:
+def parse_payout(value: Any) -> Decimal:
     """USD of a contract's payout in cents."""
-    usd = cents(value)
+    usd = parse_cents(value)
     if not 0 <= usd <= PAYOUT:
         raise ValueError("no payout between 0 and 100 cents")
     return usd
 
 
 @dataclass(frozen=True, slots=True)
-class _SettlementRow(Entry):
+class _SettlementRow(ParsedEntry):
     """An entry of `settlements`, `GET /portfolio/settlements`."""
 
-    market: Annotated[str, FirstOf(("ticker", words), ("market_ticker", words))]
+    market: Annotated[str, FirstField(("ticker", words), ("market_ticker", words))]
     at: Annotated[
         np.datetime64,
-        Optional("settled_time", an_instant, UNDATED, "when it was first read stands for it"),
+        OptionalField(
+            "settled_time",
+            parse_timestamp,
+            NO_SETTLEMENT_TIME,
+            "when it was first read stands for it",
+        ),
     ]
-    result: Annotated[str, Optional("market_result", words, "")]
-    value: Annotated[Decimal | None, optional("value", a_payout)]
-    revenue: Annotated[Decimal | None, optional("revenue", cents)]
-    yes: Annotated[Decimal | None, optional("yes_count_fp", a_count)]
-    no: Annotated[Decimal | None, optional("no_count_fp", a_count)]
-    yes_cost: Annotated[Decimal | None, optional("yes_total_cost_dollars", fixed_point)]
-    no_cost: Annotated[Decimal | None, optional("no_total_cost_dollars", fixed_point)]
-    fees: Annotated[Decimal | None, optional("fee_cost", fixed_point)]
+    result: Annotated[str, OptionalField("market_result", words, "")]
+    value: Annotated[Decimal | None, optional_field("value", parse_payout)]
+    revenue: Annotated[Decimal | None, optional_field("revenue", parse_cents)]
+    yes: Annotated[Decimal | None, optional_field("yes_count_fp", parse_count)]
+    no: Annotated[Decimal | None, optional_field("no_count_fp", parse_count)]
+    yes_cost: Annotated[Decimal | None, optional_field("yes_total_cost_dollars", parse_fixed_point)]
+    no_cost: Annotated[Decimal | None, optional_field("no_total_cost_dollars", parse_fixed_point)]
+    fees: Annotated[Decimal | None, optional_field("fee_cost", parse_fixed_point)]
 
     @property
     def result_payout(self) -> Decimal | None:
         """Payout of a YES, USD, for the results `yes` and `no`; None for any other."""
-        return {"yes": PAYOUT, "no": NOTHING}.get(self.result)
+        return {"yes": PAYOUT, "no": ZERO}.get(self.result)
 
     @property
     def net(self) -> Decimal | None:
@@ -433,12 +455,12 @@ class _SettlementRow(Entry):
         figures = (self.revenue, self.yes, self.no, self.yes_cost, self.no_cost, self.fees)
         if any(figure is None for figure in figures):
             return None
-        revenue, yes, no, yes_cost, no_cost, fees = (figure or NOTHING for figure in figures)
+        revenue, yes, no, yes_cost, no_cost, fees = (figure or ZERO for figure in figures)
         return revenue + min(yes, no) * PAYOUT - yes_cost - no_cost - fees
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class MarketSettlement:
     """A market that has paid.
 
     yes: USD paid for a contract of YES; NO got the rest of a dollar.
@@ -460,7 +482,7 @@ class Settlement:
     remark: str = ""
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Settlement:
+    def of(cls, entry: Mapping[str, Any]) -> MarketSettlement:
         """Parse an entry of the venue's list.
 
         Raises SenselessAnswer for an entry without a payout and without revenue and counts.
@@ -482,7 +504,7 @@ class Settlement:
             remark = (
                 f"revenue ${paid} is booked; {net} contracts at ${stated} a YES would be ${due}"
             )
-        yes = _rate(net, paid) if net else stated or NOTHING
+        yes = _rate(net, paid) if net else stated or ZERO
         return cls(row.market, yes, row.at, row.result, net, paid, row.profit, remark)
 
     def payout(self, held: Decimal) -> Decimal:

@@ -32,29 +32,34 @@ import numpy as np
 from event_contracts.trading.actions import Admission
 from event_contracts.trading.endpoint import KalshiConnection, KalshiKeys, KalshiSettings, Response
 from event_contracts.trading.event_risk import exposure_of_others
-from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.fields import UnreadRow
+from event_contracts.trading.fees import ZERO, FeeRules
+from event_contracts.trading.fields import UnreadableRow
 from event_contracts.trading.listings import (
-    Listing,
+    MarketListing,
     MarketEvents,
     QuarantinedMarket,
-    Settlement,
+    MarketSettlement,
     bid_value,
     position_payout,
     read_markets,
     refuse_unknown,
     unread,
 )
-from event_contracts.trading.orders import EventContractOrder, MarketView, Receipt, RestingOrder
+from event_contracts.trading.orders import (
+    EventContractOrder,
+    MarketView,
+    OrderReceipt,
+    RestingOrder,
+)
 from event_contracts.trading.venue_orders import (
-    FILLS,
+    FILLS_PATH,
     OrderVenue,
     VenueFill,
     VenueOrder,
-    a_signed_count,
-    awaited,
+    parse_signed_count,
+    as_resting,
     epoch_seconds,
-    order_of,
+    contract_order,
 )
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import ONE_POLL, POLL_DELAYS, Outbox
@@ -63,25 +68,25 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.decimals import CENT
 from foundation.errors import ResponseRejected, BrokerError, OrderRejected, OutcomeUnknown
-from trainingdata.feed.fields import Needed, words
+from trainingdata.feed.fields import RequiredField, words
 
 log = logging.getLogger(__name__)
 
-SMALLEST_FLOW = Decimal(1)  # USD
+MIN_CASH_FLOW = Decimal(1)  # USD
 # A fill's rounding, and what of an earlier one comes back with it.
-ROUNDING = 2 * CENT
-BEGINNING = np.datetime64(0, "ns")
-OVERLAP = np.timedelta64(1, "h")  # read again of fills and settlements: some are listed late
+FEE_TOL = 2 * CENT
+EPOCH = np.datetime64(0, "ns")
+REREAD_SPAN = np.timedelta64(1, "h")  # read again of fills and settlements: some are listed late
 
 NO_MARKETS: Mapping[str, str] = MappingProxyType({})
 
 # The rules in force in a market at an instant.
-RulesOf = Callable[[str, np.datetime64], FeeRules]
+FeeRulesLookup = Callable[[str, np.datetime64], FeeRules]
 Positions = Mapping[str, Decimal]  # contracts by market, YES above 0 and NO below; none of them 0
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class AccountUpdates:
     """What the venue lists from an instant on.
 
     fills: oldest first.
@@ -89,8 +94,8 @@ class News:
     """
 
     fills: tuple[VenueFill, ...] = ()
-    settlements: tuple[Settlement, ...] = ()
-    unread: tuple[UnreadRow, ...] = ()
+    settlements: tuple[MarketSettlement, ...] = ()
+    unread: tuple[UnreadableRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,9 @@ class AccountBooks:
     settlements: frozenset[tuple[str, Instant]] = frozenset()
 
     @classmethod
-    def of(cls, at: np.datetime64, cash: Decimal, positions: Positions, news: News) -> AccountBooks:
+    def of(
+        cls, at: np.datetime64, cash: Decimal, positions: Positions, news: AccountUpdates
+    ) -> AccountBooks:
         """Return the books of a reading, with everything that is listed.
 
         A fill that cannot be read is part of them too: its contracts are in the positions.
@@ -130,13 +137,13 @@ class PaidPosition:
     payout: USD.
     """
 
-    settlement: Settlement
+    settlement: MarketSettlement
     held: Decimal
     payout: Decimal
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class ExpectedBooks:
     """Expected books: earlier books plus the fills and settlements that the venue lists since.
 
     expected: the books with the cash and positions that the list explains.
@@ -160,7 +167,7 @@ class Explained:
     def flow(self, books: AccountBooks) -> Decimal:
         """USD that was paid in less what was taken out, by the books of a later reading."""
         flow = books.cash - self.expected.cash
-        return NOTHING if self.contracts(books) or abs(flow) < SMALLEST_FLOW else flow
+        return ZERO if self.contracts(books) or abs(flow) < MIN_CASH_FLOW else flow
 
     def contracts(self, books: AccountBooks, but: Collection[str] = ()) -> tuple[str, ...]:
         """Return unexplained positions of a later reading, in words; but: markets left out."""
@@ -168,12 +175,14 @@ class Explained:
         return tuple(
             f"{market}: {_words(expected)} by its fills, {_words(shown)} at the venue"
             for market in sorted({*positions, *books.positions} - {*but})
-            if (expected := positions.get(market, NOTHING))
-            != (shown := books.positions.get(market, NOTHING))
+            if (expected := positions.get(market, ZERO))
+            != (shown := books.positions.get(market, ZERO))
         )
 
 
-def explained(books: AccountBooks, news: News, rules_of: RulesOf) -> Explained:
+def apply_updates(
+    books: AccountBooks, news: AccountUpdates, fee_rules_of: FeeRulesLookup
+) -> ExpectedBooks:
     """What books come to with what is listed beyond them, by the arithmetic of this module."""
     new = {fill.fill_id: fill for fill in news.fills if fill.fill_id not in books.fills}
     cash = books.cash + _set_aside(books.positions)
@@ -182,31 +191,31 @@ def explained(books: AccountBooks, news: News, rules_of: RulesOf) -> Explained:
     for fill in new.values():
         bought = fill.count if fill.side == "bid" else -fill.count
         traded[fill.market] += bought
-        rules = rules_of(fill.market, fill.at)
+        rules = fee_rules_of(fill.market, fill.at)
         ours = rules.fee(fill.price, fill.count, maker=not fill.taker)
         fee = ours if fill.fee is None else fill.fee
-        if fee - ours >= ROUNDING:
+        if fee - ours >= FEE_TOL:
             fees.append(f"fill {fill.fill_id}: a fee of ${ours} by our rules, ${fee} charged")
         cash -= bought * fill.price + fee
-    positions = {market: books.positions.get(market, NOTHING) for market in traded}
+    positions = {market: books.positions.get(market, ZERO) for market in traded}
     positions = {**books.positions, **positions}
     held = {market: count + traded[market] for market, count in positions.items()}
     paid = []
     for each in news.settlements:
         paid_before = (each.market, each.at) in books.settlements
         # Of a market that had paid before, what was listed late is paid out as well.
-        count = (traded if paid_before else held).get(each.market, NOTHING)
+        count = (traded if paid_before else held).get(each.market, ZERO)
         if paid_before:
             payout = position_payout(count, each.yes)
         else:
             payout = each.payout(count)
             paid.append(PaidPosition(each, count, payout))
         # With a NO goes what is set aside for it.
-        cash += payout - max(-count, NOTHING)
-        held[each.market] = held.get(each.market, NOTHING) - count
+        cash += payout - max(-count, ZERO)
+        held[each.market] = held.get(each.market, ZERO) - count
     held = {market: count for market, count in held.items() if count}
     expected = replace(books, cash=cash - _set_aside(held), positions=held)
-    return Explained(expected, len(new), tuple(fees), tuple(paid))
+    return ExpectedBooks(expected, len(new), tuple(fees), tuple(paid))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +238,12 @@ class KalshiReading:
     fills: int
     cash: Decimal
     flow: Decimal
-    differences: tuple[str, ...]
+    discrepancies: tuple[str, ...]
     paid: tuple[PaidPosition, ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def quarantined(
-        self, listings: Iterable[Listing] = (), besides: Mapping[str, str] = NO_MARKETS
+        self, listings: Iterable[MarketListing] = (), besides: Mapping[str, str] = NO_MARKETS
     ) -> dict[str, str]:
         """Return why markets are not traded, by ticker.
 
@@ -251,11 +260,13 @@ class AccountReader:
     books: of an earlier reading, from which on it is explained; without them those of the first.
     """
 
-    def __init__(self, venue: OrderVenue, outbox: Outbox[VenueOrder], rules_of: RulesOf) -> None:
+    def __init__(
+        self, venue: OrderVenue, outbox: Outbox[VenueOrder], fee_rules_of: FeeRulesLookup
+    ) -> None:
         self.books: AccountBooks | None = None
         self._venue = venue
         self._outbox = outbox
-        self._rules_of = rules_of
+        self._rules_of = fee_rules_of
         self._began_at: np.datetime64 | None = None
         self._answered: dict[str, Decimal] = {}
         self._market_of: dict[str, str] = {}  # by order id
@@ -272,7 +283,7 @@ class AccountReader:
         sent_at: of one that was sent before the first books fills may be too old to be listed.
         """
         if order.filled and self._began_at is not None and sent_at >= self._began_at:
-            said = self._answered.get(order.order_id, NOTHING)
+            said = self._answered.get(order.order_id, ZERO)
             self._answered[order.order_id] = max(said, order.filled)
             self._market_of[order.order_id] = order.market
 
@@ -282,7 +293,7 @@ class AccountReader:
         """
         for _ in self._venue.time.attempts((*ONE_POLL, *POLL_DELAYS)):
             at = self._venue.now()
-            since = (at if self.books is None else min(self.books.at, at)) - OVERLAP
+            since = (at if self.books is None else min(self.books.at, at)) - REREAD_SPAN
             news = self._news(at, since)
             cash = self._venue.cash()
             positions, unread_positions = _read_positions(self._venue)
@@ -298,7 +309,7 @@ class AccountReader:
             books = AccountBooks.of(at, cash, positions, news)
             if self.books is None:
                 self.books = books
-            come_to = explained(self.books, news, self._rules_of)
+            come_to = apply_updates(self.books, news, self._rules_of)
             before = come_to.expected.positions
             expected = {row.market: before.get(row.market) for row in unread_positions}
             known = {market: count for market, count in expected.items() if count}
@@ -319,12 +330,12 @@ class AccountReader:
             fills=come_to.fills,
             cash=min(books.cash, come_to.expected.cash),
             flow=come_to.flow(books),
-            differences=(*come_to.contracts(books, quarantined), *come_to.remarks),
+            discrepancies=(*come_to.contracts(books, quarantined), *come_to.remarks),
             paid=come_to.paid,
             unreadable=quarantined,
         )
 
-    def _news(self, at: np.datetime64, since: np.datetime64) -> News:
+    def _news(self, at: np.datetime64, since: np.datetime64) -> AccountUpdates:
         """Return what is listed; an undated settlement gets the instant of its first reading."""
         news = _read_news(self._venue, since)
         known = {} if self.books is None else dict(self.books.settlements)
@@ -334,7 +345,7 @@ class AccountReader:
         )
         return replace(news, settlements=settlements)
 
-    def _resting(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadRow, ...]]:
+    def _resting(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadableRow, ...]]:
         """Return the resting orders, and the rows that cannot be read.
 
         Our orders count with the terms of their intents. An order that rested before and is
@@ -347,14 +358,14 @@ class AccountReader:
         waiting, unread = self._venue.resting()
         listed = [self._outbox.record(order) for order in waiting]
         resting = []
-        with self._venue.translated_errors("orders that wait"):
+        with self._venue.translate_errors("orders that wait"):
             for order in listed:
                 intent = book.get(order.client_order_id)
                 if intent is None or not order.matches(intent):
                     resting.append(order.resting(reduces=False))
                 else:
                     self.expect(order, intent.sent_at)
-                    resting.append(order.resting(order_of(intent).action == "SELL"))
+                    resting.append(order.resting(contract_order(intent).action == "SELL"))
         names = {order.order_id for order in listed}
         for intent in book.in_states(("accepted",)):
             venue_id = intent.progress.venue_id
@@ -366,26 +377,26 @@ class AccountReader:
             except ResponseRejected as error:
                 unread = (
                     *unread,
-                    UnreadRow(order_of(intent).market, "orders", venue_id, str(error)),
+                    UnreadableRow(contract_order(intent).market, "orders", venue_id, str(error)),
                 )
             except BrokerError as error:
                 log.warning("%s", error)
             if found is None:
-                resting.append(awaited(intent))
+                resting.append(as_resting(intent))
             elif self._outbox.record(found).is_done or not found.remaining:
                 self.expect(found, intent.sent_at)
             else:
-                resting.append(found.resting(order_of(intent).action == "SELL"))
+                resting.append(found.resting(contract_order(intent).action == "SELL"))
         return tuple(resting), unread
 
-    def _missing(self, news: News, quarantined: Mapping[str, str]) -> tuple[str, ...]:
+    def _missing(self, news: AccountUpdates, quarantined: Mapping[str, str]) -> tuple[str, ...]:
         """Return fills that an answer stated but no list has yet, in words.
 
         Quarantined markets are left out: their fills may be unreadable rows.
         """
         for fill in news.fills:
             self._listed[fill.order_id][fill.fill_id] = fill.count
-        listed = {name: sum(self._listed[name].values(), NOTHING) for name in self._answered}
+        listed = {name: sum(self._listed[name].values(), ZERO) for name in self._answered}
         left = {
             name: said
             for name, said in self._answered.items()
@@ -399,9 +410,9 @@ class AccountReader:
 
 def _read_positions(
     connection: KalshiConnection,
-) -> tuple[dict[str, Decimal], tuple[UnreadRow, ...]]:
+) -> tuple[dict[str, Decimal], tuple[UnreadableRow, ...]]:
     """Return contracts by market, without zeros, and rows that cannot be read."""
-    ticker, count = Needed("ticker", words), Needed("position_fp", a_signed_count)
+    ticker, count = RequiredField("ticker", words), RequiredField("position_fp", parse_signed_count)
 
     def position(entry: Response) -> tuple[str, Decimal]:
         return ticker.of(entry), count.of(entry)
@@ -412,12 +423,12 @@ def _read_positions(
     return {market: count for market, count in stated if count}, unread
 
 
-def _read_news(connection: KalshiConnection, since: np.datetime64) -> News:
+def _read_news(connection: KalshiConnection, since: np.datetime64) -> AccountUpdates:
     query = {"min_ts": epoch_seconds(since)}
-    fills, unread = connection.rows("fills", FILLS, "fills", VenueFill.of, **query)
+    fills, unread = connection.rows("fills", FILLS_PATH, "fills", VenueFill.of, **query)
     what = "settlements"
-    paid, unpaid = connection.rows(what, f"/portfolio/{what}", what, Settlement.of, **query)
-    return News(_in_order(fills, since), tuple(paid), (*unread, *unpaid))
+    paid, unpaid = connection.rows(what, f"/portfolio/{what}", what, MarketSettlement.of, **query)
+    return AccountUpdates(_in_order(fills, since), tuple(paid), (*unread, *unpaid))
 
 
 def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueFill, ...]:
@@ -435,7 +446,7 @@ def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueF
 
 def _set_aside(positions: Positions) -> Decimal:
     """USD that NO held stand for, where each is a YES sold."""
-    return sum((max(-count, NOTHING) for count in positions.values()), NOTHING)
+    return sum((max(-count, ZERO) for count in positions.values()), ZERO)
 
 
 def _words(position: Decimal) -> str:
@@ -467,7 +478,7 @@ class KalshiMultiMarketOrderManager:
         settings: KalshiSettings,
         keys: KalshiKeys,
         admission: Admission,
-        rules_of: RulesOf,
+        fee_rules_of: FeeRulesLookup,
         *,
         book: OrderStore | None = None,
         gate: OrderGate = UNGUARDED,
@@ -479,7 +490,7 @@ class KalshiMultiMarketOrderManager:
         self._life = life
         self._outbox = Outbox(self.venue, book, job)
         self._gate = gate
-        self._account = AccountReader(self.venue, self._outbox, rules_of)
+        self._account = AccountReader(self.venue, self._outbox, fee_rules_of)
         self._admission = admission
         self._events = MarketEvents(self.venue)
         self._job = job
@@ -509,7 +520,7 @@ class KalshiMultiMarketOrderManager:
         """When an order that is sent now ends at the venue, to the second before."""
         return np.datetime64(epoch_seconds(self.venue.now() + self._life) * 10**9, "ns")
 
-    def submit(self, order: EventContractOrder) -> Receipt:
+    def submit(self, order: EventContractOrder) -> OrderReceipt:
         """Send an order once; one of its id that was sent before is that order.
 
         Raises `OrderRejected` where the venue does not take it or did not before, or the account
@@ -526,7 +537,7 @@ class KalshiMultiMarketOrderManager:
             answer = self._outbox.post(replace(order, expires_at=self.expiry()), self._gate)
             if is_new:
                 self._account.expect(answer, self.venue.now())
-            return Receipt(answer.order_id, answer.filled, answer.remaining)
+            return OrderReceipt(answer.order_id, answer.filled, answer.remaining)
 
     def cancel(self, order_id: str) -> None:
         """Take an order out of the book; one that has ended already stays as it ended.
@@ -538,7 +549,7 @@ class KalshiMultiMarketOrderManager:
                 if self._outbox.resolve(order_id) == "unknown":
                     raise OutcomeUnknown(f"order {order_id}: it may still come to work")
                 return
-            self._end(order_id, BEGINNING)
+            self._end(order_id, EPOCH)
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
         """Take orders of ours that are known to work in a market out of its book: those sent before
@@ -570,7 +581,7 @@ class KalshiMultiMarketOrderManager:
             unknown = self._outbox.book.unknown_outcomes()
             return self._outbox.refresh(each for each in unknown if _is_of(each, market))
 
-    def _look(self, market: str) -> tuple[MarketView, Listing]:
+    def _look(self, market: str) -> tuple[MarketView, MarketListing]:
         """The account in front of a market, and the market."""
         unknown = self._outbox.book.unknown_outcomes()
         waiting = self._outbox.refresh(each for each in unknown if each.venue == OrderVenue.name)
@@ -578,7 +589,7 @@ class KalshiMultiMarketOrderManager:
         positions = reading.books.positions
         elsewhere = {name: count for name, count in positions.items() if name != market}
         listed = {each.order.client_order_id for each in reading.resting}
-        unlisted = [awaited(each) for each in waiting if each.client_order_id not in listed]
+        unlisted = [as_resting(each) for each in waiting if each.client_order_id not in listed]
         resting = (*reading.resting, *unlisted)
         markets = (market, *positions, *(each.order.market for each in resting))
         listings = read_markets(self.venue, markets)
@@ -588,7 +599,7 @@ class KalshiMultiMarketOrderManager:
         view = MarketView(
             market,
             reading.cash,
-            positions.get(market, NOTHING),
+            positions.get(market, ZERO),
             resting,
             listings[market].quote,
             bid_value(elsewhere, listings),
@@ -604,7 +615,7 @@ class KalshiMultiMarketOrderManager:
 
         Orders of a quarantined market may not rest.
         """
-        order = order_of(intent)
+        order = contract_order(intent)
         try:
             view, _ = self._look(order.market)
         except QuarantinedMarket as error:
@@ -637,4 +648,4 @@ class KalshiMultiMarketOrderManager:
 
 
 def _is_of(intent: OrderIntent, market: str) -> bool:
-    return intent.venue == OrderVenue.name and order_of(intent).market == market
+    return intent.venue == OrderVenue.name and contract_order(intent).market == market

@@ -7,17 +7,17 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from event_contracts.trading.record_rules import masks
+from event_contracts.trading.record_rules import write_action_masks
 from event_contracts.trading.records import (
     BUY_NO,
     BUY_YES,
-    DOLLAR,
+    MICROS_PER_DOLLAR,
     SELL_NO,
     SELL_YES,
-    WHOLE,
+    PRICE_UNITS,
     Record,
 )
-from event_contracts.trading.rules import Terms
+from event_contracts.trading.rules import OrderRuleTerms
 from foundation.arrays import Mask, Records
 from foundation.compiled import compiled, jit_inline
 
@@ -45,7 +45,7 @@ FEATURES = (  # all within ±LARGEST
     "largest_yes",  # the largest purchase of YES that may be sent, in the same
     "largest_no",  # the largest purchase of NO that may be sent, in the same
 )
-LARGEST = 10.0
+FEATURE_BOUND = 10.0
 NICKEL = 0.05  # USD: networks learn from features that are neither tiny nor large
 TREND = 10  # steps
 ROOT_MEAN = 20  # steps
@@ -54,7 +54,7 @@ ROOT_MEAN = 20  # steps
 @jit_inline
 def value(market: Record, tick: Record) -> float:
     """USD: cash, what is held at the middle of the quote, and what other markets' positions are."""
-    return float((market.cash + market.elsewhere) / DOLLAR + _held(market, tick))
+    return float((market.cash + market.elsewhere) / MICROS_PER_DOLLAR + _held(market, tick))
 
 
 @jit_inline
@@ -65,7 +65,7 @@ def _held(market: Record, tick: Record) -> float:
 
 @jit_inline
 def _middle(tick: Record) -> float:
-    return float((tick.bid + tick.ask) / (2.0 * WHOLE))
+    return float((tick.bid + tick.ask) / (2.0 * PRICE_UNITS))
 
 
 @jit_inline
@@ -82,11 +82,11 @@ def _deviation(tape: Records, row: int) -> float:
         after = tape[k].bid + tape[k].ask
         total += (after - before) ** 2
         before = after
-    return math.sqrt(total / count) / (2.0 * WHOLE) if count else 0.0
+    return math.sqrt(total / count) / (2.0 * PRICE_UNITS) if count else 0.0
 
 
 @jit_inline
-def _largest(allowed: Mask, terms: Terms, intent: int) -> float:
+def _largest(allowed: Mask, terms: OrderRuleTerms, intent: int) -> float:
     """The largest size of an intent that may be sent, in multiples of the largest there is."""
     for size in range(4, -1, -1):
         if allowed[(intent - 1) * 5 + size + 1]:
@@ -99,8 +99,8 @@ def observe(
     market: Record,
     orders: Records,
     tape: Records,
-    terms: Terms,
-    seen: npt.NDArray[np.float32],
+    terms: OrderRuleTerms,
+    observations: npt.NDArray[np.float32],
     allowed: Mask,
 ) -> None:
     """Write the features of a market at its tick, and which of the 25 actions may be sent.
@@ -110,27 +110,27 @@ def observe(
     """
     row = market.row
     tick = tape[row]
-    masks(market, orders, tick, terms, allowed)
+    write_action_masks(market, orders, tick, terms, allowed)
     middle = _middle(tick)
     limit = float(terms.limits.contracts)
-    began = market.began / DOLLAR
-    worth = value(market, tick)
-    seen[0] = tick.bid / WHOLE
-    seen[1] = tick.ask / WHOLE
-    seen[2] = _depth(tick.bid_size)
-    seen[3] = _depth(tick.ask_size)
-    seen[4] = _depth(tick.sold)
-    seen[5] = _depth(tick.bought)
-    seen[6] = tick.estimate
-    seen[7] = (tick.estimate - middle) / NICKEL
-    seen[8] = (middle - _middle(tape[max(row - 1, 0)])) / NICKEL
-    seen[9] = (middle - _middle(tape[max(row - TREND, 0)])) / NICKEL
-    seen[10] = _deviation(tape, row) / NICKEL
-    seen[11] = (market.rows - 1 - row) / (market.rows - 1)
-    seen[12] = market.cash / DOLLAR / began
-    seen[13] = (market.yes - market.no) / limit
-    seen[14] = _held(market, tick) / worth if worth > 0.0 else 0.0
-    seen[15] = worth / began - 1.0
+    starting_equity = market.starting_equity / MICROS_PER_DOLLAR
+    equity = value(market, tick)
+    observations[0] = tick.bid / PRICE_UNITS
+    observations[1] = tick.ask / PRICE_UNITS
+    observations[2] = _depth(tick.bid_size)
+    observations[3] = _depth(tick.ask_size)
+    observations[4] = _depth(tick.sold)
+    observations[5] = _depth(tick.bought)
+    observations[6] = tick.estimate
+    observations[7] = (tick.estimate - middle) / NICKEL
+    observations[8] = (middle - _middle(tape[max(row - 1, 0)])) / NICKEL
+    observations[9] = (middle - _middle(tape[max(row - TREND, 0)])) / NICKEL
+    observations[10] = _deviation(tape, row) / NICKEL
+    observations[11] = (market.rows - 1 - row) / (market.rows - 1)
+    observations[12] = market.cash / MICROS_PER_DOLLAR / starting_equity
+    observations[13] = (market.yes - market.no) / limit
+    observations[14] = _held(market, tick) / equity if equity > 0.0 else 0.0
+    observations[15] = equity / starting_equity - 1.0
     bids = 0
     offers = 0
     for k in range(market.resting):
@@ -138,12 +138,12 @@ def observe(
             bids += orders[k].remaining
         elif orders[k].intent in (SELL_YES, SELL_NO):
             offers += orders[k].remaining
-    seen[16] = bids / limit
-    seen[17] = offers / limit
+    observations[16] = bids / limit
+    observations[17] = offers / limit
     largest = terms.sizes[4]
-    seen[18] = market.sent / largest
-    seen[19] = market.total / market.numbers / largest if market.numbers else 0.0
-    seen[20] = _largest(allowed, terms, BUY_YES)
-    seen[21] = _largest(allowed, terms, BUY_NO)
-    for k in range(len(seen)):
-        seen[k] = min(max(seen[k], -LARGEST), LARGEST)
+    observations[18] = market.sent / largest
+    observations[19] = market.total / market.numbers / largest if market.numbers else 0.0
+    observations[20] = _largest(allowed, terms, BUY_YES)
+    observations[21] = _largest(allowed, terms, BUY_NO)
+    for k in range(len(observations)):
+        observations[k] = min(max(observations[k], -FEATURE_BOUND), FEATURE_BOUND)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Quote:
+class ContractQuote:
     """Best prices of a market, USD.
 
     yes_bid: best price at which YES can be sold; 0 where nobody bids.
@@ -77,7 +77,7 @@ class RestingOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
+class ContractFill:
     """A trade of an order.
 
     order_id: the venue's; fills are joined to orders by it.
@@ -102,7 +102,7 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class OrderReceipt:
     """What the venue answered to an order.
 
     filled: contracts that traded at once.
@@ -146,7 +146,7 @@ class MarketView:
     cash: Decimal
     position: Decimal
     resting: tuple[RestingOrder, ...]
-    quote: Quote
+    quote: ContractQuote
     elsewhere: Decimal = Decimal(0)
     exposure: Exposure = NO_EXPOSURE
 
@@ -159,7 +159,7 @@ class MarketView:
         return max(-self.position, Decimal(0))
 
     @property
-    def worth(self) -> Decimal:
+    def equity(self) -> Decimal:
         """USD: cash, positions elsewhere, and what is held at the middle of the quote."""
         middle = (self.quote.yes_bid + self.quote.yes_ask) / 2
         return self.cash + self.elsewhere + self.yes * middle + self.no * (PAYOUT - middle)
@@ -193,7 +193,7 @@ class OrderManager(Protocol):
     def view(self, market: str) -> MarketView:
         """The account in front of a market now."""
 
-    def submit(self, order: EventContractOrder) -> Receipt:
+    def submit(self, order: EventContractOrder) -> OrderReceipt:
         """Send an order once.
 
         Raises `OrderRejected` where the venue does not take it; `OutcomeUnknown` where nobody says

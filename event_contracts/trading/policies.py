@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 
 from event_contracts.trading.actions import (
-    ACTIONS,
+    ACTION_COUNT,
     INTENTS,
     POSITION_SIZES,
     LimitOrderActionSpace,
@@ -39,10 +39,10 @@ Codes = npt.NDArray[np.int64]
 
 _SIZES = len(POSITION_SIZES)
 _PLACES = {name: place for place, name in enumerate(FEATURES)}
-HIDDEN = "mlp_extractor.policy_net."
-CHOICE = "action_net."
-ABOUT = "kalshi"  # key of the header
-EARLIER = "resumed_from"  # in the settings: those of the run that was gone on from
+POLICY_LAYERS = "mlp_extractor.policy_net."
+ACTION_LAYER = "action_net."
+CHECKPOINT_KEY = "kalshi"  # key of the header
+RESUMED_FROM = "resumed_from"  # in the settings: those of the run that was gone on from
 Weights = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -53,20 +53,20 @@ class Policy(Protocol):
     def name(self) -> str:
         """How results call it."""
 
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+    def actions(self, observations: Observations, allowed: Mask) -> Codes:
         """Codes [N] of actions that are allowed.
 
         seen: [N, F], the features of `event_contracts.trading.observation`. allowed: bool [N, 25].
         """
 
 
-class Nothing:
+class HoldPolicy:
     """HOLD, always."""
 
     name = "nothing"
 
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
-        return np.zeros(len(seen), np.int64)
+    def actions(self, observations: Observations, allowed: Mask) -> Codes:
+        return np.zeros(len(observations), np.int64)
 
 
 class RandomPolicy:
@@ -84,7 +84,7 @@ class RandomPolicy:
         self._seed = seed
         self._calls = 0
 
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+    def actions(self, observations: Observations, allowed: Mask) -> Codes:
         draws = np.random.default_rng([self._seed, self._calls]).random(len(allowed))
         self._calls += 1
         counts = allowed.cumsum(axis=1)
@@ -136,9 +136,11 @@ class BinaryKelly:
         if not 0 < self.starting_cash < np.inf:
             raise InputError(f"starting_cash: {self.starting_cash} is not above 0")
 
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
+    def actions(self, observations: Observations, allowed: Mask) -> Codes:
         """Codes [N]; a sale of what is held goes before a purchase of the other side."""
-        columns = {name: seen[:, place].astype(np.float64) for name, place in _PLACES.items()}
+        columns = {
+            name: observations[:, place].astype(np.float64) for name, place in _PLACES.items()
+        }
         contracts = float(self.space.limits.contracts)
         held = np.round(columns["position"] * contracts)
         buying = np.round(columns["bids"] * contracts)
@@ -149,7 +151,7 @@ class BinaryKelly:
         no = self._side(3, 1.0 - chance, 1.0 - ask, 1.0 - bid, np.maximum(-held, 0.0), cash)
         # Where orders wait for a price inside the spread, both sides can be worth it.
         better = yes.share >= no.share
-        codes = np.zeros(len(seen), np.int64)
+        codes = np.zeros(len(observations), np.int64)
         for side, chosen in ((yes, better), (no, ~better)):
             wanted = side.most - side.held - buying
             wanted[~chosen | (selling > 0)] = 0.0
@@ -200,7 +202,7 @@ class BinaryKelly:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class About:
+class CheckpointInfo:
     """What a checkpoint was trained for.
 
     position_sizes: contracts of the five sizes.
@@ -219,14 +221,14 @@ class About:
     settings: Mapping[str, Any] = field(default_factory=dict)
     order_rules: int = 1
 
-    def other_orders(self, orders: OrderSettings) -> str | None:
+    def why_incompatible(self, orders: OrderSettings) -> str | None:
         """Why it fits no such orders, in words; nothing where it does.
 
         A header that says neither life nor price style fits all of them.
         """
         given = self.settings.get("episode")
         episode = given if isinstance(given, Mapping) else {}
-        space = orders.space_at(FeeRules())
+        space = orders.action_space_at(FeeRules())
         style = episode.get("price_style")
         for name, trained, needed in (
             ("life", episode.get("life", orders.life), orders.life),
@@ -247,7 +249,7 @@ class About:
         settings: Any = self.settings
         while isinstance(settings, Mapping):
             found.append(settings)
-            settings = settings.get(EARLIER)
+            settings = settings.get(RESUMED_FROM)
         return tuple(found)
 
 
@@ -260,11 +262,11 @@ class NetworkPolicy:
     """
 
     name: str
-    about: About
+    about: CheckpointInfo
     layers: tuple[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], ...] = field(repr=False)
 
-    def actions(self, seen: Observations, allowed: Mask) -> Codes:
-        values = seen
+    def actions(self, observations: Observations, allowed: Mask) -> Codes:
+        values = observations
         for weights, offsets in self.layers[:-1]:
             values = np.tanh(values @ weights.T + offsets)
         weights, offsets = self.layers[-1]
@@ -280,7 +282,7 @@ def load_network(path: Path | str) -> NetworkPolicy:
     return NetworkPolicy(Path(path).stem, about, layers)
 
 
-def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
+def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
     """The tensors of a checkpoint by name, and what it was trained for."""
     path = Path(path)
     try:
@@ -289,15 +291,15 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise InputError(f"{path}: no checkpoint: {str(error).splitlines()[0]}") from None
-    choice = weights.get(f"{CHOICE}weight")
+    choice = weights.get(f"{ACTION_LAYER}weight")
     if choice is None or choice.ndim != 2:
-        raise InputError(f"{path}: no checkpoint of actions: {CHOICE}weight is missing")
-    if len(choice) != ACTIONS:
+        raise InputError(f"{path}: no checkpoint of actions: {ACTION_LAYER}weight is missing")
+    if len(choice) != ACTION_COUNT:
         raise InputError(
-            f"{path}: a checkpoint of {len(choice)} actions, this system has {ACTIONS}: train anew"
+            f"{path}: a checkpoint of {len(choice)} actions, this system has {ACTION_COUNT}: train anew"
         )
     try:
-        about = TypeAdapter(About).validate_json(header[ABOUT], extra="forbid")
+        about = TypeAdapter(CheckpointInfo).validate_json(header[CHECKPOINT_KEY], extra="forbid")
     except (KeyError, ValueError):
         raise InputError(f"{path}: its header does not say what it was trained for") from None
     if about.order_rules != ORDER_RULES:
@@ -309,7 +311,7 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, About]:
     return weights, about
 
 
-def _check_layers(path: Path, weights: Weights, about: About) -> None:
+def _check_layers(path: Path, weights: Weights, about: CheckpointInfo) -> None:
     """Refuse layers that do not follow from one another, or see other features than there are."""
     if about.features != FEATURES:
         raise InputError(f"{path}: trained on other features: train anew")
@@ -333,5 +335,5 @@ def _layer_names(weights: Weights) -> list[str]:
 
     A hyperbolic tangent, which has no weights, stands after each hidden layer.
     """
-    count = sum(name.startswith(HIDDEN) and name.endswith(".weight") for name in weights)
-    return [*(f"{HIDDEN}{2 * k}.weight" for k in range(count)), f"{CHOICE}weight"]
+    count = sum(name.startswith(POLICY_LAYERS) and name.endswith(".weight") for name in weights)
+    return [*(f"{POLICY_LAYERS}{2 * k}.weight" for k in range(count)), f"{ACTION_LAYER}weight"]

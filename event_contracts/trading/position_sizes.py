@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from event_contracts.trading.orders import Fill, Outcome, other
+from event_contracts.trading.orders import ContractFill, Outcome, other
 from foundation.arrays import Array
 from foundation.charts import Chart, Series
 from foundation.formatting import NO_VALUE, NumberFormatter, number, percent, quantity, usd
@@ -41,7 +41,7 @@ from foundation.tables import Cell, Table, bar_shape
 
 MEAN = partial(number, places=1)
 RATIO = partial(number, places=3, sign=True)
-SHOWN: tuple[
+SIZE_FIGURES: tuple[
     tuple[str, str, str, NumberFormatter], ...
 ] = (  # field, heads of a column and a row, its words
     ("avg_winning_position_size", "winning size", "mean size of winning orders", MEAN),
@@ -50,7 +50,7 @@ SHOWN: tuple[
     ("max_position_reached", "largest", "largest position, contracts", quantity),
     ("size_changes_per_episode", "changes", "changes of size an episode", MEAN),
 )
-FEWEST = 3  # orders of which a correlation says something: two always lie on a line
+MIN_CORRELATED_ORDERS = 3  # orders of which a correlation says something: two always lie on a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Episode:
     """
 
     orders: tuple[SentOrder, ...]
-    fills: tuple[Fill, ...]
+    fills: tuple[ContractFill, ...]
     outcome: Outcome | None = None
     pays: Decimal | None = None
     profits: tuple[Fraction | None, ...] = field(init=False, repr=False)
@@ -158,7 +158,7 @@ class PositionSizeMetrics:
     def table(self) -> Table:
         sizes = self.position_size_distribution
         shares = [f"{size}: {count:,}" for size, count in sizes.items()]
-        figures = [(what, words(getattr(self, name))) for name, _, what, words in SHOWN]
+        figures = [(what, words(getattr(self, name))) for name, _, what, words in SIZE_FIGURES]
         rows = [("orders by size", ", ".join(shares) or NO_VALUE), *figures]
         return Table("Sizes", (), rows)
 
@@ -185,7 +185,7 @@ class _Ledger:
             "NO": deque(),
         }
 
-    def book(self, fill: Fill) -> None:
+    def book(self, fill: ContractFill) -> None:
         price = Fraction(fill.price)
         each = Fraction(fill.fee) / Fraction(fill.count)
         if fill.action == "SELL":
@@ -230,7 +230,7 @@ def _mean(values: list[int]) -> float | None:
 
 
 def _correlation(sized: list[tuple[int, float]]) -> float | None:
-    if len(sized) < FEWEST:
+    if len(sized) < MIN_CORRELATED_ORDERS:
         return None
     sizes, profits = np.array(sized).T
     if np.ptp(sizes) == 0 or np.ptp(profits) == 0:

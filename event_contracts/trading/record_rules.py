@@ -5,37 +5,37 @@ from __future__ import annotations
 from event_contracts.trading.records import (
     BUY_NO,
     BUY_YES,
-    NONE,
+    NO_INTENT,
     SELL_NO,
     SELL_YES,
-    SLOTS,
-    WHOLE,
+    MAX_RESTING_ORDERS,
+    PRICE_UNITS,
     Record,
 )
 from event_contracts.trading.rules import (
     NO_LIMIT,
-    Terms,
+    OrderRuleTerms,
     broken_limit,
     fee_of,
     is_immediate,
     limit_price,
-    most_cost,
-    most_to_buy,
-    most_to_sell,
-    reach_of,
+    max_cost,
+    max_purchase,
+    max_sale,
+    position_after,
 )
 from foundation.arrays import Mask, Records
 from foundation.compiled import jit_inline, jit_or_python
 
 for each in (
     fee_of,
-    most_cost,
-    reach_of,
+    max_cost,
+    position_after,
     broken_limit,
     limit_price,
     is_immediate,
-    most_to_sell,
-    most_to_buy,
+    max_sale,
+    max_purchase,
 ):
     jit_or_python(each)  # Python and compiled code call the same rules
 
@@ -52,12 +52,12 @@ def is_yes(intent: int) -> bool:
 
 @jit_inline
 def best_bid(tick: Record, yes: bool) -> int:
-    return int(tick.bid if yes else WHOLE - tick.ask)
+    return int(tick.bid if yes else PRICE_UNITS - tick.ask)
 
 
 @jit_inline
 def best_ask(tick: Record, yes: bool) -> int:
-    return int(tick.ask if yes else WHOLE - tick.bid)
+    return int(tick.ask if yes else PRICE_UNITS - tick.bid)
 
 
 @jit_inline
@@ -76,18 +76,18 @@ def _resting(orders: Records, market: Record, intent: int) -> int:
 
 
 @jit_inline
-def _free_cash(orders: Records, market: Record, terms: Terms) -> int:
+def _free_cash(orders: Records, market: Record, terms: OrderRuleTerms) -> int:
     """Cash beyond the buffer that resting purchases cannot take."""
-    free = market.cash - market.reserved - terms.cash_buffer
+    free = market.cash - market.reserved_cash - terms.cash_buffer
     for k in range(market.resting):
         if is_purchase(orders[k].intent):
-            free -= most_cost(terms.fees, orders[k].price, orders[k].remaining)
+            free -= max_cost(terms.fees, orders[k].price, orders[k].remaining)
     return int(free)
 
 
 @jit_inline
-def room_for(
-    market: Record, orders: Records, tick: Record, terms: Terms, intent: int
+def order_bounds(
+    market: Record, orders: Records, tick: Record, terms: OrderRuleTerms, intent: int
 ) -> tuple[int, int, int, int]:
     """Return the bounds of an intent's orders, BUY_YES … SELL_NO, before a tick, for `fits`.
 
@@ -98,26 +98,26 @@ def room_for(
     buys = is_purchase(intent)
     style = terms.styles[intent]
     price = int(limit_price(best_bid(tick, yes), best_ask(tick, yes), terms.tick, buys, style))
-    if market.resting == SLOTS:
+    if market.resting == MAX_RESTING_ORDERS:
         price = 0
     same = _resting(orders, market, intent)
     if not buys:
         immediate = is_immediate(buys, style)
         against = 0 if immediate else _resting(orders, market, BUY_NO if yes else BUY_YES)
-        return price, int(most_to_sell(held_of(market, yes), same, against, immediate)), 0, 0
+        return price, int(max_sale(held_of(market, yes), same, against, immediate)), 0, 0
     sales = _resting(orders, market, SELL_NO if yes else SELL_YES)
-    most = int(most_to_buy(held_of(market, not yes), sales, same))
+    most = int(max_purchase(held_of(market, not yes), sales, same))
     return price, most, _free_cash(orders, market, terms), same + sales
 
 
 @jit_inline
 def is_beyond_limits(
-    market: Record, terms: Terms, yes: bool, price: int, count: int, resting: int
+    market: Record, terms: OrderRuleTerms, yes: bool, price: int, count: int, resting: int
 ) -> bool:
     """Return whether an order and the resting ones would break a limit."""
     held = held_of(market, yes) - held_of(market, not yes)
     money = market.cash + market.elsewhere
-    position, value, portfolio = reach_of(price, count, held, resting, money)
+    position, value, portfolio = position_after(price, count, held, resting, money)
     event = value + (market.event_if_no if yes else market.event_if_yes)
     account = event + market.other_events
     broken = broken_limit(terms.limits, position, value, portfolio, event, account)
@@ -127,7 +127,7 @@ def is_beyond_limits(
 @jit_inline
 def fits(
     market: Record,
-    terms: Terms,
+    terms: OrderRuleTerms,
     intent: int,
     count: int,
     price: int,
@@ -138,7 +138,7 @@ def fits(
 ) -> bool:
     """Return whether an order of `count` contracts may be sent.
 
-    price, most, free, towards: from `room_for`. size_limit: contracts that its size may lead to.
+    price, most, free, towards: from `order_bounds`. size_limit: contracts that its size may lead to.
     """
     if price == 0 or count > most:
         return False
@@ -147,19 +147,21 @@ def fits(
     yes = is_yes(intent)
     if held_of(market, yes) - held_of(market, not yes) + towards + count > size_limit:
         return False
-    if free < most_cost(terms.fees, price, count):
+    if free < max_cost(terms.fees, price, count):
         return False
     return not is_beyond_limits(market, terms, yes, price, count, towards)
 
 
 @jit_inline
-def masks(market: Record, orders: Records, tick: Record, terms: Terms, allowed: Mask) -> None:
+def write_action_masks(
+    market: Record, orders: Records, tick: Record, terms: OrderRuleTerms, allowed: Mask
+) -> None:
     """Write which of the 25 actions may be sent: HOLD always. No mask is written of the reserved
     ones, which stay as they came, False.
     """
-    allowed[NONE] = True
+    allowed[NO_INTENT] = True
     for intent in range(BUY_YES, SELL_NO + 1):
-        price, most, free, towards = room_for(market, orders, tick, terms, intent)
+        price, most, free, towards = order_bounds(market, orders, tick, terms, intent)
         for size in range(5):
             count = terms.sizes[size]
             code = (intent - 1) * 5 + size + 1

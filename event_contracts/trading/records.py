@@ -13,23 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from event_contracts.trading.orders import Quote
+from event_contracts.trading.orders import ContractQuote
 
 Record = Any  # one row of a structured array, as machine code sees it
 
 BUY_YES, SELL_YES, BUY_NO, SELL_NO = range(1, 5)
-NONE = 0  # an empty slot, or no intent
+NO_INTENT = 0  # an empty slot, or no intent
 PASSIVE, MID, AGGRESSIVE = range(3)
-STYLES = {"passive": PASSIVE, "mid": MID, "aggressive": AGGRESSIVE}
+STYLE_CODES = {"passive": PASSIVE, "mid": MID, "aggressive": AGGRESSIVE}
 
-DOLLAR = 1_000_000  # millionths
-WHOLE = 10_000  # ten-thousandths: the price of what is certain
-POINT = DOLLAR // WHOLE  # millionths of a USD in one step of a price
-MOST = 10**16  # of a unit, which 64 bits hold a sum of
-MOST_CONTRACTS = 1_000_000  # of an order
-SLOTS = 8  # resting orders that one market has room for
+MICROS_PER_DOLLAR = 1_000_000  # millionths
+PRICE_UNITS = 10_000  # ten-thousandths: the price of what is certain
+MICROS_PER_PRICE_UNIT = (
+    MICROS_PER_DOLLAR // PRICE_UNITS
+)  # millionths of a USD in one step of a price
+MAX_AMOUNT = 10**16  # of a unit, which 64 bits hold a sum of
+MAX_ORDER_CONTRACTS = 1_000_000  # of an order
+MAX_RESTING_ORDERS = 8  # resting orders that one market has room for
 # A new order may take at once what is shown, and its remainder fill at the next tick.
-MOST_FILLS = SLOTS + 1  # of one step
+MAX_FILLS = MAX_RESTING_ORDERS + 1  # of one step
 
 # What a market shows at one step, and what was traded in the step that ended there.
 TICK = np.dtype(
@@ -56,9 +58,9 @@ MARKET = np.dtype(
         ("resting", "i8"),  # slots in use, the oldest first
         ("fills", "i8"),  # of the last step
         ("total", "i8"),  # contracts of all orders sent so far
-        ("began", "i8"),  # cash at the beginning
+        ("starting_equity", "i8"),  # cash at the beginning
         ("elsewhere", "i8"),  # what positions in other markets are worth
-        ("reserved", "i8"),  # cash that resting purchases in other markets may take
+        ("reserved_cash", "i8"),  # cash that resting purchases in other markets may take
         # Greatest losses of other markets (`event_contracts.trading.event_risk`), USD millionths:
         ("event_if_yes", "i8"),  # of its event's other markets if this one pays YES
         ("event_if_no", "i8"),  # of its event's other markets if this one pays NO
@@ -133,11 +135,11 @@ class MarketUpdate:
     tick: Record = field(repr=False)
 
 
-def usd_of(price: int) -> Decimal:
+def price_usd(price: int) -> Decimal:
     """USD of a price in ten-thousandths."""
-    return Decimal(int(price)) / WHOLE
+    return Decimal(int(price)) / PRICE_UNITS
 
 
-def quote_of(tick: Record, step: Decimal) -> Quote:
+def quote_from_tick(tick: Record, step: Decimal) -> ContractQuote:
     """The best prices that a row of TICK shows; step: USD between prices."""
-    return Quote(usd_of(tick["bid"]), usd_of(tick["ask"]), step)
+    return ContractQuote(price_usd(tick["bid"]), price_usd(tick["ask"]), step)

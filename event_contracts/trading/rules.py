@@ -12,7 +12,14 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
 
-from event_contracts.trading.records import AGGRESSIVE, DOLLAR, MID, MOST, POINT, WHOLE
+from event_contracts.trading.records import (
+    AGGRESSIVE,
+    MICROS_PER_DOLLAR,
+    MID,
+    MAX_AMOUNT,
+    MICROS_PER_PRICE_UNIT,
+    PRICE_UNITS,
+)
 
 # Version of how orders are sent and filled; a policy plays under the rules that it learned with.
 # 1: new orders met the next tick. 2: they trade with the book shown; sales cancel own purchases.
@@ -34,7 +41,7 @@ _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − p
 ) = range(8)
 
 
-class Fees(NamedTuple):
+class FeeUnits(NamedTuple):
     """Rates in millionths, steps in millionths of a USD."""
 
     taker: Number
@@ -43,7 +50,7 @@ class Fees(NamedTuple):
     balance_step: Number
 
 
-class Limits(NamedTuple):
+class LimitUnits(NamedTuple):
     """Contracts, millionths of a USD, and millionths of the portfolio.
 
     value_decides: 1 if limits of losses cannot bind while no other market may lose: the usual
@@ -60,7 +67,7 @@ class Limits(NamedTuple):
     value_decides: int
 
 
-def limits_of(
+def limit_units(
     contracts: Number,
     value: Number,
     share: Number,
@@ -68,14 +75,14 @@ def limits_of(
     event_share: Number,
     account_loss: Number,
     account_share: Number,
-) -> Limits:
-    """Return the limits, in the units of `Limits`."""
+) -> LimitUnits:
+    """Return the limits, in the units of `LimitUnits`."""
     decides = value <= min(event_loss, account_loss) and share <= min(event_share, account_share)
     losses = event_loss, event_share, account_loss, account_share
-    return Limits(contracts, value, share, *losses, int(decides))
+    return LimitUnits(contracts, value, share, *losses, int(decides))
 
 
-class Terms(NamedTuple):
+class OrderRuleTerms(NamedTuple):
     """What compiled code has to know of orders.
 
     life: steps after which a resting order is cancelled.
@@ -85,8 +92,8 @@ class Terms(NamedTuple):
     styles: by intent.
     """
 
-    fees: Fees
-    limits: Limits
+    fees: FeeUnits
+    limits: LimitUnits
     cash_buffer: int
     life: int
     tick: int
@@ -102,24 +109,24 @@ def in_units(amount: Decimal, unit: int = 1) -> Number:
     return whole if whole == number else Fraction(amount) * unit
 
 
-def usd(millionths: Number) -> Decimal:
-    return Decimal(millionths.numerator) / millionths.denominator / DOLLAR
+def micros_to_usd(millionths: Number) -> Decimal:
+    return Decimal(millionths.numerator) / millionths.denominator / MICROS_PER_DOLLAR
 
 
-def fee_of(fees: Fees, price: Number, count: Number, maker: bool) -> Number:
+def fee_of(fees: FeeUnits, price: Number, count: Number, maker: bool) -> Number:
     """The rate's fee of a fill, rounded up."""
     rate = fees.maker if maker else fees.taker
     unit = _FEE_UNIT * fees.fee_step
-    return -(-(rate * count * price * (WHOLE - price)) // unit) * fees.fee_step
+    return -(-(rate * count * price * (PRICE_UNITS - price)) // unit) * fees.fee_step
 
 
-def most_cost(fees: Fees, price: Number, count: Number) -> Number:
-    """What buying so many contracts can cost at most, fees included: `FeeRules.most_cost`."""
+def max_cost(fees: FeeUnits, price: Number, count: Number) -> Number:
+    """What buying so many contracts can cost at most, fees included: `FeeRules.max_cost`."""
     fee = fee_of(fees, price, count, fees.maker > fees.taker)
-    return price * count * POINT + fee + count * fees.fee_step + fees.balance_step
+    return price * count * MICROS_PER_PRICE_UNIT + fee + count * fees.fee_step + fees.balance_step
 
 
-def reach_of(
+def position_after(
     price: Number, count: Number, held: Number, resting: Number, money: Number
 ) -> tuple[Number, Number, Number]:
     """The position after an order, its value, and the portfolio that it is a part of.
@@ -129,12 +136,12 @@ def reach_of(
     other markets are worth.
     """
     position = held + resting + count
-    worth = held * price if held > 0 else -held * (WHOLE - price)
-    return position, position * price * POINT, money + worth * POINT
+    worth = held * price if held > 0 else -held * (PRICE_UNITS - price)
+    return position, position * price * MICROS_PER_PRICE_UNIT, money + worth * MICROS_PER_PRICE_UNIT
 
 
 def broken_limit(
-    limits: Limits,
+    limits: LimitUnits,
     position: Number,
     value: Number,
     portfolio: Number,
@@ -152,17 +159,23 @@ def broken_limit(
         return EVENT_ACCOUNT_PREFIX
     if value > limits.value:
         return VALUE
-    if value * DOLLAR > limits.share * portfolio:
+    if value * MICROS_PER_DOLLAR > limits.share * portfolio:
         return SHARE
     if limits.value_decides == 1 and event <= value and account <= value:
         return NO_LIMIT
     if event > limits.event_loss:
         return EVENT_LOSS
-    if limits.event_share < DOLLAR and event * DOLLAR > limits.event_share * portfolio:
+    if (
+        limits.event_share < MICROS_PER_DOLLAR
+        and event * MICROS_PER_DOLLAR > limits.event_share * portfolio
+    ):
         return EVENT_SHARE
     if account > limits.account_loss:
         return ACCOUNT_LOSS
-    if limits.account_share < DOLLAR and account * DOLLAR > limits.account_share * portfolio:
+    if (
+        limits.account_share < MICROS_PER_DOLLAR
+        and account * MICROS_PER_DOLLAR > limits.account_share * portfolio
+    ):
         return ACCOUNT_SHARE
     return NO_LIMIT
 
@@ -170,13 +183,13 @@ def broken_limit(
 def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) -> Number:
     """The price of an order at its own side's quote; 0 where the quote has none."""
     if style == MID:
-        if bid <= 0 or ask >= WHOLE:
+        if bid <= 0 or ask >= PRICE_UNITS:
             return 0
         steps = (bid + ask) // (2 * tick) if buys else -(-(bid + ask) // (2 * tick))
         price = steps * tick
     else:
         price = ask if buys == (style == AGGRESSIVE) else bid
-    return price if 0 < price < WHOLE else 0
+    return price if 0 < price < PRICE_UNITS else 0
 
 
 def is_immediate(buys: bool, style: int) -> bool:
@@ -187,7 +200,7 @@ def is_immediate(buys: bool, style: int) -> bool:
     return not buys and style == AGGRESSIVE
 
 
-def most_to_sell(held: Number, sales: Number, purchases: Number, immediate: bool) -> Number:
+def max_sale(held: Number, sales: Number, purchases: Number, immediate: bool) -> Number:
     """Return the contracts that a sale may take from the position.
 
     sales: contracts of resting sales of the side. purchases: contracts of resting purchases of the
@@ -196,7 +209,7 @@ def most_to_sell(held: Number, sales: Number, purchases: Number, immediate: bool
     return held - sales if immediate else held - sales - purchases
 
 
-def most_to_buy(held: Number, sales: Number, purchases: Number) -> Number:
+def max_purchase(held: Number, sales: Number, purchases: Number) -> Number:
     """Return the contracts that a purchase may buy while sales of the other side rest.
 
     Without a position the venue fills a resting sale as a purchase of the other side. So all
@@ -205,4 +218,4 @@ def most_to_buy(held: Number, sales: Number, purchases: Number) -> Number:
     held: contracts of the other side. sales: contracts of its resting sales. purchases: contracts
     of resting purchases of the side that is bought.
     """
-    return held - sales - purchases if sales > 0 else MOST
+    return held - sales - purchases if sales > 0 else MAX_AMOUNT

@@ -23,21 +23,30 @@ from pathlib import Path
 import numpy as np
 
 from event_contracts.trading.endpoint import KalshiConnection
-from event_contracts.trading.listings import Listing, read_markets, unread
+from event_contracts.trading.listings import MarketListing, read_markets, unread
 from event_contracts.trading.orders import PAYOUT
-from event_contracts.trading.records import TICK, WHOLE, MarketUpdate, Record, SamplingSchedule
+from event_contracts.trading.records import (
+    TICK,
+    PRICE_UNITS,
+    MarketUpdate,
+    Record,
+    SamplingSchedule,
+)
 from execution.live.loop import print_warning
 from foundation.errors import InputError, one_line
 from foundation.notifier import Notifier
-from trainingdata.feed.fields import an_instant
+from trainingdata.feed.fields import parse_timestamp
 from trainingdata.instants import utc_text
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("market", "probability", "until")
 ALERT = "estimates"  # a kind
-_CENT = WHOLE // 100
-_OUTCOMES = {"yes": (WHOLE - _CENT, WHOLE), "no": (0, _CENT)}  # quotes of a settlement row
+_CENT = PRICE_UNITS // 100
+_OUTCOMES = {
+    "yes": (PRICE_UNITS - _CENT, PRICE_UNITS),
+    "no": (0, _CENT),
+}  # quotes of a settlement row
 
 
 class EstimateFile:
@@ -86,7 +95,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
             chance = float(values["probability"])
             if not 0.0 <= chance <= 1.0:
                 raise InputError(f"probability is {chance}, outside 0 … 1")
-            found[market] = chance, an_instant(values["until"])
+            found[market] = chance, parse_timestamp(values["until"])
         except ValueError as error:
             shown = one_line(",".join(line))
             raise InputError(
@@ -95,7 +104,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
     return found
 
 
-def tick_of(listing: Listing) -> Record:
+def tick_from_listing(listing: MarketListing) -> Record:
     """A row of TICK: what a market shows, the settlement row once it is known what came true."""
     tick = np.zeros(1, TICK)[0]
     if listing.settled:
@@ -103,8 +112,8 @@ def tick_of(listing: Listing) -> Record:
         tick["estimate"] = float(listing.result == "yes")
         return tick
     bid, ask = listing.quote.yes_bid, listing.quote.yes_ask
-    tick["bid"] = int(bid * WHOLE)
-    tick["ask"] = int(ask * WHOLE)
+    tick["bid"] = int(bid * PRICE_UNITS)
+    tick["ask"] = int(ask * PRICE_UNITS)
     tick["bid_size"] = int(listing.bid_size) if bid else 0
     tick["ask_size"] = int(listing.ask_size) if ask < PAYOUT else 0
     tick["estimate"] = float((bid + ask) / 2)
@@ -125,7 +134,7 @@ class Sampler:
     markets: tuple[str, ...]
     interval: np.timedelta64
     estimates: Callable[[np.datetime64], Mapping[str, float]] = lambda _: {}
-    spans: dict[str, SamplingSchedule] = field(default_factory=dict, init=False)
+    schedules: dict[str, SamplingSchedule] = field(default_factory=dict, init=False)
     unread: dict[str, str] = field(default_factory=dict, init=False)
 
     def tick_after(self, now: np.datetime64) -> np.datetime64:
@@ -136,7 +145,7 @@ class Sampler:
 
     def begin(
         self,
-        listings: Mapping[str, Listing],
+        listings: Mapping[str, MarketListing],
         earlier: Mapping[str, SamplingSchedule],
         now: np.datetime64,
     ) -> None:
@@ -147,19 +156,19 @@ class Sampler:
         Raises InputError if none is followed.
         """
         for market, listing in listings.items():
-            if span := earlier.get(market) or self.span(listing, now):
-                self.spans[market] = span
+            if schedule := earlier.get(market) or self.schedule(listing, now):
+                self.schedules[market] = schedule
             else:
                 print_warning(
                     f"{market}: trading ends at {utc_text(listing.closes)}, before the next tick;"
                     " it is not followed"
                 )
-        if not self.spans:
+        if not self.schedules:
             raise InputError(
                 "markets: trading ends before the next tick in all of them; name open ones"
             )
 
-    def span(self, listing: Listing, now: np.datetime64) -> SamplingSchedule | None:
+    def schedule(self, listing: MarketListing, now: np.datetime64) -> SamplingSchedule | None:
         """Return the steps of a market first seen now; the last one settles, after trading ends.
 
         None if trading ends before the first step.
@@ -168,7 +177,7 @@ class Sampler:
         steps = -int(-(listing.closes - begins) // self.interval)
         return SamplingSchedule(begins, self.interval, steps + 1) if steps >= 1 else None
 
-    def read(self) -> dict[str, Listing]:
+    def read(self) -> dict[str, MarketListing]:
         return read_markets(self.connection, self.markets)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
@@ -183,17 +192,17 @@ class Sampler:
         listings = self.read()
         self.unread = unread(listings.values())
         for market, listing in listings.items():
-            span = self.spans.get(market)
-            if span is None:
+            schedule = self.schedules.get(market)
+            if schedule is None:
                 continue
-            last = span.begins + (span.rows - 1) * span.interval
-            tick = tick_of(listing)
+            last = schedule.begins + (schedule.rows - 1) * schedule.interval
+            tick = tick_from_listing(listing)
             if listing.settled:
                 updates.append(MarketUpdate(market, last, tick))
-                del self.spans[market]
+                del self.schedules[market]
             elif listing.has_ended:
                 log.warning("%s: ended as %r, neither yes nor no", market, listing.result)
-                del self.spans[market]
+                del self.schedules[market]
             elif listing.trades and at < last:
                 tick["estimate"] = own.get(market, tick["estimate"])
                 updates.append(MarketUpdate(market, at, tick))

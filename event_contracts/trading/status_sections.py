@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import numpy as np
 
-from event_contracts.trading.action_log import ActionRecords, PaidMarket
+from event_contracts.trading.action_log import ActionRecords, SettledMarket
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.orders import Fill
+from event_contracts.trading.orders import ContractFill
 from event_contracts.trading.position_sizes import Episode, SentOrder, size_view
-from event_contracts.trading.venue_orders import order_of
+from event_contracts.trading.venue_orders import contract_order
 from execution.journal.order_store import ACCEPTED_STATES, OrderIntent, OrderStore
 from execution.live.status_page import PageSection
 from foundation.charts import Chart, Series
@@ -74,7 +74,7 @@ def _settled_body(records: ActionRecords) -> str:
     )
 
 
-def _row(paid: PaidMarket) -> tuple[Cell, ...]:
+def _row(paid: SettledMarket) -> tuple[Cell, ...]:
     """Return the cells of a settled market, one for each of `HEADS`."""
     tone = "" if not paid.profit else "good" if paid.profit > 0 else "bad"
     profit = None if paid.profit is None else float(paid.profit)
@@ -88,7 +88,7 @@ def _row(paid: PaidMarket) -> tuple[Cell, ...]:
     )
 
 
-def _result(paid: PaidMarket) -> str:
+def _result(paid: SettledMarket) -> str:
     """Return the result in words, with the payout of a YES if it is neither $1 nor $0."""
     if paid.result in ("yes", "no"):
         return paid.result.upper()
@@ -102,7 +102,7 @@ def _position(held: Decimal) -> str:
     return f"{quantity(abs(held))} {'YES' if held > 0 else 'NO'}"
 
 
-def _profit_chart(paid: Sequence[PaidMarket]) -> Chart:
+def _profit_chart(paid: Sequence[SettledMarket]) -> Chart:
     """Return a chart of cumulative settled profit; paid: newest first."""
     rows = [each for each in reversed(paid) if each.profit is not None]
     at = np.array([each.at for each in rows], "datetime64[ns]")
@@ -117,7 +117,7 @@ def _sizes_body(book: OrderStore, records: ActionRecords) -> str:
     by_market: dict[str, list[OrderIntent]] = {}
     intents = book.select(_LATEST)
     for intent in intents:
-        by_market.setdefault(order_of(intent).market, []).append(intent)
+        by_market.setdefault(contract_order(intent).market, []).append(intent)
     paid = {each.market: each for each in records.paid()}
     sizes = size_view(_episode(each, paid.get(name)) for name, each in by_market.items())
     if sizes is None:
@@ -134,13 +134,13 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
     """Return a chart of contracts per order over time: purchases and sales."""
     series = []
     for name, action, colour in (("sales", "SELL", "second"), ("purchases", "BUY", "first")):
-        rows = [intent for intent in intents if order_of(intent).action == action]
+        rows = [intent for intent in intents if contract_order(intent).action == action]
         if rows:
             at = np.array([intent.sent_at for intent in rows], "datetime64[ns]")
-            counts = np.array([float(order_of(intent).count) for intent in rows])
+            counts = np.array([float(contract_order(intent).count) for intent in rows])
             order = np.argsort(at, kind="stable")
             series.append(Series(name, colour, at[order], counts[order], "dots").thin())
-    sizes = [order_of(intent).count for intent in intents]
+    sizes = [contract_order(intent).count for intent in intents]
     orders = count_text(len(intents), "order")
     text = (
         f"Contracts of {orders} over time, from {quantity(min(sizes))} to {quantity(max(sizes))}."
@@ -148,7 +148,7 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
     return Chart(text, tuple(series), "plain", "UTC")
 
 
-def _episode(intents: Sequence[OrderIntent], paid: PaidMarket | None) -> Episode:
+def _episode(intents: Sequence[OrderIntent], paid: SettledMarket | None) -> Episode:
     """Return a market's orders with their fills, in the order in which they were sent.
 
     The journal has no sequence of fills. If fills contradict the order of sending, they are left
@@ -159,13 +159,13 @@ def _episode(intents: Sequence[OrderIntent], paid: PaidMarket | None) -> Episode
     orders = []
     fills = []
     for intent in intents:
-        name, order, filled = intent.client_order_id, order_of(intent), intent.progress.filled
+        name, order, filled = intent.client_order_id, contract_order(intent), intent.progress.filled
         orders.append(SentOrder(name, int(order.count)))
         if filled > 0:
             price = intent.progress.filled_price or order.price
             fee = FeeRules().fee(price, filled, maker=False)
             terms = order.market, order.action, order.side, price, filled
-            fills.append(Fill(name, *terms, maker=False, fee=fee))
+            fills.append(ContractFill(name, *terms, maker=False, fee=fee))
     pays = None if paid is None else paid.yes
     try:
         return Episode(tuple(orders), tuple(fills), pays=pays)

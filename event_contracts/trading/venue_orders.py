@@ -25,8 +25,13 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, get_type_hint
 
 import numpy as np
 
-from event_contracts.trading.endpoint import UNKNOWN_THING, KalshiConnection, Response, StatusAnswer
-from event_contracts.trading.fields import FirstOf, UnreadRow
+from event_contracts.trading.endpoint import (
+    NOT_FOUND_STATUS,
+    KalshiConnection,
+    Response,
+    HttpStatusError,
+)
+from event_contracts.trading.fields import FirstField, UnreadableRow
 from event_contracts.trading.orders import (
     COUNT_STEP,
     PAYOUT,
@@ -41,122 +46,126 @@ from execution.journal.outbox import NoAnswer, OrderDenied, OrderPaused
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, InvalidResponse
 from trainingdata.feed.fields import (
-    Needed,
-    Optional,
-    an_instant,
-    boolean,
-    exact,
-    one_of,
-    optional,
-    positive,
+    RequiredField,
+    OptionalField,
+    parse_timestamp,
+    parse_bool,
+    parse_decimal,
+    parse_choice,
+    optional_field,
+    parse_positive,
     words,
 )
 
 BookSide = Literal["bid", "ask"]
 Status = Literal["resting", "canceled", "executed"]
 SelfTrade = Literal["taker_at_cross", "maker"]
-STATES: Mapping[Status, OrderState] = {
+STATE_OF_STATUS: Mapping[Status, OrderState] = {
     "resting": "accepted",
     "executed": "filled",
     "canceled": "canceled",
 }
-a_book_side: Callable[[Any], BookSide] = one_of("bid", "ask")
-a_status: Callable[[Any], Status] = one_of("resting", "canceled", "executed")
+parse_book_side: Callable[[Any], BookSide] = parse_choice("bid", "ask")
+parse_status: Callable[[Any], Status] = parse_choice("resting", "canceled", "executed")
 log = logging.getLogger(__name__)
-WRITES = "/portfolio/events/orders"
-READS = "/portfolio/orders"
-FILLS = "/portfolio/fills"
-BUSY = 429
+ORDER_PATH = "/portfolio/events/orders"
+ORDERS_PATH = "/portfolio/orders"
+FILLS_PATH = "/portfolio/fills"
+TOO_MANY_REQUESTS = 429
 # Statuses below 500 that do not say what became of an order: 409 may be about this very one.
-NOT_UNDERSTOOD = (408, 409, 425)
+UNCLEAR_STATUSES = (408, 409, 425)
 # Code of the 409 that ends a fill-or-kill order without a fill.
-KILLED: Final = "fill_or_kill_insufficient_resting_volume"
+FOK_KILLED: Final = "fill_or_kill_insufficient_resting_volume"
 LAST_SECOND = 2**33  # since 1970, in the year 2242
-SKEW = np.timedelta64(1, "h")  # by which this machine's clock may run ahead of the venue's
+MAX_CLOCK_SKEW = np.timedelta64(
+    1, "h"
+)  # by which this machine's clock may run ahead of the venue's
 
 
-def fixed_point(value: Any) -> Decimal:
+def parse_fixed_point(value: Any) -> Decimal:
     """A number as fixed-point text; a float has lost what it was."""
     if not isinstance(value, str):
         raise ValueError("no fixed-point text")
-    return exact(value)
+    return parse_decimal(value)
 
 
-def a_price(value: Any) -> Decimal:
+def parse_price(value: Any) -> Decimal:
     """USD, from 0 to 1."""
-    price = fixed_point(value)
+    price = parse_fixed_point(value)
     if not 0 <= price <= PAYOUT:
         raise ValueError("outside 0 … 1")
     return price
 
 
-def an_order_price(value: Any) -> Decimal:
+def parse_order_price(value: Any) -> Decimal:
     """USD, above 0 and below 1, in ten-thousandths."""
-    price = a_price(value)
+    price = parse_price(value)
     if price in (0, PAYOUT) or price % PRICE_STEP:
         raise ValueError("no price of an order")
     return price
 
 
-def a_signed_count(value: Any) -> Decimal:
+def parse_signed_count(value: Any) -> Decimal:
     """Contracts, in hundredths."""
-    count = fixed_point(value)
+    count = parse_fixed_point(value)
     if count % COUNT_STEP:
         raise ValueError("no count of hundredths")
     return count
 
 
-def a_count(value: Any) -> Decimal:
+def parse_count(value: Any) -> Decimal:
     """Contracts, 0 or more, in hundredths."""
-    count = a_signed_count(value)
+    count = parse_signed_count(value)
     if count < 0:
         raise ValueError("below 0")
     return count
 
 
-def a_traded_count(value: Any) -> Decimal:
+def parse_traded_count(value: Any) -> Decimal:
     """Contracts, above 0, in hundredths."""
-    return positive(a_count(value))
+    return parse_positive(parse_count(value))
 
 
-def an_outcome_side(value: Any) -> BookSide:
+def parse_outcome_side(value: Any) -> BookSide:
     """Return the side of the book of YES for an `outcome_side`: `yes` is a bid."""
-    return "bid" if one_of("yes", "no")(value) == "yes" else "ask"
+    return "bid" if parse_choice("yes", "no")(value) == "yes" else "ask"
 
 
-def a_no_price(value: Any) -> Decimal:
+def parse_no_price(value: Any) -> Decimal:
     """Return the price of YES, USD, from an order's price of NO."""
-    return PAYOUT - an_order_price(value)
+    return PAYOUT - parse_order_price(value)
 
 
-def cents(value: Any) -> Decimal:
+def parse_cents(value: Any) -> Decimal:
     """Return USD from whole cents."""
-    number = exact(value)
+    number = parse_decimal(value)
     if number % 1:
         raise ValueError("no whole number of cents")
     return number * CENT
 
 
-def an_epoch_second(value: Any) -> np.datetime64:
+def parse_epoch_second(value: Any) -> np.datetime64:
     """Return the instant of seconds since 1970."""
-    seconds = exact(value)
+    seconds = parse_decimal(value)
     if not 0 <= seconds < LAST_SECOND:
         raise ValueError("not between 1970 and 2242")
     return np.datetime64(int(seconds * 10**9), "ns")
 
 
 # Both directions are stated since May 2026 (`book_side` and `outcome_side`), and both prices.
-BOOK_SIDE: FirstOf[BookSide] = FirstOf(
-    ("book_side", a_book_side), ("outcome_side", an_outcome_side)
+BOOK_SIDE: FirstField[BookSide] = FirstField(
+    ("book_side", parse_book_side), ("outcome_side", parse_outcome_side)
 )
-YES_PRICE = FirstOf(("yes_price_dollars", an_order_price), ("no_price_dollars", a_no_price))
+YES_PRICE = FirstField(
+    ("yes_price_dollars", parse_order_price), ("no_price_dollars", parse_no_price)
+)
 NO_INSTANT = np.datetime64("NaT", "ns")
 
 
-class Entry:
+class ParsedEntry:
     """A dataclass of what an entry of an answer says.
 
-    Each field is annotated with its name and parser: `Needed`, `Optional` or `FirstOf`.
+    Each field is annotated with its name and parser: `RequiredField`, `OptionalField` or `FirstField`.
     """
 
     __slots__ = ()
@@ -168,7 +177,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class VenueOrder(Entry):
+class VenueOrder(ParsedEntry):
     """An order as it is read.
 
     client_order_id: the sender's; empty for one without.
@@ -179,33 +188,33 @@ class VenueOrder(Entry):
     status: resting, executed or canceled.
     """
 
-    order_id: Annotated[str, Needed("order_id", words)]
+    order_id: Annotated[str, RequiredField("order_id", words)]
     # Orders of others' programs, and by hand, may have none.
-    client_order_id: Annotated[str, Optional("client_order_id", words, "")]
-    market: Annotated[str, Needed("ticker", words)]
+    client_order_id: Annotated[str, OptionalField("client_order_id", words, "")]
+    market: Annotated[str, RequiredField("ticker", words)]
     side: Annotated[BookSide, BOOK_SIDE]
     price: Annotated[Decimal, YES_PRICE]
-    filled: Annotated[Decimal, Needed("fill_count_fp", a_count)]
-    remaining: Annotated[Decimal, Needed("remaining_count_fp", a_count)]
-    status: Annotated[Status, Needed("status", a_status)]
+    filled: Annotated[Decimal, RequiredField("fill_count_fp", parse_count)]
+    remaining: Annotated[Decimal, RequiredField("remaining_count_fp", parse_count)]
+    status: Annotated[Status, RequiredField("status", parse_status)]
 
     @classmethod
-    def answered(cls, intent: OrderIntent, answer: Mapping[str, Any]) -> VenueOrder:
+    def from_answer(cls, intent: OrderIntent, answer: Mapping[str, Any]) -> VenueOrder:
         """The order of an intent, as the answer to its POST describes it."""
         # Without this optional field the answer is about the posted order.
-        named = Optional("client_order_id", words, intent.client_order_id).of(answer)
+        named = OptionalField("client_order_id", words, intent.client_order_id).of(answer)
         if named != intent.client_order_id:
             raise InvalidResponse("it is about another order")
-        filled = Needed("fill_count", a_count).of(answer)
-        remaining = Needed("remaining_count", a_count).of(answer)
-        order = order_of(intent)
+        filled = RequiredField("fill_count", parse_count).of(answer)
+        remaining = RequiredField("remaining_count", parse_count).of(answer)
+        order = contract_order(intent)
         if filled + remaining > order.count:
             raise InvalidResponse(
                 f"fill_count and remaining_count are {filled} and {remaining}, of {order.count}"
             )
         ended: Status = "executed" if filled == order.count else "canceled"
         return cls(
-            Needed("order_id", words).of(answer),
+            RequiredField("order_id", words).of(answer),
             intent.client_order_id,
             order.market,
             book_side(order.action, order.side),
@@ -217,7 +226,7 @@ class VenueOrder(Entry):
 
     @property
     def progress(self) -> OrderProgress:
-        return OrderProgress(STATES[self.status], self.order_id, self.filled)
+        return OrderProgress(STATE_OF_STATUS[self.status], self.order_id, self.filled)
 
     @property
     def is_done(self) -> bool:
@@ -225,7 +234,7 @@ class VenueOrder(Entry):
 
     def matches(self, intent: OrderIntent) -> bool:
         """Whether it is the order of an intent, by our id, its market and its side."""
-        order = order_of(intent)
+        order = contract_order(intent)
         return (self.client_order_id, self.market, self.side) == (
             intent.client_order_id,
             order.market,
@@ -234,7 +243,7 @@ class VenueOrder(Entry):
 
     def resting(self, reduces: bool) -> RestingOrder:
         """The order as it waits; reduces: whether it may only sell what is held."""
-        action, side = own_terms(self.side, reduces)
+        action, side = order_side(self.side, reduces)
         name = self.client_order_id or self.order_id
         price = yes_price(side, self.price)
         order = EventContractOrder(name, self.market, action, side, price, self.remaining)
@@ -242,7 +251,7 @@ class VenueOrder(Entry):
 
 
 @dataclass(frozen=True, slots=True)
-class VenueFill(Entry):
+class VenueFill(ParsedEntry):
     """An entry of `fills`, `GET /portfolio/fills`; it does not name our id of the order.
 
     order_id: the venue's, of the order.
@@ -253,21 +262,23 @@ class VenueFill(Entry):
     fee: USD; none where the venue does not say it.
     """
 
-    fill_id: Annotated[str, FirstOf(("fill_id", words), ("trade_id", words))]
-    order_id: Annotated[str, Needed("order_id", words)]
-    market: Annotated[str, FirstOf(("ticker", words), ("market_ticker", words))]
+    fill_id: Annotated[str, FirstField(("fill_id", words), ("trade_id", words))]
+    order_id: Annotated[str, RequiredField("order_id", words)]
+    market: Annotated[str, FirstField(("ticker", words), ("market_ticker", words))]
     side: Annotated[BookSide, BOOK_SIDE]
     price: Annotated[Decimal, YES_PRICE]
-    count: Annotated[Decimal, Needed("count_fp", a_traded_count)]
-    taker: Annotated[bool, Optional("is_taker", boolean, True, "its fee is a taker's")]
+    count: Annotated[Decimal, RequiredField("count_fp", parse_traded_count)]
+    taker: Annotated[bool, OptionalField("is_taker", parse_bool, True, "its fee is a taker's")]
     at: Annotated[
         np.datetime64,
-        FirstOf(("created_time", an_instant), ("ts", an_epoch_second), absent=NO_INSTANT),
+        FirstField(
+            ("created_time", parse_timestamp), ("ts", parse_epoch_second), default=NO_INSTANT
+        ),
     ]
-    fee: Annotated[Decimal | None, optional("fee_cost", fixed_point)]
+    fee: Annotated[Decimal | None, optional_field("fee_cost", parse_fixed_point)]
 
 
-def own_terms(side: BookSide, reduces: bool) -> tuple[ContractAction, Outcome]:
+def order_side(side: BookSide, reduces: bool) -> tuple[ContractAction, Outcome]:
     """What an order of the book of YES does: a bid buys YES or sells NO, an ask the other two."""
     if side == "bid":
         return ("SELL", "NO") if reduces else ("BUY", "YES")
@@ -320,7 +331,7 @@ def epoch_seconds(at: np.datetime64) -> int:
     return max(int(at.astype("datetime64[s]").astype(np.int64)), 0)
 
 
-def order_of(intent: OrderIntent) -> EventContractOrder:
+def contract_order(intent: OrderIntent) -> EventContractOrder:
     """The order that an intent asks for."""
     if not isinstance(intent.order, EventContractOrder):
         raise InputError(f"{intent.client_order_id}: it is no order of event contracts")
@@ -331,7 +342,7 @@ def await_done(intent: OrderIntent) -> RestingOrder:
     """An order of unknown outcome, as if all of it waited that has not traded; our id stands for
     the venue's.
     """
-    order = order_of(intent)
+    order = contract_order(intent)
     return RestingOrder(intent.client_order_id, order, order.count - intent.progress.filled)
 
 
@@ -346,22 +357,24 @@ class OrderVenue(KalshiConnection):
 
     def cash(self) -> Decimal:
         """USD; what resting orders may take is still in it."""
-        with self.translated_errors("the balance"):
+        with self.translate_errors("the balance"):
             answer = self.request("GET", "/portfolio/balance")
-            return FirstOf(("balance_dollars", fixed_point), ("balance", cents)).of(answer)
+            return FirstField(("balance_dollars", parse_fixed_point), ("balance", parse_cents)).of(
+                answer
+            )
 
-    def resting(self) -> tuple[tuple[VenueOrder, ...], tuple[UnreadRow, ...]]:
+    def resting(self) -> tuple[tuple[VenueOrder, ...], tuple[UnreadableRow, ...]]:
         """Return the account's resting orders, oldest first, and rows that cannot be read."""
-        listed, unread = self.rows("orders", READS, "orders", VenueOrder.of, status="resting")
+        listed, unread = self.rows("orders", ORDERS_PATH, "orders", VenueOrder.of, status="resting")
         return tuple(reversed([order for order in listed if order.remaining])), unread
 
     def order(self, order_id: str) -> VenueOrder | None:
         """The order with this id of the venue's; None for none."""
         what = f"order {order_id}"
-        answer = self.get(what, f"{READS}/{order_id}", "order")
+        answer = self.get(what, f"{ORDERS_PATH}/{order_id}", "order")
         if answer is None:
             return None
-        with self.translated_errors(what):
+        with self.translate_errors(what):
             order = VenueOrder.of(answer)
             if order.order_id != order_id:
                 raise InvalidResponse("it is about another order")
@@ -377,14 +390,17 @@ class OrderVenue(KalshiConnection):
         if intent.progress.venue_id:
             return self.order(intent.progress.venue_id)
         what = f"order {client_order_id}"
-        query = {"ticker": order_of(intent).market, "min_ts": epoch_seconds(intent.sent_at - SKEW)}
+        query = {
+            "ticker": contract_order(intent).market,
+            "min_ts": epoch_seconds(intent.sent_at - MAX_CLOCK_SKEW),
+        }
 
         def candidate(entry: Response) -> VenueOrder | str:
             # Orders with other ids are not parsed, so an unreadable one hides no other.
             others = entry.get("client_order_id") not in (None, "", client_order_id)
-            return Needed("order_id", words).of(entry) if others else VenueOrder.of(entry)
+            return RequiredField("order_id", words).of(entry) if others else VenueOrder.of(entry)
 
-        listed = self.pages(what, READS, "orders", candidate, **query)
+        listed = self.pages(what, ORDERS_PATH, "orders", candidate, **query)
         orders = [each for each in listed if isinstance(each, VenueOrder)]
         found = [order for order in orders if order.matches(intent)]
         if not found:
@@ -405,8 +421,8 @@ class OrderVenue(KalshiConnection):
 
         known: ids of listed orders.
         """
-        order_id = Needed("order_id", words)
-        fills = self.pages(f"fills of {what}", FILLS, "fills", order_id.of, **query)
+        order_id = RequiredField("order_id", words)
+        fills = self.pages(f"fills of {what}", FILLS_PATH, "fills", order_id.of, **query)
         names = dict.fromkeys(fills)
         read = [self.order(name) for name in names if name not in known]
         return [order for order in read if order is not None and order.matches(intent)]
@@ -423,11 +439,11 @@ class OrderVenue(KalshiConnection):
 
         Raises `TradingPaused` if it still rests because trading is paused.
         """
-        with self.translated_errors(f"cancelling order {placed.order_id}"):
+        with self.translate_errors(f"cancelling order {placed.order_id}"):
             try:
-                self.request("DELETE", f"{WRITES}/{placed.order_id}")
-            except StatusAnswer as error:
-                if error.status != UNKNOWN_THING:
+                self.request("DELETE", f"{ORDER_PATH}/{placed.order_id}")
+            except HttpStatusError as error:
+                if error.status != NOT_FOUND_STATUS:
                     raise
 
     def post(self, intent: OrderIntent, patience: float) -> VenueOrder:
@@ -437,16 +453,16 @@ class OrderVenue(KalshiConnection):
         del patience
         name = intent.client_order_id
         try:
-            answer = self.request("POST", WRITES, body=order_request(order_of(intent)))
-            return VenueOrder.answered(intent, answer)
-        except StatusAnswer as error:
+            answer = self.request("POST", ORDER_PATH, body=order_request(contract_order(intent)))
+            return VenueOrder.from_answer(intent, answer)
+        except HttpStatusError as error:
             words = self.keys.redact(error.words)[:300]
             if error.is_pause:
                 why = f"trading is paused at the venue ({error.code}){self.resumption()}"
                 raise OrderPaused(f"{name}: not sent: {why}") from None
-            if error.status == BUSY:
+            if error.status == TOO_MANY_REQUESTS:
                 return self._despite_busy(intent)
-            is_unclear = error.status in NOT_UNDERSTOOD and error.code != KILLED
+            is_unclear = error.status in UNCLEAR_STATUSES and error.code != FOK_KILLED
             if error.status >= 500 or error.status < 400 or is_unclear:
                 raise NoAnswer(f"status {error.status}") from None
             raise OrderRejected(f"{name}: rejected ({error.status}): {words}") from None
@@ -461,15 +477,15 @@ class OrderVenue(KalshiConnection):
         try:
             order = self.find(name, intent)
         except BrokerError as error:
-            raise NoAnswer(f"status {BUSY}, and {error}") from None
+            raise NoAnswer(f"status {TOO_MANY_REQUESTS}, and {error}") from None
         if order is None:
-            raise OrderDenied(f"{name}: not sent: the venue limits requests ({BUSY})")
+            raise OrderDenied(f"{name}: not sent: the venue limits requests ({TOO_MANY_REQUESTS})")
         return order
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
         """Whether an order that the venue does not know by now will never reach it."""
         # The venue may take an order that has expired on its way as one that waits for nothing.
-        landing = np.timedelta64(round(self.settings.landing_seconds * 1e9), "ns")
+        landing = np.timedelta64(round(self.settings.late_arrival_seconds * 1e9), "ns")
         expires = intent.order.expires_at
         ends = intent.sent_at if expires is None else expires
         return bool(now >= ends + landing)

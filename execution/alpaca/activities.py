@@ -16,7 +16,7 @@ from execution.brokers import parse_venue_symbol
 from execution.journal.activities import Activity, ActivityKind, traded_amount
 from foundation.decimals import EXACT_CONTEXT
 from foundation.errors import InvalidResponse, one_line
-from trainingdata.feed.fields import objects
+from trainingdata.feed.fields import parse_objects
 from trainingdata.instants import DAY
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
     show its effect on the account.
     """
     activities, unreadable_activities = [], []
-    with connection.translated_errors("activities"):
+    with connection.translate_errors("activities"):
         for row in _rows_since(connection, after):
             try:
                 activities.append(activity_of(row))
@@ -149,7 +149,7 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Respo
     }
     listed: set[str] = set()
     while True:
-        page = objects(connection.client.get("/account/activities", query))
+        page = parse_objects(connection.client.get("/account/activities", query))
         for row in page:
             name = ActivityEntry.stated_id.of(row)
             if name in listed:

@@ -35,9 +35,9 @@ from execution.orders.orders import DEFAULT_SIZE_LIMITS, Fill, Order, OrderSizeL
 from execution.orders.venue_rules import refusal
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, InvalidResponse
-from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.feed.fields import objects
-from trainingdata.instruments import BILLIONTH, Kind, instrument, is_symbol, venue_spelling
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.feed.fields import parse_objects
+from trainingdata.instruments import BILLIONTH, AssetClass, instrument, is_symbol, venue_spelling
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class AlpacaBroker:
     def __init__(
         self,
         settings: BrokerSettings,
-        keys: Keys,
+        keys: ApiKeys,
         *,
         terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
         patience: float = 10.0,
@@ -125,7 +125,7 @@ class AlpacaBroker:
             intents = self._outbox.book.unknown_outcomes()
             self._unknown = self._outbox.refresh(filter(_is_of_one_symbol, intents))
         self._last = None
-        with self._venue.translated_errors("the account"):
+        with self._venue.translate_errors("the account"):
             try:
                 return self._read(reread=reread)
             except InvalidResponse as error:
@@ -145,7 +145,7 @@ class AlpacaBroker:
                 f"{len(orders)} orders are open, and the venue lists no more at once: the account"
                 " cannot be seen whole; cancel some"
             )
-        positions = objects(client.get_all_positions())
+        positions = parse_objects(client.get_all_positions())
         facts = client.get_account()
         clock = client.get_clock()
         names = map(entry_order_id, orders)
@@ -251,7 +251,7 @@ class AlpacaBroker:
             if last.status in ("rejected", "expired"):
                 name = order.client_order_id
                 log.warning("%s: %s by the venue after it was taken", name, last.status)
-            with self._venue.translated_errors(f"order {order.client_order_id}"):
+            with self._venue.translate_errors(f"order {order.client_order_id}"):
                 fills += _fills_of(order, last)
         return fills, done
 
@@ -291,7 +291,7 @@ class AlpacaBroker:
             answer = self._outbox.cancel_and_wait(answer)
             if not answer.is_done:
                 raise OutcomeUnknown(f"{name}: cancelled, and it still works")
-            with self._venue.translated_errors(f"order {name}"):
+            with self._venue.translate_errors(f"order {name}"):
                 left[name] = OrderEntry.whole_qty.of(answer.answer) - answer.filled
         return left
 
@@ -307,24 +307,24 @@ class AlpacaBroker:
             if answer is None and not listed:
                 answer = self._venue.lookup(what, f"/assets/{symbol}")
             if answer is not None:
-                with self._venue.translated_errors(what):
+                with self._venue.translate_errors(what):
                     assets[symbol] = _asset(symbol, answer)
         self._assets |= assets
         return assets
 
     def listed_symbols(self) -> list[str]:
         names: list[str] = []
-        for kind in Kind:
+        for kind in AssetClass:
             with suppress(BrokerError):
                 names += self._listed(kind)
         return sorted(instrument(name).symbol for name in names if is_symbol(name))
 
-    def _listed(self, kind: Kind) -> dict[str, Response]:
+    def _listed(self, kind: AssetClass) -> dict[str, Response]:
         """What the venue says of every asset of a class that is active, by its name there."""
-        name = "crypto" if kind is Kind.CRYPTO else "us_equity"
-        with self._venue.translated_errors(f"assets of {name}"):
+        name = "crypto" if kind is AssetClass.CRYPTO else "us_equity"
+        with self._venue.translate_errors(f"assets of {name}"):
             query = {"status": "active", "asset_class": name}
-            found = objects(self._venue.client.get("/assets", query))
+            found = parse_objects(self._venue.client.get("/assets", query))
             answers = {AssetEntry.symbol.of(answer): answer for answer in found}
             if not answers:
                 raise InvalidResponse("none is listed")

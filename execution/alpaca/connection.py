@@ -14,8 +14,8 @@ from execution.alpaca.fields import AccountEntry, ClockEntry, stated_cash
 from execution.brokers import CLOCK_TOLERANCE
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import BrokerError, InvalidResponse, invalid_choice
-from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
-from trainingdata.feed.fields import Needed, Optional, as_mapping
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys, translate_errors
+from trainingdata.feed.fields import RequiredField, OptionalField, as_mapping
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class VenueConnection:
     """
 
     def __init__(
-        self, settings: BrokerSettings, keys: Keys, time: TimeSource = SYSTEM_TIME
+        self, settings: BrokerSettings, keys: ApiKeys, time: TimeSource = SYSTEM_TIME
     ) -> None:
         from alpaca.trading.client import TradingClient
 
@@ -68,12 +68,12 @@ class VenueConnection:
         )
         self.client = settings.secure_client(raw)
 
-    def translated_errors(self, what: str) -> AbstractContextManager[None]:
+    def translate_errors(self, what: str) -> AbstractContextManager[None]:
         """The context in which the failure of a request becomes one line that names it."""
-        return translated_errors(what, self._settings, self._keys)
+        return translate_errors(what, self._settings, self._keys)
 
     def now(self) -> np.datetime64:
-        with self.translated_errors("the clock"):
+        with self.translate_errors("the clock"):
             return self.record_clock(self.client.get_clock())
 
     def record_clock(self, clock: Response) -> np.datetime64:
@@ -103,7 +103,7 @@ class VenueConnection:
         seconds = self.time.elapsed()
         if self._on_time is None or (behind := _carried(self._on_time, seconds) - at) <= NO_TIME:
             self._on_time, self._slow = (at, seconds), None
-        elif behind > MAX_CLOCK_LAG and not self._settings.on_this_machine:
+        elif behind > MAX_CLOCK_LAG and not self._settings.is_loopback:
             # Where our own clock has jumped, the venue's keeps pace with it from then on.
             if self._has_kept_pace(at, seconds):
                 self._on_time, self._slow = (at, seconds), None
@@ -148,7 +148,7 @@ class VenueConnection:
         """What the venue answers at a path; None where it knows no such thing."""
         from alpaca.common.exceptions import APIError
 
-        with self.translated_errors(what):
+        with self.translate_errors(what):
             try:
                 answer = self.client.get(path, query)
             except APIError as error:
@@ -157,8 +157,8 @@ class VenueConnection:
                 return None
             return as_mapping(answer)
 
-    def read_account_field(self, field: Needed[Fact] | Optional[Fact]) -> Fact:
-        with self.translated_errors("the account"):
+    def read_account_field(self, field: RequiredField[Fact] | OptionalField[Fact]) -> Fact:
+        with self.translate_errors("the account"):
             return field.of(as_mapping(self.client.get_account()))
 
     def account_id(self) -> str:
@@ -166,12 +166,12 @@ class VenueConnection:
 
     def cash(self) -> Decimal:
         """USD in the account; below 0 it is borrowed."""
-        with self.translated_errors("the account"):
+        with self.translate_errors("the account"):
             return stated_cash(as_mapping(self.client.get_account()))
 
     def next_close(self) -> np.datetime64 | None:
         """When the venue next closes for stocks; none where it does not say."""
-        with self.translated_errors("the clock"):
+        with self.translate_errors("the clock"):
             clock = as_mapping(self.client.get_clock())
             self.record_clock(clock)
             return ClockEntry.next_close.of(clock)

@@ -12,56 +12,66 @@ import numpy as np
 from foundation.decimals import EXACT_CONTEXT
 from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import (
-    NOTHING,
-    Needed,
-    Optional,
-    an_instant,
-    boolean,
-    exact,
-    mean,
+    ZERO,
+    RequiredField,
+    OptionalField,
+    parse_timestamp,
+    parse_bool,
+    parse_decimal,
+    parse_truncated,
     multiplier,
-    not_negative,
-    objects,
-    one_of,
-    optional,
-    positive,
+    parse_non_negative,
+    parse_objects,
+    parse_choice,
+    optional_field,
+    parse_positive,
     words,
 )
-from trainingdata.instants import instant
+from trainingdata.instants import parse_instant
 
 
 class ClockEntry:
     """`GET /v2/clock`."""
 
-    timestamp = Needed("timestamp", an_instant)
-    is_open = optional("is_open", boolean, "the exchange's calendar says whether it is open")
-    next_close = optional("next_close", an_instant, "the exchange's calendar says when it closes")
+    timestamp = RequiredField("timestamp", parse_timestamp)
+    is_open = optional_field(
+        "is_open", parse_bool, "the exchange's calendar says whether it is open"
+    )
+    next_close = optional_field(
+        "next_close", parse_timestamp, "the exchange's calendar says when it closes"
+    )
 
 
 class AccountEntry:
     """`GET /v2/account`."""
 
-    id = Needed("id", words)
+    id = RequiredField("id", words)
     # Alpaca's reference: "currently will always be the value USD".
-    currency = Optional("currency", one_of("USD"), "USD", "it is taken for USD")
-    cash = optional("cash", exact, "equity less the value of positions counts as cash")
-    settled = optional(
+    currency = OptionalField("currency", parse_choice("USD"), "USD", "it is taken for USD")
+    cash = optional_field(
+        "cash", parse_decimal, "equity less the value of positions counts as cash"
+    )
+    settled = optional_field(
         "non_marginable_buying_power",
-        exact,
+        parse_decimal,
         "coins are bought with all cash but what open shorts were sold for",
     )
-    long_value = optional("long_market_value", exact, "nothing says whether positions are missing")
-    short_value = optional("short_market_value", exact, "nothing says whether shorts are missing")
-    equity = optional("equity", exact, "nothing says whether cash is right")
-    multiplier = Optional("multiplier", multiplier, Decimal(1), "nothing is borrowed")
-    shorting = Optional("shorting_enabled", boolean, False, "nothing is sold short")
-    status = Optional("status", words, "ACTIVE", "it is taken for ACTIVE")
-    crypto_status = Optional("crypto_status", words, "ACTIVE", "it is taken for ACTIVE")
-    options_buying_power = optional(
-        "options_buying_power", exact, "spreads are sized by the account's files alone"
+    long_value = optional_field(
+        "long_market_value", parse_decimal, "nothing says whether positions are missing"
+    )
+    short_value = optional_field(
+        "short_market_value", parse_decimal, "nothing says whether shorts are missing"
+    )
+    equity = optional_field("equity", parse_decimal, "nothing says whether cash is right")
+    multiplier = OptionalField("multiplier", multiplier, Decimal(1), "nothing is borrowed")
+    shorting = OptionalField("shorting_enabled", parse_bool, False, "nothing is sold short")
+    status = OptionalField("status", words, "ACTIVE", "it is taken for ACTIVE")
+    crypto_status = OptionalField("crypto_status", words, "ACTIVE", "it is taken for ACTIVE")
+    options_buying_power = optional_field(
+        "options_buying_power", parse_decimal, "spreads are sized by the account's files alone"
     )
     blocks = tuple(
-        Optional(name, boolean, False, "the account is taken for not blocked")
+        OptionalField(name, parse_bool, False, "the account is taken for not blocked")
         for name in ("trading_blocked", "account_blocked", "trade_suspended_by_user")
     )
 
@@ -86,17 +96,21 @@ def stated_cash(facts: Mapping[str, Any]) -> Decimal:
 class PositionEntry:
     """An entry of `GET /v2/positions`."""
 
-    symbol = Needed("symbol", words)
-    qty = Needed("qty", exact)
-    side = optional("side", one_of("long", "short"))  # where it is missing, the sign of qty says it
-    asset_class = optional("asset_class", words)
-    price = optional("current_price", not_negative)
-    last_price = optional("lastday_price", not_negative)
-    market_value = optional("market_value", exact)
-    entry_price = optional(
-        "avg_entry_price", mean(not_negative), "a short's proceeds are taken for what it is worth"
+    symbol = RequiredField("symbol", words)
+    qty = RequiredField("qty", parse_decimal)
+    side = optional_field(
+        "side", parse_choice("long", "short")
+    )  # where it is missing, the sign of qty says it
+    asset_class = optional_field("asset_class", words)
+    price = optional_field("current_price", parse_non_negative)
+    last_price = optional_field("lastday_price", parse_non_negative)
+    market_value = optional_field("market_value", parse_decimal)
+    entry_price = optional_field(
+        "avg_entry_price",
+        parse_truncated(parse_non_negative),
+        "a short's proceeds are taken for what it is worth",
     )
-    available = optional("qty_available", exact, "all that is held may be sold")
+    available = optional_field("qty_available", parse_decimal, "all that is held may be sold")
 
 
 def parse_side(value: Any) -> str:
@@ -109,59 +123,63 @@ def parse_side(value: Any) -> str:
 class OrderEntry:
     """An order, wherever it is named."""
 
-    id = Needed("id", words)
-    client_order_id = Needed("client_order_id", words)
-    stated_client_order_id = optional("client_order_id", words)
-    status = Needed("status", words)
-    symbol = optional("symbol", words)
-    leg_symbol = Needed("symbol", words)
-    qty = optional("qty", not_negative)
-    whole_qty = Needed("qty", positive)
-    notional = optional("notional", positive)
-    filled_qty = Optional("filled_qty", not_negative, NOTHING)
-    filled_stated = Needed("filled_qty", not_negative)
-    mean_price = optional("filled_avg_price", mean(not_negative))
-    net_price = optional("filled_avg_price", mean(exact))  # of several legs, below 0 for a credit
-    order_class = optional("order_class", words)
-    filled_price = Needed("filled_avg_price", mean(positive))
-    leg_price = Needed("filled_avg_price", mean(not_negative))
-    filled_at = optional("filled_at", an_instant)
+    id = RequiredField("id", words)
+    client_order_id = RequiredField("client_order_id", words)
+    stated_client_order_id = optional_field("client_order_id", words)
+    status = RequiredField("status", words)
+    symbol = optional_field("symbol", words)
+    leg_symbol = RequiredField("symbol", words)
+    qty = optional_field("qty", parse_non_negative)
+    whole_qty = RequiredField("qty", parse_positive)
+    notional = optional_field("notional", parse_positive)
+    filled_qty = OptionalField("filled_qty", parse_non_negative, ZERO)
+    filled_stated = RequiredField("filled_qty", parse_non_negative)
+    mean_price = optional_field("filled_avg_price", parse_truncated(parse_non_negative))
+    net_price = optional_field(
+        "filled_avg_price", parse_truncated(parse_decimal)
+    )  # of several legs, below 0 for a credit
+    order_class = optional_field("order_class", words)
+    filled_price = RequiredField("filled_avg_price", parse_truncated(parse_positive))
+    leg_price = RequiredField("filled_avg_price", parse_truncated(parse_non_negative))
+    filled_at = optional_field("filled_at", parse_timestamp)
     # Instants of the last change, best first; Alpaca's document makes each of them optional.
     changed_at = tuple(
-        optional(name, an_instant)
+        optional_field(name, parse_timestamp)
         for name in (
             *("updated_at", "canceled_at", "expired_at", "replaced_at", "failed_at"),
             *("submitted_at", "created_at"),
         )
     )
-    side = Needed("side", parse_side)
+    side = RequiredField("side", parse_side)
     # An order of several legs has none of its own.
-    traded_side = optional("side", parse_side)
-    type = optional("type", words)
-    time_in_force = optional("time_in_force", words)
-    limit_price = optional("limit_price", positive)
-    net_limit = optional("limit_price", exact)  # of several legs, below 0 for a credit
-    stop_price = optional("stop_price", positive)
-    trail_price = optional("trail_price", positive)
-    trail_percent = optional("trail_percent", positive)
-    legs: Optional[tuple[Mapping[str, Any], ...]] = Optional("legs", objects, ())
-    replaced_by = optional("replaced_by", words)
+    traded_side = optional_field("side", parse_side)
+    type = optional_field("type", words)
+    time_in_force = optional_field("time_in_force", words)
+    limit_price = optional_field("limit_price", parse_positive)
+    net_limit = optional_field(
+        "limit_price", parse_decimal
+    )  # of several legs, below 0 for a credit
+    stop_price = optional_field("stop_price", parse_positive)
+    trail_price = optional_field("trail_price", parse_positive)
+    trail_percent = optional_field("trail_percent", parse_positive)
+    legs: OptionalField[tuple[Mapping[str, Any], ...]] = OptionalField("legs", parse_objects, ())
+    replaced_by = optional_field("replaced_by", words)
 
 
 class AssetEntry:
     """`GET /v2/assets/{symbol}`, and each of `GET /v2/assets`."""
 
-    symbol = Needed("symbol", words)
-    tradable = Optional("tradable", boolean, False, "it is not traded")
-    status = Optional("status", words, "", "it is not traded")
-    shortable = Optional("shortable", boolean, False, "it is not sold short")
-    easy_to_borrow = optional("easy_to_borrow", boolean)
-    borrow_status = Optional(
+    symbol = RequiredField("symbol", words)
+    tradable = OptionalField("tradable", parse_bool, False, "it is not traded")
+    status = OptionalField("status", words, "", "it is not traded")
+    shortable = OptionalField("shortable", parse_bool, False, "it is not sold short")
+    easy_to_borrow = optional_field("easy_to_borrow", parse_bool)
+    borrow_status = OptionalField(
         "borrow_status", words, "", "and no easy_to_borrow either: it is not sold short"
     )
-    fractionable = Optional("fractionable", boolean, False, "it is traded in whole shares")
-    increment = optional("min_trade_increment", positive)
-    smallest = optional("min_order_size", positive)
+    fractionable = OptionalField("fractionable", parse_bool, False, "it is traded in whole shares")
+    increment = optional_field("min_trade_increment", parse_positive)
+    smallest = optional_field("min_order_size", parse_positive)
 
 
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:T00:00:00Z)?")
@@ -180,26 +198,28 @@ def parse_new_york_midnight(value: Any) -> np.datetime64:
     day = _DAY.fullmatch(value) if isinstance(value, str) else None
     if day is None or not 1990 <= int(day[1][:4]) <= 2200:
         raise ValueError("no day")
-    return instant(day[1], name="the day")
+    return parse_instant(day[1], name="the day")
 
 
 class ActivityEntry:
     """An entry of `GET /v2/account/activities`: a trade has an instant and a side, others a day."""
 
-    id = Needed("id", words)
-    stated_id = optional("id", words)
-    kind = Needed("activity_type", parse_capitals)
-    sub_kind = Optional("activity_sub_type", words, "")
-    status = Optional("status", one_of("executed", "correct", "canceled"), "executed")
-    traded_at = Needed("transaction_time", an_instant)
-    day = Needed("date", parse_new_york_midnight)
-    symbol = optional("symbol", words)
-    cusip = optional("cusip", words)
-    traded_qty = Needed("qty", positive)
-    qty = Optional("qty", exact, NOTHING)
-    side = Needed("side", one_of("buy", "sell", "sell_short"))
-    traded_price = Needed("price", not_negative)
-    price = optional("price", not_negative)
-    transfer = Needed("net_amount", exact)  # of a deposit or withdrawal it is all there is
-    amount = Optional("net_amount", exact, NOTHING)
-    order_id = Optional("order_id", words, "")
+    id = RequiredField("id", words)
+    stated_id = optional_field("id", words)
+    kind = RequiredField("activity_type", parse_capitals)
+    sub_kind = OptionalField("activity_sub_type", words, "")
+    status = OptionalField("status", parse_choice("executed", "correct", "canceled"), "executed")
+    traded_at = RequiredField("transaction_time", parse_timestamp)
+    day = RequiredField("date", parse_new_york_midnight)
+    symbol = optional_field("symbol", words)
+    cusip = optional_field("cusip", words)
+    traded_qty = RequiredField("qty", parse_positive)
+    qty = OptionalField("qty", parse_decimal, ZERO)
+    side = RequiredField("side", parse_choice("buy", "sell", "sell_short"))
+    traded_price = RequiredField("price", parse_non_negative)
+    price = optional_field("price", parse_non_negative)
+    transfer = RequiredField(
+        "net_amount", parse_decimal
+    )  # of a deposit or withdrawal it is all there is
+    amount = OptionalField("net_amount", parse_decimal, ZERO)
+    order_id = OptionalField("order_id", words, "")

@@ -16,8 +16,8 @@ from execution.brokers import NO_POSITION, VenuePosition, parse_venue_symbol
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from foundation.decimals import EXACT_CONTEXT
 from foundation.errors import InvalidResponse
-from trainingdata.feed.fields import objects
-from trainingdata.instruments import foreign_symbol, is_coin, is_symbol
+from trainingdata.feed.fields import parse_objects
+from trainingdata.instruments import placeholder_symbol, is_crypto, is_symbol
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ def read_positions(
     concerned: whether a symbol, by the venue's name, is needed; faults in others are ignored.
     """
     held: dict[str, VenuePosition] = {}
-    with connection.translated_errors("positions"):
-        for position in objects(connection.client.get_all_positions()):
+    with connection.translate_errors("positions"):
+        for position in parse_objects(connection.client.get_all_positions()):
             if not is_needed(PositionEntry.symbol.of(position)):
                 continue
             _refuse_contradicting_signs(position)
@@ -240,7 +240,7 @@ def _asset_class(position: Entry) -> str:
     if kind == OPTIONS or is_option(name):
         return OPTIONS
     if kind is None and is_symbol(name):
-        return CRYPTO if is_coin(name) else STOCKS
+        return CRYPTO if is_crypto(name) else STOCKS
     return kind if kind in (STOCKS, CRYPTO) and is_symbol(name) else OTHERS
 
 
@@ -271,8 +271,8 @@ def _position_symbol(position: Entry) -> str:
     """What a position is called here; one of no stock or coin against the dollar is foreign."""
     name = PositionEntry.symbol.of(position)
     kind = PositionEntry.asset_class.of(position)
-    ours = is_symbol(name) and (kind is None or (kind == CRYPTO) == is_coin(name))
-    return parse_venue_symbol(name) if ours else foreign_symbol(name)
+    ours = is_symbol(name) and (kind is None or (kind == CRYPTO) == is_crypto(name))
+    return parse_venue_symbol(name) if ours else placeholder_symbol(name)
 
 
 def _mark(position: Entry, symbol: str, traded: float | None) -> float:

@@ -27,7 +27,7 @@ from execution.orders.option_orders import (
 )
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import OrderRejected, OutcomeUnknown
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
 from trainingdata.feed.option_data import OptionData
 from trainingdata.source import Feed
 
@@ -47,7 +47,7 @@ class AlpacaSpreads:
     def __init__(
         self,
         settings: BrokerSettings,
-        keys: Keys,
+        keys: ApiKeys,
         *,
         underlying: str,
         scale: float = 1.0,
@@ -79,7 +79,7 @@ class AlpacaSpreads:
         quotes = {}
         now = self._venue.estimated_now()
         for symbol, (bid, ask) in self._data.quotes(list(by_symbol), now).items():
-            with self._venue.translated_errors(f"the quote of {symbol}"):
+            with self._venue.translate_errors(f"the quote of {symbol}"):
                 quotes[by_symbol[symbol]] = Quote(bid, ask)
         return quotes
 
@@ -126,7 +126,7 @@ class AlpacaSpreads:
                 f"{name}: outcome unknown after every query; the order may be open at the venue"
             )
         chain = [self._venue.with_legs(each) for each in placed.chain]
-        with self._venue.translated_errors(f"order {name}"):
+        with self._venue.translate_errors(f"order {name}"):
             fill = SpreadFill(*filled_spreads(chain))
         if fill.contracts == 0 and placed.status == "rejected":
             raise OrderRejected(f"{name}: {REJECTED_LATER}", alerted=True)

@@ -21,8 +21,8 @@ from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import PRICE_FIELDS, Order
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import InputError, OrderRejected, InvalidResponse, one_line
-from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.feed.fields import as_mapping, objects
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.feed.fields import as_mapping, parse_objects
 from trainingdata.instruments import venue_spelling
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class OrderVenue(VenueConnection):
     idempotent_client_ids: ClassVar[bool] = True
 
     def __init__(
-        self, settings: BrokerSettings, keys: Keys, time: TimeSource = SYSTEM_TIME
+        self, settings: BrokerSettings, keys: ApiKeys, time: TimeSource = SYSTEM_TIME
     ) -> None:
         super().__init__(settings, keys, time)
         self.prices: Mapping[str, float] = NO_PRICES
@@ -114,18 +114,18 @@ class OrderVenue(VenueConnection):
         answer = self.lookup(what, "/orders:by_client_order_id", query)
         if answer is None:
             return None
-        with self.translated_errors(what):
+        with self.translate_errors(what):
             return self._followed(AlpacaOrder.parse(client_order_id, answer, self.prices))
 
     def open_entries(self) -> tuple[Response, ...]:
         """Return the venue's entries of all open orders, ours and others', oldest first."""
         query = {"status": "open", "limit": MAX_ORDERS_LISTED, "nested": "true"}
-        return objects(self.client.get("/orders", query))[::-1]
+        return parse_objects(self.client.get("/orders", query))[::-1]
 
     def reload(self, order: AlpacaOrder) -> AlpacaOrder:
         if order.is_done:
             return order
-        with self.translated_errors(f"order {order.name}"):
+        with self.translate_errors(f"order {order.name}"):
             return self._followed(self._read(order))
 
     def await_done(self, orders: Sequence[AlpacaOrder], patience: float) -> list[AlpacaOrder]:
@@ -143,7 +143,7 @@ class OrderVenue(VenueConnection):
         """The order with its legs, which not every answer holds."""
         if OrderEntry.legs.of(order.answer):
             return order
-        with self.translated_errors(f"order {order.name}"):
+        with self.translate_errors(f"order {order.name}"):
             return self._read(order)
 
     def _read(self, order: AlpacaOrder) -> AlpacaOrder:
@@ -176,7 +176,7 @@ class OrderVenue(VenueConnection):
     def cancel(self, placed: AlpacaOrder) -> None:
         from alpaca.common.exceptions import APIError
 
-        with self.translated_errors(f"cancelling order {placed.name}"):
+        with self.translate_errors(f"cancelling order {placed.name}"):
             try:
                 self.client.delete(f"/orders/{placed.venue_id}")
             except APIError as error:

@@ -26,12 +26,12 @@ from foundation.threads import parallel_map
 from sizing.premium import unit_premiums
 from sizing.settings import PriorSettings
 from trainingdata.bars import Bars
-from trainingdata.correlation import CorrelationSource, MeanCorrelations, correlations_over
+from trainingdata.correlation import CorrelationSource, MeanCorrelations, correlations_in_force
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Kind
 from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.sessions import nights_until, shared_news
-from trainingdata.slow_variance import slow_variances
+from trainingdata.sessions import nights_until, news_overlap
+from trainingdata.long_run_variance import long_run_variances
 from trainingdata.timeframe import nth_end_after
 from trainingdata.universe import KEEP, Rule, Universe, keep_best
 
@@ -104,7 +104,7 @@ def build_beliefs(
     stocks = bars.timeframe.stocks
     # Stocks are cut for the night also where nothing decides, and where nothing has a forecast: the
     # ceiling is the broker's.
-    late = ~stocks.intraday_ceiling_holds(part.times)
+    late = ~stocks.intraday_ceiling_applies(part.times)
     trim_overnight = np.asarray(late & stocks.is_decision(part.times) & closed.any(axis=1))
     looked_at = np.flatnonzero(scheduled.any(axis=1) | trim_overnight)
     rows = first + looked_at
@@ -112,7 +112,7 @@ def build_beliefs(
     scheduled = scheduled[looked_at]
     awaiting = np.where(scheduled.any(axis=1, keepdims=True), scheduled, closed[looked_at])
     ends = _period_ends(bars, times, awaiting, periods)
-    overnight = late[looked_at] | periods.schedule.leaves_night(stocks, times)
+    overnight = late[looked_at] | periods.schedule.is_last_decision_of_session(stocks, times)
     trim_overnight = trim_overnight[looked_at]
     # The forecasts of years are let go of before the matrices take their place in memory.
     moments = _forecast_moments(
@@ -220,7 +220,7 @@ def belief_of_symbol(
         )
     numbers = np.zeros(1, dtype=np.int64)
     stocks = bars.timeframe.stocks
-    late = ~stocks.intraday_ceiling_holds(here)
+    late = ~stocks.intraday_ceiling_applies(here)
     return _assembled_beliefs(
         bars,
         here,
@@ -228,7 +228,7 @@ def belief_of_symbol(
         adjustable=adjustable,
         exclusion_rule=np.zeros(adjustable.shape, dtype=np.int8),
         exiting=np.zeros(adjustable.shape, dtype=bool),
-        overnight=late | periods.schedule.leaves_night(stocks, here),
+        overnight=late | periods.schedule.is_last_decision_of_session(stocks, here),
         # One symbol is asked about. The rest of the book is cut by the trader's own decisions.
         trim_overnight=np.zeros(1, dtype=bool),
         moments=moments,
@@ -314,7 +314,7 @@ def _assembled_beliefs(
         trim_overnight=trim_overnight,
         years=np.stack(years, axis=-1).reshape(*ends.shape, 2),
         nights=nights_until(begin, end).reshape(ends.shape),
-        news_overlap=shared_news(begin, end).reshape(ends.shape),
+        news_overlap=news_overlap(begin, end).reshape(ends.shape),
         crypto=bars.crypto,
         adjustable=adjustable,
         exclusion_rule=exclusion_rule,
@@ -362,7 +362,7 @@ def _correlation_matrices(
     Where none is needed any of them stands, the identity if there are none.
     """
     numbers = np.zeros(len(times), dtype=np.int64)
-    numbers[needed], matrices = correlations_over(correlations, bars, times[needed])
+    numbers[needed], matrices = correlations_in_force(correlations, bars, times[needed])
     if not len(matrices):
         matrices = np.eye(len(bars.symbols), dtype=np.float32)[None]
     return numbers, matrices
@@ -385,7 +385,7 @@ def _forecast_moments(
     signal = np.full((count, size), np.nan)
     fresh = np.zeros((count, size), dtype=bool)
     bounds = np.column_stack([times, ends])
-    row_of, slow = slow_variances(bars, times)
+    row_of, slow = long_run_variances(bars, times)
     step = max(1, FORECAST_BATCH_SIZE // max(1, size))
 
     def of_part(begin: int) -> None:

@@ -32,7 +32,7 @@ from sizing.binding import (
 from sizing.limits import CEILINGS, count_shadow_prices
 from sizing.problem import DecisionProblem
 from trainingdata.instants import DAY
-from trainingdata.instruments import Instrument, Kind
+from trainingdata.instruments import Instrument, AssetClass
 from trainingdata.universe import RULES
 
 YEAR = 365.25 * DAY
@@ -200,7 +200,7 @@ class ClassRule:
     symbols: what it sized, in the panel's order.
     """
 
-    kind: Kind
+    kind: AssetClass
     log_phrase: str
     symbols: tuple[str, ...]
 
@@ -513,7 +513,7 @@ def class_rules(
     """The rule that sized the deciding symbols, by asset class; leverage: granted to stocks."""
     rules = []
     decided = [instruments[s] for s in np.flatnonzero(adjustable).tolist()]
-    for kind in Kind:
+    for kind in AssetClass:
         symbols = tuple(item.symbol for item in decided if item.kind is kind)
         if symbols:
             rules.append(ClassRule(kind, strategy.log_phrase(kind, leverage), symbols))

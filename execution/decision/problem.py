@@ -35,7 +35,7 @@ from sizing.problem import (
 )
 from sizing.solver.multi_period import change_costs
 from trainingdata.bars import Bars
-from trainingdata.instruments import is_coin
+from trainingdata.instruments import is_crypto
 
 MAX_NET_LIMIT_ROUNDS = 3  # in which what one net limit takes off another may ask back
 TOO_SMALL = 1  # the order's value is below the venue's minimum
@@ -61,7 +61,7 @@ class SizingTerms(NamedTuple):
     forecast: bool
     caps: tuple[float, float, float, float]
     leverage: tuple[float, float]
-    order_margin: float
+    order_price_buffer: float
     rows: GroupConstraints = NO_GROUP_CONSTRAINTS
 
 
@@ -75,7 +75,7 @@ def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
         terms.forecast,
         terms.caps,
         terms.leverage,
-        terms.order_margin,
+        terms.order_price_buffer,
         select_constraints(terms.rows, chosen),
     )
 
@@ -124,7 +124,7 @@ def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -
         shorting=account.shorting,
         free_equity_share=account.free_equity_share,
     )
-    beside = [is_coin(symbol) for symbol in named[len(bars.symbols) :]]
+    beside = [is_crypto(symbol) for symbol in named[len(bars.symbols) :]]
     crypto = np.append(bars.crypto, np.array(beside, dtype=bool))
     names = (*symbols, *[""] * len(reductions))
     return LabelledRow(names, crypto, row, tuple(reductions))
@@ -186,7 +186,7 @@ def problem_of(
     margin_equity = terms.caps[2]
     # Of what the venue lends, its check of orders leaves a part unused. What secures open spreads
     # is lent against no stock.
-    reachable = min(allowed, account.leverage / terms.order_margin)
+    reachable = min(allowed, account.leverage / terms.order_price_buffer)
     limits = BookLimits(
         terms.caps[0],
         terms.caps[1],
@@ -203,7 +203,7 @@ def problem_of(
         returns,
         Costs(change_costs(terms.cost, signal, len(financing)), financing),
         limits,
-        current_weights(account, adjustable, exiting, terms.order_margin),
+        current_weights(account, adjustable, exiting, terms.order_price_buffer),
     )
 
 

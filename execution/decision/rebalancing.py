@@ -22,7 +22,7 @@ from execution.orders.orders import (
 )
 from sizing.quantity import count_child_orders, truncate_to_increment
 from trainingdata.instants import HOUR, compact_text
-from trainingdata.instruments import Instrument, Kind
+from trainingdata.instruments import Instrument, AssetClass
 from trainingdata.timeframe import HOURLY, Timeframe
 
 _NOTHING = Decimal(0)
@@ -61,7 +61,7 @@ def rebalance(
         instruments, held, targets, largest, reasons, strict=True
     ):
         symbol = item.symbol
-        coin = item.kind is Kind.CRYPTO
+        coin = item.kind is AssetClass.CRYPTO
         auction = None if coin else timeframe.auction
         tif = time_in_force(symbol, auction)
         leg = 0

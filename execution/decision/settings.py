@@ -16,10 +16,10 @@ from forecasting.settings import PanelSettings
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from sizing.settings import Limits, PriorSettings
-from trainingdata.actions import Action
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import Bars
-from trainingdata.endings import Ending
-from trainingdata.instruments import BILLIONTH, Kind, instrument
+from trainingdata.delistings import Delisting
+from trainingdata.instruments import BILLIONTH, AssetClass, instrument
 from trainingdata.schedule import Schedule
 from trainingdata.stored_correlation import CorrelationSettings
 from trainingdata.timeframe import Timeframe
@@ -110,10 +110,10 @@ class TradingSettings(PanelSettings):
         self.universe.rule()
 
     def unused_rows(
-        self, symbols: Collection[str], actions: Sequence[Action | Ending]
+        self, symbols: Collection[str], actions: Sequence[CorporateAction | Delisting]
     ) -> list[str]:
         """What is named of symbols that are none of a run's, a sentence for each file or table."""
-        tables: dict[str, Sequence[Action | Ending | SymbolRate]] = {
+        tables: dict[str, Sequence[CorporateAction | Delisting | SymbolRate]] = {
             "data.actions": actions,
             "margin.borrow_rates": self.margin.borrow_rates,
             "margin.requirements": self.margin.requirements,
@@ -136,7 +136,7 @@ class TradingSettings(PanelSettings):
             return bars
         instruments = []
         for item in bars.instruments:
-            coin = item.kind is Kind.CRYPTO
+            coin = item.kind is AssetClass.CRYPTO
             instruments.append(replace(item, increment=BILLIONTH) if coin else item)
         return replace(bars, instruments=tuple(instruments))
 

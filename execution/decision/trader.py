@@ -221,7 +221,7 @@ class Trader:
         if belief is None:
             return None
         symbols = tuple([bars.symbols[s] for s in belief.symbol.tolist()])
-        decision = self.decide_on(belief, bars.at_last(symbols), account)
+        decision = self.decide_on(belief, bars.at_last_instant(symbols), account)
         return decision if decision.symbols or belief.adjustable.any() else None
 
     def decide_on(self, belief: BeliefTable, bars: Bars, account: AccountSnapshot) -> Decision:
@@ -363,7 +363,7 @@ class Trader:
             forecast=strategy.uses_forecast,
             caps=self.limits.caps,
             leverage=(self.limits.intraday_leverage, self.limits.overnight_ceiling),
-            order_margin=self.margin.order_margin,
+            order_price_buffer=self.margin.order_price_buffer,
             rows=groups.constraints_over(labelled.symbols[:positions], labelled.reductions),
         )
         (nightly,) = self.margin.nightly_rate(belief.at).tolist()

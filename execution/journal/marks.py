@@ -15,7 +15,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from foundation.database import Database
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import is_stock
-from trainingdata.sessions import session_of
+from trainingdata.sessions import session_on
 
 if TYPE_CHECKING:
     from sizing.settings import Limits
@@ -156,7 +156,7 @@ def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMar
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
     stock = sum(abs(value) for symbol, value in values.items() if is_stock(symbol))
     coin = sum(abs(value) for symbol, value in values.items() if not is_stock(symbol))
-    session = session_of(new_york_date(np.array([account.as_of]))[0])
+    session = session_on(new_york_date(np.array([account.as_of]))[0])
     night = session is None or not session.opens <= account.as_of < session.closes
     granted = limits.with_account_leverage(account.leverage)
     return EquityMark(

@@ -27,7 +27,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.average_cost import average_cost
 from foundation.database import Database
 from foundation.decimals import ZERO, to_fraction
-from trainingdata.instruments import is_coin, is_symbol
+from trainingdata.instruments import is_crypto, is_symbol
 
 MAX_UNLISTED_CRYPTO_FEE = Fraction(
     1, 100
@@ -227,7 +227,9 @@ def _is_coin_fee(symbol: str, difference: Fraction, quantity: Fraction) -> bool:
     """Return whether a missing quantity may be a fee in coin that the venue lists hours later."""
     missing = -difference if quantity > 0 else ZERO
     return (
-        0 < missing <= quantity * MAX_UNLISTED_CRYPTO_FEE and is_symbol(symbol) and is_coin(symbol)
+        0 < missing <= quantity * MAX_UNLISTED_CRYPTO_FEE
+        and is_symbol(symbol)
+        and is_crypto(symbol)
     )
 
 

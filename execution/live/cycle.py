@@ -24,11 +24,11 @@ from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.formatting import count_text
-from trainingdata.bars import Bars, closes_of
-from trainingdata.endings import Absence
+from trainingdata.bars import Bars, last_closes_by_symbol
+from trainingdata.delistings import BarAbsence
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import AssetClass, instrument
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import Timeframe
 
@@ -102,7 +102,7 @@ def decide_cycle(
     """
     validator = validator or BarValidator()
     account = broker.account()
-    bars, waited = _await_bars(feed, account.as_of, settings.bar_patience, time)
+    bars, waited = _await_bars(feed, account.as_of, settings.bar_wait_seconds, time)
     bars = settings.data.market(settings.with_increments(bars)).view()
     _say_missing(bars)
     if waited:
@@ -122,7 +122,7 @@ def decide_cycle(
     marks = {symbol: account.prices[symbol] for symbol in closed if symbol in account.prices}
     bars, rejected_bars = validator.validate(bars, {**marks, **prices})
     bars = _without_unknown(bars, account)
-    account = account.with_prices({**closes_of(bars), **prices})
+    account = account.with_prices({**last_closes_by_symbol(bars), **prices})
     account = account.with_prices(open_order_prices(account, feed))
     idle_reason = _unpriced_order(account)
     decision = None if idle_reason else trader.decide(bars, account)
@@ -135,7 +135,7 @@ def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarVal
     """A cycle that decides nothing: why, and the account at the prices of the bars."""
     bars, rejected_bars = validator.validate(bars, {})
     return Cycle(
-        account.with_prices(closes_of(bars)),
+        account.with_prices(last_closes_by_symbol(bars)),
         bars,
         None,
         idle_reason=why,
@@ -172,7 +172,7 @@ def _await_bars(
 
 def _say_missing(bars: Bars) -> None:
     """Say which symbols have had no bar since before this session, while others have."""
-    for symbol, count in zip(bars.symbols, Absence.of(bars).at_end.tolist(), strict=True):
+    for symbol, count in zip(bars.symbols, BarAbsence.of(bars).at_end.tolist(), strict=True):
         if count:
             log.warning(
                 "%s: no bar for %s, it does not decide", symbol, count_text(count, "session")
@@ -196,7 +196,7 @@ def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
         log.warning("what is held and open is not certain, nothing is ordered: %s", names)
     items = []
     for item in bars.instruments:
-        shut = item.kind is Kind.CRYPTO and not account.crypto_enabled
+        shut = item.kind is AssetClass.CRYPTO and not account.crypto_enabled
         if shut or item.symbol in account.uncertain_symbols:
             item = replace(item, tradable=False)
         items.append(item)

@@ -49,7 +49,7 @@ from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
 from foundation.decimals import CENT, EXACT, INFINITE, plain, total
 from trainingdata.instants import DAY
-from trainingdata.instruments import is_coin, is_symbol
+from trainingdata.instruments import is_crypto, is_symbol
 
 MAX_CRYPTO_FEE = Decimal("0.01")  # of a purchase: more than the venue keeps of any
 EXPLAINED_RATIO = 10  # least ratio of a difference to what bookings leave unexplained of it
@@ -422,7 +422,7 @@ def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> 
     Together with earlier ones it is bounded by that share of the largest position: if no fee is
     taken in crypto, the tolerance does not grow with turnover.
     """
-    if not (change > 0 and is_symbol(symbol) and is_coin(symbol)):
+    if not (change > 0 and is_symbol(symbol) and is_crypto(symbol)):
         return NO_QUANTITY
     largest = max(abs(position.quantity), abs(EXACT.add(position.quantity, change)))
     tolerance = EXACT.subtract(EXACT.multiply(largest, MAX_CRYPTO_FEE), position.fee)

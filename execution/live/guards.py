@@ -27,7 +27,7 @@ from execution.orders.orders import Order
 from foundation.settings import setting, settings_class
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instants import HOUR
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import AssetClass, instrument
 from trainingdata.sessions import in_session
 
 REDUCING_ROLES = ("reduction", "night")
@@ -50,7 +50,7 @@ class GuardSettings:
     max_orders_per_hour: int = setting(
         200, "orders sent in an hour, all jobs, after which none opens", ge=1, le=100_000
     )
-    collar: float = setting(
+    price_collar: float = setting(
         0.10,
         "share of the last trade by which a limit may pay more, and by which it may "
         "differ from the price a market order was sized at",
@@ -155,7 +155,7 @@ class Guards:
         trade = snapshot.last_trade(order.symbol)
         if trade is None or _is_old(trade, now, self._settings.max_trade_age):
             return ""
-        return _beyond_collar(order, trade, self._settings.collar)
+        return _beyond_collar(order, trade, self._settings.price_collar)
 
     def _refused_opening(
         self,
@@ -198,14 +198,14 @@ class Guards:
                 f" guards.quote_age is {settings.max_trade_age:g}"
             )
         if order.limit_price is not None:
-            return _beyond_collar(order, trade, settings.collar)
+            return _beyond_collar(order, trade, settings.price_collar)
         sized = snapshot.prices.get(symbol)
         if sized is None:
             return f"no price that {symbol} was sized at was seen"
-        if not abs(trade.price - sized) <= settings.collar * sized:
+        if not abs(trade.price - sized) <= settings.price_collar * sized:
             return (
                 f"the last trade of {symbol} at {trade.price:g} is too far from {sized:g}, which"
-                f" it was sized at; guards.collar is {settings.collar:g}"
+                f" it was sized at; guards.collar is {settings.price_collar:g}"
             )
         return ""
 
@@ -349,11 +349,11 @@ def _waits_for_the_open(role: OrderRole, order: GuardedOrder, now: np.datetime64
     """
     if isinstance(order, SpreadOrder):
         return role not in REDUCING_ROLES and bool(in_session(np.array([now]))[0])
-    return instrument(order.symbol).kind is Kind.STOCK and _is_open(order.symbol, now)
+    return instrument(order.symbol).kind is AssetClass.STOCK and _is_open(order.symbol, now)
 
 
 def _is_open(symbol: str, now: np.datetime64) -> bool:
-    coin = instrument(symbol).kind is Kind.CRYPTO
+    coin = instrument(symbol).kind is AssetClass.CRYPTO
     return coin or bool(in_session(np.array([now]))[0])
 
 
@@ -362,18 +362,18 @@ def _is_old(trade: LastTrade, now: np.datetime64, seconds: float) -> bool:
     return bool(abs(float((now - trade.at) / SECOND)) > seconds)
 
 
-def _beyond_collar(order: Order, trade: LastTrade, collar: float) -> str:
+def _beyond_collar(order: Order, trade: LastTrade, price_collar: float) -> str:
     """Why a limit is too far on the paying side: above what is bought, below what is sold."""
     if order.limit_price is None:
         return ""
     limit = Decimal(repr(order.limit_price))
     # A stop-limit order trades once the market is at its stop, wherever it is now.
     reference = Decimal(repr(order.stop_price or trade.price))
-    room = reference * Decimal(repr(collar))
+    room = reference * Decimal(repr(price_collar))
     worst = reference + room if order.signed_qty > 0 else reference - room
     if (limit - worst) * order.signed_qty <= 0:
         return ""
     return (
         f"its limit {limit} is beyond {float(worst):g};"
-        f" guards.collar is {collar:g} of {float(reference):g}"
+        f" guards.collar is {price_collar:g} of {float(reference):g}"
     )

@@ -145,14 +145,14 @@ class Loop:
         stop: StopSignal,
         notices: Notifier,
         observer: LoopObserver,
-        halt_after: int,
+        max_failed_cycles: int,
     ) -> None:
         self._jobs = jobs
         self._clock = clock
         self._stop = stop
         self._notices = notices
         self._observer = observer
-        self._halt_after = halt_after
+        self._halt_after = max_failed_cycles
         # Seconds of the venue's clock in one of ours, by the last wait; the first one is short.
         self._rate = MAX_CLOCK_RATE
         self._failures = dict.fromkeys((job.name for job in jobs), 0)

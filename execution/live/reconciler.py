@@ -40,7 +40,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, last_prices
 from execution.orders.orders import Order, open_crypto_bid_cost
 from foundation.decimals import INFINITY, plain_text, total
-from trainingdata.endings import MOST_PAID
+from trainingdata.delistings import MAX_PAYOUT_MULTIPLE
 
 log = logging.getLogger(__name__)
 
@@ -389,7 +389,7 @@ class Reconciler:
         worth = self._last_marked().get(each.symbol)
         if not each.is_exchange or not worth:
             return ""
-        if abs(float(each.amount)) <= MOST_PAID * abs(worth):
+        if abs(float(each.amount)) <= MAX_PAYOUT_MULTIPLE * abs(worth):
             return ""
         return (
             f"activity {each.id}: {each.symbol} is exchanged for {plain_text(each.amount)} USD, and was"

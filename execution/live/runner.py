@@ -41,7 +41,7 @@ from foundation.formatting import count_text, usd
 from foundation.notifier import Supervisor
 from foundation.plugin import load_entry_point
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.instants import utc_text
 
 log = logging.getLogger("live")
@@ -82,7 +82,7 @@ class CycleReports(Protocol):
 @contextmanager
 def trading_loop(
     settings: LiveSettings,
-    keys: Keys,
+    keys: ApiKeys,
     feed: BarFeed,
     trader: Trader | None,
     supervisor: Supervisor,
@@ -147,7 +147,7 @@ def trading_loop(
                 clock=WatchedClock(live),
                 bounds=PageLimits(limits.symbol_cap, settings.guards, limits.crypto_leverage),
                 sections=sections,
-                halt_after=settings.halt_after,
+                max_failed_cycles=settings.max_failed_cycles,
                 reports=reports,
             )
         )
@@ -204,7 +204,7 @@ def supervised_loop(
     clock: LoopClock,
     bounds: PageLimits,
     sections: Sequence[PageSection],
-    halt_after: int,
+    max_failed_cycles: int,
     reports: CycleReports | None = None,
 ) -> Iterator[Loop]:
     """The loop over the jobs of an account, which are ended where it was told to stop.
@@ -220,7 +220,7 @@ def supervised_loop(
     with print_summary_at_end(account, stop), page.written_while_running(stop):
         supervisor.notify(READY=1)
         keeper = LoopKeeper(account, stop, supervisor, page, reports)
-        yield Loop(jobs, clock, stop, account.notices, keeper, halt_after)
+        yield Loop(jobs, clock, stop, account.notices, keeper, max_failed_cycles)
         if not stop:
             account.next_cycle.expect_none()
             account.events.append("stopped", jobs[-1].name, {"why": NO_CYCLE_DUE})

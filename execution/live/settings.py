@@ -15,7 +15,7 @@ from foundation.notifier import MonitoringSettings
 from foundation.plugin import entry_point_names
 from foundation.settings import setting, settings_class, settings_from_config
 from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import AssetClass, instrument
 from trainingdata.timeframe import DAYS_A_YEAR
 
 MIN_HISTORY_DAYS = 730  # calendar days: what correlations and slow variances look back on
@@ -34,10 +34,12 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         ge=30,
         le=6000,
     )
-    bar_patience: float = setting(
+    bar_wait_seconds: float = setting(
         20.0, "seconds that a cycle waits for closed bars that are missing", ge=0, le=600
     )
-    decision_seconds: float = setting(300.0, "for which a decision may be sent", ge=1, le=3600)
+    decision_valid_seconds: float = setting(
+        300.0, "for which a decision may be sent", ge=1, le=3600
+    )
     folder: str = setting("data/live", "where each account has a folder with its journal")
     jobs: tuple[str, ...] = setting(
         (TRADE_JOB,), "of the process, `trade` and `spreads`, one or both"
@@ -65,8 +67,8 @@ class LiveSettings(TradingSettings, MonitoringSettings):
     def _check_history(self) -> None:
         """Refuse a universe that asks for more than the history holds: it would sell everything."""
         days = self.effective_history_days
-        most = self._fewest_a_year() * days / DAYS_A_YEAR[Kind.CRYPTO]
-        if self.universe.days >= days and not self.universe.everything:
+        most = self._fewest_a_year() * days / DAYS_A_YEAR[AssetClass.CRYPTO]
+        if self.universe.days >= days and not self.universe.is_unrestricted:
             raise InputError(
                 f"universe.window: {self.universe.window} is not within history_days={days};"
                 " raise that"
@@ -79,7 +81,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
 
     def _fewest_a_year(self) -> float:
         """Own bars a year of the class that has the fewest."""
-        kinds = {instrument(symbol).kind for symbol in self.symbols} or set(Kind)
+        kinds = {instrument(symbol).kind for symbol in self.symbols} or set(AssetClass)
         return min(self.named_timeframe.clock(kind).bars_a_year for kind in kinds)
 
     @property
@@ -94,7 +96,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
     @property
     def cycle_seconds(self) -> float:
         """Seconds that a cycle may wait for bars and send a decision."""
-        return self.bar_patience + self.decision_seconds
+        return self.bar_wait_seconds + self.decision_valid_seconds
 
     @property
     def tradable_symbols(self) -> frozenset[str]:

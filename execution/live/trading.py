@@ -34,10 +34,10 @@ from execution.orders.broker import place
 from execution.orders.orders import Order
 from execution.orders.venue_rules import VenueRules
 from foundation.errors import BrokerError, DataError
-from trainingdata.bars import Bars, closes_of
+from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.instants import compact_text
-from trainingdata.instruments import Kind, is_stock
+from trainingdata.instruments import AssetClass, is_stock
 
 log = logging.getLogger("live")
 
@@ -143,7 +143,7 @@ class TradingJob:
         """Record the beginning of a cycle and its failure; its end sets the next instants."""
         self._waits = True
         try:
-            if self._settings.broker.on_this_machine:
+            if self._settings.broker.is_loopback:
                 self._live.check_account_id()
             number = self._journal.cycles.begin(now)
             with self._failure_noted(number):
@@ -199,7 +199,7 @@ class TradingJob:
         auction = timeframe.auction
         if auction is None or not any(map(is_stock, self._settings.symbols)):
             return False
-        ended = timeframe.last_known(Kind.STOCK, now)
+        ended = timeframe.last_known(AssetClass.STOCK, now)
         return bool(cycle.bars.now < ended and now < auction_send_deadline(auction, ended))
 
     def _sending_after(self) -> np.datetime64 | None:
@@ -228,7 +228,7 @@ class TradingJob:
     def _rejected(self, error: ReadingRejected) -> Cycle:
         """Return the cycle of a reading that nothing explains."""
         bars = self._feed.bars(error.account.as_of)
-        account = error.account.with_prices(closes_of(bars))
+        account = error.account.with_prices(last_closes_by_symbol(bars))
         return Cycle(account, bars, None, idle_reason=str(error))
 
     def _batches(self) -> Iterator[OrderBatch]:
@@ -242,7 +242,7 @@ class TradingJob:
         for batch in resume_batches(self.desk, self._journal, self._live.book, ours, self._live):
             yield batch
             self._filled |= bool(batch.fills)
-        seconds = self._settings.decision_seconds
+        seconds = self._settings.decision_valid_seconds
         for is_last in (False, True):
             batch = record_batch(
                 self._decide(), self._journal, self._live, seconds, is_last=is_last
@@ -256,7 +256,11 @@ class TradingJob:
         """Return the cycle of a batch; the account is marked again where anything has filled."""
         cycle = finish_cycle(batch)
         self._tell_of_bars(
-            {**self._histories_gone(cycle.bars), **self._feed.shrunk, **cycle.rejected_bars}
+            {
+                **self._histories_gone(cycle.bars),
+                **self._feed.rejected_histories,
+                **cycle.rejected_bars,
+            }
         )
         if self._filled:
             with suppress(ReadingRejected):  # it has been told, and the cycle is what it did

@@ -9,7 +9,7 @@ from execution.live.settings import LiveSettings
 from foundation.errors import did_you_mean
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind, instrument, nearest_symbol
+from trainingdata.instruments import AssetClass, instrument, nearest_symbol
 from trainingdata.universe import RULES
 
 
@@ -46,7 +46,9 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
         return short
     s = bars.symbols.index(symbol)
     kind = instrument(symbol).kind
-    if (kind is Kind.CRYPTO and not account.crypto_enabled) or not bars.instruments[s].tradable:
+    if (kind is AssetClass.CRYPTO and not account.crypto_enabled) or not bars.instruments[
+        s
+    ].tradable:
         return "the venue takes no orders for it"
     now, last = account.as_of, bars.real_bars(s)[0][-1]
     expected = bars.timeframe.last_known(kind, now)

@@ -12,8 +12,8 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, fetch_last_trades
 from foundation.arrays import Mask
 from foundation.formatting import count_text
-from trainingdata.bars import CLOSE, OPEN, Bars, closes_of
-from trainingdata.confirmation import confirmed, contradicted
+from trainingdata.bars import CLOSE, OPEN, Bars, last_closes_by_symbol
+from trainingdata.confirmation import drop_unconfirmed, find_contradicted
 from trainingdata.instants import DAY
 
 log = logging.getLogger(__name__)
@@ -54,12 +54,12 @@ class BarValidator:
 
         prices: USD, of symbols whose bar has just ended.
         """
-        now = contradicted(bars, prices, MAX_PRICE_GAP)
+        now = find_contradicted(bars, prices, MAX_PRICE_GAP)
         still = self._still_denied(bars, now)
         agreeing = bars.without(now | still)
         self._remember(bars, now, still, prices)
-        valid = confirmed(agreeing)
-        closes = closes_of(bars)
+        valid = drop_unconfirmed(agreeing)
+        closes = last_closes_by_symbol(bars)
         rejected_bars = {}
         items = list(bars.instruments)
         for s, symbol in enumerate(bars.symbols):

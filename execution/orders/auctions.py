@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from execution.orders.orders import Order, TimeInForce
-from trainingdata.instants import HOUR, new_york_date, on_new_york_clock, utc_text
-from trainingdata.instruments import Kind
-from trainingdata.sessions import beyond_calendar, calendar, session_of
+from trainingdata.instants import HOUR, new_york_date, at_new_york_time, utc_text
+from trainingdata.instruments import AssetClass
+from trainingdata.sessions import outside_calendar_error, calendar, session_on
 
 MINUTE = np.timedelta64(1, "m")
 # On New York's clock, from when on auctions of the next session take orders.
@@ -38,11 +38,11 @@ def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
     if not order.for_auction:
         return at
     today = new_york_date(np.array([at]))
-    shut = on_new_york_clock(today, _SHUT[order.tif])[0]
-    session = session_of(today[0])
+    shut = at_new_york_time(today, _SHUT[order.tif])[0]
+    session = session_on(today[0])
     if order.tif == "cls" and session is not None:
         shut = min(shut, session.closes - CUTOFF_BEFORE_CLOSE)
-    evening = np.datetime64(on_new_york_clock(today, NEXT_AUCTION_OPENS)[0])
+    evening = np.datetime64(at_new_york_time(today, NEXT_AUCTION_OPENS)[0])
     return evening if shut <= at < evening else at
 
 
@@ -52,7 +52,7 @@ def auction_send_deadline(tif: TimeInForce, decided_at: np.datetime64) -> np.dat
     auctions = days.opens if tif == "opg" else days.closes
     k = int(np.searchsorted(auctions, decided_at, side="right"))
     if k == len(auctions):
-        raise beyond_calendar(decided_at)
+        raise outside_calendar_error(decided_at)
     return np.datetime64(auctions[k] - SEND_LEAD_TIMES[tif])
 
 
@@ -70,8 +70,8 @@ def order_send_deadline(
     if order.for_auction:
         return auction_send_deadline(order.tif, bar_at)
     end = decided_at + lifetime
-    if order.instrument.kind is Kind.STOCK:
-        session = session_of(new_york_date(np.array([decided_at]))[0])
+    if order.instrument.kind is AssetClass.STOCK:
+        session = session_on(new_york_date(np.array([decided_at]))[0])
         if session is not None and decided_at < session.closes:
             end = min(end, session.closes)
     return end

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from foundation.arrays import Array
 from foundation.errors import InputError
 from foundation.settings import about, setting, settings_class
-from trainingdata.instants import date_of
+from trainingdata.instants import parse_date
 
 BASIS_POINT = 1e-4
 
@@ -28,7 +28,7 @@ class DatedRate:
     verified: bool = setting(True, "false: the source does not confirm it; reports say so")
 
     def __post_init__(self) -> None:
-        date_of(self.since)
+        parse_date(self.since)
         _check_read(self.read)
 
 
@@ -49,7 +49,7 @@ class CryptoTier:
 
 def _check_read(read: str | None) -> None:
     if read is not None:
-        date_of(read)
+        parse_date(read)
 
 
 @settings_class("fees")

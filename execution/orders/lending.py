@@ -74,7 +74,7 @@ class MarginTerms:
         le=10,
     )
     margin_equity: float = setting(2000.0, "USD of equity from which the broker lends", ge=0)
-    order_margin: float = setting(
+    order_price_buffer: float = setting(
         1.03, "times the price at which market buys and short sales are checked", ge=1, le=2
     )
     interest_rate: float = setting(

@@ -18,7 +18,7 @@ import numpy as np
 
 from execution.orders.orders import Side
 from foundation.errors import InputError, OrderRejected, InvalidResponse
-from trainingdata.sessions import session_of, sessions_between
+from trainingdata.sessions import session_on, sessions_between
 
 Count = TypeVar("Count", bound=Decimal | int)  # of contracts, signed
 
@@ -62,7 +62,7 @@ class OptionContract:
         day = np.datetime64(self.expiry, "D")
         # An option of a holiday ends with the session before it.
         days = sessions_between(day - TWO_WEEKS, day)
-        session = session_of(days[-1]) if len(days) else None
+        session = session_on(days[-1]) if len(days) else None
         return session is not None and bool(session.closes <= at)
 
 

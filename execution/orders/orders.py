@@ -17,7 +17,7 @@ from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from trainingdata.bars import HIGH, Bars
 from trainingdata.instants import compact_text
-from trainingdata.instruments import Instrument, Kind, instrument, is_coin
+from trainingdata.instruments import Instrument, AssetClass, instrument, is_crypto
 
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]
@@ -187,7 +187,7 @@ class OrderSizeLimits:
 
     def max_order_quantity(self, item: Instrument, price: float) -> float:
         """The largest quantity of one order at a price in USD; infinite for stocks."""
-        if item.kind is not Kind.CRYPTO:
+        if item.kind is not AssetClass.CRYPTO:
             return UNLIMITED
         # Whoever reads a journal reads orders too, and needs none of the compiled rules of sizes.
         from sizing.quantity import max_crypto_quantity
@@ -242,7 +242,7 @@ class Fill(NamedTuple):
 
 def open_crypto_bid_cost(orders: Iterable[Order], prices: Mapping[str, float]) -> float:
     """USD that open purchases of coins will cost: at their limit, else at the last price."""
-    bids = [o for o in orders if o.side == "buy" and o.instrument.kind is Kind.CRYPTO]
+    bids = [o for o in orders if o.side == "buy" and o.instrument.kind is AssetClass.CRYPTO]
     return sum(float(o.qty) * (o.limit_price or prices.get(o.symbol, 0.0)) for o in bids)
 
 
@@ -251,7 +251,7 @@ def time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForc
 
     Coins have no day at the venue.
     """
-    return "gtc" if is_coin(symbol) else auction or "day"
+    return "gtc" if is_crypto(symbol) else auction or "day"
 
 
 @lru_cache(maxsize=1 << 12)  # a backtest converts the same positions at every bar

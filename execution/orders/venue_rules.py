@@ -14,7 +14,7 @@ from execution.orders.auctions import auction_refusal
 from execution.orders.broker import Asset, Broker
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, Order, OrderSizeLimits
 from trainingdata.bars import Bars
-from trainingdata.instruments import BILLIONTH, Kind
+from trainingdata.instruments import BILLIONTH, AssetClass
 
 _NOTHING = Decimal(0)
 _CENT = Decimal("0.01")
@@ -40,7 +40,7 @@ def refusal(
     """
     # Alpaca's rules, which the simulator keeps as well, so that a backtest trades nothing that the
     # venue would have refused.
-    coin = order.instrument.kind is Kind.CRYPTO
+    coin = order.instrument.kind is AssetClass.CRYPTO
     fraction = order.qty % 1 != 0
     if fraction and order.qty % BILLIONTH:
         return f"a quantity has nine decimals at most, not {order.qty:f}"
@@ -79,7 +79,7 @@ def price_refusal(order: Order) -> str:
     From 1 USD on a price has two decimals at most, below it four: Rule 612 of Regulation NMS and
     docs.alpaca.markets/docs/orders-at-alpaca. The rule's half cents of 2026 are not in that page.
     """
-    if order.instrument.kind is Kind.CRYPTO:
+    if order.instrument.kind is AssetClass.CRYPTO:
         return ""
     for name in ("limit_price", "stop_price"):
         if (value := getattr(order, name)) is None:
@@ -216,11 +216,11 @@ def with_venue_rules(
             if asset is None:
                 item = replace(item, tradable=False)
             else:
-                its_own = increments == "broker" and item.kind is Kind.CRYPTO
+                its_own = increments == "broker" and item.kind is AssetClass.CRYPTO
                 item = replace(
                     item,
                     increment=asset.increment if its_own else item.increment,
-                    smallest=asset.smallest if item.kind is Kind.CRYPTO else item.smallest,
+                    smallest=asset.smallest if item.kind is AssetClass.CRYPTO else item.smallest,
                     tradable=asset.tradable,
                     borrowable=asset.shortable and asset.easy_to_borrow,
                 )

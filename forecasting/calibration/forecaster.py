@@ -44,7 +44,7 @@ from forecasting.windows import Windows, last_index_before
 from foundation.arrays import Array, Index, Instants
 from foundation.threads import parallel_map
 from trainingdata.bars import Bars
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_fridays
 
 _Key = tuple[str, str]  # source of the base forecasts, digest of the bars
@@ -86,7 +86,7 @@ class CalibratedForecaster:
     ) -> ForecastTable:
         """Calibrated forecasts of each symbol's bars from `since` on and of its last one before."""
         since = np.broadcast_to(since, len(bars.symbols))
-        classes = {kind: ClassHistory.from_bars(kind, bars) for kind in Kind}
+        classes = {kind: ClassHistory.from_bars(kind, bars) for kind in AssetClass}
         raw = self._raw(bars, list(classes.values()), since, progress)
         windows = raw.windows.part(_answered(raw.windows, since))
         histories = {kind: own.beside(raw) for kind, own in classes.items()}
@@ -126,7 +126,7 @@ class CalibratedForecaster:
         )
 
     def _fitted(
-        self, source: str, kind: Kind, history: ClassHistory, windows: Windows, rows: Index
+        self, source: str, kind: AssetClass, history: ClassHistory, windows: Windows, rows: Index
     ) -> _Taught:
         """The fit of a week, and what it makes of the windows of the class in it."""
         friday = last_fridays(windows.issued_at[rows[:1]])[0]
@@ -156,7 +156,7 @@ class CalibratedForecaster:
         return LogMoments.from_table(self.base.forecast(bars, since, progress))
 
     def _fit(
-        self, key: _Key, kind: Kind, history: ClassHistory, week: np.datetime64
+        self, key: _Key, kind: AssetClass, history: ClassHistory, week: np.datetime64
     ) -> CalibrationFit:
         # A fit is given once a week, and who decides every hour asks for it every hour.
         fit = self._fits.get(key)

@@ -20,7 +20,7 @@ from foundation.arrays import Array, Array32, Index, Instants
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import Timeframe
 
 # log variance a bar below which nothing can be learned from a symbol
@@ -58,7 +58,7 @@ class ClassHistory:
         and as like the last as not.
     """
 
-    kind: Kind
+    kind: AssetClass
     timeframe: Timeframe
     members: Index
     symbols: tuple[str, ...]
@@ -76,9 +76,9 @@ class ClassHistory:
     first_step: Array = field(default_factory=lambda: _NOTHING)
 
     @classmethod
-    def of(cls, kind: Kind, bars: Bars) -> ClassHistory:
+    def of(cls, kind: AssetClass, bars: Bars) -> ClassHistory:
         """The bars of a class, without forecasts."""
-        members = np.flatnonzero(bars.crypto == (kind is Kind.CRYPTO))
+        members = np.flatnonzero(bars.crypto == (kind is AssetClass.CRYPTO))
         tables = [bars.real_bars(s) for s in members.tolist()]
         times = np.concatenate([_NO_TIMES, *(own for own, _ in tables)])
         clock = bars.times[bars.mask[members].any(axis=0)]

@@ -167,7 +167,7 @@ DAY_TERMS = np.dtype(
         ("cash_rate", "f8"),  # a year, on idle cash
         ("leverage", "f8"),  # stock gross over equity less coins
         ("margin_equity", "f8"),  # USD; 1× and no shorts below
-        ("order_margin", "f8"),  # times its price, at which an order that opens is checked
+        ("order_price_buffer", "f8"),  # times its price, at which an order that opens is checked
         ("pattern_day_trader_rule", "i8"),  # 1 while the pattern-day-trader rule is in force
         ("interest_by_settlement", "i8"),  # 1: interest on cash less unsettled proceeds
         ("credits_short_proceeds", "i8"),  # 1: what shorts were sold for reduces the debit

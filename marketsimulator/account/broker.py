@@ -49,7 +49,7 @@ from marketsimulator.account.timeline import (
 )
 from marketsimulator.run_result import Booking, EquityRow
 from trainingdata.bars import OPEN, VOLUME
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
 
 log = logging.getLogger(__name__)
@@ -282,7 +282,7 @@ class SimulatedBroker:
         assets = {}
         for item in self._bars.instruments:
             if item.symbol in symbols:
-                stock = item.kind is Kind.STOCK
+                stock = item.kind is AssetClass.STOCK
                 step = item.increment
                 assets[item.symbol] = Asset(
                     item.symbol, True, item.shortable, stock, True, step, step

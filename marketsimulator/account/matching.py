@@ -422,4 +422,4 @@ def _reserved_price(book: Book, day: Record, k: int) -> float:
         price = order.limit
     else:
         price = book.holding[order.symbol].mark if order.kind == MARKET else order.stop
-    return float(price if limited and order.quantity > 0 else price * day.order_margin)
+    return float(price if limited and order.quantity > 0 else price * day.order_price_buffer)

@@ -65,7 +65,7 @@ def fillable_quantity(
         # the present one, and every short sale, is checked above it, as Alpaca does.
         unit = price * (1.0 + day.commission) + day.commission_per_share
         if quantity < 0 or not limited:
-            unit *= day.order_margin
+            unit *= day.order_price_buffer
         power = buying_power(account, position, day, quantity < 0)
         if size * unit > power:
             account.refusals += 1

@@ -12,7 +12,7 @@ from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Instants, Records
 from foundation.settings import setting, settings_class
-from trainingdata.instruments import Instrument, Kind, instrument
+from trainingdata.instruments import Instrument, AssetClass, instrument
 
 PATTERN_RULE_ENDS = np.datetime64("2026-06-04", "D")  # SEC order of 2026-04-14, FINRA notice 26-10
 
@@ -49,7 +49,7 @@ def holding_table(
     from marketsimulator.account.book import HOLDING
 
     terms = margin or MarginTerms()
-    crypto = np.array([item.kind is Kind.CRYPTO for item in instruments], dtype=bool)
+    crypto = np.array([item.kind is AssetClass.CRYPTO for item in instruments], dtype=bool)
     symbols = [item.symbol for item in instruments]
     table = np.zeros(len(symbols), HOLDING)
     table["crypto"] = crypto
@@ -83,7 +83,7 @@ def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: Fi
     table["commission"] = fees.commission_bps * BASIS_POINT
     table["commission_per_share"] = fees.commission_per_share
     table["interest_rate"] = margin.interest_rate_on(days)
-    for name in ("cash_rate", "leverage", "margin_equity", "order_margin"):
+    for name in ("cash_rate", "leverage", "margin_equity", "order_price_buffer"):
         table[name] = getattr(margin, name)
     table["pattern_day_trader_rule"] = (days < PATTERN_RULE_ENDS) & (margin.regime == "dated")
     table["interest_by_settlement"] = margin.debit == "settlement"

@@ -30,9 +30,9 @@ from marketsimulator.account.settlement import liquidate, mark_positions, reset_
 from marketsimulator.account.terms import FillTerms, day_table
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.instants import new_york_date
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, in_session, nights_between, sessions_opened
+from trainingdata.sessions import calendar, in_session, nights_between, has_session_opened
 from trainingdata.timeframe import Clock
 
 ACTION = np.dtype(
@@ -115,9 +115,9 @@ def timeline(
     # A feed that shows a part of the trades (IEX: 3 %) is scaled to the market that orders meet.
     panel[:, :, VOLUME] /= fills.coverage
     days, day = np.unique(dates, return_inverse=True)
-    clocks = [bars.clock(kind) for kind in (Kind.STOCK, Kind.CRYPTO)]
+    clocks = [bars.clock(kind) for kind in (AssetClass.STOCK, AssetClass.CRYPTO)]
     starts = np.stack([clock.started_at(times) for clock in clocks], axis=1)
-    session_opened = sessions_opened(times)
+    session_opened = has_session_opened(times)
     # Of a day that is filled in the closing auction, that one is the first price.
     opens = calendar().closes if bars.timeframe.closes else calendar().opens
     action_table, first_action = _action_table(market, session_opened)

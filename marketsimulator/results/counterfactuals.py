@@ -14,8 +14,8 @@ from execution.orders.fees import FeeSchedule
 from execution.orders.lending import MarginTerms
 from foundation.settings import with_changes
 from marketsimulator.settings import BacktestSettings, CounterfactualKind
-from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, Unread
-from trainingdata.endings import Ending, opens_after
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, UnconfirmedBars
+from trainingdata.delistings import Delisting, next_session_open
 from trainingdata.market import Market
 
 COST_MULTIPLES = (0.0, 2.0, 4.0)  # multiples of the costs
@@ -96,15 +96,19 @@ def truncate_bars(bars: Bars, cut: np.datetime64) -> Bars:
     values = np.where(mask[:, :, None], bars.values, np.nan)
     stop = int(np.flatnonzero(mask.any(axis=0))[-1]) + 1
     shorter = replace(
-        bars, values=values, mask=mask, unread=_unread_before(bars, cut, bars.symbols)
+        bars, values=values, mask=mask, unconfirmed_bars=_unread_before(bars, cut, bars.symbols)
     )
     return shorter.between(0, stop)
 
 
-def _unread_before(bars: Bars, cut: np.datetime64, symbols: Collection[str]) -> tuple[Unread, ...]:
+def _unread_before(
+    bars: Bars, cut: np.datetime64, symbols: Collection[str]
+) -> tuple[UnconfirmedBars, ...]:
     """Return the bars left out, without those of some symbols that start at `cut` or later."""
     kept = []
-    for item, (times, values) in zip(bars.instruments, bars.unread, strict=bool(bars.unread)):
+    for item, (times, values) in zip(
+        bars.instruments, bars.unconfirmed_bars, strict=bool(bars.unconfirmed_bars)
+    ):
         early = bars.clock(item.kind).started_at(times) < cut
         early |= item.symbol not in symbols
         kept.append((times[early], values[early]))
@@ -124,10 +128,10 @@ def delist_after(market: Market, cut: np.datetime64, seed: int) -> Market:
     mask[chosen, : len(shorter.times)] = shorter.mask[chosen]
     mask[chosen, len(shorter.times) :] = False
     values = np.where(mask[:, :, None], bars.values, np.nan)
-    unread = _unread_before(bars, cut, {bars.symbols[s] for s in chosen.tolist()})
-    cut_short = replace(bars, values=values, mask=mask, unread=unread)
-    opens = opens_after(cut)
-    listed = tuple(Ending(bars.symbols[s], opens, opens) for s in sorted(chosen[::2].tolist()))
+    unconfirmed_bars = _unread_before(bars, cut, {bars.symbols[s] for s in chosen.tolist()})
+    cut_short = replace(bars, values=values, mask=mask, unconfirmed_bars=unconfirmed_bars)
+    opens = next_session_open(cut)
+    listed = tuple(Delisting(bars.symbols[s], opens, opens) for s in sorted(chosen[::2].tolist()))
     endings = replace(market.endings, listed=(*market.endings.listed, *listed))
     return replace(market, bars=cut_short, endings=endings)
 

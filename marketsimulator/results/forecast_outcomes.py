@@ -17,7 +17,7 @@ from execution.decision.belief_building import closed_and_due
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.formatting import count_text
 from marketsimulator.run_result import Run
-from trainingdata.actions import Action
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
@@ -61,7 +61,9 @@ class ForecastOutcomes:
         return np.asarray(ndtr(self.scores()))
 
 
-def forecast_outcomes(run: Run, bars: Bars, splits: Sequence[Action] = ()) -> ForecastOutcomes:
+def forecast_outcomes(
+    run: Run, bars: Bars, splits: Sequence[CorporateAction] = ()
+) -> ForecastOutcomes:
     """Every forecast of a run that a decision rested on and whose interval has ended.
 
     run: whose decisions they are.

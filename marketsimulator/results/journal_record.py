@@ -41,7 +41,7 @@ from marketsimulator.run_result import (
 )
 from marketsimulator.results import attribution
 from trainingdata.instants import utc_text
-from trainingdata.instruments import is_coin
+from trainingdata.instruments import is_crypto
 from trainingdata.market import Market
 
 Number = float | Fraction
@@ -370,8 +370,8 @@ def _row(
         at=at,
         cash=equity - math.fsum(worth.values()),
         equity=equity,
-        gross_stock=math.fsum(abs(usd) for symbol, usd in worth.items() if not is_coin(symbol)),
-        gross_crypto=math.fsum(abs(usd) for symbol, usd in worth.items() if is_coin(symbol)),
+        gross_stock=math.fsum(abs(usd) for symbol, usd in worth.items() if not is_crypto(symbol)),
+        gross_crypto=math.fsum(abs(usd) for symbol, usd in worth.items() if is_crypto(symbol)),
         interest=0.0 - sums["interest"],
         fees=0.0,
         other=math.fsum(usd for kind, usd in sums.items() if kind not in ("interest", "transfer")),

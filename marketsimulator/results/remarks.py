@@ -29,11 +29,11 @@ from foundation.formatting import (
 from foundation.plugin import is_plugin
 from marketsimulator.run_result import DELISTED, Run
 from sizing.settings import DrawdownLimit, Limits
-from trainingdata.actions import Action
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import CLOSE, Bars, Doubt
-from trainingdata.endings import Absence
+from trainingdata.delistings import BarAbsence
 from trainingdata.instants import DAY, new_york_date, utc_text
-from trainingdata.instruments import is_coin
+from trainingdata.instruments import is_crypto
 from trainingdata.market import Market
 from trainingdata.source import Adjustment
 from trainingdata.splits import count_checked_splits
@@ -97,7 +97,7 @@ def delisting_remarks(
             "No symbol ends within the run: bars of those alone that were left are survivorship,"
             " which flatters whatever holds stocks."
         )
-    absent = (Absence.of(bars).at_end > 0) & ~market.endings.gone(bars)
+    absent = (BarAbsence.of(bars).at_end > 0) & ~market.endings.gone(bars)
     if missing := [symbol for symbol, is_ in zip(bars.symbols, absent, strict=True) if is_]:
         notes.append(
             f"Missing at the end, held at the last price and not decided on: {_named(missing)}."
@@ -113,7 +113,7 @@ def _named(symbols: Sequence[str]) -> str:
 
 
 def prices_text(
-    adjustment: Adjustment, bars: Bars, doubts: Iterable[Doubt], listed: Sequence[Action]
+    adjustment: Adjustment, bars: Bars, doubts: Iterable[Doubt], listed: Sequence[CorporateAction]
 ) -> str:
     """Return what prices are adjusted for, as far as it was checked.
 
@@ -195,7 +195,7 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
 
 def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
     """Name the unverified fee tables that a run was charged by."""
-    stocks = [fill.at for fill in run.fills if not is_coin(fill.symbol)]
+    stocks = [fill.at for fill in run.fills if not is_crypto(fill.symbol)]
     days = new_york_date(np.array(stocks, dtype="datetime64[ns]"))
     tables = fees.unverified_stock_tables(days.min(), days.max()) if len(days) else []
     if fees.crypto_is_unverified and len(stocks) < len(run.fills):
@@ -292,7 +292,7 @@ def universe_remarks(
 
     inside: [T, S] what it holds at the instants of the run.
     """
-    if settings.everything:
+    if settings.is_unrestricted:
         return []
     bars = market.bars
     rule = settings.rule()
@@ -422,7 +422,7 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
     """
     coin = float(terms.min_sized_values(np.array([True]))[0])
     wanted = [
-        (choice, abs(choice.target) * decision.equity, coin if is_coin(choice.symbol) else price)
+        (choice, abs(choice.target) * decision.equity, coin if is_crypto(choice.symbol) else price)
         for decision in run.decisions
         for choice in decision.choices
         if abs(choice.target) > 0 and (price := choice.price) > 0
@@ -434,7 +434,7 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
     best, most, least = max(wanted, key=lambda each: each[1] / each[2])
     equity = most / abs(best.target)
     capital = f"capital={math.ceil(least / abs(best.target))}"
-    coins = is_coin(best.symbol)
+    coins = is_crypto(best.symbol)
     what = "the smallest order of crypto" if coins else "one share"
     cure = f"at least {capital} is needed" if coins else f"about {capital} buys one"
     return (

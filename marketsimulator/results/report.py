@@ -52,7 +52,7 @@ from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.summary import Results
 from marketsimulator.results.verdict import verdict
-from trainingdata.bars import closes_of
+from trainingdata.bars import last_closes_by_symbol
 
 MARGIN_RULES = {
     "current": "those of autumn 2026 on every date",
@@ -116,7 +116,7 @@ def render_report(
     main, bars = results.main, results.market.bars
     capital = results.settings.capital
     orders = main.order_frame()
-    trips = round_trips(main, closes_of(bars))
+    trips = round_trips(main, last_closes_by_symbol(bars))
     at, values = main.equity_curve()
     rows, marks = daily_rows(at, has_crypto=results.has_crypto)
     names = column_names(summary)

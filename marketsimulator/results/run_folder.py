@@ -25,7 +25,7 @@ from marketsimulator.run_result import (
     TEXT_COLUMNS,
     InitialPosition,
 )
-from trainingdata.instants import instant, utc_text
+from trainingdata.instants import parse_instant, utc_text
 
 SUMMARY_FILE, CONFIG_FILE = "summary.json", "config.yaml"
 _ADVICE = "name the folder of a backtest's results (the page of a live account has its reasons)"
@@ -173,7 +173,7 @@ def _row_at(rows: pd.DataFrame, at: str) -> int:
         solvent = rows["equity"].where(rows["equity"] > 0)
         return int(np.argmax((_gross(rows) / solvent).fillna(np.inf)))
     try:
-        first, last = instant(at, name="at"), instant(at, name="at", end_of_day=True)
+        first, last = parse_instant(at, name="at"), parse_instant(at, name="at", end_of_day=True)
     except InputError as error:
         raise InputError(f"{error}, nor end or worst") from None
     times = rows["at"].to_numpy(dtype="datetime64[ns]")

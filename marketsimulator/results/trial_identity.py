@@ -24,7 +24,7 @@ from sizing.strategies import Kelly, Legacy, WeightPattern
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
-from trainingdata.stored_correlation import table_and_notes
+from trainingdata.stored_correlation import matrix_paths
 
 # Of a run alone: its bars, its draws, where it goes and what orders are called.
 NON_TRIAL_SETTINGS = (
@@ -76,7 +76,10 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
         **parts,
         "symbols": sorted(bars.symbols),
         "data": {
-            **{name: parts["data"][name] for name in ("adjustment", "ended_after", "ended_loss")},
+            **{
+                name: parts["data"][name]
+                for name in ("adjustment", "delisted_after", "delisting_loss")
+            },
             "actions": _content(data.actions),
         },
         "universe": {
@@ -98,8 +101,7 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
         "correlation": {
             **parts["correlation"],
             "kind": _code(settings.correlation.kind),
-            "file": matrix
-            and [_content(str(p)) for p in table_and_notes(Path(matrix).expanduser())],
+            "file": matrix and [_content(str(p)) for p in matrix_paths(Path(matrix).expanduser())],
         },
     }
 

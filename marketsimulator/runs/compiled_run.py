@@ -121,7 +121,7 @@ def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) 
             forecast=rule.uses_forecast,
             caps=limits.caps,
             leverage=(limits.intraday_leverage, limits.overnight_ceiling),
-            order_margin=settings.margin.order_margin,
+            order_price_buffer=settings.margin.order_price_buffer,
             rows=limits.group_limits().constraints_over(bars.symbols),
         ),
         lending_terms=(settings.margin.leverage, settings.margin.margin_equity),

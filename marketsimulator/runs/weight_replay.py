@@ -142,7 +142,9 @@ def replay(
     slippage = bounds.slippage_bps
     costs = TradingCosts(0.0, slippage, 0.0, 0.0, slippage, 0.0)
     fees = FeeSchedule(crypto_tiers=_NO_VENUE_FEES, commission_bps=bounds.fee_bps)
-    margin = MarginTerms(leverage=intraday_leverage, order_margin=1.0, interest_rate=interest_rate)
+    margin = MarginTerms(
+        leverage=intraday_leverage, order_price_buffer=1.0, interest_rate=interest_rate
+    )
     book = create_book(bounds.capital, holding_table(instruments, costs), tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])

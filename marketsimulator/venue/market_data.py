@@ -17,10 +17,10 @@ from marketsimulator.venue.request import (
 )
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
-from trainingdata.actions import split_adjusted
+from trainingdata.corporate_actions import adjust_for_splits
 from trainingdata.bars import Bars
-from trainingdata.instants import DAY, instant, midnight, new_york_date
-from trainingdata.instruments import Kind, instrument, is_coin, venue_spelling
+from trainingdata.instants import DAY, parse_instant, midnight, new_york_date
+from trainingdata.instruments import AssetClass, instrument, is_crypto, venue_spelling
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import Timeframe
 
@@ -53,8 +53,8 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
         raise Refused(400, None, f"timeframe {timeframe} is not served here: {names}")
     now = venue.now
     today = now.astype("datetime64[D]").astype("datetime64[ns]")
-    start = instant(query["start"], name="start") if "start" in query else today
-    end = instant(query["end"], name="end") if "end" in query else now
+    start = parse_instant(query["start"], name="start") if "start" in query else today
+    end = parse_instant(query["end"], name="end") if "end" in query else now
     adjustment = query_choice(query, "adjustment", ADJUSTMENTS, "raw")
     left = min(query_integer(query, "limit", MAX_BARS_PER_PAGE, 1), MAX_BARS_PER_PAGE)
     place, begin = _place_of(query.get("page_token") or "0-0")
@@ -107,7 +107,7 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
     for symbol in query_symbols(query):
         price = venue.price_of(symbol) if symbol in venue.market.bars.symbols else None
         if price is not None:
-            fields = of_crypto if is_coin(symbol) else of_stocks
+            fields = of_crypto if is_crypto(symbol) else of_stocks
             trades[venue_spelling(symbol)] = {**fields, "p": price}
     return {"trades": trades}
 
@@ -145,7 +145,7 @@ def bars_response(
     past = (venue.market.bars if latest else venue.client_bars).between(0, venue.index + 1)
     symbols = [symbol for symbol in symbols if symbol in past.symbols]
     if symbols and adjustment != "raw":
-        past = split_adjusted(past.only(symbols), venue.market.actions)
+        past = adjust_for_splits(past.only(symbols), venue.market.actions)
     return {symbol: _rows(venue, past, symbol, start, end, latest) for symbol in symbols}
 
 
@@ -166,7 +166,7 @@ def _rows(
     rows = np.flatnonzero(within)[-latest:]  # with 0 all of them
     if past.timeframe.daily and latest:
         begins = times - MINUTE  # the venue's latest bar is of a minute
-    elif past.timeframe.auction == "opg" and past.instruments[s].kind is Kind.STOCK:
+    elif past.timeframe.auction == "opg" and past.instruments[s].kind is AssetClass.STOCK:
         begins = midnight(new_york_date(begins))
     stamps = [timestamp(begin) for begin in begins[rows]]
     return [
@@ -176,7 +176,7 @@ def _rows(
 
 
 def split_bars(
-    bars: list[Response], timeframe: Timeframe, kind: Kind, length: np.timedelta64
+    bars: list[Response], timeframe: Timeframe, kind: AssetClass, length: np.timedelta64
 ) -> list[Response]:
     """Bars as shorter ones that make them again; those after the first trade at the close.
 
@@ -188,7 +188,7 @@ def split_bars(
     for bar in bars:
         begins = np.array([bar["t"][:-1]], dtype="datetime64[ns]")
         ends = timeframe.clock(kind).known_at(begins)
-        if kind is Kind.STOCK and timeframe.closes:
+        if kind is AssetClass.STOCK and timeframe.closes:
             # The auction that a bar begins with is the last price of the session before.
             auction = {"h": bar["o"], "l": bar["o"], "c": bar["o"], "v": 0.0}
             parts.append({**bar, **auction, "t": timestamp((begins - length)[0])})
@@ -203,12 +203,12 @@ def split_bars(
     return parts
 
 
-def _served(timeframe: Timeframe, kind: Kind) -> dict[str, Timeframe]:
+def _served(timeframe: Timeframe, kind: AssetClass) -> dict[str, Timeframe]:
     """What a client may ask for, by the venue's name of it.
 
     Bars of the panel's length, and the parts that a client puts its hours of stocks and its days of
     coins together from. What a session was after the decision on its closing auction is not known.
     """
-    part = timeframe.fetched_as(kind)
-    frames = {part} if kind is Kind.STOCK and timeframe.closes else {timeframe, part}
+    part = timeframe.requested_timeframe(kind)
+    frames = {part} if kind is AssetClass.STOCK and timeframe.closes else {timeframe, part}
     return {each.name.translate(TIMEFRAME_UNITS): each for each in frames}

@@ -40,8 +40,8 @@ from marketsimulator.venue.spread_tickets import (
 from marketsimulator.venue.tickets import derive_id, quantity_text, timestamp
 from marketsimulator.venue.underlying import PriceSource, Underlying
 from trainingdata.bars import Bars
-from trainingdata.instants import date_of
-from trainingdata.volatility_index import volatility_index
+from trainingdata.instants import parse_date
+from trainingdata.read_volatility_index import read_volatility_index
 
 
 class Desk(Protocol):
@@ -106,7 +106,7 @@ class VenueOptions:
         ] = {}  # last prices at which positions could be closed, by symbol
         if terms.vix is None:
             return
-        vix = volatility_index(terms.vix, "options.vix")
+        vix = read_volatility_index(terms.vix, "options.vix")
         if absent := [symbol for symbol in terms.symbols if symbol not in bars.symbols]:
             raise InputError(f"options.symbols: there are no bars of {absent[0]}")
 
@@ -310,7 +310,7 @@ def _tests_of_bounds(
 def _date(query: Mapping[str, str], name: str) -> date | None:
     if name not in query:
         return None
-    day: date = date_of(query[name]).astype(object)
+    day: date = parse_date(query[name]).astype(object)
     return day
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from foundation.errors import InputError
 from marketsimulator.venue.request import Response, query_choice, refuse_unknown_keys
 from marketsimulator.venue.entry_prices import trading_day
-from trainingdata.instants import DAY, instant, midnight, on_new_york_clock
-from trainingdata.sessions import Session, session_of
+from trainingdata.instants import DAY, parse_instant, midnight, at_new_york_time
+from trainingdata.sessions import Session, session_on
 
 EquityPoint = tuple[np.datetime64, float]  # an instant, and the account's equity then in USD
 
@@ -74,7 +74,7 @@ def _daily(equities: Iterable[EquityPoint]) -> list[EquityPoint]:
     by_day: dict[np.datetime64, float] = {}
     for at, equity in equities:
         day = trading_day(at)
-        if session_of(day) is not None:
+        if session_on(day) is not None:
             by_day[day] = equity
     labels = midnight(np.array(list(by_day), dtype="datetime64[D]"))
     return list(zip(labels, by_day.values(), strict=True))
@@ -95,7 +95,7 @@ def _intraday(
 
 def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
     """Return whether a window begins in a session, or in the extended hours around it."""
-    session = session_of(trading_day(start + np.timedelta64(1, "ns")))
+    session = session_on(trading_day(start + np.timedelta64(1, "ns")))
     if session is None:
         return False
     opens, closes = extended_hours(session) if extended else (session.opens, session.closes)
@@ -106,7 +106,7 @@ def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
     """Return the bounds of extended hours: 4:00 to 20:00, or to 17:00 after an early close."""
     last = EXTENDED_CLOSE if session.whole else np.timedelta64(17, "h")
     dates = np.array([session.date])
-    first, end = (on_new_york_clock(dates, hour)[0] for hour in (EXTENDED_OPEN, last))
+    first, end = (at_new_york_time(dates, hour)[0] for hour in (EXTENDED_OPEN, last))
     return np.datetime64(first), np.datetime64(end)
 
 
@@ -128,9 +128,9 @@ def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, 
     given = [name for name in ("start", "end", "period") if name in query]
     if len(given) == 3:
         raise InputError("period: start, end and period exclude each other; leave one of them out")
-    end = instant(query["end"], name="end") if "end" in query else now
+    end = parse_instant(query["end"], name="end") if "end" in query else now
     if "start" in query:
-        start = instant(query["start"], name="start")
+        start = parse_instant(query["start"], name="start")
         if "period" in query:
             end = start + _period(query["period"])
         return start, end

@@ -14,7 +14,7 @@ from marketsimulator.venue.request import Refused, Response
 from marketsimulator.venue.spread_tickets import SpreadTicket
 from marketsimulator.venue.tickets import Ticket, timestamp
 from trainingdata.instants import DAY
-from trainingdata.sessions import session_of, sessions_between
+from trainingdata.sessions import session_on, sessions_between
 
 VenueOrder = Ticket | SpreadTicket
 
@@ -92,5 +92,5 @@ class VenueRecord:
 
 def _next_opening(now: np.datetime64) -> np.datetime64:
     today = now.astype("datetime64[D]")
-    sessions = (session_of(day) for day in sessions_between(today - DAY, today + 14 * DAY))
+    sessions = (session_on(day) for day in sessions_between(today - DAY, today + 14 * DAY))
     return next(each.opens for each in sessions if each is not None and each.opens > now)

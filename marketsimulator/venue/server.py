@@ -18,7 +18,7 @@ from aiohttp import web
 
 from marketsimulator.venue.request import Request, Refused, Response, Route
 from marketsimulator.venue.faults import FAULTS_AFTER, FAULTS_BEFORE, Fault, FaultPlan, OrderStatus
-from trainingdata.instants import instant
+from trainingdata.instants import parse_instant
 
 CLOCK_POLL_SECONDS = 0.05  # seconds between looks at a clock that runs by itself, at most
 MAX_CLOCK_STEP = 900.0  # simulated seconds between them, at most: those of bars are further apart
@@ -147,7 +147,7 @@ class PracticeServer(ABC):
         steps = command.get("steps", 1)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise Refused(422, None, f"steps: {steps!r} is no whole number above 0")
-        to = instant(command["to"], name="to") if "to" in command else None
+        to = parse_instant(command["to"], name="to") if "to" in command else None
         moved = 0
         while (at := self.next_instant) is not None and (moved < steps if to is None else at <= to):
             self.step()

@@ -33,8 +33,8 @@ from marketsimulator.venue.record import VenueOrder, VenueRecord
 from marketsimulator.venue.tickets import Ticket, parse_order, quantity_text, timestamp
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import CLOSE
-from trainingdata.instants import midnight, new_york_date, on_new_york_clock
-from trainingdata.instruments import BILLIONTH, Kind, is_coin, venue_spelling
+from trainingdata.instants import midnight, new_york_date, at_new_york_time
+from trainingdata.instruments import BILLIONTH, AssetClass, is_crypto, venue_spelling
 from trainingdata.market import Market
 from trainingdata.sessions import in_session
 
@@ -77,7 +77,7 @@ class Venue:
         settings = replace(settings, fills=replace(settings.fills, remainder="carry"))
         self.settings = settings
         self.market = market
-        self.client_bars = market.bars.with_unread()
+        self.client_bars = market.bars.with_unconfirmed()
         self.index = market.first
         self.stops = clock_stops(market)
         self.stop = 0
@@ -186,7 +186,7 @@ class Venue:
         asset, at = self.asset(order.symbol), self.record.running()
         if reason := refusal(marked, asset, account, self.settings.orders, at):
             raise Refused(403, None, reason)
-        if opens_short and order.instrument.kind is Kind.CRYPTO:
+        if opens_short and order.instrument.kind is AssetClass.CRYPTO:
             name = venue_spelling(order.symbol)
             raise Refused(403, None, f"insufficient balance for {name} (available: 0)")
 
@@ -202,7 +202,7 @@ class Venue:
         self._working[order.client_order_id] = ticket
         if partial:
             # The ticket keeps the whole quantity: when the half is done it ends short, cancelled.
-            increment = Decimal(1) if order.instrument.kind is Kind.STOCK else THOUSANDTH
+            increment = Decimal(1) if order.instrument.kind is AssetClass.STOCK else THOUSANDTH
             half = truncate_to_increment(float(order.qty) / 2, increment)
             order = replace(order, qty=half) if half else order
         self.broker.submit([order])
@@ -218,7 +218,7 @@ class Venue:
 
     def asset(self, symbol: str) -> Asset:
         """What is allowed with a symbol of the panel."""
-        coin = is_coin(symbol)
+        coin = is_crypto(symbol)
         flags = {
             "tradable": True,
             "shortable": not coin,
@@ -231,7 +231,7 @@ class Venue:
     def _smallest(self, symbol: str) -> Decimal:
         """Return the least quantity of an order; for crypto, what `orders.crypto_dust` buys now."""
         price = self.broker.account().prices.get(symbol)
-        if not is_coin(symbol) or price is None:
+        if not is_crypto(symbol) or price is None:
             return BILLIONTH
         quantity = truncate_to_increment(self.settings.orders.crypto_dust / price, BILLIONTH)
         return max(quantity, BILLIONTH)
@@ -291,7 +291,7 @@ class Venue:
         if ticket.filled:
             return "partially_filled"
         # An order for a market that is shut is accepted, and new once the market opens.
-        stock = ticket.order.instrument.kind is Kind.STOCK
+        stock = ticket.order.instrument.kind is AssetClass.STOCK
         return "accepted" if stock and not in_session(np.array([self.now]))[0] else "new"
 
     def _record_fill(self, fill: Fill) -> None:
@@ -359,7 +359,7 @@ def clock_stops(market: Market) -> Instants:
     times = bars.times[market.first :]
     if bars.timeframe.auction != "opg" or bars.crypto.all():
         return times
-    evenings = on_new_york_clock(new_york_date(times), NEXT_AUCTION_OPENS)
+    evenings = at_new_york_time(new_york_date(times), NEXT_AUCTION_OPENS)
     return np.union1d(times, evenings[(evenings > times[0]) & (evenings < times[-1])])
 
 

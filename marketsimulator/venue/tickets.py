@@ -14,7 +14,7 @@ import numpy as np
 from execution.orders.orders import ORDER_TYPES, PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order
 from marketsimulator.venue.request import Refused, Response
 from marketsimulator.venue.faults import OPEN_STATUSES, OrderStatus
-from trainingdata.instruments import Kind, instrument, venue_spelling
+from trainingdata.instruments import AssetClass, instrument, venue_spelling
 
 # Every id of the venue is derived from a name within this namespace: the same run has the same ids.
 ID_NAMESPACE = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
@@ -67,7 +67,7 @@ class Ticket:
         """The order in Alpaca's words; it has no legs to nest."""
         del nested
         order = self.order
-        coin = order.instrument.kind is Kind.CRYPTO
+        coin = order.instrument.kind is AssetClass.CRYPTO
         return {
             "id": self.number,
             "client_order_id": order.client_order_id,

@@ -11,8 +11,8 @@ import pandas as pd
 from marketsimulator.venue.record import VenueRecord
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import new_york_date
-from trainingdata.sessions import in_session, session_of
-from trainingdata.volatility_index import within_day
+from trainingdata.sessions import in_session, session_on
+from trainingdata.volatility_index import intraday_volatility_index
 
 PriceSource = Callable[[str], float | None]
 
@@ -36,7 +36,7 @@ class Underlying:
         price: what a market order for a symbol sent now trades at.
         symbol: of the stock.
         vix: closes of the volatility index by date, points.
-        response: of the volatility index to the stock's own move, see `within_day`.
+        response: of the volatility index to the stock's own move, see `intraday_volatility_index`.
         """
         self._record = record
         self._price = price
@@ -59,7 +59,7 @@ class Underlying:
 
     def volatility(self) -> float | None:
         """The volatility index; None where its close before is not known."""
-        session = session_of(new_york_date(np.array([self.now()]))[0])
+        session = session_on(new_york_date(np.array([self.now()]))[0])
         index = self.index()
         if session is None or index is None:
             return None
@@ -67,11 +67,11 @@ class Underlying:
         close_before = self.close_of(session.before.astype(object))
         if vix_before is None or close_before is None:
             return None
-        return float(within_day(vix_before, index, close_before, self._response))
+        return float(intraday_volatility_index(vix_before, index, close_before, self._response))
 
     def close_of(self, day: date) -> float | None:
         """The last close of a session that has ended."""
-        session = session_of(np.datetime64(day, "D"))
+        session = session_on(np.datetime64(day, "D"))
         # The panel holds closes that are still to come: none is given before its session has ended.
         if session is None or session.closes > self.now():
             return None

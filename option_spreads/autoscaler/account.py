@@ -30,20 +30,20 @@ from option_spreads.autoscaler.trades import (
     COLUMNS,
     ClosedTrade,
     Row,
-    csv_of,
-    dollars,
+    format_csv,
+    parse_dollars,
     is_trade,
-    rows_of,
-    size_of,
-    total_of,
+    parse_trade_rows,
+    trade_size,
+    trade_total,
 )
 
-BALANCE = "account_balance.json"
-TRADES = "trades.csv"
-JOURNAL = ".update.json"
-LOCK = ".lock"
-RECENT = 50  # trades that the balance file shows
-PATIENCE = 10.0  # seconds to wait for another process
+BALANCE_FILE = "account_balance.json"
+TRADES_FILE = "trades.csv"
+UPDATE_FILE = ".update.json"
+LOCK_FILE = ".lock"
+RECENT_TRADES = 50  # trades that the balance file shows
+LOCK_TIMEOUT = 10.0  # seconds to wait for another process
 CENT = Fraction(1, 100)
 _UPDATE = TypeAdapter(dict[str, str])
 UNCONFIRMED = (
@@ -52,15 +52,15 @@ UNCONFIRMED = (
 )
 
 
-class UnknownState(InputError):
+class UnknownAccountState(InputError):
     """The account cannot be read with certainty; nothing may be ordered on it."""
 
 
-class BookedOtherwise(InputError):
+class ConflictingBooking(InputError):
     """A trade is booked already with another result, which only a person can sort out."""
 
 
-class OtherAccount(ValueError):
+class WrongAccountFile(ValueError):
     """The balance file belongs to the other account, paper or live."""
 
 
@@ -85,7 +85,7 @@ class AccountState:
         return above if abs(above) > CENT else Fraction(0)
 
     @property
-    def certain_balance(self) -> Fraction:
+    def lower_balance(self) -> Fraction:
         """USD that both the balance and the trades say is there."""
         return self.balance if self.booked is None else min(self.balance, self.booked)
 
@@ -116,13 +116,13 @@ class AccountFiles:
         self, folder: Path, starting: float, *, live: bool = False, balance_file: Path | None = None
     ) -> None:
         self.folder = folder
-        self.balance_file = balance_file or folder / BALANCE
+        self.balance_file = balance_file or folder / BALANCE_FILE
         # A file outside the folder names its account: paper and live share no balance.
         self._owner = ("LIVE" if live else "PAPER") if balance_file else None
         self._live = live
         self.mode = "LIVE" if live else "PAPER"
         self._starting = Decimal(str(starting))
-        self._lock = FileLock(folder / LOCK, timeout=PATIENCE)
+        self._lock = FileLock(folder / LOCK_FILE, timeout=LOCK_TIMEOUT)
 
     def command(self, task: str) -> str:
         """The command that does a task with this account."""
@@ -130,11 +130,11 @@ class AccountFiles:
 
     @property
     def empty(self) -> bool:
-        files = (self.balance_file, self.folder / TRADES, self.folder / JOURNAL)
+        files = (self.balance_file, self.folder / TRADES_FILE, self.folder / UPDATE_FILE)
         return not any(path.exists() for path in files)
 
     @property
-    def absence(self) -> str:
+    def missing_account_text(self) -> str:
         """What is said where it has not begun."""
         return f"{self.folder}: there is no account; `{self.command('init')}` begins one"
 
@@ -212,18 +212,20 @@ class AccountFiles:
     def _locked(self) -> Iterator[None]:
         """Hold the account for this process alone, with what another had begun finished."""
         if self.empty:
-            raise UnknownState(self.absence)
+            raise UnknownAccountState(self.missing_account_text)
         self._refuse_other_balance()
         try:
             self._lock.acquire()
         except (Timeout, OSError) as error:
-            raise UnknownState(f"{self.folder}: the account cannot be held: {error}") from None
+            raise UnknownAccountState(
+                f"{self.folder}: the account cannot be held: {error}"
+            ) from None
         try:
             make_private(self.folder)
             self._finish_update()
             yield
         except OSError as error:
-            raise UnknownState(f"{self.folder}: {error}") from error
+            raise UnknownAccountState(f"{self.folder}: {error}") from error
         finally:
             self._lock.release()
 
@@ -231,24 +233,26 @@ class AccountFiles:
         """Refuse a balance file of the other account before anything is made or moved."""
         path = self.balance_file
         try:
-            balance_of(path.read_bytes(), self._owner)
-        except OtherAccount as error:
-            raise UnknownState(f"{path}: {error}") from None
+            parse_balance(path.read_bytes(), self._owner)
+        except WrongAccountFile as error:
+            raise UnknownAccountState(f"{path}: {error}") from None
         except (OSError, ValueError):
             pass  # `_read_state` reports a file that is missing or damaged
 
     def _finish_update(self) -> None:
         """Put both files in place where a killed process left its journal."""
-        journal = self.folder / JOURNAL
+        journal = self.folder / UPDATE_FILE
         if not journal.exists():
             return
         try:
             contents = _UPDATE.validate_json(journal.read_text(encoding="utf-8-sig"))
             # What is put in the place of the truth is looked at first.
-            rows_of(contents[TRADES].encode())
-            balance_of(contents[BALANCE].encode(), self._owner)
+            parse_trade_rows(contents[TRADES_FILE].encode())
+            parse_balance(contents[BALANCE_FILE].encode(), self._owner)
         except (OSError, ValueError, LookupError) as error:
-            raise UnknownState(f"{journal}: an update that cannot be read: {error}") from None
+            raise UnknownAccountState(
+                f"{journal}: an update that cannot be read: {error}"
+            ) from None
         self._put_files(contents)
 
     def _read_state(self) -> AccountState:
@@ -256,53 +260,53 @@ class AccountFiles:
         columns, rows = self._read_rows()
         path = self.balance_file
         if not path.exists():
-            raise UnknownState(
+            raise UnknownAccountState(
                 f"{path} is missing; `{self.command('recover')}` rebuilds it from the trades"
             )
         closed = [row for row in rows if is_trade(row)]
         try:
-            balance, total = balance_of(path.read_bytes(), self._owner)
-        except OtherAccount as error:
-            raise UnknownState(f"{path}: {error}") from None
+            balance, total = parse_balance(path.read_bytes(), self._owner)
+        except WrongAccountFile as error:
+            raise UnknownAccountState(f"{path}: {error}") from None
         except ValueError as error:
             if self._live and not closed:
-                raise UnknownState(f"{path}: {error}; {UNCONFIRMED}") from None
+                raise UnknownAccountState(f"{path}: {error}; {UNCONFIRMED}") from None
             # Set aside and never overwritten: what a person finds in it may explain the damage.
             aside = self._set_balance_aside()
             self._write(columns, rows)
-            raise UnknownState(
+            raise UnknownAccountState(
                 f"{path}: {error}; set aside as {aside.name}, rebuilt from {len(closed)} trades"
             ) from None
         # A row that was lost or added by hand shows in the count, and in nothing else.
         if total != len(closed):
-            raise UnknownState(
-                f"{path}: total_trades is {total}, {TRADES} holds {len(closed)} closed trades"
+            raise UnknownAccountState(
+                f"{path}: total_trades is {total}, {TRADES_FILE} holds {len(closed)} closed trades"
             )
-        results = tuple(Fraction(total_of(row)) / size_of(row) for row in closed)
+        results = tuple(Fraction(trade_total(row)) / trade_size(row) for row in closed)
         return AccountState(Fraction(balance), results, Fraction(self._balance_after(rows)))
 
     def _read_rows(self) -> tuple[list[str], list[Row]]:
         """Columns and rows of trades.csv, checked."""
-        path = self.folder / TRADES
+        path = self.folder / TRADES_FILE
         try:
-            return rows_of(path.read_bytes())
+            return parse_trade_rows(path.read_bytes())
         except FileNotFoundError:
-            raise UnknownState(
+            raise UnknownAccountState(
                 f"{path} is missing, and no other file has its trades: put it back"
             ) from None
         except (OSError, ValueError) as error:
-            raise UnknownState(f"{path}: {error}") from None
+            raise UnknownAccountState(f"{path}: {error}") from None
 
     def _book_trade(self, trade: ClosedTrade) -> None:
         """Add a trade to both files, unless it is booked already."""
         columns, rows = self._read_rows()
-        balance, _ = balance_of(self.balance_file.read_bytes(), self._owner)
+        balance, _ = parse_balance(self.balance_file.read_bytes(), self._owner)
         name = trade.trade_id.strip()
         entry = next((row for row in rows if row["Trade_ID"].strip() == name), None)
         # A monitor that was killed after booking books its trade again when it comes back.
         if entry is not None and entry["P/L_$"].strip():
-            if total_of(entry) != trade.total:
-                raise BookedOtherwise(
+            if trade_total(entry) != trade.total:
+                raise ConflictingBooking(
                     f"{trade.trade_id}: booked already with {entry['P/L_$']}, now {trade.total}"
                 )
             return
@@ -319,34 +323,37 @@ class AccountFiles:
         balance: USD; none: what the rows add up to.
         """
         amount = self._balance_after(rows) if balance is None else balance
-        contents = {TRADES: csv_of(columns, rows), BALANCE: balance_text(amount, rows, self._owner)}
-        write_atomically(self.folder / JOURNAL, json.dumps(contents).encode())
+        contents = {
+            TRADES_FILE: format_csv(columns, rows),
+            BALANCE_FILE: balance_text(amount, rows, self._owner),
+        }
+        write_atomically(self.folder / UPDATE_FILE, json.dumps(contents).encode())
         self._put_files(contents)
 
     def _put_files(self, contents: Mapping[str, str]) -> None:
         """Replace both files, whose contents lie in the journal, and end the journal."""
-        write_atomically(self.folder / TRADES, contents[TRADES].encode())
-        write_atomically(self.balance_file, contents[BALANCE].encode())
+        write_atomically(self.folder / TRADES_FILE, contents[TRADES_FILE].encode())
+        write_atomically(self.balance_file, contents[BALANCE_FILE].encode())
         flush_to_disk(self.balance_file.parent)
         # The journal goes last: as long as it is there, both files are written anew from it.
-        (self.folder / JOURNAL).unlink()
+        (self.folder / UPDATE_FILE).unlink()
         flush_to_disk(self.folder)
 
     def _set_balance_aside(self) -> Path:
         """Move the balance file out of the way."""
         path = self.balance_file
-        aside = name_aside(path)
+        aside = quarantine_name(path)
         if path.exists():
             path.replace(aside)
         return aside
 
     def _balance_after(self, rows: list[Row]) -> Decimal:
         """USD: what the account began with, and every P/L and deposit of the rows."""
-        flows = [total_of(row) for row in rows if row["P/L_$"].strip()]
+        flows = [trade_total(row) for row in rows if row["P/L_$"].strip()]
         return self._starting + sum(flows, Decimal(0))
 
 
-def name_aside(path: Path) -> Path:
+def quarantine_name(path: Path) -> Path:
     """A name for a file that is set aside, which nothing has yet."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     names = (path.with_name(f"{path.name}.aside-{stamp}-{k}") for k in itertools.count())
@@ -361,8 +368,8 @@ def balance_text(balance: Decimal, rows: Sequence[Row], owner: str | None = None
     owner: `PAPER` or `LIVE` for a file outside the account's folder.
     """
     closed = [row for row in rows if is_trade(row)]
-    latest = closed[-RECENT:]
-    recent = [{"trade_id": row["Trade_ID"], "pnl": float(total_of(row))} for row in latest]
+    latest = closed[-RECENT_TRADES:]
+    recent = [{"trade_id": row["Trade_ID"], "pnl": float(trade_total(row))} for row in latest]
     content = {
         "balance": float(balance),
         "last_updated": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -373,7 +380,7 @@ def balance_text(balance: Decimal, rows: Sequence[Row], owner: str | None = None
     return json.dumps(content, indent=1)
 
 
-def balance_of(content: bytes, owner: str | None = None) -> tuple[Decimal, int]:
+def parse_balance(content: bytes, owner: str | None = None) -> tuple[Decimal, int]:
     """Parse a balance file: balance, USD, and number of trades. Raises ValueError.
 
     owner: `PAPER` or `LIVE`, the account that the file must name, if it names one.
@@ -391,11 +398,11 @@ def balance_of(content: bytes, owner: str | None = None) -> tuple[Decimal, int]:
             raise ValueError(f"balance is {str(balance)[:50]!r}, not a number")
         found = summary.get("account", owner)
         if owner is not None and found != owner:
-            raise OtherAccount(
+            raise WrongAccountFile(
                 f"this is the balance of the {str(found)[:20]} account, not of {owner};"
                 " name another ACCOUNT_BALANCE_FILE"
             )
-        amount = dollars(str(balance), "balance")
+        amount = parse_dollars(str(balance), "balance")
         if isinstance(total, bool) or not isinstance(total, int) or total < 0:
             raise ValueError(f"total_trades is {total!r}, not a number of trades")
         return amount, total

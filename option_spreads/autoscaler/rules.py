@@ -29,9 +29,9 @@ Bootstrap = Literal["one_contract", "prior"]
 CondorRisk = Literal["formula", "table"]
 
 # Before there are trades: the share of wins, and the average win and loss of one contract, USD.
-PRIOR_WINS = Fraction("0.582")
-PRIOR_WIN = Fraction(266)
-PRIOR_LOSS = Fraction(109)
+PRIOR_WIN_RATE = Fraction("0.582")
+PRIOR_AVERAGE_WIN = Fraction(266)
+PRIOR_AVERAGE_LOSS = Fraction(109)
 
 # Contracts recommended from a balance on, USD. Advice: MAX_CONTRACTS rules.
 RECOMMENDED_CAPS = ((10_000, 2), (20_000, 3), (50_000, 5), (100_000, 10))
@@ -39,7 +39,7 @@ RECOMMENDED_CAPS = ((10_000, 2), (20_000, 3), (50_000, 5), (100_000, 10))
 CONDOR_TABLE = 250.0  # USD: what the earlier system's table says of a condor of width 5
 
 # Points of one side, by strategy.
-WIDTHS = {"CALL": 5.0, "PUT": 5.0, "IRON_CONDOR": 5.0, "OTM_SINGLE_SIDED": 10.0}
+SPREAD_WIDTHS = {"CALL": 5.0, "PUT": 5.0, "IRON_CONDOR": 5.0, "OTM_SINGLE_SIDED": 10.0}
 SHORT_NAMES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 
 
@@ -110,7 +110,7 @@ class AutoscalingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class TradeStatistics:
     """Of the last closed trades, per contract.
 
     trades: how many there are.
@@ -125,7 +125,7 @@ class Statistics:
     lost: Fraction
 
     @classmethod
-    def of(cls, results: Sequence[Fraction], fee: float = 0.0) -> Statistics:
+    def of(cls, results: Sequence[Fraction], fee: float = 0.0) -> TradeStatistics:
         """The statistics of results per contract, USD; `fee`: USD a contract not yet in them."""
         cost = Fraction(str(fee))
         # Adding fractions reduces every sum to lowest terms. Over one denominator they are whole
@@ -186,9 +186,9 @@ class ContractCount:
     balance: Fraction | None = None
 
 
-def contracts_for(
+def count_contracts(
     balance: Fraction,
-    statistics: Statistics,
+    statistics: TradeStatistics,
     closed: int,
     max_risk: Fraction,
     settings: AutoscalingSettings,
@@ -212,7 +212,9 @@ def contracts_for(
     if closed < settings.BOOTSTRAP_TRADES:
         if settings.BOOTSTRAP_MODE == "one_contract":
             return ContractCount(1, f"bootstrap: {closed} of {settings.BOOTSTRAP_TRADES} trades")
-        kelly: Fraction | None = PRIOR_WINS - (1 - PRIOR_WINS) * PRIOR_LOSS / PRIOR_WIN
+        kelly: Fraction | None = (
+            PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS / PRIOR_AVERAGE_WIN
+        )
         why = f"bootstrap by prior: {closed} of {settings.BOOTSTRAP_TRADES} trades"
     else:
         kelly = statistics.kelly
@@ -229,23 +231,23 @@ def kelly_name(fraction: float) -> str:
     return {0.5: "half-Kelly", 1.0: "full-Kelly"}.get(fraction, f"{fraction:g}-Kelly")
 
 
-def strategy_of(word: str, key: str = "strategy") -> str:
+def parse_strategy(word: str, key: str = "strategy") -> str:
     """The name of a strategy, from its name or its short one, in capitals or not.
 
     key: of the setting that names it, for the message.
     """
     if not isinstance(word, str):
-        raise InputError(f"{key}: {word!r} is no word; it is one of {', '.join(WIDTHS)}")
+        raise InputError(f"{key}: {word!r} is no word; it is one of {', '.join(SPREAD_WIDTHS)}")
     capitals = word.strip().upper()
     name = SHORT_NAMES.get(capitals, capitals)
-    if name not in WIDTHS:
-        raise invalid_choice(key, word, [*WIDTHS, *SHORT_NAMES])
+    if name not in SPREAD_WIDTHS:
+        raise invalid_choice(key, word, [*SPREAD_WIDTHS, *SHORT_NAMES])
     return name
 
 
-def strategies_of(words: Sequence[str]) -> tuple[str, ...]:
+def parse_strategies(words: Sequence[str]) -> tuple[str, ...]:
     """The names of what the setting `strategies` names: at least one, none twice."""
-    names = tuple(strategy_of(word, "strategies") for word in words)
+    names = tuple(parse_strategy(word, "strategies") for word in words)
     if not names or len(set(names)) != len(names):
         raise InputError(f"strategies: {list(words)} names none, or one twice")
     return names
@@ -261,8 +263,8 @@ def max_risk(
     condor: `table`: what the earlier system's table says of a condor of width 5, 250, whatever the
         credit.
     """
-    name = strategy_of(strategy)
-    points = check_amount(WIDTHS[name] if width is None else width, "width")
+    name = parse_strategy(strategy)
+    points = check_amount(SPREAD_WIDTHS[name] if width is None else width, "width")
     credit = check_amount(entry_credit, "entry_credit")
     if points <= 0:
         raise InputError(f"width: {width} is not above 0")
@@ -270,7 +272,7 @@ def max_risk(
         raise InputError(
             f"entry_credit: {entry_credit} is outside 0 … {float(points):g}, the width"
         )
-    if name == "IRON_CONDOR" and condor == "table" and points == WIDTHS[name]:
+    if name == "IRON_CONDOR" and condor == "table" and points == SPREAD_WIDTHS[name]:
         return CONDOR_TABLE
     return float((points - credit) * SHARES_PER_OPTION)
 

@@ -25,8 +25,8 @@ COLUMNS = (
     "P/L_$",
     "Exit_Reason",
 )
-MOST_CONTRACTS = 1_000_000  # of one trade
-CASH = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are no trades
+MAX_TRADE_CONTRACTS = 1_000_000  # of one trade
+CASH_FLOW_WORDS = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are no trades
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,14 @@ class ClosedTrade:
         if any(map(_has_line_break, self.row().values())):
             raise InputError(f"{self.trade_id[:50]!r}: what is booked of a trade is one line")
         size = self.position_size
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MOST_CONTRACTS:
+        if (
+            isinstance(size, bool)
+            or not isinstance(size, int)
+            or not 1 <= size <= MAX_TRADE_CONTRACTS
+        ):
             raise InputError(
                 f"{self.trade_id}: position_size {str(size)[:50]} is no whole number of contracts"
-                f" in 1 … {MOST_CONTRACTS:,}"
+                f" in 1 … {MAX_TRADE_CONTRACTS:,}"
             )
         if not (isinstance(self.total, Decimal) and is_bounded(self.total)):
             raise InputError(f"{self.trade_id}: P/L {str(self.total)[:50]} is no amount of money")
@@ -87,7 +91,7 @@ def entry_columns(entered: str, strikes: str, credit: Decimal) -> dict[str, str]
     return {"Timestamp_ET": entered, "Strikes": strikes, "Entry_Credit": f"{credit:.4f}"}
 
 
-def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
+def parse_trade_rows(content: bytes) -> tuple[list[str], list[Row]]:
     """Columns and rows of a file; a ValueError names the row that cannot be read, and why."""
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
@@ -108,7 +112,7 @@ def rows_of(content: bytes) -> tuple[list[str], list[Row]]:
     return columns, rows
 
 
-def csv_of(columns: list[str], rows: list[Row]) -> str:
+def format_csv(columns: list[str], rows: list[Row]) -> str:
     """The text of a file."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
@@ -129,8 +133,8 @@ def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
         if row.get("Exit_Time", "").strip():
             raise ValueError("it has an exit time and no P/L_$")
         return
-    total_of(row)
-    size_of(row)
+    trade_total(row)
+    trade_size(row)
     name = row["Trade_ID"].strip()
     if name and name in booked:
         raise ValueError(f"Trade_ID {name} is there twice")
@@ -142,12 +146,12 @@ def _has_line_break(text: str) -> bool:
     return "\n" in text or "\r" in text
 
 
-def total_of(row: Mapping[str, str]) -> Decimal:
+def trade_total(row: Mapping[str, str]) -> Decimal:
     """P/L of all contracts, USD."""
-    return dollars(row["P/L_$"].strip(), "P/L_$")
+    return parse_dollars(row["P/L_$"].strip(), "P/L_$")
 
 
-def dollars(text: str, name: str) -> Decimal:
+def parse_dollars(text: str, name: str) -> Decimal:
     """An amount of money in a file, USD.
 
     name: of its field, for messages.
@@ -161,7 +165,7 @@ def dollars(text: str, name: str) -> Decimal:
     return amount
 
 
-def size_of(row: Mapping[str, str]) -> int:
+def trade_size(row: Mapping[str, str]) -> int:
     """Contracts of a trade: 1 where an old row says nothing."""
     word = row.get("Position_Size", "").strip()
     try:
@@ -170,11 +174,14 @@ def size_of(row: Mapping[str, str]) -> int:
         raise ValueError(f"Position_Size is {word[:50]!r}, not a number") from None
     # The exponent is looked at first: whole numbers of 1e9999999 contracts take ten million digits.
     bounded = 0 <= size.adjusted() <= 6
-    if not bounded or size != size.to_integral_value() or not 1 <= size <= MOST_CONTRACTS:
+    if not bounded or size != size.to_integral_value() or not 1 <= size <= MAX_TRADE_CONTRACTS:
         raise ValueError(f"Position_Size is {word[:50]!r}, not a number of contracts")
     return int(size)
 
 
 def is_trade(row: Mapping[str, str]) -> bool:
     """Whether a row is a trade that is closed; deposits are rows, too."""
-    return bool(row["P/L_$"].strip()) and row.get("Strategy", "").strip().upper() not in CASH
+    return (
+        bool(row["P/L_$"].strip())
+        and row.get("Strategy", "").strip().upper() not in CASH_FLOW_WORDS
+    )

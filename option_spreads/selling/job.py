@@ -26,20 +26,20 @@ from foundation.database import DatabaseFailed
 from foundation.errors import BrokerError, InputError
 from foundation.page import table_html
 from foundation.tables import Table
-from option_spreads.autoscaler.account import AccountFiles, UnknownState
-from option_spreads.selling.seller import TROUBLE, SpreadSeller, told, trouble_text
+from option_spreads.autoscaler.account import AccountFiles, UnknownAccountState
+from option_spreads.selling.seller import STEP_ERRORS, SpreadSeller, alert_trouble, error_text
 from option_spreads.selling.settings import SellingSettings
-from option_spreads.selling.state import FILE, OpenSpread, collateral, read_state
-from trainingdata.feed.endpoint import Keys
+from option_spreads.selling.state import STATE_FILE, OpenSpread, collateral, read_state
+from trainingdata.feed.endpoint import ApiKeys
 
 log = logging.getLogger(__name__)
 
-MARKED_EVERY = np.timedelta64(1, "m")
-CLOSING_LOOKS = 3  # until what was to be bought back is said to be open
+MARK_INTERVAL = np.timedelta64(1, "m")
+MAX_CLOSING_POLLS = 3  # until what was to be bought back is said to be open
 FOLDER = "spreads folder"  # whose files say what is open, in the journal
 
 
-class SpreadLine:
+class ReconciledAccount:
     """An account as the seller of spreads trades it: compared, and read right before each sale.
 
     live: the account.
@@ -66,7 +66,7 @@ class SpreadLine:
         """
         self._live.reconcile()
         now = self._live.connection.estimated_now()
-        marked = self._marked_at is not None and now < self._marked_at + MARKED_EVERY
+        marked = self._marked_at is not None and now < self._marked_at + MARK_INTERVAL
         if self._marks and not marked:
             self._desk.read_and_mark()
             self._marked_at = now
@@ -109,8 +109,8 @@ class SpreadGate:
         if role == "reduction":
             return self._live.guards.check(None).refusal(order, role, now)
         try:
-            balance = float(self._files.read().certain_balance)
-        except UnknownState as error:
+            balance = float(self._files.read().lower_balance)
+        except UnknownAccountState as error:
             why = f"unknown state: {error}"
         else:
             snapshot = self._live.with_guard_data(self._desk.account(), (), at_risk=self._at_risk)
@@ -151,7 +151,7 @@ class SpreadJob:
     name = SPREADS_JOB
 
     def __init__(
-        self, settings: SellingSettings, keys: Keys, live: LiveAccount, *, marks: bool
+        self, settings: SellingSettings, keys: ApiKeys, live: LiveAccount, *, marks: bool
     ) -> None:
         self._settings = settings
         self._live = live
@@ -167,7 +167,7 @@ class SpreadJob:
             book=live.book,
             job=SPREADS_JOB,
         )
-        line = SpreadLine(live, desk, settings.account, settings.root, marks=marks)
+        line = ReconciledAccount(live, desk, settings.account, settings.root, marks=marks)
         self._seller = SpreadSeller(venue, settings, settings.volatility, live.notices, line)
         self._interval = np.timedelta64(round(settings.interval * 1000), "ms")
         self._next: np.datetime64 | None = None
@@ -181,7 +181,7 @@ class SpreadJob:
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """The next look; None once all were made."""
-        if self._live.cycles_made or self._looks == self._settings.looks:
+        if self._live.cycles_made or self._looks == self._settings.polls:
             return None
         # A clock that was put back keeps nobody waiting for the instant that it had shown.
         return now if self._next is None else min(self._next, now + self._interval)
@@ -194,12 +194,12 @@ class SpreadJob:
         """
         self._looks += 1
         trouble = self._look()
-        unknown = self._looks == 1 and isinstance(trouble, UnknownState)
-        is_last = self._looks == self._settings.looks
+        unknown = self._looks == 1 and isinstance(trouble, UnknownAccountState)
+        is_last = self._looks == self._settings.polls
         if trouble is not None and (unknown or is_last):
-            with suppress(*TROUBLE):
+            with suppress(*STEP_ERRORS):
                 self._seller.end_orders()
-            raise InputError(trouble_text(trouble)) from trouble
+            raise InputError(error_text(trouble)) from trouble
 
     def _look(self) -> Exception | None:
         """The trouble that a look has met, which is told; None for none."""
@@ -207,18 +207,18 @@ class SpreadJob:
         self._next = now + self._interval
         trouble: Exception | None = None
         try:
-            with told(self._live.notices, "account"):
-                if self._settings.broker.on_this_machine:
+            with alert_trouble(self._live.notices, "account"):
+                if self._settings.broker.is_loopback:
                     self._live.check_account_id()
             self._seller.step()
         except (AccountMismatch, DatabaseFailed):
             raise
-        except TROUBLE as error:
+        except STEP_ERRORS as error:
             log.exception("a look was not finished")
             trouble = error
         text = "\n".join(self._noted_lines()) or "nothing is open"
         if trouble is not None:
-            text = trouble_text(trouble)
+            text = error_text(trouble)
         if text != self._shown:
             self._shown = text
             print_line(text)
@@ -246,13 +246,13 @@ class SpreadJob:
         if not flatten:
             try:
                 self._seller.end_orders()
-            except TROUBLE as error:
-                raise BrokerError(trouble_text(error)) from error
+            except STEP_ERRORS as error:
+                raise BrokerError(error_text(error)) from error
             finally:
                 self._noted_lines()
             return []
         self._seller.leaving = True
-        for _ in range(CLOSING_LOOKS):
+        for _ in range(MAX_CLOSING_POLLS):
             self._look()
             if not self._seller.spreads:
                 break
@@ -270,7 +270,7 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
     lost = [line for line in events.last_held(SPREADS_JOB) if line.partition(":")[0] not in known]
     owners = events.last_held(FOLDER)
     # A person may have taken a spread out of the file; one that is gone says nothing.
-    if lost and (owners not in ([], [str(folder.resolve())]) or not (folder / FILE).exists()):
+    if lost and (owners not in ([], [str(folder.resolve())]) or not (folder / STATE_FILE).exists()):
         raise InputError(
             f"{folder}: of spreads that are open in this account it knows nothing"
             f" ({'; '.join(lost)}); they are of {owners[0] if owners else 'another folder'}: name"
@@ -279,7 +279,7 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
 
 
 @contextmanager
-def open_job(live_settings: LiveSettings, keys: Keys, live: LiveAccount) -> Iterator[SpreadJob]:
+def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> Iterator[SpreadJob]:
     """The job, at the venue and in the folder of the loop's others, while its files are locked.
 
     What works at the venue once the loop has made all its cycles is ended then.
@@ -289,7 +289,7 @@ def open_job(live_settings: LiveSettings, keys: Keys, live: LiveAccount) -> Iter
     files = settings.account
     refuse_another_folder(files.folder, live.account.events)
     if files.empty:
-        raise InputError(files.absence)
+        raise InputError(files.missing_account_text)
     # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
     # because it grows by a close a day.
     settings.volatility()

@@ -21,7 +21,7 @@ from execution.orders.orders import Side
 from foundation.arrays import Array
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
-from option_spreads.autoscaler.rules import WIDTHS, strategy_of
+from option_spreads.autoscaler.rules import SPREAD_WIDTHS, parse_strategy
 from trainingdata.sessions import Session
 
 Exit = Literal["stop", "gap", "target", "trailing", "time", "expired", "settled", "flattened"]
@@ -34,12 +34,12 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 # What prints of same-day S&P 500 options imply (docs/STUDIES.md): the volatility at the money as a
 # multiple of the volatility index, and the session's share of a day's variance.
-LEVEL = 0.8
+DEFAULT_VIX_MULTIPLE = 0.8
 SESSION_SHARE = 0.65
 
 # Of a session's variance, how much each of its hours holds; the last is half an hour. SPY against
 # its volatility index, 2023-04 to 2024-12, each ± 0.01 to 0.02 (docs/STUDIES.md).
-CLOCK = (0.245, 0.150, 0.105, 0.105, 0.140, 0.130, 0.125)
+HOURLY_VARIANCE_SHARES = (0.245, 0.150, 0.105, 0.105, 0.140, 0.130, 0.125)
 
 # The distance of the short strikes from the index, deviations to the close.
 DISTANCES = {"CALL": 0.6, "PUT": 0.6, "IRON_CONDOR": 0.8, "OTM_SINGLE_SIDED": 1.0}
@@ -166,7 +166,7 @@ def spread_of(
     distance: from the index to the short strikes, which are rounded away from it to the step.
     width: from a short strike to the one that protects it.
     """
-    name = strategy_of(strategy)
+    name = parse_strategy(strategy)
     if not (distance >= 0 and width > 0 and step > 0 and spot > distance + width):
         raise InputError(
             f"{name}: distance {distance}, width {width} and step {step} fit no index at {spot}"
@@ -180,19 +180,22 @@ def spread_of(
 
 
 def variance_left(minutes: Number) -> Number:
-    """Share of a session's variance in its last minutes, 0 to 390 of them; see `CLOCK`."""
-    ends = np.minimum(60.0 * np.arange(len(CLOCK) + 1), SESSION)
-    passed = np.concatenate([[0.0], np.cumsum(CLOCK)])
+    """Share of a session's variance in its last minutes, 0 to 390 of them; see `HOURLY_VARIANCE_SHARES`."""
+    ends = np.minimum(60.0 * np.arange(len(HOURLY_VARIANCE_SHARES) + 1), SESSION)
+    passed = np.concatenate([[0.0], np.cumsum(HOURLY_VARIANCE_SHARES)])
     left: Number = 1.0 - np.interp(SESSION - minutes, ends, passed)
     return left
 
 
 @settings_class("implied")
-class Implied:
+class ImpliedVolatility:
     """How far options imply that an index moves: at the money, and within a session."""
 
     level: float = setting(
-        LEVEL, "volatility at the money, as a multiple of the volatility index", ge=0, le=10
+        DEFAULT_VIX_MULTIPLE,
+        "volatility at the money, as a multiple of the volatility index",
+        ge=0,
+        le=10,
     )
     session: float = setting(
         SESSION_SHARE, "share of a day's variance between open and close (SPY: 0.64)", ge=0, le=1
@@ -234,9 +237,9 @@ class SpreadRules:
     entries: tuple[Annotated[int, Field(ge=0, lt=SESSION)], ...] = setting(
         (30, 120, 210), "times of sale, minutes after 09:30, each 0 to 389", min_length=1
     )
-    vix_least: float = setting(0.0, "volatility index below which nothing is sold, points")
-    vix_most: float = setting(35.0, "volatility index above which nothing is sold, points")
-    credit_least: float = setting(0.1, "credit below which nothing is sold, points", ge=0, le=1e4)
+    min_vix: float = setting(0.0, "volatility index below which nothing is sold, points")
+    max_vix: float = setting(35.0, "volatility index above which nothing is sold, points")
+    min_credit: float = setting(0.1, "credit below which nothing is sold, points", ge=0, le=1e4)
     stop_multiple: float | None = setting(
         2.0,
         "loss at which a spread is bought back, multiple of its credit; the nearer of the "
@@ -247,10 +250,10 @@ class SpreadRules:
     target: float | None = setting(
         0.75, "profit at which a spread is bought back, share of its credit", gt=0, le=1
     )
-    trail_from: float | None = setting(
+    trail_start: float | None = setting(
         0.4, "profit that arms a trailing stop, share of the credit", gt=0, le=1
     )
-    trail_back: float = setting(
+    trail_giveback: float = setting(
         0.2,
         "what an armed trailing stop lets the best profit give back, share of credit",
         gt=0,
@@ -261,7 +264,7 @@ class SpreadRules:
         "pairs: from that minute after 09:30 on, a profit of that share of the credit is "
         "held to the close, stops left on",
     )
-    leave_at: float | None = setting(
+    exit_minute: float | None = setting(
         None,
         "minute after 09:30 from which everything is bought back, for options that "
         "deliver shares; none: held to settlement in cash",
@@ -272,12 +275,12 @@ class SpreadRules:
     def __post_init__(self) -> None:
         if len(set(self.entries)) < len(self.entries):
             raise InputError(f"rules.entries: {list(self.entries)} names a minute twice")
-        if self.vix_least > self.vix_most:
+        if self.min_vix > self.max_vix:
             raise InputError(
-                f"rules.vix_least: {self.vix_least:g} is above rules.vix_most, {self.vix_most:g}:"
+                f"rules.vix_least: {self.min_vix:g} is above rules.vix_most, {self.max_vix:g}:"
                 " nothing would be sold"
             )
-        strategy_of(self.strategy)
+        parse_strategy(self.strategy)
         minutes = [minute for minute, _ in self.holds]
         if minutes != sorted(minutes):
             raise InputError(f"rules.holds: {minutes} are no rising minutes")
@@ -285,15 +288,15 @@ class SpreadRules:
     @property
     def shape(self) -> tuple[float, float]:
         """Distance and width, the strategy's own where none is given."""
-        name = strategy_of(self.strategy)
+        name = parse_strategy(self.strategy)
         distance = DISTANCES[name] if self.distance is None else self.distance
-        width = WIDTHS[name] if self.width is None else self.width
+        width = SPREAD_WIDTHS[name] if self.width is None else self.width
         return distance, width
 
     @property
     def latest(self) -> float:
         """Minute from which on nothing is sold any more."""
-        return SESSION if self.leave_at is None else self.leave_at
+        return SESSION if self.exit_minute is None else self.exit_minute
 
     def spread(self, spot: float, vix: float, deviation: float) -> Spread | None:
         """The spread that is sold; None where the volatility index is outside its bounds.
@@ -301,7 +304,7 @@ class SpreadRules:
         spot, vix: index and volatility index, points.
         deviation: of the index to the close, points.
         """
-        if not self.vix_least <= vix <= self.vix_most:
+        if not self.min_vix <= vix <= self.max_vix:
             return None
         distance, width = self.shape
         return spread_of(
@@ -311,7 +314,7 @@ class SpreadRules:
     def sells_for(self, credit: float, spread: Spread) -> bool:
         """Whether a spread is sold for a credit, points in whole cents."""
         # A credit of the whole width leaves no risk to size contracts from.
-        return self.credit_least <= credit < spread.width
+        return self.min_credit <= credit < spread.width
 
     def refuse_late_entries(self, last_orders: float = SESSION) -> None:
         """Refuse times of sale at which nothing is sold any more.
@@ -327,7 +330,7 @@ class SpreadRules:
 
     def must_leave(self, minute: float) -> bool:
         """Whether everything is bought back at a minute after 09:30, whatever it has earned."""
-        return self.leave_at is not None and minute >= self.leave_at
+        return self.exit_minute is not None and minute >= self.exit_minute
 
     def exit(
         self, credit: float, cost: float, before: float, best: float, minute: float
@@ -353,8 +356,8 @@ class SpreadRules:
             return None
         if self.target is not None and profit >= self.target * credit:
             return "target"
-        armed = self.trail_from is not None and best >= self.trail_from * credit
-        if armed and best - profit >= self.trail_back * credit:
+        armed = self.trail_start is not None and best >= self.trail_start * credit
+        if armed and best - profit >= self.trail_giveback * credit:
             return "trailing"
         return None
 
@@ -408,7 +411,7 @@ def cutoff_of(root: str) -> float:
     return BROAD_ETFS if root in _BROAD_ETFS else STOCKS
 
 
-def taken_until(session: Session, cutoff: float) -> np.datetime64:
+def orders_taken_until(session: Session, cutoff: float) -> np.datetime64:
     """Instant from which on no order is taken for options that expire with a session.
 
     cutoff: minutes before its close.

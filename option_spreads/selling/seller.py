@@ -32,57 +32,57 @@ from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.formatting import short_usd
 from foundation.notifier import Notifier
-from option_spreads.autoscaler.account import BookedOtherwise, UnknownState
-from option_spreads.autoscaler.now import contracts_now
+from option_spreads.autoscaler.account import ConflictingBooking, UnknownAccountState
+from option_spreads.autoscaler.contract_sizing import size_contracts
 from option_spreads.autoscaler.rules import ContractCount, max_risk
 from option_spreads.selling.rules import Spread, SpreadRules, legs_of, minute_of
 from option_spreads.selling.settings import MODE, SellingSettings
 from option_spreads.selling.state import (
-    FILE,
+    STATE_FILE,
     OpenSpread,
     SellerState,
     collateral,
-    different_options,
+    option_discrepancies,
     read_state,
     set_state_aside,
     write_state,
 )
 from trainingdata.instants import NEW_YORK, new_york_date
-from trainingdata.sessions import Session, session_of
-from trainingdata.volatility_index import within_day
+from trainingdata.sessions import Session, session_on
+from trainingdata.volatility_index import intraday_volatility_index
 
 log = logging.getLogger(__name__)
 
 # What a step may meet and the next one may not: answers, files, numbers. Other errors are faults of
 # the program.
-TROUBLE = (OSError, ArithmeticError, ValueError, LookupError, TypeError, RecursionError)
+STEP_ERRORS = (OSError, ArithmeticError, ValueError, LookupError, TypeError, RecursionError)
 
 # From the close until somebody is told that the close is not known. A feed of the whole market may
 # give it to those who do not pay for it a quarter of an hour late.
 SETTLING_PATIENCE = np.timedelta64(30, "m")
 
-NOTHING = SpreadFill(0, Decimal(0))
+NO_FILL = SpreadFill(0, Decimal(0))
 ALERTS_OF_A_SPREAD = ("blind", "leaving", "closing", "late", "settling")
 
 
 @contextmanager
-def told(notices: Notifier, what: str) -> Iterator[None]:
+def alert_trouble(notices: Notifier, what: str) -> Iterator[None]:
     """Alert trouble with a part of a step as `step <what>`, until it goes through without any."""
     kind = f"step {what}"
     try:
         yield
-    except TROUBLE as error:
-        notices.alert(kind, trouble_text(error))
+    except STEP_ERRORS as error:
+        notices.alert(kind, error_text(error))
         raise
     notices.end_alert(kind)
 
 
-def trouble_text(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
-class Line(Protocol):
+class SellerAccount(Protocol):
     """The account that spreads are sold in."""
 
     def reconcile(self) -> None:
@@ -94,7 +94,7 @@ class Line(Protocol):
         ...
 
 
-class Unreconciled:
+class UnreconciledAccount:
     """An account that nothing is compared with, and whose orders nothing denies."""
 
     def reconcile(self) -> None:
@@ -105,7 +105,7 @@ class Unreconciled:
         return UNGUARDED
 
 
-UNRECONCILED = Unreconciled()
+UNRECONCILED = UnreconciledAccount()
 
 
 class SpreadSeller:
@@ -123,7 +123,7 @@ class SpreadSeller:
         settings: SellingSettings,
         vix: Callable[[], pd.Series],
         notices: Notifier,
-        line: Line = UNRECONCILED,
+        line: SellerAccount = UNRECONCILED,
     ) -> None:
         self._venue = venue
         self._settings = settings
@@ -157,9 +157,9 @@ class SpreadSeller:
             the first trouble that was met, a venue that does not answer among them; it was told,
             and the next step goes on.
         """
-        with told(self._notices, "file"):
+        with alert_trouble(self._notices, "file"):
             certain = self._read()
-        with told(self._notices, "clock"):
+        with alert_trouble(self._notices, "clock"):
             now = self._venue.now()
         self._met = []
         # What is certain is looked after first: asking for an order of unknown outcome takes its
@@ -167,7 +167,7 @@ class SpreadSeller:
         for spread in sorted(self.spreads, key=lambda each: each.stage != "open"):
             with self._part(spread.trade_id):
                 self._follow(spread, now)
-        session = session_of(new_york_date(np.array([now]))[0])
+        session = session_on(new_york_date(np.array([now]))[0])
         if session is None or not session.opens <= now < session.closes:
             session = None
         else:
@@ -195,9 +195,9 @@ class SpreadSeller:
     def _part(self, what: str) -> Iterator[None]:
         """Keep trouble with a part of a step, which is told, from ending the step."""
         try:
-            with told(self._notices, what):
+            with alert_trouble(self._notices, what):
                 yield
-        except TROUBLE as error:
+        except STEP_ERRORS as error:
             self._met.append(error)
 
     def _stepped(self) -> SellerState:
@@ -210,7 +210,7 @@ class SpreadSeller:
         """Whether the file says what is open; a person may have changed it."""
         try:
             self._state = read_state(self._account.folder, missing=not self.spreads)
-        except UnknownState as error:
+        except UnknownAccountState as error:
             if not self.has_read:
                 raise
             self._notices.alert("open_spreads", f"{MODE}: unknown state, nothing is sold: {error}")
@@ -273,7 +273,7 @@ class SpreadSeller:
         """
         opening = spread.stage == "opening"
         kind = f"{spread.stage} {spread.trade_id}"
-        fill = NOTHING
+        fill = NO_FILL
         try:
             fill = ask()
         except NeverSent as error:
@@ -311,7 +311,7 @@ class SpreadSeller:
         others = self._state.without(spread.trade_id).spreads
         before = () if spread.stage == "opening" else (replace(spread, stage="open"),)
         held = self._venue.held()
-        return not different_options((*others, *before), held, spread.options.__contains__)
+        return not option_discrepancies((*others, *before), held, spread.options.__contains__)
 
     def _apply_rules(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
         """Let the rules look at what buying a spread back costs, and buy it back where they say."""
@@ -374,7 +374,7 @@ class SpreadSeller:
         """Say once that no order ends a spread any more, and note whether it is still held."""
         # What settles in cash may be held to the close.
         rules = self._settings.rules_of(spread.strategy)
-        leaves = self._settings.delivers_shares or rules.leave_at is not None
+        leaves = self._settings.delivers_shares or rules.exit_minute is not None
         if leaves or self.leaving or spread.why:
             until = new_york_text(self._settings.ordered_until(session))
             self._notices.alert(
@@ -395,7 +395,7 @@ class SpreadSeller:
         expired = f"{spread.trade_id} has expired"
         by_hand = (
             "what that brings is not known here. Put the account in order, add the trade to"
-            f" trades.csv, and take it out of {self._account.folder / FILE}; nothing is sold until"
+            f" trades.csv, and take it out of {self._account.folder / STATE_FILE}; nothing is sold until"
             " then"
         )
         index = None if session is None else self._venue.close_of(spread.options[0].expiry)
@@ -431,11 +431,11 @@ class SpreadSeller:
         name = trade.trade_id
         try:
             account = self._account.record(trade)
-        except UnknownState as error:
+        except UnknownAccountState as error:
             text = f"{MODE}: {name} closed with ${trade.total}: {error}"
             self._notices.alert("unknown_state", text)
             return
-        except BookedOtherwise as error:
+        except ConflictingBooking as error:
             self._notices.alert(f"booked {name}", str(error))
         else:
             closed = f"{name} closed: {trade.exit_reason}, ${trade.total}"
@@ -455,7 +455,7 @@ class SpreadSeller:
 
     def _holdings_match(self, concerned: Callable[[OptionContract], bool]) -> bool:
         """Whether the venue holds what the state says, among the options concerned."""
-        different = different_options(self.spreads, self._venue.held(), concerned)
+        different = option_discrepancies(self.spreads, self._venue.held(), concerned)
         if different:
             symbols = ", ".join(sorted(contract.symbol for contract in different))
             text = (
@@ -502,7 +502,7 @@ class SpreadSeller:
             return None
         index = self._venue.index()
         previous_vix, previous_index = closes
-        vix = float(within_day(previous_vix, index, previous_index))
+        vix = float(intraday_volatility_index(previous_vix, index, previous_index))
         deviation = settings.implied.deviation(index, vix, minute_of(session, now))
         spread = rules.spread(index, vix, deviation)
         if spread is None:
@@ -517,7 +517,7 @@ class SpreadSeller:
             log.info("%s: no entry at a credit of %s", name, credit)
             return None
         risk = max_risk(rules.strategy, float(credit), spread.width, settings.CONDOR_RISK)
-        size = contracts_now(settings.account, settings, risk, self._notices)
+        size = size_contracts(settings.account, settings, risk, self._notices)
         if size.number == 0 or size.balance is None:
             return None
         rest = size.balance - Fraction(collateral(self.spreads))

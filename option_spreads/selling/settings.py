@@ -11,20 +11,20 @@ import numpy as np
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
+from option_spreads.autoscaler.rules import AutoscalingSettings, parse_strategies
 from option_spreads.selling.rules import (
     SESSION,
-    Implied,
+    ImpliedVolatility,
     SpreadCosts,
     SpreadRules,
     cutoff_of,
-    taken_until,
+    orders_taken_until,
 )
 from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import AssetClass, instrument
 from trainingdata.sessions import Session
 from trainingdata.source import Feed
-from trainingdata.volatility_index import volatility_index
+from trainingdata.read_volatility_index import read_volatility_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,26 +66,28 @@ class SellingSettings(AutoscalingSettings):
     patience: float = setting(
         10.0, "seconds after which an order that still works is cancelled", ge=0, le=600
     )
-    looks: int | None = setting(None, "how many; none goes on until interrupted", ge=1)
+    polls: int | None = setting(None, "how many; none goes on until interrupted", ge=1)
     folder: str = setting("data/live", "where each account has a folder with its journal")
     rules: SpreadRules = setting(
-        SpreadRules(leave_at=350), "of every strategy, when it sells and buys back"
+        SpreadRules(exit_minute=350), "of every strategy, when it sells and buys back"
     )
     costs: SpreadCosts = setting(
         SpreadCosts(), "USD booked with every trade; slippage is in the venue's prices"
     )
-    implied: Implied = setting(Implied(), "how far the options imply that the index moves")
+    implied: ImpliedVolatility = setting(
+        ImpliedVolatility(), "how far the options imply that the index moves"
+    )
     broker: BrokerSettings = setting(
         BrokerSettings(), "where the account is; paper accounts and practice servers only"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        strategies_of(self.strategies)
-        if instrument(self.underlying).kind is not Kind.STOCK:
+        parse_strategies(self.strategies)
+        if instrument(self.underlying).kind is not AssetClass.STOCK:
             raise InputError(f"underlying: {self.underlying} is no stock")
         # Options on a stock deliver shares, which a spread held to the close would leave behind.
-        if self.delivers_shares and self.rules.leave_at is None:
+        if self.delivers_shares and self.rules.exit_minute is None:
             raise InputError(
                 f"rules.leave_at: options on {self.root} deliver shares; name a minute before the"
                 " close"
@@ -99,12 +101,12 @@ class SellingSettings(AutoscalingSettings):
 
     def _refuse_late_exit(self) -> None:
         """Refuse to begin buying back when the venue takes no orders, or soon will not."""
-        leave_at = self.rules.leave_at
+        exit_minute = self.rules.exit_minute
         # A look has to come, and an order of its to end, before the venue takes none any more.
         latest = SESSION - self.cutoff_minutes - (self.interval + self.patience) / 60
-        if leave_at is not None and leave_at > latest:
+        if exit_minute is not None and exit_minute > latest:
             raise InputError(
-                f"rules.leave_at: {leave_at:g} is too late for a look and an order before the"
+                f"rules.leave_at: {exit_minute:g} is too late for a look and an order before the"
                 f" cutoff, {self.cutoff_minutes:g} minutes before the close; name"
                 f" {math.floor(latest)} at most"
             )
@@ -122,7 +124,9 @@ class SellingSettings(AutoscalingSettings):
     @property
     def strategy_rules(self) -> tuple[SpreadRules, ...]:
         """The rules of each strategy, the same but for its name."""
-        return tuple(replace(self.rules, strategy=name) for name in strategies_of(self.strategies))
+        return tuple(
+            replace(self.rules, strategy=name) for name in parse_strategies(self.strategies)
+        )
 
     def rules_of(self, strategy: str) -> SpreadRules:
         """The rules of a strategy; the first ones for a strategy that is sold no more."""
@@ -130,11 +134,11 @@ class SellingSettings(AutoscalingSettings):
         return next((each for each in every if each.strategy == strategy), every[0])
 
     def ordered_until(self, session: Session) -> np.datetime64:
-        return taken_until(session, self.cutoff_minutes)
+        return orders_taken_until(session, self.cutoff_minutes)
 
     def volatility(self) -> pd.Series:
-        """The closes that `trainingdata.volatility_index` reads, as the file has them now."""
-        return volatility_index(self.vix, "vix")
+        """The closes that `trainingdata.read_volatility_index` reads, as the file has them now."""
+        return read_volatility_index(self.vix, "vix")
 
     @property
     def account(self) -> AccountFiles:

@@ -30,12 +30,12 @@ from execution.orders.option_orders import (
 from foundation.decimals import is_bounded, parse_number
 from foundation.errors import InputError
 from foundation.files import write_atomically
-from option_spreads.autoscaler.account import UnknownState, name_aside
+from option_spreads.autoscaler.account import UnknownAccountState, quarantine_name
 from option_spreads.autoscaler.trades import ClosedTrade, entry_columns
 from option_spreads.selling.rules import Exit, Spread, SpreadCosts, StrikeLeg
-from trainingdata.sessions import Session, session_of
+from trainingdata.sessions import Session, session_on
 
-FILE = "open_spreads.json"
+STATE_FILE = "open_spreads.json"
 Stage = Literal["opening", "open", "closing"]
 
 
@@ -139,7 +139,7 @@ class OpenSpread:
     @property
     def last_session(self) -> Session | None:
         """The session that it expires with; None where the exchange is closed on that day."""
-        return session_of(np.datetime64(self.options[0].expiry, "D"))
+        return session_on(np.datetime64(self.options[0].expiry, "D"))
 
     @property
     def remaining(self) -> int:
@@ -256,7 +256,7 @@ def collateral(spreads: Iterable[OpenSpread]) -> Decimal:
     return sum((each.spread.collateral * each.remaining for each in spreads), Decimal(0))
 
 
-def different_options(
+def option_discrepancies(
     spreads: Iterable[OpenSpread],
     held: Mapping[OptionContract, int],
     concerned: Callable[[OptionContract], bool],
@@ -292,15 +292,15 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
     UnknownState
         for a file that cannot be read: nothing may be sold until a person has looked.
     """
-    path = folder / FILE
+    path = folder / STATE_FILE
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         state = _STATE.validate_python(data)
     except FileNotFoundError:
         # One that was set aside, or that was there a moment ago, said that something is open.
-        if missing and not any(folder.glob(f"{FILE}.aside-*")):
+        if missing and not any(folder.glob(f"{STATE_FILE}.aside-*")):
             return SellerState()
-        raise UnknownState(
+        raise UnknownAccountState(
             f"{path} is gone; compare the venue's positions with what was in it, and write it anew"
         ) from None
     except (OSError, ArithmeticError, ValueError, RecursionError) as error:
@@ -308,20 +308,20 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
         if isinstance(error, ValidationError):
             problem = error.errors()[0]
             why = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-        raise UnknownState(
+        raise UnknownAccountState(
             f"{path}: {why}; compare it with the venue's positions and mend it"
         ) from None
     if len({each.trade_id for each in state.spreads}) != len(state.spreads):
-        raise UnknownState(f"{path}: a trade is there twice")
+        raise UnknownAccountState(f"{path}: a trade is there twice")
     return state
 
 
 def set_state_aside(folder: Path) -> None:
     """Keep a file that cannot be read, or what is in its place, under a name of its own."""
-    path = folder / FILE
+    path = folder / STATE_FILE
     try:
         if path.exists():
-            path.replace(name_aside(path))
+            path.replace(quarantine_name(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be kept: {error.strerror}") from error
 
@@ -330,7 +330,7 @@ def write_state(folder: Path, state: SellerState) -> None:
     """Write the state whole; it is on the disk when this returns."""
     text = json.dumps(asdict(state), indent=1, default=str)
     try:
-        write_atomically(folder / FILE, text.encode())
+        write_atomically(folder / STATE_FILE, text.encode())
     except OSError as error:
         raise InputError(
             f"AUTOSCALING_DATA_DIR: {folder} cannot be written: {error.strerror}"

@@ -25,10 +25,10 @@ from execution.orders.option_orders import (
 from foundation.errors import OrderRejected
 from marketsimulator.venue.spread_tickets import SpreadTicket, SpreadStatus
 from marketsimulator.venue.underlying import Underlying
-from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, taken_until
+from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, orders_taken_until
 from option_spreads.simulation.pricing import bid_and_ask, option_value
 from option_spreads.simulation.settings import QuotedTerms
-from trainingdata.sessions import session_of, sessions_between
+from trainingdata.sessions import session_on, sessions_between
 
 DAYS_AHEAD = 10  # sessions for which there are options
 # Listed strikes lie within this share of the underlying's last price; others are quoted too.
@@ -159,13 +159,13 @@ class OptionDesk:
         # Orders of several legs are good for the day they came on. They go by name: a set has no
         # order of its own, and a run has to repeat itself.
         for ticket in [self.tickets[name] for name in sorted(self._working)]:
-            session = session_of(ticket.submitted_at.astype("datetime64[D]"))
+            session = session_on(ticket.submitted_at.astype("datetime64[D]"))
             if session is None or now >= session.closes:
                 self._end(ticket, "expired")
             else:
                 self._match(ticket, ticket.order.contracts)
         for contract, count in list(self.held().items()):
-            session = session_of(np.datetime64(contract.expiry, "D"))
+            session = session_on(np.datetime64(contract.expiry, "D"))
             if session is None or now < session.closes:
                 continue
             # The close may become known after the session has ended: the position waits for it.
@@ -235,9 +235,9 @@ class OptionDesk:
 
     def _is_past_cutoff(self, contract: OptionContract) -> bool:
         """Whether an option expires today, and is so near to its close that nobody orders it."""
-        session = session_of(np.datetime64(contract.expiry, "D"))
+        session = session_on(np.datetime64(contract.expiry, "D"))
         return session is not None and bool(
-            self.now() >= taken_until(session, cutoff_of(contract.root))
+            self.now() >= orders_taken_until(session, cutoff_of(contract.root))
         )
 
     def _years(self, expiry: date, now: np.datetime64) -> float | None:
@@ -245,12 +245,12 @@ class OptionDesk:
 
         What is left of today's session counts by its minutes, every day after it as a whole.
         """
-        last = session_of(np.datetime64(expiry, "D"))
+        last = session_on(np.datetime64(expiry, "D"))
         today = now.astype("datetime64[D]")
         if last is None or now >= last.closes:
             return None
         days = sessions_between(today, last.date)
-        first = session_of(days[0])
+        first = session_on(days[0])
         if first is None or len(days) > DAYS_AHEAD or not first.opens <= now < first.closes:
             return None
         rest_of_today = self._terms.smile.session_days(float((first.closes - now) / MINUTE))

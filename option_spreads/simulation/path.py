@@ -15,15 +15,15 @@ from option_spreads.selling.rules import SESSION, TRADING_DAYS, variance_left
 from option_spreads.simulation.pricing import Smile
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, Bars
 from trainingdata.instants import new_york_date
-from trainingdata.sessions import session_of
-from trainingdata.volatility_index import RESPONSE, within_day
+from trainingdata.sessions import session_on
+from trainingdata.volatility_index import VOLATILITY_RESPONSE, intraday_volatility_index
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Dates = npt.NDArray[np.datetime64]
 
-CRASH = 5.0  # log of the volatility index per log of a jump down
+CRASH_RESPONSE = 5.0  # log of the volatility index per log of a jump down
 STEP = 5  # minutes between the points of real bars
 
 
@@ -126,7 +126,7 @@ class IndexModel:
             # Half the variance comes off each log return: volatility alone must earn nothing.
             open_ = level * np.exp(opening * night[0] - opening**2 / 2 + jump)
             before_open = self.correlation * daily_vol * night[0] * np.sqrt(self.night)
-            vix[d] = np.exp(log_vol + before_open - CRASH * min(jump, 0.0))
+            vix[d] = np.exp(log_vol + before_open - CRASH_RESPONSE * min(jump, 0.0))
 
             yearly = vix[d, 0] / 100 * realised
             session = yearly * np.sqrt((1 - self.night) / TRADING_DAYS)
@@ -160,7 +160,11 @@ def normal_paths(left: Array, deviation: float, count: int, rng: np.random.Gener
 
 
 def index_days(
-    bars: Bars, symbol: str, vix: pd.Series, scale: float = 1.0, response: float = RESPONSE
+    bars: Bars,
+    symbol: str,
+    vix: pd.Series,
+    scale: float = 1.0,
+    response: float = VOLATILITY_RESPONSE,
 ) -> IndexDays:
     """The full sessions of a symbol's hourly bars, as an index and its volatility index.
 
@@ -173,7 +177,7 @@ def index_days(
     symbol: what is read as the index.
     vix: closes of the volatility index by date, points.
     scale: of prices, 10 to read SPY as the S&P 500.
-    response: see `within_day`.
+    response: see `intraday_volatility_index`.
     """
     import pandas as pd
 
@@ -184,8 +188,8 @@ def index_days(
     spots = []
     levels = []
     for date, begin, end in zip(dates, first, [*first[1:], len(times)], strict=True):
-        session = session_of(date)
-        before = None if session is None else session_of(session.before)
+        session = session_on(date)
+        before = None if session is None else session_on(session.before)
         # Half-days and days with a missing bar have another number of points than the others.
         if session is None or before is None or end - begin != bars.timeframe.stocks.bars_a_day:
             continue
@@ -196,7 +200,7 @@ def index_days(
         path = _path_within(values[begin:end])
         kept.append(date)
         spots.append(path * scale)
-        levels.append(within_day(float(vix_before), path, close_before, response))
+        levels.append(intraday_volatility_index(float(vix_before), path, close_before, response))
     if not kept:
         raise DataError(
             f"{symbol}: no full session follows one with a close, its own and of the volatility"

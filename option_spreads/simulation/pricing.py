@@ -12,17 +12,17 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.settings import setting, settings_class
-from option_spreads.selling.rules import Implied, Spread
+from option_spreads.selling.rules import ImpliedVolatility, Spread
 
 Numbers = npt.ArrayLike
 
 # Of a cent. A value that is a whole cent on paper may miss it by the last bits of a float; it would
 # then be rounded by a cent against the trader.
-ROUNDING = 1e-7
+CENT_TOL = 1e-7
 
 
 @settings_class("smile")
-class Smile(Implied):
+class Smile(ImpliedVolatility):
     """Implied volatility by strike: lowest near the money, higher on both sides of it.
 
     It is σ · (1 − slope · x + wing · (√(1 + x²) − 1)), no less than `least` of σ = level · index /
@@ -111,8 +111,8 @@ def bid_and_ask(value: Array, slippage: float = 0.0) -> tuple[Array, Array]:
 
     Both are rounded to the cent against the trader; no bid is below 0.
     """
-    bid = np.floor((value - slippage) * 100 + ROUNDING) / 100
-    return np.maximum(bid, 0.0), np.ceil((value + slippage) * 100 - ROUNDING) / 100
+    bid = np.floor((value - slippage) * 100 + CENT_TOL) / 100
+    return np.maximum(bid, 0.0), np.ceil((value + slippage) * 100 - CENT_TOL) / 100
 
 
 def spread_prices(

@@ -71,15 +71,15 @@ def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
     n = len(sample.results)
     if settings.stress is not None:
         return settings.stress
-    return sample.maximal / n if sample.maximal else 1.0 - 0.05 ** (1.0 / n)
+    return sample.max_loss_count / n if sample.max_loss_count else 1.0 - 0.05 ** (1.0 / n)
 
 
 def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
     """What these runs cannot show, and what the stress does about it."""
     share = max(float((-sample.results / sample.risks).max()), 0.0)
     chance = stress_chance(sample, settings)
-    if sample.maximal:
-        unseen = f"{sample.maximal} of {len(sample.results)} lost all."
+    if sample.max_loss_count:
+        unseen = f"{sample.max_loss_count} of {len(sample.results)} lost all."
     else:
         unseen = f"none lost all. The stress runs let a trade do so with a chance of {chance:.2%}."
     return (
@@ -88,7 +88,7 @@ def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
     )
 
 
-def summary(runs: AccountPaths, final_above: Sequence[float] = ()) -> dict[str, Any]:
+def summary(runs: AccountPaths, balance_thresholds: Sequence[float] = ()) -> dict[str, Any]:
     """Figures of a set of runs; shares of one, USD, days.
 
     final_above: USD; `p_final_above` has the share of runs that end above each.
@@ -110,7 +110,7 @@ def summary(runs: AccountPaths, final_above: Sequence[float] = ()) -> dict[str, 
         "p_loss": float((final < start).mean()),
         "p_at_least_2x": float((final >= 2 * start).mean()),
         "p_at_least_3x": float((final >= 3 * start).mean()),
-        "p_final_above": {f"{usd:.15g}": float((final > usd).mean()) for usd in final_above},
+        "p_final_above": {f"{usd:.15g}": float((final > usd).mean()) for usd in balance_thresholds},
         "p_halt": float(runs.halted.mean()),
         "max_drawdown": _figures_of(runs.drawdown),
         "max_drawdown_usd": _figures_of(runs.largest_fall),
@@ -146,7 +146,7 @@ def sortino(daily: Array, before: Array) -> Array:
     return np.asarray(ratio * np.sqrt(TRADING_DAYS))
 
 
-def doubts(sample: TradeSample) -> Iterator[str]:
+def sample_doubts(sample: TradeSample) -> Iterator[str]:
     """What makes figures of a file's trades doubtful, a sentence each."""
     n = len(sample.results)
     if n < MIN_FILLS:

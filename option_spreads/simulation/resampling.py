@@ -18,14 +18,19 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.compiled import compiled, jit_inline
-from option_spreads.autoscaler.rules import PRIOR_LOSS, PRIOR_WIN, PRIOR_WINS, AutoscalingSettings
+from option_spreads.autoscaler.rules import (
+    PRIOR_AVERAGE_LOSS,
+    PRIOR_AVERAGE_WIN,
+    PRIOR_WIN_RATE,
+    AutoscalingSettings,
+)
 
-UNIT = 10_000  # of a dollar
-EDGE = 1e-9  # of a contract; division may lose so much of a whole one
+UNITS_PER_DOLLAR = 10_000  # of a dollar
+CONTRACT_TOL = 1e-9  # of a contract; division may lose so much of a whole one
 
-CHUNK = 500  # runs that draw from one stream of random numbers
+RUNS_PER_STREAM = 500  # runs that draw from one stream of random numbers
 NO_TRADE = -1
-LOSING, SPREADING = 1, 2  # what else a stream of random numbers is for
+LOSS_STREAM, DAY_STREAM = 1, 2  # what else a stream of random numbers is for
 
 Units = npt.NDArray[np.int64]
 Index = npt.NDArray[np.int32]
@@ -53,8 +58,8 @@ def draw_trades(
     ]
     if most > trades_a_day:
         chance = trades_a_day - math.floor(trades_a_day)
-        for part, (rng, count) in zip(parts, _streams(seed, runs, SPREADING), strict=True):
-            has_all = rng.random((CHUNK, days))[:count] < chance
+        for part, (rng, count) in zip(parts, _streams(seed, runs, DAY_STREAM), strict=True):
+            has_all = rng.random((RUNS_PER_STREAM, days))[:count] < chance
             part[:] = _over_days(part, has_all)
     return np.concatenate(parts)
 
@@ -80,15 +85,18 @@ def _streams(seed: int, runs: int, *purpose: int) -> Iterator[tuple[np.random.Ge
 
     purpose: a number of what they are for; none for the draws.
     """
-    for k in range(0, runs, CHUNK):
-        yield np.random.default_rng([seed, k // CHUNK, *purpose]), min(CHUNK, runs - k)
+    for k in range(0, runs, RUNS_PER_STREAM):
+        yield (
+            np.random.default_rng([seed, k // RUNS_PER_STREAM, *purpose]),
+            min(RUNS_PER_STREAM, runs - k),
+        )
 
 
 def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block: int) -> Index:
     """The draws of one chunk of runs, [R, length]."""
     # The whole chunk is drawn and the rest cut off, so that a run does not depend on how many
     # there are.
-    starts = rng.integers(n, size=(CHUNK, -(-length // block)), dtype=np.int32)[:runs]
+    starts = rng.integers(n, size=(RUNS_PER_STREAM, -(-length // block)), dtype=np.int32)[:runs]
     places = (starts[:, :, None] + np.arange(block, dtype=np.int32)) % np.int32(n)
     return np.ascontiguousarray(places.reshape(runs, -1)[:, :length])
 
@@ -97,9 +105,9 @@ def with_full_losses(draws: Index, n: int, chance: float, seed: int) -> Index:
     """The draws with the chance that a trade loses all it can: its number then lies n higher."""
     worse = draws.copy()
     first = 0
-    for rng, count in _streams(seed, len(draws), LOSING):
+    for rng, count in _streams(seed, len(draws), LOSS_STREAM):
         part = worse[first : first + count]
-        uniform = rng.random((CHUNK, *draws.shape[1:]), dtype=np.float32)[:count]
+        uniform = rng.random((RUNS_PER_STREAM, *draws.shape[1:]), dtype=np.float32)[:count]
         part += ((uniform < chance) & (part != NO_TRADE)) * np.int32(n)
         first += count
     return worse
@@ -134,11 +142,13 @@ class ResamplingRules(NamedTuple):
     @classmethod
     def of(cls, settings: AutoscalingSettings) -> ResamplingRules:
         """The same rules."""
-        prior = float(PRIOR_WINS - (1 - PRIOR_WINS) * PRIOR_LOSS / PRIOR_WIN)
+        prior = float(
+            PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS / PRIOR_AVERAGE_WIN
+        )
         return cls(
             start=whole_units(Fraction(str(settings.STARTING_CAPITAL))),
             # A balance of whole units lies below a sum where it lies below the next whole unit.
-            floor=math.ceil(settings.floor * UNIT),
+            floor=math.ceil(settings.floor * UNITS_PER_DOLLAR),
             fee=whole_units(Fraction(str(settings.FEE_PER_CONTRACT))),
             window=settings.ROLLING_WINDOW,
             bootstrap=settings.BOOTSTRAP_TRADES,
@@ -152,7 +162,7 @@ class ResamplingRules(NamedTuple):
 
 def whole_units(amount: Fraction) -> int:
     """USD in units, rounded to whole ones."""
-    return round(amount * UNIT)
+    return round(amount * UNITS_PER_DOLLAR)
 
 
 class AccountPaths(NamedTuple):
@@ -211,7 +221,7 @@ def account_paths(
     net = results - rules.fee
     runs, days, _ = draws.shape
     paths = AccountPaths(
-        start=rules.start / UNIT,
+        start=rules.start / UNITS_PER_DOLLAR,
         balances=np.empty((runs, days)),
         drawdown=np.empty(runs),
         largest_fall=np.empty(runs),
@@ -245,7 +255,7 @@ def _next_contracts(
     risk: int,
     rules: ResamplingRules,
 ) -> int:
-    """`option_spreads.autoscaler.rules.contracts_for`, but for its halt.
+    """`option_spreads.autoscaler.rules.count_contracts`, but for its halt.
 
     n: trades in the window. won, lost: their sums, units.
     closed: trades so far. risk: of one contract, units.
@@ -262,7 +272,7 @@ def _next_contracts(
         kelly = wins * float(won - lost) / (n * float(won))
     # The balance comes last: everything else is known before the trade in front has ended, and the
     # processor divides meanwhile. Nothing here is below 0, so that the floor is the whole part.
-    contracts = int(balance * (kelly * rules.share / risk) + EDGE)
+    contracts = int(balance * (kelly * rules.share / risk) + CONTRACT_TOL)
     return min(max(contracts, 1), rules.most)
 
 
@@ -336,12 +346,12 @@ def _follow(
                 trades_of_day[decided] = k
                 sizes[decided] = size
                 decided += 1
-            paths.balances[r, d] = balance / UNIT
+            paths.balances[r, d] = balance / UNITS_PER_DOLLAR
             below_peak = 0 if balance >= high else below_peak + 1
             high = max(high, balance)
             longest = max(longest, below_peak)
         paths.drawdown[r] = drawdown
-        paths.largest_fall[r] = fall / UNIT
+        paths.largest_fall[r] = fall / UNITS_PER_DOLLAR
         paths.days_under_water[r] = longest
         # Also one that the last trade of all brought.
         paths.halted[r] = halted or balance < rules.floor

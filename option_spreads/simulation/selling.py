@@ -27,8 +27,8 @@ from execution.orders.option_orders import SHARES_PER_OPTION
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     CondorRisk,
-    Statistics,
-    contracts_for,
+    TradeStatistics,
+    count_contracts,
     max_risk,
 )
 from option_spreads.selling.rules import SESSION, Exit, Spread, SpreadCosts, SpreadRules
@@ -208,14 +208,14 @@ class _Book:
         self._max_position = max_position
         self._balance = Fraction(str(sizing.STARTING_CAPITAL))
         self._results: list[Fraction] = []
-        self._statistics = Statistics.of([], sizing.FEE_PER_CONTRACT)
+        self._statistics = TradeStatistics.of([], sizing.FEE_PER_CONTRACT)
         self._open: list[SpreadTrade] = []
 
     def enter(self, offer: SpreadTrade) -> Unsold | None:
         """Sell an offer, in as many contracts as are sized and covered; else why it is not sold."""
         spread = offer.spread
         # A size may rest on closed trades alone.
-        size = contracts_for(
+        size = count_contracts(
             self._balance,
             self._statistics,
             len(self._results),
@@ -253,7 +253,7 @@ class _Book:
             self._results.append(trade.total / trade.contracts)
             self.closed.append(trade)
         window = self._results[-self._sizing.ROLLING_WINDOW :]
-        self._statistics = Statistics.of(window, self._sizing.FEE_PER_CONTRACT)
+        self._statistics = TradeStatistics.of(window, self._sizing.FEE_PER_CONTRACT)
 
     def close_all(self) -> None:
         """Book what is open at the end of the path: same-day options end with their session."""

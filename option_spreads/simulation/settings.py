@@ -11,23 +11,23 @@ from foundation.errors import DataError, InputError
 from foundation.formatting import count_text
 from foundation.settings import about, setting, settings_class
 from marketsimulator.settings import OptionTerms, VenueSettings
-from option_spreads.autoscaler.rules import AutoscalingSettings, strategies_of
+from option_spreads.autoscaler.rules import AutoscalingSettings, parse_strategies
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import MAX_POSITION
 from trainingdata.bars import Bars
-from trainingdata.instants import check_zone, instant
+from trainingdata.instants import check_zone, parse_instant
 from trainingdata.sessions import calendar
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
-from trainingdata.volatility_index import volatility_index
+from trainingdata.read_volatility_index import read_volatility_index
 
 log = logging.getLogger(__name__)
 
 
 @settings_class("bars")
-class BarsSettings:
+class IndexBarsSettings:
     """An index from hourly bars."""
 
     dir: tuple[str, ...] = setting((), "folders of hourly bars; none means the model")
@@ -80,7 +80,9 @@ class SpreadSettings(AutoscalingSettings):
     start: str = setting("2024-01-02", "first date of a simulated index")
     seed: int = setting(0, "of the simulated index", ge=0, lt=2**63)
     output: str = setting("outputs/spreads", "folder for the results")
-    bars: BarsSettings = setting(BarsSettings(), "an index from files, instead of the model")
+    bars: IndexBarsSettings = setting(
+        IndexBarsSettings(), "an index from files, instead of the model"
+    )
     index: IndexModel = setting(IndexModel(), "the model")
     rules: SpreadRules = setting(SpreadRules(), "what is sold, and when it is bought back")
     costs: SpreadCosts = setting(SpreadCosts(), "of an order, by leg")
@@ -90,8 +92,8 @@ class SpreadSettings(AutoscalingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        strategies_of(self.strategies)
-        instant(self.start, name="start")
+        parse_strategies(self.strategies)
+        parse_instant(self.start, name="start")
         self.rules.refuse_late_entries()
 
     @property
@@ -106,7 +108,7 @@ class SpreadSettings(AutoscalingSettings):
         """The sessions that are traded."""
         if self.bars.dir and self.bars.vix is not None:
             bars = self.bars.read()
-            vix = volatility_index(self.bars.vix)
+            vix = read_volatility_index(self.bars.vix)
             return index_days(bars, bars.symbols[0], vix, self.bars.scale)
         sessions = calendar().dates
         count = self.years * TRADING_DAYS
@@ -140,7 +142,7 @@ class MonteCarloSettings(AutoscalingSettings):
         ge=0,
         le=1,
     )
-    final_above: tuple[Annotated[float, about("USD", ge=0, le=1e15)], ...] = setting(
+    balance_thresholds: tuple[Annotated[float, about("USD", ge=0, le=1e15)], ...] = setting(
         (), "balances in USD: the chance that a run ends above each is reported"
     )
     output: str = setting("outputs/monte-carlo", "folder for the results")

@@ -19,7 +19,7 @@ from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
 from foundation.formatting import NO_VALUE, count_text, number, percent, usd
 from foundation.tables import Table
-from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, csv_of, entry_columns
+from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, format_csv, entry_columns
 from option_spreads.selling.rules import SpreadCosts
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.resampled_accounts import sortino
@@ -219,7 +219,7 @@ def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
             ),
         )
         rows.append(closed.row())
-    return csv_of(list(COLUMNS), rows)
+    return format_csv(list(COLUMNS), rows)
 
 
 def figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:

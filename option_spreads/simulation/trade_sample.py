@@ -17,14 +17,20 @@ from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.decimals import parse_number
 from foundation.errors import DataError
 from option_spreads.autoscaler.rules import max_risk
-from option_spreads.autoscaler.trades import Row, is_trade, rows_of, size_of, total_of
+from option_spreads.autoscaler.trades import (
+    Row,
+    is_trade,
+    parse_trade_rows,
+    trade_size,
+    trade_total,
+)
 from option_spreads.simulation.resampling import Units, whole_units
-from trainingdata.instants import NEW_YORK, instant, new_york_date, utc_text
+from trainingdata.instants import NEW_YORK, parse_instant, new_york_date, utc_text
 from trainingdata.sessions import sessions_between
 
-ENTERED = "Timestamp_ET"
-LEFT = "Exit_Time"
-MOST_RESULT = 10**9  # USD of a contract; sums of what is drawn stay whole numbers of 64 bits
+ENTRY_COLUMN = "Timestamp_ET"
+EXIT_COLUMN = "Exit_Time"
+MAX_RESULT = 10**9  # USD of a contract; sums of what is drawn stay whole numbers of 64 bits
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIME = re.compile(r"\d{2}:\d{2}(:\d{2})?")
 _NEW_YORK_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
@@ -48,7 +54,7 @@ class TradeSample:
     overlaps: Units
 
     @property
-    def maximal(self) -> int:
+    def max_loss_count(self) -> int:
         """Trades that lost all they could, or more."""
         return int((self.results <= -self.risks).sum())
 
@@ -69,7 +75,7 @@ class TradeRow(NamedTuple):
 
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
     """Read the closed trades of a file as a sample, by `read_trades`."""
-    return sample_of(read_trades(path, now))
+    return build_sample(read_trades(path, now))
 
 
 def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
@@ -82,7 +88,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
     """
     trades = []
     try:
-        _, rows = rows_of(path.read_bytes())
+        _, rows = parse_trade_rows(path.read_bytes())
         for number, row in enumerate(rows, 1):
             if is_trade(row):
                 try:
@@ -102,7 +108,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
     return trades
 
 
-def sample_of(trades: Sequence[TradeRow]) -> TradeSample:
+def build_sample(trades: Sequence[TradeRow]) -> TradeSample:
     """Return the sample of closed trades, at least one, in the order of closing."""
     return TradeSample(
         results=_units([trade.result for trade in trades]),
@@ -140,8 +146,8 @@ def _trades_per_session(trades: Sequence[TradeRow]) -> float:
 
 
 def _trade(row: Row, now: np.datetime64) -> TradeRow:
-    amount, size = Fraction(total_of(row)), size_of(row)
-    if abs(amount) > MOST_RESULT * size:
+    amount, size = Fraction(trade_total(row)), trade_size(row)
+    if abs(amount) > MAX_RESULT * size:
         raise ValueError(f"P/L_$ {row['P/L_$']} is no result of {size} contracts")
     risk = _contract_risk(row)
     gain = Fraction(parse_number(row["Entry_Credit"].strip())) * SHARES_PER_OPTION
@@ -177,14 +183,14 @@ def _times_of(row: Row, now: np.datetime64) -> tuple[np.datetime64 | None, np.da
     An exit's time alone is of the entry's day, both on New York's clock. Of an exit, words that are
     no time, and an entry that names another zone, say nothing.
     """
-    entered, left = (row.get(name, "").strip() for name in (ENTERED, LEFT))
+    entered, left = (row.get(name, "").strip() for name in (ENTRY_COLUMN, EXIT_COLUMN))
     entry = _instant_of(entered) if entered else None
     if entry is not None and _TIME.fullmatch(left) and _NEW_YORK_TIME.fullmatch(entered):
         left = f"{_new_york_day(entry)} {left}"
     exit_at = None
     with suppress(ValueError):
-        exit_at = _instant_of(left, LEFT)
-    for name, word, at in ((ENTERED, entered, entry), (LEFT, left, exit_at)):
+        exit_at = _instant_of(left, EXIT_COLUMN)
+    for name, word, at in ((ENTRY_COLUMN, entered, entry), (EXIT_COLUMN, left, exit_at)):
         if at is not None and at > now:
             raise ValueError(
                 f"{name} {word!r} is in the future, now is {utc_text(now)}; what is booked is in"
@@ -195,7 +201,7 @@ def _times_of(row: Row, now: np.datetime64) -> tuple[np.datetime64 | None, np.da
         whole_days = _DATE.fullmatch(left) or _DATE.fullmatch(entered)
         is_before = _new_york_day(exit_at) < _new_york_day(entry)
         if is_before or (not whole_days and exit_at < entry):
-            raise ValueError(f"{LEFT} {left!r} is before {ENTERED} {entered!r}")
+            raise ValueError(f"{EXIT_COLUMN} {left!r} is before {ENTRY_COLUMN} {entered!r}")
     return entry, exit_at
 
 
@@ -203,10 +209,10 @@ def _new_york_day(at: np.datetime64) -> np.datetime64:
     return np.datetime64(new_york_date(np.array([at]))[0])
 
 
-def _instant_of(word: str, name: str = ENTERED) -> np.datetime64:
+def _instant_of(word: str, name: str = ENTRY_COLUMN) -> np.datetime64:
     """The instant of a date, of a date and a time of New York's clock, or of an instant."""
     if _NEW_YORK_TIME.fullmatch(word):
         # A time that no clock shows stays as it is, and is refused with the others.
         with suppress(ValueError):
             word = datetime.fromisoformat(word).replace(tzinfo=NEW_YORK).isoformat()
-    return instant(word, name=name)
+    return parse_instant(word, name=name)

@@ -28,7 +28,7 @@ class Gate:
     least: float
     below: bool = False
 
-    def said(self, measured: float) -> str:
+    def verdict_text(self, measured: float) -> str:
         """What was measured beside what is asked."""
         met = measured <= self.least if self.below else measured >= self.least
         asked = f"{'≤' if self.below else '≥'} {self.least:,g}"

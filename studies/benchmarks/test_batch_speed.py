@@ -15,7 +15,7 @@ import pytest
 
 from forecasting.forecast import HORIZON, LEVELS
 from studies.benchmarks.instant_network import CURVE
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import HOURLY
 
 pytestmark = pytest.mark.bench
@@ -32,7 +32,7 @@ def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     ends = HOURLY.stocks.ends
     ends = ends[ends < np.datetime64("2025-01-01")][-BARS:]
-    starts = pd.DatetimeIndex(HOURLY.clock(Kind.STOCK).started_at(ends)).tz_localize("UTC")
+    starts = pd.DatetimeIndex(HOURLY.clock(AssetClass.STOCK).started_at(ends)).tz_localize("UTC")
     market = rng.standard_t(5, BARS)
     level = np.exp(np.cumsum(0.03 * rng.normal(size=BARS)) / 4)
     for s in range(SYMBOLS):

@@ -10,7 +10,7 @@ import torch
 
 from event_contracts import MarketAgnosticKalshiEnv
 from event_contracts.settings import TrainingSettings
-from event_contracts.simulation.learner import learner_of
+from event_contracts.simulation.learner import build_learner
 from event_contracts.simulation.vector import VectorKalshiEnv
 from tests.event_contracts.test_env import unexplained_money
 
@@ -63,7 +63,7 @@ def test_one_market(masked: bool) -> None:
 def test_learning() -> None:
     torch.set_num_threads(1)
     settings = TrainingSettings()
-    learner = learner_of(VectorKalshiEnv(settings.markets), settings.learner, 0)
+    learner = build_learner(VectorKalshiEnv(settings.markets), settings.learner, 0)
     learner.learn(3 * settings.round_steps, lambda steps, figures: None)
     first, began, spent = learner.steps, time.perf_counter(), time.process_time()
     learner.learn(first + LEARNED, lambda steps, figures: None)

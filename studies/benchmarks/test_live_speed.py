@@ -12,7 +12,7 @@ import pytest
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from foundation.compose import compose_config
-from trainingdata.bars import Bars, closes_of, panel
+from trainingdata.bars import Bars, last_closes_by_symbol, build_panel
 from trainingdata.instants import history_start
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import HOURLY
@@ -32,7 +32,7 @@ def known_bars(bars: Bars, now: np.datetime64, days: int) -> Bars:
             times <= now
         )
         tables.append((item, times[kept], values[kept]))
-    return panel(tables, bars.source)
+    return build_panel(tables, bars.source)
 
 
 def test_a_pass_without_the_network(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_pass_without_the_network(tmp_path: Path) -> None:
     taken = []
     for now in bars.times[-HOURS:]:
         known = known_bars(bars, now, settings.effective_history_days)
-        account = AccountSnapshot(100_000.0, {}, closes_of(known), now, leverage=4.0)
+        account = AccountSnapshot(100_000.0, {}, last_closes_by_symbol(known), now, leverage=4.0)
         began = time.perf_counter()
         trader.decide(settings.data.market(known).view(), account)
         taken.append(time.perf_counter() - began)

@@ -14,7 +14,7 @@ from foundation.arrays import Index
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.simulation.resampled_accounts import simulate_accounts, summary
 from option_spreads.simulation.resampling import (
-    UNIT,
+    UNITS_PER_DOLLAR,
     ResamplingRules,
     Units,
     account_paths,
@@ -36,10 +36,10 @@ def plain(
     """The rules in a loop, sums of the window kept: balances [R, D] in units."""
     pnl = results.tolist()
     risk = risks.tolist()
-    floor = round(rules.floor * UNIT)
+    floor = round(rules.floor * UNITS_PER_DOLLAR)
     found = []
     for run in draws.tolist():
-        balance = round(rules.STARTING_CAPITAL * UNIT)
+        balance = round(rules.STARTING_CAPITAL * UNITS_PER_DOLLAR)
         window = deque()
         closed = 0
         wins = 0
@@ -79,9 +79,9 @@ def test_a_year_of_trades_ten_thousand_times() -> None:
     rng = np.random.default_rng(0)
     results = (
         np.where(rng.random(200) < 0.6, rng.integers(20, 120, 200), -rng.integers(20, 150, 200))
-        * UNIT
+        * UNITS_PER_DOLLAR
     )
-    risks = np.full(200, 250 * UNIT)
+    risks = np.full(200, 250 * UNITS_PER_DOLLAR)
     rules = AutoscalingSettings()
     sample = TradeSample(results, risks, risks, float(A_DAY), np.zeros_like(results))
     simulate_accounts(sample, MonteCarloSettings(runs=10, days=5))  # compiled, or read from disk
@@ -99,7 +99,7 @@ def test_a_year_of_trades_ten_thousand_times() -> None:
     began = time.perf_counter()
     slow = plain(results, risks, draws[:PLAIN], rules)
     theirs = (time.perf_counter() - began) * RUNS / PLAIN
-    assert (fast.balances[:PLAIN] * UNIT).round().astype(np.int64).tolist() == slow
+    assert (fast.balances[:PLAIN] * UNITS_PER_DOLLAR).round().astype(np.int64).tolist() == slow
     print(
         f"\nthree sets of {RUNS:,} x {DAYS} days x {A_DAY} trades: {simulated:.2f} s, with all"
         f" figures {whole:.2f} s; {computed:.2f} s of the processor"

@@ -14,8 +14,8 @@ from marketsimulator.backtest import run_backtest
 from marketsimulator.results import report
 from marketsimulator.results.report import render_report, result_files
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import VOLUME, Bars, panel
-from trainingdata.instruments import Kind, instrument
+from trainingdata.bars import VOLUME, Bars, build_panel
+from trainingdata.instruments import AssetClass, instrument
 
 pytestmark = pytest.mark.bench
 STOCKS = tuple(f"Q{letter}" for letter in "ABCDEFGHIJ")
@@ -29,7 +29,7 @@ def wide(bars: Bars) -> Bars:
     """18 symbols with the synthetic market's bars, each with noise of its own."""
     rng = np.random.default_rng(1)
     tables = []
-    for kind, names in ((Kind.STOCK, STOCKS), (Kind.CRYPTO, COINS)):
+    for kind, names in ((AssetClass.STOCK, STOCKS), (AssetClass.CRYPTO, COINS)):
         alike = [s for s, item in enumerate(bars.instruments) if item.kind is kind]
         for number, name in enumerate(names):
             times, values = bars.real_bars(alike[number % len(alike)])
@@ -37,7 +37,7 @@ def wide(bars: Bars) -> Bars:
             values = values.copy()
             values[:, :VOLUME] *= noise[:, None]
             tables.append((instrument(name), times, values))
-    return panel(tables, "synthetic market, widened")
+    return build_panel(tables, "synthetic market, widened")
 
 
 def test_the_report_of_a_year_of_18_symbols_is_made_in_3_seconds_and_below_6_megabytes(

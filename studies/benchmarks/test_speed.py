@@ -49,7 +49,7 @@ def wide_book(symbols: int, groups: int, seed: int) -> dict[str, Any]:
     held = np.clip(rng.normal(0, 0.3, symbols) * (rng.random(symbols) < 0.7), -0.6, 0.6)
     ceilings = [(np.ones(symbols), 4.0), (np.full(symbols, 0.25), 1.0)]
     ceilings += [(np.arange(symbols) % groups == k, 0.25) for k in range(groups)]
-    held *= min(min(0.95 * room / (part @ np.abs(held)) for part, room in ceilings), 1.0)
+    held *= min(min(0.95 * ceiling / (part @ np.abs(held)) for part, ceiling in ceilings), 1.0)
     return {
         "mu": rng.normal(0, 5e-4, symbols),
         "covariance": np.cov(returns, rowvar=False),
@@ -64,15 +64,15 @@ def wide_book(symbols: int, groups: int, seed: int) -> dict[str, Any]:
 def residual(book: dict[str, Any], weights: Array) -> float:
     """By how much the conditions of an optimum fail at weights, beside the largest return."""
     parts = np.array([part for part, _ in book["groups"]], dtype=float)
-    rooms = np.array([room for _, room in book["groups"]])
+    ceiling_values = np.array([ceiling for _, ceiling in book["groups"]])
     blocks = (np.asarray(book[name])[None] for name in ("mu", "covariance", "cost"))
     bounds = (book[name] for name in ("held", "lower", "upper"))
-    problem = SizingProblem(*blocks, np.zeros(1), *bounds, parts, rooms, fraction=0.5)
+    problem = SizingProblem(*blocks, np.zeros(1), *bounds, parts, ceiling_values, fraction=0.5)
     _, (w,), (*prices, _) = problem.solve()
     np.testing.assert_array_equal(w, weights)
     used = parts @ np.abs(w)
-    assert (used <= rooms + 1e-9).all()
-    assert not np.array(prices)[used < rooms - 1e-9].any()
+    assert (used <= ceiling_values + 1e-9).all()
+    assert not np.array(prices)[used < ceiling_values - 1e-9].any()
     gradient = book["mu"] - 2.0 * book["covariance"] @ w
     price = np.array(prices) @ parts
     more = np.where(w >= book["held"], 1, -1) * book["cost"] + np.where(w >= 0, price, -price)

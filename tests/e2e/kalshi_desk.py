@@ -18,14 +18,14 @@ from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.endpoint import KalshiSettings
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import (
-    BEGINNING,
+    EPOCH,
     AccountBooks,
     KalshiMultiMarketOrderManager,
-    RulesOf,
+    FeeRulesLookup,
 )
 from event_contracts.trading.orders import EventContractOrder, ContractAction
 from event_contracts.trading.policies import Codes, Observations
-from event_contracts.trading.records import DOLLAR
+from event_contracts.trading.records import MICROS_PER_DOLLAR
 from execution.journal.order_store import OrderStore
 from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.arrays import Array, Mask
@@ -68,7 +68,7 @@ class KalshiStand:
     def manager(
         self,
         admission: Admission = UNLIMITED,
-        rules_of: RulesOf = lambda *_: FeeRules(),
+        fee_rules_of: FeeRulesLookup = lambda *_: FeeRules(),
         gate: OrderGate = UNGUARDED,
         job: str = "",
         **settings: Any,
@@ -78,13 +78,13 @@ class KalshiStand:
             self.settings(**settings),
             KEYS,
             admission,
-            rules_of,
+            fee_rules_of,
             book=self.book,
             gate=gate,
             job=job,
             time=TimeSource(now=self.clock, wait=self.waited.append),
         )
-        manager.begin(AccountBooks(BEGINNING, D(1000)))
+        manager.begin(AccountBooks(EPOCH, D(1000)))
         return manager
 
     def lose(
@@ -119,7 +119,7 @@ def kalshi_stand(**settings: Any) -> Iterator[KalshiStand]:
 
 def pay_in(exchange: Exchange, usd: Decimal | int) -> None:
     """A deposit, or a withdrawal below 0, which no list of the venue says."""
-    exchange._cash += int(usd * DOLLAR)
+    exchange._cash += int(usd * MICROS_PER_DOLLAR)
 
 
 def trading_settings(practice: KalshiPractice, **more: Any) -> KalshiTradingSettings:

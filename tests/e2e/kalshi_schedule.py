@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import requests
 
-from event_contracts import SyntheticMarket
+from event_contracts import SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.actions import Admission, PositionLimits
-from event_contracts.trading.endpoint import PAUSED
+from event_contracts.trading.endpoint import PAUSE_CODES
 from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome, other
-from event_contracts.trading.venue_orders import order_of
+from event_contracts.trading.venue_orders import contract_order
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.clock import utc_now
@@ -61,7 +61,7 @@ VENUE_FAULTS: tuple[dict[str, Any], ...] = (
     {"kind": "partial", "count": 2, **AT_ORDERS},
     *({"kind": kind, **AT_ORDERS} for kind in ("reject", "reject_later", "late", "drop_after")),
     *({"kind": kind} for kind in ("state", "unlisted", "other")),
-    *({"kind": kind, "count": 3} for kind in PAUSED),
+    *({"kind": kind, "count": 3} for kind in PAUSE_CODES),
     {"kind": "delay", "seconds": 0.2, **AT_ORDERS},
 )
 DOOR = Door(
@@ -101,7 +101,7 @@ def going(folder: Path, seed: int, counts: Counter[str]) -> Iterator[KalshiTradi
     lengths = (LONG, rng.choice((25, 60, LONG)))
     sessions = {
         name: synthetic_session(
-            (seed, k), SyntheticMarket(steps=length, start_deviation=0.5, edge=0.1)
+            (seed, k), SyntheticSessionModel(steps=length, start_deviation=0.5, edge=0.1)
         )
         for k, (name, length) in enumerate(zip(MARKETS, lengths, strict=True))
     }
@@ -157,7 +157,7 @@ class KalshiTrading(FaultRuns):
         if self.rng.random() < 0.3:
             self.here.fault(**self.rng.choice(VENUE_FAULTS))
         if self.rng.random() < 0.2:
-            self.here.pause(self.rng.choice(PAUSED))
+            self.here.pause(self.rng.choice(PAUSE_CODES))
         self.rng.choice((self._ordinary, self._ordinary, self._until_told))()
         if self.rng.random() < 0.3:
             self.wire.land()
@@ -229,7 +229,7 @@ class KalshiTrading(FaultRuns):
             before = held[fill.market]
             held[fill.market] = after = before + int(bought)
             intent = book.get(names[fill.order_id])
-            sells = intent is not None and order_of(intent).action == "SELL"
+            sells = intent is not None and contract_order(intent).action == "SELL"
             turned += sells and fill.market not in foreign and before * after < 0
         return turned
 

@@ -44,12 +44,12 @@ from option_spreads.simulation.settings import PracticeSettings
 from tests.passing import HURRIED
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.market import Market
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
+KEYS = ApiKeys("KEYKEYKEY", "SECRETSECRET")
 OPENING = "2024-02-20T15:30:00Z"
 SPAN = (  # an oracle that trades at every decision
     *("data.start=2024-01-02", "data.end=2024-03-08", "trials=null"),
@@ -279,7 +279,7 @@ class Live:
     ) -> Cycle:
         """One cycle that sends its orders; journal: none forgets what it decided."""
         kept = forgotten()[0] if journal is None else journal
-        seconds = self.settings.decision_seconds
+        seconds = self.settings.decision_valid_seconds
         for is_last in (False, True):
             decided = self.decide(mine, journal=kept, **more)
             batch = record_batch(decided, kept, live, seconds, is_last=is_last)

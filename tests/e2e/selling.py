@@ -19,8 +19,8 @@ from execution.orders.option_orders import OptionContract, NeverSent, Quote, Spr
 from foundation.errors import OrderRejected
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.autoscaler.trades import Row, rows_of
-from option_spreads.selling.rules import Implied, SpreadCosts, SpreadRules
+from option_spreads.autoscaler.trades import Row, parse_trade_rows
+from option_spreads.selling.rules import ImpliedVolatility, SpreadCosts, SpreadRules
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import OpenSpread, SellerState, write_state
@@ -28,15 +28,20 @@ from option_spreads.simulation.desk import OptionDesk
 from option_spreads.simulation.path import IndexDays, index_days
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.settings import QuotedTerms
-from trainingdata.bars import CLOSE, Bars, panel
+from trainingdata.bars import CLOSE, Bars, build_panel
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
-from trainingdata.sessions import session_of
+from trainingdata.sessions import session_on
 from trainingdata.timeframe import HOURLY
 
 COSTS = SpreadCosts()
 SMILE = Smile()
-HELD: dict[str, Any] = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
+HELD: dict[str, Any] = {
+    "stop_usd": None,
+    "stop_multiple": None,
+    "target": None,
+    "trail_start": None,
+}
 NAME = "PUT-20240402-030"
 DAY = date(2024, 4, 2)
 OPENS = np.datetime64("2024-04-02T13:30", "ns")
@@ -58,7 +63,7 @@ def synthetic(days: int, seed: int, deviation: float = 0.002) -> tuple[Bars, pd.
     low = np.minimum(opens, closes) * (1 - reach[1])
     values = np.round(np.column_stack([opens, high, low, closes, np.full(len(ends), 1e6)]), 2)
     dates = pd.DatetimeIndex(np.unique(new_york_date(ends)))
-    return panel([(instrument("SPY"), ends, values)], "synthetic"), pd.Series(
+    return build_panel([(instrument("SPY"), ends, values)], "synthetic"), pd.Series(
         rng.uniform(14, 26, days).round(2), index=dates
     )
 
@@ -72,7 +77,7 @@ class PathMarket:
     at: tuple[int, int] = (0, 0)
 
     def now(self) -> np.datetime64:
-        session = session_of(self.days.dates[self.at[0]])
+        session = session_on(self.days.dates[self.at[0]])
         assert session is not None
         return session.opens + np.timedelta64(int(self.days.minutes[self.at[1]]), "m")
 
@@ -83,7 +88,7 @@ class PathMarket:
         return float(self.days.vix[self.at])
 
     def close_of(self, day: date) -> float | None:
-        session = session_of(np.datetime64(day, "D"))
+        session = session_on(np.datetime64(day, "D"))
         return self.closes[day] if session is not None and session.closes <= self.now() else None
 
     def points(self) -> Iterator[tuple[int, int]]:
@@ -160,7 +165,7 @@ class Practising:
         self.desk.advance()
 
     def booked(self) -> list[Row]:
-        return rows_of((self.folder / "trades.csv").read_bytes())[1]
+        return parse_trade_rows((self.folder / "trades.csv").read_bytes())[1]
 
 
 def refusing(error: Exception | type[BaseException]) -> Callable[..., Any]:
@@ -189,7 +194,7 @@ def practising_seller(
         root="SPXW",
         rules=SpreadRules(**more),
         costs=COSTS,
-        implied=Implied(SMILE.level, SMILE.session),
+        implied=ImpliedVolatility(SMILE.level, SMILE.session),
         **sizing,
     )
     market = PathMarket(path, closes)

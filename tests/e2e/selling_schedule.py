@@ -24,8 +24,8 @@ import pandas as pd
 from execution.journal.order_store import PENDING_STATES
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.compose import compose_config
-from option_spreads.autoscaler.account import TRADES, AccountFiles, UnknownState
-from option_spreads.autoscaler.trades import Row, rows_of, total_of
+from option_spreads.autoscaler.account import TRADES_FILE, AccountFiles, UnknownAccountState
+from option_spreads.autoscaler.trades import Row, parse_trade_rows, trade_total
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import SellerState, read_state
 from option_spreads.simulation.desk import OptionDesk, SpreadTicket
@@ -186,7 +186,7 @@ class Selling(FaultRuns):
 
     def _money_agrees(self, rows: list[Row]) -> bool:
         """Whether the balance is what was booked, and that what the venue's cash says."""
-        result = sum(map(total_of, rows), Decimal(0))
+        result = sum(map(trade_total, rows), Decimal(0))
         costs = self._settings.costs
         contracts = sum(
             ticket.filled * len(ticket.order.legs) for ticket in self._desk.tickets.values()
@@ -197,7 +197,7 @@ class Selling(FaultRuns):
         booked = Fraction(str(self._settings.STARTING_CAPITAL)) + Fraction(result)
         try:
             balance = self._account.read().balance
-        except UnknownState:
+        except UnknownAccountState:
             return False
         return balance == booked and abs(earned - float(result + fees)) < CENT / 2
 
@@ -215,13 +215,13 @@ class Selling(FaultRuns):
         return self.place.folder / self._settings.folder / account / JOURNAL_FILE
 
     def _booked(self) -> list[Row]:
-        return rows_of((self._account.folder / TRADES).read_bytes())[1]
+        return parse_trade_rows((self._account.folder / TRADES_FILE).read_bytes())[1]
 
     def _state(self) -> SellerState:
         """What the seller's file says is open; nothing, and a fault, where it cannot be read."""
         try:
             return read_state(self._account.folder)
-        except UnknownState:
+        except UnknownAccountState:
             self.counts["lost"] += 1
             return SellerState()
 
@@ -241,14 +241,14 @@ def by_trade(tickets: Tickets) -> dict[str, tuple[list[int], list[int]]]:
 def _words(folder: Path, vix: Path, wire: FaultProxy, rng: random.Random) -> list[str]:
     """Settings of the command."""
     strategies = ",".join(rng.sample(STRATEGIES, rng.choice((2, 3))))
-    leave_at = rng.choice(LEAVE_AT)
-    entries = "60,120,180,240" if leave_at else "60,120,180,240,300"
+    exit_minute = rng.choice(LEAVE_AT)
+    entries = "60,120,180,240" if exit_minute else "60,120,180,240,300"
     return [
         *(f"vix={vix}", f"underlying={UNDER}", f"root={UNDER}", *RULES),
         *(f"broker.url_override={wire.url}", f"strategies=[{strategies}]"),
         # The practice server settles in cash whatever expires.
         "delivers=false",
-        *(f"rules.entries=[{entries}]", f"rules.leave_at={leave_at or 'null'}"),
+        *(f"rules.entries=[{entries}]", f"rules.leave_at={exit_minute or 'null'}"),
         f"STARTING_CAPITAL={rng.choice(CAPITALS)}",
         f"AUTOSCALING_DATA_DIR={folder / 'account'}",
     ]

@@ -22,7 +22,7 @@ from tests.e2e import test_live_account as live
 from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, broker, forgotten, order
 from tests.e2e.test_options_over_the_wire import AT, options, put, spreads
-from trainingdata.feed.fields import Needed, Optional
+from trainingdata.feed.fields import RequiredField, OptionalField
 
 ABSENT = object()
 WAYS = (ABSENT, None)
@@ -46,7 +46,7 @@ def names_read(path: str) -> set[str]:
     found = set()
     for declared in vars(READ[path]).values():
         for field in declared if isinstance(declared, tuple) else (declared,):
-            if isinstance(field, Needed | Optional):
+            if isinstance(field, RequiredField | OptionalField):
                 found.add(field.name)
     return found - REQUIRED[path]
 

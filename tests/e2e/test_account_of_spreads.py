@@ -23,7 +23,7 @@ from foundation.database import Database
 from foundation.errors import OrderRejected
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.autoscaler.trades import rows_of
+from option_spreads.autoscaler.trades import parse_trade_rows
 from option_spreads.selling.job import SpreadGate
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.state import collateral, read_state
@@ -109,7 +109,7 @@ def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
         (("PUT", "IRON_CONDOR"), 2, 3_500.0, MAX_POSITION, "max_position", 100_000, {}),
         (("IRON_CONDOR", "PUT"), 6, 5_300.0, 10.0, "cut", 100_000, {}),
         pytest.param(
-            ("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 0, {**HELD, "leave_at": 380},
+            ("IRON_CONDOR", "PUT"), 3, 5_300.0, 10.0, "cut", 0, {**HELD, "exit_minute": 380},
             marks=pytest.mark.slow,
         ),
         pytest.param(
@@ -142,7 +142,7 @@ def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
     )  # fmt: skip
     offers = offered_spreads(here.market.days, here.settings.strategy_rules, COSTS, SMILE)
     account = spread_account(offers, here.settings, max_position)
-    _, theirs = rows_of(trade_table(account.trades, here.market.days).encode())
+    _, theirs = parse_trade_rows(trade_table(account.trades, here.market.days).encode())
     seller = funded(here, max_position, beyond)
     for _ in here.market.points():
         here.desk.advance()

@@ -39,7 +39,7 @@ from marketsimulator import alpaca_server
 from tests.commands import overridden
 from tests.e2e.practice import KEYS, OPENING, Practice, environment, live_settings, practising
 from tests.e2e.refused import answer_of
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
 
 NAMES = list(CHECKS)
 OF_THE_ACCOUNT = [name for name, (_, needed) in CHECKS.items() if needed]
@@ -226,7 +226,7 @@ def test_where_orders_go_is_said() -> None:
     usual = LiveSettings.from_config(compose_config("live", []))
     venue, _ = CHECKS["venue"]
 
-    def of(keys: Keys = KEYS, **settings: Any) -> tuple[str, str]:
+    def of(keys: ApiKeys = KEYS, **settings: Any) -> tuple[str, str]:
         return venue(DoctorContext(replace(usual, broker=BrokerSettings(**settings)), keys))
 
     assert of() == ("ok", "Alpaca's paper account; no order is real")

@@ -16,7 +16,7 @@ from trainingdata import download as module
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
 from trainingdata.download import download
-from trainingdata.feed.market_data import Table
+from trainingdata.feed.market_data import SymbolBars
 from trainingdata.timeframe import HOURLY, Timeframe
 
 START, END = (np.datetime64(day, "ns") for day in ("2024-01-03", "2024-03-08T21:00"))
@@ -34,7 +34,9 @@ class Known:
     asked: list[np.datetime64] = field(default_factory=list)
     timeframe: ClassVar[Timeframe] = HOURLY
 
-    def tables(self, symbols: list[str], since: np.datetime64, now: np.datetime64) -> list[Table]:
+    def tables(
+        self, symbols: list[str], since: np.datetime64, now: np.datetime64
+    ) -> list[SymbolBars]:
         if len(self.asked) >= self.fails:
             raise BrokerError("the venue does not answer")
         self.asked.append(since)
@@ -49,7 +51,7 @@ class Known:
 
 @pytest.fixture
 def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", np.timedelta64(10, "D"))
+    monkeypatch.setattr(module, "REQUEST_SPAN", np.timedelta64(10, "D"))
 
 
 def bring(data: Any, folder: Path, *symbols: str, end: np.datetime64 = END) -> None:

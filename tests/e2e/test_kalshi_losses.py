@@ -97,7 +97,7 @@ class Process:
         service = ActorService(
             self.ours.account.name,
             self.manager,
-            self.settings.space_at(FeeRules()),
+            self.settings.action_space_at(FeeRules()),
             Always(action),
             self.ours.actions,
             self.ours.account.notices,
@@ -120,7 +120,7 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
     settings = trading_settings(here, **{**UNBOUND, **more})
     clock = Clock()
     with kalshi_account(settings, settings.venue(), KEYS, TimeSource(now=clock)) as ours:
-        admission = settings.space_at(FeeRules()).admission
+        admission = settings.action_space_at(FeeRules()).admission
         manager = KalshiMultiMarketOrderManager(
             settings.venue(),
             KEYS,
@@ -131,7 +131,7 @@ def process(here: KalshiPractice, **more: Any) -> Iterator[Process]:
             job=JOB,
             time=TimeSource(now=clock, wait=lambda seconds: None),
         )
-        ours.go_on(manager)
+        ours.resume_books(manager)
         yield Process(here, settings, ours, manager, clock)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from event_contracts.trading.actions import Admission
-from event_contracts.trading.manager import BEGINNING, AccountBooks, KalshiMultiMarketOrderManager
+from event_contracts.trading.manager import EPOCH, AccountBooks, KalshiMultiMarketOrderManager
 from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome
 from execution.journal.orders import is_same_order
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
@@ -262,7 +262,7 @@ def test_a_deposit_is_a_flow_that_is_told_and_not_spent_before_it_is_booked(
     stand: KalshiStand, caplog: pytest.LogCaptureFixture
 ) -> None:
     later = stand.manager()
-    later.begin(AccountBooks(BEGINNING, D(940)))
+    later.begin(AccountBooks(EPOCH, D(940)))
     assert later.reading().flow == 60
     assert later.view("SIM-1").cash == 940
     assert "$60.0000 and contracts () are not explained" in caplog.text

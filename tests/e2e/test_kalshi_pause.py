@@ -9,15 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from event_contracts import SyntheticMarket
+from event_contracts import SyntheticSessionModel
 from event_contracts.practice_server import is_maintenance, maintenance_end
-from event_contracts.trading.endpoint import PAUSED, StatusAnswer
+from event_contracts.trading.endpoint import PAUSE_CODES, HttpStatusError
 from foundation.errors import OrderRejected, TradingPaused
 from tests.e2e.kalshi_desk import POST, RAIN, Always, KalshiStand, kalshi_stand, order, quotes
 from tests.e2e.test_kalshi_withdrawals import STEP, Trading, placed, resting
 
 BUY_YES_5 = 1
-WEEKS = SyntheticMarket(steps=400)
+WEEKS = SyntheticSessionModel(steps=400)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def stand() -> Iterator[KalshiStand]:
         yield here
 
 
-@pytest.mark.parametrize("code", PAUSED)
+@pytest.mark.parametrize("code", PAUSE_CODES)
 def test_paused_order_is_denied_not_unknown(stand: KalshiStand, code: str) -> None:
     manager = stand.manager()
     stand.practice.pause(code)
@@ -41,7 +41,7 @@ def test_paused_order_is_denied_not_unknown(stand: KalshiStand, code: str) -> No
     assert manager.submit(order("o-2", "0.40", market=RAIN)).remaining == 10
 
 
-@pytest.mark.parametrize("code", PAUSED)
+@pytest.mark.parametrize("code", PAUSE_CODES)
 def test_paused_cancellation_leaves_the_order_resting(stand: KalshiStand, code: str) -> None:
     placed(stand, "o-1")
     manager = stand.manager()
@@ -151,9 +151,9 @@ def test_nothing_trades_in_a_pause() -> None:
     ],
 )
 def test_refusal_code_is_read_flat_and_nested(body: object, code: str) -> None:
-    answer = StatusAnswer(409, json.dumps(body))
-    assert (answer.code, answer.is_pause) == (code, code in PAUSED)
-    assert StatusAnswer(409, "<html>paused</html>").code == ""
+    answer = HttpStatusError(409, json.dumps(body))
+    assert (answer.code, answer.is_pause) == (code, code in PAUSE_CODES)
+    assert HttpStatusError(409, "<html>paused</html>").code == ""
 
 
 @pytest.mark.parametrize(

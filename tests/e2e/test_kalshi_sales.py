@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
+from event_contracts import MarketAgnosticKalshiEnv, SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trading.actions import ACTIONS, INTENTS, LimitOrderActionSpace, PriceStyle
+from event_contracts.trading.actions import ACTION_COUNT, INTENTS, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.policies import RandomPolicy
-from event_contracts.trading.records import SLOTS, MarketUpdate, SamplingSchedule
-from event_contracts.trading.venue_orders import order_of
+from event_contracts.trading.records import MAX_RESTING_ORDERS, MarketUpdate, SamplingSchedule
+from event_contracts.trading.venue_orders import contract_order
 from execution.journal.order_store import ORDER_STATES, OrderStore
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
@@ -87,7 +87,7 @@ def test_resting_and_immediate_sales_earn_the_same() -> None:
             manager.submit(replace(sale, time_in_force=force))  # type: ignore[arg-type]
             stand.practice.advance()
             assert manager.view(RAIN).position == 0
-            assert manager.reading().differences == ()
+            assert manager.reading().discrepancies == ()
             cash.append(stand.practice.exchange.cash)
     assert cash[0] == cash[1]
 
@@ -139,7 +139,7 @@ def test_live_account_ends_as_the_environment(style: Any) -> None:
 
     Sizes are so small that no limit cuts a fill, which only the environment could do.
     """
-    session = synthetic_session(5, SyntheticMarket(steps=25, depth=60, noise=1.0))
+    session = synthetic_session(5, SyntheticSessionModel(steps=25, depth=60, noise=1.0))
     env = MarketAgnosticKalshiEnv(session, price_style=style, position_sizes=(1, 2, 3, 4, 5))
     observation, info = env.reset(seed=0)
     policy = RandomPolicy(5)
@@ -180,7 +180,7 @@ def turned_sales(stand: KalshiStand) -> list[str]:
     sales = {
         each.client_order_id
         for each in OrderStore(stand.database).in_states(ORDER_STATES)
-        if order_of(each).action == "SELL"
+        if contract_order(each).action == "SELL"
     }
     held: Counter[str] = Counter()
     turned = []
@@ -200,7 +200,7 @@ def turned_sales(stand: KalshiStand) -> list[str]:
 def test_no_sale_turns_a_position_under_faults(seed: int, style: Any) -> None:
     """Kills, parts, lost answers and pauses; and the venue refuses no order that it gets."""
     rng = np.random.default_rng(seed)
-    eager = SyntheticMarket(steps=60, depth=80, noise=1.0)
+    eager = SyntheticSessionModel(steps=60, depth=80, noise=1.0)
     space = space_of(style)
     with kalshi_stand(synthetic=1, seed=seed, market=eager, life=6, interval=1) as stand:
         manager = stand.manager()
@@ -216,8 +216,8 @@ def test_no_sale_turns_a_position_under_faults(seed: int, style: Any) -> None:
             for k in range(2):
                 view = manager.view(MARKET)
                 masks = space.action_masks(view)
-                codes = [c for c in range(1, ACTIONS) if masks[c]]
-                if not codes or len(view.resting) == SLOTS:
+                codes = [c for c in range(1, ACTION_COUNT) if masks[c]]
+                if not codes or len(view.resting) == MAX_RESTING_ORDERS:
                     continue
                 # Sales, and purchases of the other side, take from one position.
                 taking = ("SELL_YES", "BUY_NO") if view.position > 0 else ("SELL_NO", "BUY_YES")

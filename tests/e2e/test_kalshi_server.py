@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 
-from event_contracts.practice_server import exchange_of, listings_of
+from event_contracts.practice_server import build_exchange, build_listings
 from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog
 from tests.commands import Started
@@ -63,7 +63,7 @@ def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -
     ]
     write_files(tmp_path, quotes, {"E-1-A": 1, "E-1-B": 0})
     settings = KalshiVenueSettings(folder=str(tmp_path), interval=300)
-    exchange = exchange_of(settings, listings_of(settings), np.datetime64("2026-01-01", "ns"))
+    exchange = build_exchange(settings, build_listings(settings), np.datetime64("2026-01-01", "ns"))
     told = []
     for _ in range(4):
         listed = catalog.markets(exchange, {})["markets"]

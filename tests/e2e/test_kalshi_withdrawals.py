@@ -16,7 +16,7 @@ from event_contracts.trading.action_log import ActionEntry
 from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.policies import BinaryKelly, Nothing, Policy
+from event_contracts.trading.policies import BinaryKelly, HoldPolicy, Policy
 from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
 from execution.journal.events import EventLog
 from execution.journal.halts import Halts
@@ -134,7 +134,7 @@ class Trading:
 
     stand: KalshiStand
     admission: Admission = UNLIMITED
-    policy: Policy = field(default_factory=Nothing)
+    policy: Policy = field(default_factory=HoldPolicy)
     style: PriceStyle = "aggressive"
     life: int = 1
     halted: bool = False
@@ -156,7 +156,7 @@ class Trading:
             self.log,
             notices,
             clock=self.stand.clock,
-            decision_seconds=30.0,
+            decision_valid_seconds=30.0,
             halted=lambda: self.halted,
         )
         self.began = self.stand.clock()

@@ -161,7 +161,7 @@ def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_mor
     mine = broker(here)
     live = Live.at(here, "sizing.strategy=equal_weight")
     # The practice market moves by the hour; at a real one minutes are enough.
-    object.__setattr__(live.settings, "decision_seconds", 20_000.0)
+    object.__setattr__(live.settings, "decision_valid_seconds", 20_000.0)
     trading(here).submit_order(buy("SYA", 1400))
     for _ in range(3):
         here.advance()

@@ -47,11 +47,11 @@ from execution.orders.option_orders import (
 )
 from foundation.compose import compose_config
 from foundation.database import Database
-from foundation.database import rows_of as database_rows
+from foundation.database import parse_trade_rows as database_rows
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles
-from option_spreads.autoscaler.trades import rows_of
+from option_spreads.autoscaler.trades import parse_trade_rows
 from option_spreads.sell import sell
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
@@ -346,7 +346,7 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
         seller = seller_of(venue, vix, folder, *words)
         while here.advance()["moved"]:
             seller.step()
-        rows.append(rows_of((folder / "paper" / "trades.csv").read_bytes())[1])
+        rows.append(parse_trade_rows((folder / "paper" / "trades.csv").read_bytes())[1])
         balance = sum(Decimal(row["P/L_$"]) for row in rows[-1])
         fees = sum(t.filled * len(t.order.legs) for t in desk.tickets.values()) * Decimal("0.05")
         assert float(balance + fees) == pytest.approx(here.venue.broker.account().cash - 100_000)

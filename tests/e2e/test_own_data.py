@@ -12,7 +12,7 @@ from marketsimulator import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 from tests.e2e.test_command_lines import ORIGINAL
 from tests.trainingdata.vendor_files import table, write
-from trainingdata.heads import HEADS
+from trainingdata.file_formats import FILE_FORMATS
 
 FLAGS = ("--start", "2024-03-12", "--end", "2024-03-20", "forecaster=ewma", "trials=null")
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     stock = table("AAA", "2024-03-01", 30, days=14)
     local = stock["start"].dt.tz_convert("America/New_York").dt.tz_localize(None)
     write(tmp_path / "aaa_30m.csv", stock.assign(start=local))
-    spot = next(head for head in HEADS if head.headless)
+    spot = next(head for head in FILE_FORMATS if head.headless)
     write(tmp_path / "bbb-usdt.csv", table("BBBUSD", "2024-03-01", days=14), spot)
     return tmp_path
 

@@ -58,7 +58,7 @@ def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
     tmp_path: Path, silent: bool
 ) -> None:
     """The venue has no quote of an option, or does not answer."""
-    here, *_ = opened(tmp_path, leave_at=350)
+    here, *_ = opened(tmp_path, exit_minute=350)
     no_answer = refusing(BrokerError("the quotes: no answer"))
     seller = here.seller(quotes=no_answer if silent else lambda contracts: {})
     here.to(0, 345)
@@ -71,7 +71,7 @@ def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
 
 
 def test_shares_that_change_hands_are_no_settlement_in_cash(tmp_path: Path, caplog: Log) -> None:
-    here, seller, spread = opened(tmp_path, days=4, settings=dict(delivers=True), leave_at=389)
+    here, seller, spread = opened(tmp_path, days=4, settings=dict(delivers=True), exit_minute=389)
     short, long = spread.spread.legs
     middle = (short.strike + long.strike) / 2
     for between in (middle, short.strike - 0.01, short.strike + 0.01, long.strike - 0.01):
@@ -91,18 +91,20 @@ def test_shares_that_change_hands_are_no_settlement_in_cash(tmp_path: Path, capl
     assert exits(here) == ["settled"]
 
 
-@pytest.mark.parametrize("leave_at", [None, 340])
+@pytest.mark.parametrize("exit_minute", [None, 340])
 def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
-    tmp_path: Path, caplog: Log, leave_at: float | None
+    tmp_path: Path, caplog: Log, exit_minute: float | None
 ) -> None:
     """This desk would take any order: its options settle in cash."""
     settings = dict(cutoff=45.0, window=10.0)
-    here, seller, spread = opened(tmp_path, settings=settings, entries=(30, 339), leave_at=leave_at)
+    here, seller, spread = opened(
+        tmp_path, settings=settings, entries=(30, 339), exit_minute=exit_minute
+    )
     for minute in (345, 350, 385):
         here.to(0, minute)
         assert [each.trade_id for each in seller.step().spreads] == [spread.trade_id]
     # What may be held to the close is nobody's business before there is a reason to leave it.
-    assert caplog.text.count("ALERT late") == (leave_at is not None)
+    assert caplog.text.count("ALERT late") == (exit_minute is not None)
     seller.leaving = True
     for _ in range(2):
         assert seller.step().spreads
@@ -114,7 +116,7 @@ def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
     assert f"late {spread.trade_id}" not in here.notices._raised
 
 
-CUT_OFF: dict[str, Any] = dict(days=4, settings=dict(cutoff=45.0, delivers=True), leave_at=340)
+CUT_OFF: dict[str, Any] = dict(days=4, settings=dict(cutoff=45.0, delivers=True), exit_minute=340)
 
 
 def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
@@ -179,7 +181,7 @@ def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
 def test_an_entry_may_be_sold_until_its_window_has_ended_and_not_beyond_the_latest(
     tmp_path: Path, window: float, minutes: float
 ) -> None:
-    rules: dict[str, Any] = dict(entries=(260,), leave_at=300.0)
+    rules: dict[str, Any] = dict(entries=(260,), exit_minute=300.0)
     here, *_ = opened(tmp_path, minute=260, settings=dict(window=window), **rules)
     (ticket,) = here.desk.tickets.values()
     assert ticket.order.expires_at == OPENS + np.timedelta64(round(minutes * 60_000), "ms")

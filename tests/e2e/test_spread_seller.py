@@ -18,10 +18,10 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import OptionContract, NeverSent, SpreadFill, SpreadOrder
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
-from option_spreads.autoscaler.account import UnknownState
+from option_spreads.autoscaler.account import UnknownAccountState
 from option_spreads.autoscaler.rules import AutoscalingSettings
 from option_spreads.selling.rules import SpreadRules
-from option_spreads.selling.state import FILE, SellerState, read_state, write_state
+from option_spreads.selling.state import STATE_FILE, SellerState, read_state, write_state
 from option_spreads.simulation.path import index_days
 from tests.e2e.selling import (
     COSTS,
@@ -222,12 +222,12 @@ def test_before_the_first_step_a_file_that_cannot_be_read_stops_everything(
     tmp_path: Path, damage: Callable[[Path], object], says: str
 ) -> None:
     here, *_ = opened(tmp_path)
-    damage(here.folder / FILE)
-    left = {path: path.read_bytes() for path in here.folder.glob(f"{FILE}*")}
+    damage(here.folder / STATE_FILE)
+    left = {path: path.read_bytes() for path in here.folder.glob(f"{STATE_FILE}*")}
     here.to(0, 120)
-    with pytest.raises(UnknownState, match=says):
+    with pytest.raises(UnknownAccountState, match=says):
         here.seller().step()
-    assert {path: path.read_bytes() for path in here.folder.glob(f"{FILE}*")} == left
+    assert {path: path.read_bytes() for path in here.folder.glob(f"{STATE_FILE}*")} == left
     assert len(here.desk.tickets) == 1
 
 
@@ -236,7 +236,7 @@ def test_a_file_that_becomes_unreadable_is_kept_and_what_is_open_is_followed(
     tmp_path: Path, left: str, caplog: Log
 ) -> None:
     here, seller, spread = opened(tmp_path, entries=(30, 60))
-    path = here.folder / FILE
+    path = here.folder / STATE_FILE
     broken = path.read_text()[:-20]
     path.write_text(broken)
     if left != "half":
@@ -248,7 +248,7 @@ def test_a_file_that_becomes_unreadable_is_kept_and_what_is_open_is_followed(
     if left != "nothing":
         assert "ALERT open_spreads" in caplog.text
         assert len(here.desk.tickets) == 1, "the entry that is due is not sold on unknown state"
-        (aside,) = here.folder.glob(f"{FILE}.aside-*")
+        (aside,) = here.folder.glob(f"{STATE_FILE}.aside-*")
         assert aside.is_dir() or aside.read_text() == broken
     stop(here, spread)
     here.to(0, 90)
@@ -515,7 +515,7 @@ def test_a_spread_is_followed_from_the_first_instant_of_its_session_on(tmp_path:
 
 def test_what_is_sold_no_more_is_followed_by_the_rules_in_force(tmp_path: Path) -> None:
     here, *_ = opened(tmp_path)
-    rules = replace(here.settings.rules, leave_at=60.0)
+    rules = replace(here.settings.rules, exit_minute=60.0)
     here.settings = replace(here.settings, strategies=("CALL",), rules=rules)
     here.to(0, 65)
     assert not here.seller().step().spreads

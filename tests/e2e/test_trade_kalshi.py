@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from event_contracts import SyntheticMarket
+from event_contracts import SyntheticSessionModel
 from event_contracts.compare import journaled_decisions
 from event_contracts.settings import KalshiGuardSettings
-from event_contracts.simulation.sessions import outcome_of
+from event_contracts.simulation.sessions import session_outcome
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionEntry, ActionRecords
-from event_contracts.trading.records import WHOLE
+from event_contracts.trading.records import PRICE_UNITS
 from execution.live.account_lock import JOURNAL_FILE
 from execution.live.loop import StopSignal
 from foundation.clock import SYSTEM_TIME, TimeSource, utc_now
@@ -29,7 +29,7 @@ from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
 
 BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "steps": 3}
-MARKET = SyntheticMarket(steps=40, start_deviation=0.5, edge=0.1)
+MARKET = SyntheticSessionModel(steps=40, start_deviation=0.5, edge=0.1)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_market_that_has_ended_stops_no_other(
     monkeypatch.chdir(tmp_path)
     lengths = {"RAIN": 30, "SNOW": 3}
     sessions = {
-        name: synthetic_session(seed, SyntheticMarket(steps=length))
+        name: synthetic_session(seed, SyntheticSessionModel(steps=length))
         for seed, (name, length) in enumerate(lengths.items())
     }
     with kalshi_practice(sessions=sessions) as venue:
@@ -177,7 +177,7 @@ def test_maintenance_is_one_plain_notice(
 def test_only_who_has_an_estimate_of_his_own_finds_an_edge(practice: KalshiPractice) -> None:
     """Kelly on the middle of the quote holds; on a fair price a dime beyond it, it buys."""
     shown = practice.exchange.shown("RAIN")
-    own = float(shown["bid"] + shown["ask"]) / 2 / WHOLE
+    own = float(shown["bid"] + shown["ask"]) / 2 / PRICE_UNITS
     own += 0.1 if own < 0.5 else -0.1
     rows = f"market,probability,until\nRAIN,{own:.4f},2099-01-01T00:00:00Z\n"
     Path("own.csv").write_text(rows)
@@ -203,7 +203,7 @@ def test_a_market_that_settles_ends_the_trading(
     records = ActionRecords(Database(path))
     last = records.ticks("RAIN")[-1]
     assert records.spans()["RAIN"].row(last.at) == records.spans()["RAIN"].rows - 1
-    assert (last.tick["bid"] > 5000) == bool(outcome_of(session))
+    assert (last.tick["bid"] > 5000) == bool(session_outcome(session))
     assert len(shown) >= 3
     account = journaled_decisions(path, EpisodeSettings().space())
     assert (account.codes > 0).sum() == sum(entry.sent > 0 for entry in shown)

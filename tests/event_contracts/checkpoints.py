@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from event_contracts.trading.policies import ABOUT, About
+from event_contracts.trading.policies import CHECKPOINT_KEY, CheckpointInfo
 from event_contracts.trading.rules import ORDER_RULES
 
 
-def layers(seed: int = 0, actions: int = 25, width: int = len(About().features)) -> dict[str, Any]:
+def layers(
+    seed: int = 0, actions: int = 25, width: int = len(CheckpointInfo().features)
+) -> dict[str, Any]:
     """Weights and offsets of a choosing network with two hidden layers."""
     rng = np.random.default_rng(seed)
     shapes = {
@@ -30,11 +32,11 @@ def layers(seed: int = 0, actions: int = 25, width: int = len(About().features))
 
 
 def written(path: Path, tensors: dict[str, Any], about: dict[str, Any]) -> str:
-    save_file(tensors, path, {ABOUT: json.dumps(about)})
+    save_file(tensors, path, {CHECKPOINT_KEY: json.dumps(about)})
     return str(path)
 
 
 def checkpoint(path: Path, seed: int = 0, **about: Any) -> str:
     """A network, and what it says of its training."""
-    said = About(**{"order_rules": ORDER_RULES, **about})
+    said = CheckpointInfo(**{"order_rules": ORDER_RULES, **about})
     return written(path, layers(seed, width=len(said.features)), asdict(said))

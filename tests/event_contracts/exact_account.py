@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, NamedTuple
 
-from event_contracts.trading.fees import NOTHING, FeeRules
-from event_contracts.trading.orders import PAYOUT, Fill, Outcome
+from event_contracts.trading.fees import ZERO, FeeRules
+from event_contracts.trading.orders import PAYOUT, ContractFill, Outcome
 
 
 class Charge(NamedTuple):
@@ -26,7 +26,7 @@ class Charge(NamedTuple):
     carried: Decimal
 
 
-def charge(fill: Fill, rules: FeeRules, carried: Decimal = NOTHING) -> Charge:
+def charge(fill: ContractFill, rules: FeeRules, carried: Decimal = ZERO) -> Charge:
     """After an order's fills that left so much rounding carried, by the arithmetic at the head of
     `event_contracts.trading.fees`.
     """
@@ -56,22 +56,22 @@ class Account:
     carried: Mapping[str, Decimal] = field(default_factory=dict)
 
     def position(self, market: str) -> Decimal:
-        return self.positions.get(market, NOTHING)
+        return self.positions.get(market, ZERO)
 
     def held(self, market: str, side: Outcome) -> Decimal:
         return self.position(market) if side == "YES" else -self.position(market)
 
-    def booked(self, fill: Fill, rules: FeeRules) -> tuple[Account, Charge]:
+    def booked(self, fill: ContractFill, rules: FeeRules) -> tuple[Account, Charge]:
         """The account after a fill, and what the fill cost; a pair is paid out at once."""
         held = self.held(fill.market, fill.side)
-        pairs = NOTHING
+        pairs = ZERO
         if fill.action == "SELL":
             assert fill.count <= held, f"{fill} sells more than {held}"
             held -= fill.count
         else:
-            pairs = min(fill.count, max(-held, NOTHING))
+            pairs = min(fill.count, max(-held, ZERO))
             held += fill.count
-        cost = charge(fill, rules, self.carried.get(fill.order_id, NOTHING))
+        cost = charge(fill, rules, self.carried.get(fill.order_id, ZERO))
         account = replace(
             self._with(fill.market, held if fill.side == "YES" else -held),
             cash=self.cash + cost.cash + pairs * PAYOUT,
@@ -81,8 +81,8 @@ class Account:
 
     def settled(self, market: str, outcome: Outcome) -> Account:
         """The account after a market settled: $1 for a contract of the outcome, no fee."""
-        payout = max(self.held(market, outcome), NOTHING) * PAYOUT
-        return replace(self._with(market, NOTHING), cash=self.cash + payout)
+        payout = max(self.held(market, outcome), ZERO) * PAYOUT
+        return replace(self._with(market, ZERO), cash=self.cash + payout)
 
     def with_flow(self, amount: Decimal) -> Account:
         return replace(self, cash=self.cash + amount)
@@ -92,9 +92,11 @@ class Account:
         return replace(self, positions={name: held for name, held in positions.items() if held})
 
 
-def as_fill(entry: dict[str, Any], market: str = "RAIN") -> Fill:
+def as_fill(entry: dict[str, Any], market: str = "RAIN") -> ContractFill:
     """A fill as the environment tells of it."""
     price, count = Decimal(repr(entry["price"])), Decimal(entry["count"])
     order_id = f"{market}-{entry['order_id']}"
     fee = Decimal(repr(entry["fee"]))
-    return Fill(order_id, market, entry["action"], entry["side"], price, count, entry["maker"], fee)
+    return ContractFill(
+        order_id, market, entry["action"], entry["side"], price, count, entry["maker"], fee
+    )

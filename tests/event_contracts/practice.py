@@ -30,14 +30,14 @@ from aiohttp import web
 
 from event_contracts.practice_server import (
     KalshiServer,
-    exchange_of,
-    listings_of,
+    build_exchange,
+    build_listings,
     new_keys,
     warm_up,
 )
 from event_contracts.settings import KalshiVenueSettings
-from event_contracts.simulation.exchange import Exchange, Listing
-from event_contracts.simulation.sessions import checked_session, tape_of
+from event_contracts.simulation.exchange import Exchange, SimulatedListing
+from event_contracts.simulation.sessions import validate_session, session_to_tape
 from event_contracts.trading.endpoint import KalshiKeys
 from event_contracts.trading.orders import EventContractOrder
 from foundation.arrays import Array
@@ -180,8 +180,11 @@ def buying(
     return EventContractOrder(name, market, "BUY", side, Decimal(price), Decimal(count))
 
 
-def _listings(sessions: Mapping[str, Array]) -> list[Listing]:
-    return [Listing(ticker, tape_of(checked_session(each))) for ticker, each in sessions.items()]
+def _listings(sessions: Mapping[str, Array]) -> list[SimulatedListing]:
+    return [
+        SimulatedListing(ticker, session_to_tape(validate_session(each)))
+        for ticker, each in sessions.items()
+    ]
 
 
 @cache
@@ -196,9 +199,9 @@ def kalshi_practice(
 ) -> Iterator[KalshiPractice]:
     """A server in a thread of its own on a free loopback port; see the head of this module."""
     chosen = KalshiVenueSettings(**settings)
-    listings = listings_of(chosen) if sessions is None else _listings(sessions)
+    listings = build_listings(chosen) if sessions is None else _listings(sessions)
     _rehearse_once()
-    exchange = exchange_of(chosen, listings, np.datetime64(time.time_ns(), "ns"))
+    exchange = build_exchange(chosen, listings, np.datetime64(time.time_ns(), "ns"))
     server = KalshiServer(
         exchange, KEYS, reused_ids_refused=chosen.reused_ids_refused, maintenance=chosen.maintenance
     )

@@ -90,7 +90,7 @@ def test_an_absent_field_changes_no_account(
     traded: KalshiStand, path: str, names: list[str], value: Any
 ) -> None:
     whole = account(traded)
-    assert whole[0].differences == ()
+    assert whole[0].discrepancies == ()
     assert whole[0].books.positions == {RAIN: D(-10), SNOW: D(10)}
     with changed_rows(path, with_fields(**dict.fromkeys(names, value))):
         lacking = account(traded)
@@ -194,7 +194,7 @@ def test_an_unreadable_settlement_quarantines_its_market(traded: KalshiStand) ->
     assert reading.unreadable == {WIND: "settlements WIND: value and revenue are missing"}
     assert view.market == SNOW
     # Nothing was paid in: the payout of what cannot be read is no deposit.
-    assert (reading.flow, reading.differences) == (0, ())
+    assert (reading.flow, reading.discrepancies) == (0, ())
 
 
 def test_a_row_without_market_fails_by_name(traded: KalshiStand) -> None:
@@ -264,14 +264,14 @@ def test_a_market_between_yes_and_no_ends(
     sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
     for market, listing in sampler.read().items():
-        span = sampler.span(listing, now)
-        assert span is not None
-        sampler.spans[market] = span
+        schedule = sampler.schedule(listing, now)
+        assert schedule is not None
+        sampler.schedules[market] = schedule
     with changed_rows("/markets", with_fields(status="finalized", **said), market=RAIN):
         updates = sampler.sample(sampler.tick_after(now))
         listing = sampler.read()[RAIN]
     assert [update.market for update in updates] == [SNOW]
-    assert set(sampler.spans) == {SNOW}
+    assert set(sampler.schedules) == {SNOW}
     sales = D("0.48"), D("0.50")
     assert (listing.value_of(D(10), sales), listing.value_of(D(-10), sales)) == worth
 
@@ -281,14 +281,14 @@ def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
     sampler = Sampler(connection, (RAIN, SNOW), np.timedelta64(60, "s"))
     now = connection.now()
     for market, listing in sampler.read().items():
-        span = sampler.span(listing, now)
-        assert span is not None
-        sampler.spans[market] = span
+        schedule = sampler.schedule(listing, now)
+        assert schedule is not None
+        sampler.schedules[market] = schedule
     with changed_rows("/markets", with_fields(yes_bid_dollars="0.99"), market=RAIN):
         updates = sampler.sample(sampler.tick_after(now))
     assert [update.market for update in updates] == [SNOW]
     assert "RAIN" in sampler.unread
-    assert set(sampler.spans) == {RAIN, SNOW}
+    assert set(sampler.schedules) == {RAIN, SNOW}
 
 
 @pytest.mark.parametrize(

@@ -13,19 +13,24 @@ import requests
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from event_contracts.trading.endpoint import PAGES, KalshiConnection, KalshiSettings, StatusAnswer
-from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.listings import Settlement
-from event_contracts.trading.manager import (
-    SMALLEST_FLOW,
-    AccountBooks,
-    Explained,
-    KalshiMultiMarketOrderManager,
-    News,
-    explained,
+from event_contracts.trading.endpoint import (
+    MAX_PAGES,
+    KalshiConnection,
+    KalshiSettings,
+    HttpStatusError,
 )
-from event_contracts.trading.orders import Fill, EventContractOrder
-from event_contracts.trading.venue_orders import VenueFill, own_terms, yes_price
+from event_contracts.trading.fees import FeeRules
+from event_contracts.trading.listings import MarketSettlement
+from event_contracts.trading.manager import (
+    MIN_CASH_FLOW,
+    AccountBooks,
+    ExpectedBooks,
+    KalshiMultiMarketOrderManager,
+    AccountUpdates,
+    apply_updates,
+)
+from event_contracts.trading.orders import ContractFill, EventContractOrder
+from event_contracts.trading.venue_orders import VenueFill, order_side, yes_price
 from execution.journal.order_store import OrderStore
 from foundation.errors import BrokerError, OutcomeUnknown
 from tests.e2e.kalshi_desk import UNLIMITED
@@ -82,22 +87,26 @@ def booked(
     fills = []
     for number, (side, price, count, taker, order) in enumerate(rows):
         fill = filled(number, side, price, count, taker=taker, order=order)
-        held = account.held("RAIN", own_terms(fill.side, True)[1])
-        action, own = own_terms(fill.side, sold and fill.count <= held)
+        held = account.held("RAIN", order_side(fill.side, True)[1])
+        action, own = order_side(fill.side, sold and fill.count <= held)
         price = yes_price(own, fill.price)
-        ours = Fill(fill.order_id, "RAIN", action, own, price, fill.count, not fill.taker)
+        ours = ContractFill(fill.order_id, "RAIN", action, own, price, fill.count, not fill.taker)
         account, cost = account.booked(ours, rules or FeeRules())
         fills.append(replace(fill, fee=cost.net_fee))
     return fills, account
 
 
-def shown(account: Account, *fills: VenueFill, ends: tuple[Settlement, ...] = ()) -> AccountBooks:
+def shown(
+    account: Account, *fills: VenueFill, ends: tuple[MarketSettlement, ...] = ()
+) -> AccountBooks:
     """The books of an account that the venue shows, with all that it lists."""
-    return AccountBooks.of(BEGIN, account.cash, account.positions, News(fills, ends))
+    return AccountBooks.of(BEGIN, account.cash, account.positions, AccountUpdates(fills, ends))
 
 
-def come_to(books: AccountBooks, *fills: VenueFill, ends: tuple[Settlement, ...] = ()) -> Explained:
-    return explained(books, News(fills, ends), lambda *_: FeeRules())
+def come_to(
+    books: AccountBooks, *fills: VenueFill, ends: tuple[MarketSettlement, ...] = ()
+) -> ExpectedBooks:
+    return apply_updates(books, AccountUpdates(fills, ends), lambda *_: FeeRules())
 
 
 @given(FILLS, RULES, st.booleans())
@@ -131,7 +140,7 @@ def test_each_fill_is_booked_once_however_often_and_in_what_order_it_is_listed(
 
 @given(FILLS, st.decimals("-10000", "10000", places=2), st.integers(0, 20))
 def test_the_flow_is_what_was_paid_in_whatever_traded(rows: Rows, paid: Decimal, cut: int) -> None:
-    assume(abs(paid) >= SMALLEST_FLOW or paid == 0)
+    assume(abs(paid) >= MIN_CASH_FLOW or paid == 0)
     fills, end = booked(rows)
     first, middle = booked(rows[:cut])
     books = shown(middle, *first)
@@ -152,7 +161,7 @@ def test_the_flow_is_what_was_paid_in_whatever_traded(rows: Rows, paid: Decimal,
 )
 def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: Decimal) -> None:
     """A market pays for NO what it does not pay for YES."""
-    end = Settlement.of({**SETTLED, **said})
+    end = MarketSettlement.of({**SETTLED, **said})
     # 3.00 and 0.07 · 6 · 0.25 = 0.105 of fee, where the venue does not say it.
     cash = D("996.895") + pays
     before = come_to(START, BOUGHT, ends=(end,))
@@ -165,7 +174,7 @@ def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: De
 
 
 def test_a_fill_that_is_listed_after_its_market_has_paid_is_paid_out_as_well() -> None:
-    end = Settlement("RAIN", D(1), BOUGHT.at + np.timedelta64(1, "m"))
+    end = MarketSettlement("RAIN", D(1), BOUGHT.at + np.timedelta64(1, "m"))
     late = filled(1, "bid", 5000, 600, taker=True, order=2)
     at_once = come_to(START, BOUGHT, late, ends=(end,))
     paid = shown(Account(come_to(START, BOUGHT, ends=(end,)).expected.cash), BOUGHT, ends=(end,))
@@ -237,7 +246,7 @@ class Venue:
         if path.startswith("/portfolio/orders/"):
             found = [each for each in self.orders if path.endswith(f"/{each['order_id']}")]
             if not found:
-                raise StatusAnswer(404, "not found")
+                raise HttpStatusError(404, "not found")
             return {"order": found[0]}
         self.slow()
         status = (query or {}).get("status")
@@ -260,7 +269,7 @@ class Venue:
             "/markets": {"markets": [{"ticker": "RAIN", **market}]},
         }
         if path not in answers:
-            raise StatusAnswer(500, "no")
+            raise HttpStatusError(500, "no")
         return answers[path]
 
     def trades(self, count: int, *, listed: bool = True) -> None:
@@ -324,7 +333,7 @@ def test_a_fill_that_was_answered_and_is_not_listed_yet_is_waited_for(venue: Ven
     manager.submit(WISH)
     view = manager.view("RAIN")
     assert (view.yes, view.cash) == (10, D("994.82"))
-    assert manager.reading().differences == ()
+    assert manager.reading().discrepancies == ()
 
 
 @pytest.mark.parametrize(("count", "taken_out"), [(10, False), (4, True), (4, False)])
@@ -405,5 +414,5 @@ def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.Monk
     assert connection.pages(*fills, ticker="RAIN") == ["a", "b", "c"]
     assert all(query["ticker"] == "RAIN" for query in asked)
     pages["2"] = ("c", "1")
-    with pytest.raises(BrokerError, match=f"fills: .*more than {PAGES} pages"):
+    with pytest.raises(BrokerError, match=f"fills: .*more than {MAX_PAGES} pages"):
         connection.pages(*fills)

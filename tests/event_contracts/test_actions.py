@@ -28,8 +28,8 @@ from event_contracts.trading.orders import (
     EventContractOrder,
     MarketView,
     Outcome,
-    Quote,
-    Receipt,
+    ContractQuote,
+    OrderReceipt,
     RestingOrder,
     ContractAction,
     other,
@@ -54,9 +54,9 @@ class Shown:
     def view(self, market: str) -> MarketView:
         return self.account
 
-    def submit(self, order: EventContractOrder) -> Receipt:
+    def submit(self, order: EventContractOrder) -> OrderReceipt:
         self.sent.append(order)
-        return Receipt("o", D(0), order.count)
+        return OrderReceipt("o", D(0), order.count)
 
 
 # Codes
@@ -116,7 +116,7 @@ def test_a_style_picks_the_price_of_each_intent(style: Any, prices: list[str]) -
     """
     space = LimitOrderActionSpace(price_style=style)
     assert [space.price(intent, QUOTE) for intent in range(1, 5)] == [D(p) for p in prices]
-    for quote in (Quote(D(0), D("0.30")), Quote(D("0.30"), D(1))):
+    for quote in (ContractQuote(D(0), D("0.30")), ContractQuote(D("0.30"), D(1))):
         assert style != "mid" or {space.price(intent, quote) for intent in range(1, 5)} == {None}
 
 
@@ -283,7 +283,7 @@ def test_an_order_checks_itself() -> None:
         RestingOrder("o", EventContractOrder("c", MARKET, "BUY", "YES", D("0.5"), D(5)), D(6))
     for bid, ask in (("0.5", "0.4"), ("-0.1", "0.4"), ("0.5", "1.1")):
         with pytest.raises(ValueError, match="0 ≤ yes_bid ≤ yes_ask ≤ 1"):
-            Quote(D(bid), D(ask))
+            ContractQuote(D(bid), D(ask))
 
 
 PRICES = st.integers(1, 9_999).map(lambda n: D(n) / 10_000)

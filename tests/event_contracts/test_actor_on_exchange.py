@@ -11,13 +11,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
-from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
-from event_contracts.simulation.sessions import tape_of
+from event_contracts import MarketAgnosticKalshiEnv, SyntheticSessionModel
+from event_contracts.simulation.exchange import Exchange, SimulatedListing, SimulatedOrderManager
+from event_contracts.simulation.sessions import session_to_tape
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.policies import Codes, Observations, Policy, RandomPolicy
-from event_contracts.trading.records import SLOTS
-from event_contracts.trading.venue_orders import order_of
+from event_contracts.trading.records import MAX_RESTING_ORDERS
+from event_contracts.trading.venue_orders import contract_order
 from execution.orders.gate import AnyOrder, OrderRole, Unguarded
 from foundation.arrays import Mask
 from foundation.database import Database
@@ -26,7 +26,7 @@ from tests.event_contracts.exact_account import as_fill
 from tests.event_contracts.trading import journal, service_of, step
 
 D = Decimal
-SHORT = SyntheticMarket(steps=15)
+SHORT = SyntheticSessionModel(steps=15)
 seeds = st.integers(0, 2**31)
 styles = st.sampled_from(["passive", "mid", "aggressive"])
 cash_amounts = st.sampled_from([1000.0, 300.0, 60.0, 20_000.0])
@@ -55,7 +55,7 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
     """
     session = synthetic_session(seed, SHORT)
     env = MarketAgnosticKalshiEnv(session, price_style=style, starting_cash=cash)
-    exchange = Exchange([Listing(RAIN, tape_of(session))], env.settings)
+    exchange = Exchange([SimulatedListing(RAIN, session_to_tape(session))], env.settings)
     log, book = journal()
     manager = SimulatedOrderManager(exchange, book)
     watched = Watched(RandomPolicy(seed))
@@ -68,7 +68,7 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
         allowed = env.action_masks()
         view = manager.view(RAIN)
         assert (view.cash, view.yes, view.no) == (D(repr(info["cash"])), info["yes"], info["no"])
-        if len(view.resting) < SLOTS:
+        if len(view.resting) < MAX_RESTING_ORDERS:
             assert np.array_equal(env.space.action_masks(view), allowed)
         if again:
             service = service_of(manager, exchange, watched, log)
@@ -99,7 +99,7 @@ def test_the_service_sees_and_does_what_happens_in_the_environment(
 
 
 def exchange_of() -> Exchange:
-    return Exchange([Listing(RAIN, tape_of(synthetic_session(3, SHORT)))])
+    return Exchange([SimulatedListing(RAIN, session_to_tape(synthetic_session(3, SHORT)))])
 
 
 class Killed(Unguarded):
@@ -142,5 +142,5 @@ def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> 
     intent = book.get(entry.client_order_id)
     assert intent is not None
     assert (intent.job, intent.state, intent.role) == ("kalshi", "filled", "opening")
-    assert order_of(intent).count == 5
-    assert list(log.spans()) == [RAIN]
+    assert contract_order(intent).count == 5
+    assert list(log.schedules()) == [RAIN]

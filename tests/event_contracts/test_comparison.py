@@ -14,10 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts.compare import compare, held_out_sessions, questions_of, result_of
+from event_contracts.compare import compare, held_out_sessions, pairs_to_compare, build_result
 from event_contracts.settings import ComparisonSettings
-from event_contracts.simulation.comparison import Comparison, Rollout, Standing, Trials, rollout
-from event_contracts.simulation.settings import EpisodeSettings, SyntheticMarket
+from event_contracts.simulation.comparison import (
+    Comparison,
+    PlayedSessions,
+    EntrantResult,
+    ResampledReturns,
+    play_sessions,
+)
+from event_contracts.simulation.settings import EpisodeSettings, SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_sessions
 from event_contracts.trading.actions import POSITION_SIZES
 from event_contracts.trading.policies import BinaryKelly, Policy, RandomPolicy
@@ -29,15 +35,15 @@ from tests.event_contracts.checkpoints import checkpoint
 from tests.event_contracts.recordings import Quote, write_files
 from tests.pages import without_scripts
 
-QUIET = SyntheticMarket(steps=40)
+QUIET = SyntheticSessionModel(steps=40)
 SETTINGS = EpisodeSettings(market=QUIET)
 
 
-def sessions_of(count: int, market: SyntheticMarket = QUIET, seed: int = 5) -> list[Array]:
+def sessions_of(count: int, market: SyntheticSessionModel = QUIET, seed: int = 5) -> list[Array]:
     return list(synthetic_sessions(seed, count, market))
 
 
-def standard_error(played: Rollout) -> float:
+def standard_error(played: PlayedSessions) -> float:
     return float(played.profits.std(ddof=1) / np.sqrt(len(played.profits)))
 
 
@@ -52,7 +58,7 @@ NOISY = replace(QUIET, estimate_noise=0.1)
 def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: int | None) -> None:
     """Not in every session, and not by accident: by more than three standard errors."""
     settings = replace(SETTINGS, fixed_size=fixed)
-    played = rollout(policy, sessions_of(200, NOISY), settings)
+    played = play_sessions(policy, sessions_of(200, NOISY), settings)
     assert sum(len(episode.fills) for episode in played.episodes) > 200
     assert (played.profits > 0).any()
     assert played.profits.mean() < -3 * standard_error(played)
@@ -62,7 +68,7 @@ def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: 
 
 def test_with_an_edge_and_the_fair_price_kelly_earns() -> None:
     market = replace(QUIET, edge=0.2, memory=0.99)
-    played = rollout(BinaryKelly(), sessions_of(150, market), SETTINGS)
+    played = play_sessions(BinaryKelly(), sessions_of(150, market), SETTINGS)
     assert played.profits.mean() > 3 * standard_error(played)
 
 
@@ -75,10 +81,10 @@ def drawn(
     return np.random.default_rng(seed).normal(mean, deviation, (runs, count)).clip(-0.9, None)
 
 
-def trials(groups: int | None = None, /, **returns: Array) -> Trials:
+def trials(groups: int | None = None, /, **returns: Array) -> ResampledReturns:
     count = next(iter(returns.values())).shape[1]
     numbers = np.arange(count) if groups is None else np.arange(count) % groups
-    return Trials(returns, numbers)
+    return ResampledReturns(returns, numbers)
 
 
 def test_figures_to_check_by_hand() -> None:
@@ -162,11 +168,11 @@ def test_runs_that_differ_widen_an_interval_and_runs_that_do_not_leave_it() -> N
     assert apart[1] - apart[0] > 2 * (once[1] - once[0])
 
 
-EDGE = SyntheticMarket(steps=20, edge=0.2, memory=0.99)
+EDGE = SyntheticSessionModel(steps=20, edge=0.2, memory=0.99)
 SMALL = ComparisonSettings(episode=EpisodeSettings(market=EDGE), sessions=25, runs=2)
 
 
-def sizes_of(standing: Standing) -> set[int]:
+def sizes_of(standing: EntrantResult) -> set[int]:
     return {order.size for episode in standing.episodes for order in episode.orders}
 
 
@@ -194,7 +200,7 @@ def test_every_policy_plays_every_session_and_each_pair_is_answered(comparison: 
 def test_json_holds_every_figure_and_the_page_every_section(
     comparison: Comparison, tmp_path: Path
 ) -> None:
-    result = result_of(comparison)
+    result = build_result(comparison)
     for name, write in result.files.items():
         write(tmp_path / name)
     content = json.loads((tmp_path / "comparison.json").read_text())
@@ -233,18 +239,18 @@ def recorded(folder: Path) -> Path:
 
 def test_the_last_events_judge_and_the_markets_of_one_are_one_group(tmp_path: Path) -> None:
     folder = str(recorded(tmp_path))
-    settings = replace(SMALL, folder=folder, judge_events=4)
+    settings = replace(SMALL, folder=folder, holdout_events=4)
     held_out = held_out_sessions(settings)
     assert held_out.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert held_out.source == "recorded markets of RAIN-2, RAIN-3, RAIN-4, RAIN-5"
     assert compare(settings).standings[-1].profit == 0
     with pytest.raises(InputError, match="judge_events: 6 of 6 recorded events leave none"):
-        held_out_sessions(replace(settings, judge_events=6))
+        held_out_sessions(replace(settings, holdout_events=6))
 
 
 def test_a_checkpoint_that_has_seen_what_judges_is_refused(tmp_path: Path) -> None:
     folder = str(recorded(tmp_path))
-    settings = replace(SMALL, folder=folder, judge_events=4)
+    settings = replace(SMALL, folder=folder, holdout_events=4)
     taught = [
         checkpoint(tmp_path / f"after{k}", settings={"folder": ".", "train_events": k})
         for k in (2, 3)
@@ -302,7 +308,7 @@ def test_the_verdict_is_about_the_passed_policy(
     passed: dict[str, Any], first: tuple[str, str]
 ) -> None:
     """A checkpoint of one kind once left the verdict to Kelly."""
-    questions = questions_of(ComparisonSettings(**passed))
+    questions = pairs_to_compare(ComparisonSettings(**passed))
     assert questions[0] == first
     assert questions[-1] == ("kelly", "kelly fixed 10")
     assert len(set(questions)) == len(questions)

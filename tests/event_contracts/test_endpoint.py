@@ -15,7 +15,7 @@ from event_contracts.trading.endpoint import (
     KalshiConnection,
     KalshiKeys,
     KalshiSettings,
-    StatusAnswer,
+    HttpStatusError,
 )
 from foundation.errors import BrokerError, InputError, InvalidResponse
 from tests.event_contracts.practice import KEYS
@@ -95,8 +95,8 @@ def test_no_text_shows_a_key_whole_or_by_the_line() -> None:
     ids=["the id", "the key in a line", "the key"],
 )
 def test_an_error_shows_no_key_though_the_venue_wrote_it_back(failure: str) -> None:
-    for error in (StatusAnswer(400, failure), InvalidResponse(failure), KeyError(failure)):
-        with pytest.raises(BrokerError) as caught, THERE.translated_errors("orders"):
+    for error in (HttpStatusError(400, failure), InvalidResponse(failure), KeyError(failure)):
+        with pytest.raises(BrokerError) as caught, THERE.translate_errors("orders"):
             raise error
         assert "127.0.0.1:9: orders: " in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -112,7 +112,7 @@ def test_money_is_played_with_unless_it_is_said_twice() -> None:
         KalshiSettings(mode="live")
     live = KalshiSettings(mode="live", confirm_live=True)
     assert live.address == "https://external-api.kalshi.com"
-    assert not live.on_this_machine
+    assert not live.is_loopback
 
 
 @pytest.mark.parametrize(

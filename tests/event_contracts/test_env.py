@@ -13,25 +13,25 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts import MarketAgnosticKalshiEnv, SyntheticMarket
+from event_contracts import MarketAgnosticKalshiEnv, SyntheticSessionModel
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.records import (
     BUY_NO,
     BUY_YES,
-    DOLLAR,
-    MOST_FILLS,
-    POINT,
+    MICROS_PER_DOLLAR,
+    MAX_FILLS,
+    MICROS_PER_PRICE_UNIT,
     SELL_YES,
-    SLOTS,
-    WHOLE,
+    MAX_RESTING_ORDERS,
+    PRICE_UNITS,
 )
 from tests.e2e.kalshi_desk import quotes
 from tests.event_contracts.exact_account import Account, as_fill
 
 D = Decimal
 MARKET = "RAIN"
-SHORT = SyntheticMarket(steps=60)
+SHORT = SyntheticSessionModel(steps=60)
 STYLES = ("passive", "mid", "aggressive")
 seeds = st.integers(0, 2**31)
 styles = st.sampled_from(STYLES)
@@ -121,7 +121,10 @@ def test_a_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> N
         for fill in taken:
             lifts = (fill["action"] == "BUY") == (fill["side"] == "YES")
             price = tick["ask"] if lifts else tick["bid"]
-            assert fill["price"] == (price if fill["side"] == "YES" else WHOLE - price) / WHOLE
+            assert (
+                fill["price"]
+                == (price if fill["side"] == "YES" else PRICE_UNITS - price) / PRICE_UNITS
+            )
             assert 0 < fill["count"] <= tick["ask_size" if lifts else "bid_size"]
         tick = env._one.tapes[0, env._market["row"]].copy()
 
@@ -133,12 +136,12 @@ def test_one_step_has_room_for_every_fill() -> None:
     styles = {"BUY_YES": "passive", "SELL_YES": "passive", "BUY_NO": "passive", "SELL_NO": "mid"}
     env = MarketAgnosticKalshiEnv(session, price_style=styles, life=20, starting_cash=10_000.0)
     env.reset(seed=0)
-    for _ in range(SLOTS - 1):
+    for _ in range(MAX_RESTING_ORDERS - 1):
         assert env.step(1)[4]["fills"] == []
     taking = MarketAgnosticKalshiEnv(session, life=20, starting_cash=10_000.0)
     env._one._terms = taking._one._terms
     fills = env.step(3)[4]["fills"]
-    assert len(fills) == MOST_FILLS
+    assert len(fills) == MAX_FILLS
     assert [(fill["count"], fill["maker"]) for fill in fills[:1]] == [(10, False)]
     assert sum(fill["count"] for fill in fills) == 7 * 5 + 20
 
@@ -170,7 +173,7 @@ def test_gymnasiums_own_check_finds_nothing() -> None:
         check_env(env_of("aggressive"), skip_render_check=True)
 
 
-QUICK = SyntheticMarket(steps=30)
+QUICK = SyntheticSessionModel(steps=30)
 
 
 @settings(max_examples=8)
@@ -198,7 +201,7 @@ def test_every_market_is_the_single_environment_step_by_step(
             if done:
                 assert final[i].tolist() == shown.tolist()
                 place = list(info["settled"]).index(i)
-                assert told["cash"] == info["final_markets"]["cash"][place] / DOLLAR
+                assert told["cash"] == info["final_markets"]["cash"][place] / MICROS_PER_DOLLAR
                 shown, _ = single.reset()
             assert seen[i].tolist() == shown.tolist()
             assert single.action_masks().tolist() == many.action_masks()[i].tolist()
@@ -224,7 +227,7 @@ def unexplained_money(env: VectorKalshiEnv, actions: int, seed: int) -> int:
         real = slots < after["fills"][:, None]
         buys = (fills["intent"] == BUY_YES) | (fills["intent"] == BUY_NO)
         signed = np.where(real, np.where(buys, fills["count"], -fills["count"]), 0)
-        paid = -(signed * fills["price"] * POINT).sum(axis=1)
+        paid = -(signed * fills["price"] * MICROS_PER_PRICE_UNIT).sum(axis=1)
         paid -= np.where(real, fills["fee"], 0).sum(axis=1)
         is_yes = fills["intent"] <= SELL_YES
         yes = before["yes"] + (signed * is_yes).sum(axis=1)
@@ -232,12 +235,12 @@ def unexplained_money(env: VectorKalshiEnv, actions: int, seed: int) -> int:
         pairs = np.minimum(yes, no)
         assert (after["yes"] >= 0).all()
         assert (after["no"] >= 0).all()
-        paid += pairs * DOLLAR
+        paid += pairs * MICROS_PER_DOLLAR
         yes -= pairs
         no -= pairs
         if len(settled):
             came_true = info["final_obs"][:, :2].sum(axis=1) > 1 - 1e-6
-            paid[settled] += np.where(came_true, yes[settled], no[settled]) * DOLLAR
+            paid[settled] += np.where(came_true, yes[settled], no[settled]) * MICROS_PER_DOLLAR
             yes[settled] = no[settled] = 0
         assert np.array_equal(after["yes"], yes)
         assert np.array_equal(after["no"], no)
@@ -281,4 +284,4 @@ def test_codes_and_counts_that_cannot_be_are_refused() -> None:
     for code in no_codes:
         with pytest.raises(ValueError, match=r"action must be 0|is no whole number"):
             begun.step(code)
-    assert begun._market["cash"] == 1000 * DOLLAR
+    assert begun._market["cash"] == 1000 * MICROS_PER_DOLLAR

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts import SyntheticMarket
-from event_contracts.simulation.exchange import Exchange, Listing
-from event_contracts.simulation.sessions import tape_of
+from event_contracts import SyntheticSessionModel
+from event_contracts.simulation.exchange import Exchange, SimulatedListing
+from event_contracts.simulation.sessions import session_to_tape
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
-from event_contracts.trading.actions import ACTIONS, LimitOrderActionSpace, PositionLimits
+from event_contracts.trading.actions import ACTION_COUNT, LimitOrderActionSpace, PositionLimits
 from event_contracts.trading.event_risk import (
     MarketEvent,
     MarketLoss,
@@ -29,9 +29,22 @@ from event_contracts.trading.event_risk import (
     market_loss,
     strike_fields,
 )
-from event_contracts.trading.orders import Exposure, EventContractOrder, Outcome, Quote, other
-from event_contracts.trading.record_rules import masks
-from event_contracts.trading.records import DOLLAR, MARKET, ORDER, SLOTS, TICK, WHOLE
+from event_contracts.trading.orders import (
+    Exposure,
+    EventContractOrder,
+    Outcome,
+    ContractQuote,
+    other,
+)
+from event_contracts.trading.record_rules import write_action_masks
+from event_contracts.trading.records import (
+    MICROS_PER_DOLLAR,
+    MARKET,
+    ORDER,
+    MAX_RESTING_ORDERS,
+    TICK,
+    PRICE_UNITS,
+)
 from foundation.decimals import CENT
 from foundation.errors import InputError, OrderRejected
 from tests.e2e.kalshi_desk import quotes
@@ -99,14 +112,14 @@ def test_greatest_loss_is_that_of_all_outcomes(
 def test_unfilled_orders_count_in_the_worst_way(held: int, cents: int, kinds: list[int]) -> None:
     """Brute force over what fills: none, some or all of the orders."""
     price = D(cents) / 100
-    value = int(abs(held) * (price if held > 0 else 1 - price) * DOLLAR)
+    value = int(abs(held) * (price if held > 0 else 1 - price) * MICROS_PER_DOLLAR)
     costs: dict[Outcome, list[int]] = {"YES": [], "NO": []}
     for k, kind in enumerate(kinds):
-        costs["YES" if kind % 2 else "NO"].append(DOLLAR * (k + 1) * cents // 100)
+        costs["YES" if kind % 2 else "NO"].append(MICROS_PER_DOLLAR * (k + 1) * cents // 100)
     found = market_loss(held, value, sum(costs["YES"]), sum(costs["NO"]))
     orders = [(side, cost, cost * 100 // cents) for side in costs for cost in costs[side]]
     for outcome, loss in (("YES", found.yes), ("NO", found.no)):
-        paid = max(held if outcome == "YES" else -held, 0) * DOLLAR
+        paid = max(held if outcome == "YES" else -held, 0) * MICROS_PER_DOLLAR
         assert loss == max(
             value - paid + sum(cost - (pays if side == outcome else 0) for side, cost, pays in some)
             for some in chain.from_iterable(combinations(orders, n) for n in range(4))
@@ -233,7 +246,7 @@ limit_choices = st.sampled_from(
         PositionLimits(event_share=D("0.1"), account_share=D("0.15")),
     ]
 )
-amounts = st.integers(-150, 300).map(lambda usd: usd * DOLLAR)
+amounts = st.integers(-150, 300).map(lambda usd: usd * MICROS_PER_DOLLAR)
 
 
 @given(
@@ -262,29 +275,33 @@ def test_masks_are_those_of_the_validators(
         str(cash),
         max(held, 0),
         max(-held, 0),
-        Quote(bid, ask),
+        ContractQuote(bid, ask),
         resting=resting,
         elsewhere=D(40),
         exposure=exposure,
     )
-    market, orders, tick = np.zeros(1, MARKET), np.zeros(SLOTS, ORDER), np.zeros(1, TICK)
-    market["cash"], market["elsewhere"] = cash * DOLLAR, 40 * DOLLAR
+    market, orders, tick = (
+        np.zeros(1, MARKET),
+        np.zeros(MAX_RESTING_ORDERS, ORDER),
+        np.zeros(1, TICK),
+    )
+    market["cash"], market["elsewhere"] = cash * MICROS_PER_DOLLAR, 40 * MICROS_PER_DOLLAR
     market["yes"], market["no"] = max(held, 0), max(-held, 0)
     market["event_if_yes"], market["event_if_no"], market["other_events"] = exposure
     market["resting"] = len(resting)
     for slot, (side, count) in zip(orders, waiting_orders, strict=False):
         slot["intent"] = 1 if side == "YES" else 3
         slot["price"], slot["remaining"] = 3000, count
-    tick["bid"], tick["ask"] = int(bid * WHOLE), int(ask * WHOLE)
-    allowed = np.zeros(ACTIONS, dtype=bool)
-    masks(market[0], orders, tick[0], space.terms(CENT), allowed)
+    tick["bid"], tick["ask"] = int(bid * PRICE_UNITS), int(ask * PRICE_UNITS)
+    allowed = np.zeros(ACTION_COUNT, dtype=bool)
+    write_action_masks(market[0], orders, tick[0], space.terms(CENT), allowed)
     assert allowed.tolist() == space.action_masks(account).tolist()
 
 
 # No sequence of orders
 
 
-EAGER = SyntheticMarket(steps=12, depth=200, noise=1.0)
+EAGER = SyntheticSessionModel(steps=12, depth=200, noise=1.0)
 KINDS: dict[str, list[tuple[str, MarketEvent]]] = {
     "exclusive": [(f"M{k}", MarketEvent("E", exclusive=True)) for k in range(3)],
     "nested": [(f"M{k}", MarketEvent("E", strike=Strike(low=D(50 + k)))) for k in range(3)],
@@ -329,8 +346,8 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
     """Brute force after every purchase that was taken; one that only reduces is always taken."""
     limits = PositionLimits(event_loss=D(120), account_loss=D(150))
     listings = [
-        Listing(
-            name, tape_of(synthetic_session(seed, EAGER, market=k)),
+        SimulatedListing(
+            name, session_to_tape(synthetic_session(seed, EAGER, market=k)),
             event=event.event, exclusive=event.exclusive, strike=event.strike,
         )
         for k, (name, event) in enumerate(KINDS[kind])
@@ -365,7 +382,7 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
 
 def test_a_second_strike_is_refused_by_name() -> None:
     listings = [
-        Listing(f"T{k}", tape_of(synthetic_session(3, EAGER, market=k)), event="E")
+        SimulatedListing(f"T{k}", session_to_tape(synthetic_session(3, EAGER, market=k)), event="E")
         for k in range(2)
     ]
     exchange = Exchange(listings, EpisodeSettings(limits=PositionLimits(event_loss=D(40))))
@@ -387,7 +404,7 @@ def test_a_fill_beyond_the_event_limit_is_cancelled(limit: int, filled: int) -> 
         "A": [(0.40, 0.42, 1)] * 2 + [(0.36, 0.38, 1)] * 2,
     }
     listings = [
-        Listing(name, tape_of(quotes([*each, (0.99, 1.0, 1)], 1000)), event="E")
+        SimulatedListing(name, session_to_tape(quotes([*each, (0.99, 1.0, 1)], 1000)), event="E")
         for name, each in rows.items()
     ]
     limits = PositionLimits(event_loss=D(limit))

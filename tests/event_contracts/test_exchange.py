@@ -10,32 +10,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts import SyntheticMarket
+from event_contracts import SyntheticSessionModel
 from event_contracts.simulation.exchange import (
     Exchange,
-    Listing,
+    SimulatedListing,
     PlacedOrder,
     SimulatedOrderManager,
 )
-from event_contracts.simulation.sessions import tape_of
+from event_contracts.simulation.sessions import session_to_tape
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.orders import (
-    Fill,
+    ContractFill,
     EventContractOrder,
     MarketView,
     Outcome,
     ContractTimeInForce,
     other,
 )
-from event_contracts.trading.records import SLOTS
+from event_contracts.trading.records import MAX_RESTING_ORDERS
 from foundation.errors import OrderRejected
 from tests.e2e.kalshi_desk import UNLIMITED, pay_in, quotes
 from tests.event_contracts.exact_account import Account
 
 D = Decimal
-EAGER = SyntheticMarket(steps=15, depth=40, noise=1.0)
+EAGER = SyntheticSessionModel(steps=15, depth=40, noise=1.0)
 MARKETS = ("RAIN", "SNOW", "WIND")
 seeds = st.integers(0, 2**31)
 styles = st.sampled_from(["passive", "mid", "aggressive"])
@@ -44,7 +44,9 @@ cash_amounts = st.sampled_from([1000.0, 300.0, 60.0, 20_000.0])
 
 def exchange_of(seed: int, markets: tuple[str, ...] = MARKETS, **more: Any) -> Exchange:
     listings = [
-        Listing(name, tape_of(synthetic_session(seed, EAGER, market=k)), first=2 * k)
+        SimulatedListing(
+            name, session_to_tape(synthetic_session(seed, EAGER, market=k)), first=2 * k
+        )
         for k, name in enumerate(markets)
     ]
     return Exchange(listings, EpisodeSettings(**more))
@@ -58,7 +60,7 @@ def act(manager: SimulatedOrderManager, rng: np.random.Generator) -> None:
             continue
         allowed = np.flatnonzero(exchange.space.action_masks(manager.view(market)))
         mine = [r for r in exchange.resting if r.order.market == market]
-        if len(mine) < SLOTS:
+        if len(mine) < MAX_RESTING_ORDERS:
             name = f"{market}-{exchange.tick}"
             exchange.space.execute_action_sync(int(rng.choice(allowed)), manager, market, name)
         if mine and rng.random() < 0.1:
@@ -133,7 +135,7 @@ def assert_no_sale_can_turn(view: MarketView) -> None:
             assert view.resting_towards(other(side)) <= view.held(side)
 
 
-def assert_within_limits(account: Account, fill: Fill, shown: dict[str, Decimal]) -> None:
+def assert_within_limits(account: Account, fill: ContractFill, shown: dict[str, Decimal]) -> None:
     """Of an account after a purchase; shown: the middle of each market's quote."""
     held = account.held(fill.market, fill.side)
     if fill.action == "SELL" or held <= 0:
@@ -152,7 +154,9 @@ def assert_within_limits(account: Account, fill: Fill, shown: dict[str, Decimal]
 def shown(*rows: tuple[str, str], size: int = 1000, **more: Any) -> Exchange:
     """One market that shows these quotes of YES, bid and ask, with so many contracts at each."""
     session = quotes([*((float(bid), float(ask), 1) for bid, ask in rows), (0.99, 1.0, 1)], size)
-    return Exchange([Listing("RAIN", tape_of(session))], EpisodeSettings(life=20, **more))
+    return Exchange(
+        [SimulatedListing("RAIN", session_to_tape(session))], EpisodeSettings(life=20, **more)
+    )
 
 
 def sent(exchange: Exchange, action: str, side: str, price: str, count: int) -> PlacedOrder:
@@ -321,9 +325,9 @@ def test_a_purchase_takes_what_queues_before_an_own_order() -> None:
 def test_what_another_market_holds_is_part_of_the_portfolio_as_an_order_fills() -> None:
     """400 contracts near $0.50 are a fifth of $1,000, and more than 25 % of the cash that is left
     once another market has taken as much."""
-    deep = SyntheticMarket(steps=60, start_deviation=0.0, volatility=0.01, depth=1e6)
-    tapes = [tape_of(synthetic_session(1, deep, market=k)) for k in range(2)]
-    exchange = Exchange([Listing("RAIN", tapes[0]), Listing("SNOW", tapes[1])])
+    deep = SyntheticSessionModel(steps=60, start_deviation=0.0, volatility=0.01, depth=1e6)
+    tapes = [session_to_tape(synthetic_session(1, deep, market=k)) for k in range(2)]
+    exchange = Exchange([SimulatedListing("RAIN", tapes[0]), SimulatedListing("SNOW", tapes[1])])
     for market in ("RAIN", "SNOW"):
         exchange.submit(EventContractOrder(market, market, "BUY", "YES", D("0.60"), D(400)))
     exchange.advance()

@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from event_contracts import SyntheticMarket
+from event_contracts import SyntheticSessionModel
 from event_contracts.compare import ACCOUNT, compare, journaled_decisions
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import rollout
-from event_contracts.simulation.exchange import Exchange, Listing, SimulatedOrderManager
-from event_contracts.simulation.sessions import tape_of
+from event_contracts.simulation.exchange import Exchange, SimulatedListing, SimulatedOrderManager
+from event_contracts.simulation.sessions import session_to_tape
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.actions import PriceStyle
-from event_contracts.trading.listings import Settlement
+from event_contracts.trading.listings import MarketSettlement
 from event_contracts.trading.manager import AccountBooks, PaidPosition
 from event_contracts.trading.policies import Codes, Observations, RandomPolicy
 from foundation.arrays import Mask
@@ -33,7 +33,7 @@ from tests.event_contracts.trading import journal, service_of, step
 from tests.execution.journals import change_rows
 
 D = Decimal
-SHORT = SyntheticMarket(steps=30, noise=0.5)
+SHORT = SyntheticSessionModel(steps=30, noise=0.5)
 STEPS = 30
 
 
@@ -41,8 +41,8 @@ def traded(
     path: Path, seed: int, episode: EpisodeSettings, unseen: range = range(0)
 ) -> tuple[Exchange, ActionLog]:
     """A market traded at random until it settled, but for ticks that nobody saw."""
-    tape = tape_of(synthetic_session(seed, SHORT))
-    exchange = Exchange([Listing("RAIN-1", tape)], episode)
+    tape = session_to_tape(synthetic_session(seed, SHORT))
+    exchange = Exchange([SimulatedListing("RAIN-1", tape)], episode)
     log, book = journal(Database(path))
     manager = SimulatedOrderManager(exchange, book)
     service = service_of(manager, exchange, RandomPolicy(seed), log)
@@ -236,7 +236,7 @@ def test_booked_result_stands_beside_the_replay(
     monkeypatch.chdir(tmp_path)
     _, log = traded(Path("journal.sqlite"), 4, EpisodeSettings())
     at = np.datetime64("2026-11-22T10:00:00", "ns")
-    paid = Settlement("RAIN-1", D(1), at, "yes", net=D(0), profit=D("295.33"))
+    paid = MarketSettlement("RAIN-1", D(1), at, "yes", net=D(0), profit=D("295.33"))
     log.record_paid([PaidPosition(paid, D(0), D(0))])
     log.database.close()
     code, printed, said = answer_of(

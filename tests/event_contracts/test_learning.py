@@ -20,17 +20,22 @@ from event_contracts.settings import KalshiTradingSettings
 from event_contracts.simulation.learner import (
     Experience,
     Learner,
-    Lessons,
+    TrainingBatch,
     Markets,
-    advantages_of,
-    learner_of,
+    estimate_advantages,
+    build_learner,
     surrogate_and_entropy,
 )
-from event_contracts.simulation.settings import LearnerSettings, SyntheticMarket
+from event_contracts.simulation.settings import LearnerSettings, SyntheticSessionModel
 from event_contracts.simulation.vector import VectorKalshiEnv
-from event_contracts.trade import policy_of
+from event_contracts.trade import build_policy
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.policies import CHOICE, About, load_network, read_checkpoint
+from event_contracts.trading.policies import (
+    ACTION_LAYER,
+    CheckpointInfo,
+    load_network,
+    read_checkpoint,
+)
 from event_contracts.trading.rules import ORDER_RULES
 from event_contracts.train import CHECKPOINT, UPDATES
 from foundation.arrays import Mask
@@ -41,12 +46,12 @@ from tests.event_contracts.checkpoints import checkpoint, layers, written
 
 Tensors = dict[str, Any]
 Damage = Callable[[Tensors, dict[str, Any]], object]
-MARKET = SyntheticMarket(steps=10)
+MARKET = SyntheticSessionModel(steps=10)
 
 
 def begun_anew(seed: int = 3, **more: Any) -> Learner:
     quick = LearnerSettings(**{"rollout": 4, "batch": 16, "epochs": 1, **more})
-    return learner_of(VectorKalshiEnv(4, market=MARKET), quick, seed)
+    return build_learner(VectorKalshiEnv(4, market=MARKET), quick, seed)
 
 
 @settings(max_examples=10)
@@ -57,16 +62,16 @@ def test_of_the_allowed_actions_the_networks_first_is_chosen_whoever_stands_besi
     policy = load_network(checkpoint(tmp_path_factory.mktemp("c") / "one.safetensors", seed))
     assert policy.name == "one"
     rng = np.random.default_rng(seed)
-    seen = rng.normal(size=(count, len(policy.about.features))).astype(np.float32)
+    observations = rng.normal(size=(count, len(policy.about.features))).astype(np.float32)
     allowed = rng.random((count, 25)) < 0.3
     allowed[:, 0] = True
-    chosen = policy.actions(seen, allowed)
-    values, tensors = seen, layers(seed)
+    chosen = policy.actions(observations, allowed)
+    values, tensors = observations, layers(seed)
     for name in ("mlp_extractor.policy_net.0", "mlp_extractor.policy_net.2"):
         values = np.tanh(values @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"])
     values = values @ tensors["action_net.weight"].T + tensors["action_net.bias"]
     assert chosen.tolist() == np.where(allowed, values, -np.inf).argmax(axis=1).tolist()
-    alone = [policy.actions(seen[k : k + 1], allowed[k : k + 1])[0] for k in range(count)]
+    alone = [policy.actions(observations[k : k + 1], allowed[k : k + 1])[0] for k in range(count)]
     assert chosen.tolist() == alone
 
 
@@ -94,7 +99,7 @@ def test_a_checkpoint_that_does_not_fit_or_is_none_is_refused_in_a_line(
     if isinstance(change, bytes):
         path.write_bytes(change)
     else:
-        tensors, about = layers(), asdict(About(order_rules=ORDER_RULES))
+        tensors, about = layers(), asdict(CheckpointInfo(order_rules=ORDER_RULES))
         change(tensors, about)
         written(path, tensors, about)
     with pytest.raises(InputError, match=rf"{path}: .*{says}") as caught:
@@ -175,9 +180,9 @@ def test_a_policy_sends_the_orders_that_it_was_trained_with_and_no_others(
 ) -> None:
     policy = checkpoint(tmp_path / "one", **said)
     with pytest.raises(InputError, match=rf"^{policy}: trained with {name}=[^\n]*$"):
-        policy_of(KalshiTradingSettings(policy=policy))
+        build_policy(KalshiTradingSettings(policy=policy))
     same = KalshiTradingSettings(policy=policy, **{name: value})
-    assert policy_of(same)(same.space_at(FeeRules()), 500.0).name == "one"
+    assert build_policy(same)(same.action_space_at(FeeRules()), 500.0).name == "one"
 
 
 WIDTH = 22
@@ -187,9 +192,9 @@ def test_a_surrogate_is_clipped_where_a_likelihood_has_moved_too_far() -> None:
     """Of two even actions: ratios 1 and 1.5, of which the second counts as 1.2 where it gains and
     whole where it loses.
     """
-    lessons = Lessons(
-        seen=torch.zeros(3, WIDTH),
-        shut=torch.zeros(3, 2),
+    lessons = TrainingBatch(
+        observations=torch.zeros(3, WIDTH),
+        masked=torch.zeros(3, 2),
         codes=torch.tensor([[0], [1], [1]]),
         likelihoods=torch.tensor([1 / 2, 1 / 3, 1 / 3]).log(),
         advantages=torch.tensor([1.0, 10.0, -10.0]),
@@ -205,25 +210,25 @@ def test_advantages_add_up_what_follows_until_a_market_settles() -> None:
     rewards = np.array([[1.0], [2.0], [8.0]], np.float32)
     values = np.array([[2.0], [4.0], [2.0], [4.0]], np.float32)
     going = np.zeros((3, 1), dtype=bool)
-    found = advantages_of(rewards, values, going, 0.5, 0.5)
+    found = estimate_advantages(rewards, values, going, 0.5, 0.5)
     assert found[:, 0].tolist() == [1 + 2 - 2 + 1 / 4, 2 + 1 - 4 + 8 / 4, 8 + 2 - 2]
     going[1] = True
-    assert advantages_of(rewards, values, going, 0.5, 0.5)[:, 0].tolist() == [0.5, -2.0, 8.0]
+    assert estimate_advantages(rewards, values, going, 0.5, 0.5)[:, 0].tolist() == [0.5, -2.0, 8.0]
 
 
 @pytest.fixture
 def learner() -> Learner:
     quick = LearnerSettings(rollout=8, batch=64, layers=(8,))
-    return learner_of(VectorKalshiEnv(64, market=SyntheticMarket(steps=10)), quick, seed=3)
+    return build_learner(VectorKalshiEnv(64, market=SyntheticSessionModel(steps=10)), quick, seed=3)
 
 
 def test_only_allowed_actions_are_played_as_often_as_they_are_likely(learner: Learner) -> None:
-    seen = np.repeat(np.linspace(-1, 1, WIDTH, dtype=np.float32)[None], 20_000, axis=0)
-    allowed = np.zeros((len(seen), 25), dtype=bool)
+    observations = np.repeat(np.linspace(-1, 1, WIDTH, dtype=np.float32)[None], 20_000, axis=0)
+    allowed = np.zeros((len(observations), 25), dtype=bool)
     allowed[:, [0, 3, 20]] = True
     with torch.no_grad():
-        learner.networks.named[f"{CHOICE}bias"][:] = torch.linspace(0, 3, 25)
-        codes, likelihoods = learner._choose(seen, allowed)
+        learner.networks.named[f"{ACTION_LAYER}bias"][:] = torch.linspace(0, 3, 25)
+        codes, likelihoods = learner._choose(observations, allowed)
     assert set(codes) == {0, 3, 20}
     for code in (0, 3, 20):
         chance = np.exp(likelihoods[codes == code])
@@ -236,7 +241,7 @@ def test_likelihoods_that_are_played_are_those_that_are_learned_from(learner: Le
     with torch.no_grad():
         played: Experience = learner.markets.play(learner._choose)
         lessons = learner._lessons(played)
-        logits = learner.networks.logits(lessons.seen, lessons.shut)
+        logits = learner.networks.logits(lessons.observations, lessons.masked)
         surrogate, _ = surrogate_and_entropy(logits, lessons, 0.2)
     torch.testing.assert_close(surrogate, -lessons.advantages.mean(), atol=1e-6, rtol=1e-5)
 
@@ -244,8 +249,8 @@ def test_likelihoods_that_are_played_are_those_that_are_learned_from(learner: Le
 @pytest.mark.slow
 def test_with_an_edge_a_network_earns_what_it_did_not_before() -> None:
     """Mean USD of an episode, learned on synthetic markets with an edge of 10 cents."""
-    env = VectorKalshiEnv(512, market=SyntheticMarket(edge=0.1), reward="log_wealth")
-    learner = learner_of(env, LearnerSettings(), seed=0)
+    env = VectorKalshiEnv(512, market=SyntheticSessionModel(edge=0.1), reward="log_wealth")
+    learner = build_learner(env, LearnerSettings(), seed=0)
     earned: list[float] = []
     learner.learn(500_000, lambda steps, figures: earned.append(figures.get("earned", np.nan)))
     known = [each for each in earned if np.isfinite(each)]
@@ -277,10 +282,10 @@ def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(
     path = Path("one") / CHECKPOINT
     policy = load_network(path)
     assert policy.about.steps == 512
-    env = VectorKalshiEnv(3, market=SyntheticMarket(steps=10))
-    seen, _ = env.reset(seed=0)
+    env = VectorKalshiEnv(3, market=SyntheticSessionModel(steps=10))
+    observations, _ = env.reset(seed=0)
     for _ in range(9):
-        seen, *_ = env.step(policy.actions(seen, env.action_masks()))
+        observations, *_ = env.step(policy.actions(observations, env.action_masks()))
     updates = [json.loads(line) for line in Path("one", UPDATES).read_text().splitlines()]
     assert [each["steps"] for each in updates] == [128, 256, 384, 512]
     assert {"earned", "orders", "size", "share_5", "entropy"} <= set().union(*updates)
@@ -316,25 +321,25 @@ def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(
     assert Path("mine", CHECKPOINT).read_text() == "of another run"
 
 
-def any_allowed(seen: np.ndarray, allowed: Mask) -> tuple[np.ndarray, np.ndarray]:
+def any_allowed(observations: np.ndarray, allowed: Mask) -> tuple[np.ndarray, np.ndarray]:
     """An allowed action in front of every market, and the logarithm of its likelihood."""
-    rng = np.random.default_rng(seen.view(np.uint32).ravel()[:8])
+    rng = np.random.default_rng(observations.view(np.uint32).ravel()[:8])
     codes = np.array([rng.choice(np.flatnonzero(row)) for row in allowed])
     return codes, -np.log(allowed.sum(axis=1)).astype(np.float32)
 
 
 def test_a_potential_moves_rewards_and_leaves_what_an_episode_earned() -> None:
     """Undiscounted, the shaped rewards of an episode add up to the others."""
-    market = SyntheticMarket(steps=30, edge=0.1)
+    market = SyntheticSessionModel(steps=30, edge=0.1)
     rewards = {}
     for shaping in (False, True):
         env = VectorKalshiEnv(16, market=market, reward="log_wealth", life=20)
         settings = LearnerSettings(shaping=shaping, discount=1.0, rollout=15)
         markets = Markets(env, settings, seed=5)
         parts = [markets.play(any_allowed) for _ in range(2)]
-        assert [part.over.sum() for part in parts] == [0, 16]
-        assert parts[1].over[-1].all()
-        assert np.array_equal(parts[0].seen[-1], parts[1].seen[0])
+        assert [part.terminated.sum() for part in parts] == [0, 16]
+        assert parts[1].terminated[-1].all()
+        assert np.array_equal(parts[0].observations[-1], parts[1].observations[0])
         rewards[shaping] = np.concatenate([part.rewards for part in parts])
         assert markets.earned == pytest.approx(rewards[False].sum(axis=0), abs=1e-3)
     assert np.allclose(rewards[True].sum(axis=0), rewards[False].sum(axis=0), atol=1e-3)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from event_contracts.simulation import catalog
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.listings import Listing, MarketFees, Ticks, sale_prices
+from event_contracts.trading.listings import MarketListing, MarketFees, PriceTicks, sale_prices
 from event_contracts.trading.orders import PAYOUT
 from execution.orders.fees import DatedRate
 from foundation.errors import BrokerError, InputError
@@ -25,7 +25,7 @@ from tests.event_contracts.practice import KEYS
 D = Decimal
 
 
-def listed(bid: str, ask: str, status: str = "active", result: str = "") -> Listing:
+def listed(bid: str, ask: str, status: str = "active", result: str = "") -> MarketListing:
     entry: dict[str, Any] = {
         "ticker": "RAIN",
         "status": status,
@@ -35,7 +35,7 @@ def listed(bid: str, ask: str, status: str = "active", result: str = "") -> List
         "yes_ask_dollars": ask,
         "result": result,
     }
-    return Listing.of(entry)
+    return MarketListing.of(entry)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def listed(bid: str, ask: str, status: str = "active", result: str = "") -> List
         (listed("0.0000", "1.0000", "determined", "scalar"), "5.2", "4.4"),
     ],
 )
-def test_a_position_is_worth_what_the_table_says(now: Listing, yes: str, no: str) -> None:
+def test_a_position_is_worth_what_the_table_says(now: MarketListing, yes: str, no: str) -> None:
     before = sale_prices({"RAIN": listed("0.5200", "0.5600")}, {})
     sale = sale_prices({"RAIN": now}, before)["RAIN"]
     assert now.value_of(D(10), sale) == D(yes)
@@ -71,9 +71,9 @@ def ranges(*rows: tuple[str, str, str]) -> list[dict[str, str]]:
 
 
 TABLES = {
-    "linear_cent": Ticks.read(ranges(("0", "1", "0.01"))),
-    "deci_cent": Ticks.read(ranges(("0", "1", "0.001"))),
-    "tapered_deci_cent": Ticks.read(
+    "linear_cent": PriceTicks.read(ranges(("0", "1", "0.01"))),
+    "deci_cent": PriceTicks.read(ranges(("0", "1", "0.001"))),
+    "tapered_deci_cent": PriceTicks.read(
         ranges(("0.9", "1", "0.001"), ("0", "0.1", "0.001"), ("0.1", "0.9", "0.01"))
     ),
 }
@@ -94,7 +94,7 @@ def test_the_three_tables_are_as_published(price: D) -> None:
 
 @given(TABLE, PRICES, PRICES)
 def test_what_lies_on_the_step_between_bid_and_ask_is_a_price(
-    ticks: Ticks, one: D, another: D
+    ticks: PriceTicks, one: D, another: D
 ) -> None:
     bid, ask = sorted((one, another))
     step = ticks.step(bid, ask)
@@ -117,7 +117,7 @@ def test_what_lies_on_the_step_between_bid_and_ask_is_a_price(
 )
 def test_prices_that_make_no_sense_are_told(given_ranges: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        Ticks.read(given_ranges)
+        PriceTicks.read(given_ranges)
 
 
 AT = np.datetime64("2026-11-22T10:00:00", "ns")
@@ -141,23 +141,23 @@ def test_the_rules_are_those_of_new_yorks_day() -> None:
     fees = KalshiFees(
         taker=(DatedRate("1900-01-01", 0.07), DatedRate("2026-11-23", 0.0)), as_of="2026-11-20"
     )
-    rules_of = MarketFees(fees.on)
+    fee_rules_of = MarketFees(fees.on)
     # Midnight in New York is five in the morning, UTC.
-    assert rules_of("RAIN", np.datetime64("2026-11-23T04:59:59", "ns")).taker == D("0.07")
-    assert rules_of("RAIN", np.datetime64("2026-11-23T05:00:00", "ns")).taker == 0
+    assert fee_rules_of("RAIN", np.datetime64("2026-11-23T04:59:59", "ns")).taker == D("0.07")
+    assert fee_rules_of("RAIN", np.datetime64("2026-11-23T05:00:00", "ns")).taker == 0
 
 
 def test_what_the_venue_charges_is_what_is_booked(cheap: KalshiStand) -> None:
     fees = learned(cheap, "SIM-1", "SIM-2")
     rules = fees("SIM-1", AT)
     assert (rules.taker, rules.maker) == (D("0.035"), 0)
-    assert fees.dearest(AT) == rules
-    manager = cheap.manager(rules_of=fees)
+    assert fees.highest_rates(AT) == rules
+    manager = cheap.manager(fee_rules_of=fees)
     manager.submit(order("o-1", str(manager.view("SIM-1").quote.yes_ask), 100))
     cheap.practice.advance()
-    assert not manager.reading().differences
-    free = cheap.manager(rules_of=lambda *_: FeeRules(taker=D(0), maker=D(0)))
-    assert "by our rules" in free.reading().differences[0]
+    assert not manager.reading().discrepancies
+    free = cheap.manager(fee_rules_of=lambda *_: FeeRules(taker=D(0), maker=D(0)))
+    assert "by our rules" in free.reading().discrepancies[0]
 
 
 def test_of_several_series_the_dearest_bounds_every_cost(
@@ -173,7 +173,7 @@ def test_of_several_series_the_dearest_bounds_every_cost(
     fees = learned(cheap, "SIM-1", "SIM-2")
     assert (fees("SIM-1", AT).taker, fees("SIM-1", AT).maker) == (D("0.14"), 0)
     assert fees("SIM-2", AT) == FeeRules()
-    assert fees.dearest(AT) == replace(FeeRules(), taker=D("0.14"))
+    assert fees.highest_rates(AT) == replace(FeeRules(), taker=D("0.14"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.orders import Fill
+from event_contracts.trading.orders import ContractFill
 from execution.orders.fees import DatedRate
 from tests.event_contracts.exact_account import charge
 
@@ -23,8 +23,8 @@ NEWEST = FeeRules(fee_step=D("0.000001"))
 DIRECT = FeeRules(fee_step=D("0.000001"), balance_step=D("0.0001"))
 
 
-def bought(price: str, count: int) -> Fill:
-    return Fill("a", MARKET, "BUY", "YES", D(price), D(count), False)
+def bought(price: str, count: int) -> ContractFill:
+    return ContractFill("a", MARKET, "BUY", "YES", D(price), D(count), False)
 
 
 def test_the_venues_examples_are_charged_to_the_last_digit() -> None:
@@ -63,11 +63,13 @@ def test_no_split_into_fills_costs_more_than_was_reserved(
     carried = cash = D(0)
     for count, better, maker in parts:
         price = D(max(limit - better, 1)) / 10_000
-        cost = charge(Fill("a", MARKET, "BUY", "YES", price, D(count), maker), rules, carried)
+        cost = charge(
+            ContractFill("a", MARKET, "BUY", "YES", price, D(count), maker), rules, carried
+        )
         carried = cost.carried
         cash += cost.cash
     total = D(sum(count for count, _, _ in parts))
-    assert -cash <= rules.most_cost(D(limit) / 10_000, total)
+    assert -cash <= rules.max_cost(D(limit) / 10_000, total)
 
 
 def shipped() -> dict[str, Any]:
@@ -80,7 +82,7 @@ def shipped() -> dict[str, Any]:
 
 def test_the_shipped_rules_are_the_default_and_change_on_their_day() -> None:
     fees = KalshiFees(**shipped())
-    assert fees.by_default() == KalshiFees().by_default() == FeeRules()
+    assert fees.default_rules() == KalshiFees().default_rules() == FeeRules()
     assert fees.on("2025-12-05") == fees.on("2026-11-20") == RULES
     assert fees.on("2026-11-21") == NEWEST
     assert fees.on("2026-11-21").fee_step == D("0.000001"), "as written, not the float's digits"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.orders import Fill, EventContractOrder, Outcome, ContractAction
+from event_contracts.trading.orders import ContractFill, EventContractOrder, Outcome, ContractAction
 from event_contracts.trading.position_sizes import (
     Episode,
     PositionSizeMetrics,
@@ -44,7 +44,7 @@ trades = st.tuples(
 
 def booked(
     wanted: list[tuple[int, ContractAction, Outcome, int, int, bool]],
-) -> tuple[tuple[Fill, ...], Account]:
+) -> tuple[tuple[ContractFill, ...], Account]:
     """Fills that the exact account takes, with what it charged, and the account after them."""
     account = START
     fills = []
@@ -53,7 +53,7 @@ def booked(
         size = max(min(D(count), held), D(0)) if verb == "SELL" else D(count)
         if not size:
             continue
-        fill = Fill(f"{number}", RAIN, verb, side, D(price) / 10_000, size, maker)
+        fill = ContractFill(f"{number}", RAIN, verb, side, D(price) / 10_000, size, maker)
         account, charge = account.booked(fill, FeeRules())
         fills.append(replace(fill, fee=charge.net_fee))
     return tuple(fills), account
@@ -65,8 +65,8 @@ def sent(count: int = 6) -> tuple[SentOrder, ...]:
 
 def fill(
     name: str, verb: ContractAction, side: Outcome, price: str, count: int, fee: str = "0"
-) -> Fill:
-    return Fill(name, RAIN, verb, side, D(price), D(count), False, D(fee))
+) -> ContractFill:
+    return ContractFill(name, RAIN, verb, side, D(price), D(count), False, D(fee))
 
 
 @given(st.lists(trades, max_size=40), st.sampled_from(["YES", "NO"]))

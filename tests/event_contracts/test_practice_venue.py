@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import requests
 
-from event_contracts import SyntheticMarket
+from event_contracts import SyntheticSessionModel
 from event_contracts.practice_server import (
-    PATIENCE,
+    MAX_CLOCK_OFFSET_MS,
     KalshiServer,
-    exchange_of,
-    listings_of,
+    build_exchange,
+    build_listings,
     new_keys,
 )
 from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog
-from event_contracts.simulation.exchange import Exchange, Listing
-from event_contracts.simulation.sessions import checked_session, tape_of
+from event_contracts.simulation.exchange import Exchange, SimulatedListing
+from event_contracts.simulation.sessions import validate_session, session_to_tape
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest, Refused, take
 from event_contracts.trading.event_risk import Strike, StrikeFields
@@ -50,10 +50,10 @@ NOW = np.datetime64("2026-11-23T15:00:00", "ns")
 def venue_of(*sessions: Array, **more: Any) -> Exchange:
     names = ("RAIN", "SNOW", "WIND")
     listings = [
-        Listing(name, tape_of(checked_session(each)))
+        SimulatedListing(name, session_to_tape(validate_session(each)))
         for name, each in zip(names, sessions, strict=False)
     ]
-    return exchange_of(KalshiVenueSettings(**more), listings, NOW)
+    return build_exchange(KalshiVenueSettings(**more), listings, NOW)
 
 
 def selling(name: str, count: int = 7) -> EventContractOrder:
@@ -239,7 +239,10 @@ def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: Kalshi
         ("TIMESTAMP", str(now - 1_000)),
     ):
         wrong.append(signed() | {f"KALSHI-ACCESS-{name}": value})
-    wrong += [signed(at=now + off) for off in (-PATIENCE - 60_000, PATIENCE + 60_000)]
+    wrong += [
+        signed(at=now + off)
+        for off in (-MAX_CLOCK_OFFSET_MS - 60_000, MAX_CLOCK_OFFSET_MS + 60_000)
+    ]
     for headers in wrong:
         refused = answer(headers)
         assert (refused.status_code, refused.json()["code"]) == (401, "authentication_error")
@@ -323,8 +326,8 @@ def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: Kalshi
 def test_the_venue_writes_estimates_that_a_client_reads(tmp_path: Path) -> None:
     """Without them a policy that learned on estimates finds no edge at a practice venue."""
     path = tmp_path / "own.csv"
-    settings = KalshiVenueSettings(market=SyntheticMarket(steps=5, edge=0.2))
-    exchange = exchange_of(settings, listings_of(settings), np.datetime64("2026-11-28", "ns"))
+    settings = KalshiVenueSettings(market=SyntheticSessionModel(steps=5, edge=0.2))
+    exchange = build_exchange(settings, build_listings(settings), np.datetime64("2026-11-28", "ns"))
     server = KalshiServer(exchange, KEYS, estimates=path)
     for _ in range(4):
         for market, (chance, until) in read_estimates(path).items():
@@ -339,18 +342,18 @@ def test_the_venue_writes_estimates_that_a_client_reads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("speed", [1, 60, 3600, 0.5])
 def test_a_faster_clock_has_shorter_ticks(speed: float) -> None:
     settings = KalshiVenueSettings()
-    exchange = exchange_of(settings, listings_of(settings), np.datetime64("2026-11-28", "ns"))
+    exchange = build_exchange(settings, build_listings(settings), np.datetime64("2026-11-28", "ns"))
     server = KalshiServer(exchange, KEYS, speed)
     assert server.speed == 1
     assert exchange.interval / np.timedelta64(1, "s") == pytest.approx(60 / speed)
 
 
 def test_a_listing_states_its_event_and_strike() -> None:
-    tape = tape_of(synthetic_session(1, SyntheticMarket(steps=5)))
+    tape = session_to_tape(synthetic_session(1, SyntheticSessionModel(steps=5)))
     strike = Strike(low=D(60))
     listings = [
-        Listing("A", tape, event="E", exclusive=True, strike=strike),
-        Listing("B", tape, event="F"),
+        SimulatedListing("A", tape, event="E", exclusive=True, strike=strike),
+        SimulatedListing("B", tape, event="F"),
     ]
     exchange = Exchange(listings)
     stated = catalog.market(exchange, "A")

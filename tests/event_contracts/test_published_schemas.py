@@ -28,11 +28,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.practice_server import KalshiServer
-from event_contracts.trading.endpoint import ROOT, KalshiConnection, StatusAnswer
+from event_contracts.trading.endpoint import ROOT, KalshiConnection, HttpStatusError
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.listings import MarketFees
 from event_contracts.trading.orders import EventContractOrder, Outcome
-from event_contracts.trading.venue_orders import WRITES, order_request
+from event_contracts.trading.venue_orders import ORDER_PATH, order_request
 from tests.e2e.kalshi_desk import flat, kalshi_stand, order, quotes
 from tests.event_contracts.practice import KEYS
 from tests.event_contracts.venue_words import ANSWERS, CREATE_REQUEST, faults_of
@@ -60,8 +60,8 @@ READS = {
 }
 MODELS = {
     **{("GET", path): model for path, model in READS.items()},
-    ("POST", WRITES): "CreateOrderV2Response",
-    ("DELETE", f"{WRITES}/{{name}}"): "CancelOrderV2Response",
+    ("POST", ORDER_PATH): "CreateOrderV2Response",
+    ("DELETE", f"{ORDER_PATH}/{{name}}"): "CancelOrderV2Response",
 }
 
 
@@ -132,7 +132,7 @@ def traffic() -> Traffic:
             manager.reading()
             _read_all(stand.practice, found)
             stand.practice.advance(1 if step else 2)
-        with pytest.raises(StatusAnswer):
+        with pytest.raises(HttpStatusError):
             manager.venue.request("GET", "/markets/NONE")
         _refuse(stand.practice, found)
         server = KalshiServer(stand.practice.exchange, KEYS)
@@ -158,8 +158,8 @@ def _refuse(practice: Any, found: Traffic) -> None:
         ("GET", "/markets/NONE", {}),
         ("GET", "/portfolio/orders/none", {}),
         ("GET", "/markets", {"min_close_ts": 1}),
-        ("POST", WRITES, {}),
-        ("DELETE", f"{WRITES}/none", {}),
+        ("POST", ORDER_PATH, {}),
+        ("DELETE", f"{ORDER_PATH}/none", {}),
     ):
         answer = practice.ask(method, path, **query)
         assert 400 <= answer.status_code < 500

@@ -22,16 +22,16 @@ from event_contracts.simulation.sessions import (
     SOLD,
     YES_ASK,
     YES_BID,
-    checked_session,
-    mids_of,
-    outcome_of,
+    validate_session,
+    mid_prices,
+    session_outcome,
 )
-from event_contracts.simulation.settings import SyntheticMarket
+from event_contracts.simulation.settings import SyntheticSessionModel
 from event_contracts.simulation.synthetic import (
     LATENT,
     OUTCOME,
     Draws,
-    draws_of,
+    draw_markets,
     sessions_from,
     synthetic_session,
     synthetic_sessions,
@@ -58,11 +58,11 @@ def test_a_session_is_taken_as_it_is_and_prices_as_32_bit_floats_are_put_back_on
     cents = np.arange(99) / 100
     session = np.zeros((99, 7))
     session[:, YES_BID], session[:, YES_ASK] = cents, np.arange(1, 100) / 100
-    own = checked_session(session.astype(np.float32))
+    own = validate_session(session.astype(np.float32))
     np.testing.assert_array_equal(own, session)
     plain = plain_session()
     plain.flags.writeable = False
-    own = checked_session(plain)
+    own = validate_session(plain)
     np.testing.assert_array_equal(own, plain)
     own[0, 0] = 0.1  # is its own
 
@@ -86,7 +86,7 @@ def test_what_no_session_has_is_refused_by_row_and_column(
     session = plain_session()
     session[row, COLUMNS.index(column)] = value
     with pytest.raises(InputError) as refused:
-        checked_session(session)
+        validate_session(session)
     assert f"row {row}, {column}: {value:g} {why}" in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -94,7 +94,7 @@ def test_what_no_session_has_is_refused_by_row_and_column(
 @pytest.mark.parametrize("tick", [0.0, -0.01, 0.03, 1.0, np.nan, 1e-6])
 def test_what_is_no_share_of_a_dollar_is_no_tick(tick: float) -> None:
     with pytest.raises(InputError, match="tick: "):
-        checked_session(plain_session(), tick=tick)
+        validate_session(plain_session(), tick=tick)
 
 
 def test_yes_came_true_where_the_last_middle_is_at_or_above_a_half() -> None:
@@ -102,7 +102,7 @@ def test_yes_came_true_where_the_last_middle_is_at_or_above_a_half() -> None:
     for bid in range(100):
         for ask in range(bid + 1, 101):
             session[-1, [YES_BID, YES_ASK]] = bid / 100, ask / 100
-            assert outcome_of(session) == (bid + ask >= 100), (bid, ask)
+            assert session_outcome(session) == (bid + ask >= 100), (bid, ask)
 
 
 # Two markets of one event. WARM is quoted until 12:31, COLD until 12:12.
@@ -130,14 +130,14 @@ def test_a_row_shows_the_last_quote_at_or_before_its_instant_and_the_last_one_th
     instants = np.array([f"2025-12-04T{time}" for time in clock], dtype="datetime64[ns]")
     for market in (cold, warm):
         np.testing.assert_array_equal(market.times, instants)
-        np.testing.assert_array_equal(checked_session(market.session), market.session)
+        np.testing.assert_array_equal(validate_session(market.session), market.session)
     # The quote of 12:05:00 stands at 12:05; the one of 12:09, 27 bid and 26 asked, never.
     bids, asks = warm.session[:, [YES_BID, YES_ASK]].T
     assert bids.tolist() == [0.30, 0.25, 0.25, 0.25, 0.25, 0.25, 0.99]
     assert asks.tolist() == [0.32, 0.28, 0.28, 0.28, 0.28, 0.28, 1.00]
     assert cold.session[-1].tolist() == [0.0, 0.01, 0, 0, 0, 0, 0.005]
     assert warm.session[-1].tolist() == [0.99, 1.0, 0, 0, 0, 0, 0.995]
-    np.testing.assert_array_equal(cold.session[:, ESTIMATE], mids_of(cold.session))
+    np.testing.assert_array_equal(cold.session[:, ESTIMATE], mid_prices(cold.session))
     for session, market in zip(recorded_sessions(folder), (cold, warm), strict=True):
         np.testing.assert_array_equal(session, market.session)
 
@@ -191,7 +191,7 @@ def test_later_quotes_and_outcomes_change_no_earlier_row(tmp_path: Path) -> None
     for old, new in zip(before, after, strict=True):
         same = int((old.times < np.datetime64("2025-12-04T12:12")).sum())
         np.testing.assert_array_equal(new.session[:same], old.session[:same])
-        assert outcome_of(new.session) == 1 - outcome_of(old.session)
+        assert session_outcome(new.session) == 1 - session_outcome(old.session)
 
 
 @pytest.mark.parametrize(
@@ -233,10 +233,10 @@ def test_a_market_that_two_events_list_is_refused(tmp_path: Path) -> None:
 
 
 # A short market whose prices move far and whose quotes are wide: a bias shows.
-SHORT = SyntheticMarket(steps=8, start_deviation=2.0, volatility=2.0, width=6.0)
+SHORT = SyntheticSessionModel(steps=8, start_deviation=2.0, volatility=2.0, width=6.0)
 
 markets = st.builds(
-    SyntheticMarket,
+    SyntheticSessionModel,
     steps=st.integers(1, 40),
     level=st.floats(0.001, 0.999),
     start_deviation=st.floats(0, 10),
@@ -255,7 +255,7 @@ markets = st.builds(
 
 
 def outcomes_of(sessions: Array) -> Array:
-    assert outcome_of(sessions[0]) == (sessions[0, -1, YES_BID] > 0.5)
+    assert session_outcome(sessions[0]) == (sessions[0, -1, YES_BID] > 0.5)
     return np.asarray(sessions[:, -1, [YES_BID, YES_ASK]].mean(axis=1) > 0.5, dtype=float)
 
 
@@ -267,22 +267,24 @@ def assert_mean(values: Array, expected: float) -> None:
 
 @given(seed=st.integers(0, 2**63), market=markets, cut=st.integers(0, 40))
 def test_every_synthetic_session_is_one_and_its_tail_in_reverse_too(
-    seed: int, market: SyntheticMarket, cut: int
+    seed: int, market: SyntheticSessionModel, cut: int
 ) -> None:
     session = synthetic_session(seed, market)
     assert session.shape == (market.steps + 1, 7)
-    np.testing.assert_array_equal(checked_session(session, market.tick), session)
+    np.testing.assert_array_equal(validate_session(session, market.tick), session)
     counts = session[:, [BID_SIZE, ASK_SIZE, SOLD, BOUGHT]]
     np.testing.assert_array_equal(counts, np.round(counts))
     turned = np.concatenate([session[:cut], session[cut:][::-1]])
-    checked_session(turned, market.tick)
+    validate_session(turned, market.tick)
 
 
 @given(seed=st.integers(0, 2**32), market=markets, data=st.data())
-def test_what_comes_later_changes_no_row(seed: int, market: SyntheticMarket, data: Any) -> None:
+def test_what_comes_later_changes_no_row(
+    seed: int, market: SyntheticSessionModel, data: Any
+) -> None:
     row = data.draw(st.integers(0, market.steps - 1), label="row")
-    draws = draws_of(seed, 3, market)
-    other = draws_of(seed + 1, 3, market)
+    draws = draw_markets(seed, 3, market)
+    other = draw_markets(seed + 1, 3, market)
     after = np.arange(market.steps + 1) > row
     altered = Draws(
         np.where(after, other.normals, draws.normals),
@@ -298,7 +300,7 @@ def test_the_fair_price_is_the_expectation_of_the_next_one() -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     weights = weights / weights.sum()
     market = replace(SHORT, level=0.3, reversion=2.0)
-    draws = draws_of(5, 1, market)
+    draws = draw_markets(5, 1, market)
     for row in range(market.steps - 1):
         normals = np.repeat(draws.normals, len(nodes), axis=0)
         normals[:, LATENT, row + 1] = nodes
@@ -312,7 +314,7 @@ def test_the_last_fair_price_is_the_chance_of_the_outcome() -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     weights = weights / weights.sum()
     levels = 2000
-    market = SyntheticMarket(steps=1, level=0.3, start_deviation=1.0, volatility=1.5)
+    market = SyntheticSessionModel(steps=1, level=0.3, start_deviation=1.0, volatility=1.5)
     normals = np.zeros((len(nodes) * levels, 3, 2))
     normals[:, LATENT, 0] = 0.7
     normals[:, LATENT, 1] = np.repeat(nodes, levels)
@@ -325,7 +327,7 @@ def test_the_last_fair_price_is_the_chance_of_the_outcome() -> None:
 
 def test_the_chance_is_the_logistic_function_of_the_log_odds_to_5e_6() -> None:
     log_odds = np.linspace(-15, 15, 2001)
-    market = SyntheticMarket(steps=1, start_deviation=1.0, reversion=0.0, volatility=0.0)
+    market = SyntheticSessionModel(steps=1, start_deviation=1.0, reversion=0.0, volatility=0.0)
     normals = np.zeros((len(log_odds), 3, 2))
     normals[:, LATENT, 0] = log_odds
     sessions = sessions_from(Draws(normals, np.full((len(log_odds), 2, 5), 0.5)), market)
@@ -371,7 +373,9 @@ def test_market_orders_hit_a_quote_that_the_price_has_left() -> None:
 
 
 def test_depth_and_width_are_as_deep_and_wide_as_stated() -> None:
-    market = SyntheticMarket(steps=50, start_deviation=0.0, volatility=0.5, depth=12.0, width=2.5)
+    market = SyntheticSessionModel(
+        steps=50, start_deviation=0.0, volatility=0.5, depth=12.0, width=2.5
+    )
     quoted = synthetic_sessions(6, 400, market)[:, :-1]
     for column in (BID_SIZE, ASK_SIZE):
         assert_mean(quoted[:, :, column].ravel(), 12.0)

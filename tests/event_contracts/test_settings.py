@@ -13,7 +13,11 @@ from event_contracts.settings import (
     KalshiVenueSettings,
     TrainingSettings,
 )
-from event_contracts.simulation.settings import EpisodeSettings, LearnerSettings, SyntheticMarket
+from event_contracts.simulation.settings import (
+    EpisodeSettings,
+    LearnerSettings,
+    SyntheticSessionModel,
+)
 from event_contracts.simulation.vector import MarketAgnosticKalshiEnv
 from event_contracts.trading.actions import LimitOrderActionSpace
 from event_contracts.trading.endpoint import KalshiSettings
@@ -37,7 +41,7 @@ RAIN = {"markets": ("RAIN",)}
         (MarketAgnosticKalshiEnv, {"starting_cash": 10.001}),
         (EpisodeSettings, {"position_sizes": (1, 2, 3, 4, 2_000_000)}),
         (EpisodeSettings, {"cash_buffer": 1e-7}),
-        (SyntheticMarket, {"tick": 0.03}),
+        (SyntheticSessionModel, {"tick": 0.03}),
         (LearnerSettings, {"layers": (5000,)}),
         (LearnerSettings, {"layers": ()}),
         (TrainingSettings, {"markets": 100_000, "learner": LearnerSettings(rollout=1000)}),

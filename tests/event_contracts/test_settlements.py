@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.listings import Settlement, position_payout
-from event_contracts.trading.manager import AccountBooks, News, explained
+from event_contracts.trading.listings import MarketSettlement, position_payout
+from event_contracts.trading.manager import AccountBooks, AccountUpdates, apply_updates
 from foundation.decimals import CENT
 from foundation.errors import InvalidResponse
 
@@ -38,7 +38,9 @@ def row(yes: Decimal | int = 0, no: Decimal | int = 0, **fields: Any) -> dict[st
 def payout_of(held: Decimal, entry: dict[str, Any]) -> tuple[Decimal, tuple[str, ...]]:
     """Return the USD that a settlement pays for a position, and the remarks on it."""
     books = AccountBooks(AT, D(0), {"RAIN": held} if held else {})
-    end = explained(books, News((), (Settlement.of(entry),)), lambda *_: FeeRules())
+    end = apply_updates(
+        books, AccountUpdates((), (MarketSettlement.of(entry),)), lambda *_: FeeRules()
+    )
     assert end.expected.positions == {}
     return end.expected.cash, end.remarks
 
@@ -110,14 +112,16 @@ def test_a_late_fill_is_paid_at_that_rate() -> None:
     """6 were held as the market paid for 10: 4 of them are listed later."""
     paid = row(10, revenue=330)
     books = AccountBooks(AT, D(0), {"RAIN": D(6)})
-    end = explained(books, News((), (Settlement.of(paid),)), lambda *_: FeeRules())
+    end = apply_updates(
+        books, AccountUpdates((), (MarketSettlement.of(paid),)), lambda *_: FeeRules()
+    )
     assert end.expected.cash == D("1.98")
 
 
 @pytest.mark.parametrize("value", [101, -1, "much", 0.5])
 def test_an_impossible_payout_is_named(value: object) -> None:
     with pytest.raises(InvalidResponse, match="value is no"):
-        Settlement.of(row(10, value=value, revenue=500))
+        MarketSettlement.of(row(10, value=value, revenue=500))
 
 
 def test_rows_without_a_payout_are_refused() -> None:
@@ -127,12 +131,12 @@ def test_rows_without_a_payout_are_refused() -> None:
         ({"revenue": 5, "settled_time": "noon"}, "settled_time is "),
     ):
         with pytest.raises(InvalidResponse, match=missing):
-            Settlement.of({**row(10), **lacking})
+            MarketSettlement.of({**row(10), **lacking})
 
 
 def test_profit_counts_pairs_costs_and_fees() -> None:
     """2 NO for $1.60, closed by 2 YES for $0.012, fees of $0.023: the market earned $0.365."""
     costs = {"yes_total_cost_dollars": "0.0120", "no_total_cost_dollars": "1.6000"}
     entry = row(2, 2, market_result="no", value=0, revenue=0, fee_cost="0.0230", **costs)
-    assert Settlement.of(entry).profit == D("0.365")
-    assert Settlement.of({**entry, "fee_cost": None}).profit is None
+    assert MarketSettlement.of(entry).profit == D("0.365")
+    assert MarketSettlement.of({**entry, "fee_cost": None}).profit is None

@@ -13,11 +13,17 @@ from hypothesis import strategies as st
 
 from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpace, PriceStyle
 from event_contracts.trading.actor import MarketMemory
-from event_contracts.trading.listings import Listing
+from event_contracts.trading.listings import MarketListing
 from event_contracts.trading.observation import FEATURES
-from event_contracts.trading.orders import MarketView, Quote
-from event_contracts.trading.records import DOLLAR, SLOTS, TICK, Record, SamplingSchedule
-from event_contracts.trading.sampler import ALERT, EstimateFile, read_estimates, tick_of
+from event_contracts.trading.orders import MarketView, ContractQuote
+from event_contracts.trading.records import (
+    MICROS_PER_DOLLAR,
+    MAX_RESTING_ORDERS,
+    TICK,
+    Record,
+    SamplingSchedule,
+)
+from event_contracts.trading.sampler import ALERT, EstimateFile, read_estimates, tick_from_listing
 from foundation.errors import InputError, InvalidResponse
 from foundation.notifier import Notifier
 from tests.alerts import Alerts
@@ -26,7 +32,7 @@ from tests.event_contracts.trading import view, views, waiting
 D = Decimal
 T0 = np.datetime64("2026-11-22T10:00:00", "ns")
 MINUTE = np.timedelta64(1, "m")
-QUOTED = Quote(D("0.40"), D("0.42"))
+QUOTED = ContractQuote(D("0.40"), D("0.42"))
 
 
 def tick(bid: int, ask: int, sold: int = 0, bought: int = 0) -> Record:
@@ -34,8 +40,8 @@ def tick(bid: int, ask: int, sold: int = 0, bought: int = 0) -> Record:
 
 
 def memory(space: LimitOrderActionSpace | None = None) -> MarketMemory:
-    span = SamplingSchedule(T0, MINUTE, 31)
-    return MarketMemory(span, space or LimitOrderActionSpace(), 1000 * DOLLAR)
+    schedule = SamplingSchedule(T0, MINUTE, 31)
+    return MarketMemory(schedule, space or LimitOrderActionSpace(), 1000 * MICROS_PER_DOLLAR)
 
 
 def shown(memory: MarketMemory, account: MarketView) -> dict[str, float]:
@@ -98,7 +104,7 @@ def test_fractions_that_are_held_do_not_count_and_those_that_rest_do() -> None:
     assert features["position"] == pytest.approx(12 / 500)
     assert features["offers"] == pytest.approx(2 / 500)
     assert [seen.seen(account).allowed[code] for code in (6, 7, 8)] == [True, True, False]
-    many = view(resting=[waiting("BUY", "YES", "0.40", 1)] * (SLOTS + 1))
+    many = view(resting=[waiting("BUY", "YES", "0.40", 1)] * (MAX_RESTING_ORDERS + 1))
     assert np.flatnonzero(seen.seen(many).allowed).tolist() == [0]
     assert shown(seen, many)["bids"] == pytest.approx(9 / 500)
 
@@ -133,14 +139,14 @@ def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() 
         ({"status": "finalized", "result": "yes"}, False, True, 9900, 10_000),
         ({"status": "finalized", "result": "no"}, False, True, 0, 100),
     ):
-        listed = Listing.of({**entry, **said})
+        listed = MarketListing.of({**entry, **said})
         assert (listed.trades, listed.settled) == (trades, settled)
-        assert (tick_of(listed)["bid"], tick_of(listed)["ask"]) == (bid, ask)
-    open_now = Listing.of(entry)
-    assert tick_of(open_now).tolist() == (4000, 10_000, 12, 0, 0, 0, 0.7)
+        assert (tick_from_listing(listed)["bid"], tick_from_listing(listed)["ask"]) == (bid, ask)
+    open_now = MarketListing.of(entry)
+    assert tick_from_listing(open_now).tolist() == (4000, 10_000, 12, 0, 0, 0, 0.7)
     assert open_now.closes == np.datetime64("2026-11-22T12:00:00", "ns")
     with pytest.raises(InvalidResponse, match="close_time"):
-        Listing.of({**entry, "close_time": None})
+        MarketListing.of({**entry, "close_time": None})
 
 
 NOON = np.datetime64("2026-11-24T12:00", "ns")

@@ -10,7 +10,7 @@ import pytest
 
 from event_contracts.trade import trade
 from event_contracts.trading.action_log import ActionLog
-from event_contracts.trading.listings import Settlement
+from event_contracts.trading.listings import MarketSettlement
 from event_contracts.trading.manager import PaidPosition
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.status_sections import sections
@@ -40,7 +40,7 @@ class Journal:
     def paid(
         self, market: str, yes: str, held: int, profit: str | None, result: str = "", at: int = 0
     ) -> None:
-        settled = Settlement(
+        settled = MarketSettlement(
             market, D(yes), NOW + at * MINUTE, result, profit=None if profit is None else D(profit)
         )
         payout = settled.payout(D(held))

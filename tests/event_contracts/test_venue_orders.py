@@ -26,7 +26,7 @@ from event_contracts.trading.venue_orders import (
     await_done,
     book_side,
     order_request,
-    own_terms,
+    order_side,
 )
 from execution.journal.order_store import OrderIntent
 from execution.journal.orders import order_of as journaled
@@ -60,7 +60,7 @@ def test_an_order_comes_back_as_it_was_meant(order: EventContractOrder) -> None:
     kept = json.loads(json.dumps(encode_order(order)))
     assert journaled("o-1", kept) == order
     assert await_done(intent).order == intent.order
-    assert own_terms(book_side(order.action, order.side), order.action == "SELL") == (
+    assert order_side(book_side(order.action, order.side), order.action == "SELL") == (
         order.action,
         order.side,
     )

@@ -15,7 +15,7 @@ from event_contracts.trading.orders import (
     MarketView,
     OrderManager,
     Outcome,
-    Quote,
+    ContractQuote,
     RestingOrder,
     ContractAction,
 )
@@ -29,7 +29,7 @@ from foundation.notifier import Notifier
 D = Decimal
 MARKET = "RAIN"
 SIDES: tuple[Outcome, ...] = ("YES", "NO")
-QUOTE = Quote(D("0.40"), D("0.43"))
+QUOTE = ContractQuote(D("0.40"), D("0.43"))
 
 
 def journal(database: Database | None = None) -> tuple[ActionLog, OrderStore]:
@@ -73,7 +73,7 @@ def step(service: ActorService, exchange: Exchange, market: str = "RAIN") -> Act
 
 
 def view(
-    cash: str = "1000", yes: int = 0, no: int = 0, quote: Quote = QUOTE, **changes: Any
+    cash: str = "1000", yes: int = 0, no: int = 0, quote: ContractQuote = QUOTE, **changes: Any
 ) -> MarketView:
     resting = tuple(changes.pop("resting", ()))
     return MarketView(MARKET, D(cash), D(yes - no), resting, quote, **changes)
@@ -109,7 +109,7 @@ def views(draw: st.DrawFn) -> MarketView:
         str(D(draw(st.integers(0, 300_000))) / 100),
         held if side == "YES" else 0,
         held if side == "NO" else 0,
-        Quote(D(low) / 100, D(high) / 100),
+        ContractQuote(D(low) / 100, D(high) / 100),
         resting=resting,
         elsewhere=D(draw(st.integers(0, 500))),
     )

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from trainingdata.feed.fields import an_instant
+from trainingdata.feed.fields import parse_timestamp
 
 Kind = Any  # a word of KINDS, allowed words, or a list of a table
 Words = Mapping[str, Kind]
@@ -31,7 +31,7 @@ def _is_whole(value: Any) -> bool:
 
 def _is_instant(value: Any) -> bool:
     try:
-        an_instant(value)
+        parse_timestamp(value)
     except ValueError:
         return False
     return True

@@ -10,7 +10,7 @@ import pytest
 
 from tests.trainingdata.loopback import Raw, answered_by
 from trainingdata.bars import Bars
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 
 OPEN_TO_ALL = {
     "status": "active",
@@ -61,7 +61,7 @@ class Venue:
             rows = []
             for known, (o, h, low, c, v) in zip(*self.bars.real_bars(s), strict=True):
                 began = known - np.timedelta64(1, "h")
-                coin = self.bars.instruments[s].kind is Kind.CRYPTO
+                coin = self.bars.instruments[s].kind is AssetClass.CRYPTO
                 if not coin and known.astype("datetime64[m]").astype(int) % 60 == 0:
                     began = known - np.timedelta64(30, "m")
                 half = began + np.timedelta64(30, "m")

@@ -75,7 +75,7 @@ class Rules:
     buffer: float
     crypto_leverage: float
     margin_equity: float
-    order_margin: float
+    order_price_buffer: float
     smallest: tuple[float, float]
 
 
@@ -125,7 +125,7 @@ def decided(believed: Believed, held: Held, rules: Rules) -> Decided:
     weight = held.quantity * held.price / equity
     margined = equity >= rules.margin_equity
     ceiling = stock_ceiling(held.leverage, margined, believed.overnight, rules)
-    unborrowed = held.unborrowed / equity / rules.order_margin
+    unborrowed = held.unborrowed / equity / rules.order_price_buffer
     lower, upper = bounds(believed.adjustable, weight, margined, held.shorting, rules)
     program = program_of(believed, weight, ceiling, unborrowed, lower, upper, rules)
     plan = solved(program) if believed.adjustable.any() else weight[None]
@@ -155,7 +155,7 @@ def is_small(quantity: Array, held: Held, rules: Rules) -> Mask:
 
 def stock_ceiling(lent: float, margined: bool, overnight: bool, rules: Rules) -> float:
     """Stock gross in multiples of equity: what is allowed, within what orders reach."""
-    by_day = min(rules.leverage[0], lent / rules.order_margin)
+    by_day = min(rules.leverage[0], lent / rules.order_price_buffer)
     allowed = min(rules.leverage[1] * (1 - rules.buffer), by_day) if overnight else by_day
     return allowed if margined else min(allowed, 1.0)
 
@@ -316,7 +316,7 @@ def paid(
         if target[s] != 0:
             size = whole(weight[s] - whole(target[s], steps[s]), steps[s])
         freed += max(size * (1 - cost[s]) - cent, 0.0)
-    payable = max(unborrowed + freed / rules.order_margin, 0.0)
+    payable = max(unborrowed + freed / rules.order_price_buffer, 0.0)
     if needed <= payable + FULL:
         return target
     return np.where(bought, weight + payable / needed * (target - weight), target)

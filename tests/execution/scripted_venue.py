@@ -16,9 +16,9 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.gate import AnyOrder
 from tests.passing import Passing
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
 
-KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
+KEYS = ApiKeys("KEYKEYKEY", "SECRETSECRET")
 FACTS = {"cash": "1000", "multiplier": "4", "shorting_enabled": True}
 CLOCK = {"timestamp": "2024-03-05T17:30:20Z"}
 NOW = np.datetime64("2024-03-05T17:30:20", "ns")

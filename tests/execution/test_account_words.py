@@ -614,7 +614,7 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
     ]
     connection: Any = SimpleNamespace(
         client=SimpleNamespace(get_all_positions=lambda: rows),
-        translated_errors=lambda what: nullcontext(),
+        translate_errors=lambda what: nullcontext(),
     )
     assert read_positions(connection) == {
         "NVDA": VenuePosition(Decimal(4), Decimal(40)),

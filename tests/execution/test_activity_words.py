@@ -13,7 +13,7 @@ from execution.alpaca.fields import ActivityEntry
 from foundation.decimals import plain_text
 from foundation.errors import InvalidResponse
 from tests.execution.test_vendor_fields import VALUES
-from trainingdata.feed.fields import Needed, Optional
+from trainingdata.feed.fields import RequiredField, OptionalField
 
 MIDNIGHT = np.datetime64("2024-03-05T05:00", "ns")
 CALL = "SPY240920C00500000"
@@ -110,7 +110,7 @@ def test_a_field_that_goes_or_changes_is_the_same_activity_or_one_clear_refusal(
     assert refused > 400
     written = {field for _, field in cases}
     for attribute, declared in vars(ActivityEntry).items():
-        if isinstance(declared, Needed | Optional):
+        if isinstance(declared, RequiredField | OptionalField):
             assert declared.name in written, f"{attribute} is read, and not in this test"
 
 

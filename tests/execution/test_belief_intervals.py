@@ -21,9 +21,9 @@ from forecasting.moments import expected_return_between, variance_until
 from tests.execution.traders import Tilted, correlations_of
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
-from trainingdata.instruments import Kind
-from trainingdata.sessions import shared_news
-from trainingdata.slow_variance import slow_variances
+from trainingdata.instruments import AssetClass
+from trainingdata.sessions import news_overlap
+from trainingdata.long_run_variance import long_run_variances
 from trainingdata.timeframe import HOURLY
 
 HOUR = np.timedelta64(1, "h")
@@ -99,9 +99,9 @@ def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_prem
     assert found[1] / found[0] == pytest.approx(np.sqrt(3), rel=1e-12)
 
 
-def elapsed(kind: Kind, instant: np.datetime64) -> float:
+def elapsed(kind: AssetClass, instant: np.datetime64) -> float:
     """Own bars until an instant: hours of a coin, bars of a stock's sessions."""
-    if kind is Kind.CRYPTO:
+    if kind is AssetClass.CRYPTO:
         return float((instant - at("1970-01-01")) / HOUR)
     grid = HOURLY.stocks
     return float(np.clip((instant - grid.starts) / (grid.ends - grid.starts), 0.0, 1.0).sum())
@@ -143,7 +143,7 @@ def test_the_interval_ends_at_the_next_decision_that_can_change_it(
     assert belief is not None
     assert (belief.at[0], belief.until, belief.overnight[0]) == (at(now), at(until), overnight)
     for s, item in enumerate(market.instruments):
-        year = 8766 if item.kind is Kind.CRYPTO else 252 * 7
+        year = 8766 if item.kind is AssetClass.CRYPTO else 252 * 7
         assert belief.symbol_years[0, 0, s] == pytest.approx(
             (elapsed(item.kind, at(until)) - elapsed(item.kind, at(now))) / year
         )
@@ -188,9 +188,9 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
             ]
             one = table.values[last][None], table.price[last : last + 1]
             mu = expected_return_between(*one, *places)
-            year = 8766 if item.kind is Kind.CRYPTO else 252 * 7
+            year = 8766 if item.kind is AssetClass.CRYPTO else 252 * 7
             day = variance_until(*one, np.array([24.0]), "quantile", np.zeros(1))
-            slow = slow_variances(bars, np.array([now]))[1][0, s]
+            slow = long_run_variances(bars, np.array([now]))[1][0, s]
             beyond = np.sqrt(day * slow * year / 24) / year
             sigma = np.sqrt(
                 np.diff([variance_until(*one, p, "quantile", beyond)[0] for p in places])
@@ -198,7 +198,7 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
             assert found.mu[t, 0, s] == pytest.approx(mu[0], abs=1e-12, nan_ok=True)
             assert found.sigma[t, 0, s] == pytest.approx(sigma[0], abs=1e-9, nan_ok=True)
             hour = now == now.astype("datetime64[h]")
-            trades = hour if item.kind is Kind.CRYPTO else now in HOURLY.stocks.decisions
+            trades = hour if item.kind is AssetClass.CRYPTO else now in HOURLY.stocks.decisions
             known = bool(mask[s, np.searchsorted(bars.times, now)])
             assert found.adjustable[t, s] == (known and trades and issued == now and sigma[0] > 0)
 
@@ -271,7 +271,7 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
         np.testing.assert_allclose(correlation[~across], plain[~across], atol=1e-6)
         highest.append(correlation[across].max())
         share = correlation[across] / plain[across]
-        (news,) = shared_news(np.array([when]), np.array([one.until]))
+        (news,) = news_overlap(np.array([when]), np.array([one.until]))
         np.testing.assert_allclose(share, news, rtol=1e-4)
         assert np.diag(correlation) == pytest.approx(np.ones(len(market.symbols)))
     assert highest[1] < 0.5 * highest[0], "half an hour before the open"

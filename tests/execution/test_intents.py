@@ -24,7 +24,7 @@ from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 from tests.execution.journals import change_rows
 from tests.execution.scripted_venue import placed, taken
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import ApiKeys
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
 EXPIRES = NOW + np.timedelta64(300, "s")
@@ -102,7 +102,7 @@ def test_an_intent_is_read_back_in_every_field() -> None:
 
 def test_every_change_is_an_event_and_events_are_never_changed() -> None:
     database = Database()
-    events = EventLog(database, Keys("", "HUSH-HUSH-HUSH-HUSH"))
+    events = EventLog(database, ApiKeys("", "HUSH-HUSH-HUSH-HUSH"))
     book = OrderStore(database, events)
     book.begin(INTENT)
     book.set_state("a", "unknown", "it said HUSH-HUSH-HUSH-HUSH")

@@ -18,9 +18,9 @@ from forecasting.moments import variance_until
 from sizing.settings import PriorSettings
 from tests.execution.traders import LAST, MIDDAY, NIGHT, STOCKS, Tilted, decided, known, trader_of
 from trainingdata.bars import Bars
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
-from trainingdata.slow_variance import slow_variances
+from trainingdata.long_run_variance import long_run_variances
 from trainingdata.timeframe import HOURLY
 
 
@@ -93,8 +93,10 @@ def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(
     belief = believed(market, at, trader(signal_bars=6))
     assert [str(end)[:16] for end in belief.ends[0]] == ends
     assert belief.nights[0].tolist() == nights
-    for s, kind in enumerate([Kind.STOCK] * 3 + [Kind.CRYPTO] * 2):
-        whole = {Kind.STOCK: 19 * 7, Kind.CRYPTO: 28 * 24}[kind] / HOURLY.clock(kind).bars_a_year
+    for s, kind in enumerate([AssetClass.STOCK] * 3 + [AssetClass.CRYPTO] * 2):
+        whole = {AssetClass.STOCK: 19 * 7, AssetClass.CRYPTO: 28 * 24}[kind] / HOURLY.clock(
+            kind
+        ).bars_a_year
         assert belief.symbol_years[0, :, s].sum() == pytest.approx(whole, rel=0.06)
     assert believed(market, at, trader(holding="next")).until == belief.until
     assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(market.symbols))
@@ -106,14 +108,14 @@ def test_beyond_the_forecast_variance_is_the_root_of_fast_times_slow(market: Bar
     belief = believed(market, MIDDAY, trader())
     table = RandomWalk().forecast(panel, panel.now)
     last = table.latest[:, -1].astype(np.int64)
-    _, slow = slow_variances(panel, np.array([panel.now]))
+    _, slow = long_run_variances(panel, np.array([panel.now]))
 
     def until(bars: float) -> np.ndarray:
         places = np.full(len(last), bars)
         none = np.zeros(len(last))
         return variance_until(table.quantiles[last], table.price[last], places, "quantile", none)
 
-    year = HOURLY.clock(Kind.STOCK).bars_a_year
+    year = HOURLY.clock(AssetClass.STOCK).bars_a_year
     for s in range(3):
         bars = belief.symbol_years[0, :, s] * year
         day = until(24.0)[s]
@@ -129,7 +131,9 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
     """
     belief = believed(market, MIDDAY, trader(left, SYA=10.0))
     s = market.symbols.index("SYA")
-    ends = np.cumsum(np.round(belief.symbol_years[0, :, s] * HOURLY.clock(Kind.STOCK).bars_a_year))
+    ends = np.cumsum(
+        np.round(belief.symbol_years[0, :, s] * HOURLY.clock(AssetClass.STOCK).bars_a_year)
+    )
     assert belief.mu[0, 0, s] == pytest.approx(1e-3, rel=1e-3)
     for k in (1, 2):
         fading = sum(left**j for j in range(int(ends[k - 1]), int(ends[k])))
@@ -140,7 +144,7 @@ def test_what_a_signal_is_worth_is_its_skill_times_an_hours_deviation(market: Ba
     belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
     s = market.symbols.index("SYA")
     sigma, years = belief.sigma[0, :2, s], belief.symbol_years[0, :2, s]
-    hourly = np.sqrt(sigma @ sigma / (years.sum() * HOURLY.clock(Kind.STOCK).bars_a_year))
+    hourly = np.sqrt(sigma @ sigma / (years.sum() * HOURLY.clock(AssetClass.STOCK).bars_a_year))
     assert belief.signal[0, s] == pytest.approx(0.1 * hourly / 0.4, rel=0.5)
 
 

@@ -27,12 +27,12 @@ from sizing.strategies import Kelly
 from tests.e2e.refused import refusal_of
 from tests.execution.traders import Tilted, correlations_of, without_an_answer
 from trainingdata.bars import FIELDS, Bars
-from trainingdata.feed.endpoint import Keys
+from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.market_data import MarketData
 from trainingdata.timeframe import HOURLY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
+KEYS = ApiKeys("KEYKEYKEY", "SECRETSECRET")
 RAW = ("forecaster=ewma", "forecaster.calibrated=false")
 Sized = Callable[..., SizedQuantity]
 rising = partial(Tilted, left=0.3, skill=0.3)

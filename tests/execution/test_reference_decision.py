@@ -208,7 +208,7 @@ def rules_of(settings: BacktestSettings, bars: Bars, crypto_correlation: float) 
         buffer=limits.overnight_buffer,
         crypto_leverage=limits.crypto_leverage,
         margin_equity=limits.margin_equity,
-        order_margin=settings.margin.order_margin,
+        order_price_buffer=settings.margin.order_price_buffer,
     )
 
 

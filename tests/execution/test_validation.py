@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from execution.live.validation import MAX_TRADE_AGE, BarValidator, MarkValidator, missing_histories
 from execution.orders.account_snapshot import AccountSnapshot
-from trainingdata.bars import CLOSE, Bars, panel
+from trainingdata.bars import CLOSE, Bars, build_panel
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import instrument
 
@@ -32,7 +32,7 @@ def market(seed: int) -> Bars:
         closes = 50.0 * np.exp(np.cumsum(rng.normal(0, 0.01, COUNT)))
         values = np.stack([closes] * 4 + [np.ones(COUNT)], axis=1)
         parts.append((instrument(symbol), times, values))
-    return panel(parts, "test")
+    return build_panel(parts, "test")
 
 
 def spoilt(bars: Bars, s: int, row: int, factor: float) -> Bars:

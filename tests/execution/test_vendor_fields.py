@@ -16,7 +16,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from foundation.errors import BrokerError
 from tests.execution.scripted_venue import Ours
 from trainingdata.bars import check_bars
-from trainingdata.feed.fields import Needed, Optional
+from trainingdata.feed.fields import RequiredField, OptionalField
 from trainingdata.feed.market_data import _arrays
 
 T = TypeVar("T")
@@ -207,7 +207,7 @@ def test_every_field_that_is_read_of_an_account_is_in_this_test() -> None:
         entry = answer[0] if isinstance(answer, list) else answer
         for attribute, field in vars(declared).items():
             for each in field if isinstance(field, tuple) else (field,):
-                if isinstance(each, Needed | Optional) and name != "orders":
+                if isinstance(each, RequiredField | OptionalField) and name != "orders":
                     assert each.name in entry, (name, attribute)
 
 

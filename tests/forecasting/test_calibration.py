@@ -29,7 +29,7 @@ from forecasting.scores import score_frame
 from foundation.errors import DataError
 from tests.latest import latest
 from trainingdata.bars import Bars
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_fridays
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import HOURLY
@@ -327,7 +327,7 @@ def test_a_coins_quiet_weekend_has_narrower_intervals() -> None:
     symbols = ("SYXUSD", "SYYUSD")
     whole = SyntheticMarket(start="2023-01-02", end="2023-12-31", symbols=symbols).bars()
     times = whole.times
-    weekend = HOURLY.clock(Kind.CRYPTO).slots(times, 0)[:, 0] >= 24
+    weekend = HOURLY.clock(AssetClass.CRYPTO).slots(times, 0)[:, 0] >= 24
     rng = np.random.default_rng(0)
     size = np.where(weekend, 0.002, 0.004)
     steps = rng.normal(0, 1 / np.sqrt(60), (2, len(times), 60)) * size[:, None]
@@ -402,7 +402,7 @@ def test_a_steps_worth_allows_for_the_overlap_of_its_intervals(
 
     monkeypatch.setattr(fits, "shrinkage", valued)
     walk = LogMoments.from_table(RandomWalk().forecast(market, market.times[0]))
-    history = ClassHistory.from_bars(Kind.STOCK, market).beside(walk)
+    history = ClassHistory.from_bars(AssetClass.STOCK, market).beside(walk)
     fits.fit_calibration(history, last_fridays(market.times[-1:])[0], 150, 3.0)
     assert overlaps == list(range(1, HORIZON + 1))
 
@@ -432,7 +432,7 @@ def test_first_steps_are_medians_in_deviations_and_a_days_pattern_goes_by_where_
     raw = humming(left=0.5).forecast(market, market.times[0])
     spread = volatility(raw.values[:, 0], raw.price.astype(np.float32), "quantile")
     median = np.log(raw.values[:, 0, MEDIAN] / raw.price.astype(np.float32))
-    history = ClassHistory.from_bars(Kind.STOCK, market).beside(LogMoments.from_table(raw))
+    history = ClassHistory.from_bars(AssetClass.STOCK, market).beside(LogMoments.from_table(raw))
     slices = raw.windows.slices_by_symbol()
     rows = np.concatenate([np.arange(len(spread))[slices[s]] for s in history.members.tolist()])
     known = history.first_step != 0
@@ -443,7 +443,7 @@ def test_first_steps_are_medians_in_deviations_and_a_days_pattern_goes_by_where_
     week = last_fridays(market.times[-1:])[0]
     factor = fits.fit_calibration(history, week, 10_000, 3.0).pattern
     begun = history.times <= week
-    place = HOURLY.clock(Kind.STOCK).slots(history.times[begun], 0)[:, 0]
+    place = HOURLY.clock(AssetClass.STOCK).slots(history.times[begun], 0)[:, 0]
     plain = [history.variance[begun][place == k].mean() for k in range(len(factor))]
     assert factor.argmax() == np.argmax(plain) == 0, "the bar that holds the night"
 
@@ -603,7 +603,9 @@ def test_the_address_of_a_fit_is_that_of_the_bars_known_when_it_is_learned(
     column = np.flatnonzero(market.mask[symbol])[number]
     values[symbol, column, field] *= 1 + 1e-15 * 4
     other = Bars(market.instruments, market.times, values, market.mask, "other")
-    before, after = (ClassHistory.from_bars(Kind.STOCK, bars).key(week) for bars in (market, other))
+    before, after = (
+        ClassHistory.from_bars(AssetClass.STOCK, bars).key(week) for bars in (market, other)
+    )
     seen = number < end
     assert (before != after) == (
         seen and values[symbol, column, field] != market.values[symbol, column, field]

@@ -17,7 +17,7 @@ from forecasting.scores import score_common_forecasts
 from forecasting.settings import BatchSettings, ForecasterSettings
 from foundation.errors import DataError, InputError
 from tests.latest import latest
-from trainingdata.bars import Bars, panel
+from trainingdata.bars import Bars, build_panel
 from trainingdata.source import DataSettings
 
 SYMBOLS = ("SYA", "SYXUSD")
@@ -75,7 +75,9 @@ def test_a_step_is_due_at_the_own_bar_that_it_is_scored_on(tmp_path: Path) -> No
     bars = DATA.bars(("SYA",), "2024-03-18", "2024-03-20")
     closing = bars.times == np.datetime64("2024-03-19T20:00", "ns")
     mask = bars.mask & ~closing
-    holed = panel([(bars.instruments[0], bars.times[mask[0]], bars.values[0, mask[0]])], "holed")
+    holed = build_panel(
+        [(bars.instruments[0], bars.times[mask[0]], bars.values[0, mask[0]])], "holed"
+    )
     table = RandomWalk().forecast(holed, np.datetime64("2024-03-19T19:00"))
     since = table.windows.issued_at.min()
     batch = Batch(holed, table.name, since, holed.now, table.windows, [table])

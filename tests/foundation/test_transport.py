@@ -14,7 +14,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from event_contracts.trading.endpoint import RATE, KalshiPace, shared_pace
+from event_contracts.trading.endpoint import REQUESTS_PER_SECOND, KalshiPace, shared_pace
 from foundation import transport
 from foundation.clock import TimeSource
 from foundation.transport import (
@@ -380,7 +380,9 @@ def test_no_second_has_more_requests_than_the_venue_allows(pauses: list[float]) 
             clock.now += seconds + 1e-9
         pace.wait()
         sent.append(clock.now)
-    assert all(after - first >= 1 for first, after in zip(sent, sent[RATE:], strict=False))
+    assert all(
+        after - first >= 1 for first, after in zip(sent, sent[REQUESTS_PER_SECOND:], strict=False)
+    )
 
 
 def test_clients_of_one_account_share_its_pace() -> None:
@@ -402,7 +404,7 @@ def test_a_read_that_is_repeated_is_signed_anew() -> None:
         assert mine.get(f"{url}/a?b=1").json() == {}
     assert all(f"X-Signed: n{n}\r\n".encode() in sent for n, sent in enumerate(seen, 1))
     assert signed == [("GET", "/a?b=1")] * 3
-    for _ in range(RATE - 3):  # three attempts are counted
+    for _ in range(REQUESTS_PER_SECOND - 3):  # three attempts are counted
         assert pace.delay() == 0
         pace.wait()
     assert pace.delay() > 0

@@ -249,7 +249,7 @@ class Book:
         if held * q >= 0:
             fees = self.config["fees"]
             unit = price * (1 + fees["commission_bps"] / 10_000) + fees["commission_per_share"]
-            unit *= self.terms["order_margin"]
+            unit *= self.terms["order_price_buffer"]
             power = self.power(symbol, short=q < 0)
             if size * unit > power:
                 self.events["refusals"] += 1

@@ -145,7 +145,7 @@ def ends_found(data: Any, known: Mapping[str, Sequence[int]], coins: Any, length
 
     known: instants of each symbol's bars. length: of a bar.
     """
-    if data.get("ended_after") is None:
+    if data.get("delisted_after") is None:
         return []
     # What is known as a session opens was before it.
     of = {
@@ -158,13 +158,13 @@ def ends_found(data: Any, known: Mapping[str, Sequence[int]], coins: Any, length
         for last, following in zip(own, [*own[1:], math.inf], strict=True):
             without = sorted(n for n in peers if last < n < following)
             # With bars shorter than a day, the next session has to pass without one as well.
-            missed = data["ended_after"] + (length < DAY)
+            missed = data["delisted_after"] + (length < DAY)
             if len(without) >= missed:
                 booked = int(calendar().opens[without[missed - 1]])
                 later = [at for at in known[symbol] if at > booked][:1]
                 if later and (started(symbol in coins, later[0], length) or booked) <= booked:
                     continue
-                found.append(End(booked, symbol, share=1 - exact(data["ended_loss"])))
+                found.append(End(booked, symbol, share=1 - exact(data["delisting_loss"])))
     return found
 
 
@@ -313,7 +313,7 @@ class Walk:
         usd = [NONE, NONE]
         for o in self.waiting:
             if self.book.held[o.symbol] * o.q >= 0:
-                price = self.book.marks[o.symbol] * self.book.terms["order_margin"]
+                price = self.book.marks[o.symbol] * self.book.terms["order_price_buffer"]
                 usd[o.symbol in self.book.coins] += abs(o.q) * price
         self.book.reserved = usd[0], usd[1]
 
@@ -365,7 +365,7 @@ class Walk:
             same = [o.q for o in self.waiting if o.symbol == order.symbol and o.q * order.q > 0]
             taken = size <= abs(held) - abs(sum(same, NONE))
         else:
-            price = self.book.marks[order.symbol] * self.book.terms["order_margin"]
+            price = self.book.marks[order.symbol] * self.book.terms["order_price_buffer"]
             taken = size * price <= self.book.power(order.symbol, short=order.q < 0)
         if taken:
             self.waiting.append(order)

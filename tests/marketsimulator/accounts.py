@@ -15,9 +15,9 @@ from marketsimulator.account.book import create_book
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms, holding_table, tier_table
 from marketsimulator.account.timeline import timeline
-from trainingdata.actions import Action
-from trainingdata.bars import Bars, panel
-from trainingdata.endings import Endings
+from trainingdata.corporate_actions import CorporateAction
+from trainingdata.bars import Bars, build_panel
+from trainingdata.delistings import Delistings
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY, Timeframe
@@ -43,7 +43,7 @@ def panel_of(
     for symbol, (times, rows) in tables.items():
         values = np.array([(*row, volume) if len(row) == 4 else row for row in rows], dtype=float)
         parts.append((instrument(symbol), np.asarray(times, dtype="datetime64[ns]"), values))
-    return panel(parts, "by hand", timeframe=timeframe)
+    return build_panel(parts, "by hand", timeframe=timeframe)
 
 
 def ended(bars: Bars, last: dict[str, Any]) -> Bars:
@@ -53,7 +53,7 @@ def ended(bars: Bars, last: dict[str, Any]) -> Bars:
         at, values = bars.real_bars(s)
         kept = at <= np.datetime64(last.get(item.symbol, bars.now), "ns")
         parts.append((item, at[kept], values[kept]))
-    return panel(parts, bars.source, bars.timeframe)
+    return build_panel(parts, bars.source, bars.timeframe)
 
 
 def account_on(
@@ -65,14 +65,14 @@ def account_on(
     fills: FillTerms | None = None,
     margin: MarginTerms | None = None,
     impact: bool = False,
-    actions: tuple[Action, ...] = (),
-    endings: Endings | None = None,
+    actions: tuple[CorporateAction, ...] = (),
+    endings: Delistings | None = None,
     orders: OrderSizeLimits = NO_LIMIT,
 ) -> SimulatedBroker:
     """An account in cash at a panel's first instant, or where a market's run begins."""
     where = place
     if isinstance(where, Bars):
-        where = Market(where, actions=actions, endings=endings or Endings())
+        where = Market(where, actions=actions, endings=endings or Delistings())
     terms = margin or MarginTerms()
     filling = fills or FillTerms(volume_share=None)
     holding = holding_table(where.bars.instruments, costs, terms, orders)
@@ -111,7 +111,7 @@ def account_in(
     volume: float = 1e6,
     costs: TradingCosts = FREE,
     fills: FillTerms = FILLS,
-    actions: tuple[Action, ...] = (),
+    actions: tuple[CorporateAction, ...] = (),
     orders: OrderSizeLimits = NO_LIMIT,
     **margin: Any,
 ) -> SimulatedBroker:

@@ -19,7 +19,7 @@ from marketsimulator.run_result import Run
 from marketsimulator.runs.decisions import CompiledDecisions
 from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings
-from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, panel
+from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars, build_panel
 from trainingdata.market import Market
 
 # Ten weeks of the synthetic market, and a run over the last four of them.
@@ -67,7 +67,7 @@ def wild(bars: Bars) -> Bars:
             values[first, HIGH] = max(values[first, [OPEN, CLOSE, HIGH]])
             values[first, LOW] = min(values[first, [OPEN, CLOSE, LOW]])
         parts.append((item, times[kept], values[kept]))
-    return panel(parts, "synthetic bars, thinned and crashed", bars.timeframe)
+    return build_panel(parts, "synthetic bars, thinned and crashed", bars.timeframe)
 
 
 def eager(table: BeliefTable, switch: str, seed: int = 1) -> BeliefTable:

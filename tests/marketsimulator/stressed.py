@@ -25,7 +25,7 @@ from marketsimulator.results.stress.outcomes import Outcome, StressResult, stres
 from marketsimulator.settings import BacktestSettings, Scenario
 from tests.marketsimulator.accounts import FREE, market
 from tests.marketsimulator.runs import settings_of
-from trainingdata.bars import FIELDS, NO_INSTANTS, panel
+from trainingdata.bars import FIELDS, NO_INSTANTS, build_panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY
@@ -51,7 +51,7 @@ def book_of(
     marks = {symbol: mark for symbol, (_, mark) in held.items()}
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
     tables = [(instrument(symbol), *nothing) for symbol in held]
-    bars = panel(tables, "by hand", besides=np.array([at]))
+    bars = build_panel(tables, "by hand", besides=np.array([at]))
     sold = {s: -quantity * mark for s, (quantity, mark) in held.items() if quantity < 0}
     account = AccountSnapshot(cash, quantities, marks, at)
     return StressedBook(account, "by hand", sold, bars, bars, option_risk)

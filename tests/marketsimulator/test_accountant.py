@@ -23,8 +23,8 @@ from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import MONEY, Records, audit
 from tests.marketsimulator.accounts import COINLESS, FLAT, FREE, HOURS, account_on, market, panel_of
 from tests.marketsimulator.wild import ACTIONS, FEES, MARGIN, decision_at, wild_run
-from trainingdata.endings import Ending, Endings
-from trainingdata.sessions import session_open
+from trainingdata.delistings import Delisting, Delistings
+from trainingdata.sessions import first_open_from
 from trainingdata.timeframe import Timeframe, TimeframeName
 
 KINDS = "spread slippage dividend split borrow interest cash_interest rounding"
@@ -58,24 +58,24 @@ def wild_records(
     config = {name: asdict(part) for name, part in parts.items()}
     config |= {"capital": capital, "increments": "original"}
     if endings is not None:
-        config["data"] = {"ended_after": endings.after, "ended_loss": endings.loss}
+        config["data"] = {"delisted_after": endings.after, "delisting_loss": endings.loss}
     return Records.of(config, bars, run, ACTIONS, ends or ())
 
 
-def endings_of(ends: Sequence[End], after: int, loss: float) -> Endings:
+def endings_of(ends: Sequence[End], after: int, loss: float) -> Delistings:
     """How a run ends the symbols of the accountant's list."""
     listed = []
     for each in ends:
         opens = np.datetime64(each.booked, "ns")
         worth = map(float, (each.price, each.share, each.ratio))
-        listed.append(Ending(each.symbol, opens, opens, *worth, each.into))
-    return Endings(tuple(listed), after, loss)
+        listed.append(Delisting(each.symbol, opens, opens, *worth, each.into))
+    return Delistings(tuple(listed), after, loss)
 
 
 @st.composite
 def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     """The end of a symbol, for nothing, cash, shares of another one, or both."""
-    opens = session_open(np.datetime64(draw(st.sampled_from(["2026-06-01", "2026-06-03"]))))
+    opens = first_open_from(np.datetime64(draw(st.sampled_from(["2026-06-01", "2026-06-03"]))))
     price = draw(st.sampled_from([0.0, 0.37, 90.123]))
     ratio = draw(st.sampled_from([0.0, 0.3, 1.0, 7.7]))
     worth = exact(price), Decimal(0), exact(ratio)

@@ -35,7 +35,7 @@ from marketsimulator.runs.outcome import Outcome
 from sizing.binding import PRICED_LIMITS
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
 from tests.marketsimulator.wild import ACTIONS, decision_at, wild_run
-from trainingdata.bars import CLOSE, Bars, closes_of
+from trainingdata.bars import CLOSE, Bars, last_closes_by_symbol
 from trainingdata.market import Market
 
 NAN = float("nan")
@@ -88,7 +88,9 @@ def shown_parts_add_up_to_the_cent(
     profit = sum(profits.values())
     assert profit == to_cents(run.rows[-1].equity - capital)
     for symbol in bars.symbols:
-        own = sum(t.profit for t in round_trips(run, closes_of(bars)) if t.symbol == symbol)
+        own = sum(
+            t.profit for t in round_trips(run, last_closes_by_symbol(bars)) if t.symbol == symbol
+        )
         assert own == pytest.approx(earned[symbol] * capital, abs=1e-6)
         assert abs(float(profits[symbol]) - own) < 0.01 + 1e-6
     parts = found.as_dict()

@@ -29,7 +29,7 @@ from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import settings_of
-from trainingdata.bars import Bars, panel
+from trainingdata.bars import Bars, build_panel
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY
@@ -194,7 +194,7 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
         )
         values[1:, 0] = close[:-1]
         tables.append((instrument(symbol), grid.ends[some], values))
-    run = on(panel(tables, "a falling market"), "forecaster=oracle", monkeypatch=monkeypatch)
+    run = on(build_panel(tables, "a falling market"), "forecaster=oracle", monkeypatch=monkeypatch)
     fills = run.main.fill_frame()
     held = fills.groupby("symbol")["qty"].cumsum()
     assert (held < 0).mean() > 0.8

@@ -12,8 +12,8 @@ from execution.orders.orders import Order, TimeInForce
 from foundation.errors import InputError
 from tests.marketsimulator.accounts import account_on
 from tests.marketsimulator.runs import settings_of
-from trainingdata.actions import Action
-from trainingdata.bars import panel
+from trainingdata.corporate_actions import CorporateAction
+from trainingdata.bars import build_panel
 from trainingdata.instruments import instrument
 from trainingdata.timeframe import Fill, Timeframe
 
@@ -30,9 +30,9 @@ def test_a_position_is_taken_at_the_close_and_carried_for_the_night_to_the_next_
     # From the close before until 15:45: open, high, low, close, volume.
     rows = [[90, 99, 89, 95], [100, 120, 99, 110], [112, 115, 70, 80], [81, 82, 80, 81]]
     values = np.array([[*row, 1e9] for row in rows], dtype=float)
-    bars = panel([(STOCK, times, values)], "by hand", CLOSING)
+    bars = build_panel([(STOCK, times, values)], "by hand", CLOSING)
     opens = np.datetime64("2024-10-02T13:30", "ns")
-    broker = account_on(bars, 10_000.0, actions=(Action("AAA", opens, dividend=1.0),))
+    broker = account_on(bars, 10_000.0, actions=(CorporateAction("AAA", opens, dividend=1.0),))
 
     broker.submit([Order("b", "AAA", "buy", Decimal(150), "test", tif="cls")])
     assert not broker.fills

@@ -14,8 +14,8 @@ from foundation.compose import compose_config
 from marketsimulator.results.remarks import doubt_remarks, prices_text
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of
-from trainingdata.actions import Action
-from trainingdata.bars import Bars, Doubt, merged_doubts
+from trainingdata.corporate_actions import CorporateAction
+from trainingdata.bars import Bars, Doubt, merge_doubts
 from trainingdata.market import Market
 from trainingdata.source import DataSettings
 from trainingdata.synthetic import SyntheticMarket
@@ -103,7 +103,7 @@ def test_moves_of_a_symbol_are_one_line() -> None:
         for day, size in zip(at, sizes, strict=True)
     ]
     ratios = [Doubt("AAA", day, "like 3:2", "it books", "cure", "ratio") for day in at[:2]]
-    lines = doubt_remarks(merged_doubts([*moves, *ratios]))
+    lines = doubt_remarks(merge_doubts([*moves, *ratios]))
     assert len(lines) == 3
     span = "2024-03-01T00:00Z to 2024-03-03T00:00Z"
     what = f"opens 40 times (the largest of 3 such, {span})"
@@ -114,10 +114,12 @@ def test_adjusted_is_claimed_only_where_it_was_checked(folder: Path, market: Bar
     sound = DataSettings(dir=(str(folder / "SYB.csv"),)).bars([], None, None)
     unchecked = "said to be adjusted for splits (not checked: data.actions lists none)"
     assert prices_text("split", sound, (), ()) == unchecked
-    listed = [Action("SYB", np.datetime64(sound.times[100]), ratio=ratio) for ratio in (1.5, 3)]
+    listed = [
+        CorporateAction("SYB", np.datetime64(sound.times[100]), ratio=ratio) for ratio in (1.5, 3)
+    ]
     text = prices_text("split", sound, (), listed)
     assert text == "adjusted for 2 splits that data.actions lists"
-    small = [Action("SYB", np.datetime64(sound.times[100]), ratio=1.05)]
+    small = [CorporateAction("SYB", np.datetime64(sound.times[100]), ratio=1.05)]
     assert prices_text("split", sound, (), small) == unchecked
     assert prices_text("raw", sound, (), listed) == "raw"
     assert prices_text("split", market, (), ()) == "synthetic, without splits"

@@ -54,7 +54,7 @@ from marketsimulator.results.drift.terms import (
 from marketsimulator.results.journal_record import JournalRecord, marked_at_closes, read_journal
 from marketsimulator.runs.simulate import simulate_trading
 from tests.marketsimulator.runs import BARS, settings_of
-from trainingdata.bars import Bars, closes_of, panel
+from trainingdata.bars import Bars, last_closes_by_symbol, build_panel
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.timeframe import Timeframe
@@ -258,11 +258,11 @@ def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_st
     )
     found = marked_at_closes(told, Market(bars))
     for row in found.rows:
-        closes = closes_of(bars.until(row.at))
+        closes = last_closes_by_symbol(bars.until(row.at))
         assert row.gross_stock == pytest.approx(10 * closes["SYA"])
         assert row.gross_crypto == pytest.approx(2 * closes["SYXUSD"])
         assert row.equity == pytest.approx(1_000 + row.gross_stock + row.gross_crypto)
-    first = closes_of(bars.until(at[0]))
+    first = last_closes_by_symbol(bars.until(at[0]))
     assert {s: held.price for s, held in found.initial_positions.items()} == {
         s: first[s] for s in found.initial_positions
     }
@@ -500,7 +500,7 @@ def test_the_account_of_a_decision_follows_from_the_journal() -> None:
     journal = journal_of(run, watched.seen)
     shorts = 0
     for (account, made), journaled in zip(watched.seen, journal.decisions, strict=True):
-        closes = closes_of(bars.until(made.at))
+        closes = last_closes_by_symbol(bars.until(made.at))
         told = journaled_account(journal, journaled, settings, closes)
         assert told.equity == pytest.approx(account.equity, abs=1e-9)
         assert told.cash == pytest.approx(account.cash, abs=1e-6)
@@ -589,7 +589,7 @@ def test_an_instant_is_missed_once_the_live_loop_could_not_decide_it_any_more(
     met, late = (np.datetime64(each if "T" in each else day + each, "ns") for each in (first, last))
     now = np.datetime64(at, "ns")
     stock = [(instrument("AAA"), np.array([now]), np.ones((1, 5)))]
-    bars = panel(stock, "made here", Timeframe(name, fill or "open"))
+    bars = build_panel(stock, "made here", Timeframe(name, fill or "open"))
     until = decision_deadline(bars, now)
     for began in (met, late, late + np.timedelta64(5, "m")):
         passed = (CycleRow(0, "trade", began, began, idle_reason="shut"),)

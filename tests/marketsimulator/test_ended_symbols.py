@@ -29,10 +29,10 @@ from tests.marketsimulator.accounts import account_on, ended, market, panel_of, 
 from tests.marketsimulator.runs import eager, settings_of, trader_of, walked_as_stepped, wild
 from tests.own_module import own_module
 from trainingdata.bars import Bars
-from trainingdata.confirmation import confirmed
-from trainingdata.endings import Ending, Endings
+from trainingdata.confirmation import drop_unconfirmed
+from trainingdata.delistings import Delisting, Delistings
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, session_open
+from trainingdata.sessions import calendar, first_open_from
 
 WORDS = (
     *("start=2024-02-16", "data.start=2024-01-02", "data.end=2024-03-02", "trials=null"),
@@ -50,7 +50,7 @@ def flat(last: int, *, sessions: int = 8) -> Bars:
 
 
 def held(
-    quantity: float, endings: Endings, also: float = 0.0
+    quantity: float, endings: Delistings, also: float = 0.0
 ) -> tuple[SimulatedBroker, Bars, float]:
     """An account with so many AAA and BBB, whose AAA has its last bar in the second session."""
     bars = flat(14)
@@ -66,7 +66,7 @@ def test_a_position_is_gone_as_the_session_opens_after_enough_without_a_bar(
     quantity: float,
 ) -> None:
     """A missing one keeps its last mark until then; a short is bought in at the same price."""
-    broker, bars, cash = held(quantity, Endings(after=1, loss=0.3))
+    broker, bars, cash = held(quantity, Delistings(after=1, loss=0.3))
     fourth_close = 7 * 4 - 1
     broker.advance(fourth_close)
     assert float(broker.account().positions["AAA"]) == quantity
@@ -84,21 +84,21 @@ def test_a_position_is_gone_as_the_session_opens_after_enough_without_a_bar(
         pytest.approx(-3.0 * quantity),
     )
     fill = broker.fills[-1]
-    assert fill.at == session_open(np.datetime64("2026-05-08"))
+    assert fill.at == first_open_from(np.datetime64("2026-05-08"))
     assert fill.price == pytest.approx(7.0)
 
 
 def test_the_end_of_a_panel_and_a_setting_of_none_end_nothing() -> None:
     for after in (None, 7):
-        broker, bars, _ = held(100.0, Endings(after=after))
+        broker, bars, _ = held(100.0, Delistings(after=after))
         broker.advance(len(bars.times) - 1)
         assert float(broker.account().positions["AAA"]) == 100.0
 
 
-def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> Endings:
-    opens = session_open(np.datetime64("2026-05-06"))
+def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> Delistings:
+    opens = first_open_from(np.datetime64("2026-05-06"))
     assert opens is not None
-    return Endings((Ending("AAA", opens, opens, price, 0.0, ratio, into),))
+    return Delistings((Delisting("AAA", opens, opens, price, 0.0, ratio, into),))
 
 
 def test_a_short_that_becomes_shares_of_what_is_held_closes_those_first() -> None:
@@ -123,10 +123,10 @@ def test_walk_stepped_broker_sweep_and_accountant_keep_one_account() -> None:
     words = (*WORDS, "data.ended_after=3", "data.ended_loss=0.4")
     settings = settings_of(*words)
     market = settings.market()
-    opens = session_open(np.datetime64("2024-02-22"))
+    opens = first_open_from(np.datetime64("2024-02-22"))
     assert opens is not None
     known = opens + np.timedelta64(7, "D")
-    listed = (Ending("SYB", opens, known, 2.5, 0.0, 0.7, "SYC"),)
+    listed = (Delisting("SYB", opens, known, 2.5, 0.0, 0.7, "SYC"),)
     # What is not known yet is found by its absence: this one is before the row.
     last = {"SYA": "2024-02-21", "SYB": "2024-02-22", "SYYUSD": "2024-02-19"}
     endings = replace(market.endings, listed=listed, after=3)
@@ -137,7 +137,7 @@ def test_walk_stepped_broker_sweep_and_accountant_keep_one_account() -> None:
     worth = exact(2.5), exact(0.0), exact(0.7)
     ends = [End(known.astype("datetime64[ns]").astype(int).item(), "SYB", *worth, "SYC")]
     config = asdict(settings)
-    config["data"]["ended_after"] = endings.after
+    config["data"]["delisted_after"] = endings.after
     assert str(audit(Records.of(config, market.bars, run, ends=ends))) == "0 differences"
     assert sum(booking.kind == DELISTED for booking in run.bookings) >= 2
     (outcome,) = simulate_variants([settings], market, table)
@@ -186,7 +186,7 @@ def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = settings_of(*WORDS, "increments=original")
-    venue = Venue(settings, Market(flat(14), endings=Endings(after=1)))
+    venue = Venue(settings, Market(flat(14), endings=Delistings(after=1)))
     request = {"symbol": "AAA", "qty": "100", "side": "buy", "type": "market"}
     venue.submit({**request, "time_in_force": "day"})
     venue.advance(30)
@@ -280,10 +280,10 @@ def test_crash_on_last_bar_decides_the_payout(
     prices = np.full((14, 4), 40.0)
     prices[-1] = last
     bars = panel_of({"AAA": (times[:14], prices), "BBB": (times, np.full((56, 4), 4.0))})
-    bars = confirmed(bars)
+    bars = drop_unconfirmed(bars)
     assert not bars.mask[0, 13]
     stated = replace(ending().listed[0], price=np.nan)
-    endings = Endings((stated,)) if listed else Endings(after=1, loss=0.3)
+    endings = Delistings((stated,)) if listed else Delistings(after=1, loss=0.3)
     broker = account_on(bars, 10_000.0, endings=endings)
     broker.submit([market("a", "AAA", quantity)])
     broker.open()

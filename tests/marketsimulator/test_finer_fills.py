@@ -30,11 +30,11 @@ from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import account_on, order, orders, stock_ends
 from tests.marketsimulator.runs import settings_of, trader_of
 from tests.marketsimulator.test_parity import believing
-from trainingdata.bars import FIELDS, Bars, Origin, panel
-from trainingdata.instruments import Kind, instrument
+from trainingdata.bars import FIELDS, Bars, Origin, build_panel
+from trainingdata.instruments import AssetClass, instrument
 from trainingdata.market import Market
-from trainingdata.resampling import joined
-from trainingdata.source import finer_panel
+from trainingdata.resampling import join_parts
+from trainingdata.source import build_finer_panel
 from trainingdata.timeframe import HOURLY, MINUTE, Timeframe
 
 HALF = Timeframe("30m")
@@ -65,8 +65,8 @@ def walks(seed: int, hours: int, timeframe: Timeframe = HALF) -> tuple[Bars, Bar
     highs = inner.max(axis=1) + abs(rng.normal(0, 0.5, len(k))).round(1)
     lows = inner.min(axis=1) - abs(rng.normal(0, 0.5, len(k))).round(1)
     values = np.column_stack([opens, highs, lows, closes, rng.integers(0, 60, len(k))])
-    parts = with_origins(panel([(ITEM, finer, values)], "finer", timeframe))
-    return panel([(ITEM, ends, joined(starts[k], values)[1])], "hours"), parts
+    parts = with_origins(build_panel([(ITEM, finer, values)], "finer", timeframe))
+    return build_panel([(ITEM, ends, join_parts(starts[k], values)[1])], "hours"), parts
 
 
 def told(broker: SimulatedBroker) -> list[tuple[Any, ...]]:
@@ -82,7 +82,7 @@ def test_an_order_meets_finer_bars_as_an_account_on_those_would(
     with the same orders; of a market order what its hour leaves is cancelled.
     """
     hours, parts = walks(seed, 9)
-    finer = finer_panel(parts, hours, 0)
+    finer = build_finer_panel(parts, hours, 0)
     broker = account_on(Market(hours, finer=finer), fills=FEW)
     carry = FillTerms(volume_share=0.5, remainder="carry")
     rows = np.searchsorted(finer.times, hours.times)
@@ -123,7 +123,9 @@ def test_one_finer_bar_a_bar_changes_nothing(finer: Timeframe, words: str) -> No
         times, values = market.bars.real_bars(s)
         starts = market.bars.clock(item.kind).started_at(times)
         tables.append((item, finer.clock(item.kind).known_at(starts), values))
-    parts = finer_panel(with_origins(panel(tables, "finer", finer)), market.bars, market.first)
+    parts = build_finer_panel(
+        with_origins(build_panel(tables, "finer", finer)), market.bars, market.first
+    )
     one, other = (
         step_trading(settings, each, "x", trader, settings.broker(each))
         for each in (market, replace(market, finer=parts))
@@ -141,12 +143,15 @@ def test_which_of_two_prices_came_first_is_read_from_the_finer_bars() -> None:
     """
     ends = stock_ends("2024-10-07", 3)
     hours = [(100, 100, 100, 100, 1e6), (100, 101, 99, 100, 1e6), (100, 112, 88, 90, 1e6)]
-    bars = panel([(ITEM, ends, np.array(hours, dtype=float))], "hours")
+    bars = build_panel([(ITEM, ends, np.array(hours, dtype=float))], "hours")
     rows = [(100, 101, 99, 100, 5e5), (100, 101, 99, 100, 5e5)]
     rows += [(100, 112, 99, 105, 5e5), (105, 106, 88, 90, 5e5)]
     after = HALF.stocks.ends[HALF.stocks.ends > ends[0]][:4]
-    parts = with_origins(panel([(ITEM, after, np.array(rows, dtype=float))], "finer", HALF))
-    for finer, met in ((None, ("stop", 90.0)), (finer_panel(parts, bars, 0), ("limit", 110.0))):
+    parts = with_origins(build_panel([(ITEM, after, np.array(rows, dtype=float))], "finer", HALF))
+    for finer, met in (
+        (None, ("stop", 90.0)),
+        (build_finer_panel(parts, bars, 0), ("limit", 110.0)),
+    ):
         broker = account_on(Market(bars, finer=finer))
         broker.submit([order("buy", 10)])
         broker.advance(1)
@@ -169,10 +174,10 @@ def test_finer_bars_may_lack_some_of_a_range_and_are_rounded_by_a_thousandth_at_
         narrow[..., [0, 3]].min(axis=2),
     )
     for factor in (1.0, 1.0009, 0.9991):
-        finer_panel(replace(parts, values=narrow * factor), hours, 0)
+        build_finer_panel(replace(parts, values=narrow * factor), hours, 0)
     for factor in (1.0015, 0.9985):
         with pytest.raises(DataError, match=r"AAA: an hourly bar that starts at .* has the open"):
-            finer_panel(replace(parts, values=narrow * factor), hours, 0)
+            build_finer_panel(replace(parts, values=narrow * factor), hours, 0)
 
 
 # Files
@@ -194,9 +199,9 @@ def write(folder: Path, timeframe: Timeframe) -> Path:
         volumes = rng.integers(500, 9000, len(starts))
         values = np.column_stack([opens, highs, lows, closes, volumes])
         clock = timeframe.clock(kind)
-        whole = clock.started_at(clock.end_of(clock.bars_ended(starts) + 1, starts))
+        whole = clock.started_at(clock.end_of(clock.count_ended_bars(starts) + 1, starts))
         stamps = np.unique(whole)
-        frame = pd.DataFrame(joined(whole, values)[1], columns=list(FIELDS))
+        frame = pd.DataFrame(join_parts(whole, values)[1], columns=list(FIELDS))
         frame.insert(0, "timestamp", pd.DatetimeIndex(stamps).tz_localize("UTC"))
         frame.to_csv(folder / f"{symbol}.csv", index=False)
     return folder
@@ -327,5 +332,8 @@ def test_a_days_orders_meet_the_first_hour_of_its_session(
     broker.submit([order("buy", 10, tif="opg")])
     broker.advance(market.first + 1)
     (fill,) = broker.fills
-    assert fill.at == market.bars.clock(Kind.STOCK).started_at(market.bars.times)[market.first + 1]
+    assert (
+        fill.at
+        == market.bars.clock(AssetClass.STOCK).started_at(market.bars.times)[market.first + 1]
+    )
     assert fill.qty == Decimal(10)

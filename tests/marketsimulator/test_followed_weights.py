@@ -173,7 +173,7 @@ def test_weights_are_followed_as_a_second_book_follows_them(
     )
     parts = {
         "fees": FeeSchedule(crypto_tiers=(CryptoTier(0.0, 0.0, 0.0),), commission_bps=2.0),
-        "margin": MarginTerms(leverage=leverage[0], order_margin=1.0, interest_rate=0.2),
+        "margin": MarginTerms(leverage=leverage[0], order_price_buffer=1.0, interest_rate=0.2),
         "fills": FillTerms(volume_share=None),
         "costs": TradingCosts(0, 3, 0, 0, 3, 0),
     }

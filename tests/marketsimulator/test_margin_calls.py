@@ -13,7 +13,7 @@ import pytest
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.margin import is_call_met
 from tests.marketsimulator.accounts import FLAT, FREE, account_in, order, stock_ends
-from trainingdata.actions import Action
+from trainingdata.corporate_actions import CorporateAction
 
 STOCK_TIMES = stock_ends("2024-10-02", 28)  # four sessions
 HOURS = np.arange(STOCK_TIMES[0] - np.timedelta64(30, "m"), STOCK_TIMES[-1], np.timedelta64(1, "h"))
@@ -91,7 +91,10 @@ def test_what_took_hold_before_the_panel_begins_is_in_its_prices() -> None:
     """A split and a dividend of years ago, and of the first day itself, move nothing."""
     for day in ("2010-01-04T14:30", "2024-10-02T13:30"):
         opens = np.datetime64(day, "ns")
-        past = (Action("AAA", opens, ratio=2.0), Action("AAA", opens, dividend=5.0))
+        past = (
+            CorporateAction("AAA", opens, ratio=2.0),
+            CorporateAction("AAA", opens, dividend=5.0),
+        )
         broker = account_in({"AAA": (STOCK_TIMES, [FLAT] * 28)}, actions=past, costs=FREE)
         step(broker)
         broker.submit([order("buy", 100)])

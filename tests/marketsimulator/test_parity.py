@@ -20,10 +20,10 @@ from sizing.solver.active_set import UNFINISHED
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import eager_trader, settings_of, walked_as_stepped
 from tests.own_module import own_module
-from trainingdata.actions import Action
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import VOLUME
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, opens_on
+from trainingdata.sessions import calendar, session_opens_on
 
 Runs = dict[float, tuple[Run, Outcome, Records]]
 CAPITALS = (1_500.0, 2_000_000.0)
@@ -214,8 +214,8 @@ DAILY = (
 
 def halved(market: Market, symbol: str, date: str) -> Market:
     """Raw prices of a market in which a symbol splits two for one, and pays a dividend."""
-    (opens,) = opens_on(np.array([date], dtype="datetime64[D]"))
-    splits = Action(symbol, opens, ratio=2.0, dividend=0.5)
+    (opens,) = session_opens_on(np.array([date], dtype="datetime64[D]"))
+    splits = CorporateAction(symbol, opens, ratio=2.0, dividend=0.5)
     bars = market.bars
     values = bars.values.copy()
     later = bars.times >= splits.opens

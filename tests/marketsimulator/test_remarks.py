@@ -21,7 +21,7 @@ from marketsimulator.results.remarks import (
     unused_sizing_remarks,
 )
 from marketsimulator.results.report_charts import leverage_chart
-from trainingdata.bars import Bars, panel
+from trainingdata.bars import Bars, build_panel
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
 
@@ -43,7 +43,7 @@ def bars_at(**prices: float) -> Bars:
     rows = [
         (instrument(name), times, np.tile([p, p, p, p, 9.0], (2, 1))) for name, p in prices.items()
     ]
-    return panel(rows, "made")
+    return build_panel(rows, "made")
 
 
 def held(*fills: tuple[str, int, float]) -> Any:

@@ -157,11 +157,11 @@ def test_coins_never_go_short_and_are_bought_with_own_settled_cash() -> None:
 
 
 def test_stock_buying_power_is_four_times_equity_less_coins() -> None:
-    b = Bench(order_margin=1.0)
+    b = Bench(order_price_buffer=1.0)
     assert 3_990 < b.send(0, 10_000) <= 4_000
     assert b.account["refusals"] == 1
     assert Bench(1_000.0).send(0, 100) <= 10
-    b = Bench(40_000.0, order_margin=1.0)
+    b = Bench(40_000.0, order_price_buffer=1.0)
     b.hold(2, 1.0)
     assert 1_550 < b.send(0, 10_000) <= 1_600
 

@@ -12,7 +12,7 @@ import pytest
 from marketsimulator.results.trial_identity import config_hash, data_hash, variant_settings
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import settings_of
-from trainingdata.bars import Bars, panel
+from trainingdata.bars import Bars, build_panel
 from trainingdata.market import Market
 
 RULE = """
@@ -124,7 +124,7 @@ def test_settings_made_in_python_are_the_trial_that_a_command_makes(market: Bars
 
 def test_the_same_bars_are_the_same_data_in_any_order_of_symbols(market: Bars) -> None:
     numbers = range(len(market.symbols))
-    turned = panel(
+    turned = build_panel(
         [(market.instruments[s], *market.real_bars(s)) for s in reversed(numbers)], market.source
     )
     settings = BacktestSettings()

@@ -26,8 +26,8 @@ from tests.marketsimulator.accounts import (
     stock_ends,
     walk,
 )
-from trainingdata.actions import Action
-from trainingdata.sessions import session_open
+from trainingdata.corporate_actions import CorporateAction
+from trainingdata.sessions import first_open_from
 
 Bar = tuple[float, float, float, float]
 DATE = "2024-10-02"
@@ -277,9 +277,12 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
 
     Bids and sell stops lie below the market, and are lowered by 2.
     """
-    opens = session_open(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
+    opens = first_open_from(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
     assert opens is not None
-    actions = (Action("AAA", opens, dividend=2.0), Action("AAA", opens, ratio=4.0))
+    actions = (
+        CorporateAction("AAA", opens, dividend=2.0),
+        CorporateAction("AAA", opens, ratio=4.0),
+    )
     b = stock(
         *[FLAT] * 7, (25, 25.5, 24.5, 25), (25, 25.5, 24.5, 25), actions=actions, leverage=10.0
     )
@@ -316,9 +319,9 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
 
 @pytest.mark.parametrize("increment", [1.0, 0.5])
 def test_a_reverse_split_leaves_whole_increments_in_a_waiting_order(increment: float) -> None:
-    opens = session_open(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
+    opens = first_open_from(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
     assert opens is not None
-    b = stock(*[FLAT] * 9, actions=(Action("AAA", opens, ratio=0.1),))
+    b = stock(*[FLAT] * 9, actions=(CorporateAction("AAA", opens, ratio=0.1),))
     b._book.holding["increment"] = increment
     bid = order("buy", 27, "limit", "bid", limit_price=9.0)
     offer = order("sell", 27, "limit", "offer", limit_price=120.0)
@@ -351,10 +354,10 @@ def test_what_happened_while_there_were_no_bars_happens_in_the_order_of_its_days
     day.
     """
     ends = stock_ends("2026-06-01", 28)
-    first, then = (session_open(np.datetime64(day, "D")) for day in ("2026-06-02", "2026-06-03"))
+    first, then = (first_open_from(np.datetime64(day, "D")) for day in ("2026-06-02", "2026-06-03"))
     assert first is not None
     assert then is not None
-    actions = (Action("AAA", first, ratio=2.0), Action("AAA", then, **second))
+    actions = (CorporateAction("AAA", first, ratio=2.0), CorporateAction("AAA", then, **second))
     for told in (actions, actions[::-1]):
         b = account_on(
             panel_of({"AAA": (np.concatenate([ends[:7], ends[21:]]), [FLAT] * 14)}), actions=told
@@ -366,10 +369,11 @@ def test_what_happened_while_there_were_no_bars_happens_in_the_order_of_its_days
 
 def test_a_week_of_splits_finds_room_on_the_tape() -> None:
     days = [
-        session_open(np.datetime64(f"2026-06-{day:02}", "D")) for day in (2, 3, 4, 5, 8, 9, 10, 11)
+        first_open_from(np.datetime64(f"2026-06-{day:02}", "D"))
+        for day in (2, 3, 4, 5, 8, 9, 10, 11)
     ]
     actions = tuple(
-        Action("AAA", at, ratio=2.0 if k % 2 else 0.5)
+        CorporateAction("AAA", at, ratio=2.0 if k % 2 else 0.5)
         for k, at in enumerate(days)
         if at is not None
     )

@@ -19,10 +19,10 @@ from marketsimulator.account.terms import FillTerms
 from marketsimulator.run_result import EquityRow, Run
 from sizing.binding import PRICED_LIMITS
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of
-from trainingdata.actions import Action
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import Bars
-from trainingdata.endings import Endings
-from trainingdata.sessions import session_open
+from trainingdata.delistings import Delistings
+from trainingdata.sessions import first_open_from
 from trainingdata.timeframe import HOURLY, Timeframe
 
 NAN = float("nan")
@@ -40,7 +40,7 @@ COSTS = TradingCosts(1.5, 1.0, 0.0, 2.0, 1.0, 0.0)
 BEGINS, ENDS = "2026-05-27", "2026-06-05"  # the pattern-day-trader rule ends on the last day
 PRICES = {"AAA": 100.0, "BBB": 5.4, "BTCUSD": 60_000.0, "XRPUSD": 0.9}
 ACTIONS = tuple(
-    Action(symbol, session_open(np.datetime64(date, "D")), ratio, dividend)  # type: ignore[arg-type]
+    CorporateAction(symbol, first_open_from(np.datetime64(date, "D")), ratio, dividend)  # type: ignore[arg-type]
     for symbol, date, ratio, dividend in (
         ("AAA", "2026-06-02", 1.0, 0.435),
         ("AAA", "2026-06-03", 1.5, 0.0),
@@ -81,7 +81,7 @@ MARGIN = MarginTerms(
 )
 
 
-def ended_bars(bars: Bars, endings: Endings, seed: int) -> Bars:
+def ended_bars(bars: Bars, endings: Delistings, seed: int) -> Bars:
     """The bars up to the listed ends; of a symbol of each class up to an instant at random."""
     last = {each.symbol: each.opens for each in endings.listed}
     at = bars.times[np.random.default_rng(seed).integers(8, len(bars.times) - 8, 2)]
@@ -109,7 +109,7 @@ def wild_run(
     big: float = 2.0,
     margin: MarginTerms = MARGIN,
     fills: FillTerms | None = None,
-    endings: Endings | None = None,
+    endings: Delistings | None = None,
     timeframe: Timeframe = HOURLY,
 ) -> tuple[Run, Bars, TradingCosts]:
     """Random decisions with random orders, some for more than the account can carry.

@@ -12,8 +12,8 @@ import pytest
 from foundation.errors import InputError
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
-    Statistics,
-    contracts_for,
+    TradeStatistics,
+    count_contracts,
     max_risk,
     recommended_cap,
 )
@@ -28,17 +28,21 @@ def results(wins: int, win: str, losses: int, loss: str) -> list[Fraction]:
 def number(balance: float, history: list[Fraction], risk: float = 250, **more: object) -> int:
     settings = AutoscalingSettings(**more)  # type: ignore[arg-type]
     window = history[-settings.ROLLING_WINDOW :]
-    return contracts_for(
-        Fraction(str(balance)), Statistics.of(window), len(history), Fraction(str(risk)), settings
+    return count_contracts(
+        Fraction(str(balance)),
+        TradeStatistics.of(window),
+        len(history),
+        Fraction(str(risk)),
+        settings,
     ).number
 
 
 def test_forty_five_trades_lose_by_kelly_and_are_one_contract() -> None:
-    statistics = Statistics.of(results(11, "56.00", 34, "34.62"))
+    statistics = TradeStatistics.of(results(11, "56.00", 34, "34.62"))
     assert statistics.kelly is not None
     assert f"{statistics.win_rate:.1%}" == "24.4%"
     assert float(statistics.kelly) == pytest.approx(-0.22265, abs=5e-6)  # from the rounded averages
-    unrounded = Statistics.of([*results(11, "56.00", 33, "34.62"), Fraction("-34.54")]).kelly
+    unrounded = TradeStatistics.of([*results(11, "56.00", 33, "34.62"), Fraction("-34.54")]).kelly
     assert f"{float(unrounded or 0):.2%}" == "-22.26%"
     assert f"{float(statistics.kelly) / 2:.2%}" == "-11.13%"
     assert number(19_995, results(11, "56.00", 34, "34.62")) == 1
@@ -49,8 +53,12 @@ def test_the_prior_is_27_contracts_and_the_cap_3() -> None:
     prior = {"BOOTSTRAP_MODE": "prior"}
     assert number(20_000, [], 150, **prior) == 3
     assert number(20_000, [], 150, MAX_CONTRACTS=100, **prior) == 27
-    kelly = contracts_for(
-        Fraction(20_000), Statistics.of([]), 0, RISK, AutoscalingSettings(BOOTSTRAP_MODE="prior")
+    kelly = count_contracts(
+        Fraction(20_000),
+        TradeStatistics.of([]),
+        0,
+        RISK,
+        AutoscalingSettings(BOOTSTRAP_MODE="prior"),
     ).kelly
     assert f"{float(kelly or 0):.2%}" == "41.07%"
     assert number(20_000, [], 150) == 1
@@ -106,20 +114,20 @@ def test_contracts_are_exact_and_of_the_window(
 
 
 def test_zero_results_are_losses_and_fees_are_taken_off_every_contract() -> None:
-    statistics = Statistics.of([Fraction(0)] * 5 + [Fraction(10)] * 5)
+    statistics = TradeStatistics.of([Fraction(0)] * 5 + [Fraction(10)] * 5)
     assert (statistics.wins, statistics.losses) == (5, 5)
-    assert Statistics.of(EVEN).kelly == Fraction(1, 20)
-    assert Statistics.of(results(0, "1", 12, "5")).kelly is None
-    assert Statistics.of(EVEN, 3.0) == Statistics.of(results(10, "97", 10, "93"))
+    assert TradeStatistics.of(EVEN).kelly == Fraction(1, 20)
+    assert TradeStatistics.of(results(0, "1", 12, "5")).kelly is None
+    assert TradeStatistics.of(EVEN, 3.0) == TradeStatistics.of(results(10, "97", 10, "93"))
 
 
 def test_a_halt_names_a_balance_that_is_not_below_it() -> None:
     """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below it."""
     settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
-    nothing = Statistics.of([])
-    halted = contracts_for(Fraction("4114.81"), nothing, 0, RISK, settings)
+    nothing = TradeStatistics.of([])
+    halted = count_contracts(Fraction("4114.81"), nothing, 0, RISK, settings)
     assert (halted.number, halted.why) == (0, "safety halt: balance below $4,114.82")
-    assert not contracts_for(Fraction("4114.82"), nothing, 0, RISK, settings).halted
+    assert not count_contracts(Fraction("4114.82"), nothing, 0, RISK, settings).halted
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from option_spreads.autoscaler import account
-from option_spreads.autoscaler.account import AccountFiles, UnknownState
+from option_spreads.autoscaler.account import AccountFiles, UnknownAccountState
 from option_spreads.autoscaler.trades import ClosedTrade
 from option_spreads.contracts import (
     autoscaling_settings,
@@ -223,7 +223,7 @@ def test_real_money_without_a_trade_is_sized_only_once_a_person_has_confirmed_it
     before = sorted(root.rglob("*.*"))
     for _ in range(3):
         assert calculate_position_size(mode="LIVE", max_risk_per_contract=250) == 0
-    with pytest.raises(UnknownState, match="contracts recover LIVE STARTING_CAPITAL=USD"):
+    with pytest.raises(UnknownAccountState, match="contracts recover LIVE STARTING_CAPITAL=USD"):
         shown("LIVE")
     assert path.read_text() == damaged
     assert [each for each in sorted(root.rglob("*.*")) if each.name != ".lock"] == before
@@ -291,7 +291,7 @@ def test_files_that_were_tampered_with_crash_nothing_and_size_nothing_unknown(
 
 
 def test_the_command_shows_begins_and_recovers_an_account(root: Path) -> None:
-    with pytest.raises(UnknownState, match="init` begins one"):
+    with pytest.raises(UnknownAccountState, match="init` begins one"):
         shown()
     begun = shown("init")
     for text in (
@@ -303,7 +303,7 @@ def test_the_command_shows_begins_and_recovers_an_account(root: Path) -> None:
     ):
         assert text in begun
     (root / "paper" / "account_balance.json").unlink()
-    with pytest.raises(UnknownState):
+    with pytest.raises(UnknownAccountState):
         shown()
     shown("recover")
     assert shown("PAPER", "CONDOR_RISK=table").count("$250") == 3
@@ -317,7 +317,7 @@ def test_the_command_shows_begins_and_recovers_an_account(root: Path) -> None:
             shown(*wrong)
     (root / "paper" / "trades.csv").unlink()
     for task in ([], ["init"], ["recover"]):
-        with pytest.raises(UnknownState, match=r"put it back$"):
+        with pytest.raises(UnknownAccountState, match=r"put it back$"):
             shown(*task)
 
 
@@ -454,7 +454,7 @@ def test_account_balance_file_holds_the_balance(
     assert files.record(trade("a", "55.25")).balance == Decimal("20055.25")
     assert json.loads(path.read_text())["balance"] == 20_055.25
     path.unlink()
-    with pytest.raises(UnknownState, match=f"{path} is missing"):
+    with pytest.raises(UnknownAccountState, match=f"{path} is missing"):
         shown()
     shown("recover")
     assert json.loads(path.read_text())["balance"] == 20_055.25
@@ -469,7 +469,7 @@ def test_paper_balance_file_is_never_read_for_live(
     (root / "live").mkdir()
     file_of(root / "live")
     assert calculate_position_size(mode="LIVE") == 0
-    with pytest.raises(UnknownState, match="balance of the PAPER account, not of LIVE"):
+    with pytest.raises(UnknownAccountState, match="balance of the PAPER account, not of LIVE"):
         shown("LIVE")
     assert json.loads(path.read_text())["account"] == "PAPER"
 

@@ -11,7 +11,13 @@ from scipy.special import ndtr
 
 from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
-from option_spreads.selling.rules import CLOCK, SESSION, SpreadCosts, SpreadRules, variance_left
+from option_spreads.selling.rules import (
+    HOURLY_VARIANCE_SHARES,
+    SESSION,
+    SpreadCosts,
+    SpreadRules,
+    variance_left,
+)
 from option_spreads.simulation.path import IndexDays, IndexModel, normal_paths
 from option_spreads.simulation.pricing import Smile, black_scholes
 from option_spreads.simulation.selling import sell_spread
@@ -134,15 +140,17 @@ def test_the_mean_of_the_index_is_where_it_stands_however_volatile_it_is() -> No
 
 
 def test_the_index_keeps_the_clock_that_prices_keep() -> None:
-    assert sum(CLOCK) == pytest.approx(1)
+    assert sum(HOURLY_VARIANCE_SHARES) == pytest.approx(1)
     for hours, minutes in ((1, 30), (2, 90), (7, 390)):
-        share = sum(CLOCK[-hours:])
+        share = sum(HOURLY_VARIANCE_SHARES[-hours:])
         assert variance_left(float(minutes)) == pytest.approx(share)
         assert SMILE.session_days(float(minutes)) == pytest.approx(share * SMILE.session)
     days = simulated(replace(CALM, step=30), 6_000, 1)
     marks = np.searchsorted(days.minutes, [*range(0, 361, 60), SESSION])
     squares = np.diff(np.log(days.spot[:, marks]), axis=1) ** 2
-    np.testing.assert_allclose(squares.mean(0) / squares.mean(0).sum(), CLOCK, atol=0.015)
+    np.testing.assert_allclose(
+        squares.mean(0) / squares.mean(0).sum(), HOURLY_VARIANCE_SHARES, atol=0.015
+    )
 
 
 def test_the_premium_is_implied_over_realised() -> None:

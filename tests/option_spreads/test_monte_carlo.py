@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import DataError, InputError
-from option_spreads.autoscaler.rules import AutoscalingSettings, Statistics, contracts_for
+from option_spreads.autoscaler.rules import AutoscalingSettings, TradeStatistics, count_contracts
 from option_spreads.monte_carlo import runs_figure
 from option_spreads.simulation.resampled_accounts import (
-    doubts,
+    sample_doubts,
     simulate_accounts,
     stress_chance,
     summary,
 )
 from option_spreads.simulation.resampling import (
-    UNIT,
+    UNITS_PER_DOLLAR,
     AccountPaths,
     ResamplingRules,
     Units,
@@ -46,9 +46,9 @@ def alone(results: Units, risks: Units, gains: Units, trades_per_day: float) -> 
     return TradeSample(results, risks, gains, trades_per_day, np.zeros_like(results))
 
 
-RISKS = np.full(50, 250 * UNIT)
+RISKS = np.full(50, 250 * UNITS_PER_DOLLAR)
 # Fifty trades that never lost more than 67 of 250.
-FIFTY = alone(np.array([30] * 40 + [-67] * 10) * UNIT, RISKS, RISKS, 2.0)
+FIFTY = alone(np.array([30] * 40 + [-67] * 10) * UNITS_PER_DOLLAR, RISKS, RISKS, 2.0)
 
 
 def exactly(
@@ -76,19 +76,19 @@ def exactly(
         for k in day:
             while len(waiting) > overlaps[k]:
                 book(*waiting.pop(0))
-            window = Statistics.of(history[-rules.ROLLING_WINDOW :])
-            sized = contracts_for(
-                path[-1], window, len(history), Fraction(int(risks[k]), UNIT), rules
+            window = TradeStatistics.of(history[-rules.ROLLING_WINDOW :])
+            sized = count_contracts(
+                path[-1], window, len(history), Fraction(int(risks[k]), UNITS_PER_DOLLAR), rules
             )
             halted |= "halt" in sized.why
             if sized.number == 0:
                 break
-            waiting.append((sized.number, Fraction(int(results[k]), UNIT)))
+            waiting.append((sized.number, Fraction(int(results[k]), UNITS_PER_DOLLAR)))
             total += sized.number
         for each in waiting:
             book(*each)
         days.append(path[-1])
-    last = contracts_for(path[-1], Statistics.of([]), 0, Fraction(1), rules)
+    last = count_contracts(path[-1], TradeStatistics.of([]), 0, Fraction(1), rules)
     return days, halted or last.halted, total
 
 
@@ -118,9 +118,9 @@ def test_every_run_is_the_one_that_real_orders_would_have_made(
     rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: float, most_open: int
 ) -> None:
     """Also where some days have one trade less."""
-    results = np.array(dollars, dtype=np.int64) * UNIT
+    results = np.array(dollars, dtype=np.int64) * UNITS_PER_DOLLAR
     overlaps = np.random.default_rng(seed).integers(most_open + 1, size=len(results))
-    risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
+    risks = np.full(len(results), 400 * UNITS_PER_DOLLAR, dtype=np.int64)
     draws = draw_trades(len(results), 4, 12, a_day, seed)
     found = account_paths(results, risks, draws, ResamplingRules.of(rules), overlaps)
     for r in range(4):
@@ -139,17 +139,17 @@ def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> N
     assert figures["stress"]["max_drawdown"]["p95"] > 2 * figures["iid"]["max_drawdown"]["p95"]
     assert figures["stress"]["p_halt"] > figures["iid"]["p_halt"]
     seen = alone(
-        results=np.append(FIFTY.results, -250 * UNIT),
-        risks=np.append(FIFTY.risks, 250 * UNIT),
-        gains=np.append(FIFTY.gains, 250 * UNIT),
+        results=np.append(FIFTY.results, -250 * UNITS_PER_DOLLAR),
+        risks=np.append(FIFTY.risks, 250 * UNITS_PER_DOLLAR),
+        gains=np.append(FIFTY.gains, 250 * UNITS_PER_DOLLAR),
         trades_per_day=2.0,
     )
     assert stress_chance(seen, told) == pytest.approx(1 / 51)
 
 
 def test_figures_are_those_of_the_runs() -> None:
-    pair = np.array([400, 400]) * UNIT
-    sample = alone(np.array([100, -50]) * UNIT, pair, pair, 1.0)
+    pair = np.array([400, 400]) * UNITS_PER_DOLLAR
+    sample = alone(np.array([100, -50]) * UNITS_PER_DOLLAR, pair, pair, 1.0)
     runs = simulate_accounts(sample, MonteCarloSettings(runs=500, days=30))["iid"]
     told = summary(runs)
     final = runs.balances[:, -1]
@@ -180,9 +180,9 @@ def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) ->
         "2024-10-03 10:00,e,PUT,5700/5695,2.50,1,,,",
     )
     sample = read_sample(path, NOW)
-    assert (sample.results / UNIT).tolist() == [100, -73, -900]
-    assert (sample.risks / UNIT).tolist() == [250, 730, 900]
-    assert (sample.trades_per_day, sample.maximal) == (1.5, 1)
+    assert (sample.results / UNITS_PER_DOLLAR).tolist() == [100, -73, -900]
+    assert (sample.risks / UNITS_PER_DOLLAR).tolist() == [250, 730, 900]
+    assert (sample.trades_per_day, sample.max_loss_count) == (1.5, 1)
 
 
 def test_rows_in_any_order_are_the_same_trades(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_rows_in_any_order_are_the_same_trades(tmp_path: Path) -> None:
         for k in range(5)
     ]
     whole = read_sample(file_of(tmp_path, *rows), NOW)
-    assert (whole.results / UNIT).tolist() == [0, 10, 20, 30, 40]
+    assert (whole.results / UNITS_PER_DOLLAR).tolist() == [0, 10, 20, 30, 40]
     for order in itertools.islice(itertools.permutations(rows), 0, None, 9):
         shuffled = read_sample(file_of(tmp_path, *order), NOW)
         for name in ("results", "risks", "gains", "overlaps"):
@@ -291,8 +291,8 @@ def test_a_day_without_a_trade_is_none_in_the_stress_either() -> None:
 
 def one_run(dollars: list[int], rules: AutoscalingSettings) -> AccountPaths:
     """The run that takes each of these results once, a day each, at a risk of 400."""
-    results = np.array(dollars, dtype=np.int64) * UNIT
-    risks = np.full(len(results), 400 * UNIT, dtype=np.int64)
+    results = np.array(dollars, dtype=np.int64) * UNITS_PER_DOLLAR
+    risks = np.full(len(results), 400 * UNITS_PER_DOLLAR, dtype=np.int64)
     draws = np.arange(len(results), dtype=np.int32).reshape(1, -1, 1)
     return account_paths(results, risks, draws, ResamplingRules.of(rules))
 
@@ -324,8 +324,8 @@ USUAL = [30] * 40 + [-67] * 10
     ],
 )
 def test_what_is_doubtful_is_said(results: list[int], says: list[str]) -> None:
-    credits = np.full(len(results), 250 * UNIT)
-    found = list(doubts(alone(np.array(results) * UNIT, credits, credits, 2.0)))
+    credits = np.full(len(results), 250 * UNITS_PER_DOLLAR)
+    found = list(sample_doubts(alone(np.array(results) * UNITS_PER_DOLLAR, credits, credits, 2.0)))
     assert [text[: len(each)] for text, each in zip(found, says, strict=True)] == says
 
 
@@ -356,9 +356,11 @@ def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
 
 
 def test_share_of_runs_above_named_amounts_is_reported() -> None:
-    few = MonteCarloSettings(trades="t", runs=400, days=20, final_above=(19_500.0, 20_000.5, 1e9))
+    few = MonteCarloSettings(
+        trades="t", runs=400, days=20, balance_thresholds=(19_500.0, 20_000.5, 1e9)
+    )
     paths = simulate_accounts(FIFTY, few)["iid"]
-    found = summary(paths, few.final_above)["p_final_above"]
+    found = summary(paths, few.balance_thresholds)["p_final_above"]
     final = paths.balances[:, -1]
     assert found == {
         "19500": (final > 19_500).mean(),

@@ -18,10 +18,16 @@ from execution.live.accounts import SPREADS_JOB
 from execution.orders.option_orders import SpreadFill
 from foundation.database import Database
 from foundation.errors import InputError
-from option_spreads.autoscaler.account import UnknownState
+from option_spreads.autoscaler.account import UnknownAccountState
 from option_spreads.selling.job import FOLDER, refuse_another_folder
 from option_spreads.selling.rules import SpreadCosts
-from option_spreads.selling.state import FILE, OpenSpread, SellerState, read_state, write_state
+from option_spreads.selling.state import (
+    STATE_FILE,
+    OpenSpread,
+    SellerState,
+    read_state,
+    write_state,
+)
 from tests.e2e.practice import ROOT
 
 ONE = OpenSpread(
@@ -46,8 +52,8 @@ def test_an_open_spread_keeps_the_balance_it_was_sized_from_and_may_be_without_o
     assert read_state(tmp_path).spreads == (ONE,)
     columns = ONE.closed_trade(SpreadCosts(), CLOSE, Decimal(0)).row()
     assert columns["Account_Balance"] == "20000.50"
-    text = (tmp_path / FILE).read_text().replace(',\n   "balance": "20000.50"', "")
-    (tmp_path / FILE).write_text(text, "utf-8-sig")
+    text = (tmp_path / STATE_FILE).read_text().replace(',\n   "balance": "20000.50"', "")
+    (tmp_path / STATE_FILE).write_text(text, "utf-8-sig")
     (earlier,) = read_state(tmp_path).spreads
     assert earlier == replace(ONE, balance=None)
     assert "Account_Balance" not in earlier.closed_trade(SpreadCosts(), "x", Decimal(0)).row()
@@ -71,10 +77,10 @@ def test_an_open_spread_is_read_by_its_fields_and_numbers_are_in_plain_digits(
     tmp_path: Path, field: str, value: object
 ) -> None:
     write_state(tmp_path, SellerState((ONE,)))
-    content = json.loads((tmp_path / FILE).read_text())
+    content = json.loads((tmp_path / STATE_FILE).read_text())
     content["spreads"][0][field] = value
-    (tmp_path / FILE).write_text(json.dumps(content))
-    with pytest.raises(UnknownState, match=r"spreads\.0"):
+    (tmp_path / STATE_FILE).write_text(json.dumps(content))
+    with pytest.raises(UnknownAccountState, match=r"spreads\.0"):
         read_state(tmp_path)
 
 
@@ -84,22 +90,22 @@ def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
     write_state(folder, SellerState((ONE,), ("PUT-20240402-030",)))
-    text = (folder / FILE).read_text()
+    text = (folder / STATE_FILE).read_text()
     where = data.draw(st.integers(0, len(text) - 1))
     what = data.draw(st.text(CHARACTERS, max_size=3))
-    (folder / FILE).write_text(text[:where] + what + text[where + 1 :])
+    (folder / STATE_FILE).write_text(text[:where] + what + text[where + 1 :])
     try:
         read = read_state(folder)
-    except UnknownState:
+    except UnknownAccountState:
         return
     assert all(spread.contracts >= 1 and spread.spread.width > 0 for spread in read.spreads)
 
 
 def test_a_file_of_open_spreads_that_is_cut_or_another_one_is_refused(tmp_path: Path) -> None:
     write_state(tmp_path, SellerState((ONE,)))
-    for text in ((tmp_path / FILE).read_text()[:-20], "[]", "{}x"):
-        (tmp_path / FILE).write_text(text)
-        with pytest.raises(UnknownState):
+    for text in ((tmp_path / STATE_FILE).read_text()[:-20], "[]", "{}x"):
+        (tmp_path / STATE_FILE).write_text(text)
+        with pytest.raises(UnknownAccountState):
             read_state(tmp_path)
 
 

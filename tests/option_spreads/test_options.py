@@ -18,26 +18,26 @@ from examples.make_bars import random_bars, starts_of_stock_bars
 from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.errors import DataError, InputError
 from option_spreads.autoscaler.rules import AutoscalingSettings
-from option_spreads.autoscaler.trades import rows_of
+from option_spreads.autoscaler.trades import parse_trade_rows
 from option_spreads.selling.rules import SpreadCosts, SpreadRules, spread_of
 from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, sell_spread
-from option_spreads.simulation.settings import BarsSettings, SpreadSettings
+from option_spreads.simulation.settings import IndexBarsSettings, SpreadSettings
 from option_spreads.simulation.spread_report import figures, trade_table
 from option_spreads.simulation.trade_sample import read_sample
 from tests.e2e.refused import answer_of, refusal_of
 from tests.option_spreads.sold import sold
-from trainingdata.bars import panel
+from trainingdata.bars import build_panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY
-from trainingdata.volatility_index import volatility_index
+from trainingdata.read_volatility_index import read_volatility_index
 
 FREE = SpreadCosts(0, 0, 0)
 FLAT = Smile(level=1.0, slope=0, wing=0)
-HELD: dict[str, Any] = dict.fromkeys(("stop_multiple", "stop_usd", "target", "trail_from"))
-HELD["credit_least"] = 0.0
+HELD: dict[str, Any] = dict.fromkeys(("stop_multiple", "stop_usd", "target", "trail_start"))
+HELD["min_credit"] = 0.0
 SIZING = AutoscalingSettings()
 STRATEGIES = ("CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED")
 
@@ -93,17 +93,17 @@ def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -
 
 def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
     calm = [5000 + 3 * k for k in range(40)]
-    base = SpreadRules(strategy="PUT", entries=(0,), target=0.5, trail_from=None, holds=())
+    base = SpreadRules(strategy="PUT", entries=(0,), target=0.5, trail_start=None, holds=())
     taken, held = once(path(*calm), base), once(path(*calm), replace(base, holds=((0, 0.2),)))
     assert taken.exit == "target"
     assert float(taken.result) >= 50 * taken.credit
     assert (held.exit, float(held.result)) == ("expired", round(held.credit * SHARES_PER_OPTION, 2))
     there_and_back = path(*calm[:12], *calm[11:3:-1], *[5000.0] * 19)
-    assert once(there_and_back, replace(base, target=None, trail_from=0.3)).exit == "trailing"
+    assert once(there_and_back, replace(base, target=None, trail_start=0.3)).exit == "trailing"
 
 
 def test_entries_keep_to_their_time_and_volatility() -> None:
-    for vix, bound in ((40, {"vix_most": 35}), (10, {"vix_least": 12}), (1, {"credit_least": 2.0})):
+    for vix, bound in ((40, {"max_vix": 35}), (10, {"min_vix": 12}), (1, {"min_credit": 2.0})):
         flat = path(5000, 5000, vix=vix)
         assert sell_spread(flat, 0, 0, SpreadRules(**bound), FREE, FLAT) is None
     days = IndexModel().days(sessions(5), 1)
@@ -118,7 +118,7 @@ def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(
 ) -> None:
     days = IndexModel(vix=35.0, jumps=60.0, jump=0.04).days(sessions(15), seed)
     costs = SpreadCosts()
-    trades = sold(days, [SpreadRules(strategy=strategy, vix_most=200.0)], costs, Smile(), SIZING)
+    trades = sold(days, [SpreadRules(strategy=strategy, max_vix=200.0)], costs, Smile(), SIZING)
     for trade in trades:
         legs = len(trade.spread.legs)
         out = legs * (
@@ -156,7 +156,9 @@ def spy(*sessions_of_bars: list[list[float]]) -> Any:
     grid = HOURLY.stocks
     first = int(np.searchsorted(grid.ends, np.datetime64("2024-06-28")))
     values = np.array([bar for session in sessions_of_bars for bar in session])
-    return panel([(instrument("SPY"), grid.ends[first : first + len(values)], values)], "by hand")
+    return build_panel(
+        [(instrument("SPY"), grid.ends[first : first + len(values)], values)], "by hand"
+    )
 
 
 FLAT_HOUR = [500.0, 501.0, 499.0, 500.0, 1e6]
@@ -195,7 +197,7 @@ def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
     """An hour that comes back to where it began has been at its low in between."""
     dip = [500.0, 500.5, 492.0, 500.0, 1e6]
     days = index_days(spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0)
-    rules = SpreadRules(strategy="PUT", target=None, trail_from=None, holds=())
+    rules = SpreadRules(strategy="PUT", target=None, trail_start=None, holds=())
     lost = sell_spread(days, 0, 6, rules, FREE, FLAT)
     assert lost is not None
     assert lost.exit in ("stop", "gap")
@@ -210,7 +212,7 @@ def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one(tmp_path: P
     rules = [SpreadRules(strategy="PUT", entries=(61, 62, 90)), SpreadRules(strategy="IRON_CONDOR")]
     trades = sold(days, rules, SpreadCosts(), Smile(), SIZING)
     table = trade_table(trades, days)
-    names = [row["Trade_ID"] for row in rows_of(table.encode())[1]]
+    names = [row["Trade_ID"] for row in parse_trade_rows(table.encode())[1]]
     day = str(days.dates[0]).replace("-", "")
     assert {f"PUT-{day}-065", f"PUT-{day}-065-2", f"PUT-{day}-090"} <= set(names)
     assert len(set(names)) == len(trades)
@@ -229,7 +231,7 @@ def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one(tmp_path: P
         {"entries": ()},
         {"entries": (400,)},
         {"entries": (30, 30)},
-        {"vix_least": 36.0},
+        {"min_vix": 36.0},
         {"holds": ((300, 0.5), (240, 0.6))},
         {"holds": ((240, 2.0),)},
     ],
@@ -267,7 +269,7 @@ def test_a_file_that_is_no_volatility_index_says_so_in_words(
     elif content is not None:
         content.to_parquet(tmp_path / name)
     with pytest.raises(DataError, match=f"^vix: .*{says}"):
-        volatility_index(str(tmp_path / name), "vix")
+        read_volatility_index(str(tmp_path / name), "vix")
 
 
 def days_of(folder: Path, bars: pd.DataFrame, vix: pd.DataFrame) -> IndexDays:
@@ -275,7 +277,7 @@ def days_of(folder: Path, bars: pd.DataFrame, vix: pd.DataFrame) -> IndexDays:
     folder.mkdir()
     bars.to_csv(folder / "SPY.csv", index=False)
     vix.to_parquet(folder / "vix.parquet")
-    files = BarsSettings(dir=(str(folder),), vix=str(folder / "vix.parquet"))
+    files = IndexBarsSettings(dir=(str(folder),), vix=str(folder / "vix.parquet"))
     return SpreadSettings(bars=files).days()
 
 
@@ -314,7 +316,7 @@ def test_a_spoilt_hour_or_close_trades_no_session_and_moves_no_other(
     assert said.startswith(says)
     if spoilt == "index":
         assert f"the first of {dates[20].date()}" in said
-        live = volatility_index(str(tmp_path / "spoilt" / "vix.parquet"), "vix").index.date
+        live = read_volatility_index(str(tmp_path / "spoilt" / "vix.parquet"), "vix").index.date
         assert live.tolist() == [day.date() for day in dates if day != dates[20]]
     else:
         assert "the bar is left out" in said

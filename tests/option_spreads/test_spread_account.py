@@ -22,7 +22,7 @@ from option_spreads.selling.rules import Exit, SpreadCosts, SpreadRules, spread_
 from option_spreads.simulation.path import IndexDays, IndexModel
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.selling import SpreadTrade, offered_spreads, spread_account
-from option_spreads.simulation.settings import BarsSettings, SpreadSettings
+from option_spreads.simulation.settings import IndexBarsSettings, SpreadSettings
 from option_spreads.simulation.spread_report import (
     account_figures,
     cost_figures,
@@ -141,8 +141,8 @@ def test_an_account_never_holds_more_than_it_may_and_ends_with_what_it_booked(
 def test_costs_are_told_by_kind_and_add_up_to_what_a_free_market_would_have_paid() -> None:
     days = path(40, 2)
     sizing = replace(SIZING, AUTOSCALING_ENABLED=False, STARTING_CAPITAL=1e6)
-    held: Any = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_from": None}
-    rules = [SpreadRules(strategy="PUT", credit_least=0.0, leave_at=350, **held)]
+    held: Any = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_start": None}
+    rules = [SpreadRules(strategy="PUT", min_credit=0.0, exit_minute=350, **held)]
     costs = SpreadCosts(0.05, 0.4, 0.3)
     paid = sold(days, rules, costs, Smile(), sizing)
     told = cost_figures(paid, costs)
@@ -192,7 +192,7 @@ def test_the_profit_factor_and_losing_days_by_hand() -> None:
 
 
 def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says_why() -> None:
-    run = SpreadSettings(strategies=("PUT",), rules=SpreadRules(credit_least=100.0))
+    run = SpreadSettings(strategies=("PUT",), rules=SpreadRules(min_credit=100.0))
     days = path(20)
     summary = run_summary(run, days, run_account(run, days))
     assert summary.keys() >= {*COMMANDS["spread_backtest"].keys}, "its folder is known again"
@@ -215,13 +215,13 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
 @given(st.integers(1, 499), st.integers(1, 100))
 def test_a_credit_of_the_least_cent_is_sold_for_and_none_below_it(cents: int, least: int) -> None:
     spread = spread_of("PUT", 5000.0, distance=20, width=5)
-    rules = SpreadRules(strategy="PUT", credit_least=least / 100)
+    rules = SpreadRules(strategy="PUT", min_credit=least / 100)
     assert rules.sells_for(float(Decimal(cents) / 100), spread) == (cents >= least)
 
 
 def test_a_time_of_sale_after_everything_is_bought_back_is_refused() -> None:
     with pytest.raises(InputError, match=r"nothing would be sold at \[210\].*minute 210 \(rules"):
-        SpreadSettings(rules=SpreadRules(leave_at=210.0))
+        SpreadSettings(rules=SpreadRules(exit_minute=210.0))
 
 
 def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> None:
@@ -232,7 +232,7 @@ def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> No
     level = replace(run, smile=Smile(level=0.7))
     days = path(10)
     assert run_account(run, days) == run_account(level, days)
-    bars = BarsSettings(dir=("bars",), vix="vix.parquet")
+    bars = IndexBarsSettings(dir=("bars",), vix="vix.parquet")
     assert replace(run, bars=bars).quoted == steep
 
 

@@ -111,7 +111,7 @@ def rich_book(n: int, *, later: LaterBlocks | None = None, **fields: Any) -> Siz
         "increment": np.zeros(n),
         "equity": 1e5,
         "unborrowed": 1.0,
-        "order_margin": 1.0,
+        "order_price_buffer": 1.0,
         **fields,
     }
     first = of["mu"][None], of["covariance"][None], np.array([of["financing"]]), of["cost"][None]

@@ -218,7 +218,7 @@ def test_an_accounts_weights_are_its_signed_values_over_its_equity() -> None:
     s = current_weights(row, np.zeros(3, dtype=bool), np.zeros(3, dtype=bool), 1.25)
     assert s.held.tolist() == [-0.2, 0.0, 0.2]
     assert s.increment.tolist() == [0.005, 0.0, 0.0004]
-    assert (s.equity, s.unborrowed, s.order_margin) == (20_000.0, 0.2, 1.25)
+    assert (s.equity, s.unborrowed, s.order_price_buffer) == (20_000.0, 0.2, 1.25)
     for equity in (0.0, -1.0, np.nan):
         assert np.isnan(
             current_weights(row._replace(equity=equity), s.adjustable, s.exiting, 1.25).held[0]

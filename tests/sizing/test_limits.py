@@ -101,7 +101,7 @@ def test_coins_are_bought_with_cash_and_what_sold_coins_bring_at_the_venues_chec
     """A sale brings what is in whole increments, unless it closes, less a fee in whole cents."""
     coin, held, weights, cost = (np.array(column) for column in zip(*changes, strict=True))
     account = {"equity": CENT / cent if cent else np.inf, "unborrowed": cash / margin}
-    account |= {"order_margin": margin, "increment": np.full(len(held), increment)}
+    account |= {"order_price_buffer": margin, "increment": np.full(len(held), increment)}
     s = rich_book(len(held), held=held, crypto=coin, cost=cost, **account)
     after = affordable_weights(s.problem, weights)
     bought = coin & (weights > held)

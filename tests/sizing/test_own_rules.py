@@ -17,7 +17,7 @@ from sizing.settings import Limits
 from sizing.strategies import STRATEGY_NAMES, WeightPattern, strategy_from_name, plugin_rule
 from tests.own_module import own_module
 from tests.sizing.books import broken_limits, changed, random_inputs, under
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 
 seeds = st.integers(0, 2**32 - 1)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -139,7 +139,7 @@ def test_a_program_without_an_answer_stays_the_traders_affair(own: str) -> None:
 
 
 def test_a_rule_is_named_in_logs_and_has_no_fraction(own: str) -> None:
-    assert strategy_from_name(f"{own}.up").log_phrase(Kind.STOCK, 4.0) == f"{own}.up sizing"
+    assert strategy_from_name(f"{own}.up").log_phrase(AssetClass.STOCK, 4.0) == f"{own}.up sizing"
     assert strategy_from_name(f"{own}.up").uses_forecast
     found = strategy_from_name(f"{own}.listed").allocate(book(long_only=np.zeros(2, dtype=bool)))
     np.testing.assert_array_equal(found.unconstrained, [0.1, -0.1])

@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from trainingdata.feed.endpoint import BrokerSettings, Keys
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
 from trainingdata.feed.option_data import OptionData
 
-KEYS = Keys("KEYKEYKEY", "SECRETSECRET")
+KEYS = ApiKeys("KEYKEYKEY", "SECRETSECRET")
 Answering = Callable[[str, dict[str, str]], Any]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import DataError
-from trainingdata.actions import read_actions, split_adjusted
+from trainingdata.corporate_actions import read_actions, adjust_for_splits
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 
@@ -159,12 +159,12 @@ def test_prices_before_a_split_are_put_into_units_after_it(market: Bars, tmp_pat
     actions = read_actions(file(tmp_path, "SYA,2024-02-01,split,4", "SYB,2027-01-04,split,2"))
     s = market.symbols.index("SYA")
     before = market.times <= actions[0].opens
-    adjusted = split_adjusted(market, actions)
+    adjusted = adjust_for_splits(market, actions)
     np.testing.assert_array_equal(adjusted.values[s, before, :4], market.values[s, before, :4] / 4)
     np.testing.assert_array_equal(adjusted.values[s, before, 4], market.values[s, before, 4] * 4)
     np.testing.assert_array_equal(adjusted.values[s, ~before], market.values[s, ~before])
     np.testing.assert_array_equal(adjusted.values[s + 1], market.values[s + 1])
     left_out = np.zeros(market.mask.shape, dtype=bool)
     left_out[s, 5::7] = market.mask[s, 5::7]
-    again = split_adjusted(market.without(left_out), actions).with_unread()
+    again = adjust_for_splits(market.without(left_out), actions).with_unconfirmed()
     np.testing.assert_array_equal(again.values, adjusted.values)

@@ -11,7 +11,7 @@ from foundation.errors import DataError
 from tests.trainingdata.vendor_files import table, write
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, Bars
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 
 
 def frame() -> pd.DataFrame:
@@ -23,7 +23,7 @@ def test_stocks_and_coins_share_a_panel_and_nothing_is_filled(tmp_path: Path) ->
     write(tmp_path / "AAA.csv", frame())
     write(tmp_path / "XYZUSD.csv", table("XYZUSD", "2024-10-01")[:14])
     bars = read_bars([tmp_path], ["AAA", "XYZ/USD"])
-    assert [i.kind for i in bars.instruments] == [Kind.STOCK, Kind.CRYPTO]
+    assert [i.kind for i in bars.instruments] == [AssetClass.STOCK, AssetClass.CRYPTO]
     assert bars.mask.sum(axis=1).tolist() == [14, 14]
     assert np.isnan(bars.values[~bars.mask]).all()
     assert bars.real_bars(0)[1][:, CLOSE].tolist() == frame()["close"].tolist()

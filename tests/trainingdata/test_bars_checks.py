@@ -24,9 +24,9 @@ from trainingdata.bars import (
     VOLUME,
     Bars,
     check_bars,
-    closes_of,
-    panel,
-    regular_bars,
+    last_closes_by_symbol,
+    build_panel,
+    keep_regular_bars,
 )
 from trainingdata.instruments import instrument
 from trainingdata.timeframe import HOURLY
@@ -152,12 +152,12 @@ def test_the_last_close_is_found_however_far_back_it_lies(lasts: list[int], rows
     closes[-1, -1] = 7.0
     bars = coins(*closes.tolist())
     assert bars.last_closes().tolist() == [10.0 * s + last for s, last in enumerate(lasts)] + [7.0]
-    assert closes_of(bars) == dict(zip(bars.symbols, bars.last_closes(), strict=True))
+    assert last_closes_by_symbol(bars) == dict(zip(bars.symbols, bars.last_closes(), strict=True))
     early = bars.until(bars.times[0] - np.timedelta64(1, "ns"))
     assert len(early.times) == 0
     silent = coins([np.nan] * 300, [1.0] * 300)
     assert np.isnan(silent.last_closes()[0])
-    assert closes_of(silent) == {"BBBUSD": 1.0}
+    assert last_closes_by_symbol(silent) == {"BBBUSD": 1.0}
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(-30, 30))
@@ -180,13 +180,13 @@ def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour() 
     night = starts_of_a_day() + np.timedelta64(10, "h")
     says = r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z$"
     with pytest.raises(DataError, match=says):
-        regular_bars(night, coherent(0), instrument("AAA"), HOURLY, "AAA")
+        keep_regular_bars(night, coherent(0), instrument("AAA"), HOURLY, "AAA")
     whole = night + np.timedelta64(30, "m")
-    known, values = regular_bars(whole, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
+    known, values = keep_regular_bars(whole, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
     assert known.tolist() == (whole + np.timedelta64(1, "h")).tolist()
     np.testing.assert_array_equal(values, coherent(0))
     with pytest.raises(DataError, match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hou"):
-        regular_bars(night, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
+        keep_regular_bars(night, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
 
 
 def test_a_panel_says_what_is_wrong_with_its_parts() -> None:
@@ -194,7 +194,7 @@ def test_a_panel_says_what_is_wrong_with_its_parts() -> None:
     with pytest.raises(ValueError, match=r"values must have shape \[S, T, 5\]"):
         replace(good, values=good.values[:, :1])
     with pytest.raises(DataError, match="none were asked for"):
-        panel([], "test")
+        build_panel([], "test")
     with pytest.raises(ValueError, match=r"mask must have shape \[S, T\] = \(1, 2\), got \(2, 2\)"):
         Bars(good.instruments, good.times, good.values, np.ones((2, 2), dtype=bool), "test")
     with pytest.raises(ValueError, match="times must increase"):

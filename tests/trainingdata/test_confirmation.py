@@ -13,11 +13,11 @@ from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME
 from trainingdata.confirmation import (
     LARGEST_MOVE,
-    RECENT,
-    confirmed,
-    contradicted,
-    unconfirmed,
-    with_confirmed,
+    RECENT_BARS,
+    drop_unconfirmed,
+    find_contradicted,
+    find_unconfirmed,
+    restore_confirmed,
 )
 from trainingdata.source import DataSettings
 
@@ -38,7 +38,7 @@ def walk(seed: int, count: int = 60) -> list[float]:
 
 
 def left_out(closes: list[float]) -> list[int]:
-    return np.flatnonzero(unconfirmed(coins(closes))[0]).tolist()
+    return np.flatnonzero(find_unconfirmed(coins(closes))[0]).tolist()
 
 
 @given(seed=st.integers(0, 99), row=st.integers(2, 57), factor=st.sampled_from(FACTORS))
@@ -68,12 +68,12 @@ def test_one_wrong_price_or_all_take_a_bar_out_beyond_the_largest_move_and_no_ot
     seed: int, row: int, field: int | slice, factor: float
 ) -> None:
     bars = coins(walk(seed))
-    assert confirmed(bars) is bars
+    assert drop_unconfirmed(bars) is bars
     before = bars.values[0, max(row - 1, 0), CLOSE]
     spoil(bars.values[0, row], field, factor)
     moves = bars.values[0, row, :VOLUME] / before
     beyond = max(moves.max(), 1 / moves.min()) > LARGEST_MOVE
-    found = np.flatnonzero(unconfirmed(bars)[0]).tolist()
+    found = np.flatnonzero(find_unconfirmed(bars)[0]).tolist()
     # A first bar has its own close alone: where that is the wrong one, its open may be as well.
     if row or field != CLOSE:
         assert found == ([row] if beyond else [])
@@ -105,7 +105,7 @@ def test_a_squeeze_costs_one_bar(
         price = after
     ratio = price / bars.values[0, 38, OPEN]
     bars.values[0, 38:, ALL] *= ratio
-    assert np.flatnonzero(unconfirmed(bars)[0]).tolist() == [30]
+    assert np.flatnonzero(find_unconfirmed(bars)[0]).tolist() == [30]
 
 
 @given(seed=st.integers(0, 99), factor=st.sampled_from((100.0, 0.1, 0.01, 10.0)))
@@ -123,28 +123,28 @@ def test_next_open_confirms_a_waiting_close() -> None:
         bars.values[0, row, OPEN] = opened
         bars.values[0, row, HIGH] = max(opened, bars.values[0, row, CLOSE])
         bars.values[0, row, LOW] = min(opened, bars.values[0, row, CLOSE])
-    assert np.flatnonzero(unconfirmed(bars)[0]).tolist() == [10]
+    assert np.flatnonzero(find_unconfirmed(bars)[0]).tolist() == [10]
 
 
 def test_what_is_left_out_is_missing_and_others_keep_every_bar() -> None:
     plain, spoilt = walk(1), walk(2)
     spoilt[40] *= 100
     panel = coins(plain, spoilt)
-    read = confirmed(panel)
+    read = drop_unconfirmed(panel)
     assert np.flatnonzero(~read.mask[1]).tolist() == [40]
     assert np.isnan(read.values[1, 40]).all()
     assert read.mask[0].all()
     assert read.present.all()
-    assert np.array_equal(read.with_unread().values, panel.values)
+    assert np.array_equal(read.with_unconfirmed().values, panel.values)
     part = read.between(41, 60)
     assert part.present.all()
-    assert np.array_equal(part.with_unread().values, panel.values[:, 41:60])
+    assert np.array_equal(part.with_unconfirmed().values, panel.values[:, 41:60])
     assert np.array_equal(read.times, panel.times)
 
 
 @given(
     seed=st.integers(0, 99),
-    bad=st.integers(1, RECENT - 1),
+    bad=st.integers(1, RECENT_BARS - 1),
     factor=st.sampled_from((*FACTORS, 0.7, 1.5)),
 )
 def test_a_price_contradicts_the_bars_since_the_last_that_agreed_with_it(
@@ -153,15 +153,15 @@ def test_a_price_contradicts_the_bars_since_the_last_that_agreed_with_it(
     closes = [50.0 + 0.1 * close for close in walk(seed)]
     price = closes[-1]
     closes[-bad:] = [close * factor for close in closes[-bad:]]
-    mask = contradicted(coins(closes), {"AAAUSD": price}, 0.2)
+    mask = find_contradicted(coins(closes), {"AAAUSD": price}, 0.2)
     assert np.flatnonzero(mask[0]).tolist() == list(range(60 - bad, 60))
 
 
 def test_where_no_bar_agrees_with_the_price_the_last_alone_is_contradicted() -> None:
     bars = coins(walk(3))
-    assert np.flatnonzero(contradicted(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
-    assert not contradicted(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
-    assert not contradicted(bars, {"XYZUSD": 1.0}, 0.2).any()
+    assert np.flatnonzero(find_contradicted(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
+    assert not find_contradicted(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()
+    assert not find_contradicted(bars, {"XYZUSD": 1.0}, 0.2).any()
 
 
 @given(seed=st.integers(0, 99), factor=st.sampled_from(FACTORS), stays=st.booleans())
@@ -171,9 +171,9 @@ def test_hindsight_has_confirmed_bars_and_no_errors(seed: int, factor: float, st
         close * factor for close in closes[40 : 60 if stays else 41]
     ]
     panel = coins(closes)
-    read = confirmed(panel)
+    read = drop_unconfirmed(panel)
     assert np.flatnonzero(~read.mask[0]).tolist() == [40]
-    later = with_confirmed(read)
+    later = restore_confirmed(read)
     assert np.flatnonzero(~later.mask[0]).tolist() == ([] if stays else [40])
     assert later.present.all()
 

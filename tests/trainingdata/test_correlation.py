@@ -15,12 +15,12 @@ from trainingdata.correlation import (
     SMALLEST_EIGENVALUE,
     CorrelationEstimator,
     CorrelationMatrix,
-    KeptCorrelations,
+    CachedCorrelations,
     _mixed_with_prior,
     _Returns,
-    correlations_over,
-    estimated_at,
-    positive_definite,
+    correlations_in_force,
+    estimation_times,
+    raise_eigenvalues,
     session_closes,
 )
 from trainingdata.instants import DAY, four_pm, new_york_date
@@ -91,7 +91,7 @@ def test_bars_after_the_last_four_pm_change_nothing(
 def test_the_table_answers_what_the_estimator_would(market: Bars) -> None:
     estimator = CorrelationEstimator()
     instants = market.times[900::7]
-    numbers, matrices = correlations_over(estimator, market, instants)
+    numbers, matrices = correlations_in_force(estimator, market, instants)
     assert len(matrices) < len(instants)
     for now, number in zip(instants, numbers, strict=True):
         np.testing.assert_array_equal(
@@ -106,8 +106,8 @@ def test_of_daily_bars_an_estimate_is_made_once_a_month_and_its_window_is_whole(
     ).bars()
     estimator = CorrelationEstimator()
     instants = market.times[600::9]
-    numbers, matrices = correlations_over(estimator, market, instants)
-    months = np.unique(estimated_at(market.timeframe, instants))
+    numbers, matrices = correlations_in_force(estimator, market, instants)
+    months = np.unique(estimation_times(market.timeframe, instants))
     assert len(matrices) == len(months) < len(instants) / 2
     assert (
         new_york_date(months + DAY).astype("datetime64[M]").astype("M8[D]")
@@ -141,9 +141,9 @@ def test_a_kept_history_is_estimated_once_and_anew_for_other_days_and_another_en
     market: Bars,
 ) -> None:
     source = Counting()
-    kept = KeptCorrelations(source)
+    kept = CachedCorrelations(source)
     times = market.times
-    days = len(correlations_over(kept, market, times[900:1300:7])[1])
+    days = len(correlations_in_force(kept, market, times[900:1300:7])[1])
     for bars, instants, once in (
         (market, times[900:1300:7], True),
         (market, times[1000:1100], True),
@@ -151,8 +151,8 @@ def test_a_kept_history_is_estimated_once_and_anew_for_other_days_and_another_en
         (market.until(times[1450]), times[900:950], False),
     ):
         for held, plain in zip(
-            correlations_over(kept, bars, instants),
-            correlations_over(CorrelationEstimator(), bars, instants),
+            correlations_in_force(kept, bars, instants),
+            correlations_in_force(CorrelationEstimator(), bars, instants),
             strict=True,
         ):
             np.testing.assert_array_equal(held, plain)
@@ -181,7 +181,7 @@ def test_the_repair_gives_a_correlation_matrix(seed: int, n: int) -> None:
     raw = np.clip(rng.normal(0, 0.8, (n, n)), -1, 1)
     raw = (raw + raw.T) / 2
     np.fill_diagonal(raw, 1.0)
-    fixed = positive_definite(raw)
+    fixed = raise_eigenvalues(raw)
     assert np.allclose(np.diag(fixed), 1)
     assert np.array_equal(fixed, fixed.T)
     assert np.linalg.eigvalsh(fixed)[0] > SMALLEST_EIGENVALUE / n / 2
@@ -206,12 +206,12 @@ def test_stocks_and_coins_are_joined_by_afternoon_returns() -> None:
     bar.
     """
     market = SyntheticMarket(start="2022-01-03", end="2024-06-28").bars()
-    across = (
-        CorrelationEstimator(session_window=300, across=0.0)
+    stock_crypto = (
+        CorrelationEstimator(session_window=300, stock_crypto=0.0)
         .matrix_at_end(market)
         .values[~market.crypto][:, market.crypto]
     )
-    assert 0.05 < across.mean() < 0.3  # the market's own: 0.65 · 0.75 · 0.36 = 0.18
+    assert 0.05 < stock_crypto.mean() < 0.3  # the market's own: 0.65 · 0.75 · 0.36 = 0.18
 
 
 def session_returns(bars: Bars, boundary: np.datetime64, window: int) -> np.ndarray:
@@ -282,8 +282,8 @@ def test_a_matrix_that_is_no_correlation_is_refused(values: np.ndarray, says: st
 
 def test_the_repair_leaves_what_needs_none_and_raises_the_rest_to_its_floor() -> None:
     good = np.array([[1.0, 0.9], [0.9, 1.0]])
-    np.testing.assert_array_equal(positive_definite(good), good)
-    fixed = positive_definite(np.array([[1.0, 1.0], [1.0, 1.0]]))
+    np.testing.assert_array_equal(raise_eigenvalues(good), good)
+    fixed = raise_eigenvalues(np.array([[1.0, 1.0], [1.0, 1.0]]))
     assert fixed[0, 1] == pytest.approx(
         (2 - SMALLEST_EIGENVALUE) / (2 + SMALLEST_EIGENVALUE), rel=1e-9
     )

@@ -8,36 +8,36 @@ import numpy as np
 
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata import load_bars
-from trainingdata.coverage import JUMP, clipped, coverage
+from trainingdata.coverage_rows import JUMP_SHARE, missing_range_texts, coverage_rows
 
 
 def test_a_row_says_what_a_stocks_file_holds_and_lacks(tmp_path: Path) -> None:
     """Friday has seven bars, Monday too; weekend and night are no gap."""
     bars = load_bars(write(tmp_path / "AAA.csv", table("AAA", DAYS[0]).drop(index=[2, 6, 7])))
-    (row,) = coverage(bars)
+    (row,) = coverage_rows(bars)
     span = "2024-03-08 14:30", "2024-03-11 19:30"
     assert row == ("AAA", *span, "UTC, begin", "11", "3", "2", "0")
 
 
 def test_a_change_of_more_than_a_fifth_from_close_to_close_is_a_jump() -> None:
-    (row,) = coverage(coins([100, 119, 96, 48, 50]))
-    assert JUMP == 0.2
+    (row,) = coverage_rows(coins([100, 119, 96, 48, 50]))
+    assert JUMP_SHARE == 0.2
     assert row[-1] == "1"
-    assert coverage(coins([100]))[0][-4:] == ("1", "0", "0", "0")
+    assert coverage_rows(coins([100]))[0][-4:] == ("1", "0", "0", "0")
 
 
 def test_left_out_bar_is_not_missing() -> None:
     bars = coins([100, 101, 102, np.nan, 104])
     left_out = np.zeros(bars.mask.shape, dtype=bool)
     left_out[0, 1] = True
-    (row,) = coverage(bars.without(left_out))
+    (row,) = coverage_rows(bars.without(left_out))
     assert row[4:7] == ("3", "1", "1")
 
 
 def test_a_stocks_range_from_a_holiday_to_a_weekend_is_whole(tmp_path: Path) -> None:
     bars = load_bars(write(tmp_path / "AAA.csv", table("AAA", "2024-01-02")))
-    assert clipped(bars, "2023-12-30", "2024-01-07") == ()
-    assert clipped(bars, "2023-12-29", "2024-01-08") == (
+    assert missing_range_texts(bars, "2023-12-30", "2024-01-07") == ()
+    assert missing_range_texts(bars, "2023-12-29", "2024-01-08") == (
         "AAA: start: asked from 2023-12-29; there are bars from 2024-01-02T14:30Z on",
         "AAA: end: asked until 2024-01-08; there are bars up to 2024-01-05T20:30Z only",
     )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import InputError
 from trainingdata.bars import Bars
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import AssetClass, instrument
 from trainingdata.source import DataSettings, load_bars
 from trainingdata.timeframe import DAILY, Timeframe, TimeframeName
 
@@ -156,7 +156,7 @@ def test_days_make_no_hours_and_hours_beside_days_make_days_once_that_is_said(
     assert load_bars(tmp_path, symbols=["BBB"]).timeframe.name == "1h"
 
 
-def minutes_of(kind: Kind) -> pd.DataFrame:
+def minutes_of(kind: AssetClass) -> pd.DataFrame:
     """Minutes of the week of Thanksgiving, whose Friday is a half-day; prices in cents."""
     grid = Timeframe("1m").clock(kind)
     every = np.arange(np.datetime64("2024-11-25", "ns"), np.datetime64("2024-12-01"), 60 * 10**9)
@@ -182,7 +182,7 @@ def test_minutes_are_the_longer_bars_that_a_file_of_those_holds(
     found = load_bars(write(tmp_path, parts, f"{symbol}.csv"), timeframe=name)
     step = pd.Timedelta(minutes=timeframe.minutes)
     at = parts["timestamp"]
-    begins = at.dt.normalize() + pd.Timedelta(hours=14.5 if kind is Kind.STOCK else 0)
+    begins = at.dt.normalize() + pd.Timedelta(hours=14.5 if kind is AssetClass.STOCK else 0)
     how = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
     whole = parts.groupby(begins + (at - begins) // step * step).agg(how)
     whole = whole.rename_axis("timestamp").reset_index()

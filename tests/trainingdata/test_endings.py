@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 from foundation.errors import DataError
 from tests.marketsimulator.accounts import panel_of, stock_ends
-from trainingdata.actions import read_actions
+from trainingdata.corporate_actions import read_actions
 from trainingdata.bars import Bars
-from trainingdata.endings import (
-    Absence,
-    Ending,
-    Endings,
+from trainingdata.delistings import (
+    BarAbsence,
+    Delisting,
+    Delistings,
     Rename,
-    check_endings,
-    last_name,
-    old_names,
+    check_delistings,
+    latest_symbol,
+    earlier_symbols,
 )
-from trainingdata.sessions import calendar, session_open
+from trainingdata.sessions import calendar, first_open_from
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
 
@@ -75,7 +75,7 @@ def test_a_symbol_ends_as_the_session_opens_after_enough_that_went_on_without_it
     bars: Bars, after: int, cut: int
 ) -> None:
     """No end uses what comes later, and the end of a panel is none."""
-    endings = Endings(after=after)
+    endings = Delistings(after=after)
     found = endings.over(bars)
     assert {(each.symbol, str(each.booked)) for each in found} == by_hand(bars, after)
     known = bars.between(0, min(cut, len(bars.times)))
@@ -85,16 +85,16 @@ def test_a_symbol_ends_as_the_session_opens_after_enough_that_went_on_without_it
         each for each in endings.over(known) if (each.symbol, each.booked) not in at_open
     ) == tuple(each for each in found if each.booked <= known.now)
     assert all(each.share == 0.7 and not each.into for each in found)
-    assert Endings().over(bars) == ()
+    assert Delistings().over(bars) == ()
 
 
 def test_who_says_nothing_of_an_end_has_the_usual_one() -> None:
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
-    end = Ending("AAA", times[-1], times[-1], price=np.nan)
-    (found,) = Endings((end, replace(end, symbol="GONE"))).over(bars)
+    end = Delisting("AAA", times[-1], times[-1], price=np.nan)
+    (found,) = Delistings((end, replace(end, symbol="GONE"))).over(bars)
     assert (found.price, found.share) == (0.0, 0.7)
-    assert DataSettings().ended_after == 10
+    assert DataSettings().delisted_after == 10
 
 
 @pytest.mark.parametrize(("more", "gone", "missing"), [(0, True, 4), (1, False, 0), (7, False, 0)])
@@ -104,9 +104,9 @@ def test_what_is_gone_has_no_bar_since_its_end(more: int, gone: bool, missing: i
     bars = panel_of(
         {"AAA": (here, np.ones((len(here), 4))), "BBB": (times, np.ones((len(times), 4)))}
     )
-    assert len(Endings(after=1).over(bars)) == 1
-    assert Endings(after=1).gone(bars).tolist() == [gone, False]
-    assert Absence.of(bars).at_end.tolist() == [missing, 0]
+    assert len(Delistings(after=1).over(bars)) == 1
+    assert Delistings(after=1).gone(bars).tolist() == [gone, False]
+    assert BarAbsence.of(bars).at_end.tolist() == [missing, 0]
 
 
 @pytest.mark.parametrize("hour", range(7))
@@ -117,13 +117,13 @@ def test_a_first_trade_at_any_hour_keeps_a_symbol(hour: int) -> None:
     bars = panel_of(
         {"AAA": (here, np.ones((len(here), 4))), "BBB": (times, np.ones((len(times), 4)))}
     )
-    endings = Endings(after=2)
+    endings = Delistings(after=2)
     assert endings.over(bars) == ()
     for last in range(1, len(times)):
         assert endings.over(bars.between(0, last)) == ()
     longer = panel_of({"AAA": (times[:14], np.ones((14, 4))), "BBB": (times, np.ones((56, 4)))})
     (end,) = endings.over(longer)
-    assert end.booked == session_open(np.datetime64("2026-05-11"))
+    assert end.booked == first_open_from(np.datetime64("2026-05-11"))
 
 
 def rows(folder: Path, *lines: str) -> Path:
@@ -150,7 +150,7 @@ def test_a_row_ends_a_symbol_at_the_open_after_its_day_and_after_it_was_known(
     row: str, booked: str, worth: tuple[float, float, str], tmp_path: Path
 ) -> None:
     (end,) = read_actions(rows(tmp_path, row))
-    assert isinstance(end, Ending)
+    assert isinstance(end, Delisting)
     assert end.booked == np.datetime64(booked, "ns")
     np.testing.assert_equal((end.price, end.ratio, end.into), worth)
     assert end.share == 0.0
@@ -234,9 +234,9 @@ def test_a_name_is_followed_through_several(folder: Path) -> None:
 def test_a_name_is_the_old_one_until_the_day_of_its_rename_and_on_it() -> None:
     open_, later = calendar().opens[-9:-7]
     renames = [Rename("OLD", open_, "MID"), Rename("MID", later, "NEW")]
-    assert last_name("OLD", open_, renames) == "NEW"
-    assert last_name("OLD", later, renames) == "OLD"
-    assert old_names(["NEW", "MID", "AAA"], renames) == ["OLD"]
+    assert latest_symbol("OLD", open_, renames) == "NEW"
+    assert latest_symbol("OLD", later, renames) == "OLD"
+    assert earlier_symbols(["NEW", "MID", "AAA"], renames) == ["OLD"]
 
 
 def test_a_rename_after_the_end_of_a_run_is_none_of_it(folder: Path) -> None:
@@ -267,13 +267,13 @@ def test_one_bar_after_an_end_and_an_end_at_the_last_instant_are_looked_at() -> 
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
     last = HOURLY.stocks.started_at(times[-1:])[0]
-    check_endings(bars, [Ending("AAA", times[-1], times[-1])])
+    check_delistings(bars, [Delisting("AAA", times[-1], times[-1])])
     with pytest.raises(DataError, match="AAA ends on 2026-05-04, and its file has bars after"):
-        check_endings(bars, [Ending("AAA", last, last)])
+        check_delistings(bars, [Delisting("AAA", last, last)])
     with pytest.raises(DataError, match="becomes GONE on 2026-05-04, which is none"):
-        check_endings(bars, [Ending("AAA", times[-1], times[-1], ratio=1.0, into="GONE")])
+        check_delistings(bars, [Delisting("AAA", times[-1], times[-1], ratio=1.0, into="GONE")])
     later = times[-1] + np.timedelta64(1, "ns")
-    check_endings(bars, [Ending("AAA", later, later, ratio=1.0, into="GONE")])
+    check_delistings(bars, [Delisting("AAA", later, later, ratio=1.0, into="GONE")])
 
 
 def test_a_successor_has_a_bar_by_then(folder: Path) -> None:
@@ -306,15 +306,15 @@ def test_symbol_present_in_every_session_never_ends(
     mask = np.zeros(bars.mask.shape, dtype=bool)
     mask[0, left_out] = True
     doubted = bars.without(mask)
-    assert not Absence.of(doubted).missing.any()
-    assert Endings(after=after).over(doubted) == ()
-    assert not Endings(after=after).gone(doubted).any()
+    assert not BarAbsence.of(doubted).missing.any()
+    assert Delistings(after=after).over(doubted) == ()
+    assert not Delistings(after=after).gone(doubted).any()
     cut = panel_of({"AAA": (ends[:last], np.ones((last, 4))), "BBB": (ends, np.ones((56, 4)))})
     shorter = cut.without(mask & cut.mask)
     for part in (shorter, shorter.between(0, 50), shorter.only(("AAA", "BBB"))):
         whole = cut.between(0, len(part.times))
-        assert np.array_equal(Absence.of(part).missing, Absence.of(whole).missing)
-        found, expected = (Endings(after=after).over(each) for each in (part, whole))
+        assert np.array_equal(BarAbsence.of(part).missing, BarAbsence.of(whole).missing)
+        found, expected = (Delistings(after=after).over(each) for each in (part, whole))
         assert [(e.symbol, e.booked) for e in found] == [(e.symbol, e.booked) for e in expected]
         # An unconfirmed last bar states its payout in USD; all prices here are 1.
         assert all(e.price + e.share == 0.7 for e in found)

@@ -13,10 +13,16 @@ from hypothesis import strategies as st
 
 from foundation.errors import BrokerError, InputError, InvalidResponse
 from tests.foundation.test_transport import answering
-from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
-from trainingdata.feed.fields import Needed, as_mapping, exact
+from trainingdata.feed.endpoint import (
+    KEY_VARIABLE,
+    SECRET_VARIABLE,
+    BrokerSettings,
+    ApiKeys,
+    translate_errors,
+)
+from trainingdata.feed.fields import RequiredField, as_mapping, parse_decimal
 
-KEYS = Keys("PKAAAABBBBCCCCDDDD", "sEcReTsEcReTsEcReTsEcReT0123456789")
+KEYS = ApiKeys("PKAAAABBBBCCCCDDDD", "sEcReTsEcReTsEcReTsEcReT0123456789")
 Ask = Callable[[Any], object]
 
 
@@ -31,13 +37,13 @@ def failure(status: int, body: bytes, ask: Ask) -> str:
         client = settings.secure_client(
             TradingClient(KEYS.key, KEYS.secret, raw_data=True, url_override=url)
         )
-        with pytest.raises(BrokerError) as caught, translated_errors("the account", settings, KEYS):
+        with pytest.raises(BrokerError) as caught, translate_errors("the account", settings, KEYS):
             ask(client)
         return str(caught.value)
 
 
 def cash(client: Any) -> object:
-    return Needed("cash", exact).of(as_mapping(client.get_account()))
+    return RequiredField("cash", parse_decimal).of(as_mapping(client.get_account()))
 
 
 def no_number(client: Any) -> object:
@@ -72,7 +78,7 @@ def test_no_part_of_a_key_is_shown_wherever_the_venue_echoes_it(
 @pytest.mark.parametrize("answer", [{"cash": "a\nb" * 500}, {"cash": "a\nb"}, {"cash": [9] * 999}])
 def test_what_is_not_understood_is_one_bounded_line_that_says_why(answer: dict[str, Any]) -> None:
     with pytest.raises(InvalidResponse, match=r"cash is .*not a number") as caught:
-        Needed("cash", exact).of(answer)
+        RequiredField("cash", parse_decimal).of(answer)
     assert str(caught.value).splitlines() == [str(caught.value)]
     assert len(str(caught.value)) < 400
     with pytest.raises(InvalidResponse, match="it is ") as caught:
@@ -90,13 +96,17 @@ def test_reasons_of_many_lines_are_shown_in_one() -> None:
     assert str(InvalidResponse("a\n\r\x0bb")).endswith(": a b")
 
 
-@pytest.mark.parametrize("name", [KEY, SECRET])
+@pytest.mark.parametrize("name", [KEY_VARIABLE, SECRET_VARIABLE])
 @given(control=st.characters(max_codepoint=0x9F, categories=["Cc", "Zs"]), at=st.integers(1, 15))
 def test_a_key_with_a_character_that_none_has_is_refused_by_its_name_and_not_shown(
     name: str, control: str, at: int
 ) -> None:
     letters = "q1w2e3r4t5y6u7i8"
-    keys = {KEY: "K" * 16, SECRET: "S" * 16, name: letters[:at] + control + letters[at:]}
+    keys = {
+        KEY_VARIABLE: "K" * 16,
+        SECRET_VARIABLE: "S" * 16,
+        name: letters[:at] + control + letters[at:],
+    }
     with pytest.raises(InputError, match=f"^{name}: it holds a character") as caught:
-        Keys.of(keys)
+        ApiKeys.of(keys)
     assert not set("12345678") & set(str(caught.value))

@@ -8,7 +8,7 @@ from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import SMALLEST_EIGENVALUE
-from trainingdata.stored_correlation import CorrelationSettings, of_factors
+from trainingdata.stored_correlation import CorrelationSettings, keep_factors
 
 
 @given(st.integers(2, 12), st.integers(1, 11), st.integers(0, 2**32 - 1))
@@ -18,7 +18,7 @@ def test_few_factors_leave_a_correlation_and_their_own_part(
     random = np.random.default_rng(seed)
     returns = random.normal(size=(3 * size, size)) + random.normal(size=(3 * size, 1))
     correlation = np.corrcoef(returns.T)
-    found = of_factors(correlation, factors)
+    found = keep_factors(correlation, factors)
     if factors >= size:
         assert found is correlation
         return
@@ -35,7 +35,7 @@ def test_equal_correlations_are_one_factor_and_nothing_else() -> None:
     size, rho = 50, 0.4
     equal = np.full((size, size), rho)
     np.fill_diagonal(equal, 1.0)
-    found = of_factors(equal, 1)
+    found = keep_factors(equal, 1)
     off = found[~np.eye(size, dtype=bool)]
     np.testing.assert_allclose(off, rho + (1 - rho) / size, rtol=1e-12)
 

@@ -27,8 +27,8 @@ from tests.trainingdata.vendor_files import (
 )
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Bars
-from trainingdata.heads import GOOD, HEADS, Head
-from trainingdata.instruments import data_symbol, instrument, is_symbol, symbols_of
+from trainingdata.file_formats import GOOD, FILE_FORMATS, FileFormat
+from trainingdata.instruments import normalize_data_symbol, instrument, is_symbol, parse_symbols
 from trainingdata.source import DataSettings
 
 HEADINGS, FIRST = GOOD
@@ -80,7 +80,7 @@ def same_bars(one: Bars, other: Bars) -> None:
 )
 @settings(max_examples=25)
 def test_stamps_that_mean_something_else_are_refused_under_every_head(
-    head: Head, minutes: int, fault: str
+    head: FileFormat, minutes: int, fault: str
 ) -> None:
     """UTC as New York's clock, ends as begins, an hour off: each would let a decision look ahead,
     or late.
@@ -231,7 +231,7 @@ NAMING = [head for head in READ if head.symbol]
 
 @pytest.mark.parametrize("head", [*NAMING, None], ids=[*(head.vendor for head in NAMING), "table"])
 def test_symbols_in_a_column_or_in_yfinances_table_make_one_file_a_panel(
-    tmp_path: Path, head: Head | None
+    tmp_path: Path, head: FileFormat | None
 ) -> None:
     bars, path = table("AAA"), tmp_path / "all.csv"
     if head is None:
@@ -277,7 +277,7 @@ def test_what_is_known_at_an_instant_is_made_of_nothing_later(
 def test_ends_of_an_hour_with_holes_are_never_known_before_they_are(tmp_path: Path) -> None:
     """Rows mostly two hours apart are still hours: taken for two, each would be known too early."""
     bars = table("AAAUSD").iloc[[0, 2, 4, 6, 7, 9]]
-    read = load_bars(write(tmp_path / "AAAUSD.csv", bars, HEADS[1]))
+    read = load_bars(write(tmp_path / "AAAUSD.csv", bars, FILE_FORMATS[1]))
     assert read.times.tolist() == bars["end"].dt.tz_localize(None).to_numpy("M8[ns]").tolist()
 
 
@@ -410,10 +410,10 @@ def test_a_file_whose_name_says_no_symbol_for_certain_is_refused(
 
 def test_pairs_are_one_symbol_however_they_are_written_and_a_venues_names_stay_its_own() -> None:
     spelled = ("BTCUSD", "BTC/USD", "btc-usd", "btc_usd", "BTCUSDT", "BTC-USDT", "BTC/USDT")
-    assert symbols_of(spelled) == ["BTCUSD"]
-    assert data_symbol("OPUSDT") == "OPUSD"
-    assert data_symbol("brk.b") == "BRK.B"
-    assert symbols_of(["NVDA,AAPL", "SPY, NVDA"]) == ["NVDA", "AAPL", "SPY"]
+    assert parse_symbols(spelled) == ["BTCUSD"]
+    assert normalize_data_symbol("OPUSDT") == "OPUSD"
+    assert normalize_data_symbol("brk.b") == "BRK.B"
+    assert parse_symbols(["NVDA,AAPL", "SPY, NVDA"]) == ["NVDA", "AAPL", "SPY"]
     assert instrument("BTC-USD") == instrument("BTCUSD")
     # A position against the tether is none against the dollar: it must not be taken for one.
     assert not is_symbol("BTCUSDT")
@@ -460,8 +460,8 @@ def test_bars_of_another_length_or_beyond_the_calendar_are_refused(
 
 def test_a_head_is_written_once() -> None:
     """Two rows that fit the same file would leave to their order which one reads it."""
-    for head in HEADS:
+    for head in FILE_FORMATS:
         needed = (*head.stamp, *head.fields)
         names = ["1"] * len(head.columns) if head.headless else list(needed)
-        assert [other for other in HEADS if other.fits(names)] == [head]
+        assert [other for other in FILE_FORMATS if other.fits(names)] == [head]
         assert len(head.fields) == len(FIELDS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainingdata import sessions
-from trainingdata.instants import new_york_clock
+from trainingdata.instants import new_york_offsets
 
 made = sessions.calendar.__wrapped__  # without the cache of this process
 
@@ -56,8 +56,8 @@ def test_sessions_of_another_key_are_never_used(
     elif changed == "library":
         monkeypatch.setattr(sessions, "version", lambda name: f"{name} of tomorrow")
     elif changed == "clock":
-        changes, offsets = new_york_clock()
-        monkeypatch.setattr(sessions, "new_york_clock", lambda: (changes[:-1], offsets[:-1]))
+        changes, offsets = new_york_offsets()
+        monkeypatch.setattr(sessions, "new_york_offsets", lambda: (changes[:-1], offsets[:-1]))
     else:
         other = tmp_path / "sessions.py"
         other.write_text("FULL_SESSION = 391\n")

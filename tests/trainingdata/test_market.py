@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 
 from foundation.errors import DataError
-from trainingdata.actions import Action
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.market import Market
-from trainingdata.sessions import session_open
+from trainingdata.sessions import first_open_from
 
 SPLIT = np.datetime64("2024-02-21")
 
 
-def raw(market: Bars, ratio: float) -> tuple[Bars, Action]:
+def raw(market: Bars, ratio: float) -> tuple[Bars, CorporateAction]:
     """The bars before a split of SYA, which the adjusted ones hold, and the split."""
-    opens = session_open(SPLIT)
+    opens = first_open_from(SPLIT)
     assert opens is not None
     values = market.values.copy()
     before = market.times <= opens
     values[market.symbols.index("SYA"), before, : CLOSE + 1] *= ratio
-    return replace(market, values=values), Action("SYA", opens, ratio=ratio)
+    return replace(market, values=values), CorporateAction("SYA", opens, ratio=ratio)
 
 
 def test_history_ends_where_the_period_begins(market: Bars) -> None:
@@ -39,7 +39,7 @@ def test_history_ends_where_the_period_begins(market: Bars) -> None:
 
 def test_an_instant_sees_the_splits_that_are_known_then_and_no_later_one(market: Bars) -> None:
     bars, split = raw(market, 4.0)
-    run = Market(bars, 40, (split, Action("ZZZ", split.opens, ratio=2.0)))
+    run = Market(bars, 40, (split, CorporateAction("ZZZ", split.opens, ratio=2.0)))
     (begin, middle, early), (end, last, late) = run.views()
     row = int(np.searchsorted(bars.times, split.opens))
     assert (begin, middle, end, last) == (40, row, row, len(bars.times))
@@ -50,7 +50,7 @@ def test_an_instant_sees_the_splits_that_are_known_then_and_no_later_one(market:
 
 
 def test_without_splits_a_run_is_one_span_and_prices_stay_as_they_are(market: Bars) -> None:
-    dividend = Action("SYA", np.datetime64("2024-02-21T14:30", "ns"), dividend=1.0)
+    dividend = CorporateAction("SYA", np.datetime64("2024-02-21T14:30", "ns"), dividend=1.0)
     ((begin, end, view),) = Market(market, 40, (dividend,)).views()
     assert (begin, end) == (40, len(market.times))
     assert np.shares_memory(view.values, market.values)

@@ -25,11 +25,11 @@ from tests.trainingdata.test_session_calendar import (
     at64,
     moments,
 )
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import Timeframe, following_ends, nth_end_after
 
-DAYS = Timeframe("1d", coin_day="new_york")
-CLOCK = DAYS.clock(Kind.CRYPTO)
+DAYS = Timeframe("1d", crypto_day="new_york")
+CLOCK = DAYS.clock(AssetClass.CRYPTO)
 A_MINUTE = timedelta(minutes=1)
 
 
@@ -67,10 +67,10 @@ def test_every_question_is_answered_by_the_days_one_by_one(at: datetime, ahead: 
     known, began = CLOCK.known_at(here)[0], CLOCK.started_at(here)[0]
     assert np.isnat(known) if not is_end else known == at64(ends()[k])
     assert np.isnat(began) if not is_end else began == at64(ends()[k - 2])
-    assert DAYS.last_known(Kind.CRYPTO, at64(at)) == at64(ends()[k - 1])
+    assert DAYS.last_known(AssetClass.CRYPTO, at64(at)) == at64(ends()[k - 1])
     assert CLOCK.holding_ends(here) == at64(ends()[k])
     assert CLOCK.holding_ends(here, "session") == at64(ends()[k])
-    assert CLOCK.end_of(CLOCK.bars_ended(here), here)[0] == at64(ends()[k - 1])
+    assert CLOCK.end_of(CLOCK.count_ended_bars(here), here)[0] == at64(ends()[k - 1])
     assert nth_end_after(CLOCK, here, ahead)[0] == at64(ends()[k + ahead - 1])
     after = following_ends(CLOCK, here, ahead)
     assert after.tolist() == [all64(*ends()[k : k + ahead]).tolist()]
@@ -85,7 +85,7 @@ def test_a_days_place_is_whether_it_ends_on_a_weekend(numbers: list[int], ahead:
     given_ends = np.array([at64(ends()[k]) for k in numbers], dtype="datetime64[ns]")
     assert CLOCK.slots(given_ends, ahead).tolist() == expected
     assert (CLOCK.places, CLOCK.bars_a_day, CLOCK.bars_a_year) == (2, 1, 365.25)
-    assert [CLOCK.on_weekend(place) for place in (0, 1)] == [False, True]
+    assert [CLOCK.is_weekend_slot(place) for place in (0, 1)] == [False, True]
 
 
 def test_instants_outside_the_calendar_are_refused() -> None:

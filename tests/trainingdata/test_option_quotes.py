@@ -13,7 +13,7 @@ import pytest
 
 from foundation.errors import BrokerError
 from tests.trainingdata.loopback import options_of
-from trainingdata.feed.option_data import OLDEST_QUOTE, OptionData
+from trainingdata.feed.option_data import MAX_QUOTE_AGE, OptionData
 
 NOW = np.datetime64("2024-03-05T17:30:20", "ns")
 FRESH = "SPY240305P00500000"
@@ -30,16 +30,18 @@ def row(age: np.timedelta64) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "stamp", [row(OLDEST_QUOTE + SECOND)["t"], None, "", "removed"], ids=["old", "null", "", "none"]
+    "stamp",
+    [row(MAX_QUOTE_AGE + SECOND)["t"], None, "", "removed"],
+    ids=["old", "null", "", "none"],
 )
 def test_a_quote_of_more_than_twenty_minutes_ago_or_of_no_known_time_is_none_and_is_named(
     stamp: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert np.timedelta64(20, "m") == OLDEST_QUOTE
+    assert np.timedelta64(20, "m") == MAX_QUOTE_AGE
     other = {
         name: value for name, value in {**row(SECOND), "t": stamp}.items() if value != "removed"
     }
-    rows = {FRESH: row(OLDEST_QUOTE), OTHER: other}
+    rows = {FRESH: row(MAX_QUOTE_AGE), OTHER: other}
     with quoting(rows) as data, caplog.at_level(logging.WARNING):
         assert data.quotes([FRESH, OTHER], NOW) == {FRESH: (Decimal("1.25"), Decimal("1.3"))}
     assert len([line for line in caplog.messages if OTHER in line]) == 1
@@ -58,7 +60,7 @@ def test_a_time_that_is_none_is_a_refusal(stamp: Any) -> None:
 def test_an_option_that_nobody_offers_has_no_quote_and_no_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    rows = {FRESH: {**row(SECOND), "ap": 0}, OTHER: {**row(2 * OLDEST_QUOTE), "ap": None}}
+    rows = {FRESH: {**row(SECOND), "ap": 0}, OTHER: {**row(2 * MAX_QUOTE_AGE), "ap": None}}
     with quoting(rows) as data, caplog.at_level(logging.WARNING):
         assert data.quotes([FRESH, OTHER], NOW) == {}
     # Threads of other tests may still tell of theirs.

@@ -15,7 +15,7 @@ from foundation.errors import BrokerError, InvalidResponse
 from tests.trainingdata.loopback import KEYS, answered_by, options_of
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
-from trainingdata.feed.pages import checked_pages
+from trainingdata.feed.pages import limit_pages
 
 SINCE, NOW = (np.datetime64(at, "ns") for at in ("2024-03-05T00:00", "2024-03-05T21:30"))
 ENDLESS = 50  # requests after which a test has seen that there is no end
@@ -139,7 +139,7 @@ def test_pages_without_end_are_a_refusal_in_the_end(count: int, whole: bool) -> 
         read += 1
         return {"bars": {}, "next_page_token": str(read) if read < count else None}
 
-    client = checked_pages(SimpleNamespace(get=get))
+    client = limit_pages(SimpleNamespace(get=get))
     token = None
     with nullcontext() if whole else pytest.raises(InvalidResponse, match="no end after 10000"):
         while token := client.get("/stocks/bars", {"page_token": token})["next_page_token"]:

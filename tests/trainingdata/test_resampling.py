@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from trainingdata.instruments import Kind, instrument
+from trainingdata.instruments import AssetClass, instrument
 from trainingdata.resampling import (
-    Joined,
-    days_between_closes,
-    joined_bars,
-    parts_of,
+    JoinedBars,
+    join_days_between_closes,
+    join_bars,
+    part_lengths,
     usual_minutes,
 )
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY, TIMEFRAMES, Timeframe, TimeframeName
 
-ITEMS = {Kind.STOCK: instrument("AAA"), Kind.CRYPTO: instrument("AAAUSD")}
+ITEMS = {AssetClass.STOCK: instrument("AAA"), AssetClass.CRYPTO: instrument("AAAUSD")}
 MINUTE = np.timedelta64(1, "m")
 # A length that no settings name is held to the same: its name is all that another one takes.
 LENGTHS = (*TIMEFRAMES, Timeframe(cast(TimeframeName, "2h")))
@@ -61,44 +61,47 @@ def test_whole_hours_are_made_and_the_rest_is_counted(
     minutes: int, starts: str, ends: str, outside: int, cut: int, lacking: int
 ) -> None:
     at = starts_at(*starts.split())
-    hours = joined_bars(at, parts(len(at)), instrument("AAA"), minutes, HOURLY, "AAA")
+    hours = join_bars(at, parts(len(at)), instrument("AAA"), minutes, HOURLY, "AAA")
     assert hours.times.tolist() == starts_at(*ends.split()).tolist()
     assert (hours.outside, hours.cut, hours.lacking) == (outside, cut, lacking)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", AssetClass)
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
 def test_what_the_feed_asks_for_makes_the_bars_of_a_timeframe(
-    kind: Kind, timeframe: Timeframe
+    kind: AssetClass, timeframe: Timeframe
 ) -> None:
-    assert timeframe.fetched_as(kind).minutes in (*parts_of(timeframe), timeframe.minutes)
+    assert timeframe.requested_timeframe(kind).minutes in (
+        *part_lengths(timeframe),
+        timeframe.minutes,
+    )
 
 
 @given(
-    st.sampled_from(list(Kind)),
+    st.sampled_from(list(AssetClass)),
     st.sampled_from(
-        [(each, minutes) for each in LENGTHS for minutes in parts_of(each) if minutes > 3]
+        [(each, minutes) for each in LENGTHS for minutes in part_lengths(each) if minutes > 3]
     ),
     st.integers(0, 1000),
     st.floats(0.3, 1.0),
 )
 def test_bars_are_those_of_a_slow_loop_whatever_parts_are_missing(
-    kind: Kind, lengths: tuple[Timeframe, int], seed: int, share: float
+    kind: AssetClass, lengths: tuple[Timeframe, int], seed: int, share: float
 ) -> None:
     """Two days around the night of a stock; a part that is missing had no trade."""
     timeframe, minutes = lengths
     step = minutes * MINUTE
-    begin = "2024-10-01T11:30" if kind is Kind.STOCK else "2024-10-01T11:00"
+    begin = "2024-10-01T11:30" if kind is AssetClass.STOCK else "2024-10-01T11:00"
     starts = np.arange(np.datetime64(begin, "ns"), np.datetime64("2024-10-02T22:00", "ns"), step)
     rng = np.random.default_rng(seed)
     starts = starts[rng.random(len(starts)) < share]
     values = parts(len(starts), seed)
     try:
-        hours = joined_bars(starts, values, ITEMS[kind], minutes, timeframe, "AAA")
+        hours = join_bars(starts, values, ITEMS[kind], minutes, timeframe, "AAA")
     except DataError:
-        hours = Joined(starts[:0], values[:0], 0, 0, 0)
+        hours = JoinedBars(starts[:0], values[:0], 0, 0, 0)
     grid = timeframe.stocks
-    if kind is Kind.CRYPTO:
+    if kind is AssetClass.CRYPTO:
         length = timeframe.minutes * MINUTE
         begins = np.arange(np.datetime64("2024-10-01", "ns"), starts[-1], length)
         spans = [(begin, begin + length) for begin in begins]
@@ -122,7 +125,7 @@ def test_bars_are_those_of_a_slow_loop_whatever_parts_are_missing(
 
 def test_a_shortened_session_ends_with_its_own_close() -> None:
     starts = np.array(["2024-11-29T17:30", "2024-11-29T18:00"], dtype="datetime64[ns]")
-    hours = joined_bars(starts, parts(2), instrument("AAA"), 30, HOURLY, "AAA")
+    hours = join_bars(starts, parts(2), instrument("AAA"), 30, HOURLY, "AAA")
     assert hours.times.tolist() == [starts[1].astype(object)], "13:00 New York"
     assert hours.outside == 1
 
@@ -140,13 +143,13 @@ def test_parts_of_two_lengths_in_one_file_are_refused_by_row() -> None:
     """A longer bar among shorter ones would reach beyond the hour that it is put into."""
     starts = starts_at("13:30", "14:00", "14:30", "15:15")
     with pytest.raises(DataError, match=r"AAA: row 4: .*15:15Z is no start of a 30-minute bar"):
-        joined_bars(starts, parts(4), ITEMS[Kind.STOCK], 30, HOURLY, "AAA")
+        join_bars(starts, parts(4), ITEMS[AssetClass.STOCK], 30, HOURLY, "AAA")
 
 
 CLOSING = Timeframe("1d", fill="close")
 
 
-@given(st.sampled_from(parts_of(CLOSING)), st.integers(0, 1000), st.floats(0.5, 1.0))
+@given(st.sampled_from(part_lengths(CLOSING)), st.integers(0, 1000), st.floats(0.5, 1.0))
 def test_a_day_that_a_closing_auction_fills_opens_with_the_close_before_and_ends_before_its_own(
     minutes: int, seed: int, share: float
 ) -> None:
@@ -159,7 +162,9 @@ def test_a_day_that_a_closing_auction_fills_opens_with_the_close_before_and_ends
     rng = np.random.default_rng(seed)
     starts = starts[rng.random(len(starts)) < share]
     values = parts(len(starts), seed)
-    days = days_between_closes(starts, values, ITEMS[Kind.STOCK], minutes, CLOSING, "AAA")
+    days = join_days_between_closes(
+        starts, values, ITEMS[AssetClass.STOCK], minutes, CLOSING, "AAA"
+    )
     sessions = calendar()
     assert np.isin(days.times, CLOSING.stocks.ends).all()
     for known, found in zip(days.times, days.values, strict=True):
@@ -171,10 +176,10 @@ def test_a_day_that_a_closing_auction_fills_opens_with_the_close_before_and_ends
         opened = values[before][-1, 3]
         assert found.tolist() == [opened, max(opened, high), min(opened, low), close, volume]
         later = starts + step > known
-        changed = days_between_closes(
+        changed = join_days_between_closes(
             starts,
             np.where(later[:, None], values + 100.0, values),
-            ITEMS[Kind.STOCK],
+            ITEMS[AssetClass.STOCK],
             minutes,
             CLOSING,
             "AAA",

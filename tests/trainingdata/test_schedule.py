@@ -23,24 +23,24 @@ from tests.trainingdata.test_session_calendar import (
     length,
     moments,
 )
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.timeframe import DAILY, Timeframe, TimeframeName
 
-kinds = st.sampled_from(list(Kind))
+kinds = st.sampled_from(list(AssetClass))
 periods = st.sampled_from(["weekly", "monthly"])
 
 
-def filled_on(timeframe: Timeframe, kind: Kind, at: datetime) -> date:
+def filled_on(timeframe: Timeframe, kind: AssetClass, at: datetime) -> date:
     """The day that a decision belongs to: of the bar that starts after it."""
-    if kind is Kind.CRYPTO:
+    if kind is AssetClass.CRYPTO:
         return at.date()
     start = next(begin for begin, _ in bars(timeframe) if begin >= at)
     return start.astimezone(NEW_YORK).date()
 
 
-def made_before(timeframe: Timeframe, kind: Kind, at: datetime) -> datetime:
-    if kind is Kind.CRYPTO:
+def made_before(timeframe: Timeframe, kind: AssetClass, at: datetime) -> datetime:
+    if kind is AssetClass.CRYPTO:
         return begun(at - timedelta(microseconds=1), timeframe)
     return max(each for each in decisions(timeframe) if each < at)
 
@@ -49,9 +49,9 @@ def period_of(day: date, name: str) -> tuple[int, ...]:
     return day.isocalendar()[:2] if name == "weekly" else (day.year, day.month)
 
 
-def expected(schedule: str, timeframe: Timeframe, kind: Kind, at: datetime) -> bool:
+def expected(schedule: str, timeframe: Timeframe, kind: AssetClass, at: datetime) -> bool:
     """Whether it decides at an instant, by one look at it and one at the decision before."""
-    makes = at == begun(at, timeframe) if kind is Kind.CRYPTO else at in decisions(timeframe)
+    makes = at == begun(at, timeframe) if kind is AssetClass.CRYPTO else at in decisions(timeframe)
     if not makes or schedule == "bars":
         return makes
     if schedule not in ("weekly", "monthly"):
@@ -67,10 +67,10 @@ def expected(schedule: str, timeframe: Timeframe, kind: Kind, at: datetime) -> b
     kinds,
     moments(),
 )
-@example("weekly", DAILY, Kind.CRYPTO, datetime(2024, 3, 3, tzinfo=UTC))
-@example("weekly", DAILY, Kind.CRYPTO, datetime(2024, 3, 4, tzinfo=UTC))
+@example("weekly", DAILY, AssetClass.CRYPTO, datetime(2024, 3, 3, tzinfo=UTC))
+@example("weekly", DAILY, AssetClass.CRYPTO, datetime(2024, 3, 4, tzinfo=UTC))
 def test_a_schedule_makes_the_first_decision_that_fills_in_a_period_or_those_at_a_time(
-    text: str, timeframe: Timeframe, kind: Kind, at: datetime
+    text: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
     decides = Schedule.of(text).decides(timeframe.clock(kind), all64(at))
     assert decides.tolist() == [expected(text, timeframe, kind, at)]
@@ -78,7 +78,7 @@ def test_a_schedule_makes_the_first_decision_that_fills_in_a_period_or_those_at_
 
 @given(periods, frames, kinds, moments())
 def test_each_period_has_one_decision_at_its_first_fill(
-    name: str, timeframe: Timeframe, kind: Kind, at: datetime
+    name: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
     """Of daily bars Friday's close, which fills at Monday's open."""
     clock = timeframe.clock(kind)
@@ -91,7 +91,7 @@ def test_each_period_has_one_decision_at_its_first_fill(
 
 @given(moments())
 def test_a_decision_on_a_closing_auction_belongs_to_the_day_that_closes(at: datetime) -> None:
-    clock = Timeframe("1d", "close").clock(Kind.STOCK)
+    clock = Timeframe("1d", "close").clock(AssetClass.STOCK)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=30)))
     assert clock.fill_dates(made).tolist() == made.astype("datetime64[D]").tolist()
     weekly = made[Schedule.of("weekly").decides(clock, made)].astype("datetime64[D]").tolist()
@@ -102,7 +102,7 @@ def test_a_decision_on_a_closing_auction_belongs_to_the_day_that_closes(at: date
 def test_a_coins_days_of_new_york_have_one_decision_on_the_first_of_a_period(
     name: str, at: datetime
 ) -> None:
-    clock = Timeframe("1d", coin_day="new_york").clock(Kind.CRYPTO)
+    clock = Timeframe("1d", crypto_day="new_york").clock(AssetClass.CRYPTO)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
     chosen = made[Schedule.of(name).decides(clock, made)]
     days = [
@@ -118,7 +118,7 @@ def test_a_coins_days_of_new_york_have_one_decision_on_the_first_of_a_period(
     st.sampled_from(["bars", "weekly", "monthly", "10:30", "10:00,15:30"]), frames, kinds, moments()
 )
 def test_what_is_held_is_held_until_the_next_decision_that_is_made(
-    text: str, timeframe: Timeframe, kind: Kind, at: datetime
+    text: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
     schedule, clock = Schedule.of(text), timeframe.clock(kind)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=50)))
@@ -144,12 +144,14 @@ def test_a_session_whose_decisions_are_over_leaves_its_stocks_for_the_night(
     if day is None:
         return
     later = [
-        each for each in day.decisions if each > at and expected(text, timeframe, Kind.STOCK, each)
+        each
+        for each in day.decisions
+        if each > at and expected(text, timeframe, AssetClass.STOCK, each)
     ]
-    leaves = Schedule.of(text).leaves_night(timeframe.stocks, all64(at))
+    leaves = Schedule.of(text).is_last_decision_of_session(timeframe.stocks, all64(at))
     assert leaves.tolist() == [not later]
     if text == "bars":
-        assert not leaves[0] or not timeframe.stocks.intraday_ceiling_holds(all64(at))
+        assert not leaves[0] or not timeframe.stocks.intraday_ceiling_applies(all64(at))
 
 
 @pytest.mark.parametrize(
@@ -183,4 +185,4 @@ def test_times_of_either_class_are_taken_where_each_has_one() -> None:
     none = np.array([], dtype="datetime64[ns]")
     clock = Timeframe("1h").stocks
     assert len(settings.decisions.holding_ends(clock, none, "next")) == 0
-    assert len(settings.decisions.leaves_night(clock, none)) == 0
+    assert len(settings.decisions.is_last_decision_of_session(clock, none)) == 0

@@ -23,27 +23,27 @@ from trainingdata.instants import (
     compact_text,
     four_pm,
     history_start,
-    instant,
+    parse_instant,
     new_york_date,
     new_york_minutes,
     utc_text,
 )
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.sessions import (
     FULL_SESSION,
     Session,
     calendar,
-    calendar_lacks,
+    outside_calendar_text,
     in_session,
     last_four_pms,
     last_fridays,
     last_month_ends,
     nights_between,
-    session_of,
-    session_open,
+    session_on,
+    first_open_from,
     sessions_between,
-    sessions_opened,
-    shared_news,
+    has_session_opened,
+    news_overlap,
 )
 from trainingdata.timeframe import (
     HOURLY,
@@ -158,11 +158,11 @@ def test_a_bar_is_known_when_it_ends_and_the_market_is_open_and_decides_where_th
     k = bisect_right([end for _, end in every], at)
     start = next((end for begin, end in every[k : k + 2] if begin == at), None)
     end = every[k - 1][0] if every[k - 1][1] == at else None
-    stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
+    stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
     known, began = stocks.known_at(here)[0], stocks.started_at(here)[0]
     assert np.isnat(known) if start is None else known == at64(start)
     assert np.isnat(began) if end is None else began == at64(end)
-    assert timeframe.last_known(Kind.STOCK, at64(at)) == at64(every[k - 1][1])
+    assert timeframe.last_known(AssetClass.STOCK, at64(at)) == at64(every[k - 1][1])
     assert bool(in_session(here)[0]) == (day_of(at) is not None)
     assert bool(stocks.is_decision(here)[0]) == (at in decisions(timeframe))
     last = begun(at, timeframe)
@@ -170,7 +170,7 @@ def test_a_bar_is_known_when_it_ends_and_the_market_is_open_and_decides_where_th
     known, began = coins.known_at(here)[0], coins.started_at(here)[0]
     assert np.isnat(known) if not whole else known == at64(at + length(timeframe))
     assert np.isnat(began) if not whole else began == at64(at - length(timeframe))
-    assert timeframe.last_known(Kind.CRYPTO, at64(at)) == at64(last)
+    assert timeframe.last_known(AssetClass.CRYPTO, at64(at)) == at64(last)
     assert bool(coins.is_decision(here)[0]) == whole
 
 
@@ -184,7 +184,7 @@ def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_sessio
     """Late in the day, and at night, the decision held from is the last that was made."""
     made = decisions(timeframe)
     k = bisect_right(made, at)
-    stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
+    stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
     assert stocks.holding_ends(all64(at)) == at64(made[k])
     held_from = made[k - 1]
     every = days(timeframe)
@@ -212,7 +212,7 @@ def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_
         shortened = day.closes - day.opens < timedelta(minutes=390)
         last = day.decisions[-2:-1] if shortened else day.decisions[-1:]
         expected = any(at < decision for decision in last)
-    assert timeframe.stocks.intraday_ceiling_holds(all64(at)) == expected
+    assert timeframe.stocks.intraday_ceiling_applies(all64(at)) == expected
 
 
 @given(frames, moments(), moments())
@@ -221,13 +221,13 @@ def test_the_bars_between_two_instants_are_counted_with_their_parts(
 ) -> None:
     begin = min(one, other)
     end = max(one, other)
-    here, there = timeframe.clock(Kind.STOCK).position(all64(begin, end))
+    here, there = timeframe.clock(AssetClass.STOCK).position(all64(begin, end))
     parts = 0.0
     for start, stop in bars(timeframe):
         inside = min(stop, end) - max(start, begin)
         parts += max(inside / (stop - start), 0.0)
     assert there - here == pytest.approx(parts, abs=1e-6)
-    here, there = timeframe.clock(Kind.CRYPTO).position(all64(begin, end))
+    here, there = timeframe.clock(AssetClass.CRYPTO).position(all64(begin, end))
     assert there - here == pytest.approx((end - begin) / length(timeframe), abs=1e-8)
 
 
@@ -236,7 +236,7 @@ def test_the_places_of_the_bars_after_one_are_those_of_the_calendar(
     timeframe: Timeframe, numbers: list[int], ahead: int
 ) -> None:
     """0 for the bar that holds the night."""
-    clock, every = timeframe.clock(Kind.STOCK), bars(timeframe)
+    clock, every = timeframe.clock(AssetClass.STOCK), bars(timeframe)
     ends = all64(*(every[k][1] for k in numbers))
     places = {bar: k for day in days(timeframe) for k, bar in enumerate(day.bars)}
     assert clock.slots(ends, ahead).tolist() == [
@@ -248,7 +248,7 @@ def test_the_places_of_the_bars_after_one_are_those_of_the_calendar(
 def test_the_bars_that_end_after_any_instant_are_counted_one_by_one(
     timeframe: Timeframe, at: datetime, ahead: int
 ) -> None:
-    stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
+    stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
     ends = [end for _, end in bars(timeframe)]
     after = at64(ends[bisect_right(ends, at) + ahead - 1])
     assert nth_end_after(stocks, all64(at), ahead).tolist() == [after.tolist()]
@@ -256,10 +256,10 @@ def test_the_bars_that_end_after_any_instant_are_counted_one_by_one(
     later = at64(begun(at, timeframe) + ahead * length(timeframe))
     assert nth_end_after(coins, all64(at), ahead).tolist() == [later.tolist()]
     for clock in (stocks, coins):
-        number = clock.bars_ended(all64(at))
+        number = clock.count_ended_bars(all64(at))
         end = clock.end_of(number, all64(at))
-        assert clock.bars_ended(end) == number, "the last bar that has ended has that number"
-        assert clock.bars_ended(end - np.timedelta64(1, "ns")) == number - 1
+        assert clock.count_ended_bars(end) == number, "the last bar that has ended has that number"
+        assert clock.count_ended_bars(end - np.timedelta64(1, "ns")) == number - 1
 
 
 @given(st.lists(st.integers(0, 9_000), min_size=1, max_size=5), st.integers(0, 30))
@@ -271,8 +271,8 @@ def test_a_coins_place_is_the_new_york_hour_and_kind_of_day_in_which_its_bar_sta
         [(end + (j - 1) * HOUR).astimezone(NEW_YORK) for j in range(ahead + 1)] for end in ends
     ]
     expected = [[start.hour + 24 * (start.isoweekday() > 5) for start in row] for row in starts]
-    assert HOURLY.clock(Kind.CRYPTO).slots(all64(*ends), ahead).tolist() == expected
-    after = following_ends(HOURLY.clock(Kind.CRYPTO), all64(*ends), ahead)
+    assert HOURLY.clock(AssetClass.CRYPTO).slots(all64(*ends), ahead).tolist() == expected
+    after = following_ends(HOURLY.clock(AssetClass.CRYPTO), all64(*ends), ahead)
     assert [[at64(end + j * HOUR) for j in range(1, ahead + 1)] for end in ends] == [
         list(row) for row in after
     ]
@@ -309,7 +309,7 @@ def test_a_debit_is_carried_from_each_close_to_the_next_session(
             ).days
         opened |= begin < day.opens <= end
     assert nights_between(all64(begin, end)).tolist() == [0, nights]
-    assert sessions_opened(all64(begin, end)).tolist() == [False, opened]
+    assert has_session_opened(all64(begin, end)).tolist() == [False, opened]
 
 
 @given(st.integers(0, 420))
@@ -318,8 +318,8 @@ def test_a_date_has_its_session_or_the_first_after_it(number: int) -> None:
     dates = [day.date for day in days()]
     k = bisect_left(dates, str(date))
     day = days()[k]
-    assert session_open(np.datetime64(date)) == at64(day.opens)
-    found = session_of(np.datetime64(date))
+    assert first_open_from(np.datetime64(date)) == at64(day.opens)
+    found = session_on(np.datetime64(date))
     if day.date != str(date):
         assert found is None
         return
@@ -348,7 +348,7 @@ def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(
     at: datetime, minutes: int
 ) -> None:
     end = at + timedelta(minutes=minutes)
-    share = float(shared_news(all64(at), all64(end))[0])
+    share = float(news_overlap(all64(at), all64(end))[0])
     assert 0 <= share <= 1 + 1e-12
     opened = [day for day in days() if day.opens < end and at < day.closes]
     assert (share > 0) == bool(opened)
@@ -365,14 +365,14 @@ def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(
 def test_refusal_names_the_end_that_is_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     dates = calendar().dates
     for early in (dates[0] - 40, dates[0], dates[0] + 30):
-        assert calendar_lacks(early).endswith("leave out what is earlier")
+        assert outside_calendar_text(early).endswith("leave out what is earlier")
     ends = (dates[-1] - 30, dates[-1], dates[-1] + 40)
     for now, cure in (
         (dates[-1] - 60, "it is in the future: correct the date"),
         (dates[-1] + 60, "update exchange_calendars"),
     ):
         monkeypatch.setattr(sessions, "utc_now", lambda now=now: now)
-        assert all(calendar_lacks(late).endswith(cure) for late in ends)
+        assert all(outside_calendar_text(late).endswith(cure) for late in ends)
 
 
 def test_first_days_have_a_mark_before_them() -> None:
@@ -402,13 +402,13 @@ def test_instants_outside_the_calendar_are_refused() -> None:
     assert ahead[0].tolist() == stocks.ends[-2:].tolist()
     assert stocks.slots(stocks.ends[-3:-2], 2).shape == (1, 3)
     assert stocks.holding_ends(stocks.decisions[-12:-11]) == stocks.decisions[-11]
-    assert session_open(dates[-1] + one) is session_of(dates[-1] + one) is None
-    assert session_of(dates[0]) is None, "the session before it is not known"
-    second = session_of(dates[1])
+    assert first_open_from(dates[-1] + one) is session_on(dates[-1] + one) is None
+    assert session_on(dates[0]) is None, "the session before it is not known"
+    second = session_on(dates[1])
     assert second is not None
     assert second.before == dates[0]
     assert not in_session(np.array([early]))[0]
-    assert not stocks.intraday_ceiling_holds(np.array([early]))[0]
+    assert not stocks.intraday_ceiling_applies(np.array([early]))[0]
     assert np.isnat(stocks.known_at(np.array([late]))[0])
     assert np.isnat(stocks.started_at(np.array([late + one]))[0])
     assert not stocks.is_decision(np.array([late]))[0]
@@ -423,7 +423,7 @@ def test_days_and_years_have_the_bars_they_are_said_to_have(
 ) -> None:
     """A full session of 390 minutes, 252 of them a year; a coin's day and its 365.25 days."""
     timeframe = Timeframe(name)
-    stocks, coins = timeframe.clock(Kind.STOCK), timeframe.clock(Kind.CRYPTO)
+    stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
     assert max(len(day.bars) for day in days(timeframe)) == stocks.bars_a_day == stock
     assert stocks.bars_a_year == stock * 252
     assert (coins.bars_a_day, coins.bars_a_year) == (coin, coin * 365.25)
@@ -438,18 +438,18 @@ def test_days_and_years_have_the_bars_they_are_said_to_have(
 def test_a_place_is_told_by_new_yorks_time_and_by_whether_a_weekend_has_it(
     timeframe: Timeframe,
 ) -> None:
-    stocks, coins = timeframe.stocks, timeframe.clock(Kind.CRYPTO)
+    stocks, coins = timeframe.stocks, timeframe.clock(AssetClass.CRYPTO)
     whole = max(days(timeframe), key=lambda day: len(day.bars))
     told = [f"{end.astimezone(NEW_YORK):%H:%M}" for _, end in whole.bars]
-    assert [stocks.place_text(k) for k in range(stocks.places)] == told
-    assert not any(map(stocks.on_weekend, range(stocks.places)))
+    assert [stocks.slot_text(k) for k in range(stocks.places)] == told
+    assert not any(map(stocks.is_weekend_slot, range(stocks.places)))
     starts = [FIRST + k * length(timeframe) for k in range(14 * coins.bars_a_day)]
     places = coins.slots(all64(*starts) + timeframe.length, 0)[:, 0].tolist()
     for at, place in zip(starts, places, strict=True):
         local = at if timeframe.daily else at.astimezone(NEW_YORK)
-        assert coins.on_weekend(place) == (local.weekday() >= 5)
+        assert coins.is_weekend_slot(place) == (local.weekday() >= 5)
         ended = f"{local.replace(minute=0) + max(HOUR, length(timeframe)):%H:%M}"
-        assert coins.place_text(place) == ("a day" if timeframe.daily else ended)
+        assert coins.slot_text(place) == ("a day" if timeframe.daily else ended)
 
 
 def test_instants_are_written_and_read_in_utc_and_dates_are_new_yorks_and_inclusive() -> None:
@@ -457,10 +457,12 @@ def test_instants_are_written_and_read_in_utc_and_dates_are_new_yorks_and_inclus
     assert compact_text(at) == "20240305T173015Z"
     assert utc_text(at) == "2024-03-05T17:30Z"
     for text in ("2024-03-05T17:30:15.5Z", "2024-03-05 17:30:15.5+00:00"):
-        assert instant(text, name="start") == at
+        assert parse_instant(text, name="start") == at
     for text in ("2024-03-05T12:30:15.5-05:00", "2024-03-05T12:30:15.5-0500"):
-        assert instant(text, name="start", end_of_day=True) == at
-    begin, end = (instant("2024-07-01", name="end", end_of_day=late) for late in (False, True))
+        assert parse_instant(text, name="start", end_of_day=True) == at
+    begin, end = (
+        parse_instant("2024-07-01", name="end", end_of_day=late) for late in (False, True)
+    )
     assert begin == np.datetime64("2024-07-01T04:00")
     assert end == np.datetime64("2024-07-02T03:59:59.999999999")
 
@@ -473,7 +475,7 @@ def test_a_date_that_is_none_or_that_no_clock_reaches_is_refused_by_name() -> No
         *("2999-01-01", "1600-01-01", "2500-01-01T00:00Z"),
     ):
         with pytest.raises(InputError, match=r"^start: .* (is no|has a time but no zone)"):
-            instant(text, name="start")
+            parse_instant(text, name="start")
 
 
 @given(st.integers(0, 24 * 3600 - 1), st.integers(0, 400))

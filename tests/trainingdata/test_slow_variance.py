@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import four_pm
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_four_pms, sessions_between
-from trainingdata.slow_variance import PRIOR, slow_variances
+from trainingdata.long_run_variance import PRIOR_VARIANCE, long_run_variances
 from trainingdata.synthetic import SyntheticMarket
 
 
@@ -35,7 +35,7 @@ def plainly(bars: Bars, s: int, now: np.datetime64) -> float:
     known = np.searchsorted(times, marks, side="right")
     closes = [values[count - 1, CLOSE] if count else np.nan for count in known]
     squared = [x for x in np.diff(np.log(closes)) ** 2 * 252 if np.isfinite(x)][::-1][:250]
-    filled = squared + [PRIOR[bars.instruments[s].kind]] * (250 - len(squared))
+    filled = squared + [PRIOR_VARIANCE[bars.instruments[s].kind]] * (250 - len(squared))
     weights = 0.5 ** (np.arange(250) / 60)
     return float(weights @ np.array(filled) / weights.sum())
 
@@ -46,19 +46,22 @@ def test_it_is_the_average_of_the_squared_returns_from_four_to_four(
     long: Bars, share: float
 ) -> None:
     now = long.times[int(share * (len(long.times) - 1))]
-    _, rows = slow_variances(long, np.array([now]))
+    _, rows = long_run_variances(long, np.array([now]))
     for s in range(2):
         assert rows[0, s] == pytest.approx(plainly(long, s, now), rel=1e-12)
 
 
 def test_without_history_the_prior_speaks(long: Bars) -> None:
-    _, rows = slow_variances(long, long.times[:1])
-    assert [PRIOR[Kind.STOCK], PRIOR[Kind.CRYPTO]] == [0.25**2, 0.75**2]
+    _, rows = long_run_variances(long, long.times[:1])
+    assert [PRIOR_VARIANCE[AssetClass.STOCK], PRIOR_VARIANCE[AssetClass.CRYPTO]] == [
+        0.25**2,
+        0.75**2,
+    ]
     assert rows[0] == pytest.approx([0.25**2, 0.75**2])
 
 
 def test_of_no_instant_there_is_no_row(long: Bars) -> None:
-    number, rows = slow_variances(long, long.times[:0])
+    number, rows = long_run_variances(long, long.times[:0])
     assert (number.shape, rows.shape) == ((0,), (0, 2))
 
 
@@ -70,14 +73,16 @@ def test_neither_where_a_panel_begins_nor_what_follows_changes_it(long: Bars, sh
     later = long.times[long.times >= long.times[0] + year]
     now = later[int(share * (len(later) - 1))]
     asked = later[:: max(len(later) // 50, 1)]
-    number, rows = slow_variances(long, np.append(asked[asked < now], now))
+    number, rows = long_run_variances(long, np.append(asked[asked < now], now))
     known = long.between(int(np.searchsorted(long.times, now - year)), len(long.times)).until(now)
-    np.testing.assert_array_equal(slow_variances(known, np.array([now]))[1][0], rows[number[-1]])
+    np.testing.assert_array_equal(
+        long_run_variances(known, np.array([now]))[1][0], rows[number[-1]]
+    )
 
 
 def test_a_row_holds_from_one_four_oclock_to_the_next(long: Bars) -> None:
     instants = long.times[5000:5100]
-    number, rows = slow_variances(long, instants)
+    number, rows = long_run_variances(long, instants)
     marks = np.concatenate([last_four_pms(now[None]) for now in instants])
     for k in range(1, len(instants)):
         assert (number[k] == number[k - 1]) == (marks[k] == marks[k - 1])

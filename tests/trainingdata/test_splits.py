@@ -14,13 +14,18 @@ from hypothesis import strategies as st
 
 from foundation.errors import DataError
 from tests.trainingdata.vendor_files import DAYS, table, write
-from trainingdata.actions import Action
-from trainingdata.bars import Bars, Doubt, panel
-from trainingdata.confirmation import LARGEST_WILD_MOVE, RECENT, left_out_doubts, unconfirmed
+from trainingdata.corporate_actions import CorporateAction
+from trainingdata.bars import Bars, Doubt, build_panel
+from trainingdata.confirmation import (
+    LARGEST_WILD_MOVE,
+    RECENT_BARS,
+    doubts_about_unconfirmed,
+    find_unconfirmed,
+)
 from trainingdata.instruments import instrument
-from trainingdata.sessions import calendar, session_open
+from trainingdata.sessions import calendar, first_open_from
 from trainingdata.source import DataSettings
-from trainingdata.splits import RARE_RATIOS, RATIOS, unlike_trading
+from trainingdata.splits import RARE_RATIOS, SPLIT_RATIOS, find_unexplained_jumps
 
 SESSIONS = 120
 
@@ -34,11 +39,11 @@ def split_at(frame: pd.DataFrame, row: int, ratio: float) -> pd.DataFrame:
 
 
 def stock(closes: list[float], opens: list[float]) -> Bars:
-    start = np.datetime64(session_open(np.datetime64("2024-03-04")), "ns")
+    start = np.datetime64(first_open_from(np.datetime64("2024-03-04")), "ns")
     times = start + np.arange(1, len(closes) + 1) * np.timedelta64(1, "h")
     top, low = np.maximum(opens, closes), np.minimum(opens, closes)
     values = np.stack([opens, top, low, closes, np.ones(len(closes))], axis=1)
-    return panel([(instrument("ACME"), times, values)], "test")
+    return build_panel([(instrument("ACME"), times, values)], "test")
 
 
 def ratio_of(doubt: Doubt) -> Fraction:
@@ -48,21 +53,21 @@ def ratio_of(doubt: Doubt) -> Fraction:
     return Fraction(int(new), int(old))
 
 
-@given(ratio=st.sampled_from(RATIOS), drift=st.floats(-0.04, 0.04))
+@given(ratio=st.sampled_from(SPLIT_RATIOS), drift=st.floats(-0.04, 0.04))
 def test_every_usual_ratio_is_recognised_beside_a_days_move(ratio: Fraction, drift: float) -> None:
     after = 100 / float(ratio) * np.exp(drift)
-    (found,) = unlike_trading(stock([100, 100, after], [100, 100, after]))
+    (found,) = find_unexplained_jumps(stock([100, 100, after], [100, 100, after]))
     assert abs(np.log(float(ratio_of(found) / ratio))) < 0.1
     assert found.symbol == "ACME"
 
 
 @given(change=st.floats(0.61, 1.39))
 def test_what_moves_less_or_is_traded_through_is_no_split(change: float) -> None:
-    assert unlike_trading(stock([100, 100 * change], [100, 100 * change])) == ()
-    assert unlike_trading(stock([100, 50 * change], [100, 99])) == ()
+    assert find_unexplained_jumps(stock([100, 100 * change], [100, 100 * change])) == ()
+    assert find_unexplained_jumps(stock([100, 50 * change], [100, 99])) == ()
 
 
-SPLITS = st.sampled_from([*RATIOS, Fraction(3, 2), Fraction(5, 4), Fraction(4, 5)])
+SPLITS = st.sampled_from([*SPLIT_RATIOS, Fraction(3, 2), Fraction(5, 4), Fraction(4, 5)])
 NEWS = st.floats(-0.04, 0.04)
 
 
@@ -74,11 +79,11 @@ def test_a_listed_split_is_believed_where_raw_prices_show_it_and_nowhere_else(
     moved = 100 * np.exp(news)
     fell = float(moved / ratio)
     bars = stock([100, 100, fell], [100, 100, fell])
-    listed = Action("ACME", bars.times[1], ratio=float(ratio))
-    assert unlike_trading(bars, [listed], raw=True) == ()
+    listed = CorporateAction("ACME", bars.times[1], ratio=float(ratio))
+    assert find_unexplained_jumps(bars, [listed], raw=True) == ()
     for after in (moved, moved * float(ratio), fell * 1.3, fell / 1.3):
         denied = stock([100, 100, after], [100, 100, after])
-        (found,) = unlike_trading(denied, [listed], raw=True)
+        (found,) = find_unexplained_jumps(denied, [listed], raw=True)
         assert found.kind == "action"
         assert f"split of {float(ratio):g}:1 of data.actions" in found.what
         earned = after * float(ratio) / 100 - 1
@@ -92,9 +97,9 @@ def test_a_listed_split_that_adjusted_prices_still_show_is_one_they_are_not_adju
     moved = 100 * np.exp(news)
     fell = float(moved / ratio)
     bars = stock([100, 100, moved], [100, 100, moved])
-    listed = Action("ACME", bars.times[1], ratio=float(ratio))
-    assert unlike_trading(bars, [listed]) == ()
-    (found,) = unlike_trading(stock([100, 100, fell], [100, 100, fell]), [listed])
+    listed = CorporateAction("ACME", bars.times[1], ratio=float(ratio))
+    assert find_unexplained_jumps(bars, [listed]) == ()
+    (found,) = find_unexplained_jumps(stock([100, 100, fell], [100, 100, fell]), [listed])
     assert (found.symbol, found.at, found.kind) == ("ACME", bars.times[1], "split")
     assert f"({fell:,.2f} after 100.00)" in found.what
 
@@ -104,28 +109,31 @@ def test_a_large_dividend_is_believed_where_the_price_falls_by_it(
     share: float, news: float, raw: bool
 ) -> None:
     bars = stock([100, 100, 100 * np.exp(news)], [100, 100, 100])
-    listed = Action("ACME", bars.times[1], dividend=100 * share)
-    found = unlike_trading(bars, [listed], raw=raw)
+    listed = CorporateAction("ACME", bars.times[1], dividend=100 * share)
+    found = find_unexplained_jumps(bars, [listed], raw=raw)
     expected = ["action"] * (share > 0.14)
     assert [one.kind for one in found] == expected or 0.09 < share <= 0.14
     if share < 0.35:
         after = 100 * (1 - share) * np.exp(news)
         shown = stock([100, 100, after], [100, 100, after])
-        assert unlike_trading(shown, [listed], raw=raw) == ()
+        assert find_unexplained_jumps(shown, [listed], raw=raw) == ()
 
 
 def test_the_dividends_and_the_split_of_one_session_are_looked_at_together() -> None:
     bars = stock([100, 35], [100, 35])
     opens = bars.times[0]
-    special, split = Action("ACME", opens, dividend=30.0), Action("ACME", opens, ratio=2.0)
-    assert unlike_trading(bars, [special, split], raw=True) == ()
-    (found,) = unlike_trading(stock([100, 100], [100, 100]), [special, split], raw=True)
+    special, split = (
+        CorporateAction("ACME", opens, dividend=30.0),
+        CorporateAction("ACME", opens, ratio=2.0),
+    )
+    assert find_unexplained_jumps(bars, [special, split], raw=True) == ()
+    (found,) = find_unexplained_jumps(stock([100, 100], [100, 100]), [special, split], raw=True)
     assert "the dividend of 30.00 and split of 2:1" in found.what
 
 
 @given(
-    ratio=st.sampled_from(RATIOS),
-    rows=st.integers(1, RECENT),
+    ratio=st.sampled_from(SPLIT_RATIOS),
+    rows=st.integers(1, RECENT_BARS),
     open_is_right=st.booleans(),
     drift=st.floats(-0.04, 0.04),
 )
@@ -137,10 +145,10 @@ def test_a_jump_and_its_way_back_are_wrong_rows_and_no_splits(
     closes = [100, 100, *[wrong] * rows, after, after]
     opens = [100, 100, 100 if open_is_right else wrong, *[wrong] * (rows - 1), after, after]
     bars = stock(closes, opens)
-    assert unlike_trading(bars) == ()
+    assert find_unexplained_jumps(bars) == ()
     starts = bars.times - np.timedelta64(1, "h")
-    mask = unconfirmed(bars)[0]
-    doubts = left_out_doubts(instrument("ACME"), starts, bars.values[0], mask)
+    mask = find_unconfirmed(bars)[0]
+    doubts = doubts_about_unconfirmed(instrument("ACME"), starts, bars.values[0], mask)
     assert [(doubt.at, doubt.kind) for doubt in doubts] == [(at, "left_out") for at in starts[mask]]
     away = after / wrong
     far = max(away, 1 / away) > LARGEST_WILD_MOVE
@@ -149,13 +157,13 @@ def test_a_jump_and_its_way_back_are_wrong_rows_and_no_splits(
 
 def test_a_wrong_row_beside_a_split_hides_it_not() -> None:
     closes = [100.0, 100, 50, 100, 50, 50, 50, 50]
-    (split,) = unlike_trading(stock(closes, closes))
+    (split,) = find_unexplained_jumps(stock(closes, closes))
     assert ratio_of(split) == 2
 
 
 def test_prices_that_stay_away_longer_are_two_splits() -> None:
-    closes = [100.0, 100, *[50.0] * (RECENT + 1), 100, 100]
-    assert [one.kind for one in unlike_trading(stock(closes, closes))] == ["split"] * 2
+    closes = [100.0, 100, *[50.0] * (RECENT_BARS + 1), 100, 100]
+    assert [one.kind for one in find_unexplained_jumps(stock(closes, closes))] == ["split"] * 2
 
 
 @pytest.mark.parametrize("ratio", [10.0, 2.0])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
-from trainingdata.instants import instants_of_column
-from trainingdata.instruments import Kind
+from trainingdata.instants import parse_instant_column
+from trainingdata.instruments import AssetClass
 from trainingdata.sessions import calendar
-from trainingdata.stamp_checks import begun_at, refuse_misread
+from trainingdata.stamp_checks import bar_starts, refuse_misread
 
 NEW_YORK = "America/New_York"
 # Around them are a half-day, a change of the clocks, a holiday, and nothing of all that.
@@ -99,7 +99,7 @@ def test_another_clock_and_the_other_side_of_bars_are_refused_and_what_is_right_
 @given(FILES)
 def test_bars_begin_where_they_are_said_to_end(file: File) -> None:
     file = replace(file, extended=False)
-    begins = begun_at(Kind.STOCK, file.ends(), file.minutes)
+    begins = bar_starts(AssetClass.STOCK, file.ends(), file.minutes)
     np.testing.assert_array_equal(begins, file.starts())
 
 
@@ -131,7 +131,7 @@ def test_a_winter_clock_kept_all_year_is_refused_for_its_summer() -> None:
 def read(cells: object, zone: str | None = None, dtype: str | None = None) -> list[str]:
     """The instants of a column from the second row of a file on, to the minute."""
     column = pd.Series(cells, name="timestamp", dtype=dtype)  # type: ignore[call-overload]
-    found = instants_of_column(column, "a.csv", 1, zone, ", or name its zone")
+    found = parse_instant_column(column, "a.csv", 1, zone, ", or name its zone")
     assert found.dtype == np.dtype("datetime64[ns]")
     return [str(each)[:16] for each in found]
 

@@ -10,9 +10,9 @@ import pytest
 
 from foundation.errors import DataError, InputError
 from trainingdata import load_bars
-from trainingdata.actions import read_actions
+from trainingdata.corporate_actions import read_actions
 from trainingdata.bars import CLOSE
-from trainingdata.instruments import data_symbol, instrument
+from trainingdata.instruments import normalize_data_symbol, instrument
 
 DATES = ["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"]
 CLOSES = {"AAA": 185.0, "BBB": 40.0, "TPC": 9.0}
@@ -111,7 +111,7 @@ def test_actions_refuse_preferred_shares(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["BRK.B", "BRK-B", "BRK/B", "brk-b", " Brk.b "])
 def test_every_spelling_of_a_share_class_agrees(name: str) -> None:
-    assert instrument(name).symbol == data_symbol(name) == "BRK.B"
+    assert instrument(name).symbol == normalize_data_symbol(name) == "BRK.B"
 
 
 def test_two_files_of_a_share_class_are_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from marketsimulator.settings import BacktestSettings
 from tests.own_module import own_module
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import midnight, new_york_date
-from trainingdata.instruments import Instrument, Kind
+from trainingdata.instruments import Instrument, AssetClass
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import DAILY, HOURLY, Timeframe
 from trainingdata.universe import RULES, Rule, Universe, UniverseSettings, keep_best, read_members
@@ -39,8 +39,8 @@ RENEWED = st.sampled_from(["daily", "weekly", "monthly"])
 def drawn(seed: int, timeframe: Timeframe = DAILY, months: int = 5) -> Bars:
     """Six stocks and two coins with gaps, whose sizes, prices and volatilities change order."""
     rng = np.random.default_rng(seed)
-    stocks = [Instrument(f"S{k}", Kind.STOCK, Decimal(1)) for k in range(6)]
-    coins = [Instrument(f"C{k}USD", Kind.CRYPTO, Decimal("0.001")) for k in range(2)]
+    stocks = [Instrument(f"S{k}", AssetClass.STOCK, Decimal(1)) for k in range(6)]
+    coins = [Instrument(f"C{k}USD", AssetClass.CRYPTO, Decimal("0.001")) for k in range(2)]
     items = (*coins, *stocks)
     since, until = np.datetime64("2023-01-01"), np.datetime64("2023-01-01") + 30 * months
     stock = timeframe.stocks.ends
@@ -52,7 +52,7 @@ def drawn(seed: int, timeframe: Timeframe = DAILY, months: int = 5) -> Bars:
     close = rng.uniform(5, 15, (8, 1)) * np.exp(np.cumsum(walk, axis=1))
     volume = rng.lognormal(6, 0.7, (8, len(times)))
     values = np.stack([close, close, close, close, volume], axis=2)
-    own = np.array([[item.kind is Kind.STOCK] for item in items])
+    own = np.array([[item.kind is AssetClass.STOCK] for item in items])
     mask = np.where(own, np.isin(times, stock), np.isin(times, coin))
     mask &= rng.random(mask.shape) < 0.95
     mask[-1, : len(times) // 2] = False
@@ -78,7 +78,7 @@ def by_hand(bars: Bars, now: np.datetime64, u: UniverseSettings) -> list[str]:
         known = bars.mask[s] & (bars.times <= midnight(np.array([day]))[0])
         dates = new_york_date(bars.times[known] - 1).astype("datetime64[D]")
         close, volume = bars.values[s, known][:, [CLOSE, VOLUME]].T
-        stock = item.kind is Kind.STOCK
+        stock = item.kind is AssetClass.STOCK
         own_days = [d for d in days if not stock or d in sessions]
         size = np.median([(close * volume)[dates == d].sum() for d in own_days])
         closes = {d: close[dates == d][-1] for d in np.unique(dates)}

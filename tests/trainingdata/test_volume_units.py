@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from foundation.errors import DataError, InputError
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE, VOLUME, Bars
-from trainingdata.heads import HEADS
+from trainingdata.file_formats import FILE_FORMATS
 from trainingdata.universe import Universe, UniverseSettings
 from trainingdata.volume_units import crypto_volume, require_volume_units
 
@@ -103,7 +103,7 @@ def test_a_unit_against_the_heading_is_refused(
         read(tmp_path, frame, "BTCUSD.csv", volume_unit=unit)
 
 
-BINANCE = next(head for head in HEADS if head.vendor == "Binance")
+BINANCE = next(head for head in FILE_FORMATS if head.vendor == "Binance")
 
 
 @given(st.sampled_from([10.0, 100.0]), st.floats(0.001, 90_000), st.integers(0, 2**32 - 1))

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from trainingdata.bars import FIELDS, Bars
-from trainingdata.heads import HEADS, Head
+from trainingdata.file_formats import FILE_FORMATS, FileFormat
 from trainingdata.instruments import instrument
 
 # On the first of these days the clocks of New York go forward, on the second back.
 DAYS = ("2024-03-08", "2024-11-01")
 NEW_YORK = "America/New_York"
-READ = tuple(head for head in HEADS if not head.daily)
-OWN = HEADS[0]
+READ = tuple(head for head in FILE_FORMATS if not head.daily)
+OWN = FILE_FORMATS[0]
 
 
 def table(symbol: str, day: str = DAYS[0], minutes: int = 60, days: int = 4) -> pd.DataFrame:
@@ -58,13 +58,15 @@ def coins(*closes: list[float]) -> Bars:
     return Bars(items, times, np.repeat(array[:, :, None], 5, axis=2), np.isfinite(array), "test")
 
 
-def spelled(symbol: str, head: Head) -> str:
+def spelled(symbol: str, head: FileFormat) -> str:
     """A symbol as the vendor's column spells it."""
     pair = f"X:{symbol[:-3]}-USD" if symbol.endswith("USD") else symbol
     return {"Polygon": pair, "Stooq": f"{symbol}.US"}.get(head.vendor, symbol)
 
 
-def frame_of(head: Head, bars: pd.DataFrame, *symbols: str, typed: bool = False) -> pd.DataFrame:
+def frame_of(
+    head: FileFormat, bars: pd.DataFrame, *symbols: str, typed: bool = False
+) -> pd.DataFrame:
     """The columns of a vendor's file; symbols: that its column names, the rows of each in turn.
 
     typed: stamps are instants, as in Parquet, and no text.
@@ -97,7 +99,7 @@ def frame_of(head: Head, bars: pd.DataFrame, *symbols: str, typed: bool = False)
     return data[list(head.columns)] if head.headless else data
 
 
-def write(path: Path, bars: pd.DataFrame, head: Head = OWN, *symbols: str) -> Path:
+def write(path: Path, bars: pd.DataFrame, head: FileFormat = OWN, *symbols: str) -> Path:
     """A file of a vendor; its name says the symbol where none is given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":

@@ -225,11 +225,13 @@ def measure(
         # Its tests ran on the file as it is: one that they cannot even import is caught.
         found[k] = drawn[k], verdict
         said = "SURVIVED" if verdict.passed else "caught"
-        print(f"{len(found)}/{len(jobs)} {said} {told(drawn[k])}", file=sys.stderr, flush=True)
+        print(
+            f"{len(found)}/{len(jobs)} {said} {mutant_text(drawn[k])}", file=sys.stderr, flush=True
+        )
     return [found[k] for k in sorted(found)]
 
 
-def told(mutant: Mutant) -> str:
+def mutant_text(mutant: Mutant) -> str:
     """A mutant in one line."""
     return f"{mutant.file}:{mutant.line} {mutant.function}: {mutant.before}  →  {mutant.after}"
 
@@ -240,7 +242,7 @@ def report(found: Sequence[tuple[Mutant, Verdict]]) -> tuple[str, bool]:
     for mutant, verdict in found:
         counts.setdefault(mutant.file, []).append(not verdict.passed)
     counts["all"] = [not verdict.passed for _, verdict in found]
-    lines = [told(mutant) for mutant, verdict in found if verdict.passed]
+    lines = [mutant_text(mutant) for mutant, verdict in found if verdict.passed]
     lines = [f"{len(lines)} survivors", *lines, f"\n{'file':44} mutants  caught   share"]
     shares = {name: sum(caught) / max(len(caught), 1) for name, caught in counts.items()}
     low = {name for name in shares if shares[name] < (IN_ALL if name == "all" else IN_A_FILE)}

@@ -9,16 +9,16 @@ import numpy as np
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError
 from foundation.formatting import count_text
-from trainingdata.bars import Bars, panel
+from trainingdata.bars import Bars, build_panel
 from trainingdata.feed.market_data import LastTrade, MarketData
 from trainingdata.instants import history_start
 from trainingdata.instruments import Instrument, instrument
 
 # So many of a symbol's last bars are requested again each time, to see whether they have changed.
-OVERLAP = 14
+REFETCHED_BARS = 14
 # Share of a symbol's bars that its whole history, requested anew, has at least: a shorter one is
 # not believed.
-LEAST_LEFT = 0.9
+MIN_KEPT_SHARE = 0.9
 
 
 class BarFeed:
@@ -31,14 +31,16 @@ class BarFeed:
     """
 
     def __init__(
-        self, data: MarketData, symbols: Sequence[str], days: int, patience: float = 0.0
+        self, data: MarketData, symbols: Sequence[str], days: int, grace_seconds: float = 0.0
     ) -> None:
         self._data = data
         self._symbols = symbols
         self._days = days
-        self._patience = np.timedelta64(round(patience * 1000), "ms")
+        self._patience = np.timedelta64(round(grace_seconds * 1000), "ms")
         self._tables: dict[Instrument, tuple[Instants, Array]] = {}
-        self.shrunk: dict[str, str] = {}  # by symbol: what was listed last, and is not believed
+        self.rejected_histories: dict[
+            str, str
+        ] = {}  # by symbol: what was listed last, and is not believed
 
     def bars(self, now: np.datetime64) -> Bars:
         """The bars of the history that were known at `now`.
@@ -52,7 +54,7 @@ class BarFeed:
         """
         since = history_start(now, self._days)
         self._forget_before(since)
-        self.shrunk = {}
+        self.rejected_histories = {}
         changed = self._extend(now)
         missing = [symbol for symbol in self._symbols if instrument(symbol) not in self._tables]
         if missing or changed:
@@ -61,7 +63,7 @@ class BarFeed:
             days = count_text(self._days, "day")
             raise DataError(f"{', '.join(self._symbols)}: the venue has no bar of the last {days}")
         tables = [(item, *table) for item, table in self._tables.items()]
-        return panel(tables, "bars of the venue", self._data.timeframe)
+        return build_panel(tables, "bars of the venue", self._data.timeframe)
 
     def _request(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> None:
         """Take over whole histories, but one in which most of what was here is gone."""
@@ -70,10 +72,12 @@ class BarFeed:
         for item in map(instrument, symbols):
             count = len(listed[item][0]) if item in listed else 0
             before = len(self._tables[item][0]) if item in self._tables else 0
-            if count >= LEAST_LEFT * before and item in listed:
+            if count >= MIN_KEPT_SHARE * before and item in listed:
                 self._tables[item] = listed[item]
             elif before:
-                self.shrunk[item.symbol] = f"the venue lists {count} of its {before} bars"
+                self.rejected_histories[item.symbol] = (
+                    f"the venue lists {count} of its {before} bars"
+                )
 
     def _forget_before(self, since: np.datetime64) -> None:
         """Drop bars that began before an instant."""
@@ -118,7 +122,7 @@ class BarFeed:
         if not due:
             return []
         changed = []
-        since = min(self._tables[item][0][-OVERLAP:][0] for item in due)
+        since = min(self._tables[item][0][-REFETCHED_BARS:][0] for item in due)
         symbols = [item.symbol for item in due]
         for item, times, values in self._data.tables(symbols, since, now, self._patience):
             old_times, old_values = self._tables[item]

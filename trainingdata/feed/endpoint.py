@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
     from foundation.transport import RateLimiter, Signer, Transport
 
-KEY = "APCA_API_KEY_ID"
-SECRET = "APCA_API_SECRET_KEY"
-REFUSALS = (401, 403)  # statuses that say what the keys do not open
+KEY_VARIABLE = "APCA_API_KEY_ID"
+SECRET_VARIABLE = "APCA_API_SECRET_KEY"
+AUTH_STATUSES = (401, 403)  # statuses that say what the keys do not open
 REQUESTS_A_MINUTE = 200  # that the venue allows an account
 REAL_HOST = "api.alpaca.markets"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class ApiKeys:
     """What opens an account.
 
-    They are never printed: the object shows itself as `Keys()`, and `redact` takes both out of any
+    They are never printed: the object shows itself as `ApiKeys()`, and `redact` takes both out of any
     text.
     """
 
@@ -42,21 +42,25 @@ class Keys:
     secret: str = field(repr=False)
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Keys:
+    def of(cls, environment: Mapping[str, str]) -> ApiKeys:
         """The keys in an environment."""
-        missing = [name for name in (KEY, SECRET) if not environment.get(name, "").strip()]
+        missing = [
+            name
+            for name in (KEY_VARIABLE, SECRET_VARIABLE)
+            if not environment.get(name, "").strip()
+        ]
         if missing:
             raise InputError(
-                f"{missing[0]}: not set in the environment; an account needs {KEY} and {SECRET}"
+                f"{missing[0]}: not set in the environment; an account needs {KEY_VARIABLE} and {SECRET_VARIABLE}"
             )
-        for name in (KEY, SECRET):
+        for name in (KEY_VARIABLE, SECRET_VARIABLE):
             # A header cannot carry anything else, and what refuses it may print it.
             if not all("!" <= letter <= "~" for letter in environment[name].strip()):
                 raise InputError(
                     f"{name}: it holds a character that no key has, such as a space or the end of"
                     " a line (not printed here); copy the key anew"
                 )
-        return cls(environment[KEY].strip(), environment[SECRET].strip())
+        return cls(environment[KEY_VARIABLE].strip(), environment[SECRET_VARIABLE].strip())
 
     @property
     def are_paper(self) -> bool:
@@ -124,18 +128,18 @@ class BrokerSettings(RequestSettings):
         except ValueError:
             host = None
             sound = False
-        shown = without_password(url)
+        shown = mask_password(url)
         if shown != url:
             raise InputError(
-                f"broker.url_override: {shown!r} holds a user and a password; keys come from {KEY}"
-                f" and {SECRET} alone"
+                f"broker.url_override: {shown!r} holds a user and a password; keys come from {KEY_VARIABLE}"
+                f" and {SECRET_VARIABLE} alone"
             )
         if not sound or not host or parts.path not in ("", "/") or parts.query:
             raise InputError(
                 f"broker.url_override: {url!r} is no scheme, host and port, as"
                 " http://127.0.0.1:8000"
             )
-        if parts.scheme == "http" and host not in LOOPBACK:
+        if parts.scheme == "http" and host not in LOOPBACK_HOSTS:
             raise InputError(
                 f"broker.url_override: {url}: plain http would send the keys in clear; use https"
             )
@@ -146,8 +150,8 @@ class BrokerSettings(RequestSettings):
         return None if self.url_override is None else self.url_override.rstrip("/")
 
     @property
-    def on_this_machine(self) -> bool:
-        return urlsplit(self.url_override or "").hostname in LOOPBACK
+    def is_loopback(self) -> bool:
+        return urlsplit(self.url_override or "").hostname in LOOPBACK_HOSTS
 
     @property
     def is_real(self) -> bool:
@@ -157,7 +161,7 @@ class BrokerSettings(RequestSettings):
         """Requests a minute; None for no limit."""
         if self.requests_per_minute is not None:
             return self.requests_per_minute
-        return None if self.on_this_machine else REQUESTS_A_MINUTE
+        return None if self.is_loopback else REQUESTS_A_MINUTE
 
     def secure_client(self, client: RESTClient) -> Any:
         """The SDK's client on a transport with a deadline, whose reads alone are repeated."""
@@ -171,13 +175,15 @@ class BrokerSettings(RequestSettings):
         return client
 
 
-def without_password(url: str) -> str:
+def mask_password(url: str) -> str:
     """An address as it may be shown: whatever stands before an @ in it is taken out."""
     return re.sub(r"(?<=//)[^/]*@|^[^/]*@", "[secret]@", url)
 
 
 @contextmanager
-def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None) -> Iterator[None]:
+def translate_errors(
+    request: str, settings: BrokerSettings, keys: ApiKeys | None
+) -> Iterator[None]:
     """Turn whatever goes wrong with a request into one line without secrets.
 
     request: what is requested, for the message.
@@ -197,7 +203,7 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
         try:
             yield
         except APIError as error:
-            kind = AccessDenied if error.status_code in REFUSALS else BrokerError
+            kind = AccessDenied if error.status_code in AUTH_STATUSES else BrokerError
             # Redacted before it is cut: of a cut key a part would stay.
             words = one_line(redact(str(error)))
             raise kind(f"{redact(f'{where}: {request}')}: {_refusal(error, words)}") from None
@@ -206,9 +212,9 @@ def translated_errors(request: str, settings: BrokerSettings, keys: Keys | None)
 def _refusal(error: Any, words: str) -> str:
     """What the venue answered, and for keys that open nothing what to do."""
     status = error.status_code
-    if status in REFUSALS:
+    if status in AUTH_STATUSES:
         hint = (
-            f"check {KEY}, {SECRET} and broker.paper; keys without a paid plan read data.feed=iex,"
+            f"check {KEY_VARIABLE}, {SECRET_VARIABLE} and broker.paper; keys without a paid plan read data.feed=iex,"
             " not sip"
         )
         return f"refused ({status}): {words}; {hint}"

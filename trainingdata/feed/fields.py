@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
-NOTHING = Decimal(0)
+ZERO = Decimal(0)
 # As venues write an instant; pandas reads every other way, at a thousand times the price.
 _OUR_DAYS = re.compile(r"(199\d|20\d\d|21\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Needed(Generic[T]):
+class RequiredField(Generic[T]):
     """A field without which an answer says nothing.
 
     name: of the field.
@@ -53,7 +53,7 @@ class Needed(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Optional(Generic[T]):
+class OptionalField(Generic[T]):
     """A field that may be missing.
 
     name: of the field.
@@ -64,8 +64,8 @@ class Optional(Generic[T]):
 
     name: str
     parse: Callable[[Any], T]
-    absent: T
-    means: str = ""
+    default: T
+    absence_meaning: str = ""
 
     def of(self, entry: Mapping[str, Any]) -> T:
         """What the field says, or what its absence means.
@@ -74,9 +74,9 @@ class Optional(Generic[T]):
         """
         value = entry.get(self.name)
         if value is None or value == "":
-            if self.means:
-                _say_once(f"the venue's answer has no {self.name}: {self.means}")
-            return self.absent
+            if self.absence_meaning:
+                _say_once(f"the venue's answer has no {self.name}: {self.absence_meaning}")
+            return self.default
         return _understood(self.name, self.parse, value)
 
 
@@ -103,7 +103,7 @@ def _say_once(line: str) -> None:
     log.warning("%s", line)
 
 
-def exact(value: Any) -> Decimal:
+def parse_decimal(value: Any) -> Decimal:
     """A number, as exact as it is written."""
     if isinstance(value, bool):
         raise ValueError("not a number")
@@ -116,23 +116,23 @@ def exact(value: Any) -> Decimal:
     return number
 
 
-def positive(value: Any) -> Decimal:
+def parse_positive(value: Any) -> Decimal:
     """A number above 0."""
-    number = exact(value)
+    number = parse_decimal(value)
     if number <= 0:
         raise ValueError("not above 0")
     return number
 
 
-def not_negative(value: Any) -> Decimal:
+def parse_non_negative(value: Any) -> Decimal:
     """A number from 0 on."""
-    number = exact(value)
+    number = parse_decimal(value)
     if number < 0:
         raise ValueError("below 0")
     return number
 
 
-def mean(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
+def parse_truncated(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
     """A parser of a quotient: what has more digits than a number here is cut to these."""
 
     def cut(value: Any) -> Decimal:
@@ -144,13 +144,13 @@ def mean(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
 
 def multiplier(value: Any) -> Decimal:
     """What equity is multiplied by, at least 1."""
-    number = exact(value)
+    number = parse_decimal(value)
     if number < 1:
         raise ValueError("below 1")
     return number
 
 
-def boolean(value: Any) -> bool:
+def parse_bool(value: Any) -> bool:
     """True or false, and nothing that might be either."""
     if not isinstance(value, bool):
         raise ValueError("neither true nor false")
@@ -164,7 +164,7 @@ def words(value: Any) -> str:
     return value
 
 
-def one_of(*known: Word) -> Callable[[Any], Word]:
+def parse_choice(*known: Word) -> Callable[[Any], Word]:
     """One of these words."""
 
     def parse(value: Any) -> Word:
@@ -176,14 +176,14 @@ def one_of(*known: Word) -> Callable[[Any], Word]:
     return parse
 
 
-def objects(value: Any) -> tuple[Mapping[str, Any], ...]:
+def parse_objects(value: Any) -> tuple[Mapping[str, Any], ...]:
     """A list of objects."""
     if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
         raise ValueError("not a list of objects")
     return tuple(value)
 
 
-def an_instant(value: Any) -> np.datetime64:
+def parse_timestamp(value: Any) -> np.datetime64:
     """The instant of a time stamp with a zone."""
     import pandas as pd
 
@@ -198,12 +198,14 @@ def an_instant(value: Any) -> np.datetime64:
     return np.datetime64(stamp.tz_convert("UTC").tz_localize(None), "ns")
 
 
-def optional(name: str, parse: Callable[[Any], T], means: str = "") -> Optional[T | None]:
+def optional_field(
+    name: str, parse: Callable[[Any], T], absence_meaning: str = ""
+) -> OptionalField[T | None]:
     """A field that says something only where it is."""
-    return Optional(name, parse, None, means)
+    return OptionalField(name, parse, None, absence_meaning)
 
 
-def a_float(value: Any) -> float:
+def parse_float(value: Any) -> float:
     """A number as the venue writes prices of bars: not a text."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("not a number")
@@ -213,21 +215,21 @@ def a_float(value: Any) -> float:
 class Page:
     """A page of an answer; the last one has no token, or an empty one."""
 
-    next_page_token = optional("next_page_token", words)
+    next_page_token = optional_field("next_page_token", words)
 
 
 class BarEntry:
     """A bar, of a history or the latest one."""
 
-    start = Needed("t", an_instant)
-    values = tuple(Needed(name, a_float) for name in "ohlcv")
+    start = RequiredField("t", parse_timestamp)
+    values = tuple(RequiredField(name, parse_float) for name in "ohlcv")
 
 
 class TradeEntry:
     """`GET /v2/stocks/trades/latest`."""
 
-    at = Needed("t", an_instant)
-    price = Needed("p", positive)
+    at = RequiredField("t", parse_timestamp)
+    price = RequiredField("p", parse_positive)
 
 
 class QuoteEntry:
@@ -236,6 +238,6 @@ class QuoteEntry:
     An option without a bid, an ask or an instant has no quote; other options keep theirs.
     """
 
-    at = optional("t", an_instant, "a quote of which nobody knows when it was is none")
-    bid = optional("bp", not_negative, "an option without a bid has no quote")
-    ask = Optional("ap", not_negative, NOTHING)
+    at = optional_field("t", parse_timestamp, "a quote of which nobody knows when it was is none")
+    bid = optional_field("bp", parse_non_negative, "an option without a bid has no quote")
+    ask = OptionalField("ap", parse_non_negative, ZERO)

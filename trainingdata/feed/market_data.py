@@ -13,24 +13,30 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from trainingdata.bars import CLOSE, Bars, check_bars, panel, regular_bars
-from trainingdata.feed.endpoint import KEY, SECRET, BrokerSettings, Keys, translated_errors
+from trainingdata.bars import CLOSE, Bars, check_bars, build_panel, keep_regular_bars
+from trainingdata.feed.endpoint import (
+    KEY_VARIABLE,
+    SECRET_VARIABLE,
+    BrokerSettings,
+    ApiKeys,
+    translate_errors,
+)
 from trainingdata.feed.fields import BarEntry, TradeEntry
-from trainingdata.feed.pages import checked_pages
+from trainingdata.feed.pages import limit_pages
 from trainingdata.instants import new_york_date, utc_text
-from trainingdata.instruments import Instrument, Kind, instrument, venue_spelling
-from trainingdata.resampling import bars_around, between_closes, joined
-from trainingdata.sessions import opens_on
+from trainingdata.instruments import Instrument, AssetClass, instrument, venue_spelling
+from trainingdata.resampling import bars_around, join_between_closes, join_parts
+from trainingdata.sessions import session_opens_on
 from trainingdata.source import Adjustment, Feed
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 log = logging.getLogger(__name__)
 
-Table = tuple[Instrument, Instants, Array]
-Rows = list[dict[str, Any]]
+SymbolBars = tuple[Instrument, Instants, Array]
+JsonRows = list[dict[str, Any]]
 Latest = TypeVar("Latest")
 
-OLDEST_PRICE = np.timedelta64(2, "h")
+MAX_PRICE_AGE = np.timedelta64(2, "h")
 NO_GRACE = np.timedelta64(0, "s")
 
 
@@ -69,7 +75,7 @@ class MarketData:
     def __init__(
         self,
         settings: BrokerSettings,
-        keys: Keys | None,
+        keys: ApiKeys | None,
         feed: Feed,
         adjustment: Adjustment = "split",
         timeframe: Timeframe = HOURLY,
@@ -85,10 +91,10 @@ class MarketData:
         key, secret = (None, None) if keys is None else (keys.key, keys.secret)
         options: dict[str, Any] = {"raw_data": True, "url_override": url}
         coins = CryptoHistoricalDataClient(key, secret, **options)
-        self._coins = checked_pages(settings.secure_client(coins))
+        self._coins = limit_pages(settings.secure_client(coins))
         if keys is not None:
             stocks = StockHistoricalDataClient(key, secret, **options)
-            self._stocks = checked_pages(settings.secure_client(stocks))
+            self._stocks = limit_pages(settings.secure_client(stocks))
 
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
         """The close of each symbol's latest bar, USD, not adjusted for anything.
@@ -101,7 +107,7 @@ class MarketData:
         closes: dict[str, float] = {}
         for symbol, bar in self._latest("latest bar", symbols, _start_and_close):
             start, close = bar
-            if abs(now - start) > OLDEST_PRICE:
+            if abs(now - start) > MAX_PRICE_AGE:
                 log.warning("%s: its latest price is of %s", symbol, utc_text(start))
             else:
                 closes[symbol] = close
@@ -120,7 +126,7 @@ class MarketData:
         since: np.datetime64,
         now: np.datetime64,
         grace: np.timedelta64 = NO_GRACE,
-    ) -> list[Table]:
+    ) -> list[SymbolBars]:
         """Bars that begin from `since` on and were known at `now`, a table for each symbol.
 
         A stock's hours begin at 09:30 New York and are made of the venue's half-hours, its days
@@ -135,7 +141,7 @@ class MarketData:
         """
         tables = []
         for items in self._by_kind(symbols):
-            with translated_errors(f"bars of {_names(items)}", self._settings, self._keys):
+            with translate_errors(f"bars of {_names(items)}", self._settings, self._keys):
                 rows_by_item = self._bars(items, _moment(since), _moment(now))
                 answers = [(item, *_arrays(rows)) for item, rows in rows_by_item if rows]
             for item, starts, values in answers:
@@ -159,17 +165,17 @@ class MarketData:
                 f" {utc_text(now)}"
             )
         source = f"bars of {self._settings.url_override or 'Alpaca'}"
-        return panel(tables, source, self.timeframe)
+        return build_panel(tables, source, self.timeframe)
 
     def _by_kind(self, symbols: Sequence[str]) -> list[list[Instrument]]:
         """Stocks and coins, each once, where there are any."""
         items = [instrument(symbol) for symbol in dict.fromkeys(symbols)]
-        stocks = [item for item in items if item.kind is Kind.STOCK]
-        coins = [item for item in items if item.kind is Kind.CRYPTO]
+        stocks = [item for item in items if item.kind is AssetClass.STOCK]
+        coins = [item for item in items if item.kind is AssetClass.CRYPTO]
         if stocks and self._keys is None:
             raise InputError(
-                f"{KEY}: not set in the environment; bars of {stocks[0].symbol} need {KEY} and"
-                f" {SECRET}"
+                f"{KEY_VARIABLE}: not set in the environment; bars of {stocks[0].symbol} need {KEY_VARIABLE} and"
+                f" {SECRET_VARIABLE}"
             )
         return [items for items in (stocks, coins) if items]
 
@@ -179,7 +185,7 @@ class MarketData:
         """What the latest bar or trade of each symbol says, where the venue has one."""
         found: list[tuple[str, Latest]] = []
         for items in self._by_kind(symbols):
-            with translated_errors(f"{what}s of {_names(items)}", self._settings, self._keys):
+            with translate_errors(f"{what}s of {_names(items)}", self._settings, self._keys):
                 answer = self._asked(what.replace(" ", "_"), items)
                 found += [(item.symbol, of(row)) for item, row in answer]
         return found
@@ -191,7 +197,7 @@ class MarketData:
         from alpaca.data import requests
         from alpaca.data.enums import DataFeed
 
-        stocks = items[0].kind is Kind.STOCK
+        stocks = items[0].kind is AssetClass.STOCK
         kind, client = ("stock", self._stocks) if stocks else ("crypto", self._coins)
         form = getattr(requests, f"{kind}_{what}_request".title().replace("_", ""))
         if stocks:
@@ -203,17 +209,17 @@ class MarketData:
 
     def _bars(
         self, items: Sequence[Instrument], start: datetime, end: datetime
-    ) -> list[tuple[Instrument, Rows]]:
+    ) -> list[tuple[Instrument, JsonRows]]:
         """The venue's own bars, or the parts that ours are made of."""
         from alpaca.data.enums import Adjustment as Adjusted
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
         kind = items[0].kind
         asked = {"1d": TimeFrame.Day, "1h": TimeFrame.Hour}
-        part = self.timeframe.fetched_as(kind)
+        part = self.timeframe.requested_timeframe(kind)
         of = asked.get(part.name) or TimeFrame(part.minutes, TimeFrameUnit.Minute)
         options: dict[str, Any] = {"timeframe": of, "start": start, "end": end}
-        if kind is Kind.STOCK:
+        if kind is AssetClass.STOCK:
             options["adjustment"] = Adjusted(self._adjustment)
         return self._asked("bars", items, **options)
 
@@ -229,7 +235,7 @@ def _start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
     return starts[0], float(values[0, CLOSE])
 
 
-def _arrays(rows: Rows) -> tuple[Instants, Array]:
+def _arrays(rows: JsonRows) -> tuple[Instants, Array]:
     """Starts [N] and values [N, 5]; whatever else the venue adds to a bar is dropped."""
     starts = [BarEntry.start.of(row) for row in rows]
     values = [[field.of(row) for field in BarEntry.values] for row in rows]
@@ -247,9 +253,9 @@ def _known_bars(
     """Known-at instants [N] and values [N, 5] of an instrument's bars that were known at `now`."""
     source = f"bars of {item.symbol}"
     check_bars(starts, values, source)
-    part = timeframe.fetched_as(item.kind)
-    if item.kind is Kind.STOCK and timeframe.closes:
-        days = between_closes(starts, values, part.minutes, timeframe)
+    part = timeframe.requested_timeframe(item.kind)
+    if item.kind is AssetClass.STOCK and timeframe.closes:
+        days = join_between_closes(starts, values, part.minutes, timeframe)
         rows = days.times <= now
         rows &= (days.times <= now - grace) | np.isin(days.times - part.length, starts)
         return days.times[rows], days.values[rows]
@@ -258,11 +264,11 @@ def _known_bars(
         starts, values = _put_together(clock, starts, values, part.length, now - grace)
     elif timeframe.daily:
         # A day's stamp is its midnight; one that is of no session has nothing to trade on.
-        opens = opens_on(new_york_date(starts))
+        opens = session_opens_on(new_york_date(starts))
         starts, values = opens[~np.isnat(opens)], values[~np.isnat(opens)]
     if not len(starts):
         return starts, values
-    times, values = regular_bars(starts, values, item, timeframe, source)
+    times, values = keep_regular_bars(starts, values, item, timeframe, source)
     rows = times <= now
     return times[rows], values[rows]
 
@@ -277,7 +283,7 @@ def _put_together(
     begun, ends, within = bars_around(clock, starts)
     # A part without a trade has no bar: a bar that is long past is whole without it.
     within &= (ends <= settled) | np.isin(ends, ends[within & (starts + length >= ends)])
-    first, values = joined(begun[within], parts[within])
+    first, values = join_parts(begun[within], parts[within])
     return begun[within][first], values
 
 

@@ -11,19 +11,19 @@ import numpy as np
 
 from foundation.errors import InvalidResponse
 from trainingdata.bars import CLOSE
-from trainingdata.feed.endpoint import BrokerSettings, Keys, translated_errors
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys, translate_errors
 from trainingdata.feed.fields import QuoteEntry
 from trainingdata.feed.market_data import MarketData
-from trainingdata.feed.pages import checked_pages
+from trainingdata.feed.pages import limit_pages
 from trainingdata.instants import utc_text
-from trainingdata.sessions import session_of
+from trainingdata.sessions import session_on
 from trainingdata.source import Feed
 
 log = logging.getLogger(__name__)
 
-OLDEST_TRADE = np.timedelta64(5, "m")
+MAX_TRADE_AGE = np.timedelta64(5, "m")
 # A feed that is free of charge may lag a quarter of an hour behind.
-OLDEST_QUOTE = np.timedelta64(20, "m")
+MAX_QUOTE_AGE = np.timedelta64(20, "m")
 
 
 class OptionData:
@@ -37,7 +37,7 @@ class OptionData:
     """
 
     def __init__(
-        self, settings: BrokerSettings, keys: Keys, feed: Feed, underlying: str, scale: float
+        self, settings: BrokerSettings, keys: ApiKeys, feed: Feed, underlying: str, scale: float
     ) -> None:
         from alpaca.data.historical import OptionHistoricalDataClient
 
@@ -48,7 +48,7 @@ class OptionData:
         client = OptionHistoricalDataClient(
             keys.key, keys.secret, raw_data=True, url_override=settings.address
         )
-        self._options = checked_pages(settings.secure_client(client))
+        self._options = limit_pages(settings.secure_client(client))
         self._bars = MarketData(settings, keys, feed, "raw")
         self._closes: dict[date, float] = {}
 
@@ -59,10 +59,10 @@ class OptionData:
         before `now`.
         """
         trade = self._bars.last_trades([self._underlying]).get(self._underlying)
-        with translated_errors(f"the last trade of {self._underlying}", self._settings, self._keys):
+        with translate_errors(f"the last trade of {self._underlying}", self._settings, self._keys):
             if trade is None:
                 raise InvalidResponse("there is none")
-            if now - trade.at > OLDEST_TRADE:
+            if now - trade.at > MAX_TRADE_AGE:
                 raise InvalidResponse(
                     f"it is of {utc_text(trade.at)}, and now it is {utc_text(now)}"
                 )
@@ -76,7 +76,7 @@ class OptionData:
         Raises BrokerError for a venue that does not answer; DataError for bars that cannot be
         trusted.
         """
-        session = session_of(np.datetime64(day, "D"))
+        session = session_on(np.datetime64(day, "D"))
         if session is None or now < session.closes:
             return None
         if day not in self._closes:
@@ -99,7 +99,7 @@ class OptionData:
         """
         from alpaca.data.requests import OptionLatestQuoteRequest
 
-        with translated_errors(f"quotes of {', '.join(symbols)}", self._settings, self._keys):
+        with translate_errors(f"quotes of {', '.join(symbols)}", self._settings, self._keys):
             request = OptionLatestQuoteRequest(symbol_or_symbols=list(symbols))
             answer = self._options.get_option_latest_quote(request)
             quotes = {}
@@ -113,7 +113,7 @@ class OptionData:
 
 def _is_recent(name: str, at: np.datetime64 | None, now: np.datetime64) -> bool:
     """Whether an option's quote is of now; the log names one that is not."""
-    if at is not None and now - at <= OLDEST_QUOTE:
+    if at is not None and now - at <= MAX_QUOTE_AGE:
         return True
     when = "an unknown time" if at is None else utc_text(at)
     log.warning("%s: its latest quote is of %s: it has none", name, when)

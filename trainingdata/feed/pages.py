@@ -8,10 +8,10 @@ from typing import Any
 from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import Page, as_mapping
 
-MOST_PAGES = 10_000  # that an answer may have; so many bars fit into no machine's memory
+MAX_PAGES = 10_000  # that an answer may have; so many bars fit into no machine's memory
 
 
-def checked_pages(client: Any) -> Any:
+def limit_pages(client: Any) -> Any:
     """The SDK's client for prices, whose every answer has an end.
 
     Its requests raise `InvalidResponse` for a page that has no fields, for a token of a next page
@@ -33,8 +33,8 @@ def checked_pages(client: Any) -> Any:
             raise InvalidResponse(f"next_page_token is an earlier page's: {token!r}")
         if token is not None:
             tokens.add(token)
-            if len(tokens) >= MOST_PAGES:
-                raise InvalidResponse(f"it has no end after {MOST_PAGES} pages")
+            if len(tokens) >= MAX_PAGES:
+                raise InvalidResponse(f"it has no end after {MAX_PAGES} pages")
         return {**page, "next_page_token": token}
 
     client.get = get

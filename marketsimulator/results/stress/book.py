@@ -35,10 +35,10 @@ from marketsimulator.account.timeline import IMPACT_VOLATILITY_BARS
 from marketsimulator.results.run_folder import CONFIG_FILE, RunFolder
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_files
-from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, closes_of, panel
-from trainingdata.confirmation import confirmed, with_confirmed
-from trainingdata.feed.endpoint import BrokerSettings, Keys
-from trainingdata.feed.fields import objects
+from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, last_closes_by_symbol, build_panel
+from trainingdata.confirmation import drop_unconfirmed, restore_confirmed
+from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.feed.fields import parse_objects
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, instrument
 
@@ -144,7 +144,7 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
     settings.require_volume_units(bars)
     known = bars.until(held.at)
     when = utc_text(held.at)
-    marks = closes_of(known) if len(known.times) else {}
+    marks = last_closes_by_symbol(known) if len(known.times) else {}
     for symbol in held.positions:
         if not marks.get(symbol, np.nan) > 0:
             raise InputError(
@@ -165,14 +165,14 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
         account,
         f"{run.path} at {when}",
         held.short_proceeds,
-        with_confirmed(market.view()),
+        restore_confirmed(market.view()),
         market.view(len(known.times)),
         notes=tuple(notes),
     )
 
 
 def load_account_book(
-    broker: BrokerSettings, keys: Keys, settings: BacktestSettings
+    broker: BrokerSettings, keys: ApiKeys, settings: BacktestSettings
 ) -> StressedBook:
     """The book that an account at the venue holds now.
 
@@ -180,8 +180,8 @@ def load_account_book(
     """
     account = AlpacaBroker(broker, keys).account()
     connection = VenueConnection(broker, keys)
-    with connection.translated_errors("the positions"):
-        risk = option_risk(objects(connection.client.get_all_positions()))
+    with connection.translate_errors("the positions"):
+        risk = option_risk(parse_objects(connection.client.get_all_positions()))
     held = sorted(symbol for symbol, quantity in account.positions.items() if quantity)
     if not held:
         raise InputError("account: no stock or coin is held that could be put under stress")
@@ -214,12 +214,12 @@ def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.dateti
         if symbols := [item.symbol for item in held if item.symbol in files]:
             known = settings.data.bars_up_to(symbols, now, settings.named_timeframe)
             settings.require_volume_units(known)
-            bars = with_confirmed(confirmed(settings.data.market(known).view()))
+            bars = restore_confirmed(drop_unconfirmed(settings.data.market(known).view()))
             real = {symbol: bars.real_bars(s) for s, symbol in enumerate(bars.symbols)}
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
     tables = [(item, *real.get(item.symbol, nothing)) for item in held]
     here = np.array([now], dtype="datetime64[ns]")
-    return panel(tables, "files", settings.named_timeframe, here)
+    return build_panel(tables, "files", settings.named_timeframe, here)
 
 
 def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:

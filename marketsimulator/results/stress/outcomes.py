@@ -24,10 +24,10 @@ from marketsimulator.account.terms import FillTerms
 from marketsimulator.results.stress.book import StressedBook
 from marketsimulator.results.stress.scenarios import HALTED, Move, moves_of
 from marketsimulator.settings import BacktestSettings, Scenario
-from trainingdata.bars import panel
-from trainingdata.instruments import Kind
+from trainingdata.bars import build_panel
+from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
-from trainingdata.sessions import beyond_calendar, calendar, in_session
+from trainingdata.sessions import outside_calendar_error, calendar, in_session
 from trainingdata.timeframe import Timeframe, nth_end_after
 
 OPTIONS_LABEL = "options"  # under which the greatest loss of open options stands
@@ -184,18 +184,18 @@ def _moved_market(book: StressedBook, prices: Array) -> Market:
     timeframe = book.known.timeframe
     ends = _ends_of_stock_bars(timeframe, book.account.as_of)
     now = np.array([book.account.as_of])
-    next_bar = nth_end_after(timeframe.clock(Kind.CRYPTO), now, 1)
+    next_bar = nth_end_after(timeframe.clock(AssetClass.CRYPTO), now, 1)
     tables = []
     for s, (item, usual) in enumerate(zip(book.known.instruments, book.volumes, strict=True)):
         times, values = book.recent_bars(s)
         if not len(times) or times[-1] != book.account.as_of:
             times = np.concatenate([times, now])
             values = np.concatenate([values, [[*[book.marks[s]] * 4, usual]]])
-        later = next_bar if item.kind is Kind.CRYPTO else ends
+        later = next_bar if item.kind is AssetClass.CRYPTO else ends
         flat = np.tile([*[prices[s]] * 4, usual], (len(later), 1))
         tables.append((item, np.concatenate([times, later]), np.concatenate([values, flat])))
     # Sessions close whether anything of the book trades in them or not.
-    bars = panel(tables, book.source, timeframe, ends)
+    bars = build_panel(tables, book.source, timeframe, ends)
     return Market(bars, int(np.searchsorted(bars.times, book.account.as_of)))
 
 
@@ -204,6 +204,6 @@ def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
     closes = calendar().closes
     first = int(np.searchsorted(closes, at, side="right"))
     if first + MAX_SESSIONS + 1 >= len(closes):
-        raise beyond_calendar(at)
+        raise outside_calendar_error(at)
     ends = timeframe.stocks.ends
     return np.asarray(ends[(ends > at) & (ends <= closes[first + MAX_SESSIONS])])

@@ -14,7 +14,7 @@ from marketsimulator.settings import Scenario
 from trainingdata.bars import CLOSE
 from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument
-from trainingdata.sessions import Session, session_of
+from trainingdata.sessions import Session, session_on
 
 HALTED = "halted"  # the basis of what does not trade
 
@@ -60,7 +60,7 @@ def _own_moves(
     They are from the close of the session before to the close of the bar of that day at which the
     book has lost most: all of them at one instant. What is not trading loses nothing.
     """
-    bars, before = book.bars, session_of(session.before)
+    bars, before = book.bars, session_on(session.before)
     if before is None:
         return stated, basis
     eve = (bars.times > before.opens) & (bars.times <= before.closes)

@@ -1,6 +1,6 @@
 """The heads of bar files by vendor: columns, stamps and volume.
 
-A new vendor or format is a new row of `HEADS`, or of `VENDORS` if its names vary in case or hold a
+A new vendor or format is a new row of `FILE_FORMATS`, or of `VENDORS` if its names vary in case or hold a
 coin. `trainingdata.columns` finds the columns of any other file by their names.
 """
 
@@ -42,7 +42,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class FileFormat:
     """How a vendor writes a file of bars.
 
     vendor: whose it is, in words.
@@ -52,7 +52,7 @@ class Head:
     spelled: what a cell of it looks like; its group is the symbol.
     adjusted: column of closes that are adjusted; it is not read, and that is noted.
     others: further columns that may be there and are not read.
-    forms: of stamps that are no ISO text, as `strptime` has it; none: those of `FORMS` that fit.
+    forms: of stamps that are no ISO text, as `strptime` has it; none: those of `DATE_FORMATS` that fit.
     zone: whose clock stamps without a zone show; none: the user says so (`data.zone`).
     epochs: units of stamps that are counts; none: they are text.
     ends: whether a stamp is the end of its bar, not its begin; none: the head does not state it.
@@ -118,14 +118,14 @@ _DATES = (
     *("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d"),
     *("%b %d, %Y", "%d-%b-%Y", "%d-%b-%y", "%m/%d/%y", "%d/%m/%y"),
 )
-FORMS = (
+DATE_FORMATS = (
     *(date + time for date in _DATES for time in _TIMES),
     "%Y-%m-%d %I-%p",  # CryptoDataDownload's hours, 2020-03-01 05-PM
     "%d.%m.%Y %H:%M:%S.%f GMT%z",
 )
 
-HEADS = (
-    Head(
+FILE_FORMATS = (
+    FileFormat(
         "own, Alpaca",
         ("timestamp",),
         symbol="symbol",
@@ -133,8 +133,8 @@ HEADS = (
         others=("trade_count", "vwap"),
         crypto_volume="coins",
     ),
-    Head("own", ("end",), symbol="symbol", ends=True, crypto_volume="coins"),
-    Head(
+    FileFormat("own", ("end",), symbol="symbol", ends=True, crypto_volume="coins"),
+    FileFormat(
         "Alpaca",
         ("t",),
         ("o", "h", "l", "c", "v"),
@@ -143,7 +143,7 @@ HEADS = (
         crypto_volume="coins",
     ),
     # Yahoo's volume of crypto is in USD: that of BTC-USD is about its price times the coins traded.
-    Head(
+    FileFormat(
         "yfinance",
         ("Datetime",),
         _CAPITALS,
@@ -153,7 +153,7 @@ HEADS = (
         crypto_volume="usd",
         marks=("Adj Close", *_YAHOO),
     ),
-    Head(
+    FileFormat(
         "yfinance, Stooq",
         ("Date",),
         _CAPITALS,
@@ -164,8 +164,8 @@ HEADS = (
         crypto_volume="usd",
         marks=("Adj Close", *_YAHOO),
     ),
-    Head("Stooq", ("Date", "Time"), _CAPITALS, zone=_STOOQ),
-    Head(
+    FileFormat("Stooq", ("Date", "Time"), _CAPITALS, zone=_STOOQ),
+    FileFormat(
         "Stooq",
         ("<DATE>", "<TIME>"),
         ("<OPEN>", "<HIGH>", "<LOW>", "<CLOSE>", "<VOL>"),
@@ -175,7 +175,7 @@ HEADS = (
         forms=("%Y%m%d %H%M%S",),
         zone=_STOOQ,
     ),
-    Head(
+    FileFormat(
         "Polygon",
         ("window_start",),
         symbol="ticker",
@@ -185,10 +185,10 @@ HEADS = (
         crypto_volume="coins",
     ),
     # Files of coin-margined futures have the same head, and their volume counts contracts.
-    Head(
+    FileFormat(
         "Binance", ("open_time",), others=(*_KLINES, "ignore"), epochs=_BINANCE, quote_volume=_QUOTE
     ),
-    Head(
+    FileFormat(
         "Binance",
         ("open_time",),
         others=(*_KLINES, "ignore"),
@@ -197,7 +197,7 @@ HEADS = (
         quote_volume=_QUOTE,
     ),
     # Any vendor may write seven numbers, so the head does not state the volume's unit.
-    Head("Kraken", ("time",), others=("trades",), epochs=(Epoch("s"),), headless=True),
+    FileFormat("Kraken", ("time",), others=("trades",), epochs=(Epoch("s"),), headless=True),
 )
 
 
@@ -211,7 +211,7 @@ class Vendor:
     close: name of the column of closes.
     semicolons: whether it separates cells by semicolons.
 
-    The others as of `Head`.
+    The others as of `FileFormat`.
     """
 
     name: str

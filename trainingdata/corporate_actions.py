@@ -28,22 +28,22 @@ import numpy as np
 
 from foundation.errors import DataError, InputError
 from trainingdata.bars import VOLUME, Bars
-from trainingdata.endings import Ending, Rename
-from trainingdata.instants import date_of, instant
-from trainingdata.instruments import instrument, is_coin, names_symbol
-from trainingdata.sessions import calendar, calendar_lacks, session_open
+from trainingdata.endings import Delisting, Rename
+from trainingdata.instants import parse_date, parse_instant
+from trainingdata.instruments import instrument, is_crypto, names_symbol
+from trainingdata.sessions import calendar, outside_calendar_text, first_open_from
 from trainingdata.text_rows import text_rows
 
 COLUMNS = ("symbol", "date", "kind", "value")
-MORE = ("into", "cash", "known")  # columns that a file may have
-ENDS = ("ended", "merger", "rename")
-KINDS = ("dividend", "split", *ENDS)
+OPTIONAL_COLUMNS = ("into", "cash", "known")  # columns that a file may have
+DELISTING_KINDS = ("ended", "merger", "rename")
+ACTION_KINDS = ("dividend", "split", *DELISTING_KINDS)
 # Which kinds have an entry in a column that not all have.
-_OF_KIND = {"into": ENDS[1:], "cash": ENDS[1:2], "known": ENDS[:2]}
+_OF_KIND = {"into": DELISTING_KINDS[1:], "cash": DELISTING_KINDS[1:2], "known": DELISTING_KINDS[:2]}
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class CorporateAction:
     """A dividend or a split of a stock.
 
     symbol: of the stock.
@@ -58,7 +58,7 @@ class Action:
     dividend: float = 0.0
 
 
-Listed = Action | Ending | Rename
+ListedEvent = CorporateAction | Delisting | Rename
 
 
 class _Row(NamedTuple):
@@ -73,11 +73,11 @@ class _Row(NamedTuple):
     known: str = ""
 
 
-def read_actions(path: Path) -> tuple[Listed, ...]:
+def read_actions(path: Path) -> tuple[ListedEvent, ...]:
     """What a file lists, in time order."""
-    listed: list[Listed] = []
+    listed: list[ListedEvent] = []
     rows: dict[tuple[object, ...], int] = {}
-    found = text_rows(path, COLUMNS, ("corporate actions", "have"), MORE)
+    found = text_rows(path, COLUMNS, ("corporate actions", "have"), OPTIONAL_COLUMNS)
     for number, cells in enumerate(found, 1):
         row = _Row(**{**cells, "kind": cells["kind"].casefold()})
         try:
@@ -86,11 +86,11 @@ def read_actions(path: Path) -> tuple[Listed, ...]:
             raise DataError(f"{path}: row {number}: {error}") from None
         # A session may have a regular and a special dividend.
         same: tuple[object, ...] = (event.symbol,)
-        if isinstance(event, Action):
+        if isinstance(event, CorporateAction):
             same = (event.symbol, event.opens, row.kind, event.dividend)
         if same in rows:
             what = f"{event.symbol} ends twice; leave one of them"
-            if isinstance(event, Action):
+            if isinstance(event, CorporateAction):
                 what = f"a {row.kind} of {event.symbol} twice in the session of {row.date}; leave"
                 what += " one of them, or one that is both together"
             raise DataError(f"{path}: rows {rows[same]} and {number}: {what}")
@@ -99,14 +99,14 @@ def read_actions(path: Path) -> tuple[Listed, ...]:
     return tuple(sorted(listed, key=_place))
 
 
-def _place(event: Listed) -> tuple[object, ...]:
+def _place(event: ListedEvent) -> tuple[object, ...]:
     """Its place in a file's list; a dividend comes before its session's split, an end after it."""
-    if isinstance(event, Action):
+    if isinstance(event, CorporateAction):
         return event.opens, event.symbol, event.ratio != 1.0, event.dividend
     return event.opens, event.symbol, True, np.inf
 
 
-def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
+def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
     """Raw prices and volumes in the units after the panel's last split.
 
     A model compares these across a split; raw ones would read as a loss of most of the price.
@@ -115,7 +115,7 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
     if not splits:
         return bars
     values = bars.values.copy()
-    unread = [(times, left_out.copy()) for times, left_out in bars.unread]
+    unconfirmed_bars = [(times, left_out.copy()) for times, left_out in bars.unconfirmed_bars]
     for action in splits:
         # A decision sees the splits that are known then and no later one: a panel adjusted for
         # those, too, would give it the same returns, but for the rounding of a quotient, and so now
@@ -126,14 +126,14 @@ def split_adjusted(bars: Bars, actions: Sequence[Action]) -> Bars:
         before = bars.times <= action.opens
         values[s, before, :VOLUME] /= action.ratio
         values[s, before, VOLUME] *= action.ratio
-        if unread:
-            times, left_out = unread[s]
+        if unconfirmed_bars:
+            times, left_out = unconfirmed_bars[s]
             left_out[times <= action.opens, :VOLUME] /= action.ratio
             left_out[times <= action.opens, VOLUME] *= action.ratio
-    return replace(bars, values=values, unread=tuple(unread))
+    return replace(bars, values=values, unconfirmed_bars=tuple(unconfirmed_bars))
 
 
-def _event(row: _Row) -> Listed:
+def _event(row: _Row) -> ListedEvent:
     """Parse a row."""
     symbol, kind = row.symbol, row.kind
     _check_kind(symbol, kind)
@@ -141,22 +141,22 @@ def _event(row: _Row) -> Listed:
         if getattr(row, column) and kind not in kinds:
             raise DataError(f"{kind} has no {column!r}; leave it empty")
     try:
-        day = date_of(row.date)
+        day = parse_date(row.date)
     except ValueError:
         raise DataError(f"date {row.date!r} cannot be read; write it as YYYY-MM-DD") from None
     value = _number("value", row.value or {"ended": "nan", "rename": "1"}.get(kind, ""))
     cash = _number("cash", row.cash or "0")
-    opens = session_open(day)
+    opens = first_open_from(day)
     if opens is None:
-        raise DataError(f"{row.date} {calendar_lacks(day)}")
+        raise DataError(f"{row.date} {outside_calendar_text(day)}")
     name = instrument(symbol).symbol
-    if kind in ENDS:
+    if kind in DELISTING_KINDS:
         return _end(row, name, opens, value, cash)
     if not (np.isfinite(value) and value > 0):
         raise DataError(f"{kind} of {row.value} on {row.date}; a value must be above 0")
     if kind == "split":
-        return Action(name, opens, ratio=value)
-    return Action(name, opens, dividend=value)
+        return CorporateAction(name, opens, ratio=value)
+    return CorporateAction(name, opens, dividend=value)
 
 
 def _number(column: str, cell: str) -> float:
@@ -170,16 +170,18 @@ def _check_kind(symbol: str, kind: str) -> None:
     """Refuse an event without a valid symbol, or of a kind that its asset class lacks."""
     if not names_symbol(symbol):
         raise DataError(f"{symbol!r} is no symbol of a stock or crypto pair")
-    if kind not in KINDS:
-        raise DataError(f"kind is {kind!r}, not one of {', '.join(KINDS)}")
-    if is_coin(symbol) and kind not in ENDS:
+    if kind not in ACTION_KINDS:
+        raise DataError(f"kind is {kind!r}, not one of {', '.join(ACTION_KINDS)}")
+    if is_crypto(symbol) and kind not in DELISTING_KINDS:
         raise DataError(
             f"{symbol} is a crypto pair, which has no {kind}; delete the row, and put all prices of"
             " its file into the same units"
         )
 
 
-def _end(row: _Row, name: str, opens: np.datetime64, value: float, cash: float) -> Ending | Rename:
+def _end(
+    row: _Row, name: str, opens: np.datetime64, value: float, cash: float
+) -> Delisting | Rename:
     """The end of a symbol that a row says; value: NaN where it says none."""
     kind = row.kind
     if kind == "rename" and value != 1.0:
@@ -191,7 +193,7 @@ def _end(row: _Row, name: str, opens: np.datetime64, value: float, cash: float) 
     if not (np.isfinite(cash) and cash >= 0):
         raise DataError(f"cash of {row.cash}; a share is paid 0 USD or more")
     if kind == "ended":
-        return Ending(name, opens, _booked(row, opens), price=value)
+        return Delisting(name, opens, _booked(row, opens), price=value)
     if not names_symbol(row.into):
         raise DataError(f"a {kind} needs the symbol that takes its place in 'into': {row.into!r}")
     into = instrument(row.into).symbol
@@ -199,7 +201,7 @@ def _end(row: _Row, name: str, opens: np.datetime64, value: float, cash: float) 
         raise DataError(f"a {kind} of {name} into itself")
     if kind == "rename":
         return Rename(name, opens, into)
-    return Ending(name, opens, _booked(row, opens), price=cash, ratio=value, into=into)
+    return Delisting(name, opens, _booked(row, opens), price=cash, ratio=value, into=into)
 
 
 def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
@@ -207,11 +209,11 @@ def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
     known = opens
     if row.known:
         try:
-            known = max(opens, instant(row.known, name="known", end_of_day=True))
+            known = max(opens, parse_instant(row.known, name="known", end_of_day=True))
         except InputError as error:
             raise DataError(str(error)) from None
     sessions = calendar().opens
     k = int(np.searchsorted(sessions, known))
     if k == len(sessions):
-        raise DataError(f"known {row.known} {calendar_lacks(known)}")
+        raise DataError(f"known {row.known} {outside_calendar_text(known)}")
     return np.datetime64(sessions[k])

@@ -12,18 +12,18 @@ from foundation.arrays import Array, Instants, Matrix
 from foundation.compiled import compiled
 from trainingdata.bars import Bars
 from trainingdata.correlation import session_closes
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_four_pms
 
-HALF_LIFE = 60  # sessions
+HALF_LIFE_SESSIONS = 60  # sessions
 # Sessions that count at most: what an estimate says must not depend on where a run began.
-LAST = 250
+MAX_SESSIONS = 250
 SESSIONS_A_YEAR = 252
 # Variance a year in the place of each session that a symbol lacks.
-PRIOR = {Kind.STOCK: 0.25**2, Kind.CRYPTO: 0.75**2}
+PRIOR_VARIANCE = {AssetClass.STOCK: 0.25**2, AssetClass.CRYPTO: 0.75**2}
 
 
-def slow_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
+def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
     """Variance a year as of each instant: number [T] of the row in force, and rows [D, S].
 
     A row holds from one 16:00 to the next. The k-th last squared return of a symbol weighs
@@ -34,7 +34,7 @@ def slow_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64
     marks, closes = session_closes(bars, days[-1] if len(days) else bars.now)
     squared = np.diff(np.log(closes), axis=0) ** 2
     seen = np.maximum(np.searchsorted(marks, days, side="right") - 1, 0)
-    prior = np.array([PRIOR[item.kind] for item in bars.instruments])
+    prior = np.array([PRIOR_VARIANCE[item.kind] for item in bars.instruments])
     return number.astype(np.int64), _averages(squared, seen.astype(np.int64), prior)
 
 
@@ -46,7 +46,7 @@ def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Matr
     variance a year.
     """
     result = np.empty((len(seen), len(prior)))
-    fading = 0.5 ** (1.0 / HALF_LIFE)
+    fading = 0.5 ** (1.0 / HALF_LIFE_SESSIONS)
     for s in range(len(prior)):
         for d in range(len(seen)):
             total = 0.0
@@ -54,14 +54,14 @@ def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Matr
             weights = 0.0
             count = 0
             row = seen[d] - 1
-            while row >= 0 and count < LAST:
+            while row >= 0 and count < MAX_SESSIONS:
                 if np.isfinite(squared[row, s]):
                     total += weight * squared[row, s] * SESSIONS_A_YEAR
                     weights += weight
                     weight *= fading
                     count += 1
                 row -= 1
-            for _ in range(count, LAST):
+            for _ in range(count, MAX_SESSIONS):
                 total += weight * prior[s]
                 weights += weight
                 weight *= fading

@@ -25,15 +25,15 @@ from trainingdata.timeframe import Timeframe
 
 # Shumway (1997), The Delisting Bias in CRSP Data: the mean return of NYSE and AMEX stocks that were
 # delisted for their performance, where the file of returns has none.
-USUAL_LOSS = 0.3
-MOST_PAID = 10.0  # times the last close: more is a slip of a row, no offer
-USUAL_SESSIONS = 10  # a halt for news lasts hours; one for filings that are late lasts weeks
+DELISTING_LOSS = 0.3
+MAX_PAYOUT_MULTIPLE = 10.0  # times the last close: more is a slip of a row, no offer
+DELISTING_SESSIONS = 10  # a halt for news lasts hours; one for filings that are late lasts weeks
 
-Series = tuple[Instants, Array, Origin]
+SymbolSeries = tuple[Instants, Array, Origin]
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Delisting:
     """The end of a symbol, and what a share of it becomes.
 
     symbol: that ends.
@@ -71,7 +71,7 @@ class Rename:
 
 
 @dataclass(frozen=True, slots=True)
-class Endings:
+class Delistings:
     """How symbols of a panel end.
 
     listed: by a file.
@@ -80,11 +80,11 @@ class Endings:
     loss: part of the last price that is lost where no file says what a share became.
     """
 
-    listed: tuple[Ending, ...] = ()
+    listed: tuple[Delisting, ...] = ()
     after: int | None = None
-    loss: float = USUAL_LOSS
+    loss: float = DELISTING_LOSS
 
-    def over(self, bars: Bars) -> tuple[Ending, ...]:
+    def over(self, bars: Bars) -> tuple[Delisting, ...]:
         """Return the ends of symbols booked by the last instant, in time order."""
         found = [
             self._less_loss(each, bars) if np.isnan(each.price) else each
@@ -95,15 +95,15 @@ class Endings:
         found = [each for each in found if each.booked <= bars.now]
         return tuple(sorted(found, key=lambda each: (each.booked, each.symbol)))
 
-    def returned(self, bars: Bars) -> tuple[Ending, ...]:
+    def returned(self, bars: Bars) -> tuple[Delisting, ...]:
         """Return the ends that are cancelled because the symbol trades at their open."""
         return tuple(each for each in self._absent(bars) if _is_back(bars, each))
 
-    def _absent(self, bars: Bars) -> Iterator[Ending]:
+    def _absent(self, bars: Bars) -> Iterator[Delisting]:
         """Yield an end for each symbol that has missed enough sessions."""
         if self.after is None:
             return
-        absent = Absence.of(bars)
+        absent = BarAbsence.of(bars)
         # A daily bar shows whether a symbol trades in a session from its open on. With shorter
         # bars the session has to be over: a first trade may come at any hour of it.
         missed = self.after if bars.timeframe.daily else self.after + 1
@@ -112,9 +112,9 @@ class Endings:
             if span and absent.missing[s, span - 1] == missed:
                 continue
             opens = np.datetime64(absent.following[span])
-            yield self._less_loss(Ending(bars.symbols[s], opens, opens), bars)
+            yield self._less_loss(Delisting(bars.symbols[s], opens, opens), bars)
 
-    def _less_loss(self, end: Ending, bars: Bars) -> Ending:
+    def _less_loss(self, end: Delisting, bars: Bars) -> Delisting:
         """Return an end that pays the last price less the loss.
 
         Nothing can confirm a move on a symbol's last bar, so its price counts as read.
@@ -138,7 +138,7 @@ class Endings:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Absence:
+class BarAbsence:
     """The time without bars by symbol, over the D spans between sessions' opens of a panel.
 
     missing: [S, D] spans since a symbol's last bar in its file in which others of its class had a
@@ -150,7 +150,7 @@ class Absence:
     following: Instants
 
     @classmethod
-    def of(cls, bars: Bars) -> Absence:
+    def of(cls, bars: Bars) -> BarAbsence:
         """That of a panel."""
         # What becomes known as a session opens belongs to the span before.
         opens = calendar().opens
@@ -170,7 +170,7 @@ class Absence:
         return np.asarray(self.missing[:, -1])
 
 
-def check_endings(bars: Bars, endings: Iterable[Ending]) -> None:
+def check_delistings(bars: Bars, endings: Iterable[Delisting]) -> None:
     """Refuse an end that the bars contradict, or that leads to a symbol that is not there."""
     for each in endings:
         if each.symbol not in bars.symbols or each.opens > bars.now:
@@ -183,7 +183,7 @@ def check_endings(bars: Bars, endings: Iterable[Ending]) -> None:
                 " cut the file"
             )
         last = bars.real_bars(bars.symbols.index(each.symbol))[1][-1:, CLOSE]
-        if (each.price > MOST_PAID * last).any():
+        if (each.price > MAX_PAYOUT_MULTIPLE * last).any():
             raise DataError(
                 f"{each.symbol} ends on {date} with {rounded_price(each.price, 2)} USD a share, and"
                 f" its last close is {rounded_price(last[0], 2)}; mend its row, or its bars"
@@ -206,7 +206,7 @@ def check_endings(bars: Bars, endings: Iterable[Ending]) -> None:
 
 
 def join_renamed(
-    series: dict[str, Series], renames: Sequence[Rename], timeframe: Timeframe
+    series: dict[str, SymbolSeries], renames: Sequence[Rename], timeframe: Timeframe
 ) -> None:
     """Put the bars of old names before those of the new ones: one symbol, by its last name.
 
@@ -237,7 +237,7 @@ def join_renamed(
         )
 
 
-def last_name(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> str:
+def latest_symbol(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> str:
     """What a symbol of an instant is called in the end; renames: in time order."""
     for each in renames:
         if each.symbol == symbol and at <= each.opens:
@@ -245,7 +245,7 @@ def last_name(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> str:
     return symbol
 
 
-def old_names(symbols: Iterable[str], renames: Sequence[Rename]) -> list[str]:
+def earlier_symbols(symbols: Iterable[str], renames: Sequence[Rename]) -> list[str]:
     """Under which other names some symbols went before."""
     names = set(symbols)
     for each in reversed(renames):
@@ -254,18 +254,18 @@ def old_names(symbols: Iterable[str], renames: Sequence[Rename]) -> list[str]:
     return sorted(names.difference(symbols))
 
 
-def opens_after(at: np.datetime64) -> np.datetime64:
+def next_session_open(at: np.datetime64) -> np.datetime64:
     """When the first session after an instant opens."""
     opens = calendar().opens
     return np.datetime64(opens[np.searchsorted(opens, at, side="right")])
 
 
-def _last_unconfirmed(bars: Bars, end: Ending) -> float:
+def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
     """Return the close of a symbol's last bar before its end if that bar is left out, else 0."""
-    if not bars.unread:
+    if not bars.unconfirmed_bars:
         return 0.0
     s = bars.symbols.index(end.symbol)
-    times, values = bars.unread[s]
+    times, values = bars.unconfirmed_bars[s]
     before = np.flatnonzero((times <= end.booked) & (times >= bars.times[0]))
     if not len(before):
         return 0.0
@@ -275,7 +275,7 @@ def _last_unconfirmed(bars: Bars, end: Ending) -> float:
     return 0.0 if later.any() else float(values[last, CLOSE])
 
 
-def _is_back(bars: Bars, end: Ending) -> bool:
+def _is_back(bars: Bars, end: Delisting) -> bool:
     """Return whether a bar of the symbol runs at its end's open, so that it trades there.
 
     A first trade later in that session is unknown at the open, and cancels nothing.

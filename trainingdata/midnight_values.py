@@ -15,7 +15,7 @@ from trainingdata.timeframe import DAYS_A_YEAR
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class KnownDays:
+class MidnightValues:
     """Values of S symbols known at midnights of R days, from bars of D New York days.
 
     bars: the panel.
@@ -36,7 +36,7 @@ class KnownDays:
     traded: Array
 
     @classmethod
-    def before(cls, bars: Bars, days: Dates, window: int) -> KnownDays:
+    def before(cls, bars: Bars, days: Dates, window: int) -> MidnightValues:
         """Return the values over the windows before the days."""
         begin = days[0] - window - 1
         midnights = midnight(np.arange(begin, days[-1] + 1))
@@ -99,7 +99,7 @@ def _write_days(
     closes: Array,
     traded: Array,
 ) -> None:
-    """Write what was known after each of D days, as of `KnownDays`, from bars [T, S] of theirs.
+    """Write what was known after each of D days, as of `MidnightValues`, from bars [T, S] of theirs.
 
     rows: [D + 1] how many of the bars' rows were known by then.
     """

@@ -11,22 +11,22 @@ from foundation.decimals import check_amount
 from foundation.errors import InputError
 from foundation.formatting import count_text, short_usd
 from foundation.notifier import Notifier
-from option_spreads.autoscaler.account import AccountFiles, AccountState, UnknownState
+from option_spreads.autoscaler.account import AccountFiles, AccountState, UnknownAccountState
 from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
     ContractCount,
-    Statistics,
-    contracts_for,
+    TradeStatistics,
+    count_contracts,
     kelly_name,
 )
 
 log = logging.getLogger(__name__)
 
-TAG = "[AUTOSCALING]"
+LOG_TAG = "[AUTOSCALING]"
 
 
 @dataclass(frozen=True, slots=True)
-class Sizing:
+class ContractSizing:
     """What an account may sell of a spread, and what that rests on.
 
     risk: USD that one contract can lose.
@@ -38,17 +38,17 @@ class Sizing:
     state: AccountState
     risk: float
     fraction: float
-    statistics: Statistics
+    statistics: TradeStatistics
     count: ContractCount
 
     @classmethod
-    def of(cls, state: AccountState, risk: float, settings: AutoscalingSettings) -> Sizing:
+    def of(cls, state: AccountState, risk: float, settings: AutoscalingSettings) -> ContractSizing:
         """The size for an account as it stands."""
         window = state.results[-settings.ROLLING_WINDOW :]
-        statistics = Statistics.of(window, settings.FEE_PER_CONTRACT)
-        balance = state.certain_balance
+        statistics = TradeStatistics.of(window, settings.FEE_PER_CONTRACT)
+        balance = state.lower_balance
         closed = len(state.results)
-        count = contracts_for(balance, statistics, closed, Fraction(str(risk)), settings)
+        count = count_contracts(balance, statistics, closed, Fraction(str(risk)), settings)
         count = replace(count, balance=balance)
         return cls(state, risk, settings.KELLY_FRACTION, statistics, count)
 
@@ -59,17 +59,17 @@ class Sizing:
         share = None if kelly is None else kelly * Fraction(str(self.fraction))
         balance = f"${float(self.state.balance):,.0f}"
         if self.state.difference > 0:
-            balance += f", sized from the trades' ${float(self.state.certain_balance):,.0f}"
+            balance += f", sized from the trades' ${float(self.state.lower_balance):,.0f}"
         name = kelly_name(self.fraction).capitalize().replace("kelly", "Kelly")
         rate = f"{s.win_rate:.1%}" if s.trades else "n/a"
         return [
-            f"{TAG} Account Balance: {balance}",
-            f"{TAG} Trade History: {count_text(s.trades, 'trade')}"
+            f"{LOG_TAG} Account Balance: {balance}",
+            f"{LOG_TAG} Trade History: {count_text(s.trades, 'trade')}"
             f" ({count_text(s.wins, 'win')}, {count_text(s.losses, 'loss', 'losses')})",
-            f"{TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f}"
+            f"{LOG_TAG} Win Rate: {rate} | Avg Win: ${s.average_win:.2f}"
             f" | Avg Loss: ${s.average_loss:.2f}",
-            f"{TAG} Kelly%: {_percent_text(kelly)} | {name}%: {_percent_text(share)}",
-            f"{TAG} Max Risk: ${float(self.risk):,.0f} | Position Size: {self.count.number}"
+            f"{LOG_TAG} Kelly%: {_percent_text(kelly)} | {name}%: {_percent_text(share)}",
+            f"{LOG_TAG} Max Risk: ${float(self.risk):,.0f} | Position Size: {self.count.number}"
             " contract(s)",
         ]
 
@@ -78,7 +78,7 @@ class Sizing:
         """The line of one decision, for whoever looks for `Position sizing`."""
         return (
             f"Position sizing: {self.count.number} contract(s) at a balance of"
-            f" {short_usd(self.state.certain_balance)} and a risk of"
+            f" {short_usd(self.state.lower_balance)} and a risk of"
             f" ${float(self.risk):,.0f}: {self.count.why}"
         )
 
@@ -87,7 +87,7 @@ def _percent_text(share: Fraction | None) -> str:
     return "n/a" if share is None else f"{float(share):.2%}"
 
 
-def contracts_now(
+def size_contracts(
     files: AccountFiles,
     settings: AutoscalingSettings,
     max_risk_per_contract: float,
@@ -104,20 +104,20 @@ def contracts_now(
     if check_amount(max_risk_per_contract, "max_risk_per_contract") <= 0:
         raise InputError(f"max_risk_per_contract: {max_risk_per_contract} is not above 0")
     balance = None if account_balance is None else check_amount(account_balance, "account_balance")
-    account = f"{TAG} {files.mode}"
+    account = f"{LOG_TAG} {files.mode}"
     try:
         state = files.read() if balance is None else files.read_at(balance)
-    except UnknownState as error:
-        log.error("%s Unknown state, 0 contracts: %s", TAG, error)
+    except UnknownAccountState as error:
+        log.error("%s Unknown state, 0 contracts: %s", LOG_TAG, error)
         notices.alert("unknown_state", f"{account}: unknown state, nothing is ordered: {error}")
         return ContractCount(0, f"unknown state: {error}")
     notices.end_alert("unknown_state")
     notices.tell("balance", _difference_text(state, files))
-    sizing = Sizing.of(state, max_risk_per_contract, settings)
+    sizing = ContractSizing.of(state, max_risk_per_contract, settings)
     count = sizing.count
     if count.number == 0:
-        log.error("%s No order: %s", TAG, count.why)
-    held = f"balance ${float(state.certain_balance):,.2f}"
+        log.error("%s No order: %s", LOG_TAG, count.why)
+    held = f"balance ${float(state.lower_balance):,.2f}"
     if state.difference > 0:
         held += f" by the trades, the file says ${float(state.balance):,.2f}"
     halt = f"{account}: nothing is ordered: {count.why}, {held}"
@@ -141,7 +141,7 @@ def _difference_text(state: AccountState, files: AccountFiles) -> str:
     if not state.difference or state.booked is None:
         return ""
     return (
-        f"{TAG} {files.mode}: the balance is ${float(state.balance):,.2f},"
+        f"{LOG_TAG} {files.mode}: the balance is ${float(state.balance):,.2f},"
         f" STARTING_CAPITAL and the trades add up to ${float(state.booked):,.2f}; the lower one is"
         f" sized from; `{files.command('recover')}` takes the trades' word"
     )
