@@ -43,8 +43,8 @@ from execution.journal.refusals import active_refusals
 from execution.journal.schema import open_current_schema
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, may_exist
 from execution.live.accounts import TRADE_JOB
-from execution.live.cycle import Cycle, decide_cycle, next_decision_instant, no_decision_reason
 from execution.live.asset_check import refuse_unlisted
+from execution.live.cycle import Cycle, decide_cycle, next_decision_instant, no_decision_reason
 from execution.live.loop import print_line, print_warning
 from execution.live.runner import trading_loop
 from execution.live.settings import LiveSettings
@@ -60,8 +60,8 @@ from foundation.cli import Result
 from foundation.compose import compose_config
 from foundation.console import LoopTerminal, tolerate_print_errors
 from foundation.errors import InputError, invalid_choice
-from foundation.formatting import count_text, number, rounded_price, usd
 from foundation.files import may_overwrite
+from foundation.formatting import count_text, number, rounded_price, usd
 from foundation.notifier import Supervisor
 from foundation.signals import one_line_errors
 from foundation.tables import Table

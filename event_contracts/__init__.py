@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from event_contracts.simulation.recorded import RecordedMarket as RecordedMarket
     from event_contracts.simulation.recorded import recorded_markets as recorded_markets
     from event_contracts.simulation.recorded import recorded_sessions as recorded_sessions
-    from event_contracts.simulation.sessions import validate_session as validate_session
     from event_contracts.simulation.sessions import session_outcome as session_outcome
+    from event_contracts.simulation.sessions import validate_session as validate_session
     from event_contracts.simulation.settings import SyntheticSessionModel as SyntheticSessionModel
     from event_contracts.simulation.synthetic import synthetic_session as synthetic_session
     from event_contracts.simulation.synthetic import synthetic_sessions as synthetic_sessions

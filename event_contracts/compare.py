@@ -38,13 +38,13 @@ import numpy as np
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import (
     MIN_EXCESS,
-    PairComparison,
     BookedResult,
     Comparison,
     Entrant,
+    EntrantResult,
     Estimate,
     HeldOut,
-    EntrantResult,
+    PairComparison,
     compare_policies,
 )
 from event_contracts.simulation.recorded import list_events, recorded_markets
@@ -57,8 +57,8 @@ from event_contracts.trading.actor import MarketMemory
 from event_contracts.trading.manager import ORDER_LIFE
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.policies import (
-    CheckpointInfo,
     BinaryKelly,
+    CheckpointInfo,
     Codes,
     HoldPolicy,
     Observations,
@@ -73,8 +73,8 @@ from foundation.arrays import Array, Index, Mask
 from foundation.cli import Result
 from foundation.decimals import CENT
 from foundation.errors import InputError
-from foundation.formatting import NumberFormatter, count_text, interval, number, percent, usd
 from foundation.files import file_digest
+from foundation.formatting import NumberFormatter, count_text, interval, number, percent, usd
 from foundation.tables import Cell, Row, Table, json_text
 from marketsimulator.results.comparison_page import Sheet
 from marketsimulator.results.significance import LEVEL, MIN_INTERVAL_DAYS

@@ -64,21 +64,21 @@ from event_contracts.trading.endpoint import (
 )
 from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.orders import (
+    ContractAction,
+    ContractTimeInForce,
     EventContractOrder,
     MarketView,
     Outcome,
     RestingOrder,
-    ContractTimeInForce,
-    ContractAction,
     other,
 )
 from event_contracts.trading.sampler import COLUMNS
 from event_contracts.trading.venue_orders import ORDER_PATH, order_request
 from foundation.compose import compose_config, flags_to_overrides
 from foundation.errors import InputError
-from foundation.files import check_file, atomic_file
-from marketsimulator.venue.request import Request, Refused, Response, Route
+from foundation.files import atomic_file, check_file
 from marketsimulator.venue.faults import STATUSES, OrderStatus
+from marketsimulator.venue.request import Refused, Request, Response, Route
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
 from trainingdata.instants import NEW_YORK

@@ -69,23 +69,23 @@ from execution.journal.halts import Halts
 from execution.journal.marks import EquityMark
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import EVENT_ACCOUNT_PREFIX
-from execution.live.guards import REDUCING_ROLES, halt_reason, stop_reason, rate_limit_reason
+from execution.live.guards import REDUCING_ROLES, halt_reason, rate_limit_reason, stop_reason
 from execution.live.loop import StopSignal, print_line, stop_on_signals
 from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.status_page import PageLimits
 from execution.live.runner import SteadyClock, awaited, supervised_loop
+from execution.live.status_page import PageLimits
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder, OrderGate, OrderRole
 from foundation.clock import SYSTEM_TIME, InstantSource, TimeSource
 from foundation.console import tolerate_print_errors
 from foundation.errors import (
     AccessDenied,
-    ResponseRejected,
     BrokerError,
     InputError,
-    did_you_mean,
+    ResponseRejected,
     closest_choices,
+    did_you_mean,
 )
 from foundation.notifier import Supervisor
 from trainingdata.instants import utc_text

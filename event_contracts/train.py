@@ -27,8 +27,8 @@ from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array
 from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.formatting import count_text
 from foundation.files import check_file, check_output
+from foundation.formatting import count_text
 
 if TYPE_CHECKING:
     from event_contracts.simulation.learner import Learner

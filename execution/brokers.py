@@ -15,9 +15,9 @@ from execution.orders.broker import Broker
 from execution.orders.option_orders import is_option
 from foundation.clock import TimeSource
 from foundation.errors import BrokerError, invalid_choice
-from foundation.plugin import load_entry_point, entry_point_names
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
-from trainingdata.instruments import placeholder_symbol, instrument, is_symbol
+from foundation.plugin import entry_point_names, load_entry_point
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
+from trainingdata.instruments import instrument, is_symbol, placeholder_symbol
 
 REREAD_SECONDS = 2.0  # before the second reading of an account
 ACCOUNT_READ_DELAYS = (

@@ -37,8 +37,8 @@ from execution.journal.order_store import unknown_outcome_count
 from execution.live.account_lock import (
     JOURNAL_FILE,
     KILL_FILE,
-    may_exist,
     is_traded,
+    may_exist,
     recorded_journal,
     refuse_empty_journal,
     refuse_misplaced_journal,

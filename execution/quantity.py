@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from execution.brokers import broker_connection
-from execution.decision.choice import no_order_text, reason_text
 from execution.decision.belief_building import NoForecast
-from execution.live.exposure import open_order_prices
+from execution.decision.choice import no_order_text, reason_text
 from execution.live.asset_check import refuse_unlisted
+from execution.live.exposure import open_order_prices
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset

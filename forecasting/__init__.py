@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from forecasting.calibration.forecaster import CalibratedForecaster as CalibratedForecaster
     from forecasting.chronos2.cached_forecaster import CachedForecaster as CachedForecaster
     from forecasting.chronos2.forecaster import Chronos2Forecaster as Chronos2Forecaster
+    from forecasting.file_forecaster import FileForecaster as FileForecaster
     from forecasting.forecast import Forecaster as Forecaster
     from forecasting.forecast import ForecastTable as ForecastTable
-    from forecasting.file_forecaster import FileForecaster as FileForecaster
     from forecasting.settings import ForecasterSettings as ForecasterSettings
 
 COMMANDS = {

@@ -32,21 +32,21 @@ from omegaconf import DictConfig
 
 from forecasting.chronos2.cached_forecaster import CachedForecaster, predict_locally
 from forecasting.chronos2.ray_predictor import RayPredictions
-from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, no_progress
 from forecasting.file_forecaster import FORECASTER_METADATA_KEY
+from forecasting.forecast import CHUNK, HORIZON, LEVELS, ForecastTable, Progress, no_progress
 from forecasting.settings import BatchSettings
 from forecasting.windows import Windows
 from foundation.arrays import Index, Instants, Mask
 from foundation.cli import Result
 from foundation.errors import InputError
-from foundation.formatting import count_text
 from foundation.files import (
+    atomic_file,
     check_file,
     may_overwrite,
     refuse_data_folder,
     remove_stale_parts,
-    atomic_file,
 )
+from foundation.formatting import count_text
 from foundation.threads import parallel_map
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.coverage import coverage_parts

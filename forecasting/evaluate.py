@@ -29,7 +29,7 @@ from rich.console import RenderableType
 
 from forecasting.chronos2.augmentation import AUGMENTATIONS
 from forecasting.chronos2.profile import SymbolSettings, write_symbol_settings
-from forecasting.forecast import Progress, reads_future, no_progress
+from forecasting.forecast import Progress, no_progress, reads_future
 from forecasting.scores import clustered_mean, gain, score_common_forecasts, summarise_scores
 from forecasting.settings import EvaluationSettings, ForecasterSettings
 from forecasting.windows import Windows
@@ -39,10 +39,10 @@ from foundation.errors import InputError
 from foundation.formatting import (
     MIN_WEEKS,
     NumberFormatter,
-    plus_minus,
     count_text,
     number,
     percent,
+    plus_minus,
 )
 from foundation.page import render_page
 from foundation.tables import Cell, Row, Table

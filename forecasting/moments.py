@@ -13,8 +13,8 @@ from forecasting.forecast import (
     HORIZON,
     LEVELS,
     MEDIAN,
-    QuantileView,
     ForecastTable,
+    QuantileView,
     Volatility,
     empty_array,
 )

@@ -13,13 +13,13 @@ from omegaconf import DictConfig
 from forecasting.baseline import Garch, Historical, Oracle, RandomWalk
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.ray_predictor import RaySettings
 from forecasting.chronos2.profile import Profile, read_symbol_settings
-from forecasting.forecast import CHUNK, HORIZON, Forecaster, ForecastTable, Progress, no_progress
+from forecasting.chronos2.ray_predictor import RaySettings
 from forecasting.file_forecaster import FORECAST_SUFFIX, FileForecaster
+from forecasting.forecast import CHUNK, HORIZON, Forecaster, ForecastTable, Progress, no_progress
 from forecasting.forecast_cache import DEFAULT_CACHE
 from foundation.arrays import Instants
-from foundation.errors import InputError, one_line, invalid_choice
+from foundation.errors import InputError, invalid_choice, one_line
 from foundation.plugin import TARGET, call_text, is_plugin, load_plugin, plugin_errors
 from foundation.settings import setting, settings_class, settings_from_config
 from trainingdata.bars import Bars
@@ -95,8 +95,8 @@ class ForecasterSettings(Profile):
 
         Raises InputError for a model, a file or a class that cannot be used.
         """
-        from forecasting.calibration.forecaster import CalibratedForecaster
         from forecasting.calibration.fit_store import FitStore
+        from forecasting.calibration.forecaster import CalibratedForecaster
         from forecasting.chronos2.cached_forecaster import CachedForecaster
 
         raw = self._raw(symbols)

@@ -27,19 +27,19 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 from foundation.errors import (
     InputError,
+    closest_choices,
     did_you_mean,
     invalid_choice,
-    closest_choices,
     not_installed,
 )
 from foundation.files import OTHERS_PERMISSIONS, check_file, resolve_output, write_files_atomically
 from foundation.plugin import product_tables
 from foundation.signals import (
     ENDING_SIGNALS,
-    raise_if_signalled,
     exit_with_error,
     handle_signals,
     one_line_errors,
+    raise_if_signalled,
 )
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
             raise not_installed(library, command.module, extra)
     if command.config is None:
         return None
-    from foundation.compose import job_configs, config_of_line, refuse_values
+    from foundation.compose import config_of_line, job_configs, refuse_values
 
     line = _parsed(command, words)
     # Words alone, as `status`, may need no settings, nor the time that they take.
@@ -282,7 +282,7 @@ def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
     """Print the settings that a command line asks for, as YAML, each with its meaning."""
     from omegaconf import OmegaConf
 
-    from foundation.compose import settings_classes, compose_config, is_override, annotated_yaml
+    from foundation.compose import annotated_yaml, compose_config, is_override, settings_classes
 
     assert command.config is not None
     if not {"job", "--cfg=job", "-c=job"} & {*words}:
@@ -388,7 +388,7 @@ def _print(result: Result, output: Path | None) -> None:
         sentences.append(f"{'Page' if pages else 'Written'}: {file}")
     if not (result.tables or sentences):
         return
-    from foundation.console import print_parts, open_terminal
+    from foundation.console import open_terminal, print_parts
 
     print_parts(open_terminal(), (*result.tables, *sentences))
 

@@ -27,11 +27,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from foundation.errors import (
     InputError,
+    closest_keys,
     did_you_mean,
     invalid_choice,
-    closest_keys,
-    not_installed,
     keys_with_last_word,
+    not_installed,
     unknown_key,
 )
 from foundation.plugin import (

@@ -37,10 +37,10 @@ from foundation.errors import (
     BrokerError,
     DataError,
     InputError,
-    did_you_mean,
-    one_line,
-    list_choices,
     closest_choices,
+    did_you_mean,
+    list_choices,
+    one_line,
 )
 from foundation.files import file_digest
 

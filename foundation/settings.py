@@ -37,9 +37,9 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from foundation.errors import (
     InputError,
     did_you_mean,
-    one_line,
     invalid_choice,
     list_choices,
+    one_line,
     unknown_key,
 )
 from foundation.files import OVERWRITE_KEY

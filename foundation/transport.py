@@ -38,7 +38,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.errors import ResponseRejected, BrokerError, InputError, InvalidResponse, one_line
+from foundation.errors import BrokerError, InputError, InvalidResponse, ResponseRejected, one_line
 
 log = logging.getLogger(__name__)
 

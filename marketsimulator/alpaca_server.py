@@ -30,25 +30,25 @@ from decimal import Decimal
 
 import numpy as np
 
-from foundation.compose import settings_classes, compose_config, flags_to_overrides
+from foundation.compose import compose_config, flags_to_overrides, settings_classes
 from marketsimulator.settings import VenueSettings
-from marketsimulator.venue.request import (
-    Request,
-    Refused,
-    Response,
-    Route,
-    query_choice,
-    refuse_unknown_keys,
-    query_integer,
-)
 from marketsimulator.venue.market_data import bars_page, latest_bars, latest_trades
 from marketsimulator.venue.options import ASSET_STATES, option_contracts
 from marketsimulator.venue.portfolio_history import extended_hours, portfolio_history
+from marketsimulator.venue.request import (
+    Refused,
+    Request,
+    Response,
+    Route,
+    query_choice,
+    query_integer,
+    refuse_unknown_keys,
+)
 from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
 from marketsimulator.venue.stocks import ASSET_FLAGS, Venue
 from marketsimulator.venue.tickets import derive_id, quantity_text, timestamp
-from trainingdata.instants import parse_date, parse_instant, new_york_minutes, time_text
+from trainingdata.instants import new_york_minutes, parse_date, parse_instant, time_text
 from trainingdata.instruments import instrument, is_crypto, venue_spelling
 from trainingdata.market import Market
 from trainingdata.sessions import calendar, in_session, session_on

@@ -27,8 +27,8 @@ from foundation.cli import Result
 from foundation.compose import compose_config
 from foundation.errors import InputError, invalid_choice
 from foundation.tables import Table
-from marketsimulator.run_result import Run
 from marketsimulator.results.counterfactuals import delist_after, scramble_bars, truncate_bars
+from marketsimulator.run_result import Run
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import utc_text

@@ -22,7 +22,7 @@ from forecasting.forecast import Progress, mark_as_future, no_progress
 from forecasting.settings import computed_on_text
 from foundation.cli import Result
 from foundation.compiled import compile_in_background
-from foundation.console import print_parts, open_terminal
+from foundation.console import open_terminal, print_parts
 from foundation.errors import InputError
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks

@@ -37,7 +37,7 @@ from omegaconf import DictConfig, OmegaConf
 from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.chronos2.ray_predictor import RaySettings
-from forecasting.forecast import Progress, mark_as_future, reads_future, no_progress
+from forecasting.forecast import Progress, mark_as_future, no_progress, reads_future
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.plugin import allow_import, is_plugin
@@ -50,9 +50,9 @@ from marketsimulator.results.remarks import doubt_remarks
 from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.run_record import (
     RunRecord,
+    find_run_folders,
     flat_settings,
     read_run,
-    find_run_folders,
     value_text,
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial

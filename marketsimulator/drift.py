@@ -51,7 +51,6 @@ from foundation.errors import InputError
 from foundation.files import resolve_output
 from foundation.settings import settings_from_config
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.run_result import InitialPosition, Run
 from marketsimulator.results.drift.decisions import compare_decisions, journaled_account
 from marketsimulator.results.drift.orders import (
     NotCompared,
@@ -62,9 +61,9 @@ from marketsimulator.results.drift.orders import (
 from marketsimulator.results.drift.report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift.terms import (
     ComparedAccount,
+    compared_account,
     exact_account_of,
     profit_terms,
-    compared_account,
 )
 from marketsimulator.results.journal_record import (
     ExactAccount,
@@ -75,9 +74,10 @@ from marketsimulator.results.journal_record import (
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE_TITLE
 from marketsimulator.results.summary import Results, run_baselines
+from marketsimulator.run_result import InitialPosition, Run
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings, DriftOptions
-from trainingdata.bars import Bars, last_closes_by_symbol, build_panel
+from trainingdata.bars import Bars, build_panel, last_closes_by_symbol
 from trainingdata.instants import history_start, utc_text
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market

@@ -25,8 +25,8 @@ import pandas as pd
 from foundation.cli import FlagParser, Result
 from foundation.errors import InputError, did_you_mean, list_choices
 from foundation.formatting import basis_points, number, rounded_price
-from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from marketsimulator.results.run_folder import RunFolder
+from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from trainingdata.instants import parse_instant, utc_text
 from trainingdata.instruments import instrument, nearest_symbol
 

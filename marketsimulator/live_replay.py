@@ -35,12 +35,12 @@ from execution.live.trading import TradingJob
 from forecasting.forecast import Progress
 from foundation.console import show_progress
 from foundation.errors import BrokerError, InputError
-from foundation.formatting import count_text
 from foundation.files import OVERWRITE, check_output, run_files, write_files_atomically
+from foundation.formatting import count_text
 from foundation.signals import Terminated
 from foundation.transport import connection_error_text
-from marketsimulator.run_result import file_writers
 from marketsimulator.results.journal_record import JournalRecord
+from marketsimulator.run_result import file_writers
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.instants import utc_text

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foundation.cli import FlagParser, find_command, refuse_flag_and_word
-from foundation.compose import is_override, flags_to_overrides
+from foundation.compose import flags_to_overrides, is_override
 from trainingdata.instruments import parse_symbols
 
 

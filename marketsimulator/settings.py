@@ -16,7 +16,7 @@ from foundation.settings import about, setting, settings_class, settings_from_co
 from marketsimulator.account.terms import FillTerms, holding_table, tier_table
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
-from trainingdata.instants import DAY, parse_instant, new_york_date, utc_text
+from trainingdata.instants import DAY, new_york_date, parse_instant, utc_text
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.sessions import Session, session_on

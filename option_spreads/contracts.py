@@ -43,7 +43,7 @@ from option_spreads.autoscaler.rules import (
 from option_spreads.simulation.resampled_accounts import limits_text, simulate_accounts
 from option_spreads.simulation.resampling import UNITS_PER_DOLLAR
 from option_spreads.simulation.settings import MonteCarloSettings
-from option_spreads.simulation.trade_sample import TradeRow, TradeSample, read_trades, build_sample
+from option_spreads.simulation.trade_sample import TradeRow, TradeSample, build_sample, read_trades
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import calendar
 

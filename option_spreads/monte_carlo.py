@@ -31,8 +31,8 @@ from foundation.errors import InputError
 from foundation.formatting import count_text, number, percent, usd
 from foundation.tables import json_text
 from option_spreads.simulation.resampled_accounts import (
-    sample_doubts,
     limits_text,
+    sample_doubts,
     simulate_accounts,
     stress_chance,
     summary,

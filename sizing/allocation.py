@@ -11,14 +11,14 @@ import numpy as np
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, jit_inline_ir
 from sizing.binding import BindingLimits, binding_bits
+from sizing.explanation import explain_targets
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed, failure_text
-from sizing.limits import weight_bounds, count_shadow_prices, gross_rows
+from sizing.limits import count_shadow_prices, gross_rows, weight_bounds
 from sizing.problem import Costs, DecisionProblem
 from sizing.solver.active_set import SOLVED
 from sizing.solver.cardinality import sparse_weights
 from sizing.solver.multi_period import SizingProblem, optimal_weights
-from sizing.explanation import explain_targets
 from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import Holding
 

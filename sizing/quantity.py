@@ -32,7 +32,7 @@ from sizing.problem import (
 from sizing.settings import Fallback, Limits
 from sizing.solver.multi_period import change_costs
 from sizing.strategies import Kelly, Legacy
-from trainingdata.instruments import Instrument, AssetClass, instrument
+from trainingdata.instruments import AssetClass, Instrument, instrument
 from trainingdata.timeframe import HOURLY
 
 log = logging.getLogger(__name__)

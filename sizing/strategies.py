@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from foundation.arrays import Array, Index, first_true
-from foundation.errors import InputError, one_line, invalid_choice
+from foundation.errors import InputError, invalid_choice, one_line
 from foundation.plugin import TARGET, is_plugin, load_plugin, plugin_errors
 from trainingdata.instants import utc_text
 from trainingdata.instruments import AssetClass

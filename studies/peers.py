@@ -226,7 +226,6 @@ class Replayed:
 
     def kernel(self) -> object:
         """Call only the compiled loop, with the arguments that `replay` passes."""
-        from marketsimulator.runs import weight_replay
 
         def fresh(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             book = arguments[0]  # each run changes the book

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from trainingdata.bars import Bars as Bars
     from trainingdata.correlation import CorrelationEstimator as CorrelationEstimator
     from trainingdata.correlation import CorrelationMatrix as CorrelationMatrix
-    from trainingdata.instruments import Instrument as Instrument
     from trainingdata.instruments import AssetClass as AssetClass
+    from trainingdata.instruments import Instrument as Instrument
     from trainingdata.instruments import instrument as instrument
     from trainingdata.source import DataSettings as DataSettings
     from trainingdata.source import load_bars as load_bars

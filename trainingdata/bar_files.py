@@ -16,22 +16,22 @@ import numpy as np
 
 from foundation.errors import DataError, InputError, did_you_mean, list_choices
 from trainingdata.bar_rows import SymbolFileRows, bar_length_text, check_symbol_rows
-from trainingdata.bar_tables import SymbolRows, read_table, gather_symbol_rows, symbols_in_column
+from trainingdata.bar_tables import SymbolRows, gather_symbol_rows, read_table, symbols_in_column
 from trainingdata.bars import Bars, build_panel
 from trainingdata.conventions import Conventions
-from trainingdata.delistings import Rename, join_renamed, earlier_symbols
+from trainingdata.delistings import Rename, earlier_symbols, join_renamed
 from trainingdata.instants import utc_text
 from trainingdata.instruments import (
-    normalize_data_symbol,
-    is_quoted_in_usdt,
     instrument,
+    is_quoted_in_usdt,
     is_symbol,
-    symbol_in_file_name,
     nearest_symbol,
+    normalize_data_symbol,
+    parse_symbols,
+    series_in_file_name,
+    symbol_in_file_name,
     why_not_usd_pair,
     why_other_security,
-    series_in_file_name,
-    parse_symbols,
 )
 from trainingdata.resampling import part_lengths
 from trainingdata.timeframe import DAILY, HOURLY, MINUTE, TIMEFRAMES, Timeframe

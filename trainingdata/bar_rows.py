@@ -16,18 +16,18 @@ from foundation.formatting import count_text
 from trainingdata.bars import CLOSE, VOLUME, Origin, check_bars, keep_regular_bars, row_error
 from trainingdata.conventions import Conventions, EpochUnit, StampSide
 from trainingdata.file_formats import DATE_FORMATS, Epoch, FileFormat
-from trainingdata.instants import DAY, cell_text, parse_instant_column, new_york_date, utc_text
-from trainingdata.instruments import Instrument, AssetClass, normalize_data_symbol
+from trainingdata.instants import DAY, cell_text, new_york_date, parse_instant_column, utc_text
+from trainingdata.instruments import AssetClass, Instrument, normalize_data_symbol
 from trainingdata.number_cells import number_columns
 from trainingdata.resampling import (
     PART_MINUTES,
-    join_days_between_closes,
     join_bars,
+    join_days_between_closes,
     part_lengths,
     usual_minutes,
 )
-from trainingdata.sessions import calendar, outside_calendar_text, in_session, session_opens_on
-from trainingdata.stamp_checks import bar_starts, are_ends_by_calendar, refuse_misread
+from trainingdata.sessions import calendar, in_session, outside_calendar_text, session_opens_on
+from trainingdata.stamp_checks import are_ends_by_calendar, bar_starts, refuse_misread
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
 from trainingdata.volume_units import crypto_volume
 

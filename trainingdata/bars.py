@@ -15,8 +15,8 @@ import numpy as np
 from foundation.arrays import Array, Instants, Mask, first_true
 from foundation.errors import DataError
 from trainingdata.instants import utc_text
-from trainingdata.instruments import Instrument, AssetClass
-from trainingdata.sessions import calendar, outside_calendar_text, in_session
+from trainingdata.instruments import AssetClass, Instrument
+from trainingdata.sessions import calendar, in_session, outside_calendar_text
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 FIELDS = ("open", "high", "low", "close", "volume")

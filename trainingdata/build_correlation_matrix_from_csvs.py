@@ -41,7 +41,7 @@ from trainingdata.confirmation import drop_unconfirmed
 from trainingdata.conventions import Conventions, EpochUnit, StampSide
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix, repair_matrix
 from trainingdata.instants import check_zone, parse_instant, utc_text
-from trainingdata.stored_correlation import read_correlation, matrix_paths, write_correlation
+from trainingdata.stored_correlation import matrix_paths, read_correlation, write_correlation
 
 LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proportion otherwise
 

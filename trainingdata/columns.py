@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from foundation.errors import DataError, one_line
 from trainingdata.bars import CLOSE, FIELDS
-from trainingdata.file_formats import GOOD, FILE_FORMATS, VENDORS, FileFormat, Vendor, VolumeUnit
+from trainingdata.file_formats import FILE_FORMATS, GOOD, VENDORS, FileFormat, Vendor, VolumeUnit
 from trainingdata.instruments import is_symbol
 from trainingdata.text_rows import why_other_separator
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from foundation.arrays import Array, Instants, Mask
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars, Doubt
-from trainingdata.instruments import Instrument, AssetClass
+from trainingdata.instruments import AssetClass, Instrument
 
 # Times the last accepted close, up or down, beyond which an open, high, low or close waits for the
 # next bar. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are within: the

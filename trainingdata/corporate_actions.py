@@ -31,7 +31,7 @@ from trainingdata.bars import VOLUME, Bars
 from trainingdata.endings import Delisting, Rename
 from trainingdata.instants import parse_date, parse_instant
 from trainingdata.instruments import instrument, is_crypto, names_symbol
-from trainingdata.sessions import calendar, outside_calendar_text, first_open_from
+from trainingdata.sessions import calendar, first_open_from, outside_calendar_text
 from trainingdata.text_rows import text_rows
 
 COLUMNS = ("symbol", "date", "kind", "value")

@@ -35,12 +35,12 @@ from foundation.cli import FlagParser, Result
 from foundation.clock import utc_now
 from foundation.compose import compose_config, is_override
 from foundation.errors import DataError, InputError
+from foundation.files import atomic_file, check_output, may_overwrite
 from foundation.formatting import count_text
-from foundation.files import check_output, may_overwrite, atomic_file
 from foundation.settings import settings_from_config
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import FIELDS
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.market_data import MarketData
 from trainingdata.instants import DAY, parse_instant, utc_text
 from trainingdata.instruments import Instrument, instrument, is_crypto

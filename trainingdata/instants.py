@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Instants, Mask, first_true
-from foundation.errors import DataError, InputError, did_you_mean, closest_choices
+from foundation.errors import DataError, InputError, closest_choices, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

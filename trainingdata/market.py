@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from trainingdata.corporate_actions import CorporateAction, adjust_for_splits
 from trainingdata.bars import Bars, Doubt
+from trainingdata.corporate_actions import CorporateAction, adjust_for_splits
 from trainingdata.delistings import Delisting, Delistings
-from trainingdata.splits import refuse_jumps, find_actions_not_in_prices
+from trainingdata.splits import find_actions_not_in_prices, refuse_jumps
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -13,7 +13,7 @@ from foundation.arrays import Array, Index, Instants, Mask, first_true
 from foundation.errors import DataError
 from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, no_regular_hours_error, row_error
 from trainingdata.instants import DAY, utc_text
-from trainingdata.instruments import Instrument, AssetClass
+from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from foundation.arrays import Index, Instants, Mask
-from foundation.errors import InputError, did_you_mean, one_line, closest_choices
+from foundation.errors import InputError, closest_choices, did_you_mean, one_line
 from trainingdata.instants import DAY, new_york_minutes, time_text
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import outside_calendar_error, calendar
+from trainingdata.sessions import calendar, outside_calendar_error
 from trainingdata.timeframe import Clock, Holding, StockClock, Timeframe
 
 Period = Literal["bars", "weekly", "monthly", "times"]

@@ -20,7 +20,7 @@ from foundation.arrays import Array, Index, Instants, first_true
 from foundation.clock import utc_now
 from foundation.errors import InputError
 from foundation.files import write_atomically
-from trainingdata.instants import DAY, HOUR, four_pm, new_york_offsets, new_york_date, utc_text
+from trainingdata.instants import DAY, HOUR, four_pm, new_york_date, new_york_offsets, utc_text
 
 FULL_SESSION = np.timedelta64(390, "m")
 # Yahoo's daily bars begin in 1962. Before 1952 the exchange traded on Saturdays as well, which

@@ -12,10 +12,10 @@ import numpy as np
 from foundation.arrays import Array, Instants, first_true
 from foundation.errors import DataError, InputError, did_you_mean
 from foundation.settings import setting, settings_class
-from trainingdata.corporate_actions import CorporateAction, read_actions, adjust_for_splits
 from trainingdata.bars import FIELDS, HIGH, LOW, VOLUME, Bars, build_panel
 from trainingdata.confirmation import doubts_about_unconfirmed, find_unconfirmed
 from trainingdata.conventions import Conventions, EpochUnit, StampSide
+from trainingdata.corporate_actions import CorporateAction, adjust_for_splits, read_actions
 from trainingdata.delistings import (
     DELISTING_LOSS,
     DELISTING_SESSIONS,
@@ -30,7 +30,7 @@ from trainingdata.instants import check_zone, parse_instant, utc_text
 from trainingdata.instruments import nearest_symbol, parse_symbols
 from trainingdata.market import Market
 from trainingdata.resampling import join_parts
-from trainingdata.splits import find_doubtful_opens, refuse_jumps, find_unexplained_jumps
+from trainingdata.splits import find_doubtful_opens, find_unexplained_jumps, refuse_jumps
 from trainingdata.synthetic import SYMBOLS, SyntheticMarket
 from trainingdata.timeframe import HOURLY, CryptoDay, Timeframe, TimeframeName
 

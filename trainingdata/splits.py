@@ -28,9 +28,9 @@ import numpy as np
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.errors import DataError
 from foundation.formatting import rounded_price
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import CLOSE, OPEN, Bars, Doubt
 from trainingdata.confirmation import RECENT_BARS
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import AssetClass
 

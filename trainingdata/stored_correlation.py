@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from foundation.arrays import Array, Array32, Instants
-from foundation.errors import InputError, one_line, invalid_choice
+from foundation.errors import InputError, invalid_choice, one_line
 from foundation.files import write_files_atomically
 from foundation.plugin import TARGET, call_text, is_plugin, load_plugin, plugin_errors
 from foundation.settings import setting, settings_class

@@ -17,8 +17,8 @@ import numpy as np
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
 from trainingdata.bars import Bars, build_panel
-from trainingdata.instants import HOUR, parse_instant, new_york_date
-from trainingdata.instruments import Instrument, AssetClass, instrument
+from trainingdata.instants import HOUR, new_york_date, parse_instant
+from trainingdata.instruments import AssetClass, Instrument, instrument
 from trainingdata.sessions import calendar, in_session, sessions_between
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 

@@ -29,7 +29,7 @@ from trainingdata.instants import (
     time_text,
 )
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import FULL_SESSION, outside_calendar_error, calendar, four_pms
+from trainingdata.sessions import FULL_SESSION, calendar, four_pms, outside_calendar_error
 
 Holding = Literal["next", "session", "plan"]
 TimeframeName = Literal["1d", "1h", "30m", "15m", "5m"]

@@ -32,7 +32,7 @@ from foundation.errors import DataError, InputError, did_you_mean, invalid_choic
 from foundation.plugin import TARGET, is_plugin, load_plugin, plugin_errors
 from foundation.settings import setting, settings_class
 from trainingdata.bars import Bars
-from trainingdata.instants import Dates, parse_date, midnight, new_york_date
+from trainingdata.instants import Dates, midnight, new_york_date, parse_date
 from trainingdata.instruments import AssetClass, instrument, names_symbol
 from trainingdata.text_rows import text_rows
 from trainingdata.volume_units import require_volume_units

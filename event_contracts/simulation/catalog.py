@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from event_contracts.simulation.exchange import Exchange, SimulatedListing, MarketState
+from event_contracts.simulation.exchange import Exchange, MarketState, SimulatedListing
 from event_contracts.simulation.venue import (
     PAGED,
     SHARD,
+    event_of,
     format_count,
     format_dollars,
-    event_of,
     is_asked_for,
     listing_of,
     numbered,
@@ -32,8 +32,8 @@ from marketsimulator.venue.request import (
     Query,
     Refused,
     Response,
-    refuse_unknown_keys,
     query_integer,
+    refuse_unknown_keys,
 )
 
 MAX_DEPTH = 100  # levels of a book that a query may ask for

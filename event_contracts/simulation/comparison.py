@@ -31,7 +31,7 @@ from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array, Index, Mask, Records
-from marketsimulator.results.significance import RUNS, MIN_INTERVAL_DAYS, ends
+from marketsimulator.results.significance import MIN_INTERVAL_DAYS, RUNS, ends
 
 ComparisonVerdict = Literal["yes", "no", "no power"]
 MIN_EXCESS = 0.1  # of the other's profit, that a policy has to earn beyond it

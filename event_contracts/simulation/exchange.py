@@ -33,29 +33,29 @@ from event_contracts.trading.actions import INTENT_SIDES, intent_of
 from event_contracts.trading.event_risk import MarketEvent, Strike, exposure_of_others
 from event_contracts.trading.fees import ZERO
 from event_contracts.trading.orders import (
-    Exposure,
-    ContractFill,
-    EventContractOrder,
-    MarketView,
-    Outcome,
-    ContractQuote,
-    OrderReceipt,
-    RestingOrder,
     ContractAction,
+    ContractFill,
+    ContractQuote,
+    EventContractOrder,
+    Exposure,
+    MarketView,
+    OrderReceipt,
+    Outcome,
+    RestingOrder,
 )
 from event_contracts.trading.records import (
-    MICROS_PER_DOLLAR,
     FILL,
     MARKET,
     MAX_AMOUNT,
     MAX_FILLS,
-    ORDER,
-    MICROS_PER_PRICE_UNIT,
     MAX_RESTING_ORDERS,
+    MICROS_PER_DOLLAR,
+    MICROS_PER_PRICE_UNIT,
+    ORDER,
     PRICE_UNITS,
     Record,
-    quote_from_tick,
     price_usd,
+    quote_from_tick,
 )
 from event_contracts.trading.venue_orders import (
     STATE_OF_STATUS,
@@ -64,7 +64,7 @@ from event_contracts.trading.venue_orders import (
     contract_order,
     self_trade_prevention,
 )
-from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress
+from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.arrays import Records

@@ -32,8 +32,8 @@ from event_contracts.trading.record_rules import (
     order_bounds,
 )
 from event_contracts.trading.records import (
-    MICROS_PER_DOLLAR,
     MAX_AMOUNT,
+    MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
     PRICE_UNITS,
     Record,

@@ -25,8 +25,8 @@ from event_contracts.simulation.vector import Codes, Floats, VectorKalshiEnv
 from event_contracts.trading.actions import ACTION_COUNT
 from event_contracts.trading.observation import FEATURES
 from event_contracts.trading.policies import (
-    CHECKPOINT_KEY,
     ACTION_LAYER,
+    CHECKPOINT_KEY,
     POLICY_LAYERS,
     CheckpointInfo,
     Weights,

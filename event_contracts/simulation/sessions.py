@@ -22,8 +22,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from event_contracts.trading.records import TICK as TICK_RECORD
 from event_contracts.trading.records import PRICE_UNITS
+from event_contracts.trading.records import TICK as TICK_RECORD
 from foundation.arrays import Array, Records
 from foundation.errors import InputError
 

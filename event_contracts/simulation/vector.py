@@ -15,20 +15,20 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from event_contracts.simulation.kernel import show_depth, step
-from event_contracts.simulation.sessions import validate_session, session_to_tape
+from event_contracts.simulation.sessions import session_to_tape, validate_session
 from event_contracts.simulation.settings import EpisodeSettings
 from event_contracts.simulation.synthetic import draws_from, next_generator, sessions_from
 from event_contracts.trading.actions import ACTION_COUNT, INTENT_SIDES, decode_action
-from event_contracts.trading.observation import FEATURES, FEATURE_BOUND, observe, value
+from event_contracts.trading.observation import FEATURE_BOUND, FEATURES, observe, value
 from event_contracts.trading.records import (
-    MICROS_PER_DOLLAR,
     FILL,
     MARKET,
     MAX_FILLS,
-    ORDER,
     MAX_RESTING_ORDERS,
-    TICK,
+    MICROS_PER_DOLLAR,
+    ORDER,
     PRICE_UNITS,
+    TICK,
 )
 from event_contracts.trading.rules import OrderRuleTerms
 from foundation.arrays import Array, Mask, Records

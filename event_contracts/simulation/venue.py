@@ -41,25 +41,25 @@ from pydantic import ConfigDict, Field, PlainValidator, Strict, TypeAdapter, Val
 
 from event_contracts.simulation.exchange import (
     Exchange,
-    SimulatedListing,
     PlacedOrder,
+    SimulatedListing,
     SimulatedSettlement,
 )
 from event_contracts.trading.fees import ZERO
 from event_contracts.trading.orders import (
     PAYOUT,
     ContractFill,
-    EventContractOrder,
     ContractTimeInForce,
+    EventContractOrder,
 )
 from event_contracts.trading.venue_orders import (
     FOK_KILLED,
     BookSide,
     SelfTrade,
-    parse_traded_count,
-    parse_order_price,
     book_side,
     order_side,
+    parse_order_price,
+    parse_traded_count,
     yes_price,
 )
 from execution.orders.average_cost import average_cost
@@ -68,8 +68,8 @@ from marketsimulator.venue.request import (
     Query,
     Refused,
     Response,
-    refuse_unknown_keys,
     query_integer,
+    refuse_unknown_keys,
 )
 
 MAX_ID_LENGTH = 64  # characters of a client_order_id

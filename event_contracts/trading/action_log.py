@@ -23,11 +23,11 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.rows import (
     Amount,
-    Instant,
     Float,
+    Instant,
+    Integer,
     JournalTable,
     Text,
-    Integer,
     format_instant,
 )
 from foundation.database import Database

@@ -23,24 +23,24 @@ import numpy as np
 
 from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.orders import (
+    ContractAction,
+    ContractQuote,
+    ContractTimeInForce,
     EventContractOrder,
     MarketView,
     OrderManager,
-    Outcome,
-    ContractQuote,
     OrderReceipt,
+    Outcome,
     RestingOrder,
-    ContractTimeInForce,
-    ContractAction,
     other,
 )
 from event_contracts.trading.records import (
-    MICROS_PER_DOLLAR,
     MAX_AMOUNT,
     MAX_ORDER_CONTRACTS,
+    MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
-    STYLE_CODES,
     PRICE_UNITS,
+    STYLE_CODES,
 )
 from event_contracts.trading.rules import (
     ACCOUNT_LOSS,
@@ -61,8 +61,8 @@ from event_contracts.trading.rules import (
     limit_units,
     max_purchase,
     max_sale,
-    position_after,
     micros_to_usd,
+    position_after,
 )
 from foundation.arrays import Mask
 from foundation.errors import InputError

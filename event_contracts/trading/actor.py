@@ -36,12 +36,12 @@ from event_contracts.trading.orders import (
 )
 from event_contracts.trading.policies import Observations, Policy
 from event_contracts.trading.records import (
-    MICROS_PER_DOLLAR,
     MARKET,
-    ORDER,
     MAX_RESTING_ORDERS,
-    TICK,
+    MICROS_PER_DOLLAR,
+    ORDER,
     PRICE_UNITS,
+    TICK,
     MarketUpdate,
     Record,
     SamplingSchedule,

@@ -26,12 +26,12 @@ from foundation.settings import setting, settings_class
 from foundation.transport import RateLimiter
 from trainingdata.feed.endpoint import RequestSettings
 from trainingdata.feed.fields import (
-    RequiredField,
     OptionalField,
-    parse_timestamp,
+    RequiredField,
     as_mapping,
-    parse_objects,
     optional_field,
+    parse_objects,
+    parse_timestamp,
     words,
 )
 from trainingdata.instants import utc_text

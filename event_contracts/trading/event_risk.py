@@ -22,7 +22,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from event_contracts.trading.orders import Exposure, Outcome, ContractQuote, RestingOrder, other
+from event_contracts.trading.orders import ContractQuote, Exposure, Outcome, RestingOrder, other
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from event_contracts.trading.rules import Number, in_units
 from trainingdata.feed.fields import parse_decimal

@@ -34,24 +34,24 @@ from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.event_risk import MarketEvent, Strike, StrikeFields
 from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.fields import FirstField
-from event_contracts.trading.orders import PAYOUT, EventContractOrder, Outcome, ContractQuote
+from event_contracts.trading.orders import PAYOUT, ContractQuote, EventContractOrder, Outcome
 from event_contracts.trading.venue_orders import (
     ParsedEntry,
-    parse_count,
-    parse_price,
     parse_cents,
+    parse_count,
     parse_fixed_point,
+    parse_price,
     yes_price,
 )
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, InputError, InvalidResponse
 from trainingdata.feed.fields import (
-    RequiredField,
     OptionalField,
-    parse_timestamp,
+    RequiredField,
+    optional_field,
     parse_decimal,
     parse_objects,
-    optional_field,
+    parse_timestamp,
     words,
 )
 from trainingdata.instants import new_york_date

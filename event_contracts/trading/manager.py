@@ -35,10 +35,10 @@ from event_contracts.trading.event_risk import exposure_of_others
 from event_contracts.trading.fees import ZERO, FeeRules
 from event_contracts.trading.fields import UnreadableRow
 from event_contracts.trading.listings import (
-    MarketListing,
     MarketEvents,
-    QuarantinedMarket,
+    MarketListing,
     MarketSettlement,
+    QuarantinedMarket,
     bid_value,
     position_payout,
     read_markets,
@@ -56,10 +56,10 @@ from event_contracts.trading.venue_orders import (
     OrderVenue,
     VenueFill,
     VenueOrder,
-    parse_signed_count,
     as_resting,
-    epoch_seconds,
     contract_order,
+    epoch_seconds,
+    parse_signed_count,
 )
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import ONE_POLL, POLL_DELAYS, Outbox
@@ -67,7 +67,7 @@ from execution.journal.rows import Amount, Instant
 from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.decimals import CENT
-from foundation.errors import ResponseRejected, BrokerError, OrderRejected, OutcomeUnknown
+from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, ResponseRejected
 from trainingdata.feed.fields import RequiredField, words
 
 log = logging.getLogger(__name__)

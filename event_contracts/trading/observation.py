@@ -12,9 +12,9 @@ from event_contracts.trading.records import (
     BUY_NO,
     BUY_YES,
     MICROS_PER_DOLLAR,
+    PRICE_UNITS,
     SELL_NO,
     SELL_YES,
-    PRICE_UNITS,
     Record,
 )
 from event_contracts.trading.rules import OrderRuleTerms

@@ -16,10 +16,10 @@ import numpy as np
 from execution.orders.event_contract_orders import COUNT_STEP as COUNT_STEP
 from execution.orders.event_contract_orders import PAYOUT as PAYOUT
 from execution.orders.event_contract_orders import PRICE_STEP as PRICE_STEP
+from execution.orders.event_contract_orders import ContractAction as ContractAction
+from execution.orders.event_contract_orders import ContractTimeInForce as ContractTimeInForce
 from execution.orders.event_contract_orders import EventContractOrder as EventContractOrder
 from execution.orders.event_contract_orders import Outcome as Outcome
-from execution.orders.event_contract_orders import ContractTimeInForce as ContractTimeInForce
-from execution.orders.event_contract_orders import ContractAction as ContractAction
 from execution.orders.event_contract_orders import check_price_and_count as check_price_and_count
 from foundation.decimals import CENT
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from event_contracts.trading.records import (
     BUY_NO,
     BUY_YES,
+    MAX_RESTING_ORDERS,
     NO_INTENT,
+    PRICE_UNITS,
     SELL_NO,
     SELL_YES,
-    MAX_RESTING_ORDERS,
-    PRICE_UNITS,
     Record,
 )
 from event_contracts.trading.rules import (

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from event_contracts.trading.records import (
     AGGRESSIVE,
-    MICROS_PER_DOLLAR,
-    MID,
     MAX_AMOUNT,
+    MICROS_PER_DOLLAR,
     MICROS_PER_PRICE_UNIT,
+    MID,
     PRICE_UNITS,
 )
 

@@ -26,8 +26,8 @@ from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.listings import MarketListing, read_markets, unread
 from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.records import (
-    TICK,
     PRICE_UNITS,
+    TICK,
     MarketUpdate,
     Record,
     SamplingSchedule,

@@ -27,33 +27,33 @@ import numpy as np
 
 from event_contracts.trading.endpoint import (
     NOT_FOUND_STATUS,
+    HttpStatusError,
     KalshiConnection,
     Response,
-    HttpStatusError,
 )
 from event_contracts.trading.fields import FirstField, UnreadableRow
 from event_contracts.trading.orders import (
     COUNT_STEP,
     PAYOUT,
     PRICE_STEP,
+    ContractAction,
     EventContractOrder,
     Outcome,
     RestingOrder,
-    ContractAction,
 )
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState
 from execution.journal.outbox import NoAnswer, OrderDenied, OrderPaused
 from foundation.decimals import CENT
-from foundation.errors import BrokerError, InputError, OrderRejected, InvalidResponse
+from foundation.errors import BrokerError, InputError, InvalidResponse, OrderRejected
 from trainingdata.feed.fields import (
-    RequiredField,
     OptionalField,
-    parse_timestamp,
-    parse_bool,
-    parse_decimal,
-    parse_choice,
+    RequiredField,
     optional_field,
+    parse_bool,
+    parse_choice,
+    parse_decimal,
     parse_positive,
+    parse_timestamp,
     words,
 )
 

@@ -16,21 +16,21 @@ from typing import Any
 from execution.alpaca.fields import AccountEntry, ClockEntry, OrderEntry, PositionEntry, stated_cash
 from execution.alpaca.holdings import (
     ParsedPositions,
-    has_price,
-    parse_positions,
     check_equity_sum,
     check_position_sums,
+    has_price,
+    parse_positions,
 )
-from execution.brokers import MAX_MULTIPLIER, UnmodelledOrder, AccountReading, parse_venue_symbol
+from execution.brokers import MAX_MULTIPLIER, AccountReading, UnmodelledOrder, parse_venue_symbol
 from execution.journal.order_store import OrderIntent
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import (
     SHARES_PER_OPTION,
     OptionContract,
-    parse_occ_symbol,
     is_option,
     max_expiry_loss,
+    parse_occ_symbol,
 )
 from execution.orders.orders import PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order, open_crypto_bid_cost
 from execution.orders.venue_rules import ACCOUNT_BLOCKED

@@ -24,7 +24,7 @@ from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import MAX_ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import AlpacaOrder
-from execution.brokers import REREAD_SECONDS, FirstReadingRejected, AccountReading
+from execution.brokers import REREAD_SECONDS, AccountReading, FirstReadingRejected
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.account_snapshot import AccountSnapshot
@@ -34,8 +34,8 @@ from execution.orders.last_trades import NoTrades, TradeSource, last_prices
 from execution.orders.orders import DEFAULT_SIZE_LIMITS, Fill, Order, OrderSizeLimits
 from execution.orders.venue_rules import refusal
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, InvalidResponse
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from foundation.errors import BrokerError, InvalidResponse, OrderRejected, OutcomeUnknown
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.fields import parse_objects
 from trainingdata.instruments import BILLIONTH, AssetClass, instrument, is_symbol, venue_spelling
 

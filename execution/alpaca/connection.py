@@ -14,8 +14,8 @@ from execution.alpaca.fields import AccountEntry, ClockEntry, stated_cash
 from execution.brokers import CLOCK_TOLERANCE
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import BrokerError, InvalidResponse, invalid_choice
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys, translate_errors
-from trainingdata.feed.fields import RequiredField, OptionalField, as_mapping
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings, translate_errors
+from trainingdata.feed.fields import OptionalField, RequiredField, as_mapping
 
 log = logging.getLogger(__name__)
 

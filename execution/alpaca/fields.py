@@ -13,18 +13,18 @@ from foundation.decimals import EXACT_CONTEXT
 from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import (
     ZERO,
-    RequiredField,
     OptionalField,
-    parse_timestamp,
-    parse_bool,
-    parse_decimal,
-    parse_truncated,
+    RequiredField,
     multiplier,
+    optional_field,
+    parse_bool,
+    parse_choice,
+    parse_decimal,
     parse_non_negative,
     parse_objects,
-    parse_choice,
-    optional_field,
     parse_positive,
+    parse_timestamp,
+    parse_truncated,
     words,
 )
 from trainingdata.instants import parse_instant

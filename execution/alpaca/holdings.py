@@ -17,7 +17,7 @@ from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from foundation.decimals import EXACT_CONTEXT
 from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import parse_objects
-from trainingdata.instruments import placeholder_symbol, is_crypto, is_symbol
+from trainingdata.instruments import is_crypto, is_symbol, placeholder_symbol
 
 log = logging.getLogger(__name__)
 

@@ -17,17 +17,17 @@ from execution.journal.order_store import OrderStore
 from execution.journal.outbox import REJECTED_LATER, Outbox
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import (
-    OptionContract,
     NeverSent,
+    OptionContract,
     Quote,
     SpreadFill,
     SpreadOrder,
-    parse_occ_symbol,
     is_option,
+    parse_occ_symbol,
 )
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.errors import OrderRejected, OutcomeUnknown
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.option_data import OptionData
 from trainingdata.source import Feed
 

@@ -20,8 +20,8 @@ from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import PRICE_FIELDS, Order
 from foundation.clock import SYSTEM_TIME, TimeSource
-from foundation.errors import InputError, OrderRejected, InvalidResponse, one_line
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from foundation.errors import InputError, InvalidResponse, OrderRejected, one_line
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.fields import as_mapping, parse_objects
 from trainingdata.instruments import venue_spelling
 

@@ -13,10 +13,10 @@ import numpy as np
 from execution.decision.beliefs import BeliefTable, PlanPeriods
 from forecasting.forecast import (
     HORIZON,
-    QuantileView,
     Forecaster,
     ForecastTable,
     Progress,
+    QuantileView,
     Volatility,
 )
 from forecasting.moments import expected_return_between, variance_beyond, variance_until
@@ -29,9 +29,9 @@ from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource, MeanCorrelations, correlations_in_force
 from trainingdata.instants import DAY, utc_text
 from trainingdata.instruments import Kind
-from trainingdata.schedule import EVERY_BAR, Schedule
-from trainingdata.sessions import nights_until, news_overlap
 from trainingdata.long_run_variance import long_run_variances
+from trainingdata.schedule import EVERY_BAR, Schedule
+from trainingdata.sessions import news_overlap, nights_until
 from trainingdata.timeframe import nth_end_after
 from trainingdata.universe import KEEP, Rule, Universe, keep_best
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from foundation import formatting
 from trainingdata.instruments import is_stock
 
 _NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"

@@ -32,7 +32,7 @@ from sizing.binding import (
 from sizing.limits import CEILINGS, count_shadow_prices
 from sizing.problem import DecisionProblem
 from trainingdata.instants import DAY
-from trainingdata.instruments import Instrument, AssetClass
+from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.universe import RULES
 
 YEAR = 365.25 * DAY

@@ -19,8 +19,8 @@ from sizing.limits import (
     CEILING_TOL,
     affordable_weights,
     granted_leverage,
-    overnight_share,
     net_excess,
+    overnight_share,
 )
 from sizing.problem import (
     NO_GROUP_CONSTRAINTS,

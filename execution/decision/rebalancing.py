@@ -22,7 +22,7 @@ from execution.orders.orders import (
 )
 from sizing.quantity import count_child_orders, truncate_to_increment
 from trainingdata.instants import HOUR, compact_text
-from trainingdata.instruments import Instrument, AssetClass
+from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.timeframe import HOURLY, Timeframe
 
 _NOTHING = Decimal(0)

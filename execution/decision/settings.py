@@ -16,8 +16,8 @@ from forecasting.settings import PanelSettings
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from sizing.settings import Limits, PriorSettings
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import Bars
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.delistings import Delisting
 from trainingdata.instruments import BILLIONTH, AssetClass, instrument
 from trainingdata.schedule import Schedule

@@ -9,7 +9,7 @@ from foundation.errors import InputError
 from foundation.plugin import is_plugin
 from foundation.settings import setting, settings_class
 from sizing.settings import DrawdownLimit, Fallback
-from sizing.strategies import Kelly, Legacy, strategy_from_name, name_with_fraction
+from sizing.strategies import Kelly, Legacy, name_with_fraction, strategy_from_name
 from trainingdata.timeframe import Holding
 
 if TYPE_CHECKING:

@@ -11,6 +11,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from execution.decision.belief_building import (
+    ALL_SYMBOLS,
+    GrowthRanking,
+    belief_of_symbol,
+    build_beliefs,
+)
 from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
 from execution.decision.decision import (
     ClassRule,
@@ -21,12 +27,6 @@ from execution.decision.decision import (
     decision_arrays,
     decision_columns,
     gap_a_year,
-)
-from execution.decision.belief_building import (
-    ALL_SYMBOLS,
-    GrowthRanking,
-    belief_of_symbol,
-    build_beliefs,
 )
 from execution.decision.problem import (
     LabelledRow,

@@ -17,9 +17,9 @@ from execution.journal.events import EventLog
 from execution.journal.rows import (
     ExactDecimal,
     Instant,
+    Integer,
     JournalTable,
     Text,
-    Integer,
     format_instant,
 )
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option

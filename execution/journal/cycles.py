@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.journal.rows import Instant, JournalTable, Text, Integer
+from execution.journal.rows import Instant, Integer, JournalTable, Text
 from foundation.clock import SYSTEM_TIME, InstantSource
 from foundation.database import Database
 from trainingdata.instants import utc_text

@@ -20,7 +20,7 @@ from execution.decision.choice import Choice, Rationale
 from execution.journal.cycles import CycleBook
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderStore, role_of
-from execution.journal.rows import ExactDecimal, Instant, Float, JournalTable, Text, format_instant
+from execution.journal.rows import ExactDecimal, Float, Instant, JournalTable, Text, format_instant
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order
 from foundation.database import Database

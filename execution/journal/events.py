@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Json
 
-from execution.journal.rows import Instant, JournalTable, Text, Integer
+from execution.journal.rows import Instant, Integer, JournalTable, Text
 from foundation.clock import SYSTEM_TIME, InstantSource
 from foundation.database import Database, DatabaseFailed
 from foundation.errors import BrokerError

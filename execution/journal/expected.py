@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import NamedTuple
 
-from execution.journal.rows import ExactDecimal, Instant, JournalTable, Text, Integer
+from execution.journal.rows import ExactDecimal, Instant, Integer, JournalTable, Text
 from foundation.decimals import EXACT_CONTEXT
 
 NO_QUANTITY = Decimal(0)

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from execution.journal.events import EventLog
-from execution.journal.rows import Instant, JournalTable, Text, Integer
+from execution.journal.rows import Instant, Integer, JournalTable, Text
 from foundation.database import Database
 from foundation.errors import InputError, one_line
 from trainingdata.instants import utc_text

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Json
 
-from execution.journal.rows import ExactDecimal, Instant, Float, JournalTable, format_instant
+from execution.journal.rows import ExactDecimal, Float, Instant, JournalTable, format_instant
 from execution.orders.account_snapshot import AccountSnapshot
 from foundation.database import Database
 from trainingdata.instants import new_york_date

@@ -9,10 +9,10 @@ from typing import Any, get_args
 import numpy as np
 
 from execution.orders.event_contract_orders import (
+    ContractAction,
+    ContractTimeInForce,
     EventContractOrder,
     Outcome,
-    ContractTimeInForce,
-    ContractAction,
 )
 from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol

@@ -29,9 +29,9 @@ from execution.journal.order_store import (
     OUTCOME_UNKNOWN,
     UNSENT_STATES,
     OrderIntent,
-    OrderStore,
     OrderProgress,
     OrderState,
+    OrderStore,
     role_of,
 )
 from execution.journal.orders import is_same_order

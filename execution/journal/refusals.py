@@ -24,7 +24,7 @@ from pydantic import Json
 
 from execution.journal.events import EventLog
 from execution.journal.orders import encode_order
-from execution.journal.rows import Instant, JournalTable, Text, Integer
+from execution.journal.rows import Instant, Integer, JournalTable, Text
 from execution.orders.gate import AnyOrder
 from execution.orders.option_orders import SpreadOrder
 from execution.orders.orders import Order

@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import PlainSerializer, PlainValidator, Strict, TypeAdapter, ValidationError
 
 from execution.journal.schema import create_tables
-from foundation.database import DatabaseDamaged, Database, raise_damaged, query_rows, query_table
+from foundation.database import Database, DatabaseDamaged, query_rows, query_table, raise_damaged
 from foundation.decimals import is_bounded, plain_text
 from foundation.errors import one_line
 

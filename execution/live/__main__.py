@@ -40,24 +40,24 @@ from execution.journal.schema import open_current_schema
 from execution.live.account_lock import (
     FLATTEN,
     KILL_FILE,
-    may_exist,
     is_traded,
+    may_exist,
     refuse_empty_journal,
     refuse_unusable,
 )
 from execution.live.accounts import (
     SPREADS_JOB,
     account_folder,
-    is_event_account,
-    find_journal,
     active_folder,
+    find_journal,
+    is_event_account,
 )
 from foundation.cli import FlagParser, Result
 from foundation.clock import utc_now
 from foundation.database import Database
 from foundation.errors import InputError
-from foundation.formatting import count_text
 from foundation.files import write_atomically
+from foundation.formatting import count_text
 from foundation.notifier import heading
 from foundation.redaction import NO_SECRETS
 from trainingdata.instants import utc_text

@@ -11,18 +11,18 @@ from decimal import Decimal
 import numpy as np
 
 from execution.brokers import (
-    MAX_MULTIPLIER,
     ACCOUNT_READ_DELAYS,
-    BrokerConnection,
+    MAX_MULTIPLIER,
     AccountReading,
+    BrokerConnection,
     VenuePosition,
 )
 from execution.journal.activities import ALL_TIME
 from execution.journal.marks import exposure_line, mark_of, profit_line
 from execution.journal.positions import PositionRow
+from execution.live.expected_positions import ACTIVITY_OVERLAP
 from execution.live.exposure import open_order_prices
 from execution.live.guards import Guards, SnapshotGate
-from execution.live.expected_positions import ACTIVITY_OVERLAP
 from execution.live.loop import StopSignal
 from execution.live.losses import write_mark
 from execution.live.open_account import OpenAccount

@@ -24,11 +24,11 @@ from execution.journal.rows import refuse_changed
 from execution.journal.schema import open_current_schema
 from foundation.clock import utc_now
 from foundation.database import (
-    DatabaseDamaged,
     Database,
-    raise_damaged,
+    DatabaseDamaged,
     check_integrity,
     query_rows,
+    raise_damaged,
     rollback_journal,
 )
 from foundation.errors import InputError

@@ -12,7 +12,7 @@ import numpy as np
 
 from execution.journal.decisions import DecisionJournal
 from execution.live.cycle import REDUCTION_UNFILLED, Cycle, ReconciledAccount
-from execution.orders.auctions import order_send_deadline, accepted_from
+from execution.orders.auctions import accepted_from, order_send_deadline
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
 from foundation.errors import AccountChanged, BrokerError

@@ -40,10 +40,10 @@ from execution.live.cash import CashDifference
 from execution.orders.option_orders import (
     OptionContract,
     SpreadOrder,
-    parse_occ_symbol,
     group_by_expiry,
     is_option,
     max_expiry_loss,
+    parse_occ_symbol,
 )
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed

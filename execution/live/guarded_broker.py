@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.brokers import REREAD_SECONDS, Gateway, FirstReadingRejected, ReadingRejected
+from execution.brokers import REREAD_SECONDS, FirstReadingRejected, Gateway, ReadingRejected
 from execution.live.account import LiveAccount
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from execution.journal.halts import HaltScope, Halts
+from execution.journal.halts import Halts, HaltScope
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import may_exist
 from execution.live.exposure import Exposure, build_exposure

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from execution.journal.halts import AUTO, Halt, HaltChanges, HaltKind, Halts
-from execution.journal.marks import EquityMark, MarkBook, IndexPoint, new_york_day, to_decimal
+from execution.journal.marks import EquityMark, IndexPoint, MarkBook, new_york_day, to_decimal
 
 # By how much of its limit a loss grows before it halts again what a person has let go on.
 REHALT_GROWTH = Decimal("0.25")

@@ -17,11 +17,11 @@ import numpy as np
 
 from execution.brokers import (
     NO_POSITION,
-    MarksRejected,
-    UnmodelledOrder,
-    FirstReadingRejected,
     AccountReading,
+    FirstReadingRejected,
+    MarksRejected,
     ReadingRejected,
+    UnmodelledOrder,
     VenuePosition,
 )
 from execution.journal.activities import ALL_TIME, Activity
@@ -30,8 +30,8 @@ from execution.journal.halts import HaltKind
 from execution.live.cash_check import CashDifference, cash_tolerance, unexplained_cash_reason
 from execution.live.expected_positions import (
     Discrepancy,
-    ExpectedPositions,
     DiscrepancyValue,
+    ExpectedPositions,
     value_discrepancies,
 )
 from execution.live.open_account import OpenAccount

@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
-from execution.journal.decisions import EXPIRED_REASON, DecisionRow, DecisionJournal
+from execution.journal.decisions import EXPIRED_REASON, DecisionJournal, DecisionRow
 from execution.journal.expected import NO_QUANTITY, ExpectedPosition
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
 from execution.live.batch import OrderBatch
 from execution.live.cycle import REDUCTION_UNFILLED, ReconciledAccount
-from execution.live.expected_positions import Tolerance, position_changes_of, max_crypto_fee
+from execution.live.expected_positions import Tolerance, max_crypto_fee, position_changes_of
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import accepted_from
 from execution.orders.broker import Broker, is_fully_filled

@@ -14,13 +14,13 @@ import numpy as np
 from execution.brokers import CLOCK_TOLERANCE, EstimatedClock, broker_connection
 from execution.decision.trader import Trader
 from execution.journal.cycles import cycle_count
-from execution.journal.order_store import OrderStore, OrderState
+from execution.journal.order_store import OrderState, OrderStore
 from execution.journal.refusals import PAUSE_CAUSE
 from execution.live.account import LiveAccount
 from execution.live.account_lock import FLATTEN, JOURNAL_FILE
 from execution.live.accounts import TRADE_JOB
-from execution.live.cycle import Cycle
 from execution.live.asset_check import refuse_misspelt
+from execution.live.cycle import Cycle
 from execution.live.loop import (
     VENUE_RETRY_SECONDS,
     Job,
@@ -31,12 +31,12 @@ from execution.live.loop import (
     stop_on_signals,
 )
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.status_page import NO_CYCLE_DUE, PageLimits, PageSection, StatusPage
 from execution.live.settings import LiveSettings
+from execution.live.status_page import NO_CYCLE_DUE, PageLimits, PageSection, StatusPage
 from execution.live.trading import TradingJob
 from foundation.clock import TimeSource, utc_now
 from foundation.database import DatabaseFailed
-from foundation.errors import AccessDenied, ResponseRejected, BrokerError
+from foundation.errors import AccessDenied, BrokerError, ResponseRejected
 from foundation.formatting import count_text, usd
 from foundation.notifier import Supervisor
 from foundation.plugin import load_entry_point

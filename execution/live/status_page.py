@@ -37,13 +37,12 @@ from execution.live.accounts import TRADE_JOB
 from execution.live.loop import StopSignal
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
-from foundation import formatting
 from foundation.arrays import Array
 from foundation.charts import Chart, Series, level
 from foundation.clock import OURS, Time
 from foundation.decimals import ZERO, to_cents
 from foundation.errors import InputError
-from foundation.files import remove_stale_parts, atomic_file
+from foundation.files import atomic_file, remove_stale_parts
 from foundation.page import render_page
 from foundation.redaction import NO_SECRETS
 from foundation.tables import Cell, Row, Table

@@ -19,7 +19,7 @@ from execution.journal.events import UNDECIDED
 from execution.journal.order_store import PENDING_STATES
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
-from execution.live.batch import OrderBatch, record_batch, record_sending, finish_cycle
+from execution.live.batch import OrderBatch, finish_cycle, record_batch, record_sending
 from execution.live.cycle import Cycle, decide_cycle, idle_cycle, next_decision_instant
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.guards import stop_reason
@@ -29,7 +29,7 @@ from execution.live.settings import LiveSettings
 from execution.live.undecided import undecided_reasons
 from execution.live.validation import BarValidator, missing_histories
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.auctions import next_send_time, auction_send_deadline
+from execution.orders.auctions import auction_send_deadline, next_send_time
 from execution.orders.broker import place
 from execution.orders.orders import Order
 from execution.orders.venue_rules import VenueRules

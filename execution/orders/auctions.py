@@ -11,9 +11,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from execution.orders.orders import Order, TimeInForce
-from trainingdata.instants import HOUR, new_york_date, at_new_york_time, utc_text
+from trainingdata.instants import HOUR, at_new_york_time, new_york_date, utc_text
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import outside_calendar_error, calendar, session_on
+from trainingdata.sessions import calendar, outside_calendar_error, session_on
 
 MINUTE = np.timedelta64(1, "m")
 # On New York's clock, from when on auctions of the next session take orders.

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from execution.orders.orders import Side
-from foundation.errors import InputError, OrderRejected, InvalidResponse
+from foundation.errors import InputError, InvalidResponse, OrderRejected
 from trainingdata.sessions import session_on, sessions_between
 
 Count = TypeVar("Count", bound=Decimal | int)  # of contracts, signed

@@ -17,7 +17,7 @@ from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from trainingdata.bars import HIGH, Bars
 from trainingdata.instants import compact_text
-from trainingdata.instruments import Instrument, AssetClass, instrument, is_crypto
+from trainingdata.instruments import AssetClass, Instrument, instrument, is_crypto
 
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit", "trailing_stop"]

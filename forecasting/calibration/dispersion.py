@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from forecasting.calibration.variance import MIN_VARIANCE_RATIO, LOOKBACKS
+from forecasting.calibration.variance import LOOKBACKS, MIN_VARIANCE_RATIO
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN
 from foundation.arrays import Array, Index, Mask, Matrix
 from foundation.compiled import compiled

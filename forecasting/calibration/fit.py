@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecasting.calibration.dispersion import Dispersion, CalibrationSample, fit_dispersion
+from forecasting.calibration.dispersion import CalibrationSample, Dispersion, fit_dispersion
 from forecasting.calibration.history import MIN_LOG_VARIANCE, ClassHistory, build_sample, outcomes
 from forecasting.calibration.variance import LOOKBACKS, day_pattern
 from forecasting.forecast import HORIZON

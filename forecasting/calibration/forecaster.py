@@ -26,8 +26,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from forecasting.calibration.fit import CalibrationFit, fit_calibration
-from forecasting.calibration.history import ClassHistory
 from forecasting.calibration.fit_store import FitStore
+from forecasting.calibration.history import ClassHistory
 from forecasting.calibration.settings import CalibrationSettings
 from forecasting.forecast import (
     HORIZON,

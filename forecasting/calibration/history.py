@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from forecasting.calibration.dispersion import CalibrationSample
-from forecasting.calibration.variance import Slots, trailing_averages, bar_variance
+from forecasting.calibration.variance import Slots, bar_variance, trailing_averages
 from forecasting.forecast import HORIZON
 from forecasting.moments import LogMoments
 from forecasting.windows import WindowKeys, mix_bits

@@ -20,8 +20,8 @@ from forecasting.moments import LogMoments, log_moments
 from forecasting.store import (
     FITS_FOLDER,
     PART_SHAPES,
-    ForecastsDamaged,
     CacheWriteFailed,
+    ForecastsDamaged,
     Partition,
 )
 from forecasting.windows import WindowKeys, Windows

@@ -35,9 +35,9 @@ from forecasting.chronos2.compilation import (
     CompilationError,
     CompiledNetwork,
     CudaGraphNetwork,
-    matmul_precision,
-    is_out_of_memory,
     error_reason,
+    is_out_of_memory,
+    matmul_precision,
     release_memory,
 )
 from forecasting.chronos2.devices import (

@@ -22,8 +22,8 @@ from forecasting.forecast import (
     LEVELS,
     ForecastTable,
     Progress,
-    interpolate_levels,
     empty_array,
+    interpolate_levels,
     no_progress,
 )
 from forecasting.windows import Windows

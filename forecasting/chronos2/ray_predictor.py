@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from foundation.figures import count_text
 
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
@@ -28,8 +29,7 @@ from forecasting.forecast import HORIZON, LEVELS, Progress, empty_array
 from forecasting.windows import Windows
 from foundation import VERSION
 from foundation.arrays import Array32, Index
-from foundation.errors import InputError, one_line, not_installed
-from foundation.figures import count_text
+from foundation.errors import InputError, not_installed, one_line
 from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it

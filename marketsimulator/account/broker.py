@@ -20,22 +20,22 @@ from foundation.arrays import Records
 from marketsimulator.account.book import (
     ACCOUNT,
     CANCELLED,
-    ON_CLOSE,
     DAY_ORDER,
     FLOWS,
     GTC,
     LIMIT,
     MARKET,
+    ON_CLOSE,
     ON_OPEN,
     ORDER,
     STOP,
     STOP_LIMIT,
     TRAILING,
     WORKING,
-    Book,
     BarOpens,
-    max_flows,
+    Book,
     create_tape,
+    max_flows,
 )
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import mark_positions
@@ -44,8 +44,8 @@ from marketsimulator.account.timeline import (
     Timeline,
     advance,
     fills_orders,
-    step_finer_bars,
     open_bars,
+    step_finer_bars,
 )
 from marketsimulator.run_result import Booking, EquityRow
 from trainingdata.bars import OPEN, VOLUME

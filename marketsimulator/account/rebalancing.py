@@ -19,17 +19,17 @@ from marketsimulator.account.book import (
     ON_OPEN,
     SECOND_LEG,
     WORKING,
-    Book,
     BarOpens,
+    Book,
     Record,
-    round_quantity,
     replace_orders,
+    round_quantity,
 )
 from marketsimulator.account.impact import market_price
 from marketsimulator.account.matching import send_orders
 from marketsimulator.account.settlement import is_too_small, trade_at_open
 from sizing.increments import whole_lots
-from sizing.quantity import max_crypto_quantity, count_child_orders, child_order_lots
+from sizing.quantity import child_order_lots, count_child_orders, max_crypto_quantity
 
 
 @compiled

@@ -24,15 +24,15 @@ from marketsimulator.account.book import (
     MILLION,
     NO_ORDER,
     TAKER,
-    Book,
     BarOpens,
+    Book,
     Record,
     round_quantity,
     round_up,
     write_fill,
 )
-from marketsimulator.account.impact import market_price, add_market_volume
-from marketsimulator.account.margin import buying_power, is_call_met, clear_call
+from marketsimulator.account.impact import add_market_volume, market_price
+from marketsimulator.account.margin import buying_power, clear_call, is_call_met
 from sizing.increments import required_order_value
 
 _proceeds = jit_inline(short_proceeds_after_trade)

@@ -13,6 +13,7 @@ import numpy as np
 from execution.orders.orders import Fill, client_order_id, exact_decimal
 from foundation.arrays import Records
 from marketsimulator.account.book import (
+    ACCOUNT_LEVEL,
     BORROW,
     BY_DELISTING,
     BY_LIQUIDATION,
@@ -22,7 +23,6 @@ from marketsimulator.account.book import (
     NO_ORDER,
     ROUNDING,
     SPLIT_CASH,
-    ACCOUNT_LEVEL,
 )
 from marketsimulator.run_result import DELISTED, Booking, BookingKind
 

@@ -12,7 +12,7 @@ from execution.orders.lending import MarginTerms, SymbolRate
 from execution.orders.orders import OrderSizeLimits
 from foundation.arrays import Array, Instants, Records
 from foundation.settings import setting, settings_class
-from trainingdata.instruments import Instrument, AssetClass, instrument
+from trainingdata.instruments import AssetClass, Instrument, instrument
 
 PATTERN_RULE_ENDS = np.datetime64("2026-06-04", "D")  # SEC order of 2026-04-14, FINRA notice 26-10
 

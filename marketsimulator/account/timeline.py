@@ -16,7 +16,7 @@ from execution.orders.lending import MarginTerms
 from foundation.arrays import Array, Index, Instants, Mask, Records
 from foundation.compiled import compiled, jit_inline
 from foundation.errors import InputError
-from marketsimulator.account.book import Book, BarOpens, Record
+from marketsimulator.account.book import BarOpens, Book, Record
 from marketsimulator.account.calendar_events import (
     apply_corporate_action,
     close_session,
@@ -32,7 +32,7 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN, VOLUME, Bars
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
-from trainingdata.sessions import calendar, in_session, nights_between, has_session_opened
+from trainingdata.sessions import calendar, has_session_opened, in_session, nights_between
 from trainingdata.timeframe import Clock
 
 ACTION = np.dtype(

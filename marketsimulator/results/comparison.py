@@ -38,10 +38,10 @@ from marketsimulator.results.run_set import (
     RunSet,
     Separation,
     SharedDays,
-    run_length_remarks,
-    overfitting_figures,
-    separation,
     comparison_verdict,
+    overfitting_figures,
+    run_length_remarks,
+    separation,
 )
 from marketsimulator.results.significance import (
     INTERVAL_FIGURES,

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from foundation.arrays import Instants
-from marketsimulator.run_result import Run
 from marketsimulator.results.metrics import annual_turnover, largest_drawdown, performance
+from marketsimulator.run_result import Run
 from marketsimulator.runs.outcome import AccountOutcome
 from trainingdata.bars import Bars
 

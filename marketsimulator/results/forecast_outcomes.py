@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from execution.decision.beliefs import BeliefTable
 from execution.decision.belief_building import closed_and_due
+from execution.decision.beliefs import BeliefTable
 from foundation.arrays import Array, Index, Instants, Mask
 from foundation.formatting import count_text
 from marketsimulator.run_result import Run
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import CLOSE, Bars
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instants import utc_text
 from trainingdata.market import Market
 from trainingdata.schedule import Schedule

@@ -30,16 +30,16 @@ from foundation.arrays import Instants
 from foundation.database import Database
 from foundation.decimals import ZERO, to_fraction
 from foundation.errors import InputError
+from marketsimulator.results import attribution
 from marketsimulator.run_result import (
     CRYPTO_FEE,
     DELISTED,
     Booking,
     BookingKind,
-    InitialPosition,
     EquityRow,
+    InitialPosition,
     Run,
 )
-from marketsimulator.results import attribution
 from trainingdata.instants import utc_text
 from trainingdata.instruments import is_crypto
 from trainingdata.market import Market

@@ -39,7 +39,7 @@ class MultirunComparison(Callback):
         # Every command that takes a backtest's settings names this class: it starts without the
         # libraries that only the page needs.
         from marketsimulator.results.comparison import compared
-        from marketsimulator.results.run_record import read_run, find_run_folders
+        from marketsimulator.results.run_record import find_run_folders, read_run
 
         try:
             runs = [read_run(path) for path in find_run_folders(within)]

@@ -29,8 +29,8 @@ from foundation.formatting import (
 from foundation.plugin import is_plugin
 from marketsimulator.run_result import DELISTED, Run
 from sizing.settings import DrawdownLimit, Limits
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import CLOSE, Bars, Doubt
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.delistings import BarAbsence
 from trainingdata.instants import DAY, new_york_date, utc_text
 from trainingdata.instruments import is_crypto

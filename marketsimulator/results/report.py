@@ -13,11 +13,10 @@ import yaml
 
 from foundation.charts import Chart
 from foundation.decimals import to_cents
-from foundation.formatting import number, percent, usd
 from foundation.files import run_files
+from foundation.formatting import number, percent, usd
 from foundation.page import render_page
 from foundation.tables import Table
-from marketsimulator.run_result import Run, holding_hours, file_writers
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes, forecast_outcomes
 from marketsimulator.results.metrics import daily_marks, daily_rows, returns_by
 from marketsimulator.results.report_charts import (
@@ -38,9 +37,9 @@ from marketsimulator.results.report_tables import (
     figure_table,
     fill_table,
     heading,
-    outperformance_table,
     month_table,
     order_table,
+    outperformance_table,
     profit_cents,
     run_name,
     significance_text,
@@ -52,6 +51,7 @@ from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.run_folder import SUMMARY_FILE
 from marketsimulator.results.summary import Results
 from marketsimulator.results.verdict import verdict
+from marketsimulator.run_result import Run, file_writers, holding_hours
 from trainingdata.bars import last_closes_by_symbol
 
 MARGIN_RULES = {

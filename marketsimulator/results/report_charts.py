@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from foundation.arrays import Array, Index, Instants
-from foundation.charts import Chart, SeriesForm, Series, ValueUnit, pit_density_chart
+from foundation.charts import Chart, Series, SeriesForm, ValueUnit, pit_density_chart
 from foundation.formatting import number, percent, usd
 from foundation.tables import DrawnShape
-from marketsimulator.run_result import Run
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes
+from marketsimulator.run_result import Run
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK, four_pm, new_york_date
 

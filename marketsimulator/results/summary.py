@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from execution.decision.belief_building import deciding_symbols
 from execution.decision.choice import Choice
 from execution.decision.decision import Decision, decision_of_choices
-from execution.decision.belief_building import deciding_symbols
 from execution.decision.rebalancing import rebalance
 from execution.decision.trader import Decider, Trader
 from execution.orders.account_snapshot import AccountSnapshot
@@ -20,7 +20,6 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import Progress
 from foundation.arrays import Array, Mask
 from foundation.formatting import allows_annual_figures
-from marketsimulator.run_result import Run, premium_share
 from marketsimulator.results.attribution import attribute_run
 from marketsimulator.results.figures import account_figures, contributions, fill_figures
 from marketsimulator.results.forecast_outcomes import coverage_remarks
@@ -29,28 +28,28 @@ from marketsimulator.results.metrics import (
     daily_equity,
     daily_marks,
     daily_returns,
-    wiped_out_on,
     performance,
+    wiped_out_on,
 )
 from marketsimulator.results.remarks import (
     account_remarks,
     broker_remarks,
+    buy_and_hold_remarks,
     cost_remarks,
     daily_remarks,
+    delisting_remarks,
     doubt_remarks,
     drawdown_remarks,
-    delisting_remarks,
     failure_remarks,
     fee_remarks,
-    buy_and_hold_remarks,
-    sample_size_remarks,
     luck_remarks,
     no_trade_remarks,
     position_remarks,
     prices_text,
-    uncalibrated_remarks,
     same_trades_remarks,
+    sample_size_remarks,
     small_order_remarks,
+    uncalibrated_remarks,
     undecided_remarks,
     universe_remarks,
     unused_sizing_remarks,
@@ -66,6 +65,7 @@ from marketsimulator.results.trials import NO_LEDGER, Trial, TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.results.verdict import no_evidence_reason
+from marketsimulator.run_result import Run, premium_share
 from marketsimulator.runs.outcome import AccountOutcome
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings

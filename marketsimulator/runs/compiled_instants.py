@@ -24,8 +24,8 @@ from foundation.compiled import (
     copy_row,
     jit_inline,
     picked,
-    take_columns,
     spread,
+    take_columns,
 )
 from marketsimulator.account.book import (
     BY_DELISTING,
@@ -37,12 +37,12 @@ from marketsimulator.account.book import (
 )
 from marketsimulator.account.margin import unborrowed_cash
 from marketsimulator.account.rebalancing import (
+    ensure_tape_space,
     immediate_targets,
     max_fills,
-    trade_to_targets,
     send_auction_orders,
     steps_to_quantity,
-    ensure_tape_space,
+    trade_to_targets,
 )
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from sizing.allocation import solve_plan

@@ -20,20 +20,20 @@ from execution.decision.problem import RoundedTargets, SizingTerms, round_to_lot
 from execution.decision.trader import SizingResult, run_strategy
 from foundation.arrays import Array, Index, Records
 from foundation.threads import undivided
-from marketsimulator.account.book import Book, max_flows, create_tape
+from marketsimulator.account.book import Book, create_tape, max_flows
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.timeline import Timeline
 from marketsimulator.runs.instants import (
     EQUITY_ROW,
-    KeptDecisions,
     CompiledInputs,
-    visible_account,
+    KeptDecisions,
     advance_to,
     decision_inputs,
     record_instant,
+    step_instants,
     target_quantities_of,
     trade_decision,
-    step_instants,
+    visible_account,
 )
 from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy

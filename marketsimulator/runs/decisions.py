@@ -17,10 +17,10 @@ from execution.decision.decision import (
     DecisionArrays,
     DecisionColumns,
     class_rules,
+    concatenate_columns,
     decided_cells,
     decision_columns,
     gap_a_year,
-    concatenate_columns,
 )
 from execution.decision.rebalancing import decision_orders, ordered_quantity
 from execution.orders.orders import Order, exact_decimal
@@ -28,13 +28,13 @@ from foundation.arrays import Array, Index, Instants, Mask
 from foundation.compiled import any_true, compiled, spread
 from foundation.threads import parallel_map
 from marketsimulator.run_result import DecisionLog, decision_frame
-from marketsimulator.runs.compiled_instants import KeptDecisions, CompiledInputs, recompute_decision
+from marketsimulator.runs.compiled_instants import CompiledInputs, KeptDecisions, recompute_decision
 from marketsimulator.runs.compiled_run import CompiledRun
 from marketsimulator.settings import BacktestSettings
+from sizing.explanation import Explanation, explain_by_horizon, explain_targets, kelly_by_horizon
 from sizing.inputs import no_equity_text
 from sizing.kelly import failure_text
 from sizing.solver.active_set import SOLVED
-from sizing.explanation import Explanation, explain_by_horizon, explain_targets, kelly_by_horizon
 from sizing.strategies import Legacy
 from trainingdata.bars import Bars
 from trainingdata.instruments import Instrument

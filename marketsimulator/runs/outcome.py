@@ -32,8 +32,8 @@ from foundation.errors import InputError, one_line
 from foundation.plugin import is_plugin
 from marketsimulator.account.terms import day_table
 from marketsimulator.run_result import Run, is_trade
-from marketsimulator.runs.simulate import simulate_trading, can_run_compiled
 from marketsimulator.runs.compiled_run import run_compiled
+from marketsimulator.runs.simulate import can_run_compiled, simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.market import Market
 

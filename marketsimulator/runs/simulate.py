@@ -19,8 +19,8 @@ from foundation.arrays import Index
 from marketsimulator.account.broker import SimulatedBroker, margin_events
 from marketsimulator.account.tape import Entry, read_tape
 from marketsimulator.run_result import Booking, EquityRow, Run
-from marketsimulator.runs.decisions import CompiledDecisions
 from marketsimulator.runs.compiled_run import run_compiled
+from marketsimulator.runs.decisions import CompiledDecisions
 from marketsimulator.settings import BacktestSettings
 from trainingdata.instants import compact_text, utc_text, utc_texts
 from trainingdata.market import Market

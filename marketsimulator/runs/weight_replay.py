@@ -23,12 +23,12 @@ from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from marketsimulator.account.book import (
     DIVIDEND,
-    Book,
     BarOpens,
+    Book,
     Record,
-    max_flows,
     create_book,
     create_tape,
+    max_flows,
 )
 from marketsimulator.account.calendar_events import close_session, open_session
 from marketsimulator.account.rebalancing import trade_to_targets, truncate_to_steps

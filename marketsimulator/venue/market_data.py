@@ -12,14 +12,14 @@ from marketsimulator.venue.request import (
     Refused,
     Response,
     query_choice,
-    refuse_unknown_keys,
     query_integer,
+    refuse_unknown_keys,
 )
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import timestamp
-from trainingdata.corporate_actions import adjust_for_splits
 from trainingdata.bars import Bars
-from trainingdata.instants import DAY, parse_instant, midnight, new_york_date
+from trainingdata.corporate_actions import adjust_for_splits
+from trainingdata.instants import DAY, midnight, new_york_date, parse_instant
 from trainingdata.instruments import AssetClass, instrument, is_crypto, venue_spelling
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import Timeframe

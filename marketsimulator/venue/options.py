@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
 import numpy as np
+from trainingdata.read_volatility_index import read_volatility_index
 
 from execution.orders.option_orders import (
     SHARES_PER_OPTION,
@@ -20,15 +21,15 @@ from foundation.errors import InputError, OrderRejected
 from foundation.plugin import load_entry_point
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.settings import OptionTerms
+from marketsimulator.venue.entry_prices import DailyEntries
+from marketsimulator.venue.record import VenueRecord
 from marketsimulator.venue.request import (
     Refused,
     Response,
     query_choice,
-    refuse_unknown_keys,
     query_integer,
+    refuse_unknown_keys,
 )
-from marketsimulator.venue.entry_prices import DailyEntries
-from marketsimulator.venue.record import VenueRecord
 from marketsimulator.venue.spread_tickets import (
     SpreadTicket,
     closing_price,
@@ -41,7 +42,6 @@ from marketsimulator.venue.tickets import derive_id, quantity_text, timestamp
 from marketsimulator.venue.underlying import PriceSource, Underlying
 from trainingdata.bars import Bars
 from trainingdata.instants import parse_date
-from trainingdata.read_volatility_index import read_volatility_index
 
 
 class Desk(Protocol):

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from foundation.errors import InputError
-from marketsimulator.venue.request import Response, query_choice, refuse_unknown_keys
 from marketsimulator.venue.entry_prices import trading_day
-from trainingdata.instants import DAY, parse_instant, midnight, at_new_york_time
+from marketsimulator.venue.request import Response, query_choice, refuse_unknown_keys
+from trainingdata.instants import DAY, at_new_york_time, midnight, parse_instant
 from trainingdata.sessions import Session, session_on
 
 EquityPoint = tuple[np.datetime64, float]  # an instant, and the account's equity then in USD

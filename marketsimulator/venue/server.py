@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 from aiohttp import web
 
-from marketsimulator.venue.request import Request, Refused, Response, Route
 from marketsimulator.venue.faults import FAULTS_AFTER, FAULTS_BEFORE, Fault, FaultPlan, OrderStatus
+from marketsimulator.venue.request import Refused, Request, Response, Route
 from trainingdata.instants import parse_instant
 
 CLOCK_POLL_SECONDS = 0.05  # seconds between looks at a clock that runs by itself, at most

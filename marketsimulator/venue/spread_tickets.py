@@ -23,14 +23,14 @@ from execution.orders.option_orders import (
     SpreadOrder,
     parse_occ_symbol,
 )
-from marketsimulator.venue.request import Response
 from marketsimulator.venue.entry_prices import DailyEntries
+from marketsimulator.venue.request import Response
 from marketsimulator.venue.tickets import (
     client_id,
     derive_id,
     parse_decimal,
-    status_fields,
     refused_fields,
+    status_fields,
     timestamp,
 )
 

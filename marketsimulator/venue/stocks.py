@@ -24,16 +24,16 @@ from foundation.arrays import Instants
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.run_result import DELISTED, BookingKind
 from marketsimulator.settings import BacktestSettings, OptionTerms, VenueSettings
-from marketsimulator.venue.request import Refused, Response
 from marketsimulator.venue.entry_prices import DailyEntries, trading_day
 from marketsimulator.venue.faults import OrderStatus
 from marketsimulator.venue.options import VenueOptions
 from marketsimulator.venue.portfolio_history import EquityPoint
 from marketsimulator.venue.record import VenueOrder, VenueRecord
+from marketsimulator.venue.request import Refused, Response
 from marketsimulator.venue.tickets import Ticket, parse_order, quantity_text, timestamp
 from sizing.quantity import truncate_to_increment
 from trainingdata.bars import CLOSE
-from trainingdata.instants import midnight, new_york_date, at_new_york_time
+from trainingdata.instants import at_new_york_time, midnight, new_york_date
 from trainingdata.instruments import BILLIONTH, AssetClass, is_crypto, venue_spelling
 from trainingdata.market import Market
 from trainingdata.sessions import in_session

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from execution.orders.orders import ORDER_TYPES, PRICE_FIELDS, TIMES_IN_FORCE, Fill, Order
-from marketsimulator.venue.request import Refused, Response
 from marketsimulator.venue.faults import OPEN_STATUSES, OrderStatus
+from marketsimulator.venue.request import Refused, Response
 from trainingdata.instruments import AssetClass, instrument, venue_spelling
 
 # Every id of the venue is derived from a name within this namespace: the same run has the same ids.

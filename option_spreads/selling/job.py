@@ -17,8 +17,8 @@ from execution.live.account import AccountMismatch, LiveAccount
 from execution.live.accounts import SPREADS_JOB, TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.loop import print_line
-from execution.live.status_page import PageSection
 from execution.live.settings import LiveSettings
+from execution.live.status_page import PageSection
 from execution.orders.broker import Broker
 from execution.orders.gate import AnyOrder, OrderGate, OrderRole
 from foundation.compose import compose_config

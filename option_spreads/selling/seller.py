@@ -22,8 +22,8 @@ import pandas as pd
 from execution.alpaca.options import AlpacaSpreads
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.option_orders import (
-    OptionContract,
     NeverSent,
+    OptionContract,
     OptionLeg,
     SpreadFill,
     net_credit,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from trainingdata.read_volatility_index import read_volatility_index
 
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
@@ -24,7 +25,6 @@ from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.sessions import Session
 from trainingdata.source import Feed
-from trainingdata.read_volatility_index import read_volatility_index
 
 if TYPE_CHECKING:
     import pandas as pd

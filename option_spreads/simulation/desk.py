@@ -23,7 +23,7 @@ from execution.orders.option_orders import (
     net_credit,
 )
 from foundation.errors import OrderRejected
-from marketsimulator.venue.spread_tickets import SpreadTicket, SpreadStatus
+from marketsimulator.venue.spread_tickets import SpreadStatus, SpreadTicket
 from marketsimulator.venue.underlying import Underlying
 from option_spreads.selling.rules import TRADING_DAYS, cutoff_of, orders_taken_until
 from option_spreads.simulation.pricing import bid_and_ask, option_value

@@ -19,7 +19,7 @@ from execution.orders.option_orders import SHARES_PER_OPTION
 from foundation.arrays import Array
 from foundation.formatting import NO_VALUE, count_text, number, percent, usd
 from foundation.tables import Table
-from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, format_csv, entry_columns
+from option_spreads.autoscaler.trades import COLUMNS, ClosedTrade, entry_columns, format_csv
 from option_spreads.selling.rules import SpreadCosts
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.resampled_accounts import sortino

@@ -25,7 +25,7 @@ from option_spreads.autoscaler.trades import (
     trade_total,
 )
 from option_spreads.simulation.resampling import Units, whole_units
-from trainingdata.instants import NEW_YORK, parse_instant, new_york_date, utc_text
+from trainingdata.instants import NEW_YORK, new_york_date, parse_instant, utc_text
 from trainingdata.sessions import sessions_between
 
 ENTRY_COLUMN = "Timestamp_ET"

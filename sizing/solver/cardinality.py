@@ -13,7 +13,7 @@ import numpy as np
 from foundation.arrays import Array, Index, Mask, Matrix
 from foundation.compiled import compiled, jit_inline, true_indices
 from sizing.solver.active_set import SOLVED
-from sizing.solver.multi_period import SizingProblem, fixed_use, cannot_borrow, optimal_weights
+from sizing.solver.multi_period import SizingProblem, cannot_borrow, fixed_use, optimal_weights
 
 MAX_EXCHANGES = 12  # tried at most
 MIN_GAIN = 1e-12  # a return: what an exchange has to add

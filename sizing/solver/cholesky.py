@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from foundation.arrays import Array
-from foundation.compiled import compiled, jit_inline, jit_fastmath
+from foundation.compiled import compiled, jit_fastmath, jit_inline
 
 # Of the largest variance or pull, added to each variance: a singular matrix then has a factor, and
 # no objective moves by an amount that counts.

@@ -12,7 +12,7 @@ import pytest
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from foundation.compose import compose_config
-from trainingdata.bars import Bars, last_closes_by_symbol, build_panel
+from trainingdata.bars import Bars, build_panel, last_closes_by_symbol
 from trainingdata.instants import history_start
 from trainingdata.synthetic import SyntheticMarket
 from trainingdata.timeframe import HOURLY

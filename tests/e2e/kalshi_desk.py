@@ -20,10 +20,10 @@ from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.manager import (
     EPOCH,
     AccountBooks,
-    KalshiMultiMarketOrderManager,
     FeeRulesLookup,
+    KalshiMultiMarketOrderManager,
 )
-from event_contracts.trading.orders import EventContractOrder, ContractAction
+from event_contracts.trading.orders import ContractAction, EventContractOrder
 from event_contracts.trading.policies import Codes, Observations
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from execution.journal.order_store import OrderStore

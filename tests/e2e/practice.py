@@ -27,7 +27,7 @@ from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import TRADE_JOB
-from execution.live.batch import record_batch, record_sending, finish_cycle
+from execution.live.batch import finish_cycle, record_batch, record_sending
 from execution.live.cycle import Cycle, ReconciledAccount, decide_cycle
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
@@ -44,7 +44,7 @@ from option_spreads.simulation.settings import PracticeSettings
 from tests.passing import HURRIED
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.bar_feed import BarFeed
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.market_data import MarketData
 from trainingdata.market import Market
 

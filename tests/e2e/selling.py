@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.option_orders import OptionContract, NeverSent, Quote, SpreadFill, SpreadOrder
+from execution.orders.option_orders import NeverSent, OptionContract, Quote, SpreadFill, SpreadOrder
 from foundation.errors import OrderRejected
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles

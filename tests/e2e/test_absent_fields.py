@@ -22,7 +22,7 @@ from tests.e2e import test_live_account as live
 from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, broker, forgotten, order
 from tests.e2e.test_options_over_the_wire import AT, options, put, spreads
-from trainingdata.feed.fields import RequiredField, OptionalField
+from trainingdata.feed.fields import OptionalField, RequiredField
 
 ABSENT = object()
 WAYS = (ABSENT, None)

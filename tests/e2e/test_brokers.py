@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from execution.alpaca.broker import AlpacaBroker
-from execution.testing import OPENING, BrokerContract, BrokerBench
+from execution.testing import OPENING, BrokerBench, BrokerContract
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.practice import KEYS, SPAN, practising

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from execution.doctor import CHECKS, Finding, DoctorContext, _feed, clock_offset, run_checks
+from execution.doctor import CHECKS, DoctorContext, Finding, _feed, clock_offset, run_checks
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltKind, Halts
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -39,7 +39,7 @@ from marketsimulator import alpaca_server
 from tests.commands import overridden
 from tests.e2e.practice import KEYS, OPENING, Practice, environment, live_settings, practising
 from tests.e2e.refused import answer_of
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 
 NAMES = list(CHECKS)
 OF_THE_ACCOUNT = [name for name, (_, needed) in CHECKS.items() if needed]

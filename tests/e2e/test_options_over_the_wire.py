@@ -38,8 +38,8 @@ from execution.live.settings import LiveSettings
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.last_trades import NoTrades
 from execution.orders.option_orders import (
-    OptionContract,
     NeverSent,
+    OptionContract,
     OptionLeg,
     SpreadFill,
     SpreadOrder,

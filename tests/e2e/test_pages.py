@@ -13,7 +13,7 @@ from markupsafe import Markup
 from forecasting.evaluate import evaluate, evaluation_files
 from forecasting.settings import EvaluationSettings, ForecasterSettings
 from foundation.arrays import Instants
-from foundation.charts import Chart, SeriesForm, Series
+from foundation.charts import Chart, Series, SeriesForm
 from foundation.compose import compose_config
 from foundation.files import write_files_atomically
 from foundation.page import CHART_SCRIPTS, CHART_STYLES, content_policy, script, style

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from execution.orders.gate import UNGUARDED, OrderGate
-from execution.orders.option_orders import OptionContract, NeverSent, SpreadFill, SpreadOrder
+from execution.orders.option_orders import NeverSent, OptionContract, SpreadFill, SpreadOrder
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import UnknownAccountState

@@ -23,14 +23,14 @@ from execution.journal.cycles import NextCycleBook
 from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog, NoticeBook
 from execution.journal.halts import HALT_RULES, Halts
-from execution.journal.marks import EquityMark, MarkBook, IndexPoint
-from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress
+from execution.journal.marks import EquityMark, IndexPoint, MarkBook
+from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.live.account_lock import JOURNAL_FILE, KILL_FILE, PAGE_FILE
 from execution.live.accounts import TRADE_JOB
 from execution.live.loop import StopSignal
 from execution.live.open_account import OpenAccount
-from execution.live.status_page import PageLimits, PageSection, StatusPage
 from execution.live.settings import LiveSettings
+from execution.live.status_page import PageLimits, PageSection, StatusPage
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
 from foundation.compose import compose_config

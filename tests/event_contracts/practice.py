@@ -37,7 +37,7 @@ from event_contracts.practice_server import (
 )
 from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
-from event_contracts.simulation.sessions import validate_session, session_to_tape
+from event_contracts.simulation.sessions import session_to_tape, validate_session
 from event_contracts.trading.endpoint import KalshiKeys
 from event_contracts.trading.orders import EventContractOrder
 from foundation.arrays import Array

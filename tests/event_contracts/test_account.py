@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 
 from event_contracts.trading.endpoint import (
     MAX_PAGES,
+    HttpStatusError,
     KalshiConnection,
     KalshiSettings,
-    HttpStatusError,
 )
 from event_contracts.trading.fees import FeeRules
 from event_contracts.trading.listings import MarketSettlement
 from event_contracts.trading.manager import (
     MIN_CASH_FLOW,
     AccountBooks,
+    AccountUpdates,
     ExpectedBooks,
     KalshiMultiMarketOrderManager,
-    AccountUpdates,
     apply_updates,
 )
 from event_contracts.trading.orders import ContractFill, EventContractOrder

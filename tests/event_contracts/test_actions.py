@@ -25,13 +25,13 @@ from event_contracts.trading.actions import (
     process_action,
 )
 from event_contracts.trading.orders import (
+    ContractAction,
+    ContractQuote,
     EventContractOrder,
     MarketView,
-    Outcome,
-    ContractQuote,
     OrderReceipt,
+    Outcome,
     RestingOrder,
-    ContractAction,
     other,
 )
 from foundation.errors import InputError

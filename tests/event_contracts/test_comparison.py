@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from event_contracts.compare import compare, held_out_sessions, pairs_to_compare, build_result
+from event_contracts.compare import build_result, compare, held_out_sessions, pairs_to_compare
 from event_contracts.settings import ComparisonSettings
 from event_contracts.simulation.comparison import (
     Comparison,
-    PlayedSessions,
     EntrantResult,
+    PlayedSessions,
     ResampledReturns,
     play_sessions,
 )

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.trading.endpoint import (
+    HttpStatusError,
     KalshiConnection,
     KalshiKeys,
     KalshiSettings,
-    HttpStatusError,
 )
 from foundation.errors import BrokerError, InputError, InvalidResponse
 from tests.event_contracts.practice import KEYS

@@ -19,12 +19,12 @@ from event_contracts.simulation.vector import VectorKalshiEnv
 from event_contracts.trading.records import (
     BUY_NO,
     BUY_YES,
-    MICROS_PER_DOLLAR,
     MAX_FILLS,
-    MICROS_PER_PRICE_UNIT,
-    SELL_YES,
     MAX_RESTING_ORDERS,
+    MICROS_PER_DOLLAR,
+    MICROS_PER_PRICE_UNIT,
     PRICE_UNITS,
+    SELL_YES,
 )
 from tests.e2e.kalshi_desk import quotes
 from tests.event_contracts.exact_account import Account, as_fill

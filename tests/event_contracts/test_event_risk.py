@@ -30,20 +30,20 @@ from event_contracts.trading.event_risk import (
     strike_fields,
 )
 from event_contracts.trading.orders import (
-    Exposure,
-    EventContractOrder,
-    Outcome,
     ContractQuote,
+    EventContractOrder,
+    Exposure,
+    Outcome,
     other,
 )
 from event_contracts.trading.record_rules import write_action_masks
 from event_contracts.trading.records import (
-    MICROS_PER_DOLLAR,
     MARKET,
-    ORDER,
     MAX_RESTING_ORDERS,
-    TICK,
+    MICROS_PER_DOLLAR,
+    ORDER,
     PRICE_UNITS,
+    TICK,
 )
 from foundation.decimals import CENT
 from foundation.errors import InputError, OrderRejected

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from event_contracts import SyntheticSessionModel
 from event_contracts.simulation.exchange import (
     Exchange,
-    SimulatedListing,
     PlacedOrder,
+    SimulatedListing,
     SimulatedOrderManager,
 )
 from event_contracts.simulation.sessions import session_to_tape
@@ -23,10 +23,10 @@ from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.trading.actions import PositionLimits
 from event_contracts.trading.orders import (
     ContractFill,
+    ContractTimeInForce,
     EventContractOrder,
     MarketView,
     Outcome,
-    ContractTimeInForce,
     other,
 )
 from event_contracts.trading.records import MAX_RESTING_ORDERS

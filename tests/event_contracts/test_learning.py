@@ -20,10 +20,10 @@ from event_contracts.settings import KalshiTradingSettings
 from event_contracts.simulation.learner import (
     Experience,
     Learner,
-    TrainingBatch,
     Markets,
-    estimate_advantages,
+    TrainingBatch,
     build_learner,
+    estimate_advantages,
     surrogate_and_entropy,
 )
 from event_contracts.simulation.settings import LearnerSettings, SyntheticSessionModel

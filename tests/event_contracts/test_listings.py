@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from event_contracts.simulation import catalog
 from event_contracts.trading.endpoint import KalshiConnection
 from event_contracts.trading.fees import FeeRules, KalshiFees
-from event_contracts.trading.listings import MarketListing, MarketFees, PriceTicks, sale_prices
+from event_contracts.trading.listings import MarketFees, MarketListing, PriceTicks, sale_prices
 from event_contracts.trading.orders import PAYOUT
 from execution.orders.fees import DatedRate
 from foundation.errors import BrokerError, InputError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from event_contracts.trading.action_log import ActionLog
 from event_contracts.trading.fees import FeeRules
-from event_contracts.trading.orders import ContractFill, EventContractOrder, Outcome, ContractAction
+from event_contracts.trading.orders import ContractAction, ContractFill, EventContractOrder, Outcome
 from event_contracts.trading.position_sizes import (
     Episode,
     PositionSizeMetrics,
@@ -22,7 +22,7 @@ from event_contracts.trading.position_sizes import (
 )
 from event_contracts.trading.status_sections import sections
 from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress, OrderState
+from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
 from foundation.database import Database
 from tests.e2e.kalshi_desk import RAIN
 from tests.e2e.test_status_page import text_of

@@ -24,7 +24,7 @@ from event_contracts.practice_server import (
 from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog
 from event_contracts.simulation.exchange import Exchange, SimulatedListing
-from event_contracts.simulation.sessions import validate_session, session_to_tape
+from event_contracts.simulation.sessions import session_to_tape, validate_session
 from event_contracts.simulation.synthetic import synthetic_session
 from event_contracts.simulation.venue import OrderRequest, Refused, take
 from event_contracts.trading.event_risk import Strike, StrikeFields

@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from event_contracts.practice_server import KalshiServer
-from event_contracts.trading.endpoint import ROOT, KalshiConnection, HttpStatusError
+from event_contracts.trading.endpoint import ROOT, HttpStatusError, KalshiConnection
 from event_contracts.trading.fees import KalshiFees
 from event_contracts.trading.listings import MarketFees
 from event_contracts.trading.orders import EventContractOrder, Outcome

@@ -22,9 +22,9 @@ from event_contracts.simulation.sessions import (
     SOLD,
     YES_ASK,
     YES_BID,
-    validate_session,
     mid_prices,
     session_outcome,
+    validate_session,
 )
 from event_contracts.simulation.settings import SyntheticSessionModel
 from event_contracts.simulation.synthetic import (

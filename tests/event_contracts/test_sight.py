@@ -15,10 +15,10 @@ from event_contracts.trading.actions import POSITION_SIZES, LimitOrderActionSpac
 from event_contracts.trading.actor import MarketMemory
 from event_contracts.trading.listings import MarketListing
 from event_contracts.trading.observation import FEATURES
-from event_contracts.trading.orders import MarketView, ContractQuote
+from event_contracts.trading.orders import ContractQuote, MarketView
 from event_contracts.trading.records import (
-    MICROS_PER_DOLLAR,
     MAX_RESTING_ORDERS,
+    MICROS_PER_DOLLAR,
     TICK,
     Record,
     SamplingSchedule,

@@ -15,7 +15,7 @@ from event_contracts.trading.manager import PaidPosition
 from event_contracts.trading.orders import EventContractOrder
 from event_contracts.trading.status_sections import sections
 from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress
+from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.live.account_lock import PAGE_FILE
 from execution.live.loop import StopSignal
 from foundation.database import Database

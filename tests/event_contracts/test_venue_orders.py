@@ -15,10 +15,10 @@ from jsonschema import Draft202012Validator
 
 from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.orders import (
+    ContractAction,
+    ContractTimeInForce,
     EventContractOrder,
     Outcome,
-    ContractTimeInForce,
-    ContractAction,
 )
 from event_contracts.trading.venue_orders import (
     VenueFill,
@@ -29,8 +29,8 @@ from event_contracts.trading.venue_orders import (
     order_side,
 )
 from execution.journal.order_store import OrderIntent
-from execution.journal.orders import order_of as journaled
 from execution.journal.orders import encode_order
+from execution.journal.orders import order_of as journaled
 from foundation.errors import InvalidResponse
 from tests.e2e.practice import ROOT
 from tests.event_contracts.practice import FILL, ORDER

@@ -11,13 +11,13 @@ from event_contracts.simulation.exchange import Exchange
 from event_contracts.trading.action_log import ActionEntry, ActionLog
 from event_contracts.trading.actor import ActorService
 from event_contracts.trading.orders import (
+    ContractAction,
+    ContractQuote,
     EventContractOrder,
     MarketView,
     OrderManager,
     Outcome,
-    ContractQuote,
     RestingOrder,
-    ContractAction,
 )
 from event_contracts.trading.policies import Policy
 from event_contracts.trading.records import MarketUpdate, SamplingSchedule

@@ -16,7 +16,7 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.gate import AnyOrder
 from tests.passing import Passing
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 
 KEYS = ApiKeys("KEYKEYKEY", "SECRETSECRET")
 FACTS = {"cash": "1000", "multiplier": "4", "shorting_enabled": True}

@@ -12,8 +12,8 @@ from execution.journal.order_store import OrderIntent, OrderStore
 from execution.live.account_lock import (
     JOURNAL_FILE,
     account_lock,
-    may_exist,
     is_traded,
+    may_exist,
     open_journal,
     state_folder,
 )

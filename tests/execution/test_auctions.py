@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from execution.decision.rebalancing import rebalance
 from execution.orders.auctions import (
-    auction_refusal,
-    next_send_time,
-    auction_send_deadline,
     accepted_from,
+    auction_refusal,
+    auction_send_deadline,
+    next_send_time,
 )
 from execution.orders.orders import Order, TimeInForce
 from execution.orders.venue_rules import refusal

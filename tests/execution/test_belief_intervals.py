@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import execution.decision.belief_building as module
-from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
 from execution.decision.belief_building import NoForecast, belief_of_symbol, build_beliefs
+from execution.decision.beliefs import BeliefTable, PlanPeriods, concatenate_beliefs
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, no_progress
 from forecasting.moments import expected_return_between, variance_until
@@ -22,8 +22,8 @@ from tests.execution.traders import Tilted, correlations_of
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import news_overlap
 from trainingdata.long_run_variance import long_run_variances
+from trainingdata.sessions import news_overlap
 from trainingdata.timeframe import HOURLY
 
 HOUR = np.timedelta64(1, "h")

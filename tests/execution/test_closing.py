@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from execution.live.overnight import (
     OvernightTrimmer,
     after_closing_auction,
-    session_close,
-    flattening_orders,
     exceeds_overnight_ceiling,
+    flattening_orders,
     overnight_trims,
+    session_close,
     with_reductions,
 )
 from execution.orders.account_snapshot import AccountSnapshot

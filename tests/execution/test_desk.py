@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from execution.brokers import FirstReadingRejected, AccountReading, ReadingRejected
+from execution.brokers import AccountReading, FirstReadingRejected, ReadingRejected
 from execution.live.guarded_broker import GuardedBroker
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset

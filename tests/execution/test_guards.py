@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HALT_RULES, HaltKind, Halts
-from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress, OrderState
+from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
 from execution.live.account_lock import KILL_FILE
 from execution.live.exposure import open_order_prices
 from execution.live.guards import Guards, GuardSettings

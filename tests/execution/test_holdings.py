@@ -21,21 +21,21 @@ from hypothesis import strategies as st
 from execution.alpaca.activities import kind_of
 from execution.journal.activities import Activity, Kind
 from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress, OrderState
+from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
 from execution.live.expected_positions import (
     ACTIVITY_OVERLAP,
     Discrepancy,
     ExpectedPositions,
     Tolerance,
-    value_discrepancies,
     explaining_bookings,
+    value_discrepancies,
 )
 from execution.orders.option_orders import (
     SHARES_PER_OPTION,
     OptionLeg,
     SpreadOrder,
-    parse_occ_symbol,
     is_option,
+    parse_occ_symbol,
 )
 from execution.orders.orders import Order, Side
 from foundation.database import Database

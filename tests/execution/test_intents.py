@@ -15,9 +15,9 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import (
     TERMINAL_STATES,
     OrderIntent,
-    OrderStore,
     OrderProgress,
     OrderState,
+    OrderStore,
 )
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed

@@ -20,13 +20,13 @@ from execution.journal.marks import EquityMark, MarkBook
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.schema import SCHEMA_VERSION, open_current_schema
 from execution.live.account_lock import refuse_unusable
-from execution.live.guards import GuardSettings
 from execution.live.expected_positions import ExpectedPositions
+from execution.live.guards import GuardSettings
 from execution.live.losses import write_mark
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Order
 from foundation.clock import TimeSource
-from foundation.database import DatabaseDamaged, Database
+from foundation.database import Database, DatabaseDamaged
 from foundation.errors import InputError
 from foundation.redaction import NO_SECRETS
 from marketsimulator.results.journal_record import JournalRecord

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltChanges, HaltKind, Halts
-from execution.journal.marks import EquityMark, MarkBook, IndexPoint, date_of
+from execution.journal.marks import EquityMark, IndexPoint, MarkBook, date_of
 from execution.live.guards import GuardSettings
 from execution.live.losses import REHALT_GROWTH, loss_halts, next_point, write_mark
 from foundation.clock import TimeSource

@@ -15,13 +15,13 @@ import pytest
 
 from execution.alpaca.order_venue import OrderVenue, order_request
 from execution.alpaca.placed_order import AlpacaOrder, filled_spreads
-from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderStore, OrderState
+from execution.journal.order_store import ORDER_STATES, OrderIntent, OrderState, OrderStore
 from execution.journal.outbox import OrderDenied, Outbox, TooLate
 from execution.orders.gate import UNGUARDED
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
 from execution.orders.orders import Order
 from foundation.database import Database
-from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, InvalidResponse
+from foundation.errors import BrokerError, InvalidResponse, OrderRejected, OutcomeUnknown
 from tests.execution.scripted_venue import (
     KEYS,
     NOW,

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from execution.decision.rebalancing import rebalance
-from execution.journal.orders import is_same_order, decode_order, encode_order
+from execution.journal.orders import decode_order, encode_order, is_same_order
 from execution.orders.account_snapshot import MIN_FREE_EQUITY_SHARE, AccountSnapshot
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol

@@ -19,8 +19,8 @@ from sizing.settings import PriorSettings
 from tests.execution.traders import LAST, MIDDAY, NIGHT, STOCKS, Tilted, decided, known, trader_of
 from trainingdata.bars import Bars
 from trainingdata.instruments import AssetClass
-from trainingdata.market import Market
 from trainingdata.long_run_variance import long_run_variances
+from trainingdata.market import Market
 from trainingdata.timeframe import HOURLY
 
 

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from execution.journal.activities import Activity, ActivityBook
 from execution.journal.activities import Kind as BookingKind
 from execution.journal.events import EventLog
-from execution.journal.order_store import OrderIntent, OrderStore, OrderProgress
+from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.journal.positions import (
     Ledger,
     PositionBook,
+    PositionChange,
     PositionProfit,
     PositionRow,
-    PositionChange,
     ledgers_of,
     position_profit,
 )

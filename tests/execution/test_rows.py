@@ -17,11 +17,11 @@ from pydantic import Json
 from execution.journal.rows import (
     Amount,
     ExactDecimal,
-    Instant,
     Float,
+    Instant,
+    Integer,
     JournalTable,
     Text,
-    Integer,
     digest_of,
 )
 from foundation.database import Database, DatabaseFailed

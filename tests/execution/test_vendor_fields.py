@@ -16,7 +16,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from foundation.errors import BrokerError
 from tests.execution.scripted_venue import Ours
 from trainingdata.bars import check_bars
-from trainingdata.feed.fields import RequiredField, OptionalField
+from trainingdata.feed.fields import OptionalField, RequiredField
 from trainingdata.feed.market_data import _arrays
 
 T = TypeVar("T")

@@ -34,8 +34,8 @@ from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, no_progress
-from forecasting.moments import log_moments
 from forecasting.forecast_cache import Partition
+from forecasting.moments import log_moments
 from forecasting.windows import WindowKeys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError

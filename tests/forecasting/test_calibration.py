@@ -18,11 +18,11 @@ from forecasting.calibration import fit as fits
 from forecasting.calibration import forecaster as calibration
 from forecasting.calibration.dispersion import CalibrationSample, fit_dispersion
 from forecasting.calibration.fit import autocorrelation, shrinkage
+from forecasting.calibration.fit_store import FitStore
 from forecasting.calibration.forecaster import CalibratedForecaster
 from forecasting.calibration.history import ClassHistory
-from forecasting.calibration.fit_store import FitStore
 from forecasting.calibration.settings import CalibrationSettings
-from forecasting.calibration.variance import LOOKBACKS, trailing_averages, bar_variance, day_pattern
+from forecasting.calibration.variance import LOOKBACKS, bar_variance, day_pattern, trailing_averages
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progress, no_progress
 from forecasting.moments import LogMoments, log_moments, volatility
 from forecasting.scores import score_frame

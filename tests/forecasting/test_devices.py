@@ -22,13 +22,13 @@ from forecasting.chronos2 import devices
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
 from forecasting.chronos2.devices import (
-    MIN_CUDA_BATCH_SIZE,
     MAX_CUDA_BATCH_SIZE,
+    MIN_CUDA_BATCH_SIZE,
     bf16_unit,
     bytes_per_window,
     default_batch_size,
-    resolve_device,
     fitting_batch_size,
+    resolve_device,
 )
 from forecasting.chronos2.engine import Engine, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster

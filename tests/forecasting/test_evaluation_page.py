@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.evaluate import gains_chart, judge_scores, date_range_text
+from forecasting.evaluate import date_range_text, gains_chart, judge_scores
 from forecasting.scores import gain
 from foundation.arrays import Array
 

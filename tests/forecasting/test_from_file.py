@@ -11,8 +11,8 @@ import pytest
 
 from forecasting.baseline import RandomWalk
 from forecasting.batch import Batch, is_batch_file, run_batch, write_batch
-from forecasting.forecast import HORIZON, LEVELS, ForecastTable, reads_future
 from forecasting.file_forecaster import FileForecaster
+from forecasting.forecast import HORIZON, LEVELS, ForecastTable, reads_future
 from forecasting.scores import score_common_forecasts
 from forecasting.settings import BatchSettings, ForecasterSettings
 from foundation.errors import DataError, InputError

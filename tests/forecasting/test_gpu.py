@@ -20,7 +20,7 @@ from forecasting.chronos2.compilation import MAX_GRAPHED_WINDOWS, CudaGraphNetwo
 from forecasting.chronos2.devices import bytes_per_window
 from forecasting.chronos2.engine import ResultTransfer
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.network import attend, attend_in_one_kernel, apply_rotary
+from forecasting.chronos2.network import apply_rotary, attend, attend_in_one_kernel
 from forecasting.chronos2.profile import Dtype, Profile
 from forecasting.forecast import no_progress
 from forecasting.windows import Windows

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from forecasting.chronos2 import ray_predictor
 from forecasting.chronos2.cached_forecaster import CachedForecaster
 from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
-from forecasting.chronos2.ray_predictor import RayPredictions, RaySettings
 from forecasting.chronos2.profile import Profile
+from forecasting.chronos2.ray_predictor import RayPredictions, RaySettings
 from forecasting.forecast import Progress, no_progress
 from forecasting.settings import BatchSettings, ForecasterSettings
 from forecasting.windows import Windows

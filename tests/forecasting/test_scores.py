@@ -36,7 +36,7 @@ from forecasting.scores import (
     summarise_scores,
 )
 from forecasting.settings import EvaluationSettings, ForecasterSettings
-from foundation.console import print_parts, open_terminal
+from foundation.console import open_terminal, print_parts
 from foundation.errors import DataError, InputError
 from foundation.files import write_files_atomically
 from tests.e2e.refused import answer_of, refusal_of

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
-from foundation.charts import MAX_POINTS, Chart, Series, level, thin, pit_density_chart
+from foundation.charts import MAX_POINTS, Chart, Series, level, pit_density_chart, thin
 from foundation.page import render_page
 from foundation.tables import Table
 from tests.pages import charts_of

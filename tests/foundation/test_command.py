@@ -14,7 +14,7 @@ from typing import TextIO
 import pytest
 
 from foundation.console import LoopTerminal, _RunLog, log_to_file, tolerate_print_errors
-from foundation.signals import Terminated, raise_on_signals, one_line_errors
+from foundation.signals import Terminated, one_line_errors, raise_on_signals
 from tests.e2e.refused import restored_logging
 
 

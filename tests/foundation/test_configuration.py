@@ -16,10 +16,10 @@ from foundation.errors import InputError
 from foundation.plugin import merged_table
 from foundation.settings import (
     keys_in,
-    settings_error,
     setting,
     settings_class,
     settings_class_in,
+    settings_error,
     settings_from_config,
 )
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from foundation.database import (
-    DatabaseDamaged,
     Database,
+    DatabaseDamaged,
     DatabaseFailed,
     check_integrity,
     query_rows,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from foundation import PACKAGES
-from foundation.plugin import load_entry_point, entry_point_names
+from foundation.plugin import entry_point_names, load_entry_point
 from tests.e2e.refused import refusal_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent

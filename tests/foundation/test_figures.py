@@ -13,18 +13,18 @@ import pytest
 
 from foundation.formatting import (
     NO_VALUE,
-    plus_minus,
     basis_points,
+    duration_text,
     interval,
     minute,
     multiple,
     number,
     percent,
+    plus_minus,
     price,
     quantity,
     rounded_price,
     short_usd,
-    duration_text,
     usd,
 )
 

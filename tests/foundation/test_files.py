@@ -12,15 +12,15 @@ from omegaconf import OmegaConf
 
 from foundation.errors import InputError
 from foundation.files import (
+    atomic_file,
     check_file,
     check_output,
-    resolve_output,
-    write_atomically,
     check_same_run,
     release_outputs,
     remove_stale_parts,
+    resolve_output,
     run_files,
-    atomic_file,
+    write_atomically,
     write_files_atomically,
 )
 from tests.commands import run_command

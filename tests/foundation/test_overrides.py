@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from foundation.compose import (
+    expand_home,
     refuse_empty,
     refuse_repeated,
     refuse_underscored,
     refuse_words,
-    expand_home,
 )
 from foundation.errors import InputError
 

@@ -13,7 +13,7 @@ import yaml
 from foundation import plugin
 from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
-from foundation.plugin import call_text, is_plugin, load_plugin, insert_plugins, plugin_errors
+from foundation.plugin import call_text, insert_plugins, is_plugin, load_plugin, plugin_errors
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
 from tests.own_module import own_module

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.redaction import MIN_SECRET_LENGTH, MIN_EMBEDDED_LENGTH, redact_secrets
+from foundation.redaction import MIN_EMBEDDED_LENGTH, MIN_SECRET_LENGTH, redact_secrets
 
 LETTERS = st.characters(codec="ascii", categories=["L", "N"])
 

@@ -15,8 +15,8 @@ from marketsimulator.account.book import create_book
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.terms import FillTerms, holding_table, tier_table
 from marketsimulator.account.timeline import timeline
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import Bars, build_panel
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.delistings import Delistings
 from trainingdata.instruments import instrument
 from trainingdata.market import Market

@@ -17,11 +17,11 @@ from execution.orders.fees import TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import exact_decimal
 from marketsimulator.account.broker import SimulatedBroker
-from marketsimulator.run_result import Run, file_writers
 from marketsimulator.results.report import plain
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import StressedBook, load_run_book, load_run_settings
 from marketsimulator.results.stress.outcomes import Outcome, StressResult, stress
+from marketsimulator.run_result import Run, file_writers
 from marketsimulator.settings import BacktestSettings, Scenario
 from tests.marketsimulator.accounts import FREE, market
 from tests.marketsimulator.runs import settings_of

@@ -17,20 +17,20 @@ from hypothesis import strategies as st
 from execution.decision.choice import NO_RATIONALE, Choice
 from foundation.decimals import to_cents
 from foundation.tables import Cell
-from marketsimulator.run_result import DecisionLog, Run, file_writers
 from marketsimulator.results.attribution import (
     ACCOUNT_LABEL,
     PROFIT_PARTS,
     Attribution,
     SymbolHistory,
-    split_ordered_quantity,
     attribute_run,
     attribute_symbol,
+    split_ordered_quantity,
 )
 from marketsimulator.results.figures import contributions
 from marketsimulator.results.report_tables import attribution_tables, profit_cents
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
+from marketsimulator.run_result import DecisionLog, Run, file_writers
 from marketsimulator.runs.outcome import Outcome
 from sizing.binding import PRICED_LIMITS
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends

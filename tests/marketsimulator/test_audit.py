@@ -9,14 +9,14 @@ from execution.decision.beliefs import BeliefTable
 from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, Progress, no_progress
 from marketsimulator import audit
-from marketsimulator.audit import look_ahead, compare_history_starts
+from marketsimulator.audit import compare_history_starts, look_ahead
 from marketsimulator.compare import compare
 from marketsimulator.results.counterfactuals import (
     lag_beliefs,
+    scale_costs,
     scramble_bars,
     shuffle_beliefs,
     truncate_bars,
-    scale_costs,
 )
 from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings

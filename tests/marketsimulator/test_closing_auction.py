@@ -12,8 +12,8 @@ from execution.orders.orders import Order, TimeInForce
 from foundation.errors import InputError
 from tests.marketsimulator.accounts import account_on
 from tests.marketsimulator.runs import settings_of
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import build_panel
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instruments import instrument
 from trainingdata.timeframe import Fill, Timeframe
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from foundation.errors import InputError
-from foundation.formatting import percent
 from foundation.files import write_files_atomically
+from foundation.formatting import percent
 from foundation.settings import with_changes
 from marketsimulator.backtest import run_backtest
 from marketsimulator.compare import compare

@@ -14,8 +14,8 @@ from foundation.compose import compose_config
 from marketsimulator.results.remarks import doubt_remarks, prices_text
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import Bars, Doubt, merge_doubts
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.market import Market
 from trainingdata.source import DataSettings
 from trainingdata.synthetic import SyntheticMarket

@@ -28,10 +28,9 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.gate import OrderRole
 from execution.orders.orders import Fill, Order
 from foundation.database import Database
-from foundation.decimals import to_fraction, to_cents
+from foundation.decimals import to_cents, to_fraction
 from foundation.errors import InputError
 from marketsimulator.drift import is_covered, read
-from marketsimulator.run_result import Booking, InitialPosition, EquityRow, Run
 from marketsimulator.results.drift.decisions import (
     DecisionComparison,
     compare_decisions,
@@ -39,22 +38,23 @@ from marketsimulator.results.drift.decisions import (
 )
 from marketsimulator.results.drift.orders import (
     compare_orders,
+    missed_decision_reason,
     planned_orders,
     slippage,
-    missed_decision_reason,
 )
 from marketsimulator.results.drift.terms import (
-    Flow,
     ComparedAccount,
+    Flow,
     ProfitTerm,
     Trade,
-    to_whole_cents,
     profit_terms,
+    to_whole_cents,
 )
 from marketsimulator.results.journal_record import JournalRecord, marked_at_closes, read_journal
+from marketsimulator.run_result import Booking, EquityRow, InitialPosition, Run
 from marketsimulator.runs.simulate import simulate_trading
 from tests.marketsimulator.runs import BARS, settings_of
-from trainingdata.bars import Bars, last_closes_by_symbol, build_panel
+from trainingdata.bars import Bars, build_panel, last_closes_by_symbol
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
 from trainingdata.timeframe import Timeframe

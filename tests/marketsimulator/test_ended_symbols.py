@@ -14,11 +14,11 @@ from execution.live.cycle import _say_missing
 from foundation.files import write_files_atomically
 from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.backtest import run_backtest
-from marketsimulator.run_result import DELISTED
 from marketsimulator.results.counterfactuals import delist_after
 from marketsimulator.results.remarks import delisting_remarks
 from marketsimulator.results.report import result_files
 from marketsimulator.results.verdict import verdict
+from marketsimulator.run_result import DELISTED
 from marketsimulator.runs.outcome import Outcome, simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings

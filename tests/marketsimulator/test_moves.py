@@ -14,8 +14,8 @@ from execution.orders.fees import FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from execution.orders.orders import exact_decimal
 from foundation.arrays import Records
-from marketsimulator.account.book import Book, BarOpens, create_book, create_tape
-from marketsimulator.account.rebalancing import max_fills, trade_to_targets, ensure_tape_space
+from marketsimulator.account.book import BarOpens, Book, create_book, create_tape
+from marketsimulator.account.rebalancing import ensure_tape_space, max_fills, trade_to_targets
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.terms import FillTerms, day_table, holding_table
 from trainingdata.instruments import instrument

@@ -12,16 +12,16 @@ import pytest
 
 from execution.decision.trader import Trader
 from marketsimulator.run_result import Run
+from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.decisions import CompiledDecisions
 from marketsimulator.runs.outcome import Outcome, simulate_variants
-from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import UNFINISHED
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import eager_trader, settings_of, walked_as_stepped
 from tests.own_module import own_module
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import VOLUME
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.market import Market
 from trainingdata.sessions import calendar, session_opens_on
 

@@ -15,8 +15,8 @@ from execution.decision.sizing import SizingSettings
 from foundation.charts import Chart
 from marketsimulator.results.metrics import figure_text
 from marketsimulator.results.remarks import (
-    cost_remarks,
     buy_and_hold_remarks,
+    cost_remarks,
     no_trade_remarks,
     unused_sizing_remarks,
 )

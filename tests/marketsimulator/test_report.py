@@ -21,16 +21,15 @@ from hypothesis import strategies as st
 from execution.orders.orders import Fill
 from foundation.charts import MAX_POINTS
 from foundation.decimals import to_cents
-from foundation.formatting import NO_VALUE
 from foundation.files import write_files_atomically
+from foundation.formatting import NO_VALUE
 from marketsimulator.backtest import run_backtest
-from marketsimulator.run_result import EquityRow, Run
 from marketsimulator.results.forecast_outcomes import forecast_outcomes
 from marketsimulator.results.metrics import TABLE_FIGURES, daily_rows, figure_text, returns_by
 from marketsimulator.results.remarks import (
     cost_remarks,
-    sample_size_remarks,
     luck_remarks,
+    sample_size_remarks,
     uncalibrated_remarks,
 )
 from marketsimulator.results.report import result_files
@@ -40,6 +39,7 @@ from marketsimulator.results.round_trips import RoundTrip, round_trips
 from marketsimulator.results.significance import outperformance
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
 from marketsimulator.results.verdict import run_label, verdict
+from marketsimulator.run_result import EquityRow, Run
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import run_through, write_bars
 from tests.pages import charts_of, without_scripts

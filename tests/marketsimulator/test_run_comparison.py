@@ -16,14 +16,14 @@ from omegaconf import OmegaConf
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.formatting import NO_VALUE
 from foundation.files import DIGESTS, write_files_atomically
+from foundation.formatting import NO_VALUE
 from marketsimulator.results.comparison import Comparison, compared
 from marketsimulator.results.comparison_page import colours_by_run, growth_chart
 from marketsimulator.results.metrics import daily_performance
 from marketsimulator.results.multirun import MultirunComparison
-from marketsimulator.results.run_record import LIVE_TITLE, read_run, find_run_folders
-from marketsimulator.results.run_set import RunSet, separation, comparison_verdict
+from marketsimulator.results.run_record import LIVE_TITLE, find_run_folders, read_run
+from marketsimulator.results.run_set import RunSet, comparison_verdict, separation
 from marketsimulator.results.significance import overfitting
 from tests.marketsimulator.run_folder_files import write_run
 from tests.pages import without_scripts

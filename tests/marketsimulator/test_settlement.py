@@ -14,9 +14,9 @@ from marketsimulator.account.book import (
     BY_SPLIT,
     DIVIDEND,
     Book,
-    round_to_cent,
     create_book,
     create_tape,
+    round_to_cent,
 )
 from marketsimulator.account.calendar_events import (
     apply_corporate_action,

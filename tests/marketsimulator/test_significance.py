@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from forecasting.forecast import READS_FUTURE
-from marketsimulator.results.metrics import daily_performance, drawdown_days, bootstrap_figures
+from marketsimulator.results.metrics import bootstrap_figures, daily_performance, drawdown_days
 from marketsimulator.results.significance import (
-    mean_block_length,
     deflated_sharpe,
     draw_days,
     expected_maximum_sharpe,
     intervals,
+    mean_block_length,
     probabilistic_sharpe,
     sharpe_variance,
 )

@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 
 from execution.orders.orders import DEFAULT_SIZE_LIMITS
-from marketsimulator.run_result import Run
 from marketsimulator.results.remarks import small_order_remarks
+from marketsimulator.run_result import Run
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import coin, market
 from tests.marketsimulator.runs import eager_trader, settings_of, walked_as_stepped

@@ -17,8 +17,8 @@ from foundation.files import write_files_atomically
 from marketsimulator.audit import look_ahead
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
-from marketsimulator.run_result import Run
 from marketsimulator.results.report import result_files
+from marketsimulator.run_result import Run
 from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from execution.orders.venue_rules import refusal
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
-from marketsimulator.venue.request import Refused
 from marketsimulator.venue.faults import OPEN_STATUSES, Fault
+from marketsimulator.venue.request import Refused
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import parse_order
 from tests.marketsimulator.runs import BARS, settings_of

@@ -19,8 +19,8 @@ from marketsimulator.account.terms import FillTerms
 from marketsimulator.run_result import EquityRow, Run
 from sizing.binding import PRICED_LIMITS
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import Bars
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.delistings import Delistings
 from trainingdata.sessions import first_open_from
 from trainingdata.timeframe import HOURLY, Timeframe

@@ -19,8 +19,8 @@ from execution.orders.option_orders import (
     OptionContract,
     OptionLeg,
     SpreadOrder,
-    parse_occ_symbol,
     max_expiry_loss,
+    parse_occ_symbol,
 )
 from foundation.errors import InputError, OrderRejected
 from option_spreads.simulation.desk import OptionDesk

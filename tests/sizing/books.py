@@ -9,7 +9,7 @@ import numpy as np
 
 from foundation.arrays import Array
 from sizing.inputs import SizingInputs
-from sizing.limits import CEILINGS, weight_bounds, ceiling_rows
+from sizing.limits import CEILINGS, ceiling_rows, weight_bounds
 from sizing.problem import BookLimits, Costs, CurrentWeights, DecisionProblem, Returns
 from sizing.settings import Limits
 from sizing.solver.multi_period import SizingProblem

@@ -14,7 +14,7 @@ from foundation.errors import InputError
 from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
 from sizing.settings import Limits
-from sizing.strategies import STRATEGY_NAMES, WeightPattern, strategy_from_name, plugin_rule
+from sizing.strategies import STRATEGY_NAMES, WeightPattern, plugin_rule, strategy_from_name
 from tests.own_module import own_module
 from tests.sizing.books import broken_limits, changed, random_inputs, under
 from trainingdata.instruments import AssetClass

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sizing.allocation import Allocation
-from sizing.inputs import SizingInputs
 from sizing.explanation import TOTAL, explain_targets, kelly_by_horizon
+from sizing.inputs import SizingInputs
 from sizing.strategies import Kelly, strategy_from_name
 from tests.sizing.books import LaterBlocks, changed, random_inputs, rich_book
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.option_data import OptionData
 
 KEYS = ApiKeys("KEYKEYKEY", "SECRETSECRET")

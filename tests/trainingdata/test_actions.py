@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import DataError
-from trainingdata.corporate_actions import read_actions, adjust_for_splits
 from trainingdata.bars import Bars
+from trainingdata.corporate_actions import adjust_for_splits, read_actions
 from trainingdata.source import DataSettings
 
 HEAD = "symbol,date,kind,value\n"

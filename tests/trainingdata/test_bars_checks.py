@@ -23,10 +23,10 @@ from trainingdata.bars import (
     OPEN,
     VOLUME,
     Bars,
-    check_bars,
-    last_closes_by_symbol,
     build_panel,
+    check_bars,
     keep_regular_bars,
+    last_closes_by_symbol,
 )
 from trainingdata.instruments import instrument
 from trainingdata.timeframe import HOURLY

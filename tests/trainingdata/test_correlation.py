@@ -13,9 +13,9 @@ from foundation.arrays import Array, Array32, Instants, Mask
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.correlation import (
     SMALLEST_EIGENVALUE,
+    CachedCorrelations,
     CorrelationEstimator,
     CorrelationMatrix,
-    CachedCorrelations,
     _mixed_with_prior,
     _Returns,
     correlations_in_force,

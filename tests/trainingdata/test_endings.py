@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 from foundation.errors import DataError
 from tests.marketsimulator.accounts import panel_of, stock_ends
-from trainingdata.corporate_actions import read_actions
 from trainingdata.bars import Bars
+from trainingdata.corporate_actions import read_actions
 from trainingdata.delistings import (
     BarAbsence,
     Delisting,
     Delistings,
     Rename,
     check_delistings,
-    latest_symbol,
     earlier_symbols,
+    latest_symbol,
 )
 from trainingdata.sessions import calendar, first_open_from
 from trainingdata.source import DataSettings

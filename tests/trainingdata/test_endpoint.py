@@ -16,8 +16,8 @@ from tests.foundation.test_transport import answering
 from trainingdata.feed.endpoint import (
     KEY_VARIABLE,
     SECRET_VARIABLE,
-    BrokerSettings,
     ApiKeys,
+    BrokerSettings,
     translate_errors,
 )
 from trainingdata.feed.fields import RequiredField, as_mapping, parse_decimal

@@ -27,8 +27,8 @@ from tests.trainingdata.vendor_files import (
 )
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE, FIELDS, VOLUME, Bars
-from trainingdata.file_formats import GOOD, FILE_FORMATS, FileFormat
-from trainingdata.instruments import normalize_data_symbol, instrument, is_symbol, parse_symbols
+from trainingdata.file_formats import FILE_FORMATS, GOOD, FileFormat
+from trainingdata.instruments import instrument, is_symbol, normalize_data_symbol, parse_symbols
 from trainingdata.source import DataSettings
 
 HEADINGS, FIRST = GOOD

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from foundation.errors import DataError
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import CLOSE, Bars
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.market import Market
 from trainingdata.sessions import first_open_from
 

@@ -14,8 +14,8 @@ from foundation.errors import DataError, InputError
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.resampling import (
     JoinedBars,
-    join_days_between_closes,
     join_bars,
+    join_days_between_closes,
     part_lengths,
     usual_minutes,
 )

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import four_pm
 from trainingdata.instruments import AssetClass
-from trainingdata.sessions import last_four_pms, sessions_between
 from trainingdata.long_run_variance import PRIOR_VARIANCE, long_run_variances
+from trainingdata.sessions import last_four_pms, sessions_between
 from trainingdata.synthetic import SyntheticMarket
 
 

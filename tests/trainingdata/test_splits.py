@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from foundation.errors import DataError
 from tests.trainingdata.vendor_files import DAYS, table, write
-from trainingdata.corporate_actions import CorporateAction
 from trainingdata.bars import Bars, Doubt, build_panel
 from trainingdata.confirmation import (
     LARGEST_WILD_MOVE,
@@ -22,6 +21,7 @@ from trainingdata.confirmation import (
     doubts_about_unconfirmed,
     find_unconfirmed,
 )
+from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instruments import instrument
 from trainingdata.sessions import calendar, first_open_from
 from trainingdata.source import DataSettings

@@ -10,9 +10,9 @@ import pytest
 
 from foundation.errors import DataError, InputError
 from trainingdata import load_bars
-from trainingdata.corporate_actions import read_actions
 from trainingdata.bars import CLOSE
-from trainingdata.instruments import normalize_data_symbol, instrument
+from trainingdata.corporate_actions import read_actions
+from trainingdata.instruments import instrument, normalize_data_symbol
 
 DATES = ["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"]
 CLOSES = {"AAA": 185.0, "BBB": 40.0, "TPC": 9.0}

@@ -18,7 +18,7 @@ from marketsimulator.settings import BacktestSettings
 from tests.own_module import own_module
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import midnight, new_york_date
-from trainingdata.instruments import Instrument, AssetClass
+from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import DAILY, HOURLY, Timeframe
 from trainingdata.universe import RULES, Rule, Universe, UniverseSettings, keep_best, read_members

@@ -13,18 +13,18 @@ import numpy as np
 
 from foundation.arrays import Array, Instants
 from foundation.errors import DataError, InputError
-from trainingdata.bars import CLOSE, Bars, check_bars, build_panel, keep_regular_bars
+from trainingdata.bars import CLOSE, Bars, build_panel, check_bars, keep_regular_bars
 from trainingdata.feed.endpoint import (
     KEY_VARIABLE,
     SECRET_VARIABLE,
-    BrokerSettings,
     ApiKeys,
+    BrokerSettings,
     translate_errors,
 )
 from trainingdata.feed.fields import BarEntry, TradeEntry
 from trainingdata.feed.pages import limit_pages
 from trainingdata.instants import new_york_date, utc_text
-from trainingdata.instruments import Instrument, AssetClass, instrument, venue_spelling
+from trainingdata.instruments import AssetClass, Instrument, instrument, venue_spelling
 from trainingdata.resampling import bars_around, join_between_closes, join_parts
 from trainingdata.sessions import session_opens_on
 from trainingdata.source import Adjustment, Feed

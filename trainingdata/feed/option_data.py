@@ -11,7 +11,7 @@ import numpy as np
 
 from foundation.errors import InvalidResponse
 from trainingdata.bars import CLOSE
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys, translate_errors
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings, translate_errors
 from trainingdata.feed.fields import QuoteEntry
 from trainingdata.feed.market_data import MarketData
 from trainingdata.feed.pages import limit_pages

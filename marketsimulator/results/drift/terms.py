@@ -23,9 +23,9 @@ import numpy as np
 
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.orders import Fill, Order, parse_order_prefix
-from foundation.decimals import ZERO, to_fraction, cents_that_add_up, to_cents
-from marketsimulator.run_result import BookingKind, Run, is_trade
+from foundation.decimals import ZERO, cents_that_add_up, to_cents, to_fraction
 from marketsimulator.results.journal_record import ExactAccount, unknown_trade_name
+from marketsimulator.run_result import BookingKind, Run, is_trade
 
 ProfitTerm = Literal[
     "undecided",

@@ -23,9 +23,9 @@ from execution.alpaca.holdings import parse_positions
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.option_orders import (
     OptionContract,
-    parse_occ_symbol,
     is_option,
     max_expiry_loss,
+    parse_occ_symbol,
 )
 from foundation.arrays import Array, Instants, Mask
 from foundation.decimals import to_cents
@@ -35,9 +35,9 @@ from marketsimulator.account.timeline import IMPACT_VOLATILITY_BARS
 from marketsimulator.results.run_folder import CONFIG_FILE, RunFolder
 from marketsimulator.settings import BacktestSettings
 from trainingdata.bar_files import find_files
-from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, last_closes_by_symbol, build_panel
+from trainingdata.bars import FIELDS, NO_INSTANTS, VOLUME, Bars, build_panel, last_closes_by_symbol
 from trainingdata.confirmation import drop_unconfirmed, restore_confirmed
-from trainingdata.feed.endpoint import BrokerSettings, ApiKeys
+from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.feed.fields import parse_objects
 from trainingdata.instants import utc_text
 from trainingdata.instruments import Instrument, instrument

@@ -27,7 +27,7 @@ from marketsimulator.settings import BacktestSettings, Scenario
 from trainingdata.bars import build_panel
 from trainingdata.instruments import AssetClass
 from trainingdata.market import Market
-from trainingdata.sessions import outside_calendar_error, calendar, in_session
+from trainingdata.sessions import calendar, in_session, outside_calendar_error
 from trainingdata.timeframe import Timeframe, nth_end_after
 
 OPTIONS_LABEL = "options"  # under which the greatest loss of open options stands
