@@ -243,7 +243,7 @@ class _Rows:
     begin: Index
 
     @classmethod
-    def of(cls, batch: Batch) -> _Rows:
+    def from_batch(cls, batch: Batch) -> _Rows:
         import pyarrow as pa
 
         instant = pa.timestamp("ns", tz="UTC")

@@ -178,7 +178,7 @@ class ForecastTable:
         self.check_quantiles(-np.inf)
 
     @classmethod
-    def of(
+    def from_quantiles(
         cls,
         name: str,
         bars: Bars,

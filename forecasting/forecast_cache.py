@@ -67,7 +67,7 @@ class Partition:
     specification: str
 
     @classmethod
-    def of(cls, cache: Path, specification: Mapping[str, Any]) -> Partition:
+    def for_specification(cls, cache: Path, specification: Mapping[str, Any]) -> Partition:
         """The partition of a specification, used now."""
         text = json.dumps(specification, sort_keys=True)
         folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]

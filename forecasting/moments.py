@@ -109,7 +109,7 @@ class LogMoments:
     source: str
 
     @classmethod
-    def of(cls, table: ForecastTable) -> LogMoments:
+    def from_table(cls, table: ForecastTable) -> LogMoments:
         """Those of a table's quantiles."""
         count = len(table.windows)
         median, log_variance = empty_array(count, HORIZON), empty_array(count, HORIZON)

@@ -289,7 +289,7 @@ class BatchSettings(PanelSettings):
             )
 
     @classmethod
-    def of(cls, config: DictConfig) -> BatchSettings:
+    def from_config(cls, config: DictConfig) -> BatchSettings:
         return settings_from_config(cls, config)
 
 
@@ -320,7 +320,7 @@ class EvaluationSettings(PanelSettings):
             )
 
     @classmethod
-    def of(cls, config: DictConfig) -> EvaluationSettings:
+    def from_config(cls, config: DictConfig) -> EvaluationSettings:
         return settings_from_config(cls, config)
 
 

@@ -35,7 +35,9 @@ class Windows:
     issued_at: Instants
 
     @classmethod
-    def of(cls, bars: Bars, since: np.datetime64 | Instants, lengths: int | Index) -> Windows:
+    def from_bars(
+        cls, bars: Bars, since: np.datetime64 | Instants, lengths: int | Index
+    ) -> Windows:
         """Windows issued at or after `since`, and each symbol's last one before.
 
         since, lengths: one for all symbols, or one each [S]. A symbol waits until it has a window's
@@ -62,7 +64,7 @@ class Windows:
     def __len__(self) -> int:
         return len(self.symbol)
 
-    def part(self, numbers: Index) -> Windows:
+    def select(self, numbers: Index) -> Windows:
         """These windows alone."""
         symbol = self.symbol[numbers]
         last = self.last[numbers]
@@ -82,7 +84,7 @@ class Windows:
         months = np.arange(first, last + np.timedelta64(31, "D"), dtype="datetime64[M]")
         return [month for month in self.between(months.astype("datetime64[ns]")) if len(month)]
 
-    def between(self, marks: Instants) -> list[Index]:
+    def split_at(self, marks: Instants) -> list[Index]:
         """Rising numbers of the windows issued from each of rising instants on, before the next."""
         parts = self.slices_by_symbol()
         begins = [np.searchsorted(self.issued_at[part], marks) + part.start for part in parts]

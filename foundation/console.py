@@ -129,7 +129,7 @@ class ProgressLines:
         self._work: dict[str, tuple[int, int]] = {}
         self._lock = Lock()
 
-    def tell(self, work: str, done: int, total: int) -> None:
+    def report(self, work: str, done: int, total: int) -> None:
         """Record the progress of a kind of work; write a line if the last is two seconds old."""
         with self._lock:
             first = not self._work

@@ -118,7 +118,7 @@ class Notifier:
         """Record every alert that is raised from now on."""
         self._record = record
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Send a heartbeat, if five minutes have passed since the last one."""
         now = self._time.elapsed()
         if self._healthcheck is None or (
@@ -158,7 +158,7 @@ class Notifier:
         """Note that the cause of an alert has ended: the next one of its kind is sent."""
         self._raised.pop(kind, None)
 
-    def tell(self, kind: str, text: str) -> None:
+    def set_alert(self, kind: str, text: str) -> None:
         """Alert of something, or end the alert of this kind where there is nothing to say."""
         if text:
             self.alert(kind, text)
@@ -305,7 +305,7 @@ class Supervisor:
     watchdog: float | None = None
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> Supervisor:
+    def from_environment(cls, environment: Mapping[str, str]) -> Supervisor:
         """Return the supervisor that an environment names."""
         address = environment.get(SOCKET_VARIABLE, "")
         if address and address[0] not in "/@":

@@ -271,7 +271,7 @@ class ComparisonSettings:
     backtest: BacktestSettings
 
     @classmethod
-    def of(cls, config: DictConfig) -> ComparisonSettings:
+    def from_config(cls, config: DictConfig) -> ComparisonSettings:
         """The checked settings of a composed configuration."""
         own = settings_from_config(
             ComparisonOptions, OmegaConf.masked_copy(config, list(COMPARISON_KEYS))

@@ -111,7 +111,7 @@ class DriftSettings:
     with_report: bool = False
 
     @classmethod
-    def of(cls, config: DictConfig) -> DriftSettings:
+    def from_config(cls, config: DictConfig) -> DriftSettings:
         """The checked settings of a composed configuration."""
         words = settings_from_config(
             DriftOptions, OmegaConf.masked_copy(config, sorted(DRIFT_KEYS))
@@ -183,7 +183,9 @@ class LiveSimulation:
     live: Run
 
     @classmethod
-    def of(cls, settings: DriftSettings, progress: Progress = no_progress) -> LiveSimulation:
+    def from_settings(
+        cls, settings: DriftSettings, progress: Progress = no_progress
+    ) -> LiveSimulation:
         """The hours of a journal, simulated."""
         record = read_journal(settings.journal, TRADE_JOB)
         simulation = settings.simulation

@@ -71,7 +71,7 @@ class BacktestSettings(TradingSettings):
             raise InputError("days: give either start and end, or days")
 
     @classmethod
-    def of(cls, config: DictConfig) -> Self:
+    def from_config(cls, config: DictConfig) -> Self:
         """The checked settings of a composed configuration.
 
         Raises

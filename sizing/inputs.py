@@ -121,12 +121,12 @@ class SizingInputs:
         """Cash that may buy coins, a multiple of equity; below 0 where there is none."""
         return self.problem.account.unborrowed
 
-    def beside(self, held: Array, adjustable: Mask) -> SizingInputs:
+    def with_weights(self, held: Array, adjustable: Mask) -> SizingInputs:
         """The same where other weights [S] are held and others decide."""
         account = self.problem.account._replace(held=held, adjustable=adjustable)
         return replace(self, problem=self.problem._replace(account=account))
 
-    def place(self, k: int) -> str:
+    def symbol_text(self, k: int) -> str:
         """Symbol number k and the instant, in words."""
         symbol = self.symbols[k] if self.symbols else f"symbol number {k}"
         return symbol if self.at is None else f"{symbol} at {utc_text(self.at)}"

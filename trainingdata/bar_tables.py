@@ -98,7 +98,7 @@ class SymbolRows(NamedTuple):
     spellings: dict[str, str]
     rows: dict[str, Index]
 
-    def of(self, symbol: str) -> pd.DataFrame:
+    def select(self, symbol: str) -> pd.DataFrame:
         """Return the rows of a symbol in the file's order."""
         if len(self.spellings) < 2:
             return self.table.frame

@@ -237,7 +237,7 @@ class Bars:
     def clock(self, kind: AssetClass) -> Clock:
         return self.timeframe.clock(kind)
 
-    def between(self, first: int, last: int) -> Bars:
+    def slice_rows(self, first: int, last: int) -> Bars:
         """Rows first … last - 1 as views; nothing is copied or checked again."""
         part: Bars = object.__new__(Bars)
         put = object.__setattr__
@@ -252,7 +252,7 @@ class Bars:
         """The last instant of some of the symbols, in panel order."""
         return self.between(len(self.times) - 1, len(self.times)).only(symbols)
 
-    def only(self, symbols: Sequence[str]) -> Bars:
+    def select(self, symbols: Sequence[str]) -> Bars:
         """Some of the symbols, in panel order."""
         wanted = frozenset(symbols)
         rows = [s for s, symbol in enumerate(self.symbols) if symbol in wanted]

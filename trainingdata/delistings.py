@@ -84,7 +84,7 @@ class Delistings:
     after: int | None = None
     loss: float = DELISTING_LOSS
 
-    def over(self, bars: Bars) -> tuple[Delisting, ...]:
+    def booked_until_end(self, bars: Bars) -> tuple[Delisting, ...]:
         """Return the ends of symbols booked by the last instant, in time order."""
         found = [
             self._less_loss(each, bars) if np.isnan(each.price) else each
@@ -125,7 +125,7 @@ class Delistings:
             return replace(end, price=0.0, share=worth)
         return replace(end, price=worth * last, share=0.0, unconfirmed=last)
 
-    def gone(self, bars: Bars) -> Mask:
+    def delisted_mask(self, bars: Bars) -> Mask:
         """[S] which have ended by a panel's last instant, and have had no bar since."""
         last = {each.symbol: each.booked for each in self.over(bars)}
         return np.array(
@@ -150,7 +150,7 @@ class BarAbsence:
     following: Instants
 
     @classmethod
-    def of(cls, bars: Bars) -> BarAbsence:
+    def from_bars(cls, bars: Bars) -> BarAbsence:
         """That of a panel."""
         # What becomes known as a session opens belongs to the span before.
         opens = calendar().opens

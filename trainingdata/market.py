@@ -54,7 +54,7 @@ class Market:
         return self.bars.doubts_between(np.datetime64(self.bars.times[self.first]), self.bars.now)
 
     @property
-    def met(self) -> Bars:
+    def execution_bars(self) -> Bars:
         return self.bars if self.finer is None else self.finer
 
     @property

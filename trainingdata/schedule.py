@@ -44,7 +44,7 @@ class Schedule:
     times: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, text: str) -> Schedule:
+    def parse(cls, text: str) -> Schedule:
         """The schedule that a setting names."""
         for period in _NAMED:
             if text == period:

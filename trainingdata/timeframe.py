@@ -93,7 +93,7 @@ class Timeframe:
         return "opg" if self.fill == "open" else "cls"
 
     @property
-    def closes(self) -> bool:
+    def fills_at_close(self) -> bool:
         return self.fill == "close"
 
     @property
@@ -122,7 +122,7 @@ class Timeframe:
         return f"{self.unit}s" if self.name in _UNIT else f"{self.minutes}-minute bars"
 
     @property
-    def stocks(self) -> StockClock:
+    def stock_clock(self) -> StockClock:
         return _closing_clock() if self.closes else _stock_clock(self.name)
 
     def clock(self, kind: AssetClass) -> Clock:

@@ -167,7 +167,7 @@ class Universe:
     members: Members | None = None
     rank: Rank | None = None
 
-    def left_out(self, bars: Bars, instants: Instants) -> Rule:
+    def exclusion_rules(self, bars: Bars, instants: Instants) -> Rule:
         """[T, S] which of RULES leaves each symbol out at each instant; 0 for what is in.
 
         A rank by growth is no part of it: `keep_best` applies it to what a decision expects.

@@ -150,7 +150,7 @@ class Estimate:
     interval: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, values: Array, unit: float = 1.0) -> Estimate:
+    def from_draws(cls, values: Array, unit: float = 1.0) -> Estimate:
         """The figure [1 + R] of all sessions, then of each draw; unit: by which it is multiplied.
 
         Quantiles of the defined draws alone would leave out the strangest of them.

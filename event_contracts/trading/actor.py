@@ -107,7 +107,7 @@ class ActorService:
             memory.note(memory.schedule.row(entry.at), entry.sent)
         self._markets[market] = memory
 
-    def work(self, update: MarketUpdate) -> ActionEntry | None:
+    def process(self, update: MarketUpdate) -> ActionEntry | None:
         """Decide on a tick of a market that is followed, and send what follows; the decision, if
         any.
         """
@@ -343,7 +343,7 @@ class MarketMemory:
         self.row = row
         return row < self.schedule.rows - 1
 
-    def note(self, row: int, size: int) -> None:
+    def record_order(self, row: int, size: int) -> None:
         """Remember what was sent at a row, in contracts; 0 for nothing."""
         self._sent = (row, size)
         self._market["numbers"] += size > 0

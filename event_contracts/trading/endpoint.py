@@ -91,7 +91,7 @@ class KalshiKeys:
         _ = self.signing_key
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> KalshiKeys:
+    def from_environment(cls, environment: Mapping[str, str]) -> KalshiKeys:
         """The keys in an environment: the private one as PEM text, or the path of its file."""
         key_id = environment.get(KEY_ID, "").strip()
         text = environment.get(PRIVATE_KEY, "").strip()

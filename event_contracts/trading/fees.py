@@ -117,7 +117,7 @@ class KalshiFees:
         except ValueError:
             raise InputError(f"fees.as_of: {self.as_of!r} is no date (YYYY-MM-DD)") from None
 
-    def on(self, date: str) -> FeeRules:
+    def rules_on(self, date: str) -> FeeRules:
         """The rules in force on a New York date, YYYY-MM-DD."""
         return FeeRules(**{name: self._rate(name, date) for name in FeeUnits._fields})
 

@@ -274,7 +274,7 @@ class MarketEvents:
         self._connection = connection
         self._exclusive: dict[str, bool] = {}
 
-    def of(self, listings: Iterable[MarketListing]) -> dict[str, MarketEvent]:
+    def lookup(self, listings: Iterable[MarketListing]) -> dict[str, MarketEvent]:
         """Return the event of each market; an event with several markets is queried.
 
         Losses of thresholds without a known event add up: they may refer to different figures.

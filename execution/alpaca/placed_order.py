@@ -39,7 +39,7 @@ class AlpacaOrder:
     replaced: AlpacaOrder | None = None
 
     @classmethod
-    def of(
+    def parse(
         cls,
         name: str,
         answer: Response,

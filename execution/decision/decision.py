@@ -79,7 +79,7 @@ class DecisionColumns(NamedTuple):
     group_limit_names: tuple[str, ...] = ()
 
     @classmethod
-    def of(
+    def from_choices(
         cls, choices: Sequence[Choice], group_limit_names: tuple[str, ...] = ()
     ) -> DecisionColumns:
         """Return the columns of rows, whose prices of limits that do not bind are 0."""

@@ -103,7 +103,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         return frozenset(instrument(symbol).symbol for symbol in self.symbols)
 
     @classmethod
-    def of(cls, config: DictConfig) -> LiveSettings:
+    def from_config(cls, config: DictConfig) -> LiveSettings:
         """The checked settings of a composed configuration; what only a backtest needs is left out.
 
         Raises

@@ -76,7 +76,7 @@ class ClassHistory:
     first_step: Array = field(default_factory=lambda: _NOTHING)
 
     @classmethod
-    def of(cls, kind: AssetClass, bars: Bars) -> ClassHistory:
+    def from_bars(cls, kind: AssetClass, bars: Bars) -> ClassHistory:
         """The bars of a class, without forecasts."""
         members = np.flatnonzero(bars.crypto == (kind is AssetClass.CRYPTO))
         tables = [bars.real_bars(s) for s in members.tolist()]
@@ -101,7 +101,7 @@ class ClassHistory:
             column=column,
         )
 
-    def beside(self, base: LogMoments) -> ClassHistory:
+    def with_forecasts(self, base: LogMoments) -> ClassHistory:
         """The same with the median and the variance of base forecasts."""
         parts = base.windows.slices_by_symbol()
         first = []
@@ -149,12 +149,12 @@ class ClassHistory:
         spans = zip(self.members.tolist(), self.begin, self.begin[1:], strict=False)
         return ((s, self.times[first:stop]) for s, first, stop in spans)
 
-    def known(self, now: np.datetime64) -> Index:
+    def count_known_bars(self, now: np.datetime64) -> Index:
         """[S] how many own bars of each symbol were known at an instant."""
         counts = [np.searchsorted(own, now, side="right") for _, own in self.bar_times()]
         return np.array(counts, dtype=np.int64)
 
-    def key(self, week: np.datetime64) -> str:
+    def fit_key(self, week: np.datetime64) -> str:
         """Digest of what a fit comes from: the bars that were known at its Friday."""
         # Their numbers belong to it, because a fit says from which own bar on its averages see.
         ends = self.known(week)

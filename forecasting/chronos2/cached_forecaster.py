@@ -98,7 +98,7 @@ class CachedForecaster:
         return self.forecaster.name
 
     @property
-    def fits(self) -> Path | None:
+    def fits_folder(self) -> Path | None:
         """Where fits learned from these forecasts are kept; none where they cannot be.
 
         Their address knows what makes the forecasts and a class's own bars, not which of several

@@ -154,7 +154,7 @@ class Chronos2Forecaster:
         self.computed_on.add(str(found.device))
         return found
 
-    def answer(
+    def predict(
         self,
         windows: Windows,
         rows: Index,

@@ -110,7 +110,7 @@ class JournalRecord:
     cycles: tuple[CycleRow, ...]
 
     @classmethod
-    def of(cls, database: Database, job: str) -> JournalRecord:
+    def from_database(cls, database: Database, job: str) -> JournalRecord:
         """All of a journal; job: whose decisions and cycles."""
         return cls(
             decisions=_last_of_each(decisions_since(database, job, ALL_TIME)),

@@ -59,7 +59,7 @@ class SharedDays:
     whole: bool = True
 
     @classmethod
-    def of(cls, runs: Sequence[RunRecord]) -> SharedDays:
+    def from_records(cls, runs: Sequence[RunRecord]) -> SharedDays:
         """The days that all of these runs have."""
         marks = [run.marks() for run in runs]
         per_year = min(int(run.summary["periods_per_year"]) for run in runs)

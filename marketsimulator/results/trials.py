@@ -81,7 +81,7 @@ class TrialStatistics:
     variance: float
 
     @classmethod
-    def of(cls, ratios: Collection[float | None]) -> TrialStatistics:
+    def from_ratios(cls, ratios: Collection[float | None]) -> TrialStatistics:
         """Of daily Sharpe ratios, one a variant; None and NaN are ratios that are not defined."""
         defined = [ratio for ratio in ratios if ratio is not None and np.isfinite(ratio)]
         variance = float(np.var(defined, ddof=1)) if len(defined) > 1 else 0.0

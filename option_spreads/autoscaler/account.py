@@ -99,7 +99,7 @@ class AccountFiles:
     """
 
     @classmethod
-    def of(cls, settings: AutoscalingSettings, mode: str) -> AccountFiles:
+    def from_settings(cls, settings: AutoscalingSettings, mode: str) -> AccountFiles:
         """The files of an account."""
         if not isinstance(mode, str) or mode.upper() not in ("PAPER", "LIVE"):
             raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")

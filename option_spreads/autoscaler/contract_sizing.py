@@ -42,7 +42,9 @@ class ContractSizing:
     count: ContractCount
 
     @classmethod
-    def of(cls, state: AccountState, risk: float, settings: AutoscalingSettings) -> ContractSizing:
+    def from_state(
+        cls, state: AccountState, risk: float, settings: AutoscalingSettings
+    ) -> ContractSizing:
         """The size for an account as it stands."""
         window = state.results[-settings.ROLLING_WINDOW :]
         statistics = TradeStatistics.of(window, settings.FEE_PER_CONTRACT)

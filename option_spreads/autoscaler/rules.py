@@ -104,7 +104,7 @@ class AutoscalingSettings:
         return settings_from_config(cls, config)
 
     @property
-    def floor(self) -> Fraction:
+    def halt_balance(self) -> Fraction:
         """Balance below which nothing is ordered, USD, exactly."""
         return Fraction(str(self.STARTING_CAPITAL)) * Fraction(str(self.SAFETY_HALT_PCT))
 
@@ -125,7 +125,7 @@ class TradeStatistics:
     lost: Fraction
 
     @classmethod
-    def of(cls, results: Sequence[Fraction], fee: float = 0.0) -> TradeStatistics:
+    def from_results(cls, results: Sequence[Fraction], fee: float = 0.0) -> TradeStatistics:
         """The statistics of results per contract, USD; `fee`: USD a contract not yet in them."""
         cost = Fraction(str(fee))
         # Adding fractions reduces every sum to lowest terms. Over one denominator they are whole

@@ -140,7 +140,7 @@ class ResamplingRules(NamedTuple):
     enabled: bool
 
     @classmethod
-    def of(cls, settings: AutoscalingSettings) -> ResamplingRules:
+    def from_settings(cls, settings: AutoscalingSettings) -> ResamplingRules:
         """The same rules."""
         prior = float(
             PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS / PRIOR_AVERAGE_WIN

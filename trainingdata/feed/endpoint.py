@@ -42,7 +42,7 @@ class ApiKeys:
     secret: str = field(repr=False)
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> ApiKeys:
+    def from_environment(cls, environment: Mapping[str, str]) -> ApiKeys:
         """The keys in an environment."""
         missing = [
             name

@@ -58,7 +58,7 @@ class LastTrade:
             raise ValueError("the last trade has no instant")
 
     @classmethod
-    def of(cls, row: dict[str, Any]) -> LastTrade:
+    def from_row(cls, row: dict[str, Any]) -> LastTrade:
         return cls(float(TradeEntry.price.of(row)), TradeEntry.at.of(row))
 
 

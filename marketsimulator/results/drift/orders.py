@@ -70,7 +70,7 @@ class NotCompared:
     filled: int
 
     @classmethod
-    def of(cls, record: JournalRecord, job: str, until: np.datetime64) -> NotCompared:
+    def from_journal(cls, record: JournalRecord, job: str, until: np.datetime64) -> NotCompared:
         later = [
             intent
             for intent in record.intents.values()
