@@ -144,6 +144,7 @@ class OrderEntry:
     stop_price = optional("stop_price", positive)
     trail_price = optional("trail_price", positive)
     trail_percent = optional("trail_percent", positive)
+    extended_hours = Optional("extended_hours", boolean, False)
     legs: Optional[tuple[Mapping[str, Any], ...]] = Optional("legs", objects, ())
     replaced_by = optional("replaced_by", words)
 
