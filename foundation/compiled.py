@@ -47,7 +47,7 @@ from foundation.threads import beside
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
-EXPECTED_COMPILATIONS = 240  # approximate number in a first backtest
+EXPECTED_COMPILATIONS = 276  # number in a first backtest, both processes together
 LINKED = "-linked"
 _CHECKED_HASH = (3).to_bytes(4, "little")
 

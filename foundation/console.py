@@ -56,7 +56,9 @@ def open_terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
 
     stream: default standard output; options: of rich's console.
     """
-    on_terminal = (stream or sys.stdout).isatty()
+    # A process can be started without a standard output; then nothing is printed.
+    out = stream or sys.stdout
+    on_terminal = out is not None and out.isatty()
     return Terminal(None if on_terminal else WIDTH, file=stream, **options)
 
 
@@ -79,11 +81,12 @@ class LoopTerminal(Terminal):
 def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
     """Show the progress of several kinds of work; yields a function of kind, done and total.
 
-    A terminal shows one bar for each kind. Other outputs get a line at the first report, one every
-    two seconds even without new reports, and one at the end.
+    A terminal that can redraw lines shows one bar for each kind. Other outputs, TERM=dumb among
+    them, get a line at the first report, one every two seconds even without new reports, and one
+    at the end.
     """
     console = Terminal(stderr=True) if console is None else console
-    if not console.is_terminal:
+    if not console.is_interactive:
         lines = ProgressLines(console)
         ended = Event()
 
@@ -157,7 +160,8 @@ class ProgressLines:
         parts = [f"{work} {done:,} of {total:,}" for work, (done, total) in self._work.items()]
         words = "; ".join(parts) or "starting"
         line = f"{prefix}{self._last - self._began:.0f} s: {words}"
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        with suppress(OSError):  # a full disk must not stop the work
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def log_to_file(name: str, links: Sequence[str] = ()) -> None:

@@ -295,7 +295,9 @@ def open_orders(entry: Entry) -> list[Order]:
         reason="open at the venue",
         tif=next((each for each in TIMES_IN_FORCE if each == force), "day"),
     )
-    own = {name: prices[name] for name in _PRICES_OF.get(kind or "", ())}
+    own: dict[str, Any] = {name: prices[name] for name in _PRICES_OF.get(kind or "", ())}
+    if kind == "limit":
+        own["extended_hours"] = OrderEntry.extended_hours.of(entry)
     try:
         return [replace(at_market, type=kind, **own)] if own else [at_market]  # type: ignore[arg-type]
     except ValueError:

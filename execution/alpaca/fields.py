@@ -162,6 +162,7 @@ class OrderEntry:
     stop_price = optional_field("stop_price", parse_positive)
     trail_price = optional_field("trail_price", parse_positive)
     trail_percent = optional_field("trail_percent", parse_positive)
+    extended_hours = OptionalField("extended_hours", parse_bool, False)
     legs: OptionalField[tuple[Mapping[str, Any], ...]] = OptionalField("legs", parse_objects, ())
     replaced_by = optional_field("replaced_by", words)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import sys
 
 import pytest
 from rich.console import Console
 
-from foundation.console import ProgressLines, show_progress
+from foundation.console import ProgressLines, show_progress, terminal
 
 
 def test_lines_come_every_two_seconds_and_last() -> None:
@@ -63,3 +66,28 @@ def test_on_a_terminal_there_are_bars() -> None:
     with show_progress(Console(file=stream, force_terminal=True, width=100)) as progress:
         progress("bars", 2, 2)
     assert "2/2" in stream.getvalue()
+
+
+def test_a_dumb_terminal_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = io.StringIO()
+    with show_progress(Console(file=stream, force_terminal=True)) as progress:
+        progress("bars", 1, 9)
+        assert stream.getvalue() == "0 s: bars 1 of 9\n"
+
+
+class FullDisk(io.StringIO):
+    """A file on a disk that takes nothing more."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_ends_no_work() -> None:
+    with show_progress(Console(file=FullDisk())) as progress:
+        progress("bars", 1, 9)
+
+
+def test_a_closed_standard_output_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    terminal().print("lost")
