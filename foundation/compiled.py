@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import functools
-import gc
 import hashlib
 import importlib.util
 import inspect
@@ -333,7 +332,7 @@ class _Unit(ABC):
         """Return numba's compile result for argument types, compiled now or read from disk."""
         if types not in self.code.overloads:
             alone = _compile_lock(self.name) if self.kept else nullcontext()
-            with global_compiler_lock, _gc_paused(), alone:
+            with global_compiler_lock, alone:
                 self.code.compile(types)
         return self.code.overloads[types]
 
@@ -435,18 +434,6 @@ def _compile_lock(name: str) -> Iterator[None]:
         _compiling.add(name)
         held.callback(_compiling.discard, name)
         yield
-
-
-@contextmanager
-def _gc_paused() -> Iterator[None]:
-    """Pause the garbage collector: it takes a tenth of the compilation time and frees little."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _is_kept(module: str) -> bool:
