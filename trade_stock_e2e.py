@@ -122,7 +122,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, ApiKeys, BarFeed, Tra
     """The settings, the keys, the bars and the trader of a run at a venue."""
     settings = LiveSettings.from_config(config)
     _refuse_unconfirmed(config, settings)
-    keys = ApiKeys.of(os.environ)
+    keys = ApiKeys.from_environment(os.environ)
     _refuse_other_keys(settings, keys)
     if not settings.symbols and TRADE_JOB in settings.jobs:
         raise InputError("symbols: a venue has too many; name those to trade")

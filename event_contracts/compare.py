@@ -77,7 +77,7 @@ from foundation.files import file_digest
 from foundation.formatting import NumberFormatter, count_text, interval, number, percent, usd
 from foundation.tables import Cell, Row, Table, json_text
 from marketsimulator.results.comparison_page import Sheet
-from marketsimulator.results.significance import LEVEL, MIN_INTERVAL_DAYS
+from marketsimulator.results.significance import CONFIDENCE_LEVEL, MIN_INTERVAL_DAYS
 from marketsimulator.results.verdict import Verdict
 
 HELD_OUT_SEED = 1923  # beside the seed: training draws its synthetic sessions from one number
@@ -325,7 +325,7 @@ def _notes(comparison: Comparison) -> list[str]:
     return [
         f"Figures are of an episode that begins with {usd(comparison.cash)}: growth of the"
         " account as a mean logarithm, mean profit after fees, and the Sharpe ratio, not annual."
-        f" Intervals hold {percent(LEVEL, 0)}:"
+        f" Intervals hold {percent(CONFIDENCE_LEVEL, 0)}:"
         f" {count_text(len(comparison.held_out.sessions), 'session')} in"
         f" {count_text(groups, 'independent group')}, and the runs of a policy, are drawn anew.",
         "Yes: both differences lie above 0. No: one of them does not. No power: these sessions do"
@@ -353,7 +353,7 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
         "sessions": len(held_out.sessions),
         "groups": held_out.independent,
         "starting_cash": comparison.cash,
-        "interval": LEVEL,
+        "interval": CONFIDENCE_LEVEL,
         "booked": _booked_content(comparison.booked),
         "runs": [
             {

@@ -73,7 +73,7 @@ from execution.live.guards import REDUCING_ROLES, halt_reason, rate_limit_reason
 from execution.live.loop import StopSignal, print_line, stop_on_signals
 from execution.live.losses import LossLimits, write_mark
 from execution.live.open_account import OpenAccount, open_account
-from execution.live.runner import SteadyClock, awaited, supervised_loop
+from execution.live.runner import SteadyClock, await_venue, supervised_loop
 from execution.live.status_page import PageLimits
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.gate import AnyOrder, OrderGate, OrderRole
@@ -178,7 +178,7 @@ class KalshiJob:
             updates = self.sampler.sample(self.sampler.tick_after(now) - self.sampler.interval)
             for update in updates:
                 if not self.stop:
-                    entry = self.service.work(update)
+                    entry = self.service.process(update)
                     skipped = ", ".join(self.service.skipped) or "it failed"
                     self.said[update.market] = entry.reason if entry else f"undecided ({skipped})"
                     self.orders += bool(entry and entry.size)
@@ -255,7 +255,7 @@ def trade(
     show: called with every decision.
     """
     venue = settings.venue()
-    fees = MarketFees(settings.fees.on)
+    fees = MarketFees(settings.fees.rules_on)
     policy = build_policy(settings)
     estimates = None if settings.estimates is None else Path(settings.estimates)
     supervisor = Supervisor.from_environment(os.environ)
@@ -265,7 +265,7 @@ def trade(
     hopeless = (AccessDenied, UnknownMarket)
     # Keys that open nothing and markets that do not exist leave no folder of an account.
     check = partial(_checked, connection, settings.markets)
-    if is_new and not awaited(check, stop, supervisor, patient=patient, hopeless=hopeless):
+    if is_new and not await_venue(check, stop, supervisor, patient=patient, hopeless=hopeless):
         return
     with kalshi_account(settings, venue, keys, time) as ours:
         account = ours.account
@@ -319,7 +319,7 @@ def trade(
             ours.mark(manager, left_out)
             return KalshiJob(service, sampler, manager, ours, stop, settings.steps, left_out)
 
-        job = awaited(begin, stop, supervisor, patient=patient, hopeless=hopeless)
+        job = await_venue(begin, stop, supervisor, patient=patient, hopeless=hopeless)
         if job is not None:
             with supervised_loop(
                 [job],
@@ -534,4 +534,4 @@ def run(settings: KalshiTradingSettings) -> None:
     check_sources(settings)
     stop = StopSignal()
     with stop_on_signals(stop):
-        trade(settings, KalshiKeys.of(os.environ), stop, show)
+        trade(settings, KalshiKeys.from_environment(os.environ), stop, show)

@@ -421,7 +421,7 @@ def run(settings: LiveSettings) -> Result:
     logging.getLogger().addHandler(logging.NullHandler())
     failed = False
     try:
-        keys: ApiKeys | InputError = ApiKeys.of(os.environ)
+        keys: ApiKeys | InputError = ApiKeys.from_environment(os.environ)
     except InputError as error:
         keys = error
     for finding in run_checks(DoctorContext(settings, keys)):

@@ -74,7 +74,7 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price:g} is not above 0")
     settings = LiveSettings.from_config(compose_config("live", list(overrides)))
-    keys = ApiKeys.of(os.environ)
+    keys = ApiKeys.from_environment(os.environ)
     broker = broker_connection(settings.broker, keys).broker()
     account = broker.account()
     refuse_unlisted(broker, {item.symbol, *settings.tradable_symbols})
@@ -154,7 +154,7 @@ def _without_forecast(
 ) -> SizedQuantity:
     """Return no new risk, or the legacy rule's quantity if a setting enables it."""
     sizing = settings.sizing
-    stocks = settings.named_timeframe.stocks
+    stocks = settings.named_timeframe.stock_clock
     qty = sizing_quantity.get_qty(
         symbol,
         price,

@@ -137,7 +137,7 @@ class Evaluation:
         # The interval from a full session's last decision to the next one's first, of hours that
         # from 15:30 to 10:30, has about ten times the variance of the next bar, and its forecast is
         # the one that a stock is held over night on.
-        clock = self.timeframe.stocks
+        clock = self.timeframe.stock_clock
         place = clock.bars_a_day - 2
         night = chosen & (main["kind"] == "stock") & (main["slot"] == place) & (main["step"] == 2)
         if night.any():

@@ -101,7 +101,7 @@ class FileForecaster:
             )
         source = file_digest(self.path)[:16]
         if len(there) < len(windows):
-            windows, values = windows.part(there), values[there]
+            windows, values = windows.select(there), values[there]
         return ForecastTable.from_quantiles(name, bars, windows, values, source=source)
 
 

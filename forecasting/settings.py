@@ -104,7 +104,7 @@ class ForecasterSettings(Profile):
             raw = replace(raw, predictions=predictions)
         if not self.calibrated:
             return raw
-        folder = raw.fits if isinstance(raw, CachedForecaster) else None
+        folder = raw.fits_folder if isinstance(raw, CachedForecaster) else None
         kept = None if folder is None else FitStore(folder)
         return CalibratedForecaster(raw, self.calibration, kept)
 
@@ -233,12 +233,12 @@ class PanelSettings:
             raise InputError(
                 "data.fills: no order is filled on bars here, as in a backtest; leave it out"
             )
-        if self.named_timeframe.closes and self.data.fills:
+        if self.named_timeframe.fills_at_close and self.data.fills:
             raise InputError(
                 "data.fills: a closing auction has one price, that finer bars do not show; leave it"
                 " out, or give fill=open"
             )
-        if self.named_timeframe.closes and self.data.adjustment == "raw":
+        if self.named_timeframe.fills_at_close and self.data.adjustment == "raw":
             raise InputError(
                 "fill: a bar from one closing auction to the next holds a split's two prices; give"
                 " prices that are adjusted for splits (data.adjustment=split) or fill=open"
@@ -367,7 +367,7 @@ class PluginForecaster:
 
 def _read_only(bars: Bars) -> Bars:
     """The same bars, in which nothing can be written."""
-    view = bars.between(0, len(bars.times))
+    view = bars.slice_rows(0, len(bars.times))
     for array in (view.times, view.values, view.mask):
         array.setflags(write=False)
     return view

@@ -82,7 +82,7 @@ class Windows:
             return []
         first, last = self.issued_at.min(), self.issued_at.max()
         months = np.arange(first, last + np.timedelta64(31, "D"), dtype="datetime64[M]")
-        return [month for month in self.between(months.astype("datetime64[ns]")) if len(month)]
+        return [month for month in self.split_at(months.astype("datetime64[ns]")) if len(month)]
 
     def split_at(self, marks: Instants) -> list[Index]:
         """Rising numbers of the windows issued from each of rising instants on, before the next."""

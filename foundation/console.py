@@ -95,7 +95,7 @@ def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int
                 lines.tick()
 
         with beside(tick, ended.set):
-            yield lines.tell
+            yield lines.report
         lines.end()
         return
     columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()

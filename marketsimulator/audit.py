@@ -74,7 +74,7 @@ def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
         cut = np.datetime64(bars.times[row])
         edges = np.array([cut - HISTORY_COMPARED, cut + FUTURE_CHANGED], dtype="datetime64[ns]")
         begin, end = np.searchsorted(bars.times, edges, side="right").tolist()
-        yield cut, replace(market, bars=bars.between(0, end), first=max(first, begin))
+        yield cut, replace(market, bars=bars.slice_rows(0, end), first=max(first, begin))
 
 
 def look_ahead(
@@ -113,7 +113,7 @@ def compare_history_starts(
     """
     probes: list[Probe] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
-        later = window.bars.between(window.first // 2, len(window.bars.times))
+        later = window.bars.slice_rows(window.first // 2, len(window.bars.times))
         truth, other = (_run_window(settings, each) for each in (window, window.on(later)))
         since = f"bars from {utc_text(later.times[0])}"
         probes.append(Probe(cut, since, *_first_difference(truth, other, cut)))

@@ -225,8 +225,8 @@ def measure_drift(hours: LiveSimulation, progress: Progress = no_progress) -> Dr
     causes = {order.name: order.outcome for order in orders if order.outcome != "same"}
     return Drift(
         source=f"{hours.journal}; {', '.join(bars.symbols)}: {bars.source}",
-        begins=start.at,
-        ends=end.at,
+        start=start.at,
+        end=end.at,
         live=live,
         simulated=simulated,
         terms=profit_terms(live, simulated, causes),
@@ -312,19 +312,20 @@ def _simulated(
     for symbol, quantity in start.positions.items():
         # What is not simulated is worth the same all the time.
         cash += ZERO if symbol in closes else quantity * start.prices[symbol]
-    begins = AccountSnapshot(
+    initial_account = AccountSnapshot(
         cash=float(cash),
         positions={symbol: held for symbol, held in positions.items() if symbol in closes},
         prices=closes,
         as_of=market.history.now,
     )
-    broker = settings.broker(market, begins)
+    broker = settings.broker(market, initial_account)
     witness = _Witness(trader, broker, end.at)
     run = step_trading(settings, market, "simulation", witness, broker, progress)
     met = {
-        symbol: InitialPosition(held, closes[symbol]) for symbol, held in begins.positions.items()
+        symbol: InitialPosition(held, closes[symbol])
+        for symbol, held in initial_account.positions.items()
     }
-    run = replace(run, begins=met)
+    run = replace(run, initial_positions=met)
     last = witness.account.as_of
     ends = witness.account
     fills = run.fills[: witness.fills]
@@ -333,7 +334,7 @@ def _simulated(
         fills = [fill for fill in run.fills if fill.booked_at <= last]
         sent = list(run.decisions)
         (row,) = [row for row in run.rows if row.at == last]
-        ends = replace(ends, cash=row.cash, positions=_held(begins, fills))
+        ends = replace(ends, cash=row.cash, positions=_held(initial_account, fills))
     counted = replace(
         run,
         fills=fills,
@@ -345,7 +346,7 @@ def _simulated(
         ],
     )
     orders = [(decision.at, order) for decision in sent for order in decision.orders]
-    readings = exact_account_of(begins), exact_account_of(ends)
+    readings = exact_account_of(initial_account), exact_account_of(ends)
     side = compared_account(counted, *readings, [order for _, order in orders])
     return run, side, {order.client_order_id: at for at, order in orders}
 

@@ -20,7 +20,7 @@ from execution.decision.decision import Decision, DecisionColumns, concatenate_c
 from execution.orders.broker import is_fully_filled
 from execution.orders.orders import Fill, Order, parse_order_prefix
 from foundation.arrays import Array, Instants
-from sizing.binding import LIMITS
+from sizing.binding import PRICED_LIMITS
 
 INSTANT_COLUMNS = ("at", "until", "booked_at")
 TEXT_COLUMNS = {"symbol", "client_order_id", "binding", "side", "type", "tif", "reason", "kind"}
@@ -28,7 +28,7 @@ DECISION_COLUMNS = (
     *("at", "symbol", "mu", "sigma", "kelly", "target", "qty", "binding"),
     *("until", "held", "price", "cost"),
     *(f"plan_{name}" for name in Rationale._fields),
-    *(f"shadow_{name}" for name in LIMITS),
+    *(f"shadow_{name}" for name in PRICED_LIMITS),
     "equity",
 )
 

@@ -93,8 +93,8 @@ class BacktestSettings(TradingSettings):
                 f"{', '.join(typed)}: no bar becomes known between {utc_text(first)} and"
                 f" {utc_text(last)}"
             )
-        market = self.data.with_finer(self.data.market(bars.between(0, end), begin))
-        self.require_volume_units(market.met)
+        market = self.data.with_finer(self.data.market(bars.slice_rows(0, end), begin))
+        self.require_volume_units(market.execution_bars)
         return market
 
     def require_volume_units(self, bars: Bars) -> None:
@@ -143,7 +143,9 @@ class BacktestSettings(TradingSettings):
             lasts = [bars.times[present][-1] for present in bars.present]
             # What is gone shares no bar any more.
             endings = self.data.market(bars).endings
-            kept = [at for at, gone in zip(lasts, endings.gone(bars), strict=True) if not gone]
+            kept = [
+                at for at, gone in zip(lasts, endings.delisted_mask(bars), strict=True) if not gone
+            ]
             last = min(kept or lasts)
             day = new_york_date(np.array([last]))[0] - (self.days - 1) * DAY
             first = parse_instant(day, name="days")

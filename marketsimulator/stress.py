@@ -89,7 +89,7 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
         raise InputError(f"at: {settings.at} is of a run; an account is read as it is now")
     names = {each.name for each in fields(BacktestSettings)} - {"output"}
     terms = BacktestSettings.from_config(OmegaConf.masked_copy(config, sorted(names)))
-    keys = ApiKeys.of(os.environ)
+    keys = ApiKeys.from_environment(os.environ)
     return lambda: stress_with_notes(
         settings, load_account_book(settings.broker, keys, terms), terms
     )

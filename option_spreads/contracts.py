@@ -92,7 +92,7 @@ def calculate_position_size(
         for an argument or a setting that cannot be used.
     """
     settings = autoscaling_settings()
-    files = AccountFiles.of(settings, mode)
+    files = AccountFiles.from_settings(settings, mode)
     risk = max_risk_per_contract
     if risk is None:
         risk = settings.STOP_LOSS_PER_CONTRACT
@@ -245,12 +245,12 @@ def account_result(
     """The account and what may be sold of each strategy; written: said first."""
     state = files.read()
     # The fifth line is the size for one risk. The table has it for each strategy's own.
-    lines = ContractSizing.of(state, settings.STOP_LOSS_PER_CONTRACT, settings).lines[:4]
+    lines = ContractSizing.from_state(state, settings.STOP_LOSS_PER_CONTRACT, settings).lines[:4]
     rows = []
     for strategy, width in SPREAD_WIDTHS.items():
         credit = CREDITS[strategy]
         risk = max_risk(strategy, credit, condor=settings.CONDOR_RISK)
-        count = ContractSizing.of(state, risk, settings).count
+        count = ContractSizing.from_state(state, risk, settings).count
         figures = f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number)
         rows.append((strategy, *figures, count.why))
     heads = ("strategy", "width", "credit", "max risk", "contracts", "why")
@@ -314,7 +314,7 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
 
 def run(settings: AccountRequest) -> Result:
     """Do the task, and show the account."""
-    files = AccountFiles.of(settings.settings, settings.mode)
+    files = AccountFiles.from_settings(settings.settings, settings.mode)
     if settings.task == "review":
         return review_result(files, settings.settings)
     written = []

@@ -85,7 +85,7 @@ def result_files(
 ) -> dict[str, Callable[[Path], object]]:
     """What writes monte_carlo.json and monte_carlo.png."""
     text = json_text(content)
-    figure = runs_figure(_heading(content), sets, float(settings.floor))
+    figure = runs_figure(_heading(content), sets, float(settings.halt_balance))
     return {
         "monte_carlo.json": lambda path: path.write_text(text),
         "monte_carlo.png": lambda path: figure.savefig(path, format="png", dpi=110),

@@ -68,4 +68,4 @@ def read(words: Sequence[str]) -> tuple[Sequence[str], None]:
 
 
 def run(settings: Sequence[str]) -> None:
-    sell(settings, ApiKeys.of(os.environ))
+    sell(settings, ApiKeys.from_environment(os.environ))

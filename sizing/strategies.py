@@ -157,7 +157,7 @@ class Legacy:
         held = np.where(inputs.problem.account.exiting, 0.0, inputs.held)
         unconstrained = np.full(len(held), np.nan)
         for k in np.flatnonzero(inputs.adjustable).tolist():
-            turn = inputs.beside(held, np.arange(len(held)) == k)
+            turn = inputs.with_weights(held, np.arange(len(held)) == k)
             unconstrained[k] = self._unconstrained_weight(turn, k)
             held = project_onto_limits(turn, np.where(turn.adjustable, unconstrained, held)).target
         # One more look at all of them together names what binds each in the book as it ends.
@@ -426,5 +426,5 @@ def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
         raise InputError(f"{needed}, an array for {len(s.held)} symbols{when}; it answered {said}")
     if not (finite := np.isfinite(wanted)).all():
         k = first_true(~finite)
-        raise InputError(f"{needed}; it answered {wanted[k]} for {s.place(k)}")
+        raise InputError(f"{needed}; it answered {wanted[k]} for {s.symbol_text(k)}")
     return np.minimum(np.maximum(wanted.astype(np.float64), -MAX_RULE_WEIGHT), MAX_RULE_WEIGHT)

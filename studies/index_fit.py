@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtr
-from trainingdata.read_volatility_index import read_volatility_index
 
 from foundation.arrays import Array, Mask
 from option_spreads.selling.rules import HOURLY_VARIANCE_SHARES, SESSION, TRADING_DAYS
@@ -27,6 +26,7 @@ from option_spreads.simulation.path import IndexDays, IndexModel, index_days
 from option_spreads.simulation.pricing import Smile
 from trainingdata.bar_files import read_bars
 from trainingdata.sessions import calendar
+from trainingdata.volatility_index import read_volatility_index
 
 MARKS = (0, 60, 120, 180, 240, 300, 360, SESSION)
 ENTRIES = (30, 120, 210)  # minutes, those of `SpreadRules`

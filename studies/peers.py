@@ -226,19 +226,20 @@ class Replayed:
 
     def kernel(self) -> object:
         """Call only the compiled loop, with the arguments that `replay` passes."""
+        from marketsimulator.runs import weight_replay
 
         def fresh(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             book = arguments[0]  # each run changes the book
             return (book._make([each.copy() for each in book]), *arguments[1:])
 
-        loop = weights._follow_weights
+        loop = weight_replay._follow_weights
         if not self._arguments:
 
             def noted(*arguments: Any) -> Any:
                 self._arguments = fresh(arguments)
                 return loop(*arguments)
 
-            with patch.object(weights, "_follow_weights", noted):
+            with patch.object(weight_replay, "_follow_weights", noted):
                 self.run()
         return loop(*fresh(self._arguments))
 
@@ -420,7 +421,7 @@ def synthetic(
     from trainingdata.timeframe import Timeframe
 
     timeframe = Timeframe(name)
-    ends = timeframe.stocks.ends
+    ends = timeframe.stock_clock.ends
     begin = int(np.searchsorted(ends, np.datetime64(first, "ns")))
     rng = np.random.default_rng(7)
     common = rng.normal(0, 0.004, count)[:, None] * rng.uniform(0.5, 1.5, symbols)

@@ -89,7 +89,7 @@ class SymbolFileRows:
                 f"{self.path}: its days end at midnight UTC; data.coin_day={timeframe.crypto_day}"
                 " needs the coin's bars of an hour or of minutes, of which days are put together"
             )
-        closes = timeframe.closes and self.item.kind is AssetClass.STOCK
+        closes = timeframe.fills_at_close and self.item.kind is AssetClass.STOCK
         if self.minutes == timeframe.minutes and not closes:
             times, bars = keep_regular_bars(starts, self.values, self.item, timeframe, self.path)
             outside = len(starts) - len(times)
@@ -377,7 +377,7 @@ def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
 def _no_parts(minutes: int, timeframe: Timeframe) -> str:
     """Why bars of so many minutes make none of a timeframe, and which would do."""
     lengths = list(map(str, part_lengths(timeframe)))
-    if not timeframe.closes:
+    if not timeframe.fills_at_close:
         lengths.append(str(timeframe.minutes))
     elif minutes == timeframe.minutes:
         return (

@@ -118,14 +118,14 @@ def gather_symbol_rows(
     if len(tables) == 1:
         several = len(first.spellings) > 1
         place = first.table.path + f", rows of {spelling}" * several
-        return [first.of(symbol)], head, place
+        return [first.select(symbol)], head, place
     for other in tables[1:]:
         if _layout(other.table.head) != _layout(head):
             raise DataError(
                 f"{symbol}: files {first.table.path} and {other.table.path} have different heads;"
                 " keep files of one vendor in a folder"
             )
-    parts = [part for part in (table.of(symbol) for table in tables) if len(part)]
+    parts = [part for part in (table.select(symbol) for table in tables) if len(part)]
     place = f"{first.table.path} and {len(tables) - 1} more, rows of {spelling}"
     return parts, head, place
 

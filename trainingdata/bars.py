@@ -250,7 +250,7 @@ class Bars:
 
     def at_last_instant(self, symbols: Sequence[str]) -> Bars:
         """The last instant of some of the symbols, in panel order."""
-        return self.between(len(self.times) - 1, len(self.times)).only(symbols)
+        return self.slice_rows(len(self.times) - 1, len(self.times)).select(symbols)
 
     def select(self, symbols: Sequence[str]) -> Bars:
         """Some of the symbols, in panel order."""
@@ -272,7 +272,7 @@ class Bars:
 
     def until(self, now: np.datetime64) -> Bars:
         """What was known at `now`."""
-        return self.between(0, int(np.searchsorted(self.times, now, side="right")))
+        return self.slice_rows(0, int(np.searchsorted(self.times, now, side="right")))
 
     def real_bars(self, s: int) -> tuple[Instants, Array]:
         """The real bars of symbol number `s`: known-at instants [N] and values [N, 5]."""

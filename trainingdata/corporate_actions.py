@@ -28,7 +28,7 @@ import numpy as np
 
 from foundation.errors import DataError, InputError
 from trainingdata.bars import VOLUME, Bars
-from trainingdata.endings import Delisting, Rename
+from trainingdata.delistings import Delisting, Rename
 from trainingdata.instants import parse_date, parse_instant
 from trainingdata.instruments import instrument, is_crypto, names_symbol
 from trainingdata.sessions import calendar, first_open_from, outside_calendar_text

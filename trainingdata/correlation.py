@@ -110,7 +110,7 @@ class CorrelationEstimator:
     def _calendar_reach(self, timeframe: Timeframe) -> np.timedelta64:
         """Calendar time that holds both windows, weekends and holidays included."""
         # One bar of a session may be missing.
-        sessions = self.hourly_window / max(1, timeframe.stocks.bars_a_day - 1)
+        sessions = self.hourly_window / max(1, timeframe.stock_clock.bars_a_day - 1)
         return int(30 + 1.6 * max(self.session_window, sessions)) * DAY
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
@@ -144,7 +144,7 @@ class CorrelationEstimator:
         """
         boundary = np.datetime64(estimation_times(bars.timeframe, bars.times[-1:])[0])
         since, until = np.searchsorted(bars.times, self._reach(bars, boundary))
-        recent = bars.between(int(since), int(until))
+        recent = bars.slice_rows(int(since), int(until))
         with single_threaded_blas():
             values, _ = self._estimated(recent, _closes_of(recent, boundary), boundary)
         return values, boundary

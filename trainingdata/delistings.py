@@ -103,7 +103,7 @@ class Delistings:
         """Yield an end for each symbol that has missed enough sessions."""
         if self.after is None:
             return
-        absent = BarAbsence.of(bars)
+        absent = BarAbsence.from_bars(bars)
         # A daily bar shows whether a symbol trades in a session from its open on. With shorter
         # bars the session has to be over: a first trade may come at any hour of it.
         missed = self.after if bars.timeframe.daily else self.after + 1
@@ -127,7 +127,7 @@ class Delistings:
 
     def delisted_mask(self, bars: Bars) -> Mask:
         """[S] which have ended by a panel's last instant, and have had no bar since."""
-        last = {each.symbol: each.booked for each in self.over(bars)}
+        last = {each.symbol: each.booked for each in self.booked_until_end(bars)}
         return np.array(
             [
                 symbol in last and bool(_starts(bars, symbol)[-1] < last[symbol])

@@ -219,7 +219,7 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
 def run(settings: DownloadSettings, progress: Progress) -> Result:
     """Bring the files up to the end."""
     stocks = any(not is_crypto(symbol) for symbol in settings.symbols)
-    keys = ApiKeys.of(os.environ) if stocks else None
+    keys = ApiKeys.from_environment(os.environ) if stocks else None
     feed, adjustment = settings.data.feed, settings.data.adjustment
     data = MarketData(settings.broker, keys, feed, adjustment, settings.timeframe)
     span = settings.start, settings.end

@@ -41,12 +41,12 @@ class Market:
     @property
     def history(self) -> Bars:
         """What is known when the run begins."""
-        return self.bars.between(0, self.first + 1)
+        return self.bars.slice_rows(0, self.first + 1)
 
     @property
     def period(self) -> Bars:
         """What becomes known from then on."""
-        return self.bars.between(self.first, len(self.bars.times))
+        return self.bars.slice_rows(self.first, len(self.bars.times))
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
@@ -66,7 +66,9 @@ class Market:
     def ended(self) -> tuple[Delisting, ...]:
         """The ends of its symbols that are booked in it, each where it was known, in time order."""
         begun = self.bars.times[self.first]
-        return tuple(each for each in self.endings.over(self.bars) if each.booked > begun)
+        return tuple(
+            each for each in self.endings.booked_until_end(self.bars) if each.booked > begun
+        )
 
     @property
     def returned(self) -> tuple[Delisting, ...]:
@@ -84,7 +86,7 @@ class Market:
 
         Raw prices are adjusted for the splits that are known then. A later split changes nothing.
         """
-        bars = self.bars.between(0, end or len(self.bars.times))
+        bars = self.bars.slice_rows(0, end or len(self.bars.times))
         # Only prices that are adjusted for nothing have splits left to apply.
         if self.splits:
             jumps = find_actions_not_in_prices(bars, self.actions, raw=True)

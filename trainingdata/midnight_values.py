@@ -42,7 +42,7 @@ class MidnightValues:
         midnights = midnight(np.arange(begin, days[-1] + 1))
         # A bar that ends at a midnight belongs to the day before it, and is known then.
         rows = np.searchsorted(bars.times, midnights, side="right").astype(np.int64)
-        history = bars.between(0, rows[0])
+        history = bars.slice_rows(0, rows[0])
         size = len(bars.symbols)
         counts = np.zeros((len(rows), size), dtype=np.int64)
         closes = np.full((len(rows), size), np.nan)

@@ -120,7 +120,7 @@ def join_between_closes(
     starts, values: of the parts, [N] increasing and [N, 5].
     """
     step = minutes * _MINUTE
-    days, grid = calendar(), timeframe.stocks
+    days, grid = calendar(), timeframe.stock_clock
     session = np.searchsorted(days.opens, starts, side="right") - 1
     regular = (session >= 0) & (starts < days.closes[np.maximum(session, 0)])
     begun, session, parts = starts[regular], session[regular], values[regular]
@@ -177,7 +177,7 @@ def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: st
     """
     misplaced = (starts - _EPOCH) % (minutes * _MINUTE) != np.timedelta64(0)
     if minutes == HOURLY.minutes and kind is AssetClass.STOCK:
-        begun, _, within = bars_around(HOURLY.stocks, starts)
+        begun, _, within = bars_around(HOURLY.stock_clock, starts)
         misplaced = within & (starts > begun)
     if misplaced.any():
         row = first_true(misplaced)

@@ -79,7 +79,7 @@ class Timeframe:
                 f"data.coin_day: {self.crypto_day} is of daily bars; write timeframe=1d beside it"
             )
         # Its day ends with the auction, of which nobody knows then what has filled.
-        if self.closes and self.crypto_day != "utc":
+        if self.fills_at_close and self.crypto_day != "utc":
             raise InputError(
                 f"data.coin_day: {self.crypto_day} ends a coin's day with the auction of fill=close;"
                 " give utc, or fill=open"
@@ -123,12 +123,12 @@ class Timeframe:
 
     @property
     def stock_clock(self) -> StockClock:
-        return _closing_clock() if self.closes else _stock_clock(self.name)
+        return _closing_clock() if self.fills_at_close else _stock_clock(self.name)
 
     def clock(self, kind: AssetClass) -> Clock:
         """Of a class."""
         if kind is AssetClass.STOCK:
-            return self.stocks
+            return self.stock_clock
         return _coin_clock(self.name, self.crypto_day)
 
     def requested_timeframe(self, kind: AssetClass) -> Timeframe:
@@ -141,7 +141,7 @@ class Timeframe:
         if kind is AssetClass.CRYPTO:
             return HOURLY if self.minutes > HOURLY.minutes else self
         if self.daily:
-            return Timeframe("15m") if self.closes else self
+            return Timeframe("15m") if self.fills_at_close else self
         return Timeframe("30m") if self.minutes >= HOURLY.minutes else self
 
     def last_known(self, kind: AssetClass, now: np.datetime64) -> np.datetime64:

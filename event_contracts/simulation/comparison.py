@@ -31,7 +31,11 @@ from event_contracts.trading.position_sizes import Episode, SentOrder
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from forecasting.forecast import Progress, no_progress
 from foundation.arrays import Array, Index, Mask, Records
-from marketsimulator.results.significance import MIN_INTERVAL_DAYS, RUNS, ends
+from marketsimulator.results.significance import (
+    BOOTSTRAP_DRAWS,
+    MIN_INTERVAL_DAYS,
+    central_interval,
+)
 
 ComparisonVerdict = Literal["yes", "no", "no power"]
 MIN_EXCESS = 0.1  # of the other's profit, that a policy has to earn beyond it
@@ -160,7 +164,7 @@ class Estimate:
         value, draws = unit * float(values[0]), values[1:]
         if not len(draws) or not np.isfinite(draws).all():
             return cls(value)
-        low, high = ends(draws)
+        low, high = central_interval(draws)
         return cls(value, (unit * low, unit * high))
 
     @property
@@ -221,17 +225,17 @@ class ResampledReturns:
     def judge(self, name: str) -> Judgement:
         mean, square, growth = self._means(name)
         return Judgement(
-            growth=Estimate.of(growth),
-            profit_usd=Estimate.of(mean, self.cash),
-            sharpe=Estimate.of(_sharpe(mean, square)),
+            growth=Estimate.from_draws(growth),
+            profit_usd=Estimate.from_draws(mean, self.cash),
+            sharpe=Estimate.from_draws(_sharpe(mean, square)),
         )
 
     def answer(self, one: str, other: str) -> PairComparison:
         """Whether one earned more than 10 % more than the other, at a better Sharpe ratio."""
         mean, square, _ = self._means(one)
         its, of_it, _ = self._means(other)
-        excess = Estimate.of(mean - np.maximum((1.0 + MIN_EXCESS) * its, 0.0), self.cash)
-        sharpe = Estimate.of(_sharpe(mean, square) - _sharpe(its, of_it))
+        excess = Estimate.from_draws(mean - np.maximum((1.0 + MIN_EXCESS) * its, 0.0), self.cash)
+        sharpe = Estimate.from_draws(_sharpe(mean, square) - _sharpe(its, of_it))
         signs = {excess.sign, sharpe.sign}
         verdict: ComparisonVerdict = "no" if -1 in signs else "yes" if signs == {1} else "no power"
         traded = self.returns[one].any() or self.returns[other].any()
@@ -241,7 +245,7 @@ class ResampledReturns:
         """Of returns, of their squares and of log(1 + return), [1 + R]: of all, then of draws."""
         returns = self.returns[name]
         count = int(self.groups.max()) + 1
-        drawn = RUNS if count >= MIN_INTERVAL_DAYS else 0
+        drawn = BOOTSTRAP_DRAWS if count >= MIN_INTERVAL_DAYS else 0
         groups = self._draws(count, 0, drawn)
         # A policy without a seed is the same in every draw of seeds.
         seeds = self._draws(len(returns), 1, drawn)

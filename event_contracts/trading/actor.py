@@ -104,7 +104,7 @@ class ActorService:
         for update in self.actions.ticks(market):
             memory.show(update.at, update.tick)
         for entry in self.actions.entries(market):
-            memory.note(memory.schedule.row(entry.at), entry.sent)
+            memory.record_order(memory.schedule.row(entry.at), entry.sent)
         self._markets[market] = memory
 
     def process(self, update: MarketUpdate) -> ActionEntry | None:
@@ -184,7 +184,7 @@ class ActorService:
             self.notices.end_alert(failure_alert_kind(market))
         else:
             entry = self._send(order, update, view, entry)
-        memory.note(memory.row, entry.sent)
+        memory.record_order(memory.row, entry.sent)
         return entry
 
     def _send(

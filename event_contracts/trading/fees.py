@@ -123,7 +123,7 @@ class KalshiFees:
 
     def default_rules(self) -> FeeRules:
         """The rules where a market has no date of its own."""
-        return self.on(self.as_of)
+        return self.rules_on(self.as_of)
 
     def _rate(self, name: str, date: str) -> Decimal:
         table: tuple[DatedRate, ...] = getattr(self, name)

@@ -593,7 +593,7 @@ class KalshiMultiMarketOrderManager:
         resting = (*reading.resting, *unlisted)
         markets = (market, *positions, *(each.order.market for each in resting))
         listings = read_markets(self.venue, markets)
-        events = self._events.of(listings.values())
+        events = self._events.lookup(listings.values())
         unsettled = {name: count for name, count in positions.items() if not listings[name].settled}
         quotes = {name: each.quote for name, each in listings.items()}
         view = MarketView(

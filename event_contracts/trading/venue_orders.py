@@ -338,7 +338,7 @@ def contract_order(intent: OrderIntent) -> EventContractOrder:
     return intent.order
 
 
-def await_done(intent: OrderIntent) -> RestingOrder:
+def as_resting(intent: OrderIntent) -> RestingOrder:
     """An order of unknown outcome, as if all of it waited that has not traded; our id stands for
     the venue's.
     """

@@ -238,7 +238,7 @@ class AlpacaBroker:
 
     def _awaited(self, sent: Sequence[tuple[Order, AlpacaOrder]]) -> tuple[list[Fill], bool]:
         """What orders that were taken have filled, and whether nothing more can happen to them."""
-        awaited = self._venue.awaited([placed for _, placed in sent], self._patience)
+        awaited = self._venue.await_done([placed for _, placed in sent], self._patience)
         fills: list[Fill] = []
         done = True
         for (order, _), placed in zip(sent, awaited, strict=True):

@@ -103,7 +103,7 @@ class AlpacaSpreads:
     def resume(self, client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
         """Return what an earlier order has traded; one that still rests is cancelled.
 
-        again: as for `Outbox.resolve`.
+        retry_gate: as for `Outbox.resolve`.
 
         Raises
         ------

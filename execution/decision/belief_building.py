@@ -28,7 +28,7 @@ from sizing.settings import PriorSettings
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource, MeanCorrelations, correlations_in_force
 from trainingdata.instants import DAY, utc_text
-from trainingdata.instruments import Kind
+from trainingdata.instruments import AssetClass
 from trainingdata.long_run_variance import long_run_variances
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.sessions import news_overlap, nights_until
@@ -38,7 +38,7 @@ from trainingdata.universe import KEEP, Rule, Universe, keep_best
 FORECAST_BATCH_SIZE = 4096  # read from a table at once, for memory alone
 STALE_AFTER = 7 * DAY  # a symbol without a forecast for longer counts for its class no more
 UNRANKED = -1  # for the moment: neither among the best nor outside
-_KINDS = (Kind.STOCK, Kind.CRYPTO)
+_KINDS = (AssetClass.STOCK, AssetClass.CRYPTO)
 ALL_SYMBOLS = Universe()
 
 
@@ -98,10 +98,10 @@ def build_beliefs(
     growth: by which the universe ranks what it keeps; needed where it does.
     """
     first = int(np.searchsorted(bars.times, since))
-    part = bars.between(first, len(bars.times))
+    part = bars.slice_rows(first, len(bars.times))
     closed = closed_and_due(part)
     scheduled = closed_and_due(part, periods.schedule)
-    stocks = bars.timeframe.stocks
+    stocks = bars.timeframe.stock_clock
     # Stocks are cut for the night also where nothing decides, and where nothing has a forecast: the
     # ceiling is the broker's.
     late = ~stocks.intraday_ceiling_applies(part.times)
@@ -122,7 +122,7 @@ def build_beliefs(
     # forecast is not of the bar that has just closed decides on old news. Both stay as they are.
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
-    exclusion_rule = universe.left_out(bars, times)
+    exclusion_rule = universe.exclusion_rules(bars, times)
     adjustable = scheduled & moments.fresh & spreads & (exclusion_rule == 0)
     exiting = scheduled & (exclusion_rule != 0)
     kept = adjustable.any(axis=1) | exiting.any(axis=1) | trim_overnight
@@ -219,7 +219,7 @@ def belief_of_symbol(
             f"{symbol}: no forecast that spreads between {utc_text(now)} and {utc_text(ends[0, 0])}"
         )
     numbers = np.zeros(1, dtype=np.int64)
-    stocks = bars.timeframe.stocks
+    stocks = bars.timeframe.stock_clock
     late = ~stocks.intraday_ceiling_applies(here)
     return _assembled_beliefs(
         bars,
@@ -249,7 +249,7 @@ def closed_and_due(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
 
 def deciding_symbols(bars: Bars) -> Mask:
     """[S] whose bar closed at the panel's last instant and whose market is open to fill then."""
-    closed: Mask = closed_and_due(bars.between(len(bars.times) - 1, len(bars.times)))[0]
+    closed: Mask = closed_and_due(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
     return closed
 
 
@@ -338,7 +338,7 @@ def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods
     """
     plans = periods.holding == "plan"
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))
-    for kind, members in ((Kind.STOCK, ~bars.crypto), (Kind.CRYPTO, bars.crypto)):
+    for kind, members in ((AssetClass.STOCK, ~bars.crypto), (AssetClass.CRYPTO, bars.crypto)):
         rows = np.flatnonzero(closed[:, members].any(axis=1))
         clock = bars.clock(kind)
         first = periods.schedule.holding_ends(clock, times[rows], periods.holding)
@@ -439,7 +439,7 @@ def _bars_since_issue(
     crypto: [n] whether it is of a coin.
     """
     place = np.empty((bounds.shape[1], len(t)))
-    for kind, members in ((Kind.STOCK, ~crypto), (Kind.CRYPTO, crypto)):
+    for kind, members in ((AssetClass.STOCK, ~crypto), (AssetClass.CRYPTO, crypto)):
         clock = bars.clock(kind)
         position = clock.position(bounds.ravel()).reshape(bounds.shape).T
         place[:, members] = position[:, t[members]] - clock.position(issued[members])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
+from foundation import formatting
 from trainingdata.instruments import is_stock
 
 _NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
@@ -183,7 +184,7 @@ def _why_unchanged(choice: Choice) -> str:
 
 def _below_one_unit(choice: Choice, worth: float) -> str:
     """Return the phrase for an amount, USD, that buys no whole unit."""
-    price = figures.price(choice.price)
+    price = formatting.price(choice.price)
     if is_stock(choice.symbol) and worth <= choice.price:
         return f"less than one share at {price}"
     return f"less than the smallest quantity, at {price} a unit"
@@ -192,7 +193,7 @@ def _below_one_unit(choice: Choice, worth: float) -> str:
 def _why_not_held(choice: Choice, equity: float) -> str:
     worth = abs(choice.target) * equity
     if worth >= CENT:
-        return f"the target of {figures.usd(worth)} is {_below_one_unit(choice, worth)}"
+        return f"the target of {formatting.usd(worth)} is {_below_one_unit(choice, worth)}"
     if abs(choice.kelly) < MIN_WEIGHT_SHOWN:
         expected = choice.rationale.period_premium + choice.rationale.forecast
         if abs(expected) >= MIN_RETURN_SHOWN:

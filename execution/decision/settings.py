@@ -76,7 +76,7 @@ class TradingSettings(PanelSettings):
 
     @property
     def decisions(self) -> Schedule:
-        return Schedule.of(",".join(self.schedule))
+        return Schedule.parse(",".join(self.schedule))
 
     def bars(self) -> Bars:
         """The panel: files up to `end` with all history before `start`, or the synthetic market.

@@ -221,7 +221,7 @@ class DecisionJournal:
 
         Decisions that were not ended are gone on with elsewhere.
         """
-        unfinished = {decision.name for decision in self.unfinished()}
+        unfinished = {decision.name for decision in self.unfinished_decisions()}
         with self._database.transaction():
             for intent in self._book.in_states(("planned",)):
                 if intent.job == self._job and intent.decision not in unfinished:
@@ -240,7 +240,7 @@ class DecisionJournal:
             ended = WITHDRAWN if may_redecide else _ENDED
             DECISIONS.change(self._database, "WHERE id = ?", (name,), ended=ended)
 
-    def unfinished(self) -> list[DecisionRow]:
+    def unfinished_decisions(self) -> list[DecisionRow]:
         """Decisions that were begun and not ended, oldest first."""
         condition = "WHERE job = ? AND ended = '' ORDER BY rowid"
         return DECISIONS.rows(self._database, condition, (self._job,))

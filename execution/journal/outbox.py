@@ -276,7 +276,7 @@ class Outbox(Generic[Placed]):
         return intent is not None and intent.state in OUTCOME_UNKNOWN
 
     def resolve(
-        self, client_order_id: str, *, again: OrderGate | None = None
+        self, client_order_id: str, *, retry_gate: OrderGate | None = None
     ) -> Placed | Literal["unknown"] | None:
         """Return the final state of an order of ours.
 
@@ -284,7 +284,7 @@ class Outbox(Generic[Placed]):
         does not end when it is cancelled. None for one that was never sent. The query takes 20
         seconds at most.
 
-        again: the gate of a second try under its id if the venue does not know it; None tries no
+        retry_gate: the gate of a second try under its id if the venue does not know it; None tries no
             second time. The order may then trade as if it were new, so the account must still be
             the one that it was decided for.
         """
@@ -299,7 +299,7 @@ class Outbox(Generic[Placed]):
         else:
             try:
                 with time_limit(QUERY_SECONDS):
-                    answer = self._resync(intent, ONE_POLL, gate=again)
+                    answer = self._resync(intent, ONE_POLL, gate=retry_gate)
             except OrderRejected:
                 answer = None
             except OutcomeUnknown:

@@ -190,12 +190,12 @@ class LiveAccount:
         shown = "open" if reading.is_open else "closed"
         so = "no order of a stock is sent" if opened else "the calendar counts"
         text = f"by the venue's clock the exchange is {shown} at {utc_text(at)}, by the calendar"
-        self.notices.tell("hours", f"{text} it is not: {so}" if differs else "")
+        self.notices.set_alert("hours", f"{text} it is not: {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
         """Alert of a multiplier above `MAX_MULTIPLIER`."""
         text = f"the venue states a multiplier of {multiplier}: it counts as {MAX_MULTIPLIER}"
-        self.notices.tell("multiplier", text if multiplier > MAX_MULTIPLIER else "")
+        self.notices.set_alert("multiplier", text if multiplier > MAX_MULTIPLIER else "")
 
     def read_activities(self) -> None:
         """Record what the venue lists since the last reading; nothing before the opening balance.
@@ -212,10 +212,10 @@ class LiveAccount:
             if not (mispriced := reconciler.holdings.mispriced_trades(listed)):
                 break
             log.warning("activities are read: %s", mispriced)
-        self.notices.tell("price", mispriced)
-        unread = "; ".join(self.connection.unread)
+        self.notices.set_alert("price", mispriced)
+        unread = "; ".join(self.connection.unreadable_activities)
         text = f"unreadable activities are left out, cash and positions count: {unread}"
-        self.notices.tell("unread", text if unread else "")
+        self.notices.set_alert("unread", text if unread else "")
         if large := reconciler.record(listed, at):
             reconciler.record_large(large, self.connection.cash(), at)
 

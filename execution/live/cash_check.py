@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 
-from foundation.decimals import plain
+from foundation.decimals import plain_text
 
 # Share of equity by which cash may be away. What is listed late comes to less: selling coins for
 # all of equity costs 0.25 %, what is lent over a long weekend 0.1 %, and a dividend of 1 % of a
@@ -38,7 +38,7 @@ class CashDifference:
     def cause(self) -> str:
         """What clearing the halt acknowledges."""
         return json.dumps(
-            {"unexplained_usd": plain(self.unexplained_usd), "booked": plain(self.booked)}
+            {"unexplained_usd": plain_text(self.unexplained_usd), "booked": plain_text(self.booked)}
         )
 
     @classmethod

@@ -172,7 +172,7 @@ def _await_bars(
 
 def _say_missing(bars: Bars) -> None:
     """Say which symbols have had no bar since before this session, while others have."""
-    for symbol, count in zip(bars.symbols, BarAbsence.of(bars).at_end.tolist(), strict=True):
+    for symbol, count in zip(bars.symbols, BarAbsence.from_bars(bars).at_end.tolist(), strict=True):
         if count:
             log.warning(
                 "%s: no bar for %s, it does not decide", symbol, count_text(count, "session")
@@ -210,7 +210,7 @@ def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
     """
     timeframe = bars.timeframe
     stocks = not bars.crypto.all()
-    if timeframe.auction and stocks and timeframe.stocks.is_decision(np.array([at]))[0]:
+    if timeframe.auction and stocks and timeframe.stock_clock.is_decision(np.array([at]))[0]:
         return auction_send_deadline(timeframe.auction, at)
     return np.datetime64(at + min(MAX_BAR_AGE, timeframe.length // 2))
 

@@ -36,7 +36,7 @@ from execution.journal.expected import (
 )
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
 from execution.journal.rows import parse_amount
-from execution.live.cash import CashDifference
+from execution.live.cash_check import CashDifference
 from execution.orders.option_orders import (
     OptionContract,
     SpreadOrder,
@@ -47,7 +47,7 @@ from execution.orders.option_orders import (
 )
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
-from foundation.decimals import CENT, EXACT, INFINITE, plain, total
+from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, plain_text, total
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_crypto, is_symbol
 
@@ -93,7 +93,7 @@ class Discrepancy:
 
     @classmethod
     def of_position(cls, symbol: str, expected: Decimal, found: Decimal) -> Discrepancy:
-        held = f"{plain(found)} at the venue, {plain(expected)} by our own orders"
+        held = f"{plain_text(found)} at the venue, {plain_text(expected)} by our own orders"
         return cls(symbol, expected, found, f"{symbol} is {held}")
 
     @classmethod
@@ -105,12 +105,12 @@ class Discrepancy:
     @property
     def surplus(self) -> Decimal:
         """Signed difference to the expected position, which our own trades do not change."""
-        return EXACT.subtract(self.found, self.expected)
+        return EXACT_CONTEXT.subtract(self.found, self.expected)
 
     @property
     def cause(self) -> str:
         """What clearing its halt acknowledges: the order, or the surplus."""
-        return self.order or plain(self.surplus)
+        return self.order or plain_text(self.surplus)
 
 
 class ExpectedPositions:
@@ -152,8 +152,8 @@ class ExpectedPositions:
             self._apply(_FILLED)
             self.listed.write(listed, at, since_opening=0)
             self._apply(_BOOKED)
-            texts = {symbol: plain(quantity) for symbol, quantity in held.items()}
-            self._events.append("holdings begun", "1", {"cash": plain(cash), "held": texts})
+            texts = {symbol: plain_text(quantity) for symbol, quantity in held.items()}
+            self._events.append("holdings begun", "1", {"cash": plain_text(cash), "held": texts})
 
     def add(self, activities: Iterable[Activity], at: np.datetime64) -> int:
         """Record new activities in one transaction, and return their number.
@@ -166,7 +166,10 @@ class ExpectedPositions:
             booked = total(change for activity, change in written if not activity.is_exchange)
             if cash or booked:
                 last = self._opening()
-                cash, booked = EXACT.add(last.cash, cash), EXACT.add(last.booked, booked)
+                cash, booked = (
+                    EXACT_CONTEXT.add(last.cash, cash),
+                    EXACT_CONTEXT.add(last.booked, booked),
+                )
                 OPENING_BALANCE.put(self._database, replace(last, cash=cash, booked=booked))
         return len(written)
 
@@ -199,7 +202,7 @@ class ExpectedPositions:
             for symbol, each in list(found.items()):
                 changes = self._unapplied(symbol, at)
                 for name in explaining_bookings(each.surplus, changes, tolerances[symbol]):
-                    expected[symbol] = expected[symbol].changed(changes[name])
+                    expected[symbol] = expected[symbol].with_change(changes[name])
                     self._apply(f"{_BOOKED} WHERE id = ?", name)
                 found[symbol] = Discrepancy.of_position(
                     symbol, expected[symbol].quantity, each.found
@@ -216,10 +219,10 @@ class ExpectedPositions:
         """Expect acknowledged surpluses from now on; orders: ids of acknowledged unknown orders."""
         with self._database.transaction():
             expected = defaultdict(ExpectedPosition, self.expected())
-            self._expect({s: expected[s].changed(each) for s, each in surpluses.items()})
+            self._expect({s: expected[s].with_change(each) for s, each in surpluses.items()})
             for symbol, surplus in surpluses.items():
                 self._apply(f"{_BOOKED} WHERE symbol = ?", symbol)
-                self._events.append("acknowledged", symbol, plain(surplus))
+                self._events.append("acknowledged", symbol, plain_text(surplus))
             for name in orders:
                 APPLIED_FILLS.put(self._database, AppliedFill(name, NO_QUANTITY))
                 self._events.append("acknowledged", name)
@@ -250,7 +253,7 @@ class ExpectedPositions:
             listed = self.listed.traded(intent.single_order.symbol, intent.progress.venue_id)
             if listed < filled:
                 name = intent.client_order_id
-                return f"order {name} has filled {plain(filled)}, and {plain(listed)} are listed"
+                return f"order {name} has filled {plain_text(filled)}, and {plain_text(listed)} are listed"
         return ""
 
     def mispriced_trades(self, activities: Iterable[Activity]) -> str:
@@ -269,15 +272,15 @@ class ExpectedPositions:
                 and not mean / MAX_PRICE_RATIO <= trade.price <= mean * MAX_PRICE_RATIO
             ):
                 odd.append(
-                    f"activity {trade.id}: {trade.symbol} at {plain(trade.price)}, and its order"
-                    f" filled at {plain(mean)}"
+                    f"activity {trade.id}: {trade.symbol} at {plain_text(trade.price)}, and its order"
+                    f" filled at {plain_text(mean)}"
                 )
         return "; ".join(odd)
 
     def cash_difference(self, cash: Decimal) -> CashDifference:
         """Return the difference of the venue's cash from the journal's; cash: USD."""
         opening = self._opening()
-        return CashDifference(EXACT.subtract(cash, opening.cash), opening.booked)
+        return CashDifference(EXACT_CONTEXT.subtract(cash, opening.cash), opening.booked)
 
     def last_cash(self) -> CashDifference | None:
         """Return the last accepted difference in cash; None before the first."""
@@ -287,7 +290,7 @@ class ExpectedPositions:
     def accept_cash(self, difference: CashDifference) -> None:
         """Accept a difference in cash, to the cent: later ones are compared with it."""
         cents = [
-            each.quantize(CENT, context=EXACT)
+            each.quantize(CENT, context=EXACT_CONTEXT)
             for each in (difference.unexplained_usd, difference.booked)
         ]
         if CashDifference(*cents) != self.last_cash():
@@ -327,10 +330,10 @@ class ExpectedPositions:
         """Add fills that are not yet applied to the expected positions."""
         for intent in self._intents.select(FILLS_UNAPPLIED):
             name, filled = intent.client_order_id, intent.progress.filled
-            news = EXACT.subtract(filled, self._applied(name) or NO_QUANTITY)
+            news = EXACT_CONTEXT.subtract(filled, self._applied(name) or NO_QUANTITY)
             for symbol, change in position_changes_of(intent, news).items():
                 position = expected[symbol]
-                expected[symbol] = position.changed(
+                expected[symbol] = position.with_change(
                     change, max_crypto_fee(symbol, change, position)
                 )
             self._apply(f"{_FILLED} WHERE client_order_id = ?", name)
@@ -338,8 +341,10 @@ class ExpectedPositions:
     def _unapplied(self, symbol: str, at: np.datetime64) -> dict[str, Decimal]:
         """Return the unapplied changes of a symbol by the bookings of a week, by name."""
         changes = {
-            name: EXACT.subtract(quantity, self._applied(name) or NO_QUANTITY)
-            for name, quantity in self.listed.changes(symbol, at - ACTIVITY_OVERLAP).items()
+            name: EXACT_CONTEXT.subtract(quantity, self._applied(name) or NO_QUANTITY)
+            for name, quantity in self.listed.position_changes(
+                symbol, at - ACTIVITY_OVERLAP
+            ).items()
         }
         return {name: change for name, change in changes.items() if change}
 
@@ -381,11 +386,13 @@ def explaining_bookings(
     nearer = []
     left = surplus
     for name, change in changes.items():
-        if abs(EXACT.subtract(left, change)) < abs(left):
-            left = EXACT.subtract(left, change)
+        if abs(EXACT_CONTEXT.subtract(left, change)) < abs(left):
+            left = EXACT_CONTEXT.subtract(left, change)
             nearer.append(name)
     for names in (list(changes), nearer):
-        if tolerance.contains(EXACT.subtract(surplus, total(changes[name] for name in names))):
+        if tolerance.contains(
+            EXACT_CONTEXT.subtract(surplus, total(changes[name] for name in names))
+        ):
             return names
     return nearer if EXPLAINED_RATIO * abs(left) <= abs(surplus) else []
 
@@ -424,9 +431,11 @@ def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> 
     """
     if not (change > 0 and is_symbol(symbol) and is_crypto(symbol)):
         return NO_QUANTITY
-    largest = max(abs(position.quantity), abs(EXACT.add(position.quantity, change)))
-    tolerance = EXACT.subtract(EXACT.multiply(largest, MAX_CRYPTO_FEE), position.fee)
-    return max(min(EXACT.multiply(change, MAX_CRYPTO_FEE), tolerance), NO_QUANTITY)
+    largest = max(abs(position.quantity), abs(EXACT_CONTEXT.add(position.quantity, change)))
+    tolerance = EXACT_CONTEXT.subtract(
+        EXACT_CONTEXT.multiply(largest, MAX_CRYPTO_FEE), position.fee
+    )
+    return max(min(EXACT_CONTEXT.multiply(change, MAX_CRYPTO_FEE), tolerance), NO_QUANTITY)
 
 
 class DiscrepancyValue(NamedTuple):
@@ -464,10 +473,10 @@ def value_discrepancies(
         elif last := marked.get(symbol):
             stake += Decimal(repr(abs(last)))
         elif surplus < 0:
-            stake = INFINITE
+            stake = INFINITY
     for together in group_by_expiry(options):
         loss = max_expiry_loss(together)
         worth = total(abs(n) * units.get(each.symbol, NO_QUANTITY) for each, n in together.items())
         root = next(iter(together)).root
-        by_root[root] += INFINITE if loss is None else max(loss, worth)
+        by_root[root] += INFINITY if loss is None else max(loss, worth)
     return DiscrepancyValue(stake, by_root)

@@ -58,7 +58,11 @@ class GuardedBroker:
     def _read(self, *, reread: bool) -> AccountSnapshot:
         reading = self._gateway.read_account(reread=reread)
         account = self._live.check(reading)
-        return account.secured(sum(self._live.at_risk().values())) if self._secured else account
+        return (
+            account.with_collateral(sum(self._live.at_risk().values()))
+            if self._secured
+            else account
+        )
 
     def submit(self, orders: Sequence[Order], gate: OrderGate | None = None) -> list[Fill]:
         """Send orders as `Broker.submit` does, by an account that was read within a minute.

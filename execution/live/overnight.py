@@ -19,7 +19,7 @@ from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import OUTCOME_UNKNOWN
 from execution.live.account import LiveAccount
 from execution.live.accounts import TRADE_JOB
-from execution.live.desk import GuardedBroker
+from execution.live.guarded_broker import GuardedBroker
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import place_reductions
@@ -33,11 +33,11 @@ from execution.orders.orders import (
     time_in_force,
 )
 from foundation.errors import BrokerError
-from sizing.limits import ROUNDED
+from sizing.limits import CEILING_TOL
 from sizing.settings import Limits
 from trainingdata.instants import compact_text, new_york_date, utc_text
 from trainingdata.instruments import instrument, is_stock
-from trainingdata.sessions import in_session, session_of
+from trainingdata.sessions import in_session, session_on
 
 log = logging.getLogger("live")
 
@@ -169,7 +169,7 @@ class OvernightTrimmer:
         """Return our orders of unknown outcome."""
         intents = self._live.book.in_states(OUTCOME_UNKNOWN)
         return [
-            each.single_order for each in intents if each.job == TRADE_JOB and each.part == part
+            each.single_order for each in intents if each.job == TRADE_JOB and each.role == part
         ]
 
     def _ask_again(self, closes: np.datetime64) -> None:
@@ -204,7 +204,7 @@ def session_close(now: np.datetime64, closes: np.datetime64 | None = None) -> np
 
     closes: the venue's own, where it names one; the earlier of it and the calendar's counts.
     """
-    session = session_of(new_york_date(np.array([now]))[0])
+    session = session_on(new_york_date(np.array([now]))[0])
     if session is None:
         return None
     if closes is not None and session.opens < closes < session.closes:
@@ -215,7 +215,7 @@ def session_close(now: np.datetime64, closes: np.datetime64 | None = None) -> np
 def exceeds_overnight_ceiling(account: AccountSnapshot, limits: Limits) -> bool:
     """Return whether the account holds more than its broker lends overnight."""
     needed = _equity_needed(account, limits, limits.overnight_leverage, account.positions)
-    return needed > max(account.equity, 0.0) * (1 + ROUNDED)
+    return needed > max(account.equity, 0.0) * (1 + CEILING_TOL)
 
 
 def overnight_trims(

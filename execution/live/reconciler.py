@@ -101,10 +101,10 @@ class Reconciler:
             if not late:
                 self._account.halt("cash", why, cause=now.cause)
             raise ReadingRejected(late or why, account)
-        self._notices.tell("marks", marks)
+        self._notices.set_alert("marks", marks)
         held = ", ".join(sorted(f"{plain_text(q)} {s}" for s, q in reading.unpriced.items()))
         text = f"no price for {held}: quarantined, valued at its last mark or at nothing"
-        self._notices.tell("unpriced", text if held else "")
+        self._notices.set_alert("unpriced", text if held else "")
         if marks:
             raise MarksRejected(marks, account)
         self._end_listed_halt(now, equity)
@@ -264,7 +264,7 @@ class Reconciler:
             return account
         found = self._discrepancies(account, others)
         if {*map(self._halts.acknowledged_cause, DISCREPANCY_HALTS)} - self._cleared - {""}:
-            return replace(account, unknown=account.unknown | {*found})
+            return replace(account, uncertain_symbols=account.uncertain_symbols | {*found})
         cleared: dict[str, list[str]] = {}
         for each in filter(None, self._cleared):
             cleared |= json.loads(each)
@@ -277,7 +277,7 @@ class Reconciler:
             return account
         cause = json.dumps({s: _causes(group) for s, group in found.items()}, sort_keys=True)
         positions, symbols = DISCREPANCY_HALTS
-        orders = self.holdings.unknown(account.open_orders)
+        orders = self.holdings.unknown_orders(account.open_orders)
         stake = self._at_stake.total + self._order_value(orders, account)
         stake += total(order.at_risk for order in self._unknown_orders)
         large = stake > MAX_DISCREPANCY * _equity(account)
@@ -286,7 +286,7 @@ class Reconciler:
         if standing is None or standing[1] != cause:
             self._end_halts()
             self._account.halt(kind, _reasons(found), cause=cause)
-        return replace(account, unknown=account.unknown | {*found})
+        return replace(account, uncertain_symbols=account.uncertain_symbols | {*found})
 
     def _discrepancies(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
@@ -295,9 +295,9 @@ class Reconciler:
         found: defaultdict[str, list[Discrepancy]] = defaultdict(list)
         for symbol, each in (self._differences or {}).items():
             found[symbol].append(each)
-        for order in self.holdings.unknown(account.open_orders):
+        for order in self.holdings.unknown_orders(account.open_orders):
             found[order.symbol].append(Discrepancy.of_order(order.client_order_id, order.symbol))
-        self._unknown_orders = self.holdings.unknown(others)
+        self._unknown_orders = self.holdings.unknown_orders(others)
         for other in self._unknown_orders:
             unknown = Discrepancy.of_order(other.client_order_id, other.place, other.why)
             found[other.place].append(unknown)
@@ -339,7 +339,7 @@ class Reconciler:
         large = self._large_bookings(listed)
         self.holdings.add([each for each in listed if each not in large], at)
         if not large:
-            self._notices.tell("booking", "")
+            self._notices.set_alert("booking", "")
         return large
 
     def record_large(self, large: Sequence[Activity], cash: Decimal, at: np.datetime64) -> None:
@@ -381,7 +381,7 @@ class Reconciler:
                     f"activity {each.id}: {each.kind} of {plain_text(each.amount)} USD is listed, and"
                     " cash does not show it: it is left out"
                 )
-        self._notices.tell("booking", "; ".join(hidden))
+        self._notices.set_alert("booking", "; ".join(hidden))
         return shown
 
     def _why_overpaid(self, each: Activity) -> str:

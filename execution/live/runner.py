@@ -188,7 +188,7 @@ class LoopKeeper:
 
     def _keep(self, state: str) -> None:
         self._supervisor.notify(WATCHDOG=1, STATUS=state)
-        self._account.notices.beat()
+        self._account.notices.heartbeat()
         if self._account.killed:
             self._stop.tell(KILL_FILE_REASON)
         self._page.refresh()

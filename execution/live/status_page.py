@@ -37,9 +37,10 @@ from execution.live.accounts import TRADE_JOB
 from execution.live.loop import StopSignal
 from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
+from foundation import formatting
 from foundation.arrays import Array
 from foundation.charts import Chart, Series, level
-from foundation.clock import OURS, Time
+from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.decimals import ZERO, to_cents
 from foundation.errors import InputError
 from foundation.files import atomic_file, remove_stale_parts
@@ -136,7 +137,7 @@ class StatusPage:
         account: OpenAccount,
         bounds: PageLimits,
         sections: Sequence[PageSection] = (),
-        time: Time = OURS,
+        time: TimeSource = SYSTEM_TIME,
     ) -> None:
         database = account.database
         self._account = account
@@ -216,14 +217,14 @@ class StatusPage:
         unknown = len(book.unknown_outcomes())
         cycles = latest_cycles(self._account.database, 2)
         ended = next((each for each in cycles if each.ended_at is not None), None)
-        failed = "" if ended is None else ended.failed
+        failed = "" if ended is None else ended.failure
         refusals = self._account.refusals.active()
         headline, level = _verdict(change, halts, refusals, trouble=bool(unknown or failed))
         return render_page(
             "execution/status.html.j2",
             clock=clock,
             day=day,
-            figures=figures,
+            formatting=formatting,
             styles=[section.style for section in self._sections if section.style],
             folder=folder,
             kill_file=self._account.kill_file,
@@ -289,10 +290,10 @@ def what(intent: OrderIntent) -> str:
     asked = encode_order(intent.order)
     legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
     name = asked.get("symbol", ", ".join(legs))
-    size = figures.quantity(Decimal(asked["qty"]))
+    size = formatting.quantity(Decimal(asked["qty"]))
     limit = asked.get("limit_price", asked.get("min_credit"))
     text = f"{asked.get('side', '')} {size} {name}".strip()
-    return text if limit is None else f"{text}, limit {figures.price(limit)}"
+    return text if limit is None else f"{text}, limit {formatting.price(limit)}"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -352,19 +353,19 @@ class EquityCurve:
         paid = equity[0] + np.append(0.0, np.cumsum(self.marks["flows"][1:]))
         return [
             Chart(
-                f"Equity {self._said(equity, figures.usd)}",
+                f"Equity {self._said(equity, formatting.usd)}",
                 (
-                    Series("paid in", "limit", at, paid, "steps").thinned(),
-                    Series("equity", "first", at, equity).thinned(),
+                    Series("paid in", "limit", at, paid, "steps").thin(),
+                    Series("equity", "first", at, equity).thin(),
                 ),
                 "usd",
                 "UTC",
             ),
             Chart(
-                f"Drawdown {self._said(lost, partial(figures.percent, places=1))}",
+                f"Drawdown {self._said(lost, partial(formatting.percent, places=1))}",
                 (
                     level(-limit, at, "limit", "halts"),
-                    Series("below the peak", "first", at, lost).thinned(),
+                    Series("below the peak", "first", at, lost).thin(),
                 ),
                 "percent",
                 "UTC",
@@ -412,7 +413,7 @@ def position_table(
             *rows,
             ("all", *blank[2:], *total, "", "", ""),
         ]
-    return Table("Positions", ("held", *PROFIT_HEADS, *WEIGHT_HEADS), rows, summed=bool(rows))
+    return Table("Positions", ("held", *PROFIT_HEADS, *WEIGHT_HEADS), rows, has_total=bool(rows))
 
 
 def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
@@ -424,13 +425,13 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
         texts = (
             c.symbol,
             hour(row.at),
-            figures.basis_points(c.mu, 1, sign=True),
-            figures.basis_points(c.sigma, 1),
-            figures.multiple(c.kelly, sign=True),
-            figures.multiple(c.held, 3, sign=True),
-            figures.multiple(c.target, 3, sign=True),
-            figures.quantity(c.qty, sign=True) if c.qty else "none",
-            figures.price(c.price),
+            formatting.basis_points(c.mu, 1, sign=True),
+            formatting.basis_points(c.sigma, 1),
+            formatting.multiple(c.kelly, sign=True),
+            formatting.multiple(c.held, 3, sign=True),
+            formatting.multiple(c.target, 3, sign=True),
+            formatting.quantity(c.qty, sign=True) if c.qty else "none",
+            formatting.price(c.price),
             ", ".join(c.binding) or "nothing",
             plan or "the forecast alone",
         )
@@ -460,7 +461,7 @@ def _profit(position: PositionProfit | None) -> Row:
     """Return the cells of a position, one for each of `PROFIT_HEADS`."""
     if position is None:
         return ("unknown",) * len(PROFIT_HEADS)
-    quantity = figures.quantity(position.quantity, sign=True) if position.quantity else "0"
+    quantity = formatting.quantity(position.quantity, sign=True) if position.quantity else "0"
     if not position.quantity:
         return quantity, "", "", "", _money(position.realised)
     return (
@@ -475,23 +476,27 @@ def _profit(position: PositionProfit | None) -> Row:
 def _money(amount: Fraction) -> Cell:
     """Return the cell of a profit or a loss, to the cent."""
     cents = to_cents(amount)
-    return Cell(figures.usd(cents, sign=True), "good" if cents > 0 else "bad" if cents < 0 else "")
+    return Cell(
+        formatting.usd(cents, sign=True), "good" if cents > 0 else "bad" if cents < 0 else ""
+    )
 
 
 def _unit_price(price: Fraction | None) -> str:
     """Return a price, USD, to the cent; below one dollar to four significant digits."""
     if price is None:
         return "unknown"
-    return figures.usd(to_cents(price)) if price >= 1 else figures.price(f"{float(price):.4g}")
+    return (
+        formatting.usd(to_cents(price)) if price >= 1 else formatting.price(f"{float(price):.4g}")
+    )
 
 
 def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
     """Return value (USD), weight and ceiling (multiples of equity) of a position."""
     weight = value / mark.equity if mark.equity > 0 else np.nan
     above = ceiling is not None and abs(weight) > ceiling
-    held = figures.multiple(weight, 3, sign=True)
+    held = formatting.multiple(weight, 3, sign=True)
     of_equity = Cell(f"{held} above", "bad") if above else held
-    return figures.usd(value, 0), of_equity, figures.multiple(ceiling)
+    return formatting.usd(value, 0), of_equity, formatting.multiple(ceiling)
 
 
 def clock(at: np.datetime64) -> str:

@@ -300,7 +300,9 @@ class TradingJob:
     def _tell_of_bars(self, rejected_bars: Mapping[str, str]) -> None:
         """Alert of symbols whose last bars are rejected."""
         reasons = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(rejected_bars.items()))
-        self._live.notices.tell("bars", f"bars rejected, not traded: {reasons}" if reasons else "")
+        self._live.notices.set_alert(
+            "bars", f"bars rejected, not traded: {reasons}" if reasons else ""
+        )
 
     def _gone(self, account: AccountSnapshot) -> str:
         """Why nothing is decided at the first cycle on bars of which a symbol's history is gone.

@@ -23,7 +23,7 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
     choices = () if cycle.decision is None else cycle.decision.choices
     bars = cycle.bars
     asked = settings.tradable_symbols | set(bars.symbols)
-    rules = settings.universe.rule().left_out(bars, bars.times[-1:])[0].tolist()
+    rules = settings.universe.rule().exclusion_rules(bars, bars.times[-1:])[0].tolist()
     left_out = {symbol: rule for symbol, rule in zip(bars.symbols, rules, strict=True) if rule}
     reasons = {}
     for symbol in sorted(asked - {choice.symbol for choice in choices}):

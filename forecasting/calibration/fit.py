@@ -67,7 +67,7 @@ def fit_calibration(
     confidence: standard errors by which a median's slope must exceed zero to count.
     """
     slots = history.places
-    ends = history.known(week)
+    ends = history.count_known_bars(week)
     starts = np.maximum(ends - window, 0)
     bar = concatenate_ranges(history.begin[:-1] + starts, history.begin[:-1] + ends)
     column = history.column[bar]

@@ -88,12 +88,12 @@ class CalibratedForecaster:
         since = np.broadcast_to(since, len(bars.symbols))
         classes = {kind: ClassHistory.from_bars(kind, bars) for kind in AssetClass}
         raw = self._raw(bars, list(classes.values()), since, progress)
-        windows = raw.windows.part(_answered(raw.windows, since))
-        histories = {kind: own.beside(raw) for kind, own in classes.items()}
+        windows = raw.windows.select(_answered(raw.windows, since))
+        histories = {kind: own.with_forecasts(raw) for kind, own in classes.items()}
         source = raw.source
         # Of years, its windows take as much memory as all that follows.
         del raw
-        weeks = windows.between(np.unique(last_fridays(bars.times)))
+        weeks = windows.split_at(np.unique(last_fridays(bars.times)))
         count = len(windows)
         fits: list[CalibrationFit] = []
         median, scale = empty_array(count, HORIZON), empty_array(count, HORIZON)
@@ -130,7 +130,7 @@ class CalibratedForecaster:
     ) -> _Taught:
         """The fit of a week, and what it makes of the windows of the class in it."""
         friday = last_fridays(windows.issued_at[rows[:1]])[0]
-        key = source, history.key(friday)
+        key = source, history.fit_key(friday)
         fit = self._fit(key, kind, history, friday)
         member = np.searchsorted(history.members, windows.symbol[rows])
         return key, fit, *fit.apply(history, member, windows.last[rows])
@@ -186,7 +186,7 @@ class CalibratedForecaster:
             weeks: set[np.datetime64] = set()
             for s, times in history.bar_times():
                 weeks |= set(last_fridays(times[last_index_before(times, since[s]) :]))
-            if not all((source, history.key(week)) in self._fits for week in weeks):
+            if not all((source, history.fit_key(week)) in self._fits for week in weeks):
                 return False
         return True
 

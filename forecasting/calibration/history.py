@@ -157,7 +157,7 @@ class ClassHistory:
     def fit_key(self, week: np.datetime64) -> str:
         """Digest of what a fit comes from: the bars that were known at its Friday."""
         # Their numbers belong to it, because a fit says from which own bar on its averages see.
-        ends = self.known(week)
+        ends = self.count_known_bars(week)
         bars = self.digest[self.begin[:-1] + ends] - self.digest[self.begin[:-1]]
         what = f"{self.timeframe.name} {week} {self.symbols} {ends.tolist()} ".encode()
         return hashlib.sha256(what + bars.tobytes()).hexdigest()

@@ -16,14 +16,14 @@ import numpy as np
 from forecasting.chronos2.forecaster import Chronos2Forecaster, source_digest
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS, ForecastTable, Progress, empty_array, no_progress
-from forecasting.moments import LogMoments, log_moments
-from forecasting.store import (
+from forecasting.forecast_cache import (
     FITS_FOLDER,
     PART_SHAPES,
     CacheWriteFailed,
     ForecastsDamaged,
     Partition,
 )
+from forecasting.moments import LogMoments, log_moments
 from forecasting.windows import WindowKeys, Windows
 from foundation.arrays import Array, Array32, Index, Instants, Mask
 from trainingdata.bars import Bars
@@ -121,7 +121,7 @@ class CachedForecaster:
         """
         windows = self.forecaster.windows(bars, since)
         self._complete(None, bars.symbols, windows, progress)
-        parts = map(windows.part, windows.by_month())
+        parts = map(windows.select, windows.by_month())
         return windows, (self._table(bars, part, no_progress) for part in parts)
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
@@ -185,7 +185,7 @@ class _Part:
         """Read what lies on a partition."""
         self.partition = partition
         self.missing = np.ones(len(self.rows), dtype=bool)
-        for places in self.windows.part(self.rows).by_month():
+        for places in self.windows.select(self.rows).by_month():
             rows = self.rows[places]
             issued = self.windows.issued_at[rows]
             portion, row = partition.locate(issued, self.keys[rows])
@@ -260,7 +260,7 @@ class _Part:
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:
     """The rows as they are written together: by month, then instant, then symbol."""
-    part = windows.part(rows)
+    part = windows.select(rows)
     for month in part.by_month():
         order = month[np.lexsort((part.symbol[month], part.issued_at[month]))]
         for first in range(0, len(order), MAX_PORTION_ROWS):

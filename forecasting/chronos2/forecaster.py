@@ -179,7 +179,7 @@ class Chronos2Forecaster:
         specifications = []
         for profile, rows in self.by_profile(bars.symbols, windows):
             engine = self.engine(profile.for_job(len(rows)))
-            values[rows] = self.answer(windows, rows, profile, progress, engine)
+            values[rows] = self.predict(windows, rows, profile, progress, engine)
             specifications.append(self.specification(profile, engine))
         source = source_digest(specifications)
         return ForecastTable.from_quantiles(self.name, bars, windows, values, source=source)

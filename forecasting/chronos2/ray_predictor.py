@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from foundation.figures import count_text
 
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
@@ -30,10 +29,11 @@ from forecasting.windows import Windows
 from foundation import VERSION
 from foundation.arrays import Array32, Index
 from foundation.errors import InputError, not_installed, one_line
+from foundation.formatting import count_text
 from foundation.settings import setting, settings_class
 
 if TYPE_CHECKING:  # compiled code; checking settings must not load it
-    from forecasting.chronos2.cached import Prediction
+    from forecasting.chronos2.cached_forecaster import Prediction
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class RayPredictions:
         progress: Progress,
     ) -> Generator[Prediction, None, None]:
         """Compute portions of windows that share a profile; they come as they are ready."""
-        from forecasting.chronos2.cached import Prediction
+        from forecasting.chronos2.cached_forecaster import Prediction
 
         ray = connect_ray(self.settings.address)
         total = sum(map(len, portions))
@@ -154,7 +154,7 @@ def _answer(
     engine = forecaster.engine(profile)
     values = empty_array(0, HORIZON, len(LEVELS))
     if len(rows):
-        values = forecaster.answer(ray.get(shared[0]), rows, profile, by=engine)
+        values = forecaster.predict(ray.get(shared[0]), rows, profile, by=engine)
     machine = f"{socket.gethostname()}, process {os.getpid()}: {engine.computation}"
     return TaskResult(machine, VERSION, values, forecaster.specification(profile, engine))
 

@@ -94,7 +94,7 @@ def timeline(
     market: Market, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms, *, impact: bool
 ) -> Timeline:
     """The market laid out for settlement; impact: whether ranges are needed."""
-    bars = market.met
+    bars = market.execution_bars
     # Between two decisions several bars meet what is left of an order.
     if market.finer is not None:
         fills = replace(fills, remainder="carry")
@@ -119,7 +119,7 @@ def timeline(
     starts = np.stack([clock.started_at(times) for clock in clocks], axis=1)
     session_opened = has_session_opened(times)
     # Of a day that is filled in the closing auction, that one is the first price.
-    opens = calendar().closes if bars.timeframe.closes else calendar().opens
+    opens = calendar().closes if bars.timeframe.fills_at_close else calendar().opens
     action_table, first_action = _action_table(market, session_opened)
     return Timeline(
         bars=panel,
@@ -134,7 +134,7 @@ def timeline(
         begins_session=np.isin(starts[:, 0], opens),
         trading=in_session(times),
         auction=bars.timeframe.auction is not None,
-        closes=bars.timeframe.closes,
+        closes=bars.timeframe.fills_at_close,
         volatility=_range_volatility(panel) if impact else np.zeros((1, panel.shape[1])),
         actions=action_table,
         first_action=first_action,
@@ -356,7 +356,7 @@ def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]
     An action from before the panel's first bar became known is in its prices already, and the
     account held nothing then.
     """
-    bars = market.met
+    bars = market.execution_bars
     place = {symbol: s for s, symbol in enumerate(bars.symbols)}
     listed: list[tuple[np.datetime64, tuple[float, ...]]] = []
     for each in sorted(market.actions, key=lambda action: action.opens):

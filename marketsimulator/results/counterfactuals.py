@@ -98,7 +98,7 @@ def truncate_bars(bars: Bars, cut: np.datetime64) -> Bars:
     shorter = replace(
         bars, values=values, mask=mask, unconfirmed_bars=_unread_before(bars, cut, bars.symbols)
     )
-    return shorter.between(0, stop)
+    return shorter.slice_rows(0, stop)
 
 
 def _unread_before(

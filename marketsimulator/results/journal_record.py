@@ -18,7 +18,14 @@ from typing import get_args
 import numpy as np
 
 from execution.decision.decision import Decision, decision_of_choices
-from execution.journal.activities import ALL_TIME, BookingRow, FillRow, Kind, bookings_of, fills_of
+from execution.journal.activities import (
+    ALL_TIME,
+    ActivityKind,
+    BookingRow,
+    FillRow,
+    bookings_of,
+    fills_of,
+)
 from execution.journal.cycles import CycleRow, cycles_of
 from execution.journal.decisions import DecisionRow, decisions_since
 from execution.journal.marks import EquityMark, marks_of
@@ -46,7 +53,7 @@ from trainingdata.market import Market
 
 Number = float | Fraction
 HALF_A_CENT = 0.005  # USD: what floats leave over is less
-_BOOKED: Mapping[Kind, BookingKind] = {
+_BOOKED: Mapping[ActivityKind, BookingKind] = {
     "dividend": "dividend",
     "split": "split",
     "interest": "interest",
@@ -54,7 +61,7 @@ _BOOKED: Mapping[Kind, BookingKind] = {
     "coin fee": "rounding",
     "transfer": "transfer",
 }
-_CAUSES: Mapping[Kind, str] = {"coin fee": CRYPTO_FEE, "merger": DELISTED}
+_CAUSES: Mapping[ActivityKind, str] = {"coin fee": CRYPTO_FEE, "merger": DELISTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +232,8 @@ class JournalRecord:
                 tuple(row.choices.values()),
                 tuple(orders.get(row.name, ())),
                 failure=row.failure,
-                optimality_gap=np.nan if row.gap is None else row.gap,
-                group_limit_names=row.limits,
+                optimality_gap=np.nan if row.optimality_gap is None else row.optimality_gap,
+                group_limit_names=row.group_limit_names,
             )
             for row in self.decisions
         ]

@@ -97,7 +97,7 @@ def delisting_remarks(
             "No symbol ends within the run: bars of those alone that were left are survivorship,"
             " which flatters whatever holds stocks."
         )
-    absent = (BarAbsence.of(bars).at_end > 0) & ~market.endings.gone(bars)
+    absent = (BarAbsence.from_bars(bars).at_end > 0) & ~market.endings.delisted_mask(bars)
     if missing := [symbol for symbol, is_ in zip(bars.symbols, absent, strict=True) if is_]:
         notes.append(
             f"Missing at the end, held at the last price and not decided on: {_named(missing)}."
@@ -139,7 +139,7 @@ def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
     """Which ceiling holds where nothing can be cut before the night."""
     if not bars.timeframe.daily or bars.crypto.all():
         return []
-    auction = "closing" if bars.timeframe.closes else "opening"
+    auction = "closing" if bars.timeframe.fills_at_close else "opening"
     return [
         f"Decided once a day and filled in the {auction} auction: every position is carried"
         f" overnight, so that {number(limits.overnight_ceiling)}× equity holds for stocks, and"
@@ -462,7 +462,7 @@ def _only_small_orders(run: Run, least: float) -> str:
 
 def _edge(choice: Choice) -> float:
     """What a decision expected of a symbol over its plan, long or short."""
-    return abs(choice.rationale.earned + choice.rationale.forecast)
+    return abs(choice.rationale.period_premium + choice.rationale.forecast)
 
 
 def _wanted_change(choice: Choice) -> float:

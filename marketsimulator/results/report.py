@@ -132,7 +132,7 @@ def render_report(
         title=results.title,
         run_name=run_name(summary),
         heading=heading(summary),
-        spoken_on=results.spoken_on,
+        computed_on_text=results.computed_on_text,
         verdict=verdict(summary),
         notes=[note for note in summary["remarks"] if note not in summary["warnings"]],
         figures=figure_table(summary, ranges=True),

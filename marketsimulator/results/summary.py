@@ -87,7 +87,7 @@ class Results:
     seconds: that all of it took.
     trials: what has been tried on these data, this run included; none without a ledger.
     uncounted: what is said where there is none.
-    spoken_on: where the main run's model forecast, as `forecasting.settings.spoken_on` says it.
+    computed_on_text: where the main run's model forecast, as `forecasting.settings.computed_on_text` says it.
     title: what the main run is.
     beside: what a live account held at the end beside its symbols.
     coarse: the main run's trader where orders meet the bars that are decided on, if they met finer
@@ -101,7 +101,7 @@ class Results:
     seconds: float
     trials: TrialStatistics | None = None
     no_ledger_note: str = NO_LEDGER
-    spoken_on: str = ""
+    computed_on_text: str = ""
     title: str = "Backtest"
     other_holdings: tuple[str, ...] = ()
     coarse_run: Run | None = None
@@ -154,7 +154,7 @@ class Results:
             *account_remarks(self.main, self.other_holdings),
             *doubt_remarks(doubts),
             *delisting_remarks(
-                self.main, self.market, earned, chosen=not self.settings.universe.everything
+                self.main, self.market, earned, chosen=not self.settings.universe.is_unrestricted
             ),
             *unused_sizing_remarks(sizing),
             *self.settings.unused_rows(bars.symbols, (*self.market.actions, *listed)),
@@ -308,7 +308,7 @@ class Results:
         """[T, S] what the universe holds at the instants of the run."""
         rule = self.settings.universe.rule()
         parts = [
-            rule.left_out(view, view.times[begin:end]) == 0
+            rule.exclusion_rules(view, view.times[begin:end]) == 0
             for begin, end, view in self.market.views()
         ]
         return np.concatenate(parts)

@@ -89,7 +89,7 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
         },
         "sizing": {
             **_without(parts["sizing"], STRATEGY_SETTINGS),
-            "holding": sizing.interval(),
+            "holding": sizing.holding_interval(),
             "strategies": [_strategy(each) for each in sizing.strategies()],
         },
         "limits": {**parts["limits"], "groups": _content(settings.limits.groups)},

@@ -18,15 +18,7 @@ from execution.decision.problem import (
     select_terms,
 )
 from foundation.arrays import Array, Index, Mask, Records
-from foundation.compiled import (
-    any_true,
-    compiled,
-    copy_row,
-    jit_inline,
-    picked,
-    spread,
-    take_columns,
-)
+from foundation.compiled import any_true, compiled, copy_row, jit_inline, spread, take, take_columns
 from marketsimulator.account.book import (
     BY_DELISTING,
     FLOWS,
@@ -47,7 +39,7 @@ from marketsimulator.account.rebalancing import (
 from marketsimulator.account.timeline import Timeline, advance, open_bars
 from sizing.allocation import solve_plan
 from sizing.limits import CEILINGS, granted_leverage
-from sizing.problem import NO_GROUP_CONSTRAINTS, AccountArrays, DecisionProblem, Rows
+from sizing.problem import NO_GROUP_CONSTRAINTS, AccountArrays, DecisionProblem, GroupConstraints
 from sizing.solver.active_set import SOLVED, UNFINISHED
 
 # The account after an instant's fills: USD, and how many.
@@ -115,7 +107,11 @@ class KeptDecisions(NamedTuple):
 
     @classmethod
     def empty(
-        cls, table: BeliefTable, limits: Rows = NO_GROUP_CONSTRAINTS, *, none: bool = False
+        cls,
+        table: BeliefTable,
+        limits: GroupConstraints = NO_GROUP_CONSTRAINTS,
+        *,
+        none: bool = False,
     ) -> KeptDecisions:
         """Return arrays for the decisions of a table under limits on groups; none: for nothing."""
         rows, periods, size = table.mu.shape
@@ -287,12 +283,12 @@ def decision_inputs(
         held[inputs.terms.rows.market] = True
     chosen = relevant_symbols(beliefs.sigma[row], beliefs.exclusion_rule[row], held)
     account = AccountArrays(
-        picked(shown.quantity, chosen),
-        picked(shown.price, chosen),
-        picked(shown.increment, chosen),
-        picked(shown.least, chosen),
-        picked(shown.dust, chosen),
-        picked(shown.tradable, chosen),
+        take(shown.quantity, chosen),
+        take(shown.price, chosen),
+        take(shown.increment, chosen),
+        take(shown.least, chosen),
+        take(shown.dust, chosen),
+        take(shown.tradable, chosen),
         len(chosen),
         shown.equity,
         shown.unborrowed,

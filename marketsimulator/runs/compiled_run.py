@@ -19,11 +19,11 @@ from execution.decision.decision import DecisionArrays, decision_arrays
 from execution.decision.problem import RoundedTargets, SizingTerms, round_to_lots
 from execution.decision.trader import SizingResult, run_strategy
 from foundation.arrays import Array, Index, Records
-from foundation.threads import undivided
+from foundation.threads import single_threaded_blas
 from marketsimulator.account.book import Book, create_tape, max_flows
 from marketsimulator.account.settlement import mark_positions
 from marketsimulator.account.timeline import Timeline
-from marketsimulator.runs.instants import (
+from marketsimulator.runs.compiled_instants import (
     EQUITY_ROW,
     CompiledInputs,
     KeptDecisions,
@@ -39,7 +39,7 @@ from marketsimulator.settings import BacktestSettings
 from sizing.allocation import Strategy
 from sizing.inputs import SizingInputs
 from sizing.limits import CEILINGS
-from sizing.problem import NO_GROUP_CONSTRAINTS, Rows
+from sizing.problem import NO_GROUP_CONSTRAINTS, GroupConstraints
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
@@ -51,18 +51,22 @@ INSTANTS_PER_CALL = 512  # instants of one call: between two a walk can be watch
 class StrategyTrace(NamedTuple):
     """What a strategy in Python returned at T' decisions.
 
-    ceiling, granted: [T'] as in `BookLimits`.
+    ceiling, granted_gross: [T'] as in `BookLimits`.
     failed: results without an allocation, by row.
     """
 
     arrays: DecisionArrays
     ceiling: Array
-    granted: Array
+    granted_gross: Array
     failed: dict[int, SizingResult]
 
     @classmethod
     def empty(
-        cls, table: BeliefTable, limits: Rows = NO_GROUP_CONSTRAINTS, *, none: bool = False
+        cls,
+        table: BeliefTable,
+        limits: GroupConstraints = NO_GROUP_CONSTRAINTS,
+        *,
+        none: bool = False,
     ) -> StrategyTrace:
         """Return arrays for the decisions of a table under limits on groups; none: for nothing."""
         rows, periods, size = table.mu.shape
@@ -79,7 +83,7 @@ class StrategyTrace(NamedTuple):
         arrays = decision_arrays(result.allocation, problem, rounded, price)
         self.arrays.write(row, chosen, arrays)
         self.ceiling[row] = problem.limits.stock_ceiling
-        self.granted[row] = problem.limits.granted
+        self.granted_gross[row] = problem.limits.granted_gross
         if result.failure:
             self.failed[row] = result
 
@@ -175,7 +179,7 @@ def run_compiled(
         end = min(begin + step, count)
         span = first, begin, end
         # Set the threads of linear algebra once: setting them takes longer than a decision.
-        with undivided():
+        with single_threaded_blas():
             if trace is None:
                 book, tape = step_instants(
                     book, line, span, rows, inputs, tape, account, written, kept

@@ -364,8 +364,8 @@ def _explain(
         spread(arrays.held[row], chosen, problem.account.held)
         spread(arrays.target[row], chosen, rounded.target)
         spread(arrays.lots[row], chosen, rounded.lots)
-        spread(arrays.cut[row], chosen, rounded.cut)
-        spread(arrays.unsent[row], chosen, rounded.unsent)
+        spread(arrays.trimmed[row], chosen, rounded.trimmed)
+        spread(arrays.no_order_code[row], chosen, rounded.no_order_code)
         ceiling[row] = problem.limits.stock_ceiling
         granted_gross[row] = problem.limits.granted_gross
         if kept.status[row] == SOLVED and any_true(problem.account.adjustable):

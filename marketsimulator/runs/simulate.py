@@ -160,7 +160,7 @@ def step_trading(
             for index in range(begin, end):
                 if index > first:
                     broker.advance(index)
-                decision = decider.decide(view.between(0, index + 1), broker.account())
+                decision = decider.decide(view.slice_rows(0, index + 1), broker.account())
                 if decision is not None:
                     decisions.append(decision)
                     place(broker, decision.orders, decision.cancelled)

@@ -18,7 +18,7 @@ import pandas as pd
 from execution.orders.fees import CryptoTier, FeeSchedule, TradingCosts
 from execution.orders.lending import MarginTerms
 from foundation.arrays import Array, Index, Records
-from foundation.compiled import compiled, jit_inline, unowned
+from foundation.compiled import compiled, jit_inline, without_refcount
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
 from marketsimulator.account.book import (
@@ -35,7 +35,7 @@ from marketsimulator.account.rebalancing import trade_to_targets, truncate_to_st
 from marketsimulator.account.settlement import liquidate, mark_positions
 from marketsimulator.account.terms import FillTerms, day_table, holding_table, tier_table
 from trainingdata.instants import new_york_date
-from trainingdata.instruments import Instrument, Kind, instrument, is_symbol
+from trainingdata.instruments import AssetClass, Instrument, instrument, is_symbol
 
 # Coins pay `fee_bps` as stocks do, and nothing to their venue.
 _NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
@@ -185,7 +185,7 @@ def _follow_weights(
     targets = np.zeros(size)
     account = book.account[0]
     holding = book.holding
-    tape = unowned(tape)
+    tape = without_refcount(tape)
     calm = np.zeros(size)
     endless = np.full(size, np.inf)
     queue = np.zeros(size, np.int64)
@@ -306,7 +306,7 @@ def _instruments(
 
 @cache
 def _instrument_named(name: str) -> Instrument:
-    return instrument(name) if is_symbol(name) else Instrument(name, Kind.STOCK, Decimal(1))
+    return instrument(name) if is_symbol(name) else Instrument(name, AssetClass.STOCK, Decimal(1))
 
 
 def _checked_instants(index: pd.Index) -> pd.DatetimeIndex:

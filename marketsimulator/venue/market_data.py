@@ -142,10 +142,10 @@ def bars_response(
     """
     # A client judges the history itself, as one of a real venue does; what trades and is marked is
     # believed already.
-    past = (venue.market.bars if latest else venue.client_bars).between(0, venue.index + 1)
+    past = (venue.market.bars if latest else venue.client_bars).slice_rows(0, venue.index + 1)
     symbols = [symbol for symbol in symbols if symbol in past.symbols]
     if symbols and adjustment != "raw":
-        past = adjust_for_splits(past.only(symbols), venue.market.actions)
+        past = adjust_for_splits(past.select(symbols), venue.market.actions)
     return {symbol: _rows(venue, past, symbol, start, end, latest) for symbol in symbols}
 
 
@@ -188,7 +188,7 @@ def split_bars(
     for bar in bars:
         begins = np.array([bar["t"][:-1]], dtype="datetime64[ns]")
         ends = timeframe.clock(kind).known_at(begins)
-        if kind is AssetClass.STOCK and timeframe.closes:
+        if kind is AssetClass.STOCK and timeframe.fills_at_close:
             # The auction that a bar begins with is the last price of the session before.
             auction = {"h": bar["o"], "l": bar["o"], "c": bar["o"], "v": 0.0}
             parts.append({**bar, **auction, "t": timestamp((begins - length)[0])})
@@ -210,5 +210,5 @@ def _served(timeframe: Timeframe, kind: AssetClass) -> dict[str, Timeframe]:
     coins together from. What a session was after the decision on its closing auction is not known.
     """
     part = timeframe.requested_timeframe(kind)
-    frames = {part} if kind is AssetClass.STOCK and timeframe.closes else {timeframe, part}
+    frames = {part} if kind is AssetClass.STOCK and timeframe.fills_at_close else {timeframe, part}
     return {each.name.translate(TIMEFRAME_UNITS): each for each in frames}

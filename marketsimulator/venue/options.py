@@ -8,7 +8,6 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
 import numpy as np
-from trainingdata.read_volatility_index import read_volatility_index
 
 from execution.orders.option_orders import (
     SHARES_PER_OPTION,
@@ -42,6 +41,7 @@ from marketsimulator.venue.tickets import derive_id, quantity_text, timestamp
 from marketsimulator.venue.underlying import PriceSource, Underlying
 from trainingdata.bars import Bars
 from trainingdata.instants import parse_date
+from trainingdata.volatility_index import read_volatility_index
 
 
 class Desk(Protocol):

@@ -47,7 +47,7 @@ class ContractSizing:
     ) -> ContractSizing:
         """The size for an account as it stands."""
         window = state.results[-settings.ROLLING_WINDOW :]
-        statistics = TradeStatistics.of(window, settings.FEE_PER_CONTRACT)
+        statistics = TradeStatistics.from_results(window, settings.FEE_PER_CONTRACT)
         balance = state.lower_balance
         closed = len(state.results)
         count = count_contracts(balance, statistics, closed, Fraction(str(risk)), settings)
@@ -114,8 +114,8 @@ def size_contracts(
         notices.alert("unknown_state", f"{account}: unknown state, nothing is ordered: {error}")
         return ContractCount(0, f"unknown state: {error}")
     notices.end_alert("unknown_state")
-    notices.tell("balance", _difference_text(state, files))
-    sizing = ContractSizing.of(state, max_risk_per_contract, settings)
+    notices.set_alert("balance", _difference_text(state, files))
+    sizing = ContractSizing.from_state(state, max_risk_per_contract, settings)
     count = sizing.count
     if count.number == 0:
         log.error("%s No order: %s", LOG_TAG, count.why)
@@ -123,7 +123,7 @@ def size_contracts(
     if state.difference > 0:
         held += f" by the trades, the file says ${float(state.balance):,.2f}"
     halt = f"{account}: nothing is ordered: {count.why}, {held}"
-    notices.tell("halt", halt if count.halted else "")
+    notices.set_alert("halt", halt if count.halted else "")
     if verbose:
         for line in [*sizing.lines, sizing.sentence]:
             _say(line)

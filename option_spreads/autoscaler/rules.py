@@ -203,9 +203,9 @@ def count_contracts(
     closed: trades in all, the window's and those before it.
     max_risk: USD that one contract can lose.
     """
-    if balance < settings.floor:
+    if balance < settings.halt_balance:
         # Balances are whole cents: one is below the floor where it is below the next cent.
-        floor = short_usd(Fraction(math.ceil(settings.floor * 100), 100))
+        floor = short_usd(Fraction(math.ceil(settings.halt_balance * 100), 100))
         return ContractCount(0, f"safety halt: balance below {floor}", halted=True)
     if not settings.AUTOSCALING_ENABLED:
         return ContractCount(1, "autoscaling is switched off")

@@ -117,7 +117,7 @@ class SpreadGate:
             gate = self._live.guards.check(replace(snapshot, balance=balance))
             why = gate.refusal(order, role, now)
         name = order.client_order_id
-        self._live.notices.tell("denied", f"{name} is not sold: {why}" if why else "")
+        self._live.notices.set_alert("denied", f"{name} is not sold: {why}" if why else "")
         return why
 
 

@@ -258,7 +258,7 @@ class SpreadSeller:
     def _resumed(self, spread: OpenSpread, *, again: bool) -> OpenSpread | None:
         """As for `_ended`, of an order that was on its way before."""
         gate = self._gate() if again else None
-        return self._ended(spread, lambda: self._venue.resume(spread.order_id, again=gate))
+        return self._ended(spread, lambda: self._venue.resume(spread.order_id, retry_gate=gate))
 
     def _gate(self) -> OrderGate:
         return self._line.gate(self.spreads)
@@ -351,7 +351,7 @@ class SpreadSeller:
                 raise
             why = str(error)
         blind = f"{spread.trade_id}: {why}, no stop can be seen"
-        self._notices.tell(f"blind {spread.trade_id}", blind if price is None else "")
+        self._notices.set_alert(f"blind {spread.trade_id}", blind if price is None else "")
         return price
 
     def _buy_back(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from trainingdata.read_volatility_index import read_volatility_index
 
 from foundation.errors import InputError
 from foundation.settings import setting, settings_class
@@ -25,6 +24,7 @@ from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.sessions import Session
 from trainingdata.source import Feed
+from trainingdata.volatility_index import read_volatility_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,9 +137,9 @@ class SellingSettings(AutoscalingSettings):
         return orders_taken_until(session, self.cutoff_minutes)
 
     def volatility(self) -> pd.Series:
-        """The closes that `trainingdata.read_volatility_index` reads, as the file has them now."""
+        """The closes that `trainingdata.volatility_index` reads, as the file has them now."""
         return read_volatility_index(self.vix, "vix")
 
     @property
     def account(self) -> AccountFiles:
-        return AccountFiles.of(self, MODE)
+        return AccountFiles.from_settings(self, MODE)

@@ -191,7 +191,11 @@ def index_days(
         session = session_on(date)
         before = None if session is None else session_on(session.before)
         # Half-days and days with a missing bar have another number of points than the others.
-        if session is None or before is None or end - begin != bars.timeframe.stocks.bars_a_day:
+        if (
+            session is None
+            or before is None
+            or end - begin != bars.timeframe.stock_clock.bars_a_day
+        ):
             continue
         close_before = closes.get(before.closes.astype("datetime64[ns]").item())
         vix_before = vix.get(pd.Timestamp(before.date))

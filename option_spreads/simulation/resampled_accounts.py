@@ -33,7 +33,7 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
     n = len(sample.results)
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))
-    rules = ResamplingRules.of(settings)
+    rules = ResamplingRules.from_settings(settings)
     # Trade n + k is trade k with the largest loss it can have: what a stress draws.
     results = np.concatenate([sample.results, -sample.risks])
     risks = np.concatenate([sample.risks, sample.risks])

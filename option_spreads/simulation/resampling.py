@@ -148,7 +148,7 @@ class ResamplingRules(NamedTuple):
         return cls(
             start=whole_units(Fraction(str(settings.STARTING_CAPITAL))),
             # A balance of whole units lies below a sum where it lies below the next whole unit.
-            floor=math.ceil(settings.floor * UNITS_PER_DOLLAR),
+            floor=math.ceil(settings.halt_balance * UNITS_PER_DOLLAR),
             fee=whole_units(Fraction(str(settings.FEE_PER_CONTRACT))),
             window=settings.ROLLING_WINDOW,
             bootstrap=settings.BOOTSTRAP_TRADES,

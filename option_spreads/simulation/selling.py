@@ -208,7 +208,7 @@ class _Book:
         self._max_position = max_position
         self._balance = Fraction(str(sizing.STARTING_CAPITAL))
         self._results: list[Fraction] = []
-        self._statistics = TradeStatistics.of([], sizing.FEE_PER_CONTRACT)
+        self._statistics = TradeStatistics.from_results([], sizing.FEE_PER_CONTRACT)
         self._open: list[SpreadTrade] = []
 
     def enter(self, offer: SpreadTrade) -> Unsold | None:
@@ -253,7 +253,7 @@ class _Book:
             self._results.append(trade.total / trade.contracts)
             self.closed.append(trade)
         window = self._results[-self._sizing.ROLLING_WINDOW :]
-        self._statistics = TradeStatistics.of(window, self._sizing.FEE_PER_CONTRACT)
+        self._statistics = TradeStatistics.from_results(window, self._sizing.FEE_PER_CONTRACT)
 
     def close_all(self) -> None:
         """Book what is open at the end of the path: same-day options end with their session."""

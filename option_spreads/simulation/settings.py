@@ -6,7 +6,6 @@ import logging
 from typing import Annotated
 
 import numpy as np
-from trainingdata.read_volatility_index import read_volatility_index
 
 from foundation.errors import DataError, InputError
 from foundation.formatting import count_text
@@ -22,6 +21,7 @@ from trainingdata.instants import check_zone, parse_instant
 from trainingdata.sessions import calendar
 from trainingdata.source import DataSettings
 from trainingdata.timeframe import HOURLY
+from trainingdata.volatility_index import read_volatility_index
 
 log = logging.getLogger(__name__)
 

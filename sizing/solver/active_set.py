@@ -23,12 +23,8 @@ import numpy as np
 
 from foundation.arrays import Array, Index
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
-from sizing.solver.ascend_coordinates import (
-    MIN_ASCENT_WEIGHTS,
-    ascend_coordinates,
-    shrink_to_limits,
-)
 from sizing.solver.cholesky import RIDGE, eliminate, solve_in_place
+from sizing.solver.coordinate_ascent import MIN_ASCENT_WEIGHTS, ascend_coordinates, shrink_to_limits
 from sizing.solver.segments import (
     AT_LIMIT,
     BELOW_LIMIT,

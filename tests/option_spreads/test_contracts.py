@@ -450,7 +450,7 @@ def test_account_balance_file_holds_the_balance(
     assert f"Written: {path} and" in shown("init")
     assert json.loads(path.read_text())["balance"] == 20_000
     assert not (root / "paper" / "account_balance.json").exists()
-    files = AccountFiles.of(autoscaling_settings(), "PAPER")
+    files = AccountFiles.from_settings(autoscaling_settings(), "PAPER")
     assert files.record(trade("a", "55.25")).balance == Decimal("20055.25")
     assert json.loads(path.read_text())["balance"] == 20_055.25
     path.unlink()

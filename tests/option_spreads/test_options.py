@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trainingdata.read_volatility_index import read_volatility_index
 
 from examples.make_bars import random_bars, starts_of_stock_bars
 from execution.orders.option_orders import SHARES_PER_OPTION
@@ -33,6 +32,7 @@ from trainingdata.bars import build_panel
 from trainingdata.instruments import instrument
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY
+from trainingdata.volatility_index import read_volatility_index
 
 FREE = SpreadCosts(0, 0, 0)
 FLAT = Smile(level=1.0, slope=0, wing=0)

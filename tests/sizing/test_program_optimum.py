@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sizing.solver.ascend_coordinates import MIN_ASCENT_WEIGHTS, ascend_coordinates
 
 from foundation.arrays import Array
 from sizing.solver.active_set import INFEASIBLE, SOLVED, solve
+from sizing.solver.coordinate_ascent import MIN_ASCENT_WEIGHTS, ascend_coordinates
 from sizing.solver.segments import QuadraticProgram
 
 NARROW = (1, 9)  # symbols

@@ -118,7 +118,7 @@ class MarketData:
 
         Raises BrokerError for a venue that does not answer, or refuses.
         """
-        return dict(self._latest("latest trade", symbols, LastTrade.of))
+        return dict(self._latest("latest trade", symbols, LastTrade.from_row))
 
     def tables(
         self,
@@ -254,7 +254,7 @@ def _known_bars(
     source = f"bars of {item.symbol}"
     check_bars(starts, values, source)
     part = timeframe.requested_timeframe(item.kind)
-    if item.kind is AssetClass.STOCK and timeframe.closes:
+    if item.kind is AssetClass.STOCK and timeframe.fills_at_close:
         days = join_between_closes(starts, values, part.minutes, timeframe)
         rows = days.times <= now
         rows &= (days.times <= now - grace) | np.isin(days.times - part.length, starts)

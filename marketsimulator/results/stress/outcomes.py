@@ -205,5 +205,5 @@ def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
     first = int(np.searchsorted(closes, at, side="right"))
     if first + MAX_SESSIONS + 1 >= len(closes):
         raise outside_calendar_error(at)
-    ends = timeframe.stocks.ends
+    ends = timeframe.stock_clock.ends
     return np.asarray(ends[(ends > at) & (ends <= closes[first + MAX_SESSIONS])])
