@@ -230,7 +230,8 @@ def build_result(comparison: Comparison) -> Result:
     first, *others = (_sentence(pair, answer) for pair, answer in comparison.answers.items())
     level = LEVELS[next(iter(comparison.answers.values())).verdict]
     groups = comparison.held_out.independent
-    few = f"{count_text(groups, 'group')} {'is' if groups == 1 else 'are'} fewer than {MIN_INTERVAL_DAYS}"
+    verb = "is" if groups == 1 else "are"
+    few = f"{count_text(groups, 'group')} {verb} fewer than {MIN_INTERVAL_DAYS}"
     warning = f"{few}: nothing has an interval, and no question an answer."
     source = comparison.held_out.source
     sheet = Sheet(
@@ -313,7 +314,8 @@ def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
     excess = _estimate_cell(answer.excess_usd, AMOUNT)
     sharpe = _estimate_cell(answer.sharpe_difference, RATIO)
     return (
-        f"Does {one} earn more than {percent(MIN_EXCESS, 0)} more than {other}, at a better Sharpe ratio?"
+        f"Does {one} earn more than {percent(MIN_EXCESS, 0)} more than {other}, at a better Sharpe"
+        " ratio?"
         f" {answer.verdict.capitalize()}: USD an episode beyond that {excess}; Sharpe ratio beyond"
         f" the other's {sharpe}."
     )

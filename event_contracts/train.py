@@ -74,8 +74,8 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
         learner.load(Path(settings.resume))
         if learner.steps >= settings.steps:
             raise InputError(
-                f"steps: {settings.resume} has {count_text(learner.steps, 'step')} already, and steps"
-                f" counts them all; {settings.steps:,} leave nothing to learn, name more"
+                f"steps: {settings.resume} has {count_text(learner.steps, 'step')} already, and"
+                f" steps counts them all; {settings.steps:,} leave nothing to learn, name more"
             )
     try:
         _learn(learner, settings, output, progress)

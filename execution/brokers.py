@@ -62,8 +62,8 @@ class AccountReading:
     cash: USD, in the venue's own sum; what is owed for options is not taken off.
     multiplier: of equity, that the venue says it lends; more than `MAX_MULTIPLIER` is not accepted.
     is_open: whether the venue says that the exchange is open; none where it does not.
-    again: whether it was read once more, as the reading before was rejected.
-    other_orders: open orders that are not among the account's.
+    reread: whether it was read once more, as the reading before was rejected.
+    unmodelled_orders: open orders that are not among the account's.
     unpriced: signed quantities of positions without a price at the venue.
     rejected: why marks are rejected, once it is valued; an empty string if none is.
     """
@@ -113,7 +113,7 @@ class Gateway(Broker, Protocol):
     def read_account(self, *, reread: bool = False) -> AccountReading:
         """Return the account as the venue states it.
 
-        again: whether the reading before this one was rejected.
+        reread: whether the reading before this one was rejected.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class BrokerConnection(Protocol):
     Every method raises `BrokerError` for a missing answer and for an invalid one.
 
     time: by which whatever is asked of it waits.
-    unread: activities of the last list that could not be read, each in words.
+    unreadable_activities: activities of the last list that could not be read, each in words.
     """
 
     time: TimeSource

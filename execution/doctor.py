@@ -235,7 +235,7 @@ def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime6
 def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
     """What is said of a clock that is so many seconds ahead of ours.
 
-    on_this_machine: whether the venue is, and may be a practice server with a time of its own.
+    is_loopback: whether the venue is, and may be a practice server with a time of its own.
     """
     side = "ahead of" if offset > 0 else "behind"
     found = f"the venue's is {duration_text(abs(offset))} {side} this machine's"

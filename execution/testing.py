@@ -36,7 +36,7 @@ class BrokerBench:
     """A broker at 10:30 New York, 2024-02-20, and the clock of its venue.
 
     bars: of the venue's symbols, those of later hours among them.
-    move: brings the venue to the instant of a number in `bars.times`.
+    move_to: brings the venue to the instant of a number in `bars.times`.
     """
 
     broker: Broker

@@ -36,8 +36,8 @@ class RandomWalk:
 
     context_length: own bars a window holds, at least 3.
     decay: of the EWMA over the window's squared log returns (RiskMetrics: 0.94), inside 0 … 1.
-    freedom: degrees of freedom of the Student-t, above 2.
-    plain: share of the window's plain variance in the variance, 0 … 1.
+    degrees_of_freedom: degrees of freedom of the Student-t, above 2.
+    sample_variance_share: share of the window's plain variance in the variance, 0 … 1.
     label: what reports call it; empty for random_walk, and its share of plain variance.
     """
 
@@ -157,7 +157,7 @@ class Oracle:
     What it earns is no result, and no bound either: a plan believes its next step only. Steps
     beyond the last bar have no forecast.
 
-    walk: the random walk whose width is taken.
+    random_walk: the random walk whose width is taken.
     """
 
     random_walk: RandomWalk = RandomWalk()

@@ -100,7 +100,7 @@ class Evaluation:
     source: of the bars.
     timeframe: of the bars.
     first, last: instants between which the forecasts were issued.
-    verdicts: on the candidates, a symbol each; empty where none were named.
+    search_results: on the candidates, a symbol each; empty where none were named.
     """
 
     frames: dict[str, pd.DataFrame]

@@ -49,7 +49,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 def empty_array(*shape: int) -> Array32:
-    """Room for numbers: in memory, or from `MAPPED_BYTES` bytes on in a temporary file that is mapped."""
+    """Return an uninitialised array, from `MAPPED_BYTES` bytes on in a mapped temporary file."""
     size = 4 * prod(shape)
     if size < MAPPED_BYTES:
         return np.empty(shape, dtype=np.float32)
@@ -76,7 +76,7 @@ class LocationScale:
     price: [N] last close of each window, in USD.
     median, scale: [N, H] of the log return after each step; NaN where there is no forecast.
     shapes: [W, H, Q] quantiles of the log return around its median, over its scale.
-    shape_of: [N] number of each window's shape: those of years, one a window, would not fit into
+    shape_index: [N] number of each window's shape: those of years, one a window, would not fit into
         memory.
     """
 

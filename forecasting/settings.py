@@ -139,8 +139,8 @@ def _refuse_incomplete(name: str, made: object) -> None:
     """Refuse a class, or the result of a function, without a method `forecast`."""
     if not callable(getattr(made, "forecast", None)):
         raise InputError(
-            f"{TARGET_KEY}: {name} has no method forecast(bars, since, progress); a forecaster needs it"
-            " (`forecasting.forecast.Forecaster`)"
+            f"{TARGET_KEY}: {name} has no method forecast(bars, since, progress); a forecaster"
+            " needs it (`forecasting.forecast.Forecaster`)"
         )
 
 
@@ -354,8 +354,8 @@ class PluginForecaster:
         ):
             said = one_line(repr(table), 80)
             raise InputError(
-                f"{TARGET_KEY}: {self.origin}: a ForecastTable of the panel is needed, with a forecast; it"
-                f" answered {said}"
+                f"{TARGET_KEY}: {self.origin}: a ForecastTable of the panel is needed, with a"
+                f" forecast; it answered {said}"
             )
         with plugin_errors(GROUP, self.origin):
             table.check_quantiles(0.0)

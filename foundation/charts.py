@@ -138,7 +138,7 @@ def pit_density_chart(
     transforms: [N] values from 0 to 1 of each, N at least 1; the first one is filled, the others
         are steps in the colours after the first.
     names: of each, for the legend.
-    meant: the name of 1.
+    target_name: the name of 1.
     """
     edges = np.linspace(0.0, 1.0, PIT_BINS + 1)
     series: list[Series] = []

@@ -80,7 +80,7 @@ class Command:
     flags: by setting, its flag on the command line.
     hydra: whether it takes -m, --config-dir and --config-name.
     private: whether only the owner may read its files, as those of an account.
-    needs: extra that installs each optional library.
+    extras: extra that installs each optional library.
     listed: whether `kelly-chronos` names it.
     """
 

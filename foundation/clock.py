@@ -67,7 +67,7 @@ class TimeSource:
     ) -> Answer:
         """What the first of these tries returns that does not fail; the last one may.
 
-        passing: failures after which it is tried again.
+        retry_on: failures after which it is tried again.
         """
         *earlier, last = delays
         for _ in self.attempts(earlier):

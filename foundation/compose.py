@@ -86,7 +86,7 @@ class CommandLine:
     overrides: words key=value.
     own: the user's own file in place of it.
     folder: of the user's own files, searched after the project's.
-    several: whether every combination of values between commas is a run.
+    multirun: whether every combination of values between commas is a run.
     """
 
     config: str

@@ -58,8 +58,8 @@ def raise_on_signals() -> Iterator[None]:
     """End what is within as an interruption does, when the process is told to end or hangs up.
 
     A signal that the process was started to ignore, as by nohup, is ignored on. Outside the main
-    thread, where Python lets nobody handle signals, nothing changes. `Terminated` is raised within, at
-    whatever it does then, or after a transaction that is open.
+    thread, where Python lets nobody handle signals, nothing changes. `Terminated` is raised within,
+    at whatever it does then, or after a transaction that is open.
     """
 
     def end(number: int, _: object) -> None:

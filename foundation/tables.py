@@ -23,7 +23,7 @@ class Cell:
 
     text: as people read it; of a drawing, what it shows.
     tone: `good`, `bad`, `muted` or `strong`.
-    below: what stands beneath, smaller.
+    subtext: what stands beneath, smaller.
     key: colour of the line that is drawn of it elsewhere.
     link: where the text leads to.
     drawing: what a page draws instead of the text.
@@ -50,8 +50,8 @@ class Table:
 
     heads: of the columns; none of a list of named figures.
     words: numbers of the other columns that are text: they stand to the left.
-    spare: numbers of the columns that a narrow page leaves out.
-    summed: whether the last row is the sum of the others.
+    optional_columns: numbers of the columns that a narrow page leaves out.
+    has_total: whether the last row is the sum of the others.
     """
 
     title: str

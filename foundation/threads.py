@@ -50,7 +50,7 @@ def beside(work: Callable[[], object], end: Callable[[], object]) -> Generator[N
 
 
 class _BlasThreads:
-    """The number of active `single_threaded_blas` blocks, and the threads of each library before them."""
+    """Active `single_threaded_blas` blocks, and the thread counts that they will restore."""
 
     lock = Lock()
     users = 0

@@ -344,8 +344,8 @@ def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[
     request: whom it asks, and for what.
     redact: takes secrets out of a text.
 
-    Raises BrokerError saying what was requested of whom, and what came back; `ResponseRejected` for a
-    `InvalidResponse`.
+    Raises BrokerError saying what was requested of whom, and what came back; `ResponseRejected` for
+    a `InvalidResponse`.
     """
 
     def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:

@@ -70,8 +70,8 @@ COMMANDS = {
 }
 SETTINGS = {
     "backtest": "marketsimulator.settings:BacktestSettings",
-    "compare": "marketsimulator.settings:ComparedRuns",
-    "drift": "marketsimulator.settings:ComparisonWords",
+    "compare": "marketsimulator.settings:ComparisonOptions",
+    "drift": "marketsimulator.settings:DriftOptions",
     "stress": "marketsimulator.settings:StressSettings",
 }
 

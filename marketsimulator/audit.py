@@ -52,7 +52,7 @@ class Probe:
     cut: the instant.
     bars: what is other about them.
     compared: number of decisions by then.
-    moved: the first decision or fill that is another one, in words; empty if none.
+    first_difference: the first decision or fill that is another one, in words; empty if none.
     """
 
     cut: np.datetime64
@@ -189,7 +189,8 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
     if name in REMOVED_QUESTIONS:
         raise InputError(
             f"audit: {name} is a variant now: python -m marketsimulator.compare"
-            f" 'strategies=[kelly_50]' 'counterfactuals={REMOVED_QUESTIONS[name]}' and the same settings"
+            f" 'strategies=[kelly_50]' 'counterfactuals={REMOVED_QUESTIONS[name]}' and the same"
+            " settings"
         )
     if name not in QUESTIONS:
         raise invalid_choice("audit", name, QUESTIONS)

@@ -90,7 +90,7 @@ def compare(
     strategies: their names; with `runs` and without `vary` there may be none.
     vary: values by setting.
     runs: folders of backtests.
-    beside: the counterfactuals that each variant is held against; they are no trials.
+    counterfactual_kinds: the counterfactuals that each variant is held against; they are no trials.
     ray: which cluster walks the variants; none for this process.
     progress: called as forecasts and variants are done.
     """

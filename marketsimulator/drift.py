@@ -102,7 +102,7 @@ class DriftSettings:
     journal: of the live account.
     history_days: calendar days of bars before the first decision that the live run had.
     simulation: the live run's settings, as a backtest has them.
-    reported: whether the whole report of the live account is wanted.
+    with_report: whether the whole report of the live account is wanted.
     """
 
     journal: Path

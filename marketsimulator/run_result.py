@@ -208,7 +208,7 @@ class EquityRow(NamedTuple):
         rounding of the day's fees (paid), dividends, interest on cash.
     spread: what fills paid of half-spreads.
     slippage: what they paid of slippage.
-    coin_fees: worth of what was paid in coin.
+    crypto_fees: worth of what was paid in coin.
     borrow: paid for shorts.
     rounding: of the day's fees to the cent.
     dividends: received, signed.
@@ -274,7 +274,7 @@ class Run:
     rows: the account at each instant at which a bar became known.
     margin: how often the broker stepped in, by what for; empty where nobody counts it.
     bookings: the rows' flows by symbol, without fees.
-    begins: what it held before its first row, by symbol.
+    initial_positions: what it held before its first row, by symbol.
     """
 
     name: str

@@ -122,7 +122,7 @@ class BacktestSettings(TradingSettings):
         return timeline(market, self.fees, self.margin, self.fills, impact=impact)
 
     def broker(self, market: Market, initial: AccountSnapshot | None = None) -> SimulatedBroker:
-        """An account where a run begins; begins: its cash and positions; none for `capital`."""
+        """An account where a run begins; initial: its cash and positions; none for `capital`."""
         from marketsimulator.account.book import set_positions
         from marketsimulator.account.broker import SimulatedBroker
 

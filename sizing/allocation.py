@@ -29,14 +29,17 @@ WEIGHT_TOL = 1e-9  # a weight this close to the desired one is it
 class Allocation:
     """What a strategy would hold, what it may, what holds it there and what it rests on.
 
-    unlimited: [S] weights over `periods`, before any limit or cost; NaN for what does not decide.
+    unconstrained: [S] weights over `periods`, before any limit or cost; NaN for what does not
+        decide.
     target: [S] weights under every limit.
-    bound: what holds each target where it is; `cost` stands where moving would not pay.
+    binding_limits: what holds each target where it is; `cost` stands where moving would not pay.
     periods: [S] number of periods that `unconstrained` is reckoned over, from the first one on.
-    premium, forecast: [S] what of `unconstrained` would be held on each alone; NaN for what does not
+    premium, forecast: [S] what of `unconstrained` would be held on each alone; NaN for what does
+        not
         decide, and where the premium's part of what is expected is not known. Kelly's weight
         without limits is linear in what is expected, and they add up to it. What they leave of
-        `unconstrained` rests on neither: the hedge of others' targets, the shape of returns, a rule.
+        `unconstrained` rests on neither: the hedge of others' targets, the shape of returns, a
+        rule.
     optimality_gap: what the best book of `limits.max_positions` can be better at most, a return
         net of risk and cost over all periods; NaN where targets are not chosen by return, or nobody
         can say.
@@ -117,7 +120,7 @@ def project_onto_limits(
     They rest on the first period and on no premium.
 
     ranked: [S] weights that say which positions stand where not all may; none: the desired ones.
-    directed: whether the forecast alone gives them their direction.
+    forecast_directed: whether the forecast alone gives them their direction.
     """
     n = len(desired)
     problem = inputs.problem

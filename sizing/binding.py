@@ -19,7 +19,8 @@ from foundation.compiled import compiled, jit_inline
 from sizing.limits import CEILINGS, gross_rows
 from sizing.problem import DecisionProblem, GroupConstraints
 
-# Whatever can hold a weight where it is. The place of a name is its bit in what `binding_bits` says.
+# Whatever can hold a weight where it is. The place of a name is its bit in what `binding_bits`
+# says.
 BINDING_NAMES = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost", "max_positions")
 SYMBOL_CAP = 0
 LONG_ONLY = 1
@@ -51,8 +52,9 @@ def names_by_bit(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ..
 class BindingLimits(NamedTuple):
     """What holds each of S targets where it is.
 
-    limits_met: [S] which of BINDING, a bit each.
-    own_price: [S] shadow price of a bound of the symbol's own; NaN where targets are not chosen by
+    binding_bits: [S] which of BINDING, a bit each.
+    bound_price: [S] shadow price of a bound of the symbol's own; NaN where targets are not chosen
+        by
         return.
     shadow_prices: [4 + G + K] of the CEILINGS, of the G limits on groups, then of what is borrowed
         in each period; NaN likewise.
@@ -95,7 +97,7 @@ def binding_bits(
     """Which of BINDING and limits on groups hold each target [S], a bit each, and the price of its
     own bound [S].
 
-    unlimited, target: [S] weights before any limit, and under every limit.
+    unconstrained, target: [S] weights before any limit, and under every limit.
     gradient: [S] of return net of risk, by weight; NaN where targets are not chosen by return.
     prices: as of `BindingLimits`.
 

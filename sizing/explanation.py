@@ -25,7 +25,7 @@ PREMIUM_PART, TOTAL = 0, 1  # what a Kelly weight is of
 class Explanation(NamedTuple):
     """Why S targets of Kelly are what they are; the fields are those of `Allocation`.
 
-    limits_met, own_price: as of `BindingLimits`.
+    binding_bits, bound_price: as of `BindingLimits`.
     """
 
     unconstrained: Array
@@ -222,6 +222,6 @@ def _direction(target: float, held: float, held_by: int) -> float:
 
 @jit_inline
 def _explains(weight: float, target: float, direction: float) -> bool:
-    """Whether moving towards a weight ends at the target; way: as of `_direction`."""
+    """Whether moving towards a weight ends at the target; direction: as of `_direction`."""
     beyond = weight - target
     return beyond * direction > 0.0 or abs(beyond) <= WEIGHT_TOL or direction == 0.0

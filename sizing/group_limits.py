@@ -144,8 +144,8 @@ class GroupLimits:
     ) -> GroupConstraints:
         """The rows over N symbols, then over what open orders have yet to take off positions.
 
-        beside: the symbols of these; they count as gone where longs and shorts offset each other,
-        and keep their part of sizes.
+        closing_symbols: the symbols of these; they count as gone where longs and shorts offset each
+        other, and keep their part of sizes.
         """
         return _rows_over(self, tuple(symbols), tuple(closing_symbols))
 
@@ -214,8 +214,8 @@ def _rows_over(
     if limits.beta is not None:
         if limits.beta.market not in symbols:
             raise InputError(
-                f"{GROUPS_KEY}: {BETA}.market: {limits.beta.market} is not among the symbols; name it"
-                " beside them, or bound no beta"
+                f"{GROUPS_KEY}: {BETA}.market: {limits.beta.market} is not among the symbols; name"
+                " it beside them, or bound no beta"
             )
         market = symbols.index(limits.beta.market)
         net += [np.zeros(size), np.zeros(size)]
@@ -243,7 +243,7 @@ def read_group_limits(path: str) -> GroupLimits:
         raise InputError(f"{GROUPS_KEY}: {path}: {settings_error(error, GroupLimits)}") from None
     if not 1 <= len(limits.names) <= MAX_GROUP_LIMITS:
         raise InputError(
-            f"{GROUPS_KEY}: {path}: {len(limits.names)} limits, each side counted; at least one and at"
-            f" most {MAX_GROUP_LIMITS}"
+            f"{GROUPS_KEY}: {path}: {len(limits.names)} limits, each side counted; at least one and"
+            f" at most {MAX_GROUP_LIMITS}"
         )
     return limits

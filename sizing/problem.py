@@ -46,9 +46,9 @@ class GroupConstraints(NamedTuple):
     """Limits on groups of N weights; multiples of equity.
 
     gross: [G, N] what a weight takes of each limit of sizes: Σ cᵢ·|wᵢ| ≤ most.
-    gross_most: [G].
+    gross_max: [G].
     net: [M, N] what it takes of each net limit: Σ nᵢ·wᵢ ≤ most.
-    net_most: [M].
+    net_max: [M].
     market: the row of N whose betas the last two rows of `net` are, and less them; −1: none.
     """
 
@@ -113,9 +113,9 @@ class BookLimits(NamedTuple):
     symbol_cap: of one symbol.
     crypto_cap: of all coins.
     margin_equity: USD below which nothing is short.
-    most_positions: how many of them; infinite: any number.
+    max_positions: how many of them; infinite: any number.
     stock_ceiling: stock gross that orders may reach now.
-    granted: stock gross that is granted now, whether orders reach it or not.
+    granted_gross: stock gross that is granted now, whether orders reach it or not.
     crypto: [S] whether it is a coin.
     long_only: [S] whether it may not be short.
     rows: on groups of symbols.
@@ -136,13 +136,13 @@ class CurrentWeights(NamedTuple):
     """An account as weights.
 
     held: [S] weight held plus open orders.
-    deciding: [S] whether it may change now; all others stay as they are.
-    leaving: [S] whether it is sold now: it may not be held any more. It does not decide.
+    adjustable: [S] whether it may change now; all others stay as they are.
+    exiting: [S] whether it is sold now: it may not be held any more. It does not decide.
     increment: [S] weight of one increment; 0 where quantities are not rounded.
     equity: USD.
     unborrowed: cash that may buy coins, a multiple of equity at the venue's check; below 0, what
         has to be paid back before a coin can be bought.
-    order_margin: times their price, at which the venue checks market buys.
+    order_price_buffer: times their price, at which the venue checks market buys.
     """
 
     held: Array
@@ -180,7 +180,7 @@ class AccountArrays(NamedTuple):
     unborrowed: USD that may buy coins; not above 0 where there is none.
     leverage: stock gross that the venue grants, in multiples of equity.
     shorting: whether the venue lends shares.
-    free: share of equity that stocks may rest on.
+    free_equity_share: share of equity that stocks may rest on.
     """
 
     quantity: Array
@@ -201,7 +201,7 @@ class AccountArrays(NamedTuple):
 def current_weights(
     account: AccountArrays, adjustable: Mask, exiting: Mask, order_price_buffer: float
 ) -> CurrentWeights:
-    """The account as weights; NaN without equity. deciding, leaving: [N]."""
+    """The account as weights; NaN without equity. adjustable, exiting: [N]."""
     equity = account.equity if account.equity > 0.0 else np.nan
     held = np.zeros(len(account.quantity))
     increment = np.zeros(len(held))

@@ -95,8 +95,8 @@ def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimit
     limits = read_group_limits(path)
     if (row := limits.infeasible_limit(symbol_cap, leverage)) is not None:
         raise InputError(
-            f"{GROUPS_KEY}: {path}: no book under limits.symbol_cap={symbol_cap:g}, the ceilings and the"
-            f" other groups' limits keeps to {row}; widen one of them"
+            f"{GROUPS_KEY}: {path}: no book under limits.symbol_cap={symbol_cap:g}, the ceilings"
+            f" and the other groups' limits keeps to {row}; widen one of them"
         )
     return limits
 

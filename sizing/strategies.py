@@ -104,7 +104,7 @@ class WeightPattern:
     band: within which a weight is left alone, relative to where it belongs.
     holding: as in `Strategy`.
     uses_forecast: whether the rule reads expected returns.
-    directed: whether the forecast alone gives every weight its direction.
+    forecast_directed: whether the forecast alone gives every weight its direction.
     """
 
     name: str

@@ -1,7 +1,8 @@
 """Files of bars read into a panel: which file has which symbol, and what is in it.
 
-A file is CSV or Parquet under a head of `trainingdata.file_formats`, in bars of a day, of an hour or of 1
-to 30 minutes. It is named after its symbol, or has a column that names the symbols of its rows.
+A file is CSV or Parquet under a head of `trainingdata.file_formats`, in bars of a day, of an hour
+or of 1 to 30 minutes. It is named after its symbol, or has a column that names the symbols of its
+rows.
 """
 
 from __future__ import annotations
@@ -216,8 +217,8 @@ def read_finer_bars(
             return _laid_out(files, read, finer, None, end, renames)
     longest = max(read, key=lambda symbol: read[symbol].minutes)
     raise DataError(
-        f"{files[longest][0]}: {bar_length_text(read[longest].minutes)} make none that are finer than"
-        f" {timeframe.bar} and fill it; give bars of 1, 5, 15 or 30 minutes"
+        f"{files[longest][0]}: {bar_length_text(read[longest].minutes)} make none that are finer"
+        f" than {timeframe.bar} and fill it; give bars of 1, 5, 15 or 30 minutes"
     )
 
 

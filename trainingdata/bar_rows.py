@@ -59,7 +59,7 @@ class SymbolFileRows:
     minutes: that a row lasts, 1440 a day.
     zone: of the stamps, in words.
     ends: whether a stamp is the end of its bar.
-    clock: that stamps without a zone show.
+    naive_zone: that stamps without a zone show.
     notes: what of the file is ignored or changed.
     path: where they are from, for messages.
     volume_known: whether the unit of the volume is known.
@@ -385,8 +385,8 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
             f" {', '.join(lengths)} minutes, or give fill=open"
         )
     return (
-        f"{bar_length_text(minutes)} make no {timeframe.bars}: timeframe={timeframe.name} needs rows"
-        f" of {', '.join(lengths)} minutes"
+        f"{bar_length_text(minutes)} make no {timeframe.bars}: timeframe={timeframe.name} needs"
+        f" rows of {', '.join(lengths)} minutes"
     )
 
 

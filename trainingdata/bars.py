@@ -146,7 +146,8 @@ class Bars:
     source: where the bars come from, in a few words, for every report made of them.
     timeframe: how long a bar lasts.
     origins: of each symbol's file; none if the bars are not from files.
-    unread: by symbol, known-at instants [n] and values [n, 5] of bars that are left out because no
+    unconfirmed_bars: by symbol, known-at instants [n] and values [n, 5] of bars that are left out
+        because no
         other bar confirms them; none if no bar is left out.
     symbols: names of the instruments.
     crypto: [S] which are coins.
@@ -280,7 +281,7 @@ class Bars:
         return self.times[rows], self.values[s, rows]
 
     def without(self, left_out: Mask) -> Bars:
-        """Return the panel without some bars, [S, T], which `unconfirmed_bars` keeps; its instants stay."""
+        """Return the panel without some bars, [S, T]; `unconfirmed_bars` keeps them."""
         if not left_out.any():
             return self
         unconfirmed_bars = []
@@ -344,7 +345,7 @@ def build_panel(
 ) -> Bars:
     """Lay per-symbol bars (known-at instants [N], values [N, 5]) on the union of their instants.
 
-    besides: instants that it has whether any bar became known then or not.
+    extra_instants: instants that it has whether any bar became known then or not.
     """
     parts = sorted(tables, key=lambda part: part[0].symbol)
     if not parts:

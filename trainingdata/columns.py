@@ -1,9 +1,9 @@
 """Find the columns of a bar file: by a vendor's head, else by their names in any case and order.
 
 Names identify the columns. Most give no zone, no unit of counts since 1970, no side of a bar for
-stamps, and no unit of crypto volume. A vendor (`trainingdata.file_formats.VENDORS`) or a name that states
-them does, as `Gmt time`, `unix` or `Volume BTC`; else the file has to, or the user (`data.zone`,
-`data.epoch`, `data.stamps`, `data.volume_unit`).
+stamps, and no unit of crypto volume. A vendor (`trainingdata.file_formats.VENDORS`) or a name that
+states them does, as `Gmt time`, `unix` or `Volume BTC`; else the file has to, or the user
+(`data.zone`, `data.epoch`, `data.stamps`, `data.volume_unit`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The heads of bar files by vendor: columns, stamps and volume.
 
-A new vendor or format is a new row of `FILE_FORMATS`, or of `VENDORS` if its names vary in case or hold a
-coin. `trainingdata.columns` finds the columns of any other file by their names.
+A new vendor or format is a new row of `FILE_FORMATS`, or of `VENDORS` if its names vary in case or
+hold a coin. `trainingdata.columns` finds the columns of any other file by their names.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class FileFormat:
     spelled: what a cell of it looks like; its group is the symbol.
     adjusted: column of closes that are adjusted; it is not read, and that is noted.
     others: further columns that may be there and are not read.
-    forms: of stamps that are no ISO text, as `strptime` has it; none: those of `DATE_FORMATS` that fit.
+    forms: of stamps that are no ISO text, as `strptime` has it; none: those of `DATE_FORMATS` that
+        fit.
     zone: whose clock stamps without a zone show; none: the user says so (`data.zone`).
     epochs: units of stamps that are counts; none: they are text.
     ends: whether a stamp is the end of its bar, not its begin; none: the head does not state it.

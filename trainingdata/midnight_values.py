@@ -99,7 +99,8 @@ def _write_days(
     closes: Array,
     traded: Array,
 ) -> None:
-    """Write what was known after each of D days, as of `MidnightValues`, from bars [T, S] of theirs.
+    """Write what was known after each of D days, as of `MidnightValues`, from bars [T, S] of
+    theirs.
 
     rows: [D + 1] how many of the bars' rows were known by then.
     """

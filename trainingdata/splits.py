@@ -39,7 +39,8 @@ SPLIT_LOG_TOL = 0.1  # of the logarithm: how near a ratio of closes is to one th
 OPEN_LOG_TOL = (
     0.1  # the same, of the open over the close before: a split is made while nobody trades
 )
-# New shares for one old share, and the other way round; 3:2 moves a price by less than `MIN_SPLIT_MOVE`.
+# New shares for one old share, and the other way round; 3:2 moves a price by less than
+# `MIN_SPLIT_MOVE`.
 LARGEST_RATIO = 1000
 _WHOLE = range(2, LARGEST_RATIO + 1)
 SPLIT_RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
@@ -322,7 +323,8 @@ def find_actions_not_in_prices(
 ) -> list[Doubt]:
     """What a file lists and the prices do not show, or where they are adjusted for it, show.
 
-    Only what moves a price by more than `OPEN_LOG_TOL` can be told from the news of a night. Special
+    Only what moves a price by more than `OPEN_LOG_TOL` can be told from the news of a night.
+    Special
     dividends of a quarter of the price and more are the ones that are listed under a wrong day: the
     exchange has them ex on the day after they are paid (FINRA rule 11140(b)(2)).
 

@@ -61,7 +61,7 @@ class Timeframe:
 
     name: as settings have it; on `1m` orders may be met, but nothing is decided.
     fill: of a daily decision on stocks: at the next open, or in the closing auction of the day.
-    coin_day: where a coin's daily bar begins and ends: midnight UTC, or 16:00 New York.
+    crypto_day: where a coin's daily bar begins and ends: midnight UTC, or 16:00 New York.
     """
 
     name: BarName
@@ -81,8 +81,8 @@ class Timeframe:
         # Its day ends with the auction, of which nobody knows then what has filled.
         if self.fills_at_close and self.crypto_day != "utc":
             raise InputError(
-                f"data.coin_day: {self.crypto_day} ends a coin's day with the auction of fill=close;"
-                " give utc, or fill=open"
+                f"data.coin_day: {self.crypto_day} ends a coin's day with the auction of"
+                " fill=close; give utc, or fill=open"
             )
 
     @property

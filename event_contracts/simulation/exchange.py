@@ -118,8 +118,8 @@ class PlacedOrder:
     state: resting; executed, all of it traded; canceled, ended before that.
     fills: of it, in booking order.
     expires: UTC; it does not meet a tick after that. None: it does not end by itself.
-    held_back: contracts beyond the order's that a fault keeps from trading; they end with it.
-    doomed: whether a fault keeps it from trading and ends it before the next tick.
+    withheld_count: contracts beyond the order's that a fault keeps from trading; they end with it.
+    rejects_later: whether a fault keeps it from trading and ends it before the next tick.
     """
 
     order_id: str

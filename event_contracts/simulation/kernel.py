@@ -178,7 +178,7 @@ def send(
 
     The market needs a free slot. rests: whether the remainder rests, behind what its level shows.
     cancels_own: whether it cancels resting orders of ours that it meets, instead of stopping there.
-    doomed: whether it trades nothing.
+    rejects_later: whether it trades nothing.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)

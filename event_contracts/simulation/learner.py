@@ -77,7 +77,7 @@ class Networks:
         return dict(zip(self._shapes, views, strict=True))
 
     def logits(self, observations: Tensor, masked: Tensor) -> Tensor:
-        """Of the actions [B, 25]; shut: [B, 25], those that may not be sent."""
+        """Of the actions [B, 25]; masked: [B, 25], those that may not be sent."""
         return self._output(POLICY_LAYERS, ACTION_LAYER, observations).add(
             masked, alpha=MASKED_LOGIT
         )
@@ -112,8 +112,8 @@ def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 class TrainingBatch(NamedTuple):
     """Steps to learn from, B of them.
 
-    seen: [B, F].
-    shut: [B, 25], which actions could not be sent.
+    observations: [B, F].
+    masked: [B, 25], which actions could not be sent.
     codes: [B, 1], those that were.
     likelihoods: [B], logarithms of theirs when they were chosen.
     advantages: [B], what they earned beyond what was expected.
@@ -316,12 +316,12 @@ def build_learner(
 class Experience:
     """T steps of N markets.
 
-    seen: [T + 1, N, F], before each step and after the last.
+    observations: [T + 1, N, F], before each step and after the last.
     allowed: [T, N, 25], which actions might be sent.
     codes: [T, N], those that were.
     likelihoods: [T, N], logarithms of theirs.
     rewards: [T, N], in percent of the cash.
-    over: [T, N], where a step settled the market; what is seen then is of the next one.
+    terminated: [T, N], where a step settled the market; what is seen then is of the next one.
     """
 
     observations: Floats

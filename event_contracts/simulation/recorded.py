@@ -13,9 +13,9 @@ ask stand for moments, and are left out. A settlement row follows the last insta
 
 There are no sizes and no trades in such files. Instead every level of the book holds `LEVEL_DEPTH`
 contracts. Where the bid stands some ticks lower than a row before, as many levels have gone, and
-market sellers took the share `TRADED_SHARE` of them; the rest was cancelled. Buyers mirror them at the
-ask. No trade is assumed where a quote has not moved: a resting order never fills because nothing
-happened.
+market sellers took the share `TRADED_SHARE` of them; the rest was cancelled. Buyers mirror them at
+the ask. No trade is assumed where a quote has not moved: a resting order never fills because
+nothing happened.
 """
 
 from __future__ import annotations

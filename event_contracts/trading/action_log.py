@@ -126,7 +126,7 @@ class ActionEntry:
     digest: SHA-256 of the features and masks that were shown; empty where nothing was.
     allowed: bit k is 1 where action k was allowed; 0 where nothing was shown.
     cash: USD of the account before.
-    worth: USD, with positions at the middle of their quotes.
+    equity: USD, with positions at the middle of their quotes.
     client_order_id: of the order; empty without one.
     answer: what the venue said, `accepted …`, `rejected: …` or `unknown: …`; empty where it was not
         asked, or the process ended before it answered.
@@ -208,7 +208,7 @@ class ActionLog(ActionRecords):
         return None if row is None else row.equity
 
     def starting_equity(self, equity: Decimal) -> Decimal:
-        """USD that the account was worth when it was first seen; worth: now, if that is now."""
+        """USD that the account was worth when it was first seen; equity: now, if that is now."""
         with self.database.transaction():
             _BEGAN.insert(self.database, _Began(_ACCOUNT, equity), then=_UNLESS_THERE)
             first = self.read_starting_equity()

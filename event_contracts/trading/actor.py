@@ -69,7 +69,7 @@ class ActorService:
     account: of which order ids are made.
     space: sizes, limits, price styles and life of the orders; those that the policy learned with.
     clock: UTC; the simulation's, where there is one.
-    decision_seconds: after a tick, for which it may be decided on.
+    decision_valid_seconds: after a tick, for which it may be decided on.
     halted: whether nothing may be opened: no order then rests.
     show: called with every decision, once it was carried out.
     skipped: ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
@@ -97,7 +97,7 @@ class ActorService:
     def follow(self, market: str, schedule: SamplingSchedule) -> None:
         """Trade a market from now on; what the journal knows of it is remembered.
 
-        span: the steps in which it is shown; those of an earlier process hold.
+        schedule: the steps in which it is shown; those of an earlier process hold.
         """
         starting_equity = self._began_with(market)
         memory = MarketMemory(self.actions.schedule(market, schedule), self.space, starting_equity)
@@ -308,9 +308,9 @@ class MarketMemory:
     """The ticks of one market, and the orders that were sent to it.
 
     tape: TICK records of all rows of the span, those that are still to come empty.
-    span: the steps in which it is shown.
+    schedule: the steps in which it is shown.
     space: sizes, limits and price styles of the orders.
-    began: millionths of a USD that money in features is a multiple of.
+    starting_equity: millionths of a USD that money in features is a multiple of.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Fields that Kalshi writes under several names, and rows of its lists that cannot be read.
 
 Every field of an answer is declared with the meaning of its absence: `RequiredField` makes its row
-unreadable, `OptionalField` has a default, `FirstField` tries the next name. A row that cannot be read
-quarantines its market; the other rows of its list count.
+unreadable, `OptionalField` has a default, `FirstField` tries the next name. A row that cannot be
+read quarantines its market; the other rows of its list count.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class FirstField(Generic[T]):
     """A field under several names; the first name that is present counts.
 
     names: each with the parser of its value, as in `RequiredField`.
-    absent: the default if none is present; without a default that is an error.
+    default: the default if none is present; without a default that is an error.
     """
 
     _NEEDED: Any = object()

@@ -227,7 +227,7 @@ class KalshiReading:
     fills: listed beyond the books before.
     cash: USD that may be spent: no deposit before it is booked, no cash of a fill twice.
     flow: USD paid in less taken out since the books before.
-    differences: changes without an explanation by fills, settlements and our fees, in words. They
+    discrepancies: changes without an explanation by fills, settlements and our fees, in words. They
         are no flow, and quarantined markets are left out.
     paid: positions that were paid out since the books before.
     unreadable: why rows of markets cannot be read, by ticker. Known positions in them count.
@@ -256,7 +256,7 @@ class KalshiReading:
 class AccountReader:
     """Reads one account.
 
-    rules_of: fee rules of a market at an instant.
+    fee_rules_of: fee rules of a market at an instant.
     books: of an earlier reading, from which on it is explained; without them those of the first.
     """
 
@@ -462,7 +462,7 @@ class KalshiMultiMarketOrderManager:
     """An `OrderManager` for every market of one account.
 
     admission: what every order has to leave; it is asked before an order is sent.
-    rules_of: fee rules of a market at an instant.
+    fee_rules_of: fee rules of a market at an instant.
     book: where intents are kept; none keeps them in memory, until the process ends.
     gate: asked right before an order is sent.
     job: whose orders go this way.

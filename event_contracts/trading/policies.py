@@ -56,7 +56,8 @@ class Policy(Protocol):
     def actions(self, observations: Observations, allowed: Mask) -> Codes:
         """Codes [N] of actions that are allowed.
 
-        seen: [N, F], the features of `event_contracts.trading.observation`. allowed: bool [N, 25].
+        observations: [N, F], the features of `event_contracts.trading.observation`. allowed: bool
+            [N, 25].
         """
 
 
@@ -296,7 +297,8 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
         raise InputError(f"{path}: no checkpoint of actions: {ACTION_LAYER}weight is missing")
     if len(choice) != ACTION_COUNT:
         raise InputError(
-            f"{path}: a checkpoint of {len(choice)} actions, this system has {ACTION_COUNT}: train anew"
+            f"{path}: a checkpoint of {len(choice)} actions, this system has {ACTION_COUNT}: train"
+            " anew"
         )
     try:
         about = TypeAdapter(CheckpointInfo).validate_json(header[CHECKPOINT_KEY], extra="forbid")

@@ -138,7 +138,8 @@ def fits(
 ) -> bool:
     """Return whether an order of `count` contracts may be sent.
 
-    price, most, free, towards: from `order_bounds`. size_limit: contracts that its size may lead to.
+    price, most, free, towards: from `order_bounds`. size_limit: contracts that its size may lead
+        to.
     """
     if price == 0 or count > most:
         return False

@@ -126,7 +126,7 @@ class Sampler:
 
     interval: between ticks, above 0.
     estimates: probabilities of YES that one has of markets at an instant, by ticker.
-    spans: the steps in which each market is shown, once `follow` has said them.
+    schedules: the steps in which each market is shown, once `follow` has said them.
     unread: why markets could not be read in the last sample, by ticker.
     """
 

@@ -165,7 +165,8 @@ NO_INSTANT = np.datetime64("NaT", "ns")
 class ParsedEntry:
     """A dataclass of what an entry of an answer says.
 
-    Each field is annotated with its name and parser: `RequiredField`, `OptionalField` or `FirstField`.
+    Each field is annotated with its name and parser: `RequiredField`, `OptionalField` or
+        `FirstField`.
     """
 
     __slots__ = ()

@@ -59,7 +59,7 @@ class AccountResponses:
 
     facts, positions, orders, clock: to /account, /positions, /orders (open ones) and /clock.
     in_flight: orders of unknown outcome.
-    again: whether the answers before these did not go together: prices that have moved between
+    reread: whether the answers before these did not go together: prices that have moved between
         these are no reason to refuse them as well.
     last_prices: USD of last trades, of the symbols that these answers price nowhere.
     sent: our orders among the open ones, by id. They give terms that an answer lacks; an order of

@@ -49,8 +49,8 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
     """Everything that happened to the account after an instant, oldest first.
 
     An activity with a date only is listed if its date is after the instant, and often late. A row
-    that cannot be read is left out and named in `unreadable_activities` of the connection. Positions and cash
-    show its effect on the account.
+    that cannot be read is left out and named in `unreadable_activities` of the connection.
+    Positions and cash show its effect on the account.
     """
     activities, unreadable_activities = [], []
     with connection.translate_errors("activities"):

@@ -112,7 +112,7 @@ class AlpacaBroker:
         that are neither stocks nor crypto count at their last mark; what sold options would cost to
         buy back is taken off cash.
 
-        again: whether the reading before this one was rejected.
+        reread: whether the reading before this one was rejected.
 
         Raises
         ------

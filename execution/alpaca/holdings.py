@@ -39,7 +39,7 @@ def read_positions(
 ) -> dict[str, VenuePosition]:
     """Return every position by symbol, foreign symbols and options included.
 
-    concerned: whether a symbol, by the venue's name, is needed; faults in others are ignored.
+    is_needed: whether a symbol, by the venue's name, is needed; faults in others are ignored.
     """
     held: dict[str, VenuePosition] = {}
     with connection.translate_errors("positions"):
@@ -62,10 +62,12 @@ class ParsedPositions:
 
     quantities: signed. prices: USD. available: that nothing holds back, where the venue says it.
     short_proceeds: USD that shorts were sold for.
-    owed: USD that buying back options would cost. options: USD that bought ones are worth.
+    short_option_value: USD that buying back options would cost. options: USD that bought ones are
+        worth.
     longs, shorts: USD by asset class as the venue values them, options among them, none below 0.
     unpriced: signed quantities, not among the others, of what nothing gives a price above 0 of.
-    unsaid: sides, `long` and `short`, of which what one position is worth is not said at all.
+    unvalued_sides: sides, `long` and `short`, of which what one position is worth is not said at
+        all.
     """
 
     quantities: dict[str, Decimal] = field(default_factory=dict)
@@ -142,7 +144,7 @@ def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool
 
     facts: the answer to /account.
     holdings: the answer to /positions.
-    again: whether the answers before these did not go together: what moving prices explain is
+    reread: whether the answers before these did not go together: what moving prices explain is
         accepted then, with a line in the log.
     """
     short = AccountEntry.short_value.of(facts)
@@ -172,8 +174,8 @@ def check_equity_sum(
 
     facts: the answer to /account; one without equity or one of the sums is not checked.
     holdings: the answer to /positions; where what one is worth is not said, nothing is checked.
-    set_aside: USD, infinite where unknown, that open purchases may have taken off cash already.
-    again: whether the answers before these did not go together: less cash than equity implies is
+    reserved_cash: USD, infinite where unknown, that open purchases may have taken off cash already.
+    reread: whether the answers before these did not go together: less cash than equity implies is
         accepted then, with a line in the log.
     """
     equity = AccountEntry.equity.of(facts)
@@ -229,8 +231,8 @@ def _refuse_contradicting_signs(position: Entry) -> None:
         is_long.add(side == "long")
     if len(is_long) > 1 or (value and not quantity):
         raise InvalidResponse(
-            f"{PositionEntry.symbol.of(position)}: qty {quantity}, market_value {value} and side {side}"
-            " are not of one sign"
+            f"{PositionEntry.symbol.of(position)}: qty {quantity}, market_value {value} and side"
+            f" {side} are not of one sign"
         )
 
 

@@ -58,16 +58,17 @@ class BeliefTable(NamedTuple):
     at: [T] the instants.
     ends: [T, K] when each period ends.
     overnight: [T] the first period holds the night, or leaves no later decision to cut for it.
-    cuts: [T] stocks can still be cut for the night, forecast or not.
+    trim_overnight: [T] stocks can still be cut for the night, forecast or not.
     years: [T, K, 2] open time in years, of stocks and of coins.
     nights: [T, K] for which what is borrowed costs.
-    shared: [T, K] share of their news that stocks and coins have in common.
+    news_overlap: [T, K] share of their news that stocks and coins have in common.
     crypto: [S] which symbols are coins.
-    deciding: [T, S] whose bar has just closed, whose market is open to fill, and which have a
+    adjustable: [T, S] whose bar has just closed, whose market is open to fill, and which have a
         forecast of it.
-    outside: [T, S] which rule of the universe leaves it out, a number of its RULES; 0 for what is
+    exclusion_rule: [T, S] which rule of the universe leaves it out, a number of its RULES; 0 for
+        what is
         in.
-    leaving: [T, S] which of those outside can be sold now, forecast or not.
+    exiting: [T, S] which of those outside can be sold now, forecast or not.
     mu: [T, K, S] expected returns; NaN where there is no forecast.
     sigma: [T, K, S] their standard deviations; NaN where there is no forecast.
     shrinkage: [T, S] what the forecaster's median was multiplied by; NaN where it was not.

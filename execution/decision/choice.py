@@ -38,7 +38,7 @@ class Rationale(NamedTuple):
     days: calendar days of the span.
     sharpe: the Sharpe ratio of the symbol's class, stated or implied.
     premium: the return that follows from it, a year.
-    earned: the same over the span.
+    period_premium: the same over the span.
     forecast: expected return over the span.
     shrinkage: what the forecaster's median was multiplied by; none where it was not.
     deviation: of the return, over the span.

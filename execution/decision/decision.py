@@ -60,7 +60,7 @@ class DecisionColumns(NamedTuple):
 
     The N symbols are those of one decision, or those of many decisions one after the other.
 
-    limits_met: which of REASONS and `group_limit_names` hold the target, a bit each.
+    binding_bits: which of REASONS and `group_limit_names` hold the target, a bit each.
     shadow_prices: [N, 7 + G] of LIMITS and of the limits on groups, whether they bind or not.
     rationale: one column for each field of `Rationale`.
     group_limit_names: [G] names of the limits on groups.
@@ -196,7 +196,7 @@ class ClassRule:
     """The rule that sized the deciding symbols of one asset class; `str` is the line of the log.
 
     kind: the class.
-    phrase: the rule in the words that operators grep for.
+    log_phrase: the rule in the words that operators grep for.
     symbols: what it sized, in the panel's order.
     """
 
@@ -308,10 +308,11 @@ class DecisionArrays(NamedTuple):
 
     sized: [R] whether the strategy has sized; where not, all from `unconstrained` on is NaN or 0.
     held, target: weights before and after.
-    lots, cut, unsent: as in `RoundedTargets`.
+    lots, trimmed, no_order_code: as in `RoundedTargets`.
     price: USD, as sized.
     cost: of trading one USD, one way.
-    unlimited, allocated, limits_met, own_price, periods, premium, forecast: as in `Allocation`.
+    unconstrained, allocated, binding_bits, bound_price, periods, premium, forecast: as in
+        `Allocation`.
     shadow_prices: [R, 4 + G + K] as in `BindingLimits`, G limits on groups.
     optimality_gap: [R] as in `Allocation`.
     """
@@ -437,7 +438,7 @@ def _rationale_of(
 ) -> tuple[Array, ...]:
     """The fields of `Rationale`, [N] each: of the periods that explain a target; NaN without one.
 
-    place: instant and symbol [N]. sized: [N] which the strategy has sized.
+    cells: instant and symbol [N]. sized: [N] which the strategy has sized.
     """
     row, symbol = cells
     last = np.where(sized, arrays.periods[cells], 1) - 1

@@ -52,7 +52,7 @@ class SizingTerms(NamedTuple):
     caps: as of `Limits`.
     rows: limits on groups of the N rows, without betas.
     leverage: stock gross by day, and into the night, in multiples of equity.
-    order_margin: times their price, at which the venue checks orders.
+    order_price_buffer: times their price, at which the venue checks orders.
     """
 
     crypto: Mask
@@ -145,8 +145,8 @@ class RoundedTargets(NamedTuple):
 
     target: [N] weight that each is to have.
     lots: [N] whole increments that it stands for, signed; NaN for what stays as it is.
-    cut: [N] whether the night cuts it, sized by nothing.
-    unsent: [N] why a change makes no order: 0, `TOO_SMALL` or `DUST`.
+    trimmed: [N] whether the night cuts it, sized by nothing.
+    no_order_code: [N] why a change makes no order: 0, `TOO_SMALL` or `DUST`.
     """
 
     target: Array
@@ -222,7 +222,7 @@ def round_to_lots(
     decides or is cut is closed. Symbols that leave the universe are closed in any case.
 
     sized: true if `weights` solve the problem. Otherwise positions stay.
-    cuts: true if stocks can be cut for the night at this instant.
+    trim_overnight: true if stocks can be cut for the night at this instant.
     """
     held = problem.account.held
     adjustable = problem.account.adjustable

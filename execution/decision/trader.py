@@ -110,7 +110,7 @@ def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArray
 class Trader:
     """Forecasts, sizes and orders; holds no state of its own.
 
-    order_name: what the ids of its orders begin with.
+    order_prefix: what the ids of its orders begin with.
     forecaster: what may happen next.
     correlations: where the matrix of an instant comes from.
     sizing: how much.

@@ -27,7 +27,7 @@ class CycleRow:
     number: of the cycle, increasing.
     ended_at: none while it lasts.
     decision: the id of what was decided; empty where nothing was.
-    idle, failed: why nothing came of it, or empty.
+    idle_reason, failure: why nothing came of it, or empty.
     """
 
     number: Integer
@@ -67,7 +67,7 @@ class CycleBook:
         idle_reason: str = "",
         failure: str = "",
     ) -> None:
-        """Write down what a cycle came to; failed: what ended it."""
+        """Write down what a cycle came to; failure: what ended it."""
         came_to = {
             "decision": decision,
             "fills": fills,
@@ -106,7 +106,7 @@ class NextCycle:
 
     job: that is stepped.
     due: when it begins, by the venue's clock.
-    over_by: when it is over at the latest, by this machine's clock.
+    overdue_at: when it is over at the latest, by this machine's clock.
     only: there is one.
     """
 

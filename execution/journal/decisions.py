@@ -95,8 +95,8 @@ class DecisionRow:
     positions: what was held then, signed quantities by symbol.
     job: that decided.
     ended: how it ended; empty while it is not sent whole.
-    gap: `Decision.optimality_gap`; None if unknown.
-    limits: names of the limits on groups.
+    optimality_gap: `Decision.optimality_gap`; None if unknown.
+    group_limit_names: names of the limits on groups.
     """
 
     name: Text
@@ -231,7 +231,7 @@ class DecisionJournal:
         """Withhold whatever of a decision was not sent.
 
         why: it was not.
-        taken_back: whether its instant may be decided again.
+        may_redecide: whether its instant may be decided again.
         """
         with self._database.transaction():
             for intent in self._book.of_decision(name):

@@ -61,7 +61,8 @@ class OpeningBalance:
     begun_at: when the journal began.
     cash: opening balance plus trades and bookings since.
     booked: signed sum of bookings that are no trades.
-    accepted_beyond: signed difference of the venue's cash at the last accepted reading; None before
+    accepted_unexplained_usd: signed difference of the venue's cash at the last accepted reading;
+        None before
         the first.
     accepted_booked: `booked` at that reading.
     number: of the only row.
@@ -76,7 +77,7 @@ class OpeningBalance:
 
     @property
     def accepted(self) -> tuple[Decimal, Decimal] | None:
-        """The last accepted reading: `accepted_unexplained_usd` and `accepted_booked`; None before it."""
+        """`accepted_unexplained_usd` and `accepted_booked` of the last reading; None before it."""
         if self.accepted_unexplained_usd is None or self.accepted_booked is None:
             return None
         return self.accepted_unexplained_usd, self.accepted_booked

@@ -33,7 +33,7 @@ class HaltRule:
     forbids: which orders are not sent: all of them, all but those that reduce a position, or those
         in the symbols that its cause names. What was sold in options is bought back beside
         halts of positions and of cash.
-    ends: when it ends by itself; empty where only a person ends it.
+    auto_end: when it ends by itself; empty where only a person ends it.
     remedy: a sentence that says what the operator has to do.
     """
 

@@ -36,7 +36,8 @@ class EquityMark:
     stock_ceiling: stock gross allowed then, in multiples of equity.
     flows: paid in less taken out since the mark before.
     positions: value of each position, signed, by symbol.
-    linked, peak, day, let_daily_loss, let_drawdown: as in its `IndexPoint`.
+    return_index, index_peak, index_at_day_start, accepted_daily_loss, accepted_drawdown: as in its
+        `IndexPoint`.
     """
 
     at: Instant
@@ -185,10 +186,11 @@ class IndexPoint:
     at: by the venue's clock.
     equity: USD, cash plus positions.
     index: USD that the first equity has become; once everything was lost it stays 0.
-    peak: the highest index until then, above 0.
-    day: index at the last mark before the New York date of `at`, or where the index began.
-    let_daily_loss: loss of the day that a person let go on; 0 where nobody did.
-    let_drawdown: the same of the loss since the peak.
+    index_peak: the highest index until then, above 0.
+    index_at_day_start: index at the last mark before the New York date of `at`, or where the index
+        began.
+    accepted_daily_loss: loss of the day that a person let go on; 0 where nobody did.
+    accepted_drawdown: the same of the loss since the peak.
     """
 
     at: np.datetime64

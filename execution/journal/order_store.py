@@ -110,7 +110,7 @@ class OrderIntent:
     job: what sends it.
     venue: that it is sent to.
     decision: the id of the decision that it follows from; empty for none.
-    part: of the decision: openings wait for its reductions.
+    role: of the decision: openings wait for its reductions.
     progress: what the venue said last of an order that it took.
     """
 

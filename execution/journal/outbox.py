@@ -284,7 +284,8 @@ class Outbox(Generic[Placed]):
         does not end when it is cancelled. None for one that was never sent. The query takes 20
         seconds at most.
 
-        retry_gate: the gate of a second try under its id if the venue does not know it; None tries no
+        retry_gate: the gate of a second try under its id if the venue does not know it; None tries
+            no
             second time. The order may then trade as if it were new, so the account must still be
             the one that it was decided for.
         """

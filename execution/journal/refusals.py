@@ -72,7 +72,7 @@ class Refusal:
     first_at, last_at: when the first and the last of these orders were sent, by the venue's clock.
     orders: number of refused orders.
     last: the last refused order and the venue's whole answer.
-    places: where it has refused orders and accepted none since.
+    scopes: where it has refused orders and accepted none since.
     """
 
     cause: Text

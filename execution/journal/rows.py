@@ -87,8 +87,8 @@ class JournalTable(Generic[Value]):
     columns: what its columns are called.
     kind: of its rows, a dataclass; what is `Json` is text in the table.
     key: columns that tell rows apart; the first one, where none is named.
-    counted: whether that is a number that SQLite counts.
-    renamed: what columns are called, where a field is called otherwise.
+    autoincrement: whether that is a number that SQLite counts.
+    column_names: what columns are called, where a field is called otherwise.
     computed: definitions of columns that no row has.
     more: other definitions, as of an index.
     """

@@ -120,7 +120,7 @@ class LockedJournal(NamedTuple):
 
     database: its file.
     folder: in which it lies.
-    set_aside: where a damaged one before it was put; none where none was.
+    damaged_copy: where a damaged one before it was put; none where none was.
     """
 
     database: Database

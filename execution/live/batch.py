@@ -28,12 +28,12 @@ class OrderBatch:
     gate: of its orders.
     cancels: what the decision saw as not filled of each order that it replaces, by id.
     cycle: that has decided; None for a decision of an earlier process.
-    later: orders of the decision that the venue takes later.
-    ends: whether nothing of the decision is left once these are sent.
+    planned_orders: orders of the decision that the venue takes later.
+    is_final: whether nothing of the decision is left once these are sent.
     retries: whether it is tried again as it is where sending fails.
     fills: what has filled.
     is_last: whether nothing is decided once more where a replaced order has filled meanwhile.
-    changed: whether one has, so that the decision was taken back.
+    is_withdrawn: whether one has, so that the decision was taken back.
     """
 
     name: str

@@ -27,7 +27,7 @@ ROUNDING = Decimal(1)  # USD
 class CashDifference:
     """Difference of the venue's cash from the journal's, USD.
 
-    beyond: cash less opening balance, trades and bookings; signed.
+    unexplained_usd: cash less opening balance, trades and bookings; signed.
     booked: signed sum of bookings that are no trades.
     """
 
@@ -71,8 +71,8 @@ def unexplained_cash_reason(
     booked = now.booked - last.booked
     if abs(booked) > LARGE_BOOKING_SHARE * abs(equity - booked) + ROUNDING:
         return (
-            f"cash: {booked:+,.2f} USD are booked at once, more than {LARGE_BOOKING_SHARE:.0%} of what the"
-            " account was worth before"
+            f"cash: {booked:+,.2f} USD are booked at once, more than {LARGE_BOOKING_SHARE:.0%} of"
+            " what the account was worth before"
         )
     tolerance = cash_tolerance(equity - moved)
     if any(-tolerance - bids <= each <= tolerance for each in (now.unexplained_usd, moved)):

@@ -62,10 +62,10 @@ class Cycle:
     bars: that it decided on.
     decision: none where there is a reason to be idle.
     fills: of its orders.
-    idle: the reason why nothing was decided, empty where something was.
-    doubted: why the last bars of a symbol were not read, by symbol.
+    idle_reason: the reason why nothing was decided, empty where something was.
+    rejected_bars: why the last bars of a symbol were not read, by symbol.
     name: of the decision in the journal; empty for one that is not written down.
-    unsent: why an order of the decision is not at the venue, by order.
+    unsent_reasons: why an order of the decision is not at the venue, by order.
     planned: orders of the decision that the venue takes later, and are sent then.
     """
 

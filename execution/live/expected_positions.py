@@ -253,7 +253,10 @@ class ExpectedPositions:
             listed = self.listed.traded(intent.single_order.symbol, intent.progress.venue_id)
             if listed < filled:
                 name = intent.client_order_id
-                return f"order {name} has filled {plain_text(filled)}, and {plain_text(listed)} are listed"
+                return (
+                    f"order {name} has filled {plain_text(filled)}, and {plain_text(listed)} are"
+                    " listed"
+                )
         return ""
 
     def mispriced_trades(self, activities: Iterable[Activity]) -> str:
@@ -272,8 +275,8 @@ class ExpectedPositions:
                 and not mean / MAX_PRICE_RATIO <= trade.price <= mean * MAX_PRICE_RATIO
             ):
                 odd.append(
-                    f"activity {trade.id}: {trade.symbol} at {plain_text(trade.price)}, and its order"
-                    f" filled at {plain_text(mean)}"
+                    f"activity {trade.id}: {trade.symbol} at {plain_text(trade.price)}, and its"
+                    f" order filled at {plain_text(mean)}"
                 )
         return "; ".join(odd)
 
@@ -358,7 +361,7 @@ def find_discrepancies(
     """Return the discrepancies of positions, by symbol.
 
     expected, held: signed quantities by symbol; a symbol that is missing is 0.
-    rooms: tolerances by symbol.
+    tolerances: tolerances by symbol.
     at: instant by the venue's clock.
     """
     found = {}

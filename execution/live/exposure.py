@@ -49,7 +49,7 @@ class PositionRange:
 class Exposure:
     """What an account holds and may come to hold.
 
-    reaches: of positions in stocks and coins, by symbol.
+    ranges: of positions in stocks and coins, by symbol.
     at_risk: USD that spreads can lose, by the root of their options.
     """
 

@@ -135,7 +135,7 @@ class Loop:
     stop: tells when to stop.
     notices: told of steps that fail.
     observer: follows it.
-    halt_after: steps of one job in a row that fail, after which the loop ends.
+    max_failed_cycles: steps of one job in a row that fail, after which the loop ends.
     """
 
     def __init__(

@@ -378,8 +378,8 @@ class Reconciler:
                 shown.append(each)
             else:
                 hidden.append(
-                    f"activity {each.id}: {each.kind} of {plain_text(each.amount)} USD is listed, and"
-                    " cash does not show it: it is left out"
+                    f"activity {each.id}: {each.kind} of {plain_text(each.amount)} USD is listed,"
+                    " and cash does not show it: it is left out"
                 )
         self._notices.set_alert("booking", "; ".join(hidden))
         return shown
@@ -392,8 +392,8 @@ class Reconciler:
         if abs(float(each.amount)) <= MAX_PAYOUT_MULTIPLE * abs(worth):
             return ""
         return (
-            f"activity {each.id}: {each.symbol} is exchanged for {plain_text(each.amount)} USD, and was"
-            f" worth {worth:,.2f}: it is left out"
+            f"activity {each.id}: {each.symbol} is exchanged for {plain_text(each.amount)} USD, and"
+            f" was worth {worth:,.2f}: it is left out"
         )
 
 

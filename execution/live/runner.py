@@ -210,7 +210,7 @@ def supervised_loop(
     """The loop over the jobs of an account, which are ended where it was told to stop.
 
     supervisor: told that the loop is ready and alive.
-    clock, halt_after: as for `Loop`.
+    clock, max_failed_cycles: as for `Loop`.
     bounds, sections: as for the account's page, which is kept meanwhile.
     reports: shows every cycle; None shows none.
     """

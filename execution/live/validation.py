@@ -119,7 +119,7 @@ class MarkValidator:
     def rejected(self, account: AccountSnapshot, *, reread: bool) -> dict[str, float]:
         """Return symbols with rejected marks, each with its price, USD; NaN for an unknown one.
 
-        again: whether the reading before was rejected.
+        reread: whether the reading before was rejected.
         """
         before = self._read if reread else {}
         self._read = _marks(account)

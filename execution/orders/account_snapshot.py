@@ -40,11 +40,13 @@ class AccountSnapshot:
     short_proceeds: USD that open shorts were sold for.
     leverage: stock gross that the venue allows at most, in multiples of equity.
     shorting: whether the venue lends shares.
-    blocked: why the venue takes no orders of the account; empty if it takes them.
-    coins: whether the venue takes orders of crypto.
-    unknown: symbols with an order of unknown outcome or a part that is not available; no order is
+    block_reason: why the venue takes no orders of the account; empty if it takes them.
+    crypto_enabled: whether the venue takes orders of crypto.
+    uncertain_symbols: symbols with an order of unknown outcome or a part that is not available; no
+        order is
         planned in them.
-    free: share of equity that stocks may rest on, above 0, 1 at most; the rest secures open
+    free_equity_share: share of equity that stocks may rest on, above 0, 1 at most; the rest secures
+        open
         spreads.
     last_trades: last trade of each symbol that may be ordered.
     at_risk: USD that open spreads and those on their way can lose, by the root of their options.

@@ -65,7 +65,7 @@ def order_send_deadline(
     session: sent after the close it would wait for the next one.
 
     bar_at: instant of the bars that were decided on; decided_at: when they were.
-    life: of a decision, whose orders for an auction have until then.
+    lifetime: of a decision, whose orders for an auction have until then.
     """
     if order.for_auction:
         return auction_send_deadline(order.tif, bar_at)

@@ -163,7 +163,7 @@ class SpreadOrder:
     client_order_id: its id at the venue, 1 to 128 letters, digits, '.', '_', ':' or '-'.
     legs: two to four, each with another option.
     contracts: spreads, 1 to 10,000.
-    least_credit: limit, points a spread that the order has to bring in, below 0 where it may cost;
+    min_credit: limit, points a spread that the order has to bring in, below 0 where it may cost;
         none takes the market's price.
     expires_at: instant from which on it is not sent any more; none never.
     reduces: whether it buys back what was sold.

@@ -222,7 +222,8 @@ class Fill(NamedTuple):
     fee: USD.
     at: the start of the bar whose open it met, or the instant at which the bar that filled it
         within became known.
-    row_at: instant of the account's row that counts it, where that is not `at`: a bar whose start
+    equity_row_at: instant of the account's row that counts it, where that is not `at`: a bar whose
+        start
         is no instant of the account fills once it is known.
     """
 

@@ -32,7 +32,8 @@ PRIOR_SUM = 0.9 - 0.2 * np.log(STEP_NUMBERS) / np.log(HORIZON)
 class CalibrationSample:
     """What is known of forecasts when they are made.
 
-    past: [n, K] log of the classical averages of the variance a bar, the day's pattern divided out.
+    past_variance: [n, K] log of the classical averages of the variance a bar, the day's pattern
+        divided out.
     base: [n, H] the base forecaster's log variance a bar over each horizon, likewise.
     median: [n, H] its median log return after each step.
     season: [n, H] the day's pattern summed over the steps.

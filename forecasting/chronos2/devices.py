@@ -88,8 +88,9 @@ def default_batch_size(checkpoint: Checkpoint, place: str, length: int, dtype: D
 
 def fitting_batch_size(window: int, free: int) -> int:
     """Windows, of so many bytes each, that a pass takes on CUDA where so many bytes are free."""
-    # A power of two from `MIN_CUDA_BATCH_SIZE` to `MAX_CUDA_BATCH_SIZE`: a little more or less memory then changes nothing, on
-    # which the last bits of short numbers, and with them their address, would depend.
+    # A power of two from `MIN_CUDA_BATCH_SIZE` to `MAX_CUDA_BATCH_SIZE`: a little more or less
+    # memory then changes nothing, on which the last bits of short numbers, and with them their
+    # address, would depend.
     room = int(free * FREE_MEMORY_SHARE) // window
     return min(max(MIN_CUDA_BATCH_SIZE, 1 << max(room, 1).bit_length() - 1), MAX_CUDA_BATCH_SIZE)
 

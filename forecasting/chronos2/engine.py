@@ -82,7 +82,7 @@ class Engine:
     network: contexts [B, L] float32, group → sorted quantiles [B, H, Q] float32.
     batch_size: windows a pass; halved when memory runs out.
     weights: digest of what was loaded.
-    way: compiled or eager.
+    execution_mode: compiled or eager.
     fallback: the network that answers where it does not compile; none where that is an error.
     unit: the CPU's unit for bf16 products (`devices.bf16_unit`); empty if none is used.
     on_cpu: true if each portion has passes of its own. Threads compute them in parallel, unless

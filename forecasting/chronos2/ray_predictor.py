@@ -71,7 +71,7 @@ class RaySettings:
 
 @dataclass(frozen=True, slots=True)
 class RayPredictions:
-    """Computes portions on a Ray cluster; `forecasting.chronos2.cached` says how it is asked."""
+    """Computes portions on a Ray cluster; `forecasting.chronos2.cached_forecaster` says how it is asked."""
 
     settings: RaySettings = field(default_factory=RaySettings)
 
@@ -110,8 +110,8 @@ class RayPredictions:
                 )
                 if not ended:
                     raise InputError(
-                        f"ray: no task could begin within {FIRST_TASK_SECONDS / 60:.0f} minutes; wait until"
-                        " the cluster has room, or ask for fewer cores or GPUs a task"
+                        f"ray: no task could begin within {FIRST_TASK_SECONDS / 60:.0f} minutes;"
+                        " wait until the cluster has room, or ask for fewer cores or GPUs a task"
                     )
                 rows = running.pop(ended[0])
                 answer = _of_ray(ray, ended[0])

@@ -188,7 +188,7 @@ class Book(NamedTuple):
     account: [1] ACCOUNT.
     holding: [S] HOLDING.
     orders: [K] ORDER, in the order in which they were sent.
-    coin_volume: [31] USD traded in coins, by date modulo 31.
+    crypto_volume: [31] USD traded in coins, by date modulo 31.
     tiers: [N, 3] the coin venue's 30-day volume in USD, maker, taker.
     day_trades: [4] of the sessions before today's.
     """
@@ -316,7 +316,7 @@ def set_positions(
     cash: USD; below 0 it is borrowed.
     quantities: [S] signed.
     closes: [S] USD, NaN where there is none.
-    proceeds: [S] USD that shorts were sold for; none: they count as sold at these closes.
+    short_proceeds: [S] USD that shorts were sold for; none: they count as sold at these closes.
     """
     account = book.account[0]
     account["cash"] = cash

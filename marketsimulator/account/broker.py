@@ -102,7 +102,8 @@ class SimulatedBroker:
     ) -> None:
         """book: an account as it begins, whose arrays the broker takes over.
 
-        cancels: whether what finer bars leave of a market order is cancelled at the next instant.
+        cancel_remainders: whether what finer bars leave of a market order is cancelled at the next
+            instant.
         """
         self.fills: list[Fill] = []
         self.bookings: list[Booking] = []

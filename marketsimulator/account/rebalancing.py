@@ -51,7 +51,7 @@ def trade_to_targets(
 
     before: [S] held at the decision. Closings by the broker since then do not change the orders.
     opens: of the bars that start now.
-    largest: limit of one coin order, USD.
+    max_crypto_order: limit of one coin order, USD.
     queue: [S] scratch space for the numbers of the symbols that have an order to send.
 
     Returns whether all reductions have filled completely.

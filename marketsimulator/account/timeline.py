@@ -56,7 +56,8 @@ class Timeline(NamedTuple):
     bars: [T, S, 5] known at each instant, NaN where none; volume as far as orders meet it.
     ends: [T, 2] row of the bar that starts at an instant, -1 where none.
     starts: [T, 2] instant (ns) at which the bars known at each started.
-    unseen: [T, 2] row of the bar that has started since the instant before, at no instant of the
+    skipped_open_rows: [T, 2] row of the bar that has started since the instant before, at no
+        instant of the
         panel, so that its open is met here; -1 where none has.
     now: [T] instant (ns).
     day: [T] row of days.

@@ -97,8 +97,8 @@ class SymbolHistory(NamedTuple):
     ratios: [N] new shares that one old share became as the instant came.
     changes: [N] by which its quantity changed, splits included.
     paid: [N] sum of quantity times price of its fills.
-    in_prices: [N] spread and slippage within that, above 0.
-    in_coin: [N] worth of what was taken in coin, at the price of the fill.
+    price_costs: [N] spread and slippage within that, above 0.
+    crypto_fees: [N] worth of what was taken in coin, at the price of the fill.
     charges: [N] costs beside the prices, above 0.
     financing: [N] got, below 0 paid.
     """

@@ -381,8 +381,8 @@ def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
 def _cut(shared: SharedDays) -> str:
     first, last = new_york_date(shared.at[[0, -1]])
     return (
-        f"The runs are not over the same hours: compared are the {count_text(shared.days, 'day')} from"
-        f" {first} to {last} that all have; costs and fills of whole runs are left out."
+        f"The runs are not over the same hours: compared are the {count_text(shared.days, 'day')}"
+        f" from {first} to {last} that all have; costs and fills of whole runs are left out."
     )
 
 

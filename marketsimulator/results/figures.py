@@ -21,7 +21,7 @@ def account_figures(
     at: [T] its instants.
     outcome: what became of it.
     capital: USD at the start.
-    coins: whether a coin is in the universe: days are then calendar days.
+    has_crypto: whether a coin is in the universe: days are then calendar days.
     """
     equity, gross, totals = outcome.equity, outcome.gross, outcome.totals
     solvent = equity > 0

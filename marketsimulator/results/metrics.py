@@ -135,7 +135,7 @@ def performance(at: Instants, equity: Array, *, capital: float, has_crypto: bool
     at: instants [N].
     equity: USD after the fills of each instant [N].
     capital: USD at the start.
-    coins: whether a coin is in the universe.
+    has_crypto: whether a coin is in the universe.
     """
     daily, per_year = daily_equity(at, equity, capital=capital, has_crypto=has_crypto)
     return daily_performance(daily, per_year, total_return=float(equity[-1] / capital - 1))
@@ -274,7 +274,7 @@ def daily_rows(at: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
     """Numbers [D] of the rows that hold at 16:00 New York of each day, and those instants [D].
 
     at: instants [N] of the rows.
-    coins: whether a coin is in the universe; days are then calendar days.
+    has_crypto: whether a coin is in the universe; days are then calendar days.
     """
     first, last = new_york_date(at[[0, -1]])
     days = np.arange(first, last + DAY) if has_crypto else sessions_between(first, last)

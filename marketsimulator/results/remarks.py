@@ -76,8 +76,8 @@ def delisting_remarks(
         own = sum(earned[symbol] for symbol in ended)
         booked = sum(each.usd for each in run.bookings if each.kind == DELISTED)
         notes.append(
-            f"{count_text(len(ended), 'symbol')} ended within the run ({_named(ended)}): earned there"
-            f" {usd(own, sign=True)} of {usd(total, sign=True)}, of it by the end itself"
+            f"{count_text(len(ended), 'symbol')} ended within the run ({_named(ended)}): earned"
+            f" there {usd(own, sign=True)} of {usd(total, sign=True)}, of it by the end itself"
             f" {usd(booked, sign=True)}."
         )
     notes += [
@@ -253,14 +253,15 @@ def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
         return []
     return [
         f"Luck is not ruled out: the deflated Sharpe ratio is {number(deflated)} after"
-        f" {count_text(trials, 'variant')} tried on these data, below {number(MIN_DEFLATED_SHARPE)}."
+        f" {count_text(trials, 'variant')} tried on these data, below"
+        f" {number(MIN_DEFLATED_SHARPE)}."
     ]
 
 
 def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
     """What of a live account is no profit of its run, and what it holds that is not in it.
 
-    beside: symbols held at the end that are not the run's.
+    other_holdings: symbols held at the end that are not the run's.
     """
     notes = []
     paid_in = sum(booking.usd for booking in run.bookings if booking.kind == "transfer")
@@ -271,7 +272,8 @@ def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
         )
     if other_holdings:
         notes.append(
-            f"The account holds {', '.join(other_holdings)} as well: cash here, and its moves financing."
+            f"The account holds {', '.join(other_holdings)} as well: cash here, and its moves"
+            " financing."
         )
     return notes
 
@@ -290,7 +292,7 @@ def universe_remarks(
 ) -> list[str]:
     """What a rule of a universe came to over a run, and what it cannot see.
 
-    inside: [T, S] what it holds at the instants of the run.
+    in_universe: [T, S] what it holds at the instants of the run.
     """
     if settings.is_unrestricted:
         return []
@@ -354,12 +356,13 @@ def small_order_remarks(run: Run, terms: OrderSizeLimits) -> list[str]:
     if small:
         notes.append(
             f"{count_text(small, 'crypto order')} not made: worth less than orders.smallest_coin,"
-            f" ${terms.min_crypto_value:g}, and a margin of {percent(terms.price_margin)} (orders.room)."
+            f" ${terms.min_crypto_value:g}, and a margin of {percent(terms.price_margin)}"
+            " (orders.room)."
         )
     if dust:
         notes.append(
-            f"{count_text(dust, 'crypto sale')} not made: positions worth less than orders.coin_dust,"
-            f" ${terms.crypto_dust:g}, are dust."
+            f"{count_text(dust, 'crypto sale')} not made: positions worth less than"
+            f" orders.coin_dust, ${terms.crypto_dust:g}, are dust."
         )
     return notes
 

@@ -38,8 +38,8 @@ class RunBook:
     at: instant of its row.
     cash, equity: USD then.
     positions: signed quantities by symbol, none 0.
-    proceeds: USD that open shorts of them were sold for.
-    beside: what a live account held beside its symbols, which is cash here.
+    short_proceeds: USD that open shorts of them were sold for.
+    other_holdings: what a live account held beside its symbols, which is cash here.
     """
 
     at: np.datetime64

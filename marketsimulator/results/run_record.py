@@ -124,8 +124,8 @@ def _curve(run: RunFolder) -> tuple[Instants, Array]:
     increases = len(instants) and (np.diff(instants) > np.timedelta64(0)).all()
     if not increases or np.isnat(instants[0]) or not np.isfinite(equity).all():
         raise DataError(
-            f"{run.path / EQUITY_TABLE}.parquet: no curve: instants that increase are needed, and the"
-            " equity at each"
+            f"{run.path / EQUITY_TABLE}.parquet: no curve: instants that increase are needed, and"
+            " the equity at each"
         )
     return instants, equity
 

@@ -94,7 +94,8 @@ class RunSet(SharedDays):
         Sharpe ratio after all trials (`deflated_sharpe`) and their number (`trials`).
     overfitting: what choosing the best of them comes to; None where there is too little to say.
     seed: of the bootstrap.
-    no_result: why the figures are no result whatever they are; empty where they may be one.
+    no_evidence_reason: why the figures are no result whatever they are; empty where they may be
+        one.
     """
 
     names: tuple[str, ...]
@@ -136,11 +137,12 @@ class Separation:
     """The best of a set against each of the others, pair by pair.
 
     best: number of the first run of the ranking that was not ruined.
-    relations: [V] what each of the others is to it: `behind` and `ahead` beyond error, `not_significant`
+    relations: [V] what each of the others is to it: `behind` and `ahead` beyond error,
+        `not_significant`
         where error does not tell, `same` where no day differs, `insufficient_data` for too few
         days, `ruined` where nothing was left on a day, `left out` where it is not among the next
         best.
-    leads: [V] how far each ends ahead of the best; None where that is not defined.
+    outperformances: [V] how far each ends ahead of the best; None where that is not defined.
     """
 
     best: int
@@ -207,14 +209,16 @@ def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
     if not runs.all_lost:
         order = "The best is the one with the highest Sharpe ratio"
     said = [
-        f"{count_text(len(runs.names), 'run')} over the same {count_text(runs.days, 'day')}. {order}"
+        f"{count_text(len(runs.names), 'run')} over the same {count_text(runs.days, 'day')}."
+        f" {order}"
     ]
     best: Any = runs.table.iloc[found.best]
     deflated = float(best["deflated_sharpe"])
     if np.isfinite(deflated):
+        luck = ", luck is not ruled out" if deflated < MIN_DEFLATED_SHARPE else ""
         said[0] += (
-            f"; after {count_text(best['trials'], 'trial')} its ratio is above zero with a probability"
-            f" of {percent(deflated, 0)}{', luck is not ruled out' if deflated < MIN_DEFLATED_SHARPE else ''}"
+            f"; after {count_text(best['trials'], 'trial')} its ratio is above zero with a"
+            f" probability of {percent(deflated, 0)}{luck}"
         )
     said.append(overfitting_text(runs))
     if any(

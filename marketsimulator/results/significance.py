@@ -286,9 +286,9 @@ class Overfitting:
 
     probability: of backtest overfitting, the share of splits in which the chosen variant is below
         the median of all in the other half. 0.5 is what choosing among variants alike comes to.
-    inside: mean of the chosen variant's Sharpe ratio per day where it was chosen.
-    outside: the same in the other half.
-    loss: share of splits in which the second is below 0.
+    in_sample: mean of the chosen variant's Sharpe ratio per day where it was chosen.
+    out_of_sample: the same in the other half.
+    loss_probability: share of splits in which the second is below 0.
     splits: how often the days were split.
     variants: that were chosen among, those that never move left out.
     days: that were split.
@@ -420,7 +420,7 @@ def _sharpe_ratios(moments: _Moments, halves: Array) -> Array:
 
 
 def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
-    """[P, 4] of the best inside: whether worse outside than the median, both ratios, a loss."""
+    """[P, 4] of the best in_sample: whether worse outside than the median, both ratios, a loss."""
     rows = np.arange(len(in_sample))
     best = in_sample.argmax(axis=1)
     ratio = out_of_sample[rows, best][:, None]

@@ -86,11 +86,13 @@ class Results:
     comparisons: the same trader on a random walk, and buy-and-hold.
     seconds: that all of it took.
     trials: what has been tried on these data, this run included; none without a ledger.
-    uncounted: what is said where there is none.
-    computed_on_text: where the main run's model forecast, as `forecasting.settings.computed_on_text` says it.
+    no_ledger_note: what is said where there is none.
+    computed_on_text: where the main run's model forecast, as
+        `forecasting.settings.computed_on_text` says it.
     title: what the main run is.
-    beside: what a live account held at the end beside its symbols.
-    coarse: the main run's trader where orders meet the bars that are decided on, if they met finer
+    other_holdings: what a live account held at the end beside its symbols.
+    coarse_run: the main run's trader where orders meet the bars that are decided on, if they met
+        finer
         ones.
     """
 

@@ -64,9 +64,9 @@ class CompiledInputs(NamedTuple):
     class_sharpe: [T', 2] Sharpe ratios of stocks and of crypto, as used by the strategy.
     financing: [T', K] of what is borrowed.
     terms: of a decision.
-    lent: by the broker, and the equity in USD from which it lends more than 1×.
+    lending_terms: by the broker, and the equity in USD from which it lends more than 1×.
     fraction: of full Kelly; NaN for a strategy in Python.
-    largest_coin: USD of one coin order at most.
+    max_crypto_value: USD of one coin order at most.
     least, dust: [S] as in `AccountArrays`.
     increment: [S] shares or coins that quantities are whole numbers of.
     tradable: [S] which take orders.

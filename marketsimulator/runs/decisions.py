@@ -48,7 +48,7 @@ class _Decided(NamedTuple):
 
     rows: [D] of the table.
     sized: [D] whether the strategy has sized.
-    ceiling, granted: [D] as in `BookLimits`.
+    ceiling, granted_gross: [D] as in `BookLimits`.
     optimality_gap: [D] as in `Allocation`.
     number, symbol: [N] numbers of the decision and of the symbol, in this order.
     lots: [N] as in `RoundedTargets`.

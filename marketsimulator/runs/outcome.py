@@ -47,7 +47,7 @@ class Totals(NamedTuple):
     trades: number of fills at a price; the fee of a coin purchase, a split and
         the end of a symbol are none.
     fees: USD, as are all that follow but the last.
-    coin_fees: fees of coin purchases, taken in coin, at the price of their fill.
+    crypto_fees: fees of coin purchases, taken in coin, at the price of their fill.
     spread: half-spreads.
     slippage: impact included.
     interest: on the debit over night.
@@ -213,8 +213,8 @@ def simulate_variants_on_ray(
         raise
     except ray.exceptions.RayError as error:
         raise InputError(
-            f"ray: processes died {ATTEMPTS + 1} times over the same {VARIANTS_PER_TASK} variants; does their"
-            f" machine have the memory? The last one: {one_line(str(error))}"
+            f"ray: processes died {ATTEMPTS + 1} times over the same {VARIANTS_PER_TASK} variants;"
+            f" does their machine have the memory? The last one: {one_line(str(error))}"
         ) from None
     finally:
         for task in waiting:

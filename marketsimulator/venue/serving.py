@@ -96,7 +96,7 @@ class ServingParser(FlagParser):
 def serve(serving: ServerOptions, build_server: Callable[[], tuple[PracticeServer, str]]) -> None:
     """Serve until SIGINT or SIGTERM.
 
-    prepared: makes the server, and says what it serves; it may take a minute.
+    build_server: makes the server, and says what it serves; it may take a minute.
 
     Raises `InputError` for an address that cannot be taken, before any work is done for it.
     """

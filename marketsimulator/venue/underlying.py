@@ -36,7 +36,8 @@ class Underlying:
         price: what a market order for a symbol sent now trades at.
         symbol: of the stock.
         vix: closes of the volatility index by date, points.
-        response: of the volatility index to the stock's own move, see `intraday_volatility_index`.
+        vix_response: of the volatility index to the stock's own move, see
+            `intraday_volatility_index`.
         """
         self._record = record
         self._price = price

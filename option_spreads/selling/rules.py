@@ -180,7 +180,7 @@ def spread_of(
 
 
 def variance_left(minutes: Number) -> Number:
-    """Share of a session's variance in its last minutes, 0 to 390 of them; see `HOURLY_VARIANCE_SHARES`."""
+    """Share of a session's variance in its last 0 to 390 minutes (`HOURLY_VARIANCE_SHARES`)."""
     ends = np.minimum(60.0 * np.arange(len(HOURLY_VARIANCE_SHARES) + 1), SESSION)
     passed = np.concatenate([[0.0], np.cumsum(HOURLY_VARIANCE_SHARES)])
     left: Number = 1.0 - np.interp(SESSION - minutes, ends, passed)

@@ -395,8 +395,8 @@ class SpreadSeller:
         expired = f"{spread.trade_id} has expired"
         by_hand = (
             "what that brings is not known here. Put the account in order, add the trade to"
-            f" trades.csv, and take it out of {self._account.folder / STATE_FILE}; nothing is sold until"
-            " then"
+            f" trades.csv, and take it out of {self._account.folder / STATE_FILE}; nothing is sold"
+            " until then"
         )
         index = None if session is None else self._venue.close_of(spread.options[0].expiry)
         if spread.gone:

@@ -91,7 +91,7 @@ def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
 def summary(runs: AccountPaths, balance_thresholds: Sequence[float] = ()) -> dict[str, Any]:
     """Figures of a set of runs; shares of one, USD, days.
 
-    final_above: USD; `p_final_above` has the share of runs that end above each.
+    balance_thresholds: USD; `p_final_above` has the share of runs that end above each.
     """
     final = runs.balances[:, -1]
     start = runs.start

@@ -33,7 +33,7 @@ LAST_FREED = 2
 class QuadraticProgram(NamedTuple):
     """One problem of n weights and m groups.
 
-    pull: [n] return of one more of a weight.
+    linear_term: [n] return of one more of a weight.
     variance: [n] of a weight, over the fraction of Kelly.
     risk: [K, n/K, n/K] covariances over the fraction of Kelly, of K periods of weights; between
         two periods those of the later one count.
@@ -42,7 +42,7 @@ class QuadraticProgram(NamedTuple):
     held: [n] weight now.
     cost: [n] of moving a weight by one.
     groups: [m, n] what one of a weight takes of a group; ≥ 0 where it counts sizes.
-    room: [m] what a group has to give.
+    headroom: [m] what a group has to give.
     penalty: [m] price of one more than a group's room; infinite where there is no more.
     net: [m] whether a group counts wᵢ instead of |wᵢ|.
     """
@@ -70,7 +70,7 @@ class SolverState(NamedTuple):
     sign: [n] sign of w within its segment.
     side: [n] sign of w - held within its segment.
     free: [n] numbers of the free weights, of which the first counts[FREE] are valid.
-    place: [n] a free weight's position in `free`; -1 at a knot.
+    free_position: [n] a free weight's position in `free`; -1 at a knot.
     active: [m] BELOW, AT or BOUGHT for each group.
     price: [m] multiplier of each group.
     factor: [n, n] Cholesky factor of the free weights' R, in the order of `free`.
@@ -185,7 +185,7 @@ def bends_at_zero(groups: Array, net: Mask, i: int) -> bool:
 
 @jit_inline
 def next_knot(program: QuadraticProgram, i: int, w: float, direction: float) -> float:
-    """Return the nearest knot of weight i beyond w; way: 1.0 upwards, -1.0 downwards."""
+    """Return the nearest knot of weight i beyond w; direction: 1.0 upwards, -1.0 downwards."""
     nearest: float = program.upper[i] if direction > 0.0 else program.lower[i]
     held: float = program.held[i]
     if (

@@ -145,7 +145,7 @@ def beside_the_pipeline(
     engine = forecaster.engine(profile)
 
     def ours() -> np.ndarray:
-        return forecaster.answer(windows, rows, profile, by=engine)
+        return forecaster.predict(windows, rows, profile, by=engine)
 
     ours()
     pipeline = Chronos2Pipeline.from_pretrained(model, device_map="cuda" if gpu else "cpu")
@@ -166,7 +166,7 @@ def beside_the_pipeline(
         (best, spent_theirs), size = min(zip(theirs, sizes, strict=True))
         # A reference on all cores would slow down whoever measures beside it.
         exact = on_the_cpu(model, windows, check) if gpu else by(pipeline, windows, check)
-        answers = forecaster.answer(windows, check, profile, by=engine)
+        answers = forecaster.predict(windows, check, profile, by=engine)
     error = np.abs(answers - exact) / windows.contexts(check).std(axis=1)[:, None, None]
     share = None
     if gpu and (peak := gates.peak_of(torch.cuda.get_device_name(), dtype)):
@@ -193,7 +193,7 @@ def beside_the_pipeline(
 def on_the_cpu(model: str, windows: Windows, rows: np.ndarray) -> np.ndarray:
     """fp32 answers, not compiled."""
     profile = Profile(model=model, device="cpu", compile=False)
-    return Chronos2Forecaster(profile).answer(windows, rows, profile)
+    return Chronos2Forecaster(profile).predict(windows, rows, profile)
 
 
 def by(pipeline: Any, windows: Windows, rows: np.ndarray) -> np.ndarray:
@@ -217,7 +217,7 @@ def few(model: str, dtype: str, count: int, alone: Alone) -> Row:
         windows = walks(count, 1)
         with alone():
             plain = seconds(
-                lambda: forecaster.answer(windows, np.arange(count), forecaster.profile)
+                lambda: forecaster.predict(windows, np.arange(count), forecaster.profile)
             )
         note += f", {1e3 * plain:.2f} without a graph"
     return replace(row, note=note)

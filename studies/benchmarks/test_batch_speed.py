@@ -30,7 +30,7 @@ def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Synthetic stocks that share a factor and a volatility, a file each."""
     folder = tmp_path_factory.mktemp("bars")
     rng = np.random.default_rng(0)
-    ends = HOURLY.stocks.ends
+    ends = HOURLY.stock_clock.ends
     ends = ends[ends < np.datetime64("2025-01-01")][-BARS:]
     starts = pd.DatetimeIndex(HOURLY.clock(AssetClass.STOCK).started_at(ends)).tz_localize("UTC")
     market = rng.standard_t(5, BARS)

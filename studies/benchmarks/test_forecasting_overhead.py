@@ -36,7 +36,7 @@ def test_one_call_per_symbol_per_bar(seconds: Seconds) -> None:
     each = seconds(
         lambda: [pipeline.predict([c], prediction_length=HORIZON) for c in contexts]
     ) / len(contexts)
-    ours = seconds(lambda: forecaster.answer(every, rows, Profile())) / len(rows)
+    ours = seconds(lambda: forecaster.predict(every, rows, Profile())) / len(rows)
     print(f"\none call a window: {1 / each:,.0f}/s; ours {1 / ours:,.0f}/s, {each / ours:.1f} x")
 
 

@@ -72,9 +72,9 @@ def said(row: dict[str, Any], what: str, dtype: str) -> list[str]:
     asked = [row["note"]]
     if GPU and row["windows"] > 1000:
         gate = gates.SERIES.get((what, dtype))
-        asked += [gate.said(row["ours"] / 1000)] if gate else []
-        asked.append(gates.RATIO.said(ratio))
-        asked += [gates.SHARE.said(share)] if share is not None and what == "120 M" else []
+        asked += [gate.verdict_text(row["ours"] / 1000)] if gate else []
+        asked.append(gates.RATIO.verdict_text(ratio))
+        asked += [gates.SHARE.verdict_text(share)] if share is not None and what == "120 M" else []
     return [
         f"{row['what']}, {row['windows']:,} windows",
         f"{row['ours']:,.0f}",
@@ -124,4 +124,4 @@ def test_a_process_that_finds_its_network_compiled(
     words = (str(models[what]), dtype)
     cold, warm = (float(answered("warm_start", 60, *words, **caches)) for _ in range(2))
     name = f"{what}, {dtype}, first answers of a process: {cold:.1f} s, then {warm:.1f} s"
-    table.add(name, *[""] * 7, gates.WARM.said(warm))
+    table.add(name, *[""] * 7, gates.WARM.verdict_text(warm))

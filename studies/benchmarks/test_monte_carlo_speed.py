@@ -36,7 +36,7 @@ def plain(
     """The rules in a loop, sums of the window kept: balances [R, D] in units."""
     pnl = results.tolist()
     risk = risks.tolist()
-    floor = round(rules.floor * UNITS_PER_DOLLAR)
+    floor = round(rules.halt_balance * UNITS_PER_DOLLAR)
     found = []
     for run in draws.tolist():
         balance = round(rules.STARTING_CAPITAL * UNITS_PER_DOLLAR)
@@ -94,7 +94,7 @@ def test_a_year_of_trades_ten_thousand_times() -> None:
     computed = time.process_time() - computing
     draws = draw_trades(200, RUNS, DAYS, A_DAY, 0)
     began = time.perf_counter()
-    fast = account_paths(results, risks, draws, ResamplingRules.of(rules))
+    fast = account_paths(results, risks, draws, ResamplingRules.from_settings(rules))
     ours = time.perf_counter() - began
     began = time.perf_counter()
     slow = plain(results, risks, draws[:PLAIN], rules)

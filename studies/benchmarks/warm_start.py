@@ -33,7 +33,7 @@ def main() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     began = time.perf_counter()
-    forecaster.answer(windows, np.arange(len(windows)), profile)
+    forecaster.predict(windows, np.arange(len(windows)), profile)
     sys.stdout.write(f"{time.perf_counter() - began}\n")
 
 

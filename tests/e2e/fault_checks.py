@@ -88,7 +88,7 @@ class Books:
     """
 
     written: dict[str, OrderIntent] = field(default_factory=dict)
-    is_unexpired: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+    wanted: dict[tuple[str, str], Decimal] = field(default_factory=dict)
     fills: dict[str, Fills] = field(default_factory=dict)
     events: list[tuple[str, str]] = field(default_factory=list)
 
@@ -102,21 +102,17 @@ class Books:
             path, "SELECT order_id, qty, price FROM fills ORDER BY rowid"
         ):
             fills[number].append((Decimal(quantity), Decimal(price)))
-        is_unexpired: dict[tuple[str, str], Decimal] = {}
+        wanted: dict[tuple[str, str], Decimal] = {}
         for at, choices in query_rows(path, "SELECT at, choices FROM decisions"):
             when = compact_text(np.datetime64(at, "ns"))
             for choice in json.loads(choices):
                 key = (when, choice["symbol"])
-                is_unexpired[key] = max(
-                    is_unexpired.get(key, Decimal(0)), Decimal(choice["qty"]), key=abs
-                )
+                wanted[key] = max(wanted.get(key, Decimal(0)), Decimal(choice["qty"]), key=abs)
         events = query_rows(path, "SELECT kind, subject FROM events ORDER BY number")
         written = {
             n: each for n, each in book_of_orders(path).items() if isinstance(each.order, Order)
         }
-        return cls(
-            written, is_unexpired, dict(fills), [(kind, subject) for kind, subject in events]
-        )
+        return cls(written, wanted, dict(fills), [(kind, subject) for kind, subject in events])
 
 
 def book_of_orders(path: Path) -> dict[str, OrderIntent]:
@@ -134,7 +130,7 @@ def lost_either_way(there: Iterable[str], book: Mapping[str, OrderIntent]) -> in
 
     there: ids that the venue took.
     """
-    return len({*there} ^ {name for name, intent in book.items() if intent.taken})
+    return len({*there} ^ {name for name, intent in book.items() if intent.was_accepted})
 
 
 def differently_filled(filled: Mapping[str, Decimal], book: Mapping[str, OrderIntent]) -> int:
@@ -212,11 +208,9 @@ def duplicates(world: World) -> int:
         if not look:
             _, when, symbol, _ = intention(order.name)
             traded[when, symbol] += order.filled
-    is_unexpired = world.books.is_unexpired
+    wanted = world.books.wanted
     beyond = sum(
-        abs(quantity) > abs(is_unexpired[key])
-        for key, quantity in traded.items()
-        if key in is_unexpired
+        abs(quantity) > abs(wanted[key]) for key, quantity in traded.items() if key in wanted
     )
     return sum(count > 1 for count in taken.values()) + beyond
 
@@ -232,11 +226,13 @@ def lost(world: World) -> int:
         if order.name in world.forgotten:
             continue
         if world.is_ours(order.name):
-            count += order.name not in written or not written[order.name].taken
+            count += order.name not in written or not written[order.name].was_accepted
         if order.fills:
             listed = sum((q for q, _ in world.books.fills.get(order.number, ())), Decimal(0))
             count += listed != order.filled
-    return count + sum(each.taken and name not in world.orders for name, each in written.items())
+    return count + sum(
+        each.was_accepted and name not in world.orders for name, each in written.items()
+    )
 
 
 def misbooked(world: World) -> int:
@@ -260,7 +256,7 @@ def breaches(world: World) -> Counter[str]:
         count["kill file"] += sent.killed
         if written is None:
             continue
-        count["expired"] += not written.is_unexpired(sent.at)
+        count["expired"] += not written.wanted(sent.at)
         if written.role == "opening" and not sent.known:
             count.update(_opening_breaches(world, sent, written))
     for order in world.orders.values():

@@ -75,7 +75,7 @@ def _import_commands() -> None:
     from trainingdata import instants
     from trainingdata.timeframe import HOURLY
 
-    instants.new_york_date(HOURLY.stocks.ends[:1])
+    instants.new_york_date(HOURLY.stock_clock.ends[:1])
     gc.collect()
     gc.freeze()
 

@@ -113,7 +113,7 @@ def practising() -> Iterator[Start]:
     def start(
         *words: str, speed: float | None = None, bars: Callable[[Bars], Bars] = lambda bars: bars
     ) -> Practice:
-        settings = PracticeSettings.of(
+        settings = PracticeSettings.from_config(
             compose_config("venue", [*SPAN, "start=2024-02-20", "end=2024-02-23", *words])
         )
         market = settings.market()
@@ -285,6 +285,6 @@ class Live:
             batch = record_batch(decided, kept, live, seconds, is_last=is_last)
             with record_sending(batch, kept):
                 batch.fills = place(mine, batch.orders, batch.cancels, batch.gate)
-            if not batch.changed:
+            if not batch.is_withdrawn:
                 break
         return finish_cycle(batch)

@@ -53,7 +53,7 @@ def synthetic(days: int, seed: int, deviation: float = 0.002) -> tuple[Bars, pd.
     session.
     """
     rng = np.random.default_rng(seed)
-    grid = HOURLY.stocks
+    grid = HOURLY.stock_clock
     first = int(np.searchsorted(grid.ends, np.datetime64("2024-04-01")))
     ends = grid.ends[first : first + 7 * days]
     closes = 500 * np.exp(np.cumsum(rng.standard_normal(len(ends)) * deviation))

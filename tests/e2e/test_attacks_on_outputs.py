@@ -46,7 +46,7 @@ def test_the_second_run_on_one_output_is_refused_before_it_works(
         written.append(output)
         write_files_atomically(writers, output, name)
 
-    monkeypatch.setattr("foundation.cli.write_whole", held)
+    monkeypatch.setattr("foundation.cli.write_files_atomically", held)
     code, _, said = answer_of(BACKTEST, *RUN, "output=out", cwd=tmp_path)
     assert (code, len(written)) == (0, 1), said
     release_outputs()

@@ -93,7 +93,7 @@ def world(traded: World) -> World:
 
 def an_opening(world: World) -> tuple[int, Sent]:
     """An order as it left, and where it is among them."""
-    parts = [world.books.written[sent.name].part for sent in world.sent]
+    parts = [world.books.written[sent.name].role for sent in world.sent]
     return parts.index("opening"), world.sent[parts.index("opening")]
 
 

@@ -109,8 +109,8 @@ class Process:
             tick[name] = self.here.exchange.shown(RAIN)[name]
         # Every row is decided on once: the next one is a little ahead.
         row = len(self.ours.actions.ticks(RAIN))
-        span = self.ours.actions.spans()[RAIN]
-        entry = service.work(MarketUpdate(RAIN, span.begins + row * SECOND, tick))
+        span = self.ours.actions.schedules()[RAIN]
+        entry = service.process(MarketUpdate(RAIN, span.begins + row * SECOND, tick))
         assert entry is not None
         return entry.answer or entry.reason
 

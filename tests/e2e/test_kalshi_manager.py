@@ -59,7 +59,7 @@ def traded(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> Market
 
 def assert_explained(manager: KalshiMultiMarketOrderManager) -> None:
     reading = manager.reading()
-    assert (reading.differences, reading.flow) == ((), 0)
+    assert (reading.discrepancies, reading.flow) == ((), 0)
 
 
 def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> MarketView:
@@ -289,7 +289,7 @@ def test_contracts_that_no_fill_explains_are_believed_once_they_last_and_told(
     # Of this process no answer says that it filled.
     manager = stand.manager()
     reading = manager.reading()
-    assert reading.differences == ("SIM-1: nothing by its fills, 10.00 YES at the venue",)
+    assert reading.discrepancies == ("SIM-1: nothing by its fills, 10.00 YES at the venue",)
     assert reading.flow == 0
     assert sum(stand.waited) > 0
     assert manager.view("SIM-1").yes == 10

@@ -160,7 +160,7 @@ def test_live_account_ends_as_the_environment(style: Any) -> None:
         while not done:
             allowed = env.action_masks()
             action = int(policy.actions(observation[None], allowed[None])[0])
-            entry = service.work(MarketUpdate(RAIN, exchange.now, exchange.shown(RAIN)))
+            entry = service.process(MarketUpdate(RAIN, exchange.now, exchange.shown(RAIN)))
             assert entry is not None
             assert entry.allowed == sum(1 << int(code) for code in np.flatnonzero(allowed))
             assert not entry.answer.startswith(("rejected", "unknown")), entry.answer

@@ -170,7 +170,7 @@ class Trading:
         tick = np.zeros(1, TICK)[0]
         tick["bid"], tick["ask"], tick["estimate"] = 100 * bid, 100 * ask, estimate
         tick["bid_size"] = tick["ask_size"] = 1000
-        return self.service.work(MarketUpdate(market, self.began + row * STEP, tick))
+        return self.service.process(MarketUpdate(market, self.began + row * STEP, tick))
 
 
 def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_market(

@@ -192,7 +192,7 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
         assert intent is not None
         assert intent.state == "denied"
     assert {*desk.cycles[-1].unsent_reasons} == opening
-    trade_stock_e2e.show(desk.cycles[-1])
+    trade_stock_e2e.print_cycle(desk.cycles[-1])
     asked = status(tmp_path / JOURNAL_FILE, utc_now())
     told = capsys.readouterr()
     assert "ALERT halt daily_loss: halted: " in told.err

@@ -47,7 +47,7 @@ from execution.orders.option_orders import (
 )
 from foundation.compose import compose_config
 from foundation.database import Database
-from foundation.database import parse_trade_rows as database_rows
+from foundation.database import query_rows as database_rows
 from foundation.errors import BrokerError, InputError, OrderRejected, OutcomeUnknown
 from foundation.notifier import Notifier
 from option_spreads.autoscaler.account import AccountFiles
@@ -313,7 +313,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
         or quotes[parse_occ_symbol("SYC240220P00001000")].bid == 0
     )
     with pytest.raises(NeverSent):
-        mine.resume("none", again=UNGUARDED)
+        mine.resume("none", retry_gate=UNGUARDED)
     assert mine.submit(put("dear", least="4.90")).contracts == 0
     here.fail(kind="partial")
     assert mine.submit(put("half", 2)).contracts == 1
@@ -323,7 +323,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
     assert mine.held() == {parse_occ_symbol(SHORT): -1, parse_occ_symbol(LONG): 1}
     bought = mine.submit(put("back", back=True))
     assert bought.credit < 0
-    assert mine.resume("back", again=UNGUARDED) == bought
+    assert mine.resume("back", retry_gate=UNGUARDED) == bought
     assert mine.close_of(date(2024, 2, 20)) is None
     here.advance("2024-02-20T21:00:00Z")
     bars = here.venue.market.bars

@@ -270,11 +270,11 @@ def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_
             raise OutcomeUnknown("silence")
         return here.venue.submit(order)
 
-    def resume(client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
+    def resume(client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
         if silent:
             raise OutcomeUnknown("the venue does not say what became of it")
         with pytest.raises(NeverSent):
-            here.venue.resume(client_order_id, again=again)
+            here.venue.resume(client_order_id, retry_gate=retry_gate)
         raise OrderRejected("it never reached the venue")
 
     seller = here.seller(submit=submit, resume=resume)
@@ -309,10 +309,10 @@ def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_s
     """It may have traded or not: what is certain is bought back all the same."""
     here, _, spread = opened(tmp_path)
 
-    def resume(client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
+    def resume(client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
         if client_order_id == "late":
             raise OutcomeUnknown("silence")
-        return here.venue.resume(client_order_id, again=again)
+        return here.venue.resume(client_order_id, retry_gate=retry_gate)
 
     late = replace(spread, trade_id="late", stage="opening")
     write_state(here.folder, SellerState((late, replace(spread, why="stop"))))
@@ -374,9 +374,9 @@ def test_an_order_that_a_look_left_working_is_ended_and_none_is_sent(tmp_path: P
         here.desk.send(replace(order, min_credit=Decimal("4.99")))
         raise BrokerError("no answer")
 
-    def resume(client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
-        asked.append(again is not None)
-        return here.venue.resume(client_order_id, again=again)
+    def resume(client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
+        asked.append(retry_gate is not None)
+        return here.venue.resume(client_order_id, retry_gate=retry_gate)
 
     here.to(0, 30)
     seller = here.seller(submit=submit, resume=resume)
@@ -413,9 +413,9 @@ def test_a_closing_order_is_asked_for_again_while_its_options_are_held_and_never
         meant.append(order)
         raise OutcomeUnknown("502")
 
-    def resume(client_order_id: str, *, again: OrderGate | None) -> SpreadFill:
+    def resume(client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
         nonlocal posts
-        if not again:
+        if not retry_gate:
             raise OutcomeUnknown(f"{client_order_id}: the venue does not say what became of it")
         posts += 1
         return here.venue.submit(meant[-1])

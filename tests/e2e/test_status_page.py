@@ -284,7 +284,7 @@ def test_a_page_that_cannot_be_written_is_logged_once_and_the_loop_goes_on(
 ) -> None:
     trouble(written)
     done = 0
-    with caplog.at_level(logging.ERROR), written.status.kept(StopSignal()):
+    with caplog.at_level(logging.ERROR), written.status.written_while_running(StopSignal()):
         for number in range(3):
             written.events.append("change", str(number))
             written.status.refresh()
@@ -301,7 +301,7 @@ def test_a_page_that_cannot_be_written_is_logged_once_and_the_loop_goes_on(
 def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
     stop = StopSignal()
     written.made()
-    with written.status.kept(stop):
+    with written.status.written_while_running(stop):
         stop.tell("SIGTERM")
     assert "<title>Stopped: SIGTERM ·" in written.file.read_text()
     assert "No cycle is expected" in text_of(written.file.read_text())
@@ -310,7 +310,7 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
         (Terminated(signal.SIGINT), "SIGINT"),
         (KeyError(), "KeyError"),
     ):
-        with pytest.raises(type(error)), written.status.kept(StopSignal()):
+        with pytest.raises(type(error)), written.status.written_while_running(StopSignal()):
             raise error
         page = written.file.read_text()
         assert f"<title>Stopped by an error: {why} ·" in page
@@ -328,7 +328,7 @@ def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
 def test_an_ordinary_end_is_not_red(written: Written, told: str, headline: str) -> None:
     stop = StopSignal()
     written.made()
-    with written.status.kept(stop):
+    with written.status.written_while_running(stop):
         if told:
             (written.folder / KILL_FILE).touch()
             stop.tell(told)
@@ -341,7 +341,7 @@ def test_an_ordinary_end_is_not_red(written: Written, told: str, headline: str) 
 @pytest.mark.parametrize(("kind", "level"), [("cash", "bad"), ("drawdown", "warn")])
 def test_an_ordinary_end_keeps_the_color_of_halts(written: Written, kind: Any, level: str) -> None:
     written.halts.raise_halt(kind, "why", NOW)
-    with written.status.kept(StopSignal()):
+    with written.status.written_while_running(StopSignal()):
         pass
     assert f'class="verdict {level}"' in written.file.read_text()
 

@@ -30,7 +30,10 @@ from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
 
 UNDER = "SYC"
 NOW = np.datetime64("2024-02-20T15:30", "ns")
-WAITING_OF_SPREADS = f"SELECT client_order_id, state FROM intents WHERE job = 'spreads' AND state IN {PENDING_STATES}"
+WAITING_OF_SPREADS = (
+    "SELECT client_order_id, state FROM intents"
+    f" WHERE job = 'spreads' AND state IN {PENDING_STATES}"
+)
 
 
 def both_jobs(url: str, vix: Path, *words: str) -> list[str]:

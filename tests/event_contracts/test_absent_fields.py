@@ -303,7 +303,7 @@ def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
 def test_an_events_fees_override_its_series(
     traded: KalshiStand, said: dict[str, Any], rates: tuple[str, str]
 ) -> None:
-    fees = MarketFees(KalshiFees().on)
+    fees = MarketFees(KalshiFees().rules_on)
     with changed_rows("/events", with_fields(**said)):
         fees.learn(KalshiConnection(traded.settings(), KEYS), (RAIN,))
     rules = fees(RAIN, LATER)
@@ -311,7 +311,7 @@ def test_an_events_fees_override_its_series(
 
 
 def test_an_events_unknown_fees_are_refused(traded: KalshiStand) -> None:
-    fees = MarketFees(KalshiFees().on)
+    fees = MarketFees(KalshiFees().rules_on)
     with (
         changed_rows("/events", with_fields(fee_type_override="flat")),
         pytest.raises(InputError, match="RAIN: fee_type 'flat' of RAIN is not one of quadratic"),

@@ -133,7 +133,7 @@ def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> 
     quote = exchange.quote(RAIN)
     assert (entry.intent, entry.size, entry.price) == ("BUY_YES", 5, quote.yes_ask)
     assert entry.reason == "always: BUY 5 YES"
-    assert (entry.cash, entry.worth) == (D(1000), D(1000))
+    assert (entry.cash, entry.equity) == (D(1000), D(1000))
     assert len(entry.digest) == 64
     assert entry.answer == "accepted RAIN-0: 5 filled, 0 rest"
     assert log.entries() == [entry]

@@ -56,7 +56,7 @@ def test_the_keys_come_from_the_environment_as_text_or_from_a_file(tmp_path: Pat
         {"KALSHI_PRIVATE_KEY_PATH": str(path)},
     )
     for way in ways:
-        keys = KalshiKeys.of({"KALSHI_API_KEY_ID": f" {KEYS.key_id} ", **way})
+        keys = KalshiKeys.from_environment({"KALSHI_API_KEY_ID": f" {KEYS.key_id} ", **way})
         assert (keys.key_id, keys.private_key) == (KEYS.key_id, PEM.strip())
 
 
@@ -76,7 +76,7 @@ def test_the_keys_come_from_the_environment_as_text_or_from_a_file(tmp_path: Pat
 )
 def test_keys_that_are_missing_or_none_are_one_line(environment: dict[str, str], says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
-        KalshiKeys.of(environment)
+        KalshiKeys.from_environment(environment)
     assert "\n" not in str(caught.value)
     assert "hush" not in str(caught.value)
 

@@ -15,7 +15,7 @@ import pytest
 from event_contracts import SyntheticSessionModel
 from event_contracts.compare import ACCOUNT, compare, journaled_decisions
 from event_contracts.settings import ComparisonSettings
-from event_contracts.simulation.comparison import rollout
+from event_contracts.simulation.comparison import play_sessions
 from event_contracts.simulation.exchange import Exchange, SimulatedListing, SimulatedOrderManager
 from event_contracts.simulation.sessions import session_to_tape
 from event_contracts.simulation.settings import EpisodeSettings
@@ -66,7 +66,7 @@ def test_decisions_played_again_come_to_what_they_came_to(
     exchange, log = traded(path, seed, episode, range(late))
     account = journaled_decisions(path, episode.space())
     assert account.cash == 1000
-    again = rollout(account.policy(), account.held_out.sessions, episode)
+    again = play_sessions(account.policy(), account.held_out.sessions, episode)
     assert again.profits.tolist() == [float(exchange.cash - 1000)]
     [played] = again.episodes
     assert [order.size for order in played.orders] == [e.sent for e in log.entries() if e.sent]
@@ -203,7 +203,7 @@ def test_nothing_trades_at_ticks_that_were_not_recorded(tmp_path: Path) -> None:
     assert held_out.recorded is not None
     assert held_out.recorded[0].tolist() == [k not in gap and k < STEPS for k in range(STEPS + 1)]
     policy = Noted()
-    rollout(policy, held_out.sessions, EpisodeSettings(), held_out.recorded)
+    play_sessions(policy, held_out.sessions, EpisodeSettings(), held_out.recorded)
     assert len(policy.rows) == STEPS
     assert not any(policy.rows[5:25])
     assert any(policy.rows[:5])

@@ -132,7 +132,7 @@ def cheap() -> Iterator[KalshiStand]:
 
 
 def learned(stand: KalshiStand, *markets: str) -> MarketFees:
-    fees = MarketFees(KalshiFees().on)
+    fees = MarketFees(KalshiFees().rules_on)
     fees.learn(KalshiConnection(stand.settings(), KEYS), markets or ("SIM-1",))
     return fees
 
@@ -141,7 +141,7 @@ def test_the_rules_are_those_of_new_yorks_day() -> None:
     fees = KalshiFees(
         taker=(DatedRate("1900-01-01", 0.07), DatedRate("2026-11-23", 0.0)), as_of="2026-11-20"
     )
-    fee_rules_of = MarketFees(fees.on)
+    fee_rules_of = MarketFees(fees.rules_on)
     # Midnight in New York is five in the morning, UTC.
     assert fee_rules_of("RAIN", np.datetime64("2026-11-23T04:59:59", "ns")).taker == D("0.07")
     assert fee_rules_of("RAIN", np.datetime64("2026-11-23T05:00:00", "ns")).taker == 0

@@ -119,7 +119,7 @@ def traffic() -> Traffic:
     with pytest.MonkeyPatch.context() as patch, kalshi_stand(sessions=sessions) as stand:
         patch.setattr(KalshiConnection, "request", recorded)
         manager = stand.manager()
-        MarketFees(KalshiFees().on).learn(manager.venue, sessions)
+        MarketFees(KalshiFees().rules_on).learn(manager.venue, sessions)
         manager.submit(order("buys", "0.50", market="EV-1-A"))
         manager.submit(order("waits", "0.20", market="EV-1-B"))
         # An order whose answer is lost is looked for.

@@ -85,7 +85,7 @@ def test_a_row_that_nobody_saw_shows_the_quote_before_it_and_no_trades(
 def test_only_what_was_sent_a_row_before_is_the_last_size() -> None:
     seen = memory()
     seen.show(T0, tick(4000, 4200))
-    seen.note(0, 20)
+    seen.record_order(0, 20)
     for row, size in ((1, 0.2), (2, 0.0)):
         seen.show(T0 + row * MINUTE, tick(4000, 4200))
         features = shown(seen, view())

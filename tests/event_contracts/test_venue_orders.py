@@ -23,14 +23,14 @@ from event_contracts.trading.orders import (
 from event_contracts.trading.venue_orders import (
     VenueFill,
     VenueOrder,
-    await_done,
+    as_resting,
     book_side,
     order_request,
     order_side,
 )
 from execution.journal.order_store import OrderIntent
+from execution.journal.orders import decode_order as journaled
 from execution.journal.orders import encode_order
-from execution.journal.orders import order_of as journaled
 from foundation.errors import InvalidResponse
 from tests.e2e.practice import ROOT
 from tests.event_contracts.practice import FILL, ORDER
@@ -59,7 +59,7 @@ def test_an_order_comes_back_as_it_was_meant(order: EventContractOrder) -> None:
     intent = intent_of(order)
     kept = json.loads(json.dumps(encode_order(order)))
     assert journaled("o-1", kept) == order
-    assert await_done(intent).order == intent.order
+    assert as_resting(intent).order == intent.order
     assert order_side(book_side(order.action, order.side), order.action == "SELL") == (
         order.action,
         order.side,
@@ -107,7 +107,7 @@ def test_the_answer_to_a_post_is_the_order(order: EventContractOrder, data: st.D
         "fill_count": f"{filled:.2f}",
         "remaining_count": f"{rest:.2f}",
     }
-    taken = VenueOrder.answered(intent_of(order), answer)
+    taken = VenueOrder.from_answer(intent_of(order), answer)
     assert taken.matches(intent_of(order))
     assert taken.progress.filled == filled
     state = "accepted" if rest else "filled" if filled == order.count else "canceled"
@@ -137,7 +137,7 @@ def test_an_answer_to_another_order_is_none(change: dict[str, Any], says: str) -
         "remaining_count": "10.00",
     }
     with pytest.raises(InvalidResponse, match=says):
-        VenueOrder.answered(intent, {**answer, **change})
+        VenueOrder.from_answer(intent, {**answer, **change})
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def update_of(exchange: Exchange, market: str = "RAIN") -> MarketUpdate:
 
 def step(service: ActorService, exchange: Exchange, market: str = "RAIN") -> ActionEntry | None:
     """Have the tick that is shown worked on."""
-    return service.work(update_of(exchange, market))
+    return service.process(update_of(exchange, market))
 
 
 def view(

@@ -227,7 +227,7 @@ def test_cancelling_ends_what_is_open_and_leaves_the_rest() -> None:
 
 
 def test_a_cancellation_that_does_not_end_its_order_is_told() -> None:
-    """`HoldPolicy to cancel` may be said of an order that works: its successor would be a second."""
+    """`Nothing to cancel` may be said of an order that works: its successor would be a second."""
     broker, *_ = broker_at(get=[taken("o-2", qty="10")], delete=[status(422)])
     with pytest.raises(OutcomeUnknown, match="o-2: cancelled, and it still works"):
         broker.cancel(["o-2"])

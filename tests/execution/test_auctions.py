@@ -76,7 +76,7 @@ def test_what_is_taken_from_an_instant_on_is_taken_then_and_not_before(
 def test_what_is_decided_on_a_closing_auction_is_sent_for_four_minutes_all_of_which_it_takes() -> (
     None
 ):
-    clock = Timeframe("1d", "close").stocks
+    clock = Timeframe("1d", "close").stock_clock
     assert clock.bars_a_day == clock.places == 1
     for decided in clock.ends[-500:]:
         ends = auction_send_deadline("cls", decided)

@@ -103,7 +103,7 @@ def elapsed(kind: AssetClass, instant: np.datetime64) -> float:
     """Own bars until an instant: hours of a coin, bars of a stock's sessions."""
     if kind is AssetClass.CRYPTO:
         return float((instant - at("1970-01-01")) / HOUR)
-    grid = HOURLY.stocks
+    grid = HOURLY.stock_clock
     return float(np.clip((instant - grid.starts) / (grid.ends - grid.starts), 0.0, 1.0).sum())
 
 
@@ -163,7 +163,7 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
     mask[1, : int(rng.integers(0, len(market.times)))] = False
     gappy = np.where(mask[:, :, None], market.values, np.nan)
     bars = Bars(market.instruments, market.times, gappy, mask, market.source)
-    decides = mask[0] & np.isin(bars.times, HOURLY.stocks.decisions)
+    decides = mask[0] & np.isin(bars.times, HOURLY.stock_clock.decisions)
     since = bars.times[np.flatnonzero(decides)[-int(rng.integers(30, 80))]]
     found = believed(bars, str(since), holding)
     table = TILTED.forecast(bars, since)
@@ -198,7 +198,7 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
             assert found.mu[t, 0, s] == pytest.approx(mu[0], abs=1e-12, nan_ok=True)
             assert found.sigma[t, 0, s] == pytest.approx(sigma[0], abs=1e-9, nan_ok=True)
             hour = now == now.astype("datetime64[h]")
-            trades = hour if item.kind is AssetClass.CRYPTO else now in HOURLY.stocks.decisions
+            trades = hour if item.kind is AssetClass.CRYPTO else now in HOURLY.stock_clock.decisions
             known = bool(mask[s, np.searchsorted(bars.times, now)])
             assert found.adjustable[t, s] == (known and trades and issued == now and sigma[0] > 0)
 
@@ -248,7 +248,7 @@ def test_the_first_forecast_of_all_decides(market: Bars) -> None:
     assert found.at[here] == first.issued_at[0]
     assert found.adjustable[here, first.symbol[0]]
     lone = alone_in(market.until(at("2024-03-05T17:30")))
-    lone = lone.between(len(lone.times) - 100, len(lone.times))
+    lone = lone.slice_rows(len(lone.times) - 100, len(lone.times))
     assert seen(lone, STOCK, "2024-03-05T17:30").adjustable.all()
 
 

@@ -119,5 +119,5 @@ def test_orders_without_a_gate_meet_guards_without_snapshot() -> None:
 
 def test_collateral_of_spreads_buys_nothing_else() -> None:
     desk, gateway, _ = desk_of(0, secured=True)
-    assert desk.account() == HELD.secured(300.0) != HELD
-    assert gateway.accepted == [HELD.secured(300.0)]
+    assert desk.account() == HELD.with_collateral(300.0) != HELD
+    assert gateway.accepted == [HELD.with_collateral(300.0)]

@@ -83,7 +83,7 @@ def intent(
     kind = "stop_limit" if "stop_price" in prices else "limit" if prices else "market"
     words = {key: float(str(price)) for key, price in prices.items()}
     order = Order(name, symbol, side, Decimal(str(qty)), "so", type=kind, **words)  # type: ignore[arg-type]
-    return OrderIntent(order, NOW, job=job, part=part)
+    return OrderIntent(order, NOW, job=job, role=part)
 
 
 def side_of(quantity: int) -> Any:
@@ -101,7 +101,7 @@ def spread(
         symbol = f"{root or 'SPXW'}240305{option[0]}{int(option[1:]) * 1000:08d}"
         entries.append(OptionLeg(parse_occ_symbol(symbol), side))  # type: ignore[arg-type]
     order = SpreadOrder(name, tuple(entries), int(str(qty)))
-    return OrderIntent(order, NOW, job="spreads", part=part)
+    return OrderIntent(order, NOW, job="spreads", role=part)
 
 
 def undone(*legs: str) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ class Desk:
     def judge(self, one: OrderIntent, now: np.datetime64) -> str:
         if self.gate.snapshot is not self.snapshot:
             self.gate = self.guards.check(self.snapshot)
-        return self.gate.refusal(one.order, one.part, now)
+        return self.gate.refusal(one.order, one.role, now)
 
     def send(self, one: OrderIntent, now: np.datetime64 = NOW) -> str:
         """As an outbox does it: judged, and recorded or denied."""
@@ -354,7 +354,7 @@ def test_quarantined_symbols_take_no_orders_and_others_do(part: OrderRole) -> No
 def test_no_order_waits_for_a_closed_exchange(part: OrderRole, at: np.datetime64) -> None:
     """Only within the calendar's session; crypto and spreads that are closed do not wait."""
     desk = Desk(snapshot=seen())
-    desk.guards.shut = True
+    desk.guards.exchange_closed = True
     closed = "the exchange is closed by the venue's clock, and it would wait for the open"
     in_hours = at == NOW
     assert (desk.judge(intent(part=part), at) == closed) == in_hours
@@ -429,7 +429,7 @@ LEAST = "guards.max_position is 0.75"
         (SOLD_LOW, traded("NVDA", age=900), "its limit 50.0 is beyond 90", {}),
         (SOLD_LOW, traded("NVDA", age=-900), "its limit 50.0 is beyond 90", {}),
         (SOLD_LOW, traded("NVDA", age=901), "", {}),
-        (replace(SOLD_LOW, part="night"), traded("NVDA", age=901), "", {}),
+        (replace(SOLD_LOW, role="night"), traded("NVDA", age=901), "", {}),
         (SOLD_LOW, seen(trades={}), "", {}),
         # A stop-limit is measured from its stop.
         *((STOP(part=part, limit_price="63"), None, "", {}) for part in ("opening", "reduction")),
@@ -601,7 +601,7 @@ def test_what_was_sold_in_options_is_bought_back_beside_halts_of_what_is_held_an
     assert desk.judge(opening, NOW), "nothing is opened"
     still_owing = replace(opening, order=replace(opening.order, reduces=True))  # type: ignore[type-var]
     if kind in ("positions", "cash", "journal"):
-        assert desk.judge(replace(still_owing, part="reduction"), NOW), "it would owe more"
+        assert desk.judge(replace(still_owing, role="reduction"), NOW), "it would owe more"
     desk.kill_file.touch()
     assert desk.judge(back, NOW), "the kill file stops everything"
 

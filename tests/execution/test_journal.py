@@ -154,7 +154,7 @@ def test_a_record_says_how_far_a_decision_may_be_from_the_best_book(
         journal = DecisionJournal(database, events, opened(database), "trade")
         journal.write(decision, AccountSnapshot(100_000.0, {}, {}, SOON))
         database.execute("PRAGMA query_only = ON")  # a loop may be writing it meanwhile
-        [read] = JournalRecord.from_database(database, "trade").made()
+        [read] = JournalRecord.from_database(database, "trade").decisions_with_orders()
     assert (read.at, read.equity, read.group_limit_names) == (SOON, 100_000.0, ("banks",))
     assert (
         read.optimality_gap == optimality_gap

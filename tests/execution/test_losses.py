@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltChanges, HaltKind, Halts
-from execution.journal.marks import EquityMark, IndexPoint, MarkBook, date_of
+from execution.journal.marks import EquityMark, IndexPoint, MarkBook, new_york_day
 from execution.live.guards import GuardSettings
 from execution.live.losses import REHALT_GROWTH, loss_halts, next_point, write_mark
 from foundation.clock import TimeSource
@@ -94,7 +94,9 @@ class Reference:
         values = self.indices()
         of_day, of_peak = [], []
         for k, mark in enumerate(self.marks):
-            earlier = [j for j in range(k) if date_of(self.marks[j].at) < date_of(mark.at)]
+            earlier = [
+                j for j in range(k) if new_york_day(self.marks[j].at) < new_york_day(mark.at)
+            ]
             of_day.append(1 - values[k] / values[earlier[-1] if earlier else 0])
             of_peak.append(1 - values[k] / max(values[: k + 1]))
         return of_day, of_peak
@@ -104,7 +106,7 @@ class Reference:
         of_day, of_peak = self.losses()
         back = Decimal(str(self.settings.drawdown)) * Decimal(str(self.settings.resume))
         since = self.raised_at.get("daily_loss", mark.at)
-        if date_of(mark.at) > date_of(since):
+        if new_york_day(mark.at) > new_york_day(since):
             del self.raised_at["daily_loss"]
         if "drawdown" in self.raised_at and of_peak[-1] <= back:
             del self.raised_at["drawdown"]
@@ -116,7 +118,7 @@ class Reference:
                 until = sum(each.at <= cleared for each in self.marks)
                 if kind == "drawdown" and all(loss > back for loss in losses[until:]):
                     seen = losses[until - 1]
-                if kind == "daily_loss" and date_of(cleared) == date_of(mark.at):
+                if kind == "daily_loss" and new_york_day(cleared) == new_york_day(mark.at):
                     seen = losses[until - 1]
             limit = max(limit, min(Decimal(1), seen + REHALT_GROWTH * limit))
             if kind not in self.raised_at and losses[-1] > seen and losses[-1] >= limit:
@@ -303,7 +305,7 @@ def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
         halts.clear("drawdown", "Ada", mark.at)
     point = MarkBook(database).point_before()
     assert point is not None
-    assert (point.index, point.index_peak, point.day) == (61, 100, 68)
+    assert (point.index, point.index_peak, point.index_at_day_start) == (61, 100, 68)
 
 
 def test_on_the_day_after_the_loss_of_everything_its_drawdown_waits_for_a_person() -> None:

@@ -202,7 +202,7 @@ def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again()
     assert unknown(desk) == ["o-1"]
     assert desk.resolve("o-1") == "unknown"
     assert (venue.times("post"), venue.times("get"), waited) == (0, 2, [])
-    assert desk.resolve("o-1", again=UNGUARDED) == placed(filled)
+    assert desk.resolve("o-1", retry_gate=UNGUARDED) == placed(filled)
     assert venue.times("post") == 1
     assert unknown(desk) == []
 
@@ -213,7 +213,7 @@ def test_asked_again_what_has_expired_is_not_sent_and_a_busy_venue_not_waited_fo
 ) -> None:
     busy = [status(429, Retry_After="0.5"), taken()]
     desk, venue, waited = outbox_at(book_of(sent(until=until)), post=busy, get=[status(404)])
-    assert desk.resolve("o-1", again=UNGUARDED) == "unknown"
+    assert desk.resolve("o-1", retry_gate=UNGUARDED) == "unknown"
     assert (venue.times("post"), waited) == (posts, [])
 
 
@@ -522,7 +522,7 @@ def test_a_cancellation_that_is_refused_is_named_and_one_takes_its_time_at_most(
     with pytest.raises(BrokerError, match="cancelling order o-1: refused"):
         desk.cancel_and_wait(placed(taken()))
     assert venue.times("delete") == 1
-    monkeypatch.setattr("execution.journal.outbox.ENDING", 0.0)
+    monkeypatch.setattr("execution.journal.outbox.CANCEL_SECONDS", 0.0)
     unreachable = BrokerSettings(url_override="http://127.0.0.1:9")
     desk = Outbox(OrderVenue(unreachable, KEYS, Passing().time))
     with pytest.raises(BrokerError, match="no time is left for the request"):

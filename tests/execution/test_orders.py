@@ -271,8 +271,8 @@ def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
 def test_snapshot_defaults_restrict_nothing() -> None:
     account = AccountSnapshot(100.0, {}, {}, AT)
     assert (account.unsettled, account.short_proceeds, account.leverage) == (0.0, 0.0, INF)
-    assert (account.shorting, account.coins, account.block_reason) == (True, True, "")
-    assert (account.free, account.unborrowed_cash) == (1.0, 100.0)
+    assert (account.shorting, account.crypto_enabled, account.block_reason) == (True, True, "")
+    assert (account.free_equity_share, account.unborrowed_cash) == (1.0, 100.0)
 
 
 @example(0.0)
@@ -335,7 +335,7 @@ def test_what_secures_spreads_is_lent_against_no_stock_and_buys_no_coin(
 ) -> None:
     """20,000 USD of a stock; of what was sold, 10,000 settle tomorrow."""
     account = AccountSnapshot(cash, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled=10_000.0)
-    secured = account.secured(collateral)
+    secured = account.with_collateral(collateral)
     assert (secured.free, secured.unborrowed_cash) == (pytest.approx(free, rel=1e-12), coins)
     assert (secured.equity, secured.cash) == (account.equity, account.cash)
     assert secured.secured(0.0) == secured, "nothing more is set aside"
@@ -348,7 +348,7 @@ def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
     account = AccountSnapshot(
         80_000.0, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled=10_000.0
     )
-    secured = account.secured(collateral)
+    secured = account.with_collateral(collateral)
     assert secured.free == pytest.approx(1.0 - collateral / 100_000.0, rel=1e-12)
     assert secured.unborrowed_cash == pytest.approx(70_000.0 - collateral, abs=1e-9)
 
@@ -357,7 +357,7 @@ def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
 def test_debt_and_small_equity_are_secured_alike(collateral: float, unsettled: float) -> None:
     """An account of 0.80 USD that owes what it bought today."""
     account = AccountSnapshot(0.8, {}, {}, AT, unsettled=unsettled)
-    secured = account.secured(collateral)
+    secured = account.with_collateral(collateral)
     assert secured.free == pytest.approx(1.0 - collateral / 0.8)
     assert secured.unsettled == collateral
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from execution.journal.activities import Activity, ActivityBook
-from execution.journal.activities import Kind as BookingKind
+from execution.journal.activities import ActivityKind as BookingKind
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderStore
 from execution.journal.positions import (

@@ -134,7 +134,7 @@ def drawn_beliefs(rng: np.random.Generator, bars: Bars) -> BeliefTable:
         trim_overnight=rng.random(1) < 0.5,
         years=YEARS[None, :periods],
         nights=np.array([[0, 1, 28]])[:, :periods],
-        shared=rng.uniform(0.2, 1.0, (1, periods)),
+        news_overlap=rng.uniform(0.2, 1.0, (1, periods)),
         crypto=bars.crypto,
         adjustable=(known & (rng.random(size) < 0.85))[None],
         exclusion_rule=np.zeros((1, size), dtype=np.int8),

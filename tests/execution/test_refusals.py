@@ -31,7 +31,9 @@ def order(
 def account(*open_orders: Order, blocked: str = "", **held: str) -> AccountSnapshot:
     prices = {"NVDA": 100.0, "AAPL": 50.0, "BTCUSD": 50_000.0}
     positions = {symbol: Decimal(qty) for symbol, qty in held.items()}
-    return AccountSnapshot(1e6, positions, prices, AT, open_orders=open_orders, blocked=blocked)
+    return AccountSnapshot(
+        1e6, positions, prices, AT, open_orders=open_orders, block_reason=blocked
+    )
 
 
 def asset(symbol: str = "NVDA", **changes: Any) -> Asset:

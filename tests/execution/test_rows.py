@@ -143,7 +143,7 @@ def test_a_row_that_is_not_as_it_was_written_is_refused(column: str, value: obje
 
 def test_rows_that_are_counted_begin_with_1_and_never_have_the_number_of_another() -> None:
     database = Database()
-    counted = JournalTable("counted_samples", Counted, counted=True)
+    counted = JournalTable("counted_samples", Counted, autoincrement=True)
     counted.create(database)
     for name in ("a", "b"):
         counted.insert(database, Counted(0, name))

@@ -86,7 +86,7 @@ def test_a_jump_without_a_price_to_deny_it_waits_for_the_bar_after_it() -> None:
     halved = bars
     for row in (COUNT - 2, COUNT - 1):
         halved = spoilt(halved, 0, row, 0.5)
-    first, rejected_bars = BarValidator().validate(halved.between(0, COUNT - 1), {})
+    first, rejected_bars = BarValidator().validate(halved.slice_rows(0, COUNT - 1), {})
     assert "which no other bar confirms yet" in rejected_bars["AAAUSD"]
     assert not first.mask[0, -1]
     read, rejected_bars = BarValidator().validate(halved, {})
@@ -98,14 +98,14 @@ def test_a_jump_without_a_price_to_deny_it_waits_for_the_bar_after_it() -> None:
 def test_what_a_price_denied_once_stays_out_until_it_is_corrected_or_confirmed() -> None:
     """Also a bar that is too little off to be told from a true move, once others came after it."""
     bars = market(2)
-    known = bars.between(0, COUNT - 1)
+    known = bars.slice_rows(0, COUNT - 1)
     wrong = spoilt(bars, 0, COUNT - 2, 0.7)
     validator = BarValidator()
     for _ in range(2):
-        _, rejected_bars = validator.validate(wrong.between(0, COUNT - 1), last_prices(known))
+        _, rejected_bars = validator.validate(wrong.slice_rows(0, COUNT - 1), last_prices(known))
         assert list(rejected_bars) == ["AAAUSD"]
     # An hour in which the symbol closes no bar: nothing asks for its price.
-    _, rejected_bars = validator.validate(wrong.between(0, COUNT - 1), {})
+    _, rejected_bars = validator.validate(wrong.slice_rows(0, COUNT - 1), {})
     assert "which the venue's price denied" in rejected_bars["AAAUSD"]
     read, rejected_bars = validator.validate(wrong, {})
     assert not rejected_bars
@@ -116,23 +116,23 @@ def test_what_a_price_denied_once_stays_out_until_it_is_corrected_or_confirmed()
 
 def test_of_a_price_and_a_bar_that_it_denied_the_next_bar_alone_says_which_was_true() -> None:
     bars = market(2)
-    true = last_prices(bars.between(0, COUNT - 3))["AAAUSD"]
+    true = last_prices(bars.slice_rows(0, COUNT - 3))["AAAUSD"]
     later = bars
     for back, close in ((3, 0.7 * true), (2, true), (1, 0.7 * true)):
-        now = last_prices(bars.between(0, COUNT - back + 1))["AAAUSD"]
+        now = last_prices(bars.slice_rows(0, COUNT - back + 1))["AAAUSD"]
         later = spoilt(later, 0, COUNT - back, close / now)
     validator = BarValidator()
-    _, rejected_bars = validator.validate(later.between(0, COUNT - 2), {"AAAUSD": true})
+    _, rejected_bars = validator.validate(later.slice_rows(0, COUNT - 2), {"AAAUSD": true})
     assert list(rejected_bars) == ["AAAUSD"]
     for end in (COUNT - 1, COUNT):
-        assert not validator.validate(later.between(0, end), {})[0].mask[0, COUNT - 3]
+        assert not validator.validate(later.slice_rows(0, end), {})[0].mask[0, COUNT - 3]
 
 
 def test_a_bar_that_the_next_one_confirms_is_read_whatever_a_price_said() -> None:
     bars = market(3)
     validator = BarValidator()
     wrong = {symbol: price / 4 for symbol, price in last_prices(bars).items()}
-    _, rejected_bars = validator.validate(bars.between(0, COUNT - 1), wrong)
+    _, rejected_bars = validator.validate(bars.slice_rows(0, COUNT - 1), wrong)
     assert list(rejected_bars) == list(SYMBOLS)
     read, rejected_bars = validator.validate(bars, last_prices(bars))
     assert not rejected_bars
@@ -144,7 +144,7 @@ def test_left_out_bars_are_no_shorter_history() -> None:
     left_out[0, 3:9] = True
     bars = market(4).without(left_out)
     assert missing_histories(bars, SYMBOLS, COUNT) == {}
-    assert list(missing_histories(bars.between(5, COUNT), SYMBOLS, COUNT - 4)) == list(SYMBOLS)
+    assert list(missing_histories(bars.slice_rows(5, COUNT), SYMBOLS, COUNT - 4)) == list(SYMBOLS)
 
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")

@@ -115,7 +115,7 @@ def test_a_loop_that_begins_before_its_venue_is_there_says_so_at_once(
     venue.away = True
     stop: Any = Waits(5)
     supervisor = Supervisor.from_environment({})
-    assert runner.awaited(venue.account_id, stop, supervisor, patient=True) is None
+    assert runner.await_venue(venue.account_id, stop, supervisor, patient=True) is None
     told, ended = capsys.readouterr().out.splitlines()
     assert told == "Waiting for the venue, asked every 15 s: the account: no answer."
     assert ended == "Stopped while it waited for the venue: nothing was sent."

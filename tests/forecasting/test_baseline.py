@@ -57,7 +57,7 @@ def test_a_step_and_a_level_of_it_are_read_as_from_the_whole(market: Bars) -> No
 
 
 def test_a_long_history_says_of_each_window_what_the_window_alone_says(market: Bars) -> None:
-    for walk in (RandomWalk(), RandomWalk(context_length=5, plain=0.3)):
+    for walk in (RandomWalk(), RandomWalk(context_length=5, sample_variance_share=0.3)):
         table = walk.forecast(market, market.times[0])
         contexts = table.windows.contexts(np.arange(len(table.windows)))
         expected = table.price[:, None, None] * np.exp(walk.log_quantiles(contexts))
@@ -96,7 +96,7 @@ def test_a_table_answers_the_latest_forecast_of_each_symbol(market: Bars) -> Non
 def test_before_the_first_window_nothing_is_forecast(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[0])
     assert np.isnat(latest(table, market.times[0] - np.timedelta64(1, "h")).issued_at).all()
-    empty = RandomWalk().forecast(market.between(0, 50), market.times[0])
+    empty = RandomWalk().forecast(market.slice_rows(0, 50), market.times[0])
     assert np.isnan(latest(empty, market.times[40]).values).all()
 
 

@@ -74,7 +74,7 @@ def test_what_was_forecast_is_read_and_is_the_same(
         again.values, direct, rtol=2e-7
     )  # the last bit of a float32 price: other batch-mates
     part = CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(
-        market.between(0, len(market.times) - 50), since
+        market.slice_rows(0, len(market.times) - 50), since
     )
     assert asked == []
     rows = np.flatnonzero(np.isin(first.windows.issued_at, part.windows.issued_at))
@@ -89,7 +89,7 @@ def test_months_of_windows_are_all_of_them_in_the_order_of_time(market: Bars) ->
     assert (np.diff(np.concatenate(issued)) > np.timedelta64(0, "M")).all()
     assert all((np.diff(rows) > 0).all() for rows in months)
     np.testing.assert_array_equal(np.sort(np.concatenate(months)), np.arange(len(windows)))
-    assert windows.part(np.empty(0, dtype=np.int64)).by_month() == []
+    assert windows.select(np.empty(0, dtype=np.int64)).by_month() == []
 
 
 def test_forecasts_read_month_by_month_are_written_as_those_of_one_table(
@@ -117,7 +117,7 @@ def test_a_new_hour_adds_one_small_portion(
 ) -> None:
     since = market.times[-100]
     CachedForecaster(Chronos2Forecaster(), tmp_path).forecast(
-        market.between(0, len(market.times) - 1), since
+        market.slice_rows(0, len(market.times) - 1), since
     )
     before = content(tmp_path)
     asked = counting(monkeypatch)
@@ -191,7 +191,7 @@ def test_what_a_portion_answers_does_not_depend_on_those_computed_before_it(
 ) -> None:
     """Two threads cut a matrix in two: where a window stands in a pass moves its last bit."""
     forecaster = Chronos2Forecaster(Profile(device="cpu"))
-    monkeypatch.setattr("forecasting.chronos2.cached_forecaster.FILE_ROWS", 100)
+    monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_ROWS", 100)
     windows = forecaster.windows(market, market.times[-80])
     portions = list(_portions(windows, np.arange(len(windows))))
     assert len(portions) == 2
@@ -250,7 +250,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory, market: Bars) -> Path:
     folder = tmp_path_factory.mktemp("computed")
     for end in (len(market.times) - 60, len(market.times)):
         CachedForecaster(Chronos2Forecaster(), folder).forecast(
-            market.between(0, end), market.times[-240]
+            market.slice_rows(0, end), market.times[-240]
         )
     return folder
 

@@ -402,7 +402,7 @@ def test_a_steps_worth_allows_for_the_overlap_of_its_intervals(
 
     monkeypatch.setattr(fits, "shrinkage", valued)
     walk = LogMoments.from_table(RandomWalk().forecast(market, market.times[0]))
-    history = ClassHistory.from_bars(AssetClass.STOCK, market).beside(walk)
+    history = ClassHistory.from_bars(AssetClass.STOCK, market).with_forecasts(walk)
     fits.fit_calibration(history, last_fridays(market.times[-1:])[0], 150, 3.0)
     assert overlaps == list(range(1, HORIZON + 1))
 
@@ -432,7 +432,9 @@ def test_first_steps_are_medians_in_deviations_and_a_days_pattern_goes_by_where_
     raw = humming(left=0.5).forecast(market, market.times[0])
     spread = volatility(raw.values[:, 0], raw.price.astype(np.float32), "quantile")
     median = np.log(raw.values[:, 0, MEDIAN] / raw.price.astype(np.float32))
-    history = ClassHistory.from_bars(AssetClass.STOCK, market).beside(LogMoments.from_table(raw))
+    history = ClassHistory.from_bars(AssetClass.STOCK, market).with_forecasts(
+        LogMoments.from_table(raw)
+    )
     slices = raw.windows.slices_by_symbol()
     rows = np.concatenate([np.arange(len(spread))[slices[s]] for s in history.members.tolist()])
     known = history.first_step != 0
@@ -604,7 +606,7 @@ def test_the_address_of_a_fit_is_that_of_the_bars_known_when_it_is_learned(
     values[symbol, column, field] *= 1 + 1e-15 * 4
     other = Bars(market.instruments, market.times, values, market.mask, "other")
     before, after = (
-        ClassHistory.from_bars(AssetClass.STOCK, bars).key(week) for bars in (market, other)
+        ClassHistory.from_bars(AssetClass.STOCK, bars).fit_key(week) for bars in (market, other)
     )
     seen = number < end
     assert (before != after) == (
@@ -637,7 +639,7 @@ def test_where_a_forecast_is_missing_is_said_by_the_fit_that_needs_it(market: Ba
     def holed(table: ForecastTable) -> ForecastTable:
         kept = np.delete(np.arange(len(table.windows)), 40)
         return ForecastTable.from_quantiles(
-            "gap", market, table.windows.part(kept), table.quantiles[kept]
+            "gap", market, table.windows.select(kept), table.quantiles[kept]
         )
 
     with pytest.raises(DataError, match=r"gap has no forecast of SYA at .*, and learns from every"):

@@ -289,7 +289,7 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
         return Engine(small(real, 8, MEMORY["torch's"]), CPU, 32, inner.weights, unit=inner.unit)
 
     by = f", {inner.unit}" if inner.unit else ""
-    monkeypatch.setattr("forecasting.chronos2.cached_forecaster.FILE_ROWS", 40)
+    monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_ROWS", 40)
     for _ in range(2):
         # A process keeps its engine, as the real function does.
         monkeypatch.setattr(engines, "engine", cache(built))

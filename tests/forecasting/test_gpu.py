@@ -52,7 +52,7 @@ def differences(ours: np.ndarray, theirs: np.ndarray, windows: Windows) -> np.nd
 
 def answer(forecaster: Chronos2Forecaster, windows: Windows, count: int | None = None) -> Any:
     rows = np.arange(len(windows) if count is None else count)
-    return forecaster.answer(windows, rows, forecaster.profile)
+    return forecaster.predict(windows, rows, forecaster.profile)
 
 
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -150,8 +150,8 @@ def test_few_windows_are_one_graph_and_answer_as_without(caplog: pytest.LogCaptu
     expected = answer(Chronos2Forecaster(Profile(device="cpu")), windows)
     for first in range(0, 300, 18):
         rows = np.arange(first, min(first + 18, 300))
-        ours = forecaster.answer(windows, rows, profile)
-        part = windows.part(rows)
+        ours = forecaster.predict(windows, rows, profile)
+        part = windows.select(rows)
         assert differences(ours, expected[rows], part).max() < ROUNDING
     assert any(graph is not None for graph in graphed._graphs.values())
     assert warned(caplog) == []

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from forecasting.chronos2 import ray_predictor
 from forecasting.chronos2.cached_forecaster import CachedForecaster
 from forecasting.chronos2.engine import Engine
 from forecasting.chronos2.forecaster import Chronos2Forecaster
@@ -61,7 +62,7 @@ class Mortal(Chronos2Forecaster):
             (folder / str(died)).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         # `super()` without arguments does not find a class with slots.
-        return Chronos2Forecaster.answer(self, windows, rows, profile, progress, by)
+        return Chronos2Forecaster.predict(self, windows, rows, profile, progress, by)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -87,7 +88,11 @@ class Homeless(Chronos2Forecaster):
 def two_places() -> Iterator[RayPredictions]:
     """A Ray of this machine's own, with room for two."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in (*on_ray.LOCAL_RAY_ENVIRONMENT, *on_ray.NO_USAGE_STATS, "RAY_AUTH_TOKEN"):
+        for name in (
+            *ray_predictor.LOCAL_RAY_ENVIRONMENT,
+            *ray_predictor.NO_USAGE_STATS,
+            "RAY_AUTH_TOKEN",
+        ):
             patch.setenv(name, "0" * 64)
             patch.delenv(name)
         yield RayPredictions()
@@ -177,7 +182,7 @@ def test_machines_that_cannot_be_used_are_refused_in_one_line(
 def test_a_machine_with_another_version_is_refused(
     two_places: RayPredictions, market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray, "VERSION", "0.0")
+    monkeypatch.setattr(ray_predictor, "VERSION", "0.0")
     with pytest.raises(InputError, match=r"^ray: .* and 0\.0 runs here; install the same"):
         CachedForecaster(Chronos2Forecaster(), tmp_path, two_places).forecast(
             market, market.times[-30]
@@ -205,21 +210,25 @@ def test_a_task_has_a_gpu_where_there_is_one_and_else_its_cores(
     nodes = [{"Alive": True, "Resources": machine} for machine in machines]
     nodes.append({"Alive": False, "Resources": {"CPU": 1000.0, "GPU": 1000.0}})
     options = {"num_cpus": each[0], "num_gpus": each[1]}
-    assert on_ray._places(settings, nodes, Profile(device=device)) == (count, options)
+    assert ray_predictor._places(settings, nodes, Profile(device=device)) == (count, options)
 
 
 @pytest.mark.parametrize("settings", [RaySettings(cores=4), RaySettings(gpus=2)])
 def test_a_cluster_without_room_for_a_task_is_refused(settings: RaySettings) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}]
     with pytest.raises(InputError, match=r"^ray.cores, ray.gpus: no machine of the cluster has"):
-        on_ray._places(settings, nodes, Profile())
+        ray_predictor._places(settings, nodes, Profile())
 
 
 def test_ray_is_an_extra_that_is_named_where_it_is_missing(
     market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    for name in (*on_ray.LOCAL_RAY_ENVIRONMENT, *on_ray.NO_USAGE_STATS, "RAY_AUTH_TOKEN"):
+    for name in (
+        *ray_predictor.LOCAL_RAY_ENVIRONMENT,
+        *ray_predictor.NO_USAGE_STATS,
+        "RAY_AUTH_TOKEN",
+    ):
         monkeypatch.setenv(name, "")
     with pytest.raises(InputError, match=r"^ray is not installed: .* -e .\.\[ray\]"):
         CachedForecaster(Chronos2Forecaster(), tmp_path, RayPredictions()).forecast(

@@ -143,7 +143,13 @@ def test_the_baselines_are_what_they_say(market: Bars) -> None:
     """On a synthetic market: none has an edge, all cover; the oracle knows."""
     tables = [
         f.forecast(market, market.times[-700])
-        for f in (RandomWalk(), RandomWalk(plain=0.5), Historical(), Garch(), Oracle())
+        for f in (
+            RandomWalk(),
+            RandomWalk(sample_variance_share=0.5),
+            Historical(),
+            Garch(),
+            Oracle(),
+        )
     ]
     rows = common_forecasts(tables, market.times[-700], market.now)
     frames = [score_frame(market, t, r, (1, 6)) for t, r in zip(tables, rows, strict=True)]
@@ -165,7 +171,7 @@ def test_mixed_variance_lies_between_its_parts(market: Bars) -> None:
             f.forecast(market, market.times[-50]).values[:, 0, -1]
             / f.forecast(market, market.times[-50]).price
         )
-        for f in (RandomWalk(), RandomWalk(plain=0.5), RandomWalk(plain=1.0))
+        for f in (RandomWalk(), RandomWalk(sample_variance_share=0.5), RandomWalk(plain=1.0))
     ]
     np.testing.assert_allclose(widths[1] ** 2, (widths[0] ** 2 + widths[2] ** 2) / 2, rtol=1e-3)
 
@@ -226,8 +232,8 @@ def test_an_evaluation_without_outcomes_is_refused() -> None:
 def test_a_class_without_an_outcome_at_a_step_has_no_row_there() -> None:
     data = DataSettings(start="2024-01-02", end="2024-03-28")
     settings = EvaluationSettings(
-        symbols=("SYA", "SYXUSD"), start="2024-03-26", steps=(1, 24), baselines=("ewma",), data=data,
-        forecaster=ForecasterSettings(kind="mix"),
+        symbols=("SYA", "SYXUSD"), start="2024-03-26", steps=(1, 24), baselines=("ewma",),
+        data=data, forecaster=ForecasterSettings(kind="mix"),
     )  # fmt: skip
     groups = evaluate(settings).figures()["groups"]
     assert {"1", "24"} <= groups["crypto"].keys()

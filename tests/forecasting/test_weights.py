@@ -155,7 +155,7 @@ def test_what_is_loaded_is_named_by_the_bytes_it_was_loaded_from(
     assert engine.weights == digests[2]
     windows = forecaster.windows(market, market.times[-20])
     rows = np.arange(len(windows))
-    values = forecaster.answer(windows, rows, profile, by=engine)
+    values = forecaster.predict(windows, rows, profile, by=engine)
     np.testing.assert_allclose(values, truth[2], rtol=2e-7)
     assert forecaster.specification(profile, engine)["weights"] == digests[2]
 

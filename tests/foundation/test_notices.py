@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from foundation import notices as module
+from foundation import notifier as module
 from foundation.notifier import ALL_CLEAR, UNDELIVERED_FILE, Notifier
 from tests.alerts import Alerts
 
@@ -127,7 +127,7 @@ def test_a_heartbeat_does_not_wait_behind_alerts_that_nobody_takes(
 
     def in_vain(_: Any, name: str, *rest: Any) -> bool:
         sent.append(name)
-        notices.beat()
+        notices.heartbeat()
         return name == "HEALTHCHECK_URL"
 
     monkeypatch.setattr(module, "_sent", in_vain)
@@ -170,7 +170,7 @@ def test_kept_alerts_that_cannot_be_read_stop_nothing(
 )
 def test_an_address_that_is_none_ends_no_thread(url: str, unended: Callable[..., Notifier]) -> None:
     notices = unended(url, None)
-    notices.beat()
+    notices.heartbeat()
     assert notices.flush(PATIENCE)
     assert notices._thread is not None
     assert notices._thread.is_alive()

@@ -1,4 +1,4 @@
-"""A terminal shows bars; other outputs get a line first, every two seconds, and last."""
+"""A open_terminal shows bars; other outputs get a line first, every two seconds, and last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from foundation.console import ProgressLines, show_progress, terminal
+from foundation.console import ProgressLines, open_terminal, show_progress
 
 
 def test_lines_come_every_two_seconds_and_last() -> None:
@@ -20,12 +20,12 @@ def test_lines_come_every_two_seconds_and_last() -> None:
     written: list[int] = []
     for second in range(5):
         seconds[0] = 100.0 + second
-        lines.tell("forecasts", second + 1, 4000)
+        lines.report("forecasts", second + 1, 4000)
         if stream.getvalue().count("\n") > len(written):
             written.append(second)
     assert written == [0, 2, 4]
     assert stream.getvalue().startswith("0 s: forecasts 1 of 4,000\n2 s: forecasts 3 of 4,000\n")
-    lines.tell("bars", 2, 2)
+    lines.report("bars", 2, 2)
     lines.end()
     last = stream.getvalue().splitlines()[-1]
     assert last == "done, 4 s: forecasts 5 of 4,000; bars 2 of 2"
@@ -38,7 +38,7 @@ def test_a_silent_step_is_still_told() -> None:
     for second in (1.0, 2.0, 3.0, 4.0):
         seconds[0] = second
         lines.tick()
-    lines.tell("bars", 1, 2)
+    lines.report("bars", 1, 2)
     seconds[0] = 6.0
     lines.tick()
     assert stream.getvalue() == "2 s: starting\n4 s: starting\n4 s: bars 1 of 2\n6 s: bars 1 of 2\n"
@@ -90,4 +90,4 @@ def test_a_full_disk_ends_no_work() -> None:
 
 def test_a_closed_standard_output_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
-    terminal().print("lost")
+    open_terminal().print("lost")

@@ -30,7 +30,7 @@ FLAT = (100.0, 101.0, 99.0, 100.0)
 
 def stock_ends(since: str, bars: int) -> np.ndarray:
     """When so many regular bars become known, from a New York date on."""
-    ends = HOURLY.stocks.ends
+    ends = HOURLY.stock_clock.ends
     first = int(np.searchsorted(ends, np.datetime64(since, "ns")))
     return ends[first : first + bars]
 

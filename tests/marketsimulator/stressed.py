@@ -20,7 +20,7 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.report import plain
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import StressedBook, load_run_book, load_run_settings
-from marketsimulator.results.stress.outcomes import Outcome, StressResult, stress
+from marketsimulator.results.stress.outcomes import ScenarioOutcome, StressResult, stress
 from marketsimulator.run_result import Run, file_writers
 from marketsimulator.settings import BacktestSettings, Scenario
 from tests.marketsimulator.accounts import FREE, market
@@ -51,7 +51,7 @@ def book_of(
     marks = {symbol: mark for symbol, (_, mark) in held.items()}
     nothing = (NO_INSTANTS, np.empty((0, len(FIELDS))))
     tables = [(instrument(symbol), *nothing) for symbol in held]
-    bars = build_panel(tables, "by hand", besides=np.array([at]))
+    bars = build_panel(tables, "by hand", extra_instants=np.array([at]))
     sold = {s: -quantity * mark for s, (quantity, mark) in held.items() if quantity < 0}
     account = AccountSnapshot(cash, quantities, marks, at)
     return StressedBook(account, "by hand", sold, bars, bars, option_risk)
@@ -73,7 +73,7 @@ def stress_of(
 
 def outcome_of(
     book: StressedBook, settled_by: BacktestSettings | None = None, **scenario: object
-) -> Outcome:
+) -> ScenarioOutcome:
     """What one scenario does to a book."""
     return stress_of(book, settled_by, **scenario).outcomes[0]
 
@@ -85,7 +85,7 @@ def book_at(run: Path, at: str, *changes: str) -> tuple[StressedBook, BacktestSe
     return load_run_book(folder, at, settings), settings
 
 
-def sold(outcome: Outcome) -> dict[str, float]:
+def sold(outcome: ScenarioOutcome) -> dict[str, float]:
     """Signed quantities that the broker closes, by symbol."""
     quantities: dict[str, float] = {}
     for each in outcome.liquidations:
@@ -97,7 +97,7 @@ def write_bars(
     folder: Path, factors: Mapping[str, float], sessions: int = 10, volume: float = 1e6
 ) -> Path:
     """Files of bars on a wave around 100 until the crash, at a factor of it from then on."""
-    grid = HOURLY.stocks
+    grid = HOURLY.stock_clock
     crash = int(np.searchsorted(calendar().dates, np.datetime64(CRASH)))
     first, last = calendar().opens[crash - sessions], calendar().closes[crash + sessions]
     folder.mkdir(parents=True)

@@ -136,7 +136,7 @@ def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
     assert believed.ends[stocks, 0].astype(str).tolist()[:-1] == opens[1:]
     assert believed.overnight[stocks].all()
     assert believed.trim_overnight[~believed.adjustable.any(axis=1)].all()
-    clock = bars.timeframe.stocks
+    clock = bars.timeframe.stock_clock
     every = clock.decisions_between(believed.at[0], believed.at[-1])
     late = every[~clock.intraday_ceiling_applies(every)]
     assert np.isin(late, believed.at[believed.trim_overnight]).all()

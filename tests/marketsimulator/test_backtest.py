@@ -181,7 +181,7 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sign reaches the order, and what an oracle earns is called no result."""
-    grid = HOURLY.stocks
+    grid = HOURLY.stock_clock
     some = (grid.starts > np.datetime64("2024-01-02", "ns")) & (
         grid.ends < np.datetime64("2024-03-09", "ns")
     )

@@ -25,7 +25,7 @@ def test_a_position_is_taken_at_the_close_and_carried_for_the_night_to_the_next_
     """Bought on Tuesday at 100, on margin: the night's interest is on Tuesday's fill, and what is
     sold on Wednesday is worth Wednesday's close.
     """
-    ends = CLOSING.stocks.ends
+    ends = CLOSING.stock_clock.ends
     times = ends[(ends > np.datetime64("2024-10-01")) & (ends < np.datetime64("2024-10-05"))]
     # From the close before until 15:45: open, high, low, close, volume.
     rows = [[90, 99, 89, 95], [100, 120, 99, 110], [112, 115, 70, 80], [81, 82, 80, 81]]

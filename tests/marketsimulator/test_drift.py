@@ -492,7 +492,7 @@ def test_the_account_of_a_decision_follows_from_the_journal() -> None:
     bars = settings.bars()
     days = np.array(["2024-02-20T15:30", "2024-02-23T15:30"], dtype="datetime64[ns]")
     first, last = np.searchsorted(bars.times, days).tolist()
-    bars = bars.between(0, last)
+    bars = bars.slice_rows(0, last)
     market = Market(bars, first)
     trader = settings.trader(settings.forecaster.build(bars.symbols))
     watched = Watched(trader.over(market))

@@ -50,7 +50,7 @@ def test_account_has_its_leverage_before_1970() -> None:
     """An account that was never frozen may borrow on every date."""
     for year in (1963, 1969, 1973):
         dates = sessions_between(np.datetime64(f"{year}-06-03"), np.datetime64(f"{year}-06-14"))
-        ends = DAILY.stocks.ends
+        ends = DAILY.stock_clock.ends
         at = ends[np.searchsorted(ends, dates.astype("datetime64[ns]"))]
         flat = [(100.0, 101.0, 99.0, 100.0)] * len(at)
         account = account_on(panel_of({"GE": (at, flat)}, timeframe=DAILY))

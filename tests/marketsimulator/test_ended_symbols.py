@@ -19,7 +19,7 @@ from marketsimulator.results.remarks import delisting_remarks
 from marketsimulator.results.report import result_files
 from marketsimulator.results.verdict import verdict
 from marketsimulator.run_result import DELISTED
-from marketsimulator.runs.outcome import Outcome, simulate_variants
+from marketsimulator.runs.outcome import AccountOutcome, simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.stocks import Venue
@@ -142,8 +142,8 @@ def test_walk_stepped_broker_sweep_and_accountant_keep_one_account() -> None:
     assert sum(booking.kind == DELISTED for booking in run.bookings) >= 2
     (outcome,) = simulate_variants([settings], market, table)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
-    assert outcome.totals.trades == Outcome.from_run(run).totals.trades
-    assert outcome.totals.notional == pytest.approx(Outcome.from_run(run).totals.notional)
+    assert outcome.totals.trades == AccountOutcome.from_run(run).totals.trades
+    assert outcome.totals.notional == pytest.approx(AccountOutcome.from_run(run).totals.notional)
 
 
 def test_a_page_adds_up_where_a_share_is_worth_nothing(
@@ -290,9 +290,9 @@ def test_crash_on_last_bar_decides_the_payout(
     broker.advance(55)
     assert broker.account().positions == {}
     assert broker.fills[-1].price == pytest.approx(0.7 * last)
-    found = endings.over(bars)
-    assert endings.over(bars.between(0, 50)) == found
-    assert endings.over(bars.between(0, 13)) == ()
+    found = endings.booked_until_end(bars)
+    assert endings.booked_until_end(bars.slice_rows(0, 50)) == found
+    assert endings.booked_until_end(bars.slice_rows(0, 13)) == ()
 
 
 def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:

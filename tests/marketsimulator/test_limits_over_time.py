@@ -66,7 +66,7 @@ def broker_with(
 ) -> SimulatedBroker:
     """A broker whose account already holds these weights, within limits or not."""
     book = SETTINGS.book(bars)
-    closes = bars.between(0, index + 1).last_closes()
+    closes = bars.slice_rows(0, index + 1).last_closes()
     for s, item in enumerate(bars.instruments):
         step = float(item.increment)
         book.holding["quantity"][s] = round(
@@ -141,7 +141,7 @@ def test_no_sequence_of_decisions_leaves_a_breach_but_by_prices_and_the_next_one
     who = trader(seed, strategy)
     decided = 0
     while decided < DECIDED and index < len(market.times) - 1:
-        panel = market.between(0, index + 1)
+        panel = market.slice_rows(0, index + 1)
         before = broker.account()
         decision = who.decide(panel, before)
         if decision is not None and before.equity > 0:

@@ -36,7 +36,7 @@ from marketsimulator.results.report import result_files
 from marketsimulator.results.report_charts import daily_weights
 from marketsimulator.results.report_tables import outperformance_table
 from marketsimulator.results.round_trips import RoundTrip, round_trips
-from marketsimulator.results.significance import outperformance
+from marketsimulator.results.significance import measure_outperformance
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
 from marketsimulator.results.verdict import run_label, verdict
 from marketsimulator.run_result import EquityRow, Run
@@ -150,7 +150,7 @@ def test_the_curves_of_the_page_are_those_of_the_run(
 
 def test_weights_at_four_are_the_exposure_of_the_account(traded: Results) -> None:
     at, equity = traded.main.equity_curve()
-    rows, _ = daily_rows(at, coins=True)
+    rows, _ = daily_rows(at, has_crypto=True)
     weights = daily_weights(traded.market.bars, traded.main, rows)
     account = [traded.main.rows[row] for row in rows]
     gross = np.array([row.gross_stock + row.gross_crypto for row in account]) / equity[rows]
@@ -233,8 +233,8 @@ def test_a_lead_is_the_ratio_of_final_equities_and_beyond_error_only_where_it_is
     better = shared + rng.normal(0.001, 0.002, 250)
     alike = shared + rng.normal(0, 0.002, 250)
     pairs = [(better, shared), (shared, better), (shared, alike), (shared, shared)]
-    ahead, behind, near, same = (outperformance(*pair, seed=1) for pair in pairs)
-    short = outperformance(better[:19], shared[:19], seed=1)
+    ahead, behind, near, same = (measure_outperformance(*pair, seed=1) for pair in pairs)
+    short = measure_outperformance(better[:19], shared[:19], seed=1)
     assert ahead
     assert behind
     assert near
@@ -246,7 +246,7 @@ def test_a_lead_is_the_ratio_of_final_equities_and_beyond_error_only_where_it_is
     assert not (same.interval)
     assert not (short.interval)
     assert (same.same, near.same, short.same) == (True, False, False)
-    assert outperformance(better, shared[1:], seed=1) is None
+    assert measure_outperformance(better, shared[1:], seed=1) is None
 
 
 def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
@@ -254,8 +254,10 @@ def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
 ) -> None:
     page, summary = both
     at, equity = traded.main.equity_curve()
-    assert at[-1] > daily_rows(at, coins=traded.coins)[1][-1], "the run ends after a 16:00"
-    assert equity[-1] != equity[daily_rows(at, coins=traded.coins)[0][-1]]
+    assert at[-1] > daily_rows(at, has_crypto=traded.has_crypto)[1][-1], (
+        "the run ends after a 16:00"
+    )
+    assert equity[-1] != equity[daily_rows(at, has_crypto=traded.has_crypto)[0][-1]]
     cells = rows_of(section(page, "Against what it has to beat"))
     for name, column in summary["comparisons"].items():
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1

@@ -129,7 +129,7 @@ def test_a_call_and_a_liquidation_by_hand() -> None:
     (outcome,) = found.outcomes
     margin = outcome.margin
     assert outcome.loss == 60_000
-    assert (margin.required, margin.collateral, margin.missing) == (90_000, 61_000, 29_000)
+    assert (margin.required, margin.collateral, margin.shortfall) == (90_000, 61_000, 29_000)
     assert (margin.close, margin.standing) == (np.datetime64("2024-10-07T20:00", "ns"), False)
     assert sold(outcome) == {"AAA": -float(np.ceil(2_400 * (1 - 61_000 * 0.95 / 90_000)))}
     assert outcome.ending == "met"

@@ -9,7 +9,7 @@ import pytest
 from execution.decision.trader import Trader
 from marketsimulator.run_result import Run
 from marketsimulator.runs.decisions import CompiledDecisions
-from marketsimulator.runs.outcome import Outcome, simulate_variants
+from marketsimulator.runs.outcome import AccountOutcome, simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import CRASH, settings_of, trader_of, walked_as_stepped
@@ -43,10 +43,10 @@ def test_what_does_not_walk_is_stepped_in_a_sweep_too(words: list[str]) -> None:
     assert not isinstance(run.decisions, CompiledDecisions)
     (outcome,) = simulate_variants([settings], market, trader.table)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
-    assert outcome.totals == Outcome.from_run(run).totals
+    assert outcome.totals == AccountOutcome.from_run(run).totals
 
 
-def agreed(variant: BacktestSettings, market: Market, trader: Trader) -> tuple[Run, Outcome]:
+def agreed(variant: BacktestSettings, market: Market, trader: Trader) -> tuple[Run, AccountOutcome]:
     """The backtest and the sweep of one variant on the trader's table, whose accounts are the
     same to the cent.
     """

@@ -53,7 +53,7 @@ def bars_of(rng: np.random.Generator, wild: float, volume: float, timeframe: Tim
     """Two stocks in seven sessions, two coins at some hours of nine days; some bars are missing,
     some have no volume. Daily ones go back two months.
     """
-    grid = timeframe.stocks.ends
+    grid = timeframe.stock_clock.ends
     begins = "2026-04-01" if timeframe.daily else BEGINS
     ends = grid[(grid >= np.datetime64(begins)) & (grid < np.datetime64(ENDS))]
     days = np.arange(begins, ENDS, dtype="datetime64[D]").astype("datetime64[ns]")

@@ -30,7 +30,7 @@ def number(balance: float, history: list[Fraction], risk: float = 250, **more: o
     window = history[-settings.ROLLING_WINDOW :]
     return count_contracts(
         Fraction(str(balance)),
-        TradeStatistics.of(window),
+        TradeStatistics.from_results(window),
         len(history),
         Fraction(str(risk)),
         settings,
@@ -38,11 +38,13 @@ def number(balance: float, history: list[Fraction], risk: float = 250, **more: o
 
 
 def test_forty_five_trades_lose_by_kelly_and_are_one_contract() -> None:
-    statistics = TradeStatistics.of(results(11, "56.00", 34, "34.62"))
+    statistics = TradeStatistics.from_results(results(11, "56.00", 34, "34.62"))
     assert statistics.kelly is not None
     assert f"{statistics.win_rate:.1%}" == "24.4%"
     assert float(statistics.kelly) == pytest.approx(-0.22265, abs=5e-6)  # from the rounded averages
-    unrounded = TradeStatistics.of([*results(11, "56.00", 33, "34.62"), Fraction("-34.54")]).kelly
+    unrounded = TradeStatistics.from_results(
+        [*results(11, "56.00", 33, "34.62"), Fraction("-34.54")]
+    ).kelly
     assert f"{float(unrounded or 0):.2%}" == "-22.26%"
     assert f"{float(statistics.kelly) / 2:.2%}" == "-11.13%"
     assert number(19_995, results(11, "56.00", 34, "34.62")) == 1
@@ -55,7 +57,7 @@ def test_the_prior_is_27_contracts_and_the_cap_3() -> None:
     assert number(20_000, [], 150, MAX_CONTRACTS=100, **prior) == 27
     kelly = count_contracts(
         Fraction(20_000),
-        TradeStatistics.of([]),
+        TradeStatistics.from_results([]),
         0,
         RISK,
         AutoscalingSettings(BOOTSTRAP_MODE="prior"),
@@ -114,17 +116,19 @@ def test_contracts_are_exact_and_of_the_window(
 
 
 def test_zero_results_are_losses_and_fees_are_taken_off_every_contract() -> None:
-    statistics = TradeStatistics.of([Fraction(0)] * 5 + [Fraction(10)] * 5)
+    statistics = TradeStatistics.from_results([Fraction(0)] * 5 + [Fraction(10)] * 5)
     assert (statistics.wins, statistics.losses) == (5, 5)
-    assert TradeStatistics.of(EVEN).kelly == Fraction(1, 20)
-    assert TradeStatistics.of(results(0, "1", 12, "5")).kelly is None
-    assert TradeStatistics.of(EVEN, 3.0) == TradeStatistics.of(results(10, "97", 10, "93"))
+    assert TradeStatistics.from_results(EVEN).kelly == Fraction(1, 20)
+    assert TradeStatistics.from_results(results(0, "1", 12, "5")).kelly is None
+    assert TradeStatistics.from_results(EVEN, 3.0) == TradeStatistics.of(
+        results(10, "97", 10, "93")
+    )
 
 
 def test_a_halt_names_a_balance_that_is_not_below_it() -> None:
     """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below it."""
     settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
-    nothing = TradeStatistics.of([])
+    nothing = TradeStatistics.from_results([])
     halted = count_contracts(Fraction("4114.81"), nothing, 0, RISK, settings)
     assert (halted.number, halted.why) == (0, "safety halt: balance below $4,114.82")
     assert not count_contracts(Fraction("4114.82"), nothing, 0, RISK, settings).halted

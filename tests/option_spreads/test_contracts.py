@@ -512,7 +512,7 @@ def test_review_places_last_month_in_the_monte_carlo(
     root: Path, monkeypatch: pytest.MonkeyPatch, total: str, said: str
 ) -> None:
     monkeypatch.setattr(
-        "option_spreads.contracts.system_clock", lambda: np.datetime64("2025-01-02T22:00", "ns")
+        "option_spreads.contracts.utc_now", lambda: np.datetime64("2025-01-02T22:00", "ns")
     )
     folder_of(root, month_of_trades(total))
     text = " ".join(shown("review").split())
@@ -523,7 +523,7 @@ def test_review_places_last_month_in_the_monte_carlo(
 
 def test_review_refuses_too_few_trades(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "option_spreads.contracts.system_clock", lambda: np.datetime64("2024-10-01T22:00", "ns")
+        "option_spreads.contracts.utc_now", lambda: np.datetime64("2024-10-01T22:00", "ns")
     )
     folder_of(root, EVEN)
     with pytest.raises(InputError, match=r"0 closed trades before .*a review needs 30"):

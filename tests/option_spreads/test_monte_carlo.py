@@ -76,7 +76,7 @@ def exactly(
         for k in day:
             while len(waiting) > overlaps[k]:
                 book(*waiting.pop(0))
-            window = TradeStatistics.of(history[-rules.ROLLING_WINDOW :])
+            window = TradeStatistics.from_results(history[-rules.ROLLING_WINDOW :])
             sized = count_contracts(
                 path[-1], window, len(history), Fraction(int(risks[k]), UNITS_PER_DOLLAR), rules
             )
@@ -88,7 +88,7 @@ def exactly(
         for each in waiting:
             book(*each)
         days.append(path[-1])
-    last = count_contracts(path[-1], TradeStatistics.of([]), 0, Fraction(1), rules)
+    last = count_contracts(path[-1], TradeStatistics.from_results([]), 0, Fraction(1), rules)
     return days, halted or last.halted, total
 
 
@@ -122,7 +122,7 @@ def test_every_run_is_the_one_that_real_orders_would_have_made(
     overlaps = np.random.default_rng(seed).integers(most_open + 1, size=len(results))
     risks = np.full(len(results), 400 * UNITS_PER_DOLLAR, dtype=np.int64)
     draws = draw_trades(len(results), 4, 12, a_day, seed)
-    found = account_paths(results, risks, draws, ResamplingRules.of(rules), overlaps)
+    found = account_paths(results, risks, draws, ResamplingRules.from_settings(rules), overlaps)
     for r in range(4):
         by_day = [[k for k in day if k >= 0] for day in draws[r]]
         days, halted, total = exactly(results, risks, overlaps, by_day, rules)
@@ -294,7 +294,7 @@ def one_run(dollars: list[int], rules: AutoscalingSettings) -> AccountPaths:
     results = np.array(dollars, dtype=np.int64) * UNITS_PER_DOLLAR
     risks = np.full(len(results), 400 * UNITS_PER_DOLLAR, dtype=np.int64)
     draws = np.arange(len(results), dtype=np.int32).reshape(1, -1, 1)
-    return account_paths(results, risks, draws, ResamplingRules.of(rules))
+    return account_paths(results, risks, draws, ResamplingRules.from_settings(rules))
 
 
 def test_the_halt_line_of_a_run_is_exact_and_a_halt_on_the_very_last_trade_counts() -> None:

@@ -153,7 +153,7 @@ def test_a_path_is_its_seed_and_more_days_leave_the_first_as_they_are() -> None:
 
 def spy(*sessions_of_bars: list[list[float]]) -> Any:
     """Bars of SPY from 2024-06-28 on; a session is as many as it has."""
-    grid = HOURLY.stocks
+    grid = HOURLY.stock_clock
     first = int(np.searchsorted(grid.ends, np.datetime64("2024-06-28")))
     values = np.array([bar for session in sessions_of_bars for bar in session])
     return build_panel(

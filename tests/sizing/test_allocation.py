@@ -180,7 +180,7 @@ def test_a_failure_of_the_program_keeps_the_problem_that_failed(
     s = stock(-10.0, -0.5, **CANNOT, stock_ceiling=0.2)
     assert allocate(s, 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), "it is cut to the ceiling"
     monkeypatch.setattr(
-        "sizing.allocation.best_weights", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4), 0.0)
+        "sizing.allocation.solve_plan", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4), 0.0)
     )
     with pytest.raises(SolverFailed, match="1 symbols was not solved within its steps") as failed:
         allocate(s, 0.25)

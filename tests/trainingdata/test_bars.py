@@ -67,5 +67,5 @@ def test_a_panel_with_other_instruments_knows_what_they_allow(market: Bars) -> N
     assert market.tradable.all()
     assert not shut.tradable.any()
     assert shut.long_only.all()
-    part = shut.between(0, 3)
+    part = shut.slice_rows(0, 3)
     assert (part.symbols, part.tradable.tolist()) == (market.symbols, [False] * len(market.symbols))

@@ -165,7 +165,7 @@ def test_a_part_of_a_panel_is_what_was_known_by_its_end(
     first: int, last: int, minutes: int
 ) -> None:
     bars = coins(list(range(1, 41)), [np.nan, *range(2, 41)])
-    part = bars.between(first, last)
+    part = bars.slice_rows(first, last)
     assert part.times.tolist() == bars.times[first:last].tolist()
     np.testing.assert_array_equal(part.values, bars.values[:, first:last])
     now = bars.times[20] + np.timedelta64(minutes, "m")

@@ -136,7 +136,7 @@ def test_what_is_left_out_is_missing_and_others_keep_every_bar() -> None:
     assert read.mask[0].all()
     assert read.present.all()
     assert np.array_equal(read.with_unconfirmed().values, panel.values)
-    part = read.between(41, 60)
+    part = read.slice_rows(41, 60)
     assert part.present.all()
     assert np.array_equal(part.with_unconfirmed().values, panel.values[:, 41:60])
     assert np.array_equal(read.times, panel.times)

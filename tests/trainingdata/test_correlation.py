@@ -52,7 +52,7 @@ def test_a_full_window_is_ledoit_wolf_on_standardised_returns(market: Bars) -> N
 
 
 def test_without_data_the_prior_answers(market: Bars) -> None:
-    values = CorrelationEstimator().matrix_at_end(market.between(0, 1)).values
+    values = CorrelationEstimator().matrix_at_end(market.slice_rows(0, 1)).values
     crypto = market.crypto
     assert np.allclose(values[~crypto][:, ~crypto][np.triu_indices(3, 1)], 0.4)
     assert np.allclose(values[crypto][:, crypto][np.triu_indices(2, 1)], 0.6)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from trainingdata.coverage_rows import JUMP_SHARE, coverage_rows, missing_range_texts
 
 from tests.trainingdata.vendor_files import DAYS, coins, table, write
 from trainingdata import load_bars
+from trainingdata.coverage import JUMP_SHARE, coverage_rows, missing_range_texts
 
 
 def test_a_row_says_what_a_stocks_file_holds_and_lacks(tmp_path: Path) -> None:

@@ -76,23 +76,25 @@ def test_a_symbol_ends_as_the_session_opens_after_enough_that_went_on_without_it
 ) -> None:
     """No end uses what comes later, and the end of a panel is none."""
     endings = Delistings(after=after)
-    found = endings.over(bars)
+    found = endings.booked_until_end(bars)
     assert {(each.symbol, str(each.booked)) for each in found} == by_hand(bars, after)
-    known = bars.between(0, min(cut, len(bars.times)))
+    known = bars.slice_rows(0, min(cut, len(bars.times)))
     at_open = {(each.symbol, each.booked) for each in endings.returned(bars)}
     # Within the first bar of a session that a symbol is back in, only its open is known.
     assert tuple(
-        each for each in endings.over(known) if (each.symbol, each.booked) not in at_open
+        each
+        for each in endings.booked_until_end(known)
+        if (each.symbol, each.booked) not in at_open
     ) == tuple(each for each in found if each.booked <= known.now)
     assert all(each.share == 0.7 and not each.into for each in found)
-    assert Delistings().over(bars) == ()
+    assert Delistings().booked_until_end(bars) == ()
 
 
 def test_who_says_nothing_of_an_end_has_the_usual_one() -> None:
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
     end = Delisting("AAA", times[-1], times[-1], price=np.nan)
-    (found,) = Delistings((end, replace(end, symbol="GONE"))).over(bars)
+    (found,) = Delistings((end, replace(end, symbol="GONE"))).booked_until_end(bars)
     assert (found.price, found.share) == (0.0, 0.7)
     assert DataSettings().delisted_after == 10
 
@@ -104,9 +106,9 @@ def test_what_is_gone_has_no_bar_since_its_end(more: int, gone: bool, missing: i
     bars = panel_of(
         {"AAA": (here, np.ones((len(here), 4))), "BBB": (times, np.ones((len(times), 4)))}
     )
-    assert len(Delistings(after=1).over(bars)) == 1
-    assert Delistings(after=1).gone(bars).tolist() == [gone, False]
-    assert BarAbsence.of(bars).at_end.tolist() == [missing, 0]
+    assert len(Delistings(after=1).booked_until_end(bars)) == 1
+    assert Delistings(after=1).delisted_mask(bars).tolist() == [gone, False]
+    assert BarAbsence.from_bars(bars).at_end.tolist() == [missing, 0]
 
 
 @pytest.mark.parametrize("hour", range(7))
@@ -118,11 +120,11 @@ def test_a_first_trade_at_any_hour_keeps_a_symbol(hour: int) -> None:
         {"AAA": (here, np.ones((len(here), 4))), "BBB": (times, np.ones((len(times), 4)))}
     )
     endings = Delistings(after=2)
-    assert endings.over(bars) == ()
+    assert endings.booked_until_end(bars) == ()
     for last in range(1, len(times)):
-        assert endings.over(bars.between(0, last)) == ()
+        assert endings.booked_until_end(bars.slice_rows(0, last)) == ()
     longer = panel_of({"AAA": (times[:14], np.ones((14, 4))), "BBB": (times, np.ones((56, 4)))})
-    (end,) = endings.over(longer)
+    (end,) = endings.booked_until_end(longer)
     assert end.booked == first_open_from(np.datetime64("2026-05-11"))
 
 
@@ -191,7 +193,7 @@ def write(folder: Path, symbol: str, starts: np.ndarray, price: float = 10.0) ->
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """OLD until 10 June 2024, NEW from then on, and KEPT, with 70 bars all the time."""
-    clock = HOURLY.stocks
+    clock = HOURLY.stock_clock
     first = int(np.searchsorted(clock.starts, np.datetime64("2024-06-03", "ns")))
     starts = clock.starts[first : first + 70]
     place = tmp_path / "bars"
@@ -221,7 +223,7 @@ def test_a_renamed_symbol_is_one_by_its_last_name(symbols: list[str], folder: Pa
 
 
 def test_a_name_is_followed_through_several(folder: Path) -> None:
-    starts = HOURLY.stocks.starts
+    starts = HOURLY.stock_clock.starts
     first = int(np.searchsorted(starts, np.datetime64("2024-05-06", "ns")))
     write(folder, "FIRST", starts[first : first + 70])
     data = settings(folder, RENAME, "FIRST,2024-06-01,rename,,OLD,,", "FIRST,2024-05-13,dividend,1")
@@ -266,7 +268,7 @@ def test_an_end_that_the_bars_contradict_is_refused(
 def test_one_bar_after_an_end_and_an_end_at_the_last_instant_are_looked_at() -> None:
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
-    last = HOURLY.stocks.started_at(times[-1:])[0]
+    last = HOURLY.stock_clock.started_at(times[-1:])[0]
     check_delistings(bars, [Delisting("AAA", times[-1], times[-1])])
     with pytest.raises(DataError, match="AAA ends on 2026-05-04, and its file has bars after"):
         check_delistings(bars, [Delisting("AAA", last, last)])
@@ -306,15 +308,15 @@ def test_symbol_present_in_every_session_never_ends(
     mask = np.zeros(bars.mask.shape, dtype=bool)
     mask[0, left_out] = True
     doubted = bars.without(mask)
-    assert not BarAbsence.of(doubted).missing.any()
-    assert Delistings(after=after).over(doubted) == ()
-    assert not Delistings(after=after).gone(doubted).any()
+    assert not BarAbsence.from_bars(doubted).missing.any()
+    assert Delistings(after=after).booked_until_end(doubted) == ()
+    assert not Delistings(after=after).delisted_mask(doubted).any()
     cut = panel_of({"AAA": (ends[:last], np.ones((last, 4))), "BBB": (ends, np.ones((56, 4)))})
     shorter = cut.without(mask & cut.mask)
-    for part in (shorter, shorter.between(0, 50), shorter.only(("AAA", "BBB"))):
-        whole = cut.between(0, len(part.times))
-        assert np.array_equal(BarAbsence.of(part).missing, BarAbsence.of(whole).missing)
-        found, expected = (Delistings(after=after).over(each) for each in (part, whole))
+    for part in (shorter, shorter.slice_rows(0, 50), shorter.select(("AAA", "BBB"))):
+        whole = cut.slice_rows(0, len(part.times))
+        assert np.array_equal(BarAbsence.from_bars(part).missing, BarAbsence.of(whole).missing)
+        found, expected = (Delistings(after=after).booked_until_end(each) for each in (part, whole))
         assert [(e.symbol, e.booked) for e in found] == [(e.symbol, e.booked) for e in expected]
         # An unconfirmed last bar states its payout in USD; all prices here are 1.
         assert all(e.price + e.share == 0.7 for e in found)

@@ -108,5 +108,5 @@ def test_a_key_with_a_character_that_none_has_is_refused_by_its_name_and_not_sho
         name: letters[:at] + control + letters[at:],
     }
     with pytest.raises(InputError, match=f"^{name}: it holds a character") as caught:
-        ApiKeys.of(keys)
+        ApiKeys.from_environment(keys)
     assert not set("12345678") & set(str(caught.value))

@@ -30,7 +30,7 @@ def test_history_ends_where_the_period_begins(market: Bars) -> None:
     run = Market(market, 40)
     assert run.history.now == run.period.times[0] == market.times[40]
     assert len(run.history.times) + len(run.period.times) == len(market.times) + 1
-    later = run.on(market.between(30, 90))
+    later = run.on(market.slice_rows(30, 90))
     assert (later.first, later.history.now) == (10, run.history.now)
     for first in (-1, len(market.times)):
         with pytest.raises(ValueError, match="first must be 0 to"):
@@ -43,7 +43,7 @@ def test_an_instant_sees_the_splits_that_are_known_then_and_no_later_one(market:
     (begin, middle, early), (end, last, late) = run.views()
     row = int(np.searchsorted(bars.times, split.opens))
     assert (begin, middle, end, last) == (40, row, row, len(bars.times))
-    np.testing.assert_array_equal(early.values, bars.between(0, row).values)
+    np.testing.assert_array_equal(early.values, bars.slice_rows(0, row).values)
     s = bars.symbols.index("SYA")
     np.testing.assert_allclose(late.values[s, :, CLOSE], market.values[s, :, CLOSE])
     np.testing.assert_array_equal(run.view().values, late.values)

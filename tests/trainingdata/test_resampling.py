@@ -100,7 +100,7 @@ def test_bars_are_those_of_a_slow_loop_whatever_parts_are_missing(
         hours = join_bars(starts, values, ITEMS[kind], minutes, timeframe, "AAA")
     except DataError:
         hours = JoinedBars(starts[:0], values[:0], 0, 0, 0)
-    grid = timeframe.stocks
+    grid = timeframe.stock_clock
     if kind is AssetClass.CRYPTO:
         length = timeframe.minutes * MINUTE
         begins = np.arange(np.datetime64("2024-10-01", "ns"), starts[-1], length)
@@ -158,7 +158,7 @@ def test_a_day_that_a_closing_auction_fills_opens_with_the_close_before_and_ends
     first = np.datetime64("2024-11-26T13:30", "ns")
     starts = np.arange(first, np.datetime64("2024-12-04T01:00", "ns"), step)
     if minutes == HOURLY.minutes:
-        starts = HOURLY.stocks.starts[(HOURLY.stocks.starts >= first)][:30]
+        starts = HOURLY.stock_clock.starts[(HOURLY.stocks.starts >= first)][:30]
     rng = np.random.default_rng(seed)
     starts = starts[rng.random(len(starts)) < share]
     values = parts(len(starts), seed)
@@ -166,7 +166,7 @@ def test_a_day_that_a_closing_auction_fills_opens_with_the_close_before_and_ends
         starts, values, ITEMS[AssetClass.STOCK], minutes, CLOSING, "AAA"
     )
     sessions = calendar()
-    assert np.isin(days.times, CLOSING.stocks.ends).all()
+    assert np.isin(days.times, CLOSING.stock_clock.ends).all()
     for known, found in zip(days.times, days.values, strict=True):
         k = int(np.searchsorted(sessions.opens, known, side="right")) - 1
         before = (starts >= sessions.opens[k - 1]) & (starts < sessions.closes[k - 1])

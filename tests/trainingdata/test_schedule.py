@@ -72,7 +72,7 @@ def expected(schedule: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 def test_a_schedule_makes_the_first_decision_that_fills_in_a_period_or_those_at_a_time(
     text: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
-    decides = Schedule.of(text).decides(timeframe.clock(kind), all64(at))
+    decides = Schedule.parse(text).decides(timeframe.clock(kind), all64(at))
     assert decides.tolist() == [expected(text, timeframe, kind, at)]
 
 
@@ -83,7 +83,7 @@ def test_each_period_has_one_decision_at_its_first_fill(
     """Of daily bars Friday's close, which fills at Monday's open."""
     clock = timeframe.clock(kind)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
-    chosen = made[Schedule.of(name).decides(clock, made)]
+    chosen = made[Schedule.parse(name).decides(clock, made)]
     dates = clock.fill_dates(chosen).astype("datetime64[D]").tolist()
     assert len({period_of(day, name) for day in dates}) == len(dates)
     assert 3 <= len(dates) <= 4 if name == "monthly" else 14 <= len(dates) <= 15
@@ -94,7 +94,7 @@ def test_a_decision_on_a_closing_auction_belongs_to_the_day_that_closes(at: date
     clock = Timeframe("1d", "close").clock(AssetClass.STOCK)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=30)))
     assert clock.fill_dates(made).tolist() == made.astype("datetime64[D]").tolist()
-    weekly = made[Schedule.of("weekly").decides(clock, made)].astype("datetime64[D]").tolist()
+    weekly = made[Schedule.parse("weekly").decides(clock, made)].astype("datetime64[D]").tolist()
     assert all(day.isoweekday() <= 2 for day in weekly), "a Monday may be a holiday"
 
 
@@ -104,7 +104,7 @@ def test_a_coins_days_of_new_york_have_one_decision_on_the_first_of_a_period(
 ) -> None:
     clock = Timeframe("1d", crypto_day="new_york").clock(AssetClass.CRYPTO)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
-    chosen = made[Schedule.of(name).decides(clock, made)]
+    chosen = made[Schedule.parse(name).decides(clock, made)]
     days = [
         each.replace(tzinfo=UTC).astimezone(NEW_YORK).date()
         for each in chosen.astype("datetime64[s]").tolist()
@@ -120,7 +120,7 @@ def test_a_coins_days_of_new_york_have_one_decision_on_the_first_of_a_period(
 def test_what_is_held_is_held_until_the_next_decision_that_is_made(
     text: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
-    schedule, clock = Schedule.of(text), timeframe.clock(kind)
+    schedule, clock = Schedule.parse(text), timeframe.clock(kind)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=50)))
     chosen = made[schedule.decides(clock, made) & (made > at64(at))]
     if not len(chosen):
@@ -148,10 +148,10 @@ def test_a_session_whose_decisions_are_over_leaves_its_stocks_for_the_night(
         for each in day.decisions
         if each > at and expected(text, timeframe, AssetClass.STOCK, each)
     ]
-    leaves = Schedule.of(text).is_last_decision_of_session(timeframe.stocks, all64(at))
+    leaves = Schedule.parse(text).is_last_decision_of_session(timeframe.stock_clock, all64(at))
     assert leaves.tolist() == [not later]
     if text == "bars":
-        assert not leaves[0] or not timeframe.stocks.intraday_ceiling_applies(all64(at))
+        assert not leaves[0] or not timeframe.stock_clock.intraday_ceiling_applies(all64(at))
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,6 @@ def test_times_of_either_class_are_taken_where_each_has_one() -> None:
     assert settings.decisions == Schedule("times", (630, 930, 960))
     assert TradingSettings().decisions == EVERY_BAR
     none = np.array([], dtype="datetime64[ns]")
-    clock = Timeframe("1h").stocks
+    clock = Timeframe("1h").stock_clock
     assert len(settings.decisions.holding_ends(clock, none, "next")) == 0
     assert len(settings.decisions.is_last_decision_of_session(clock, none)) == 0

@@ -212,7 +212,7 @@ def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_
         shortened = day.closes - day.opens < timedelta(minutes=390)
         last = day.decisions[-2:-1] if shortened else day.decisions[-1:]
         expected = any(at < decision for decision in last)
-    assert timeframe.stocks.intraday_ceiling_applies(all64(at)) == expected
+    assert timeframe.stock_clock.intraday_ceiling_applies(all64(at)) == expected
 
 
 @given(frames, moments(), moments())
@@ -382,7 +382,7 @@ def test_first_days_have_a_mark_before_them() -> None:
 
 
 def test_instants_outside_the_calendar_are_refused() -> None:
-    stocks, dates, one = HOURLY.stocks, calendar().dates, np.timedelta64(1, "D")
+    stocks, dates, one = HOURLY.stock_clock, calendar().dates, np.timedelta64(1, "D")
     early = np.datetime64("1961-06-01", "ns")
     late = calendar().closes[-1]
     for ask in (
@@ -438,7 +438,7 @@ def test_days_and_years_have_the_bars_they_are_said_to_have(
 def test_a_place_is_told_by_new_yorks_time_and_by_whether_a_weekend_has_it(
     timeframe: Timeframe,
 ) -> None:
-    stocks, coins = timeframe.stocks, timeframe.clock(AssetClass.CRYPTO)
+    stocks, coins = timeframe.stock_clock, timeframe.clock(AssetClass.CRYPTO)
     whole = max(days(timeframe), key=lambda day: len(day.bars))
     told = [f"{end.astimezone(NEW_YORK):%H:%M}" for _, end in whole.bars]
     assert [stocks.slot_text(k) for k in range(stocks.places)] == told

@@ -74,7 +74,9 @@ def test_neither_where_a_panel_begins_nor_what_follows_changes_it(long: Bars, sh
     now = later[int(share * (len(later) - 1))]
     asked = later[:: max(len(later) // 50, 1)]
     number, rows = long_run_variances(long, np.append(asked[asked < now], now))
-    known = long.between(int(np.searchsorted(long.times, now - year)), len(long.times)).until(now)
+    known = long.slice_rows(int(np.searchsorted(long.times, now - year)), len(long.times)).until(
+        now
+    )
     np.testing.assert_array_equal(
         long_run_variances(known, np.array([now]))[1][0], rows[number[-1]]
     )

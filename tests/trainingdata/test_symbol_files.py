@@ -47,7 +47,7 @@ def test_daily_files_are_read_as_one(tmp_path: Path) -> None:
     expected = load_bars(whole)
     for symbols in ((), ("AAA",), ("TPC", "BBB")):
         read = load_bars(apart, symbols=symbols)
-        kept = expected.only(symbols or tuple(CLOSES))
+        kept = expected.select(symbols or tuple(CLOSES))
         assert read.symbols == kept.symbols
         np.testing.assert_array_equal(read.values, kept.values)
     assert [origin.file.rpartition("/")[2] for origin in read.origins] == [

@@ -43,7 +43,7 @@ def drawn(seed: int, timeframe: Timeframe = DAILY, months: int = 5) -> Bars:
     coins = [Instrument(f"C{k}USD", AssetClass.CRYPTO, Decimal("0.001")) for k in range(2)]
     items = (*coins, *stocks)
     since, until = np.datetime64("2023-01-01"), np.datetime64("2023-01-01") + 30 * months
-    stock = timeframe.stocks.ends
+    stock = timeframe.stock_clock.ends
     coin = np.arange(since, until, timeframe.length).astype("datetime64[ns]")
     stock = stock[(stock > since) & (stock < until)].astype("datetime64[ns]")
     times = np.union1d(stock, coin)
@@ -112,7 +112,7 @@ def test_a_universe_is_what_its_definitions_say(timeframe: Timeframe, renewed: A
     bars = drawn(3, timeframe)
     universe = rule_of(**EVERY, rebalance=renewed)
     at = bars.times[bars.times > bars.times[0] + np.timedelta64(45, "D")]
-    found = universe.left_out(bars, at)
+    found = universe.exclusion_rules(bars, at)
     seen = {RULES[k] for k in np.unique(found)}
     assert seen >= {"", "min_bars", "min_price", "max_volatility", "top", "keep"}
     for t in range(0, len(at), len(at) // 12):
@@ -130,26 +130,26 @@ def test_neither_what_comes_after_an_instant_nor_what_precedes_its_window_change
     bars = drawn(seed % 7, HOURLY if hourly else DAILY, months=4)
     universe = rule_of(**{**EVERY, "min_bars": 5}, rebalance=renewed)
     cut = int(share * len(bars.times))
-    whole = universe.left_out(bars, bars.times)[:cut]
-    short = bars.between(0, cut)
-    np.testing.assert_array_equal(universe.left_out(short, short.times), whole)
+    whole = universe.exclusion_rules(bars, bars.times)[:cut]
+    short = bars.slice_rows(0, cut)
+    np.testing.assert_array_equal(universe.exclusion_rules(short, short.times), whole)
     rng = np.random.default_rng(seed)
     values, mask = bars.values.copy(), bars.mask.copy()
     values[:, cut:] *= rng.lognormal(0, 3, values[:, cut:].shape)
     mask[:, cut:] &= rng.random(mask[:, cut:].shape) < 0.5
     garbage = replace(bars, values=values, mask=mask)
-    np.testing.assert_array_equal(universe.left_out(garbage, bars.times)[:cut], whole)
+    np.testing.assert_array_equal(universe.exclusion_rules(garbage, bars.times)[:cut], whole)
     begin = np.searchsorted(bars.times, short.now - np.timedelta64(31 + 31 + 8, "D"))
-    part = bars.between(int(begin), cut)
-    np.testing.assert_array_equal(universe.left_out(part, part.times[-1:])[0], whole[-1])
+    part = bars.slice_rows(int(begin), cut)
+    np.testing.assert_array_equal(universe.exclusion_rules(part, part.times[-1:])[0], whole[-1])
 
 
 def test_everything_is_in_by_default_and_a_class_is_all_there_is() -> None:
     bars = drawn(0)
-    found = Universe().left_out(bars.between(0, 1), bars.times)
+    found = Universe().exclusion_rules(bars.slice_rows(0, 1), bars.times)
     assert found.shape == (len(bars.times), 8)
     assert not found.any()
-    found = rule_of(classes="crypto").left_out(bars, bars.times)
+    found = rule_of(classes="crypto").exclusion_rules(bars, bars.times)
     assert (found == [0, 0, 1, 1, 1, 1, 1, 1]).all()
 
 
@@ -165,7 +165,7 @@ def test_a_list_of_members_counts_from_each_of_its_dates_on(tmp_path: Path) -> N
     file = members_file(tmp_path, *rows, "GONE,2023-04-18,")
     bars = drawn(1)
     universe = rule_of(members=file, top=3, window="20d")
-    inside = universe.left_out(bars, bars.times) == 0
+    inside = universe.exclusion_rules(bars, bars.times) == 0
     dates = new_york_date(bars.times).astype("datetime64[D]")
     first = bars.symbols.index("S0")
     was = (dates >= np.datetime64("2023-01-10")) & (dates < np.datetime64("2023-02-15"))
@@ -223,12 +223,12 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
 ) -> None:
     name = own_module(OWN, tmp_path, monkeypatch)
     bars = drawn(2)
-    found = rule_of(rank=f"{name}.cheap", keep=2).left_out(bars, bars.times)
+    found = rule_of(rank=f"{name}.cheap", keep=2).exclusion_rules(bars, bars.times)
     assert ((found == 0).sum(axis=1)[len(found) // 2 :] == 2).all()
     assert set(np.unique(found)) == {0, RULES.index("keep")}
     for what, says in (("short", "one number a symbol"), ("wrong", "fails in"), ("none", "cannot")):
         with pytest.raises(InputError, match=rf"^universe._target_: .*{says}"):
-            rule_of(rank=f"{name}.{what}", keep=2).left_out(bars, bars.times)
+            rule_of(rank=f"{name}.{what}", keep=2).exclusion_rules(bars, bars.times)
     with pytest.raises(InputError, match="is no function"):
         rule_of(rank=f"{name}.Kind", keep=2)
 
@@ -288,7 +288,7 @@ def test_a_list_that_names_none_of_the_symbols_is_refused(tmp_path: Path) -> Non
     bars = drawn(0)
     universe = rule_of(members=members_file(tmp_path, "NVDA,2020-01-01,"))
     with pytest.raises(DataError, match=r"universe.members: .*names none of the 8 symbols"):
-        universe.left_out(bars, bars.times)
+        universe.exclusion_rules(bars, bars.times)
 
 
 def test_a_window_without_its_unit_gets_one() -> None:

@@ -70,9 +70,11 @@ def test_an_unknown_volume_unit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"and universe\.top needs it; state data\.volume_unit=coins"
     ):
-        Universe(UniverseSettings(top=1)).left_out(bars, now)
+        Universe(UniverseSettings(top=1)).exclusion_rules(bars, now)
     assert (
-        not Universe(UniverseSettings(min_price=1.0, rebalance="daily")).left_out(bars, now).any()
+        not Universe(UniverseSettings(min_price=1.0, rebalance="daily"))
+        .exclusion_rules(bars, now)
+        .any()
     )
     require_volume_units(read(tmp_path, YAHOO.iloc[3:8], "AAA.csv"), "universe.top")
 

@@ -27,7 +27,7 @@ class BarFeed:
     data: of the venue.
     symbols: which.
     days: of history, whole days of UTC before the one of a request.
-    patience: seconds after its close in which a bar that is not there, or not whole, is late.
+    grace_seconds: seconds after its close in which a bar that is not there, or not whole, is late.
     """
 
     def __init__(

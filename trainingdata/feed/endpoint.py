@@ -34,8 +34,8 @@ LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 class ApiKeys:
     """What opens an account.
 
-    They are never printed: the object shows itself as `ApiKeys()`, and `redact` takes both out of any
-    text.
+    They are never printed: the object shows itself as `ApiKeys()`, and `redact` takes both out of
+    any text.
     """
 
     key: str = field(repr=False)
@@ -51,7 +51,8 @@ class ApiKeys:
         ]
         if missing:
             raise InputError(
-                f"{missing[0]}: not set in the environment; an account needs {KEY_VARIABLE} and {SECRET_VARIABLE}"
+                f"{missing[0]}: not set in the environment; an account needs {KEY_VARIABLE} and"
+                f" {SECRET_VARIABLE}"
             )
         for name in (KEY_VARIABLE, SECRET_VARIABLE):
             # A header cannot carry anything else, and what refuses it may print it.
@@ -131,8 +132,8 @@ class BrokerSettings(RequestSettings):
         shown = mask_password(url)
         if shown != url:
             raise InputError(
-                f"broker.url_override: {shown!r} holds a user and a password; keys come from {KEY_VARIABLE}"
-                f" and {SECRET_VARIABLE} alone"
+                f"broker.url_override: {shown!r} holds a user and a password; keys come from"
+                f" {KEY_VARIABLE} and {SECRET_VARIABLE} alone"
             )
         if not sound or not host or parts.path not in ("", "/") or parts.query:
             raise InputError(
@@ -214,8 +215,8 @@ def _refusal(error: Any, words: str) -> str:
     status = error.status_code
     if status in AUTH_STATUSES:
         hint = (
-            f"check {KEY_VARIABLE}, {SECRET_VARIABLE} and broker.paper; keys without a paid plan read data.feed=iex,"
-            " not sip"
+            f"check {KEY_VARIABLE}, {SECRET_VARIABLE} and broker.paper; keys without a paid plan"
+            " read data.feed=iex, not sip"
         )
         return f"refused ({status}): {words}; {hint}"
     return f"status {status}: {words}"

@@ -58,8 +58,8 @@ class OptionalField(Generic[T]):
 
     name: of the field.
     parse: what its value says; it raises `ValueError` for a value that says nothing.
-    absent: what counts where it is missing or empty.
-    means: what that means, for the log; empty where it is the rule that it is missing.
+    default: what counts where it is missing or empty.
+    absence_meaning: what that means, for the log; empty where it is the rule that it is missing.
     """
 
     name: str

@@ -174,8 +174,8 @@ class MarketData:
         coins = [item for item in items if item.kind is AssetClass.CRYPTO]
         if stocks and self._keys is None:
             raise InputError(
-                f"{KEY_VARIABLE}: not set in the environment; bars of {stocks[0].symbol} need {KEY_VARIABLE} and"
-                f" {SECRET_VARIABLE}"
+                f"{KEY_VARIABLE}: not set in the environment; bars of {stocks[0].symbol} need"
+                f" {KEY_VARIABLE} and {SECRET_VARIABLE}"
             )
         return [items for items in (stocks, coins) if items]
 

@@ -32,7 +32,7 @@ class Drift:
     """A live journal beside the simulation of the same hours.
 
     source: the journal, and the bars that were simulated on.
-    begins, ends: instants between which the profits were earned.
+    start, end: instants between which the profits were earned.
     live, simulated: the accounts.
     terms: what the live one earned more, by cause; USD, exact.
     decisions: beside those made anew for every account as journaled.

@@ -8,7 +8,8 @@ q0: held at the beginning. Q and V: signed quantity of a trade and what it cost,
 unlisted: whatever the account's stated worth has beyond that.
 
 The difference of two such sums is split trade by trade, and once by the marks. Numbers are
-fractions, because a mean price is rarely a finite decimal: nothing is rounded before `to_whole_cents`.
+fractions, because a mean price is rarely a finite decimal: nothing is rounded before
+    `to_whole_cents`.
 """
 
 from __future__ import annotations

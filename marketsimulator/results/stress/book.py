@@ -55,7 +55,7 @@ class StressedBook:
 
     account: its positions and their marks.
     source: whose it is, in a few words.
-    proceeds: USD that open shorts were sold for, by symbol.
+    short_proceeds: USD that open shorts were sold for, by symbol.
     bars: of the symbols, for days that have a name.
     known: of them what was known at the instant, as it was seen then.
     option_risk: USD that open options can lose at most from what they are valued at.
