@@ -20,7 +20,7 @@ from option_spreads.autoscaler.rules import SPREAD_WIDTHS
 
 ONE_EACH = ("STARTING_CAPITAL=1000000", "AUTOSCALING_ENABLED=false")
 STOPS = ("rules.stop_multiple=null", "rules.stop_usd=null")
-HELD = (*STOPS, "rules.target=null", "rules.trail_from=null")
+HELD = (*STOPS, "rules.target=null", "rules.trail_start=null")
 HALF = ("costs.slippage=0.025",)
 FREE = ("costs.slippage=0", "costs.commission=0", "costs.fee=0")
 LEVELS = (0.73, 0.88)  # of the smile, a standard error to either side of its default

@@ -86,7 +86,7 @@ class SymbolFileRows:
         starts = self._starts()
         if self.daily and self.item.kind is AssetClass.CRYPTO and timeframe.crypto_day != "utc":
             raise DataError(
-                f"{self.path}: its days end at midnight UTC; data.coin_day={timeframe.crypto_day}"
+                f"{self.path}: its days end at midnight UTC; data.crypto_day={timeframe.crypto_day}"
                 " needs the coin's bars of an hour or of minutes, of which days are put together"
             )
         closes = timeframe.fills_at_close and self.item.kind is AssetClass.STOCK

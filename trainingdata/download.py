@@ -196,7 +196,7 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
     if start >= end:
         raise InputError(f"--start: {flags.start} is not before --end {flags.end or 'now'}")
     if config.data.crypto_day != "utc":
-        raise InputError("data.coin_day: files hold the days of UTC; load hours, timeframe=1h")
+        raise InputError("data.crypto_day: files hold the days of UTC; load hours, timeframe=1h")
     if config.data.fills:
         raise InputError("data.fills: no order is filled here; leave it out")
     check_output(

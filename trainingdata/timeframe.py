@@ -76,12 +76,12 @@ class Timeframe:
             )
         if self.crypto_day != "utc" and not self.daily:
             raise InputError(
-                f"data.coin_day: {self.crypto_day} is of daily bars; write timeframe=1d beside it"
+                f"data.crypto_day: {self.crypto_day} is of daily bars; write timeframe=1d beside it"
             )
         # Its day ends with the auction, of which nobody knows then what has filled.
         if self.fills_at_close and self.crypto_day != "utc":
             raise InputError(
-                f"data.coin_day: {self.crypto_day} ends a coin's day with the auction of"
+                f"data.crypto_day: {self.crypto_day} ends a coin's day with the auction of"
                 " fill=close; give utc, or fill=open"
             )
 

@@ -195,7 +195,7 @@ class Guards:
             seconds = (now - trade.at) / SECOND
             return (
                 f"the last trade of {symbol} is {seconds:.0f} seconds old;"
-                f" guards.quote_age is {settings.max_trade_age:g}"
+                f" guards.max_trade_age is {settings.max_trade_age:g}"
             )
         if order.limit_price is not None:
             return _beyond_collar(order, trade, settings.price_collar)
@@ -205,7 +205,7 @@ class Guards:
         if not abs(trade.price - sized) <= settings.price_collar * sized:
             return (
                 f"the last trade of {symbol} at {trade.price:g} is too far from {sized:g}, which"
-                f" it was sized at; guards.collar is {settings.price_collar:g}"
+                f" it was sized at; guards.price_collar is {settings.price_collar:g}"
             )
         return ""
 
@@ -375,5 +375,5 @@ def _beyond_collar(order: Order, trade: LastTrade, price_collar: float) -> str:
         return ""
     return (
         f"its limit {limit} is beyond {float(worst):g};"
-        f" guards.collar is {price_collar:g} of {float(reference):g}"
+        f" guards.price_collar is {price_collar:g} of {float(reference):g}"
     )

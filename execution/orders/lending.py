@@ -58,8 +58,9 @@ class MarginTerms:
     """Limits and rates of the broker's loans; interest is simple: yearly rate / 360 a night.
 
     Sources: Alpaca, "Margin and Short Selling" (leverage, margin_equity, requirements: read
-    2026-11-28; order_margin: read 2026-11-20); interest_rate is this project's default, Alpaca has
-    published 6.25 and 6.50 % (read 2026-11-20); cash_rate and borrow_rate are assumptions.
+    2026-11-28; order_price_buffer: read 2026-11-20); interest_rate is this project's default,
+    Alpaca has published 6.25 and 6.50 % (read 2026-11-20); cash_rate and borrow_rate are
+    assumptions.
     """
 
     regime: Literal["current", "dated"] = setting(

@@ -149,7 +149,7 @@ class OrderSizeLimits:
     max_crypto_value: float = setting(200_000.0, "USD, an order of coins at most", gt=0)
     price_margin: float = setting(
         0.05,
-        "margin to smallest_coin and largest_coin when an order is sized, as prices move",
+        "margin to min_crypto_value and max_crypto_value when an order is sized, as prices move",
         ge=0,
         lt=1,
     )
@@ -157,7 +157,7 @@ class OrderSizeLimits:
     def __post_init__(self) -> None:
         if self.crypto_dust > self.min_crypto_value:
             raise InputError(
-                f"orders.coin_dust: {self.crypto_dust:g} USD exceeds orders.smallest_coin, "
+                f"orders.crypto_dust: {self.crypto_dust:g} USD exceeds orders.min_crypto_value, "
                 f"{self.min_crypto_value:g}: dust cannot exceed it"
             )
 
@@ -203,7 +203,7 @@ class OrderSizeLimits:
             worth = float(bars.instruments[s].increment) * highest
             if worth > self.max_sized_crypto_value:
                 raise InputError(
-                    f"orders.largest_coin: {self.max_crypto_value:g} USD less room is below the"
+                    f"orders.max_crypto_value: {self.max_crypto_value:g} USD less room is below the"
                     f" {worth:.2f} that one increment of {bars.symbols[s]} comes to be worth"
                 )
 

@@ -157,11 +157,11 @@ def _value_refusal(
         if closes:
             return (
                 f"{order.symbol} is dust: a position worth ${worth:.4f} cannot be sold, only one of"
-                f" ${least:g} or more (orders.coin_dust)"
+                f" ${least:g} or more (orders.crypto_dust)"
             )
         return (
             f"an order of crypto is worth ${least:g} at least unless it closes the position, this"
-            f" ${worth:.2f} (orders.smallest_coin)"
+            f" ${worth:.2f} (orders.min_crypto_value)"
         )
     if coin and worth > Decimal(repr(terms.max_crypto_value)):
         return (

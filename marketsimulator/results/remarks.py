@@ -355,14 +355,15 @@ def small_order_remarks(run: Run, terms: OrderSizeLimits) -> list[str]:
     notes = []
     if small:
         notes.append(
-            f"{count_text(small, 'crypto order')} not made: worth less than orders.smallest_coin,"
+            f"{count_text(small, 'crypto order')} not made: worth less than"
+            " orders.min_crypto_value,"
             f" ${terms.min_crypto_value:g}, and a margin of {percent(terms.price_margin)}"
-            " (orders.room)."
+            " (orders.price_margin)."
         )
     if dust:
         notes.append(
             f"{count_text(dust, 'crypto sale')} not made: positions worth less than"
-            f" orders.coin_dust, ${terms.crypto_dust:g}, are dust."
+            f" orders.crypto_dust, ${terms.crypto_dust:g}, are dust."
         )
     return notes
 

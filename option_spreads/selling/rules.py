@@ -277,7 +277,7 @@ class SpreadRules:
             raise InputError(f"rules.entries: {list(self.entries)} names a minute twice")
         if self.min_vix > self.max_vix:
             raise InputError(
-                f"rules.vix_least: {self.min_vix:g} is above rules.vix_most, {self.max_vix:g}:"
+                f"rules.min_vix: {self.min_vix:g} is above rules.max_vix, {self.max_vix:g}:"
                 " nothing would be sold"
             )
         parse_strategy(self.strategy)
@@ -325,7 +325,7 @@ class SpreadRules:
         if late := [minute for minute in self.entries if minute >= latest]:
             raise InputError(
                 f"rules.entries: nothing would be sold at {late}, which is not before minute"
-                f" {latest:g} (rules.leave_at, or the broker's last orders)"
+                f" {latest:g} (rules.exit_minute, or the broker's last orders)"
             )
 
     def must_leave(self, minute: float) -> bool:

@@ -89,8 +89,8 @@ class SellingSettings(AutoscalingSettings):
         # Options on a stock deliver shares, which a spread held to the close would leave behind.
         if self.delivers_shares and self.rules.exit_minute is None:
             raise InputError(
-                f"rules.leave_at: options on {self.root} deliver shares; name a minute before the"
-                " close"
+                f"rules.exit_minute: options on {self.root} deliver shares; name a minute before"
+                " the close"
             )
         self._refuse_late_exit()
         self.rules.refuse_late_entries(SESSION - self.cutoff_minutes)
@@ -106,7 +106,7 @@ class SellingSettings(AutoscalingSettings):
         latest = SESSION - self.cutoff_minutes - (self.interval + self.patience) / 60
         if exit_minute is not None and exit_minute > latest:
             raise InputError(
-                f"rules.leave_at: {exit_minute:g} is too late for a look and an order before the"
+                f"rules.exit_minute: {exit_minute:g} is too late for a look and an order before the"
                 f" cutoff, {self.cutoff_minutes:g} minutes before the close; name"
                 f" {math.floor(latest)} at most"
             )

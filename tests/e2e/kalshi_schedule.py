@@ -124,7 +124,7 @@ def _words(folder: Path, wire: FaultProxy, rng: random.Random) -> tuple[str, ...
         *("-m", "event_contracts.trade", f"markets=[{','.join(MARKETS)}]", "interval=0.25"),
         *(f"policy={rng.choice(POLICIES)}", f"price_style={rng.choice(STYLES)}"),
         *(f"folder={folder / 'journals'}", f"broker.url_override={wire.url}"),
-        f"broker.landing_seconds={LANDING}",
+        f"broker.late_arrival_seconds={LANDING}",
     )
 
 
@@ -243,7 +243,7 @@ class KalshiTrading(FaultRuns):
         Or it is killed before that.
         """
         seed = self.rng.randint(0, 99)
-        run = self.start(*self.impatient, "halt_after=1000", f"seed={seed}")
+        run = self.start(*self.impatient, "max_failed_cycles=1000", f"seed={seed}")
         if self.rng.random() < KILLED:
             self.counts[f"killed at {arm_kill(run, self.rng)}"] += 1
         before = sum(self.wire.heard.values())

@@ -241,7 +241,7 @@ class Live:
 
     @classmethod
     def at(cls, here: Practice, *words: str, patience: float = 0.0, **more: Any) -> Live:
-        settings = live_settings(here, *SPAN[3:], f"bar_patience={patience}", *words, **more)
+        settings = live_settings(here, *SPAN[3:], f"bar_wait_seconds={patience}", *words, **more)
         bars = here.venue.market.bars
         trader = settings.trader(settings.forecaster.build(bars.symbols))
         if "oracle" in trader.forecaster.name:

@@ -41,7 +41,7 @@ LAST = "2024-03-08"
 STRATEGIES = ("PUT", "CALL", "IRON_CONDOR", "OTM_SINGLE_SIDED")
 MOST = 4  # contracts of a trade
 RULES = (
-    *("rules.vix_most=90", "rules.credit_least=0.05", "rules.distance=0.4"),
+    *("rules.max_vix=90", "rules.min_credit=0.05", "rules.distance=0.4"),
     *("costs.commission=0.65", "costs.fee=0.05", "patience=0.2", "interval=0"),
     *(f"MAX_CONTRACTS={MOST}", "BOOTSTRAP_MODE=prior", "BOOTSTRAP_TRADES=4"),
 )
@@ -102,7 +102,7 @@ class Selling(FaultRuns):
             self.wire.danger_of_orders = self.rng.choice((None, 0.4, 0.8))
             if self.rng.random() < 0.2:
                 self.here.fail(**self.rng.choice(VENUE_FAULTS))
-            self.run(f"looks={self.rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
+            self.run(f"polls={self.rng.choice((1, 2, 4, 12))}", meanwhile=self._meanwhile())
             if self.rng.random() < 0.3:
                 self.wire.land()
         if self.rng.random() < 0.2:
@@ -118,14 +118,14 @@ class Selling(FaultRuns):
         later = closes[int(np.searchsorted(closes, self._now)) + 1]
         self.here.advance(f"{later}Z")
         for _ in range(2):
-            self.calm_run("looks=2")
+            self.calm_run("polls=2")
         self._look_at_books()
 
     finish = end
 
     def killed_step(self, number: int) -> None:
         """Run the seller until it was killed so often, then to its end, and go on to the next."""
-        words = (*PATIENT, "looks=3")
+        words = (*PATIENT, "polls=3")
         landed = 0
         while landed < number:
             run = self.start(*words)
@@ -160,7 +160,7 @@ class Selling(FaultRuns):
     def _look_while_calm(self) -> None:
         """Let the seller find out what became of its orders."""
         self.here.clear_faults()
-        self.calm_run("looks=2")
+        self.calm_run("polls=2")
 
     def _look_at_books(self) -> None:
         """Compare everything that the venue has done with everything that is written down."""
@@ -248,7 +248,7 @@ def _words(folder: Path, vix: Path, wire: FaultProxy, rng: random.Random) -> lis
         *(f"broker.url_override={wire.url}", f"strategies=[{strategies}]"),
         # The practice server settles in cash whatever expires.
         "delivers=false",
-        *(f"rules.entries=[{entries}]", f"rules.leave_at={exit_minute or 'null'}"),
+        *(f"rules.entries=[{entries}]", f"rules.exit_minute={exit_minute or 'null'}"),
         f"STARTING_CAPITAL={rng.choice(CAPITALS)}",
         f"AUTOSCALING_DATA_DIR={folder / 'account'}",
     ]

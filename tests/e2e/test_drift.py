@@ -136,7 +136,7 @@ def test_an_account_in_which_a_symbol_ended_does_not_drift(practice: Start, tmp_
     mask = bars.mask.copy()
     mask[bars.symbols.index("SYB"), bars.times >= np.datetime64("2024-02-21")] = False
     folder = write_bars(replace(bars, mask=mask), tmp_path / "bars", bars.symbols)
-    words = (f"data.dir=[{folder}]", "data.ended_after=1", "data.end=2024-02-26")
+    words = (f"data.dir=[{folder}]", "data.delisted_after=1", "data.end=2024-02-26")
     here = practice(STOCKS, *words)
     here.advance("2024-02-20T19:30:00Z")
     drift = measure_drift(

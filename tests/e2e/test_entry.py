@@ -78,7 +78,7 @@ def previewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     at_the_account(monkeypatch, tmp_path)
 
     def run(here: Practice, *words: str) -> tuple[str, str]:
-        more = ("bar_patience=0", "forecaster=ewma", "forecaster.calibrated=false")
+        more = ("bar_wait_seconds=0", "forecaster=ewma", "forecaster.calibrated=false")
         told = (*words, f"broker.url_override={here.url}", *more)
         code, printed, said = answer_of("trade_stock_e2e", *told)
         assert code == 0, said

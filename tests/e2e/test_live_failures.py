@@ -38,7 +38,7 @@ def paper_words(here: Practice) -> list[str]:
     return [
         *("mode=paper", "symbols=[SYA,SYB]", f"broker.url_override={here.url}"),
         *("forecaster=ewma", "forecaster.calibrated=false"),
-        *("sizing.strategy=equal_weight", "bar_patience=0"),
+        *("sizing.strategy=equal_weight", "bar_wait_seconds=0"),
     ]
 
 

@@ -85,7 +85,7 @@ def put(name: str, count: int = 1, least: str | None = None, *, back: bool = Fal
 
 
 # A server's hours end at half past: 14:30 is the last before the cut-off of a stock's options.
-SOLD = (f"root={UNDER}", f"underlying={UNDER}", "rules.leave_at=300")
+SOLD = (f"root={UNDER}", f"underlying={UNDER}", "rules.exit_minute=300")
 
 
 def selling(*words: str) -> SellingSettings:
@@ -392,7 +392,7 @@ def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
     monkeypatch.setattr(AlpacaSpreads, "submit", unheard)
     words = [f"vix={vix}", *SOLD, f"broker.url_override={here.url}", "rules.entries=[60]"]
     folders = [f"AUTOSCALING_DATA_DIR={tmp_path}", f"folder={tmp_path / 'live'}"]
-    sell([*words, *folders, "looks=1"], KEYS)
+    sell([*words, *folders, "polls=1"], KEYS)
     assert len(here.posts) == 1
     assert [each.stage for each in read_state(tmp_path / "paper").spreads] == ["open"]
     # Nobody else marks the account, and what it loses is to halt it.
@@ -406,10 +406,10 @@ def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
     ("wrong", "says"),
     [
         ("broker.paper=false", "paper"),
-        ("rules.leave_at=null", "deliver shares"),
+        ("rules.exit_minute=null", "deliver shares"),
         ("rules.entries=[30,300,330]", r"\[300, 330\]"),
         ("interval=3600", "284 at most"),
-        ("cutoff=100", "leave_at: 300"),
+        ("cutoff=100", "exit_minute: 300"),
         ("HEALTHCHECK_URL=ftp://token", "HEALTHCHECK_URL"),
     ],
 )

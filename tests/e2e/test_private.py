@@ -36,7 +36,7 @@ def test_a_cycle_of_the_loop_leaves_nothing_that_others_may_read(
     command = [
         *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]"),
         *(f"broker.url_override={here.url}", "forecaster=ewma", "forecaster.calibrated=false"),
-        *("cycles=1", "bar_patience=0"),
+        *("cycles=1", "bar_wait_seconds=0"),
     ]
     for first in (True, False):
         done = run_command(command, cwd=home, env=environment(home))

@@ -41,12 +41,12 @@ def both_jobs(url: str, vix: Path, *words: str) -> list[str]:
     entries = ",".join(map(str, range(30, 300, 30)))
     selling = [
         *(f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "delivers=false", "interval=0"),
-        *(f"rules.entries=[{entries}]", "rules.leave_at=300", "patience=0"),
+        *(f"rules.entries=[{entries}]", "rules.exit_minute=300", "patience=0"),
     ]
     return [
         *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "symbols=[SYA,SYB]", *words),
         *(f"broker.url_override={url}", "forecaster=ewma", "forecaster.calibrated=false"),
-        *("bar_patience=0", "jobs=[trade,spreads]"),
+        *("bar_wait_seconds=0", "jobs=[trade,spreads]"),
         "spreads=[{}]".format(",".join(f"'{word}'" for word in selling)),
     ]
 
@@ -59,7 +59,7 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     AccountFiles(tmp_path / "data" / "autoscaling" / "paper", 20_000.0).initialise()
     desk = here.venue.options.desks[UNDER]
     loop = Started(
-        both_jobs(here.url, vix, "cycles=2", "decision_seconds=3600"),
+        both_jobs(here.url, vix, "cycles=2", "decision_valid_seconds=3600"),
         cwd=tmp_path,
         env=environment(tmp_path),
     )
@@ -180,8 +180,8 @@ def seller_of_one_entry(practice: Start, vix: Path, folder: Path) -> tuple[Pract
     AccountFiles(folder / "files" / "paper", 20_000.0).initialise()
     words = [f"vix={vix}", f"root={UNDER}", f"underlying={UNDER}", "rules.entries=[60]"]
     words += [f"AUTOSCALING_DATA_DIR={folder / 'files'}", f"folder={folder / 'live'}"]
-    words += [f"broker.url_override={here.url}", "rules.leave_at=300", "patience=0"]
-    return here, [*words, "interval=0", "looks=1"]
+    words += [f"broker.url_override={here.url}", "rules.exit_minute=300", "patience=0"]
+    return here, [*words, "interval=0", "polls=1"]
 
 
 @pytest.mark.first_example

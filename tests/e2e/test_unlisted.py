@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.practice import OPENING, Practice, environment, practising
 from tests.e2e.refused import answer_of, refusal_of
 
-RAW = ("forecaster=ewma", "forecaster.calibrated=false", "bar_patience=0", "broker.attempts=1")
+RAW = ("forecaster=ewma", "forecaster.calibrated=false", "bar_wait_seconds=0", "broker.attempts=1")
 EQUAL = "sizing.strategy=equal_weight"
 MISSPELT = "SYBB: the venue has no such asset; did you mean SYB?"
 

@@ -117,7 +117,7 @@ class Trading:
         alerts = f"alert_url={self.wire.url.replace('http://', ADDRESS)}/alert"
         (place.folder / "noise.py").write_text(NOISE)
         self.words = (
-            *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "bar_patience=0"),
+            *(str(ROOT / "trade_stock_e2e.py"), "mode=paper", "bar_wait_seconds=0"),
             *(f"symbols=[{','.join(SYMBOLS)}]", f"broker.url_override={self.wire.url}"),
             *("forecaster._target_=noise.Noise", "forecaster.calibrated=false"),
             *("sizing.holding=next", f"sizing.strategy={STRATEGY}"),

@@ -244,7 +244,7 @@ def test_the_last_events_judge_and_the_markets_of_one_are_one_group(tmp_path: Pa
     assert held_out.groups.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert held_out.source == "recorded markets of RAIN-2, RAIN-3, RAIN-4, RAIN-5"
     assert compare(settings).standings[-1].profit == 0
-    with pytest.raises(InputError, match="judge_events: 6 of 6 recorded events leave none"):
+    with pytest.raises(InputError, match="holdout_events: 6 of 6 recorded events leave none"):
         held_out_sessions(replace(settings, holdout_events=6))
 
 

@@ -391,7 +391,7 @@ def test_a_limit_is_not_far_beyond_the_last_trade_on_the_paying_side(
     side: str, limit: float, passes: bool, part: OrderRole
 ) -> None:
     worst = 110 if side == "buy" else 90
-    why = f"its limit {limit:g} is beyond {worst}; guards.collar is 0.1 of 100"
+    why = f"its limit {limit:g} is beyond {worst}; guards.price_collar is 0.1 of 100"
     found = judged(intent(side=side, part=part, limit_price=limit))
     assert found == ("" if passes else why)
 
@@ -406,8 +406,8 @@ def traded(
 SOLD_LOW = intent(side="sell", part="reduction", limit_price="50")
 STOP = partial(intent, side="sell", stop_price="70")
 UNSIZED = seen(prices={}, trades={"NVDA": LastTrade(100, NOW)})
-OLD = "seconds old; guards.quote_age is 900"
-FAR = "which it was sized at; guards.collar is 0.1"
+OLD = "seconds old; guards.max_trade_age is 900"
+FAR = "which it was sized at; guards.price_collar is 0.1"
 OVER = seen(positions={"NVDA": "90", "MSFT": "-100"})
 SAME = {s: LastTrade(100.0, NOW) for s in PRICES}
 STRANGE = seen(open_orders=(Order("w", "TSLA", "buy", Decimal(1), "by somebody else"),))
@@ -434,8 +434,8 @@ LEAST = "guards.max_position is 0.75"
         # A stop-limit is measured from its stop.
         *((STOP(part=part, limit_price="63"), None, "", {}) for part in ("opening", "reduction")),
         *(
-            (STOP(part=part, limit_price="62.9"), None, "beyond 63; guards.collar is 0.1 of 70", {})
-            for part in ("opening", "reduction")
+            (STOP(part=part, limit_price="62.9"), None, "beyond 63; guards.price_collar is 0.1 of
+            70", {}) for part in ("opening", "reduction")
         ),
         # A market order is sized near the last trade.
         *((intent(), traded("NVDA", price), "", {}) for price in (110, 90)),

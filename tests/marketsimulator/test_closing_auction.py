@@ -66,7 +66,7 @@ def test_a_daily_order_is_for_its_auction_and_a_change_of_sign_closes_first(
     ("words", "says"),
     [
         (["fill=close", "timeframe=15m"], "it goes with timeframe=1d"),
-        (["fill=close", "timeframe=1d", "data.coin_day=new_york"], "data.coin_day: new_york"),
+        (["fill=close", "timeframe=1d", "data.crypto_day=new_york"], "data.crypto_day: new_york"),
         (["fill=close", "timeframe=1d", "data.adjustment=raw"], "holds a split's two prices"),
     ],
 )

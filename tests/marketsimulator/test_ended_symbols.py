@@ -120,7 +120,7 @@ def test_what_waits_is_cancelled_with_its_symbol() -> None:
 
 
 def test_walk_stepped_broker_sweep_and_accountant_keep_one_account() -> None:
-    words = (*WORDS, "data.ended_after=3", "data.ended_loss=0.4")
+    words = (*WORDS, "data.delisted_after=3", "data.delisting_loss=0.4")
     settings = settings_of(*words)
     market = settings.market()
     opens = first_open_from(np.datetime64("2024-02-22"))
@@ -156,7 +156,7 @@ def test_a_page_adds_up_where_a_share_is_worth_nothing(
         return market.on(ended(market.bars, {"SYA": "2024-02-22"}))
 
     monkeypatch.setattr(BacktestSettings, "market", shorter)
-    words = (*WORDS, "data.ended_after=3", "data.ended_loss=1", "prior.stock_sharpe=2")
+    words = (*WORDS, "data.delisted_after=3", "data.delisting_loss=1", "prior.stock_sharpe=2")
     results = run_backtest(settings_of(*words))
     summary = results.summary()
     ends = [each for each in results.main.bookings if each.kind == DELISTED]
@@ -337,7 +337,7 @@ def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> N
 
 
 def test_accountant_keeps_a_returned_symbol_too() -> None:
-    settings = settings_of(*WORDS, "data.ended_after=3", "data.ended_loss=0.4")
+    settings = settings_of(*WORDS, "data.delisted_after=3", "data.delisting_loss=0.4")
     market = settings.market()
     bars = market.bars
     row = bars.symbols.index("SYA")

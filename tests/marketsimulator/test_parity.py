@@ -140,7 +140,7 @@ def test_limits_on_groups_and_positions_hold_walked_swept_and_asked(
 ) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text(GROUPS)
-    words = (f"limits.groups={path}", "limits.most_positions=3", f"sizing.strategy={strategy}")
+    words = (f"limits.groups={path}", "limits.max_positions=3", f"sizing.strategy={strategy}")
     run, outcome = walked_and_swept(*words)
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 10
     frame = run.decision_frame()

@@ -351,7 +351,7 @@ def ruined(folder: Path) -> Results:
     """An account that a crash has left nothing of, beside itself."""
     data = write_bars(folder / "bars", {"AAA": 0.3, "BBB": 0.5})
     orders = [("AAA", "1400"), ("BBB", "1200")]
-    main, settings, _ = run_through(folder / "run", data, orders, "margin.order_margin=1")
+    main, settings, _ = run_through(folder / "run", data, orders, "margin.order_price_buffer=1")
     bars = settings.bars()
     market = settings.data.market(bars, int(np.searchsorted(bars.times, main.rows[0].at)))
     beside = tuple(replace(main, name=name) for name in (RANDOM_WALK, BUY_AND_HOLD))

@@ -51,7 +51,7 @@ def test_a_small_account_trades_nothing_below_the_minimum(capital: int) -> None:
     assert any(usd < 10 for usd, _ in traded(small_run(f"capital={capital}", *ANY_SIZE)))
 
 
-ANY_SIZE = ("orders.smallest_coin=0", "orders.coin_dust=0")
+ANY_SIZE = ("orders.min_crypto_value=0", "orders.crypto_dust=0")
 
 
 def test_decisions_name_orders_below_the_minimum() -> None:

@@ -206,8 +206,8 @@ def test_the_bar_of_a_day_is_the_worst_of_what_still_trades(tmp_path: Path) -> N
 
 
 HELD = [("AAA", "1400"), ("BBB", "1200"), ("BTCUSD", "150")]
-THIN = ("fills.volume_share=0.0001", "fills.remainder=carry", "margin.order_margin=1")
-LENT = ("fills.volume_share=null", "costs.stock_half_spread_bps=3", "margin.order_margin=1")
+THIN = ("fills.volume_share=0.0001", "fills.remainder=carry", "margin.order_price_buffer=1")
+LENT = ("fills.volume_share=null", "costs.stock_half_spread_bps=3", "margin.order_price_buffer=1")
 
 
 SHORT = [("AAA", "-1700"), ("AAA", "200"), ("BBB", "1300")]  # a part is bought back

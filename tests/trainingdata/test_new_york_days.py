@@ -125,7 +125,7 @@ def write_days(path: Path, every: str) -> None:
 
 
 def settings_of(folder: Path, *words: str) -> BacktestSettings:
-    base = [f"data.dir={folder}", "trials=null", "data.coin_day=new_york"]
+    base = [f"data.dir={folder}", "trials=null", "data.crypto_day=new_york"]
     return BacktestSettings.from_config(compose_config("backtest", [*base, *words]))
 
 
@@ -155,8 +155,8 @@ def test_a_mixed_book_of_days_has_one_instant_put_together_of_any_shorter_bars(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "data.coin_day: new_york is of daily bars; write timeframe=1d beside it"),
-        (["timeframe=1h"], "data.coin_day: new_york is of daily bars"),
+        ([], "data.crypto_day: new_york is of daily bars; write timeframe=1d beside it"),
+        (["timeframe=1h"], "data.crypto_day: new_york is of daily bars"),
         (["timeframe=1d", "symbols=ETHUSD"], "ETHUSD.csv: its days end at midnight UTC"),
     ],
 )
