@@ -226,7 +226,7 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
 def build_result(comparison: Comparison) -> Result:
     """The answers, a row a policy, and the sizes of each; the page and everything but its plots."""
     standings = comparison.standings
-    sizes = {each.name: PositionSizeMetrics.of(each.episodes) for each in standings}
+    sizes = {each.name: PositionSizeMetrics.from_episodes(each.episodes) for each in standings}
     first, *others = (_sentence(pair, answer) for pair, answer in comparison.answers.items())
     level = LEVELS[next(iter(comparison.answers.values())).verdict]
     groups = comparison.held_out.independent

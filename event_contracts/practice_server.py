@@ -307,7 +307,7 @@ class KalshiServer(PracticeServer):
 
     def _submit(self, asked: Request) -> Response:
         self._refuse_in_pause(asked)
-        order = OrderRequest.of(asked.json_object())
+        order = OrderRequest.parse(asked.json_object())
         placed = take(
             self.exchange,
             order,
@@ -441,7 +441,7 @@ def warm_up() -> None:
     order = EventContractOrder("rehearsal", "SIM", "BUY", "YES", Decimal("0.99"), Decimal(1), later)
     for force in get_args(ContractTimeInForce):
         named = replace(order, client_order_id=f"rehearsal {force}", time_in_force=force)
-        take(exchange, OrderRequest.of(order_request(named)))
+        take(exchange, OrderRequest.parse(order_request(named)))
     exchange.advance()
 
 
@@ -501,7 +501,7 @@ def read(words: Sequence[str]) -> tuple[Practice, None]:
         "starting_cash": arguments.capital,
     }
     config = compose_config("kalshi_venue", [*flags_to_overrides(flags), *arguments.overrides])
-    return Practice(KalshiVenueSettings.of(config), arguments.key_file, serving), None
+    return Practice(KalshiVenueSettings.from_config(config), arguments.key_file, serving), None
 
 
 def run(settings: Practice) -> None:

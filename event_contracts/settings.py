@@ -93,7 +93,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
         self.action_space_at(FeeRules())
 
     @classmethod
-    def of(cls, config: DictConfig) -> KalshiTradingSettings:
+    def from_config(cls, config: DictConfig) -> KalshiTradingSettings:
         settings = settings_from_config(cls, config)
         if not settings.markets:
             raise InputError("markets: none is named; markets=[TICKER,…]")
@@ -242,7 +242,7 @@ class KalshiVenueSettings:
         self.episode()
 
     @classmethod
-    def of(cls, config: DictConfig) -> KalshiVenueSettings:
+    def from_config(cls, config: DictConfig) -> KalshiVenueSettings:
         return settings_from_config(cls, config)
 
     def episode(self) -> EpisodeSettings:

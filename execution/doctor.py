@@ -123,13 +123,13 @@ class DoctorContext:
     def facts(self) -> Mapping[str, Any]:
         with self.connection.translate_errors("the account"):
             facts = as_mapping(self.connection.client.get_account())
-            AccountEntry.id.of(facts)
+            AccountEntry.id.read(facts)
         return facts
 
     @cached_property
     def journal(self) -> Path:
         """Of the account, whether it is there or not."""
-        return (self.root / AccountEntry.id.of(self.facts) / JOURNAL_FILE).absolute()
+        return (self.root / AccountEntry.id.read(self.facts) / JOURNAL_FILE).absolute()
 
     @cached_property
     def traded(self) -> bool:
@@ -181,17 +181,17 @@ def _venue(start: DoctorContext) -> CheckResult:
 
 def _account(start: DoctorContext) -> CheckResult:
     """Check whether the venue takes orders of the account."""
-    account = AccountEntry.id.of(start.facts)
+    account = AccountEntry.id.read(start.facts)
     said = account_blocks(start.facts, paper=start.settings.broker.paper)
     if not said:
-        return "ok", f"{account} is {AccountEntry.status.of(start.facts)}, with no block"
+        return "ok", f"{account} is {AccountEntry.status.read(start.facts)}, with no block"
     text = f"{account} {' and '.join(said)}; no order is taken until the venue lifts that"
     return "failure", text
 
 
 def _margin(start: DoctorContext) -> CheckResult:
     """Whether the venue lends as much as the limits would use."""
-    multiplier = AccountEntry.multiplier.of(start.facts)
+    multiplier = AccountEntry.multiplier.read(start.facts)
     leverage = start.settings.limits.intraday_leverage
     found = f"the venue lends up to {multiplier:f} times equity"
     if multiplier >= Decimal(repr(leverage)):
@@ -201,13 +201,13 @@ def _margin(start: DoctorContext) -> CheckResult:
 
 
 def _shorting(start: DoctorContext) -> CheckResult:
-    if AccountEntry.shorting.of(start.facts):
+    if AccountEntry.shorting.read(start.facts):
         return "ok", "enabled"
     return "warning", "not enabled, nothing is sold short; have it enabled at the venue"
 
 
 def _crypto(start: DoctorContext) -> CheckResult:
-    status = AccountEntry.crypto_status.of(start.facts)
+    status = AccountEntry.crypto_status.read(start.facts)
     if is_trading_status(status, paper=start.settings.broker.paper):
         return "ok", status
     coins = ", ".join(filter(is_crypto, start.symbols))

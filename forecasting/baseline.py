@@ -53,9 +53,13 @@ class RandomWalk:
         if not 0 < self.decay < 1:
             raise InputError(f"forecaster.decay: {self.decay} is outside 0 … 1")
         if self.degrees_of_freedom <= 2:
-            raise InputError(f"forecaster.freedom: {self.degrees_of_freedom} is not above 2")
+            raise InputError(
+                f"forecaster.degrees_of_freedom: {self.degrees_of_freedom} is not above 2"
+            )
         if not 0 <= self.sample_variance_share <= 1:
-            raise InputError(f"forecaster.plain: {self.sample_variance_share} is outside 0 … 1")
+            raise InputError(
+                f"forecaster.sample_variance_share: {self.sample_variance_share} is outside 0 … 1"
+            )
 
     @property
     def name(self) -> str:

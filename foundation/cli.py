@@ -64,9 +64,9 @@ class Command:
 
     The module's docstring is its help. Its `run(settings)` or `run(settings, progress)` does the
     work and returns a `Result`; the class in the annotation of `settings` reads a configuration
-    with its `of`. A module whose words are more than settings has `read(words)`, which returns the
-    settings and the folder of the output, or None; one whose output is no folder of its own checks
-    it in `resolve_output(settings, config)`.
+    with its `from_config`. A module whose words are more than settings has `read(words)`, which
+    returns the settings and the folder of the output, or None; one whose output is no folder of its
+    own checks it in `resolve_output(settings, config)`.
 
     module: as `python -m` takes it.
     config: name of its file in configs; none where flags are all that it takes.
@@ -353,7 +353,7 @@ def _read(
         from foundation.compose import CommandLine, config_of_line
 
         config = config_of_line(line or CommandLine(command.config, _overrides(command, words)))
-    settings = get_type_hints(home.run)["settings"].of(config)
+    settings = get_type_hints(home.run)["settings"].from_config(config)
     if hasattr(home, "resolve_output"):
         return settings, home.resolve_output(settings, config)
     if not command.output:
@@ -374,7 +374,7 @@ def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
 
     # A command that calls no compiled code has not loaded the compiler, and need not load it here.
     compiled = sys.modules.get("foundation.compiled")
-    counted = compiled.compilations_counted if compiled else nullcontext
+    counted = compiled.count_compilations if compiled else nullcontext
     with show_progress() as progress, counted(progress):
         yield (progress,)
 

@@ -462,7 +462,7 @@ def read(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
     flags = {key: getattr(arguments, key) for key in ("start", "end", "capital", "symbols")}
     overrides = flags_to_overrides({**flags, "data.dir": arguments.data_dir})
     config = compose_config("venue", [*overrides, "trials=null", *arguments.overrides])
-    return AlpacaServerSettings(settings_classes("venue")[0].of(config), serving), None
+    return AlpacaServerSettings(settings_classes("venue")[0].from_config(config), serving), None
 
 
 def run(settings: AlpacaServerSettings) -> None:

@@ -388,10 +388,10 @@ def premium_share(run: Run) -> float | None:
     """
     d = run.decision_frame()
     hours = holding_hours(d) * d["target"].abs()
-    expected = d["plan_earned"].abs() + d["plan_forecast"].abs()
+    expected = d["plan_period_premium"].abs() + d["plan_forecast"].abs()
     counts = np.isfinite(hours) & (expected > 0)
     weight = (hours / expected)[counts]
-    earned = float((weight * d["plan_earned"].abs()[counts]).sum())
+    earned = float((weight * d["plan_period_premium"].abs()[counts]).sum())
     forecast = float((weight * d["plan_forecast"].abs()[counts]).sum())
     return earned / (earned + forecast) if earned + forecast > 0 else None
 

@@ -236,7 +236,7 @@ def verdict_text(review: Review) -> str:
 
 def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
     """Settings of configs/autoscaling.yaml, changed by the environment and `key=value` words."""
-    return AutoscalingSettings.of(compose_config("autoscaling", list(overrides)))
+    return AutoscalingSettings.from_config(compose_config("autoscaling", list(overrides)))
 
 
 def account_result(

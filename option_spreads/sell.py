@@ -38,7 +38,7 @@ def sell(words: Sequence[str], keys: ApiKeys) -> None:
 
     words: overrides of configs/sell_spreads.yaml.
     """
-    selling = SellingSettings.of(compose_config("sell_spreads", list(words)))
+    selling = SellingSettings.from_config(compose_config("sell_spreads", list(words)))
     # A file that cannot be read is no reason to wait for the venue.
     selling.volatility()
     settings = LiveSettings(

@@ -351,7 +351,9 @@ def _check_moments(
         )
     within = [isinstance(toll, float | int) and 0 <= toll < 1 for toll in borrow_costs]
     if len(borrow_costs) not in (0, periods) or not all(within):
-        raise InputError(f"tolls: {list(borrow_costs)} are not {periods} numbers within 0 … 1")
+        raise InputError(
+            f"borrow_costs: {list(borrow_costs)} are not {periods} numbers within 0 … 1"
+        )
 
 
 def _check_moments_known(

@@ -175,7 +175,7 @@ class CorrelationEstimator:
             return blocks[0][1:]
         days, daily = closes.daily
         seen = (days >= bars.times[since]) & (days <= boundary)
-        window = _Returns.of(np.log(daily[seen][-(self.session_window + 1) :]))
+        window = _Returns.from_logs(np.log(daily[seen][-(self.session_window + 1) :]))
         values, _ = _mixed_with_prior(window, self.stock_crypto, self.session_window)
         for members, block, _ in blocks:
             values[np.ix_(members, members)] = block
@@ -202,7 +202,7 @@ class _Returns(NamedTuple):
     moves: Mask
 
     @classmethod
-    def of(cls, logs: Array) -> _Returns:
+    def from_logs(cls, logs: Array) -> _Returns:
         """Those between logarithms of prices [N + 1, M], NaN where there is no price."""
         values = np.diff(logs, axis=0)
         present = np.isfinite(values)
@@ -233,7 +233,7 @@ def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
     hourly = []
     for members in filter(len, classes):
         rows, logs = _hourly_logs(bars, members)
-        hourly.append((members, bars.times[rows], _Returns.of(logs)))
+        hourly.append((members, bars.times[rows], _Returns.from_logs(logs)))
     both = len(hourly) == len(classes) and len(bars.times)
     return _Closes(hourly, session_closes(bars, boundary) if both else None)
 

@@ -196,7 +196,7 @@ class _Market:
     settlement: SimulatedSettlement | None = None
 
     @classmethod
-    def of(cls, listing: SimulatedListing) -> _Market:
+    def from_listing(cls, listing: SimulatedListing) -> _Market:
         record = np.zeros(1, MARKET)
         record["rows"] = len(listing.tape)
         tape = np.ascontiguousarray(listing.tape)
@@ -294,7 +294,7 @@ class Exchange:
         self._terms = self.settings.terms()
         self._cash = self.settings.cash
         self._delay = settlement
-        self._markets = {each.ticker: _Market.of(each) for each in listings}
+        self._markets = {each.ticker: _Market.from_listing(each) for each in listings}
         self._fills = np.zeros(MAX_FILLS, FILL)
         self._open: dict[str, PlacedOrder] = {}
 

@@ -112,7 +112,7 @@ class SessionSettings:
     )
 
     @classmethod
-    def of(cls, config: DictConfig) -> Self:
+    def from_config(cls, config: DictConfig) -> Self:
         return settings_from_config(cls, config)
 
 

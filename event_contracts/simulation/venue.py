@@ -135,7 +135,7 @@ class OrderRequest:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> OrderRequest:
+    def parse(cls, body: Mapping[str, Any]) -> OrderRequest:
         """The request of a JSON object; `Refused` names the field that makes no sense."""
         try:
             request = TypeAdapter(cls).validate_python(body)

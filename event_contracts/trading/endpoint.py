@@ -321,7 +321,7 @@ class KalshiConnection:
 
         try:
             status = self.request("GET", "/exchange/status")
-            ends = optional_field("exchange_estimated_resume_time", parse_timestamp).of(status)
+            ends = optional_field("exchange_estimated_resume_time", parse_timestamp).read(status)
         except (BrokerError, HttpStatusError, RequestException, ValueError, RecursionError):
             return ""
         return "" if ends is None else f"; the venue expects to resume at {utc_text(ends)}"
@@ -335,7 +335,7 @@ class KalshiConnection:
                 if error.status != NOT_FOUND_STATUS:
                     raise
                 return None
-            return RequiredField(name, as_mapping).of(answer)
+            return RequiredField(name, as_mapping).read(answer)
 
     def pages(
         self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
@@ -348,8 +348,8 @@ class KalshiConnection:
         for _ in range(MAX_PAGES):
             with self.translate_errors(what):
                 page = self.request("GET", path, query)
-                found += map(parse, listed.of(page))
-                query["cursor"] = cursor.of(page)
+                found += map(parse, listed.read(page))
+                query["cursor"] = cursor.read(page)
             if not query["cursor"]:
                 return found
         raise BrokerError(f"{what}: it has more than {MAX_PAGES} pages")

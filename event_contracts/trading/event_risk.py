@@ -65,7 +65,7 @@ class StrikeFields:
     without a number: its losses add up.
     """
 
-    def of(self, entry: Mapping[str, Any]) -> Strike | None:
+    def read(self, entry: Mapping[str, Any]) -> Strike | None:
         if entry.get("custom_strike") or entry.get("functional_strike"):
             return None
         kind = entry.get("strike_type")

@@ -33,14 +33,14 @@ class FirstField(Generic[T]):
         self._fields = [optional_field(name, parse) for name, parse in names]
         self._absent = default
 
-    def of(self, entry: JsonEntry) -> T:
+    def read(self, entry: JsonEntry) -> T:
         """Return the value of the first field that is present.
 
         Raises SenselessAnswer for a value that cannot be parsed, and if no field is present and
         there is no default.
         """
         for each in self._fields:
-            value = each.of(entry)
+            value = each.read(entry)
             if value is not None:
                 return value
         if self._absent is self._NEEDED:

@@ -226,7 +226,7 @@ class UnreadableListing(MarketListing):
     @classmethod
     def because(cls, market: str, why: str) -> UnreadableListing:
         quoted = {"price_ranges": [{"start": "0", "end": "1", "step": "0.01"}]}
-        return cls.of({"ticker": market, "status": why, "close_time": LAST_CLOSE, **quoted})
+        return cls.parse({"ticker": market, "status": why, "close_time": LAST_CLOSE, **quoted})
 
 
 def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, MarketListing]:
@@ -239,7 +239,7 @@ def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[s
     for first in range(0, len(wanted), TICKERS_PER_REQUEST):
         tickers = ",".join(wanted[first : first + TICKERS_PER_REQUEST])
         found, unread = connection.rows(
-            "markets", "/markets", "markets", MarketListing.of, tickers=tickers
+            "markets", "/markets", "markets", MarketListing.parse, tickers=tickers
         )
         listed |= {listing.market: listing for listing in found}
         listed |= {row.market: UnreadableListing.because(row.market, str(row)) for row in unread}
@@ -376,7 +376,7 @@ def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
     def said(path: str, name: str, *fields: RequiredField[Any] | OptionalField[Any]) -> list[Any]:
         entry = connection.get(what, path, name) or {}
         with connection.translate_errors(what):
-            return [each.of(entry) for each in fields]
+            return [each.read(entry) for each in fields]
 
     [event] = said(f"/markets/{market}", "market", RequiredField("event_ticker", words))
     overrides = (
@@ -482,12 +482,12 @@ class MarketSettlement:
     remark: str = ""
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> MarketSettlement:
+    def parse(cls, entry: Mapping[str, Any]) -> MarketSettlement:
         """Parse an entry of the venue's list.
 
         Raises SenselessAnswer for an entry without a payout and without revenue and counts.
         """
-        row = _SettlementRow.of(entry)
+        row = _SettlementRow.parse(entry)
         net, paid = row.net, row.revenue
         if net is None or paid is None:
             certain = row.value if row.result_payout is None else row.result_payout

@@ -116,7 +116,7 @@ class AccountBooks:
     settlements: frozenset[tuple[str, Instant]] = frozenset()
 
     @classmethod
-    def of(
+    def build(
         cls, at: np.datetime64, cash: Decimal, positions: Positions, news: AccountUpdates
     ) -> AccountBooks:
         """Return the books of a reading, with everything that is listed.
@@ -306,7 +306,7 @@ class AccountReader:
             missing = self._missing(news, quarantined)
             if not still or missing:
                 continue
-            books = AccountBooks.of(at, cash, positions, news)
+            books = AccountBooks.build(at, cash, positions, news)
             if self.books is None:
                 self.books = books
             come_to = apply_updates(self.books, news, self._rules_of)
@@ -415,7 +415,7 @@ def _read_positions(
     ticker, count = RequiredField("ticker", words), RequiredField("position_fp", parse_signed_count)
 
     def position(entry: Response) -> tuple[str, Decimal]:
-        return ticker.of(entry), count.of(entry)
+        return ticker.read(entry), count.read(entry)
 
     stated, unread = connection.rows(
         "positions", "/portfolio/positions", "market_positions", position
@@ -425,9 +425,9 @@ def _read_positions(
 
 def _read_news(connection: KalshiConnection, since: np.datetime64) -> AccountUpdates:
     query = {"min_ts": epoch_seconds(since)}
-    fills, unread = connection.rows("fills", FILLS_PATH, "fills", VenueFill.of, **query)
+    fills, unread = connection.rows("fills", FILLS_PATH, "fills", VenueFill.parse, **query)
     what = "settlements"
-    paid, unpaid = connection.rows(what, f"/portfolio/{what}", what, MarketSettlement.of, **query)
+    paid, unpaid = connection.rows(what, f"/portfolio/{what}", what, MarketSettlement.parse, **query)
     return AccountUpdates(_in_order(fills, since), tuple(paid), (*unread, *unpaid))
 
 

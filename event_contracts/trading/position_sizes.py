@@ -135,7 +135,7 @@ class PositionSizeMetrics:
     size_changes_per_episode: float | None
 
     @classmethod
-    def of(cls, episodes: Iterable[Episode]) -> PositionSizeMetrics:
+    def from_episodes(cls, episodes: Iterable[Episode]) -> PositionSizeMetrics:
         episodes = tuple(episodes)
         sizes = Counter(order.size for episode in episodes for order in episode.orders)
         sized = sized_profits(episodes)
@@ -255,7 +255,7 @@ class SizeView:
 def size_view(episodes: Iterable[Episode]) -> SizeView | None:
     """The section of some episodes; none where no order was sent."""
     episodes = tuple(episodes)
-    metrics = PositionSizeMetrics.of(episodes)
+    metrics = PositionSizeMetrics.from_episodes(episodes)
     if not metrics.position_size_distribution:
         return None
     profits = sized_profits(episodes)

@@ -172,9 +172,9 @@ class ParsedEntry:
     __slots__ = ()
 
     @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Self:
+    def parse(cls, entry: Mapping[str, Any]) -> Self:
         hints = get_type_hints(cls, include_extras=True)
-        return cls(**{name: hint.__metadata__[0].of(entry) for name, hint in hints.items()})
+        return cls(**{name: hint.__metadata__[0].read(entry) for name, hint in hints.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +203,11 @@ class VenueOrder(ParsedEntry):
     def from_answer(cls, intent: OrderIntent, answer: Mapping[str, Any]) -> VenueOrder:
         """The order of an intent, as the answer to its POST describes it."""
         # Without this optional field the answer is about the posted order.
-        named = OptionalField("client_order_id", words, intent.client_order_id).of(answer)
+        named = OptionalField("client_order_id", words, intent.client_order_id).read(answer)
         if named != intent.client_order_id:
             raise InvalidResponse("it is about another order")
-        filled = RequiredField("fill_count", parse_count).of(answer)
-        remaining = RequiredField("remaining_count", parse_count).of(answer)
+        filled = RequiredField("fill_count", parse_count).read(answer)
+        remaining = RequiredField("remaining_count", parse_count).read(answer)
         order = contract_order(intent)
         if filled + remaining > order.count:
             raise InvalidResponse(
@@ -215,7 +215,7 @@ class VenueOrder(ParsedEntry):
             )
         ended: Status = "executed" if filled == order.count else "canceled"
         return cls(
-            RequiredField("order_id", words).of(answer),
+            RequiredField("order_id", words).read(answer),
             intent.client_order_id,
             order.market,
             book_side(order.action, order.side),
@@ -360,13 +360,13 @@ class OrderVenue(KalshiConnection):
         """USD; what resting orders may take is still in it."""
         with self.translate_errors("the balance"):
             answer = self.request("GET", "/portfolio/balance")
-            return FirstField(("balance_dollars", parse_fixed_point), ("balance", parse_cents)).of(
-                answer
-            )
+            return FirstField(
+                ("balance_dollars", parse_fixed_point), ("balance", parse_cents)
+            ).read(answer)
 
     def resting(self) -> tuple[tuple[VenueOrder, ...], tuple[UnreadableRow, ...]]:
         """Return the account's resting orders, oldest first, and rows that cannot be read."""
-        listed, unread = self.rows("orders", ORDERS_PATH, "orders", VenueOrder.of, status="resting")
+        listed, unread = self.rows("orders", ORDERS_PATH, "orders", VenueOrder.parse, status="resting")
         return tuple(reversed([order for order in listed if order.remaining])), unread
 
     def order(self, order_id: str) -> VenueOrder | None:
@@ -376,7 +376,7 @@ class OrderVenue(KalshiConnection):
         if answer is None:
             return None
         with self.translate_errors(what):
-            order = VenueOrder.of(answer)
+            order = VenueOrder.parse(answer)
             if order.order_id != order_id:
                 raise InvalidResponse("it is about another order")
         return order
@@ -399,7 +399,9 @@ class OrderVenue(KalshiConnection):
         def candidate(entry: Response) -> VenueOrder | str:
             # Orders with other ids are not parsed, so an unreadable one hides no other.
             others = entry.get("client_order_id") not in (None, "", client_order_id)
-            return RequiredField("order_id", words).of(entry) if others else VenueOrder.of(entry)
+            return (
+                RequiredField("order_id", words).read(entry) if others else VenueOrder.parse(entry)
+            )
 
         listed = self.pages(what, ORDERS_PATH, "orders", candidate, **query)
         orders = [each for each in listed if isinstance(each, VenueOrder)]

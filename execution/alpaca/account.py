@@ -99,8 +99,8 @@ def parse_reading(answers: AccountResponses) -> AccountReading:
     return AccountReading(
         _account_of(replace(answers, orders=understood), holdings, others),
         stated_cash(answers.facts),
-        AccountEntry.multiplier.of(answers.facts),
-        ClockEntry.is_open.of(answers.clock),
+        AccountEntry.multiplier.read(answers.facts),
+        ClockEntry.is_open.read(answers.clock),
         answers.reread,
         tuple(others),
         holdings.unpriced,
@@ -110,7 +110,7 @@ def parse_reading(answers: AccountResponses) -> AccountReading:
 def unpriced_symbols(positions: Sequence[Entry]) -> set[str]:
     """Return the symbols of positions without a price in the venue's answer."""
     return {
-        parse_venue_symbol(PositionEntry.symbol.of(each))
+        parse_venue_symbol(PositionEntry.symbol.read(each))
         for each in positions
         if not has_price(each)
     }
@@ -139,10 +139,10 @@ def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
     if _is_of_options(entry):
         return [_option_order(entry)]
     if _is_by_value(entry):
-        symbol = parse_venue_symbol(OrderEntry.leg_symbol.of(entry))
+        symbol = parse_venue_symbol(OrderEntry.leg_symbol.read(entry))
         return [
             UnmodelledOrder(
-                entry_order_id(entry), symbol, OrderEntry.notional.of(entry) or INFINITY
+                entry_order_id(entry), symbol, OrderEntry.notional.read(entry) or INFINITY
             )
         ]
     open_orders(entry)
@@ -157,7 +157,7 @@ def _account_of(
     others: orders that are not among the account's.
     """
     facts, orders, reread = answers.facts, answers.orders, answers.reread
-    AccountEntry.currency.of(facts)
+    AccountEntry.currency.read(facts)
     check_position_sums(facts, holdings, reread=reread)
     # An option that was bought is no cash, but what it is worth is there against those that are
     # owed.
@@ -178,7 +178,7 @@ def _account_of(
     # Coins are bought with settled cash alone, which the venue gives as what is not marginable. It
     # has taken open bids for coins off its figure, and the account takes them off as well: counted
     # as unsettled cash they would be taken off twice.
-    settled = AccountEntry.settled.of(facts)
+    settled = AccountEntry.settled.read(facts)
     bids = open_crypto_bid_cost(working, holdings.prices)
     free = cash - holdings.short_proceeds - bids
     # Options that were bought are no debt either: they take no more than the cash there is.
@@ -189,14 +189,16 @@ def _account_of(
         cash=cash,
         positions=holdings.quantities,
         prices=holdings.prices,
-        as_of=ClockEntry.timestamp.of(answers.clock),
+        as_of=ClockEntry.timestamp.read(answers.clock),
         open_orders=working,
         unsettled=unsettled,
         short_proceeds=holdings.short_proceeds,
-        leverage=float(min(AccountEntry.multiplier.of(facts), MAX_MULTIPLIER)),
-        shorting=AccountEntry.shorting.of(facts),
+        leverage=float(min(AccountEntry.multiplier.read(facts), MAX_MULTIPLIER)),
+        shorting=AccountEntry.shorting.read(facts),
         block_reason=_block_reason(facts, paper=answers.paper),
-        crypto_enabled=is_trading_status(AccountEntry.crypto_status.of(facts), paper=answers.paper),
+        crypto_enabled=is_trading_status(
+            AccountEntry.crypto_status.read(facts), paper=answers.paper
+        ),
         uncertain_symbols=frozenset(order.symbol for order in waiting)
         | {other.place for other in others if is_symbol(other.place)}
         | {*holdings.unpriced},
@@ -229,8 +231,8 @@ def is_trading_status(status: str, *, paper: bool) -> bool:
 
 def account_blocks(facts: Entry, *, paper: bool) -> list[str]:
     """Return what in an answer to /account keeps the account from trading."""
-    status = AccountEntry.status.of(facts)
-    blocks = [f"has {block.name}" for block in AccountEntry.blocks if block.of(facts)]
+    status = AccountEntry.status.read(facts)
+    blocks = [f"has {block.name}" for block in AccountEntry.blocks if block.read(facts)]
     return blocks if is_trading_status(status, paper=paper) else [f"is {status}", *blocks]
 
 
@@ -255,7 +257,7 @@ def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) 
 
 def _is_by_value(entry: Entry) -> bool:
     """Whether an order is for so many dollars: how many shares that is, nobody says."""
-    return not OrderEntry.qty.of(entry) and OrderEntry.notional.of(entry) is not None
+    return not OrderEntry.qty.read(entry) and OrderEntry.notional.read(entry) is not None
 
 
 def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:
@@ -275,29 +277,29 @@ def open_orders(entry: Entry) -> list[Order]:
     """
     if _is_of_options(entry) or _is_by_value(entry):
         return []
-    quantity = OrderEntry.qty.of(entry)
-    filled = OrderEntry.filled_qty.of(entry)
+    quantity = OrderEntry.qty.read(entry)
+    filled = OrderEntry.filled_qty.read(entry)
     if quantity is None:
         raise BrokerError(f"order {entry_order_id(entry)}: it has neither qty nor notional")
     remaining = quantity - filled
     if remaining < 0:
         raise BrokerError(f"order {entry_order_id(entry)}: filled_qty is {filled}, of {quantity}")
-    kind = OrderEntry.type.of(entry)
-    force = OrderEntry.time_in_force.of(entry)
-    prices = {name: _price(getattr(OrderEntry, name).of(entry)) for name in PRICE_FIELDS}
+    kind = OrderEntry.type.read(entry)
+    force = OrderEntry.time_in_force.read(entry)
+    prices = {name: _price(getattr(OrderEntry, name).read(entry)) for name in PRICE_FIELDS}
     if not remaining:
         return []
     at_market = Order(
         client_order_id=entry_order_id(entry),
-        symbol=parse_venue_symbol(OrderEntry.leg_symbol.of(entry)),
-        side="buy" if OrderEntry.side.of(entry) == "buy" else "sell",
+        symbol=parse_venue_symbol(OrderEntry.leg_symbol.read(entry)),
+        side="buy" if OrderEntry.side.read(entry) == "buy" else "sell",
         qty=remaining,
         reason="open at the venue",
         tif=next((each for each in TIMES_IN_FORCE if each == force), "day"),
     )
     own: dict[str, Any] = {name: prices[name] for name in _PRICES_OF.get(kind or "", ())}
     if kind == "limit":
-        own["extended_hours"] = OrderEntry.extended_hours.of(entry)
+        own["extended_hours"] = OrderEntry.extended_hours.read(entry)
     try:
         return [replace(at_market, type=kind, **own)] if own else [at_market]  # type: ignore[arg-type]
     except ValueError:
@@ -313,33 +315,33 @@ def entry_order_id(entry: Entry) -> str:
 
 def _is_of_options(entry: Entry) -> bool:
     """Whether an order is of options: one of several legs has no symbol of its own."""
-    name = OrderEntry.symbol.of(entry)
+    name = OrderEntry.symbol.read(entry)
     return name is None or is_option(name)
 
 
 def _option_order(entry: Entry) -> UnmodelledOrder:
     """An open order of options, by what is left of each of its legs."""
-    legs = [entry] if OrderEntry.symbol.of(entry) else list(OrderEntry.legs.of(entry))
+    legs = [entry] if OrderEntry.symbol.read(entry) else list(OrderEntry.legs.read(entry))
     options: defaultdict[OptionContract, Decimal] = defaultdict(Decimal)
     known = bool(legs)
     for leg in legs:
-        symbol, side = OrderEntry.symbol.of(leg), OrderEntry.traded_side.of(leg)
-        quantity = OrderEntry.qty.of(leg)
+        symbol, side = OrderEntry.symbol.read(leg), OrderEntry.traded_side.read(leg)
+        quantity = OrderEntry.qty.read(leg)
         if symbol is None or not is_option(symbol) or side is None or quantity is None:
             known = False
             continue
-        left = max(quantity - OrderEntry.filled_qty.of(leg), Decimal(0))
+        left = max(quantity - OrderEntry.filled_qty.read(leg), Decimal(0))
         options[parse_occ_symbol(symbol)] += left if side == "buy" else -left
     roots = sorted({contract.root for contract in options})
     # What is on one root protects nothing on another.
     risk = _loss_of(options) if known and len(roots) == 1 else INFINITY
-    limit = OrderEntry.net_limit.of(entry)
+    limit = OrderEntry.net_limit.read(entry)
     if limit is None:
         # Nobody knows what it pays at the market: no more than what it buys can be worth.
         risk += _loss_of({contract: -count for contract, count in options.items()})
-    elif OrderEntry.traded_side.of(entry) != "sell":
-        ordered = OrderEntry.qty.of(entry) or Decimal(0)
-        left = max(ordered - OrderEntry.filled_qty.of(entry), Decimal(0))
+    elif OrderEntry.traded_side.read(entry) != "sell":
+        ordered = OrderEntry.qty.read(entry) or Decimal(0)
+        left = max(ordered - OrderEntry.filled_qty.read(entry), Decimal(0))
         risk += max(limit, Decimal(0)) * SHARES_PER_OPTION * left
     return UnmodelledOrder(entry_order_id(entry), f"options on {' '.join(roots)}".rstrip(), risk)
 

@@ -71,10 +71,10 @@ def _in_words(entry: Response, why: str) -> str:
 
 
 def activity_of(entry: Response) -> Activity:
-    name = ActivityEntry.id.of(entry)
+    name = ActivityEntry.id.read(entry)
     try:
-        kind = kind_of(ActivityEntry.kind.of(entry))
-        canceled = ActivityEntry.status.of(entry) == "canceled"
+        kind = kind_of(ActivityEntry.kind.read(entry))
+        canceled = ActivityEntry.status.read(entry) == "canceled"
         activity = _trade_of(entry, name) if kind == "trade" else _booking_of(entry, name, kind)
     except InvalidResponse as error:
         raise InvalidResponse(f"activity {name}: {error.why}") from None
@@ -95,18 +95,18 @@ def _trade_of(entry: Response, name: str) -> Activity:
     symbol = _symbol_of(entry)
     if not symbol:
         raise InvalidResponse("symbol is missing")
-    size = ActivityEntry.traded_qty.of(entry)
-    quantity = size if ActivityEntry.side.of(entry) == "buy" else size.copy_negate()
-    price = ActivityEntry.traded_price.of(entry)
+    size = ActivityEntry.traded_qty.read(entry)
+    quantity = size if ActivityEntry.side.read(entry) == "buy" else size.copy_negate()
+    price = ActivityEntry.traded_price.read(entry)
     return Activity(
         id=name,
         kind="trade",
-        at=ActivityEntry.traded_at.of(entry),
+        at=ActivityEntry.traded_at.read(entry),
         symbol=symbol,
         quantity=quantity,
         price=price,
         amount=traded_amount(symbol, quantity, price),
-        order_id=ActivityEntry.order_id.of(entry),
+        order_id=ActivityEntry.order_id.read(entry),
     )
 
 
@@ -115,20 +115,20 @@ def _booking_of(entry: Response, name: str, kind: ActivityKind) -> Activity:
     return Activity(
         id=name,
         kind=kind,
-        at=ActivityEntry.day.of(entry),
+        at=ActivityEntry.day.read(entry),
         symbol=_symbol_of(entry),
         quantity=_booked_quantity(entry, kind),
-        price=ActivityEntry.price.of(entry),
-        amount=amount.of(entry),
-        order_id=ActivityEntry.order_id.of(entry),
+        price=ActivityEntry.price.read(entry),
+        amount=amount.read(entry),
+        order_id=ActivityEntry.order_id.read(entry),
     )
 
 
 def _booked_quantity(entry: Response, kind: ActivityKind) -> Decimal:
     """By how much an entry that is no trade changes a position."""
-    quantity = ActivityEntry.qty.of(entry)
+    quantity = ActivityEntry.qty.read(entry)
     # A dividend's quantity says for how many shares it was paid, unless it was paid in shares.
-    if kind == "dividend" and ActivityEntry.sub_kind.of(entry) != "SDIV":
+    if kind == "dividend" and ActivityEntry.sub_kind.read(entry) != "SDIV":
         return Decimal(0)
     # A fee only takes. Alpaca writes it below 0, the practice server without a sign.
     return EXACT_CONTEXT.minus(EXACT_CONTEXT.abs(quantity)) if kind == "coin fee" else quantity
@@ -136,7 +136,7 @@ def _booked_quantity(entry: Response, kind: ActivityKind) -> Decimal:
 
 def _symbol_of(entry: Response) -> str:
     """What an entry is about; a security that trades under no symbol has a CUSIP."""
-    name = ActivityEntry.symbol.of(entry) or ActivityEntry.cusip.of(entry)
+    name = ActivityEntry.symbol.read(entry) or ActivityEntry.cusip.read(entry)
     return parse_venue_symbol(name) if name else ""
 
 
@@ -151,7 +151,7 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Respo
     while True:
         page = parse_objects(connection.client.get("/account/activities", query))
         for row in page:
-            name = ActivityEntry.stated_id.of(row)
+            name = ActivityEntry.stated_id.read(row)
             if name in listed:
                 raise InvalidResponse(f"activity {name} is listed twice")
             if name is not None:
@@ -160,7 +160,7 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Respo
         if len(page) < ACTIVITIES_A_PAGE:
             return rows
         log.info("activities: %d so far, and there are more", len(rows))
-        query = {**query, "page_token": ActivityEntry.id.of(page[-1])}
+        query = {**query, "page_token": ActivityEntry.id.read(page[-1])}
 
 
 def _refuse_future_trades(connection: VenueConnection, activities: Sequence[Activity]) -> None:

@@ -292,7 +292,7 @@ class AlpacaBroker:
             if not answer.is_done:
                 raise OutcomeUnknown(f"{name}: cancelled, and it still works")
             with self._venue.translate_errors(f"order {name}"):
-                left[name] = OrderEntry.whole_qty.of(answer.answer) - answer.filled
+                left[name] = OrderEntry.whole_qty.read(answer.answer) - answer.filled
         return left
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
@@ -325,7 +325,7 @@ class AlpacaBroker:
         with self._venue.translate_errors(f"assets of {name}"):
             query = {"status": "active", "asset_class": name}
             found = parse_objects(self._venue.client.get("/assets", query))
-            answers = {AssetEntry.symbol.of(answer): answer for answer in found}
+            answers = {AssetEntry.symbol.read(answer): answer for answer in found}
             if not answers:
                 raise InvalidResponse("none is listed")
             return answers
@@ -347,7 +347,7 @@ def _fills_of(order: Order, placed: AlpacaOrder) -> list[Fill]:
     for each in reversed(placed.chain):
         if quantity := each.filled:
             signed = quantity if order.side == "buy" else -quantity
-            price = float(OrderEntry.filled_price.of(each.answer))
+            price = float(OrderEntry.filled_price.read(each.answer))
             name = order.client_order_id
             fills.append(Fill(name, order.symbol, signed, price, 0.0, each.traded_at))
     return fills
@@ -359,19 +359,19 @@ def _is_of_one_symbol(intent: OrderIntent) -> bool:
 
 
 def _asset(symbol: str, answer: Response) -> Asset:
-    fractions = AssetEntry.fractionable.of(answer)
+    fractions = AssetEntry.fractionable.read(answer)
     # Where the venue names no increment, quantities have nine decimals if fractions trade, and are
     # whole otherwise.
-    increment = AssetEntry.increment.of(answer) or (BILLIONTH if fractions else Decimal(1))
-    easy = AssetEntry.easy_to_borrow.of(answer)
+    increment = AssetEntry.increment.read(answer) or (BILLIONTH if fractions else Decimal(1))
+    easy = AssetEntry.easy_to_borrow.read(answer)
     if easy is None:
-        easy = AssetEntry.borrow_status.of(answer) == "easy_to_borrow"
+        easy = AssetEntry.borrow_status.read(answer) == "easy_to_borrow"
     return Asset(
         symbol,
-        tradable=AssetEntry.tradable.of(answer) and AssetEntry.status.of(answer) == "active",
-        shortable=AssetEntry.shortable.of(answer),
+        tradable=AssetEntry.tradable.read(answer) and AssetEntry.status.read(answer) == "active",
+        shortable=AssetEntry.shortable.read(answer),
         easy_to_borrow=easy,
         fractionable=fractions,
         increment=increment,
-        smallest=AssetEntry.smallest.of(answer) or increment,
+        smallest=AssetEntry.smallest.read(answer) or increment,
     )

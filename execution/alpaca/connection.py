@@ -82,9 +82,9 @@ class VenueConnection:
         An answer beyond what has passed here, or before what the clock has shown, counts only where
         a second one agrees; otherwise the second one counts.
         """
-        at = ClockEntry.timestamp.of(as_mapping(clock))
+        at = ClockEntry.timestamp.read(as_mapping(clock))
         if self._is_surprising(at):
-            first, at = at, ClockEntry.timestamp.of(as_mapping(self.client.get_clock()))
+            first, at = at, ClockEntry.timestamp.read(as_mapping(self.client.get_clock()))
             # The clock of a practice server may run on as fast as it likes.
             agree = at >= first - CLOCK_TOLERANCE and (
                 at <= first + CLOCK_TOLERANCE or at > self.estimated_now()
@@ -159,7 +159,7 @@ class VenueConnection:
 
     def read_account_field(self, field: RequiredField[Fact] | OptionalField[Fact]) -> Fact:
         with self.translate_errors("the account"):
-            return field.of(as_mapping(self.client.get_account()))
+            return field.read(as_mapping(self.client.get_account()))
 
     def account_id(self) -> str:
         return self.read_account_field(AccountEntry.id)
@@ -174,7 +174,7 @@ class VenueConnection:
         with self.translate_errors("the clock"):
             clock = as_mapping(self.client.get_clock())
             self.record_clock(clock)
-            return ClockEntry.next_close.of(clock)
+            return ClockEntry.next_close.read(clock)
 
 
 def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:

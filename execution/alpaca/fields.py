@@ -82,13 +82,13 @@ def stated_cash(facts: Mapping[str, Any]) -> Decimal:
     Alpaca's document requires `id` and `status` alone, and defines equity as the sum of cash,
     `long_market_value` and `short_market_value`. Raises SenselessAnswer without either.
     """
-    cash = AccountEntry.cash.of(facts)
+    cash = AccountEntry.cash.read(facts)
     if cash is not None:
         return cash
     sums = (AccountEntry.equity, AccountEntry.long_value, AccountEntry.short_value)
-    equity, long, short = (field.of(facts) for field in sums)
+    equity, long, short = (field.read(facts) for field in sums)
     if equity is None or long is None or short is None:
-        absent = [field.name for field in sums if field.of(facts) is None]
+        absent = [field.name for field in sums if field.read(facts) is None]
         raise InvalidResponse(f"cash and {absent[0]} are missing")
     return EXACT_CONTEXT.subtract(equity, EXACT_CONTEXT.add(long, short))
 

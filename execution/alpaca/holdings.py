@@ -44,12 +44,12 @@ def read_positions(
     held: dict[str, VenuePosition] = {}
     with connection.translate_errors("positions"):
         for position in parse_objects(connection.client.get_all_positions()):
-            if not is_needed(PositionEntry.symbol.of(position)):
+            if not is_needed(PositionEntry.symbol.read(position)):
                 continue
             _refuse_contradicting_signs(position)
-            if quantity := PositionEntry.qty.of(position):
-                symbol = parse_venue_symbol(PositionEntry.symbol.of(position))
-                worth = abs(PositionEntry.market_value.of(position) or Decimal(0))
+            if quantity := PositionEntry.qty.read(position):
+                symbol = parse_venue_symbol(PositionEntry.symbol.read(position))
+                worth = abs(PositionEntry.market_value.read(position) or Decimal(0))
                 before = held.get(symbol, NO_POSITION)
                 whole = EXACT_CONTEXT.add(before.quantity, quantity)
                 held[symbol] = VenuePosition(whole, EXACT_CONTEXT.add(before.worth, worth))
@@ -89,7 +89,7 @@ class ParsedPositions:
 
 def has_price(position: Entry) -> bool:
     """Whether a position says what one of it is worth today."""
-    return bool(PositionEntry.price.of(position) or PositionEntry.market_value.of(position))
+    return bool(PositionEntry.price.read(position) or PositionEntry.market_value.read(position))
 
 
 def parse_positions(
@@ -103,10 +103,10 @@ def parse_positions(
     for position in positions:
         _refuse_contradicting_signs(position)
         kind = _asset_class(position)
-        quantity = PositionEntry.qty.of(position)
-        said = (PositionEntry.price.of(position), PositionEntry.market_value.of(position))
+        quantity = PositionEntry.qty.read(position)
+        said = (PositionEntry.price.read(position), PositionEntry.market_value.read(position))
         if kind == OPTIONS:
-            name = PositionEntry.symbol.of(position)
+            name = PositionEntry.symbol.read(position)
             value = _worth_of_option(position)
             if value:
                 found.add(kind, value)
@@ -128,9 +128,9 @@ def parse_positions(
         found.quantities[symbol] = found.quantities.get(symbol, Decimal(0)) + quantity
         found.prices[symbol] = price
         if quantity < 0:
-            entry = PositionEntry.entry_price.of(position)
+            entry = PositionEntry.entry_price.read(position)
             found.short_proceeds += float(-quantity) * (price if entry is None else float(entry))
-        free_to_trade = PositionEntry.available.of(position)
+        free_to_trade = PositionEntry.available.read(position)
         if free_to_trade is not None:
             found.available[symbol] = free_to_trade
     return found
@@ -147,8 +147,8 @@ def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool
     reread: whether the answers before these did not go together: what moving prices explain is
         accepted then, with a line in the log.
     """
-    short = AccountEntry.short_value.of(facts)
-    long = AccountEntry.long_value.of(facts)
+    short = AccountEntry.short_value.read(facts)
+    long = AccountEntry.long_value.read(facts)
     for side, name, stated, worth in (
         ("long", AccountEntry.long_value.name, long, holdings.longs),
         ("short", AccountEntry.short_value.name, short and abs(short), holdings.shorts),
@@ -178,9 +178,9 @@ def check_equity_sum(
     reread: whether the answers before these did not go together: less cash than equity implies is
         accepted then, with a line in the log.
     """
-    equity = AccountEntry.equity.of(facts)
-    long = AccountEntry.long_value.of(facts)
-    short = AccountEntry.short_value.of(facts)
+    equity = AccountEntry.equity.read(facts)
+    long = AccountEntry.long_value.read(facts)
+    short = AccountEntry.short_value.read(facts)
     if equity is None or long is None or short is None or holdings.unvalued_sides:
         return
     cash = stated_cash(facts)
@@ -223,22 +223,22 @@ def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
 
 def _refuse_contradicting_signs(position: Entry) -> None:
     """Refuse a position that is long by one of its fields and short, or nothing, by another."""
-    quantity = PositionEntry.qty.of(position)
-    value = PositionEntry.market_value.of(position)
-    side = PositionEntry.side.of(position)
+    quantity = PositionEntry.qty.read(position)
+    value = PositionEntry.market_value.read(position)
+    side = PositionEntry.side.read(position)
     is_long = {number > 0 for number in (quantity, value) if number}
     if side is not None:
         is_long.add(side == "long")
     if len(is_long) > 1 or (value and not quantity):
         raise InvalidResponse(
-            f"{PositionEntry.symbol.of(position)}: qty {quantity}, market_value {value} and side"
+            f"{PositionEntry.symbol.read(position)}: qty {quantity}, market_value {value} and side"
             f" {side} are not of one sign"
         )
 
 
 def _asset_class(position: Entry) -> str:
-    name = PositionEntry.symbol.of(position)
-    kind = PositionEntry.asset_class.of(position)
+    name = PositionEntry.symbol.read(position)
+    kind = PositionEntry.asset_class.read(position)
     if kind == OPTIONS or is_option(name):
         return OPTIONS
     if kind is None and is_symbol(name):
@@ -248,12 +248,12 @@ def _asset_class(position: Entry) -> str:
 
 def _add_worth(found: ParsedPositions, kind: str, position: Entry, at_last_mark: Decimal) -> None:
     """Add what a position is worth in the venue's words, USD; at its last mark without any."""
-    value = PositionEntry.market_value.of(position)
-    price = PositionEntry.price.of(position)
+    value = PositionEntry.market_value.read(position)
+    price = PositionEntry.price.read(position)
     if not value and not price:
         found.add(OTHERS, at_last_mark)
     else:
-        found.add(kind, PositionEntry.qty.of(position) * (price or 0) if value is None else value)
+        found.add(kind, PositionEntry.qty.read(position) * (price or 0) if value is None else value)
 
 
 def _worth_of_option(option: Entry) -> Decimal:
@@ -261,18 +261,18 @@ def _worth_of_option(option: Entry) -> Decimal:
 
     One that is owed is worth what its price says, or the last day's, where nothing gives a value.
     """
-    value = PositionEntry.market_value.of(option)
-    quantity = PositionEntry.qty.of(option)
+    value = PositionEntry.market_value.read(option)
+    quantity = PositionEntry.qty.read(option)
     if value is not None or quantity > 0:
         return value or Decimal(0)
-    price = PositionEntry.price.of(option) or PositionEntry.last_price.of(option) or Decimal(0)
+    price = PositionEntry.price.read(option) or PositionEntry.last_price.read(option) or Decimal(0)
     return quantity * SHARES_PER_OPTION * price
 
 
 def _position_symbol(position: Entry) -> str:
     """What a position is called here; one of no stock or coin against the dollar is foreign."""
-    name = PositionEntry.symbol.of(position)
-    kind = PositionEntry.asset_class.of(position)
+    name = PositionEntry.symbol.read(position)
+    kind = PositionEntry.asset_class.read(position)
     ours = is_symbol(name) and (kind is None or (kind == CRYPTO) == is_crypto(name))
     return parse_venue_symbol(name) if ours else placeholder_symbol(name)
 
@@ -283,9 +283,9 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
     traded: USD, of its last trade. Where the venue says nothing of today that counts, else the
         price of the day before.
     """
-    quantity = PositionEntry.qty.of(position)
-    value = PositionEntry.market_value.of(position)
-    price = PositionEntry.price.of(position)
+    quantity = PositionEntry.qty.read(position)
+    value = PositionEntry.market_value.read(position)
+    price = PositionEntry.price.read(position)
     if price:
         # Bonds are priced for a hundred of what they are counted in.
         for unit in (1, 100) if _asset_class(position) == OTHERS else (1,):
@@ -297,7 +297,7 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
         )
     if value and quantity:
         return float(abs(value / quantity))
-    return traded or float(PositionEntry.last_price.of(position) or 0)
+    return traded or float(PositionEntry.last_price.read(position) or 0)
 
 
 def _are_near(value: Decimal, worth: Decimal) -> bool:

@@ -141,7 +141,7 @@ class OrderVenue(VenueConnection):
 
     def with_legs(self, order: AlpacaOrder) -> AlpacaOrder:
         """The order with its legs, which not every answer holds."""
-        if OrderEntry.legs.of(order.answer):
+        if OrderEntry.legs.read(order.answer):
             return order
         with self.translate_errors(f"order {order.name}"):
             return self._read(order)
@@ -157,7 +157,7 @@ class OrderVenue(VenueConnection):
     def _get(self, venue_id: str) -> Response:
         """Return the venue's entry of the order with an id of the venue."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
-        if OrderEntry.id.of(answer) != venue_id:
+        if OrderEntry.id.read(answer) != venue_id:
             raise InvalidResponse("it is about another order")
         return answer
 
@@ -165,11 +165,11 @@ class OrderVenue(VenueConnection):
         for _ in range(MAX_SUCCESSORS):
             if order.status != "replaced":
                 return order
-            successor = OrderEntry.replaced_by.of(order.answer)
+            successor = OrderEntry.replaced_by.read(order.answer)
             if successor is None:
                 raise InvalidResponse("it was replaced, and replaced_by does not say by what")
             answer = self._get(successor)
-            name = OrderEntry.client_order_id.of(answer)
+            name = OrderEntry.client_order_id.read(answer)
             order = AlpacaOrder.parse(name, answer, self.prices, order)
         raise InvalidResponse(f"it was replaced more than {MAX_SUCCESSORS - 1} times")
 

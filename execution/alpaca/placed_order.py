@@ -50,14 +50,14 @@ class AlpacaOrder:
 
         prices: USD at which symbols were seen last.
         """
-        stated = OrderEntry.stated_client_order_id.of(as_mapping(answer))
+        stated = OrderEntry.stated_client_order_id.read(as_mapping(answer))
         if stated not in (None, name):
             raise InvalidResponse("it is about another order")
         # Alpaca's document makes the id optional: an answer about one order is about that order.
         answer = {**answer, "client_order_id": name}
         for field in (OrderEntry.id, OrderEntry.status, OrderEntry.traded_side):
-            field.of(answer)
-        for each in (answer, *OrderEntry.legs.of(answer)):
+            field.read(answer)
+        for each in (answer, *OrderEntry.legs.read(answer)):
             _refuse_impossible_fill(each)
         _refuse_distant_price(answer, prices)
         return cls(answer, replaced)
@@ -70,7 +70,7 @@ class AlpacaOrder:
     @property
     def name(self) -> str:
         """Our id of it, of its own."""
-        return OrderEntry.client_order_id.of(self.answer)
+        return OrderEntry.client_order_id.read(self.answer)
 
     @property
     def client_order_id(self) -> str:
@@ -79,23 +79,23 @@ class AlpacaOrder:
 
     @property
     def venue_id(self) -> str:
-        return OrderEntry.id.of(self.answer)
+        return OrderEntry.id.read(self.answer)
 
     @property
     def status(self) -> str:
-        return OrderEntry.status.of(self.answer)
+        return OrderEntry.status.read(self.answer)
 
     @property
     def is_done(self) -> bool:
         # An order that is good till it is cancelled goes on the next day.
-        lasting = OrderEntry.time_in_force.of(self.answer) == "gtc"
+        lasting = OrderEntry.time_in_force.read(self.answer) == "gtc"
         return self.status in DONE_STATUSES or (self.status == "done_for_day" and not lasting)
 
     @property
     def traded_at(self) -> np.datetime64:
         """When it filled last, or where it has not, when it changed last."""
         for field in (OrderEntry.filled_at, *OrderEntry.changed_at):
-            if (at := field.of(self.answer)) is not None:
+            if (at := field.read(self.answer)) is not None:
                 return at
         raise InvalidResponse("it has filled, and neither filled_at nor updated_at says when")
 
@@ -138,11 +138,11 @@ class AlpacaOrder:
         Whoever has replaced it may have changed its terms.
         """
         sent, order = self.chain[-1].answer, intent.order
-        quantity = OrderEntry.qty.of(sent)
+        quantity = OrderEntry.qty.read(sent)
         if not isinstance(order, Order):
             return quantity is None or quantity == getattr(order, "contracts", None)
-        side = OrderEntry.traded_side.of(sent)
-        symbol = OrderEntry.symbol.of(sent)
+        side = OrderEntry.traded_side.read(sent)
+        symbol = OrderEntry.symbol.read(sent)
         return (
             (side is None or side == order.side)
             # The venue writes coins with a stroke in some answers.
@@ -158,17 +158,17 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
     """
     traded: defaultdict[str, Decimal] = defaultdict(Decimal)
     credit = Decimal(0)
-    for leg in (leg for each in chain for leg in OrderEntry.legs.of(each.answer)):
+    for leg in (leg for each in chain for leg in OrderEntry.legs.read(each.answer)):
         count = _filled(leg)
-        traded[OrderEntry.leg_symbol.of(leg)] += count
+        traded[OrderEntry.leg_symbol.read(leg)] += count
         if count:
-            price = OrderEntry.leg_price.of(leg)
-            credit += price * count * (1 if OrderEntry.side.of(leg) == "sell" else -1)
+            price = OrderEntry.leg_price.read(leg)
+            credit += price * count * (1 if OrderEntry.side.read(leg) == "sell" else -1)
     counts = set(traded.values())
     if not traded:
         # Without its legs an order has to say itself that nothing filled, unless it never began.
         begun = [each.answer for each in chain if each.status != "rejected"]
-        counts = {sum((OrderEntry.filled_stated.of(each) for each in begun), Decimal(0))}
+        counts = {sum((OrderEntry.filled_stated.read(each) for each in begun), Decimal(0))}
     if whole := sum(each.filled for each in chain):
         counts.add(Decimal(whole))
     # A leg that filled without the one that protects it is no spread, and what it may lose has no
@@ -183,10 +183,10 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
 
 
 def _filled(answer: Response) -> Decimal:
-    quantity = OrderEntry.filled_qty.of(answer)
+    quantity = OrderEntry.filled_qty.read(answer)
     traded = (
-        OrderEntry.status.of(answer) in FILLED_STATUSES
-        or OrderEntry.filled_at.of(answer) is not None
+        OrderEntry.status.read(answer) in FILLED_STATUSES
+        or OrderEntry.filled_at.read(answer) is not None
     )
     if not quantity and (traded or _mean_price(answer)):
         raise InvalidResponse("it has filled, and filled_qty does not say how much")
@@ -194,7 +194,7 @@ def _filled(answer: Response) -> Decimal:
 
 
 def _has_legs(answer: Response) -> bool:
-    return OrderEntry.order_class.of(answer) == "mleg"
+    return OrderEntry.order_class.read(answer) == "mleg"
 
 
 def _mean_price(answer: Response) -> Decimal | None:
@@ -203,25 +203,25 @@ def _mean_price(answer: Response) -> Decimal | None:
     Alpaca writes the net of several legs as it writes their limit: above 0 for a debit, below 0 for
     a credit (docs.alpaca.markets, Options Level 3 Trading).
     """
-    return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).of(answer)
+    return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).read(answer)
 
 
 def _refuse_impossible_fill(answer: Response) -> None:
     """Refuse an order of which more has filled than there is, or that was rejected and filled."""
-    quantity = OrderEntry.qty.of(answer)
-    filled = OrderEntry.filled_qty.of(answer)
+    quantity = OrderEntry.qty.read(answer)
+    filled = OrderEntry.filled_qty.read(answer)
     if quantity is not None and filled > quantity:
         raise InvalidResponse(f"filled_qty is {filled}, more than its qty of {quantity}")
-    if filled and OrderEntry.status.of(answer) == "rejected":
+    if filled and OrderEntry.status.read(answer) == "rejected":
         raise InvalidResponse(f"its status is rejected, and filled_qty {filled}")
 
 
 def _refuse_distant_price(answer: Response, prices: Mapping[str, float]) -> None:
     """Refuse a mean price that no market can have come to."""
-    name = OrderEntry.symbol.of(answer)
+    name = OrderEntry.symbol.read(answer)
     if name is None or not is_symbol(name):
         return
-    mean = OrderEntry.mean_price.of(answer)
+    mean = OrderEntry.mean_price.read(answer)
     last = prices.get(instrument(name).symbol)
     if (
         mean

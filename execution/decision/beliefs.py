@@ -110,7 +110,7 @@ class BeliefTable(NamedTuple):
         """When the first period of the first instant ends."""
         return np.datetime64(self.ends[0, 0])
 
-    def of(self, now: np.datetime64, held: Mask | None = None) -> BeliefTable | None:
+    def at_instant(self, now: np.datetime64, held: Mask | None = None) -> BeliefTable | None:
         """The table of an instant and of what counts then; None where nothing decides.
 
         held: [S] what counts although nothing may hold it; none: everything counts.

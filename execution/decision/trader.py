@@ -217,7 +217,7 @@ class Trader:
         # What is neither held nor may be held gets no weight, and is left out of what follows.
         groups = self.limits.group_limits()
         counts = {*account.exposure, *account.open_reductions, *groups.markets}
-        belief = table.of(bars.now, np.array([symbol in counts for symbol in bars.symbols]))
+        belief = table.at_instant(bars.now, np.array([symbol in counts for symbol in bars.symbols]))
         if belief is None:
             return None
         symbols = tuple([bars.symbols[s] for s in belief.symbol.tolist()])

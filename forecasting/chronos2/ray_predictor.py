@@ -71,7 +71,7 @@ class RaySettings:
 
 @dataclass(frozen=True, slots=True)
 class RayPredictions:
-    """Computes portions on a Ray cluster; `forecasting.chronos2.cached_forecaster` says how it is asked."""
+    """Computes portions on a Ray cluster (`forecasting.chronos2.cached_forecaster`)."""
 
     settings: RaySettings = field(default_factory=RaySettings)
 

@@ -99,7 +99,7 @@ class AutoscalingSettings:
         check_url("ALERT_URL", self.ALERT_URL)
 
     @classmethod
-    def of(cls, config: DictConfig) -> Self:
+    def from_config(cls, config: DictConfig) -> Self:
         """The checked settings of a composed configuration."""
         return settings_from_config(cls, config)
 

@@ -284,7 +284,9 @@ def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> I
 
     What works at the venue once the loop has made all its cycles is ended then.
     """
-    selling = SellingSettings.of(compose_config("sell_spreads", list(live_settings.spreads)))
+    selling = SellingSettings.from_config(
+        compose_config("sell_spreads", list(live_settings.spreads))
+    )
     settings = replace(selling, broker=live_settings.broker, folder=live_settings.folder)
     files = settings.account
     refuse_another_folder(files.folder, live.account.events)

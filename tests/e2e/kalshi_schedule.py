@@ -290,7 +290,7 @@ class KalshiTrading(FaultRuns):
 
     def _note(self, body: bytes) -> None:
         """Keep an order as it leaves the process, and hold it to the venue's own account."""
-        request = OrderRequest.of(json.loads(body))
+        request = OrderRequest.parse(json.loads(body))
         name = request.client_order_id or ""
         self.sent.append(name)
         order = request.limit_order(name, request.count)

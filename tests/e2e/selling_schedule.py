@@ -87,7 +87,7 @@ class Selling(FaultRuns):
     def __init__(self, here: Practice, place: Place, words: Sequence[str]) -> None:
         super().__init__(place, ("-m", "option_spreads.sell", *words))
         self.here = here
-        self._settings = SellingSettings.of(compose_config("sell_spreads", list(words)))
+        self._settings = SellingSettings.from_config(compose_config("sell_spreads", list(words)))
         capital = self._settings.STARTING_CAPITAL
         folder = Path(self._settings.AUTOSCALING_DATA_DIR) / "paper"
         self._account = AccountFiles(folder, capital)

@@ -27,14 +27,14 @@ def run(settings: list) -> Result: return Result(sentences=[f"notes: {settings}"
 ''',
     "job.py": '''"""Counts its looks."""
 from contextlib import contextmanager
-from execution.live.status_page import Section
+from execution.live.status_page import PageSection
 class Job:
     name, looks = "dividends", 0
     def due(self, now): return None if self.looks else now
     def step(self): self.looks += 1
     def finish(self, *, flatten): return []
     section = property(lambda self: Looks(self))
-class Looks(Section):
+class Looks(PageSection):
     title = "Dividends"
     def __init__(self, job): self.job = job
     def body(self): return f"<p>{self.job.looks} look</p>"

@@ -77,32 +77,33 @@ tenth = corner_shop.rules:tenth
 """,
     "test_shop.py": """import pytest
 from corner_shop.broker import Shop
-from execution.testing import OPENING, BrokerContract, Stand
-from foundation.compose import composed_config
+from execution.testing import OPENING, BrokerContract, BrokerBench
+from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
 WORDS = ["data.start=2024-01-02", "start=2024-02-20", "end=2024-02-23", "forecaster=ewma"]
 class TestShop(BrokerContract):
     @pytest.fixture
     def stand(self):
-        settings = BacktestSettings.of(composed_config("backtest", WORDS))
+        settings = BacktestSettings.from_config(compose_config("backtest", WORDS))
         market = settings.market()
         venue = settings.broker(market)
-        here = Stand(Shop(venue), market.bars, venue.advance)
+        here = BrokerBench(Shop(venue), market.bars, venue.advance)
         here.advance(OPENING)
         return here
 """,
 }
 LOOK = """
 from execution.brokers import broker_connection
-from foundation.compose import composed_config
+from foundation.compose import compose_config
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from trainingdata.feed.endpoint import BrokerSettings
 print(broker_connection(BrokerSettings(name="corner"), None).name)
-print(BacktestSettings.of(composed_config("backtest", ["sizing._target_=tenth"])).sizing.strategy)
-for name, what in (("cornr",
+print(BacktestSettings.from_config(compose_config("backtest",
+["sizing._target_=tenth"])).sizing.strategy) for name, what in (("cornr",
         lambda: broker_connection(BrokerSettings(name="cornr"), None)), ("tent",
-        lambda: BacktestSettings.of(composed_config("backtest", ["sizing._target_=tent"])))):
+        lambda: BacktestSettings.from_config(compose_config("backtest",
+            ["sizing._target_=tent"])))):
     try: what()
     except InputError as error: print(error)
 """

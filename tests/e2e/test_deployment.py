@@ -166,7 +166,7 @@ def test_the_unit_starts_the_loop_with_words_that_it_takes(unit: Path) -> None:
     assert words[-2:] == ["$LOOP_WORDS", "${SPREADS}"]
     assert found["EnvironmentFile"] == ["/etc/kelly-chronos/spreads.env"]
     assert settings.jobs == ("spreads",)
-    selling = SellingSettings.of(compose_config("sell_spreads", list(settings.spreads)))
+    selling = SellingSettings.from_config(compose_config("sell_spreads", list(settings.spreads)))
     assert (selling.vix, selling.strategies) == ("/etc/kelly-chronos/vix.parquet", ("PUT",))
 
 

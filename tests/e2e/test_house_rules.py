@@ -77,7 +77,7 @@ def test_environment_variables_reach_the_code_only_through_configuration() -> No
 
     What a library reads there may be written.
     """
-    allowed = r"(?<!Keys\.of\()(?<!Supervisor\.of\()"
+    allowed = r"(?<!Keys\.from_environment\()(?<!Supervisor\.from_environment\()"
     read = re.compile(allowed + r"os\.environ(?!\[\"HYDRA_FULL_ERROR\"\] = |\.update\()|getenv")
     found = [str(p.relative_to(ROOT)) for p in SOURCES if read.search(p.read_text())]
     assert found == []

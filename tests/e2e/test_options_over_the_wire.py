@@ -89,7 +89,7 @@ SOLD = (f"root={UNDER}", f"underlying={UNDER}", "rules.exit_minute=300")
 
 
 def selling(*words: str) -> SellingSettings:
-    return SellingSettings.of(compose_config("sell_spreads", ["vix=x", *SOLD, *words]))
+    return SellingSettings.from_config(compose_config("sell_spreads", ["vix=x", *SOLD, *words]))
 
 
 def seller_of(venue: Any, vix: Path, folder: Path, *words: str) -> SpreadSeller:

@@ -100,7 +100,7 @@ def shown(
     account: Account, *fills: VenueFill, ends: tuple[MarketSettlement, ...] = ()
 ) -> AccountBooks:
     """The books of an account that the venue shows, with all that it lists."""
-    return AccountBooks.of(BEGIN, account.cash, account.positions, AccountUpdates(fills, ends))
+    return AccountBooks.build(BEGIN, account.cash, account.positions, AccountUpdates(fills, ends))
 
 
 def come_to(
@@ -161,7 +161,7 @@ def test_the_flow_is_what_was_paid_in_whatever_traded(rows: Rows, paid: Decimal,
 )
 def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: Decimal) -> None:
     """A market pays for NO what it does not pay for YES."""
-    end = MarketSettlement.of({**SETTLED, **said})
+    end = MarketSettlement.parse({**SETTLED, **said})
     # 3.00 and 0.07 · 6 · 0.25 = 0.105 of fee, where the venue does not say it.
     cash = D("996.895") + pays
     before = come_to(START, BOUGHT, ends=(end,))

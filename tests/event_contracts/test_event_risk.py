@@ -446,9 +446,9 @@ def test_a_fill_beyond_the_event_limit_is_cancelled(limit: int, filled: int) -> 
 def test_strikes_are_read_as_the_venue_states_them(
     fields: dict[str, Any], strike: Strike | None
 ) -> None:
-    assert StrikeFields().of(fields) == strike
+    assert StrikeFields().read(fields) == strike
     if strike is not None:
-        assert StrikeFields().of(strike_fields(strike)) == strike
+        assert StrikeFields().read(strike_fields(strike)) == strike
 
 
 def test_exclusive_outcomes_are_none_or_one() -> None:

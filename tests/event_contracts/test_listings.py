@@ -35,7 +35,7 @@ def listed(bid: str, ask: str, status: str = "active", result: str = "") -> Mark
         "yes_ask_dollars": ask,
         "result": result,
     }
-    return MarketListing.of(entry)
+    return MarketListing.parse(entry)
 
 
 @pytest.mark.parametrize(

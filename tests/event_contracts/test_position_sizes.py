@@ -121,7 +121,7 @@ def test_the_metrics_of_episodes_to_check_by_hand() -> None:
     sold = fill("3", "SELL", "YES", "0.40", 15)
     first = Episode(orders, (*fills, sold), "YES")
     second = Episode((SentOrder("x", 20),), (), "NO")
-    metrics = PositionSizeMetrics.of([first, second])
+    metrics = PositionSizeMetrics.from_episodes([first, second])
     # Order 0: 10 · −0.10; order 1: 5 · −0.10 + 15 · 0.50; order 2: 30 · 0.50.
     assert list(first.profits) == [-1, 7, 15, None]
     assert metrics.position_size_distribution == {5: 1, 10: 2, 20: 1, 50: 1}
@@ -134,9 +134,9 @@ def test_the_metrics_of_episodes_to_check_by_hand() -> None:
 
 def test_nothing_is_said_of_nothing() -> None:
     for episodes in ([], [Episode((), (), "YES")]):
-        metrics = PositionSizeMetrics.of(episodes)
+        metrics = PositionSizeMetrics.from_episodes(episodes)
         assert metrics == PositionSizeMetrics({}, None, None, None, None, None)
-    unfilled = PositionSizeMetrics.of([Episode((SentOrder("x", 5),), (), "YES")])
+    unfilled = PositionSizeMetrics.from_episodes([Episode((SentOrder("x", 5),), (), "YES")])
     assert unfilled == PositionSizeMetrics({5: 1}, None, None, None, None, 0)
 
 

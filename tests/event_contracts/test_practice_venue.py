@@ -63,7 +63,7 @@ def selling(name: str, count: int = 7) -> EventContractOrder:
 
 
 def send(venue: Exchange, order: EventContractOrder, **more: Any) -> str:
-    return take(venue, OrderRequest.of(body_of(order, **more))).order_id
+    return take(venue, OrderRequest.parse(body_of(order, **more))).order_id
 
 
 def test_a_market_closes_is_determined_and_pays_when_it_is_finalized() -> None:
@@ -185,7 +185,7 @@ def test_an_order_that_makes_no_sense_is_refused_by_name(change: dict[str, Any],
     venue = venue_of(flat())
     body = body_of(buying("a"), **change)
     with pytest.raises(Refused, match=says):
-        take(venue, OrderRequest.of(body))
+        take(venue, OrderRequest.parse(body))
     assert not venue.orders
 
 
@@ -201,7 +201,7 @@ def test_an_order_that_makes_no_sense_is_refused_by_name(change: dict[str, Any],
 )
 def test_harmless_fields_of_the_venue_are_accepted(more: dict[str, Any]) -> None:
     venue = venue_of(flat())
-    placed = take(venue, OrderRequest.of(body_of(buying("a", price="0.49"), **more)))
+    placed = take(venue, OrderRequest.parse(body_of(buying("a", price="0.49"), **more)))
     assert (placed.state, placed.remaining) == ("resting", 10)
 
 
@@ -364,4 +364,4 @@ def test_a_listing_states_its_event_and_strike() -> None:
     )
     assert catalog.event(exchange, "E", {})["event"]["mutually_exclusive"] is True
     assert catalog.event(exchange, "F", {})["event"]["mutually_exclusive"] is False
-    assert StrikeFields().of(catalog.market(exchange, "B")) is None
+    assert StrikeFields().read(catalog.market(exchange, "B")) is None

@@ -39,7 +39,7 @@ def payout_of(held: Decimal, entry: dict[str, Any]) -> tuple[Decimal, tuple[str,
     """Return the USD that a settlement pays for a position, and the remarks on it."""
     books = AccountBooks(AT, D(0), {"RAIN": held} if held else {})
     end = apply_updates(
-        books, AccountUpdates((), (MarketSettlement.of(entry),)), lambda *_: FeeRules()
+        books, AccountUpdates((), (MarketSettlement.parse(entry),)), lambda *_: FeeRules()
     )
     assert end.expected.positions == {}
     return end.expected.cash, end.remarks
@@ -113,7 +113,7 @@ def test_a_late_fill_is_paid_at_that_rate() -> None:
     paid = row(10, revenue=330)
     books = AccountBooks(AT, D(0), {"RAIN": D(6)})
     end = apply_updates(
-        books, AccountUpdates((), (MarketSettlement.of(paid),)), lambda *_: FeeRules()
+        books, AccountUpdates((), (MarketSettlement.parse(paid),)), lambda *_: FeeRules()
     )
     assert end.expected.cash == D("1.98")
 
@@ -121,7 +121,7 @@ def test_a_late_fill_is_paid_at_that_rate() -> None:
 @pytest.mark.parametrize("value", [101, -1, "much", 0.5])
 def test_an_impossible_payout_is_named(value: object) -> None:
     with pytest.raises(InvalidResponse, match="value is no"):
-        MarketSettlement.of(row(10, value=value, revenue=500))
+        MarketSettlement.parse(row(10, value=value, revenue=500))
 
 
 def test_rows_without_a_payout_are_refused() -> None:
@@ -131,12 +131,12 @@ def test_rows_without_a_payout_are_refused() -> None:
         ({"revenue": 5, "settled_time": "noon"}, "settled_time is "),
     ):
         with pytest.raises(InvalidResponse, match=missing):
-            MarketSettlement.of({**row(10), **lacking})
+            MarketSettlement.parse({**row(10), **lacking})
 
 
 def test_profit_counts_pairs_costs_and_fees() -> None:
     """2 NO for $1.60, closed by 2 YES for $0.012, fees of $0.023: the market earned $0.365."""
     costs = {"yes_total_cost_dollars": "0.0120", "no_total_cost_dollars": "1.6000"}
     entry = row(2, 2, market_result="no", value=0, revenue=0, fee_cost="0.0230", **costs)
-    assert MarketSettlement.of(entry).profit == D("0.365")
-    assert MarketSettlement.of({**entry, "fee_cost": None}).profit is None
+    assert MarketSettlement.parse(entry).profit == D("0.365")
+    assert MarketSettlement.parse({**entry, "fee_cost": None}).profit is None

@@ -139,14 +139,14 @@ def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() 
         ({"status": "finalized", "result": "yes"}, False, True, 9900, 10_000),
         ({"status": "finalized", "result": "no"}, False, True, 0, 100),
     ):
-        listed = MarketListing.of({**entry, **said})
+        listed = MarketListing.parse({**entry, **said})
         assert (listed.trades, listed.settled) == (trades, settled)
         assert (tick_from_listing(listed)["bid"], tick_from_listing(listed)["ask"]) == (bid, ask)
-    open_now = MarketListing.of(entry)
+    open_now = MarketListing.parse(entry)
     assert tick_from_listing(open_now).tolist() == (4000, 10_000, 12, 0, 0, 0, 0.7)
     assert open_now.closes == np.datetime64("2026-11-22T12:00:00", "ns")
     with pytest.raises(InvalidResponse, match="close_time"):
-        MarketListing.of({**entry, "close_time": None})
+        MarketListing.parse({**entry, "close_time": None})
 
 
 NOON = np.datetime64("2026-11-24T12:00", "ns")

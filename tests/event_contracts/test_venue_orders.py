@@ -85,7 +85,7 @@ def test_requests_have_no_refused_field(order: EventContractOrder) -> None:
     force = request["time_in_force"]
     assert request.get("expiration_time") == (1795359600 if force == "good_till_canceled" else None)
     assert request["reduce_only"] == (order.action == "SELL" and force == "immediate_or_cancel")
-    assert OrderRequest.of({**request, "count": "5.00"}).time_in_force == force
+    assert OrderRequest.parse({**request, "count": "5.00"}).time_in_force == force
 
 
 @pytest.mark.skipif(not MODELS.exists(), reason="no schemas of Kalshi's own client")
@@ -163,11 +163,11 @@ def test_a_field_that_is_missing_or_says_nothing_is_named(
 ) -> None:
     says = "missing" if value is None else ""
     with pytest.raises(InvalidResponse, match=f"^the answer makes no sense: {name} is {says}"):
-        kind.of({**entry, name: value})
+        kind.parse({**entry, name: value})
 
 
 def test_an_order_of_somebody_else_counts_as_a_purchase_whole() -> None:
-    resting = replace(VenueOrder.of(ORDER), client_order_id="").resting(reduces=False)
+    resting = replace(VenueOrder.parse(ORDER), client_order_id="").resting(reduces=False)
     assert (resting.order_id, resting.order.client_order_id) == ("v-1", "v-1")
     assert (resting.order.action, resting.order.side) == ("BUY", "NO")
     assert (resting.order.price, resting.remaining) == (D("0.44"), 6)

@@ -139,7 +139,7 @@ def without(bars: Bars, symbol: str, since: str, until: str) -> Bars:
 def test_the_interval_ends_at_the_next_decision_that_can_change_it(
     market: Bars, now: str, holding: Any, until: str, overnight: bool
 ) -> None:
-    belief = believed(market.until(at(now)), now, holding).of(at(now))
+    belief = believed(market.until(at(now)), now, holding).at_instant(at(now))
     assert belief is not None
     assert (belief.at[0], belief.until, belief.overnight[0]) == (at(now), at(until), overnight)
     for s, item in enumerate(market.instruments):
@@ -232,8 +232,8 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
     ):
         np.testing.assert_array_equal(found.at, whole.at)
         for now in whole.at:
-            one = found.of(now)
-            other = whole.of(now)
+            one = found.at_instant(now)
+            other = whole.at_instant(now)
             assert one is not None
             assert other is not None
             assert one.until == other.until
@@ -257,8 +257,8 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
 ) -> None:
     now = at("2024-03-05T17:30")
     panel = market.until(now)
-    belief = believed(panel, str(now)).of(now)
-    early = believed(market.until(at("2024-03-05T14:00")), "2024-03-05T14:00").of(
+    belief = believed(panel, str(now)).at_instant(now)
+    early = believed(market.until(at("2024-03-05T14:00")), "2024-03-05T14:00").at_instant(
         at("2024-03-05T14:00")
     )
     assert belief is not None
@@ -279,11 +279,11 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
 
 def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars) -> None:
     found = believed(market, "2024-03-05T14:00")
-    assert found.of(at("2024-03-05T14:30")) is None
-    assert found.of(at("2030-01-01")) is None
-    assert found.of(found.at[0]) is not None
-    assert found.of(found.at[0] - HOUR) is None
-    close = found.of(at("2024-03-05T21:00"))
+    assert found.at_instant(at("2024-03-05T14:30")) is None
+    assert found.at_instant(at("2030-01-01")) is None
+    assert found.at_instant(found.at[0]) is not None
+    assert found.at_instant(found.at[0] - HOUR) is None
+    close = found.at_instant(at("2024-03-05T21:00"))
     assert close is not None
     assert [s for s, d in zip(market.symbols, close.adjustable[0], strict=True) if d] == [
         "SYXUSD",
@@ -301,7 +301,7 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(
 ) -> None:
     panel = market.until(at(now))
     one = seen(panel, symbol, now, holding)
-    all_ = believed(panel, now, holding).of(at(now))
+    all_ = believed(panel, now, holding).at_instant(at(now))
     assert all_ is not None
     s = panel.symbols.index(symbol)
     assert one.adjustable.tolist() == [[name == symbol for name in panel.symbols]]

@@ -407,6 +407,7 @@ SOLD_LOW = intent(side="sell", part="reduction", limit_price="50")
 STOP = partial(intent, side="sell", stop_price="70")
 UNSIZED = seen(prices={}, trades={"NVDA": LastTrade(100, NOW)})
 OLD = "seconds old; guards.max_trade_age is 900"
+COLLAR = "guards.price_collar"
 FAR = "which it was sized at; guards.price_collar is 0.1"
 OVER = seen(positions={"NVDA": "90", "MSFT": "-100"})
 SAME = {s: LastTrade(100.0, NOW) for s in PRICES}
@@ -434,8 +435,8 @@ LEAST = "guards.max_position is 0.75"
         # A stop-limit is measured from its stop.
         *((STOP(part=part, limit_price="63"), None, "", {}) for part in ("opening", "reduction")),
         *(
-            (STOP(part=part, limit_price="62.9"), None, "beyond 63; guards.price_collar is 0.1 of
-            70", {}) for part in ("opening", "reduction")
+            (STOP(part=part, limit_price="62.9"), None, f"beyond 63; {COLLAR} is 0.1 of 70", {})
+            for part in ("opening", "reduction")
         ),
         # A market order is sized near the last trade.
         *((intent(), traded("NVDA", price), "", {}) for price in (110, 90)),

@@ -175,8 +175,8 @@ def test_a_bound_that_one_increment_of_a_coin_exceeds_is_refused() -> None:
     worth = 0.001 * bars.real_bars(1)[1][:, HIGH].max()
     OrderSizeLimits(max_crypto_value=worth * 1.01, price_margin=0.0).check(bars)
     for share, price_margin in ((0.99, 0.0), (1.01, 0.05)):
-        with pytest.raises(InputError, match=r"orders.max_crypto_value: .* one increment of
-        SYYUSD"):
+        refusal = r"orders.max_crypto_value: .* one increment of SYYUSD"
+        with pytest.raises(InputError, match=refusal):
             OrderSizeLimits(max_crypto_value=worth * share, price_margin=price_margin).check(bars)
 
 

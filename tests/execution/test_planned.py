@@ -36,7 +36,7 @@ def trader(
 
 def believed(market: Bars, at: str, who: Trader) -> BeliefTable:
     panel = known(market, at)
-    found = who.build_beliefs(Market(panel, len(panel.times) - 1)).of(panel.now)
+    found = who.build_beliefs(Market(panel, len(panel.times) - 1)).at_instant(panel.now)
     assert found is not None
     return found
 

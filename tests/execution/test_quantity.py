@@ -58,7 +58,7 @@ def real_like(market: Bars, tmp_path: Path) -> Path:
     folder = tmp_path / "bars"
     folder.mkdir()
     times, values = market.real_bars(market.symbols.index("SYA"))
-    starts = HOURLY.stock_clock.starts[np.searchsorted(HOURLY.stocks.ends, times)]
+    starts = HOURLY.stock_clock.starts[np.searchsorted(HOURLY.stock_clock.ends, times)]
     frame = pd.DataFrame(values, columns=list(FIELDS))
     frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
     frame.to_parquet(folder / "SYA.parquet")

@@ -215,7 +215,7 @@ def rules_of(settings: BacktestSettings, bars: Bars, crypto_correlation: float) 
 def stepped(case: Case) -> tuple[Decision, Array]:
     """The trader's decision, and the signed quantities [S] that it leaves."""
     trader: Trader = case.settings.trader(None)  # type: ignore[arg-type]
-    belief = case.table.of(AT)
+    belief = case.table.at_instant(AT)
     assert belief is not None
     decision = trader.decide_on(belief, case.bars, case.account)
     quantity = dict(case.account.positions)

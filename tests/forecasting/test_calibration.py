@@ -584,7 +584,7 @@ def test_a_fit_of_long_contexts_is_that_of_all_the_bars_that_they_see(
     values[coins[0], far, :4] *= (1 + 0.2 * np.sin(np.arange(len(far))))[:, None]
     other = Bars(year.instruments, year.times, values, year.mask, "other")
     settings = CalibrationSettings(window=100)
-    base = sourced(context_length=1500, plain=1.0)
+    base = sourced(context_length=1500, sample_variance_share=1.0)
     kept = FitStore(tmp_path)
     since = year.times[-3]
     CalibratedForecaster(base, settings, kept).forecast(year, since)

@@ -171,7 +171,11 @@ def test_mixed_variance_lies_between_its_parts(market: Bars) -> None:
             f.forecast(market, market.times[-50]).values[:, 0, -1]
             / f.forecast(market, market.times[-50]).price
         )
-        for f in (RandomWalk(), RandomWalk(sample_variance_share=0.5), RandomWalk(plain=1.0))
+        for f in (
+            RandomWalk(),
+            RandomWalk(sample_variance_share=0.5),
+            RandomWalk(sample_variance_share=1.0),
+        )
     ]
     np.testing.assert_allclose(widths[1] ** 2, (widths[0] ** 2 + widths[2] ** 2) / 2, rtol=1e-3)
 

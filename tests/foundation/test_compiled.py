@@ -77,7 +77,9 @@ def test_what_a_kernel_executes_compiles_it_anew_and_words_and_strangers_do_not(
 
 
 def test_the_digest_is_the_same_in_every_process() -> None:
-    code = "from foundation.compiled import digest_of; print(digest_of('sizing.allocation'))"
+    code = (
+        "from foundation.compiled import module_digest; print(module_digest('sizing.allocation'))"
+    )
     found = {
         subprocess.run(
             [sys.executable, "-c", code],
@@ -160,8 +162,8 @@ CALL = """
 import logging
 import numpy as np
 logging.basicConfig(level=logging.INFO)
-from foundation.compiled import numbers_of
-print(numbers_of(np.array([True, False, True])).tolist())
+from foundation.compiled import true_indices
+print(true_indices(np.array([True, False, True])).tolist())
 """
 
 
@@ -188,30 +190,30 @@ def test_another_process_reads_what_one_compiled(
     call: Callable[..., subprocess.Popen[str]],
 ) -> None:
     first, second = (call().communicate() for _ in range(2))
-    assert "compiling numbers_of" in first[1]
+    assert "compiling true_indices" in first[1]
     assert second == ("[0, 2]\n", "")
 
 
 def test_another_processors_code_is_not_used(call: Callable[..., subprocess.Popen[str]]) -> None:
     runs = [call(**env).communicate() for env in ({}, {"NUMBA_CPU_NAME": "generic"}, {})]
     assert [output for output, _ in runs] == ["[0, 2]\n"] * 3
-    assert ["compiling numbers_of" in said for _, said in runs] == [True, True, False]
+    assert ["compiling true_indices" in said for _, said in runs] == [True, True, False]
 
 
 def test_a_killed_compilation_is_made_again(call: Callable[..., subprocess.Popen[str]]) -> None:
     with call() as killed:
         assert killed.stderr is not None
-        assert "compiling numbers_of" in killed.stderr.readline()
+        assert "compiling true_indices" in killed.stderr.readline()
         killed.kill()
     output, said = call().communicate()
     assert output == "[0, 2]\n"
-    assert "compiling numbers_of" in said
+    assert "compiling true_indices" in said
 
 
 def test_two_processes_compile_a_function_once(call: Callable[..., subprocess.Popen[str]]) -> None:
     runs = [one.communicate() for one in [call(), call()]]
     assert [output for output, _ in runs] == ["[0, 2]\n"] * 2
-    assert sum("compiling numbers_of\n" in said for _, said in runs) == 1
+    assert sum("compiling true_indices\n" in said for _, said in runs) == 1
 
 
 @pytest.mark.parametrize(("suffix", "content"), [("nbi", b""), ("nbc", b"\0" * 2000)])
@@ -223,7 +225,7 @@ def test_a_damaged_cache_is_compiled_again(
         path.write_bytes(content)
     runs = [call().communicate() for _ in range(2)]
     assert [output for output, _ in runs] == ["[0, 2]\n"] * 2
-    assert ["compiling numbers_of" in said for _, said in runs] == [True, False]
+    assert ["compiling true_indices" in said for _, said in runs] == [True, False]
 
 
 @pytest.mark.parametrize("size", [0, 1000])
@@ -261,10 +263,10 @@ def test_codes_of_two_signatures_never_share_files(
     assert (files.load("int"), files.load("float")) == (1, 2.0)
 
 
-ENDLESS = """from foundation.compiled import inlined
+ENDLESS = """from foundation.compiled import jit_inline
 
 
-@inlined
+@jit_inline
 def endless(n):
     return 0 if n == 0 else endless(n - 1)
 """
@@ -286,7 +288,7 @@ def test_an_inlined_recursion_is_refused_not_awaited(
 @pytest.mark.slow
 def test_no_kernel_asserts_and_all_stand_in_a_room() -> None:
     """What is executed is read without assertions; and outside the rooms nothing is kept."""
-    decorated = re.compile(r"^@(compiled|inlined|reordered)\b", re.MULTILINE)
+    decorated = re.compile(r"^@(compiled|jit_inline|reordered)\b", re.MULTILINE)
     files = [
         path
         for path in ROOT.rglob("*.py")

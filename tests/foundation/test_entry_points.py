@@ -24,8 +24,8 @@ def test_every_entry_point_leads_to_something(kind: str) -> None:
 
 def test_listing_entry_points_loads_no_library() -> None:
     code = (
-        f"import sys, {', '.join(PACKAGES)}; from foundation.plugin import offered;"
-        f" print(sum(len(offered(kind)) for kind in {KINDS}),"
+        f"import sys, {', '.join(PACKAGES)}; from foundation.plugin import entry_point_names;"
+        f" print(sum(len(entry_point_names(kind)) for kind in {KINDS}),"
         " {'numpy', 'pandas', 'torch', 'numba'} & {*sys.modules})"
     )
     done = subprocess.run(

@@ -34,8 +34,8 @@ def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_pat
     path = tmp_path / "b.parquet"
     script = (
         "import os, pathlib, signal\n"
-        "from foundation.files import staged_file\n"
-        f"with staged_file(pathlib.Path({str(path)!r})) as part:\n"
+        "from foundation.files import atomic_file\n"
+        f"with atomic_file(pathlib.Path({str(path)!r})) as part:\n"
         "    part.write_bytes(b'half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

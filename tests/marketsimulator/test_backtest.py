@@ -406,7 +406,7 @@ def test_a_later_split_changes_no_earlier_decision(
     for decision in whole.main.decisions[-3:] + before[-3:]:
         known = whole.settings.data.market(raw.until(decision.at)).view()
         now = Market(known, len(known.times) - 1)
-        belief = live.build_beliefs(now).of(decision.at)
+        belief = live.build_beliefs(now).at_instant(decision.at)
         assert belief is not None
         mine = {c.symbol: (c.mu, c.sigma) for c in decision.choices}
         for symbol, (mu, sigma) in mine.items():

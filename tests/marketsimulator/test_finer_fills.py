@@ -28,7 +28,7 @@ from marketsimulator.runs.outcome import simulate_variants
 from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import account_on, order, orders, stock_ends
-from tests.marketsimulator.runs import trader_of
+from tests.marketsimulator.runs import settings_of, trader_of
 from tests.marketsimulator.test_parity import believing
 from trainingdata.bars import FIELDS, Bars, Origin, build_panel
 from trainingdata.instruments import AssetClass, instrument
@@ -146,7 +146,7 @@ def test_which_of_two_prices_came_first_is_read_from_the_finer_bars() -> None:
     bars = build_panel([(ITEM, ends, np.array(hours, dtype=float))], "hours")
     rows = [(100, 101, 99, 100, 5e5), (100, 101, 99, 100, 5e5)]
     rows += [(100, 112, 99, 105, 5e5), (105, 106, 88, 90, 5e5)]
-    after = HALF.stock_clock.ends[HALF.stocks.ends > ends[0]][:4]
+    after = HALF.stock_clock.ends[HALF.stock_clock.ends > ends[0]][:4]
     parts = with_origins(build_panel([(ITEM, after, np.array(rows, dtype=float))], "finer", HALF))
     for finer, met in (
         (None, ("stop", 90.0)),
@@ -220,7 +220,7 @@ CALM = ("forecaster.calibrated=false", "sizing.strategy=equal_weight", "sizing.b
 
 def finer_settings(files: tuple[Path, Path], *words: str) -> BacktestSettings:
     hours, finer = files
-    return settings_from_config(f"data.dir={hours}", f"data.fills={finer}", *WORDS, *words)
+    return settings_of(f"data.dir={hours}", f"data.fills={finer}", *WORDS, *words)
 
 
 def test_a_run_on_finer_fills_shows_those_of_its_own_bars_beside_and_adds_up(
@@ -312,7 +312,7 @@ def test_finer_files_that_do_not_fit_are_refused_in_a_line(
 
 def test_finer_bars_are_refused_where_nothing_can_be_said_of_them(files: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match=r"data.fills: the synthetic market has no finer bars"):
-        settings_from_config("data.fills=x").market()
+        settings_of("data.fills=x").market()
     with pytest.raises(DataError, match=r"data.fills: nowhere is no folder and no file"):
         finer_settings((files[0], Path("nowhere"))).market()
     with pytest.raises(InputError, match=r"data.fills: an audit alters the bars"):

@@ -107,8 +107,8 @@ def test_a_live_pass_believes_of_its_instant_what_the_whole_history_does(
     assert {0, KEEP} <= set(np.unique(table.exclusion_rule))
     for t in range(0, len(table.at), len(table.at) // 12):
         known = market.bars.until(table.at[t])
-        now = trader.build_beliefs(Market(known, len(known.times) - 1)).of(table.at[t])
-        then = table.of(table.at[t])
+        now = trader.build_beliefs(Market(known, len(known.times) - 1)).at_instant(table.at[t])
+        then = table.at_instant(table.at[t])
         assert now is not None
         assert then is not None
         # Where nothing decides no matrix is asked for, and nobody reads the premium.

@@ -120,7 +120,7 @@ def test_zero_results_are_losses_and_fees_are_taken_off_every_contract() -> None
     assert (statistics.wins, statistics.losses) == (5, 5)
     assert TradeStatistics.from_results(EVEN).kelly == Fraction(1, 20)
     assert TradeStatistics.from_results(results(0, "1", 12, "5")).kelly is None
-    assert TradeStatistics.from_results(EVEN, 3.0) == TradeStatistics.of(
+    assert TradeStatistics.from_results(EVEN, 3.0) == TradeStatistics.from_results(
         results(10, "97", 10, "93")
     )
 

@@ -137,7 +137,7 @@ def in_whole_shares(
         unborrowed=1.0,
         leverage=4.0,
         shorting=True,
-        marginable_share=1.0,
+        free_equity_share=1.0,
     )
     holdings = s.problem.account._replace(increment=price / s.equity, unborrowed=4.0)
     p = s.problem._replace(account=holdings)

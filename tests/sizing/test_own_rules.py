@@ -38,7 +38,7 @@ def unsolved(s): raise SolverFailed("no answer", None)
 def writes(s):
     s.held[:] = 0.5
     s.long_only[:] = False
-    s.deciding[:] = True
+    s.adjustable[:] = True
     s.problem.returns.mu[:] = 9.0
     return np.full(len(s.held), -0.5)
 number = 3

@@ -195,10 +195,10 @@ def test_no_eigenvalue_is_below_what_is_said_of_them(
     rng = np.random.default_rng(seed)
     moves = rng.normal(0, 0.01, (rows + 1, 1)) + rng.normal(0, 1e-3, (rows + 1, symbols))
     logs = np.cumsum(moves, axis=0)
-    values, least = _mixed_with_prior(_Returns.of(logs), prior, window=60)
+    values, least = _mixed_with_prior(_Returns.from_logs(logs), prior, window=60)
     assert -np.inf < least <= np.linalg.eigvalsh(values)[0] + 1e-12
     logs[rows // 2, 0] = np.nan
-    assert _mixed_with_prior(_Returns.of(logs), prior, window=60)[1] == -np.inf
+    assert _mixed_with_prior(_Returns.from_logs(logs), prior, window=60)[1] == -np.inf
 
 
 def test_stocks_and_coins_are_joined_by_afternoon_returns() -> None:

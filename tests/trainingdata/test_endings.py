@@ -315,7 +315,9 @@ def test_symbol_present_in_every_session_never_ends(
     shorter = cut.without(mask & cut.mask)
     for part in (shorter, shorter.slice_rows(0, 50), shorter.select(("AAA", "BBB"))):
         whole = cut.slice_rows(0, len(part.times))
-        assert np.array_equal(BarAbsence.from_bars(part).missing, BarAbsence.of(whole).missing)
+        assert np.array_equal(
+            BarAbsence.from_bars(part).missing, BarAbsence.from_bars(whole).missing
+        )
         found, expected = (Delistings(after=after).booked_until_end(each) for each in (part, whole))
         assert [(e.symbol, e.booked) for e in found] == [(e.symbol, e.booked) for e in expected]
         # An unconfirmed last bar states its payout in USD; all prices here are 1.

@@ -43,7 +43,7 @@ def failure(status: int, body: bytes, ask: Ask) -> str:
 
 
 def cash(client: Any) -> object:
-    return RequiredField("cash", parse_decimal).of(as_mapping(client.get_account()))
+    return RequiredField("cash", parse_decimal).read(as_mapping(client.get_account()))
 
 
 def no_number(client: Any) -> object:
@@ -78,7 +78,7 @@ def test_no_part_of_a_key_is_shown_wherever_the_venue_echoes_it(
 @pytest.mark.parametrize("answer", [{"cash": "a\nb" * 500}, {"cash": "a\nb"}, {"cash": [9] * 999}])
 def test_what_is_not_understood_is_one_bounded_line_that_says_why(answer: dict[str, Any]) -> None:
     with pytest.raises(InvalidResponse, match=r"cash is .*not a number") as caught:
-        RequiredField("cash", parse_decimal).of(answer)
+        RequiredField("cash", parse_decimal).read(answer)
     assert str(caught.value).splitlines() == [str(caught.value)]
     assert len(str(caught.value)) < 400
     with pytest.raises(InvalidResponse, match="it is ") as caught:

@@ -158,7 +158,7 @@ def test_a_day_that_a_closing_auction_fills_opens_with_the_close_before_and_ends
     first = np.datetime64("2024-11-26T13:30", "ns")
     starts = np.arange(first, np.datetime64("2024-12-04T01:00", "ns"), step)
     if minutes == HOURLY.minutes:
-        starts = HOURLY.stock_clock.starts[(HOURLY.stocks.starts >= first)][:30]
+        starts = HOURLY.stock_clock.starts[(HOURLY.stock_clock.starts >= first)][:30]
     rng = np.random.default_rng(seed)
     starts = starts[rng.random(len(starts)) < share]
     values = parts(len(starts), seed)

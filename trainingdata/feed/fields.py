@@ -41,7 +41,7 @@ class RequiredField(Generic[T]):
     name: str
     parse: Callable[[Any], T]
 
-    def of(self, entry: Mapping[str, Any]) -> T:
+    def read(self, entry: Mapping[str, Any]) -> T:
         """What the field says.
 
         Raises SenselessAnswer for a field that is missing, empty, or not understood.
@@ -67,7 +67,7 @@ class OptionalField(Generic[T]):
     default: T
     absence_meaning: str = ""
 
-    def of(self, entry: Mapping[str, Any]) -> T:
+    def read(self, entry: Mapping[str, Any]) -> T:
         """What the field says, or what its absence means.
 
         Raises SenselessAnswer for a value that is not understood.

@@ -59,7 +59,7 @@ class LastTrade:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> LastTrade:
-        return cls(float(TradeEntry.price.of(row)), TradeEntry.at.of(row))
+        return cls(float(TradeEntry.price.read(row)), TradeEntry.at.read(row))
 
 
 class MarketData:
@@ -237,8 +237,8 @@ def _start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
 
 def _arrays(rows: JsonRows) -> tuple[Instants, Array]:
     """Starts [N] and values [N, 5]; whatever else the venue adds to a bar is dropped."""
-    starts = [BarEntry.start.of(row) for row in rows]
-    values = [[field.of(row) for field in BarEntry.values] for row in rows]
+    starts = [BarEntry.start.read(row) for row in rows]
+    values = [[field.read(row) for field in BarEntry.values] for row in rows]
     return np.array(starts, dtype="datetime64[ns]"), np.array(values, dtype=np.float64)
 
 

@@ -104,9 +104,9 @@ class OptionData:
             answer = self._options.get_option_latest_quote(request)
             quotes = {}
             for name, row in answer.items():
-                ask = QuoteEntry.ask.of(row) if name in symbols else None
-                bid = QuoteEntry.bid.of(row) if ask else None
-                if ask and bid is not None and _is_recent(name, QuoteEntry.at.of(row), now):
+                ask = QuoteEntry.ask.read(row) if name in symbols else None
+                bid = QuoteEntry.bid.read(row) if ask else None
+                if ask and bid is not None and _is_recent(name, QuoteEntry.at.read(row), now):
                     quotes[name] = (bid, ask)
             return quotes
 

@@ -28,7 +28,7 @@ def limit_pages(client: Any) -> Any:
         page = as_mapping(read(path=path, data=data, **options))
         # For a time without bars Alpaca has written an empty token, which the SDK takes for one:
         # https://github.com/dm13450/AlpacaMarkets.jl/issues/5
-        token = Page.next_page_token.of(page)
+        token = Page.next_page_token.read(page)
         if token in tokens:
             raise InvalidResponse(f"next_page_token is an earlier page's: {token!r}")
         if token is not None:

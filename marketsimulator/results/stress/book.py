@@ -229,9 +229,9 @@ def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:
     """
     held: dict[OptionContract, Decimal] = defaultdict(Decimal)
     for row in positions:
-        name = PositionEntry.symbol.of(row)
+        name = PositionEntry.symbol.read(row)
         if is_option(name):
-            held[parse_occ_symbol(name)] += PositionEntry.qty.of(row)
+            held[parse_occ_symbol(name)] += PositionEntry.qty.read(row)
     loss = max_expiry_loss(held)
     if loss is None:
         raise InputError(
