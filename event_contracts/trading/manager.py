@@ -427,7 +427,9 @@ def _read_news(connection: KalshiConnection, since: np.datetime64) -> AccountUpd
     query = {"min_ts": epoch_seconds(since)}
     fills, unread = connection.rows("fills", FILLS_PATH, "fills", VenueFill.parse, **query)
     what = "settlements"
-    paid, unpaid = connection.rows(what, f"/portfolio/{what}", what, MarketSettlement.parse, **query)
+    paid, unpaid = connection.rows(
+        what, f"/portfolio/{what}", what, MarketSettlement.parse, **query
+    )
     return AccountUpdates(_in_order(fills, since), tuple(paid), (*unread, *unpaid))
 
 

@@ -366,7 +366,9 @@ class OrderVenue(KalshiConnection):
 
     def resting(self) -> tuple[tuple[VenueOrder, ...], tuple[UnreadableRow, ...]]:
         """Return the account's resting orders, oldest first, and rows that cannot be read."""
-        listed, unread = self.rows("orders", ORDERS_PATH, "orders", VenueOrder.parse, status="resting")
+        listed, unread = self.rows(
+            "orders", ORDERS_PATH, "orders", VenueOrder.parse, status="resting"
+        )
         return tuple(reversed([order for order in listed if order.remaining])), unread
 
     def order(self, order_id: str) -> VenueOrder | None:
@@ -425,7 +427,7 @@ class OrderVenue(KalshiConnection):
         known: ids of listed orders.
         """
         order_id = RequiredField("order_id", words)
-        fills = self.pages(f"fills of {what}", FILLS_PATH, "fills", order_id.of, **query)
+        fills = self.pages(f"fills of {what}", FILLS_PATH, "fills", order_id.read, **query)
         names = dict.fromkeys(fills)
         read = [self.order(name) for name in names if name not in known]
         return [order for order in read if order is not None and order.matches(intent)]

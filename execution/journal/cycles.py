@@ -123,7 +123,7 @@ class NextCycle:
         return f"{self.job} at {utc_text(self.due)}"
 
 
-_NEXT = JournalTable("next_pass", NextCycle, key="only")
+_NEXT = JournalTable("next_cycle", NextCycle, key="only")
 
 
 class NextCycleBook:
@@ -156,7 +156,7 @@ class NextCycleBook:
         return _NEXT.last(self._database)
 
     def expect_none(self) -> None:
-        self._database.execute("DELETE FROM next_pass")
+        self._database.execute("DELETE FROM next_cycle")
         self._written = None
 
 

@@ -210,7 +210,9 @@ class Halts:
         last = self.latest().get(kind)
         if last is None or last.is_active or last.cleared_by == AUTO:
             return ""
-        found = _CAUSES.last(self._database, "WHERE halt = ? AND NOT clearing_used", (last.number,))
+        found = _CAUSES.last(
+            self._database, "WHERE halt = ? AND NOT acknowledgement_used", (last.number,)
+        )
         return "" if found is None else found.cause
 
     def active_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:
@@ -229,7 +231,7 @@ class Halts:
     def consume_acknowledgement(self, kind: HaltKind) -> None:
         """Let what a person has cleared count no more: the same cause halts again."""
         cleared = "SELECT number FROM halts WHERE kind = ? AND cleared_at IS NOT NULL"
-        unused = f"WHERE NOT clearing_used AND halt IN ({cleared})"
+        unused = f"WHERE NOT acknowledgement_used AND halt IN ({cleared})"
         _CAUSES.change(self._database, unused, (kind,), acknowledgement_used=1)
 
     def apply(self, changes: HaltChanges, at: np.datetime64) -> None:

@@ -242,7 +242,7 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
 
     settings = trading_settings(here, steps=2, **UNBOUND)
     trade(settings, KEYS, StopSignal(), look)
-    cycles = query_rows(journal(), "SELECT job, decision, failed FROM cycles")
+    cycles = query_rows(journal(), "SELECT job, decision, failure FROM cycles")
     assert cycles == [("kalshi", "ticks of RAIN", "")] * 2
     assert query_rows(journal(), "SELECT count(*) FROM marks") == [(3,)]
     [(why,)] = query_rows(journal(), "SELECT content FROM events WHERE kind = 'stopped'")

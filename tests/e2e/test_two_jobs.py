@@ -76,14 +76,14 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
     jobs = dict(query_rows(path, "SELECT job, count(*) FROM intents GROUP BY job"))
     assert jobs["trade"] >= 1
     assert jobs["spreads"] >= 1
-    sold = query_rows(path, "SELECT state, part, reason != '' FROM intents WHERE job = 'spreads'")
+    sold = query_rows(path, "SELECT state, role, reason != '' FROM intents WHERE job = 'spreads'")
     assert {part for _, part, _ in sold} <= {"opening", "reduction"}
     assert all(reason for _, _, reason in sold)
     assert query_rows(path, "SELECT kind FROM halts") == []
     with closing(Database(path)) as database:
         folder = tmp_path / "data" / "autoscaling" / "paper"
         assert EventLog(database).last_held(FOLDER) == [str(folder)]
-    assert query_rows(path, "SELECT failed FROM cycles WHERE failed != ''") == []
+    assert query_rows(path, "SELECT failure FROM cycles WHERE failure != ''") == []
     assert read_next_cycle(path) is None, "all its cycles were made"
 
 

@@ -83,7 +83,7 @@ def shipped() -> dict[str, Any]:
 def test_the_shipped_rules_are_the_default_and_change_on_their_day() -> None:
     fees = KalshiFees(**shipped())
     assert fees.default_rules() == KalshiFees().default_rules() == FeeRules()
-    assert fees.rules_on("2025-12-05") == fees.on("2026-11-20") == RULES
+    assert fees.rules_on("2025-12-05") == fees.rules_on("2026-11-20") == RULES
     assert fees.rules_on("2026-11-21") == NEWEST
     assert fees.rules_on("2026-11-21").fee_step == D("0.000001"), (
         "as written, not the float's digits"

@@ -24,7 +24,7 @@ class Believed:
     """What is believed of S symbols over K blocks at one instant.
 
     mu, sigma: [K, S], NaN without a forecast; premium: [S] a year, for a Sharpe ratio of one;
-    signal: [S]; years: [K, 2] of stocks and coins; shared: [K]; matrix: [S, S]; nights: [K].
+    signal: [S]; years: [K, 2] of stocks and coins; news_overlap: [K]; matrix: [S, S]; nights: [K].
     """
 
     adjustable: Mask
@@ -35,7 +35,7 @@ class Believed:
     premium: Array
     signal: Array
     years: Array
-    shared: Array
+    news_overlap: Array
     matrix: Array
     nights: Array
 
@@ -190,7 +190,7 @@ def program_of(
     across = crypto[:, None] != crypto
     covariance = np.empty((periods, symbols, symbols))
     for k in range(periods):
-        shared = np.where(across, believed.shared[k], 1.0)
+        shared = np.where(across, believed.news_overlap[k], 1.0)
         risk = believed.matrix * shared * np.outer(believed.sigma[k], believed.sigma[k])
         covariance[k] = np.nan_to_num(risk, nan=0.0)
     cost = np.repeat(np.array(rules.cost)[kind][None], periods, axis=0)

@@ -541,7 +541,7 @@ def several(*legs: str, **more: Any) -> dict[str, Any]:
     entries = []
     for leg in legs:
         side, symbol = leg.split()
-        said = None if side == "unvalued_sides" else side
+        said = None if side == "unsaid" else side
         entries.append({"symbol": symbol, "side": said, "qty": "4", "filled_qty": "1"})
     return open_order(symbol="", side=None, qty="4", filled_qty="1", legs=entries, **more)
 

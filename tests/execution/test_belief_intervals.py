@@ -306,7 +306,7 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(
     s = panel.symbols.index(symbol)
     assert one.adjustable.tolist() == [[name == symbol for name in panel.symbols]]
     assert (one.at, one.until, one.overnight) == (all_.at, all_.until, all_.overnight)
-    assert not one.cuts.any()
+    assert not one.trim_overnight.any()
     for name in ("mu", "sigma", "symbol_years"):
         assert getattr(one, name)[0, 0, s] == pytest.approx(getattr(all_, name)[0, 0, s])
     np.testing.assert_allclose(correlations_of(one), correlations_of(all_), atol=1e-6)

@@ -92,7 +92,7 @@ def test_an_intent_is_read_back_in_every_field() -> None:
     OrderStore(database).begin(whole)
     assert OrderStore(database).get("a") == whole
     for role, reduces in (("reduction", True), ("night", True), ("opening", False), ("", False)):
-        change_rows(database, "intents", "part = ?", (role,))
+        change_rows(database, "intents", "role = ?", (role,))
         assert OrderStore(database).get("a").single_order.reduces is reduces  # type: ignore[union-attr]
     query = "SELECT client_order_id, job, venue, decision, symbol, side, qty, type, state"
     assert database.rows(f"{query} FROM intents") == [

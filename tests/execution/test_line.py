@@ -115,8 +115,8 @@ def test_the_broker_knows_no_reconciler_and_it_no_broker() -> None:
     assert not {name for name in reconciler if name.startswith(wire)}
 
 
-LINE = ("account", "cycle", "desk", "exposure", "guards", "holdings", "night", "reconciler",
-        "resumption", "trading", "validation")  # fmt: skip
+LINE = ("account", "cycle", "expected_positions", "exposure", "guarded_broker", "guards",
+        "overnight", "reconciler", "resumption", "trading", "validation")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LINE)

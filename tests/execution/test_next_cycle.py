@@ -51,7 +51,7 @@ def test_who_goes_on_waiting_for_one_cycle_has_no_longer_for_it(waits: list[int]
     for seconds in waits:
         loop.now += seconds * SECOND
         loop.book.expect("trade", THERE, THERE + seconds * SECOND)
-    ((overdue_at,),) = loop.database.rows("SELECT over_by FROM next_pass")
+    ((overdue_at,),) = loop.database.rows("SELECT overdue_at FROM next_cycle")
     assert np.datetime64(overdue_at) == HERE + round(SECONDS + CYCLE_SLACK_SECONDS) * SECOND
 
 

@@ -337,9 +337,12 @@ def test_what_secures_spreads_is_lent_against_no_stock_and_buys_no_coin(
     """20,000 USD of a stock; of what was sold, 10,000 settle tomorrow."""
     account = AccountSnapshot(cash, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled=10_000.0)
     secured = account.with_collateral(collateral)
-    assert (secured.free, secured.unborrowed_cash) == (pytest.approx(free, rel=1e-12), coins)
+    assert (secured.free_equity_share, secured.unborrowed_cash) == (
+        pytest.approx(free, rel=1e-12),
+        coins,
+    )
     assert (secured.equity, secured.cash) == (account.equity, account.cash)
-    assert secured.secured(0.0) == secured, "nothing more is set aside"
+    assert secured.with_collateral(0.0) == secured, "nothing more is set aside"
 
 
 @example(0.5)
@@ -350,7 +353,7 @@ def test_collateral_reduces_free_share_and_cash(collateral: float) -> None:
         80_000.0, {"NVDA": Decimal(200)}, {"NVDA": 100.0}, AT, unsettled=10_000.0
     )
     secured = account.with_collateral(collateral)
-    assert secured.free == pytest.approx(1.0 - collateral / 100_000.0, rel=1e-12)
+    assert secured.free_equity_share == pytest.approx(1.0 - collateral / 100_000.0, rel=1e-12)
     assert secured.unborrowed_cash == pytest.approx(70_000.0 - collateral, abs=1e-9)
 
 
@@ -359,7 +362,7 @@ def test_debt_and_small_equity_are_secured_alike(collateral: float, unsettled: f
     """An account of 0.80 USD that owes what it bought today."""
     account = AccountSnapshot(0.8, {}, {}, AT, unsettled=unsettled)
     secured = account.with_collateral(collateral)
-    assert secured.free == pytest.approx(1.0 - collateral / 0.8)
+    assert secured.free_equity_share == pytest.approx(1.0 - collateral / 0.8)
     assert secured.unsettled == collateral
 
 

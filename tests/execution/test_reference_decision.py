@@ -228,7 +228,7 @@ def compiled(case: Case) -> Array:
     """The signed quantities [S] that the compiled decision of a sweep leaves."""
     book = case.settings.book(case.bars)
     book.account["cash"] = case.account.cash
-    book.account["proceeds"] = case.account.short_proceeds
+    book.account["short_proceeds"] = case.account.short_proceeds
     book.account["unsettled"] = case.account.unsettled
     book.holding["quantity"] = case.held.quantity
     book.holding["mark"] = case.held.price

@@ -22,10 +22,10 @@ ALLOWED = {
     "forecasting": "chronos2/profile evaluate forecast settings",
     "sizing": "quantity solver/cholesky",
     "execution": "alpaca/order_venue decision/choice decision/decision decision/outlook"
-    " decision/rebalancing journal/order_store live/validation live/guards live/holdings live/page"
-    " live/settings orders/auctions quantity testing",
-    "marketsimulator": "records results/attribution results/metrics venue/faults venue/market_data"
-    " venue/options venue/portfolio_history",
+    " decision/rebalancing journal/order_store live/validation live/guards live/expected_positions"
+    " live/status_page live/settings orders/auctions quantity testing",
+    "marketsimulator": "run_result results/attribution results/metrics venue/faults"
+    " venue/market_data venue/options venue/portfolio_history",
 }
 
 

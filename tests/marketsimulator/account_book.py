@@ -358,7 +358,7 @@ class Book:
             self._note_short(symbol, q, price)
         self.cash -= q * price
         if gained := q * (self.marks[symbol] - price):
-            self.row[f"bookings.ended {symbol}"] += gained
+            self.row[f"bookings.delisted {symbol}"] += gained
         self.fill(at, symbol, q, price, NONE, name_of("delisted", at, symbol))
         self.called[symbol] = min(self.called[symbol], abs(self.held[symbol]))
 

@@ -28,7 +28,7 @@ from trainingdata.sessions import first_open_from
 from trainingdata.timeframe import Timeframe, TimeframeName
 
 KINDS = "spread slippage dividend split borrow interest cash_interest rounding"
-EVENTS = "margin_calls deficits freezes refusals coin_fees"
+EVENTS = "margin_calls deficits freezes refusals crypto_fees"
 FLOWS = {"order", "liquidation", "split", *(f"bookings.{kind}" for kind in KINDS.split())}
 FLOWS |= {f"summary.{event}" for event in EVENTS.split()}
 

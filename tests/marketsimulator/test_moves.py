@@ -42,14 +42,14 @@ def sent(
     book: Book,
     targets: list[float],
     max_crypto_order: float = ENDLESS,
-    room: list[float] | None = None,
+    fillable: list[float] | None = None,
 ) -> Records:
     """The fills of a move at the marks."""
     dates = np.array(["2026-09-01"], dtype="datetime64[D]")
     (day,) = day_table(dates, FeeSchedule(), MarginTerms(), FillTerms(volume_share=None))
     size = len(targets)
-    if room is not None:
-        book.holding["room"] = room
+    if fillable is not None:
+        book.holding["fillable"] = fillable
     tape = create_tape(100_000)
     before, marks = (book.holding[name].copy() for name in ("quantity", "mark"))
     endless, calm, queue = np.full(size, np.inf), np.zeros(size), np.zeros(size, np.int64)
@@ -74,8 +74,8 @@ def test_a_change_of_sign_is_a_close_and_an_opening() -> None:
 def test_dust_below_an_increment_stays_unless_the_position_closes() -> None:
     assert told(sent(book_of({"BTCUSD": 1.0004}), [1.0])) == []
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0])) == [(0, -1.0004)]
-    assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0], room=[1.0004])) == [(0, -1.0004)]
-    assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0], room=[1.0003])) == [(0, -1.0)]
+    assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0], fillable=[1.0004])) == [(0, -1.0004)]
+    assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0], fillable=[1.0003])) == [(0, -1.0)]
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.5])) == [(0, -0.5)]
     assert told(sent(book_of({"BTCUSD": 1.0}), [1.0009])) == []
 

@@ -176,7 +176,7 @@ def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(tmp_p
     assert sentence in comparison.page(tmp_path)
     figures = json.loads(json.dumps(comparison.summary()))["overfitting"]
     assert figures["probability"] == pytest.approx(found.probability)
-    assert figures["sharpe_inside"] == pytest.approx(
+    assert figures["sharpe_in_sample"] == pytest.approx(
         found.in_sample * comparison.runs.per_year**0.5
     )
     short = comparison_of(tmp_path / "short", NOISE[:, :59])

@@ -83,7 +83,7 @@ def test_every_figure_of_equity_is_the_one_before_less_losses_and_costs_to_the_c
         assert after == Decimal(one["equity_end"]), "nothing costs anything"
     margin = one["margin"]
     missing = Decimal(margin["required"]) - Decimal(margin["collateral"])
-    assert missing == Decimal(margin["missing"])
+    assert missing == Decimal(margin["shortfall"])
     shown = [str(cell) for row in scenario_table(found).rows for cell in row]
     assert not re.search(r"-\$?0\.00\b", " ".join(shown) + json.dumps(told))
 
@@ -98,7 +98,7 @@ def test_a_call_comes_at_the_move_that_maintenance_says_and_at_none_below_it(
     below = outcome_of(book, stocks=-max(edge - beside, 0.0))
     above = outcome_of(book, stocks=-min(edge + beside, 0.9))
     assert (below.margin.called, above.margin.called) == (False, True)
-    assert below.margin.missing < 0 < above.margin.missing
+    assert below.margin.shortfall < 0 < above.margin.shortfall
     assert below.loss < above.loss
 
 
@@ -342,7 +342,7 @@ def test_a_coin_is_no_collateral_and_calls_nothing_and_is_never_closed() -> None
     for coins in (0.0, -0.5, -0.99):
         outcome = outcome_of(beside, stocks=-0.4, coins=coins)
         assert sold(outcome) == sold(alone) != {}
-        assert outcome.margin.missing == alone.margin.missing
+        assert outcome.margin.shortfall == alone.margin.shortfall
     coin = outcome_of(beside, coins=-0.5)
     assert (coin.loss, coin.margin.called) == (50_000, False)
 
