@@ -256,7 +256,7 @@ def breaches(world: World) -> Counter[str]:
         count["kill file"] += sent.killed
         if written is None:
             continue
-        count["expired"] += not written.wanted(sent.at)
+        count["expired"] += not written.is_unexpired(sent.at)
         if written.role == "opening" and not sent.known:
             count.update(_opening_breaches(world, sent, written))
     for order in world.orders.values():

@@ -83,7 +83,7 @@ from marketsimulator.settings import BacktestSettings
 WORDS = ["data.start=2024-01-02", "start=2024-02-20", "end=2024-02-23", "forecaster=ewma"]
 class TestShop(BrokerContract):
     @pytest.fixture
-    def stand(self):
+    def bench(self):
         settings = BacktestSettings.from_config(compose_config("backtest", WORDS))
         market = settings.market()
         venue = settings.broker(market)
@@ -99,11 +99,11 @@ from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from trainingdata.feed.endpoint import BrokerSettings
 print(broker_connection(BrokerSettings(name="corner"), None).name)
-print(BacktestSettings.from_config(compose_config("backtest",
-["sizing._target_=tenth"])).sizing.strategy) for name, what in (("cornr",
-        lambda: broker_connection(BrokerSettings(name="cornr"), None)), ("tent",
-        lambda: BacktestSettings.from_config(compose_config("backtest",
-            ["sizing._target_=tent"])))):
+def chosen(rule):
+    return BacktestSettings.from_config(compose_config("backtest", [f"sizing._target_={rule}"]))
+print(chosen("tenth").sizing.strategy)
+for name, what in (("cornr", lambda: broker_connection(BrokerSettings(name="cornr"), None)),
+                   ("tent", lambda: chosen("tent"))):
     try: what()
     except InputError as error: print(error)
 """

@@ -39,9 +39,7 @@ def loads(tree: ast.AST) -> set[str]:
             found |= {name for name in names if name.split(".")[0] in MODULES}
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            pickles = [
-                ast.unparse(k.value) for k in node.as_keyword_arguments if k.arg == "allow_pickle"
-            ]
+            pickles = [ast.unparse(k.value) for k in node.keywords if k.arg == "allow_pickle"]
             unsafe = name in CALLS or name.endswith("read_pickle") or name == "np.load"
             if (unsafe and pickles != ["False"]) or pickles not in ([], ["False"]):
                 found.add(name)

@@ -16,12 +16,12 @@ NAMES = {"HOUR", "HOURLY"}
 # Where hours are the default, the clock's or the words', steps are of own bars, days a week's or a
 # year's, h is the high, and names are the venue's.
 ALLOWED = {
-    "trainingdata": "bar_files bar_rows bars confirmation download feed/market_data heads instants"
-    " resampling schedule sessions slow_variance source stamp_checks synthetic timeframe"
+    "trainingdata": "bar_files bar_rows bars confirmation download feed/market_data"
+    " file_formats instants long_run_variance resampling schedule sessions source stamp_checks synthetic timeframe"
     " universe",
     "forecasting": "chronos2/profile evaluate forecast settings",
     "sizing": "quantity solver/cholesky",
-    "execution": "alpaca/order_venue decision/choice decision/decision decision/outlook"
+    "execution": "alpaca/order_venue decision/choice decision/decision decision/belief_building"
     " decision/rebalancing journal/order_store live/validation live/guards live/expected_positions"
     " live/status_page live/settings orders/auctions quantity testing",
     "marketsimulator": "run_result results/attribution results/metrics venue/faults"
