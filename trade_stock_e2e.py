@@ -306,7 +306,7 @@ def print_cycle(cycle: Cycle) -> None:
         ]
         title = f"{utc_text(decision.at)}, equity {usd(cycle.account.equity)}"
         heads = ("symbol", "mu, bp", "sigma, bp", "Kelly", "target", "order", "bound by")
-        console.print(Table(title, heads, rows, words=(6,)))
+        console.print(Table(title, heads, rows, text_columns=(6,)))
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -70,7 +70,7 @@ from event_contracts.trading.orders import (
     MarketView,
     Outcome,
     RestingOrder,
-    other,
+    opposite_side,
 )
 from event_contracts.trading.sampler import COLUMNS
 from event_contracts.trading.venue_orders import ORDER_PATH, order_request
@@ -372,7 +372,7 @@ class Collateral:
         if action == "SELL":
             return None
         free = view.cash - self._reserved(view.resting)
-        closes = view.held(other(side)) - view.resting_count("BUY", side)
+        closes = view.held(opposite_side(side)) - view.resting_count("BUY", side)
         opens = count - max(closes, ZERO)
         cost = self.fees.max_cost(price, opens) if opens > 0 else ZERO
         return None if cost <= free else f"buying {count} {side} may cost ${cost}; ${free} is free"

@@ -46,7 +46,7 @@ from event_contracts.trading.listings import (
     read_markets,
     refuse_unknown,
     sale_prices,
-    unread,
+    unreadable_markets,
 )
 from event_contracts.trading.manager import (
     NO_MARKETS,
@@ -183,7 +183,7 @@ class KalshiJob:
                     self.said[update.market] = entry.reason if entry else f"undecided ({skipped})"
                     self.orders += bool(entry and entry.size)
             held = self.account.held()
-            reading = self.account.mark(self.manager, {**self.sampler.unread, **self.left_out})
+            reading = self.account.mark(self.manager, {**self.sampler.unreadable, **self.left_out})
             self.unbooked = self._unbooked({*held, *reading.books.positions}, reading)
         except BrokerError as error:
             self.account.journal.cycles.end(number, self.account.account.now(), failure=str(error))
@@ -275,7 +275,7 @@ def trade(
         def begin() -> KalshiJob:
             listings = sampler.read()
             refuse_unknown(listings.values())
-            left_out = unread(listings.values())
+            left_out = unreadable_markets(listings.values())
             for market in [name for name in listings if name not in left_out]:
                 try:
                     fees.learn(connection, (market,))

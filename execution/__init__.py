@@ -33,7 +33,7 @@ COMMANDS = {
         interrupted="nothing was sent",
         log="live",
         log_links=("trade_stock_e2e", "sizing_utils"),
-        words="execution:live_overrides",
+        words_parser="execution:live_overrides",
         private=True,
     ),
     "doctor": Command(

@@ -47,7 +47,7 @@ from execution.live.account_lock import (
 )
 from execution.live.asset_check import refuse_unlisted
 from execution.live.settings import LiveSettings
-from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from foundation.cli import Result
 from foundation.clock import SYSTEM_TIME, InstantSource
 from foundation.console import LOGS
@@ -287,7 +287,7 @@ def _checkpoint(start: DoctorContext) -> CheckResult:
     if settings.kind == "chronos2":
         from safetensors import SafetensorError, safe_open
 
-        folder = checkpoint(
+        folder = find_checkpoint(
             str(BUNDLED_CHECKPOINT) if settings.model is None else settings.model
         ).folder
         for path in sorted(folder.glob("*.safetensors")):

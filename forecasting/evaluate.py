@@ -33,7 +33,7 @@ from forecasting.forecast import Progress, no_progress, reads_future
 from forecasting.scores import clustered_mean, gain, score_common_forecasts, summarise_scores
 from forecasting.settings import EvaluationSettings, ForecasterSettings
 from forecasting.windows import Windows
-from foundation.charts import COLOURS, Chart, Series, level, pit_density_chart
+from foundation.charts import COLOURS, Chart, Series, level_line, pit_density_chart
 from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.formatting import (
@@ -203,7 +203,7 @@ def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
             cells = score_cells(figures, scores)
             rows.append((named, step, *(cells[head] for head in heads)))
     title = f"{figures['forecaster']}, {date_range_text(figures)}, {figures['data']}"
-    return [title, Table("", ("", "step", *heads), rows, words=(1,)), INTERVAL_NOTE]
+    return [title, Table("", ("", "step", *heads), rows, text_columns=(1,)), INTERVAL_NOTE]
 
 
 def write_proved_settings(found: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
@@ -438,7 +438,7 @@ def _panels(
 def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence[str]) -> Chart:
     """Share of each other forecaster's loss that is saved, by step; whiskers are its reach."""
     places = np.arange(float(len(steps)))
-    series = [level(0.0, places, "quiet")]
+    series = [level_line(0.0, places, "quiet")]
     said = []
     for k, name in enumerate(baselines):
         gains = [group[step]["skill"][name] for step in steps]
@@ -463,7 +463,7 @@ def coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
     return Chart(
         f"Held by hour: {said}",
         (
-            level(DRAWN_COVERAGE, places, "limit", "meant"),
+            level_line(DRAWN_COVERAGE, places, "limit", "meant"),
             Series("is", "first", places, held, "dotted"),
         ),
         "percent",

@@ -177,7 +177,7 @@ def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
     return mean, float(np.sqrt(np.square(sums).sum() * count / (count - 1)) / len(values))
 
 
-def reach(error: float, week: pd.Series) -> float | None:
+def interval_half_width(error: float, week: pd.Series) -> float | None:
     """Half of the 95 % interval of a mean with this clustered error; None for too few weeks.
 
     Student's t with a degree of freedom less than there are weeks (Cameron and Miller 2015): two
@@ -198,7 +198,7 @@ def gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
     level = float(baseline["loss"].mean())
     saved, error = clustered_mean(baseline["loss"] - main["loss"], main["week"])
     mean = saved / level
-    half = reach(error / level, main["week"])
+    half = interval_half_width(error / level, main["week"])
     beyond = float(np.sign(mean)) if half is not None and abs(mean) > half else 0.0
     return _defined({"mean": mean, "error": error / level, "reach": half, "beyond": beyond})
 
@@ -242,7 +242,11 @@ def summarise_scores(frame: pd.DataFrame) -> dict[str, float | None]:
     means = {name: clustered_mean(frame[name], week) for name in ("loss", "inside80", "scale")}
     means["information"] = rank_correlation(frame["expected"], frame["realised"], week)
     for name, (mean, error) in means.items():
-        figures |= {name: mean, f"{name}_error": error, f"{name}_reach": reach(error, week)}
+        figures |= {
+            name: mean,
+            f"{name}_error": error,
+            f"{name}_reach": interval_half_width(error, week),
+        }
     return _defined(figures)
 
 

@@ -101,7 +101,7 @@ class ForecasterSettings(Profile):
 
         raw = self._raw(symbols)
         if isinstance(raw, CachedForecaster) and predictions is not None:
-            raw = replace(raw, predictions=predictions)
+            raw = replace(raw, predictor=predictions)
         if not self.calibrated:
             return raw
         folder = raw.fits_folder if isinstance(raw, CachedForecaster) else None

@@ -102,7 +102,7 @@ class Chart:
         return json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def level(
+def level_line(
     value: float, x: Array | Instants, colour: str, name: str = "", form: SeriesForm = "line"
 ) -> Series:
     """A line at one value, from the first place to the last one."""
@@ -149,7 +149,7 @@ def pit_density_chart(
     said = ", ".join(f"{value:.2f}" for value in series[0].values[:-1])
     return Chart(
         f"{text} in {PIT_BINS} bins: {said}",
-        (series[0], *series[:0:-1], level(1.0, edges, "limit", target_name)),
+        (series[0], *series[:0:-1], level_line(1.0, edges, "limit", target_name)),
     )
 
 

@@ -76,12 +76,12 @@ class Command:
     interrupted: what an interruption leaves, for its message.
     log: name of its file in `logs/`; empty: none.
     log_links: names in `logs/` of links to the newest of these files, without the suffix.
-    words: `module:function` that makes settings of other words; empty: there are no others.
+    words_parser: `module:function` that makes settings of other words; empty: there are no others.
     flags: by setting, its flag on the command line.
     hydra: whether it takes -m, --config-dir and --config-name.
     private: whether only the owner may read its files, as those of an account.
     extras: extra that installs each optional library.
-    listed: whether `kelly-chronos` names it.
+    is_listed: whether `kelly-chronos` names it.
     """
 
     module: str
@@ -91,12 +91,12 @@ class Command:
     interrupted: str = "nothing was written"
     log: str = ""
     log_links: tuple[str, ...] = ()
-    words: str = ""
+    words_parser: str = ""
     flags: Mapping[str, str] = field(default_factory=dict)
     hydra: bool = False
     private: bool = False
     extras: Mapping[str, str] = field(default_factory=dict)
-    listed: bool = True
+    is_listed: bool = True
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -211,7 +211,7 @@ def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
 
     assert command.config is not None
     if not command.hydra:
-        flagged = any(word.startswith("-") for word in words) and not command.words
+        flagged = any(word.startswith("-") for word in words) and not command.words_parser
         overrides = [] if flagged else filter(is_override, _overrides(command, words))
         return CommandLine(command.config, list(overrides))
     parser = FlagParser(settings=True, allow_abbrev=False)
@@ -271,9 +271,9 @@ def _home(module: str) -> str:
 
 def _overrides(command: Command, words: Sequence[str]) -> list[str]:
     """Return the settings that a command's words stand for."""
-    if not command.words:
+    if not command.words_parser:
         return list(words)
-    module, _, name = command.words.partition(":")
+    module, _, name = command.words_parser.partition(":")
     overrides: list[str] = getattr(importlib.import_module(module), name)(words)
     return overrides
 

@@ -41,7 +41,7 @@ from platformdirs import user_cache_path
 
 from foundation import PACKAGES
 from foundation.arrays import Array, Cube, Index, Mask, Matrix
-from foundation.threads import beside
+from foundation.threads import run_in_background
 
 log = logging.getLogger(__name__)
 
@@ -565,7 +565,7 @@ def compile_in_background(program: str, unless: str) -> Iterator[None]:
             for name in cast(IO[str], process.stdout):
                 _compilations.tell(name.strip())
 
-        with beside(tell, process.terminate):
+        with run_in_background(tell, process.terminate):
             yield
 
 
@@ -638,7 +638,7 @@ def take_columns(values: AnyArray, chosen: Index) -> AnyArray:
 
 
 @jit_inline
-def spread(into: AnyArray, chosen: Index, values: AnyArray) -> None:
+def scatter(into: AnyArray, chosen: Index, values: AnyArray) -> None:
     """Write values [m] into an array [n] at positions `chosen` [m]."""
     for a in range(len(chosen)):
         into[chosen[a]] = values[a]

@@ -84,21 +84,21 @@ class CommandLine:
 
     config: the command's file in `configs`.
     overrides: words key=value.
-    own: the user's own file in place of it.
+    config_name: the user's own file in place of it.
     folder: of the user's own files, searched after the project's.
     multirun: whether every combination of values between commas is a run.
     """
 
     config: str
     overrides: Sequence[str]
-    own: str = ""
+    config_name: str = ""
     folder: Path | None = None
     multirun: bool = False
 
     @property
     def name(self) -> str:
         """The file that is composed."""
-        return self.own or self.config
+        return self.config_name or self.config
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
@@ -316,7 +316,7 @@ def _unknown_setting(key: str, line: CommandLine) -> InputError:
 
 def _refusal_of(word: str, line: CommandLine) -> str:
     """Return why a word alone is refused, or an empty string."""
-    single = replace(line, overrides=[word], own="", folder=None)
+    single = replace(line, overrides=[word], config_name="", folder=None)
     try:
         for config in job_configs(single) if line.multirun else [config_of_line(single)]:
             refuse_values(line.config, config)

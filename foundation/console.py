@@ -32,7 +32,7 @@ from rich.text import Text
 
 from foundation.errors import InputError, escape_controls
 from foundation.files import make_private
-from foundation.threads import beside
+from foundation.threads import run_in_background
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int
             while not ended.wait(SECONDS_BETWEEN_LINES):
                 lines.tick()
 
-        with beside(tick, ended.set):
+        with run_in_background(tick, ended.set):
             yield lines.report
         lines.end()
         return

@@ -82,7 +82,7 @@ def plain_text(number: Decimal) -> str:
     return f"{EXACT_CONTEXT.normalize(EXACT_CONTEXT.plus(number)):f}"
 
 
-def total(numbers: Iterable[Decimal]) -> Decimal:
+def exact_sum(numbers: Iterable[Decimal]) -> Decimal:
     """The sum of numbers, exact in any order."""
     whole = Decimal(0)
     for number in numbers:

@@ -99,7 +99,7 @@ def plus_minus(reach: Number | None, words: NumberFormatter) -> str:
     return "" if reach is None else f" ± {words(reach)}"
 
 
-def minute(at: np.datetime64) -> str:
+def minute_text(at: np.datetime64) -> str:
     """An instant in UTC: 2024-10-01 14:30Z."""
     return f"{np.datetime_as_string(at, unit='m')}Z".replace("T", " ")
 

@@ -19,14 +19,14 @@ CHART_STYLES = ("foundation/uPlot.min.css", "foundation/charts.css")
 CHART_SCRIPTS = ("foundation/uPlot.iife.min.js", "foundation/charts.js")
 
 
-def text_of(name: str) -> str:
+def read_asset(name: str) -> str:
     """The text of a template, style or script; name: PACKAGE/FILE, of the package's `templates`."""
     package, file = name.split("/")
     return (files(package) / "templates" / file).read_text(encoding="utf-8")
 
 
 def style(*names: str) -> Markup:
-    return Markup("".join(text_of(name) for name in names))
+    return Markup("".join(read_asset(name) for name in names))
 
 
 def content_policy(*scripts: str) -> Markup:
@@ -35,7 +35,7 @@ def content_policy(*scripts: str) -> Markup:
 
     scripts: names as of `text_of`.
     """
-    digests = [hashlib.sha256(text_of(name).encode()).digest() for name in scripts]
+    digests = [hashlib.sha256(read_asset(name).encode()).digest() for name in scripts]
     sources = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     allowed = f"; script-src {sources}" if scripts else ""
     return Markup(
@@ -46,7 +46,7 @@ def content_policy(*scripts: str) -> Markup:
 
 def script(*names: str) -> Markup:
     """Scripts that a page runs, which its policy has to allow."""
-    return Markup("".join(f"<script>{text_of(name)}</script>" for name in names))
+    return Markup("".join(f"<script>{read_asset(name)}</script>" for name in names))
 
 
 def render_page(name: str, **values: Any) -> str:
@@ -70,8 +70,13 @@ def _template(name: str) -> Template:
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    loader = FunctionLoader(text_of)
+    loader = FunctionLoader(read_asset)
     made = Environment(autoescape=True, loader=loader, undefined=StrictUndefined)
-    made.globals |= {"style": style, "script": script, "policy": content_policy, "text_of": text_of}
+    made.globals |= {
+        "style": style,
+        "script": script,
+        "policy": content_policy,
+        "text_of": read_asset,
+    }
     made.globals |= {"chart_styles": CHART_STYLES, "chart_scripts": CHART_SCRIPTS}
     return made.get_template(name)

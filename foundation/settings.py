@@ -79,7 +79,7 @@ class _Declared:
     """A field as `setting` declares it."""
 
     default: Any
-    about: FieldInfo
+    field_info: FieldInfo
     hidden: bool
 
 
@@ -94,10 +94,10 @@ def setting(
     bounds: as pydantic names them: gt, ge, lt, le, min_length, pattern.
     """
     extra = {} if key else {"json_schema_extra": _NO_KEY}
-    return cast(Value, _Declared(default, about(meaning, **bounds, **extra), hidden))
+    return cast(Value, _Declared(default, required_setting(meaning, **bounds, **extra), hidden))
 
 
-def about(meaning: str, **bounds: Any) -> Any:
+def required_setting(meaning: str, **bounds: Any) -> Any:
     """What a field without a default means: `Annotated[float, about("a share", gt=0, lt=1)]`."""
     return Field(description=meaning, **bounds)
 
@@ -116,7 +116,7 @@ def settings_class(group: str = "") -> Callable[[type[Class]], type[Class]]:
         hints = get_type_hints(kind, include_extras=True)
         for name in inspect.get_annotations(kind):
             given = vars(kind).get(name)
-            said = [given.about] if isinstance(given, _Declared) else []
+            said = [given.field_info] if isinstance(given, _Declared) else []
             kind.__annotations__[name] = Annotated[hints[name], *said, _Plain]
             if isinstance(given, _Declared):
                 setattr(kind, name, _field_of(given))

@@ -24,7 +24,7 @@ class Cell:
     text: as people read it; of a drawing, what it shows.
     tone: `good`, `bad`, `muted` or `strong`.
     subtext: what stands beneath, smaller.
-    key: colour of the line that is drawn of it elsewhere.
+    line_colour: colour of the line that is drawn of it elsewhere.
     link: where the text leads to.
     drawing: what a page draws instead of the text.
     """
@@ -32,7 +32,7 @@ class Cell:
     text: str
     tone: str = ""
     subtext: str = ""
-    key: str = ""
+    line_colour: str = ""
     link: str = ""
     drawing: Sequence[DrawnShape] = ()
 
@@ -49,7 +49,7 @@ class Table:
     """Figures as they are read, a row each; the first column names the row.
 
     heads: of the columns; none of a list of named figures.
-    words: numbers of the other columns that are text: they stand to the left.
+    text_columns: numbers of the other columns that are text: they stand to the left.
     optional_columns: numbers of the columns that a narrow page leaves out.
     has_total: whether the last row is the sum of the others.
     """
@@ -57,7 +57,7 @@ class Table:
     title: str
     heads: Sequence[str]
     rows: Sequence[Row]
-    words: Collection[int] = ()
+    text_columns: Collection[int] = ()
     optional_columns: Collection[int] = ()
     has_total: bool = False
 
@@ -65,7 +65,7 @@ class Table:
         """The table in a terminal's width."""
         table = TerminalTable(*self.heads, title=self.title or None)
         for k, column in enumerate(table.columns):
-            column.justify = "left" if k == 0 or k in self.words else "right"
+            column.justify = "left" if k == 0 or k in self.text_columns else "right"
             column.overflow = "fold"
         for row in self.rows:
             table.add_row(*map(str, row))
@@ -74,7 +74,7 @@ class Table:
     def kind(self, column: int, cell: Cell = EMPTY_CELL) -> str:
         """By what a page lays out a cell of a column, or its head."""
         kinds = (
-            ("words", column in self.words),
+            ("words", column in self.text_columns),
             ("optional_columns", column in self.optional_columns),
             ("drawn", cell.drawing),
             (cell.tone, cell.tone),

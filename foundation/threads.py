@@ -38,7 +38,7 @@ def parallel_map(
 
 
 @contextmanager
-def beside(work: Callable[[], object], end: Callable[[], object]) -> Generator[None]:
+def run_in_background(work: Callable[[], object], end: Callable[[], object]) -> Generator[None]:
     """Run `work` in another thread during the block. `end` makes it return at the block's end."""
     thread = Thread(target=work, daemon=True)
     thread.start()

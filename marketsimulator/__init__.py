@@ -39,9 +39,9 @@ COMMANDS = {
         output="summary.json",
         keys=("total_return", "comparisons"),
         log="backtest",
-        words="marketsimulator.original_flags:overrides_of",
+        words_parser="marketsimulator.original_flags:overrides_of",
         flags={**FLAGS, "days": "--days", "output": "--output"},
-        listed=False,
+        is_listed=False,
     ),
     "compare": Command(
         "marketsimulator.compare",
@@ -49,7 +49,7 @@ COMMANDS = {
         output="comparison.json",
         keys=("verdict", "runs"),
         log="compare",
-        words="marketsimulator.run_arguments:overrides_of",
+        words_parser="marketsimulator.run_arguments:overrides_of",
         hydra=True,
     ),
     "audit": Command(

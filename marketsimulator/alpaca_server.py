@@ -195,7 +195,7 @@ class AlpacaServer(PracticeServer):
         chosen = [
             order
             for order in self.venue.record.orders.values()
-            if status == "all" or order.open == (status == "open")
+            if status == "all" or order.is_open == (status == "open")
         ]
         newest = chosen[::-1][: query_integer(query, "limit", 50, 1, MAX_ORDERS_LISTED)]
         return [order.answer(nested=nested) for order in newest]
@@ -429,7 +429,7 @@ def asset_response(venue: Venue, symbol: str) -> Response:
     }
     if coin:
         # Alpaca states increments for coins alone.
-        answer["min_order_size"] = f"{asset.smallest:f}"
+        answer["min_order_size"] = f"{asset.min_order_qty:f}"
         answer["min_trade_increment"] = f"{asset.increment:f}"
         answer["price_increment"] = "0.000000001"
     return answer

@@ -167,7 +167,7 @@ def _result(question: str, probes: Sequence[Probe]) -> Result:
         (utc_text(probe.cut), probe.bars, str(probe.compared), probe.first_difference or "none")
         for probe in probes
     ]
-    table = Table(question, headings, rows, words=(1, 3))
+    table = Table(question, headings, rows, text_columns=(1, 3))
     if not any(probe.first_difference for probe in probes):
         return Result([table], ["No decision and no fill moved."])
     if question == "look_ahead":

@@ -42,8 +42,8 @@ from foundation.cli import Result
 from foundation.errors import InputError
 from foundation.plugin import allow_import, is_plugin
 from foundation.settings import settings_from_config, with_changes
-from marketsimulator.results.comparison import Comparison, compared, table_rows
-from marketsimulator.results.counterfactuals import UNCHANGED, Counterfactual, counterfactuals
+from marketsimulator.results.comparison import Comparison, compare_records, table_rows
+from marketsimulator.results.counterfactuals import UNCHANGED, Counterfactual, build_counterfactuals
 from marketsimulator.results.figures import account_figures
 from marketsimulator.results.forecast_outcomes import contains_future
 from marketsimulator.results.remarks import doubt_remarks
@@ -96,13 +96,13 @@ def compare(
     """
     kept = [read_run(path) for path in find_run_folders(runs)]
     variants = _variants(settings, strategies, vary or {})
-    cases = [UNCHANGED, *counterfactuals(counterfactual_kinds, settings.seed)]
+    cases = [UNCHANGED, *build_counterfactuals(counterfactual_kinds, settings.seed)]
     if not (kept or variants):
         raise InputError("strategies: name at least one")
     if (rows := len(kept) + len(variants) * len(cases)) < 2:
         raise InputError(f"RUN, strategies, vary: {rows} run; a comparison takes two")
     if not variants:
-        return compared(kept)
+        return compare_records(kept)
     names = tuple(_variant_name(variation, variant) for variation, variant in variants)
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise InputError(f"vary: two variants are both {twice[0]}; leave one of them")
@@ -113,11 +113,11 @@ def compare(
     forecasters = [record.summary["forecaster"] for record in made[: len(variants)]]
     trials = _recorded(settings, variants, forecasters, found, market)
     notes = [*doubt_remarks(market.doubts), *([NO_LEDGER] if settings.trials is None else [])]
-    tried = [record for record in kept if record.tried]
+    tried = [record for record in kept if record.is_trial]
     no_ledger_note = sum(record.summary["trials"] is None for record in tried)
     beside_ledger = len(tried) if settings.trials is None else no_ledger_note
     trials = replace(trials, count=trials.count + beside_ledger)
-    return compared([*kept, *made], trials, notes, seed=settings.seed)
+    return compare_records([*kept, *made], trials, notes, seed=settings.seed)
 
 
 def _variants(

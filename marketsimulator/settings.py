@@ -12,7 +12,7 @@ from execution.decision.settings import TradingSettings
 from execution.orders.account_snapshot import AccountSnapshot
 from forecasting.chronos2.ray_predictor import RaySettings
 from foundation.errors import InputError, invalid_choice
-from foundation.settings import about, setting, settings_class, settings_from_config
+from foundation.settings import required_setting, setting, settings_class, settings_from_config
 from marketsimulator.account.terms import FillTerms, holding_table, tier_table
 from trainingdata.bars import Bars
 from trainingdata.feed.endpoint import BrokerSettings
@@ -195,9 +195,12 @@ class DriftOptions:
 class Scenario:
     """A scenario: moves of prices between two bars."""
 
-    name: Annotated[str, about("of the scenario", pattern=r"\S")]
+    name: Annotated[str, required_setting("of the scenario", pattern=r"\S")]
     source: Annotated[
-        str, about("of its moves, with a date, or that they are an assumption", pattern=r"\S")
+        str,
+        required_setting(
+            "of its moves, with a date, or that they are an assumption", pattern=r"\S"
+        ),
     ]
     day: str | None = setting(
         None, "New York date; a symbol's own bars of that session decide, if any"
@@ -207,9 +210,9 @@ class Scenario:
         None, "the same of every stock held short; none: as `stocks`", gt=-1, le=MAX_PRICE_RISE
     )
     coins: float = setting(0.0, "the same of every coin", gt=-1, le=MAX_PRICE_RISE)
-    symbols: Mapping[str, Annotated[float, about("a fraction", gt=-1, le=MAX_PRICE_RISE)]] = (
-        setting({}, "moves of single symbols, in the place of their class's")
-    )
+    symbols: Mapping[
+        str, Annotated[float, required_setting("a fraction", gt=-1, le=MAX_PRICE_RISE)]
+    ] = setting({}, "moves of single symbols, in the place of their class's")
     halted: Literal["largest"] | None = setting(
         None,
         "`largest`: the largest stock stops trading at its last price; none: everything trades",

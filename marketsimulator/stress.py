@@ -40,7 +40,7 @@ from marketsimulator.results.stress.book import (
     load_run_book,
     load_run_settings,
 )
-from marketsimulator.results.stress.outcomes import StressResult, stress
+from marketsimulator.results.stress.outcomes import StressResult, run_stress
 from marketsimulator.results.stress.report import (
     loss_table,
     scenario_table,
@@ -64,7 +64,7 @@ def stress_with_notes(
         for symbol in each.symbols
         if instrument(symbol).symbol not in book.symbols
     ]
-    return stress(replace(book, notes=(*book.notes, *notes)), settings.chosen, terms)
+    return run_stress(replace(book, notes=(*book.notes, *notes)), settings.chosen, terms)
 
 
 STRESS_KEYS = tuple(each.name for each in fields(StressSettings))

@@ -254,7 +254,7 @@ def account_result(
         figures = f"{width:g}", f"{credit:.2f}", f"${risk:,.0f}", str(count.number)
         rows.append((strategy, *figures, count.why))
     heads = ("strategy", "width", "credit", "max risk", "contracts", "why")
-    table = Table(f"{files.mode} account, {files.folder}", heads, rows, words=(5,))
+    table = Table(f"{files.mode} account, {files.folder}", heads, rows, text_columns=(5,))
     balance = float(state.lower_balance)
     advice = (
         f"A balance of ${balance:,.0f} may well carry"

@@ -204,6 +204,6 @@ def sizing_problem(problem: DecisionProblem, fraction: float) -> SizingProblem:
         rows,
         rooms,
         fraction,
-        problem.limits.rows.net,
-        problem.limits.rows.net_max,
+        problem.limits.group_constraints.net,
+        problem.limits.group_constraints.net_max,
     )

@@ -113,7 +113,7 @@ def binding_bits(
     full = np.empty(len(rooms), dtype=np.bool_)
     # In the first period sizes are borrowed for, so that going on always takes more of it. Later
     # periods count longs less shorts: going further short gives some back.
-    full_net = _full_net(limits.rows, target)
+    full_net = _full_net(limits.group_constraints, target)
     first_period = prices[len(rooms) + len(full_net)]
     later_periods = 0.0
     for c in range(len(rooms) + len(full_net) + 1, len(prices)):
@@ -138,7 +138,7 @@ def binding_bits(
             rows[:, k], full, prices, first_period + outward * later_periods
         )
         net_taken, outward_bits, inward_bits = _pressing_net(
-            limits.rows, k, outward, full_net, prices[len(rooms) :]
+            limits.group_constraints, k, outward, full_net, prices[len(rooms) :]
         )
         taken += net_taken
         bits |= outward_bits

@@ -96,7 +96,7 @@ def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
 def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
     """Return coefficients [4 + G, S] and limits [4 + G]: CEILINGS, then the groups' sizes."""
     rows, rooms = ceiling_rows(problem)
-    groups = problem.limits.rows
+    groups = problem.limits.group_constraints
     count = len(groups.gross_max)
     if count == 0:
         return rows, rooms
@@ -113,14 +113,14 @@ def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
 
 def count_shadow_prices(problem: DecisionProblem) -> int:
     """How many limits and periods have a price: 4 + G + N + K."""
-    rows = problem.limits.rows
+    rows = problem.limits.group_constraints
     return len(CEILINGS) + len(rows.gross) + len(rows.net) + len(problem.returns.mu)
 
 
 @jit_inline
 def net_excess(problem: DecisionProblem, k: int, weights: Array, solved: Array) -> float:
     """By how much weights [S] pass net limit k, or what solved ones [S] take where they pass it."""
-    rows = problem.limits.rows
+    rows = problem.limits.group_constraints
     use = 0.0
     allowed = 0.0
     for s in range(rows.net.shape[1]):

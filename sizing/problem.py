@@ -118,7 +118,7 @@ class BookLimits(NamedTuple):
     granted_gross: stock gross that is granted now, whether orders reach it or not.
     crypto: [S] whether it is a coin.
     long_only: [S] whether it may not be short.
-    rows: on groups of symbols.
+    group_constraints: on groups of symbols.
     """
 
     symbol_cap: float
@@ -129,7 +129,7 @@ class BookLimits(NamedTuple):
     granted_gross: float
     crypto: Mask
     long_only: Mask
-    rows: GroupConstraints = NO_GROUP_CONSTRAINTS
+    group_constraints: GroupConstraints = NO_GROUP_CONSTRAINTS
 
 
 class CurrentWeights(NamedTuple):
@@ -172,10 +172,10 @@ class AccountArrays(NamedTuple):
     quantity: [N] signed, held plus open.
     price: [N] USD; NaN where none is known.
     increment: [N] shares or coins that quantities are whole numbers of; 0 where nothing is rounded.
-    least: [N] USD, the least value of an order, unless it closes the position.
+    min_order_value: [N] USD, the least value of an order, unless it closes the position.
     dust: [N] USD; a position of less value cannot be closed.
     tradable: [N] whether it may be ordered at all.
-    positions: number of rows that are positions.
+    position_count: number of rows that are positions.
     equity: USD.
     unborrowed: USD that may buy coins; not above 0 where there is none.
     leverage: stock gross that the venue grants, in multiples of equity.
@@ -186,10 +186,10 @@ class AccountArrays(NamedTuple):
     quantity: Array
     price: Array
     increment: Array
-    least: Array
+    min_order_value: Array
     dust: Array
     tradable: Mask
-    positions: int
+    position_count: int
     equity: float
     unborrowed: float
     leverage: float

@@ -14,7 +14,7 @@ import numpy as np
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.settings import about, setting, settings_class
+from foundation.settings import required_setting, setting, settings_class
 
 if TYPE_CHECKING:
     from sizing.group_limits import GroupLimits
@@ -105,8 +105,8 @@ def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimit
 class DrawdownLimit:
     """Wealth is ever to fall by a share of what it was with some probability at most."""
 
-    depth: Annotated[float, about("the share that is lost", gt=0, lt=1)]
-    probability: Annotated[float, about("that it ever is", gt=0, lt=1)]
+    depth: Annotated[float, required_setting("the share that is lost", gt=0, lt=1)]
+    probability: Annotated[float, required_setting("that it ever is", gt=0, lt=1)]
 
     @property
     def fraction(self) -> float:

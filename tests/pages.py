@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from foundation.page import CHART_SCRIPTS, text_of
+from foundation.page import CHART_SCRIPTS, read_asset
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -31,7 +31,7 @@ def charts_of(page: str) -> list[dict[str, Any]]:
 def without_scripts(page: str, *ours: str) -> str:
     """A page that runs these scripts and those of charts, which its policy names and no others."""
     scripts = SCRIPT.findall(page)
-    assert sorted(scripts) == sorted(text_of(name) for name in (*ours, *CHART_SCRIPTS))
+    assert sorted(scripts) == sorted(read_asset(name) for name in (*ours, *CHART_SCRIPTS))
     digests = {hashlib.sha256(text.encode()).digest() for text in scripts}
     policy = re.search(r'content="default-src \'none\'; style-src [^;]*; script-src ([^"]*)"', page)
     assert policy is not None

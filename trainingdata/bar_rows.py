@@ -29,7 +29,7 @@ from trainingdata.resampling import (
 from trainingdata.sessions import calendar, in_session, outside_calendar_text, session_opens_on
 from trainingdata.stamp_checks import are_ends_by_calendar, bar_starts, refuse_misread
 from trainingdata.timeframe import DAILY, HOURLY, TIMEFRAMES, Timeframe
-from trainingdata.volume_units import crypto_volume
+from trainingdata.volume_units import convert_crypto_volume
 
 _OFFSET = re.compile(r"[+-]\d{2}:?\d{2}$")
 _DATE = r"\d{4}-\d{2}-\d{2}"
@@ -183,7 +183,7 @@ def check_symbol_rows(
     volume_known = True
     _check_coin(head, item, path)
     if item.kind is AssetClass.CRYPTO:
-        volume = crypto_volume(values, frame, head, conventions.volume_unit, path)
+        volume = convert_crypto_volume(values, frame, head, conventions.volume_unit, path)
         values[:, VOLUME] = volume.coins
         volume_known = volume.known
         notes += [volume.note] if volume.note else []
@@ -267,12 +267,12 @@ def _check_coin(head: FileFormat, item: Instrument, path: str) -> None:
 
 def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) -> None:
     """Refuse data.stamps where the head states the other side of a bar."""
-    if stated is None or head.ends is None or head.ends == (stated == "end"):
+    if stated is None or head.stamps_are_ends is None or head.stamps_are_ends == (stated == "end"):
         return
     raise DataError(
         f"{path}: data.stamps={stated} contradicts its head ({head.vendor}), by which"
-        f" {' '.join(head.stamp)} is the {'end' if head.ends else 'begin'} of a bar; leave the"
-        f" setting out, or call the column {stated}"
+        f" {' '.join(head.stamp)} is the {'end' if head.stamps_are_ends else 'begin'} of a bar;"
+        f" leave the setting out, or call the column {stated}"
     )
 
 
@@ -290,7 +290,7 @@ def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
     if not _in_last_second(stamps[:1]).any() or not _in_last_second(stamps).all():
         return
     name = " ".join(head.stamp) or "the first column"
-    cure = "state data.stamps=end" if head.ends is None else f"call column {name} end"
+    cure = "state data.stamps=end" if head.stamps_are_ends is None else f"call column {name} end"
     raise row_error(
         path,
         0,
@@ -317,14 +317,14 @@ def _are_ends(
 ) -> bool:
     """Return True if stamps are the ends of their bars, by the head, the user or the calendar."""
     if dates:
-        return bool(head.ends)
+        return bool(head.stamps_are_ends)
     _refuse_other_side(head, conventions.stamps, path)
-    if head.ends or conventions.stamps == "end":
+    if head.stamps_are_ends or conventions.stamps == "end":
         return True
     daily = minutes == DAILY.minutes
     if item.kind is AssetClass.CRYPTO or not daily:
         _refuse_last_seconds(stamps, head, path)
-    if daily or head.ends is not None or conventions.stamps is not None:
+    if daily or head.stamps_are_ends is not None or conventions.stamps is not None:
         return False
     if item.kind is AssetClass.STOCK:
         if (ends := are_ends_by_calendar(stamps)) is not None:
@@ -466,7 +466,7 @@ def _instants(
         if epoch is None:
             raise _unsaid_unit(column, path)
         return *_counted(column, [Epoch(epoch)], path, "data.epoch says"), False
-    column = _as_iso(column, head.forms or DATE_FORMATS, path)
+    column = _as_iso(column, head.date_formats or DATE_FORMATS, path)
     if _are_dates(column):
         return parse_instant_column(column, path, zone="UTC"), "dates", True
     _refuse_lone_times(column, path)
@@ -488,8 +488,8 @@ def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series
     other = frame[head.stamp[1]]
     date, time = (each.astype(str).str.strip() for each in (_with_hyphens(column), other))
     name = f"{column.name} {other.name}"
-    joined: pd.Series = column + " " + other if head.forms else date + " " + time
-    if head.forms:
+    joined: pd.Series = column + " " + other if head.date_formats else date + " " + time
+    if head.date_formats:
         return joined.rename(name)
     # The date check applies only if the vendor's zone is known: such a vendor writes one form.
     apart = time.str.fullmatch(_TIME) & (date.str.fullmatch(_DATE) | (not head.zone))

@@ -67,7 +67,7 @@ class BarTable:
             raise row_error(self.path, row, f"{self.head.symbol} is empty")
         spelled: dict[str, str] = {}
         for cell in sorted(column.astype(str).unique()):
-            symbol = _symbol_in(cell, self.head.spelled)
+            symbol = _symbol_in(cell, self.head.symbol_pattern)
             if symbol in spelled:
                 raise DataError(
                     f"{self.path}: {spelled[symbol]!r} and {cell!r} are one symbol; spell it alike"
@@ -346,7 +346,7 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
     # A row is there for every ticker, also where only another one traded.
     frame = wide.stack(_TICKER, future_stack=True).dropna(how="all").reset_index()
     # Only Yahoo writes this form: no column has to show it.
-    head = replace(detect_format(list(frame.columns), path), marks=())
+    head = replace(detect_format(list(frame.columns), path), marker_columns=())
     return BarTable(path, head, frame)
 
 

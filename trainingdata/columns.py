@@ -33,7 +33,7 @@ _SYMBOLS = {"symbol", "ticker"}
 _UNIT = re.compile(r"volume[ _]+\(?(\w{2,10})\)?", re.IGNORECASE)
 _DOLLARS = {"USD", "USDT", "USDC", "CURRENCY", "QUOTE"}
 _QUOTE_VOLUMES = {"quotevolume", "quoteassetvolume", "volumenotional"}
-_GENERAL = Vendor("general", frozenset(), "", ends=None)
+_GENERAL = Vendor("general", frozenset(), "", stamps_are_ends=None)
 _NAME = "name"  # of a symbol in some data sets, of a company in others
 
 
@@ -57,7 +57,9 @@ def detect_format(names: Sequence[str], path: str) -> FileFormat:
 def _named_columns(names: Sequence[str], path: str) -> FileFormat:
     """Return the head of a file by its columns' names in any case, of a known vendor or not."""
     columns = _Columns(names, path)
-    vendor = next((one for one in VENDORS if one.marks <= columns.by_meaning.keys()), _GENERAL)
+    vendor = next(
+        (one for one in VENDORS if one.marker_columns <= columns.by_meaning.keys()), _GENERAL
+    )
     volume = columns.volume()
     prices = tuple(
         columns.one({vendor.close}, field) if field == "close" else columns.field(field)
@@ -82,12 +84,12 @@ def _named_columns(names: Sequence[str], path: str) -> FileFormat:
         tuple(name for name in fields if name is not None),
         symbol=symbol,
         adjusted=adjusted,
-        forms=vendor.forms,
+        date_formats=vendor.date_formats,
         zone="UTC" if all(map(_on_utc, stamp)) else "",
         epochs=vendor.epochs,
-        ends=vendor.ends if vendor.stamp else _side(stamp),
+        stamps_are_ends=vendor.stamps_are_ends if vendor.stamp else _side(stamp),
         daily=vendor.daily,
-        crypto_volume=volume.unit or vendor.crypto_volume,
+        crypto_volume_unit=volume.unit or vendor.crypto_volume_unit,
         quote_volume=volume.quote,
         volume_coin=volume.coin,
         volume_named=volume.unit is not None,
@@ -106,7 +108,7 @@ def refuse_other_separator(names: Sequence[str], path: str) -> None:
 def separator_of(headings: str) -> str:
     """Return the separator of a vendor's cells by its line of headings; a comma but for few."""
     meanings = {_meaning(name) for name in headings.split(";")}
-    written = any(one.semicolons and one.marks <= meanings for one in VENDORS)
+    written = any(one.semicolons and one.marker_columns <= meanings for one in VENDORS)
     return ";" if written else ","
 
 

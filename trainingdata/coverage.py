@@ -88,7 +88,7 @@ def coverage_parts(
             "Bars read",
             (*_HEADS, f"jumps > {JUMP_SHARE:.0%}"),
             coverage_rows(bars),
-            words=(1, 2, 3),
+            text_columns=(1, 2, 3),
         )
         origins = zip(bars.symbols, bars.origins, strict=True)
         yield from _grouped((note, symbol) for symbol, origin in origins for note in origin.notes)

@@ -49,19 +49,23 @@ class FileFormat:
     stamp: columns that say when a bar is; text of several is joined by a blank.
     fields: columns of open, high, low, close and volume.
     symbol: column that says which symbol a row is of, where there is one.
-    spelled: what a cell of it looks like; its group is the symbol.
+    symbol_pattern: what a cell of it looks like; its group is the symbol.
     adjusted: column of closes that are adjusted; it is not read, and that is noted.
     others: further columns that may be there and are not read.
-    forms: of stamps that are no ISO text, as `strptime` has it; none: those of `DATE_FORMATS` that
+    date_formats: of stamps that are no ISO text, as `strptime` has it; none: those of
+        `DATE_FORMATS` that
         fit.
     zone: whose clock stamps without a zone show; none: the user says so (`data.zone`).
     epochs: units of stamps that are counts; none: they are text.
-    ends: whether a stamp is the end of its bar, not its begin; none: the head does not state it.
+    stamps_are_ends: whether a stamp is the end of its bar, not its begin; none: the head does not
+        state it.
     daily: whether the bars are of days.
     headless: whether the file has no line of headings; its columns are all of these, in order.
-    crypto_volume: unit of the volume of crypto; none: the head does not state it. The volume of
+    crypto_volume_unit: unit of the volume of crypto; none: the head does not state it. The volume
+        of
         stocks counts shares.
-    marks: columns that only this vendor writes; without one of them `crypto_volume` is unknown.
+    marker_columns: columns that only this vendor writes; without one of them `crypto_volume` is
+        unknown.
         Empty: no other vendor has this head.
     quote_volume: column of the volume in the other currency of a pair, which shows the unit.
     volume_coin: coin that the volume's heading names, BTC in `Volume BTC`.
@@ -75,17 +79,17 @@ class FileFormat:
     stamp: tuple[str, ...]
     fields: tuple[str, ...] = FIELDS
     symbol: str = ""
-    spelled: str = "(.+)"
+    symbol_pattern: str = "(.+)"
     adjusted: str = ""
     others: tuple[str, ...] = ()
-    forms: tuple[str, ...] = ()
+    date_formats: tuple[str, ...] = ()
     zone: str = ""
     epochs: tuple[Epoch, ...] = ()
-    ends: bool | None = False
+    stamps_are_ends: bool | None = False
     daily: bool = False
     headless: bool = False
-    crypto_volume: VolumeUnit | None = None
-    marks: tuple[str, ...] = ()
+    crypto_volume_unit: VolumeUnit | None = None
+    marker_columns: tuple[str, ...] = ()
     quote_volume: str = ""
     volume_coin: str = ""
     volume_named: bool = False
@@ -132,16 +136,16 @@ FILE_FORMATS = (
         symbol="symbol",
         adjusted="adj_close",
         others=("trade_count", "vwap"),
-        crypto_volume="coins",
+        crypto_volume_unit="coins",
     ),
-    FileFormat("own", ("end",), symbol="symbol", ends=True, crypto_volume="coins"),
+    FileFormat("own", ("end",), symbol="symbol", stamps_are_ends=True, crypto_volume_unit="coins"),
     FileFormat(
         "Alpaca",
         ("t",),
         ("o", "h", "l", "c", "v"),
         symbol="S",
         others=("n", "vw"),
-        crypto_volume="coins",
+        crypto_volume_unit="coins",
     ),
     # Yahoo's volume of crypto is in USD: that of BTC-USD is about its price times the coins traded.
     FileFormat(
@@ -151,8 +155,8 @@ FILE_FORMATS = (
         symbol="Ticker",
         adjusted="Adj Close",
         others=_YAHOO,
-        crypto_volume="usd",
-        marks=("Adj Close", *_YAHOO),
+        crypto_volume_unit="usd",
+        marker_columns=("Adj Close", *_YAHOO),
     ),
     FileFormat(
         "yfinance, Stooq",
@@ -162,8 +166,8 @@ FILE_FORMATS = (
         adjusted="Adj Close",
         others=_YAHOO,
         daily=True,
-        crypto_volume="usd",
-        marks=("Adj Close", *_YAHOO),
+        crypto_volume_unit="usd",
+        marker_columns=("Adj Close", *_YAHOO),
     ),
     FileFormat("Stooq", ("Date", "Time"), _CAPITALS, zone=_STOOQ),
     FileFormat(
@@ -171,19 +175,19 @@ FILE_FORMATS = (
         ("<DATE>", "<TIME>"),
         ("<OPEN>", "<HIGH>", "<LOW>", "<CLOSE>", "<VOL>"),
         symbol="<TICKER>",
-        spelled=r"(.+)\.US",
+        symbol_pattern=r"(.+)\.US",
         others=("<PER>", "<OPENINT>"),
-        forms=("%Y%m%d %H%M%S",),
+        date_formats=("%Y%m%d %H%M%S",),
         zone=_STOOQ,
     ),
     FileFormat(
         "Polygon",
         ("window_start",),
         symbol="ticker",
-        spelled="(?:X:)?(.+)",
+        symbol_pattern="(?:X:)?(.+)",
         others=("transactions",),
         epochs=(Epoch("ns"),),
-        crypto_volume="coins",
+        crypto_volume_unit="coins",
     ),
     # Files of coin-margined futures have the same head, and their volume counts contracts.
     FileFormat(
@@ -207,7 +211,8 @@ class Vendor:
     """What a vendor's columns mean beyond their names, which are found in any case and order.
 
     name: whose they are.
-    marks: names without case, blanks and punctuation that only this vendor writes together.
+    marker_columns: names without case, blanks and punctuation that only this vendor writes
+        together.
     stamp: name of the column that says when a bar is.
     close: name of the column of closes.
     semicolons: whether it separates cells by semicolons.
@@ -216,14 +221,14 @@ class Vendor:
     """
 
     name: str
-    marks: frozenset[str]
+    marker_columns: frozenset[str]
     stamp: str
     close: str = "close"
-    forms: tuple[str, ...] = ()
+    date_formats: tuple[str, ...] = ()
     epochs: tuple[Epoch, ...] = ()
-    ends: bool | None = False
+    stamps_are_ends: bool | None = False
     daily: bool = False
-    crypto_volume: VolumeUnit | None = None
+    crypto_volume_unit: VolumeUnit | None = None
     decorated: bool = False
     gaps: bool = False
     semicolons: bool = False
@@ -252,7 +257,7 @@ VENDORS = (
         frozenset({"date", "closelast"}),
         "date",
         close="closelast",
-        forms=("%m/%d/%Y",),
+        date_formats=("%m/%d/%Y",),
         daily=True,
         decorated=True,
     ),
@@ -265,7 +270,11 @@ VENDORS = (
         decorated=True,
     ),
     Vendor(
-        "Barchart", frozenset({"time", "last", "change", "chg"}), "time", close="last", ends=None
+        "Barchart",
+        frozenset({"time", "last", "change", "chg"}),
+        "time",
+        close="last",
+        stamps_are_ends=None,
     ),
     # Its other stamp is the day's last millisecond; its volume is in USD.
     Vendor(
@@ -273,13 +282,15 @@ VENDORS = (
         frozenset({"timeopen", "timeclose", "marketcap"}),
         "timeopen",
         daily=True,
-        crypto_volume="usd",
+        crypto_volume_unit="usd",
         semicolons=True,
     ),
     # Columns as clients of Binance's API name them.
     Vendor("Binance", frozenset({"opentime", "closetime"}), "opentime", epochs=_BINANCE),
     # Any file may count seconds or milliseconds; its name does not state the side of a bar.
-    Vendor("unix", frozenset({"unix"}), "unix", epochs=_UNIX, ends=None),
-    Vendor("unix", frozenset({"unixtime"}), "unixtime", epochs=_UNIX, ends=None),
-    Vendor("unix", frozenset({"unixtimestamp"}), "unixtimestamp", epochs=_UNIX, ends=None),
+    Vendor("unix", frozenset({"unix"}), "unix", epochs=_UNIX, stamps_are_ends=None),
+    Vendor("unix", frozenset({"unixtime"}), "unixtime", epochs=_UNIX, stamps_are_ends=None),
+    Vendor(
+        "unix", frozenset({"unixtimestamp"}), "unixtimestamp", epochs=_UNIX, stamps_are_ends=None
+    ),
 )

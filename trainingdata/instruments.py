@@ -75,7 +75,7 @@ class Instrument:
     increment: the smallest quantity step; whole shares and thousandths of a coin by default.
     tradable: whether orders are taken at all.
     borrowable: whether a stock can be sold short now.
-    smallest: the least quantity of an order; 0 if the venue states none.
+    min_order_qty: the least quantity of an order; 0 if the venue states none.
     """
 
     symbol: str
@@ -83,7 +83,7 @@ class Instrument:
     increment: Decimal
     tradable: bool = True
     borrowable: bool = True
-    smallest: Decimal = Decimal(0)
+    min_order_qty: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
         if self.increment <= 0:

@@ -21,7 +21,7 @@ class Market:
     bars: history, then the instants of the run.
     first: number of the instant that the run begins at.
     actions: dividends and splits of positions in these prices, in time order.
-    accepted: whether splits that the prices contradict are applied all the same.
+    accept_jumps: whether splits that the prices contradict are applied all the same.
     endings: how symbols end.
     finer: bars that orders meet in the place of these, on a panel that has all of their instants.
     """
@@ -29,7 +29,7 @@ class Market:
     bars: Bars
     first: int = 0
     actions: tuple[CorporateAction, ...] = ()
-    accepted: bool = False
+    accept_jumps: bool = False
     endings: Delistings = field(default_factory=Delistings)
     finer: Bars | None = None
 
@@ -90,7 +90,7 @@ class Market:
         # Only prices that are adjusted for nothing have splits left to apply.
         if self.splits:
             jumps = find_actions_not_in_prices(bars, self.actions, raw=True)
-            refuse_jumps(jumps, accepted=self.accepted)
+            refuse_jumps(jumps, accepted=self.accept_jumps)
         return adjust_for_splits(bars, self.actions)
 
     def views(self) -> Iterator[tuple[int, int, Bars]]:

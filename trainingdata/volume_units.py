@@ -37,7 +37,7 @@ class CryptoVolume(NamedTuple):
     note: str = ""
 
 
-def crypto_volume(
+def convert_crypto_volume(
     values: Array, frame: pd.DataFrame, head: FileFormat, unit: VolumeUnit | None, path: str
 ) -> CryptoVolume:
     """Convert the volume of rows [N, 5] to coins.
@@ -51,8 +51,10 @@ def crypto_volume(
     """
     volume = values[:, VOLUME]
     heading = head.fields[VOLUME]
-    if head.volume_named and unit is not None and unit != head.crypto_volume:
-        raise _contradiction(path, unit, f"by its heading {heading!r} is in {head.crypto_volume}")
+    if head.volume_named and unit is not None and unit != head.crypto_volume_unit:
+        raise _contradiction(
+            path, unit, f"by its heading {heading!r} is in {head.crypto_volume_unit}"
+        )
     if head.quote_volume in frame.columns:
         shown = _shown_by_quote_volume(values, frame[head.quote_volume])
         if shown is not None and unit == "usd":
@@ -63,8 +65,8 @@ def crypto_volume(
             )
         if shown is not None:
             return shown
-    usual = head.crypto_volume
-    if head.marks and not {*head.marks} & {*frame.columns}:
+    usual = head.crypto_volume_unit
+    if head.marker_columns and not {*head.marker_columns} & {*frame.columns}:
         usual = None
     used = unit or usual
     if used == "usd":

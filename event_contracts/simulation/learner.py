@@ -197,7 +197,7 @@ class Learner:
             values,
             experience.terminated,
             self.settings.discount,
-            self.settings.trace,
+            self.settings.gae_lambda,
         )
         codes = torch.from_numpy(experience.codes).view(-1, 1)
         return TrainingBatch(

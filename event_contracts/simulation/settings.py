@@ -125,7 +125,7 @@ class LearnerSettings:
     epochs: int = setting(1, "times that an update goes through its steps", ge=1, le=100)
     rate: float = setting(1e-3, "of learning", ge=1e-7, le=0.1)
     discount: float = setting(0.99, "of a reward a step later", ge=0, le=1, key=False)
-    trace: float = setting(0.8, "λ of the advantage estimates", ge=0, le=1, key=False)
+    gae_lambda: float = setting(0.8, "λ of the advantage estimates", ge=0, le=1, key=False)
     clip: float = setting(0.2, "of the ratio of probabilities", ge=0.001, le=1, key=False)
     entropy: float = setting(0.01, "weight of the choice's entropy", ge=0, le=1)
     shaping: bool = setting(

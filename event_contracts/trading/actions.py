@@ -32,7 +32,7 @@ from event_contracts.trading.orders import (
     OrderReceipt,
     Outcome,
     RestingOrder,
-    other,
+    opposite_side,
 )
 from event_contracts.trading.records import (
     MAX_AMOUNT,
@@ -336,7 +336,7 @@ class Admission:
 
         rests: whether it rests; the venue caps an immediate sale at the position.
         """
-        against = other(side)
+        against = opposite_side(side)
         held, opposite = view.held(side), view.held(against)
         if action == "SELL":
             sales, purchases = view.resting_count("SELL", side), view.resting_count("BUY", against)
@@ -581,7 +581,9 @@ class LimitOrderActionSpace(OrderSettings):
     def _size_refusal(self, side: Outcome, count: int, view: MarketView) -> str | None:
         """Return why a size's limit forbids a purchase, or None."""
         most = (self.size_limits or {}).get(count)
-        after = view.held(side) - view.held(other(side)) + view.resting_towards(side) + count
+        after = (
+            view.held(side) - view.held(opposite_side(side)) + view.resting_towards(side) + count
+        )
         if most is None or after <= most:
             return None
         return (

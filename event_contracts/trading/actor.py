@@ -32,7 +32,7 @@ from event_contracts.trading.orders import (
     MarketView,
     OrderManager,
     OrderReceipt,
-    other,
+    opposite_side,
 )
 from event_contracts.trading.policies import Observations, Policy
 from event_contracts.trading.records import (
@@ -285,7 +285,7 @@ def _reduces(order: EventContractOrder, view: MarketView) -> bool:
     if order.action == "SELL":
         return True
     # What rests and goes the same way may use up what is held before this does.
-    return order.count + view.resting_towards(order.side) <= view.held(other(order.side))
+    return order.count + view.resting_towards(order.side) <= view.held(opposite_side(order.side))
 
 
 def failure_alert_kind(market: str) -> str:

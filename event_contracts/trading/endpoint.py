@@ -31,8 +31,8 @@ from trainingdata.feed.fields import (
     as_mapping,
     optional_field,
     parse_objects,
+    parse_text,
     parse_timestamp,
-    words,
 )
 from trainingdata.instants import utc_text
 
@@ -342,7 +342,7 @@ class KalshiConnection:
     ) -> list[Value]:
         """The entries of a list of this name, from all of its pages, in the venue's order."""
         listed = RequiredField(name, parse_objects)
-        cursor = OptionalField("cursor", words, "")
+        cursor = OptionalField("cursor", parse_text, "")
         query = {**query, "limit": PAGE_SIZE}
         found: list[Value] = []
         for _ in range(MAX_PAGES):

@@ -22,7 +22,13 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from event_contracts.trading.orders import ContractQuote, Exposure, Outcome, RestingOrder, other
+from event_contracts.trading.orders import (
+    ContractQuote,
+    Exposure,
+    Outcome,
+    RestingOrder,
+    opposite_side,
+)
 from event_contracts.trading.records import MICROS_PER_DOLLAR
 from event_contracts.trading.rules import Number, in_units
 from trainingdata.feed.fields import parse_decimal
@@ -197,7 +203,7 @@ def exposure_of_others(
     for each in resting:
         order = each.order
         bought = order.action == "BUY"
-        towards = order.side if bought else other(order.side)
+        towards = order.side if bought else opposite_side(order.side)
         price = order.price if bought else 1 - order.price
         costs[order.market, towards] += in_units(price * each.remaining, MICROS_PER_DOLLAR)
     legs: dict[str, list[Leg]] = defaultdict(list)

@@ -51,8 +51,8 @@ from trainingdata.feed.fields import (
     optional_field,
     parse_decimal,
     parse_objects,
+    parse_text,
     parse_timestamp,
-    words,
 )
 from trainingdata.instants import new_york_date
 
@@ -133,8 +133,8 @@ class MarketListing(ParsedEntry):
     strike: figures at which it pays YES; none for a market without thresholds.
     """
 
-    market: Annotated[str, RequiredField("ticker", words)]
-    status: Annotated[str, RequiredField("status", words)]
+    market: Annotated[str, RequiredField("ticker", parse_text)]
+    status: Annotated[str, RequiredField("status", parse_text)]
     bid: Annotated[Decimal, OptionalField("yes_bid_dollars", parse_price, ZERO)]
     ask: Annotated[Decimal, OptionalField("yes_ask_dollars", parse_price, ZERO)]
     bid_size: Annotated[Decimal, OptionalField("yes_bid_size_fp", parse_count, ZERO)]
@@ -144,9 +144,9 @@ class MarketListing(ParsedEntry):
         OptionalField("price_ranges", PriceTicks.read, CENT_TICKS, "prices are whole cents"),
     ]
     closes: Annotated[np.datetime64, RequiredField("close_time", parse_timestamp)]
-    result: Annotated[str, OptionalField("result", words, "")]
+    result: Annotated[str, OptionalField("result", parse_text, "")]
     pays: Annotated[Decimal | None, optional_field("settlement_value_dollars", parse_price)]
-    event: Annotated[str, OptionalField("event_ticker", words, "")]
+    event: Annotated[str, OptionalField("event_ticker", parse_text, "")]
     strike: Annotated[Strike | None, StrikeFields()]
 
     def __post_init__(self) -> None:
@@ -259,7 +259,7 @@ def refuse_unknown(listings: Iterable[MarketListing]) -> None:
             raise UnknownMarket(f"{listing.market}: {NOT_LISTED}")
 
 
-def unread(listings: Iterable[MarketListing]) -> dict[str, str]:
+def unreadable_markets(listings: Iterable[MarketListing]) -> dict[str, str]:
     """Return why markets cannot be read, by ticker; readable markets are left out."""
     return {each.market: each.status for each in listings if isinstance(each, UnreadableListing)}
 
@@ -378,17 +378,17 @@ def _terms(connection: KalshiConnection, market: str) -> FeeTerms:
         with connection.translate_errors(what):
             return [each.read(entry) for each in fields]
 
-    [event] = said(f"/markets/{market}", "market", RequiredField("event_ticker", words))
+    [event] = said(f"/markets/{market}", "market", RequiredField("event_ticker", parse_text))
     overrides = (
-        optional_field("fee_type_override", words),
+        optional_field("fee_type_override", parse_text),
         optional_field("fee_multiplier_override", _multiplier),
     )
     series, own_kind, own_multiplier = said(
-        f"/events/{event}", "event", RequiredField("series_ticker", words), *overrides
+        f"/events/{event}", "event", RequiredField("series_ticker", parse_text), *overrides
     )
     multiplied = RequiredField("fee_multiplier", _multiplier)
     kind, multiplier = said(
-        f"/series/{series}", "series", RequiredField("fee_type", words), multiplied
+        f"/series/{series}", "series", RequiredField("fee_type", parse_text), multiplied
     )
     kind = own_kind or kind
     multiplier = multiplier if own_multiplier is None else own_multiplier
@@ -420,7 +420,7 @@ def parse_payout(value: Any) -> Decimal:
 class _SettlementRow(ParsedEntry):
     """An entry of `settlements`, `GET /portfolio/settlements`."""
 
-    market: Annotated[str, FirstField(("ticker", words), ("market_ticker", words))]
+    market: Annotated[str, FirstField(("ticker", parse_text), ("market_ticker", parse_text))]
     at: Annotated[
         np.datetime64,
         OptionalField(
@@ -430,7 +430,7 @@ class _SettlementRow(ParsedEntry):
             "when it was first read stands for it",
         ),
     ]
-    result: Annotated[str, OptionalField("market_result", words, "")]
+    result: Annotated[str, OptionalField("market_result", parse_text, "")]
     value: Annotated[Decimal | None, optional_field("value", parse_payout)]
     revenue: Annotated[Decimal | None, optional_field("revenue", parse_cents)]
     yes: Annotated[Decimal | None, optional_field("yes_count_fp", parse_count)]

@@ -43,7 +43,7 @@ from event_contracts.trading.listings import (
     position_payout,
     read_markets,
     refuse_unknown,
-    unread,
+    unreadable_markets,
 )
 from event_contracts.trading.orders import (
     EventContractOrder,
@@ -68,7 +68,7 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.decimals import CENT
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown, ResponseRejected
-from trainingdata.feed.fields import RequiredField, words
+from trainingdata.feed.fields import RequiredField, parse_text
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class AccountUpdates:
 
     fills: tuple[VenueFill, ...] = ()
     settlements: tuple[MarketSettlement, ...] = ()
-    unread: tuple[UnreadableRow, ...] = ()
+    unreadable: tuple[UnreadableRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class AccountBooks:
 
         A fill that cannot be read is part of them too: its contracts are in the positions.
         """
-        unread = (row.name for row in news.unread if row.what == "fills")
+        unread = (row.name for row in news.unreadable if row.what == "fills")
         fills = frozenset((*(fill.fill_id for fill in news.fills), *unread))
         settlements = frozenset((each.market, each.at) for each in news.settlements)
         return cls(at, cash, positions, fills, settlements)
@@ -250,7 +250,7 @@ class KalshiReading:
         listings: of markets, some of which cannot be read.
         besides: reasons that are known already; those of listings and of this reading come first.
         """
-        return {**besides, **unread(listings), **self.unreadable}
+        return {**besides, **unreadable_markets(listings), **self.unreadable}
 
 
 class AccountReader:
@@ -301,7 +301,7 @@ class AccountReader:
             # What trades meanwhile is in the cash or not: nobody knows which.
             still = self._news(at, since) == news
             self._began_at = at if self._began_at is None else self._began_at
-            unread = (*news.unread, *unread_positions, *unread_orders)
+            unread = (*news.unreadable, *unread_positions, *unread_orders)
             quarantined = {row.market: self._venue.keys.redact(str(row)) for row in unread}
             missing = self._missing(news, quarantined)
             if not still or missing:
@@ -412,7 +412,10 @@ def _read_positions(
     connection: KalshiConnection,
 ) -> tuple[dict[str, Decimal], tuple[UnreadableRow, ...]]:
     """Return contracts by market, without zeros, and rows that cannot be read."""
-    ticker, count = RequiredField("ticker", words), RequiredField("position_fp", parse_signed_count)
+    ticker, count = (
+        RequiredField("ticker", parse_text),
+        RequiredField("position_fp", parse_signed_count),
+    )
 
     def position(entry: Response) -> tuple[str, Decimal]:
         return ticker.read(entry), count.read(entry)

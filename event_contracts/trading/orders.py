@@ -179,7 +179,7 @@ class MarketView:
 
     def resting_towards(self, side: Outcome) -> Decimal:
         """Contracts that resting orders can still add to a side's position."""
-        return self.resting_count("BUY", side) + self.resting_count("SELL", other(side))
+        return self.resting_count("BUY", side) + self.resting_count("SELL", opposite_side(side))
 
 
 class OrderManager(Protocol):
@@ -215,6 +215,6 @@ class OrderManager(Protocol):
         """
 
 
-def other(side: Outcome) -> Outcome:
+def opposite_side(side: Outcome) -> Outcome:
     """The side that comes true if this one does not."""
     return "NO" if side == "YES" else "YES"

@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from event_contracts.trading.orders import ContractFill, Outcome, other
+from event_contracts.trading.orders import ContractFill, Outcome, opposite_side
 from foundation.arrays import Array
 from foundation.charts import Chart, Series
 from foundation.formatting import NO_VALUE, NumberFormatter, number, percent, quantity, usd
@@ -193,7 +193,7 @@ class _Ledger:
             if left:
                 raise ValueError(f"{fill.order_id}: sells {left} {fill.side} that are not held")
             return
-        left = self._close(other(fill.side), fill.count, 1 - price - each)
+        left = self._close(opposite_side(fill.side), fill.count, 1 - price - each)
         if left:
             lots = self._lots[fill.side]
             lots.append((fill.order_id, left, price + each))

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from event_contracts.trading.endpoint import KalshiConnection
-from event_contracts.trading.listings import MarketListing, read_markets, unread
+from event_contracts.trading.listings import MarketListing, read_markets, unreadable_markets
 from event_contracts.trading.orders import PAYOUT
 from event_contracts.trading.records import (
     PRICE_UNITS,
@@ -127,7 +127,7 @@ class Sampler:
     interval: between ticks, above 0.
     estimates: probabilities of YES that one has of markets at an instant, by ticker.
     schedules: the steps in which each market is shown, once `follow` has said them.
-    unread: why markets could not be read in the last sample, by ticker.
+    unreadable: why markets could not be read in the last sample, by ticker.
     """
 
     connection: KalshiConnection
@@ -135,7 +135,7 @@ class Sampler:
     interval: np.timedelta64
     estimates: Callable[[np.datetime64], Mapping[str, float]] = lambda _: {}
     schedules: dict[str, SamplingSchedule] = field(default_factory=dict, init=False)
-    unread: dict[str, str] = field(default_factory=dict, init=False)
+    unreadable: dict[str, str] = field(default_factory=dict, init=False)
 
     def tick_after(self, now: np.datetime64) -> np.datetime64:
         """The first instant after another at which markets are shown: whole steps since 1970."""
@@ -185,12 +185,12 @@ class Sampler:
 
         A market that is not active has no tick until it is, or settles. One that ends between YES
         and NO is dropped without a tick: a session settles at one of them. A market that cannot be
-        read has no tick, and is in `unread`.
+        read has no tick, and is in `unreadable`.
         """
         updates = []
         own = self.estimates(at)
         listings = self.read()
-        self.unread = unread(listings.values())
+        self.unreadable = unreadable_markets(listings.values())
         for market, listing in listings.items():
             schedule = self.schedules.get(market)
             if schedule is None:

@@ -69,7 +69,7 @@ def _settled_body(records: ActionRecords) -> str:
     return render_page(
         "event_contracts/settled.html.j2",
         summary=f"{markets} earned {total} after fees, as the venue states it",
-        table=Table("Settled markets", HEADS, [_row(each) for each in paid], words=(1, 2)),
+        table=Table("Settled markets", HEADS, [_row(each) for each in paid], text_columns=(1, 2)),
         chart=_profit_chart(paid) if stated else None,
     )
 

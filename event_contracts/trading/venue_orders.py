@@ -53,8 +53,8 @@ from trainingdata.feed.fields import (
     parse_choice,
     parse_decimal,
     parse_positive,
+    parse_text,
     parse_timestamp,
-    words,
 )
 
 BookSide = Literal["bid", "ask"]
@@ -189,10 +189,10 @@ class VenueOrder(ParsedEntry):
     status: resting, executed or canceled.
     """
 
-    order_id: Annotated[str, RequiredField("order_id", words)]
+    order_id: Annotated[str, RequiredField("order_id", parse_text)]
     # Orders of others' programs, and by hand, may have none.
-    client_order_id: Annotated[str, OptionalField("client_order_id", words, "")]
-    market: Annotated[str, RequiredField("ticker", words)]
+    client_order_id: Annotated[str, OptionalField("client_order_id", parse_text, "")]
+    market: Annotated[str, RequiredField("ticker", parse_text)]
     side: Annotated[BookSide, BOOK_SIDE]
     price: Annotated[Decimal, YES_PRICE]
     filled: Annotated[Decimal, RequiredField("fill_count_fp", parse_count)]
@@ -203,7 +203,7 @@ class VenueOrder(ParsedEntry):
     def from_answer(cls, intent: OrderIntent, answer: Mapping[str, Any]) -> VenueOrder:
         """The order of an intent, as the answer to its POST describes it."""
         # Without this optional field the answer is about the posted order.
-        named = OptionalField("client_order_id", words, intent.client_order_id).read(answer)
+        named = OptionalField("client_order_id", parse_text, intent.client_order_id).read(answer)
         if named != intent.client_order_id:
             raise InvalidResponse("it is about another order")
         filled = RequiredField("fill_count", parse_count).read(answer)
@@ -215,7 +215,7 @@ class VenueOrder(ParsedEntry):
             )
         ended: Status = "executed" if filled == order.count else "canceled"
         return cls(
-            RequiredField("order_id", words).read(answer),
+            RequiredField("order_id", parse_text).read(answer),
             intent.client_order_id,
             order.market,
             book_side(order.action, order.side),
@@ -263,9 +263,9 @@ class VenueFill(ParsedEntry):
     fee: USD; none where the venue does not say it.
     """
 
-    fill_id: Annotated[str, FirstField(("fill_id", words), ("trade_id", words))]
-    order_id: Annotated[str, RequiredField("order_id", words)]
-    market: Annotated[str, FirstField(("ticker", words), ("market_ticker", words))]
+    fill_id: Annotated[str, FirstField(("fill_id", parse_text), ("trade_id", parse_text))]
+    order_id: Annotated[str, RequiredField("order_id", parse_text)]
+    market: Annotated[str, FirstField(("ticker", parse_text), ("market_ticker", parse_text))]
     side: Annotated[BookSide, BOOK_SIDE]
     price: Annotated[Decimal, YES_PRICE]
     count: Annotated[Decimal, RequiredField("count_fp", parse_traded_count)]
@@ -402,7 +402,9 @@ class OrderVenue(KalshiConnection):
             # Orders with other ids are not parsed, so an unreadable one hides no other.
             others = entry.get("client_order_id") not in (None, "", client_order_id)
             return (
-                RequiredField("order_id", words).read(entry) if others else VenueOrder.parse(entry)
+                RequiredField("order_id", parse_text).read(entry)
+                if others
+                else VenueOrder.parse(entry)
             )
 
         listed = self.pages(what, ORDERS_PATH, "orders", candidate, **query)
@@ -426,7 +428,7 @@ class OrderVenue(KalshiConnection):
 
         known: ids of listed orders.
         """
-        order_id = RequiredField("order_id", words)
+        order_id = RequiredField("order_id", parse_text)
         fills = self.pages(f"fills of {what}", FILLS_PATH, "fills", order_id.read, **query)
         names = dict.fromkeys(fills)
         read = [self.order(name) for name in names if name not in known]

@@ -145,7 +145,7 @@ def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
                 entry_order_id(entry), symbol, OrderEntry.notional.read(entry) or INFINITY
             )
         ]
-    open_orders(entry)
+    parse_open_order(entry)
     return []
 
 
@@ -170,7 +170,7 @@ def _account_of(
         for intent in answers.in_flight
         if isinstance(intent.order, Order) and intent.client_order_id not in listed
     ]
-    listed_orders = [order for entry in orders for order in open_orders(entry)]
+    listed_orders = [order for entry in orders for order in parse_open_order(entry)]
     working = (*listed_orders, *waiting)
     # What others' orders have taken off cash already is not known of all of them.
     reserved_cash = INFINITY if others else _reserved_cash(working, holdings.prices)
@@ -270,7 +270,7 @@ def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) ->
     return total
 
 
-def open_orders(entry: Entry) -> list[Order]:
+def parse_open_order(entry: Entry) -> list[Order]:
     """What remains of an open order: one order, or none for orders of options and by value.
 
     Its legs are not among them: they wait for the order, and take back what it opens.

@@ -373,5 +373,5 @@ def _asset(symbol: str, answer: Response) -> Asset:
         easy_to_borrow=easy,
         fractionable=fractions,
         increment=increment,
-        smallest=AssetEntry.smallest.read(answer) or increment,
+        min_order_qty=AssetEntry.smallest.read(answer) or increment,
     )

@@ -15,17 +15,17 @@ from trainingdata.feed.fields import (
     ZERO,
     OptionalField,
     RequiredField,
-    multiplier,
     optional_field,
     parse_bool,
     parse_choice,
     parse_decimal,
+    parse_multiplier,
     parse_non_negative,
     parse_objects,
     parse_positive,
+    parse_text,
     parse_timestamp,
     parse_truncated,
-    words,
 )
 from trainingdata.instants import parse_instant
 
@@ -45,7 +45,7 @@ class ClockEntry:
 class AccountEntry:
     """`GET /v2/account`."""
 
-    id = RequiredField("id", words)
+    id = RequiredField("id", parse_text)
     # Alpaca's reference: "currently will always be the value USD".
     currency = OptionalField("currency", parse_choice("USD"), "USD", "it is taken for USD")
     cash = optional_field(
@@ -63,10 +63,10 @@ class AccountEntry:
         "short_market_value", parse_decimal, "nothing says whether shorts are missing"
     )
     equity = optional_field("equity", parse_decimal, "nothing says whether cash is right")
-    multiplier = OptionalField("multiplier", multiplier, Decimal(1), "nothing is borrowed")
+    multiplier = OptionalField("multiplier", parse_multiplier, Decimal(1), "nothing is borrowed")
     shorting = OptionalField("shorting_enabled", parse_bool, False, "nothing is sold short")
-    status = OptionalField("status", words, "ACTIVE", "it is taken for ACTIVE")
-    crypto_status = OptionalField("crypto_status", words, "ACTIVE", "it is taken for ACTIVE")
+    status = OptionalField("status", parse_text, "ACTIVE", "it is taken for ACTIVE")
+    crypto_status = OptionalField("crypto_status", parse_text, "ACTIVE", "it is taken for ACTIVE")
     options_buying_power = optional_field(
         "options_buying_power", parse_decimal, "spreads are sized by the account's files alone"
     )
@@ -96,12 +96,12 @@ def stated_cash(facts: Mapping[str, Any]) -> Decimal:
 class PositionEntry:
     """An entry of `GET /v2/positions`."""
 
-    symbol = RequiredField("symbol", words)
+    symbol = RequiredField("symbol", parse_text)
     qty = RequiredField("qty", parse_decimal)
     side = optional_field(
         "side", parse_choice("long", "short")
     )  # where it is missing, the sign of qty says it
-    asset_class = optional_field("asset_class", words)
+    asset_class = optional_field("asset_class", parse_text)
     price = optional_field("current_price", parse_non_negative)
     last_price = optional_field("lastday_price", parse_non_negative)
     market_value = optional_field("market_value", parse_decimal)
@@ -123,12 +123,12 @@ def parse_side(value: Any) -> str:
 class OrderEntry:
     """An order, wherever it is named."""
 
-    id = RequiredField("id", words)
-    client_order_id = RequiredField("client_order_id", words)
-    stated_client_order_id = optional_field("client_order_id", words)
-    status = RequiredField("status", words)
-    symbol = optional_field("symbol", words)
-    leg_symbol = RequiredField("symbol", words)
+    id = RequiredField("id", parse_text)
+    client_order_id = RequiredField("client_order_id", parse_text)
+    stated_client_order_id = optional_field("client_order_id", parse_text)
+    status = RequiredField("status", parse_text)
+    symbol = optional_field("symbol", parse_text)
+    leg_symbol = RequiredField("symbol", parse_text)
     qty = optional_field("qty", parse_non_negative)
     whole_qty = RequiredField("qty", parse_positive)
     notional = optional_field("notional", parse_positive)
@@ -138,7 +138,7 @@ class OrderEntry:
     net_price = optional_field(
         "filled_avg_price", parse_truncated(parse_decimal)
     )  # of several legs, below 0 for a credit
-    order_class = optional_field("order_class", words)
+    order_class = optional_field("order_class", parse_text)
     filled_price = RequiredField("filled_avg_price", parse_truncated(parse_positive))
     leg_price = RequiredField("filled_avg_price", parse_truncated(parse_non_negative))
     filled_at = optional_field("filled_at", parse_timestamp)
@@ -153,8 +153,8 @@ class OrderEntry:
     side = RequiredField("side", parse_side)
     # An order of several legs has none of its own.
     traded_side = optional_field("side", parse_side)
-    type = optional_field("type", words)
-    time_in_force = optional_field("time_in_force", words)
+    type = optional_field("type", parse_text)
+    time_in_force = optional_field("time_in_force", parse_text)
     limit_price = optional_field("limit_price", parse_positive)
     net_limit = optional_field(
         "limit_price", parse_decimal
@@ -164,19 +164,19 @@ class OrderEntry:
     trail_percent = optional_field("trail_percent", parse_positive)
     extended_hours = OptionalField("extended_hours", parse_bool, False)
     legs: OptionalField[tuple[Mapping[str, Any], ...]] = OptionalField("legs", parse_objects, ())
-    replaced_by = optional_field("replaced_by", words)
+    replaced_by = optional_field("replaced_by", parse_text)
 
 
 class AssetEntry:
     """`GET /v2/assets/{symbol}`, and each of `GET /v2/assets`."""
 
-    symbol = RequiredField("symbol", words)
+    symbol = RequiredField("symbol", parse_text)
     tradable = OptionalField("tradable", parse_bool, False, "it is not traded")
-    status = OptionalField("status", words, "", "it is not traded")
+    status = OptionalField("status", parse_text, "", "it is not traded")
     shortable = OptionalField("shortable", parse_bool, False, "it is not sold short")
     easy_to_borrow = optional_field("easy_to_borrow", parse_bool)
     borrow_status = OptionalField(
-        "borrow_status", words, "", "and no easy_to_borrow either: it is not sold short"
+        "borrow_status", parse_text, "", "and no easy_to_borrow either: it is not sold short"
     )
     fractionable = OptionalField("fractionable", parse_bool, False, "it is traded in whole shares")
     increment = optional_field("min_trade_increment", parse_positive)
@@ -205,15 +205,15 @@ def parse_new_york_midnight(value: Any) -> np.datetime64:
 class ActivityEntry:
     """An entry of `GET /v2/account/activities`: a trade has an instant and a side, others a day."""
 
-    id = RequiredField("id", words)
-    stated_id = optional_field("id", words)
+    id = RequiredField("id", parse_text)
+    stated_id = optional_field("id", parse_text)
     kind = RequiredField("activity_type", parse_capitals)
-    sub_kind = OptionalField("activity_sub_type", words, "")
+    sub_kind = OptionalField("activity_sub_type", parse_text, "")
     status = OptionalField("status", parse_choice("executed", "correct", "canceled"), "executed")
     traded_at = RequiredField("transaction_time", parse_timestamp)
     day = RequiredField("date", parse_new_york_midnight)
-    symbol = optional_field("symbol", words)
-    cusip = optional_field("cusip", words)
+    symbol = optional_field("symbol", parse_text)
+    cusip = optional_field("cusip", parse_text)
     traded_qty = RequiredField("qty", parse_positive)
     qty = OptionalField("qty", parse_decimal, ZERO)
     side = RequiredField("side", parse_choice("buy", "sell", "sell_short"))
@@ -223,4 +223,4 @@ class ActivityEntry:
         "net_amount", parse_decimal
     )  # of a deposit or withdrawal it is all there is
     amount = OptionalField("net_amount", parse_decimal, ZERO)
-    order_id = OptionalField("order_id", words, "")
+    order_id = OptionalField("order_id", parse_text, "")

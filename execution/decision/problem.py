@@ -113,11 +113,11 @@ def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -
         quantity=np.array(quantities),
         price=price,
         increment=np.array([float(item.increment) for item in bars.instruments] + fixed * [0.0]),
-        least=np.append(least, np.zeros(fixed)),
+        min_order_value=np.append(least, np.zeros(fixed)),
         dust=np.append(dust, np.zeros(fixed)),
         # What is held outside the panel is never traded.
         tradable=np.append(bars.tradable, np.zeros(fixed, dtype=bool)),
-        positions=len(symbols),
+        position_count=len(symbols),
         equity=account.equity,
         unborrowed=account.unborrowed_cash,
         leverage=account.leverage,
@@ -135,7 +135,7 @@ def _smallest_values(bars: Bars, price: Array, terms: OrderSizeLimits) -> tuple[
 
     An asset's smallest quantity at the venue applies to both.
     """
-    named = np.array([float(item.smallest) for item in bars.instruments]) * price
+    named = np.array([float(item.min_order_qty) for item in bars.instruments]) * price
     least = np.fmax(terms.min_sized_values(bars.crypto), named * (1 + terms.price_margin))
     return least, np.where(named > 0, named, terms.dust_values(bars.crypto))
 
@@ -228,7 +228,7 @@ def round_to_lots(
     adjustable = problem.account.adjustable
     exiting = problem.account.exiting
     crypto = problem.limits.crypto
-    count = account.positions
+    count = account.position_count
     kept = affordable_weights(problem, weights) if sized else held
     target = _without(kept, exiting)
     lots = np.full(len(held), np.nan)
@@ -282,9 +282,9 @@ def _leave_small_changes(
     The venue accepts the closing of a whole position, down to dust. A limit that a smaller
     reduction would restore stays exceeded by less than the smallest order. held [N]: weights.
     """
-    for s in range(account.positions):
+    for s in range(account.position_count):
         lot = account.increment[s]
-        if np.isnan(lots[s]) or not account.least[s] > 0.0 or not lot > 0.0:
+        if np.isnan(lots[s]) or not account.min_order_value[s] > 0.0 or not lot > 0.0:
             continue
         closes = lots[s] == 0.0 and account.quantity[s] != 0.0
         size = abs(account.quantity[s])
@@ -294,7 +294,7 @@ def _leave_small_changes(
         if (
             0.0
             < size * account.price[s]
-            < required_order_value(closes, account.least[s], account.dust[s])
+            < required_order_value(closes, account.min_order_value[s], account.dust[s])
         ):
             target[s] = held[s]
             lots[s] = np.nan
@@ -309,7 +309,7 @@ def _keep_to_net_limits(
 
     weights [N]: as solved. Rounding may miss a limit that requires a position.
     """
-    rows = problem.limits.rows
+    rows = problem.limits.group_constraints
     if len(rows.net_max) == 0 or not sized:
         return
     held = problem.account.held
@@ -333,9 +333,9 @@ def _keep_to_net_limit(
     account: AccountArrays,
 ) -> None:
     """`_keep_to_net_limits` for limit k; rounded [N]: the weights of the lots."""
-    for s in range(account.positions):
+    for s in range(account.position_count):
         lot = problem.account.increment[s]
-        taken = problem.limits.rows.net[k, s]
+        taken = problem.limits.group_constraints.net[k, s]
         over = net_excess(problem, k, rounded, weights)
         if over <= CEILING_TOL:
             return
@@ -352,7 +352,7 @@ def _mark_unsized_stocks(
     trimmable: Mask, problem: DecisionProblem, sized: bool, account: AccountArrays
 ) -> None:
     """Mark the stocks [N] that nothing has sized; what takes no orders cannot be cut."""
-    for s in range(account.positions):
+    for s in range(account.position_count):
         sized_now = (sized and problem.account.adjustable[s]) or problem.account.exiting[s]
         trimmable[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)
         trimmable[s] &= account.quantity[s] != 0.0

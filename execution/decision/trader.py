@@ -349,9 +349,9 @@ class Trader:
     def _inputs(
         self, bars: Bars, labelled: LabelledRow, belief: BeliefTable, strategy: Strategy
     ) -> SizingInputs:
-        beside = len(labelled.symbols) - labelled.row.positions
-        traded = labelled.crypto[: labelled.row.positions]
-        positions = labelled.row.positions
+        beside = len(labelled.symbols) - labelled.row.position_count
+        traded = labelled.crypto[: labelled.row.position_count]
+        positions = labelled.row.position_count
         groups = self.limits.group_limits()
         terms = SizingTerms(
             crypto=labelled.crypto,

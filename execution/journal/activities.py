@@ -24,7 +24,7 @@ from execution.journal.rows import (
 )
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
 from foundation.database import Database
-from foundation.decimals import EXACT_CONTEXT, is_bounded, total
+from foundation.decimals import EXACT_CONTEXT, exact_sum, is_bounded
 
 log = logging.getLogger(__name__)
 
@@ -224,14 +224,14 @@ class ActivityBook:
         """How much of a symbol an order has traded, without sign; order_id: the venue's."""
         condition = "WHERE symbol = ? AND order_id = ?"
         fills = _FILLS.rows(self._database, condition, (symbol, order_id))
-        return total(abs(fill.quantity) for fill in fills)
+        return exact_sum(abs(fill.quantity) for fill in fills)
 
     def net_transfers(self, since: np.datetime64) -> Decimal:
         """Deposits less withdrawals that were listed after an instant, beyond the opening
         balance; USD.
         """
         condition = "WHERE kind = 'transfer' AND listed_at > ? AND since_opening > 0"
-        return total(
+        return exact_sum(
             each.amount
             for each in _BOOKINGS.rows(self._database, condition, (format_instant(since),))
         )

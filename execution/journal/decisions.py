@@ -153,7 +153,7 @@ class DecisionJournal:
         DECISIONS.create(database)
         self.cycles = CycleBook(database, job)
 
-    def decided(self, at: np.datetime64) -> bool:
+    def is_decided(self, at: np.datetime64) -> bool:
         """Whether an instant was decided, by a decision that was not taken back."""
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
         return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN)))

@@ -112,7 +112,7 @@ def decide_cycle(
     if rules is not None:
         bars = rules.apply(bars, account.as_of, settings.increments)
     idle_reason = _idle_reason(account, bars)
-    if not idle_reason and journal is not None and journal.decided(bars.now):
+    if not idle_reason and journal is not None and journal.is_decided(bars.now):
         idle_reason = f"{utc_text(bars.now)} has been decided before"
     if idle_reason:
         return idle_cycle(account, bars, idle_reason, validator)

@@ -47,7 +47,7 @@ from execution.orders.option_orders import (
 )
 from execution.orders.orders import Order
 from foundation.database import Database, DatabaseFailed
-from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, plain_text, total
+from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, exact_sum, plain_text
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_crypto, is_symbol
 
@@ -162,8 +162,8 @@ class ExpectedPositions:
         """
         with self._database.transaction():
             written = self.listed.write(activities, at, since_opening=1)
-            cash = total(change for _, change in written)
-            booked = total(change for activity, change in written if not activity.is_exchange)
+            cash = exact_sum(change for _, change in written)
+            booked = exact_sum(change for activity, change in written if not activity.is_exchange)
             if cash or booked:
                 last = self._opening()
                 cash, booked = (
@@ -394,7 +394,7 @@ def explaining_bookings(
             nearer.append(name)
     for names in (list(changes), nearer):
         if tolerance.contains(
-            EXACT_CONTEXT.subtract(surplus, total(changes[name] for name in names))
+            EXACT_CONTEXT.subtract(surplus, exact_sum(changes[name] for name in names))
         ):
             return names
     return nearer if EXPLAINED_RATIO * abs(left) <= abs(surplus) else []
@@ -479,7 +479,9 @@ def value_discrepancies(
             stake = INFINITY
     for together in group_by_expiry(options):
         loss = max_expiry_loss(together)
-        worth = total(abs(n) * units.get(each.symbol, NO_QUANTITY) for each, n in together.items())
+        worth = exact_sum(
+            abs(n) * units.get(each.symbol, NO_QUANTITY) for each, n in together.items()
+        )
         root = next(iter(together)).root
         by_root[root] += INFINITY if loss is None else max(loss, worth)
     return DiscrepancyValue(stake, by_root)

@@ -68,7 +68,7 @@ class Exposure:
         if isinstance(order, Order):
             position_range = self.position_range(order.symbol).with_filled(filled).with_open(left)
             return Exposure({**self.ranges, order.symbol: position_range}, self.at_risk)
-        if order.closes:
+        if order.is_fully_covered:
             return self
         risk = self.at_risk.get(order.root, 0.0) + order.at_risk(filled + left)
         return Exposure(self.ranges, {**self.at_risk, order.root: risk})

@@ -141,7 +141,7 @@ class Guards:
         A stop that waits for a person may cost all that a spread can lose, and what the venue holds
         of its options is compared before each of these orders.
         """
-        if not (isinstance(order, SpreadOrder) and order.reduces and order.closes):
+        if not (isinstance(order, SpreadOrder) and order.reduces and order.is_fully_covered):
             return False
         kinds = {halt.kind for halt in self._halts.active() if halt.rule.forbids == "everything"}
         return kinds <= {"positions", "cash"} and not may_exist(self._kill_file)

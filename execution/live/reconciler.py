@@ -39,7 +39,7 @@ from execution.live.validation import MarkValidator
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.last_trades import TradeSource, last_prices
 from execution.orders.orders import Order, open_crypto_bid_cost
-from foundation.decimals import INFINITY, plain_text, total
+from foundation.decimals import INFINITY, exact_sum, plain_text
 from trainingdata.delistings import MAX_PAYOUT_MULTIPLE
 
 log = logging.getLogger(__name__)
@@ -279,7 +279,7 @@ class Reconciler:
         positions, symbols = DISCREPANCY_HALTS
         orders = self.holdings.unknown_orders(account.open_orders)
         stake = self._at_stake.total + self._order_value(orders, account)
-        stake += total(order.at_risk for order in self._unknown_orders)
+        stake += exact_sum(order.at_risk for order in self._unknown_orders)
         large = stake > MAX_DISCREPANCY * _equity(account)
         kind = positions if large or self._halts.active_cause(positions) else symbols
         standing = self._halts.active_cause(kind)
@@ -317,7 +317,7 @@ class Reconciler:
         seen = {symbol: Decimal(repr(price)) for symbol, price in account.prices.items()}
         unseen = {order.symbol for order in orders} - {*seen}
         market = {**seen, **self._unit_values({}, unseen)}
-        return total(_order_value(order, market.get(order.symbol)) for order in orders)
+        return exact_sum(_order_value(order, market.get(order.symbol)) for order in orders)
 
     def _end_halts(self) -> None:
         """End halts of discrepancies, and consume their clearings."""
@@ -369,7 +369,7 @@ class Reconciler:
         last = self.holdings.last_cash() or CashDifference(NO_QUANTITY, NO_QUANTITY)
         away = self.holdings.cash_difference(cash).unexplained_usd - last.unexplained_usd
         tolerance = cash_tolerance(self._equity or NO_QUANTITY)
-        if not hidden and abs(away - total(each.amount for each in large)) <= tolerance:
+        if not hidden and abs(away - exact_sum(each.amount for each in large)) <= tolerance:
             return large
         shown = []
         for each in large:

@@ -39,7 +39,7 @@ from execution.live.losses import LossLimits
 from execution.live.open_account import OpenAccount
 from foundation import formatting
 from foundation.arrays import Array
-from foundation.charts import Chart, Series, level
+from foundation.charts import Chart, Series, level_line
 from foundation.clock import SYSTEM_TIME, TimeSource
 from foundation.decimals import ZERO, to_cents
 from foundation.errors import InputError
@@ -222,8 +222,8 @@ class StatusPage:
         headline, level = _verdict(change, halts, refusals, trouble=bool(unknown or failed))
         return render_page(
             "execution/status.html.j2",
-            clock=clock,
-            day=day,
+            clock=clock_text,
+            day=day_text,
             formatting=formatting,
             styles=[section.style for section in self._sections if section.style],
             folder=folder,
@@ -243,7 +243,7 @@ class StatusPage:
             positions=mark and position_table(mark, self._bounds, self._profits()),
             waiting=book.latest(PENDING_STATES, MAX_ROWS_SHOWN),
             recent=book.latest(FINISHED_STATES, MAX_ROWS_SHOWN),
-            what=what,
+            what=order_text,
             decision=decision,
             choices=decision and choice_table(choices, decision.name),
             unordered=unordered_lines(
@@ -285,7 +285,7 @@ def _verdict(
     return ("Running, with trouble", "warn") if trouble else ("Running", "good")
 
 
-def what(intent: OrderIntent) -> str:
+def order_text(intent: OrderIntent) -> str:
     """What an order asks for: buy 10 NVDA, limit $120.50."""
     asked = encode_order(intent.order)
     legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
@@ -364,7 +364,7 @@ class EquityCurve:
             Chart(
                 f"Drawdown {self._said(lost, partial(formatting.percent, places=1))}",
                 (
-                    level(-limit, at, "limit", "halts"),
+                    level_line(-limit, at, "limit", "halts"),
                     Series("below the peak", "first", at, lost).thin(),
                 ),
                 "percent",
@@ -375,8 +375,8 @@ class EquityCurve:
     def _said(self, values: Array, text: Callable[[float], str]) -> str:
         at = self.marks["at"]
         return (
-            f"from {day(at[0])} to {day(at[-1])}: {text(values[0])} to {text(values[-1])}, lowest"
-            f" {text(values.min())}, highest {text(values.max())}."
+            f"from {day_text(at[0])} to {day_text(at[-1])}: {text(values[0])} to"
+            f" {text(values[-1])}, lowest {text(values.min())}, highest {text(values.max())}."
         )
 
 
@@ -424,7 +424,7 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
         plan = plan_text(c.rationale, float((row.until - row.at) / HOUR)).lstrip("; ")
         texts = (
             c.symbol,
-            hour(row.at),
+            hour_text(row.at),
             formatting.basis_points(c.mu, 1, sign=True),
             formatting.basis_points(c.sigma, 1),
             formatting.multiple(c.kelly, sign=True),
@@ -436,7 +436,7 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
             plan or "the forecast alone",
         )
         rows.append([Cell(text, "" if row.decision == last else "muted") for text in texts])
-    return Table("Choices of the last decision", CHOICES, rows, words=(9, 10))
+    return Table("Choices of the last decision", CHOICES, rows, text_columns=(9, 10))
 
 
 def unordered_lines(
@@ -453,8 +453,8 @@ def unordered_lines(
 
 
 def notice_table(notices: Sequence[NoticeRow]) -> Table:
-    rows = [(hour(each.at), each.kind, each.text) for each in notices]
-    return Table("Alerts", ("at, UTC", "of", "what was said"), rows, words=(1, 2))
+    rows = [(hour_text(each.at), each.kind, each.text) for each in notices]
+    return Table("Alerts", ("at, UTC", "of", "what was said"), rows, text_columns=(1, 2))
 
 
 def _profit(position: PositionProfit | None) -> Row:
@@ -499,7 +499,7 @@ def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
     return formatting.usd(value, 0), of_equity, formatting.multiple(ceiling)
 
 
-def clock(at: np.datetime64) -> str:
+def clock_text(at: np.datetime64) -> str:
     """An instant in UTC and New York: 20 Feb 2024 16:30 UTC, 11:30 New York.
 
     New York's date is there where it is another one.
@@ -512,14 +512,14 @@ def clock(at: np.datetime64) -> str:
     return f"{utc:%d %b %Y %H:%M} UTC, {there} New York"
 
 
-def hour(at: np.datetime64) -> str:
+def hour_text(at: np.datetime64) -> str:
     """An instant in UTC: 20 Feb 16:30."""
     import pandas as pd
 
     return f"{pd.Timestamp(at):%d %b %H:%M}"
 
 
-def day(at: np.datetime64) -> str:
+def day_text(at: np.datetime64) -> str:
     """The New York date of an instant: 20 Feb 2024."""
     import pandas as pd
 

@@ -29,7 +29,7 @@ class Asset:
     easy_to_borrow: whether it can be sold short without a locate.
     fractionable: whether fractions of a share trade.
     increment: the smallest step of a quantity.
-    smallest: the least quantity of an order.
+    min_order_qty: the least quantity of an order.
     """
 
     symbol: str
@@ -38,7 +38,7 @@ class Asset:
     easy_to_borrow: bool
     fractionable: bool
     increment: Decimal
-    smallest: Decimal
+    min_order_qty: Decimal
 
 
 class Broker(Protocol):

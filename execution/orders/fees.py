@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 from foundation.errors import InputError
-from foundation.settings import about, setting, settings_class
+from foundation.settings import required_setting, setting, settings_class
 from trainingdata.instants import parse_date
 
 BASIS_POINT = 1e-4
@@ -19,9 +19,9 @@ BASIS_POINT = 1e-4
 class DatedRate:
     """A rate in force from a New York date, inclusive, until the next one."""
 
-    since: Annotated[str, about("the date, YYYY-MM-DD")]
+    since: Annotated[str, required_setting("the date, YYYY-MM-DD")]
     # The SEC publishes USD a million, brokers interest in percent: neither is meant.
-    rate: Annotated[float, about("in the unit of its table", ge=0, lt=10)]
+    rate: Annotated[float, required_setting("in the unit of its table", ge=0, lt=10)]
     cap: float = setting(float("inf"), "USD that a trade pays at most", ge=0, allow_inf_nan=True)
     source: str = setting("", "where the rate was published")
     read: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
@@ -36,9 +36,13 @@ class DatedRate:
 class CryptoTier:
     """The coin venue's fees from a 30-day volume on; they are taken in what is received."""
 
-    volume: Annotated[float, about("USD in 30 days", ge=0)]
-    maker: Annotated[float, about("fraction of what an order trades that waited", ge=0, lt=1)]
-    taker: Annotated[float, about("fraction of what an order trades that did not", ge=0, lt=1)]
+    volume: Annotated[float, required_setting("USD in 30 days", ge=0)]
+    maker: Annotated[
+        float, required_setting("fraction of what an order trades that waited", ge=0, lt=1)
+    ]
+    taker: Annotated[
+        float, required_setting("fraction of what an order trades that did not", ge=0, lt=1)
+    ]
     source: str = setting("", "where the tier was published")
     read: str | None = setting(None, "day it was looked up there, YYYY-MM-DD")
     verified: bool = setting(True, "false: the source does not confirm it; reports say so")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 from execution.orders.fees import DatedRate, rates_on
 from foundation.arrays import Array, Instants
 from foundation.errors import InputError
-from foundation.settings import about, setting, settings_class
+from foundation.settings import required_setting, setting, settings_class
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
 
@@ -40,9 +40,9 @@ def short_proceeds_after_trade(
 class SymbolRate:
     """A rate of one symbol."""
 
-    symbol: Annotated[str, about("of a stock or a coin")]
+    symbol: Annotated[str, required_setting("of a stock or a coin")]
     rate: Annotated[
-        float, about("a fraction of its value, a year where it is interest", ge=0, lt=10)
+        float, required_setting("a fraction of its value, a year where it is interest", ge=0, lt=10)
     ]
 
     def __post_init__(self) -> None:

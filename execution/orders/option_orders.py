@@ -203,7 +203,7 @@ class SpreadOrder:
         return self.legs[0].contract.root
 
     @property
-    def width(self) -> float:
+    def max_loss(self) -> float:
         """USD that one spread is worth at most, to whoever holds it or to whoever owes it: what a
         credit spread can lose. Infinite where no leg bounds it.
         """
@@ -215,7 +215,7 @@ class SpreadOrder:
         return float(width)
 
     @property
-    def closes(self) -> bool:
+    def is_fully_covered(self) -> bool:
         """Whether it can owe nothing at its end, as what buys back a spread that was sold."""
         return all(least is not None and least >= 0 for least in self._least_worths(1))
 
@@ -225,7 +225,7 @@ class SpreadOrder:
 
     def at_risk(self, contracts: Decimal) -> float:
         """USD that so many of these spreads can lose."""
-        return self.width * float(contracts) if contracts else 0.0
+        return self.max_loss * float(contracts) if contracts else 0.0
 
 
 @dataclass(frozen=True, slots=True)

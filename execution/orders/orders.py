@@ -261,9 +261,7 @@ def exact_decimal(quantity: float) -> Decimal:
     return Decimal(int(quantity)) if quantity.is_integer() else Decimal(repr(quantity))
 
 
-def client_order_id(
-    strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0
-) -> str:
+def make_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:
     """The identity of an order of a strategy.
 
     It is the same for the same instant, symbol, leg and attempt, so that a decision that is made

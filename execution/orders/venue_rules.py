@@ -104,10 +104,10 @@ def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> st
     if not coin and fraction and (not asset.fractionable or opens_short):
         where = " where it is sold short" if opens_short else ""
         return f"{order.symbol} trades in whole shares{where}"
-    if order.qty % asset.increment or order.qty < asset.smallest:
+    if order.qty % asset.increment or order.qty < asset.min_order_qty:
         return (
             f"quantities of {order.symbol} are multiples of {asset.increment:f}, at least"
-            f" {asset.smallest:f}"
+            f" {asset.min_order_qty:f}"
         )
     return ""
 
@@ -220,7 +220,9 @@ def with_venue_rules(
                 item = replace(
                     item,
                     increment=asset.increment if its_own else item.increment,
-                    smallest=asset.smallest if item.kind is AssetClass.CRYPTO else item.smallest,
+                    min_order_qty=asset.min_order_qty
+                    if item.kind is AssetClass.CRYPTO
+                    else item.min_order_qty,
                     tradable=asset.tradable,
                     borrowable=asset.shortable and asset.easy_to_borrow,
                 )

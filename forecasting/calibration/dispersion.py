@@ -57,7 +57,7 @@ class Dispersion:
 
     weights: [K + 2, H] of the intercept and of each log variance.
     upper_half: [H, 10] quantiles of the shape above the median; the shape is symmetric.
-    hour: [slots, H] log of the correction by decision hour.
+    hour_correction: [slots, H] log of the correction by decision hour.
     regime: [5, H] the same by volatility regime.
     symbol: [S, H] the same by symbol.
     edges: [4, H] log variance a bar at which regimes meet, relative to a symbol's own median.
@@ -66,9 +66,9 @@ class Dispersion:
 
     weights: Array
     upper_half: Array
-    hour: Array
-    regime: Array
-    symbol: Array
+    hour_correction: Array
+    regime_correction: Array
+    symbol_correction: Array
     edges: Array
     median_level: Array
 
@@ -76,8 +76,10 @@ class Dispersion:
         """[n, H] deviation of the log return after each step."""
         level = _level(sample.past_variance, sample.base, self.weights)
         relative = level - self.median_level[sample.symbol]
-        by_regime = _of_rows(self.regime, _regime(relative, self.edges))
-        correction = self.hour[sample.slot] + by_regime + self.symbol[sample.symbol]
+        by_regime = _of_rows(self.regime_correction, _regime(relative, self.edges))
+        correction = (
+            self.hour_correction[sample.slot] + by_regime + self.symbol_correction[sample.symbol]
+        )
         return np.asarray(np.exp(level / 2 + correction) * np.sqrt(sample.season))
 
     @property

@@ -74,7 +74,7 @@ class CalibratedForecaster:
 
     base: Forecaster
     settings: CalibrationSettings = field(default_factory=CalibrationSettings)
-    kept: FitStore | None = None
+    fit_store: FitStore | None = None
     _fits: dict[_Key, CalibrationFit] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -163,7 +163,7 @@ class CalibratedForecaster:
         if fit is not None:
             return fit
         source, bars = key
-        kept = self.kept if source else None
+        kept = self.fit_store if source else None
         name = hashlib.sha256(f"{source} {bars} {kind} {week} {self.settings}".encode()).hexdigest()
         fit = kept.get(name) if kept else None
         if fit is None:

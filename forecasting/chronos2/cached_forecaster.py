@@ -91,7 +91,7 @@ class CachedForecaster:
 
     forecaster: Chronos2Forecaster
     folder: Path
-    predictions: Predictor = predict_locally
+    predictor: Predictor = predict_locally
 
     @property
     def name(self) -> str:
@@ -224,7 +224,7 @@ class _Part:
         """
         forecaster = self.cached.forecaster
         portions = list(_portions(self.windows, missing))
-        making = self.cached.predictions(forecaster, self.windows, portions, self.profile, progress)
+        making = self.cached.predictor(forecaster, self.windows, portions, self.profile, progress)
         keeping: Future[None] | None = None
         with ThreadPoolExecutor(1) as thread, closing(making) as predictions:
             for answer in predictions:

@@ -28,7 +28,7 @@ class Checkpoint:
 
     folder: where they lie.
     name: what reports call it.
-    context: longest context, in bars.
+    max_context: longest context, in bars.
     patch: bars a patch.
     width: of a token's state.
     inner: width within a layer's feed-forward.
@@ -38,7 +38,7 @@ class Checkpoint:
 
     folder: Path
     name: str
-    context: int
+    max_context: int
     patch: int
     width: int
     inner: int
@@ -85,7 +85,7 @@ class CheckpointContents:
     digest: str
 
 
-def checkpoint(model: str) -> Checkpoint:
+def find_checkpoint(model: str) -> Checkpoint:
     """The checkpoint that a folder or a hub id names; one of the hub is fetched once.
 
     A hub id is such as `amazon/chronos-2`, and `amazon/chronos-2@REVISION` pins it. What the
@@ -137,7 +137,7 @@ def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
     return Checkpoint(
         folder=folder,
         name=name,
-        context=context,
+        max_context=context,
         patch=patch,
         width=width,
         inner=inner,

@@ -81,10 +81,10 @@ class Engine:
 
     network: contexts [B, L] float32, group → sorted quantiles [B, H, Q] float32.
     batch_size: windows a pass; halved when memory runs out.
-    weights: digest of what was loaded.
+    weights_digest: digest of what was loaded.
     execution_mode: compiled or eager.
     fallback: the network that answers where it does not compile; none where that is an error.
-    unit: the CPU's unit for bf16 products (`devices.bf16_unit`); empty if none is used.
+    bf16_unit: the CPU's unit for bf16 products (`devices.bf16_unit`); empty if none is used.
     on_cpu: true if each portion has passes of its own. Threads compute them in parallel, unless
         `execution_mode` is compiled.
     """
@@ -92,17 +92,17 @@ class Engine:
     network: Callable[..., torch.Tensor]
     device: torch.device
     batch_size: int
-    weights: str
+    weights_digest: str
     execution_mode: ExecutionMode = "eager"
     fallback: Callable[..., torch.Tensor] | None = None
     dtype: Dtype = "fp32"
-    unit: str = ""
+    bf16_unit: str = ""
     on_cpu: bool = False
 
     @property
     def computation(self) -> str:
         """Describe how forecasts are computed. The last bits of tf32 and bf16 depend on it."""
-        return _computation_text(self.device, self.execution_mode, self.unit, self.batch_size)
+        return _computation_text(self.device, self.execution_mode, self.bf16_unit, self.batch_size)
 
     def quantiles(
         self,
@@ -294,7 +294,7 @@ def passes_in_threads(begin: BeginPass, workers: int) -> Iterator[tuple[BeginPas
         torch.set_num_threads(threads)
 
 
-def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
+def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
     """The weights that lie in the checkpoint now, on their device; kept for the next call."""
     device, execution_mode, unit, size = _plan(checkpoint, profile, batch_size)
     if profile.dtype == "tf32" and device.type == "cpu":
@@ -304,7 +304,7 @@ def engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> 
         and device.type == "cpu"
         and (profile.dtype == "fp32" or bool(unit))
     )
-    source = loaded(checkpoint, device, profile.dtype, packed=packed)
+    source = load_network(checkpoint, device, profile.dtype, packed=packed)
     # An engine that may fall back is another one than that which must compile.
     return _kept_engine(
         source, device, profile.dtype, execution_mode, profile.compile is True, unit, size
@@ -377,7 +377,7 @@ class LoadedNetwork:
 _kept: OrderedDict[tuple[str, torch.device, Dtype, bool], LoadedNetwork] = OrderedDict()
 
 
-def loaded(
+def load_network(
     checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed: bool
 ) -> LoadedNetwork:
     """A network with the weights that lie in the checkpoint now; kept for the next call.

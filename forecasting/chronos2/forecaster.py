@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, Checkpoint, checkpoint
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, Checkpoint, find_checkpoint
 from forecasting.chronos2.profile import Profile, SymbolSettings, check_whole_number
 from forecasting.forecast import (
     HORIZON,
@@ -99,7 +99,7 @@ class Chronos2Forecaster:
             raise InputError(f"forecaster.batch_size: {self.batch_size} is below 1")
         profiles = {self.profile, *(self.profile_of(symbol) for symbol in self.symbols)}
         for profile in profiles:
-            limit = _checkpoint(profile).context
+            limit = _checkpoint(profile).max_context
             if profile.context_length > limit:
                 length = profile.context_length
                 raise InputError(f"forecaster.context_length: {length} exceeds the model's {limit}")
@@ -126,7 +126,7 @@ class Chronos2Forecaster:
         """
         model = _checkpoint(profile)
         specification: dict[str, str | int | list[float]] = {
-            "weights": model.digest if by is None else by.weights,
+            "weights": model.digest if by is None else by.weights_digest,
             "implementation": f"{IMPLEMENTATION}",
             "context_length": profile.context_length,
             "steps": HORIZON,
@@ -148,9 +148,9 @@ class Chronos2Forecaster:
 
     def engine(self, profile: Profile) -> Engine:
         """What computes a profile's forecasts, with the weights that lie in the checkpoint now."""
-        from forecasting.chronos2.engine import engine
+        from forecasting.chronos2.engine import load_engine
 
-        found = engine(_checkpoint(profile), profile, self.batch_size)
+        found = load_engine(_checkpoint(profile), profile, self.batch_size)
         self.computed_on.add(str(found.device))
         return found
 
@@ -223,7 +223,7 @@ class Chronos2Forecaster:
             steps = (settings and settings.prediction_length) or 1
         steps = check_whole_number("prediction_length", steps, 1, HORIZON)
         length = profile.context_length if context_length is None else context_length
-        length = check_whole_number("context_length", length, 3, _checkpoint(profile).context)
+        length = check_whole_number("context_length", length, 3, _checkpoint(profile).max_context)
         closes = tuple(ohlc_context(context_df, symbol, length))
         four = np.arange(len(OHLC))
         windows = Windows(
@@ -248,11 +248,11 @@ class Chronos2Forecaster:
         return OhlcForecast(symbol, joint.transpose(1, 0, 2)[:steps])
 
     def _engine_of_few(self, profile: Profile) -> Engine:
-        from forecasting.chronos2.engine import SMALL_BATCH_SIZES, engine
+        from forecasting.chronos2.engine import SMALL_BATCH_SIZES, load_engine
 
         if profile.compile == "auto":
             profile = replace(profile, compile=False)
-        return engine(
+        return load_engine(
             _checkpoint(profile),
             profile,
             min(self.batch_size or SMALL_BATCH_SIZES[0], SMALL_BATCH_SIZES[0]),
@@ -270,7 +270,7 @@ def source_digest(specifications: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _checkpoint(profile: Profile) -> Checkpoint:
-    return checkpoint(str(profile.model or BUNDLED_CHECKPOINT))
+    return find_checkpoint(str(profile.model or BUNDLED_CHECKPOINT))
 
 
 def ohlc_context(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from execution.orders.orders import Fill, client_order_id, exact_decimal
+from execution.orders.orders import Fill, exact_decimal, make_order_id
 from foundation.arrays import Records
 from marketsimulator.account.book import (
     ACCOUNT_LEVEL,
@@ -75,7 +75,7 @@ def read_tape(
         at = np.datetime64(entry.at, "ns")
         if entry.number == NO_ORDER:
             cause = _CAUSES.get(entry.cause, "split")
-            name = client_order_id(cause, at, symbol, 0)
+            name = make_order_id(cause, at, symbol, 0)
         else:
             name = name_of(entry)
         quantity = exact_decimal(entry.quantity)

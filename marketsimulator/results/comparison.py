@@ -46,8 +46,8 @@ from marketsimulator.results.run_set import (
 from marketsimulator.results.significance import (
     INTERVAL_FIGURES,
     deflated_sharpe,
+    estimate_overfitting,
     intervals,
-    overfitting,
 )
 from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_evidence_reason
@@ -150,7 +150,11 @@ class Comparison:
             settings = ", ".join(setting_text(name, varied[name][k]) for name in varied)
             rows.append(
                 (
-                    Cell(self.names[k], key=colours.get(k, ""), link=links[k] if links else ""),
+                    Cell(
+                        self.names[k],
+                        line_colour=colours.get(k, ""),
+                        link=links[k] if links else "",
+                    ),
                     settings,
                     RELATION_LABELS[self.found.relations[k]],
                     Cell(
@@ -167,7 +171,7 @@ class Comparison:
             self._subtitle(),
             [*heads, *(COLUMN_HEADINGS[name] for name in columns)],
             rows,
-            words=range(1, len(heads) - 1),
+            text_columns=range(1, len(heads) - 1),
         )
 
     def summary(self) -> dict[str, Any]:
@@ -239,7 +243,7 @@ class Comparison:
         return "; ".join(dict.fromkeys(str(record.summary[name]) for record in self.records))
 
 
-def compared(
+def compare_records(
     records: Sequence[RunRecord],
     counted_trials: TrialStatistics | None = None,
     notes: Sequence[str] = (),
@@ -257,7 +261,7 @@ def compared(
     names = run_names(records)
     shared = SharedDays.from_records(records)
     table = _table(records, names, shared)
-    tried = table["sharpe"][[record.tried for record in records]] / np.sqrt(shared.per_year)
+    tried = table["sharpe"][[record.is_trial for record in records]] / np.sqrt(shared.per_year)
     trials = counted_trials or TrialStatistics.from_ratios(tried.astype(float).tolist())
     ledgers = [int(record.summary["trials"] or 0) for record in records]
     _add_deflated_sharpe(table, replace(trials, count=max(trials.count, *ledgers)))
@@ -269,7 +273,7 @@ def compared(
         names=names,
         varied=varied_settings(records),
         table=table,
-        overfitting=overfitting(returns_until_ruin(shared.daily)),
+        overfitting=estimate_overfitting(returns_until_ruin(shared.daily)),
         seed=seed,
         no_evidence_reason=" ".join(dict.fromkeys(filter(None, reasons))),
     )

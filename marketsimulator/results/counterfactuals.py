@@ -45,7 +45,7 @@ def _unchanged(value: Any) -> Any:
 UNCHANGED = Counterfactual("", _unchanged, _unchanged)
 
 
-def counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> list[Counterfactual]:
+def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> list[Counterfactual]:
     """The counterfactuals of these kinds; seed: of the shuffle."""
     found: list[Counterfactual] = []
     if "lag" in kinds:

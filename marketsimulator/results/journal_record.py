@@ -32,7 +32,7 @@ from execution.journal.marks import EquityMark, marks_of
 from execution.journal.order_store import OrderIntent, intents_of
 from execution.journal.schema import open_current_schema
 from execution.orders.option_orders import SHARES_PER_OPTION, is_option
-from execution.orders.orders import Fill, Order, client_order_id
+from execution.orders.orders import Fill, Order, make_order_id
 from foundation.arrays import Instants
 from foundation.database import Database
 from foundation.decimals import ZERO, to_fraction
@@ -412,7 +412,7 @@ def _in_kind(each: BookingRow, counted: np.datetime64) -> Fill:
     what was before.
     """
     cause = _CAUSES.get(each.kind, each.kind.replace(" ", "_"))
-    name = client_order_id(cause, each.at, each.symbol, 0)
+    name = make_order_id(cause, each.at, each.symbol, 0)
     paid = -float(each.amount / each.quantity) if each.kind == "merger" else 0.0
     return Fill(name, each.symbol, each.quantity, max(paid, 0.0), 0.0, counted)
 

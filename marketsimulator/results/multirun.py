@@ -38,12 +38,12 @@ class MultirunComparison(Callback):
             return
         # Every command that takes a backtest's settings names this class: it starts without the
         # libraries that only the page needs.
-        from marketsimulator.results.comparison import compared
+        from marketsimulator.results.comparison import compare_records
         from marketsimulator.results.run_record import find_run_folders, read_run
 
         try:
             runs = [read_run(path) for path in find_run_folders(within)]
-            comparison = compared(runs)
+            comparison = compare_records(runs)
             write_files_atomically(comparison.files(), folder)
         except InputError as error:
             # The runs are done and stay: what cannot be compared costs them nothing.

@@ -16,7 +16,7 @@ from foundation.formatting import (
     basis_points,
     count_text,
     interval,
-    minute,
+    minute_text,
     number,
     percent,
     quantity,
@@ -136,7 +136,9 @@ def outperformance_table(summary: dict[str, Any]) -> Table:
             verdict = "the same"
         ahead = Cell(_gain(outperformance["ahead"]), "strong")
         rows.append((label, ahead, interval(ends, _gain), verdict))
-    return Table("Leads", ("", "ends ahead by", "90 % interval", "which is"), rows, words=(3,))
+    return Table(
+        "Leads", ("", "ends ahead by", "90 % interval", "which is"), rows, text_columns=(3,)
+    )
 
 
 def cost_table(costs: dict[str, float], notional: float) -> Table:
@@ -182,7 +184,7 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
     for name, earned in {**rest, "total": sum(profits.values(), Decimal(0))}.items():
         rows.append((name, "", "", "", usd(earned, sign=True)))
     heads = ("symbol", "weight at 16:00, day by day", "mean", "largest", "contribution")
-    return Table("By symbol", heads, rows, words=(1,), optional_columns=(2,), has_total=True)
+    return Table("By symbol", heads, rows, text_columns=(1,), optional_columns=(2,), has_total=True)
 
 
 def month_table(months: pd.Series, years: pd.Series) -> Table:
@@ -227,8 +229,8 @@ def trip_table(trips: Sequence[RoundTrip]) -> Table:
     rows = [
         (
             trip.symbol,
-            minute(trip.opened_at),
-            "still held" if trip.closed_at is None else minute(trip.closed_at),
+            minute_text(trip.opened_at),
+            "still held" if trip.closed_at is None else minute_text(trip.closed_at),
             quantity(float(trip.largest), QUANTITY_DIGITS, sign=True),
             usd(to_cents(trip.fees)),
             Cell(usd(to_cents(trip.profit), sign=True), "good" if trip.profit > 0 else "bad"),
@@ -254,11 +256,11 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame) -> Table:
         if size.get(name):
             price = rounded_price(value[name] / size[name], before="$")
             filled = (quantity(size[name], QUANTITY_DIGITS, sign=True), price, usd(fee[name], 4))
-        at = minute(order["at"].to_datetime64())
+        at = minute_text(order["at"].to_datetime64())
         asked = f"{order['side']} {quantity(order['qty'], QUANTITY_DIGITS)}"
         rows.append((at, order["symbol"], asked, *filled, order["reason"]))
     heads = ("decided", "symbol", "order", "filled", "mean price", "fee", "why")
-    return Table("Orders", heads, rows, words=(6,))
+    return Table("Orders", heads, rows, text_columns=(6,))
 
 
 def _gain(fraction: Any) -> str:
@@ -299,7 +301,7 @@ def attribution_tables(
     heads = ("part", "USD", "what it is")
     rows.append(("profit", usd(profit, sign=True), ""))
     return {
-        "parts": Table("Where the money came from", heads, rows, words=(2,), has_total=True),
+        "parts": Table("Where the money came from", heads, rows, text_columns=(2,), has_total=True),
         "symbols": _parts_table("Parts by symbol", symbols, totals),
         "hours": _parts_table("Parts by hour of day", hours, totals),
     }

@@ -57,7 +57,7 @@ class RunRecord:
         return int(self.summary["periods_per_year"]) > 300
 
     @property
-    def tried(self) -> bool:
+    def is_trial(self) -> bool:
         """Return whether the run counts as a trial: it may have been selected among others.
 
         A run that reads the future is a counterfactual.

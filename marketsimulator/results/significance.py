@@ -303,7 +303,9 @@ class Overfitting:
     days: int
 
 
-def overfitting(returns: Array, blocks: int = CROSS_VALIDATION_BLOCKS) -> Overfitting | None:
+def estimate_overfitting(
+    returns: Array, blocks: int = CROSS_VALIDATION_BLOCKS
+) -> Overfitting | None:
     """Cross-validate the choice of the best variant, over every half of the blocks of days.
 
     None for fewer days than a yearly figure takes, or fewer than two variants that ever move: one

@@ -18,7 +18,15 @@ from execution.decision.problem import (
     select_terms,
 )
 from foundation.arrays import Array, Index, Mask, Records
-from foundation.compiled import any_true, compiled, copy_row, jit_inline, spread, take, take_columns
+from foundation.compiled import (
+    any_true,
+    compiled,
+    copy_row,
+    jit_inline,
+    scatter,
+    take,
+    take_columns,
+)
 from marketsimulator.account.book import (
     BY_DELISTING,
     FLOWS,
@@ -247,7 +255,7 @@ def target_quantities(
         weights = plan[0]
         if len(kept.status) > 0:
             for k in range(len(plan)):
-                spread(kept.weights[row, k], chosen, plan[k])
+                scatter(kept.weights[row, k], chosen, plan[k])
             copy_row(kept.shadow_prices[row], prices)
             kept.optimality_gap[row] = gap
     if len(kept.status) > 0:
@@ -286,7 +294,7 @@ def decision_inputs(
         take(shown.quantity, chosen),
         take(shown.price, chosen),
         take(shown.increment, chosen),
-        take(shown.least, chosen),
+        take(shown.min_order_value, chosen),
         take(shown.dust, chosen),
         take(shown.tradable, chosen),
         len(chosen),

@@ -25,7 +25,7 @@ from execution.decision.decision import (
 from execution.decision.rebalancing import decision_orders, ordered_quantity
 from execution.orders.orders import Order, exact_decimal
 from foundation.arrays import Array, Index, Instants, Mask
-from foundation.compiled import any_true, compiled, spread
+from foundation.compiled import any_true, compiled, scatter
 from foundation.threads import parallel_map
 from marketsimulator.run_result import DecisionLog, decision_frame
 from marketsimulator.runs.compiled_instants import CompiledInputs, KeptDecisions, recompute_decision
@@ -361,11 +361,11 @@ def _explain(
         if not np.isfinite(kept.equity[row]):
             continue
         chosen, problem, weights, rounded = recompute_decision(inputs, kept, row, begin)
-        spread(arrays.held[row], chosen, problem.account.held)
-        spread(arrays.target[row], chosen, rounded.target)
-        spread(arrays.lots[row], chosen, rounded.lots)
-        spread(arrays.trimmed[row], chosen, rounded.trimmed)
-        spread(arrays.no_order_code[row], chosen, rounded.no_order_code)
+        scatter(arrays.held[row], chosen, problem.account.held)
+        scatter(arrays.target[row], chosen, rounded.target)
+        scatter(arrays.lots[row], chosen, rounded.lots)
+        scatter(arrays.trimmed[row], chosen, rounded.trimmed)
+        scatter(arrays.no_order_code[row], chosen, rounded.no_order_code)
         ceiling[row] = problem.limits.stock_ceiling
         granted_gross[row] = problem.limits.granted_gross
         if kept.status[row] == SOLVED and any_true(problem.account.adjustable):
@@ -382,9 +382,9 @@ def _explain(
 @compiled
 def _write(arrays: DecisionArrays, row: int, chosen: Index, why: Explanation) -> None:
     """Write an explanation of those chosen [m] of the symbols into its row."""
-    spread(arrays.unconstrained[row], chosen, why.unconstrained)
-    spread(arrays.binding_bits[row], chosen, why.binding_bits)
-    spread(arrays.bound_price[row], chosen, why.bound_price)
-    spread(arrays.periods[row], chosen, why.periods)
-    spread(arrays.premium[row], chosen, why.premium)
-    spread(arrays.forecast[row], chosen, why.forecast)
+    scatter(arrays.unconstrained[row], chosen, why.unconstrained)
+    scatter(arrays.binding_bits[row], chosen, why.binding_bits)
+    scatter(arrays.bound_price[row], chosen, why.bound_price)
+    scatter(arrays.periods[row], chosen, why.periods)
+    scatter(arrays.premium[row], chosen, why.premium)
+    scatter(arrays.forecast[row], chosen, why.forecast)

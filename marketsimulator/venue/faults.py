@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal, get_args
 
 from foundation.errors import InputError
-from foundation.settings import about, setting, settings_class
+from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.venue.request import Request
 
 FaultBefore = Literal["delay", "drop_before", "late", "status"]  # the request is not done yet
@@ -70,7 +70,7 @@ class Fault:
         `skew` lets the clock say `seconds` too much.
     """
 
-    kind: Annotated[FaultKind, about("what goes wrong")]
+    kind: Annotated[FaultKind, required_setting("what goes wrong")]
     count: int = setting(1, "how often", ge=1)
     method: HttpMethod = setting("", "of the requests it meets; empty for every one")
     path: str = setting("", "beginning of the paths it meets; empty for every one")

@@ -65,7 +65,7 @@ class SpreadTicket:
         return spread_order_id(self.client_order_id)
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         return self.status == "new"
 
     @property

@@ -163,7 +163,7 @@ class Venue:
 
     def cancel(self, order: VenueOrder) -> None:
         """Cancel an open order; `Refused` for one that is not open."""
-        if not order.open:
+        if not order.is_open:
             raise Refused(422, None, f"order is already in {order.status} state")
         if not isinstance(order, Ticket):
             self.options.cancel(order)
@@ -226,7 +226,7 @@ class Venue:
             "fractionable": True,
         }
         flags |= self.flags.get(symbol, {})
-        return Asset(symbol, **flags, increment=BILLIONTH, smallest=self._smallest(symbol))
+        return Asset(symbol, **flags, increment=BILLIONTH, min_order_qty=self._smallest(symbol))
 
     def _smallest(self, symbol: str) -> Decimal:
         """Return the least quantity of an order; for crypto, what `orders.crypto_dust` buys now."""

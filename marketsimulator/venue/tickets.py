@@ -60,7 +60,7 @@ class Ticket:
         return sum((abs(fill.qty) for fill in self.fills if fill.price > 0), Decimal(0))
 
     @property
-    def open(self) -> bool:
+    def is_open(self) -> bool:
         return self.status in OPEN_STATUSES
 
     def answer(self, *, nested: bool = False) -> Response:

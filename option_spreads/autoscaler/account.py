@@ -70,24 +70,27 @@ class AccountState:
 
     balance: USD.
     results: of closed trades per contract, USD, oldest first.
-    booked: USD that the account began with and every P/L and deposit add up to; none where the
+    booked_balance: USD that the account began with and every P/L and deposit add up to; none where
+        the
         balance is given instead of read.
     """
 
     balance: Fraction
     results: tuple[Fraction, ...]
-    booked: Fraction | None = None
+    booked_balance: Fraction | None = None
 
     @property
     def difference(self) -> Fraction:
         """USD that the balance lies above what is booked; 0 for less than a cent."""
-        above = Fraction(0) if self.booked is None else self.balance - self.booked
+        above = Fraction(0) if self.booked_balance is None else self.balance - self.booked_balance
         return above if abs(above) > CENT else Fraction(0)
 
     @property
     def lower_balance(self) -> Fraction:
         """USD that both the balance and the trades say is there."""
-        return self.balance if self.booked is None else min(self.balance, self.booked)
+        return (
+            self.balance if self.booked_balance is None else min(self.balance, self.booked_balance)
+        )
 
 
 class AccountFiles:
@@ -182,7 +185,7 @@ class AccountFiles:
         """
         if self.empty:
             return AccountState(balance, ())
-        return replace(self.read(), balance=balance, booked=None)
+        return replace(self.read(), balance=balance, booked_balance=None)
 
     def record(self, trade: ClosedTrade) -> AccountState:
         """Book a closed trade, once: the same trade again changes nothing.

@@ -140,10 +140,10 @@ def _say(line: str) -> None:
 
 def _difference_text(state: AccountState, files: AccountFiles) -> str:
     """What is alerted where the balance is not what the trades add up to; else empty."""
-    if not state.difference or state.booked is None:
+    if not state.difference or state.booked_balance is None:
         return ""
     return (
         f"{LOG_TAG} {files.mode}: the balance is ${float(state.balance):,.2f},"
-        f" STARTING_CAPITAL and the trades add up to ${float(state.booked):,.2f}; the lower one is"
-        f" sized from; `{files.command('recover')}` takes the trades' word"
+        f" STARTING_CAPITAL and the trades add up to ${float(state.booked_balance):,.2f}; the lower"
+        f" one is sized from; `{files.command('recover')}` takes the trades' word"
     )

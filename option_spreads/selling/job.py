@@ -136,7 +136,7 @@ class OpenSpreads(PageSection):
 
     def body(self) -> str:
         rows = [(str(each),) for each in self._seller.spreads] or [("none is open",)]
-        return table_html(Table("Open spreads", ("spread",), rows, words=(0,)))
+        return table_html(Table("Open spreads", ("spread",), rows, text_columns=(0,)))
 
 
 class SpreadJob:
@@ -251,7 +251,7 @@ class SpreadJob:
             finally:
                 self._noted_lines()
             return []
-        self._seller.leaving = True
+        self._seller.exiting = True
         for _ in range(MAX_CLOSING_POLLS):
             self._look()
             if not self._seller.spreads:

@@ -134,7 +134,7 @@ class SpreadSeller:
         self._state = SellerState()
         self.has_read = False  # what is open, from the account's file
         self._met: list[Exception] = []
-        self.leaving = False
+        self.exiting = False
 
     @property
     def spreads(self) -> tuple[OpenSpread, ...]:
@@ -173,10 +173,10 @@ class SpreadSeller:
         else:
             with self._part("holdings"):
                 certain = self._holdings_agree(session) and certain
-        if not self.leaving:
+        if not self.exiting:
             with self._part("reconciling"):
                 self._line.reconcile()
-        if session is not None and certain and not self._met and not self.leaving:
+        if session is not None and certain and not self._met and not self.exiting:
             with self._part("entries"):
                 for rules in self._settings.strategy_rules:
                     self._enter_due(rules, session, now)
@@ -286,7 +286,7 @@ class SpreadSeller:
         except OrderRejected as error:
             log.warning("%s", error)
             if not opening and not error.alerted:
-                self._notices.alert(kind, f"cannot be bought back ({spread.why}): {error}")
+                self._notices.alert(kind, f"cannot be bought back ({spread.exit_reason}): {error}")
         except OutcomeUnknown as error:
             # The spread stays as it is, and the next step asks the venue what became of the order.
             self._notices.alert(kind, str(error))
@@ -316,25 +316,27 @@ class SpreadSeller:
     def _apply_rules(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
         """Let the rules look at what buying a spread back costs, and buy it back where they say."""
         # A reason to leave stands until all is bought back, also where a closing order failed.
-        if self.leaving and not spread.why:
-            spread = replace(spread, why="flattened")
-        if not spread.why:
+        if self.exiting and not spread.exit_reason:
+            spread = replace(spread, exit_reason="flattened")
+        if not spread.exit_reason:
             rules = self._settings.rules_of(spread.strategy)
             minute = minute_of(session, now)
             leaving = rules.must_leave(minute)
             price = self._price(spread, needed=not leaving)
             if price is not None:
                 credit, cost = float(spread.credit), float(-price)
-                best = max(spread.best, credit - cost)
-                why = rules.exit(credit, cost, float(spread.asked), best, minute)
-                spread = replace(spread, asked=Decimal(str(cost)), best=best, why=why or "")
+                best = max(spread.best_profit, credit - cost)
+                why = rules.exit(credit, cost, float(spread.last_cost), best, minute)
+                spread = replace(
+                    spread, last_cost=Decimal(str(cost)), best_profit=best, exit_reason=why or ""
+                )
             elif leaving:
                 # An order at the market needs no quote, and shares would be delivered without it.
-                spread = replace(spread, why="time")
+                spread = replace(spread, exit_reason="time")
             else:
                 return
             self._put(spread)
-        if spread.why:
+        if spread.exit_reason:
             self._buy_back(spread, session, now)
 
     def _price(self, spread: OpenSpread, *, needed: bool) -> Decimal | None:
@@ -361,8 +363,8 @@ class SpreadSeller:
         if not self._holdings_match(spread.options.__contains__):
             self._notices.alert(
                 kind,
-                f"{spread.trade_id} is not bought back ({spread.why}): of its options the venue"
-                " holds others than are open here",
+                f"{spread.trade_id} is not bought back ({spread.exit_reason}): of its options the"
+                " venue holds others than are open here",
             )
             return
         self._notices.end_alert(kind)
@@ -375,7 +377,7 @@ class SpreadSeller:
         # What settles in cash may be held to the close.
         rules = self._settings.rules_of(spread.strategy)
         leaves = self._settings.delivers_shares or rules.exit_minute is not None
-        if leaves or self.leaving or spread.why:
+        if leaves or self.exiting or spread.exit_reason:
             until = new_york_text(self._settings.ordered_until(session))
             self._notices.alert(
                 f"late {spread.trade_id}",
@@ -387,8 +389,8 @@ class SpreadSeller:
         # what is held: once the session has ended nothing is, whoever has closed it.
         # One answer may be wrong: what another one shows, now or later, was never closed.
         held = any(self._holdings_match(spread.options.__contains__) for _ in range(2))
-        if spread.gone == held and self._venue.now() < session.closes:
-            self._put(replace(spread, gone=not held))
+        if spread.closed_elsewhere == held and self._venue.now() < session.closes:
+            self._put(replace(spread, closed_elsewhere=not held))
 
     def _settle(self, spread: OpenSpread, session: Session | None, now: np.datetime64) -> None:
         """Book a spread that has expired at what it settles at; where that is not known, tell."""
@@ -399,7 +401,7 @@ class SpreadSeller:
             " until then"
         )
         index = None if session is None else self._venue.close_of(spread.options[0].expiry)
-        if spread.gone:
+        if spread.closed_elsewhere:
             why = (
                 f"{expired}, and before that its options were held otherwise, by no order from"
                 f" here: {by_hand}"
@@ -475,7 +477,7 @@ class SpreadSeller:
         for entry in rules.entries:
             name = f"{rules.strategy}-{day}-{entry:03d}"
             last = min(entry + self._settings.window, rules.latest)
-            due = entry <= minute < last and name not in self._state.tried
+            due = entry <= minute < last and name not in self._state.tried_entries
             if not due or self._state.is_pending(now) or not self._holdings_agree(session):
                 continue
             # An entry is dealt with once, whatever comes of it: its name is the id of its order,
@@ -538,7 +540,7 @@ class SpreadSeller:
             contracts=contracts,
             credit=credit,
             entered=new_york_text(now),
-            asked=cost,
+            last_cost=cost,
             reason=reason,
             balance=Decimal(f"{float(size.balance):.2f}"),
         )

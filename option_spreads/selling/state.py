@@ -58,14 +58,15 @@ class OpenSpread:
     contracts: spreads that are ordered, and once they are open, spreads that were sold.
     credit: points a spread.
     entered: New York time.
-    asked: what buying it back cost at the last look, points.
+    last_cost: what buying it back cost at the last look, points.
     reason: why it was sold.
-    best: highest profit of any look, points.
+    best_profit: highest profit of any look, points.
     why: the exit for which it is bought back, empty until there is one.
     attempts: closing orders so far.
     closed: contracts that were bought back.
     paid: points for all contracts that were bought back.
-    gone: whether the venue, once it took no more orders for its options, was last seen to hold them
+    closed_elsewhere: whether the venue, once it took no more orders for its options, was last seen
+        to hold them
         otherwise: somebody else has closed it.
     balance: of the account when it was sized, USD; none in what an earlier version wrote.
     """
@@ -77,14 +78,14 @@ class OpenSpread:
     contracts: Integer
     credit: Price
     entered: str
-    asked: Price
+    last_cost: Price
     reason: str = ""
-    best: Float = 0.0
-    why: Exit | Literal[""] = ""
+    best_profit: Float = 0.0
+    exit_reason: Exit | Literal[""] = ""
     attempts: Integer = 0
     closed: Integer = 0
     paid: Price = Decimal(0)
-    gone: bool = False
+    closed_elsewhere: bool = False
     balance: Price | None = None
 
     # A field that is misspelt would be lost, and what it says with it.
@@ -93,8 +94,8 @@ class OpenSpread:
     def __post_init__(self) -> None:
         if not (self.contracts >= 1 and 0 <= self.closed <= self.contracts and self.attempts >= 0):
             raise InputError(f"{self.trade_id}: {self.closed} of {self.contracts} contracts closed")
-        prices = (self.credit, self.asked, self.paid, self.balance or Decimal(0))
-        if not (all(map(is_bounded, prices)) and math.isfinite(self.best)):
+        prices = (self.credit, self.last_cost, self.paid, self.balance or Decimal(0))
+        if not (all(map(is_bounded, prices)) and math.isfinite(self.best_profit)):
             raise InputError(f"{self.trade_id}: a price of it is no number")
         _ = self.spread
 
@@ -103,9 +104,9 @@ class OpenSpread:
         sold = "being sold" if self.stage == "opening" else "sold"
         line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes}"
         line += f" {sold} at {self.credit}"
-        if self.why:
-            line += f"; {self.remaining} still to be bought back ({self.why})"
-        if self.gone:
+        if self.exit_reason:
+            line += f"; {self.remaining} still to be bought back ({self.exit_reason})"
+        if self.closed_elsewhere:
             line += "; the venue holds its options otherwise"
         return line
 
@@ -164,7 +165,7 @@ class OpenSpread:
             self.credit if opening else None,
             expires_at=until,
             reduces=not opening,
-            reason=self.reason if opening else self.why,
+            reason=self.reason if opening else self.exit_reason,
         )
 
     def closing(self) -> OpenSpread:
@@ -205,7 +206,7 @@ class OpenSpread:
             round(points * SHARES_PER_OPTION - fees, 2),
             exit_time,
             # It may have been meant to be bought back: what ended it is what it ended with.
-            self.why if settled_at is None else "settled" if settled_at else "expired",
+            self.exit_reason if settled_at is None else "settled" if settled_at else "expired",
             columns,
         )
 
@@ -219,7 +220,7 @@ class SellerState:
     """
 
     spreads: tuple[OpenSpread, ...] = ()
-    tried: tuple[str, ...] = ()
+    tried_entries: tuple[str, ...] = ()
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -239,13 +240,13 @@ class SellerState:
 
     def without_entry(self, entry: str) -> SellerState:
         """The state with an entry that was not dealt with after all, and without its spread."""
-        tried = tuple(each for each in self.tried if each != entry)
-        return replace(self.without(entry), tried=tried)
+        tried = tuple(each for each in self.tried_entries if each != entry)
+        return replace(self.without(entry), tried_entries=tried)
 
     def with_entry(self, entry: str, day: str) -> SellerState:
         """The state with an entry dealt with, and those of other days forgotten."""
-        today = tuple(each for each in self.tried if day in each)
-        return replace(self, tried=(*today, entry))
+        today = tuple(each for each in self.tried_entries if day in each)
+        return replace(self, tried_entries=(*today, entry))
 
 
 _STATE = TypeAdapter(SellerState)

@@ -9,7 +9,7 @@ import numpy as np
 
 from foundation.errors import DataError, InputError
 from foundation.formatting import count_text
-from foundation.settings import about, setting, settings_class
+from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.settings import OptionTerms, VenueSettings
 from option_spreads.autoscaler.rules import AutoscalingSettings, parse_strategies
 from option_spreads.selling.rules import TRADING_DAYS, SpreadCosts, SpreadRules
@@ -142,8 +142,8 @@ class MonteCarloSettings(AutoscalingSettings):
         ge=0,
         le=1,
     )
-    balance_thresholds: tuple[Annotated[float, about("USD", ge=0, le=1e15)], ...] = setting(
-        (), "balances in USD: the chance that a run ends above each is reported"
+    balance_thresholds: tuple[Annotated[float, required_setting("USD", ge=0, le=1e15)], ...] = (
+        setting((), "balances in USD: the chance that a run ends above each is reported")
     )
     output: str = setting("outputs/monte-carlo", "folder for the results")
 

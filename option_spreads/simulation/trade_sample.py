@@ -63,14 +63,14 @@ class TradeRow(NamedTuple):
     """A closed trade, per contract.
 
     result, risk, gain: USD, as of `TradeSample`.
-    entered, left: instants; none where the row does not say them.
+    entered, exited: instants; none where the row does not say them.
     """
 
     result: Fraction
     risk: Fraction
     gain: Fraction
     entered: np.datetime64 | None
-    left: np.datetime64 | None
+    exited: np.datetime64 | None
 
 
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
@@ -101,7 +101,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
         raise DataError(f"trades: {path}: {error}") from None
     if not trades:
         raise DataError(f"trades: {path}: no closed trade in it")
-    exits = [trade.left for trade in trades]
+    exits = [trade.exited for trade in trades]
     # Blocks and overlaps are of trades in the order of their closing, however a file is sorted.
     if None not in exits:
         trades = [trades[k] for k in np.argsort(np.array(exits), kind="stable")]
@@ -127,7 +127,7 @@ def _still_open(trades: Sequence[TradeRow], number: int) -> int:
     entered = trades[number].entered
     count = 0
     while entered is not None and count < number:
-        left = trades[number - count - 1].left
+        left = trades[number - count - 1].exited
         if left is None or left <= entered:
             break
         count += 1

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile
 from forecasting.forecast import HORIZON, LEVELS
@@ -171,7 +171,7 @@ def beside_the_pipeline(
     share = None
     if gpu and (peak := gates.peak_of(torch.cuda.get_device_name(), dtype)):
         layers = len(pipeline.model.encoder.block)
-        work = gates.flops_a_window(checkpoint(model), layers, LENGTH) * count / taken
+        work = gates.flops_a_window(find_checkpoint(model), layers, LENGTH) * count / taken
         share = 100 * work / peak
     each, of_pipeline = (1e6 * s / n for s, n in ((spent, count), (spent_theirs, len(shared))))
     name = "shipped" if Path(model) == BUNDLED_CHECKPOINT else "120 M"

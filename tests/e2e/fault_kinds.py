@@ -250,7 +250,7 @@ def before_the_close(one: Trading) -> Iterator[None]:
         aside = halts.quarantined()
         halted = any(halt.kind == "positions" for halt in halts.active())
     left = {symbol for symbol, held in account.positions.items() if held} - aside - {"SYXUSD"}
-    kept = any(ticket.open for ticket in persons) or halted or (aside and not left)
+    kept = any(ticket.is_open for ticket in persons) or halted or (aside and not left)
     over = gross > OVERNIGHT * account.equity
     one.counts["breaches"] += over and not kept
     one.counts["nights above the ceiling for what a person did"] += bool(over and kept)

@@ -26,7 +26,7 @@ from event_contracts.simulation.venue import OrderRequest
 from event_contracts.trading.action_log import ActionRecords
 from event_contracts.trading.actions import Admission, PositionLimits
 from event_contracts.trading.endpoint import PAUSE_CODES
-from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome, other
+from event_contracts.trading.orders import EventContractOrder, MarketView, Outcome, opposite_side
 from event_contracts.trading.venue_orders import contract_order
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent
 from execution.live.account_lock import JOURNAL_FILE
@@ -88,7 +88,7 @@ def breach(order: EventContractOrder, view: MarketView) -> str | None:
 
     A resting sale leaves as a purchase of the other side that closes what is held.
     """
-    closes = view.held(other(order.side)) - view.resting_count("BUY", order.side)
+    closes = view.held(opposite_side(order.side)) - view.resting_count("BUY", order.side)
     if order.action == "SELL" or order.count <= closes:
         return None
     return ADMISSION.refusal(order.action, order.side, order.price, order.count, view)

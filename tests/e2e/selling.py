@@ -222,7 +222,7 @@ def opened(
 
 def stop(here: Practising, *spreads: OpenSpread) -> None:
     """Have spreads bought back at the next look."""
-    stopped = tuple(replace(each, why="stop") for each in spreads)
+    stopped = tuple(replace(each, exit_reason="stop") for each in spreads)
     write_state(here.folder, SellerState(stopped, (NAME,)))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from execution.orders.auctions import order_send_deadline
-from execution.orders.orders import client_order_id
+from execution.orders.orders import make_order_id
 from foundation.errors import BrokerError
 from tests.commands import overridden
 from tests.e2e.practice import (
@@ -170,7 +170,7 @@ def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_mor
     (sale,) = (each for each in decision.orders if each.symbol == "SYA")
     assert sale.reduces
     # The cycle before ordered that very reduction, and its cancellation was lost.
-    old = client_order_id(live.settings.order_prefix, np.datetime64(OPENING[:-1], "ns"), "SYA", 0)
+    old = make_order_id(live.settings.order_prefix, np.datetime64(OPENING[:-1], "ns"), "SYA", 0)
     here.halt("SYA")
     sold = {"symbol": "SYA", "qty": str(sale.qty), "side": "sell", "client_order_id": old}
     trading(here).post("/orders", {**sold, "type": "market", "time_in_force": "day"})

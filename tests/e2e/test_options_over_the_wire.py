@@ -365,7 +365,7 @@ def test_after_the_cutoff_the_seller_sends_no_order_and_asks_for_none_again(
     here.advance("2024-02-20T19:30:00Z")
     here.fail(kind="status", status=503, method="POST", path="/v2/orders", count=9)
     (left,) = seller.step().spreads
-    assert (left.why, left.attempts, left.stage) == ("time", 1, "closing")
+    assert (left.exit_reason, left.attempts, left.stage) == ("time", 1, "closing")
     assert "ALERT closing PUT-20240220-060" in caplog.text
     here.clear_faults()
     posts = len(here.posts)

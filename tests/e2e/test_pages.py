@@ -18,7 +18,7 @@ from foundation.compose import compose_config
 from foundation.files import write_files_atomically
 from foundation.page import CHART_SCRIPTS, CHART_STYLES, content_policy, script, style
 from marketsimulator.backtest import run_backtest
-from marketsimulator.results.comparison import compared
+from marketsimulator.results.comparison import compare_records
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import read_run
 from marketsimulator.settings import BacktestSettings
@@ -163,7 +163,9 @@ def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(
         name = f"a-run-with-a-rather-long-name-{k}"
         returns = rng.normal(0.001, 0.01, 80)
         folders.append(write_run(tmp_path / name, returns=returns, settings=settings))
-    write_files_atomically(compared([read_run(path) for path in folders]).files(), tmp_path / "out")
+    write_files_atomically(
+        compare_records([read_run(path) for path in folders]).files(), tmp_path / "out"
+    )
     look_at_all_widths(browser, tmp_path / "out" / "comparison.html", ("Runs", "Growth"))
     heads = browser.value("Array.from(document.querySelectorAll('thead button'), e => e.innerText)")
     look_at_charts(browser, 1)

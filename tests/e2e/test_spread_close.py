@@ -105,7 +105,7 @@ def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
         assert [each.trade_id for each in seller.step().spreads] == [spread.trade_id]
     # What may be held to the close is nobody's business before there is a reason to leave it.
     assert caplog.text.count("ALERT late") == (exit_minute is not None)
-    seller.leaving = True
+    seller.exiting = True
     for _ in range(2):
         assert seller.step().spreads
     assert list(here.desk.tickets) == [spread.trade_id]
@@ -124,10 +124,10 @@ def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
 ) -> None:
     here, _, spread = opened(tmp_path, **CUT_OFF)
     here.to(0, 350)
-    assert [each.gone for each in here.seller().step().spreads] == [False]
+    assert [each.closed_elsewhere for each in here.seller().step().spreads] == [False]
     here.desk.positions.clear()
     here.to(0, 380)
-    assert [each.gone for each in here.seller().step().spreads] == [True]
+    assert [each.closed_elsewhere for each in here.seller().step().spreads] == [True]
     # After the close nothing is held whatever has become of it, and the file remembers.
     here.market.closes[DAY] = spread.spread.legs[0].strike * 1.01
     here.to(1, 60)
@@ -144,12 +144,12 @@ def test_an_answer_that_is_wrong_once_closes_nothing(tmp_path: Path) -> None:
     held = dict(here.desk.positions)
     here.desk.positions.clear()
     here.to(0, 350)
-    assert [each.gone for each in here.seller().step().spreads] == [True]
+    assert [each.closed_elsewhere for each in here.seller().step().spreads] == [True]
     here.desk.positions.update(held)
     wrong: list[dict[OptionContract, int]] = [{}]
     here.to(0, 380)
     seller = here.seller(held=lambda: wrong.pop() if wrong else here.desk.held())
-    assert [each.gone for each in seller.step().spreads] == [False]
+    assert [each.closed_elsewhere for each in seller.step().spreads] == [False]
     assert not wrong
 
 
@@ -162,7 +162,7 @@ def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None
 
     here.to(0, 385)
     seller = here.seller(held=ending)
-    assert [each.gone for each in seller.step().spreads] == [False]
+    assert [each.closed_elsewhere for each in seller.step().spreads] == [False]
     assert not here.desk.held()
     assert not seller.step().spreads
     assert [row["Trade_ID"] for row in here.booked()] == [spread.trade_id]
@@ -171,7 +171,7 @@ def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None
 def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
     settings = dict(cutoff=42.0, window=10.0)
     here, seller, _ = opened(tmp_path, minute=345, settings=settings, entries=(343,))
-    seller.leaving = True
+    seller.exiting = True
     assert not seller.step().spreads
     until = np.datetime64("2024-04-02T19:18", "ns")
     assert [each.order.expires_at for each in here.desk.tickets.values()] == [until, until]

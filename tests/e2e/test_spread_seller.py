@@ -315,7 +315,7 @@ def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_s
         return here.venue.resume(client_order_id, retry_gate=retry_gate)
 
     late = replace(spread, trade_id="late", stage="opening")
-    write_state(here.folder, SellerState((late, replace(spread, why="stop"))))
+    write_state(here.folder, SellerState((late, replace(spread, exit_reason="stop"))))
     here.to(0, 65)
     (remaining,) = here.seller(resume=resume).step().spreads
     assert remaining.trade_id == "late"
@@ -340,7 +340,7 @@ def test_an_entry_is_lost_to_no_kill_before_its_order_could_leave(
     assert [each.stage for each in read_state(here.folder).spreads] == ["opening"]
     state = here.seller().step()
     assert [each.stage for each in state.spreads] == ([] if turned_down else ["open"])
-    assert len(state.tried) == 1
+    assert len(state.tried_entries) == 1
     assert len(here.desk.tickets) == 1
 
 
@@ -348,7 +348,7 @@ def test_a_closing_order_that_could_not_leave_is_sent_under_its_own_id(tmp_path:
     here, again, _ = opened(tmp_path)
     here.to(0, 35)
     seller = here.seller(submit=refusing(Killed))
-    seller.leaving = again.leaving = True
+    seller.exiting = again.leaving = True
     with pytest.raises(Killed):
         seller.step()
     (spread,) = read_state(here.folder).spreads
@@ -360,7 +360,7 @@ def test_a_closing_order_that_could_not_leave_is_sent_under_its_own_id(tmp_path:
 def test_told_to_leave_it_buys_everything_back_and_sells_nothing(tmp_path: Path) -> None:
     here, seller, _ = opened(tmp_path, entries=(30, 63))
     here.to(0, 65)
-    seller.leaving = True
+    seller.exiting = True
     assert seller.step().spreads == ()
     assert not here.desk.held()
     assert exits(here) == ["flattened"]
@@ -506,7 +506,7 @@ def test_the_trouble_of_each_spread_is_told_until_it_was_looked_after(
 
 def test_a_spread_is_followed_from_the_first_instant_of_its_session_on(tmp_path: Path) -> None:
     here, seller, _ = opened(tmp_path)
-    seller.leaving = True
+    seller.exiting = True
     for seconds, left in ((-1, 1), (0, 0)):
         at = OPENS + np.timedelta64(seconds, "s")
         here.market.now = lambda at=at: at  # type: ignore[method-assign, misc]

@@ -202,7 +202,7 @@ def test_a_market_that_settles_ends_the_trading(
     [path] = journals()
     records = ActionRecords(Database(path))
     last = records.ticks("RAIN")[-1]
-    assert records.schedules()["RAIN"].row(last.at) == records.spans()["RAIN"].rows - 1
+    assert records.schedules()["RAIN"].row(last.at) == records.schedules()["RAIN"].rows - 1
     assert (last.tick["bid"] > 5000) == bool(session_outcome(session))
     assert len(shown) >= 3
     account = journaled_decisions(path, EpisodeSettings().space())

@@ -127,7 +127,7 @@ def spread(contracts: int, closed: int = 0) -> OpenSpread:
         contracts=contracts,
         credit=Decimal("0.5"),
         entered="2024-02-20 10:30:00",
-        asked=Decimal("0.4"),
+        last_cost=Decimal("0.4"),
         closed=closed,
     )
 

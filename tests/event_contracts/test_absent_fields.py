@@ -287,7 +287,7 @@ def test_a_market_that_cannot_be_sampled_is_named(traded: KalshiStand) -> None:
     with changed_rows("/markets", with_fields(yes_bid_dollars="0.99"), market=RAIN):
         updates = sampler.sample(sampler.tick_after(now))
     assert [update.market for update in updates] == [SNOW]
-    assert "RAIN" in sampler.unread
+    assert "RAIN" in sampler.unreadable
     assert set(sampler.schedules) == {RAIN, SNOW}
 
 

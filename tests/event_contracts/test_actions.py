@@ -32,7 +32,7 @@ from event_contracts.trading.orders import (
     OrderReceipt,
     Outcome,
     RestingOrder,
-    other,
+    opposite_side,
 )
 from foundation.errors import InputError
 from tests.event_contracts.trading import MARKET, QUOTE, view, views, waiting
@@ -149,7 +149,7 @@ def test_what_is_allowed_keeps_every_promise_and_what_is_not_has_its_reason(
         elif verb == "SELL":
             free = before.held(side) - before.resting_count("SELL", side)
             # What rests is capped by nobody: purchases of the other side take from it, too.
-            free -= 0 if style == "aggressive" else before.resting_count("BUY", other(side))
+            free -= 0 if style == "aggressive" else before.resting_count("BUY", opposite_side(side))
             assert masks[action] == (size <= free), reason
         else:
             assert masks[action] == expected_of_purchase(before, side, price, size), reason
@@ -163,7 +163,7 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         fee = D("0.07") * count * at * (1 - at)
         left -= at * count + fee - fee % D("-0.0001") + count * D("0.0001") + D("0.01")
         left -= D("0.0001") if fee % D("0.0001") else D(0)
-    held = before.held(side) - before.held(other(side))
+    held = before.held(side) - before.held(opposite_side(side))
     same = [
         r.remaining
         for r in before.resting
@@ -174,8 +174,8 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
     portfolio = before.cash + before.elsewhere + worth
     within = after <= 500 and after * price <= min(D(500), portfolio / 4)
     # A resting sale of the other side would be filled as a purchase once nothing is held.
-    sales = before.resting_count("SELL", other(side))
-    turns = sales > 0 and sum(same, D(size)) > before.held(other(side))
+    sales = before.resting_count("SELL", opposite_side(side))
+    turns = sales > 0 and sum(same, D(size)) > before.held(opposite_side(side))
     return left >= 50 and (after <= 0 or within) and not turns
 
 

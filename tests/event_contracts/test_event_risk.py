@@ -34,7 +34,7 @@ from event_contracts.trading.orders import (
     EventContractOrder,
     Exposure,
     Outcome,
-    other,
+    opposite_side,
 )
 from event_contracts.trading.record_rules import write_action_masks
 from event_contracts.trading.records import (
@@ -362,7 +362,7 @@ def test_no_sequence_of_orders_exceeds_a_loss_limit(kind: str, seed: int) -> Non
                 continue
             count = D(int(rng.integers(1, 120)))
             before = exchange.view(name)
-            after = before.held(side) - before.held(other(side))
+            after = before.held(side) - before.held(opposite_side(side))
             after += before.resting_towards(side) + count
             try:
                 exchange.submit(

@@ -27,7 +27,7 @@ from event_contracts.trading.orders import (
     EventContractOrder,
     MarketView,
     Outcome,
-    other,
+    opposite_side,
 )
 from event_contracts.trading.records import MAX_RESTING_ORDERS
 from foundation.errors import OrderRejected
@@ -132,7 +132,7 @@ def assert_no_sale_can_turn(view: MarketView) -> None:
     sides: tuple[Outcome, ...] = ("YES", "NO")
     for side in sides:
         if view.resting_count("SELL", side):
-            assert view.resting_towards(other(side)) <= view.held(side)
+            assert view.resting_towards(opposite_side(side)) <= view.held(side)
 
 
 def assert_within_limits(account: Account, fill: ContractFill, shown: dict[str, Decimal]) -> None:

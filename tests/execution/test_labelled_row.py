@@ -71,7 +71,13 @@ def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equi
     }
     any_size = {"least": np.zeros(3), "dust": np.zeros(3)}
     shares = AccountArrays(
-        1e3 * held, np.full(3, 100.0), np.ones(3), **any_size, tradable=every, positions=3, **lent
+        1e3 * held,
+        np.full(3, 100.0),
+        np.ones(3),
+        **any_size,
+        tradable=every,
+        position_count=3,
+        **lent,
     )  # type: ignore[arg-type]
     rounded = round_to_lots(problem, np.array([0.3, 0.4, 0.3]), sized, shares, False)
     np.testing.assert_allclose(rounded.target, target)

@@ -15,7 +15,7 @@ from execution.decision.rebalancing import reductions_to_redecide, replaced_orde
 from execution.decision.sizing import SizingSettings
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.orders import Order, client_order_id
+from execution.orders.orders import Order, make_order_id
 from foundation.compose import compose_config
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
@@ -28,7 +28,7 @@ MIDDAY = "2024-02-21T16:30"
 
 def waiting(symbol: str, qty: int, name: str = "test") -> Order:
     side = "buy" if qty > 0 else "sell"
-    identity = client_order_id(name, np.datetime64("2024-02-21T15:30", "ns"), symbol, 0)
+    identity = make_order_id(name, np.datetime64("2024-02-21T15:30", "ns"), symbol, 0)
     return Order(identity, symbol, side, Decimal(abs(qty)), "left over")  # type: ignore[arg-type]
 
 

@@ -17,7 +17,7 @@ from execution.journal.orders import decode_order, encode_order, is_same_order
 from execution.orders.account_snapshot import MIN_FREE_EQUITY_SHARE, AccountSnapshot
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
-from execution.orders.orders import MAX_QTY, Order, OrderSizeLimits, Side, client_order_id
+from execution.orders.orders import MAX_QTY, Order, OrderSizeLimits, Side, make_order_id
 from foundation.errors import InputError
 from trainingdata.bars import HIGH
 from trainingdata.feed.market_data import LastTrade
@@ -150,15 +150,15 @@ def test_two_orders_of_one_id_are_one_where_they_ask_for_the_same(
 
 
 def test_the_same_intention_has_one_identity_and_others_have_others() -> None:
-    assert client_order_id("kelly_50", AT, "NVDA", 0) == "kelly_50-20241001T143000Z-NVDA-0-0"
+    assert make_order_id("kelly_50", AT, "NVDA", 0) == "kelly_50-20241001T143000Z-NVDA-0-0"
     others = {
-        client_order_id("kelly_50", AT, "NVDA", 0, 1),
-        client_order_id("kelly_50", AT, "NVDA", 1),
-        client_order_id("kelly_50", AT + np.timedelta64(1, "h"), "NVDA", 0),
-        client_order_id("other", AT, "NVDA", 0),
-        client_order_id("kelly_50", AT, "AAPL", 0),
+        make_order_id("kelly_50", AT, "NVDA", 0, 1),
+        make_order_id("kelly_50", AT, "NVDA", 1),
+        make_order_id("kelly_50", AT + np.timedelta64(1, "h"), "NVDA", 0),
+        make_order_id("other", AT, "NVDA", 0),
+        make_order_id("kelly_50", AT, "AAPL", 0),
     }
-    assert len(others | {client_order_id("kelly_50", AT, "NVDA", 0)}) == 6
+    assert len(others | {make_order_id("kelly_50", AT, "NVDA", 0)}) == 6
 
 
 def test_an_order_of_coins_is_worth_what_terms_say_less_their_room() -> None:

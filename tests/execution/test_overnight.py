@@ -11,7 +11,7 @@ import pytest
 from execution.decision.decision import Decision
 from execution.decision.trader import Trader
 from execution.orders.account_snapshot import AccountSnapshot
-from execution.orders.orders import Order, client_order_id
+from execution.orders.orders import Order, make_order_id
 from sizing.strategies import Kelly
 from tests.execution.traders import (
     STOCKS,
@@ -91,7 +91,7 @@ def test_what_still_waits_to_be_opened_is_cut_as_what_is_held(market: Bars, held
     1.96.
     """
     base = account_in(known(market, LAST), SYA=1.5)
-    name = client_order_id("test", np.datetime64(EARLIER, "ns"), "SYB", 0)
+    name = make_order_id("test", np.datetime64(EARLIER, "ns"), "SYB", 0)
     size = Decimal(int(150_000 / base.prices["SYB"]))
     waits = Order(name, "SYB", "buy", size, "left over")
     positions = {**base.positions, "SYB": Decimal(held)}

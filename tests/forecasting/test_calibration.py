@@ -313,11 +313,11 @@ def test_a_correction_is_as_large_as_what_was_seen_and_next_to_none_where_nothin
     plain, _ = fit_dispersion(known, truth, move, 7, 2)
     wider = move * np.where(known.slot == 3, 2.0, 1.0)[:, None]
     found, _ = fit_dispersion(known, truth, wider, 7, 2)
-    assert found.hour[3, 0] > 0.3
-    assert np.abs(plain.hour).max() < 0.1
+    assert found.hour_correction[3, 0] > 0.3
+    assert np.abs(plain.hour_correction).max() < 0.1
     wider = move * np.where(known.symbol == 1, 2.0, 1.0)[:, None]
     by_symbol, _ = fit_dispersion(known, truth, wider, 7, 2)
-    assert by_symbol.symbol[1, 0] - by_symbol.symbol[0, 0] > 0.4
+    assert by_symbol.symbol_correction[1, 0] - by_symbol.symbol_correction[0, 0] > 0.4
 
 
 def test_a_coins_quiet_weekend_has_narrower_intervals() -> None:

@@ -46,7 +46,7 @@ def test_a_history_takes_one_pass_of_full_batches(
 ) -> None:
     """Never a call per symbol per bar."""
     shapes: list[tuple[int, ...]] = []
-    real = engines.engine
+    real = engines.load_engine
 
     def counting(*arguments: Any) -> engines.Engine:
         inner = real(*arguments)
@@ -55,7 +55,7 @@ def test_a_history_takes_one_pass_of_full_batches(
             shapes.append(tuple(context.shape))
             return inner.network(context, **options)
 
-        return engines.Engine(counted, inner.device, inner.batch_size, inner.weights)
+        return engines.Engine(counted, inner.device, inner.batch_size, inner.weights_digest)
 
     monkeypatch.setattr(engines, "engine", counting)
     table = Chronos2Forecaster(batch_size=64).forecast(market, market.times[-100])

@@ -20,7 +20,7 @@ from torch._inductor import exc as inductor
 from forecasting.chronos2 import compilation, devices
 from forecasting.chronos2 import engine as engines
 from forecasting.chronos2.cached_forecaster import CachedForecaster
-from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from forecasting.chronos2.compilation import CompiledNetwork, CudaGraphNetwork
 from forecasting.chronos2.engine import Engine, load, planned_computation
 from forecasting.chronos2.forecaster import Chronos2Forecaster
@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def network() -> Network:
     """The shipped network as it is compiled."""
-    shipped = checkpoint(str(BUNDLED_CHECKPOINT))
+    shipped = find_checkpoint(str(BUNDLED_CHECKPOINT))
     model = load(shipped.contents(), CPU)
     return Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=False).eval()
 
@@ -281,14 +281,20 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
     the next run.
     """
     profile = Profile(dtype="bf16", device="cpu")
-    inner = engines.engine(checkpoint(str(BUNDLED_CHECKPOINT)), profile, 32)
+    inner = engines.load_engine(find_checkpoint(str(BUNDLED_CHECKPOINT)), profile, 32)
     real: Any = inner.network
     first = len(market.times) - 60
 
     def built(*arguments: Any) -> Engine:
-        return Engine(small(real, 8, MEMORY["torch's"]), CPU, 32, inner.weights, unit=inner.unit)
+        return Engine(
+            small(real, 8, MEMORY["torch's"]),
+            CPU,
+            32,
+            inner.weights_digest,
+            bf16_unit=inner.bf16_unit,
+        )
 
-    by = f", {inner.unit}" if inner.unit else ""
+    by = f", {inner.bf16_unit}" if inner.unit else ""
     monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_ROWS", 40)
     for _ in range(2):
         # A process keeps its engine, as the real function does.
@@ -336,9 +342,11 @@ def test_float32_is_float32_whatever_the_program_allows_and_what_it_allows_stays
 
 @pytest.mark.parametrize("compile", [False, "auto"])
 def test_what_is_planned_is_what_happens_where_nothing_fails(compile: Any) -> None:
-    model = checkpoint(str(BUNDLED_CHECKPOINT))
+    model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     profile = Profile(device="cpu", compile=compile)
-    assert engines.engine(model, profile, 12).computation == planned_computation(model, profile, 12)
+    assert engines.load_engine(model, profile, 12).computation == planned_computation(
+        model, profile, 12
+    )
 
 
 def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
@@ -347,7 +355,7 @@ def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(devices, "free_memory", lambda place: 2**36)
-    model = checkpoint(str(BUNDLED_CHECKPOINT))
+    model = find_checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(batch_size: int | None = None, **settings: Any) -> str:
         return planned_computation(model, Profile(**settings), batch_size)
@@ -360,19 +368,21 @@ def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
 
 def test_a_kept_engine_is_the_one_that_was_asked_for() -> None:
     """Everything that changes the answer or the way to it is part of what an engine is kept by."""
-    model = checkpoint(str(BUNDLED_CHECKPOINT))
+    model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     eager = Profile(device="cpu", compile=False)
-    kept = engines.engine(model, eager, 12)
-    assert engines.engine(model, eager, 12) is kept
-    assert engines.engine(model, replace(eager, compile="auto"), 12) is kept, "on a CPU it is this"
+    kept = engines.load_engine(model, eager, 12)
+    assert engines.load_engine(model, eager, 12) is kept
+    assert engines.load_engine(model, replace(eager, compile="auto"), 12) is kept, (
+        "on a CPU it is this"
+    )
     for profile, batch_size in (
         (replace(eager, dtype="bf16"), 12),
         (replace(eager, compile=True), 12),
         (eager, 13),
     ):
-        assert engines.engine(model, profile, batch_size) is not kept
-    assert engines.engine(model, eager, 13).network is kept.network, "they share its weights"
-    assert engines.engine(model, eager, None).batch_size == 64
+        assert engines.load_engine(model, profile, batch_size) is not kept
+    assert engines.load_engine(model, eager, 13).network is kept.network, "they share its weights"
+    assert engines.load_engine(model, eager, None).batch_size == 64
 
 
 # ----- what these tests run on -----

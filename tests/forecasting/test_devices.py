@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from forecasting.chronos2 import devices
 from forecasting.chronos2 import engine as engines
-from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from forecasting.chronos2.devices import (
     MAX_CUDA_BATCH_SIZE,
     MIN_CUDA_BATCH_SIZE,
@@ -139,7 +139,7 @@ def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
     of 4 bytes, and a norm's 2 × 768: 522 kB. A quarter of 8 GiB holds 4,112 of them.
     """
     wide = replace(
-        checkpoint(str(BUNDLED_CHECKPOINT)), patch=16, width=768, inner=3072, attention=768
+        find_checkpoint(str(BUNDLED_CHECKPOINT)), patch=16, width=768, inner=3072, attention=768
     )
     assert bytes_per_window(wide, 100, "fp32") == 10 * (15 * 768 * 4 + 2 * 768 * 4) == 522_240
     assert fitting_batch_size(522_240, 8 * GIB) == 4096
@@ -147,7 +147,7 @@ def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
     assert bytes_per_window(wide, 100, "bf16") == 10 * (15 * 768 * 2 + 2 * 768 * 4)
     # 8,192 bars are 512 patches: 515 tokens and 26.9 MB.
     assert fitting_batch_size(bytes_per_window(wide, 8192, "fp32"), 70 * GIB) == 512
-    shipped = checkpoint(str(BUNDLED_CHECKPOINT))
+    shipped = find_checkpoint(str(BUNDLED_CHECKPOINT))
     assert fitting_batch_size(bytes_per_window(shipped, 100, "fp32"), 4 * GIB) == 4096
     assert fitting_batch_size(bytes_per_window(shipped, 100, "fp32"), 80 * GIB) == 16_384, (
         "the most"
@@ -158,7 +158,7 @@ def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
 def test_a_configured_batch_size_wins_and_memory_is_asked_once(
     two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = checkpoint(str(BUNDLED_CHECKPOINT))
+    model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     profile = Profile(device="cuda", dtype="bf16")
     assert default_batch_size(model, "cuda", 100, "bf16") == 16_384
     assert default_batch_size(model, "cpu", 100, "bf16") == 64
@@ -188,7 +188,7 @@ def test_the_processor_chooses_how_bf16_is_multiplied(
     """fp32, the default, does not depend on the processor."""
     assert bf16_unit(capabilities) == unit
     monkeypatch.setattr(engines, "cpu_capabilities", lambda: capabilities)
-    model = checkpoint(str(BUNDLED_CHECKPOINT))
+    model = find_checkpoint(str(BUNDLED_CHECKPOINT))
 
     def planned(**settings: Any) -> str:
         return planned_computation(model, Profile(device="cpu", **settings), 8)
@@ -267,8 +267,8 @@ def test_what_depends_on_the_size_of_a_pass_has_one(how: dict[str, Any]) -> None
 
 
 def test_small_passes_change_a_forecast_by_rounding() -> None:
-    network: Any = engines.engine(
-        checkpoint(str(BUNDLED_CHECKPOINT)), Profile(device="cpu"), 64
+    network: Any = engines.load_engine(
+        find_checkpoint(str(BUNDLED_CHECKPOINT)), Profile(device="cpu"), 64
     ).network
     windows = walks(1, 70)
 
@@ -421,12 +421,12 @@ def test_out_of_memory_in_a_thread_halves_batches() -> None:
 
 
 def test_answers_do_not_depend_on_the_number_of_threads() -> None:
-    model, profile = checkpoint(str(BUNDLED_CHECKPOINT)), Profile(device="cpu")
+    model, profile = find_checkpoint(str(BUNDLED_CHECKPOINT)), Profile(device="cpu")
     windows = walks(1, 60)
 
     def answer(count: int) -> np.ndarray:
         with threads(count):
-            engine = engines.engine(model, profile, 16)
+            engine = engines.load_engine(model, profile, 16)
             (values,) = engine.quantiles(windows, [np.arange(60)], "none", progress=no_progress)
         return values
 

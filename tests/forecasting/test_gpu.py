@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from forecasting.chronos2 import engine as engines
-from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, checkpoint
+from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, find_checkpoint
 from forecasting.chronos2.compilation import MAX_GRAPHED_WINDOWS, CudaGraphNetwork
 from forecasting.chronos2.devices import bytes_per_window
 from forecasting.chronos2.engine import ResultTransfer
@@ -224,7 +224,7 @@ def test_the_batch_that_memory_allows_fits(caplog: pytest.LogCaptureFixture) -> 
         torch.cuda.reset_peak_memory_stats()
         answer(forecaster, windows)
         held = torch.cuda.max_memory_allocated() - before
-        reckoned = size * bytes_per_window(checkpoint(str(BUNDLED_CHECKPOINT)), length, "fp32")
+        reckoned = size * bytes_per_window(find_checkpoint(str(BUNDLED_CHECKPOINT)), length, "fp32")
         print(
             f"\n{length} bars, {size} windows: {held / 1e6:,.0f} MB, {reckoned / 1e6:,.0f} thought"
         )

@@ -22,7 +22,7 @@ from forecasting.chronos2.checkpoint import (
     WEIGHTS_FILE,
     Checkpoint,
     CheckpointContents,
-    checkpoint,
+    find_checkpoint,
 )
 from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Dtype, Profile
@@ -95,8 +95,8 @@ def test_of_many_networks_those_stay_that_were_used_last(monkeypatch: pytest.Mon
     monkeypatch.setattr(engines, "_kept", OrderedDict())
 
     def network(dtype: Dtype, packed: bool) -> engines.LoadedNetwork:
-        return engines.loaded(
-            checkpoint(str(BUNDLED_CHECKPOINT)), torch.device("cpu"), dtype, packed=packed
+        return engines.load_network(
+            find_checkpoint(str(BUNDLED_CHECKPOINT)), torch.device("cpu"), dtype, packed=packed
         )
 
     first = network("fp32", packed=True)
@@ -139,7 +139,7 @@ def test_what_is_loaded_is_named_by_the_bytes_it_was_loaded_from(
     digests = {}
     for seed in (2, 3):  # nobody has loaded the third
         write_over(folder / WEIGHTS_FILE, others(seed))
-        digests[seed] = checkpoint(str(folder)).digest
+        digests[seed] = find_checkpoint(str(folder)).digest
     real = Checkpoint.contents
 
     def contents(self: Checkpoint) -> CheckpointContents:
@@ -152,7 +152,7 @@ def test_what_is_loaded_is_named_by_the_bytes_it_was_loaded_from(
     profile = Profile(model=str(folder), device="cpu")
     forecaster = Chronos2Forecaster(profile, 48)
     engine = forecaster.engine(profile)
-    assert engine.weights == digests[2]
+    assert engine.weights_digest == digests[2]
     windows = forecaster.windows(market, market.times[-20])
     rows = np.arange(len(windows))
     values = forecaster.predict(windows, rows, profile, by=engine)
@@ -161,31 +161,31 @@ def test_what_is_loaded_is_named_by_the_bytes_it_was_loaded_from(
 
 
 def test_a_configuration_written_over_is_read_again(folder: Path) -> None:
-    before = checkpoint(str(folder))
+    before = find_checkpoint(str(folder))
     text = (folder / "config.json").read_text()
     write_over(
         folder / "config.json",
         text.replace('"context_length": 512', '"context_length": 256').encode(),
     )
-    assert (before.context, checkpoint(str(folder)).context) == (512, 256)
-    assert checkpoint(str(folder)).digest != checkpoint(str(BUNDLED_CHECKPOINT)).digest
+    assert (before.max_context, find_checkpoint(str(folder)).context) == (512, 256)
+    assert find_checkpoint(str(folder)).digest != find_checkpoint(str(BUNDLED_CHECKPOINT)).digest
 
 
 def test_a_digest_is_of_what_lies_there_and_is_not_computed_twice(
     folder: Path, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = checkpoint(str(folder)).digest
+    first = find_checkpoint(str(folder)).digest
     write_over(folder / WEIGHTS_FILE, others(2))
-    second = checkpoint(str(folder)).digest
+    second = find_checkpoint(str(folder)).digest
     assert first != second
-    assert checkpoint(str(folder)).contents().digest == second
+    assert find_checkpoint(str(folder)).contents().digest == second
     hashed: list[int] = []
     real = checkpoints.files_digest
     monkeypatch.setattr(checkpoints, "files_digest", lambda f: hashed.append(len(f)) or real(f))
     monkeypatch.setattr(checkpoints, "CHANGE_TIME_RESOLUTION", -60.0)
-    assert [checkpoint(str(folder)).digest for _ in range(3)] == [second] * 3
+    assert [find_checkpoint(str(folder)).digest for _ in range(3)] == [second] * 3
     assert hashed == [2]
     # A file just written may be written again within one tick.
     monkeypatch.setattr(checkpoints, "CHANGE_TIME_RESOLUTION", 60.0)
-    assert [checkpoint(str(folder)).digest for _ in range(2)] == [second] * 2
+    assert [find_checkpoint(str(folder)).digest for _ in range(2)] == [second] * 2
     assert hashed == [2, 2, 2]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from markupsafe import Markup
 
-from foundation.charts import MAX_POINTS, Chart, Series, level, pit_density_chart, thin
+from foundation.charts import MAX_POINTS, Chart, Series, level_line, pit_density_chart, thin
 from foundation.page import render_page
 from foundation.tables import Table
 from tests.pages import charts_of
@@ -92,4 +92,4 @@ def test_a_transform_is_drawn_as_a_density_and_calibrated_is_one() -> None:
     np.testing.assert_allclose(ours, 1.0)
     assert (other[0], other[1:].max()) == (20.0, 0.0)
     assert calibrated.tolist() == [1.0, 1.0]
-    assert level(0.5, np.arange(9.0), "quiet").x.tolist() == [0.0, 8.0]
+    assert level_line(0.5, np.arange(9.0), "quiet").x.tolist() == [0.0, 8.0]

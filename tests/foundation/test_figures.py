@@ -16,7 +16,7 @@ from foundation.formatting import (
     basis_points,
     duration_text,
     interval,
-    minute,
+    minute_text,
     multiple,
     number,
     percent,
@@ -82,7 +82,7 @@ ALLOWED = {  # data and refusals, not figures that are read
         (duration_text(60), "1 minute"),
         (duration_text(90_061), "1 day 1 hour"),
         (duration_text(84_737_566.9), "980 days 18 hours"),
-        (minute(np.datetime64("2024-10-01T14:30:59")), "2024-10-01 14:30Z"),
+        (minute_text(np.datetime64("2024-10-01T14:30:59")), "2024-10-01 14:30Z"),
     ],
 )
 def test_a_figure_is_said_as_its_page_says_it(text: str, said: str) -> None:

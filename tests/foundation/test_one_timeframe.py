@@ -17,8 +17,8 @@ NAMES = {"HOUR", "HOURLY"}
 # year's, h is the high, and names are the venue's.
 ALLOWED = {
     "trainingdata": "bar_files bar_rows bars confirmation download feed/market_data"
-    " file_formats instants long_run_variance resampling schedule sessions source stamp_checks synthetic timeframe"
-    " universe",
+    " file_formats instants long_run_variance resampling schedule sessions source stamp_checks"
+    " synthetic timeframe universe",
     "forecasting": "chronos2/profile evaluate forecast settings",
     "sizing": "quantity solver/cholesky",
     "execution": "alpaca/order_venue decision/choice decision/decision decision/belief_building"

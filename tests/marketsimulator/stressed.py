@@ -20,7 +20,7 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.results.report import plain
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.stress.book import StressedBook, load_run_book, load_run_settings
-from marketsimulator.results.stress.outcomes import ScenarioOutcome, StressResult, stress
+from marketsimulator.results.stress.outcomes import ScenarioOutcome, StressResult, run_stress
 from marketsimulator.run_result import Run, file_writers
 from marketsimulator.settings import BacktestSettings, Scenario
 from tests.marketsimulator.accounts import FREE, market
@@ -68,7 +68,7 @@ def stress_of(
 ) -> StressResult:
     """The book under one scenario."""
     one = Scenario(**{"name": "one", "source": "a test", **scenario})  # type: ignore[arg-type]
-    return stress(book, [one], settled_by or terms())
+    return run_stress(book, [one], settled_by or terms())
 
 
 def outcome_of(

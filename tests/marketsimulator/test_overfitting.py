@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 
 from foundation.arrays import Array
-from marketsimulator.results.comparison import compared
+from marketsimulator.results.comparison import compare_records
 from marketsimulator.results.metrics import first_autocorrelation, returns_until_ruin
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE
 from marketsimulator.results.run_record import read_run
-from marketsimulator.results.significance import Overfitting, deflated_sharpe, overfitting
+from marketsimulator.results.significance import Overfitting, deflated_sharpe, estimate_overfitting
 from tests.marketsimulator.run_folder_files import write_run
 
 NOISE = np.random.default_rng(5).normal(0.0, 0.01, (8, 120))
 
 
 def told(returns: Array, blocks: int = 8) -> Overfitting:
-    found = overfitting(returns, blocks)
+    found = estimate_overfitting(returns, blocks)
     assert found is not None
     return found
 
@@ -93,9 +93,9 @@ def test_every_figure_is_that_of_the_definition(
 
 @pytest.mark.parametrize("days", [0, 1, 16, 59])
 def test_too_few_days_say_nothing(days: int) -> None:
-    assert overfitting(NOISE[:, :days]) is None
-    assert overfitting(NOISE[:1]) is None
-    assert overfitting(NOISE[:, :60]) is not None
+    assert estimate_overfitting(NOISE[:, :days]) is None
+    assert estimate_overfitting(NOISE[:1]) is None
+    assert estimate_overfitting(NOISE[:, :60]) is not None
 
 
 def test_a_run_that_lost_everything_is_a_loss_and_no_hole() -> None:
@@ -148,7 +148,7 @@ def test_on_noise_half_is_said_and_hardly_any_sweep_deceives(shared: float) -> N
         rng = np.random.default_rng([7, k])
         own, market = rng.standard_t(5, (30, 250)), rng.standard_t(5, 250)
         returns = 0.01 * (np.sqrt(1 - shared) * own + np.sqrt(shared) * market)
-        found = overfitting(returns)
+        found = estimate_overfitting(returns)
         assert found is not None
         probabilities.append(found.probability)
         deceived.append(best_is_called_real(returns, len(returns)))
@@ -164,12 +164,12 @@ def test_on_noise_half_is_said_and_hardly_any_sweep_deceives(shared: float) -> N
 def comparison_of(folder: Path, returns: Array) -> Any:
     for k, row in enumerate(returns):
         write_run(folder / str(k), returns=row, settings={"sizing": {"fraction": k}})
-    return compared([read_run(folder / str(k)) for k in range(len(returns))])
+    return compare_records([read_run(folder / str(k)) for k in range(len(returns))])
 
 
 def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(tmp_path: Path) -> None:
     comparison = comparison_of(tmp_path / "long", NOISE)
-    found = overfitting(NOISE)
+    found = estimate_overfitting(NOISE)
     assert found is not None
     sentence = f"The probability of backtest overfitting is {found.probability:.1%}: so often"
     assert sentence in " ".join(comparison.sentences())
@@ -189,7 +189,7 @@ def test_a_return_that_is_no_number_is_refused_and_not_left_out(value: float) ->
     broken = NOISE.copy()
     broken[3, 7] = value
     with pytest.raises(ValueError, match="those of variant 3 are not"):
-        overfitting(broken)
+        estimate_overfitting(broken)
 
 
 def test_who_is_best_in_one_half_alone_is_overfitted_and_who_is_in_both_is_not() -> None:

@@ -221,7 +221,7 @@ def halved(market: Market, symbol: str, date: str) -> Market:
     later = bars.times >= splits.opens
     values[bars.symbols.index(symbol), later, :VOLUME] /= 2.0
     values[bars.symbols.index(symbol), later, VOLUME] *= 2.0
-    return replace(market.on(replace(bars, values=values)), actions=(splits,), accepted=True)
+    return replace(market.on(replace(bars, values=values)), actions=(splits,), accept_jumps=True)
 
 
 @pytest.mark.parametrize(

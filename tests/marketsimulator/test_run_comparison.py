@@ -18,13 +18,13 @@ from foundation.arrays import Array
 from foundation.errors import InputError
 from foundation.files import DIGESTS, write_files_atomically
 from foundation.formatting import NO_VALUE
-from marketsimulator.results.comparison import Comparison, compared
+from marketsimulator.results.comparison import Comparison, compare_records
 from marketsimulator.results.comparison_page import colours_by_run, growth_chart
 from marketsimulator.results.metrics import daily_performance
 from marketsimulator.results.multirun import MultirunComparison
 from marketsimulator.results.run_record import LIVE_TITLE, find_run_folders, read_run
 from marketsimulator.results.run_set import RunSet, comparison_verdict, separation
-from marketsimulator.results.significance import overfitting
+from marketsimulator.results.significance import estimate_overfitting
 from tests.marketsimulator.run_folder_files import write_run
 from tests.pages import without_scripts
 
@@ -33,7 +33,7 @@ NOISE = RNG.normal(0.0005, 0.01, (70, 80))
 
 
 def comparison_of(*folders: Path) -> Comparison:
-    return compared([read_run(path) for path in find_run_folders(folders)])
+    return compare_records([read_run(path) for path in find_run_folders(folders)])
 
 
 def set_of(returns: Array) -> RunSet:
@@ -57,7 +57,7 @@ def set_of(returns: Array) -> RunSet:
                 "trials": count,
             }
         ),
-        overfitting=overfitting(returns),
+        overfitting=estimate_overfitting(returns),
         seed=0,
     )
 

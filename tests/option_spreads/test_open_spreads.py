@@ -120,7 +120,7 @@ def test_costs_are_booked_per_leg_contract_and_order() -> None:
 def test_what_could_not_be_bought_back_is_booked_as_what_ended_it(
     settled_at: str, reason: str
 ) -> None:
-    meant = replace(ONE, why="time", attempts=1)
+    meant = replace(ONE, exit_reason="time", attempts=1)
     assert meant.closed_trade(SpreadCosts(), CLOSE, Decimal(settled_at)).exit_reason == reason
     bought = meant.after(SpreadFill(3, Decimal(0)))
     assert bought.closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"

@@ -93,14 +93,14 @@ def grouped(seed: int) -> SizingInputs:
         0,
     )
     rows = with_betas(rows, s.problem.returns.covariance)
-    limits = s.problem.limits._replace(rows=rows)
+    limits = s.problem.limits._replace(group_constraints=rows)
     names = ("a_gross", "b_most", "b_least", "beta_most", "beta_least")
     return replace(s, problem=s.problem._replace(limits=limits), group_limit_names=names)
 
 
 def passes(s: SizingInputs, w: Array, reached: Array) -> bool:
     """Whether weights pass a row by more than others, which nothing but the rows' program chose."""
-    rows = s.problem.limits.rows
+    rows = s.problem.limits.group_constraints
     fixed = rows.gross @ np.abs(np.where(s.adjustable, 0.0, s.held))
     most = np.maximum(rows.net_max, rows.net @ reached)
     gross = rows.gross @ np.abs(w) > np.maximum(rows.gross_max, fixed) + 1e-8
@@ -129,10 +129,10 @@ def in_whole_shares(
         quantity=s.held * s.equity / price,
         price=price,
         increment=np.ones(n),
-        least=np.zeros(n),
+        min_order_value=np.zeros(n),
         dust=np.zeros(n),
         tradable=np.ones(n, dtype=np.bool_),
-        positions=n,
+        position_count=n,
         equity=s.equity,
         unborrowed=1.0,
         leverage=4.0,
@@ -144,7 +144,7 @@ def in_whole_shares(
     solved = solve_plan(p, 0.5)[1][0] if weights is None else weights
     after = round_to_lots(p, solved, True, account, False)
     rounded = np.where(np.isnan(after.lots), s.held, after.lots * price / s.equity)
-    rows = p.limits.rows
+    rows = p.limits.group_constraints
     caps = rows.net_max >= 0
     most = np.maximum(rows.net_max, rows.net @ solved)
     over = (rows.net @ rounded - most)[caps]

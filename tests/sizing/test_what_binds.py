@@ -85,7 +85,9 @@ def test_a_limit_on_a_group_holds_its_weight_whichever_way_it_would_go(
     mosts = (np.array(most)[: len(each)] for each in (gross, net))
     (of_sizes, of_nets), (sizes, nets) = parts, mosts
     s = under(rich_book(1, mu=np.array([expected])), Limits())
-    limits = s.problem.limits._replace(rows=GroupConstraints(of_sizes, sizes, of_nets, nets, -1))
+    limits = s.problem.limits._replace(
+        group_constraints=GroupConstraints(of_sizes, sizes, of_nets, nets, -1)
+    )
     found = allocate(
         replace(s, problem=s.problem._replace(limits=limits), group_limit_names=("group",)), 0.5
     )

@@ -90,12 +90,14 @@ def test_stamps_that_mean_something_else_are_refused_under_every_head(
     hour = pd.Timedelta(hours=1)
     if fault == "another clock":
         stamps = local.dt.tz_localize(head.zone or "UTC").dt.tz_convert("UTC")
-        if head.ends:
+        if head.stamps_are_ends:
             stamps += bars["end"] - bars["start"]
     elif fault == "the other side":
-        stamps = bars["start"] if head.ends else bars["end"]
+        stamps = bars["start"] if head.stamps_are_ends else bars["end"]
     else:
-        stamps = bars["end" if head.ends else "start"] + (hour if fault == "late" else -hour)
+        stamps = bars["end" if head.stamps_are_ends else "start"] + (
+            hour if fault == "late" else -hour
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / "AAA.csv", bars.assign(start=stamps, end=stamps), head)
         with pytest.raises(DataError, match="which they fit as the") as refused:

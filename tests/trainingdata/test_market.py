@@ -61,4 +61,4 @@ def test_a_split_that_the_prices_contradict_is_refused_or_accepted(market: Bars)
     run = Market(market, 40, (split,))
     with pytest.raises(DataError, match="do not show the split of 4:1 of "):
         run.view()
-    assert replace(run, accepted=True).view().symbols == market.symbols
+    assert replace(run, accept_jumps=True).view().symbols == market.symbols

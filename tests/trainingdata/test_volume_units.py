@@ -16,7 +16,7 @@ from trainingdata import load_bars
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.file_formats import FILE_FORMATS
 from trainingdata.universe import Universe, UniverseSettings
-from trainingdata.volume_units import crypto_volume, require_volume_units
+from trainingdata.volume_units import convert_crypto_volume, require_volume_units
 
 DATES = [f"2024-03-{day:02}" for day in range(1, 11)]
 CLOSES = np.array([50.0, 51, 52, 51, 50, 49, 48, 49, 50, 51])
@@ -119,11 +119,13 @@ def test_quote_volume_tells_contracts_from_coins(size: float, price: float, seed
     ambiguous = low.min() <= np.sqrt(size) * 1.02 and high.max() >= np.sqrt(size) / 1.02
     if ambiguous:
         return
-    coins = crypto_volume(values, pd.DataFrame({"quote_volume": count * mean}), BINANCE, None, "")
+    coins = convert_crypto_volume(
+        values, pd.DataFrame({"quote_volume": count * mean}), BINANCE, None, ""
+    )
     assert coins.known
     assert coins.coins.tolist() == count.tolist()
     margined = pd.DataFrame({"quote_volume": count * size / mean})
-    contracts = crypto_volume(values, margined, BINANCE, None, "")
+    contracts = convert_crypto_volume(values, margined, BINANCE, None, "")
     assert contracts.known
     assert contracts.coins.tolist() == margined["quote_volume"].tolist()
     assert "counts contracts" in contracts.note
@@ -133,7 +135,7 @@ def test_inconsistent_quote_volume_shows_no_unit() -> None:
     values = np.full((5, 5), 50.0)
     for column in (0.0, 1.0):
         frame = pd.DataFrame({"quote_volume": np.full(5, column)})
-        assert not crypto_volume(values, frame, BINANCE, None, "").known
-        assert crypto_volume(values, frame, BINANCE, "coins", "").known
-    assert crypto_volume(values, frame, BINANCE, "usd", "").coins.tolist() == [1.0] * 5
+        assert not convert_crypto_volume(values, frame, BINANCE, None, "").known
+        assert convert_crypto_volume(values, frame, BINANCE, "coins", "").known
+    assert convert_crypto_volume(values, frame, BINANCE, "usd", "").coins.tolist() == [1.0] * 5
     assert values[0, CLOSE] == 50.0

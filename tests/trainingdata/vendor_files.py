@@ -71,7 +71,7 @@ def frame_of(
 
     typed: stamps are instants, as in Parquet, and no text.
     """
-    stamps = bars["end"] if head.ends else bars["start"]
+    stamps = bars["end"] if head.stamps_are_ends else bars["start"]
     data = pd.DataFrame(index=bars.index)
     if head.epochs:
         nanoseconds = stamps.dt.as_unit("ns").astype("int64")
@@ -80,7 +80,7 @@ def frame_of(
         counts = [nanoseconds // per_count[epoch.unit] for epoch in head.epochs]
         data[head.stamp[0]] = counts[-1].where(late, counts[0])
     elif head.zone:
-        parts = " ".join(head.forms or ["%Y-%m-%d %H:%M:%S"]).split()
+        parts = " ".join(head.date_formats or ["%Y-%m-%d %H:%M:%S"]).split()
         for name, part in zip(head.stamp, parts, strict=True):
             data[name] = stamps.dt.tz_convert(head.zone).dt.strftime(part)
     else:

@@ -142,7 +142,7 @@ def parse_truncated(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]
     return cut
 
 
-def multiplier(value: Any) -> Decimal:
+def parse_multiplier(value: Any) -> Decimal:
     """What equity is multiplied by, at least 1."""
     number = parse_decimal(value)
     if number < 1:
@@ -157,7 +157,7 @@ def parse_bool(value: Any) -> bool:
     return value
 
 
-def words(value: Any) -> str:
+def parse_text(value: Any) -> str:
     """A text."""
     if not isinstance(value, str):
         raise ValueError("not a text")
@@ -215,7 +215,7 @@ def parse_float(value: Any) -> float:
 class Page:
     """A page of an answer; the last one has no token, or an empty one."""
 
-    next_page_token = optional_field("next_page_token", words)
+    next_page_token = optional_field("next_page_token", parse_text)
 
 
 class BarEntry:

@@ -183,7 +183,7 @@ def _decisions(title: str, comparison: DecisionComparison) -> Table:
         (utc_text(d.at), d.symbol, d.field, d.live, d.simulated, f"{d.cause}: {d.why}")
         for d in comparison.differences[:MAX_ROWS_PRINTED]
     ]
-    return Table(title, heads, rows, words=(1, 2, 5))
+    return Table(title, heads, rows, text_columns=(1, 2, 5))
 
 
 def _orders(title: str, orders: Sequence[OrderComparison]) -> Table:
@@ -192,7 +192,7 @@ def _orders(title: str, orders: Sequence[OrderComparison]) -> Table:
         words = f"{order.outcome}: {order.why}" if order.why else order.outcome
         live, simulated = _filled_text(order.live), _filled_text(order.simulated)
         rows.append((order.name, live, simulated, words))
-    return Table(title, ("order", "live", "simulated", "outcome"), rows, words=(3,))
+    return Table(title, ("order", "live", "simulated", "outcome"), rows, text_columns=(3,))
 
 
 def _filled_text(order: Trade | None) -> str:

@@ -86,7 +86,7 @@ class StressResult:
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
 
-def stress(
+def run_stress(
     book: StressedBook, scenarios: Sequence[Scenario], settings: BacktestSettings
 ) -> StressResult:
     """The book under each scenario, settled as a backtest of these settings is."""

@@ -86,7 +86,7 @@ def scenario_table(found: StressResult) -> Table:
     ]
     equity, leverage = usd(to_cents(found.book.equity)), _leverage_text(_leverage(found))
     title = f"{found.book.source}: equity {equity}, leverage {leverage}"
-    return Table(title, (*heads, "equity then", "leverage then"), rows, words=(4, 5))
+    return Table(title, (*heads, "equity then", "leverage then"), rows, text_columns=(4, 5))
 
 
 def loss_table(found: StressResult) -> Table:
@@ -101,7 +101,7 @@ def loss_table(found: StressResult) -> Table:
         moved = ("", "") if move is None else (percent(move.move, sign=True), move.basis)
         rows.append((symbol, *texts.get(symbol, ("", "")), *moved, usd(loss)))
     heads = ("symbol", "quantity", "mark", "move", "by", "loss")
-    return Table("Loss by symbol in the worst case", heads, rows, words=(4,))
+    return Table("Loss by symbol in the worst case", heads, rows, text_columns=(4,))
 
 
 def _leverage(found: StressResult) -> float | None:
