@@ -17,7 +17,7 @@ from foundation.plugin import merged_table
 from foundation.signals import exit_with_error
 
 COMMANDS: dict[str, str] = {
-    word: command.module for word, command in merged_table("COMMANDS").items() if command.listed
+    word: command.module for word, command in merged_table("COMMANDS").items() if command.is_listed
 }
 
 

@@ -33,7 +33,7 @@ def content_policy(*scripts: str) -> Markup:
     """The tag by which a page fetches nothing and runs nothing but these scripts, whatever a text
     among its values has brought into it.
 
-    scripts: names as of `text_of`.
+    scripts: names as of `read_asset`.
     """
     digests = [hashlib.sha256(read_asset(name).encode()).digest() for name in scripts]
     sources = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
@@ -50,7 +50,7 @@ def script(*names: str) -> Markup:
 
 
 def render_page(name: str, **values: Any) -> str:
-    """The page, or the part of one, of a Jinja template; name: as of `text_of`.
+    """The page, or the part of one, of a Jinja template; name: as of `read_asset`.
 
     Text among the values is escaped.
     """
@@ -76,7 +76,7 @@ def _template(name: str) -> Template:
         "style": style,
         "script": script,
         "policy": content_policy,
-        "text_of": read_asset,
+        "read_asset": read_asset,
     }
     made.globals |= {"chart_styles": CHART_STYLES, "chart_scripts": CHART_SCRIPTS}
     return made.get_template(name)

@@ -110,7 +110,7 @@ def test_of_a_compiled_function_that_only_passes_on_two_arguments_are_exchanged(
     root: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
-    (copy / "toy" / "sums.py").write_text("@inlined\ndef both(a, b):\n    return pair(a, b)\n")
+    (copy / "toy" / "sums.py").write_text("@jit_inline\ndef both(a, b):\n    return pair(a, b)\n")
     (found,) = mutants(copy, "toy/sums.py", 100, 1)
     assert found[:4] == ("toy/sums.py", "both", "return pair(a, b)", "return pair(b, a)")
 

@@ -90,7 +90,7 @@ class PageLimits(NamedTuple):
 class PageSection(ABC):
     """A section that a product adds to the page.
 
-    style: of its own, as of `foundation.page.text_of`.
+    style: of its own, as of `foundation.page.read_asset`.
     """
 
     title: str

@@ -182,7 +182,7 @@ def sent_before_its_reductions_filled(world: World) -> None:
     _, sent = an_opening(world)
     name = f"{world.strategy}-20240220T000000Z-SYA-0-0"
     waits = OrderProgress("accepted")
-    known_as(world, name, sent.name, part="reduction", state="planned", progress=waits)
+    known_as(world, name, sent.name, role="reduction", state="planned", progress=waits)
 
 
 def a_symbol_that_is_not_ours(world: World) -> None:

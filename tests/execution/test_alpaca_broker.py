@@ -126,13 +126,13 @@ ASSET: dict[str, Any] = {
     ("changes", "found"),
     [
         ({}, {}),
-        ({"min_trade_increment": "0.001"}, {"increment": "0.001", "smallest": "0.001"}),
+        ({"min_trade_increment": "0.001"}, {"increment": "0.001", "min_order_qty": "0.001"}),
         (
             {"min_trade_increment": "0.001", "min_order_size": "0.01"},
-            {"increment": "0.001", "smallest": "0.01"},
+            {"increment": "0.001", "min_order_qty": "0.01"},
         ),
         *(
-            ({"fractionable": no}, {"fractionable": False, "increment": "1", "smallest": "1"})
+            ({"fractionable": no}, {"fractionable": False, "increment": "1", "min_order_qty": "1"})
             for no in (False, None)
         ),
         ({"status": "inactive"}, {"tradable": False}),
@@ -146,7 +146,7 @@ def test_an_asset_is_what_the_venue_says_and_no_more(
     changes: dict[str, Any], found: dict[str, Any]
 ) -> None:
     broker, *_ = broker_at(get=[{**ASSET, **changes}])
-    steps = {"increment": "1e-9", "smallest": "1e-9"}
+    steps = {"increment": "1e-9", "min_order_qty": "1e-9"}
     facts = {**dict.fromkeys(ASSET, True), **steps, **found}
     del facts["status"]
     facts |= {name: Decimal(facts[name]) for name in steps}

@@ -69,7 +69,7 @@ def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equi
         "shorting": True,
         "free_equity_share": 1.0,
     }
-    any_size = {"least": np.zeros(3), "dust": np.zeros(3)}
+    any_size = {"min_order_value": np.zeros(3), "dust": np.zeros(3)}
     shares = AccountArrays(
         1e3 * held,
         np.full(3, 100.0),

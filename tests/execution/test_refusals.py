@@ -39,7 +39,7 @@ def account(*open_orders: Order, blocked: str = "", **held: str) -> AccountSnaps
 def asset(symbol: str = "NVDA", **changes: Any) -> Asset:
     facts: dict[str, Any] = {
         "tradable": True, "shortable": True, "easy_to_borrow": True, "fractionable": True,
-        "increment": Decimal("0.001"), "smallest": Decimal("0.001"),
+        "increment": Decimal("0.001"), "min_order_qty": Decimal("0.001"),
     }  # fmt: skip
     return Asset(symbol, **{**facts, **changes})
 
@@ -89,8 +89,8 @@ ASSETS = [
     (order(qty="1.5", side="sell", reduces=True), {}, ""),
     (order(qty="1.0005"), {}, "multiples of 0.001"),
     (order(qty="1.005"), {}, ""),
-    (order(qty="0.004"), {"smallest": Decimal("0.005")}, "at least 0.005"),
-    (order(qty="0.005"), {"smallest": Decimal("0.005")}, ""),
+    (order(qty="0.004"), {"min_order_qty": Decimal("0.005")}, "at least 0.005"),
+    (order(qty="0.005"), {"min_order_qty": Decimal("0.005")}, ""),
 ]
 ACCOUNTS = [
     (order(qty="0.01"), account(), ""),

@@ -57,7 +57,7 @@ def test_a_history_takes_one_pass_of_full_batches(
 
         return engines.Engine(counted, inner.device, inner.batch_size, inner.weights_digest)
 
-    monkeypatch.setattr(engines, "engine", counting)
+    monkeypatch.setattr(engines, "load_engine", counting)
     table = Chronos2Forecaster(batch_size=64).forecast(market, market.times[-100])
     assert shapes == [(64, 100)] * -(-len(table.windows) // 64)
 

@@ -298,7 +298,7 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
     monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_ROWS", 40)
     for _ in range(2):
         # A process keeps its engine, as the real function does.
-        monkeypatch.setattr(engines, "engine", cache(built))
+        monkeypatch.setattr(engines, "load_engine", cache(built))
         cached = CachedForecaster(Chronos2Forecaster(profile, 32), tmp_path)
         table = cached.forecast(market, market.times[first])
         [path] = files(tmp_path)
@@ -306,7 +306,7 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
         assert f'"computed": "cpu, eager{by}, 8 windows a pass"' in specification
         assert len(table.values) > 100
     plain = Chronos2Forecaster(profile, 8)
-    monkeypatch.setattr(engines, "engine", lambda *_: pytest.fail("all of it is there"))
+    monkeypatch.setattr(engines, "load_engine", lambda *_: pytest.fail("all of it is there"))
     np.testing.assert_array_equal(
         CachedForecaster(plain, tmp_path).forecast(market, market.times[first]).values, table.values
     )

@@ -167,7 +167,7 @@ def test_a_configuration_written_over_is_read_again(folder: Path) -> None:
         folder / "config.json",
         text.replace('"context_length": 512', '"context_length": 256').encode(),
     )
-    assert (before.max_context, find_checkpoint(str(folder)).context) == (512, 256)
+    assert (before.max_context, find_checkpoint(str(folder)).max_context) == (512, 256)
     assert find_checkpoint(str(folder)).digest != find_checkpoint(str(BUNDLED_CHECKPOINT)).digest
 
 

@@ -59,7 +59,7 @@ def test_an_open_spread_keeps_the_balance_it_was_sized_from_and_may_be_without_o
     assert "Account_Balance" not in earlier.closed_trade(SpreadCosts(), "x", Decimal(0)).row()
 
 
-def test_open_spreads_of_an_older_release_stay_open() -> None:
+def test_stored_open_spreads_stay_open() -> None:
     [spread] = read_state(ROOT / "tests" / "fixtures" / "spreads").spreads
     assert spread.remaining > 0
 
@@ -68,7 +68,7 @@ def test_open_spreads_of_an_older_release_stay_open() -> None:
     ("field", "value"),
     [
         *(("credit", word) for word in ("1_0.25", "１.25", "1e9999999")),
-        *(("asked", "1_0"), ("paid", "NaN"), ("balance", "20_000"), ("best", "1_0")),
+        *(("last_cost", "1_0"), ("paid", "NaN"), ("balance", "20_000"), ("best_profit", "1_0")),
         *(("contracts", wrong) for wrong in ("2", "1_0", True, 0)),
         *(("options", ["SPXW240402Q04980000", "SPXW240402P04975000"]), ("bset", "1")),
     ],
