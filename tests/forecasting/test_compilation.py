@@ -294,7 +294,7 @@ def test_what_is_kept_of_bf16_lies_where_it_was_computed(
             bf16_unit=inner.bf16_unit,
         )
 
-    by = f", {inner.bf16_unit}" if inner.unit else ""
+    by = f", {inner.bf16_unit}" if inner.bf16_unit else ""
     monkeypatch.setattr("forecasting.chronos2.cached_forecaster.MAX_PORTION_ROWS", 40)
     for _ in range(2):
         # A process keeps its engine, as the real function does.

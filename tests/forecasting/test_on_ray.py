@@ -47,7 +47,7 @@ class Mortal(Chronos2Forecaster):
     lives: int = 1
     last: bool = False
 
-    def answer(
+    def predict(
         self,
         windows: Windows,
         rows: Index,

@@ -61,7 +61,7 @@ def test_a_machine_that_dies_in_the_middle_loses_nothing(
     variants, market, beliefs = sweep_of(60)
     alone = simulate_variants(variants, market, beliefs)
     assert len({each.equity[-1] for each in alone}) > 40
-    monkeypatch.setattr(outcome, "CHUNK", 3)
+    monkeypatch.setattr(outcome, "VARIANTS_PER_TASK", 3)
     told = []
     node = cluster.add_node(num_cpus=1)
 
