@@ -154,9 +154,9 @@ class KalshiJob:
     stop: StopSignal
     steps: int | None
     left_out: Mapping[str, str] = field(default_factory=dict)
-    made: int = field(default=0, init=False)
+    ticks_done: int = field(default=0, init=False)
     orders: int = field(default=0, init=False)
-    said: dict[str, str] = field(default_factory=dict, init=False)
+    last_reasons: dict[str, str] = field(default_factory=dict, init=False)
     unbooked: Mapping[str, str] = field(default_factory=dict, init=False)
 
     @property
@@ -165,13 +165,13 @@ class KalshiJob:
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
         """The next tick; none where all are made, or every market is settled and booked."""
-        if self.made == self.steps or not (self.sampler.schedules or self.unbooked):
+        if self.ticks_done == self.steps or not (self.sampler.schedules or self.unbooked):
             return None
         return self.sampler.tick_after(now)
 
     def step(self) -> None:
         """Decide on what the markets show, look at the account and mark it."""
-        self.made += 1
+        self.ticks_done += 1
         now = self.account.account.now()
         number = self.account.journal.cycles.begin(now)
         try:
@@ -180,7 +180,9 @@ class KalshiJob:
                 if not self.stop:
                     entry = self.service.process(update)
                     skipped = ", ".join(self.service.skipped) or "it failed"
-                    self.said[update.market] = entry.reason if entry else f"undecided ({skipped})"
+                    self.last_reasons[update.market] = (
+                        entry.reason if entry else f"undecided ({skipped})"
+                    )
                     self.orders += bool(entry and entry.size)
             held = self.account.held()
             reading = self.account.mark(self.manager, {**self.sampler.unreadable, **self.left_out})
@@ -333,9 +335,9 @@ def trade(
             ) as loop:
                 loop.run()
                 job.refuse_unbooked()
-            log.info("%d ticks; not decided on: %s", job.made, job.service.skipped)
+            log.info("%d ticks; not decided on: %s", job.ticks_done, job.service.skipped)
             if not job.orders:
-                said = dict.fromkeys(settings.markets, "it shows nothing") | job.said
+                said = dict.fromkeys(settings.markets, "it shows nothing") | job.last_reasons
                 print_line(f"No order. {'; '.join(f'{name}: {said[name]}' for name in said)}")
 
 

@@ -87,7 +87,7 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
 def _learn(learner: Learner, settings: TrainingSettings, output: Path, progress: Progress) -> None:
     saved = learner.steps
 
-    def told(steps: int, figures: dict[str, float]) -> None:
+    def save_update(steps: int, figures: dict[str, float]) -> None:
         nonlocal saved
         with (output / UPDATES).open("a") as file:
             file.write(json.dumps({"steps": steps, **figures}) + "\n")
@@ -96,7 +96,7 @@ def _learn(learner: Learner, settings: TrainingSettings, output: Path, progress:
             saved = steps
         progress("training", min(steps, settings.steps), settings.steps)
 
-    learner.learn(settings.steps, told)
+    learner.learn(settings.steps, save_update)
     learner.save(output / CHECKPOINT)
 
 

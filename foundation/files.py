@@ -318,7 +318,7 @@ def run_files(
     """
     digests: dict[str, str] = {}
 
-    def noted(file: str, path: Path) -> None:
+    def write_and_digest(file: str, path: Path) -> None:
         writers[file](path)
         digests[file] = file_digest(path)
 
@@ -326,7 +326,7 @@ def run_files(
         content = {**summary, DIGESTS: digests}
         path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
-    return {**{file: partial(noted, file) for file in writers}, mark: write_summary}
+    return {**{file: partial(write_and_digest, file) for file in writers}, mark: write_summary}
 
 
 def flush_to_disk(path: Path) -> None:

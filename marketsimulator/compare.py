@@ -199,14 +199,14 @@ def _records(
             chosen = [case.settings(variants[k][1]) for k in members]
             before = len(found)
 
-            def told(what: str, done: int, _: int, before: int = before) -> None:
+            def report_walk(what: str, done: int, _: int, before: int = before) -> None:
                 progress(what, before + done, every)
 
             table = case.beliefs(beliefs)
             if ray is None:
-                walked = simulate_variants(chosen, market, table, progress=told)
+                walked = simulate_variants(chosen, market, table, progress=report_walk)
             else:
-                walked = simulate_variants_on_ray(chosen, market, table, ray, progress=told)
+                walked = simulate_variants_on_ray(chosen, market, table, ray, progress=report_walk)
             found |= {(case.name, k): each for k, each in zip(members, walked, strict=True)}
     bars = market.period
     has_crypto = bool(bars.crypto.any())

@@ -315,7 +315,7 @@ def strategy_rows() -> None:
                 side: Side = "buy" if change > 0 else "sell"
                 order = Order(f"follow-{t}", symbol, side, Decimal(abs(change)), reason="")
                 broker.submit((order,))
-            broker.open()
+            broker.open_bars()
             rows.append(broker.row())
         return rows, broker.fills
 

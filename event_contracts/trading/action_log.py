@@ -169,10 +169,10 @@ class ActionRecords:
         self.database = database
 
     def schedules(self) -> Mapping[str, SamplingSchedule]:
-        return dict(_SPANS.made(self.database, _span))
+        return dict(_SPANS.map_rows(self.database, _span))
 
     def ticks(self, market: str) -> list[MarketUpdate]:
-        return _TICKS.made(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
+        return _TICKS.map_rows(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
 
     def paid(self, last: int | None = None) -> list[SettledMarket]:
         """Return the markets that have paid, newest first; last: the most that are returned."""

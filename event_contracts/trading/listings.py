@@ -158,7 +158,7 @@ class MarketListing(ParsedEntry):
         return ContractQuote(self.bid, ask, self.ticks.step(self.bid, ask))
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         return self.result in ("yes", "no")
 
     @property
@@ -197,7 +197,7 @@ class MarketListing(ParsedEntry):
 
     def _price(self, side: Outcome, last: Decimal) -> Decimal:
         bid, ask = self.quote.bid(side), self.quote.ask(side)
-        if self.settled:
+        if self.is_settled:
             return PAYOUT if self.result == side.lower() else ZERO
         if self.has_ended and self.pays is not None:
             return self.pays if side == "YES" else PAYOUT - self.pays

@@ -599,7 +599,9 @@ class KalshiMultiMarketOrderManager:
         markets = (market, *positions, *(each.order.market for each in resting))
         listings = read_markets(self.venue, markets)
         events = self._events.lookup(listings.values())
-        unsettled = {name: count for name, count in positions.items() if not listings[name].settled}
+        unsettled = {
+            name: count for name, count in positions.items() if not listings[name].is_settled
+        }
         quotes = {name: each.quote for name, each in listings.items()}
         view = MarketView(
             market,

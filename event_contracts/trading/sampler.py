@@ -107,7 +107,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
 def tick_from_listing(listing: MarketListing) -> Record:
     """A row of TICK: what a market shows, the settlement row once it is known what came true."""
     tick = np.zeros(1, TICK)[0]
-    if listing.settled:
+    if listing.is_settled:
         tick["bid"], tick["ask"] = _OUTCOMES[listing.result]
         tick["estimate"] = float(listing.result == "yes")
         return tick
@@ -197,7 +197,7 @@ class Sampler:
                 continue
             last = schedule.begins + (schedule.rows - 1) * schedule.interval
             tick = tick_from_listing(listing)
-            if listing.settled:
+            if listing.is_settled:
                 updates.append(MarketUpdate(market, last, tick))
                 del self.schedules[market]
             elif listing.has_ended:

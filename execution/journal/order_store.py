@@ -342,7 +342,7 @@ class OrderStore:
         names = tuple(states)
         marks = ", ".join("?" * len(names))
         clause = f"WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?"
-        return tuple(INTENTS.made(self._database, _intent, clause, (*names, limit)))
+        return tuple(INTENTS.map_rows(self._database, _intent, clause, (*names, limit)))
 
     def of_decision(self, decision: str) -> tuple[OrderIntent, ...]:
         """Those that follow from a decision, in the order in which they were planned."""
@@ -364,12 +364,12 @@ class OrderStore:
     def select(self, condition: str, values: Sequence[str | int] = ()) -> tuple[OrderIntent, ...]:
         """Return the intents for which an SQL condition holds, oldest first."""
         found = f"WHERE {condition} ORDER BY rowid"
-        return tuple(INTENTS.made(self._database, _intent, found, values))
+        return tuple(INTENTS.map_rows(self._database, _intent, found, values))
 
 
 def intents_of(database: Database) -> tuple[OrderIntent, ...]:
     """All intents of an account, oldest first."""
-    return tuple(INTENTS.made(database, _intent, "ORDER BY rowid"))
+    return tuple(INTENTS.map_rows(database, _intent, "ORDER BY rowid"))
 
 
 def unknown_outcome_count(journal: Path) -> int:

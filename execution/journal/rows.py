@@ -184,7 +184,7 @@ class JournalTable(Generic[Value]):
         """Rows that a clause of SQL finds: what follows the name of the table in a query."""
         return self._values(database.rows(self._query(clause), values), database.path)
 
-    def made(
+    def map_rows(
         self,
         database: Database,
         make: Callable[[Value], Made],

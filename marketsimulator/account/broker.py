@@ -133,10 +133,10 @@ class SimulatedBroker:
 
         It steps through every instant between, because orders fill and sessions close in them.
         """
-        self.open()
+        self.open_bars()
         self._columns[_FLOW_COLUMNS] = 0.0
         while self._index < index:
-            self.open()
+            self.open_bars()
             self._opening = None
             self._index += 1
             last = int(self._rows[self._index])
@@ -155,7 +155,7 @@ class SimulatedBroker:
                 self._cancel_remainders()
         self._drop_done_orders()
 
-    def open(self) -> None:
+    def open_bars(self) -> None:
         """Open the bars that start at this instant, once, and match the orders that wait for it."""
         if self._opening is None:
             tape = self._tape()
@@ -208,7 +208,7 @@ class SimulatedBroker:
             orders = [order for order in orders if self._accepts(order, account)]
         if not orders:
             return []
-        self.open()
+        self.open_bars()
         assert self._opening is not None
         first = len(self._book.orders)
         rows = self._book_rows(orders)

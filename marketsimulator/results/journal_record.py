@@ -397,15 +397,15 @@ def _booking_kind(each: BookingRow) -> BookingKind:
     return _BOOKED.get(each.kind, "other")
 
 
-def _fill(fill: FillRow, counted: np.datetime64) -> Fill:
-    """A trade; the venue books its fee apart. counted: instant of the row that has it."""
+def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
+    """A trade; the venue books its fee apart. booked_at: instant of the row that has it."""
     units = SHARES_PER_OPTION if is_option(fill.symbol) else 1
     name = fill.order or unknown_trade_name(fill.symbol, fill.at)
     price = float(fill.price * units)
-    return Fill(name, fill.symbol, fill.quantity, price, 0.0, fill.at, counted)
+    return Fill(name, fill.symbol, fill.quantity, price, 0.0, fill.at, booked_at)
 
 
-def _in_kind(each: BookingRow, counted: np.datetime64) -> Fill:
+def _in_kind(each: BookingRow, booked_at: np.datetime64) -> Fill:
     """What changed a position without a trade: at price 0, as a split and a fee in coin are.
 
     A symbol that ends has the price that was paid for it. What is listed with its day alone was of
@@ -414,7 +414,7 @@ def _in_kind(each: BookingRow, counted: np.datetime64) -> Fill:
     cause = _CAUSES.get(each.kind, each.kind.replace(" ", "_"))
     name = make_order_id(cause, each.at, each.symbol, 0)
     paid = -float(each.amount / each.quantity) if each.kind == "merger" else 0.0
-    return Fill(name, each.symbol, each.quantity, max(paid, 0.0), 0.0, counted)
+    return Fill(name, each.symbol, each.quantity, max(paid, 0.0), 0.0, booked_at)
 
 
 def _second(at: np.datetime64) -> np.datetime64:

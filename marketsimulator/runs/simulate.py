@@ -164,7 +164,7 @@ def step_trading(
                 if decision is not None:
                     decisions.append(decision)
                     place(broker, decision.orders, decision.cancelled)
-                broker.open()
+                broker.open_bars()
                 rows.append(broker.row())
                 if decision is not None and log.isEnabledFor(level):
                     what = decision.failure, decision.rule, decision.orders

@@ -249,7 +249,7 @@ class Venue:
 
     def _record_bookings(self) -> None:
         """Write down what an instant brought or cost beside trades."""
-        self.broker.open()
+        self.broker.open_bars()
         row = self.broker.row()
         self._update_tickets()
         flows: defaultdict[tuple[str, str], float] = defaultdict(float, {("FEE", ""): -row.fees})

@@ -188,7 +188,7 @@ class SpreadSeller:
         for spread in self.spreads:
             if spread.stage != "open":
                 with self._part(spread.trade_id):
-                    self._resumed(spread, again=False)
+                    self._resumed(spread, send_again=False)
         self._stepped()
 
     @contextmanager
@@ -234,7 +234,7 @@ class SpreadSeller:
         """Look after one spread."""
         if spread.stage != "open":
             again = self._holds_as_before(spread)
-            ended = self._resumed(spread, again=again)
+            ended = self._resumed(spread, send_again=again)
             if ended is None:
                 if not again:
                     text = "%s: not sent again: its options are held otherwise"
@@ -255,9 +255,9 @@ class SpreadSeller:
         """As for `_ended`, of an order that is written down and goes out now."""
         return self._ended(spread, lambda: self._venue.submit(spread.order(until), self._gate()))
 
-    def _resumed(self, spread: OpenSpread, *, again: bool) -> OpenSpread | None:
+    def _resumed(self, spread: OpenSpread, *, send_again: bool) -> OpenSpread | None:
         """As for `_ended`, of an order that was on its way before."""
-        gate = self._gate() if again else None
+        gate = self._gate() if send_again else None
         return self._ended(spread, lambda: self._venue.resume(spread.order_id, retry_gate=gate))
 
     def _gate(self) -> OrderGate:

@@ -140,7 +140,7 @@ def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() 
         ({"status": "finalized", "result": "no"}, False, True, 0, 100),
     ):
         listed = MarketListing.parse({**entry, **said})
-        assert (listed.trades, listed.settled) == (trades, settled)
+        assert (listed.trades, listed.is_settled) == (trades, settled)
         assert (tick_from_listing(listed)["bid"], tick_from_listing(listed)["ask"]) == (bid, ask)
     open_now = MarketListing.parse(entry)
     assert tick_from_listing(open_now).tolist() == (4000, 10_000, 12, 0, 0, 0, 0.7)

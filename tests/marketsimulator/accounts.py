@@ -151,7 +151,7 @@ def walk(broker: SimulatedBroker, instants: int) -> list[tuple[float, float]]:
     """All fills once so many instants have passed."""
     for step in range(1, instants + 1):
         broker.advance(step)
-        broker.open()
+        broker.open_bars()
     return prices(broker.fills)
 
 

@@ -144,7 +144,7 @@ def run_through(
         traded = {COINS_AT: True, STOCKS_AT: False}.get(broker.now())
         now = [(symbol, size) for symbol, size in orders if symbol.endswith("USD") == traded]
         broker.submit([market(f"by-hand-{s}{size}", s, float(size)) for s, size in now])
-        broker.open()
+        broker.open_bars()
         rows.append(broker.row())
     run = Run("by hand", [], broker.fills, rows, broker.margin_events(), broker.bookings)
     folder.mkdir(parents=True)

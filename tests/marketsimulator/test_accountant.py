@@ -142,7 +142,7 @@ def test_a_cancelled_order_is_never_refused(cancelled: bool, refusals: int) -> N
         cancels = [rest] if cancelled and t == 1 else []
         decision = decision_at(bars.times[t], broker.account().equity, [], orders, cancels)
         place(broker, decision.orders, decision.cancelled)
-        broker.open()
+        broker.open_bars()
         decisions.append(decision)
         rows.append(broker.row())
     run = Run("x", decisions, broker.fills, rows, broker.margin_events(), broker.bookings)

@@ -274,7 +274,7 @@ def test_a_limit_order_pays_no_spread_and_a_stop_pays_its_own() -> None:
     limit = replace(market("c", "AAA", 10), type="limit", limit_price=98.0)
     broker.submit([stop, limit])
     broker.advance(1)
-    broker.open()
+    broker.open_bars()
     row = broker.row()
     paid = {(b.symbol, b.kind): -b.usd for b in broker.bookings}
     assert paid["AAA", "spread"] == pytest.approx(1.0)

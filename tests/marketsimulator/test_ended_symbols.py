@@ -57,7 +57,7 @@ def held(
     broker = account_on(bars, 10_000.0, endings=endings)
     orders = [market("a", "AAA", quantity), *([market("b", "BBB", also)] if also else [])]
     broker.submit(orders)
-    broker.open()
+    broker.open_bars()
     return broker, bars, float(broker.row().cash)
 
 
@@ -245,7 +245,7 @@ def test_squeezed_symbol_does_not_end(tmp_path: Path) -> None:
     assert (~found.bars.mask[1]).sum() == 1, "one bar of the squeeze waits"
     broker = account_on(found.bars, 100_000.0, endings=found.endings)
     broker.submit([replace(market("w", "WILD", -100.0), tif="opg")])
-    broker.open()
+    broker.open_bars()
     broker.advance(len(found.bars.times) - 1)
     assert [float(fill.qty) for fill in broker.fills] == [-100.0]
     assert all(booking.kind != DELISTED for booking in broker.bookings)
@@ -286,7 +286,7 @@ def test_crash_on_last_bar_decides_the_payout(
     endings = Delistings((stated,)) if listed else Delistings(after=1, loss=0.3)
     broker = account_on(bars, 10_000.0, endings=endings)
     broker.submit([market("a", "AAA", quantity)])
-    broker.open()
+    broker.open_bars()
     broker.advance(55)
     assert broker.account().positions == {}
     assert broker.fills[-1].price == pytest.approx(0.7 * last)
@@ -325,7 +325,7 @@ def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> N
     sign = 1.0 if rule == "long" else -1.0
     broker = account_on(found.bars, 100_000.0, endings=found.endings)
     broker.submit([replace(market("w", "WILD", sign * 100.0), tif="opg")])
-    broker.open()
+    broker.open_bars()
     broker.advance(len(found.bars.times) - 1)
     assert float(broker.account().positions["WILD"]) == sign * 100.0
     run = simulate_trading(settings, found, "x", trader_of(settings, found))

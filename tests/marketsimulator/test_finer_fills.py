@@ -102,8 +102,8 @@ def test_an_order_meets_finer_bars_as_an_account_on_those_would(
             broker.submit([sent[t]])
             other.submit([sent[t]])
         assert broker.account() == other.account()
-        broker.open()
-        other.open()
+        broker.open_bars()
+        other.open_bars()
         assert broker.row()[:5] == other.row()[:5]
     assert told(broker) == told(other)
 

@@ -43,7 +43,7 @@ def called(
 
 def step(broker: SimulatedBroker) -> None:
     broker.advance(broker._index + 1)
-    broker.open()
+    broker.open_bars()
 
 
 def to_the_end(broker: SimulatedBroker) -> list[float]:

@@ -130,7 +130,7 @@ def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost
         assert [f.price for f in broker.fills] == (
             [] if filled is None else [pytest.approx(filled, abs=1e-9)]
         )
-        broker.open()
+        broker.open_bars()
         if step + 1 < len(bars):
             filled = filled or waiting.opens(bars[step + 1][0])
             start = bars[step + 1][0]

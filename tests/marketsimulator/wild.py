@@ -169,7 +169,7 @@ def wild_run(
         decision = decision_at(account.as_of, account.equity, choices, orders, cancels)
         decisions.append(decision)
         place(broker, decision.orders, decision.cancelled)
-        broker.open()
+        broker.open_bars()
         rows.append(broker.row())
     events = broker.margin_events()
     return Run("wild", decisions, broker.fills, rows, events, broker.bookings), bars, costs
