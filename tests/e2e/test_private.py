@@ -26,9 +26,7 @@ def opened(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_cycle_of_the_loop_leaves_nothing_that_others_may_read(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_live_cycle_leaves_only_private_files(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     home = tmp_path / "home"

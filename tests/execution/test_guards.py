@@ -364,7 +364,7 @@ def test_no_order_waits_for_a_closed_exchange(part: OrderRole, at: np.datetime64
 
 
 @every_part
-def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: OrderRole) -> None:
+def test_nothing_is_sent_while_the_kill_file_exists(tmp_path: Path, part: OrderRole) -> None:
     path = tmp_path / "account" / KILL_FILE
     desk = Desk(kill_file=path, snapshot=seen())
     assert desk.judge(intent(part=part), NOW) == "", "there is no such folder yet"
