@@ -49,7 +49,7 @@ def frames(run: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return decisions, orders, fills
 
 
-def test_what_binds_has_a_price_and_a_reason_says_the_weight_explained(run: Path) -> None:
+def test_binding_limits_have_prices_and_explain_the_weight(run: Path) -> None:
     decisions, orders, _ = frames(run)
     for limit in LIMITS:
         binds = decisions["binding"].str.split("+").apply(lambda names, limit=limit: limit in names)
@@ -95,7 +95,7 @@ def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:
     assert last["client_order_id"] in explain(run, symbol="SYX/USD")
 
 
-def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
+def test_decision_without_an_order_names_its_binding_limit(run: Path) -> None:
     decisions, _, _ = frames(run)
     still = decisions[(decisions["qty"] == 0) & (decisions["binding"] == "cost")].iloc[0]
     story = explain(run, symbol=still["symbol"], at=f"{still['at']:%Y-%m-%dT%H:%MZ}")
@@ -145,7 +145,7 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
             explain(path, symbol="SYA")
 
 
-def test_what_the_night_alone_cuts_has_no_weight_that_is_no_number(run: Path) -> None:
+def test_overnight_cut_without_a_weight_prints_no_nan(run: Path) -> None:
     decisions, orders, _ = frames(run)
     cut = decisions[decisions["kelly"].isna()]
     assert not cut.empty

@@ -107,7 +107,7 @@ def imported(path: Path) -> set[str]:
     }
 
 
-def test_the_broker_knows_no_reconciler_and_it_no_broker() -> None:
+def test_broker_and_reconciler_do_not_import_each_other() -> None:
     for path in (ROOT / "execution" / "alpaca").glob("*.py"):
         assert not {name for name in imported(path) if name.startswith("execution.live")}, path
     reconciler = imported(ROOT / "execution" / "live" / "reconciler.py")

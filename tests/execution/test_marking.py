@@ -19,7 +19,7 @@ DAY = np.timedelta64(24, "h")
 usd = st.integers(1_000, 1_000_000).map(float)
 
 
-def test_what_is_held_is_told_by_class_and_symbol_foreign_ones_as_stocks() -> None:
+def test_exposure_line_groups_by_class_unknowns_as_stocks() -> None:
     positions = {"NVDA": Decimal(-100), "BTCUSD": Decimal("0.5"), "~XYZ": Decimal(10)}
     prices = {"NVDA": 100.0, "BTCUSD": 20_000.0, "~XYZ": 50.0}
     account = AccountSnapshot(29_500.0, positions, prices, NOON, leverage=4.0)

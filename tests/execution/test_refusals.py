@@ -150,7 +150,7 @@ ACCOUNTS = [
         *((each, None, state, says) for each, state, says in ACCOUNTS),
     ],
 )
-def test_an_order_is_taken_or_what_its_shape_its_asset_or_the_account_forbids_is_named(
+def test_invalid_order_is_refused_naming_the_broken_rule(
     given_order: Order, facts: dict[str, Any] | None, state: AccountSnapshot | None, says: str
 ) -> None:
     of = None if facts is None else asset(given_order.symbol, **facts)
@@ -173,7 +173,7 @@ def test_what_an_order_is_worth_is_a_setting() -> None:
     st.integers(80, 120),
     st.integers(80, 120),
 )
-def test_no_order_that_is_taken_goes_through_zero_or_meets_our_own(
+def test_accepted_order_crosses_neither_zero_nor_our_own(
     sides: tuple[Any, Any], qty: int, held: int, price: int, own: int
 ) -> None:
     side, other = sides

@@ -136,7 +136,7 @@ def test_files_that_hold_no_matrix_are_named(
         (["--input", "nowhere"], "nowhere is no folder"),
     ],
 )
-def test_wrong_words_are_one_line_and_exit_code_2(
+def test_invalid_arguments_exit_in_one_line(
     words: list[str], says: str, folder: Path, tmp_path: Path
 ) -> None:
     given = ("--input", str(folder), "--output", "m", *words)
