@@ -97,7 +97,7 @@ def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     coverage=st.sampled_from([0.5, 1.0]),
     name=st.sampled_from(["1h", "1h", "30m", "15m", "1d"]),
 )
-def test_a_second_accountant_agrees_with_every_row_fill_and_flow(
+def test_second_accountant_reproduces_every_row_fill_and_flow(
     seed: int, capital: float, wild: float, **terms: Any
 ) -> None:
     assert audit(wild_records(seed, capital, wild, **terms)).differences == []

@@ -133,7 +133,7 @@ SPREAD = {"order_class": "mleg", "qty": "1", "type": "market", "legs": [LEG]}
         (SPREAD, {"legs": [{**LEG, "ratio_qty": "twice"}]}, "ratio_qty 'twice' is no number"),
     ],
 )
-def test_an_order_that_cannot_be_says_which_of_its_fields_is_wrong(
+def test_invalid_order_names_its_wrong_field(
     usual: dict[str, Any], changed: dict[str, Any], says: str
 ) -> None:
     asked = {"time_in_force": "day", **usual, **changed}
@@ -173,7 +173,7 @@ def test_stock_prices_between_increments_are_refused(
 
 
 @pytest.mark.parametrize("fault", [{"method": "post"}, {"path": "v2/orders"}])
-def test_a_fault_that_would_meet_no_request_is_refused_by_name(fault: dict[str, str]) -> None:
+def test_fault_matching_no_request_is_refused(fault: dict[str, str]) -> None:
     ((name, value),) = fault.items()
     with pytest.raises(InputError, match=f"faults.{name}: '{value}'"):
         Fault(kind="status", **fault)
