@@ -7,15 +7,13 @@ import pytest
 from tests.money import COLLECTED, lacking, long_tests_allowed, name_of, promises
 
 
-def test_every_promise_about_money_has_its_tests_in_this_run(
-    request: pytest.FixtureRequest,
-) -> None:
+def test_every_money_promise_has_its_tests_in_run(request: pytest.FixtureRequest) -> None:
     collected = {name_of(item) for item in request.config.stash[COLLECTED]}
     run = {name_of(item) for item in request.session.items}
     assert lacking(collected, run) == {}
 
 
-def test_a_test_that_is_gone_or_left_out_is_missed() -> None:
+def test_missing_or_deselected_money_test_is_detected() -> None:
     every = {test for tests in promises().values() for test in tests}
     promise, (first, *_) = next(iter(promises().items()))
     assert lacking(every, every) == {}

@@ -40,9 +40,7 @@ from tests.e2e.refused import refusal_of as refusal_of_command
         ("backtest", "data.dir=${oc.env:NO_SUCH}/x", "data.dir: "),
     ],
 )
-def test_what_is_no_setting_or_no_value_of_one_is_one_line_with_the_key(
-    config: str, word: str, says: str
-) -> None:
+def test_invalid_setting_is_one_line_with_its_key(config: str, word: str, says: str) -> None:
     with pytest.raises(InputError) as refused:
         BacktestSettings.from_config(compose.compose_config(config, [word]))
     assert says in str(refused.value)
@@ -154,7 +152,7 @@ def test_one_wrong_letter_finds_the_setting(key: str, data: st.DataObject) -> No
         (["limits.cap=1,2"], "error: limits.cap: there is no such setting"),
     ],
 )
-def test_multirun_refuses_a_wrong_job_before_the_first_runs(
+def test_multirun_refuses_a_wrong_job_before_any_runs(
     words: list[str], says: str, tmp_path: Path
 ) -> None:
     line = refusal_of_command("marketsimulator.backtest", "-m", *words, cwd=tmp_path)

@@ -41,7 +41,7 @@ def test_listing_entry_points_loads_no_library() -> None:
         ("execution.doctor", ["broker.name=alpacca"], "broker.name", "alpaca"),
     ],
 )
-def test_what_nobody_registers_is_one_line_and_exit_code_2(
+def test_unknown_registered_name_is_refused_in_one_line(
     module: str,
     words: list[str],
     key: str,

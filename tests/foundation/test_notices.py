@@ -106,7 +106,7 @@ def all_taken(ear: str, folder: Path, *texts: str) -> list[str]:
     return heard_texts()
 
 
-def test_an_alert_that_is_refused_holds_up_no_other(ear: str, tmp_path: Path) -> None:
+def test_refused_alert_does_not_block_others(ear: str, tmp_path: Path) -> None:
     Ear.refused = {"poison"}
     with Notifier(None, ear, tmp_path) as notices:
         for text in ("poison", "late"):
@@ -119,7 +119,7 @@ def test_an_alert_that_is_refused_holds_up_no_other(ear: str, tmp_path: Path) ->
     assert heard_texts()[-1] == "poison"
 
 
-def test_a_heartbeat_does_not_wait_behind_alerts_that_nobody_takes(
+def test_heartbeat_does_not_wait_for_undelivered_alerts(
     monkeypatch: pytest.MonkeyPatch, unended: Callable[..., Notifier]
 ) -> None:
     sent: list[str] = []
@@ -148,7 +148,7 @@ def test_no_alert_is_longer_than_4000_characters(
     assert all_taken(ear, tmp_path) == ["y" * 4000]
 
 
-def test_an_alert_that_nobody_took_is_sent_by_the_next_process(
+def test_undelivered_alert_is_sent_by_the_next_process(
     ear: str, tmp_path: Path, unended: Callable[..., Notifier]
 ) -> None:
     unended(None, NOBODY, tmp_path).alert("halt", "first")
@@ -176,9 +176,7 @@ def test_an_address_that_is_none_ends_no_thread(url: str, unended: Callable[...,
     assert notices._thread.is_alive()
 
 
-def test_what_else_is_said_of_a_standing_alert_is_logged_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_further_text_of_a_standing_alert_logs_once(caplog: pytest.LogCaptureFixture) -> None:
     notices = Notifier(None, None)
     for text in ("a", "a", "b", "a", "b"):
         notices.alert("step", text)

@@ -25,9 +25,7 @@ from tests.sizing.test_plan import interior, plan, worth
 
 
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5, 1.0]))
-def test_no_other_weights_within_bounds_and_ceilings_are_worth_more(
-    seed: int, fraction: float
-) -> None:
+def test_kelly_weights_are_optimal_within_limits(seed: int, fraction: float) -> None:
     """No interior-point answer is worth more than the weights, which keep to every limit."""
     p = plan(seed, 1)._replace(fraction=fraction, financing=np.zeros(1))
     w = kelly_weights(
@@ -51,9 +49,7 @@ def test_no_other_weights_within_bounds_and_ceilings_are_worth_more(
 
 
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5]))
-def test_without_limits_and_costs_weights_scale_with_the_fraction(
-    seed: int, fraction: float
-) -> None:
+def test_unconstrained_weights_scale_with_the_fraction(seed: int, fraction: float) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 8))
     factors = rng.normal(size=(n, n + 4))
@@ -150,7 +146,7 @@ def test_an_argument_that_cannot_be_is_named(wrong: dict[str, Any], says: str) -
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(0, 9))
-def test_any_covariance_of_returns_is_one_and_what_is_none_is_refused(
+def test_singular_covariances_pass_and_indefinite_ones_are_refused(
     seed: int, n: int, scale: int
 ) -> None:
     """Few returns of many symbols, copies of a symbol, a symbol that does not move: singular,
