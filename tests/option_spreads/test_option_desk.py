@@ -79,9 +79,7 @@ def test_a_contract_is_its_symbol(root: str, expiry: date, call: bool, thousandt
         st.tuples(st.integers(1, 20), st.booleans(), st.booleans(), st.integers(-5, 5)), max_size=8
     )
 )
-def test_what_is_set_aside_is_the_worst_of_all_ends(
-    positions: list[tuple[int, bool, bool, int]],
-) -> None:
+def test_reserve_is_the_worst_loss_at_expiry(positions: list[tuple[int, bool, bool, int]]) -> None:
     held: dict[OptionContract, int] = {}
     for strike, call, late, count in positions:
         held[option(strike * 5, call=call, expiry=NEXT if late else DAY)] = count
@@ -99,9 +97,7 @@ def test_what_is_set_aside_is_the_worst_of_all_ends(
     assert max_expiry_loss(held) == worst
 
 
-def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_the_rest_back() -> (
-    None
-):
+def test_settlement_releases_the_reserve_held_against_credit() -> None:
     market = Market()
     flows = list[Decimal]()
     desk = OptionDesk("SPXW", market, QuotedTerms(), cash_flow=flows.append)
@@ -161,7 +157,7 @@ def test_orders_and_contracts_that_cannot_be_are_refused(wrong: dict[str, Any]) 
         made()
 
 
-def test_an_order_waits_for_its_price_and_no_longer_than_the_day() -> None:
+def test_order_waits_for_its_price_until_session_end() -> None:
     market = Market()
     desk = OptionDesk("SPXW", market, QuotedTerms())
     desk.send(spread("a", least="3.00"))
@@ -177,7 +173,7 @@ def test_an_order_waits_for_its_price_and_no_longer_than_the_day() -> None:
     assert desk.tickets["b"].status == "expired"
 
 
-def test_there_are_quotes_while_the_underlying_trades_for_the_days_ahead() -> None:
+def test_quotes_exist_while_the_underlying_trades() -> None:
     market = Market()
     desk = OptionDesk("SPXW", market, QuotedTerms())
     today, later, saturday, next_year = (
@@ -205,7 +201,7 @@ def test_there_are_quotes_while_the_underlying_trades_for_the_days_ahead() -> No
         ("SPXW", date(2024, 4, 2), "15:59:59", None),
     ],
 )
-def test_no_order_is_taken_for_what_expires_after_the_cutoff_of_its_underlying(
+def test_expiring_options_take_no_orders_after_cutoff(
     root: str, day: date, last: str, first_refused: str | None
 ) -> None:
     market = Market()

@@ -21,7 +21,7 @@ volatilities = st.floats(0.01, 2.0)
 
 
 @given(spots, strikes, years, volatilities, st.booleans())
-def test_values_are_those_of_an_independent_library_and_a_call_less_a_put_is_the_difference(
+def test_option_values_match_quantlib_and_put_call_parity(
     s: float, k: float, t: float, v: float, call: bool
 ) -> None:
     side = QuantLib.Option.Call if call else QuantLib.Option.Put
@@ -32,7 +32,7 @@ def test_values_are_those_of_an_independent_library_and_a_call_less_a_put_is_the
     assert mine - other == pytest.approx((s - k) * (1 if call else -1), abs=1e-9 * max(s, k))
 
 
-def test_without_time_or_volatility_an_option_is_its_intrinsic_value() -> None:
+def test_option_without_time_or_volatility_is_intrinsic() -> None:
     spots = np.array([90.0, 100, 110])
     for t, v in ((0.0, 0.2), (0.5, 0.0), (0.0, 0.0)):
         for call, worth in ((True, [0, 0, 10]), (False, [10, 0, 0])):
@@ -77,7 +77,7 @@ def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
     )
 
 
-def test_the_smile_is_dearer_on_both_sides_and_more_so_below() -> None:
+def test_smile_is_higher_on_both_sides_mostly_below() -> None:
     smile = Smile()
     day = 1 / 252
     low, middle, high = smile.volatility(20.0, 5000.0, np.array([4900.0, 5000.0, 5100.0]), day)
