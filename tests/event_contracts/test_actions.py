@@ -124,7 +124,7 @@ def test_a_style_picks_the_price_of_each_intent(style: Any, prices: list[str]) -
 
 
 @given(views(), st.sampled_from(STYLES))
-def test_what_is_allowed_keeps_every_promise_and_what_is_not_has_its_reason(
+def test_allowed_actions_satisfy_all_limits_others_give_reasons(
     before: MarketView, style: Any
 ) -> None:
     """Allowed purchases are filled contract by contract, after everything that rests."""
@@ -200,13 +200,11 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         (view(yes=9, resting=[waiting("SELL", "YES", "0.5", 4)]), [*range(7), 11]),
     ],
 )
-def test_cash_contracts_and_share_bound_to_the_last_digit(
-    before: MarketView, allowed: list[int]
-) -> None:
+def test_cash_contracts_and_share_limits_are_exact(before: MarketView, allowed: list[int]) -> None:
     assert np.flatnonzero(LimitOrderActionSpace().action_masks(before)).tolist() == allowed
 
 
-def test_a_fixed_size_is_the_same_space_with_the_others_masked() -> None:
+def test_fixed_size_masks_all_other_sizes() -> None:
     free = LimitOrderActionSpace()
     fixed = LimitOrderActionSpace(fixed_size=10)
     before = view(yes=150)
@@ -225,9 +223,7 @@ def test_a_fixed_size_is_the_same_space_with_the_others_masked() -> None:
 @given(views())
 @example(view(yes=150))
 @example(view(no=150))
-def test_an_action_that_may_be_sent_is_and_one_that_may_not_does_what_hold_does(
-    before: MarketView,
-) -> None:
+def test_allowed_action_is_sent_masked_one_holds(before: MarketView) -> None:
     """Nothing: no order, nothing raised, size 0."""
     space = LimitOrderActionSpace()
     for action, allowed in enumerate(space.action_masks(before)):
@@ -242,7 +238,7 @@ def test_an_action_that_may_be_sent_is_and_one_that_may_not_does_what_hold_does(
         assert done.reason
 
 
-def test_the_asynchronous_way_sends_the_same_and_keeps_the_loop_free() -> None:
+def test_asynchronous_execution_is_equal_and_non_blocking() -> None:
     """The manager waits for what only the event loop does."""
     space = LimitOrderActionSpace()
     went_on = threading.Event()
@@ -294,7 +290,7 @@ LIMITS = PositionLimits()
 
 
 @given(COUNTS, PRICES, HELD, CASH, st.integers(0, 200), st.integers(0, 900))
-def test_the_position_after_the_order_is_within_every_limit_or_the_reason_names_one(
+def test_order_respects_every_limit_or_names_one(
     count: Decimal, price: Decimal, held: Decimal, cash: Decimal, resting: int, elsewhere: int
 ) -> None:
     reason = LIMITS.validate_order(

@@ -93,9 +93,7 @@ def test_the_three_tables_are_as_published(price: D) -> None:
 
 
 @given(TABLE, PRICES, PRICES)
-def test_what_lies_on_the_step_between_bid_and_ask_is_a_price(
-    ticks: PriceTicks, one: D, another: D
-) -> None:
+def test_multiples_of_the_step_are_allowed_prices(ticks: PriceTicks, one: D, another: D) -> None:
     bid, ask = sorted((one, another))
     step = ticks.step(bid, ask)
     first = (bid / step).to_integral_value("ROUND_CEILING")
@@ -183,7 +181,7 @@ def test_of_several_series_the_dearest_bounds_every_cost(
         ({"fee_multiplier": -1}, BrokerError, "the fees of SIM-1: .*fee_multiplier"),
     ],
 )
-def test_fees_that_are_not_understood_are_one_line_and_nothing_is_traded(
+def test_unknown_fees_are_refused_and_nothing_traded(
     cheap: KalshiStand,
     monkeypatch: pytest.MonkeyPatch,
     said: dict[str, Any],

@@ -60,7 +60,7 @@ def mask_of(rows: list[list[bool]]) -> Mask:
 
 
 @given(masks, st.integers(0, 2**40))
-def test_a_choice_is_allowed_and_the_same_whoever_stands_beside(
+def test_random_choice_is_allowed_and_independent_of_batch(
     rows: list[list[bool]], seed: int
 ) -> None:
     allowed = mask_of(rows)
@@ -79,7 +79,7 @@ def test_a_choice_is_allowed_and_the_same_whoever_stands_beside(
     st.integers(0, 600),
     st.booleans(),
 )
-def test_the_position_is_the_one_that_grows_fastest_after_costs(
+def test_kelly_position_maximises_growth_after_costs(
     bid: int, width: int, chance: float, held: int, mirrored: bool
 ) -> None:
     assume(bid + width <= 99)
@@ -161,7 +161,7 @@ def chosen(policy: BinaryKelly, allowed: Mask | None = None, **row: float) -> in
         *(("aggressive", 0.437, (0,)), ("aggressive", 0.438, (1,))),
     ],
 )
-def test_the_price_and_the_fee_are_those_of_the_style(
+def test_price_and_fee_follow_the_style(
     style: PriceStyle, estimate: float, intents: tuple[int, ...]
 ) -> None:
     policy = BinaryKelly(replace(LOOSE, price_style=style))

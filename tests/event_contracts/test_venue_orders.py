@@ -158,7 +158,7 @@ def test_an_answer_to_another_order_is_none(change: dict[str, Any], says: str) -
         (VenueOrder, ORDER, "remaining_count_fp", "NaN"),
     ],
 )
-def test_a_field_that_is_missing_or_says_nothing_is_named(
+def test_missing_or_empty_venue_field_is_named(
     kind: Any, entry: dict[str, Any], name: str, value: Any
 ) -> None:
     says = "missing" if value is None else ""
@@ -166,7 +166,7 @@ def test_a_field_that_is_missing_or_says_nothing_is_named(
         kind.parse({**entry, name: value})
 
 
-def test_an_order_of_somebody_else_counts_as_a_purchase_whole() -> None:
+def test_foreign_order_counts_as_a_full_purchase() -> None:
     resting = replace(VenueOrder.parse(ORDER), client_order_id="").resting(reduces=False)
     assert (resting.order_id, resting.order.client_order_id) == ("v-1", "v-1")
     assert (resting.order.action, resting.order.side) == ("BUY", "NO")
