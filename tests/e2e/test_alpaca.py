@@ -25,7 +25,7 @@ LOST: tuple[tuple[int, dict[str, Any]], ...] = (  # so often an order may be sen
 )
 
 
-def test_lost_answer_is_not_resent(practice: Start) -> None:
+def test_lost_answer_leaves_exactly_one_order(practice: Start) -> None:
     """It is looked up, and asked for again under its id where the venue does not know it."""
     here = practice()
     here.advance(OPENING)

@@ -175,7 +175,7 @@ def test_dividend_missing_from_cash_is_ignored_and_alerted(here: Practice, tmp_p
         ({"activity_type": "MA", "symbol": "SYA", "qty": "-1"}, "SYA is exchanged for 1000000 USD"),
     ],
 )
-def test_activity_above_half_of_equity_needs_a_clearance(
+def test_outsized_activity_halts_until_a_person_clears_it(
     here: Practice, tmp_path: Path, entry: dict[str, str], says: str
 ) -> None:
     with attacked(here, tmp_path, Told(ACCOUNT, {})) as desk:

@@ -194,7 +194,7 @@ def test_halt_is_cleared_in_the_traded_folder_only(
     assert query_rows(here / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("",)]
 
 
-def test_cleared_loss_halts_again_only_when_it_grows(here: Practice, tmp_path: Path) -> None:
+def test_clearing_uses_venue_time_larger_losses_halt_again(here: Practice, tmp_path: Path) -> None:
     """A loss that a person has let go on does not halt again at once, and a larger one does."""
     folder = tmp_path / "data" / "live" / here.venue.record.account_id
     desk = Desk.at(here, folder, "guards.daily_loss=0.02", "guards.drawdown=0.02")

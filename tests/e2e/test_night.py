@@ -137,7 +137,7 @@ def test_unknown_sale_does_not_prevent_meeting_the_ceiling(here: Practice, tmp_p
         assert min(here.venue.broker.account().positions.values()) >= 0
 
 
-def test_symbol_with_a_manual_order_is_cut_elsewhere(here: Practice, tmp_path: Path) -> None:
+def test_cut_avoids_symbols_blocked_by_manual_orders(here: Practice, tmp_path: Path) -> None:
     """A person waits to buy more of what the loop holds: selling it would be a wash trade."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         buy_up_to(here, 1.3, "SYA", "SYB")

@@ -134,7 +134,7 @@ def without(bars: Bars, symbol: str, since: str, until: str) -> Bars:
         ("2024-03-05T19:00", "next", "2024-03-05T20:00", False),
     ],
 )
-def test_interval_ends_at_the_next_decision_on_it(
+def test_interval_ends_at_the_next_relevant_decision(
     market: Bars, now: str, holding: Any, until: str, overnight: bool
 ) -> None:
     belief = believed(market.until(at(now)), now, holding).at_instant(at(now))

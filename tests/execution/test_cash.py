@@ -46,7 +46,7 @@ def test_open_crypto_bids_may_explain_missing_cash() -> None:
     assert unexplained_cash_reason(CashDifference(bids, NONE), None, EQUITY, bids)
 
 
-def test_trades_and_bookings_change_the_expected_cash() -> None:
+def test_cash_difference_counts_bookings_apart_from_trades() -> None:
     database = Database()
     book = ExpectedPositions(database, EventLog(database))
     book.begin({}, Decimal(1_000), BEGUN, ())

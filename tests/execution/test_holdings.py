@@ -242,7 +242,7 @@ def test_multi_leg_order_moves_each_leg() -> None:
     assert list(books.found(**{PUT: "-3", OTHER: "2"})) == [OTHER]
 
 
-def test_crypto_position_may_lack_one_fee() -> None:
+def test_crypto_position_may_lack_its_fee_once() -> None:
     """Of 0.4 bitcoin the venue keeps 0.001 at once; what is gone later was sold by hand."""
     books = Books.begun({"BTCUSD": "1", "NVDA": "4"})
     books.order("a", "BTCUSD", "0.4", "0.4", "filled")
@@ -394,7 +394,7 @@ def test_acknowledged_positions_are_expected_once() -> None:
 
 
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_list_missing_answered_fills_is_named_one_day(sign: str) -> None:
+def test_unlisted_fills_are_reported_for_a_day(sign: str) -> None:
     books = Books.begun({"NVDA": "9"})
     books.order("a", "NVDA", f"{sign}5", f"{sign}5", "filled")
     assert books.holdings.unlisted_fills(BEGUN) == "order a has filled 5, and 0 are listed"
@@ -437,7 +437,7 @@ def test_trade_far_from_its_orders_price_is_named(price: str, odd: bool) -> None
         ({SHORT: -2, "SPY240316P00495000": 2}, {}, {}, "100000"),  # of another day
     ],
 )
-def test_discrepancy_is_valued_at_its_largest_price(
+def test_discrepancy_is_valued_at_its_worst_case(
     odd: dict[str, int], units: dict[str, int], others: dict[str, float], total: str
 ) -> None:
     signed, prices = ({s: Decimal(n) for s, n in each.items()} for each in (odd, units))

@@ -195,7 +195,7 @@ def test_the_last_mark_says_what_every_mark_says(path: Steps, lost: Steps, after
 
 
 @given(st.lists(st.integers(40, 130), min_size=1, max_size=40), st.data())
-def test_drawdown_halts_at_its_limit_ends_at_resume(
+def test_drawdown_halt_starts_at_limit_ends_at_resume(
     equities: list[int], data: st.DataObject
 ) -> None:
     resume = data.draw(st.sampled_from((0.0, 0.5, 0.9)))
@@ -308,7 +308,7 @@ def test_acknowledged_losses_survive_a_restart() -> None:
     assert (point.index, point.index_peak, point.index_at_day_start) == (61, 100, 68)
 
 
-def test_total_losses_drawdown_awaits_a_person_next_day() -> None:
+def test_drawdown_of_total_loss_outlasts_its_day() -> None:
     account = Account()
     for equity, flows in ((1000, 0), (-50, 0), (13_000, 13_050)):
         account.worth(equity, flows)

@@ -55,7 +55,7 @@ def test_repeated_waiting_does_not_extend_a_cycles_deadline(waits: list[int]) ->
     assert np.datetime64(overdue_at) == HERE + round(SECONDS + CYCLE_SLACK_SECONDS) * SECOND
 
 
-def test_status_reports_a_cycle_past_its_deadline_late(loop: Loop, path: Path) -> None:
+def test_status_reports_a_cycle_past_its_deadline(loop: Loop, path: Path) -> None:
     asked = status(path, HERE)
     assert asked.code == 0
     assert "no cycle is expected" in asked.sentences

@@ -54,9 +54,7 @@ def watched(venue: Venue) -> WatchedClock:
     return WatchedClock(Account(venue))  # type: ignore[arg-type]
 
 
-def test_unreachable_venue_is_announced_and_so_is_return(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_venue_outage_and_return_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
     venue = Venue()
     clock = watched(venue)
     assert clock.now() == NOON

@@ -141,7 +141,7 @@ def test_autocorrelated_noise_is_rarely_called_real() -> None:
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.8])
-def test_noise_has_even_odds_and_is_seldom_significant(shared: float) -> None:
+def test_noise_yields_half_overfitting_and_is_rarely_significant(shared: float) -> None:
     """Sweeps without skill; `shared` of a variant's variance is that of all of them."""
     probabilities, deceived, undeflated = [], [], []
     for k in range(40):

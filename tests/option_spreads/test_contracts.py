@@ -98,7 +98,7 @@ def test_results_are_per_contract_whatever_the_size(root: Path) -> None:
     assert calculate_position_size(max_risk_per_contract=250) == 2
 
 
-def test_balance_without_files_is_bootstrap_none_is_unknown(root: Path) -> None:
+def test_balance_without_files_bootstraps_no_balance_sizes_nothing(root: Path) -> None:
     """Live and paper are two accounts."""
     assert calculate_position_size(20_000, 250) == 1
     assert calculate_position_size(9_000, 250) == 0

@@ -120,7 +120,7 @@ def test_failed_buyback_is_booked_by_its_actual_end(settled_at: str, reason: str
     assert bought.closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"
 
 
-def test_files_missing_an_open_spread_name_right_folder(tmp_path: Path) -> None:
+def test_folder_without_the_open_spread_is_refused(tmp_path: Path) -> None:
     """A file without it was changed by a person; none at all says nothing."""
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()

@@ -77,7 +77,7 @@ def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
     )
 
 
-def test_smile_is_higher_on_both_sides_mostly_below() -> None:
+def test_smile_rises_on_both_sides_more_below() -> None:
     smile = Smile()
     day = 1 / 252
     low, middle, high = smile.volatility(20.0, 5000.0, np.array([4900.0, 5000.0, 5100.0]), day)

@@ -163,7 +163,7 @@ def test_exit_cost_is_full_without_known_skill() -> None:
     assert last == pytest.approx([2e-4, 2e-4, 0.6826895 * 2e-4], rel=1e-6)
 
 
-def test_weights_shortable_beyond_equity_may_borrow() -> None:
+def test_shorting_beyond_equity_makes_later_periods_pay() -> None:
     """Bounds of -2 and 0.5: sizes pass 1, so the second period, wherever it wants, pays for what
     it borrows.
     """
