@@ -130,7 +130,7 @@ def test_ray_forecasts_equal_local_bytes_despite_killed_workers(
 
 
 @pytest.mark.slow
-def test_deadly_portion_ends_in_one_line_rest_kept(
+def test_repeatedly_crashing_portion_ends_run_and_keeps_rest(
     two_places: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"

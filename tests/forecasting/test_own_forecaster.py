@@ -135,7 +135,7 @@ def test_single_invalid_price_is_refused_with_its_place(
         PluginForecaster(Bent(place, number), "own.Bent").forecast(market, market.times[-30])
 
 
-def test_missing_step_drops_all_levels_never_the_first(market: Bars) -> None:
+def test_step_without_forecast_is_nan_first_is_required(market: Bars) -> None:
     since = market.times[-30]
     absent = Bent(np.s_[:, 5], np.nan)  # type: ignore[arg-type]
     values = PluginForecaster(absent, "own.Bent").forecast(market, since).values

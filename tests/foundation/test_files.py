@@ -30,7 +30,7 @@ COLUMNS = ("timestamp", "open", "close")
 RUN = '{"total_return": 0.1, "comparisons": {}}'  # what a backtest's summary has whatever was run
 
 
-def test_leftovers_of_killed_writers_are_removed_only(tmp_path: Path) -> None:
+def test_only_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "b.parquet"
     script = (
         "import os, pathlib, signal\n"
@@ -140,7 +140,7 @@ def test_results_are_never_written_among_input_bars(
     assert resolve_output(OmegaConf.create(words), "summary.json") == Path("bars/run")
 
 
-def test_overwriting_run_replaces_whole_or_leaves_whole(tmp_path: Path) -> None:
+def test_overwriting_a_run_replaces_all_or_nothing(tmp_path: Path) -> None:
     first = ("equity", "drift", "unsolved", "edited")
     written = dict.fromkeys(first, lambda path: path.write_text("old"))
     write_files_atomically(run_files(written, "summary.json", {}), tmp_path)

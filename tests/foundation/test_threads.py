@@ -48,7 +48,7 @@ def threads_of_linear_algebra() -> set[int]:
 
 
 @pytest.mark.parametrize("allowed", [1, 2])
-def test_blas_thread_limit_sets_workers_of_one_each(allowed: int) -> None:
+def test_workers_are_single_threaded_and_within_blas_limit(allowed: int) -> None:
     def made(_: int) -> tuple[int, set[int]]:
         return threading.get_ident(), threads_of_linear_algebra()
 

@@ -162,7 +162,7 @@ def test_a_pattern_has_limits_without_prices() -> None:
     assert np.isnan(bound["symbol_cap"])
 
 
-def test_full_ceiling_binds_only_who_wants_more() -> None:
+def test_full_ceiling_binds_only_weights_that_want_more() -> None:
     """Two stocks fill the account; the third has what it wants, nothing. So have all three where
     the two want just what there is.
     """

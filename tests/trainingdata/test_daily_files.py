@@ -135,7 +135,7 @@ def test_untrustworthy_daily_files_are_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
-def test_days_make_no_hours_hours_make_days_explicitly(tmp_path: Path) -> None:
+def test_hours_join_into_days_only_when_requested(tmp_path: Path) -> None:
     beside_hours(tmp_path)
     with pytest.raises(InputError, match=r"timeframe=1d puts these together to days, or name"):
         load_bars(tmp_path)

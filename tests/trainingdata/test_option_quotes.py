@@ -34,7 +34,7 @@ def row(age: np.timedelta64) -> dict[str, Any]:
     [row(MAX_QUOTE_AGE + SECOND)["t"], None, "", "removed"],
     ids=["old", "null", "", "none"],
 )
-def test_stale_or_undated_option_quote_is_dropped_named(
+def test_stale_or_undated_quote_is_logged_and_dropped(
     stamp: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert np.timedelta64(20, "m") == MAX_QUOTE_AGE

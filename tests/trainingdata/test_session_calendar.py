@@ -150,7 +150,7 @@ def day_of(at: datetime, timeframe: Timeframe = HOURLY) -> Day | None:
 
 
 @given(frames, moments())
-def test_clocks_agree_with_the_calendar(timeframe: Timeframe, at: datetime) -> None:
+def test_stock_and_crypto_clocks_follow_the_calendar(timeframe: Timeframe, at: datetime) -> None:
     """Open from its first instant to the last before the close."""
     here, every = all64(at), bars(timeframe)
     k = bisect_right([end for _, end in every], at)
