@@ -21,9 +21,7 @@ def test_missing_or_deselected_money_test_is_detected() -> None:
     assert lacking(set(), set()) == {}, "a run of other files misses nothing"
 
 
-def test_what_continuous_integration_never_runs_does_not_grow(
-    request: pytest.FixtureRequest,
-) -> None:
+def test_long_tests_do_not_grow_in_number(request: pytest.FixtureRequest) -> None:
     items = request.config.stash[COLLECTED]
     long = [item.nodeid for item in items if item.get_closest_marker("long")]
     assert len(long) <= long_tests_allowed(), long

@@ -116,7 +116,7 @@ def test_compiled_forwarding_function_mutates_by_swapping_arguments(
 
 
 @pytest.mark.slow
-def test_tests_that_fail_unchanged_measure_nothing(root: Path, tmp_path: Path) -> None:
+def test_failing_unmutated_tests_abort_the_measurement(root: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
     (copy / "tests" / "test_sums.py").write_text(f"{TESTS}    assert False\n")
     with pytest.raises(SystemExit, match="fail though nothing is changed"):

@@ -222,7 +222,7 @@ def test_slow_response_is_not_reported_as_clock_offset(truth: int, lags: tuple[i
         assert offset == truth
 
 
-def test_where_orders_go_is_said() -> None:
+def test_doctor_states_where_orders_go() -> None:
     usual = LiveSettings.from_config(compose_config("live", []))
     venue, _ = CHECKS["venue"]
 
@@ -254,7 +254,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     assert settled.found == f"{path} is whole, and the outcome of every order is known"
 
 
-def test_a_spoilt_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
+def test_damaged_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
     path = begun(here, tmp_path)
     whole = path.read_bytes()
     for content, says in (

@@ -230,7 +230,7 @@ def test_the_lines_of_python_on_a_page_run(page: str, prints: str, tmp_path: Pat
     assert re.match(prints, done.stdout)
 
 
-def test_no_block_of_a_page_escapes_the_tests() -> None:
+def test_every_code_block_of_a_page_is_tested() -> None:
     assert {"README", "docs/BACKTEST", "docs/OPERATIONS"} < set(WITH_COMMANDS)
     for page in map(name_of, PAGES):
         text = (ROOT / f"{page}.md").read_text()

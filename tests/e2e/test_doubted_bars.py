@@ -125,7 +125,7 @@ def of_symbols(decision: Decision, *symbols: str) -> list[Any]:
         pytest.param("l", 0.2, True, "no other bar confirms", marks=pytest.mark.slow),
     ],
 )
-def test_a_bad_last_bar_moves_no_other_symbol(
+def test_bad_last_bar_affects_no_other_symbol(
     practice: Start,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

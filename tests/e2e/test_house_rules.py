@@ -46,7 +46,7 @@ def loads(tree: ast.AST) -> set[str]:
     return found
 
 
-def test_nothing_reads_what_could_execute() -> None:
+def test_no_code_loads_executable_data() -> None:
     """No pickle, no torch.load, no eval, no unsafe YAML anywhere."""
     assert loads(ast.parse("import pickle; np.load(f); torch.load(f); pd.read_pickle(f)")) != set()
     assert {

@@ -208,7 +208,7 @@ def test_closed_market_keeps_last_bid_until_determined() -> None:
             assert now.standing == ["daily_loss", "drawdown"]
 
 
-def test_what_cannot_be_read_marks_nothing(here: KalshiPractice) -> None:
+def test_unreadable_account_writes_no_mark(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
         for path in ("balance", "positions", "fills", "settlements"):

@@ -227,7 +227,7 @@ def test_concurrent_orders_are_admitted_one_at_a_time(stand: KalshiStand) -> Non
     assert sum(stand.posts().values()) == 1
 
 
-def test_orders_of_others_take_cash_as_purchases(stand: KalshiStand) -> None:
+def test_foreign_orders_reserve_cash_as_purchases(stand: KalshiStand) -> None:
     manager = stand.manager(Admission())
     view = manager.view("SIM-1")
     manager.submit(order("o-1", taking(view), 10))

@@ -73,7 +73,7 @@ def test_invalid_account_name_is_refused_by_every_command(
     assert account_folder(folder.parent, folder.name) == folder
 
 
-def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) -> None:
+def test_halt_is_cleared_by_name_and_only_once(folder: Path, tmp_path: Path) -> None:
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert (code, text) == (0, "cleared: drawdown since 2024-02-20T15:30Z: 30 % from the peak\n")
     said = query_rows(folder / JOURNAL_FILE, "SELECT cleared_by FROM halts")

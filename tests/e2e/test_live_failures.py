@@ -62,7 +62,7 @@ BEYOND_MEASURE = {
 }
 
 
-def test_what_is_no_list_is_no_empty_account(
+def test_malformed_list_is_not_an_empty_account(
     here: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = broker(here)

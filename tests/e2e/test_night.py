@@ -274,7 +274,7 @@ def test_deposit_or_withdrawal_before_night_is_no_profit(
 PLAIN = ("forecaster=ewma", "forecaster.calibrated=false", "sizing.strategy=equal_weight")
 
 
-def test_what_could_not_be_closed_is_said(here: Practice, tmp_path: Path) -> None:
+def test_positions_left_open_by_flattening_are_reported(here: Practice, tmp_path: Path) -> None:
     """A person's order holds the shares."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         account = here.venue.broker.account()

@@ -296,7 +296,7 @@ def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
     assert alerts.kinds == [*["refused reduction"] * 2, *["all clear"] * 2]
 
 
-def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> None:
+def test_option_adapter_reports_quotes_orders_and_closes(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     mine = spreads(here)

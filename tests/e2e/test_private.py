@@ -48,7 +48,7 @@ def test_live_cycle_leaves_only_private_files(practice: Start, tmp_path: Path) -
         opened(home)
 
 
-def test_the_contracts_account_is_its_owners_alone(tmp_path: Path) -> None:
+def test_contracts_account_files_are_private(tmp_path: Path) -> None:
     env = {"PATH": "", "HOME": str(tmp_path), "AUTOSCALING_DATA_DIR": str(tmp_path / "account")}
     for words in (["init"], []):
         done = run_command(["-m", "option_spreads.contracts", *words], cwd=tmp_path, env=env)

@@ -131,7 +131,7 @@ def test_unknown_order_counts_at_market_value(
     assert desk.live.reconciler._order_value([unseen], account) == Decimal("Infinity")
 
 
-def test_what_the_venue_settles_trades_again_by_itself(desk: Desk, here: Practice) -> None:
+def test_resolved_discrepancy_resumes_trading_by_itself(desk: Desk, here: Practice) -> None:
     waiting_order(here)
     desk.job.step()
     assert halted_by(desk) == ["symbols"]
@@ -356,7 +356,7 @@ def test_manual_trade_while_waiting_for_bars_is_detected(
 
 
 @pytest.mark.parametrize("compared", [True, False])
-def test_flattening_sells_what_is_ours_of_a_symbol(
+def test_flattening_sells_only_our_part_of_position(
     desk: Desk, here: Practice, compared: bool
 ) -> None:
     bought_by_hand(here)

@@ -132,7 +132,7 @@ def test_spread_closed_by_the_broker_awaits_manual_booking(tmp_path: Path, caplo
     assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
 
 
-def test_an_answer_that_is_wrong_once_closes_nothing(tmp_path: Path) -> None:
+def test_one_wrong_holdings_answer_closes_no_spread(tmp_path: Path) -> None:
     """Neither at the last look nor where the next one holds the spread again."""
     here, *_ = opened(tmp_path, **CUT_OFF)
     held = dict(here.desk.positions)
@@ -162,7 +162,7 @@ def test_spread_expiring_during_a_check_is_settled_normally(tmp_path: Path) -> N
     assert [row["Trade_ID"] for row in here.booked()] == [spread.trade_id]
 
 
-def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
+def test_seller_orders_expire_at_the_cutoff(tmp_path: Path) -> None:
     settings = dict(cutoff=42.0, window=10.0)
     here, seller, _ = opened(tmp_path, minute=345, settings=settings, entries=(343,))
     seller.exiting = True

@@ -177,7 +177,7 @@ def test_page_shows_halts_profit_and_reasons_of_orders(practised: Path) -> None:
         assert re.search(rf"{choice['symbol']} 21 Feb .*{re.escape(target)}", text)
 
 
-def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written) -> None:
+def test_external_text_is_escaped_on_the_page(practised: Path, written: Written) -> None:
     NoticeBook(written.database, NO_SECRETS, TimeSource(now=lambda: NOW)).record(ATTACK, ATTACK)
     written.order("one", reason=ATTACK)
     written.order("two")
@@ -294,7 +294,7 @@ def test_unwritable_page_is_logged_once_and_loop_continues(
     assert line.exc_info is None, "it is no fault of the program"
 
 
-def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
+def test_page_states_what_ended_the_loop(written: Written) -> None:
     stop = StopSignal()
     written.made()
     with written.status.written_while_running(stop):

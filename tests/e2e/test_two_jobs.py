@@ -225,7 +225,7 @@ def test_account_losses_halt_a_standalone_seller(
     assert ("drawdown",) in standing
 
 
-def test_orders_of_stocks_by_hand_stop_no_spread(
+def test_manual_stock_orders_do_not_block_spreads(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)

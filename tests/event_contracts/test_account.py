@@ -179,7 +179,7 @@ def test_fill_listed_after_settlement_is_paid_out() -> None:
 
 
 @pytest.mark.parametrize(("paid", "flow"), [("0.99", 0), ("-0.99", 0), ("1", 1), ("-1", -1)])
-def test_what_is_below_a_dollar_is_no_flow(paid: str, flow: int) -> None:
+def test_cash_change_below_a_dollar_is_no_flow(paid: str, flow: int) -> None:
     assert come_to(START).flow(replace(START, cash=START.cash + D(paid))) == flow
 
 

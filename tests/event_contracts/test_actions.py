@@ -62,7 +62,7 @@ class Shown:
 # Codes
 
 
-def test_the_codes_are_those_of_the_table() -> None:
+def test_action_codes_match_the_specification() -> None:
     assert encode_action(0, 0) == encode_action(0, 4) == 0
     assert POSITION_SIZES == (5, 10, 20, 50, 100)
     names = ("BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
@@ -80,7 +80,7 @@ def test_the_codes_are_those_of_the_table() -> None:
 
 
 @given(st.integers())
-def test_what_is_no_code_is_refused_everywhere(code: int) -> None:
+def test_invalid_action_codes_are_rejected(code: int) -> None:
     if not 0 <= code <= 24:
         for read in (decode_action, process_action, LimitOrderActionSpace().process_action):
             with pytest.raises(ValueError, match=r"action must be 0 … 24, got"):
@@ -260,7 +260,7 @@ def test_asynchronous_execution_is_equal_and_non_blocking() -> None:
     assert slow.sent == plain.sent
 
 
-def test_own_sizes_buffer_and_limits_count() -> None:
+def test_custom_sizes_buffer_and_limits_apply() -> None:
     sizes = LimitOrderActionSpace(position_sizes=(1, 2, 3, 4, 200))
     assert sizes.process_action(5) == ("BUY_YES", 200)
     assert sizes.action_masks(view())[[1, 5]].tolist() == [True, True]
@@ -269,7 +269,7 @@ def test_own_sizes_buffer_and_limits_count() -> None:
     assert np.flatnonzero(narrow.action_masks(view())).tolist() == [0, 1, 2, 11, 12]
 
 
-def test_an_order_checks_itself() -> None:
+def test_invalid_order_fields_are_refused() -> None:
     for price, count in (("0", "1"), ("1", "1"), ("0.00001", "1"), ("0.5", "0"), ("0.5", "0.001")):
         with pytest.raises(ValueError, match=r"c: (price|count) must be a multiple"):
             EventContractOrder("c", MARKET, "BUY", "YES", D(price), D(count))
@@ -311,7 +311,7 @@ def test_order_respects_every_limit_or_names_one(
         assert broken[named[0]]
 
 
-def test_each_limit_is_a_setting_and_says_so() -> None:
+def test_each_position_limit_is_configurable_and_named() -> None:
     order = {"count": D(20), "price": D("0.50"), "held": D(0), "cash": D(100)}
     assert LIMITS.validate_order(**order) is None
     reached = PositionLimits(contracts=D(20), value=D(10), share=D("0.1"))

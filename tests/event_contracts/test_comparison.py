@@ -106,7 +106,7 @@ def test_more_in_every_session_is_yes_less_no(seed: int, runs: int) -> None:
 
 @given(seeds)
 @settings(max_examples=8)
-def test_more_money_at_a_worse_ratio_is_no(seed: int) -> None:
+def test_higher_profit_at_lower_sharpe_is_no(seed: int) -> None:
     fixed = drawn(seed, 60, mean=0.05, deviation=0.02)
     wild = 2 * fixed + 0.4 * np.where(np.arange(60) % 2, 1.0, -1.0)
     answer = trials(one=wild, other=fixed).answer("one", "other")
@@ -115,7 +115,7 @@ def test_more_money_at_a_worse_ratio_is_no(seed: int) -> None:
     assert answer.verdict == "no"
 
 
-def test_a_tenth_more_is_the_bar() -> None:
+def test_better_means_ten_percent_more_profit() -> None:
     fixed = drawn(8, 200, mean=0.05, deviation=0.01)
     calm = fixed.mean() + (fixed - fixed.mean()) / 2
     for more, verdict in ((1.05, "no"), (1.099, "no power"), (1.2, "yes")):
@@ -145,7 +145,7 @@ def test_inactive_policy_has_no_ratio_and_earns_nothing() -> None:
 
 @given(seeds, st.integers(2, 5))
 @settings(max_examples=8)
-def test_sessions_that_hang_together_count_once(seed: int, copies: int) -> None:
+def test_dependent_sessions_count_as_one_observation(seed: int, copies: int) -> None:
     returns = drawn(seed, 30)
     once = trials(one=returns).judge("one")
     again = trials(30, one=np.tile(returns, copies)).judge("one")

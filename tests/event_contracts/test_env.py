@@ -127,7 +127,7 @@ def test_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> Non
         tick = env._one.tapes[0, env._market["row"]].copy()
 
 
-def test_one_step_has_room_for_every_fill() -> None:
+def test_one_step_records_every_fill() -> None:
     """Seven orders rest and fill at the next tick; an eighth takes ten and fills ten more."""
     session = quotes([(0.40, 0.42, 8), (0.30, 0.32, 2), (0.99, 1.0, 1)], depth=10.0)
     session[8:, [2, 3]] = 1000.0
@@ -253,7 +253,7 @@ def test_random_actions_conserve_money_to_the_micro_dollar(style: str) -> None:
     assert unexplained_money(VectorKalshiEnv(256, price_style=style), 200_000, seed=5) == 0
 
 
-def test_codes_and_counts_that_cannot_be_are_refused() -> None:
+def test_invalid_codes_and_counts_are_refused() -> None:
     env, fresh = (VectorKalshiEnv(2, market=QUICK) for _ in range(2))
     env.reset(seed=0)
     cases: list[tuple[Callable[[], Any], str]] = [

@@ -100,7 +100,7 @@ def damage(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_one_size_is_set_beside_the_accounts_own(path: Path) -> None:
+def test_account_is_compared_with_a_fixed_size(path: Path) -> None:
     comparison = compare(ComparisonSettings(journal=str(path), runs=1))
     sizes = {
         each.name: {order.size for episode in each.episodes for order in episode.orders}
@@ -117,7 +117,7 @@ def test_nothing_trades_after_the_last_recorded_tick(path: Path) -> None:
     assert (session[:20, 2:4].sum(axis=1) > 0).all()
 
 
-def test_what_the_venue_rejected_is_not_played(path: Path) -> None:
+def test_rejected_orders_are_not_replayed(path: Path) -> None:
     account = journaled_decisions(path, EpisodeSettings().space())
     assert (account.codes > 0).any()
     with closing(Database(path)) as database:
@@ -219,7 +219,7 @@ def test_other_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
         assert max(len(episode.orders) for episode in each.episodes) <= 4
 
 
-def test_orders_live_recorded_ticks(tmp_path: Path) -> None:
+def test_order_life_counts_recorded_ticks(tmp_path: Path) -> None:
     """Ticks were seen at every second interval, as where a venue answers slowly."""
     path = tmp_path / "journal.sqlite"
     episode = EpisodeSettings(life=1, price_style="passive")

@@ -110,7 +110,7 @@ def test_kelly_position_maximises_growth_after_costs(
 
 
 @given(st.floats(0, 1), st.integers(-500, 500), st.floats(55, 3000), st.sampled_from([0.1, 0.5, 2]))
-def test_limits_hold_and_what_rests_counts(
+def test_kelly_respects_limits_including_resting_orders(
     chance: float, held: int, cash: float, fraction: float
 ) -> None:
     space = LimitOrderActionSpace()
@@ -169,7 +169,7 @@ def test_price_and_fee_follow_the_style(
 
 
 @given(st.floats(0.4372, 0.445), st.floats(0.05, 1.0))
-def test_of_full_kelly_a_fraction_is_bought(chance: float, fraction: float) -> None:
+def test_kelly_buys_the_configured_fraction(chance: float, fraction: float) -> None:
     cost = 0.42 + RATE * 0.42 * 0.58
     share = fraction * (chance - cost) / (1 - cost) * CASH / cost
     intent, index = decode_action(chosen(BinaryKelly(LOOSE, fraction=fraction), estimate=chance))
@@ -180,7 +180,7 @@ def test_of_full_kelly_a_fraction_is_bought(chance: float, fraction: float) -> N
     assert sizes[place + 1] > share - 1.01
 
 
-def test_an_empty_side_is_left_alone() -> None:
+def test_kelly_does_not_trade_an_empty_side() -> None:
     for bid, ask, estimate in (
         *((0.0, 1.0, chance) for chance in (0.0, 0.5)),
         *((0.0, 0.01, chance) for chance in (0.0, 0.5)),

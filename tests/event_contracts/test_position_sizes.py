@@ -130,7 +130,7 @@ def test_the_metrics_of_episodes_to_check_by_hand() -> None:
     assert metrics.size_changes_per_episode == 1
 
 
-def test_nothing_is_said_of_nothing() -> None:
+def test_metrics_without_fills_are_none() -> None:
     for episodes in ([], [Episode((), (), "YES")]):
         metrics = PositionSizeMetrics.from_episodes(episodes)
         assert metrics == PositionSizeMetrics({}, None, None, None, None, None)

@@ -275,7 +275,7 @@ def test_synthetic_sessions_are_valid_also_partly_reversed(
 
 
 @given(seed=st.integers(0, 2**32), market=markets, data=st.data())
-def test_what_comes_later_changes_no_row(
+def test_later_draws_change_no_earlier_row(
     seed: int, market: SyntheticSessionModel, data: Any
 ) -> None:
     row = data.draw(st.integers(0, market.steps - 1), label="row")
@@ -388,7 +388,7 @@ def test_batch_of_sessions_equals_single_draws(seed: int, first: int, count: int
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "seed", (1, -2)])
-def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
+def test_invalid_seed_is_refused(seed: Any) -> None:
     with pytest.raises(InputError, match="seed: "):
         synthetic_session(seed)
     with pytest.raises(InputError, match="market: -1"):

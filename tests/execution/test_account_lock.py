@@ -127,7 +127,7 @@ def test_journal_replacing_a_damaged_one_always_halts(tmp_path: Path) -> None:
         assert book.damaged_copy is None
 
 
-def test_what_cannot_be_looked_at_counts_as_there(tmp_path: Path) -> None:
+def test_inaccessible_path_counts_as_existing(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     assert may_exist(tmp_path / "file")
@@ -144,7 +144,7 @@ def refused(account: str, root: Path) -> str:
     return str(caught.value)
 
 
-def test_a_journal_has_one_process_whoever_starts_it(
+def test_journal_is_used_by_one_process_across_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user's state folder has another lock of the account."""

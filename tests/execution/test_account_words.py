@@ -153,7 +153,7 @@ def test_long_options_offset_short_ones_without_adding_cash() -> None:
         ("?", {}, "?_"),
     ],
 )
-def test_whatever_is_held_counts_at_its_last_mark(
+def test_unknown_instruments_count_at_their_last_mark(
     symbol: str, more: dict[str, Any], name: str
 ) -> None:
     account = read(None, [held(symbol, "-2", "5", **more), held("NVDA", "1", "50")])

@@ -152,7 +152,7 @@ def test_crypto_fee_is_deducted_whatever_its_sign(quantity: str) -> None:
         ("1989-12-31", None),
     ],
 )
-def test_a_day_is_new_yorks_or_is_refused(day: Any, midnight: str | None) -> None:
+def test_activity_date_is_new_yorks_or_refused(day: Any, midnight: str | None) -> None:
     said = {**ENTRIES["deposit"][0], "date": day}
     if midnight is None:
         with pytest.raises(InvalidResponse, match="activity d: date is"):

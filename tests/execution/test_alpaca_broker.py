@@ -151,7 +151,7 @@ def test_asset_is_read_exactly_as_listed(changes: dict[str, Any], found: dict[st
     assert broker.assets(["NVDA"]) == {"NVDA": Asset("NVDA", **facts)}
 
 
-def test_assets_once_asked_for_bind_what_is_sent() -> None:
+def test_known_asset_restrictions_apply_to_orders() -> None:
     broker, venue, *_ = broker_at(get=[{**ASSET, "tradable": False}, status(404)], post=[taken()])
     assert set(broker.assets(["NVDA", "NOPE"])) == {"NVDA"}
     assert broker.submit([order()]) == []
@@ -176,7 +176,7 @@ def test_assets_once_asked_for_bind_what_is_sent() -> None:
         ({**RESTS, "extended_hours": True}, {"limit_price": "5.0", "extended_hours": True}),
     ],
 )
-def test_an_order_is_said_in_the_venues_words(terms: dict[str, Any], says: dict[str, Any]) -> None:
+def test_order_request_uses_the_venues_fields(terms: dict[str, Any], says: dict[str, Any]) -> None:
     as_they_are = {name: terms[name] for name in ("side", "type") if name in terms}
     expected = {**WORDS, "client_order_id": "o-1", **as_they_are, **says}
     assert order_request(order(**terms)) == expected
@@ -196,7 +196,7 @@ SPREAD_LEGS: tuple[tuple[str, Side], ...] = (
         (False, None, {"type": "market"}),
     ],
 )
-def test_spread_orders_use_the_venues_words(
+def test_spread_request_uses_the_venues_fields(
     opens: bool, min_credit: str | None, says: dict[str, Any]
 ) -> None:
     turned: dict[str, Side] = {"sell": "buy", "buy": "sell"}
@@ -275,7 +275,7 @@ def test_expired_order_is_denied_by_the_venue_clock(beside: bool) -> None:
     assert venue.times("clock") == asked + 1, "of the account alone"
 
 
-def test_spreads_are_another_jobs_to_look_for() -> None:
+def test_stock_job_does_not_query_spread_orders() -> None:
     puts = (parse_occ_symbol(f"SPY240308P00{strike}000") for strike in (495, 500))
     spread = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in puts), 1)
     states: tuple[OrderState, ...] = ("accepted", "submitting")

@@ -237,7 +237,7 @@ def test_consecutive_belief_spans_equal_the_whole(market: Bars) -> None:
                 np.testing.assert_array_equal(*values)
 
 
-def test_the_first_forecast_of_all_decides(market: Bars) -> None:
+def test_first_available_forecast_already_decides(market: Bars) -> None:
     first = TILTED.forecast(market, market.times[0]).windows
     found = believed(market, str(market.times[0]))
     here = int(np.searchsorted(found.at, first.issued_at[0]))
@@ -339,7 +339,7 @@ def test_an_outlook_names_what_is_missing(market: Bars) -> None:
         seen(few, STOCK, "2024-03-05T17:30")
 
 
-def test_a_forecast_that_does_not_spread_is_none(market: Bars) -> None:
+def test_forecast_without_dispersion_is_no_forecast(market: Bars) -> None:
     class Certain(RandomWalk):
         def forecast(
             self, bars: Bars, since: np.datetime64, progress: Any = no_progress

@@ -72,7 +72,7 @@ def rests_on(row: Any) -> str:
     return f" (premium {parts[0]:+.3f}, forecast {parts[1]:+.3f})"
 
 
-def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:
+def test_explanation_of_an_order_contains_its_figures(run: Path) -> None:
     decisions, orders, fills = frames(run)
     order = orders.iloc[10]
     story = explain(run, order=order["client_order_id"])
@@ -118,7 +118,7 @@ def test_decision_without_an_order_names_its_binding_limit(run: Path) -> None:
         ([], "--order or --symbol"),
     ],
 )
-def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], named: str) -> None:
+def test_unanswerable_explain_query_is_one_line(run: Path, words: list[str], named: str) -> None:
     assert named in refusal_of("marketsimulator.explain", str(run), *words)
 
 
@@ -133,7 +133,7 @@ def test_date_shows_each_decision_of_its_day(run: Path) -> None:
         assert f"SYA, decided {at:%Y-%m-%dT%H:%MZ} for" in story
 
 
-def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
+def test_folder_without_a_run_is_refused(run: Path, tmp_path: Path) -> None:
     _, orders, _ = frames(run)
     other = tmp_path / "other"
     other.mkdir()

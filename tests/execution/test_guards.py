@@ -300,7 +300,7 @@ def test_opening_is_accepted_exactly_within_every_limit(
     ),
     blind=st.booleans(),
 )
-def test_a_reduction_passes_whatever_limits_say(
+def test_reductions_are_never_blocked_by_limits(
     part: OrderRole,
     side: str,
     qty: int,
@@ -515,11 +515,11 @@ def test_stale_trade_blocks_openings_while_market_is_open(
 
 
 @pytest.mark.parametrize("one", [intent(), spread(*CONDOR)])
-def test_before_the_account_was_seen_nothing_is_opened(one: OrderIntent) -> None:
+def test_openings_need_an_account_snapshot(one: OrderIntent) -> None:
     assert Desk().judge(one, NOW) == "the account was not looked at before it"
 
 
-def test_parts_that_were_not_read_open_nothing() -> None:
+def test_openings_need_prices_and_spread_risk() -> None:
     unpriced = replace(seen(), last_trades=None)
     assert judged(intent(), unpriced) == "no last trade of NVDA was seen"
     assert judged(intent(part="reduction"), unpriced) == ""

@@ -46,7 +46,7 @@ def test_one_halt_per_kind_is_active_all_kept(path: list[tuple[str, HaltKind]]) 
         assert len(halts.history()) == raised
 
 
-def test_somebody_clears_a_halt() -> None:
+def test_clearing_a_halt_needs_a_name() -> None:
     halts = halts_in()
     halts.raise_halt("positions", "NVDA is 12", NOW)
     with pytest.raises(InputError, match="halt positions: a halt is cleared by somebody"):
@@ -54,7 +54,7 @@ def test_somebody_clears_a_halt() -> None:
     assert halts.active()
 
 
-def test_changes_that_cannot_be_written_change_nothing() -> None:
+def test_unwritable_halt_change_is_rolled_back() -> None:
     database = Database()
     halts = halts_in(database)
     halts.raise_halt("daily_loss", "yesterday", NOW)

@@ -188,7 +188,7 @@ happenings = st.tuples(
 
 
 @given(st.lists(happenings, min_size=1, max_size=8), st.data())
-def test_whatever_was_not_listed_is_the_difference(
+def test_unlisted_changes_are_exactly_the_discrepancy(
     history: list[tuple[str, str, int]], data: st.DataObject
 ) -> None:
     """What our orders answer and what is booked is known but for one thing; what is done by hand is

@@ -243,7 +243,7 @@ def test_loop_stops_after_its_step_or_while_waiting(
         assert clock.at - begin <= LONGEST
 
 
-def test_a_signal_stops_and_a_second_one_ends(stop: StopSignal) -> None:
+def test_first_signal_stops_second_one_terminates(stop: StopSignal) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with stop_on_signals(stop):
         os.kill(os.getpid(), signal.SIGTERM)

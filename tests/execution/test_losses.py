@@ -167,7 +167,7 @@ WALKED = GuardSettings(daily_loss=0.0501234567, drawdown=0.1501234567, resume=0.
 @example([("0.84", "0", 1, "drawdown"), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @example([("0.84", "0", 1, ""), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @given(st.lists(steps, max_size=30), st.lists(steps, max_size=8), st.lists(steps, max_size=12))
-def test_the_last_mark_says_what_every_mark_says(path: Steps, lost: Steps, after: Steps) -> None:
+def test_last_mark_suffices_to_judge_losses(path: Steps, lost: Steps, after: Steps) -> None:
     """Halts are those of a judgement by all marks; a total loss halts until a person clears it.
 
     Who clears it begins anew with what is there.

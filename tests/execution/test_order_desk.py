@@ -79,7 +79,7 @@ def state_in(book: OrderStore, name: str = "o-1") -> OrderState:
     ("asked", "waits"),
     [("7", 7.0), ("0.25", 0.25), ("0", 0.0), ("-3", 0.0), ("30", 30.0), ("soon", 1.0), (None, 1.0)],
 )
-def test_a_busy_venue_says_how_long_to_wait(asked: str | None, waits: float) -> None:
+def test_retry_after_of_a_busy_venue_is_respected(asked: str | None, waits: float) -> None:
     busy = status(429) if asked is None else status(429, Retry_After=asked)
     answer, venue, waited = posted(busy, busy, taken())
     assert (answer, venue.times("post"), waited) == (placed(taken()), 3, [waits, waits])
@@ -151,7 +151,7 @@ def test_resent_order_is_accepted_once() -> None:
     assert (answer, venue.times("get"), waited) == (placed(taken()), 4, LOOKS[:4]), "found late"
 
 
-def test_what_has_expired_is_not_asked_for_again() -> None:
+def test_expired_order_is_not_sent_again() -> None:
     answer, venue, waited = posted(lost(), until=NOW + np.timedelta64(3, "s"), get=[status(404)])
     assert type(answer) is OutcomeUnknown
     assert (venue.times("post"), waited) == (1, LOOKS)

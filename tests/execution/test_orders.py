@@ -77,7 +77,7 @@ def test_order_at_the_edge_of_rules_is_valid(words: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("words", "says"), UNSOUND)
-def test_what_is_not_names_what_is_wrong(words: dict[str, Any], says: str) -> None:
+def test_invalid_order_names_its_fault(words: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         order(**words)
 

@@ -125,7 +125,7 @@ def test_variance_beyond_forecast_mixes_fast_and_slow(market: Bars) -> None:
 
 
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.95])
-def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) -> None:
+def test_later_blocks_hold_the_decaying_first_step(market: Bars, left: float) -> None:
     """m1·(φ + φ² + …) over the bars of each later block; the second step on its own says
     nothing.
     """

@@ -142,7 +142,7 @@ def test_average_cost_is_equal_in_every_number_type(
 
 
 @given(QUARTERS, PRICES, PRICES)
-def test_a_trade_of_nothing_changes_nothing(
+def test_empty_trade_keeps_the_average_cost(
     held: Fraction, entry: Fraction, last: Fraction
 ) -> None:
     entry = entry if held else Fraction(0)

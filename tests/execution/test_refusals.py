@@ -159,7 +159,7 @@ def test_invalid_order_is_refused_naming_the_broken_rule(
     assert bool(found) is bool(says)
 
 
-def test_what_an_order_is_worth_is_a_setting() -> None:
+def test_order_value_limits_are_settings() -> None:
     terms = OrderSizeLimits(min_fractional_value=5.0, max_crypto_value=100.0)
     assert "worth $5 at least" in refusal(order(qty="0.01"), None, account(), terms)
     assert "worth $100 at most" in refusal(order("BTCUSD", qty="0.01"), None, account(), terms)

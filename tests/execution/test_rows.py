@@ -148,7 +148,7 @@ def test_row_numbers_start_at_1_and_never_repeat() -> None:
     assert counted.rows(database) == [Counted(1, "a"), Counted(3, "c")]
 
 
-def test_what_another_process_reads_is_checked_too(tmp_path: Path) -> None:
+def test_rows_read_by_another_process_are_verified(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with closing(Database(path)) as database:
         assert SAMPLES.read_rows(path) == [], "there is no table yet"
@@ -160,7 +160,7 @@ def test_what_another_process_reads_is_checked_too(tmp_path: Path) -> None:
             SAMPLES.read_rows(path)
 
 
-def test_a_digest_stays_what_it_is() -> None:
+def test_row_digest_is_stable() -> None:
     """Journals that were written before are read with it."""
     cells = {"name": "a", "figure": "0.1", "share": 0.25, "until": None, "part": 1}
     assert digest_of(cells) == digest_of(dict(sorted(cells.items()))) == "e05973b757c91056"

@@ -212,7 +212,7 @@ def test_every_parsed_account_field_is_tested() -> None:
 
 
 @pytest.mark.parametrize("field", ASSET)
-def test_an_assets_field_that_goes_never_allows_more(field: str) -> None:
+def test_changed_asset_field_never_allows_more(field: str) -> None:
     whole = _asset("NVDA", ASSET)
     for value in ("removed", *VALUES):
         answer = said(ASSET, field, value)

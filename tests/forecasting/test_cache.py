@@ -233,7 +233,7 @@ def test_killed_batch_rerun_produces_identical_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
+def test_two_processes_share_the_cache_safely(tmp_path: Path) -> None:
     both = [
         Started(batch(tmp_path / "shared", tmp_path / f"{k}.parquet"), cwd=tmp_path) for k in (1, 2)
     ]
@@ -261,7 +261,7 @@ def kept(computed: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("what", ["cut", "garbage", "empty"])
-def test_a_file_that_is_damaged_is_never_believed(
+def test_damaged_cache_file_is_recomputed(
     what: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-240]).values
@@ -388,7 +388,7 @@ def test_forecasts_of_other_weights_are_not_served(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_kept_is_read_without_torch(tmp_path: Path) -> None:
+def test_cached_forecasts_are_read_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from forecasting.settings import ForecasterSettings; from trainingdata.source"
         " import DataSettings;"

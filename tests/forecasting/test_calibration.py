@@ -131,7 +131,7 @@ def test_shrinkage_is_a_fraction_falling_with_confidence(
     assert shrinkage(np.zeros(n), realised, instant, overlap, 0.0) == 0
 
 
-def test_worth_by_hand() -> None:
+def test_shrinkage_by_hand() -> None:
     """Slope 0.5 exactly: no residual, no doubt.
 
     And symbols that repeat each other are one observation.
@@ -183,7 +183,7 @@ def test_calibrated_intervals_cover_as_stated(year: Bars) -> None:
         assert 0.8 < part["scale"].mean() < 1.25
 
 
-def test_a_wrong_spread_is_put_right(year: Bars) -> None:
+def test_calibration_corrects_a_scaled_spread(year: Bars) -> None:
     """Twice too wide, or half as wide as it should be: a calibrated forecast is the same, to a
     per cent.
     """
@@ -220,7 +220,7 @@ def standing_still(bars: Bars) -> Bars:
     return replace(bars, values=values)
 
 
-def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
+def test_constant_symbol_does_not_affect_other_intervals(year: Bars) -> None:
     moving, frozen = (
         CalibratedForecaster(RandomWalk(), SHORT).forecast(b, year.times[-200])
         for b in (year, standing_still(year))
@@ -320,7 +320,7 @@ def test_dispersion_corrections_match_evidence_and_vanish_without() -> None:
     assert by_symbol.symbol_correction[1, 0] - by_symbol.symbol_correction[0, 0] > 0.4
 
 
-def test_a_coins_quiet_weekend_has_narrower_intervals() -> None:
+def test_quiet_crypto_weekends_get_narrower_intervals() -> None:
     """A synthetic coin that moves half as far on Saturdays and Sundays: eighty hold eighty on
     both.
     """
@@ -345,7 +345,7 @@ def test_a_coins_quiet_weekend_has_narrower_intervals() -> None:
         assert 0.76 < part["inside80"].mean() < 0.84
 
 
-def test_without_rows_the_prior_speaks() -> None:
+def test_dispersion_without_data_is_the_prior() -> None:
     known, truth, move = sample(0, np.random.default_rng(0))
     spread, _ = fit_dispersion(known, truth, move, 7, 2)
     np.testing.assert_allclose(spread.weights[:, 0], [0, *[1 / len(LOOKBACKS)] * len(LOOKBACKS), 0])
@@ -477,7 +477,7 @@ def test_skill_is_median_size_times_shrinkage(year: Bars, monkeypatch: pytest.Mo
     assert not RandomWalk().forecast(year, year.times[-30]).skill.any()
 
 
-def test_what_lasts_is_between_nothing_and_nearly_all() -> None:
+def test_persistence_is_between_0_and_0_99() -> None:
     assert autocorrelation([np.array([1.0, -1.0, 1.0, -1.0])]) == 0.0
     assert autocorrelation([np.ones(5), np.ones(1), np.empty(0)]) == 0.99
     assert autocorrelation([np.zeros(4)]) == autocorrelation([]) == 0.0

@@ -181,7 +181,7 @@ def test_predict_ohlc_accepts_the_repeated_daylight_saving_hour(
         ({"batch_size": 0}, "batch_size"),
     ],
 )
-def test_settings_that_cannot_be_are_named(arguments: dict[str, Any], says: str) -> None:
+def test_invalid_forecaster_setting_is_named(arguments: dict[str, Any], says: str) -> None:
     if arguments.get("device", "").startswith("cuda") and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(InputError, match=says):

@@ -160,7 +160,7 @@ def test_auto_falls_back_to_eager_with_one_warning(
     assert engine.computation == "cpu, eager, 4 windows a pass"
 
 
-def test_compilation_that_was_demanded_fails_in_one_line(
+def test_required_compilation_fails_in_one_line(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", broken(FAILURES["wrapped"]))

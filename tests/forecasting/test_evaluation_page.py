@@ -81,7 +81,7 @@ def test_evaluation_dates_are_new_york_and_inclusive() -> None:
         ({"forecaster": "oracle (reads the future; not a result)"}, "reads the future"),
     ],
 )
-def test_what_can_be_no_result_is_called_none(changes: dict[str, str], says: str) -> None:
+def test_inadmissible_evaluation_is_called_no_result(changes: dict[str, str], says: str) -> None:
     told = figures(("ewma", 1.0), **changes)
     found = judge_scores(told)
     assert found.level == "bad"

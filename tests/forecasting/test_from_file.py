@@ -125,7 +125,7 @@ def test_batch_counts_forecasts_in_the_file(bars: Bars, tmp_path: Path) -> None:
     assert "SYA" not in said
 
 
-def test_closes_that_never_move_are_the_reason_given(bars: Bars) -> None:
+def test_constant_closes_are_named_as_missing_reason(bars: Bars) -> None:
     values = bars.values.copy()
     values[1, :, :4] = 1.0
     batch = batch_of(replace(bars, values=values), "SYXUSD")
@@ -186,7 +186,7 @@ def test_rows_of_other_symbols_and_times_are_passed(
         ("f.parquet", b"PAR1 not really", "no file of forecasts"),
     ],
 )
-def test_a_file_that_is_none_is_one_line(
+def test_invalid_forecast_file_format_is_one_line(
     bars: Bars, tmp_path: Path, name: str, content: bytes, line: str
 ) -> None:
     path = tmp_path / name

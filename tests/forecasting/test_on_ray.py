@@ -237,7 +237,7 @@ def test_missing_ray_is_named_with_its_extra(
     assert content(tmp_path) == {}
 
 
-def test_an_address_is_a_heads_or_is_refused() -> None:
+def test_ray_address_must_be_host_and_port() -> None:
     for address in ("head:6379", "127.0.0.1:6379", "[::1]:6379", "auto", None):
         assert RaySettings(address=address).address == address
     for address in ("here", "ray://head:10001", "http://head:6379", "head:", "head:0", ":6379", ""):
@@ -245,7 +245,7 @@ def test_an_address_is_a_heads_or_is_refused() -> None:
             RaySettings(address=address)
 
 
-def test_ray_computes_only_what_is_kept() -> None:
+def test_ray_requires_a_cached_model_forecaster() -> None:
     assert BatchSettings(launcher="ray").launcher == "ray"
     for changes in ({"kind": "ewma"}, {"cache": None}, {"device": "cuda:1"}):
         with pytest.raises(InputError, match=r"^(launcher|forecaster\.device): "):

@@ -57,7 +57,7 @@ def test_pinball_and_interval_score_by_hand() -> None:
 
 
 @given(seed=st.integers(0, 2**16), wrong=st.floats(0.3, 3.0), shift=st.floats(-1.5, 1.5))
-def test_the_truth_is_never_beaten(seed: int, wrong: float, shift: float) -> None:
+def test_scores_are_proper(seed: int, wrong: float, shift: float) -> None:
     """Both scores are proper: no other spread and no other median loses less in the long run."""
     y = np.random.default_rng(seed).normal(size=4000)
     true, other = (np.tile(q, (len(y), 1)) for q in (NORMAL, shift + wrong * NORMAL))
@@ -139,7 +139,7 @@ def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None
 
 
 @pytest.mark.slow
-def test_the_baselines_are_what_they_say(market: Bars) -> None:
+def test_baselines_cover_and_only_the_oracle_knows(market: Bars) -> None:
     """On a synthetic market: none has an edge, all cover; the oracle knows."""
     tables = [
         f.forecast(market, market.times[-700])

@@ -107,7 +107,7 @@ def test_least_recently_used_networks_are_evicted(monkeypatch: pytest.MonkeyPatc
     assert network("fp32", packed=False) is not second
 
 
-def test_no_old_answer_lies_under_a_new_address(
+def test_overwritten_weights_never_serve_old_forecasts(
     folder: Path,
     tmp_path: Path,
     market: Bars,

@@ -51,7 +51,7 @@ def test_unwritable_log_and_terminal_stop_nothing(
             sys.stderr.write("and another\n")
 
 
-def test_a_reader_that_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_pipe_does_not_stop_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as gone:

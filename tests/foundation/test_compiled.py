@@ -124,7 +124,7 @@ def test_a_callee_is_compiled_at_its_first_call(caplog: pytest.LogCaptureFixture
         assert "halved" in named()
 
 
-def test_what_a_callee_raises_reaches_python() -> None:
+def test_compiled_callee_errors_reach_python() -> None:
     @compiled
     def checked(x: float) -> float:
         if x < 0.0:

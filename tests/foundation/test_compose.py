@@ -194,14 +194,14 @@ def test_flags_that_do_not_exist_are_refused(words: list[str], says: str, tmp_pa
         ["correlation._target_=my.Class", "correlation.arguments.x.y=1"],
     ],
 )
-def test_own_class_and_its_arguments_need_no_plus(words: list[str]) -> None:
+def test_custom_class_overrides_need_no_plus(words: list[str]) -> None:
     config = compose.compose_config("backtest", words)
     group = words[-1].partition(".")[0]
     assert config[group]._target_ == "my.Class"
     assert config[group].arguments.x in (1, {"y": 1})
 
 
-def test_a_position_needs_no_plus() -> None:
+def test_position_overrides_need_no_plus() -> None:
     """`positions` is in `configs/live.yaml` and in no settings class."""
     config = compose.compose_config("live", ["positions.ACME=100"])
     assert config.positions == {"ACME": 100}

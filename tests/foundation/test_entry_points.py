@@ -17,7 +17,7 @@ KINDS = ("products", "jobs", "brokers", "desks")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_entry_point_leads_to_something(kind: str) -> None:
+def test_every_entry_point_loads(kind: str) -> None:
     assert entry_point_names(kind)
     assert all(load_entry_point(kind, name) is not None for name in entry_point_names(kind))
 

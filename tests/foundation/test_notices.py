@@ -71,7 +71,7 @@ def unended() -> Iterator[Callable[..., Notifier]]:
             assert not each._thread.is_alive()
 
 
-def test_an_all_clear_is_posted_each_time(ear: str, tmp_path: Path) -> None:
+def test_every_all_clear_is_posted(ear: str, tmp_path: Path) -> None:
     alerts = Alerts()
     with Notifier(None, ear, tmp_path) as notices:
         notices.record_in(alerts)
@@ -81,7 +81,7 @@ def test_an_all_clear_is_posted_each_time(ear: str, tmp_path: Path) -> None:
     assert alerts.told == [(body["kind"], body["text"]) for body in Ear.heard]
 
 
-def test_an_alert_is_sent_until_it_is_taken(ear: str, tmp_path: Path) -> None:
+def test_alert_is_retried_until_delivered(ear: str, tmp_path: Path) -> None:
     Ear.statuses = [500, 404, 429]
     with Notifier(None, ear, tmp_path) as notices:
         notices.alert("halt", "x" * 3000)
@@ -158,9 +158,7 @@ def test_undelivered_alert_is_sent_by_the_next_process(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("content", ["[", "{}", '[{"text": 1}]', "[" * 100_000, "\x00"])
-def test_kept_alerts_that_cannot_be_read_stop_nothing(
-    ear: str, tmp_path: Path, content: str
-) -> None:
+def test_unreadable_stored_alerts_are_ignored(ear: str, tmp_path: Path, content: str) -> None:
     (tmp_path / UNDELIVERED_FILE).write_text(content)
     assert all_taken(ear, tmp_path, "now") == ["now"]
 
@@ -168,7 +166,9 @@ def test_kept_alerts_that_cannot_be_read_stop_nothing(
 @pytest.mark.parametrize(
     "url", ["https://hooks..example.com/x", f"http://{'a' * 64}.test/", "http://ü:x@127.0.0.1:9/"]
 )
-def test_an_address_that_is_none_ends_no_thread(url: str, unended: Callable[..., Notifier]) -> None:
+def test_invalid_alert_url_does_not_end_the_thread(
+    url: str, unended: Callable[..., Notifier]
+) -> None:
     notices = unended(url, None)
     notices.heartbeat()
     assert notices.flush(PATIENCE)

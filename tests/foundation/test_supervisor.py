@@ -34,7 +34,7 @@ def test_supervisor_receives_one_field_a_line(tmp_path: Path) -> None:
 
 @given(status=st.text())
 @example("a file's name that is no text: \udcff")
-def test_no_status_is_taken_for_another_field(status: str) -> None:
+def test_status_text_cannot_inject_supervisor_fields(status: str) -> None:
     address = f"@kelly-chronos-status-{os.getpid()}"
     with closing(listener(address)) as channel:
         Supervisor(address).notify(STATUS=status, READY=1)
@@ -92,7 +92,7 @@ def test_watchdog_signals_come_twice_per_interval(microseconds: int) -> None:
         ("NOTIFY_SOCKET", ("run/notify", "vsock:2:1234", " /run/notify")),
     ],
 )
-def test_a_variable_that_cannot_be_is_named(name: str, values: tuple[str, ...]) -> None:
+def test_invalid_supervisor_variable_is_named(name: str, values: tuple[str, ...]) -> None:
     for value in values:
         with pytest.raises(InputError, match=f"^{name}: .* is no "):
             Supervisor.from_environment({"WATCHDOG_USEC": "1", name: value})

@@ -24,7 +24,7 @@ def printed(*renderables: object) -> str:
     return stream.getvalue()
 
 
-def test_what_is_printed_is_what_stands_there() -> None:
+def test_printed_text_escapes_markup_and_controls() -> None:
     table = Table(HOSTILE, title=HOSTILE)
     table.add_row(HOSTILE)
     assert printed(HOSTILE) == f"{SEEN}\n"

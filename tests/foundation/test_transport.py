@@ -314,7 +314,7 @@ def test_retry_after_is_capped_at_a_minute(text: str, seconds: float | None) -> 
     assert retry_after_seconds({"Retry-After": text}) == seconds
 
 
-def test_an_answer_that_leads_elsewhere_is_not_followed() -> None:
+def test_redirect_is_not_followed() -> None:
     with answering(whole) as (elsewhere, seen):
         place = f"Location: {elsewhere}/\r\n".encode()
         with (

@@ -208,7 +208,7 @@ def test_oracle_shorts_a_falling_market_and_is_marked(
         assert b"oracle" in pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"forecaster"]
 
 
-def test_the_files_are_those_that_were_promised(results: Results, written: Path) -> None:
+def test_output_files_match_the_promises(results: Results, written: Path) -> None:
     assert {p.name for p in written.iterdir()} == FILES
     promised = yaml.safe_load(PROMISES.read_text())
     run = results.main

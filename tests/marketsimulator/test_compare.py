@@ -65,7 +65,7 @@ def test_a_strategys_row_is_its_own_backtest(
     assert found.table["total_return"][k] == alone.figures(alone.main)["total_return"]
 
 
-def test_the_page_says_what_can_be_told_apart(found: Comparison) -> None:
+def test_comparison_page_shows_verdict_and_returns(found: Comparison) -> None:
     page = found.page(Path())
     assert "No result: the market is synthetic. " in page
     assert "Only 5 days" in page
@@ -75,7 +75,7 @@ def test_the_page_says_what_can_be_told_apart(found: Comparison) -> None:
         assert percent(returns[name], sign=True) in row[: row.index("</tr>")]
 
 
-def test_what_is_varied_multiplies_the_strategies(settings: BacktestSettings) -> None:
+def test_varied_settings_multiply_the_strategies(settings: BacktestSettings) -> None:
     two = compare(settings, ["vol_target"], {"sizing.target_volatility": [0.05, 0.2]})
     assert two.names == (
         "vol_target sizing.target_volatility=0.05",

@@ -360,7 +360,7 @@ def test_every_order_has_one_outcome(
         ((CycleRow(0, "trade", AT, None),), "the cycle was not ended"),
     ],
 )
-def test_an_instant_that_was_not_decided_says_why(cycles: tuple[CycleRow, ...], why: str) -> None:
+def test_undecided_instant_states_its_reason(cycles: tuple[CycleRow, ...], why: str) -> None:
     journal = record(cycles=cycles, decisions=(decision(AT - 3 * HOUR),))
     (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT}, half_an_hour)
     assert (order.outcome, order.why) == ("undecided", why)
@@ -560,7 +560,7 @@ def of_decision(anew: Decision | None) -> DecisionComparison:
     return compare_decisions(record(), {AT: anew}, {AT: {}}, [], half_an_hour)
 
 
-def test_what_only_one_side_decides_is_a_difference() -> None:
+def test_one_sided_decision_is_a_difference() -> None:
     symbols = of_decision(made(symbol="BBB")).differences
     assert [(each.symbol, each.cause) for each in symbols] == [("AAA", "bars"), ("BBB", "bars")]
     (alone,) = of_decision(None).differences

@@ -106,7 +106,7 @@ def test_merger_of_a_short_first_closes_held_shares() -> None:
     assert broker.account().positions == {"BBB": -10}
 
 
-def test_what_waits_is_cancelled_with_its_symbol() -> None:
+def test_delisting_cancels_the_symbols_open_orders() -> None:
     bars = flat(14)
     broker = account_on(bars, endings=ending())
     broker.advance(13)
@@ -219,7 +219,7 @@ def squeezed(folder: Path, *, ends: bool = False, stays: bool = False) -> list[s
     return [*words, "forecaster=ewma", "forecaster.calibrated=false"]
 
 
-def test_a_lost_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ruined_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short of which the price triples costs more than there is."""
     module = own_module(SHORT, tmp_path, monkeypatch)
     words = [*squeezed(tmp_path, stays=True), f"sizing._target_={module}.short"]
@@ -351,7 +351,7 @@ def test_accountant_keeps_a_returned_symbol_too() -> None:
     assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
 
 
-def test_a_live_pass_names_what_has_no_bar(caplog: pytest.LogCaptureFixture) -> None:
+def test_live_cycle_names_symbols_without_bars(caplog: pytest.LogCaptureFixture) -> None:
     _say_missing(flat(14, sessions=4))
     _say_missing(flat(56))
     assert [each.getMessage() for each in caplog.records] == [

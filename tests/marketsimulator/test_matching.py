@@ -108,7 +108,7 @@ def test_order_never_fills_on_a_bar_begun_earlier() -> None:
     assert prices(b.fills) == [(1, 90.0)]
 
 
-def test_one_order_does_not_turn_a_position_over() -> None:
+def test_one_order_cannot_reverse_a_position() -> None:
     """10 long: an offer of 15 is refused; one that came before the 10 sells 10 and ends, at
     whatever price.
     """
@@ -188,7 +188,7 @@ def test_a_cancelled_order_does_not_fill() -> None:
     assert walk(b, 2) == []
 
 
-def test_coins_take_no_day_orders_and_no_stops() -> None:
+def test_crypto_accepts_no_day_or_stop_orders() -> None:
     b = coin(FLAT, FLAT)
     for wrong in (
         order("buy", 1, symbol="BTCUSD", tif="day"),

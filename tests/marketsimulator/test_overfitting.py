@@ -75,7 +75,7 @@ def sharpe(returns: Array) -> float:
     twins=st.booleans(),
     idle=st.booleans(),
 )
-def test_every_figure_is_that_of_the_definition(
+def test_overfitting_figures_match_their_definition(
     seed: int, variants: int, days: int, blocks: int, twins: bool, idle: bool
 ) -> None:
     returns = np.random.default_rng(seed).standard_t(4, (variants, days)) * 0.01
@@ -92,7 +92,7 @@ def test_every_figure_is_that_of_the_definition(
 
 
 @pytest.mark.parametrize("days", [0, 1, 16, 59])
-def test_too_few_days_say_nothing(days: int) -> None:
+def test_overfitting_needs_sixty_days_and_two_variants(days: int) -> None:
     assert estimate_overfitting(NOISE[:, :days]) is None
     assert estimate_overfitting(NOISE[:1]) is None
     assert estimate_overfitting(NOISE[:, :60]) is not None

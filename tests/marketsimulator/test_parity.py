@@ -95,7 +95,7 @@ def test_sweep_matches_the_backtest_to_the_cent(capital: float, runs: Runs) -> N
         )
 
 
-def test_these_runs_hold_what_they_are_about(runs: Runs) -> None:
+def test_parity_runs_contain_margin_calls_and_split_orders(runs: Runs) -> None:
     """Margin calls and, at 2 million, coin orders in parts: else the test above proves nothing
     about them.
     """

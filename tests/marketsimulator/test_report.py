@@ -317,7 +317,7 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
         (lambda x: luck_remarks(x, 3), 0.0, None),
     ],
 )
-def test_a_warning_stands_exactly_where_it_should(
+def test_warnings_appear_exactly_at_their_threshold(
     remark: Callable[[Any], list[str]], warns: Any, silent: Any
 ) -> None:
     assert len(remark(warns)) == 1

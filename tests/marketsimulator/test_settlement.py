@@ -164,7 +164,7 @@ def test_buying_power_is_four_times_equity_less_crypto() -> None:
     assert 1_550 < b.send(0, 10_000) <= 1_600
 
 
-def test_a_book_beyond_six_times_equity_only_closes() -> None:
+def test_book_beyond_six_times_equity_can_only_close() -> None:
     b = Bench(-560_000.0, leverage=10.0)
     b.hold(0, 6_600)
     assert b.send(1, 1) == 0

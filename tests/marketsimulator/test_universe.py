@@ -149,7 +149,7 @@ def test_universe_needing_more_history_is_refused_live(words: list[str], says: s
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
-def test_the_future_reaches_no_membership(
+def test_universe_membership_has_no_look_ahead(
     ranked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(marketsimulator.audit, "AUDIT_INSTANTS", 3)

@@ -64,7 +64,7 @@ def prepared(settings: BacktestSettings, market: Market) -> Trader:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("limit", "broker"), [(2_000.0, 3_000.0), (3_000.0, 2_000.0)])
-def test_the_higher_of_two_thresholds_for_margin_holds(
+def test_higher_margin_equity_threshold_applies(
     settings: BacktestSettings, limit: float, broker: float
 ) -> None:
     market = settings.market()

@@ -88,7 +88,7 @@ steps = st.one_of(
 @pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(steps, min_size=20, max_size=60))
-def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> None:
+def test_tickets_agree_with_the_broker_after_any_requests(asked: list[Step]) -> None:
     settings_, market = practised()
     venue = Venue(settings_, market)
     venue.advance(int(np.searchsorted(market.bars.times, np.datetime64("2024-02-20T15:30"))))

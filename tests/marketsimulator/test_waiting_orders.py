@@ -114,7 +114,9 @@ def whole_bars(draw: Any, count: int) -> list[Bar]:
 
 @settings(max_examples=60)
 @given(st.data(), orders(), st.sampled_from([0.0, 0.01]))
-def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost: float) -> None:
+def test_waiting_order_fills_match_an_independent_reading(
+    data: Any, sent: Order, cost: float
+) -> None:
     bars = [FLAT, *whole_bars(data.draw, 5)]
     broker = stock(*bars, costs=TradingCosts(cost * 1e4, 0, 0, 0, 0, 0))
     waiting = Waiting(sent, cost, 100.0)

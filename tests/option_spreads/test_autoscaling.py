@@ -109,7 +109,7 @@ EVEN = results(10, "100", 10, "90")  # Kelly 0.05
         (20_000, results(5, "100", 0, "1"), {"ROLLING_WINDOW": 5}, 1),
     ],
 )
-def test_contracts_are_exact_and_of_the_window(
+def test_contract_count_is_exact_over_its_window(
     balance: float, history: list[Fraction], more: dict[str, Any], expected: int
 ) -> None:
     assert number(balance, history, **more) == expected
@@ -170,7 +170,7 @@ def test_invalid_spread_is_refused_by_argument(name: str, arguments: tuple[Any, 
         max_risk(*arguments)
 
 
-def test_caps_are_advice_by_balance() -> None:
+def test_recommended_cap_grows_with_the_balance() -> None:
     assert [
         recommended_cap(b) for b in (5_000, 10_000, 19_999, 20_000, 50_000, 99_999, 100_000)
     ] == [1, 2, 2, 3, 5, 5, 10]

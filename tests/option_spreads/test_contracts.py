@@ -174,7 +174,7 @@ def test_sizing_uses_the_lower_balance_and_alerts_differences(
         ([row("a", "10")], None, "[" * 100_000),
     ],
 )
-def test_what_cannot_be_read_stops_trading_and_stays(
+def test_unreadable_account_sizes_zero_and_is_kept(
     root: Path, caplog: pytest.LogCaptureFixture, rows: list[str], total: int | None, update: str
 ) -> None:
     folder = folder_of(root, rows, total=total)

@@ -147,7 +147,7 @@ def test_stress_includes_full_losses_absent_from_sample() -> None:
     assert stress_chance(seen, told) == pytest.approx(1 / 51)
 
 
-def test_figures_are_those_of_the_runs() -> None:
+def test_summary_figures_match_the_runs() -> None:
     pair = np.array([400, 400]) * UNITS_PER_DOLLAR
     sample = alone(np.array([100, -50]) * UNITS_PER_DOLLAR, pair, pair, 1.0)
     runs = simulate_accounts(sample, MonteCarloSettings(runs=500, days=30))["iid"]
@@ -321,14 +321,14 @@ USUAL = [30] * 40 + [-67] * 10
         ([30] * 40 + [-251] * 10, ["10 of 50 trades won more than the credit or lost"]),
     ],
 )
-def test_what_is_doubtful_is_said(results: list[int], says: list[str]) -> None:
+def test_doubtful_samples_are_reported(results: list[int], says: list[str]) -> None:
     credits = np.full(len(results), 250 * UNITS_PER_DOLLAR)
     found = list(sample_doubts(alone(np.array(results) * UNITS_PER_DOLLAR, credits, credits, 2.0)))
     assert [text[: len(each)] for text, each in zip(found, says, strict=True)] == says
 
 
 @pytest.mark.slow
-def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
+def test_monte_carlo_command_is_reproducible_and_refuses_clearly(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
         *(f"2024-10-{1 + k // 3:02d},t{k},PUT,,2.50,1,x,{90 - 50 * (k % 4)},TP" for k in range(30)),

@@ -69,7 +69,9 @@ def spread(
     st.booleans(),
     st.integers(1, 99_999_999),
 )
-def test_a_contract_is_its_symbol(root: str, expiry: date, call: bool, thousandths: int) -> None:
+def test_option_contract_round_trips_through_its_symbol(
+    root: str, expiry: date, call: bool, thousandths: int
+) -> None:
     one = OptionContract(root, expiry, call, Decimal(thousandths) / 1000)
     assert parse_occ_symbol(one.symbol) == one
 
@@ -115,7 +117,7 @@ def test_settlement_releases_the_reserve_held_against_credit() -> None:
     assert desk.reserved == 0
 
 
-def test_what_nobody_could_cover_or_pay_is_refused() -> None:
+def test_uncovered_or_unaffordable_spreads_are_refused() -> None:
     desk = OptionDesk("SPXW", Market(), QuotedTerms(), free_cash=lambda: 600.0)
     naked = OptionLeg(option(5050, call=True), "sell"), OptionLeg(option(4975), "buy")
     with pytest.raises(OrderRejected, match="nothing covers"):
@@ -148,7 +150,7 @@ def test_what_nobody_could_cover_or_pay_is_refused() -> None:
         ),
     ],
 )
-def test_orders_and_contracts_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_spread_orders_and_symbols_are_refused(wrong: dict[str, Any]) -> None:
     whole = {"client_order_id": "a", "legs": spread("a").legs, "contracts": 1}
     made: Callable[[], object] = lambda: (  # noqa: E731
         parse_occ_symbol(wrong["text"]) if "text" in wrong else SpreadOrder(**{**whole, **wrong})

@@ -66,7 +66,7 @@ def test_a_spread_costs_between_nothing_and_its_width(
 
 
 @given(st.floats(4000, 6000), st.sampled_from(["CALL", "PUT", "IRON_CONDOR"]))
-def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
+def test_spread_settles_at_its_intrinsic_value(settled: float, strategy: str) -> None:
     spread = spread_of(strategy, 5000.0, distance=20, width=5)
     above = min(max(settled - 5020, 0), 5)
     below = min(max(4980 - settled, 0), 5)
@@ -98,7 +98,7 @@ def test_smile_rises_on_both_sides_more_below() -> None:
         (StrikeLeg(5000, True, "buy"), StrikeLeg(5010, True, "sell")),
     ],
 )
-def test_legs_that_do_not_protect_are_refused(legs: tuple[StrikeLeg, ...]) -> None:
+def test_unprotected_short_legs_are_refused(legs: tuple[StrikeLeg, ...]) -> None:
     with pytest.raises(InputError):
         Spread("CALL", legs)
 
@@ -107,6 +107,6 @@ def test_legs_that_do_not_protect_are_refused(legs: tuple[StrikeLeg, ...]) -> No
     ("strategy", "distance", "width"),
     [("PUT", -1, 5), ("PUT", 0, 0), ("PUT", 4999, 5), ("STRADDLE", 5, 5)],
 )
-def test_strikes_that_cannot_be_are_refused(strategy: str, distance: float, width: float) -> None:
+def test_invalid_strikes_are_refused(strategy: str, distance: float, width: float) -> None:
     with pytest.raises(InputError):
         spread_of(strategy, 5000.0, distance=distance, width=width)

@@ -232,7 +232,7 @@ def test_trade_ids_are_unique_with_day_and_minute(tmp_path: Path) -> None:
         {"holds": ((240, 2.0),)},
     ],
 )
-def test_rules_check_themselves(wrong: dict[str, Any]) -> None:
+def test_invalid_spread_rules_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         SpreadRules(**wrong)
 

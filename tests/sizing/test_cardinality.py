@@ -56,7 +56,7 @@ def best_of_all(p: SizingProblem, places: int) -> float:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_the_worth_of_a_plan_is_its_objective(seed: int, periods: int) -> None:
+def test_compiled_objective_matches_the_plain_one(seed: int, periods: int) -> None:
     p = any_plan(seed, periods)
     held = np.where(p.upper == p.lower, p.held, 0.0)
     for weights in (p.solve()[1], np.tile(held, (periods, 1))):

@@ -71,7 +71,7 @@ def check(seed: int, n: int) -> bool:
     return fits
 
 
-def test_no_weight_gains_under_net_rows() -> None:
+def test_weights_are_optimal_under_net_limits() -> None:
     sizes = [*(1 + k % 12 for k in range(120)), *[40] * 6, *[115] * 2]
     fitting = sum(check(seed, n) for seed, n in enumerate(sizes))
     assert 60 < fitting < 120
@@ -156,7 +156,7 @@ def in_whole_shares(
 
 
 @given(st.integers(0, 100_000))
-def test_whole_increments_pass_no_cap(seed: int) -> None:
+def test_rounding_to_lots_exceeds_no_cap(seed: int) -> None:
     s = grouped(seed)
     price = np.random.default_rng(seed).uniform(5.0, 500.0, len(s.mu))
     rows, solved, rounded = in_whole_shares(s, price)
@@ -266,7 +266,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("content", "says"), BAD)
-def test_a_file_that_cannot_be_is_one_line(content: str | None, says: str, tmp_path: Path) -> None:
+def test_invalid_group_file_is_one_line(content: str | None, says: str, tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     if content is not None:
         path.write_text(content)

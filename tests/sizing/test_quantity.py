@@ -214,7 +214,7 @@ class Unpriced(Held):
         *(({"price": price}, "price") for price in (0.0, np.nan, np.inf)),
     ],
 )
-def test_beliefs_that_do_not_belong_together_are_named(wrong: dict[str, Any], says: str) -> None:
+def test_inconsistent_sizing_inputs_are_named(wrong: dict[str, Any], says: str) -> None:
     moments = beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01))
     good = {"price": 150.0, "account": RICH, "moments": moments, "correlation": np.eye(2)}
     with pytest.raises(InputError, match=says):

@@ -57,7 +57,7 @@ def test_four_times_half_kelly_has_no_expected_growth() -> None:
     assert s.mu[0] * w - s.covariance[0, 0] * w * w / 2 == pytest.approx(0, abs=1e-12)
 
 
-def test_prices_of_a_stretched_program_are_not_shown() -> None:
+def test_shadow_prices_of_multiplied_kelly_are_hidden() -> None:
     s = rich_book(1, mu=np.array([1e-2]))
     (bound,) = strategy_from_name("kelly_50_x4").allocate(s).binding
     assert set(bound) == {"symbol_cap"}
@@ -152,7 +152,7 @@ def test_a_symbol_without_variance_has_no_equal_part() -> None:
     assert equal_risk(np.array([[4.0]])).tolist() == [1.0]
 
 
-def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
+def test_legacy_sizes_within_what_fixed_positions_leave() -> None:
     """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; a coin wants half and gets what both
     together leave.
     """
@@ -283,7 +283,7 @@ def test_legacy_takes_half_the_remaining_power_in_turn() -> None:
         ("equal_weight", 0.5, "sizing.fraction: equal_weight has none"),
     ],
 )
-def test_a_name_that_is_none_is_refused(name: str, fraction: float | None, says: str) -> None:
+def test_unknown_strategy_name_is_refused(name: str, fraction: float | None, says: str) -> None:
     with pytest.raises(InputError, match=says):
         strategy_from_name(name, fraction=fraction)
 

@@ -46,7 +46,7 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
 
 
 @given(st.integers(0, 10_000))
-def test_what_binds_is_what_the_rules_say(seed: int) -> None:
+def test_binding_limits_match_a_plain_reading(seed: int) -> None:
     s = random_inputs(np.random.default_rng(seed), 8, planned=False)
     limits = Limits()
     found = allocate(under(s, limits), 0.5)

@@ -42,7 +42,7 @@ def file(folder: Path, *rows: str) -> Path:
     return path
 
 
-def test_an_action_takes_hold_when_its_session_opens(tmp_path: Path) -> None:
+def test_corporate_action_applies_at_its_session_open(tmp_path: Path) -> None:
     """A Saturday's takes hold on Monday; what comes first is first."""
     actions = read_actions(
         file(tmp_path, "AAPL,2024-10-10,dividend,0.25", "nvda,2024-06-08,split,10")
@@ -71,7 +71,9 @@ def test_columns_and_kinds_are_read_in_any_case(tmp_path: Path, head: str, kind:
         ),
     ],
 )
-def test_other_heads_are_refused_by_cause(tmp_path: Path, content: str, says: str) -> None:
+def test_unknown_action_headers_are_refused_by_cause(
+    tmp_path: Path, content: str, says: str
+) -> None:
     path = tmp_path / "actions.csv"
     path.write_text(content)
     with pytest.raises(DataError, match=says):
@@ -104,7 +106,7 @@ def test_other_heads_are_refused_by_cause(tmp_path: Path, content: str, says: st
         ),
     ],
 )
-def test_a_row_that_cannot_be_is_named(row: str, says: str, tmp_path: Path) -> None:
+def test_invalid_action_row_is_named(row: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=says):
         read_actions(file(tmp_path, row))
 

@@ -54,7 +54,7 @@ def coherent(seed: int) -> np.ndarray:
 
 
 @given(st.integers(0, 10_000))
-def test_bars_that_hold_together_are_let_through(seed: int) -> None:
+def test_consistent_bars_are_accepted(seed: int) -> None:
     check_bars(starts_of_a_day(), coherent(seed), "AAA.csv")
 
 

@@ -51,7 +51,7 @@ def test_full_window_matches_ledoit_wolf_on_standardised_returns(market: Bars) -
     )
 
 
-def test_without_data_the_prior_answers(market: Bars) -> None:
+def test_correlation_without_data_is_the_prior(market: Bars) -> None:
     values = CorrelationEstimator().matrix_at_end(market.slice_rows(0, 1)).values
     crypto = market.crypto
     assert np.allclose(values[~crypto][:, ~crypto][np.triu_indices(3, 1)], 0.4)
@@ -59,7 +59,7 @@ def test_without_data_the_prior_answers(market: Bars) -> None:
     assert np.allclose(values[~crypto][:, crypto], 0.2)
 
 
-def test_half_a_window_trusts_the_data_half(market: Bars) -> None:
+def test_half_filled_window_weighs_data_by_half(market: Bars) -> None:
     """Weight n / window: a window twice as long as the data leaves every pair half way to the
     prior.
     """
@@ -88,7 +88,7 @@ def test_bars_after_the_last_four_pm_change_nothing(
     )
 
 
-def test_the_table_answers_what_the_estimator_would(market: Bars) -> None:
+def test_correlation_table_equals_the_estimator(market: Bars) -> None:
     estimator = CorrelationEstimator()
     instants = market.times[900::7]
     numbers, matrices = correlations_in_force(estimator, market, instants)
@@ -199,7 +199,7 @@ def test_stated_minimum_eigenvalue_is_a_lower_bound(
     assert _mixed_with_prior(_Returns.from_logs(logs), prior, window=60)[1] == -np.inf
 
 
-def test_stocks_and_coins_are_joined_by_afternoon_returns() -> None:
+def test_cross_class_correlation_uses_afternoon_returns() -> None:
     """Coins move with stocks overnight too: 16:00 to 16:00 sees it, the hourly grids share no
     bar.
     """
@@ -271,7 +271,7 @@ def test_afternoon_return_needs_a_bar_on_both_days() -> None:
         (np.array([[1.0, -1.5], [-1.5, 1.0]]), "positive definite"),
     ],
 )
-def test_a_matrix_that_is_no_correlation_is_refused(values: np.ndarray, says: str) -> None:
+def test_invalid_correlation_matrix_is_refused(values: np.ndarray, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         CorrelationMatrix(("AAA", "BBB"), values, np.datetime64("2024-01-02"))
 

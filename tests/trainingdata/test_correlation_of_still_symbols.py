@@ -134,7 +134,7 @@ def test_pair_without_common_moves_gets_the_prior() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5))
-def test_where_all_stand_still_the_prior_answers(seed: int, n: int) -> None:
+def test_constant_symbols_get_the_prior_correlation(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     kinds = rng.choice(["tick", "rounded", "accrued"], n)
     values = estimate(np.column_stack([still(kind, rng) for kind in kinds]))

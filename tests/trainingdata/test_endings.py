@@ -220,7 +220,7 @@ def test_renamed_symbol_is_one_under_its_last_name(symbols: list[str], folder: P
     assert data.market(bars).ended == ()
 
 
-def test_a_name_is_followed_through_several(folder: Path) -> None:
+def test_symbol_is_followed_through_several_renames(folder: Path) -> None:
     starts = HOURLY.stock_clock.starts
     first = int(np.searchsorted(starts, np.datetime64("2024-05-06", "ns")))
     write(folder, "FIRST", starts[first : first + 70])
@@ -256,7 +256,7 @@ def test_rename_after_the_run_is_ignored(folder: Path) -> None:
         ([], "NEW,2024-06-17,ended,1,,,\nOLD,2024-06-10,merger,1,GONE,,", "becomes GONE on"),
     ],
 )
-def test_an_end_that_the_bars_contradict_is_refused(
+def test_ending_contradicted_by_bars_is_refused(
     symbols: list[str], line: str, says: str, folder: Path
 ) -> None:
     with pytest.raises(DataError, match=rf"^data\.actions: .*{re.escape(says)}"):

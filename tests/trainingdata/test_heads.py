@@ -421,7 +421,7 @@ def test_usdt_price_is_noted_as_taken_for_usd(tmp_path: Path) -> None:
     assert load_bars(write(tmp_path / "p" / "AAAUSD.csv", bars)).origins[0].notes == ()
 
 
-def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
+def test_omitted_rows_are_counted_and_reported(tmp_path: Path) -> None:
     early = [ROWS[0].replace("T14", "T13"), *ROWS]
     (origin,) = load_bars(put(tmp_path, text(early))).origins
     assert origin.notes == ("left out: 1 row outside regular New York hours",)
@@ -450,7 +450,7 @@ def test_bars_of_unsupported_length_or_date_are_refused(
     assert says in refusal(put(tmp_path, rows, f"{name}.csv"))
 
 
-def test_a_head_is_written_once() -> None:
+def test_each_vendor_header_fits_one_format() -> None:
     """Two rows that fit the same file would leave to their order which one reads it."""
     for head in FILE_FORMATS:
         needed = (*head.stamp, *head.fields)

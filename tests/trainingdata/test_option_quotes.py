@@ -49,7 +49,7 @@ def test_stale_or_undated_quote_is_logged_and_dropped(
 
 
 @pytest.mark.parametrize("stamp", ["much", 7.5, True, [], "2024-03-05T17:30:20", "1024-03-05Z"])
-def test_a_time_that_is_none_is_a_refusal(stamp: Any) -> None:
+def test_invalid_quote_time_is_refused(stamp: Any) -> None:
     with (
         quoting({FRESH: {**row(SECOND), "t": stamp}}) as data,
         pytest.raises(BrokerError, match=f"quotes of {FRESH}: the answer makes no sense: t is "),
@@ -67,7 +67,7 @@ def test_option_without_an_offer_has_no_quote_silently(caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("name", ["t", "bp", "ap"])
 @pytest.mark.parametrize("way", ["absent", "null"])
-def test_a_quote_without_a_field_leaves_the_others(name: str, way: str) -> None:
+def test_incomplete_quote_is_skipped_alone(name: str, way: str) -> None:
     whole = row(SECOND)
     short = {**whole, name: None}
     if way == "absent":

@@ -49,7 +49,7 @@ def test_long_run_variance_averages_daily_squared_returns(long: Bars, share: flo
         assert rows[0, s] == pytest.approx(plainly(long, s, now), rel=1e-12)
 
 
-def test_without_history_the_prior_speaks(long: Bars) -> None:
+def test_variance_without_history_is_the_prior(long: Bars) -> None:
     _, rows = long_run_variances(long, long.times[:1])
     assert [PRIOR_VARIANCE[AssetClass.STOCK], PRIOR_VARIANCE[AssetClass.CRYPTO]] == [
         0.25**2,
@@ -58,7 +58,7 @@ def test_without_history_the_prior_speaks(long: Bars) -> None:
     assert rows[0] == pytest.approx([0.25**2, 0.75**2])
 
 
-def test_of_no_instant_there_is_no_row(long: Bars) -> None:
+def test_variances_of_no_instants_are_empty(long: Bars) -> None:
     number, rows = long_run_variances(long, long.times[:0])
     assert (number.shape, rows.shape) == ((0,), (0, 2))
 

@@ -108,7 +108,7 @@ def by_hand(bars: Bars, now: np.datetime64, u: UniverseSettings) -> list[str]:
 @pytest.mark.first_example
 @pytest.mark.parametrize("timeframe", [DAILY, HOURLY], ids=lambda each: each.name)
 @pytest.mark.parametrize("renewed", ["daily", "weekly", "monthly"])
-def test_a_universe_is_what_its_definitions_say(timeframe: Timeframe, renewed: Any) -> None:
+def test_universe_matches_its_rules_by_hand(timeframe: Timeframe, renewed: Any) -> None:
     bars = drawn(3, timeframe)
     universe = rule_of(**EVERY, rebalance=renewed)
     at = bars.times[bars.times > bars.times[0] + np.timedelta64(45, "D")]
@@ -249,7 +249,7 @@ def test_custom_ranking_function_sees_only_known_bars(
         ),
     ],
 )
-def test_a_universe_that_cannot_be_is_one_line(words: list[str], says: str) -> None:
+def test_invalid_universe_setting_is_one_line(words: list[str], says: str) -> None:
     named = [f"universe.{word}" for word in words]
     with pytest.raises(InputError) as refused:
         BacktestSettings.from_config(compose_config("backtest", named)).bars()
