@@ -61,7 +61,7 @@ def test_every_order_is_booked_once_under_any_fault(
 
 @pytest.mark.long
 @pytest.mark.parametrize("job", ["trade", "spreads"])
-def test_repeated_kills_break_no_rule_of_the_loop(tmp_path: Path, job: str) -> None:
+def test_killed_week_ends_like_an_undisturbed_one(tmp_path: Path, job: str) -> None:
     counts = kills(job, 12, 5, tmp_path)
     assert never(counts) == {}, counts
     assert counts["kills"] == 12

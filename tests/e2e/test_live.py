@@ -174,7 +174,7 @@ def test_live_crash_with_margin_call_matches_the_backtest(practice: Start, capit
 
 
 @pytest.mark.slow
-def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> None:
+def test_live_split_matches_the_backtest(practice: Start, tmp_path: Path) -> None:
     """Raw prices and a split of 4 on the second day: the feed is loaded anew, orders are in the
     venue's own units.
     """

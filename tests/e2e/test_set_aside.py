@@ -155,7 +155,7 @@ def test_activity_list_missing_known_fills_is_not_trusted(here: Practice, tmp_pa
         assert desk.live.halts.history() == ()
 
 
-def test_positions_that_are_gone_stop_everything(here: Practice, tmp_path: Path) -> None:
+def test_vanished_positions_halt_all_trading(here: Practice, tmp_path: Path) -> None:
     gone = Told(POSITIONS, lambda rows: [])
     with attacked(here, tmp_path, gone, *WIDE) as desk:
         gone.answers = 3

@@ -34,7 +34,7 @@ def test_exposure_line_groups_by_class_unknowns_as_stocks() -> None:
     ("at", "ceiling"),
     [("2024-03-05T17:30", 4.0), ("2024-03-05T21:00", 1.96), ("2024-03-09T17:30", 1.96)],
 )
-def test_the_ceiling_is_that_of_the_hour(at: str, ceiling: float) -> None:
+def test_stock_ceiling_depends_on_time_of_day(at: str, ceiling: float) -> None:
     account = AccountSnapshot(30_000.0, {}, {}, np.datetime64(at, "ns"), leverage=4.0)
     assert mark_of(account, Limits(), 0.0).stock_ceiling == pytest.approx(ceiling)
 

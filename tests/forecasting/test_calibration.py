@@ -297,7 +297,7 @@ def sample(n: int, rng: np.random.Generator) -> tuple[CalibrationSample, np.ndar
     return known, truth, move
 
 
-def test_the_regression_finds_what_is_there() -> None:
+def test_dispersion_regression_recovers_known_coefficients() -> None:
     known, truth, move = sample(6000, np.random.default_rng(2))
     spread, deviation = fit_dispersion(known, truth, move, 7, 2)
     np.testing.assert_array_equal(deviation, spread.deviation(known))

@@ -131,7 +131,7 @@ def test_batch_size_is_a_power_growing_with_memory(window: int, free: int, more:
         assert 2 * size * window > (free // 4) - window
 
 
-def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
+def test_batch_size_by_hand(tmp_path: Path) -> None:
     """120 M in fp32: 100 bars are 7 patches, and a register and 2 of the future make 10 tokens;
     queries, keys and values around their rotation are 13 × 768 numbers beside 2 × 768 of states,
     of 4 bytes, and a norm's 2 × 768: 522 kB. A quarter of 8 GiB holds 4,112 of them.

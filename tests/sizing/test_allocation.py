@@ -153,7 +153,7 @@ def test_shared_ceiling_prices_add_up_to_the_gradient() -> None:
     assert bound["stock_gross"] + bound["joint"] / 0.5 == pytest.approx(7e-4, rel=1e-4)
 
 
-def test_a_pattern_has_limits_without_prices() -> None:
+def test_weight_patterns_bind_limits_without_shadow_prices() -> None:
     """Targets are not chosen by return: names stand, prices do not."""
     bound = project_onto_limits(stock(**CANNOT), np.array([-0.3])).binding[0]
     assert set(bound) == {"long_only"}

@@ -42,7 +42,7 @@ def left_out(closes: list[float]) -> list[int]:
 
 
 @given(seed=st.integers(0, 99), row=st.integers(2, 57), factor=st.sampled_from(FACTORS))
-def test_a_move_that_stays_costs_one_bar(seed: int, row: int, factor: float) -> None:
+def test_persistent_move_rejects_one_bar_only(seed: int, row: int, factor: float) -> None:
     closes = walk(seed)
     closes[row:] = [close * factor for close in closes[row:]]
     assert left_out(closes) == [row]
@@ -88,7 +88,7 @@ def test_single_bad_price_removes_only_its_own_bar(
     gaps=st.booleans(),
     steady=st.booleans(),
 )
-def test_a_squeeze_costs_one_bar(
+def test_squeeze_rejects_one_bar_only(
     seed: int, factors: list[float], down: bool, gaps: bool, steady: bool
 ) -> None:
     """Days of moves beyond the limit, up and down or one way, through the session or overnight."""

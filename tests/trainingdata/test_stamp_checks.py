@@ -97,7 +97,7 @@ def test_wrong_clock_or_bar_side_is_refused(
 
 
 @given(FILES)
-def test_bars_begin_where_they_are_said_to_end(file: File) -> None:
+def test_bar_starts_follow_from_their_ends(file: File) -> None:
     file = replace(file, extended=False)
     begins = bar_starts(AssetClass.STOCK, file.ends(), file.minutes)
     np.testing.assert_array_equal(begins, file.starts())
